@@ -1,0 +1,198 @@
+"""The typed root of the configuration: types live here, values in conf/.
+
+A field without a value is MISSING: the YAML of its group must give one. Enums close the sets of allowed words. Every
+model adds a dataclass of its own in `models/<name>/config.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+
+class Question(Enum):
+    """What a task asks of a model."""
+
+    rank = "rank"
+    rate = "rate"
+    write = "write"
+
+
+class Part(Enum):
+    """Which held-out part is evaluated."""
+
+    valid = "valid"
+    test = "test"
+
+
+class Candidates(Enum):
+    """Among which items a target is ranked."""
+
+    full = "full"  # the whole catalogue
+    uniform = "uniform"  # 99 sampled uniformly, and the target
+    popularity = "popularity"  # 99 sampled by training popularity, and the target
+    impression = "impression"  # what was shown with the target
+
+
+class SplitRule(Enum):
+    """How interactions are divided into train, valid and test."""
+
+    leave_one_out = "leave_one_out"
+
+
+class Control(Enum):
+    """What is destroyed on purpose: a gain that survives its control is not what it claims to be."""
+
+    none = "none"
+    shuffle_text = "shuffle_text"  # item texts permuted
+    shuffle_history = "shuffle_history"  # order within each history permuted
+    swap_users = "swap_users"  # someone else's history at evaluation
+
+
+class TextRecipe(Enum):
+    """Which fields make an item's text."""
+
+    unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
+    title = "title"
+
+
+class Pooling(Enum):
+    """How an encoder's token vectors become one."""
+
+    mean = "mean"
+    cls = "cls"
+
+
+class Schedule(Enum):
+    """How the learning rate goes on after its warm-up."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+class Precision(Enum):
+    """The arithmetic of training; evaluation is always fp32."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@dataclass
+class EncoderConfig:
+    """A frozen text encoder."""
+
+    name: str = MISSING  # `minilm` (packaged), a hub id, or a folder
+    pooling: Pooling = MISSING
+    max_length: int = MISSING  # tokens
+
+
+@dataclass
+class PaperStatistics:
+    """What the paper prints about a dataset after its filters."""
+
+    users: int = MISSING
+    items: int = MISSING
+    interactions: int = MISSING
+    source: str = MISSING
+
+
+@dataclass
+class DatasetConfig:
+    """A dataset: raw files, how they are read, filtered and split."""
+
+    name: str = MISSING
+    reader: str = MISSING  # a module of data/readers
+    domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file -> its name under raw_dir
+    raw_dir: str | None = None
+    generator: str | None = None  # a variant of data/demo: raw files are written, not fetched
+    get: str = ""  # where raw files come from and where to put them
+    user_core: int = MISSING  # each user keeps at least so many interactions
+    item_core: int = MISSING
+    split: SplitRule = SplitRule.leave_one_out
+    text: TextRecipe = TextRecipe.unisrec
+    control: Control = Control.none
+    seed: int = 0  # splits, candidates, generated data, subsets and bootstrap
+    paper: PaperStatistics | None = None
+
+
+@dataclass
+class ModelConfig:
+    """What every model states. A model's own dataclass adds its settings."""
+
+    name: str = MISSING  # a package of models/
+
+    capabilities: ClassVar[frozenset[str]] = frozenset()  # of rank_catalogue, rank_candidates, rate, write
+    trainable: ClassVar[bool] = False  # has weights that the trainer fits
+    floor: ClassVar[bool] = False  # a rule that any model must beat
+    needs_text: ClassVar[bool] = False
+
+    def deviations(self) -> list[str]:
+        """In words, where these settings depart from the paper."""
+        return []
+
+    def labels(self) -> list[str]:
+        """Short marks that ride with the numbers."""
+        return []
+
+
+@dataclass
+class TaskConfig:
+    """One question, what it is asked about, and how the answers are scored."""
+
+    name: str = MISSING
+    question: Question = MISSING
+    candidates: Candidates = Candidates.full
+    negatives: int = 99
+    mask_history: bool = False
+    max_examples: int | None = None
+    cutoffs: list[int] = MISSING
+    selection: str = MISSING  # the validation metric that chooses the checkpoint, and that floors are compared by
+    floors: list[str] = MISSING
+    top_items: int = 10  # kept an example in predictions.parquet
+    bootstrap: int = 1000  # resamples of an interval
+
+
+@dataclass
+class TrainerConfig:
+    """Optimisation, for every model that has weights."""
+
+    epochs: int = MISSING
+    batch_size: int = MISSING  # rows a step
+    learning_rate: float = MISSING
+    weight_decay: float = MISSING
+    warmup_ratio: float = MISSING
+    schedule: Schedule = MISSING
+    gradient_clip: float = MISSING
+    precision: Precision = MISSING
+    patience: int = MISSING  # epochs without a better validation metric
+    eval_batch_size: int = MISSING  # users scored at once
+    report_to: list[str] = MISSING
+
+
+@dataclass
+class PathsConfig:
+    """Where things are written. Not part of a run's address."""
+
+    outputs: str = "outputs"
+    cache: str | None = None  # default: the user's cache folder
+
+
+@dataclass
+class Config:
+    """The root."""
+
+    dataset: DatasetConfig = MISSING
+    model: ModelConfig = MISSING
+    task: TaskConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    seed: int = 0
+    split: Part = Part.test
+    device: str = "auto"
+    force: bool = False
+    run: str | None = None
+    deviations: list[str] = field(default_factory=list)

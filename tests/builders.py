@@ -1,0 +1,36 @@
+"""Small data made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from llm4rec_cli.data.recdataset import RecDataset
+
+
+def tiny_dataset(
+    sequences: Sequence[Sequence[int]], texts: Sequence[str | None] | None = None, n_items: int | None = None
+) -> RecDataset:
+    """A dataset of these histories.
+
+    Args:
+        sequences: each user's item numbers, oldest first.
+        texts: of each item; None = no item has text.
+        n_items: how many items there are; by default as many as texts, or as occur.
+    """
+    item = np.array([i for sequence in sequences for i in sequence], dtype=np.int32)
+    lengths = [len(sequence) for sequence in sequences]
+    if n_items is None:
+        n_items = len(texts) if texts is not None else int(item.max()) + 1
+    user = np.repeat(np.arange(len(sequences), dtype=np.int32), lengths)
+    return RecDataset(
+        items=pd.DataFrame(
+            {"item_id": [f"i{i}" for i in range(n_items)], "text": list(texts) if texts is not None else [""] * n_items}
+        ),
+        interactions=pd.DataFrame({"user": user, "item": item}),
+        user_ids=np.array([f"u{u}" for u in range(len(sequences))], dtype=object),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        manifest={"name": "tiny", "fingerprint": "tiny"},
+    )
