@@ -1,0 +1,55 @@
+"""Demo data: raw files of small invented worlds, in the official formats, so that the ordinary readers read them.
+
+    demo            a shop: tastes show in item text, in sequences and in ratings
+    demo_pretrain   two other shops whose customers have the same kinds of taste; some are customers of both
+    demo_null       the shop without tastes, its item texts permuted: what helps on demo must not help here
+    demo_news       a click log in MIND's format
+
+A file is a function of (variant, seed) alone, to the byte. Numbers from these data are `synthetic`: they show that a
+method runs and finds what was put there, nothing else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from llm4rec_cli.data.demo.news import publish
+from llm4rec_cli.data.demo.shop import SHOPS, trade
+from llm4rec_cli.errors import UsageError, did_you_mean
+
+VERSION = 1  # raised whenever a file's bytes change
+VARIANTS = (*SHOPS, "demo_news")
+
+
+def generate(variant: str, seed: int, folder: Path) -> None:
+    """Write a variant's raw files.
+
+    Args:
+        variant: one of VARIANTS.
+        seed: `dataset.seed`; variants of one seed share their population.
+        folder: made if it does not exist; files of the same name are replaced.
+    """
+    if variant not in VARIANTS:
+        raise UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
+    folder.mkdir(parents=True, exist_ok=True)
+    for shop in SHOPS.get(variant, ()):
+        for role, rows in trade(shop, seed)._asdict().items():
+            _write_json_lines(folder / f"{role}_{shop.name}.json.gz", rows)
+    if variant == "demo_news":
+        for part, tables in publish(seed).items():
+            (folder / part).mkdir(exist_ok=True)
+            for name, rows in tables._asdict().items():
+                _write_tsv(folder / part / f"{name}.tsv", rows)
+
+
+def _write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as file:
+        file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+
+
+def _write_tsv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    path.write_bytes("".join("\t".join(row) + "\n" for row in rows).encode())
