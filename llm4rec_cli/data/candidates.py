@@ -1,0 +1,141 @@
+"""Sampled candidates: drawn once for a whole part, kept beside the dataset, shared by every model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm4rec_cli.data import store
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.split import VALID, Split
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.files import write_atomic
+from llm4rec_cli.schema import Candidates
+
+VERSION = 1  # raised when the same seed draws others
+SMOOTHING = 1.0  # added to each item's training count, so that items unseen in training can be drawn too
+_CELLS = 1 << 22  # entries of the largest matrix held at once
+
+
+def with_candidates(
+    examples: Examples, split: Split, kind: Candidates, negatives: int, seed: int, cache: Path
+) -> Examples:
+    """The examples with sampled candidates: the target first, then distinct items that its user never had.
+
+    An interaction's candidates depend on the dataset, its part and the other arguments alone, not on which examples are
+    asked for: they are drawn for the whole part and kept as candidates-*.npy in the dataset's folder.
+
+    Args:
+        examples: of one part of `split`, at least one.
+        kind: `full` leaves the examples as they are; `uniform` draws all items alike; `popularity` draws, without
+            replacement, in proportion to training count + SMOOTHING.
+        negatives: how many besides the target.
+        seed: `dataset.seed`.
+        cache: the cache folder.
+
+    Raises:
+        DataError: the catalogue is too small for some user, or `kind` needs impressions.
+    """
+    if kind is Candidates.full:
+        return examples
+    if kind is Candidates.impression:
+        raise DataError(
+            f"dataset '{split.dataset.manifest['name']}' has no impressions to rank within",
+            "choose task.candidates=full, uniform or popularity",
+        )
+    part = split.part[examples.row[0]]
+    rows = np.flatnonzero(split.part == part)
+    name = f"candidates-{'valid' if part == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"
+    path = store.dataset_folder(cache, split.dataset.manifest["name"], split.dataset.fingerprint) / f"{name}.npy"
+    if not path.exists():
+        weight = split.train_counts() + SMOOTHING if kind is Candidates.popularity else np.ones(split.n_items)
+        user = split.dataset.interactions["user"].to_numpy()[rows]
+        drawn = _draw(split.dataset, user, weight, negatives, stream(seed, name))
+        candidates = np.column_stack([split.dataset.sequence[rows], drawn])
+        write_atomic(path, lambda aside: _save(candidates, aside))
+    return replace(examples, candidates=np.load(path)[np.searchsorted(rows, examples.row)])
+
+
+def _save(array: NDArray[np.int32], path: Path) -> None:
+    with path.open("wb") as file:  # np.save would add .npy to another name
+        np.save(file, array, allow_pickle=False)
+
+
+def _draw(
+    dataset: RecDataset, user: IntArray, weight: NDArray[np.floating], negatives: int, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """(n, negatives) distinct items for each of n users, none from the user's history, one after another by weight."""
+    n_items = dataset.n_items
+    owned = np.unique(dataset.interactions["user"].to_numpy().astype(np.int64) * n_items + dataset.sequence)
+    fewest = n_items - int(np.bincount(owned // n_items).max(initial=0))
+    if fewest < negatives:
+        raise DataError(
+            f"{negatives} negatives cannot be drawn: one user has all but {fewest} of the {n_items} items",
+            f"lower task.negatives to {fewest} at most, or choose task.candidates=full",
+        )
+    cumulative = np.cumsum(weight / weight.sum())
+    drawn = np.full((len(user), negatives), -1, dtype=np.int32)
+    chunk = max(1, _CELLS // max(n_items, 2 * negatives))
+    for start in range(0, len(user), chunk):
+        rows = slice(start, start + chunk)
+        drawn[rows] = _first_fresh(user[rows].astype(np.int64), owned, cumulative, n_items, negatives, rng)
+        short = start + np.flatnonzero(drawn[rows, -1] < 0)
+        if len(short):
+            drawn[short] = _race(drawn[short], user[short].astype(np.int64), owned, weight, rng)
+    return drawn
+
+
+def _first_fresh(
+    user: IntArray,
+    owned: IntArray,
+    cumulative: NDArray[np.floating],
+    n_items: int,
+    negatives: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int32]:
+    """Draw with replacement and keep what is new: the same law as drawing without.
+
+    Returns:
+        (n, negatives) items; rows with too few new ones end on -1.
+    """
+    shape = (len(user), 2 * negatives)
+    item = np.minimum(np.searchsorted(cumulative, rng.random(shape), side="right"), n_items - 1)
+    fresh = ~_contains(owned, user[:, None] * n_items + item)
+    order = np.argsort(item, axis=1, kind="stable")
+    in_order = np.take_along_axis(item, order, axis=1)
+    repeated = np.zeros(shape, dtype=bool)
+    np.put_along_axis(repeated, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
+    fresh &= ~repeated
+    first = np.argsort(~fresh, axis=1, kind="stable")[:, :negatives]
+    return np.where(np.take_along_axis(fresh, first, axis=1), np.take_along_axis(item, first, axis=1), -1).astype(
+        np.int32
+    )
+
+
+def _race(
+    drawn: NDArray[np.int32], user: IntArray, owned: IntArray, weight: NDArray[np.floating], rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Fill the -1 at the ends of rows, by the same law.
+
+    Items arrive after exponential times with their weight as rate, so in the order of drawing without replacement;
+    those owned or drawn already do not take part.
+    """
+    n, n_items = len(user), len(weight)
+    arrival = rng.exponential(size=(n, n_items)) / weight
+    arrival[_contains(owned, user[:, None] * n_items + np.arange(n_items))] = np.inf
+    row, column = np.nonzero(drawn >= 0)
+    arrival[row, drawn[row, column]] = np.inf
+    winners = np.argsort(arrival, axis=1)[:, : drawn.shape[1]]
+    missing = np.cumsum(drawn < 0, axis=1) - 1
+    return np.where(drawn < 0, np.take_along_axis(winners, np.maximum(missing, 0), axis=1), drawn).astype(np.int32)
+
+
+def _contains(sorted_keys: IntArray, keys: IntArray) -> NDArray[np.bool_]:
+    """Which keys are among the sorted ones."""
+    place = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return sorted_keys[place] == keys

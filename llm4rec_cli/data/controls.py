@@ -1,0 +1,86 @@
+"""Controls: one thing destroyed on purpose, all else as it was. A gain that survives is not what it claims to be.
+
+`controlled_dataset` comes before the split, `controlled_examples` after it. Candidates belong to interactions
+and stay the same under every control.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.split import TRAIN, leave_one_out
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.data.texts import TEXT_COLUMNS
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.schema import Control
+
+
+def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecDataset:
+    """What a control does to training and evaluation alike.
+
+    `shuffle_text` permutes the texts among the items. `shuffle_history` permutes the training part of each user's
+    sequence: reviews move with their items, times stay in place; the targets of validation and test stay what they
+    were. Any other control leaves the dataset as it is.
+
+    Args:
+        dataset: as prepared; it is not changed.
+        control: which.
+        seed: `dataset.seed`.
+    """
+    rng = stream(seed, control.value)
+    if control is Control.shuffle_text:
+        columns = [name for name in TEXT_COLUMNS if name in dataset.items]
+        texts = dataset.items[columns].iloc[rng.permutation(dataset.n_items)].reset_index(drop=True)
+        changed = replace(dataset, items=dataset.items.assign(**{name: texts[name] for name in columns}))
+    elif control is Control.shuffle_history:
+        user = dataset.interactions["user"].to_numpy()
+        training = np.flatnonzero(leave_one_out(dataset).part == TRAIN)
+        order = np.arange(len(user))
+        order[training] = training[_shuffled_within(user[training], rng)]
+        shuffled = dataset.interactions.iloc[order].reset_index(drop=True)
+        if "timestamp" in shuffled:
+            shuffled["timestamp"] = dataset.interactions["timestamp"]
+        changed = replace(dataset, interactions=shuffled)
+    else:
+        return dataset
+    return replace(changed, manifest=dataset.manifest | {"control": control.value})
+
+
+def controlled_examples(examples: Examples, control: Control, seed: int) -> Examples:
+    """What a control does to the histories of evaluation.
+
+    `shuffle_history` permutes each history whole. The dataset's own shuffle is not enough: there the validation item
+    still stands last in a test history, and the last item is what most sequential models live on. `swap_users` gives
+    each example the history of another, so that none keeps its own; its user, target and candidates stay. Any other
+    control leaves the examples as they are.
+
+    Args:
+        examples: of one part, at most one a user; a swap is among these.
+        control: which.
+        seed: `dataset.seed`.
+
+    Raises:
+        DataError: `swap_users` of a single example.
+    """
+    rng = stream(seed, control.value, 1)
+    if control is Control.shuffle_history:
+        flat, offsets = examples.histories()
+        owner = np.repeat(np.arange(len(examples)), np.diff(offsets))
+        return replace(examples, sequence=flat[_shuffled_within(owner, rng)], start=offsets[:-1], end=offsets[1:])
+    if control is Control.swap_users:
+        if len(examples) == 1:
+            raise DataError("a single example has no other's history to swap with", "take more examples")
+        ring = rng.permutation(len(examples))
+        other = np.empty_like(ring)
+        other[ring] = np.roll(ring, 1)
+        return replace(examples, start=examples.start[other], end=examples.end[other])
+    return examples
+
+
+def _shuffled_within(group: IntArray, rng: np.random.Generator) -> IntArray:
+    """(n,) a random order of positions that keeps each group, given sorted, in its place."""
+    return np.lexsort((rng.random(len(group)), group))

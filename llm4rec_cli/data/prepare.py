@@ -1,0 +1,287 @@
+"""From raw files to a numbered, filtered dataset, done once: what was done before is found by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llm4rec_cli import __version__
+from llm4rec_cli.data import readers, store
+from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
+from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
+from llm4rec_cli.data.texts import TEXT_COLUMNS
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.files import sha256
+from llm4rec_cli.schema import DatasetConfig
+
+FORMAT = 1  # raised when this module turns the same raw data into another dataset
+
+RawFiles = dict[str, dict[str, Path]]  # domain -> role -> path
+
+
+@dataclass
+class _Filtered:
+    """One domain after its filters; `counts` has users, items and interactions after each step."""
+
+    raw: RawData
+    counts: list[dict[str, Any]]
+
+
+def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
+    """The dataset that a config describes, read from the cache where it was prepared before.
+
+    Each domain is filtered on its own: interactions of unknown items go, then users and items with too few, until none
+    is left to drop. Users are numbered by first appearance, items in the reader's order, and interactions sorted by
+    (user, time, position in the file).
+
+    Args:
+        config: the dataset's settings (`control` and `text` play no part here).
+        cache: the cache folder; the dataset goes to datasets/<name>-<fingerprint>/.
+
+    Raises:
+        DataError: a raw file is missing or malformed, or the filters leave nothing.
+        UsageError: an unknown reader, or roles that it does not take.
+    """
+    for files in config.domains.values():
+        readers.check_roles(config.reader, files)
+    raw_files = _raw_files(config, cache)
+    provenance = _provenance(config, raw_files)
+    folder = store.dataset_folder(cache, config.name, provenance["fingerprint"])
+    if not folder.exists():
+        store.save(_build(config, raw_files, provenance), folder)
+    return store.load(folder)
+
+
+def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> IntArray:
+    """The interactions that remain when users and items with too few are dropped until none is left to drop.
+
+    Args:
+        user, item: (n,) numbers from 0.
+        user_core, item_core: the fewest interactions that a user and an item keep.
+
+    Returns:
+        (m,) sorted positions in 0..n-1.
+    """
+    kept = np.arange(len(user))
+    while True:
+        before = len(kept)
+        kept = kept[np.bincount(user[kept])[user[kept]] >= user_core]
+        kept = kept[np.bincount(item[kept])[item[kept]] >= item_core]
+        if len(kept) == before:
+            return kept
+
+
+def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
+    """The raw files, generated first where the config says so; each may lie there gzipped or not."""
+    folder = _generated(config, cache) if config.generator else Path(config.raw_dir or cache / "raw" / config.name)
+    return {
+        domain: {role: _find(folder, name, config) for role, name in files.items()}
+        for domain, files in config.domains.items()
+    }
+
+
+def _find(folder: Path, name: str, config: DatasetConfig) -> Path:
+    twin = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
+    for path in (folder / name, folder / twin):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"dataset '{config.name}' needs {name}, which is not in {folder}",
+        f"{config.get} Put the files into {folder}, or name their folder with dataset.raw_dir=PATH".strip(),
+    )
+
+
+def _generated(config: DatasetConfig, cache: Path) -> Path:
+    """The folder of generated raw files, written now where it is new."""
+    from llm4rec_cli.data import demo
+
+    assert config.generator is not None
+    folder = cache / "raw" / f"{config.generator}-seed{config.seed}-v{demo.VERSION}"
+    if not folder.exists():
+        with store.new_folder(folder) as aside:
+            demo.generate(config.generator, config.seed, aside)
+    return folder
+
+
+def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
+    """What decides the dataset's contents, and its hash; where the files lie does not."""
+    files = []
+    for domain, roles in raw_files.items():
+        for role, path in roles.items():
+            size = path.stat().st_size
+            files.append({"domain": domain, "role": role, "name": path.name, "bytes": size, "sha256": sha256(path)})
+    generator = None
+    if config.generator:
+        from llm4rec_cli.data import demo
+
+        generator = {"variant": config.generator, "version": demo.VERSION}
+    decided = {
+        "format": FORMAT,
+        "reader": {"name": config.reader, "version": readers.load(config.reader).VERSION},
+        "generator": generator,
+        "cores": {"user": config.user_core, "item": config.item_core},
+        "split": {"rule": config.split.value, "seed": config.seed},
+    }
+    hashed = decided | {"files": [{key: file[key] for key in ("domain", "role", "sha256")} for file in files]}
+    fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
+    return {"name": config.name, "fingerprint": fingerprint, **decided, "files": files}
+
+
+def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any]) -> RecDataset:
+    reader = readers.load(config.reader)
+    domains = {domain: _filtered(domain, reader.read(files), config) for domain, files in raw_files.items()}
+    items, interactions, impressions = _merged(domains)
+    dataset = _numbered(items, interactions, impressions)
+    dataset.manifest.update(
+        provenance,
+        synthetic=config.generator is not None,
+        read={domain: filtered.raw.counts for domain, filtered in domains.items()},
+        counts=[step for filtered in domains.values() for step in filtered.counts],
+        item_order="; ".join(dict.fromkeys(filtered.raw.item_order for filtered in domains.values())),
+        created_with=__version__,
+    )
+    dataset.manifest["split"] = provenance["split"] | _split_sizes(dataset)
+    return dataset
+
+
+def _filtered(domain: str, raw: RawData, config: DatasetConfig) -> _Filtered:
+    """A domain without unknown items and what falls out of the k-core.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    interactions = raw.interactions
+    user, user_ids = pd.factorize(interactions["user_id"])
+    item = pd.Index(raw.items["item_id"]).get_indexer(interactions["item_id"])
+    counts = [_step(domain, "read", len(user_ids), len(raw.items), len(interactions))]
+
+    known = np.flatnonzero(item >= 0)
+    n_users = len(np.unique(user[known]))
+    counts.append(_step(domain, "items known", n_users, len(raw.items), len(known)))
+
+    kept = known[k_core(user[known], item[known], config.user_core, config.item_core)]
+    left = np.bincount(item[kept], minlength=len(raw.items)) >= config.item_core
+    step = f"{config.user_core}/{config.item_core}-core"
+    counts.append(_step(domain, step, len(np.unique(user[kept])), int(left.sum()), len(kept)))
+    if len(kept) == 0 and raw.impressions is None:
+        raise DataError(
+            f"dataset '{config.name}', domain '{domain}' is empty after the {step}: "
+            + ", then ".join(map(_in_words, counts)),
+            "lower dataset.user_core and dataset.item_core, or check that the raw files are whole",
+        )
+
+    raw = RawData(
+        raw.items[left], interactions.iloc[kept], raw.counts, item_order=raw.item_order, impressions=raw.impressions
+    )
+    return _Filtered(raw, counts)
+
+
+def _merged(domains: dict[str, _Filtered]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
+    """Items, interactions and impressions of all domains; with several, ids carry their domain and items name it."""
+    if len(domains) == 1:
+        (only,) = domains.values()
+        return only.raw.items, only.raw.interactions, only.raw.impressions
+    items, interactions = [], []
+    for domain, filtered in domains.items():
+        raw = filtered.raw
+        if raw.impressions is not None:
+            raise DataError(
+                "a click log cannot be merged with other domains", "give each click log a config of its own"
+            )
+        items.append(raw.items.assign(item_id=f"{domain}-" + raw.items["item_id"], domain=domain))
+        interactions.append(
+            raw.interactions.assign(
+                user_id=f"{domain}-" + raw.interactions["user_id"], item_id=f"{domain}-" + raw.interactions["item_id"]
+            )
+        )
+    return pd.concat(items), pd.concat(interactions), None
+
+
+def _numbered(items: pd.DataFrame, interactions: pd.DataFrame, impressions: pd.DataFrame | None) -> RecDataset:
+    """Ids replaced by numbers, interactions sorted; the manifest holds what can be counted of the result."""
+    items = _without_empty_columns(items)
+    numbers = pd.Index(items["item_id"])
+    clickers = interactions["user_id"].iloc[:0] if impressions is None else impressions["user_id"]
+    user, user_ids = pd.factorize(pd.concat([interactions["user_id"], clickers]))
+    user, clicker = np.split(user.astype(np.int32), [len(interactions)])
+
+    order = np.argsort(user, kind="stable")
+    if "timestamp" in interactions:
+        order = np.lexsort((interactions["timestamp"], user))
+    item = numbers.get_indexer(interactions["item_id"]).astype(np.int32)
+    described = _without_empty_columns(interactions.drop(columns=["user_id", "item_id"]))
+    numbered = pd.concat(
+        [pd.DataFrame({"user": user, "item": item}), described.reset_index(drop=True)], axis="columns"
+    ).iloc[order]
+    if impressions is not None:
+        impressions = impressions.drop(columns="user_id").assign(user=clicker)
+        for column in ("history", "candidates", "clicks"):
+            impressions[column] = _numbered_lists(impressions[column], numbers)
+
+    offsets = store.user_offsets(user, len(user_ids))
+    return RecDataset(
+        items=items.reset_index(drop=True),
+        interactions=numbered.reset_index(drop=True),
+        user_ids=np.asarray(user_ids, dtype=object),
+        offsets=offsets,
+        manifest={
+            "users": len(user_ids),
+            "items": len(items),
+            "interactions": len(interactions),
+            "impressions": 0 if impressions is None else len(impressions),
+            "items_without_title": _without_text(items, ["title"]),
+            "items_without_text": _without_text(items, TEXT_COLUMNS),
+            **_ends(numbered, offsets),
+        },
+        impressions=impressions,
+    )
+
+
+def _numbered_lists(lists: pd.Series, numbers: pd.Index) -> pd.Series:
+    """Each list of ids as an array of numbers."""
+    length = [len(ids) for ids in lists]
+    flat = numbers.get_indexer(pd.Index(list(chain.from_iterable(lists)))).astype(np.int32)
+    return pd.Series(np.split(flat, np.cumsum(length)[:-1]), index=lists.index)
+
+
+def _without_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """A column that is missing everywhere is one the source does not have."""
+    return frame.dropna(axis="columns", how="all") if len(frame) else frame
+
+
+def _without_text(items: pd.DataFrame, columns: list[str]) -> int:
+    """How many items have nothing in all of these columns."""
+    texts = items.reindex(columns=columns).fillna("")
+    return int((texts.apply(lambda column: column.str.strip()) == "").all(axis="columns").sum())
+
+
+def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, int]:
+    """Whose order is in doubt: users whose last two interactions have the same time, and users without times."""
+    last = offsets[1:][np.diff(offsets) >= 2] - 1
+    if "timestamp" not in interactions:
+        return {"users_tied_at_end": 0, "users_without_times": len(last)}
+    time = interactions["timestamp"].to_numpy()
+    return {
+        "users_tied_at_end": int((time[last] == time[last - 1]).sum()),
+        "users_without_times": int(np.isnan(time[last]).sum()),
+    }
+
+
+def _split_sizes(dataset: RecDataset) -> dict[str, int]:
+    train, valid, test = np.bincount(leave_one_out(dataset).part, minlength=3)[[TRAIN, VALID, TEST]]
+    return {"train": int(train), "valid": int(valid), "test": int(test)}
+
+
+def _step(domain: str, step: str, users: int, items: int, interactions: int) -> dict[str, Any]:
+    return {"domain": domain, "step": step, "users": users, "items": items, "interactions": interactions}
+
+
+def _in_words(step: dict[str, Any]) -> str:
+    return f"{step['step']}: {step['users']:,} users, {step['items']:,} items, {step['interactions']:,} interactions"

@@ -1,0 +1,63 @@
+"""Readers of raw formats: one module a format; a config names the module."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, cast
+
+from llm4rec_cli.data.recdataset import RawData
+from llm4rec_cli.errors import UsageError, did_you_mean
+
+Forms = tuple[tuple[frozenset[str], frozenset[str]], ...]
+
+
+class Reader(Protocol):
+    """What a module of this folder offers.
+
+    Attributes:
+        VERSION: raised when the same files give another result.
+        FORMS: the sets of roles it reads, each as (needed, optional).
+    """
+
+    VERSION: int
+    FORMS: Forms
+
+    def read(self, files: dict[str, Path]) -> RawData:
+        """What the files hold, each given under its role."""
+        ...
+
+
+def names() -> list[str]:
+    """Every reader: the modules of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Reader:
+    """The reader of that name.
+
+    Raises:
+        UsageError: no such reader.
+    """
+    if name not in names():
+        raise UsageError(f"unknown reader '{name}'", did_you_mean(name, names()))
+    return cast(Reader, importlib.import_module(f"{__name__}.{name}"))
+
+
+def check_roles(name: str, roles: Iterable[str]) -> None:
+    """Refuse roles that the reader of that name does not know, or that are not enough for it.
+
+    Raises:
+        UsageError: so it is; the remedy lists what the reader takes.
+    """
+    given, forms = set(roles), load(name).FORMS
+    if any(needed <= given <= needed | optional for needed, optional in forms):
+        return
+    known = " | ".join(
+        ", ".join([*sorted(needed), *(f"[{role}]" for role in sorted(optional))]) for needed, optional in forms
+    )
+    raise UsageError(
+        f"reader '{name}' cannot work with these roles of files: {', '.join(sorted(given))}", f"it takes {known}"
+    )

@@ -1,0 +1,90 @@
+"""`RecDataset`: items and interactions, numbered and in time order, with a manifest of where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.integer[Any]]
+
+ITEM_COLUMNS = ("item_id", "title", "brand", "categories", "description", "text")
+INTERACTION_COLUMNS = (
+    "user_id",
+    "item_id",
+    "timestamp",
+    "rating",
+    "review_text",
+    "review_title",
+    "explanation",
+    "feature",
+)
+IMPRESSION_COLUMNS = ("impression_id", "user_id", "timestamp", "history", "candidates", "clicks")
+
+
+@dataclass
+class RawData:
+    """What a reader returns: raw ids as strings, rows in file order, before any filter.
+
+    Attributes:
+        items: `item_id` and those of ITEM_COLUMNS the source has (strings, null where missing; `categories` as one
+            string joined by a space). At most one row an item. Its order becomes the items' numbers.
+        interactions: `user_id`, `item_id` and those of INTERACTION_COLUMNS the source has (`timestamp`, `rating`:
+            float64). Where there is no `timestamp` a user's rows are in time order already.
+        impressions: IMPRESSION_COLUMNS (`history`, `candidates`, `clicks` are lists of item ids), for click logs.
+        counts: how many rows were read, and how many were dropped for each named reason, in order.
+        item_order: in words, whether item numbers tell anything (`sorted ids`, `as numbered in the file`).
+    """
+
+    items: pd.DataFrame
+    interactions: pd.DataFrame
+    counts: dict[str, int]
+    item_order: str
+    impressions: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class RecDataset:
+    """Users and items numbered 0..n-1, interactions sorted by user and time (ties in file order).
+
+    Attributes:
+        items: row i describes item number i; columns as in RawData.items.
+        interactions: columns `user`, `item` (int32 numbers) and those of INTERACTION_COLUMNS besides the raw ids that
+            the source has.
+        user_ids: (n_users,) raw ids.
+        offsets: (n_users + 1,) int64: user u's interactions are rows offsets[u]:offsets[u + 1].
+        manifest: provenance: raw files with sha256, counts after every filter, `fingerprint`.
+        impressions: as in RawData, `user` for `user_id` and numbers for item ids; None for all but click logs.
+    """
+
+    items: pd.DataFrame
+    interactions: pd.DataFrame
+    user_ids: NDArray[np.object_]
+    offsets: IntArray
+    manifest: dict[str, Any]
+    impressions: pd.DataFrame | None = None
+
+    @property
+    def n_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.items)
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def sequence(self) -> IntArray:
+        """(n_interactions,) item numbers of all users, one after another."""
+        return self.interactions["item"].to_numpy()
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each item, by the dataset's text recipe; empty where an item has none."""
+        return self.items["text"].fillna("").tolist()

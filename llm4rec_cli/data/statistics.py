@@ -1,0 +1,53 @@
+"""A prepared dataset in numbers and sentences: ours beside the paper's, and how far its order can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llm4rec_cli.schema import PaperStatistics
+
+
+class Comparison(NamedTuple):
+    """One statistic; `paper` is None where the paper prints none."""
+
+    statistic: str
+    ours: int
+    paper: int | None
+
+
+def comparison(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[Comparison]:
+    """Users, items and interactions after all filters, ours and the paper's; of a click log also the impressions."""
+    rows = [
+        Comparison(name, manifest[name], getattr(paper, name) if paper else None)
+        for name in ("users", "items", "interactions")
+    ]
+    return [*rows, Comparison("impressions", manifest["impressions"], None)] if manifest["impressions"] else rows
+
+
+def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str]:
+    """What a reader of results on this dataset should know, a sentence each."""
+    said = [
+        f"{row.statistic}: {row.ours:,} here, {row.paper:,} in the paper ({row.ours - row.paper:+,}): "
+        "results on it do not stand beside the paper's"
+        for row in comparison(manifest, paper)
+        if row.paper is not None and row.ours != row.paper
+    ]
+    if paper and not said:
+        said.append(f"the statistics equal the paper's ({paper.source})")
+    users, items = manifest["users"], manifest["items"]
+    if manifest["users_without_times"]:
+        share = manifest["users_without_times"] / users
+        said.append(f"{share:.1%} of users have no times: their order is the file's, taken on trust")
+    if manifest["users_tied_at_end"]:
+        share = manifest["users_tied_at_end"] / users
+        said.append(
+            f"{share:.1%} of users end on two interactions of the same time: which is the test one is the file's order"
+        )
+    if manifest["items_without_text"]:
+        said.append(f"{manifest['items_without_text'] / items:.1%} of items have no text at all")
+    if manifest["items_without_title"] > manifest["items_without_text"]:
+        said.append(f"{manifest['items_without_title'] / items:.1%} of items have no title")
+    if manifest["synthetic"]:
+        said.append("the data is synthetic: its numbers settle no claim and stand beside no paper's")
+    said.append(f"item numbers: {manifest['item_order']}")
+    return said

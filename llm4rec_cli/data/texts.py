@@ -1,0 +1,46 @@
+"""The text of an item, made of its fields by a named recipe."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import replace
+
+import pandas as pd
+
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.schema import TextRecipe
+
+TEXT_COLUMNS = ["title", "brand", "categories", "description", "text"]
+_UNISREC_FIELDS = ("title", "categories", "brand")
+_UNISREC_LIMIT = 2000  # characters from which a field counts as rubbish
+
+
+def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
+    """One text an item, in order of the item numbers; empty where the source has nothing.
+
+    `unisrec`: the dataset's own `text` where it has one, otherwise title, categories and brand as UniSRec's
+    process_amazon.py cleans them. `title`: the title as it stands.
+    """
+    if recipe is TextRecipe.title:
+        return list(_column(dataset.items, "title"))
+    made = zip(*(_column(dataset.items, field).map(_unisrec_field) for field in _UNISREC_FIELDS), strict=True)
+    own = _column(dataset.items, "text")
+    return [text or "".join(fields) for text, fields in zip(own, made, strict=True)]
+
+
+def with_texts(dataset: RecDataset, recipe: TextRecipe) -> RecDataset:
+    """The dataset with each item's `text` made by the recipe: what `RecDataset.texts` then gives every model."""
+    return replace(dataset, items=dataset.items.assign(text=item_texts(dataset, recipe)))
+
+
+def _unisrec_field(text: str) -> str:
+    """A field as a sentence and a space: entities resolved, no double quotes or newlines, one full stop at the end.
+
+    A field that is missing adds nothing, and so does one of 2,000 characters or more.
+    """
+    cleaned = html.unescape(text).translate({ord(c): None for c in '"\r\n'}).strip().rstrip(".")
+    return f"{cleaned}. " if 0 < len(cleaned) < _UNISREC_LIMIT - 1 else ""
+
+
+def _column(items: pd.DataFrame, name: str) -> pd.Series:
+    return items[name].fillna("") if name in items else pd.Series("", index=items.index)

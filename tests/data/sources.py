@@ -1,0 +1,40 @@
+"""Where the tests' raw files lie: small ones of our own invention, and the real data beside the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).parent / "fixtures"
+REAL = Path(__file__).parents[2].parent / "shared" / "data"
+
+AMAZON = {
+    "reviews": FIXTURES / "amazon/reviews.json",
+    "metadata": FIXTURES / "amazon/meta.json",
+    "explanations": FIXTURES / "amazon/explanations.json",
+}
+RECBOLE = {"interactions": FIXTURES / "recbole/tiny.inter", "items": FIXTURES / "recbole/tiny.item"}
+UNISREC = {
+    **{part: FIXTURES / f"unisrec/tiny.{part}.inter" for part in ("train", "valid", "test")},
+    "text": FIXTURES / "unisrec/tiny.text",
+    "user_index": FIXTURES / "unisrec/tiny.user2index",
+    "item_index": FIXTURES / "unisrec/tiny.item2index",
+}
+S3REC = {
+    "sequences": FIXTURES / "s3rec/sequential_data.txt",
+    "id_map": FIXTURES / "s3rec/datamaps.json",
+    "metadata": FIXTURES / "s3rec/meta.json",
+}
+MIND = {
+    f"{part}_{kind}": FIXTURES / f"mind/{part}/{kind}.tsv"
+    for part in ("train", "dev")
+    for kind in ("behaviors", "news")
+}
+
+
+def real(folder: str) -> Path:
+    """A folder of the real data; the test skips where it is absent."""
+    if not (REAL / folder).is_dir():
+        pytest.skip(f"needs the real data of {folder}, in ../shared/data beside the checkout")
+    return REAL / folder

@@ -1,0 +1,114 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm4rec_cli.data.candidates import SMOOTHING, with_candidates
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.store import user_offsets
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.schema import Candidates, Part
+
+SAMPLED = [Candidates.uniform, Candidates.popularity]
+
+
+def made(sequences: list[list[int]], n_items: int) -> RecDataset:
+    """A dataset of these sequences."""
+    user = np.repeat(np.arange(len(sequences)), [len(s) for s in sequences])
+    return RecDataset(
+        items=pd.DataFrame({"item_id": [f"i{i}" for i in range(n_items)]}),
+        interactions=pd.DataFrame({"user": user, "item": np.concatenate(sequences).astype(np.int32)}),
+        user_ids=np.array([f"u{u}" for u in range(len(sequences))], dtype=object),
+        offsets=user_offsets(user, len(sequences)),
+        manifest={"name": "made", "fingerprint": "0123456789abcdef"},
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sequences=st.lists(st.lists(st.integers(0, 19), min_size=3, max_size=12), min_size=1, max_size=20),
+    kind=st.sampled_from(SAMPLED),
+    negatives=st.integers(1, 8),
+    part=st.sampled_from(Part),
+)
+def test_the_target_comes_first_and_negatives_are_new_and_distinct(sequences, kind, negatives, part, tmp_path_factory):
+    split = leave_one_out(made(sequences, n_items=20))
+    examples = with_candidates(split.examples(part), split, kind, negatives, 0, tmp_path_factory.mktemp("cache"))
+    assert examples.candidates is not None
+    assert examples.candidates.shape == (len(sequences), negatives + 1)
+    assert (examples.candidates[:, 0] == examples.target).all()
+    for user, row in zip(examples.user, examples.candidates, strict=True):
+        assert len(set(row)) == negatives + 1
+        assert not set(row[1:]) & set(sequences[user])
+        assert row.min() >= 0
+        assert row.max() < 20
+
+
+@pytest.mark.parametrize("kind", SAMPLED)
+def test_all_that_a_user_lacks_can_be_drawn(kind, tmp_path):
+    split = leave_one_out(made([[0, 1, 2], [3, 4, 5]], n_items=100))
+    drawn = with_candidates(split.examples(Part.test), split, kind, 97, 0, tmp_path).candidates
+    assert drawn is not None
+    assert sorted(drawn[0, 1:]) == list(range(3, 100))
+
+
+@pytest.mark.parametrize("kind", SAMPLED)
+def test_candidates_do_not_depend_on_which_examples_are_asked_for(kind, tmp_path):
+    split = leave_one_out(made([[i, i + 1, i + 2, i + 3] for i in range(50)], n_items=60))
+    examples = split.examples(Part.test)
+    some = with_candidates(examples[np.array([31, 7])], split, kind, 9, 0, tmp_path / "some")
+    whole = with_candidates(examples, split, kind, 9, 0, tmp_path / "whole")
+    again = with_candidates(examples, split, kind, 9, 0, tmp_path / "whole")
+    assert whole.candidates is not None
+    assert again.candidates is not None
+    assert some.candidates is not None
+    assert (some.candidates == whole.candidates[[31, 7]]).all()
+    assert (again.candidates == whole.candidates).all()
+    other = with_candidates(examples, split, kind, 9, 1, tmp_path / "whole")
+    assert (other.candidates != whole.candidates).any()
+
+
+@pytest.mark.parametrize(
+    "spread", [1, 400]
+)  # how many items the 4000 users share; 1 = so popular that all go to the race
+def test_popularity_follows_training_counts(spread, tmp_path):
+    """The first negative is item j with probability in proportion to its training count + SMOOTHING."""
+    n_users, counts = 4000, 40 * np.array([0, 0, 1, 2, 5, 10, 20, 50, 100])
+    askers = [[9 + u % spread] * 3 for u in range(n_users)]
+    others = [[item] * 3 for item in np.repeat(np.arange(9), counts)]
+    split = leave_one_out(made(askers + others, n_items=9 + spread))
+    drawn = with_candidates(split.examples(Part.test), split, Candidates.popularity, 6, 0, tmp_path).candidates
+    assert drawn is not None
+    first = drawn[:n_users, 1]
+    share = np.bincount(first[first < 9], minlength=9) / (first < 9).sum()
+    weight = counts + SMOOTHING
+    assert share == pytest.approx(weight / weight.sum(), abs=0.03)
+
+
+def test_uniform_draws_all_items_alike(tmp_path):
+    split = leave_one_out(made([[0, 0, 0]] * 3000, n_items=13))
+    drawn = with_candidates(split.examples(Part.test), split, Candidates.uniform, 4, 0, tmp_path).candidates
+    assert drawn is not None
+    for place in range(1, 5):
+        share = np.bincount(drawn[:, place], minlength=13)[1:] / 3000
+        assert share == pytest.approx(np.full(12, 1 / 12), abs=0.03)
+
+
+def test_the_whole_catalogue_needs_no_candidates(tmp_path):
+    split = leave_one_out(made([[0, 1, 2]], n_items=3))
+    assert with_candidates(split.examples(Part.test), split, Candidates.full, 99, 0, tmp_path).candidates is None
+
+
+def test_a_catalogue_that_is_too_small_is_refused(tmp_path):
+    split = leave_one_out(made([[0, 1, 2], [0, 0, 0]], n_items=10))
+    with pytest.raises(DataError, match="all but 7 of the 10 items") as error:
+        with_candidates(split.examples(Part.test), split, Candidates.uniform, 8, 0, tmp_path)
+    assert "lower task.negatives to 7" in error.value.remedy
+
+
+def test_impressions_are_asked_of_click_logs_only(tmp_path):
+    split = leave_one_out(made([[0, 1, 2]], n_items=10))
+    with pytest.raises(DataError, match="no impressions"):
+        with_candidates(split.examples(Part.test), split, Candidates.impression, 2, 0, tmp_path)

@@ -1,0 +1,88 @@
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm4rec_cli.data.controls import controlled_dataset, controlled_examples
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.store import user_offsets
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.schema import Control, Part
+
+USERS, LENGTH = 30, 12
+
+
+@pytest.fixture
+def dataset() -> RecDataset:
+    user = np.repeat(np.arange(USERS), LENGTH)
+    item = np.random.default_rng(0).integers(0, 200, size=len(user)).astype(np.int32)
+    return RecDataset(
+        items=pd.DataFrame(
+            {"item_id": [f"i{i}" for i in range(200)], "title": [f"t{i}" for i in range(200)], "brand": range(200)}
+        ),
+        interactions=pd.DataFrame(
+            {"user": user, "item": item, "timestamp": np.tile(np.arange(LENGTH), USERS) * 1.0, "rating": item % 5 + 1.0}
+        ),
+        user_ids=np.array([f"u{u}" for u in range(USERS)], dtype=object),
+        offsets=user_offsets(user, USERS),
+        manifest={"fingerprint": "f"},
+    )
+
+
+def test_shuffle_text_moves_an_item_s_texts_together(dataset):
+    changed = controlled_dataset(dataset, Control.shuffle_text, 0)
+    assert sorted(changed.items["title"]) == sorted(dataset.items["title"])
+    assert (changed.items["title"] == "t" + changed.items["brand"].astype(str)).all()
+    assert (changed.items["title"] != dataset.items["title"]).mean() > 0.9
+    assert changed.items["item_id"].equals(dataset.items["item_id"])
+    assert changed.interactions.equals(dataset.interactions)
+    assert changed.manifest["control"] == "shuffle_text"
+    assert "control" not in dataset.manifest
+
+
+def test_shuffle_history_keeps_targets_and_what_each_user_had(dataset):
+    changed = controlled_dataset(dataset, Control.shuffle_history, 0)
+    before, after = dataset.sequence.reshape(USERS, LENGTH), changed.sequence.reshape(USERS, LENGTH)
+    assert (before[:, -2:] == after[:, -2:]).all()
+    assert (before[:, :-2] != after[:, :-2]).any(axis=1).all()
+    assert all(Counter(b) == Counter(a) for b, a in zip(before, after, strict=True))
+    assert changed.interactions["timestamp"].equals(dataset.interactions["timestamp"])
+    assert (changed.interactions["rating"] == changed.interactions["item"] % 5 + 1).all()
+
+
+def test_shuffle_history_shuffles_the_validation_item_into_test_histories(dataset):
+    split = leave_one_out(controlled_dataset(dataset, Control.shuffle_history, 0))
+    plain = split.examples(Part.test)
+    changed = controlled_examples(plain, Control.shuffle_history, 0)
+    before, after = (e.histories()[0].reshape(USERS, LENGTH - 1) for e in (plain, changed))
+    assert all(Counter(b) == Counter(a) for b, a in zip(before, after, strict=True))
+    assert (before[:, -1] != after[:, -1]).mean() > 0.7
+    assert (changed.target == plain.target).all()
+
+
+def test_swap_users_gives_nobody_their_own_history(dataset):
+    plain = leave_one_out(dataset).examples(Part.test)
+    changed = controlled_examples(plain, Control.swap_users, 0)
+    assert (changed.start != plain.start).all()
+    assert sorted(changed.start) == sorted(plain.start)
+    assert (changed.end - changed.start == LENGTH - 1).all()
+    for name in ("user", "target", "row"):
+        assert (getattr(changed, name) == getattr(plain, name)).all()
+
+
+@pytest.mark.parametrize("control", Control)
+def test_controls_are_a_function_of_the_seed(control, dataset):
+    def run(seed: int) -> tuple[list[str], list[int], list[int]]:
+        changed = controlled_dataset(dataset, control, seed)
+        examples = controlled_examples(leave_one_out(changed).examples(Part.test), control, seed)
+        return changed.items["title"].tolist(), changed.sequence.tolist(), examples.histories()[0].tolist()
+
+    assert run(0) == run(0)
+    assert (run(0) == run(1)) == (control is Control.none)
+
+
+def test_a_single_example_cannot_be_swapped(dataset):
+    with pytest.raises(DataError, match="single example"):
+        controlled_examples(leave_one_out(dataset).examples(Part.test)[:1], Control.swap_users, 0)

@@ -1,0 +1,245 @@
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from llm4rec_cli.data import store
+from llm4rec_cli.data.prepare import k_core, prepare
+from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.schema import Control, DatasetConfig, Part, TextRecipe
+
+from .sources import FIXTURES
+
+AMAZON = DatasetConfig(
+    name="shop",
+    reader="amazon",
+    domains={"shop": {"reviews": "reviews.json", "metadata": "meta.json", "explanations": "explanations.json"}},
+    raw_dir=str(FIXTURES / "amazon"),
+    user_core=1,
+    item_core=1,
+)
+MIND = DatasetConfig(
+    name="news",
+    reader="mind",
+    domains={
+        "news": {
+            "train_behaviors": "train/behaviors.tsv",
+            "train_news": "train/news.tsv",
+            "dev_behaviors": "dev/behaviors.tsv",
+            "dev_news": "dev/news.tsv",
+        }
+    },
+    raw_dir=str(FIXTURES / "mind"),
+    user_core=0,
+    item_core=0,
+)
+
+
+def written(folder: Path, rows: list[tuple[str, str, float]], **settings) -> DatasetConfig:
+    """A dataset of these (user, item, time) rows, as a RecBole file."""
+    folder.mkdir(exist_ok=True)
+    lines = ["user_id:token\titem_id:token\ttimestamp:float", *("\t".join(map(str, row)) for row in rows)]
+    (folder / "log.inter").write_text("\n".join(lines))
+    config = DatasetConfig(
+        name="log",
+        reader="recbole",
+        domains={"log": {"interactions": "log.inter"}},
+        raw_dir=str(folder),
+        user_core=1,
+        item_core=1,
+    )
+    return replace(config, **settings)
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=80),
+    user_core=st.integers(0, 4),
+    item_core=st.integers(0, 4),
+)
+def test_k_core_equals_dropping_one_by_one(rows, user_core, item_core):
+    left = list(enumerate(rows))
+    while True:
+        users, items = Counter(u for _, (u, _) in left), Counter(i for _, (_, i) in left)
+        doomed = [row for row in left if users[row[1][0]] < user_core or items[row[1][1]] < item_core]
+        if not doomed:
+            break
+        left.remove(doomed[0])
+    user, item = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    assert k_core(user, item, user_core, item_core).tolist() == [position for position, _ in left]
+
+
+def test_interactions_are_sorted_by_user_and_time_and_ties_keep_file_order(tmp_path):
+    rows = [("b", "z", 5), ("a", "z", 9), ("b", "x", 1), ("a", "y", 2), ("a", "x", 2), ("a", "w", 2)]
+    dataset = prepare(written(tmp_path / "raw", rows), tmp_path)
+    assert dataset.user_ids.tolist() == ["b", "a"]  # by first appearance
+    assert dataset.items["item_id"].tolist() == ["w", "x", "y", "z"]  # in the reader's order
+    assert dataset.offsets.tolist() == [0, 2, 6]
+    assert dataset.interactions["user"].tolist() == [0, 0, 1, 1, 1, 1]
+    assert dataset.items["item_id"].iloc[dataset.sequence].tolist() == ["x", "z", "y", "x", "w", "z"]
+    assert dataset.interactions.dtypes[["user", "item"]].tolist() == [np.int32, np.int32]
+
+
+def test_items_that_fall_out_leave_no_gap_in_the_numbers(tmp_path):
+    rows = [(u, i, 1) for u in "ab" for i in "xz"] + [("a", "y", 1)]
+    dataset = prepare(written(tmp_path / "raw", rows, item_core=2), tmp_path)
+    assert dataset.items["item_id"].tolist() == ["x", "z"]
+    assert dataset.sequence.tolist() == [0, 1, 0, 1]
+
+
+def test_leave_one_out_asks_for_the_last_two_with_what_came_before(tmp_path):
+    rows = [("long", i, t) for t, i in enumerate("vwxy")] + [("short", "v", 0), ("short", "y", 1)]
+    split = leave_one_out(prepare(written(tmp_path / "raw", rows), tmp_path))
+    assert split.part.tolist() == [TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN]
+    for part, target, history in ((Part.valid, 2, [0, 1]), (Part.test, 3, [0, 1, 2])):
+        examples = split.examples(part)
+        assert examples.target.tolist() == [target]
+        assert examples.histories()[0].tolist() == history
+
+
+def test_the_manifest_tells_what_was_read_and_dropped(tmp_path):
+    manifest = prepare(replace(AMAZON, user_core=2), tmp_path).manifest
+    assert manifest["read"] == {"shop": {"read": 7, "exact duplicates": 1, "items without metadata": 1}}
+    assert manifest["counts"] == [
+        {"domain": "shop", "step": "read", "users": 3, "items": 2, "interactions": 5},
+        {"domain": "shop", "step": "items known", "users": 3, "items": 2, "interactions": 5},
+        {"domain": "shop", "step": "2/1-core", "users": 2, "items": 2, "interactions": 4},
+    ]
+    assert [file["role"] for file in manifest["files"]] == ["reviews", "metadata", "explanations"]
+    assert manifest["split"] == {"rule": "leave_one_out", "seed": 0, "train": 4, "valid": 0, "test": 0}
+    assert not manifest["synthetic"]
+    assert str(FIXTURES) not in json.dumps(manifest)
+
+
+def test_ties_at_the_end_and_missing_times_are_counted(tmp_path):
+    rows = [("tied", "x", 1), ("tied", "y", 2), ("tied", "z", 2), ("clear", "x", 1), ("clear", "y", 2), ("one", "x", 1)]
+    manifest = prepare(written(tmp_path / "raw", rows), tmp_path).manifest
+    assert (manifest["users_tied_at_end"], manifest["users_without_times"]) == (1, 0)
+    untimed = DatasetConfig(
+        name="untimed",
+        reader="s3rec",
+        domains={"all": {"sequences": "sequential_data.txt", "id_map": "datamaps.json", "metadata": "meta.json"}},
+        raw_dir=str(FIXTURES / "s3rec"),
+        user_core=1,
+        item_core=1,
+    )
+    manifest = prepare(untimed, tmp_path).manifest
+    assert (manifest["users_tied_at_end"], manifest["users_without_times"]) == (0, 2)
+    assert manifest["items_without_title"] == manifest["items_without_text"] == 2
+
+
+def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
+    first = prepare(AMAZON, tmp_path)
+    monkeypatch.setattr("llm4rec_cli.data.readers.amazon.read", None)
+    second = prepare(AMAZON, tmp_path)
+    pd.testing.assert_frame_equal(first.interactions, second.interactions)
+    pd.testing.assert_frame_equal(first.items, second.items)
+    assert first.manifest == second.manifest
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [f"shop-{first.fingerprint[:12]}"]
+
+
+@pytest.mark.parametrize("change", [{"user_core": 2}, {"item_core": 2}, {"seed": 1}])
+def test_what_changes_the_data_changes_the_fingerprint(change, tmp_path):
+    assert prepare(AMAZON, tmp_path).fingerprint != prepare(replace(AMAZON, **change), tmp_path).fingerprint
+
+
+def test_another_reader_version_or_another_byte_changes_the_fingerprint(tmp_path, monkeypatch):
+    rows = [("a", "x", 1), ("a", "y", 2)]
+    first = prepare(written(tmp_path / "raw", rows), tmp_path).fingerprint
+    assert prepare(written(tmp_path / "raw", [*rows, ("a", "x", 3)]), tmp_path).fingerprint != first
+    monkeypatch.setattr("llm4rec_cli.data.readers.recbole.VERSION", 99)
+    assert prepare(written(tmp_path / "raw", rows), tmp_path).fingerprint != first
+
+
+@pytest.mark.parametrize("change", [{"control": Control.shuffle_text}, {"text": TextRecipe.title}])
+def test_what_comes_after_preparing_does_not_change_the_fingerprint(change, tmp_path):
+    assert prepare(AMAZON, tmp_path).fingerprint == prepare(replace(AMAZON, **change), tmp_path).fingerprint
+
+
+def test_where_the_files_lie_does_not_change_the_fingerprint(tmp_path):
+    rows = [("a", "x", 1), ("a", "y", 2)]
+    here, there = (prepare(written(tmp_path / name, rows), tmp_path) for name in ("here", "there"))
+    assert here.fingerprint == there.fingerprint
+
+
+def test_a_missing_file_is_named_with_its_source_and_place(tmp_path):
+    config = replace(AMAZON, raw_dir=None, get="It is on the moon.")
+    with pytest.raises(DataError, match=r"needs reviews\.json") as error:
+        prepare(config, tmp_path)
+    assert "on the moon" in error.value.remedy
+    assert str(tmp_path / "raw" / "shop") in error.value.remedy
+    assert "dataset.raw_dir=PATH" in error.value.remedy
+
+
+def test_a_file_may_lie_there_unpacked(tmp_path):
+    config = replace(AMAZON, domains={"shop": {"reviews": "reviews.json.gz"}})
+    assert prepare(config, tmp_path).manifest["files"][0]["name"] == "reviews.json"
+
+
+def test_a_dataset_that_the_core_empties_is_refused(tmp_path):
+    with pytest.raises(DataError, match="empty after the 5/5-core: read: 3 users, 2 items, 5 interactions") as error:
+        prepare(replace(AMAZON, user_core=5, item_core=5), tmp_path)
+    assert "dataset.user_core" in error.value.remedy
+    assert not (tmp_path / "datasets").exists()
+
+
+def test_wrong_roles_are_refused_before_any_file_is_looked_for(tmp_path):
+    with pytest.raises(UsageError):
+        prepare(replace(AMAZON, reader="s3rec", raw_dir="nowhere"), tmp_path)
+
+
+def test_several_domains_are_filtered_apart_and_merged(tmp_path):
+    shop = AMAZON.domains["shop"]
+    merged = prepare(replace(AMAZON, domains={"one": shop, "two": shop}, user_core=2), tmp_path)
+    assert merged.user_ids.tolist() == ["one-U1", "one-U2", "two-U1", "two-U2"]
+    assert merged.items["item_id"].tolist() == ["one-B1", "one-B2", "two-B1", "two-B2"]
+    assert merged.items["domain"].tolist() == ["one", "one", "two", "two"]
+    assert merged.sequence.tolist() == [0, 1, 1, 0, 2, 3, 3, 2]
+    assert merged.offsets.tolist() == [0, 2, 4, 6, 8]
+
+
+def test_a_click_log_keeps_its_impressions(tmp_path):
+    dataset = prepare(MIND, tmp_path)
+    assert dataset.user_ids.tolist() == ["U1", "U2"]
+    assert dataset.impressions is not None
+    assert dataset.impressions["user"].tolist() == [0, 1, 1]
+    assert [list(row) for row in dataset.impressions["history"]] == [[1, 1], [], [0]]
+    assert [list(row) for row in dataset.impressions["candidates"]] == [[0, 1], [1, 0], [2, 1]]
+    assert dataset.manifest["impressions"] == 3
+    assert len(dataset.interactions) == 0
+
+
+@pytest.mark.parametrize("variant", ["demo", "demo_null", "demo_pretrain", "demo_news"])
+def test_generated_data_is_written_once_and_marked_synthetic(variant, tmp_path):
+    shipped = Path(__file__).parents[2] / "conf" / "dataset" / f"{variant}.yaml"
+    values = OmegaConf.load(shipped)
+    del values["defaults"]
+    config = OmegaConf.merge(OmegaConf.structured(DatasetConfig), values)
+    dataset = prepare(config, tmp_path)  # type: ignore[arg-type]
+    assert dataset.manifest["synthetic"]
+    assert dataset.manifest["users_without_times"] == 0
+    (raw,) = (tmp_path / "raw").iterdir()
+    before = raw.stat().st_mtime_ns
+    prepare(config, tmp_path)  # type: ignore[arg-type]
+    assert raw.stat().st_mtime_ns == before
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    target = tmp_path / "kept"
+    with pytest.raises(RuntimeError), store.new_folder(target) as aside:
+        (aside / "half").write_text("…")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with store.new_folder(target) as slower:
+        (slower / "mine").write_text("1")
+        with store.new_folder(target) as faster:
+            (faster / "theirs").write_text("2")
+    assert [path.name for path in target.iterdir()] == ["theirs"]
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,255 @@
+import gzip
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from llm4rec_cli.data import readers
+from llm4rec_cli.data.readers import amazon, mind, recbole, s3rec
+from llm4rec_cli.errors import DataError, UsageError
+
+from .sources import AMAZON, MIND, RECBOLE, S3REC, UNISREC
+
+ALL = {"amazon": AMAZON, "recbole": RECBOLE, "s3rec": S3REC, "mind": MIND}
+
+
+def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path) -> dict[str, Path]:
+    """The files with one of them changed, all of `old` by `new`."""
+    text = files[role].read_text(encoding="utf-8")
+    assert old in text
+    path = folder / files[role].name
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return files | {role: path}
+
+
+def test_a_reader_is_found_by_its_name():
+    assert readers.names() == ["amazon", "mind", "recbole", "s3rec"]
+    with pytest.raises(UsageError, match="unknown reader 'amazn'") as error:
+        readers.load("amazn")
+    assert error.value.remedy == "did you mean 'amazon'?"
+
+
+def test_roles_that_a_reader_does_not_take_are_refused():
+    readers.check_roles("recbole", UNISREC)
+    with pytest.raises(UsageError, match="sequences") as error:
+        readers.check_roles("amazon", ["reviews", "sequences"])
+    assert error.value.remedy == "it takes reviews, [explanations], [metadata]"
+    with pytest.raises(UsageError):
+        readers.check_roles("s3rec", ["sequences"])
+
+
+def test_amazon_reviews_with_metadata_and_explanations():
+    raw = amazon.read(AMAZON)
+    assert raw.counts == {"read": 7, "exact duplicates": 1, "items without metadata": 1}
+    assert raw.interactions["user_id"].tolist() == ["U1", "U2", "U1", "U2", "U3"]
+    assert raw.interactions["rating"].tolist() == [5, 3, 4, 5, 2]
+    assert raw.interactions["timestamp"].tolist() == [300, 100, 100, 100, 50]
+    assert raw.interactions["explanation"].dropna().tolist() == ["Sails well."]
+    assert raw.interactions["feature"].dropna().tolist() == ["sail"]
+    assert raw.interactions["review_text"][3] == "Kept the rain out ?"  # half a surrogate pair
+    assert raw.items["item_id"].tolist() == ["B1", "B2"]
+    assert raw.items["title"].tolist() == ["Tent &amp; Poles", 'Kite "Swift"']
+    assert raw.items["categories"].tolist() == ["Outdoors Camping Tents", "Toys"]
+    assert raw.items["brand"].isna().tolist() == [False, True]
+
+
+def test_amazon_without_metadata_has_items_without_titles():
+    raw = amazon.read({"reviews": AMAZON["reviews"]})
+    assert raw.items.to_dict("list") == {"item_id": ["B1", "B2", "B3"]}
+    assert raw.item_order == "sorted ids"
+
+
+def test_recbole_interactions_with_items():
+    raw = recbole.read(RECBOLE)
+    assert raw.interactions.to_dict("list") == {
+        "user_id": ["anna", "bert", "anna", "anna"],
+        "item_id": ["11", "12", "12", "13"],
+        "rating": [5, 3.5, 4, 1],
+        "timestamp": [20, 10, 10, 10],
+    }
+    assert raw.items.to_dict("list") == {
+        "item_id": ["13", "12", "11"],
+        "title": ['The "Quoted" Film', "Second", "Été"],
+        "categories": ["Drama War", "", "Comedy"],
+    }
+
+
+def test_recbole_without_items_sorts_ids():
+    raw = recbole.read({"interactions": RECBOLE["interactions"]})
+    assert raw.items["item_id"].tolist() == ["11", "12", "13"]
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+def test_recbole_prefixes_become_whole_sequences_again(ascending, tmp_path):
+    files = UNISREC
+    if ascending:
+        header, *rows = UNISREC["train"].read_text(encoding="utf-8").splitlines()
+        files = UNISREC | {"train": tmp_path / "ascending.inter"}
+        files["train"].write_text("\n".join([header, *reversed(rows)]), encoding="utf-8")
+    raw = recbole.read(files)
+    assert raw.interactions.groupby("user_id", sort=False)["item_id"].agg("".join).to_dict() == {
+        "anna": "ABCDAE",  # longer than the histories, which are cut to three
+        "bert": "EDC",
+    }
+    assert raw.items["item_id"].tolist() == list("ABCDE")
+    assert raw.items["text"][0] == "Anvil. Tools. "
+    assert pd.isna(raw.items["text"][4])
+    assert "carries order" in raw.item_order
+
+
+def test_recbole_prefixes_are_not_taken_for_interactions():
+    with pytest.raises(DataError, match="line 1: rows are prefixes"):
+        recbole.read({"interactions": UNISREC["train"]})
+
+
+def test_s3rec_sequences():
+    raw = s3rec.read(S3REC)
+    assert raw.interactions["user_id"].tolist() == ["anna"] * 3 + ["bert"] * 3
+    assert raw.interactions["item_id"].tolist() == ["A", "B", "C", "C", "A", "J"]
+    assert raw.items["item_id"].tolist() == ["A", "B", "C", "J"]  # by number: 10 comes after 3
+    assert raw.items["categories"].fillna("").tolist() == ["Tools", "", "", "Home Jars"]
+
+
+def test_mind_impressions():
+    raw = mind.read(MIND)
+    assert raw.items["item_id"].tolist() == ["N1", "N2", "N3"]
+    assert raw.items["title"][0] == 'He said "go"'
+    assert raw.items["categories"].tolist() == ["sports racing", "news", "food bread"]
+    assert raw.impressions is not None
+    assert raw.impressions.drop(columns="impression_id").to_dict("list") == {
+        "user_id": ["U1", "U2", "U2"],
+        "timestamp": [1573568086, 1573516800, 1573718197],
+        "history": [["N2", "N2"], [], ["N1"]],
+        "candidates": [["N1", "N2"], ["N2", "N1"], ["N3", "N2"]],
+        "clicks": [["N1"], ["N2", "N1"], ["N3"]],
+        "part": ["train", "train", "dev"],
+    }
+    assert raw.interactions.empty
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("form", ["gzip", "windows"])
+def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, form, tmp_path):
+    changed = {}
+    for role, path in ALL[name].items():
+        data = path.read_bytes()
+        changed[role] = tmp_path / role
+        data = gzip.compress(data) if form == "gzip" else b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")
+        changed[role].write_bytes(data)
+    plain, other = readers.load(name).read(ALL[name]), readers.load(name).read(changed)
+    pd.testing.assert_frame_equal(plain.items, other.items)
+    pd.testing.assert_frame_equal(plain.interactions, other.interactions)
+
+
+@pytest.mark.parametrize("name, role", [(name, role) for name, files in ALL.items() for role in files])
+def test_damaged_files_are_named(name, role, tmp_path):
+    path = tmp_path / f"raw-{role}"
+    data = ALL[name][role].read_bytes()
+    for damaged, said in [
+        (b"", "is empty"),
+        (data[:1] + b"\xff" + data[1:], r"line \d+: not UTF-8"),
+        (gzip.compress(data)[:-9], r"line \d+: the gzip data is cut off"),
+    ]:
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=f"{path.name}.*{said}") as error:
+            readers.load(name).read(ALL[name] | {role: path})
+        assert str(path) in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    "name, files, role, old, new, said",
+    [
+        ("amazon", AMAZON, "reviews", '"asin": "B3"', '"item": "B3"', "reviews.json, line 6: no key 'asin'"),
+        ("amazon", AMAZON, "reviews", '"unixReviewTime": 200', '"unixReviewTime": "soon"', "line 6: .* number: 'soon'"),
+        ("amazon", AMAZON, "reviews", '"overall": 1.0', '"overall": NaN', "line 6: overall is not a number"),
+        ("amazon", AMAZON, "reviews", '"asin": "B3",', '"asin": B3,', "line 6: not valid JSON"),
+        (
+            "amazon",
+            AMAZON,
+            "metadata",
+            "'title': 'Kite",
+            "'title': open('x') 'Kite",
+            "meta.json, line 2: not valid JSON",
+        ),
+        ("amazon", AMAZON, "metadata", '{"asin": "B9", "title": "Nobody\'s"}', "[1]", "line 4: expected a JSON object"),
+        ("amazon", AMAZON, "metadata", "{'asin'", "(" * 5000 + "{'asin'", "line 2: not valid JSON"),
+        (
+            "recbole",
+            RECBOLE,
+            "interactions",
+            "rating:float",
+            "stars:float\tx:y",
+            "tiny.inter, line 2: 4 fields, expected 5",
+        ),
+        ("recbole", RECBOLE, "interactions", "item_id:token", "item:token", "tiny.inter, line 1: no column 'item_id'"),
+        (
+            "recbole",
+            RECBOLE,
+            "interactions",
+            "\t3.5\t",
+            "\thigh\t",
+            "tiny.inter, line 3: rating is not a number: 'high'",
+        ),
+        (
+            "recbole",
+            RECBOLE,
+            "interactions",
+            "\t20\n",
+            "\tnan\n",
+            "tiny.inter, line 2: timestamp is not a number: 'nan'",
+        ),
+        ("recbole", RECBOLE, "items", "Second\t", "Second", "tiny.item, line 3: 3 fields, expected 4"),
+        ("recbole", UNISREC, "valid", "1\t4\t3", "7\t4\t3", "tiny.valid.inter, line 3: unknown user index 7"),
+        ("recbole", UNISREC, "valid", "1\t4\t3", "1\t4\t9", "tiny.valid.inter, line 3: unknown item index 9"),
+        ("recbole", UNISREC, "valid", "1 2 3\t0", "1 2 2\t0", "line 2: the history of user 0 does not continue"),
+        ("recbole", UNISREC, "train", "0\t0 1\t2\n", "", "tiny.train.inter, line 2: the history of user 0"),
+        ("recbole", UNISREC, "train", "0\t0\t1\n", "", "line 3: user 0 lacks the rows of the prefixes shorter than 2"),
+        (
+            "recbole",
+            UNISREC,
+            "test",
+            "1\t4 3\t2\n",
+            "",
+            "tiny.valid.inter, line 3: user 1 has no row in tiny.test.inter",
+        ),
+        ("recbole", UNISREC, "item_index", "B\t1", "B\tone", "tiny.item2index, line 2: index is not a number: 'one'"),
+        (
+            "s3rec",
+            S3REC,
+            "sequences",
+            "3 1 10",
+            "3 1 11",
+            "sequential_data.txt, line 2: item 11 is not in datamaps.json",
+        ),
+        ("s3rec", S3REC, "sequences", "2 3 1 10", "2", "line 2: user 2 has no item"),
+        ("s3rec", S3REC, "sequences", "2 3 1 10", "1 3 1 10", "line 2: user 1 stands twice"),
+        ("s3rec", S3REC, "id_map", "item2id", "items", "datamaps.json is no S3-Rec id map"),
+        ("mind", MIND, "dev_behaviors", "N3-1", "N4-1", "behaviors.tsv, line 1: 'N4' is in no news file"),
+        ("mind", MIND, "train_behaviors", "N2-1", "N2", "behaviors.tsv, line 2: expected NEWS-0 or NEWS-1"),
+        ("mind", MIND, "train_behaviors", "12:00:00 AM", "24:00", "behaviors.tsv, line 2: time is not month/day/year"),
+        ("mind", MIND, "train_news", "\t[]\t[]", "\t[]", "news.tsv, line 1: 7 fields, expected 8"),
+    ],
+)
+def test_a_fault_is_told_by_file_and_line(name, files, role, old, new, said, tmp_path):
+    with pytest.raises(DataError, match=said) as error:
+        readers.load(name).read(altered(files, role, old, new, tmp_path))
+    assert error.value.remedy
+
+
+def test_a_table_with_nothing_but_its_header_is_refused(tmp_path):
+    path = tmp_path / "tiny.inter"
+    path.write_text("user_id:token\titem_id:token\n")
+    with pytest.raises(DataError, match=r"tiny\.inter: no row"):
+        recbole.read({"interactions": path})
+
+
+def test_blank_lines_do_not_shift_line_numbers(tmp_path):
+    files = altered(RECBOLE, "interactions", "bert\t12\t3.5", "\nbert\t12\thigh", tmp_path)
+    with pytest.raises(DataError, match="line 4: rating"):
+        recbole.read(files)
+
+
+def test_what_a_file_is_called_does_not_matter(tmp_path):
+    shutil.copy(AMAZON["reviews"], tmp_path / "reviews.json.gz")  # plain, whatever its name says
+    assert len(amazon.read({"reviews": tmp_path / "reviews.json.gz"}).interactions) == 6

@@ -1,0 +1,87 @@
+"""The shipped configs on the real files: the papers' statistics, and the released split."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.statistics import remarks
+from llm4rec_cli.data.texts import item_texts
+from llm4rec_cli.schema import DatasetConfig, Part, TextRecipe
+
+from .sources import real
+
+pytestmark = pytest.mark.real_data
+
+
+def prepared(name: str, folder: str, cache: Path) -> tuple[RecDataset, DatasetConfig]:
+    values = OmegaConf.load(Path(__file__).parents[2] / "conf" / "dataset" / f"{name}.yaml")
+    del values["defaults"]
+    values["raw_dir"] = str(real(folder))
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DatasetConfig), values))
+    assert isinstance(config, DatasetConfig)
+    return prepare(config, cache), config
+
+
+@pytest.mark.parametrize(
+    "name, folder",
+    [
+        ("amazon2014-beauty", "amazon2014-beauty"),
+        ("amazon2018-scientific", "unisrec-scientific"),
+        ("ml-100k", "ml-100k"),
+    ],
+)
+def test_statistics_equal_the_papers(name, folder, tmp_path):
+    dataset, config = prepared(name, folder, tmp_path)
+    assert remarks(dataset.manifest, config.paper)[0].startswith("the statistics equal the paper's")
+    assert all(item_texts(dataset, TextRecipe.unisrec))
+
+
+def test_musical_instruments_have_reviews_but_no_titles(tmp_path):
+    dataset, _ = prepared("amazon2014-musical-instruments", "amazon2014-musical-instruments", tmp_path)
+    assert (dataset.n_users, dataset.n_items, len(dataset.interactions)) == (1429, 900, 10261)
+    assert dataset.interactions["rating"].value_counts().to_dict() == {5: 6938, 4: 2084, 3: 772, 2: 250, 1: 217}
+    assert (dataset.interactions["review_text"].str.strip() == "").sum() == 7
+    assert dataset.manifest["items_without_title"] == 900
+
+
+def test_mind_sample_has_its_impressions(tmp_path):
+    dataset, _ = prepared("mind-small", "mind-small-5k", tmp_path)
+    assert dataset.impressions is not None
+    assert dataset.impressions["part"].value_counts().to_dict() == {"train": 4032, "dev": 968}
+    assert dataset.n_items == 51282
+    assert (dataset.impressions["history"].str.len() == 0).sum() == 107
+
+
+def test_leave_one_out_of_scientific_is_the_released_split(tmp_path):
+    dataset, _ = prepared("amazon2018-scientific", "unisrec-scientific", tmp_path)
+    split = leave_one_out(dataset)
+    for part in Part:
+        examples = split.examples(part)
+        flat, offsets = examples.histories(last=50)
+        ours = [
+            f"{user}\t{' '.join(map(str, flat[start:end]))}\t{target}"
+            for user, (start, end), target in zip(examples.user, pairwise(offsets), examples.target, strict=True)
+        ]
+        released = (real("unisrec-scientific") / f"Scientific.{part.value}.inter").read_text().splitlines()[1:]
+        assert ours == released
+    flat, offsets = split.train_sequences()
+    ours = sorted(
+        f"{user}\t{' '.join(map(str, flat[max(start, end - 50) : end]))}\t{flat[end]}"
+        for user, (start, stop) in enumerate(pairwise(offsets))
+        for end in range(start + 1, stop)
+    )
+    released = (real("unisrec-scientific") / "Scientific.train.inter").read_text().splitlines()[1:]
+    assert ours == sorted(released)
+
+
+def test_beauty_keeps_the_file_s_sequences_and_numbers(tmp_path):
+    dataset, _ = prepared("amazon2014-beauty", "amazon2014-beauty", tmp_path)
+    lines = (real("amazon2014-beauty") / "sequential_data.txt").read_text().splitlines()
+    for user in (0, 1, 11_111, 22_362):
+        items = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]] + 1
+        assert lines[user] == " ".join(map(str, [user + 1, *items]))

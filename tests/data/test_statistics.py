@@ -1,0 +1,49 @@
+from llm4rec_cli.data.statistics import comparison, remarks
+from llm4rec_cli.schema import PaperStatistics
+
+MANIFEST = {
+    "users": 200,
+    "items": 50,
+    "interactions": 1000,
+    "impressions": 0,
+    "users_without_times": 0,
+    "users_tied_at_end": 0,
+    "items_without_title": 0,
+    "items_without_text": 0,
+    "item_order": "sorted ids",
+    "synthetic": False,
+}
+PAPER = PaperStatistics(users=200, items=50, interactions=1000, source="Table 1")
+
+
+def test_equal_statistics_say_so_with_their_source():
+    assert remarks(MANIFEST, PAPER)[0] == "the statistics equal the paper's (Table 1)"
+    assert [(row.ours, row.paper) for row in comparison(MANIFEST, PAPER)] == [(200, 200), (50, 50), (1000, 1000)]
+
+
+def test_each_difference_is_a_sentence():
+    said = remarks(MANIFEST | {"users": 1210}, PAPER)
+    assert said[0].startswith("users: 1,210 here, 200 in the paper (+1,010)")
+    assert not any("equal" in sentence for sentence in said)
+
+
+def test_without_a_paper_nothing_is_compared():
+    assert [row.paper for row in comparison(MANIFEST, None)] == [None] * 3
+    assert remarks(MANIFEST, None) == ["item numbers: sorted ids"]
+
+
+def test_doubtful_order_and_missing_text_are_shares():
+    said = remarks(
+        MANIFEST | {"users_tied_at_end": 50, "users_without_times": 100, "items_without_title": 5, "synthetic": True},
+        None,
+    )
+    assert [sentence.split()[0] for sentence in said[:3]] == ["50.0%", "25.0%", "10.0%"]
+    assert "synthetic" in said[3]
+
+
+def test_a_click_log_has_no_order_to_doubt():
+    assert len(remarks(MANIFEST | {"interactions": 0}, None)) == 1
+
+
+def test_a_click_log_shows_its_impressions():
+    assert comparison(MANIFEST | {"impressions": 7}, None)[-1] == ("impressions", 7, None)

@@ -1,0 +1,48 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.texts import item_texts
+from llm4rec_cli.schema import TextRecipe
+
+
+def described(**columns: list[str | None]) -> RecDataset:
+    items = pd.DataFrame(columns)
+    return RecDataset(items, pd.DataFrame(), np.array([], dtype=object), np.array([0]), {})
+
+
+@pytest.mark.parametrize(
+    "title, text",
+    [
+        ("Tent", "Tent. "),
+        ("Tent &amp; Poles...", "Tent & Poles. "),
+        ('  12" Kite\n(new)  ', "12 Kite(new). "),
+        ("", ""),
+        ("...", ""),
+        (None, ""),
+        ("x" * 1998, "x" * 1998 + ". "),
+        ("x" * 1999, ""),  # with its full stop it has 2,000 characters
+    ],
+)
+def test_unisrec_cleans_a_field(title, text):
+    assert item_texts(described(title=[title, "other"]), TextRecipe.unisrec)[0] == text
+
+
+def test_unisrec_joins_title_categories_and_brand():
+    dataset = described(brand=["Nordhut", None], title=["Tent", "Kite"], categories=["Camping Tents", "Toys"])
+    assert item_texts(dataset, TextRecipe.unisrec) == ["Tent. Camping Tents. Nordhut. ", "Kite. Toys. "]
+
+
+def test_a_text_of_the_dataset_s_own_comes_first():
+    dataset = described(title=["Tent", "Kite"], text=["A tent, as released. ", None])
+    assert item_texts(dataset, TextRecipe.unisrec) == ["A tent, as released. ", "Kite. "]
+
+
+def test_the_title_alone_stays_as_it_is():
+    assert item_texts(described(title=['12" Kite', None], brand=["b", "b"]), TextRecipe.title) == ['12" Kite', ""]
+
+
+def test_items_without_any_column_have_empty_texts():
+    for recipe in TextRecipe:
+        assert item_texts(described(item_id=["a", "b"]), recipe) == ["", ""]
