@@ -1,0 +1,76 @@
+"""Ranking metrics from where the target stands: how many candidates score above it, and how many tie with it.
+
+Every metric is its expectation over all orders of the tied group, so that a constant scorer scores exactly as chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.integer[Any]]
+FloatArray = NDArray[np.floating[Any]]
+
+
+def expected_hit_rate(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArray:
+    """HR@k of each example, averaged over all orders of the items that tie with the target.
+
+    Args:
+        n_better: (n,) how many candidates score above the target.
+        n_tied: (n,) how many candidates share the target's score, itself included (>= 1).
+        k: cut-off.
+
+    Returns:
+        (n,) probabilities in [0, 1]; equal to 0 or 1 where nothing ties.
+
+    With one relevant item HR@k and Recall@k are the same number. A constant scorer gets k / n_candidates, as chance
+    does; counting ties for the target, as several published evaluations do, would give it 1.
+    """
+    return np.clip((k - n_better) / n_tied, 0.0, 1.0)
+
+
+def expected_ndcg(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArray:
+    """NDCG@k with one relevant item: 1 / log2(rank + 1) for a rank of at most k, otherwise 0; ties as above.
+
+    Returns:
+        (n,) values in [0, 1].
+    """
+    return _mean_gain(1.0 / np.log2(np.arange(2, k + 2)), n_better, n_tied)
+
+
+def expected_reciprocal_rank(n_better: IntArray, n_tied: IntArray) -> FloatArray:
+    """1 / rank over the whole list; ties as above.
+
+    Returns:
+        (n,) values in (0, 1]. Their mean is MRR.
+    """
+    return _mean_gain(1.0 / np.arange(1, np.max(n_better + n_tied, initial=0) + 1), n_better, n_tied)
+
+
+def _mean_gain(gain: FloatArray, n_better: IntArray, n_tied: IntArray) -> FloatArray:
+    """The mean of `gain`, (k,) worth of ranks 1..k and 0 beyond, over the ranks n_better + 1 .. n_better + n_tied."""
+    total = np.concatenate([[0.0], np.cumsum(gain)])
+    first, last = np.minimum(n_better, len(gain)), np.minimum(n_better + n_tied, len(gain))
+    return (total[last] - total[first]) / n_tied
+
+
+def ranking_metrics(n_better: IntArray, n_tied: IntArray, cutoffs: Sequence[int]) -> dict[str, FloatArray]:
+    """All ranking metrics of each example.
+
+    Args:
+        n_better, n_tied: (n,) as in `expected_hit_rate`.
+        cutoffs: the k of HR, Recall and NDCG; NDCG@1 is left out, being HR@1.
+
+    Returns:
+        (n,) values for each of `hr@k`, `recall@k`, `ndcg@k` and `mrr`.
+    """
+    hit_rate = {k: expected_hit_rate(n_better, n_tied, k) for k in cutoffs}
+    return {
+        **{f"hr@{k}": values for k, values in hit_rate.items()},
+        **{f"recall@{k}": values for k, values in hit_rate.items()},
+        **{f"ndcg@{k}": expected_ndcg(n_better, n_tied, k) for k in cutoffs if k > 1},
+        "mrr": expected_reciprocal_rank(n_better, n_tied),
+    }

@@ -1,0 +1,77 @@
+"""Ranking metrics: golden values, and a naive reference that writes out every order of the tied items."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from llm4rec_cli.evaluation.ranking import (
+    expected_hit_rate,
+    expected_ndcg,
+    expected_reciprocal_rank,
+    ranking_metrics,
+)
+
+
+def test_without_ties_metrics_are_the_textbook_ones():
+    n_better, n_tied = np.array([0, 2, 9, 10]), np.ones(4, dtype=int)
+    assert expected_hit_rate(n_better, n_tied, 10).tolist() == [1, 1, 1, 0]
+    assert expected_ndcg(n_better, n_tied, 10) == pytest.approx([1, 0.5, 1 / math.log2(11), 0])
+    assert expected_reciprocal_rank(n_better, n_tied) == pytest.approx([1, 1 / 3, 1 / 10, 1 / 11])
+
+
+def test_ties_share_their_ranks():
+    n_better, n_tied = np.array([1]), np.array([3])  # ranks 2, 3 and 4 are equally likely
+    assert expected_hit_rate(n_better, n_tied, 3) == pytest.approx([2 / 3])
+    assert expected_ndcg(n_better, n_tied, 3) == pytest.approx([(1 / math.log2(3) + 1 / 2) / 3])
+    assert expected_reciprocal_rank(n_better, n_tied) == pytest.approx([(1 / 2 + 1 / 3 + 1 / 4) / 3])
+
+
+def test_constant_scorer_scores_as_chance():
+    n_better, n_tied = np.zeros(1000, dtype=int), np.full(1000, 100)
+    assert expected_hit_rate(n_better, n_tied, k=10).mean() == pytest.approx(0.10)
+    assert expected_ndcg(n_better, n_tied, k=10).mean() == pytest.approx(
+        sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 100
+    )
+    assert expected_reciprocal_rank(n_better, n_tied).mean() == pytest.approx(sum(1 / r for r in range(1, 101)) / 100)
+
+
+@given(
+    scores=arrays(float, st.integers(1, 6), elements=st.sampled_from([0.0, 0.5, 1.0])),
+    target=st.integers(0, 5),
+    k=st.integers(1, 8),
+)
+def test_expectation_equals_enumerating_orders(scores, target, k):
+    target %= len(scores)
+    n_better = np.array([(scores > scores[target]).sum()])
+    n_tied = np.array([(scores == scores[target]).sum()])
+    orders = [sorted(order, key=lambda i: -scores[i]) for order in itertools.permutations(range(len(scores)))]
+    rank = np.array([order.index(target) + 1 for order in orders])  # sorted() keeps the order of ties
+    assert expected_hit_rate(n_better, n_tied, k) == pytest.approx([(rank <= k).mean()])
+    assert expected_ndcg(n_better, n_tied, k) == pytest.approx([((rank <= k) / np.log2(rank + 1)).mean()])
+    assert expected_reciprocal_rank(n_better, n_tied) == pytest.approx([(1 / rank).mean()])
+
+
+@given(
+    n_better=arrays(np.int64, 20, elements=st.integers(0, 200)),
+    n_tied=arrays(np.int64, 20, elements=st.integers(1, 50)),
+)
+def test_metrics_grow_with_the_cutoff_and_fall_with_the_rank(n_better, n_tied):
+    metrics = ranking_metrics(n_better, n_tied, [1, 5, 10, 20, 50])
+    for narrow, wide in itertools.pairwise([5, 10, 20, 50]):
+        assert (metrics[f"hr@{narrow}"] <= metrics[f"hr@{wide}"] + 1e-12).all()
+        assert (metrics[f"ndcg@{narrow}"] <= metrics[f"ndcg@{wide}"] + 1e-12).all()
+    worse = ranking_metrics(n_better + 1, n_tied, [1, 5, 10, 20, 50])
+    for name, values in metrics.items():
+        assert (worse[name] <= values + 1e-12).all()
+        assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_ranking_metrics_names_and_equal_recall():
+    metrics = ranking_metrics(np.array([0, 3]), np.array([1, 2]), [1, 5])
+    assert list(metrics) == ["hr@1", "hr@5", "recall@1", "recall@5", "ndcg@5", "mrr"]
+    assert metrics["recall@5"].tolist() == metrics["hr@5"].tolist()
