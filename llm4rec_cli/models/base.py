@@ -1,0 +1,96 @@
+"""What a model of this house looks like to the tasks and the trainer.
+
+A model is a package `models/<name>/`: `config.py` (its dataclass, free of torch) and `model.py` with
+`build(context) -> Ranker`. Names come from listing the folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.schema import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm4rec_cli.capabilities import Ranker
+    from llm4rec_cli.data.split import Split
+
+
+# Of models trained by `sequences.SequenceRows`, against RecBole's prefix rows.
+ONE_PASS_DEVIATIONS = (
+    "a step takes whole sequences of users, where the published code shuffles prefix rows",
+    "sequences over max_length are covered by half-overlapping windows, each target once",
+    "the padding item takes no part in the training softmax (the published code has it there)",
+    "dropout probabilities are rounded to 1/256",
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a model may know when it is built.
+
+    Attributes:
+        config: the model's own dataclass, as composed (attribute access).
+        split: the data; a model trains on its train part and may choose a setting by `split.examples(Part.valid)`.
+        seed: of the model's own randomness (`streams.stream(seed, name, …)`).
+        cache: folder for what is computed once, e.g. text features.
+        device: `cpu`, `cuda`, …
+    """
+
+    config: Any
+    split: Split
+    seed: int
+    cache: Path
+    device: str
+
+
+class Rows(Protocol):
+    """Training rows of a model with weights. A row's batch is a function of (epoch, indices) alone."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, torch.Tensor]:
+        """The keyword arguments of the model's forward for these rows."""
+        ...
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A torch module that the trainer fits: forward(**rows.batch(...)) returns {"loss": scalar}."""
+
+    def training_rows(self) -> Rows: ...
+
+
+def names() -> list[str]:
+    """Every model: the packages beside this file."""
+    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.ispkg)
+
+
+def config_class(name: str) -> type[ModelConfig]:
+    """The dataclass of a model, without importing torch.
+
+    Raises:
+        UsageError: no such model.
+    """
+    if name not in names():
+        raise UsageError(f"unknown model '{name}'", did_you_mean(name, names()))
+    module = importlib.import_module(f"llm4rec_cli.models.{name}.config")
+    (found,) = (
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, ModelConfig) and c.__module__ == module.__name__
+    )
+    return found
+
+
+def build(context: Context) -> Ranker:
+    """The model that `context.config.name` names."""
+    module = importlib.import_module(f"llm4rec_cli.models.{context.config.name}.model")
+    ranker: Ranker = module.build(context)
+    return ranker

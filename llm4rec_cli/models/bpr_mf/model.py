@@ -1,0 +1,87 @@
+"""BPR-MF (Rendle et al., UAI 2009): score(u, i) = <user, item> + bias, an item bought above an item not bought."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.bpr_mf.config import BprMfConfig
+
+
+class PairRows:
+    """One row an interaction of the training part: its user, its item, and an item that the user has not in training.
+
+    Negatives are uniform, drawn for all rows of an epoch at once from (seed, epoch): batching does not touch them.
+    Interactions of a user who has the whole catalogue are left out: nothing stands against them.
+    """
+
+    def __init__(self, split: Split, seed: int) -> None:
+        flat, offsets = split.train_sequences()
+        user = np.repeat(np.arange(split.n_users), np.diff(offsets))
+        owner, item = np.divmod(np.unique(user * split.n_items + flat), split.n_items)
+        n_seen = np.bincount(owner, minlength=split.n_users)
+        self.n_unseen = split.n_items - n_seen
+        self.first = np.cumsum(n_seen) - n_seen
+        # Before each seen item, how many unseen ones have a smaller number: sorted, once the user stands in front.
+        self.unseen_before = owner * split.n_items + item - (np.arange(len(item)) - self.first[owner])
+        kept = self.n_unseen[user] > 0
+        self.user, self.positive = user[kept], flat[kept]
+        self.seed, self.n_items, self.drawn = seed, split.n_items, (-1, self.user)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def negatives(self, epoch: int) -> IntArray:
+        """(n_rows,) the k-th unseen item of each row's user, k uniform: no draw is ever rejected."""
+        if self.drawn[0] != epoch:
+            k = stream(self.seed, "negatives", epoch).integers(self.n_unseen[self.user])
+            smaller = np.searchsorted(self.unseen_before, self.user * self.n_items + k, side="right")
+            self.drawn = epoch, k + smaller - self.first[self.user]
+        return self.drawn[1]
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+        columns = {"user": self.user, "positive": self.positive, "negative": self.negatives(epoch)}
+        return {name: torch.from_numpy(column[indices]).long() for name, column in columns.items()}
+
+
+class BprMf(nn.Module):
+    """Embeddings of users and items, and a bias an item."""
+
+    def __init__(self, config: BprMfConfig, context: Context) -> None:
+        super().__init__()
+        self.split, self.seed = context.split, context.seed
+        self.users = nn.Embedding(context.split.n_users, config.embedding_size)
+        self.items = nn.Embedding(context.split.n_items, config.embedding_size)
+        self.bias = nn.Parameter(torch.zeros(context.split.n_items))
+        nn.init.normal_(self.users.weight, std=config.initial_std)
+        nn.init.normal_(self.items.weight, std=config.initial_std)
+
+    def training_rows(self) -> PairRows:
+        return PairRows(self.split, self.seed)
+
+    def forward(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
+        """The mean of -log σ(score(user, positive) - score(user, negative)).
+
+        Args:
+            user, positive, negative: (n,) int64 numbers.
+        """
+        difference = (self.users(user) * (self.items(positive) - self.items(negative))).sum(-1)
+        return {"loss": -F.logsigmoid(difference + self.bias[positive] - self.bias[negative]).mean()}
+
+    @torch.no_grad()
+    def score(self, examples: Examples) -> Tensor:
+        users = self.users.weight[torch.from_numpy(examples.user).long().to(self.bias.device)]
+        if examples.candidates is None:
+            return users @ self.items.weight.t() + self.bias
+        candidates = torch.from_numpy(examples.candidates).long().to(self.bias.device)
+        return torch.einsum("nd,ncd->nc", users, self.items.weight[candidates]) + self.bias[candidates]
+
+
+def build(context: Context) -> BprMf:
+    return BprMf(context.config, context)

@@ -1,0 +1,25 @@
+"""The same list for everyone: items by how often they occur in the training part."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.models.base import Context
+
+
+class Popularity:
+    """Scores are training counts, (n_items,), alike for all users."""
+
+    def __init__(self, counts: IntArray) -> None:
+        self.counts = torch.from_numpy(counts).float()
+
+    def score(self, examples: Examples) -> Tensor:
+        if examples.candidates is None:
+            return self.counts.repeat(len(examples), 1)
+        return self.counts[torch.from_numpy(examples.candidates).long()]
+
+
+def build(context: Context) -> Popularity:
+    return Popularity(context.split.train_counts())

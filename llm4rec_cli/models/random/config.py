@@ -1,0 +1,16 @@
+"""The random floor has no settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm4rec_cli.schema import ModelConfig
+
+
+@dataclass
+class RandomConfig(ModelConfig):
+    """Uniformly random scores: chance."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    floor: ClassVar[bool] = True

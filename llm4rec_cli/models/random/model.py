@@ -1,0 +1,30 @@
+"""Chance: what a ranking metric gives without any knowledge."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.base import Context
+
+
+class Random:
+    """Scores drawn from (seed, user): the same in any batch, in any order, for candidates and for the catalogue."""
+
+    def __init__(self, seed: int, n_items: int) -> None:
+        self.seed, self.n_items = seed, n_items
+
+    def score(self, examples: Examples) -> Tensor:
+        scores = np.empty((len(examples), self.n_items), dtype=np.float32)
+        for row, user in zip(scores, examples.user, strict=True):
+            stream(self.seed, "random", int(user)).random(out=row, dtype=np.float32)
+        if examples.candidates is not None:
+            scores = np.take_along_axis(scores, examples.candidates, axis=1)
+        return torch.from_numpy(scores)
+
+
+def build(context: Context) -> Random:
+    return Random(context.seed, context.split.n_items)

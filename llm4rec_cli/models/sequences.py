@@ -1,0 +1,132 @@
+"""Item sequences as tensors: packed by length, so that next to nothing is computed on padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.split import Split
+
+IGNORED = -100  # the target of a position that carries no loss
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the tokens of n sequences stand in one flat array.
+
+    Sequences of like length form a group, padded to its longest; groups stand behind one another, so that each group
+    is a (rows, length) view of the flat array and everything but attention runs on the flat array as a whole.
+
+    Attributes:
+        row: (total,) which sequence a token belongs to.
+        position: (total,) where in the sequence it stands; beyond its length = padding.
+        groups: (n_groups, 2) rows and length of each.
+        last: (n,) where each sequence's last token stands.
+    """
+
+    row: IntArray
+    position: IntArray
+    groups: IntArray
+    last: IntArray
+
+
+def pack(lengths: IntArray) -> Packing:
+    """Packs sequences of these lengths (>= 0; an empty one takes one padded place)."""
+    lengths = np.maximum(lengths, 1)
+    order = np.argsort(lengths, kind="stable")
+    ladder = _ladder(int(lengths.max(initial=1)))
+    step = np.searchsorted(ladder, lengths[order])
+    bounds = np.flatnonzero(np.diff(step, prepend=-1))
+    rows = np.diff(np.append(bounds, len(order)))
+    width = lengths[order][np.cumsum(rows) - 1]  # the group's longest, often shorter than the ladder's step
+    widths = np.repeat(width, rows)
+    begin = np.concatenate([[0], np.cumsum(widths)])
+    row = np.repeat(order, widths)
+    position = np.arange(begin[-1]) - np.repeat(begin[:-1], widths)
+    last = np.empty(len(order), dtype=np.int64)
+    last[order] = begin[:-1] + lengths[order] - 1
+    return Packing(row, position, np.stack([rows, width], axis=1), last)
+
+
+def _ladder(longest: int) -> NDArray[np.int64]:
+    """Lengths at which groups end: each half as long again as the one before, so padding stays below a third."""
+    steps = [1]
+    while steps[-1] < longest:
+        steps.append(max(steps[-1] + 1, steps[-1] * 3 // 2))
+    return np.array(steps)
+
+
+class SequenceRows:
+    """Training rows for models with a causal encoder: the loss of every position in one pass.
+
+    A training sequence of n items gives the inputs 0..n-2 with targets 1..n-1: the same (prefix, target) pairs as one
+    row a prefix, at the cost of one row. Sequences longer than `max_length` are covered by windows that overlap by
+    half, and each target carries loss in exactly one: the first that holds it, so that but for the first window it sees
+    at least max_length / 2 items (the published rows would show it max_length).
+    """
+
+    def __init__(self, split: Split, max_length: int) -> None:
+        self.flat, offsets = split.train_sequences()
+        n_targets = np.diff(offsets) - 1
+        short = np.flatnonzero((n_targets > 0) & (n_targets <= max_length))
+        windows = [
+            (offsets[user] + begin, end - begin, covered - begin)
+            for user in np.flatnonzero(n_targets > max_length)
+            for begin, end, covered in _windows(int(n_targets[user]), max_length)
+        ]
+        long = np.array(windows, dtype=np.int64).reshape(-1, 3)
+        self.starts = np.concatenate([offsets[short], long[:, 0]])
+        self.lengths = np.concatenate([n_targets[short], long[:, 1]])
+        self.first_loss = np.concatenate([np.zeros_like(short), long[:, 2]])
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+        """`items` and `targets`, packed (total,) int64, IGNORED where no loss is; and `groups` (n_groups, 2)."""
+        starts, lengths, first_loss = self.starts[indices], self.lengths[indices], self.first_loss[indices]
+        packing = pack(lengths)
+        row, position = packing.row, packing.position
+        source = starts[row] + np.minimum(position, lengths[row] - 1)
+        carries_loss = (position >= first_loss[row]) & (position < lengths[row])
+        targets = np.where(carries_loss, self.flat[source + 1], IGNORED)
+        return {
+            "items": torch.from_numpy(self.flat[source].astype(np.int64)),
+            "targets": torch.from_numpy(targets.astype(np.int64)),
+            "groups": torch.from_numpy(packing.groups.astype(np.int64)),
+        }
+
+
+def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """(begin, end, first uncovered position) of windows of at most `size` over 0..n-1, in steps of half a window."""
+    begin = covered = 0
+    while covered < n:
+        end = min(begin + size, n)
+        yield begin, end, covered
+        covered = end
+        begin = min(begin + max(size // 2, 1), n - size)
+
+
+def packed_histories(examples: Examples, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The latest `last` items of each history, packed.
+
+    Returns:
+        items (total,) int64; groups (n_groups, 2); where each history's last item stands (n,); whether it has one (n,).
+    """
+    flat, offsets = examples.histories(last)
+    lengths = np.diff(offsets)
+    packing = pack(lengths)
+    source = offsets[packing.row] + np.minimum(packing.position, np.maximum(lengths[packing.row] - 1, 0))
+    items = np.append(flat, 0)[source]  # an empty history at the very end points one past the array
+    return (
+        torch.from_numpy(items.astype(np.int64)),
+        torch.from_numpy(packing.groups.astype(np.int64)),
+        torch.from_numpy(packing.last),
+        torch.from_numpy(lengths > 0),
+    )

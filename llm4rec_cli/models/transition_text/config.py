@@ -1,0 +1,23 @@
+"""Settings of the transition-and-text floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from llm4rec_cli.schema import ModelConfig
+
+
+@dataclass
+class TransitionTextConfig(ModelConfig):
+    """Item-to-item transitions and TF-IDF closeness of the latest items' text: the floor that matters."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    floor: ClassVar[bool] = True
+
+    recent: int = MISSING  # items of the history that count, the latest kept
+    steps: int = MISSING  # how far ahead a transition reaches
+    text_weights: list[float] = MISSING  # the weight w of text is chosen among these on validation
+    mask_history: bool = MISSING  # while w is chosen: as the task has it

@@ -1,0 +1,111 @@
+"""The floor that matters: what followed the user's latest items in training, and what reads like them.
+
+    score(j) = Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j))        i_d: the history's d-th last item, d = 1, 2, 3
+
+T counts transitions of the training part up to three steps ahead, each with weight 1 / step; its rows are divided by
+the root of their sum. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.utils.extmath import safe_sparse_dot
+from torch import Tensor
+
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.evaluation.ranking import expected_ndcg
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.schema import Part
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64  # users whose scores are compared at once while w is chosen: small enough for the processor's cache
+
+
+class TransitionText:
+    """Products of sparse matrices; only the scores asked for are ever dense.
+
+    Args:
+        transitions: (n_items, n_items) T.
+        texts: (n_items, terms) TF-IDF rows of length 1, or 0 where an item has no text.
+        recent: how many items of a history count.
+        text_weight: w.
+    """
+
+    def __init__(self, transitions: csr_array, texts: csr_array, recent: int, text_weight: float = 0.0) -> None:
+        self.transitions, self.texts, self.items_of_term = transitions, texts, texts.T.tocsr()
+        self.recent, self.text_weight = recent, text_weight
+
+    def parts(self, examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The transition and the text part of the scores, each (n, n_items)."""
+        flat, offsets = examples.histories(last=self.recent)
+        distance = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(len(flat))
+        shape = len(examples), self.transitions.shape[0]
+        latest = csr_array(((1 / distance).astype(np.float32), flat, offsets), shape=shape)
+        return (
+            safe_sparse_dot(latest, self.transitions, dense_output=True),
+            safe_sparse_dot(latest @ self.texts, self.items_of_term, dense_output=True),
+        )
+
+    def score(self, examples: Examples) -> Tensor:
+        transition, text = self.parts(examples)
+        scores = transition + np.float32(self.text_weight) * text
+        if examples.candidates is not None:
+            scores = np.take_along_axis(scores, examples.candidates, axis=1)
+        return torch.from_numpy(scores)
+
+    def choose_text_weight(self, examples: Examples, weights: list[float], mask_history: bool) -> None:
+        """Takes the weight with the highest NDCG@10 over the whole catalogue; the first of equals."""
+        ndcg = np.zeros(len(weights))
+        for begin in range(0, len(examples), CHUNK):
+            chunk = examples[begin : begin + CHUNK]
+            transition, text = self.parts(chunk)
+            if mask_history:
+                flat, offsets = chunk.histories()
+                row = np.repeat(np.arange(len(chunk)), np.diff(offsets))
+                masked = flat != chunk.target[row]  # the target itself can always be recommended
+                transition[row[masked], flat[masked]] = -np.inf
+            for i, weight in enumerate(weights):
+                scores = transition + np.float32(weight) * text
+                target = np.take_along_axis(scores, chunk.target[:, None], axis=1)
+                n_better = np.count_nonzero(scores > target, axis=1)
+                n_tied = np.count_nonzero(scores == target, axis=1)
+                ndcg[i] += expected_ndcg(n_better, n_tied, k=10).sum() / len(examples)
+        self.text_weight = weights[int(ndcg.argmax())]
+        log.info("text weight %g: NDCG@10 %.4f on validation", self.text_weight, ndcg.max())
+
+
+def transition_matrix(split: Split, steps: int) -> csr_array:
+    """(n_items, n_items) T: row i holds what followed item i in training, the nearer the heavier."""
+    flat, offsets = split.train_sequences()
+    user = np.repeat(np.arange(split.n_users), np.diff(offsets))
+    shape = split.n_items, split.n_items
+    counts = csr_array(shape, dtype=np.float32)
+    for step in range(1, steps + 1):
+        same = user[step:] == user[:-step]
+        weight = np.full(np.count_nonzero(same), 1 / step, dtype=np.float32)
+        counts += coo_array((weight, (flat[:-step][same], flat[step:][same])), shape=shape)
+    counts.data /= np.sqrt(np.repeat(counts.sum(axis=1), np.diff(counts.indptr)))
+    return counts
+
+
+def tfidf(texts: list[str]) -> csr_array:
+    """(n_items, terms) rows of length 1, or 0 for an item without words; no columns where no item has any."""
+    vectorizer = TfidfVectorizer(dtype=np.float32)
+    if not any(map(vectorizer.build_analyzer(), texts)):
+        return csr_array((len(texts), 0), dtype=np.float32)
+    return csr_array(vectorizer.fit_transform(texts))
+
+
+def build(context: Context) -> TransitionText:
+    config, split = context.config, context.split
+    floor = TransitionText(transition_matrix(split, config.steps), tfidf(split.dataset.texts), config.recent)
+    floor.choose_text_weight(split.examples(Part.valid), list(config.text_weights), config.mask_history)
+    return floor

@@ -1,0 +1,78 @@
+"""The sequence models written a second time: one padded row a (prefix, target) pair, explicit masks, no packing."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.models.layers import CausalLayer, SequenceEncoder
+
+
+def prefix_rows(split: Split) -> list[tuple[list[int], int]]:
+    """Every (prefix, target) of the training part, as the published code augments it."""
+    flat, offsets = split.train_sequences()
+    sequences = [flat[a:b].tolist() for a, b in pairwise(offsets)]
+    return [(sequence[:t], sequence[t]) for sequence in sequences for t in range(1, len(sequence))]
+
+
+def encode(encoder: SequenceEncoder, vectors: Tensor) -> Tensor:
+    """RecBole's SASRec body on one sequence, padded at the right to `max_length`.
+
+    Args:
+        vectors: (length, hidden) item vectors.
+
+    Returns:
+        (hidden,) the state of the last real position.
+    """
+    length, size = len(vectors), encoder.max_length
+    x = torch.cat([vectors, vectors.new_zeros(size - length, vectors.shape[1])])
+    x = F.layer_norm(x + encoder.positions.weight, x.shape[1:], encoder.norm.weight, encoder.norm.bias, eps=1e-12)
+    place = torch.arange(size)
+    hidden_from = (place[None, :] > place[:, None]) | (place[None, :] >= length)  # causal and padding
+    mask = -10000.0 * hidden_from.to(vectors.dtype)
+    for layer in encoder.layers:
+        assert isinstance(layer, CausalLayer)
+        x = _layer(layer, x, mask)
+    return x[length - 1]
+
+
+def _layer(layer: CausalLayer, x: Tensor, mask: Tensor) -> Tensor:
+    hidden = x.shape[1]
+    size = hidden // layer.heads
+    query, key, value = (
+        x @ weight.t() + bias
+        for weight, bias in zip(layer.qkv.weight.split(hidden), layer.qkv.bias.split(hidden), strict=True)
+    )
+    heads = []
+    for h in range(layer.heads):
+        part = slice(h * size, (h + 1) * size)
+        attention = (query[:, part] @ key[:, part].t() / size**0.5 + mask).softmax(-1)
+        heads.append(attention @ value[:, part])
+    attended = torch.cat(heads, dim=1) @ layer.out.weight.t() + layer.out.bias
+    x = _norm(layer.norm_attention, x + attended)
+    inner = x @ layer.up.weight.t() + layer.up.bias
+    inner = inner * 0.5 * (1 + torch.erf(inner / 2**0.5))
+    return _norm(layer.norm_feedforward, x + inner @ layer.down.weight.t() + layer.down.bias)
+
+
+def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + 1e-12).sqrt() * norm.weight + norm.bias
+
+
+def gradients(loss: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    """The gradient of each parameter by name; zeros where the loss does not reach it."""
+    named = dict(model.named_parameters())
+    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
+
+
+def randomise(model: nn.Module, std: float = 0.3) -> None:
+    """Weights far from their initial ones, so that nothing is 0 or 1 by chance of initialisation."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * std)

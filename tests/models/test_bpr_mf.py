@@ -1,0 +1,96 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.bpr_mf.model import PairRows
+from llm4rec_cli.schema import Part
+from tests.builders import tiny_dataset
+
+RNG = np.random.default_rng(0)
+DATASET = tiny_dataset([RNG.choice(30, size=20, replace=False).tolist() for _ in range(10)] + [[3, 3, 4, 3, 5]])
+SETTINGS = {"embedding_size": 8, "initial_std": 0.01}
+
+
+def everything(rows: PairRows, epoch: int) -> dict[str, torch.Tensor]:
+    return rows.batch(epoch, list(range(len(rows))))
+
+
+def test_rows_are_the_training_interactions():
+    split = leave_one_out(DATASET)
+    rows = everything(PairRows(split, seed=0), 0)
+    flat, offsets = split.train_sequences()
+    assert rows["positive"].tolist() == flat.tolist()
+    assert rows["user"].tolist() == np.repeat(np.arange(11), np.diff(offsets)).tolist()
+
+
+def test_negatives_are_never_in_the_users_training_part():
+    split = leave_one_out(DATASET)
+    flat, offsets = split.train_sequences()
+    seen = {(u, i) for u in range(split.n_users) for i in flat[offsets[u] : offsets[u + 1]].tolist()}
+    rows = PairRows(split, seed=0)
+    for epoch in range(20):
+        batch = everything(rows, epoch)
+        assert not seen & set(zip(batch["user"].tolist(), batch["negative"].tolist(), strict=True))
+        assert batch["negative"].min() >= 0 and batch["negative"].max() < split.n_items
+
+
+def test_negatives_are_uniform_over_unseen_items():
+    rows = PairRows(leave_one_out(tiny_dataset([[1, 4, 0, 5, 2, 3]], n_items=8)), seed=0)  # trains on 1, 4, 0 and 5
+    drawn = np.concatenate([rows.negatives(epoch) for epoch in range(500)])
+    counts = np.bincount(drawn, minlength=8)
+    assert counts[[0, 1, 4, 5]].sum() == 0
+    assert chisquare(counts[[2, 3, 6, 7]]).pvalue > 0.001
+
+
+def test_negatives_are_keyed_by_seed_epoch_and_row():
+    split = leave_one_out(DATASET)
+    first = everything(PairRows(split, seed=0), 3)["negative"]
+    rows = PairRows(split, seed=0)
+    rows.batch(0, [5, 1])
+    assert rows.batch(3, [7, 2])["negative"].tolist() == first[[7, 2]].tolist()
+    assert not torch.equal(everything(rows, 4)["negative"], first)
+    assert not torch.equal(everything(PairRows(split, seed=1), 3)["negative"], first)
+
+
+def test_a_user_who_has_everything_gives_no_rows():
+    split = leave_one_out(tiny_dataset([[0, 1, 2, 0, 1], [1, 2, 0, 2]]))
+    assert everything(PairRows(split, seed=0), 0)["user"].tolist() == [1, 1]
+
+
+def test_loss_is_the_log_likelihood_of_the_order(build):
+    model = build("bpr_mf", DATASET, **SETTINGS)
+    scores = model.score(leave_one_out(DATASET).examples(Part.test))
+    user, positive, negative = torch.tensor([0, 4]), torch.tensor([2, 9]), torch.tensor([7, 1])
+    difference = scores[user, positive] - scores[user, negative]
+    expected = -torch.log(1 / (1 + torch.exp(-difference))).mean()
+    assert model(user=user, positive=positive, negative=negative)["loss"].item() == pytest.approx(expected.item())
+
+
+def test_training_puts_seen_items_above_the_others(build):
+    torch.manual_seed(0)
+    model = build("bpr_mf", DATASET, **SETTINGS)
+    rows = model.training_rows()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for epoch in range(60):
+        loss = model(**everything(rows, epoch))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(np.log(2), abs=0.01)
+    assert losses[-1] < 0.1
+
+
+def test_candidates_score_as_in_the_catalogue(build):
+    model = build("bpr_mf", DATASET, **SETTINGS)
+    torch.nn.init.normal_(model.bias)
+    asked = leave_one_out(DATASET).examples(Part.test)
+    candidates = np.stack([asked.target, (asked.target + 1) % 30], axis=1)
+    scores = model.score(replace(asked, candidates=candidates))
+    catalogue = model.score(asked).gather(1, torch.from_numpy(candidates).long())
+    torch.testing.assert_close(scores, catalogue)

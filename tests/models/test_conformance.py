@@ -1,0 +1,235 @@
+"""What every model keeps, checked for each package in llm4rec_cli/models with the values it ships with in conf/.
+
+A new model is checked by being there. Its settings of size are shrunk; texts are encoded by random vectors.
+"""
+
+import subprocess
+import sys
+import zlib
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any
+
+import hydra
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from transformers import set_seed
+
+from llm4rec_cli import hydra_app
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models import base
+from llm4rec_cli.schema import Part
+from llm4rec_cli.text import features
+from tests.builders import tiny_dataset
+
+CAPABILITIES = {"rank_catalogue", "rank_candidates", "rate", "write"}
+SMALL = {
+    "hidden_size": 16,
+    "inner_size": 16,
+    "embedding_size": 16,
+    "experts": 2,
+    "layers": 1,
+    "max_length": 8,
+    "dropout": 0.1,  # at 0.5 all of 16 elements may fall, and LayerNorm's gradient then explodes
+}
+STEPS = 30
+N_ITEMS = 30
+rng = np.random.default_rng(0)
+SEQUENCES = [rng.integers(0, N_ITEMS, rng.integers(3, 15)).tolist() for _ in range(40)]
+WORDS = ["red", "blue", "nail", "hair", "brush", "soap", "cream", "oil"]
+SPLIT = leave_one_out(tiny_dataset(SEQUENCES, [" ".join(rng.choice(WORDS, 3)) + f" {i}" for i in range(N_ITEMS)]))
+ASKED = SPLIT.examples(Part.test)
+CANDIDATES = np.column_stack([ASKED.target, rng.integers(0, N_ITEMS, (len(ASKED), 6))])
+
+
+def able(capability: str) -> list[str]:
+    return [name for name in base.names() if capability in base.config_class(name).capabilities]
+
+
+rankers = pytest.mark.parametrize("name", able("rank_catalogue"))
+candidate_rankers = pytest.mark.parametrize("name", [n for n in able("rank_catalogue") if n in able("rank_candidates")])
+trainable = pytest.mark.parametrize("name", [name for name in base.names() if base.config_class(name).trainable])
+
+
+@cache
+def composed(name):
+    """The model's part of the config as shipped, shrunk."""
+    hydra_app.register_types()
+    sizes = [f"model.{f.name}={SMALL[f.name]}" for f in fields(base.config_class(name)) if f.name in SMALL]
+    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
+        return hydra.compose("config", overrides=[f"model={name}", *sizes]).model
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """built(name, seed=0): a model as the commands build it."""
+
+    def encode(texts, folder, pooling, max_length, device):
+        return torch.stack(
+            [torch.randn(12, generator=torch.Generator().manual_seed(zlib.crc32(text.encode()))) for text in texts]
+        )
+
+    monkeypatch.setattr(features, "locate_encoder", lambda name: ("nowhere", "no weights"))
+    monkeypatch.setattr(features, "_encode", encode)
+
+    def build(name, seed=0):
+        set_seed(seed)
+        model = base.build(base.Context(composed(name), SPLIT, seed, tmp_path, "cpu"))
+        return model.eval() if isinstance(model, nn.Module) else model
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def imported_without_torch():
+    """model -> what went wrong when its config.py was imported where torch cannot be."""
+    program = (
+        "import importlib, sys\n"
+        "sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: importlib.import_module(f'llm4rec_cli.models.{name}.config')\n"
+        "    except ImportError as error: print(name, error, sep='\\t')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *base.names()], capture_output=True, text=True, check=True)
+    return dict(line.split("\t") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_the_config_is_free_of_torch(name, imported_without_torch):
+    assert name not in imported_without_torch
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_capabilities_are_known_words(name):
+    assert base.config_class(name).capabilities
+    assert base.config_class(name).capabilities <= CAPABILITIES
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_the_shipped_yaml_gives_every_setting(name):
+    config = composed(name)
+    assert config.name == name
+    assert OmegaConf.missing_keys(config) == set()
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_deviations_and_labels_are_words(name):
+    config: Any = OmegaConf.to_object(composed(name))
+    assert all(isinstance(said, str) and said for said in [*config.deviations(), *config.labels()])
+
+
+@trainable
+def test_a_trainable_model_is_a_module_with_rows(name, built):
+    model = built(name)
+    assert isinstance(model, nn.Module)
+    assert isinstance(model, base.Trainable)
+    assert len(model.training_rows()) > 0
+
+
+@rankers
+def test_the_catalogue_is_scored_in_finite_float32(name, built):
+    scores = built(name).score(ASKED)
+    assert scores.shape == (len(ASKED), N_ITEMS)
+    assert scores.dtype == torch.float32
+    assert scores.isfinite().all()
+    assert not scores.requires_grad
+
+
+@rankers
+def test_one_seed_gives_one_set_of_scores(name, built):
+    assert torch.equal(built(name).score(ASKED), built(name).score(ASKED))
+
+
+@rankers
+def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
+    model = built(name)
+    whole = model.score(ASKED)
+    order = np.random.default_rng(1).permutation(len(ASKED))
+    torch.testing.assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], atol=1e-6, rtol=0)
+    for size in (1, 7):
+        parts = [model.score(ASKED[slice(start, start + size)]) for start in range(0, len(ASKED), size)]
+        torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
+
+
+@candidate_rankers
+def test_candidates_score_as_in_the_catalogue(name, built):
+    model = built(name)
+    scores = model.score(replace(ASKED, candidates=CANDIDATES))
+    expected = model.score(ASKED).gather(1, torch.from_numpy(CANDIDATES))
+    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=0)
+
+
+@rankers
+def test_overwritten_scores_do_not_touch_the_next_ones(name, built):
+    model = built(name)
+    first = model.score(ASKED)
+    kept = first.clone()
+    first.fill_(-torch.inf)
+    assert torch.equal(model.score(ASKED), kept)
+
+
+@rankers
+def test_the_target_is_not_looked_at(name, built):
+    model = built(name)
+    assert torch.equal(model.score(replace(ASKED, target=ASKED.target[::-1])), model.score(ASKED))
+
+
+@rankers
+def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
+    model = built(name)
+    start = ASKED.start.copy()
+    start[[0, 5, len(start) - 1]] = ASKED.end[[0, 5, len(start) - 1]]
+    scores = model.score(replace(ASKED, start=start))
+    assert scores.isfinite().all()
+    others = start == ASKED.start
+    torch.testing.assert_close(scores[others], model.score(ASKED)[others], atol=1e-6, rtol=0)
+
+
+@trainable
+def test_every_trainable_parameter_gets_a_finite_gradient(name, built):
+    model = built(name).train()
+    rows = model.training_rows()
+    out = model(**rows.batch(0, list(range(len(rows)))))
+    assert out["loss"].shape == ()
+    out["loss"].backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.isfinite().all(), parameter_name
+
+
+@trainable
+def test_saved_weights_restore_the_scores(name, built):
+    model, other = built(name, seed=0), built(name, seed=1)
+    assert not torch.allclose(model.score(ASKED), other.score(ASKED))
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.eval().score(ASKED), model.score(ASKED), atol=1e-6, rtol=0)
+
+
+@trainable
+def test_a_batch_is_a_function_of_the_epoch_and_its_rows(name, built):
+    rows, others = built(name).training_rows(), built(name).training_rows()
+    indices = list(range(0, len(rows), 2))
+    for epoch in (3, 0):  # in another order than `others` was asked, and once more
+        others.batch(epoch + 1, indices[:3])
+        first, second = rows.batch(epoch, indices), others.batch(epoch, indices)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@trainable
+def test_the_loss_falls_in_a_few_steps(name, built):
+    model = built(name)
+    rows = model.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    before = model(**batch)["loss"].item()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    model.train()
+    for _ in range(STEPS):
+        optimiser.zero_grad()
+        model(**batch)["loss"].backward()
+        optimiser.step()
+    assert model.eval()(**batch)["loss"].item() < 0.95 * before

@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.models.layers import CausalLayer, Dropout, SequenceEncoder, dropped_out, initialise
+from llm4rec_cli.models.sequences import pack
+from tests.models import naive
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(8, 12, layers=2, heads=2, dropout=0.5, attention_dropout=0.5, max_length=7).eval()
+    naive.randomise(encoder)
+    return encoder
+
+
+@pytest.mark.parametrize("p", [0.1, 0.2, 0.5, 0.9])
+def test_dropout_keeps_the_mean(p):
+    torch.manual_seed(0)
+    n = 200_000
+    out = dropped_out(torch.ones(n), p)
+    standard_error = math.sqrt(p / (1 - p) / n)
+    assert out.mean().item() == pytest.approx(1, abs=5 * standard_error)
+    assert (out == 0).float().mean().item() == pytest.approx(p, abs=1 / 512 + 5 * math.sqrt(p * (1 - p) / n))
+
+
+def test_dropout_keeps_or_drops_and_nothing_between():
+    torch.manual_seed(0)
+    x = torch.randn(7, 11)  # 77 elements: not a multiple of the eight that share a draw
+    out = dropped_out(x, 0.5)
+    kept = out != 0
+    assert out.shape == x.shape
+    assert 0 < kept.sum() < x.numel()
+    torch.testing.assert_close(out[kept], 2 * x[kept])
+
+
+def test_dropout_rounds_its_probability_to_256ths():
+    x = torch.randn(1000)
+    assert torch.equal(dropped_out(x, 0.001), x)
+    assert (dropped_out(torch.ones(10_000), 0.999) == 0).float().mean().item() == pytest.approx(255 / 256, abs=0.005)
+
+
+def test_neighbouring_elements_are_dropped_independently():
+    torch.manual_seed(0)
+    dropped = (dropped_out(torch.ones(50_000, 8), 0.5) == 0).float()  # eight elements share one random number
+    correlation = torch.corrcoef(dropped.t()) - torch.eye(8)
+    assert correlation.abs().max().item() < 5 / math.sqrt(50_000)
+
+
+def test_copies_are_dropped_independently():
+    torch.manual_seed(0)
+    out = dropped_out(torch.ones(100, 200), 0.5, copies=4)
+    assert out.shape == (4, 100, 200)
+    correlation = torch.corrcoef((out == 0).float().view(4, -1)) - torch.eye(4)
+    assert correlation.abs().max().item() < 5 / math.sqrt(20_000)
+
+
+def test_gradients_pass_through_kept_elements_only():
+    torch.manual_seed(0)
+    x = torch.randn(50, 3, requires_grad=True)
+    out = dropped_out(x, 0.5, copies=3)
+    out.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2.0 * (out != 0).sum(0))
+
+
+def test_dropout_is_the_identity_in_evaluation():
+    x = torch.randn(10, 10)
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert torch.equal(Dropout(0.0).train()(x), x)
+    assert not torch.equal(Dropout(0.5).train()(x), x)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0])
+def test_a_dropout_outside_its_range_is_refused(p):
+    with pytest.raises(UsageError, match="dropout must be in"):
+        Dropout(p)
+
+
+def test_heads_must_divide_the_hidden_size():
+    with pytest.raises(UsageError, match="not a multiple"):
+        CausalLayer(8, 8, heads=3, dropout=0.0, attention_dropout=0.0)
+
+
+def test_the_encoder_equals_the_naive_body(encoder):
+    lengths = [3, 1, 7, 7, 2]
+    sequences = [torch.randn(n, 8) for n in lengths]
+    packing = pack(torch.tensor(lengths).numpy())
+    packed = torch.stack(
+        [
+            sequences[row][position] if position < lengths[row] else torch.full((8,), 1e3)  # padding is never read
+            for row, position in zip(packing.row, packing.position, strict=True)
+        ]
+    )
+    states = encoder(packed, torch.from_numpy(packing.groups))[torch.from_numpy(packing.last)]
+    expected = torch.stack([naive.encode(encoder, sequence) for sequence in sequences])
+    torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_position_never_sees_what_comes_after_it(encoder):
+    groups = torch.tensor([[1, 6]])
+    x = torch.randn(6, 8)
+    changed = x.clone()
+    changed[4:] = torch.randn(2, 8)
+    before, after = encoder(x, groups), encoder(changed, groups)
+    torch.testing.assert_close(before[:4], after[:4])
+    assert not torch.allclose(before[4:], after[4:])
+
+
+def test_attention_in_training_equals_attention_in_evaluation_where_nothing_is_dropped():
+    # 0.001 rounds to 0 of 256: the path that applies dropout runs, and drops nothing
+    torch.manual_seed(0)
+    layer = CausalLayer(8, 12, heads=2, dropout=0.0, attention_dropout=0.001)
+    naive.randomise(layer)
+    x, groups = torch.randn(3 * 5, 8), [(3, 5)]
+    torch.testing.assert_close(layer.train()(x, groups), layer.eval()(x, groups), atol=1e-5, rtol=1e-5)
+
+
+def test_weights_start_as_recbole_starts_them():
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(64, 64, layers=1, heads=2, dropout=0.5, attention_dropout=0.5, max_length=50)
+    encoder.apply(initialise)
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("bias"):
+            assert parameter.abs().max() == 0, name
+        elif "norm" in name:
+            assert (parameter == 1).all(), name
+        else:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.1), name
+            assert parameter.mean().item() == pytest.approx(0, abs=0.002), name

@@ -1,0 +1,45 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llm4rec_cli.models.losses import ROWS_AT_ONCE, catalogue_cross_entropy
+
+
+@pytest.mark.parametrize("n", [1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3])
+def test_the_loss_and_its_gradients_are_those_of_cross_entropy(n):
+    torch.manual_seed(0)
+    hidden, table = torch.randn(n, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    targets = torch.randint(30, (n,))
+    loss, expected = catalogue_cross_entropy(hidden, table, targets), F.cross_entropy(hidden @ table.t(), targets)
+    torch.testing.assert_close(loss, expected)
+    found, wanted = (torch.autograd.grad(3 * of, [hidden, table]) for of in (loss, expected))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_table_that_is_also_the_input_gets_both_gradients():
+    torch.manual_seed(0)
+    table, items, targets = torch.randn(30, 8, requires_grad=True), torch.randint(30, (9,)), torch.randint(30, (9,))
+    loss = catalogue_cross_entropy(F.embedding(items, table), table, targets)
+    expected = F.cross_entropy(F.embedding(items, table) @ table.t(), targets)
+    found, wanted = (torch.autograd.grad(of, table) for of in (loss, expected))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_the_largest_logits_do_not_overflow():
+    loss = catalogue_cross_entropy(torch.tensor([[1e4]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1]))
+    assert loss.item() == pytest.approx(2e4)
+
+
+def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
+    torch.manual_seed(0)
+    hidden, table = torch.randn(50, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    targets = torch.randint(30, (50,))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = catalogue_cross_entropy(hidden, table, targets)
+    expected = F.cross_entropy(hidden @ table.t(), targets)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, atol=0.02, rtol=0)
+    found, wanted = (torch.autograd.grad(of, [hidden, table]) for of in (loss, expected))
+    for gradient, exact in zip(found, wanted, strict=True):
+        assert gradient.dtype == torch.float32
+        assert F.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.999

@@ -1,0 +1,36 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.schema import Part
+from tests.builders import tiny_dataset
+
+DATASET = tiny_dataset([[0, 1, 2], [3, 4, 5], [6, 7, 8], [1, 9, 4]], n_items=50)
+
+
+@pytest.fixture
+def asked():
+    return leave_one_out(DATASET).examples(Part.test)
+
+
+def test_scores_depend_on_neither_batch_nor_order(build, asked):
+    model = build("random", DATASET)
+    whole, order = model.score(asked), np.array([2, 0, 3, 1])
+    assert torch.equal(model.score(asked[order]), whole[order])
+    assert torch.equal(model.score(asked[1:2]), whole[1:2])
+
+
+def test_candidates_score_as_in_the_catalogue(build, asked):
+    model = build("random", DATASET)
+    candidates = np.array([[2, 0], [5, 40], [8, 8], [4, 1]])
+    scores = model.score(replace(asked, candidates=candidates))
+    assert torch.equal(scores, model.score(asked).gather(1, torch.from_numpy(candidates)))
+
+
+def test_users_and_seeds_draw_differently(build, asked):
+    scores = build("random", DATASET).score(asked)
+    assert scores.unique().numel() == scores.numel()
+    assert not torch.equal(scores, build("random", DATASET, seed=1).score(asked))

@@ -1,0 +1,101 @@
+"""SASRec against one padded row a (prefix, target) pair, written out."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.schema import Part
+from tests.builders import tiny_dataset
+from tests.models import naive
+
+SETTINGS = {
+    "hidden_size": 8,
+    "inner_size": 12,
+    "layers": 2,
+    "heads": 2,
+    "dropout": 0.5,
+    "attention_dropout": 0.5,
+    "max_length": 6,
+}
+# train parts of 7, 1, 4, 2, 5, 3 and 2 items: none longer than max_length inputs, so no window cuts a prefix
+SEQUENCES = [[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5, 6], [7, 1, 1, 2, 0, 3], [6, 5, 4, 3], [2, 9, 8, 9, 1, 7, 7], [8, 0]]
+DATASET = tiny_dataset(SEQUENCES, n_items=10)
+SPLIT = leave_one_out(DATASET)
+
+
+@pytest.fixture
+def model(build):
+    torch.manual_seed(0)
+    model = build("sasrec", DATASET, **SETTINGS).double().eval()
+    naive.randomise(model)
+    return model
+
+
+def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
+    rows = model.training_rows()
+    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    losses = []
+    for prefix, target in naive.prefix_rows(SPLIT):
+        state = naive.encode(model.encoder, model.items.weight[prefix])
+        losses.append(F.cross_entropy(model.items.weight @ state, torch.tensor(target)))
+    expected = torch.stack(losses).mean()
+    assert len(losses) == 6 + 0 + 3 + 1 + 4 + 1
+    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+        assert name.endswith("qkv.bias") or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
+
+
+def test_the_loss_of_a_batch_does_not_depend_on_the_order_of_its_rows(model):
+    rows = model.training_rows()
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()
+    found, expected = model(**rows.batch(0, order))["loss"], model(**rows.batch(0, sorted(order)))["loss"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_rows_alone_average_to_the_batch_by_their_targets(model):
+    rows = model.training_rows()
+    alone = [rows.batch(0, [i]) for i in range(len(rows))]
+    weights = torch.tensor([(batch["targets"] != IGNORED).sum().item() for batch in alone]).double()
+    losses = torch.stack([model(**batch)["loss"] for batch in alone])
+    batch = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    torch.testing.assert_close(batch.double(), (losses * weights).sum() / weights.sum(), atol=1e-6, rtol=0)
+
+
+def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
+    torch.manual_seed(0)
+    dataset = tiny_dataset([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]], n_items=10)
+    model = build("sasrec", dataset, **SETTINGS | {"max_length": 4}).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    history = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    # targets 1..4 see all before them; 5 and 6 the window that begins at 2; 7 and 8 that at 4; 9 that at 5
+    begin = {1: 0, 2: 0, 3: 0, 4: 0, 5: 2, 6: 2, 7: 4, 8: 4, 9: 5}
+    losses = [
+        F.cross_entropy(
+            model.items.weight @ naive.encode(model.encoder, model.items.weight[history[start:target]]),
+            torch.tensor(target),
+        )
+        for target, start in begin.items()
+    ]
+    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    torch.testing.assert_close(loss.double(), torch.stack(losses).mean(), atol=1e-5, rtol=0)
+
+
+def test_scores_are_inner_products_with_the_state_of_the_latest_items(model):
+    asked = SPLIT.examples(Part.test)
+    scores = model.score(asked)
+    for i, user in enumerate(asked.user):
+        history = SEQUENCES[user][:-1][-6:]
+        expected = model.items.weight @ naive.encode(model.encoder, model.items.weight[history])
+        torch.testing.assert_close(scores[i], expected.detach(), atol=1e-9, rtol=0)
+
+
+def test_an_empty_history_scores_all_items_alike(model):
+    asked = SPLIT.examples(Part.test)
+    asked.start[1] = asked.end[1]
+    assert torch.equal(model.score(asked)[1], torch.zeros(10, dtype=torch.float64))

@@ -1,0 +1,154 @@
+"""Packing and windows: what every sequence model trains and scores on."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.sequences import IGNORED, SequenceRows, pack, packed_histories
+from llm4rec_cli.schema import Part
+from tests.builders import tiny_dataset
+
+LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
+
+
+def tokens(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens of the packed array are real, and the packing's (row, position) pairs of those."""
+    packing = pack(lengths)
+    real = packing.position < lengths[packing.row]
+    return real, np.stack([packing.row[real], packing.position[real]], axis=1)
+
+
+@given(LENGTHS)
+def test_every_real_token_is_packed_once(lengths):
+    _, found = tokens(np.array(lengths))
+    assert sorted(map(tuple, found)) == [(row, t) for row, length in enumerate(lengths) for t in range(length)]
+
+
+@given(LENGTHS)
+def test_groups_tile_the_array(lengths):
+    packing = pack(np.array(lengths))
+    assert packing.groups.prod(axis=1).sum() == len(packing.row) == len(packing.position)
+    start = 0
+    for rows, length in packing.groups:
+        row = packing.row[start : start + rows * length].reshape(rows, length)
+        position = packing.position[start : start + rows * length].reshape(rows, length)
+        assert (row == row[:, :1]).all()
+        assert (position == np.arange(length)).all()
+        start += rows * length
+    assert packing.groups[:, 0].sum() == len(lengths)
+
+
+@given(LENGTHS)
+def test_last_points_at_each_sequences_last_token(lengths):
+    packing = pack(np.array(lengths))
+    assert packing.row[packing.last].tolist() == list(range(len(lengths)))
+    assert packing.position[packing.last].tolist() == [max(n - 1, 0) for n in lengths]
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=300))
+def test_less_than_a_third_of_the_array_is_padding(lengths):
+    real, _ = tokens(np.array(lengths))
+    assert real.mean() > 2 / 3
+
+
+def test_packing_by_hand():
+    packing = pack(np.array([3, 1, 0, 2]))
+    assert packing.groups.tolist() == [[2, 1], [1, 2], [1, 3]]
+    assert packing.row.tolist() == [1, 2, 3, 3, 0, 0, 0]
+    assert packing.position.tolist() == [0, 0, 0, 1, 0, 1, 2]
+    assert packing.last.tolist() == [6, 0, 1, 3]
+
+
+def test_like_lengths_share_a_group():
+    assert pack(np.array([8, 7, 9, 40, 41])).groups.tolist() == [[3, 9], [2, 41]]
+
+
+def test_a_row_holds_inputs_and_their_next_items():
+    rows = SequenceRows(leave_one_out(tiny_dataset([[4, 2, 2, 7, 5, 1, 3]])), max_length=10)
+    batch = rows.batch(0, [0])
+    assert batch["items"].tolist() == [4, 2, 2, 7]
+    assert batch["targets"].tolist() == [2, 2, 7, 5]
+    assert batch["groups"].tolist() == [[1, 4]]
+
+
+def test_padding_carries_no_loss():
+    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(10)), list(range(10, 21))])), max_length=10)
+    batch = rows.batch(0, [0, 1])  # seven and eight inputs in one group
+    assert batch["groups"].tolist() == [[2, 8]]
+    assert batch["targets"].tolist() == [1, 2, 3, 4, 5, 6, 7, IGNORED, 11, 12, 13, 14, 15, 16, 17, 18]
+
+
+def test_users_without_a_training_pair_have_no_row():
+    rows = SequenceRows(leave_one_out(tiny_dataset([[1, 2, 3], [4], [5, 6], [1, 2, 3, 4]])), max_length=10)
+    pairs = [(batch["items"].tolist(), batch["targets"].tolist()) for batch in (rows.batch(0, [i]) for i in range(2))]
+    assert len(rows) == 2
+    assert pairs == [([5], [6]), ([1], [2])]  # two interactions stay in training whole
+
+
+@settings(deadline=None)
+@given(n=st.integers(4, 120), max_length=st.integers(1, 20))
+def test_windows_give_each_target_loss_once_with_enough_context(n, max_length):
+    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(n))])), max_length)
+    seen = []
+    for index in range(len(rows)):
+        batch = rows.batch(0, [index])
+        items, targets = batch["items"].numpy(), batch["targets"].numpy()
+        assert len(items) <= max_length
+        assert (np.diff(items) == 1).all()  # consecutive: items are numbered by their place in the history
+        for place in np.flatnonzero(targets != IGNORED):
+            target = targets[place]
+            assert items[place] == target - 1
+            assert place + 1 == target or place + 1 >= max_length / 2  # the whole history, or half a window
+            seen.append(target)
+    assert sorted(seen) == list(range(1, n - 2))
+
+
+def test_windows_by_hand():
+    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(12))])), max_length=4)  # nine inputs, targets 1..9
+    windows = [rows.batch(0, [i]) for i in range(len(rows))]
+    assert [w["items"].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [5, 6, 7, 8]]
+    assert [[t for t in w["targets"].tolist() if t != IGNORED] for w in windows] == [
+        [1, 2, 3, 4],
+        [5, 6],
+        [7, 8],
+        [9],
+    ]
+
+
+def test_a_batch_does_not_depend_on_the_epoch():
+    rows = SequenceRows(leave_one_out(tiny_dataset([list(range(9)), list(range(6))])), max_length=4)
+    first, later = rows.batch(0, [0, 1]), rows.batch(5, [0, 1])
+    assert all(torch.equal(first[name], later[name]) for name in first)
+
+
+def test_histories_are_cut_to_their_latest_items():
+    examples = leave_one_out(tiny_dataset([[9, 8, 7, 6, 5], [1, 2, 3]])).examples(Part.test)
+    items, groups, last, nonempty = packed_histories(examples, last=3)
+    assert groups.tolist() == [[1, 2], [1, 3]]
+    assert items.tolist() == [1, 2, 8, 7, 6]
+    assert last.tolist() == [4, 1]
+    assert nonempty.tolist() == [True, True]
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_an_empty_history_takes_one_place_and_says_so(empty):
+    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6], [7, 8, 9]])).examples(Part.test)
+    examples.start[empty] = examples.end[empty]
+    items, groups, last, nonempty = packed_histories(examples, last=10)
+    others = np.arange(3) != empty
+    assert groups.tolist() == [[1, 1], [2, 2]]
+    assert nonempty.tolist() == others.tolist()
+    assert items[last][nonempty].tolist() == np.array([2, 5, 8])[others].tolist()
+
+
+def test_histories_all_empty_can_be_packed():
+    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6]])).examples(Part.test)
+    examples.start[:] = examples.end
+    items, groups, last, nonempty = packed_histories(examples, last=10)
+    assert groups.tolist() == [[2, 1]]
+    assert last.tolist() == [0, 1]
+    assert len(items) == 2
+    assert not nonempty.any()

@@ -1,0 +1,100 @@
+"""The floor against its formula, written out as loops over users, items and distances."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics.pairwise import cosine_similarity
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.transition_text.model import TransitionText, tfidf, transition_matrix
+from llm4rec_cli.schema import Part
+from tests.builders import tiny_dataset
+
+TEXTS = ["red nail polish", "blue nail polish", "", "hair brush", "hair dryer red", "soap", "soap bar", "brush"]
+SEQUENCES = [[0, 1, 1, 3, 4, 2], [5, 6, 0, 1], [3, 4, 7, 3, 4], [2, 0, 1, 6, 5, 7, 7], [4, 3, 0], [6, 5]]
+DATASET = tiny_dataset(SEQUENCES, TEXTS)
+SETTINGS = {"recent": 3, "steps": 3, "mask_history": False}
+
+
+@pytest.fixture
+def asked():
+    return leave_one_out(DATASET).examples(Part.test)
+
+
+def naive_scores(history: list[int], weight: float) -> np.ndarray:
+    """Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j)), step by step."""
+    n = len(TEXTS)
+    transitions = np.zeros((n, n))
+    for sequence in SEQUENCES:
+        train = sequence[:-2] if len(sequence) >= 3 else sequence
+        for i, item in enumerate(train):
+            for step in (1, 2, 3):
+                if i + step < len(train):
+                    transitions[item, train[i + step]] += 1 / step
+    for row in transitions:
+        if row.sum() > 0:
+            row /= np.sqrt(row.sum())
+    cosine = cosine_similarity(TfidfVectorizer().fit_transform(TEXTS))
+    scores = np.zeros(n)
+    for d in (1, 2, 3):
+        if d <= len(history):
+            scores += (transitions[history[-d]] + weight * cosine[history[-d]]) / d
+    return scores
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_scores_follow_the_formula(build, asked, weight):
+    scores = build("transition_text", DATASET, text_weights=[weight], **SETTINGS).score(asked)
+    assert scores.dtype == torch.float32
+    for example, row in enumerate(scores):
+        history = SEQUENCES[asked.user[example]][:-1]
+        assert row.numpy() == pytest.approx(naive_scores(history, weight), abs=1e-6)
+
+
+def test_candidates_score_as_in_the_catalogue(build, asked):
+    model = build("transition_text", DATASET, text_weights=[0.5], **SETTINGS)
+    candidates = np.stack([asked.target, (asked.target + 3) % len(TEXTS)], axis=1)
+    scores = model.score(replace(asked, candidates=candidates))
+    assert torch.equal(scores, model.score(asked).gather(1, torch.from_numpy(candidates).long()))
+
+
+def test_scores_do_not_depend_on_the_batch(build, asked):
+    model = build("transition_text", DATASET, text_weights=[0.5], **SETTINGS)
+    assert torch.equal(model.score(asked[2:3]), model.score(asked)[2:3])
+
+
+def test_an_empty_history_scores_zero(build, asked):
+    scores = build("transition_text", DATASET, text_weights=[1.0], **SETTINGS).score(replace(asked, end=asked.start))
+    assert torch.count_nonzero(scores) == 0
+
+
+@pytest.mark.parametrize("texts", [[""] * 8, [None] * 8, ["-", "a", *[""] * 6]])
+def test_without_text_transitions_remain(build, asked, texts):
+    bare = tiny_dataset(SEQUENCES, texts)
+    model = build("transition_text", bare, text_weights=[0.0, 1.0], **SETTINGS)
+    assert model.text_weight == 0.0
+    assert model.score(asked)[0].numpy() == pytest.approx(naive_scores(SEQUENCES[0][:-1], 0.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("mask_history", [False, True])
+def test_the_weight_is_best_on_validation(mask_history):
+    split = leave_one_out(DATASET)
+    asked, weights = split.examples(Part.valid), [0.0, 0.5, 1.0, 4.0]
+    model = TransitionText(transition_matrix(split, steps=3), tfidf(TEXTS), recent=3)
+
+    def ndcg(weight: float) -> float:
+        total = 0.0
+        for user, target in zip(asked.user, asked.target, strict=True):
+            history = SEQUENCES[user][:-2]
+            scores = naive_scores(history, weight)
+            allowed = [j for j in range(len(TEXTS)) if j == target or not (mask_history and j in history)]
+            better = sum(scores[j] > scores[target] + 1e-9 for j in allowed)
+            tied = sum(abs(scores[j] - scores[target]) <= 1e-9 for j in allowed)
+            total += np.mean([1 / np.log2(r + 1) if r <= 10 else 0 for r in range(better + 1, better + tied + 1)])
+        return total
+
+    model.choose_text_weight(asked, weights, mask_history)
+    assert model.text_weight == max(weights, key=ndcg)

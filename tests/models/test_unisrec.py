@@ -1,0 +1,241 @@
+"""UniSRec against the formulas of the paper and one padded row a (prefix, target) pair, written out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.unisrec import model as unisrec
+from llm4rec_cli.models.unisrec.config import Adaptor, Draw
+from llm4rec_cli.models.unisrec.model import MoEAdaptor
+from llm4rec_cli.schema import EncoderConfig, Part, Pooling
+from tests.builders import tiny_dataset
+from tests.models import naive
+
+TEXT_SIZE = 5
+SEQUENCES = [[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5, 6], [7, 1, 1, 2, 0, 3], [6, 5, 4, 3], [2, 9, 8, 9, 1, 7, 7], [8, 0]]
+DATASET = tiny_dataset(SEQUENCES, texts=[f"item {i}" for i in range(10)])
+SPLIT = leave_one_out(DATASET)
+SETTINGS = {
+    "encoder": EncoderConfig("minilm", Pooling.mean, 256),
+    "adaptor": Adaptor.moe,
+    "experts": 3,
+    "adaptor_dropout": 0.2,
+    "draw": Draw.catalogue,
+    "use_ids": False,
+    "hidden_size": 8,
+    "inner_size": 12,
+    "layers": 2,
+    "heads": 2,
+    "dropout": 0.5,
+    "attention_dropout": 0.5,
+    "temperature": 0.07,
+    "max_length": 6,
+}
+VARIANTS = {
+    "inductive": {},
+    "transductive": {"use_ids": True},
+    "linear, inductive": {"adaptor": Adaptor.linear},
+    "linear, transductive": {"adaptor": Adaptor.linear, "use_ids": True},
+    "inductive, drawn by position": {"draw": Draw.position},
+    "transductive, drawn by position": {"draw": Draw.position, "use_ids": True},
+}
+variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=list(VARIANTS))
+
+
+@pytest.fixture
+def built(build, monkeypatch):
+    """built(**settings): UniSRec over random text vectors."""
+
+    def vectors(texts, config, cache, device):
+        return torch.randn(len(texts), TEXT_SIZE, generator=torch.Generator().manual_seed(1))
+
+    monkeypatch.setattr(unisrec, "encode_texts", vectors)
+
+    def build_model(**settings):
+        torch.manual_seed(0)
+        return build("unisrec", DATASET, **SETTINGS | settings)
+
+    return build_model
+
+
+@pytest.fixture
+def silent(monkeypatch):
+    """Gate noise of zero."""
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+
+
+def mixed(adaptor, gate, x):
+    """Σ_k g_k (x - b_k) W_k, one item and expert at a time."""
+    vectors = [
+        sum(g[k] * (row - adaptor.bias[k]) @ adaptor.whiten[k] for k in range(len(g)))
+        for row, g in zip(x, gate, strict=True)
+    ]
+    return torch.stack(vectors)
+
+
+def item_vectors(model):
+    """(n_items, hidden) by the paper's formula: adapted text, plus the id embedding."""
+    x, adaptor = model.features, model.adaptor
+    if isinstance(adaptor, MoEAdaptor):
+        vectors = mixed(adaptor, (x @ adaptor.gate).softmax(-1), x)
+    else:
+        vectors = x @ adaptor.weight.t() + adaptor.bias
+    return vectors if model.ids is None else vectors + model.ids.weight
+
+
+def naive_scores(model, table, history):
+    """(n_items,) cosine of the history's state and each item."""
+    state = naive.encode(model.encoder, table[history])
+    return (table / table.norm(dim=1, keepdim=True)) @ (state / state.norm())
+
+
+@variants
+def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(built, settings):
+    model = built(**settings).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    table = item_vectors(model)
+    expected = torch.stack(
+        [
+            F.cross_entropy(naive_scores(model, table, prefix) / 0.07, torch.tensor(target))
+            for prefix, target in naive.prefix_rows(SPLIT)
+        ]
+    ).mean()
+    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+        untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
+        assert untrained or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
+
+
+@variants
+def test_scores_are_cosines_by_the_formula(built, settings):
+    model = built(**settings).double().eval()
+    naive.randomise(model)
+    asked = SPLIT.examples(Part.test)
+    scores = model.score(asked)
+    assert scores.abs().max() <= 1 + 1e-9
+    table = item_vectors(model)
+    for i, user in enumerate(asked.user):
+        expected = naive_scores(model, table, SEQUENCES[user][:-1][-6:]).detach()
+        torch.testing.assert_close(scores[i], expected, atol=1e-9, rtol=0)
+
+
+def test_gates_are_uniform_at_the_start(built):
+    model = built().eval()
+    adaptor = model.adaptor
+    expected = (model.features @ adaptor.whiten).mean(0)  # biases are zero
+    torch.testing.assert_close(adaptor(model.features), expected)
+
+
+def test_gate_noise_is_drawn_in_training_only(built):
+    adaptor, x = built(adaptor_dropout=0.0).adaptor, torch.randn(4, TEXT_SIZE)
+    adaptor.train()
+    assert not torch.equal(adaptor(x), adaptor(x))
+    adaptor.eval()
+    assert torch.equal(adaptor(x), adaptor(x))
+
+
+def test_gate_noise_has_the_scale_of_the_formula(monkeypatch):
+    monkeypatch.setattr(torch, "randn_like", torch.ones_like)  # ε = 1: δ = softplus(x W_3) + 0.01
+    torch.manual_seed(0)
+    adaptor = MoEAdaptor(TEXT_SIZE, 8, 3, dropout=0.0).train()
+    naive.randomise(adaptor)
+    x = torch.randn(4, TEXT_SIZE)
+    gate = (x @ adaptor.gate + torch.log1p((x @ adaptor.noise).exp()) + 0.01).softmax(-1)
+    torch.testing.assert_close(adaptor(x), mixed(adaptor, gate, x))
+
+
+def test_the_adaptor_in_training_equals_evaluation_without_dropout_and_noise(silent):
+    torch.manual_seed(0)
+    adaptor = MoEAdaptor(TEXT_SIZE, 8, 3, dropout=0.0)
+    naive.randomise(adaptor)
+    x = torch.randn(6, TEXT_SIZE)
+    torch.testing.assert_close(adaptor.train()(x), adaptor.eval()(x))
+
+
+def test_every_expert_drops_its_own_inputs(silent):
+    torch.manual_seed(0)
+    adaptor = MoEAdaptor(64, 64, 2, dropout=0.5).train()
+    adaptor.whiten.data = torch.stack([torch.eye(64), 1000 * torch.eye(64)])
+    out = adaptor(torch.ones(50, 64))  # gates 1/2 each, inputs 0 or 2: 0, 1, 1000 or 1001
+    assert sorted(out.unique().tolist()) == [0, 1, 1000, 1001]
+
+
+def test_both_draws_agree_without_dropout_and_noise(built, silent):
+    off = {"adaptor_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0, "use_ids": True}
+    catalogue, position = built(**off).train(), built(**off, draw=Draw.position).train()
+    position.load_state_dict(catalogue.state_dict())
+    rows = catalogue.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    first, second = catalogue(**batch)["loss"], position(**batch)["loss"]
+    torch.testing.assert_close(first, second)
+    found, expected = naive.gradients(first, catalogue), naive.gradients(second, position)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("draw", Draw)
+def test_an_item_is_drawn_once_a_step_or_at_each_position(built, draw):
+    model = built(draw=draw).train()
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
+    model(items=torch.tensor([3, 3]), targets=torch.tensor([1, 2]), groups=torch.tensor([[1, 2]]))
+    assert torch.equal(seen[0], seen[1]) == (draw == Draw.catalogue)
+
+
+def test_a_step_of_training_refreshes_the_kept_catalogue(built):
+    model = built(dropout=0.0, attention_dropout=0.0).eval()
+    asked = SPLIT.examples(Part.test)
+    before = model.score(asked)
+    rows = model.training_rows()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.train()
+    model(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
+    optimiser.step()
+    after = model.eval().score(asked)
+    assert not torch.allclose(after, before)
+    fresh = built()
+    fresh.load_state_dict(model.state_dict())
+    torch.testing.assert_close(after, fresh.eval().score(asked))
+
+
+def test_the_catalogue_is_adapted_once_an_evaluation(built):
+    model = built().eval()
+    calls = []
+    model.adaptor.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    asked = SPLIT.examples(Part.test)
+    for start in range(len(asked)):
+        model.score(asked[slice(start, start + 1)])
+    assert calls == [10]
+
+
+def test_text_features_are_not_among_the_saved_weights(built):
+    assert not [name for name in built().state_dict() if "features" in name]
+
+
+def test_overwritten_scores_do_not_touch_the_next_ones(built):
+    model, asked = built().eval(), SPLIT.examples(Part.test)
+    first = model.score(asked)
+    kept = first.clone()
+    first.fill_(-torch.inf)
+    assert torch.equal(model.score(asked), kept)
+
+
+def test_an_empty_history_scores_all_items_alike(built):
+    asked = SPLIT.examples(Part.test)
+    asked.start[1] = asked.end[1]
+    assert torch.equal(built().eval().score(asked)[1], torch.zeros(10))
+
+
+def test_candidates_score_as_in_the_catalogue(built):
+    model, asked = built().eval(), SPLIT.examples(Part.test)
+    candidates = np.random.default_rng(0).integers(0, 10, (len(asked), 4))
+    scores = model.score(replace(asked, candidates=candidates))
+    torch.testing.assert_close(scores, model.score(asked).gather(1, torch.from_numpy(candidates)))
