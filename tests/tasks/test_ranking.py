@@ -1,0 +1,258 @@
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.schema import Candidates, Config, Control, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
+from llm4rec_cli.tasks import ranking
+from tests.builders import tiny_dataset
+
+SEQUENCES = [[0, 1, 2, 3], [4, 3, 2, 1, 0], [5, 5, 5], [1, 0], [2, 4, 2, 4], [3, 0, 1, 2]]
+SPLIT = leave_one_out(tiny_dataset(SEQUENCES, n_items=8))
+ASKED = SPLIT.examples(Part.test)  # targets 3, 0, 5, 4, 2
+
+
+class Scorer:
+    """Scores of (user, item), whoever asks."""
+
+    def __init__(self, table):
+        self.table = torch.as_tensor(table, dtype=torch.float32)
+
+    def score(self, examples):
+        scores = self.table[torch.from_numpy(examples.user).long()]
+        if examples.candidates is None:
+            return scores
+        return scores.gather(1, torch.from_numpy(examples.candidates).long())
+
+
+def scorer(seed=0, n_users=6, n_items=8):
+    return Scorer(np.random.default_rng(seed).normal(size=(n_users, n_items)))
+
+
+def config(control=Control.none, dataset_seed=0, **task):
+    """What the ranking task reads of a composed config."""
+    settings: dict[str, Any] = {"cutoffs": [1, 2, 5], "selection": "ndcg@5", "negatives": 3, "top_items": 3}
+    return Config(
+        dataset=DatasetConfig(name="tiny", control=control, seed=dataset_seed),
+        task=TaskConfig("any", Question.rank, bootstrap=50, **settings | task),
+        trainer=TrainerConfig(eval_batch_size=2),
+    )
+
+
+def test_ranks_by_hand():
+    scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # item 1 best, then 2, 3, …; item 0 last
+    found = ranking.rank(Scorer(scores), ASKED, False, 3, 2)
+    assert found.n_better.tolist() == [2, 7, 4, 3, 1]
+    assert found.n_tied.tolist() == [1] * 5
+    assert found.top_items.tolist() == [[1, 2, 3]] * 5
+
+
+def test_a_constant_scorer_scores_as_chance():
+    found = ranking.rank(Scorer(np.zeros((6, 8))), ASKED, False, 3, 2)
+    assert found.n_better.tolist() == [0] * 5
+    assert found.n_tied.tolist() == [8] * 5
+    values = ranking_metrics(found.n_better, found.n_tied, [2])
+    assert values["hr@2"].mean() == pytest.approx(2 / 8)
+    assert values["mrr"].mean() == pytest.approx(sum(1 / r for r in range(1, 9)) / 8)
+
+
+def test_the_target_shares_the_place_of_items_that_tie_with_it():
+    scores = np.tile([3.0, 1, 2, 2, 2, 0, 0, 0], (6, 1))
+    found = ranking.rank(Scorer(scores), ASKED[np.array([0])], False, 3, 2)  # target 3 ties with 2 and 4, below 0
+    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([1], [3])
+
+
+def test_masked_items_of_the_history_never_outrank_the_target():
+    scores = np.tile([8.0, 7, 6, 5, 4, 3, 2, 1], (6, 1))
+    found = ranking.rank(Scorer(scores), ASKED[np.array([0])], True, 5, 2)  # history 0, 1, 2; target 3
+    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([0], [1])
+    assert found.top_items.tolist() == [[3, 4, 5, 6, 7]]
+
+
+def test_without_masking_items_of_the_history_do_outrank_the_target():
+    scores = np.tile([8.0, 7, 6, 5, 4, 3, 2, 1], (6, 1))
+    found = ranking.rank(Scorer(scores), ASKED[np.array([0])], False, 5, 2)
+    assert found.n_better.tolist() == [3]
+
+
+def test_a_target_bought_before_is_not_masked():
+    scores = np.tile([0.0, 1, 2, 3, 4, 9, 6, 7], (6, 1))
+    found = ranking.rank(Scorer(scores), ASKED[np.array([2])], True, 2, 2)  # history 5, 5; target 5
+    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([0], [1])
+    assert found.top_items.tolist() == [[5, 7]]
+
+
+@pytest.mark.parametrize("broken", [slice(None), 3, 7])
+def test_scores_that_are_not_numbers_end_the_run(broken):
+    table = np.zeros((6, 8))
+    table[0, broken] = np.nan  # all of them, the target's, another item's
+    with pytest.raises(RunError, match="not numbers"):
+        ranking.rank(Scorer(table), ASKED, False, 3, 2)
+
+
+@pytest.mark.parametrize("mask_history", [False, True])
+def test_ranks_do_not_depend_on_the_batch_size(mask_history):
+    whole = ranking.rank(scorer(), ASKED, mask_history, 3, 100)
+    for batch_size in (1, 2, 3):
+        found = ranking.rank(scorer(), ASKED, mask_history, 3, batch_size)
+        for column in ("n_better", "n_tied", "top_items"):
+            assert np.array_equal(getattr(found, column), getattr(whole, column))
+
+
+def test_ranks_do_not_depend_on_the_order_of_examples():
+    order = np.array([3, 0, 4, 1, 2])
+    whole, found = ranking.rank(scorer(), ASKED, True, 3, 2), ranking.rank(scorer(), ASKED[order], True, 3, 2)
+    assert np.array_equal(found.n_better, whole.n_better[order])
+    assert np.array_equal(found.top_items, whole.top_items[order])
+
+
+def test_ranking_switches_dropout_off():
+    class Noisy(torch.nn.Module, Scorer):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            Scorer.__init__(self, np.ones((6, 8)))
+
+        def score(self, examples):
+            assert not self.training
+            return Scorer.score(self, examples)
+
+    ranking.rank(Noisy().train(), ASKED, False, 3, 2)
+
+
+def test_candidates_are_ranked_among_themselves():
+    candidates = np.array([[3, 7, 6], [0, 7, 6], [5, 0, 1], [4, 7, 0], [2, 3, 7]])
+    scores = np.tile(np.arange(8.0), (6, 1))  # the higher the number the better
+    found = ranking.rank(Scorer(scores), replace(ASKED, candidates=candidates), True, 2, 2)
+    assert found.n_better.tolist() == [2, 2, 0, 1, 2]
+    assert found.top_items.tolist() == [[7, 6], [7, 6], [5, 1], [7, 4], [7, 3]]
+
+
+def test_more_top_items_than_candidates_gives_all_of_them():
+    candidates = np.array([[3, 7, 6]])
+    found = ranking.rank(scorer(), replace(ASKED[np.array([0])], candidates=candidates), False, 50, 2)
+    assert sorted(found.top_items[0]) == [3, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "negatives", "expected"),
+    [
+        (Candidates.full, 99, "full"),
+        (Candidates.uniform, 99, "uniform-100"),
+        (Candidates.popularity, 3, "popularity-4"),
+    ],
+)
+def test_the_protocol_names_the_candidates_and_their_number(candidates, negatives, expected):
+    assert ranking.protocol(TaskConfig("any", Question.rank, candidates=candidates, negatives=negatives)) == expected
+
+
+def test_sampled_candidates_come_with_the_target_first(tmp_path):
+    asked = ranking.examples(SPLIT, Part.test, config(candidates=Candidates.uniform), tmp_path)
+    assert asked.candidates is not None
+    assert asked.candidates.shape == (5, 4)
+    assert (asked.candidates[:, 0] == asked.target).all()
+
+
+def test_a_subset_is_the_same_each_time_and_in_order(tmp_path):
+    first = ranking.examples(SPLIT, Part.test, config(max_examples=3), tmp_path)
+    again = ranking.examples(SPLIT, Part.test, config(max_examples=3), tmp_path)
+    assert len(first) == 3
+    assert np.array_equal(first.row, again.row)
+    assert (np.diff(first.row) > 0).all()
+
+
+def test_a_subset_keeps_the_candidates_of_its_examples(tmp_path):
+    whole = ranking.examples(SPLIT, Part.test, config(candidates=Candidates.uniform), tmp_path)
+    some = ranking.examples(SPLIT, Part.test, config(candidates=Candidates.uniform, max_examples=3), tmp_path)
+    assert whole.candidates is not None
+    assert some.candidates is not None
+    assert np.array_equal(some.candidates, whole.candidates[np.isin(whole.row, some.row)])
+
+
+def test_subsets_differ_by_the_datasets_seed(tmp_path):
+    drawn = {
+        tuple(ranking.examples(SPLIT, Part.test, config(max_examples=3, dataset_seed=seed), tmp_path).row)
+        for seed in range(10)
+    }
+    assert len(drawn) > 1
+
+
+@pytest.mark.parametrize("n", [5, 100])
+def test_a_subset_of_all_is_all(n, tmp_path):
+    assert len(ranking.examples(SPLIT, Part.test, config(max_examples=n), tmp_path)) == 5
+
+
+def test_swapped_users_keep_targets_and_lose_their_histories(tmp_path):
+    asked = ranking.examples(SPLIT, Part.test, config(control=Control.swap_users), tmp_path)
+    assert np.array_equal(asked.target, ASKED.target)
+    assert (asked.start != ASKED.start).all()
+
+
+def test_a_dataset_without_examples_says_why(tmp_path):
+    split = leave_one_out(tiny_dataset([[0, 1], [1, 2]]))
+    with pytest.raises(DataError, match="no user has three interactions"):
+        ranking.examples(split, Part.test, config(), tmp_path)
+
+
+def test_evaluation_scores_every_metric_with_an_interval():
+    found = ranking.evaluate(scorer(), SPLIT, ASKED, config())
+    expected = {"hr@1", "hr@2", "hr@5", "recall@1", "recall@2", "recall@5", "ndcg@2", "ndcg@5", "mrr"}
+    assert set(found.intervals) == expected
+    assert set(found.metrics) == expected | {"coverage@3"}
+    for name, (low, high) in found.intervals.items():
+        assert low <= found.metrics[name] <= high
+
+
+def test_predictions_hold_one_row_an_example_with_raw_ids():
+    scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))
+    rows = ranking.evaluate(Scorer(scores), SPLIT, ASKED, config()).predictions
+    assert rows["user_id"].tolist() == ["u0", "u1", "u2", "u4", "u5"]
+    assert rows["target"].tolist() == ["i3", "i0", "i5", "i4", "i2"]
+    assert rows["history_length"].tolist() == [3, 4, 2, 3, 3]
+    assert rows["n_better"].tolist() == [2, 7, 4, 3, 1]
+    assert rows["n_tied"].tolist() == [1] * 5
+    assert rows["target_train_count"].tolist() == [2, 3, 1, 2, 2]  # train parts: 0 1 | 4 3 2 | 5 | 1 0 | 2 4 | 3 0
+    assert [list(top) for top in rows["top_items"]] == [["i1", "i2", "i3"]] * 5
+    assert list(rows) == [
+        "user_id",
+        "target",
+        "target_train_count",
+        "history_length",
+        "n_better",
+        "n_tied",
+        "top_items",
+    ]
+
+
+def test_the_breakdown_by_training_frequency_adds_up():
+    found = ranking.evaluate(scorer(), SPLIT, ASKED, config())
+    groups = found.breakdown["target_train_count"].values()
+    assert sum(group["n"] for group in groups) == 5
+    assert sum(group["n"] * group["mrr"] for group in groups) / 5 == pytest.approx(found.metrics["mrr"])
+
+
+def test_coverage_counts_recommended_items():
+    scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))
+    assert ranking.evaluate(Scorer(scores), SPLIT, ASKED, config()).metrics["coverage@3"] == 3 / 8
+
+
+def test_validation_scores_the_selection_metric():
+    scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # ranks 3, 8, 5, 4, 2
+    expected = sum(1 / math.log2(rank + 1) for rank in (3, 5, 4, 2)) / 5
+    assert ranking.validation_score(Scorer(scores), ASKED, config()) == pytest.approx(expected)
+
+
+def test_impressions_are_refused_where_there_are_none(tmp_path):
+    split = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 3, n_items=6))
+    config = SimpleNamespace(
+        task=SimpleNamespace(candidates=Candidates.impression, negatives=2, max_examples=None),
+        dataset=SimpleNamespace(name="tiny", seed=0, control=Control.none),
+    )
+    with pytest.raises(DataError, match="no impressions"):
+        ranking.examples(split, Part.test, config, tmp_path)
