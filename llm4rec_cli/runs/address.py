@@ -1,0 +1,76 @@
+"""A run's address: one folder an experiment, however it was typed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+RESULTS_VERSION = 1  # raised when a change moves numbers; the CHANGELOG says which
+
+# What changes where or how fast things are computed, or how they are shown, but no number.
+OUTSIDE = (
+    "paths",
+    "device",
+    "force",
+    "run",
+    "deviations",
+    "dataset.raw_dir",
+    "dataset.get",
+    "dataset.paper",
+    "trainer.eval_batch_size",
+    "trainer.report_to",
+    "task.floors",
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a run lives.
+
+    Attributes:
+        folder: outputs/<model>/<dataset>/<task>/seed<seed>-<hash>.
+        config_hash: of everything that changes a number.
+        variant: the same without the seed: what seeds are averaged over.
+    """
+
+    folder: Path
+    config_hash: str
+    variant: str
+
+
+def address(
+    config: Any, fingerprint: str, trainable: bool, encoder: str | None = None, trained: tuple[str, str] | None = None
+) -> Address:
+    """The address of a composed config on a dataset.
+
+    Args:
+        fingerprint: the dataset's.
+        trainable: whether the model has weights; optimisation is no part of the address of one that has none.
+        encoder: what identifies the weights of the model's text encoder, if it has one: its path says nothing.
+        trained: for `eval`, what identifies the weights that are asked, and the variant of the run they come from.
+    """
+    content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(content, dict)
+    for key in OUTSIDE if trainable else (*OUTSIDE, "trainer"):
+        *parents, leaf = key.split(".")
+        node: Any = content
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(leaf, None)
+    facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
+    if encoder is not None:
+        content["model"]["encoder"]["name"] = encoder
+    weights, variant = trained or (None, None)
+    config_hash = _digest(facts | {"trained": weights})
+    seed = content.pop("seed")
+    folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
+    return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": variant}))
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]

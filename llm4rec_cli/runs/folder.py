@@ -1,0 +1,187 @@
+"""The run folder: who works on it, how far it is, and what came out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from llm4rec_cli.errors import Llm4RecError
+from llm4rec_cli.files import write_atomic, write_json, write_text
+from llm4rec_cli.runs.address import Address
+
+log = logging.getLogger(__name__)
+
+STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"
+PACKAGES = ("llm4rec", "torch", "transformers", "accelerate", "numpy", "pandas", "scikit-learn", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command's run ended: `done`, or `skipped` as it was done before."""
+
+    status: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run knows of how it was asked for.
+
+    Attributes:
+        command: `train` or `eval`.
+        overrides: what was typed.
+        choices: the option chosen of each config group, and the experiment if one was.
+    """
+
+    command: str
+    overrides: list[str]
+    choices: dict[str, str]
+
+    def of_floor(self, model: str) -> Facts:
+        """The same of a floor evaluated beside: what was typed of the model, its trainer and experiment is not its."""
+        kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
+        shared = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
+        return replace(self, overrides=[*kept, f"model={model}"], choices=shared | {"model": model})
+
+
+def metrics_of(folder: Path) -> dict[str, Any] | None:
+    """metrics.json of a finished run; None where there is none."""
+    try:
+        status = json.loads((folder / STATUS).read_text())
+        return dict(json.loads((folder / METRICS).read_text())) if status["status"] == "done" else None
+    except FileNotFoundError:
+        return None
+
+
+def finished(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Every finished run under `outputs`, newest first: its folder, status.json and metrics.json."""
+    found = []
+    for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
+        metrics = metrics_of(path.parent)
+        if metrics is not None:
+            status = json.loads(path.read_text())
+            found.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
+    yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(found, key=lambda f: -f[0]))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a run folder: of two processes on one address the second waits, and then finds the run finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = json.loads((folder / STATUS).read_text()) if (folder / STATUS).exists() else {}
+            log.info("waiting for process %s, which works on %s", held.get("pid", "unknown"), folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def recorded(where: Address, config: Any, facts: Facts, fresh: bool) -> Iterator[Path]:
+    """Keeps status.json while a run is worked on: leaves `done`, `failed` with the error, or, if killed, `running`.
+
+    Args:
+        fresh: forget what an earlier run left there.
+    """
+    folder = where.folder
+    if fresh:
+        _clear(folder)
+    status = {
+        "status": "running",
+        "error": None,
+        "pid": os.getpid(),
+        "command": facts.command,
+        "overrides": facts.overrides,
+        "choices": facts.choices,
+    }
+    write_json(folder / STATUS, status)
+    write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
+    write_json(folder / "environment.json", _environment())
+    with _logged(folder / "run.log"):
+        try:
+            yield folder
+        except KeyboardInterrupt:
+            write_json(folder / STATUS, status | {"status": "failed", "error": "interrupted"})
+            raise
+        except Exception as error:
+            problem = error.problem if isinstance(error, Llm4RecError) else f"{type(error).__name__}: {error}"
+            log.debug(traceback.format_exc())
+            write_json(folder / STATUS, status | {"status": "failed", "error": problem})
+            raise
+    write_json(folder / STATUS, status | {"status": "done"})
+
+
+def write_results(folder: Path, metrics: dict[str, Any], predictions: pd.DataFrame) -> None:
+    """predictions.parquet and metrics.csv, then metrics.json."""
+    write_atomic(folder / "predictions.parquet", lambda aside: predictions.to_parquet(aside, index=False))
+    rows = pd.DataFrame({"metric": metrics["metrics"].keys(), "value": metrics["metrics"].values()})
+    for i, bound in enumerate(("low", "high")):
+        rows[bound] = [metrics["intervals"].get(name, (None, None))[i] for name in rows["metric"]]
+    write_atomic(folder / "metrics.csv", lambda aside: rows.to_csv(aside, index=False))
+    write_json(folder / METRICS, metrics)
+
+
+def peak_rss_mb() -> int:
+    """The most memory this process has held, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """The package's log also goes to the run's own file."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("llm4rec_cli")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from; None for an installed one, or without git."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists() or shutil.which("git") is None:
+        return None
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

@@ -1,0 +1,124 @@
+"""The address: the same for what computes the same numbers, another for what does not."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from llm4rec_cli.runs.address import address
+from tests import driver
+
+compose = cache(driver.compose)
+
+
+@pytest.fixture
+def where():
+    """where(*overrides): the address of a model with weights."""
+    return lambda *overrides, **more: address(compose(*overrides), more.pop("data", "data"), True, **more)
+
+
+def test_the_folder_names_model_dataset_task_seed_and_hash(where):
+    found = where("model=sasrec", "dataset=demo_null", "task=direct", "seed=3", "paths.outputs=here")
+    assert found.folder == Path("here/sasrec/demo_null/direct") / f"seed3-{found.config_hash}"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "device=cpu",
+        "force=true",
+        "run=somewhere",
+        "paths.cache=elsewhere",
+        "dataset.raw_dir=elsewhere",
+        "dataset.get=ask",
+        "trainer.eval_batch_size=7",
+        "trainer.report_to=[tensorboard]",
+        "task.floors=[]",
+        "model.dropout=0.5",  # as it is
+    ],
+)
+def test_what_moves_no_number_moves_no_address(where, override):
+    assert where(override) == where()
+
+
+def test_outputs_move_the_folder_but_not_the_hash(where):
+    assert where("paths.outputs=elsewhere").config_hash == where().config_hash
+
+
+def test_the_order_of_overrides_moves_no_address(where):
+    assert where("seed=1", "model.layers=1") == where("model.layers=1", "seed=1")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model=sasrec",
+        "model.layers=1",
+        "model.encoder.max_length=128",
+        "model.use_ids=true",
+        "trainer.epochs=1",
+        "trainer.batch_size=256",
+        "trainer.precision=fp32",
+        "split=valid",
+        "task=direct",
+        "task.candidates=popularity",
+        "task.mask_history=true",
+        "task.max_examples=9",
+        "dataset.control=shuffle_text",
+        "dataset.seed=1",
+        "dataset.text=title",
+    ],
+)
+def test_what_moves_numbers_moves_hash_and_variant(where, override):
+    assert where(override).config_hash != where().config_hash
+    assert where(override).variant != where().variant
+
+
+def test_other_data_moves_hash_and_variant(where):
+    assert where(data="other").config_hash != where().config_hash
+    assert where(data="other").variant != where().variant
+
+
+def test_seeds_differ_in_hash_and_share_a_variant(where):
+    found = [where(f"seed={seed}") for seed in range(3)]
+    assert len({one.config_hash for one in found}) == 3
+    assert len({one.variant for one in found}) == 1
+
+
+def test_without_weights_the_trainer_is_no_part_of_the_address():
+    plain, other = compose("model=popularity"), compose("model=popularity", "trainer.epochs=1")
+    assert address(plain, "data", False) == address(other, "data", False)
+    assert address(plain, "data", True) != address(other, "data", True)
+
+
+def test_an_evaluation_has_another_address_than_the_training(where):
+    evaluation = where(trained=("seed0-1", "v"))
+    assert evaluation.config_hash != where().config_hash
+    assert evaluation.variant != where().variant
+
+
+def test_evaluations_of_two_seeds_of_one_training_share_a_variant(where):
+    first = where(trained=("seed0-1", "v"))
+    second = where("seed=1", trained=("seed1-2", "v"))
+    assert first.variant == second.variant
+    assert first.config_hash != second.config_hash
+
+
+def test_evaluations_of_two_trainings_share_no_variant(where):
+    first = where(trained=("seed0-1", "v"))
+    second = where(trained=("seed0-2", "w"))
+    assert first.variant != second.variant
+
+
+def test_an_encoders_weights_count_and_its_path_does_not(where):
+    here, there = (where(f"model.encoder.name={path}", encoder="weights") for path in ("minilm", "elsewhere"))
+    assert here == there
+    assert where(encoder="other weights") != here
+
+
+def test_asking_for_the_address_leaves_the_config_as_it_was():
+    config = compose()
+    before = OmegaConf.to_yaml(config)
+    address(config, "data", True)
+    assert OmegaConf.to_yaml(config) == before

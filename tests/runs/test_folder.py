@@ -1,0 +1,197 @@
+"""The run folder: one worker at a time, a state that tells the truth, files that are whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from llm4rec_cli.errors import RunError
+from llm4rec_cli.files import sha256, write_atomic, write_json
+from llm4rec_cli.runs.address import Address
+from llm4rec_cli.runs.folder import Facts, finished, locked, metrics_of, peak_rss_mb, recorded, write_results
+from tests.driver import read
+
+ASKED = Facts("train", ["seed=0"], {"model": "sasrec"})
+CONFIG = OmegaConf.create({"seed": 0, "again": "${seed}"})
+METRICS = {"metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
+ROWS = pd.DataFrame({"user_id": ["u"], "n_better": [0]})
+
+
+@pytest.fixture
+def where(tmp_path):
+    folder = tmp_path / "sasrec/demo/sequential/seed0-abc"
+    folder.mkdir(parents=True)
+    return Address(folder, "abc", "v")
+
+
+def status(where):
+    return read(where.folder / "status.json")
+
+
+# ---- recorded
+
+
+def test_a_run_that_ends_well_is_done(where):
+    with recorded(where, CONFIG, ASKED, fresh=False):
+        assert status(where)["status"] == "running"
+        assert status(where)["pid"] == os.getpid()
+    assert (status(where)["status"], status(where)["error"]) == ("done", None)
+    assert (status(where)["overrides"], status(where)["choices"]) == (["seed=0"], {"model": "sasrec"})
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RunError("the scores are not numbers", "lower it"), "the scores are not numbers"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, said):
+    with pytest.raises(type(error)), recorded(where, CONFIG, ASKED, fresh=False):
+        raise error
+    assert (status(where)["status"], status(where)["error"]) == ("failed", said)
+
+
+def test_config_and_environment_are_there_while_the_run_goes_on(where):
+    with recorded(where, CONFIG, ASKED, fresh=False) as folder:
+        assert (folder / "config.yaml").read_text() == "seed: 0\nagain: 0\n"
+        assert {"python", "packages", "commit"} <= set(read(folder / "environment.json"))
+
+
+def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
+    for name in ("metrics.json", "checkpoints/checkpoint-1/weights"):
+        (where.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (where.folder / name).write_text("{}")
+    with recorded(where, CONFIG, ASKED, fresh=False):
+        assert (where.folder / "checkpoints").exists()
+    with recorded(where, CONFIG, ASKED, fresh=True):
+        assert not (where.folder / "checkpoints").exists()
+        assert not (where.folder / "metrics.json").exists()
+
+
+# ---- finished
+
+
+def test_results_are_found_once_the_run_is_done(where, tmp_path):
+    with recorded(where, CONFIG, ASKED, fresh=False) as folder:
+        write_results(folder, METRICS, ROWS)
+        assert metrics_of(folder) is None
+        assert not list(finished(tmp_path))
+    assert metrics_of(where.folder) == METRICS
+    ((folder, found, metrics),) = finished(tmp_path)
+    assert (folder, found["status"], metrics) == (where.folder, "done", METRICS)
+
+
+def test_results_are_written_as_json_csv_and_parquet(where):
+    write_results(where.folder, METRICS, ROWS)
+    assert read(where.folder / "metrics.json") == METRICS
+    assert (where.folder / "metrics.csv").read_text() == (
+        "metric,value,low,high\nndcg@10,0.5,0.4,0.6\ncoverage@10,1.0,,\n"
+    )
+    pd.testing.assert_frame_equal(pd.read_parquet(where.folder / "predictions.parquet"), ROWS)
+
+
+def test_the_newest_run_comes_first(tmp_path):
+    for age, name in ((30, "seed0-old"), (10, "seed1-new"), (20, "seed2-middle")):
+        folder = tmp_path / "m/d/t" / name
+        write_json(folder / "status.json", {"status": "done"})
+        write_json(folder / "metrics.json", METRICS)
+        os.utime(folder / "metrics.json", (1e9 - age, 1e9 - age))
+    assert [folder.name for folder, _, _ in finished(tmp_path)] == ["seed1-new", "seed2-middle", "seed0-old"]
+
+
+# ---- other processes
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from omegaconf import OmegaConf
+from llm4rec_cli.runs.address import Address
+from llm4rec_cli.runs.folder import Facts, locked, recorded
+where = Address(Path(sys.argv[1]), "abc", "v")
+with locked(where.folder), recorded(where, OmegaConf.create({}), Facts("train", [], {}), fresh=False):
+    print("holds", flush=True)
+    sys.stdin.readline()
+    (where.folder / "left").touch()
+"""
+
+
+@pytest.fixture
+def other(where):
+    """Another process that holds the folder until it is written to, or killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(where.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "holds\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_waits_for_the_first_and_finds_it_done(where, other):
+    waiting = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from llm4rec_cli.runs.folder import locked\n"
+            "with locked(Path(sys.argv[1])): print((Path(sys.argv[1]) / 'left').exists())",
+            str(where.folder),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)
+    assert waiting.poll() is None
+    other.stdin.write("\n")
+    other.stdin.flush()
+    assert waiting.communicate(timeout=30)[0] == "True\n"
+    assert status(where)["status"] == "done"
+
+
+def test_a_killed_run_stays_running_and_its_lock_is_free(where, other):
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert status(where)["status"] == "running"
+    with locked(where.folder):
+        pass
+
+
+# ---- files
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def broken(aside):
+        aside.write_text("half")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write_atomic(path, broken)
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_written_file_replaces_and_makes_its_folders(tmp_path):
+    path = tmp_path / "a/b/file.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 2}
+    assert len(list(path.parent.iterdir())) == 1
+
+
+def test_sha256_of_nothing_is_the_known_one(tmp_path):
+    (tmp_path / "empty").touch()
+    assert sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+def test_peak_memory_is_that_of_this_process():
+    assert 30 < peak_rss_mb() < 100_000

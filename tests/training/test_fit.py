@@ -1,0 +1,286 @@
+"""Training on a model of ten rows: what is kept, when it stops, and that a killed run ends as one that was not."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from llm4rec_cli.errors import RunError
+from llm4rec_cli.schema import Precision, Schedule, TrainerConfig
+from llm4rec_cli.training.fit import fit, load_best
+
+N_ROWS, BATCH, STEPS_AN_EPOCH = 10, 4, 3  # the last batch holds two rows
+CONFIG = TrainerConfig(
+    epochs=6,
+    batch_size=BATCH,
+    learning_rate=0.05,
+    weight_decay=0.01,
+    warmup_ratio=0.2,
+    schedule=Schedule.linear,
+    gradient_clip=1.0,
+    precision=Precision.fp32,
+    patience=3,
+    eval_batch_size=4,
+    report_to=[],
+)
+
+
+class Regression(nn.Module):
+    """A line with dropout: training draws random numbers at every step."""
+
+    def __init__(self, start=0.0):
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        nn.init.constant_(self.line.weight, start)
+        nn.init.constant_(self.line.bias, start)
+        self.dropout = nn.Dropout(0.5)
+        self.losses = []
+
+    def forward(self, x, y):
+        loss = (self.line(self.dropout(x)).squeeze(1) - y).square().mean()
+        self.losses.append(loss.item())
+        return {"loss": loss}
+
+
+class Points:
+    """y = x · (1, 2, 3), and who asked for what."""
+
+    def __init__(self):
+        self.x = torch.randn(N_ROWS, 3, generator=torch.Generator().manual_seed(0))
+        self.asked = []
+
+    def __len__(self):
+        return N_ROWS
+
+    def batch(self, epoch, indices):
+        self.asked.append((epoch, indices))
+        x = self.x[indices]
+        return {"x": x, "y": x @ torch.tensor([1.0, 2.0, 3.0])}
+
+
+class Validation:
+    """Scores by a script; remembers the weights at each call, and may be killed at one."""
+
+    def __init__(self, model, scores, killed_at=None):
+        self.model, self.scores, self.killed_at = model, scores, killed_at
+        self.weights = []
+
+    def __call__(self):
+        step = len(self.weights)
+        if step + 1 == self.killed_at:
+            raise KeyboardInterrupt
+        self.weights.append(weights_of(self.model))
+        return self.scores[step]
+
+
+def weights_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+def kept(folder):
+    return sorted(int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("checkpoint-*"))
+
+
+def trained(folder, scores=(1, 2, 3, 4, 5, 6), config=CONFIG, killed_at=None, rows=None, start=0.0, seed=0):
+    """One call of fit as a fresh process would make it, its model and its validation."""
+    model = Regression(start)
+    validation = Validation(model, scores, killed_at)
+    torch.manual_seed(1234)  # what other code drew must not matter
+    fitted = fit(model, rows or Points(), validation, config, folder / "checkpoints", folder / "train_log.jsonl", seed)
+    return fitted, model, validation
+
+
+def test_training_lowers_the_error(tmp_path):
+    _, model, _ = trained(tmp_path, config=replace(CONFIG, epochs=20, schedule=Schedule.constant), scores=range(20))
+    points = Points().batch(0, list(range(N_ROWS)))
+    assert model.eval()(**points)["loss"] < 0.5 * Regression().eval()(**points)["loss"]
+
+
+def test_the_best_weights_are_loaded_and_not_the_last(tmp_path):
+    fitted, model, validation = trained(tmp_path, scores=[1, 3, 2, 2.5, 1])
+    assert equal(weights_of(model), validation.weights[1])
+    assert not equal(weights_of(model), validation.weights[-1])
+    assert (fitted.best_epoch, fitted.best_score) == (2, 3)
+
+
+def test_of_equal_scores_the_earliest_is_best(tmp_path):
+    fitted, model, validation = trained(tmp_path, scores=[1, 3, 3, 3, 3])
+    assert fitted.best_epoch == 2
+    assert equal(weights_of(model), validation.weights[1])
+
+
+def test_training_stops_when_patience_is_at_an_end(tmp_path):
+    fitted, _, validation = trained(tmp_path, scores=[1, 3, 2, 2.5, 1, 9])
+    assert len(validation.weights) == 5  # the best at 2, then three without a better one
+    assert fitted.epochs == 5
+
+
+def test_training_without_a_better_score_ends_at_the_last_epoch(tmp_path):
+    fitted, _, _ = trained(tmp_path)
+    assert (fitted.epochs, fitted.best_epoch) == (6, 6)
+
+
+def test_each_epoch_asks_for_every_row_once_in_a_new_order(tmp_path):
+    rows = Points()
+    trained(tmp_path, rows=rows)
+    orders = [[i for epoch, indices in rows.asked if epoch == e for i in indices] for e in range(6)]
+    assert [epoch for epoch, _ in rows.asked] == [e for e in range(6) for _ in range(STEPS_AN_EPOCH)]
+    assert all(sorted(order) == list(range(N_ROWS)) for order in orders)
+    assert len(set(map(tuple, orders))) == 6
+    assert [len(indices) for _, indices in rows.asked[:STEPS_AN_EPOCH]] == [4, 4, 2]
+
+
+def test_another_seed_trains_otherwise_and_the_same_one_alike(tmp_path):
+    weights = [weights_of(trained(tmp_path / str(i), seed=seed)[1]) for i, seed in enumerate([0, 0, 1])]
+    assert equal(weights[0], weights[1])
+    assert not equal(weights[0], weights[2])
+
+
+def test_the_log_has_one_line_an_epoch(tmp_path):
+    _, model, _ = trained(tmp_path, scores=[1, 3, 2, 2.5, 1])
+    lines = log_of(tmp_path)
+    assert [line["step"] for line in lines] == [3, 6, 9, 12, 15]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["valid"] for line in lines] == [1, 3, 2, 2.5, 1]
+    for i, line in enumerate(lines):
+        losses = model.losses[i * STEPS_AN_EPOCH : (i + 1) * STEPS_AN_EPOCH]
+        assert line["loss"] == pytest.approx(sum(losses) / STEPS_AN_EPOCH, rel=1e-3)
+
+
+def test_the_best_and_the_last_checkpoint_are_kept(tmp_path):
+    trained(tmp_path, scores=[1, 3, 2, 2.5, 1])
+    assert kept(tmp_path) == [6, 15]
+
+
+def test_checkpoints_are_sealed_and_hold_no_pickled_arguments(tmp_path):
+    trained(tmp_path)
+    (folder,) = (tmp_path / "checkpoints").glob("checkpoint-*")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["step"], manifest["score"]) == (18, 6)
+    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= set(manifest["files"])
+    assert "training_args.bin" not in manifest["files"]
+
+
+def test_validation_sees_no_gradients_and_training_goes_on_in_training_mode(tmp_path):
+    model, modes = Regression(), []
+
+    def validate():
+        assert not torch.is_grad_enabled()
+        model.eval()
+        return 1.0
+
+    model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    fit(model, Points(), validate, CONFIG, tmp_path / "checkpoints", tmp_path / "train_log.jsonl", 0)
+    assert all(modes)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 4, 5])
+def test_a_run_killed_in_validation_ends_as_one_never_killed(killed_at, tmp_path):
+    scores = [1, 3, 2, 2.5, 1]
+    expected, whole, _ = trained(tmp_path / "whole", scores)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", scores, killed_at=killed_at)
+    found, resumed, _ = trained(tmp_path / "killed", scores[killed_at - 1 :])
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert found == expected
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("batches", [1, 4, 8])
+def test_a_run_killed_within_an_epoch_ends_as_one_never_killed(batches, tmp_path):
+    class Killed(Points):
+        def batch(self, epoch, indices):
+            if len(self.asked) == batches:
+                raise KeyboardInterrupt
+            return super().batch(epoch, indices)
+
+    _, whole, _ = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", rows=Killed())
+    done = len(log_of(tmp_path / "killed")) if (tmp_path / "killed" / "train_log.jsonl").exists() else 0
+    _, resumed, _ = trained(tmp_path / "killed", range(done + 1, 7))
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+def test_a_run_killed_twice_ends_as_one_never_killed(tmp_path):
+    _, whole, _ = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", killed_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", [3, 4, 5, 6], killed_at=2)
+    _, resumed, _ = trained(tmp_path / "killed", [4, 5, 6])
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+def test_a_run_killed_after_it_stopped_early_trains_no_further(tmp_path):
+    scores = [1, 3, 2, 2.5, 1]
+    expected, whole, _ = trained(tmp_path, scores)
+    (tmp_path / "checkpoints" / "training_done.json").unlink()  # killed between the last checkpoint and this
+    found, resumed, validation = trained(tmp_path, [9, 9, 9])
+    assert validation.weights == []
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert found == expected
+    assert len(log_of(tmp_path)) == 5
+
+
+def test_finished_training_is_not_repeated(tmp_path):
+    expected, whole, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
+    rows = Points()
+    found, again, validation = trained(tmp_path, [9], rows=rows, start=7.0)
+    assert rows.asked == []
+    assert validation.weights == []
+    assert equal(weights_of(again), weights_of(whole))
+    assert found == expected
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_torn_one(tmp_path):
+    # the best, of epoch 2, is kept besides the last, of epoch 4: the run has one to fall back on
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "torn", [1, 9, 3, 4], killed_at=5)
+    assert kept(tmp_path / "torn") == [6, 12]
+    weights = tmp_path / "torn" / "checkpoints" / "checkpoint-12" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    _, _, validation = trained(tmp_path / "torn", [3, 4, 5])
+    _, _, complete = trained(tmp_path / "expected", [1, 9, 3, 4, 5])
+    assert len(validation.weights) == 3  # epochs 3, 4 and 5 anew
+    assert all(map(equal, validation.weights, complete.weights[2:]))
+    assert log_of(tmp_path / "torn") == log_of(tmp_path / "expected")
+
+
+def test_a_checkpoint_the_trainer_wrote_but_nobody_sealed_is_not_used(tmp_path):
+    _, whole, _ = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", killed_at=4)
+    (last,) = (tmp_path / "killed" / "checkpoints").glob("checkpoint-*")
+    last.rename(last.with_name("checkpoint-9"))
+    last.with_name("checkpoint-9").joinpath("manifest.json").unlink()
+    rows = Points()
+    _, resumed, _ = trained(tmp_path / "killed", rows=rows)
+    assert rows.asked[0][0] == 0  # none was whole: from the beginning
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+def test_without_a_whole_checkpoint_nothing_can_be_loaded(tmp_path):
+    with pytest.raises(RunError, match="no whole checkpoint"):
+        load_best(Regression(), tmp_path)
+
+
+def test_bf16_trains_too_and_keeps_weights_in_fp32(tmp_path):
+    _, model, _ = trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights_of(model).values())
+    assert model.losses[-1] < model.losses[0]
