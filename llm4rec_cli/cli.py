@@ -1,0 +1,96 @@
+"""`llm4rec <command> …`: finds the command and hands over. Nothing heavy is imported here: help must be instant."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+HYDRA_COMMANDS = {
+    "train": "train a model, evaluate it beside its floors, write and print the metrics",
+    "eval": "ask a trained model a question: another task, split or protocol",
+    "prepare": "read raw files into a dataset, print its statistics beside the paper's",
+}
+PLAIN_COMMANDS = {
+    "report": "one table over finished runs: mean ± sd over seeds",
+    "list": "what there is: models, datasets, tasks, experiments, runs",
+}
+
+USAGE = """\
+llm4rec: recommendation with language models, reproduced and compared fairly.
+
+Usage: llm4rec <command> [overrides]
+
+Commands:
+{commands}
+
+Options:
+  -h, --help       this page; `llm4rec <command> --help` for one command
+  --version        the version
+  -v, --verbose    (after a command) full tracebacks and more log
+
+Examples:
+  llm4rec train model=unisrec                       train on the built-in demo data, print the table
+  llm4rec train -m model=unisrec,sasrec seed=0,1,2  a sweep; run it again and finished runs are skipped
+  llm4rec eval task=direct model=unisrec            evaluate the newest matching trained run
+  llm4rec prepare dataset=amazon2018-scientific dataset.raw_dir=PATH
+  llm4rec report --markdown
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        0 done, 1 a run failed, 2 usage or config, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands = {**HYDRA_COMMANDS, **PLAIN_COMMANDS}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in commands.items())), end="")
+        return 0
+    if arguments[0] == "--version":
+        from llm4rec_cli import __version__
+
+        print(f"llm4rec {__version__}")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    verbose = any(flag in rest for flag in ("-v", "--verbose")) or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    rest = [argument for argument in rest if argument not in ("-v", "--verbose")]
+
+    from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
+
+    try:
+        if command in HYDRA_COMMANDS:
+            from llm4rec_cli import hydra_app
+
+            return hydra_app.run(command, HYDRA_COMMANDS[command], rest, verbose)
+        if command in PLAIN_COMMANDS:
+            module = importlib.import_module(f"llm4rec_cli.commands.{command}")
+            return int(module.main(rest))
+        raise UsageError(f"unknown command '{command}'", did_you_mean(command, commands))
+    except Llm4RecError as error:
+        return _report(error, error.problem, error.remedy, error.exit_code, verbose)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our table went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        first_line = str(error).partition("\n")[0]
+        return _report(
+            error, f"{type(error).__name__}: {first_line}", "-v shows where; this is a bug of ours", 1, verbose
+        )
+
+
+def _report(error: Exception, problem: str, remedy: str, exit_code: int, verbose: bool) -> int:
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {problem}", file=sys.stderr)
+    if remedy:
+        print(f"  try: {remedy}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,281 @@
+"""What `train` and `eval` share: checks before anything is computed, the data, and one evaluated run."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from llm4rec_cli.errors import DataError, UsageError, did_you_mean
+from llm4rec_cli.files import write_json
+from llm4rec_cli.models import base as models
+from llm4rec_cli.overrides import quoted
+from llm4rec_cli.runs.address import Address
+from llm4rec_cli.runs.folder import METRICS, Facts, peak_rss_mb, write_results
+from llm4rec_cli.schema import Candidates, Config, Precision, Question
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.data.split import Split
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass
+class Clock:
+    """Seconds spent by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    last: float = field(default_factory=time.monotonic)
+
+    def lap(self, phase: str) -> None:
+        now = time.monotonic()
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self.last, 3)
+        self.last = now
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot work, before torch is imported.
+
+    Raises:
+        UsageError: a name that nothing goes by, or a model that cannot answer the task's question; the remedy lists
+            those that can.
+    """
+    metrics = {f"{kind}@{k}" for kind in ("hr", "recall", "ndcg") for k in config.task.cutoffs} - {"ndcg@1"} | {"mrr"}
+    if config.task.selection not in metrics:
+        raise UsageError(
+            f"task.selection={config.task.selection} is none of the task's metrics",
+            did_you_mean(config.task.selection, metrics),
+        )
+    for name in config.task.floors:
+        models.config_class(name)  # raises where there is none
+    if config.device not in DEVICES:
+        raise UsageError(
+            f"unknown device '{config.device}'", f"one of {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES picks"
+        )
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError("training in several processes is not supported yet", "run one process, without torchrun")
+    needed = needed_capability(config.task)
+    if needed not in models.config_class(config.model.name).capabilities:
+        fitting = [name for name in models.names() if needed in models.config_class(name).capabilities]
+        raise UsageError(
+            f"model '{config.model.name}' cannot do task '{config.task.name}', which asks it to {needed}",
+            f"models that can: {', '.join(fitting) or 'none yet'}",
+        )
+
+
+def needed_capability(task: Any) -> str:
+    """The capability that a task's question asks for."""
+    if task.question != Question.rank:
+        return str(task.question.name)
+    return "rank_catalogue" if task.candidates == Candidates.full else "rank_candidates"
+
+
+def cache_dir(config: Config) -> Path:
+    """`paths.cache`, or the user's cache folder."""
+    if config.paths.cache:
+        return Path(config.paths.cache)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm4rec"
+
+
+def settled(config: Config) -> Config:
+    """The composed config with user paths resolved against the working directory, and no mask where none applies.
+
+    Raises:
+        UsageError: a value is read from the environment: it might be a secret, and config.yaml would hold it.
+    """
+    if "${oc.env" in OmegaConf.to_yaml(config):
+        raise UsageError("the config reads an environment variable, which config.yaml would hold", "write the value")
+    config.dataset.raw_dir = _resolved(config.dataset.raw_dir)
+    config.paths.cache = _resolved(config.paths.cache)
+    config.run = _resolved(config.run)
+    config.paths.outputs = str(Path(config.paths.outputs).expanduser())
+    if config.task.candidates != Candidates.full:
+        config.task.mask_history = False  # sampled candidates are never in the history
+    return config
+
+
+def _resolved(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().resolve())
+
+
+def facts(command: str, config: Config) -> Facts:
+    """How this run was asked for, out of what Hydra knows; a relative raw_dir would mean another folder elsewhere."""
+    runtime = HydraConfig.get()
+    choices = {key: value for key, value in runtime.runtime.choices.items() if not key.startswith("hydra/")}
+    typed = [o for o in runtime.overrides.task if not o.startswith("dataset.raw_dir=")]
+    if config.dataset.raw_dir is not None:
+        typed.append(f"dataset.raw_dir={quoted(config.dataset.raw_dir)}")
+    return Facts(command, typed, {k: str(v) for k, v in choices.items()})
+
+
+def settings(node: T) -> T:
+    """A config node as an instance of its dataclass, methods and all."""
+    return cast(T, OmegaConf.to_object(node))
+
+
+def load(config: Config, cache: Path) -> RecDataset:
+    """The prepared dataset with item texts, under its control."""
+    from llm4rec_cli.data.controls import controlled_dataset
+    from llm4rec_cli.data.prepare import prepare
+    from llm4rec_cli.data.texts import with_texts
+
+    dataset = with_texts(prepare(settings(config.dataset), cache), config.dataset.text)
+    needs_text = models.config_class(config.model.name).needs_text
+    if needs_text and not any(dataset.texts):
+        raise DataError(
+            f"model '{config.model.name}' needs item text, and dataset '{config.dataset.name}' has none",
+            "choose a dataset with titles, or a model of ids: llm4rec list models",
+        )
+    return controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
+
+
+def device(config: Config) -> str:
+    """`device`, with `auto` resolved."""
+    import torch
+
+    if config.device != "auto":
+        return str(config.device)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator.type if accelerator else "cpu"
+
+
+def encoder_weights(config: Config) -> str | None:
+    """What identifies the weights of the model's text encoder; None for a model without one."""
+    encoder = getattr(settings(config.model), "encoder", None)
+    if encoder is None:
+        return None
+    from llm4rec_cli.text.features import locate_encoder
+
+    return locate_encoder(encoder.name)[1]
+
+
+def build(config: Config, split: Split, cache: Path) -> Any:
+    """The model, its initial weights a function of `seed` alone."""
+    import torch
+    from transformers import set_seed
+
+    set_seed(config.seed)
+    where = device(config)
+    model = models.build(models.Context(settings(config.model), split, config.seed, cache, where))
+    return model.to(where) if isinstance(model, torch.nn.Module) else model
+
+
+def with_model(config: Config, model: str) -> Config:
+    """The same experiment with another model at its default settings."""
+    other = copy.deepcopy(config)
+    other.model = hydra.compose(config_name=f"model/{model}").model
+    other.deviations = []
+    return other
+
+
+def labels(config: Config, dataset: RecDataset) -> list[str]:
+    """The marks that must ride with this run's numbers."""
+    found = settings(config.model).labels()
+    if dataset.manifest["synthetic"]:
+        found.append("synthetic")
+    if dataset.manifest["users_without_times"] and not dataset.manifest["synthetic"]:
+        found.append("no-timestamps")
+    if config.task.max_examples is not None:
+        found.append("subset")
+    if config.dataset.control.name != "none":
+        found.append(f"control-{config.dataset.control.name}")
+    return found
+
+
+def deviations(config: Config) -> list[str]:
+    """In words, where this run departs from its paper: by the model, by the trainer, and what the experiment says."""
+    found = settings(config.model).deviations()
+    if models.config_class(config.model.name).trainable and config.trainer.precision == Precision.bf16:
+        found.append("bf16 arithmetic in training")
+    return [*found, *config.deviations]
+
+
+def measure(
+    config: Config,
+    split: Split,
+    model: Any,
+    where: Address,
+    clock: Clock,
+    beside: Sequence[dict[str, Any]],
+    **more: Any,
+) -> dict[str, Any]:
+    """Asks the model the task's question and writes the answers and metrics.json, as section 8 of the design fixes it.
+
+    Args:
+        beside: metrics.json of the floors.
+        more: the fields that only the caller knows.
+
+    Returns:
+        metrics.json.
+    """
+    import torch
+
+    from llm4rec_cli.tasks import ranking
+
+    asked = ranking.examples(split, config.split, config, cache_dir(config))
+    evaluation = ranking.evaluate(model, split, asked, config)
+    clock.lap("evaluate")
+    weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
+    metrics = {
+        "schema": 1,
+        "model": config.model.name,
+        "dataset": config.dataset.name,
+        "task": config.task.name,
+        "split": config.split.name,
+        "protocol": ranking.protocol(config.task),
+        "mask_history": bool(config.task.mask_history),
+        "seed": config.seed,
+        "config_hash": where.config_hash,
+        "variant": where.variant,
+        "experiment": None,
+        "trained_run": None,
+        "training": None,
+        "overrides": [],
+        "dataset_fingerprint": split.dataset.fingerprint,
+        "labels": labels(config, split.dataset) + unbeaten(config, evaluation.metrics, beside),
+        "deviations": deviations(config),
+        "n_examples": len(evaluation.predictions),
+        "metrics": evaluation.metrics,
+        "intervals": evaluation.intervals,
+        "breakdown": evaluation.breakdown,
+        "n_parameters": sum(p.numel() for p in weights),
+        "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
+        "seconds": clock.seconds,
+        "peak_rss_mb": peak_rss_mb(),
+        "warnings": [],
+        **more,
+    }
+    write_results(where.folder, metrics, evaluation.predictions)
+    return metrics
+
+
+def relabelled(
+    metrics: dict[str, Any], where: Address, config: Config, beside: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """A finished run's metrics.json, marked now if a floor that it first ran without beats it."""
+    missing = [m for m in unbeaten(config, metrics["metrics"], beside) if m not in metrics["labels"]]
+    if missing:
+        metrics = metrics | {"labels": [*metrics["labels"], *missing]}
+        write_json(where.folder / METRICS, metrics)
+    return metrics
+
+
+def unbeaten(config: Config, metrics: dict[str, float], floors: Sequence[dict[str, Any]]) -> list[str]:
+    """`floor-not-beaten` for a model that is no floor where a floor is at least as good."""
+    if models.config_class(config.model.name).floor:
+        return []
+    metric = config.task.selection
+    return ["floor-not-beaten"] if any(f["metrics"][metric] >= metrics[metric] for f in floors) else []

@@ -1,0 +1,37 @@
+"""`llm4rec prepare`: raw files to a dataset, and its statistics beside the paper's."""
+
+from __future__ import annotations
+
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.runs.folder import Outcome
+from llm4rec_cli.schema import Config
+
+
+def run(config: Config) -> Outcome:
+    """Prepares one dataset, or finds it prepared, and says what it holds."""
+    from llm4rec_cli.data import store
+    from llm4rec_cli.data.prepare import prepare
+    from llm4rec_cli.data.statistics import comparison, remarks
+    from llm4rec_cli.reporting.tables import console, table
+
+    config = experiment.settled(config)
+    cache = experiment.cache_dir(config)
+    settings = experiment.settings(config.dataset)
+    dataset = prepare(settings, cache)
+    manifest = dataset.manifest
+    out = console()
+    steps = [
+        [s["domain"], s["step"], f"{s['users']:,}", f"{s['items']:,}", f"{s['interactions']:,}"]
+        for s in manifest["counts"]
+    ]
+    out.print(table(f"{settings.name}: filters", ["domain", "step", "users", "items", "interactions"], steps))
+    rows = [
+        [c.statistic, f"{c.ours:,}", "–" if c.paper is None else f"{c.paper:,}"]
+        for c in comparison(manifest, settings.paper)
+    ]
+    out.print(table(f"{settings.name}: statistics", ["", "ours", "paper"], rows))
+    for remark in remarks(manifest, settings.paper):
+        out.print(f"  {remark}", soft_wrap=True)
+    folder = store.dataset_folder(cache, settings.name, dataset.fingerprint)
+    out.print(f"dataset folder: {folder}", soft_wrap=True)
+    return Outcome("done", folder)

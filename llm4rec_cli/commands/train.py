@@ -1,0 +1,114 @@
+"""`llm4rec train`: train a model, evaluate it beside the floors of its task, write and print the metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.models import base as models
+from llm4rec_cli.runs.address import address
+from llm4rec_cli.runs.folder import Facts, Outcome, locked, metrics_of, recorded
+from llm4rec_cli.schema import Config, Part
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.split import Split
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> Outcome:
+    """One composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
+    config = experiment.settled(config)
+    experiment.check(config)
+    clock = experiment.Clock()
+    cache = experiment.cache_dir(config)
+    dataset = experiment.load(config, cache)
+
+    from llm4rec_cli.data.split import leave_one_out
+
+    split = leave_one_out(dataset)
+    clock.lap("prepare")
+
+    beside = floors_beside(config, split)
+    clock.lap("floors")
+    outcome, metrics = _evaluated(config, split, clock, experiment.facts("train", config), beside)
+    show([*beside, metrics], outcome)
+    return outcome
+
+
+def floors_beside(config: Config, split: Split) -> list[dict[str, Any]]:
+    """metrics.json of each of the task's floors under the same protocol: evaluated now, or found."""
+    floors = [name for name in config.task.floors if name != config.model.name]
+    asked = experiment.facts("train", config)
+    return [
+        _evaluated(experiment.with_model(config, name), split, experiment.Clock(), asked.of_floor(name))[1]
+        for name in floors
+    ]
+
+
+def _evaluated(
+    config: Config, split: Split, clock: experiment.Clock, facts: Facts, beside: Sequence[dict[str, Any]] = ()
+) -> tuple[Outcome, dict[str, Any]]:
+    """The run at this config's address: found there if it is finished, otherwise trained, evaluated and written."""
+    trainable = models.config_class(config.model.name).trainable
+    where = address(config, split.dataset.fingerprint, trainable, experiment.encoder_weights(config))
+    with locked(where.folder):
+        found = metrics_of(where.folder)
+        if found is not None and not config.force:
+            log.info("%s is done: %s", config.model.name, where.folder)
+            return Outcome("skipped", where.folder), experiment.relabelled(found, where, config, beside)
+
+        with recorded(where, config, facts, fresh=config.force) as folder:
+            log.info("%s on %s: %s", config.model.name, config.dataset.name, folder)
+            model = experiment.build(config, split, experiment.cache_dir(config))
+            clock.lap("build")
+            training = _train(model, split, config, folder) if trainable else None
+            clock.lap("train")
+            metrics = experiment.measure(
+                config,
+                split,
+                model,
+                where,
+                clock,
+                beside,
+                experiment=facts.choices.get("experiment"),
+                overrides=facts.overrides,
+                training=training,
+            )
+    return Outcome("done", where.folder), metrics
+
+
+def _train(model: Any, split: Split, config: Config, folder: Any) -> dict[str, float]:
+    """Fits the weights; returns how training went."""
+    from llm4rec_cli.tasks import ranking
+    from llm4rec_cli.training.fit import fit
+
+    asked = ranking.examples(split, Part.valid, config, experiment.cache_dir(config))
+    rows = model.training_rows()
+    fitted = fit(
+        model,
+        rows,
+        lambda: ranking.validation_score(model, asked, config),
+        config.trainer,
+        folder / "checkpoints",
+        folder / "train_log.jsonl",
+        config.seed,
+    )
+    return {
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        f"valid_{config.task.selection}": fitted.best_score,
+        "rows": len(rows),
+    }
+
+
+def show(runs: list[dict[str, Any]], outcome: Outcome) -> None:
+    """The table of these runs, the last the one that was asked for, on stdout."""
+    from llm4rec_cli.reporting.runs import results_table
+    from llm4rec_cli.reporting.tables import console
+
+    out = console()
+    out.print(results_table(runs))
+    out.print(f"run folder: {outcome.folder}", soft_wrap=True)

@@ -1,0 +1,53 @@
+"""What a user types, made ready for Hydra's grammar."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+from llm4rec_cli.errors import UsageError
+
+GROUPS = ("dataset", "task", "trainer", "model", "experiment")
+PATH_KEYS = ("dataset.raw_dir", "paths.outputs", "paths.cache", "run", "model.encoder.name")
+FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p")
+
+
+def divided(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Flags (with their values) and overrides: Hydra's own parser wants all overrides behind one another."""
+    flags, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in FLAGS_WITH_VALUE:
+            flags += [argument, *itertools.islice(rest, 1)]
+        elif argument.startswith("-"):
+            flags.append(argument)
+        else:
+            overrides.append(argument)
+    return flags, overrides
+
+
+def prepared(argument: str) -> str:
+    """An override ready for Hydra's grammar: `~` expanded and paths quoted; refused where it would open the schema."""
+    key, equals, value = argument.partition("=")
+    if key.startswith("~"):
+        raise UsageError(f"'{argument}': the config is closed, nothing can be taken from it", f"{key[1:]}=null")
+    if (
+        key.startswith("+")
+        and key.lstrip("+") != "experiment"
+        and not key.lstrip("+").startswith(("hydra", "dataset.domains."))
+    ):
+        raise UsageError(f"'{argument}': the config is closed, nothing can be added to it", f"{key.lstrip('+')}=…")
+    if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
+        raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
+    if equals and key in PATH_KEYS and value not in ("", "null") and value[0] not in "'\"":
+        expanded = str(Path(value).expanduser()) if value.startswith("~") else value
+        plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # without, 1e5 would be the number 100000.0
+        return f"{key}={expanded}" if plain else f"{key}={quoted(expanded)}"
+    return argument
+
+
+def quoted(text: str) -> str:
+    """A value as Hydra's grammar takes it, whatever it holds."""
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"

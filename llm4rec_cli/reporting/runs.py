@@ -1,0 +1,91 @@
+"""Runs as tables: one run a row, or one variant a row, averaged over its seeds."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from llm4rec_cli.reporting.tables import table
+
+SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50", "mrr")
+# Overrides that tell one variant from another; the other columns say the rest.
+TOLD_BY = ("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core=", "task.max_")
+FIRST = "ndcg@10"  # whose interval stands below the table
+REPORT_COLUMNS = ("dataset", "task", "protocol", "model", "variant", "n")
+
+
+def results_table(runs: Sequence[dict[str, Any]]) -> Table:
+    """The table a training ends with: floors first, the model last, metrics of one protocol; labels stand below."""
+    last = runs[-1]
+    metrics = [name for name in SHOWN if name in last["metrics"]]
+    rows = [[run["model"], *(number(run, name) for name in metrics)] for run in runs]
+    shown = table(f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}", ["model", *metrics], rows)
+    first = next(name for name in (FIRST, *last["intervals"]) if name in last["intervals"])
+    low, high = last["intervals"][first]
+    notes = [f"{last['n_examples']:,} users; {last['model']} {first} within {low:.4f}–{high:.4f} (95 %, over users)"]
+    notes += [f"{run['model']}: {', '.join(found)}" for run in runs if (found := marks(run))]
+    if "synthetic" in last["labels"]:
+        notes.append("synthetic data: these numbers settle no claim")
+    shown.caption, shown.caption_justify = "\n".join(notes), "left"
+    return shown
+
+
+def report_rows(runs: Iterable[dict[str, Any]], metrics: Sequence[str]) -> list[list[str]]:
+    """One row a variant, as REPORT_COLUMNS, the metrics and `labels`: mean ± sd over n seeds.
+
+    Runs of other data, task, protocol or settings never share a row; of equal seeds the last counts.
+    """
+    variants: dict[tuple[str, ...], dict[int, dict[str, Any]]] = defaultdict(dict)
+    for run in runs:
+        shown = (run["dataset"], run["task"], protocol_in_words(run), run["model"])
+        variants[(*shown, run["dataset_fingerprint"], run["variant"])][run["seed"]] = run
+    rows = []
+    for key, seeds in sorted(variants.items()):
+        values = [mean_and_deviation([run["metrics"].get(name) for run in seeds.values()]) for name in metrics]
+        labels = sorted({label for run in seeds.values() for label in run["labels"]})
+        typed = variant_in_words(next(iter(seeds.values())))  # one variant may be typed in several ways
+        rows.append([*key[:4], typed, str(len(seeds)), *values, " ".join(labels)])
+    return sorted(rows, key=lambda row: row[:5])
+
+
+def report_tables(rows: Sequence[Sequence[str]], metrics: Sequence[str]) -> Iterator[Table]:
+    """The rows of `report_rows` as one table a dataset, task and protocol."""
+    for heading, members in itertools.groupby(rows, key=lambda row: row[:3]):
+        yield table(" · ".join(heading), [*REPORT_COLUMNS[3:], *metrics, "labels"], [row[3:] for row in members])
+
+
+def mean_and_deviation(values: Sequence[float | None]) -> str:
+    """`0.1206 ± 0.0010`; no deviation for one value; empty where a run lacks the metric."""
+    known = [v for v in values if v is not None]
+    if len(known) < len(values) or not known:
+        return ""
+    mean = statistics.fmean(known)
+    return f"{mean:.4f} ± {statistics.stdev(known):.4f}" if len(known) > 1 else f"{mean:.4f}"
+
+
+def number(run: dict[str, Any], name: str) -> str:
+    value = run["metrics"].get(name)
+    return "" if value is None else f"{value:.4f}"
+
+
+def marks(run: dict[str, Any]) -> list[str]:
+    """A run's labels, without the one that the table says of all."""
+    return [label for label in run["labels"] if label != "synthetic"]
+
+
+def protocol_in_words(run: dict[str, Any]) -> str:
+    """`test · full ranking · history not masked`."""
+    ranking = "full ranking" if run["protocol"] == "full" else run["protocol"]
+    masked = ["history masked" if run["mask_history"] else "history not masked"] if run["protocol"] == "full" else []
+    return " · ".join([run["split"], ranking, *masked])
+
+
+def variant_in_words(run: dict[str, Any]) -> str:
+    """The experiment's name, or what was typed about the model, the trainer and the control."""
+    typed = [o for o in run["overrides"] if o.startswith(TOLD_BY)]
+    return " ".join(filter(None, [run["experiment"], *typed]))

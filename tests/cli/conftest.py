@@ -1,0 +1,26 @@
+"""One small trained run, shared."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.driver import TINY, call
+
+
+@pytest.fixture(scope="session")
+def _trained_once(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    home = tmp_path_factory.mktemp("trained")
+    answer = call("train", *TINY, "task.floors=[popularity,transition_text]", cwd=home, cache=cache)
+    assert answer.code == 0, answer.err
+    return home
+
+
+@pytest.fixture
+def trained(tmp_path: Path, _trained_once: Path) -> Path:
+    """The folder of a finished run of TINY under tmp_path/outputs, beside two floors; a copy, free to change."""
+    shutil.copytree(_trained_once / "outputs", tmp_path / "outputs", dirs_exist_ok=True)
+    (found,) = (tmp_path / "outputs/sasrec/demo/sequential").glob("seed0-*")
+    return found

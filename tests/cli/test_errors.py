@@ -1,0 +1,145 @@
+"""Errors: one line that says what is wrong, one that says what to do, the right exit code, and nothing computed."""
+
+import pytest
+
+from llm4rec_cli.tasks import ranking
+from tests.driver import python, read
+
+# what is typed, what the first line says, what the second says
+WRONG = {
+    "a model's name": (["model=unisrc"], "unknown model 'unisrc'", "did you mean 'unisrec'?"),
+    "a dataset's name": (["dataset=dmo"], "unknown dataset 'dmo'", "did you mean 'demo'?"),
+    "a task's name": (["task=sequentail"], "unknown task 'sequentail'", "did you mean 'sequential'?"),
+    "a trainer's name": (["trainer=defalt"], "unknown trainer 'defalt'", "did you mean 'default'?"),
+    "a name like no other": (["model=zzz"], "unknown model 'zzz'", "known: "),
+    "an experiment's name": (["+experiment=zzz"], "unknown experiment 'zzz'", ""),
+    "an experiment without +": (["experiment=unisrec/a"], "'experiment'", "+experiment="),
+    "a key of the root": (["sede=1"], "unknown key 'sede'", "did you mean 'seed'?"),
+    "a key of the model": (["model.hiden_size=1"], "unknown key 'model.hiden_size'", "did you mean 'hidden_size'?"),
+    "a key of one model": (["model=bpr_mf", "model.layers=1"], "unknown key 'model.layers'", "embedding_size"),
+    "a key of the encoder": (["model.encoder.poling=cls"], "'model.encoder.poling'", "did you mean 'pooling'?"),
+    "a key of the trainer": (["trainer.epoch=1"], "unknown key 'trainer.epoch'", "did you mean 'epochs'?"),
+    "a key of the task": (
+        ["task.mask_histroy=true"],
+        "unknown key 'task.mask_histroy'",
+        "did you mean 'mask_history'?",
+    ),
+    "a key of the dataset": (["dataset.rawdir=x"], "unknown key 'dataset.rawdir'", "did you mean 'raw_dir'?"),
+    "a short key like no other": (["trainer.lr=1"], "unknown key 'trainer.lr'", "learning_rate"),
+    "a word for a number": (["seed=abc"], "seed=abc", "--cfg job"),
+    "a word for the trainer's number": (["trainer.epochs=x"], "trainer.epochs=x", "--cfg job"),
+    "a fraction for a whole number": (["trainer.epochs=1.5"], "trainer.epochs=1.5", "--cfg job"),
+    "a word outside its set": (["task.candidates=ful"], "[full, uniform, popularity, impression]", "--cfg job"),
+    "a split of no name": (["split=dev"], "[valid, test]", "--cfg job"),
+    "a type for an option": (["model=_unisrec"], "'_unisrec' is a type", "llm4rec list models"),
+    "a key added": (["+key=1"], "closed", "key="),
+    "a key forced in": (["++model.key=1"], "closed", "model.key="),
+    "a key taken away": (["~seed"], "closed", "seed=null"),
+    "brackets left open": (["model=[a"], "[a", "llm4rec train --help"),
+    "a key without a value": (["seed"], "seed", "llm4rec train --help"),
+    "several values without -m": (["seed=0,1"], "seed=0,1", "llm4rec train"),
+    "-m with --cfg": (["-m", "seed=0,1", "--cfg", "job"], "-m and --cfg", "--cfg job"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "problem", "remedy"), WRONG.values(), ids=WRONG)
+def test_what_is_typed_wrong_is_refused_in_two_lines(llm4rec, tmp_path, arguments, problem, remedy):
+    answer = llm4rec("train", *arguments)
+    first, *second = answer.err.splitlines()
+    assert answer.code == 2
+    assert first.startswith("error: ")
+    assert problem in first
+    assert remedy in "".join(second)
+    assert len(second) <= 1
+    assert answer.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_never_imports_torch(tmp_path):
+    done = python(
+        "import sys; from llm4rec_cli.cli import main; "
+        "assert main(['train', 'model=unisrc']) == 2; "
+        "assert main(['train', 'model=sasrec', 'task.question=rate']) == 2; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "did you mean 'unisrec'?" in done.stderr
+
+
+def test_a_pair_that_does_not_fit_is_refused_with_the_models_that_can(llm4rec):
+    answer = llm4rec("train", "model=sasrec", "task.question=rate")
+    assert answer.code == 2
+    assert answer.err.splitlines()[0].startswith("error: model 'sasrec' cannot do task 'sequential'")
+    assert "models that can: " in answer.err
+
+
+def test_eval_refuses_a_pair_that_does_not_fit(llm4rec, trained):
+    assert llm4rec("eval", "model=sasrec", "task.question=write").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (["trian"], "unknown command 'trian'", "did you mean 'train'?"),
+        (["zzz"], "unknown command 'zzz'", "known: "),
+        (["list", "modles"], "'modles'", "did you mean 'models'?"),
+    ],
+)
+def test_unknown_commands_and_kinds_are_answered_with_the_nearest(llm4rec, arguments, problem, remedy):
+    answer = llm4rec(*arguments)
+    assert answer.code == 2
+    first, second = answer.err.splitlines()
+    assert problem in first
+    assert remedy in second
+
+
+@pytest.mark.parametrize(
+    ("argument", "remedy"),
+    [("datset=demo", "did you mean 'dataset'?"), ("--metrics=ndgc@10", "did you mean 'ndcg@10'?")],
+)
+def test_report_answers_an_unknown_filter_or_metric_with_the_nearest(llm4rec, trained, argument, remedy):
+    answer = llm4rec("report", argument)
+    assert answer.code == 2
+    assert remedy in answer.err
+
+
+def test_missing_raw_files_are_named_with_their_source_and_a_remedy(llm4rec, tmp_path):
+    answer = llm4rec("train", "dataset=amazon2014-beauty", f"dataset.raw_dir={tmp_path}")
+    first, second = answer.err.splitlines()
+    assert answer.code == 1
+    assert "sequential_data.txt" in first
+    assert str(tmp_path) in first
+    assert "https://" in second
+    assert "dataset.raw_dir=PATH" in second
+
+
+@pytest.mark.parametrize(("flags", "shown"), [([], False), (["-v"], True), (["--verbose"], True)])
+def test_verbose_shows_the_traceback(llm4rec, flags, shown):
+    answer = llm4rec("train", "model=unisrc", *flags)
+    assert answer.code == 2
+    assert ("Traceback" in answer.err) == shown
+
+
+def test_a_bug_of_ours_exits_1_and_is_said_to_be_one(llm4rec, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(ranking, "evaluate", broken)
+    answer = llm4rec("train", "model=popularity", "task.floors=[]")
+    assert answer.code == 1
+    assert "error: ZeroDivisionError: division by zero" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_ctrl_c_exits_130_and_leaves_the_run_failed(llm4rec, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ranking, "evaluate", interrupted)
+    answer = llm4rec("train", "model=popularity", "task.floors=[]")
+    assert answer.code == 130
+    assert answer.err.splitlines()[-1] == "interrupted"
+    (status,) = tmp_path.rglob("status.json")
+    assert (read(status)["status"], read(status)["error"]) == ("failed", "interrupted")
+    assert llm4rec("report").code == 1

@@ -1,0 +1,124 @@
+"""`eval`: asks a trained model another question, and says of which run."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.driver import TINY, read
+
+NO_FLOORS = "task.floors=[]"
+
+
+def test_the_same_question_gives_the_same_answer(llm4rec, trained):
+    metrics = llm4rec("eval", "model=sasrec", NO_FLOORS).metrics
+    before = read(trained / "metrics.json")
+    assert metrics["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
+    assert metrics["n_examples"] == before["n_examples"]
+
+
+def test_an_evaluation_stands_in_a_folder_of_its_own_and_names_the_run(llm4rec, trained, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.name != ".lock"}
+    answer = llm4rec("eval", "model=sasrec", NO_FLOORS)
+    assert answer.folder.resolve() != trained.resolve()
+    assert answer.metrics["trained_run"] == trained.relative_to(tmp_path / "outputs").as_posix()
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.name != ".lock"} == before
+
+
+def test_an_evaluation_has_no_weights(llm4rec, trained):
+    folder = llm4rec("eval", "model=sasrec", NO_FLOORS).folder
+    names = {path.name for path in folder.iterdir()}
+    assert {"metrics.json", "metrics.csv", "predictions.parquet", "config.yaml", "run.log"} <= names
+    assert not {"checkpoints", "train_log.jsonl"} & names
+
+
+@pytest.mark.parametrize("candidates", ["uniform", "popularity"])
+def test_a_model_trained_for_one_task_is_asked_another(llm4rec, trained, candidates):
+    answer = llm4rec("eval", "task=direct", f"task.candidates={candidates}", "task.max_examples=50", NO_FLOORS)
+    metrics = answer.metrics
+    assert answer.folder.parts[-4:-1] == ("sasrec", "demo", "direct")
+    assert (metrics["task"], metrics["protocol"], metrics["n_examples"]) == ("direct", f"{candidates}-100", 50)
+    ranks = pd.read_parquet(answer.folder / "predictions.parquet")
+    assert (ranks["n_better"] + ranks["n_tied"]).max() <= 100
+
+
+def test_the_table_has_the_floors_under_the_same_question(llm4rec, trained, tmp_path):
+    answer = llm4rec("eval", "task=direct", "task.max_examples=50", "task.floors=[popularity]")
+    assert "popularity" in answer.out
+    (floor,) = (tmp_path / "outputs/popularity/demo/direct").glob("*/metrics.json")
+    assert read(floor)["protocol"] == answer.metrics["protocol"]
+
+
+def test_the_validation_part_can_be_asked(llm4rec, trained):
+    assert llm4rec("eval", "split=valid", NO_FLOORS).metrics["split"] == "valid"
+
+
+def test_stored_settings_are_carried_over(llm4rec, trained):
+    config = yaml.safe_load((llm4rec("eval", NO_FLOORS).folder / "config.yaml").read_text())
+    asked = (config["model"]["hidden_size"], config["trainer"]["epochs"], config["task"]["max_examples"])
+    assert asked == (16, 1, 100)
+
+
+def test_nothing_typed_means_the_newest_trained_run_and_never_a_floor(llm4rec, trained):
+    assert llm4rec("eval", NO_FLOORS).metrics["model"] == "sasrec"
+
+
+def test_the_newest_matching_run_is_taken_unless_run_names_one(llm4rec, trained, tmp_path):
+    newest = llm4rec("train", *TINY, "seed=1").metrics
+    assert llm4rec("eval", NO_FLOORS).metrics["seed"] == newest["seed"] == 1
+    assert llm4rec("eval", "seed=0", NO_FLOORS).metrics["seed"] == 0
+    named = llm4rec("eval", f"run={trained.relative_to(tmp_path)}", NO_FLOORS).metrics
+    assert named["trained_run"].endswith(trained.name)
+
+
+def test_a_second_time_the_answer_is_found(llm4rec, trained):
+    first = llm4rec("eval", NO_FLOORS)
+    written = (first.folder / "metrics.json").stat().st_mtime_ns
+    second = llm4rec("eval", NO_FLOORS)
+    assert second.folder == first.folder
+    assert "done before" in second.err
+    assert (first.folder / "metrics.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("override", ["model=unisrec", "seed=7", "model.hidden_size=32", "dataset=demo_null"])
+def test_no_matching_run_is_an_error_with_the_command_that_makes_one(llm4rec, trained, override):
+    answer = llm4rec("eval", override, "model=sasrec" if "model=" not in override else "device=cpu")
+    assert answer.code == 1
+    first, second = answer.err.splitlines()
+    assert "no finished training run" in first
+    assert "llm4rec train" in second
+    assert override in second
+
+
+def test_a_run_that_is_none_is_an_error(llm4rec, trained, tmp_path):
+    answer = llm4rec("eval", "run=nowhere")
+    assert answer.code == 1
+    assert "nowhere is no finished training run" in answer.err
+
+
+def test_an_unfinished_run_is_not_taken(llm4rec, trained):
+    (trained / "metrics.json").unlink()
+    assert llm4rec("eval", "model=sasrec").code == 1
+
+
+def test_weights_that_are_gone_are_an_error(llm4rec, trained):
+    shutil.rmtree(trained / "checkpoints")
+    answer = llm4rec("eval", NO_FLOORS)
+    assert answer.code == 1
+    assert "no whole checkpoint" in answer.err
+
+
+def test_a_model_without_weights_is_evaluated_as_by_train(llm4rec, trained):
+    metrics = llm4rec("eval", "model=popularity", "task.max_examples=100", NO_FLOORS).metrics
+    (floor,) = (trained.parents[3] / "popularity/demo/sequential").iterdir()
+    assert metrics == read(floor / "metrics.json")
+
+
+def test_trainings_that_differ_share_no_variant_when_asked_the_same(llm4rec, trained):
+    asked = ("eval", "task=direct", "task.max_examples=50", NO_FLOORS)
+    first = llm4rec(*asked, f"run={trained}").metrics
+    masked = llm4rec("train", *TINY, "task.mask_history=true").folder
+    second = llm4rec(*asked, f"run={masked}").metrics
+    assert first["trained_run"] != second["trained_run"]
+    assert first["variant"] != second["variant"]

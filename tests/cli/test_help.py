@@ -1,0 +1,63 @@
+"""Help: instant, complete, and without what users cannot choose."""
+
+import re
+
+import pytest
+import yaml
+
+from llm4rec_cli import __version__
+from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
+from tests.driver import python
+
+HEAVY = "{'torch', 'hydra', 'omegaconf', 'pandas', 'numpy', 'transformers', 'rich'}"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_front_page_names_every_command(llm4rec, arguments):
+    answer = llm4rec(*arguments)
+    assert answer.code == 0
+    assert all(f"  {command} " in answer.out for command in {**HYDRA_COMMANDS, **PLAIN_COMMANDS})
+
+
+def test_the_front_page_imports_nothing_heavy(tmp_path):
+    done = python(
+        f"import sys; from llm4rec_cli.cli import main; code = main(['--help']); "
+        f"sys.exit(code or str(set(sys.modules) & {HEAVY}).replace('set()', '') or 0)",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(llm4rec):
+    assert llm4rec("--version").out == f"llm4rec {__version__}\n"
+
+
+@pytest.mark.parametrize(("command", "flag"), [("train", "--help"), ("eval", "-h"), ("prepare", "--help")])
+def test_a_commands_help_shows_its_purpose_the_groups_and_ends_with_examples(llm4rec, command, flag):
+    answer = llm4rec(command, flag)
+    assert answer.code == 0
+    assert answer.out.startswith(f"llm4rec {command}: {HYDRA_COMMANDS[command]}")
+    assert re.search(r"^model: .*\bsasrec\b.*\bunisrec\b", answer.out, re.MULTILINE)
+    assert re.search(r"^dataset: .*\bdemo\b", answer.out, re.MULTILINE)
+    *_, last = answer.out.strip().splitlines()
+    assert "Examples:" in answer.out
+    assert last.strip().startswith("llm4rec ")
+
+
+def test_help_hides_the_types(llm4rec):
+    assert not re.search(r"\b_\w+", llm4rec("train", "--help").out)
+
+
+@pytest.mark.parametrize("command", PLAIN_COMMANDS)
+def test_a_plain_commands_help_gives_examples(llm4rec, command):
+    answer = llm4rec(command, "--help")
+    assert answer.code == 0
+    assert f"llm4rec {command} " in answer.out
+
+
+def test_cfg_job_prints_the_composed_config_and_runs_nothing(llm4rec, tmp_path):
+    answer = llm4rec("train", "model=sasrec", "--cfg", "job", "trainer.epochs=3")
+    config = yaml.safe_load(answer.out)
+    assert answer.code == 0
+    assert (config["model"]["name"], config["trainer"]["epochs"], config["seed"]) == ("sasrec", 3, 0)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,186 @@
+"""`report`: one table over finished runs; rows average seeds and nothing else."""
+
+import csv
+import io
+import os
+
+import pytest
+
+from llm4rec_cli.files import write_json
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(ndcg, **facts): a finished run that says so, under tmp_path/outputs; later ones are newer."""
+    written = []
+
+    def one(ndcg, status="done", **facts):
+        written.append(ndcg)
+        metrics = {
+            "model": "sasrec",
+            "dataset": "demo",
+            "task": "sequential",
+            "split": "test",
+            "protocol": "full",
+            "mask_history": False,
+            "seed": 0,
+            "experiment": None,
+            "variant": "v",
+            "dataset_fingerprint": "f",
+            "labels": [],
+            "overrides": [],
+            "metrics": {"ndcg@10": ndcg, "recall@10": 2 * ndcg},
+            "intervals": {},
+        } | facts
+        folder = tmp_path / "outputs" / metrics["model"] / metrics["dataset"] / metrics["task"]
+        folder /= f"seed{metrics['seed']}-{len(written)}"
+        write_json(folder / "status.json", {"status": status, "error": None, "command": "train"})
+        write_json(folder / "metrics.json", metrics)
+        os.utime(folder / "metrics.json", (1e9 + len(written), 1e9 + len(written)))
+
+    return one
+
+
+@pytest.fixture
+def rows(llm4rec):
+    """rows(*arguments): the rows of `report --csv`, each a dict."""
+
+    def read(*arguments):
+        answer = llm4rec("report", "--csv", *arguments)
+        assert answer.code == 0, answer.err
+        return list(csv.DictReader(io.StringIO(answer.out)))
+
+    return read
+
+
+def test_a_row_is_the_mean_and_deviation_over_seeds(write, rows):
+    for seed, ndcg in enumerate((0.10, 0.12, 0.17)):
+        write(ndcg, seed=seed)
+    (row,) = rows()
+    assert (row["n"], row["ndcg@10"]) == ("3", "0.1300 ± 0.0361")  # sqrt((0.03² + 0.01² + 0.04²) / 2)
+
+
+def test_one_seed_has_no_deviation(write, rows):
+    write(0.1)
+    (row,) = rows()
+    assert (row["n"], row["ndcg@10"]) == ("1", "0.1000")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": "uniform-100"},
+        {"split": "valid"},
+        {"mask_history": True},
+        {"dataset_fingerprint": "g"},
+        {"variant": "w"},
+        {"task": "direct"},
+        {"dataset": "demo_null"},
+        {"model": "unisrec"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_seeds_of_other_runs_are_never_averaged_in(write, rows, other):
+    write(0.1, seed=0)
+    write(0.3, seed=1, **other)
+    assert sorted(row["ndcg@10"] for row in rows()) == ["0.1000", "0.3000"]
+
+
+def test_of_equal_seeds_the_newest_counts(write, rows):
+    write(0.1)
+    write(0.2)
+    (row,) = rows()
+    assert (row["n"], row["ndcg@10"]) == ("1", "0.2000")
+
+
+def test_one_variant_typed_in_two_ways_is_one_row(write, rows):
+    write(0.1, seed=0, overrides=["model.layers=1", "trainer.epochs=3"])
+    write(0.3, seed=1, overrides=["trainer.epochs=3", "model.layers=1"])
+    (row,) = rows()
+    assert row["n"] == "2"
+
+
+def test_unfinished_runs_are_left_out(write, rows):
+    write(0.1)
+    write(0.5, seed=1, status="failed")
+    write(0.5, seed=2, status="running")
+    (row,) = rows()
+    assert (row["n"], row["ndcg@10"]) == ("1", "0.1000")
+
+
+def test_a_metric_that_one_seed_lacks_is_left_empty(write, rows):
+    write(0.1, seed=0)
+    write(0.1, seed=1, metrics={"ndcg@10": 0.3})
+    (row,) = rows("--metrics", "ndcg@10,recall@10")
+    assert (row["ndcg@10"], row["recall@10"]) == ("0.2000 ± 0.1414", "")
+
+
+def test_labels_of_every_seed_are_shown(write, rows):
+    write(0.1, seed=0, labels=["subset"])
+    write(0.1, seed=1, labels=["subset", "floor-not-beaten"])
+    (row,) = rows()
+    assert set(row["labels"].split()) == {"subset", "floor-not-beaten"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (["model=sasrec"], {"0.1000", "0.2000"}),
+        (["model=sasrec,unisrec"], {"0.1000", "0.2000", "0.3000"}),
+        (["model=sasrec", "split=valid"], {"0.2000"}),
+        (["seed=1"], {"0.3000"}),
+    ],
+)
+def test_filters_choose_runs(write, rows, filters, found):
+    write(0.1)
+    write(0.2, split="valid", variant="w")
+    write(0.3, model="unisrec", seed=1)
+    assert {row["ndcg@10"] for row in rows(*filters)} == found
+
+
+def test_the_metrics_asked_for_are_shown(write, rows):
+    write(0.1)
+    (row,) = rows("--metrics", "recall@10")
+    assert row["recall@10"] == "0.2000"
+    assert "ndcg@10" not in row
+
+
+def test_markdown_is_a_table_whose_rows_are_as_wide_as_its_head(llm4rec, write):
+    write(0.1)
+    write(0.2, variant="w", overrides=["model.x=a|b"])
+    head, rule, *body = [
+        [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
+        for line in llm4rec("report", "--markdown").out.splitlines()
+        if line.startswith("|")
+    ]
+    assert set("".join(rule)) <= set("-:")
+    assert {len(line) for line in [rule, *body]} == {len(head)}
+    assert [line[head.index("ndcg@10")] for line in body] == ["0.1000", "0.2000"]
+
+
+def test_the_terminals_table_has_the_same_numbers(llm4rec, write):
+    for seed, ndcg in enumerate((0.10, 0.12, 0.17)):
+        write(ndcg, seed=seed)
+    assert "0.1300 ± 0.0361" in llm4rec("report").out
+
+
+def test_outputs_may_lie_elsewhere(llm4rec, write, tmp_path):
+    write(0.1)
+    (tmp_path / "outputs").rename(tmp_path / "kept")
+    assert llm4rec("report").code == 1
+    assert "0.1000" in llm4rec("report", "--outputs", "kept").out
+
+
+def test_nothing_to_report_is_an_error_with_a_remedy(llm4rec):
+    answer = llm4rec("report")
+    assert answer.code == 1
+    assert "llm4rec train" in answer.err
+
+
+def test_markdown_and_csv_exclude_one_another(llm4rec, write):
+    write(0.1)
+    assert llm4rec("report", "--markdown", "--csv").code == 2
+
+
+def test_a_trained_run_and_its_floors_are_reported(rows, trained):
+    assert {row["model"] for row in rows()} == {"sasrec", "popularity", "transition_text"}
