@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# All checks: makes .venv, installs the project, then lint, types and tests.
+#   bash scripts/test.sh [arguments for pytest, e.g. -k ranking]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/venv.sh "[dev]"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+echo "== ruff: lint and format"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+echo "== mypy"
+.venv/bin/mypy
+echo "== pytest"
+.venv/bin/python -m pytest "$@"

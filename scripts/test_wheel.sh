@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Builds the wheel and drives it as a user would: in a clean environment, from another folder.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/venv.sh "[dev]"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+echo "== building the wheel"
+.venv/bin/python -m build --wheel --outdir "$work/dist" . > "$work/build.log" || { cat "$work/build.log"; exit 1; }
+echo "== installing it into a clean environment"
+python3 -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$work"/dist/*.whl
+cd "$work"
+export PATH="$work/venv/bin:$PATH" XDG_CACHE_HOME="$work/cache" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
+llm4rec --help > /dev/null
+llm4rec list models
+llm4rec train model=unisrec trainer.epochs=1 task.max_examples=200
+llm4rec eval task=direct model=unisrec
+llm4rec train model=popularity
+llm4rec report --markdown
+code=0
+llm4rec train model=unisrc 2> error || code=$?
+[ "$code" = 2 ] && grep -q "did you mean 'unisrec'" error
+echo "== the wheel works from another folder"

