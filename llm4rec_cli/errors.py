@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -37,6 +38,45 @@ class DataError(Llm4RecError):
 
 class RunError(Llm4RecError):
     """A run cannot go on: its folder is held by another process, or what it needs is gone."""
+
+
+# How a full disk is told: by Python and pyarrow, by quotas, by safetensors, by torch (twice), by numpy.
+_FULL_DISK = (
+    "No space left",
+    "quota exceeded",
+    "os error 28",
+    "PytorchStreamWriter failed writing",
+    ". unexpected pos ",
+    "requested and 0 written",
+)
+
+
+_UNUSABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+)
+
+
+def as_full_disk(error: BaseException | None) -> RunError | None:
+    """The same error in our words if it says, or comes of one that says, that the disk is full."""
+    while error is not None:
+        if any(words in str(error) for words in _FULL_DISK):
+            return RunError(
+                f"the disk is full: {str(error).splitlines()[0]}",
+                "free some space (llm4rec prune) and give the same command again: it goes on from what is whole",
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def as_unusable_path(error: BaseException) -> RunError | None:
+    """The same error in our words if it says that a path may not be used, or not as what it should be."""
+    if not isinstance(error, OSError) or error.errno not in _UNUSABLE or error.filename is None:
+        return None
+    return RunError(
+        f"{error.filename}: {str(error.strerror).lower()}",
+        "check that path and its permissions; paths.outputs=PATH and paths.cache=PATH say where things are written",
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import VALID, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.files import write_atomic
+from llm4rec_cli.files import write_once
 from llm4rec_cli.schema import Candidates
 
 VERSION = 1  # raised when the same seed draws others
@@ -28,7 +28,7 @@ def with_candidates(
     """The examples with sampled candidates: the target first, then distinct items that its user never had.
 
     An interaction's candidates depend on the dataset, its part and the other arguments alone, not on which examples are
-    asked for: they are drawn for the whole part and kept as candidates-*.npy in the dataset's folder.
+    asked for: they are drawn for the whole part and kept in the cache.
 
     Args:
         examples: of one part of `split`, at least one.
@@ -50,14 +50,17 @@ def with_candidates(
         )
     part = split.part[examples.row[0]]
     rows = np.flatnonzero(split.part == part)
-    name = f"candidates-{'valid' if part == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"
-    path = store.dataset_folder(cache, split.dataset.manifest["name"], split.dataset.fingerprint) / f"{name}.npy"
-    if not path.exists():
+    name = f"{'valid' if part == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"
+    dataset = store.dataset_folder(cache, split.dataset.manifest["name"], split.dataset.fingerprint)
+    path = cache / "candidates" / f"{dataset.name}-{name}.npy"  # not in its folder, which is whole or not there
+
+    def draw(aside: Path) -> None:
         weight = split.train_counts() + SMOOTHING if kind is Candidates.popularity else np.ones(split.n_items)
         user = split.dataset.interactions["user"].to_numpy()[rows]
         drawn = _draw(split.dataset, user, weight, negatives, stream(seed, name))
-        candidates = np.column_stack([split.dataset.sequence[rows], drawn])
-        write_atomic(path, lambda aside: _save(candidates, aside))
+        _save(np.column_stack([split.dataset.sequence[rows], drawn]), aside)
+
+    write_once(path, draw)
     return replace(examples, candidates=np.load(path)[np.searchsorted(rows, examples.row)])
 
 

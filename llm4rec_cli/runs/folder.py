@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from llm4rec_cli import files, processes
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
 from llm4rec_cli.runs.address import Address
@@ -74,24 +74,26 @@ def finished(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, An
     """Every finished run under `outputs`, newest first: its folder, status.json and metrics.json."""
     found = []
     for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
-        metrics = metrics_of(path.parent)
-        if metrics is not None:
+        with suppress(FileNotFoundError):  # somebody begins it anew just now
             status = json.loads(path.read_text())
-            found.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
+            metrics = metrics_of(path.parent)
+            if metrics is not None:
+                found.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
     yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(found, key=lambda f: -f[0]))
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a run folder: of two processes on one address the second waits, and then finds the run finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held = json.loads((folder / STATUS).read_text()) if (folder / STATUS).exists() else {}
-            log.info("waiting for process %s, which works on %s", held.get("pid", "unknown"), folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    """Holds a run folder: of two commands on one address the second waits, and then finds the run finished.
+
+    Of the processes of one run the first holds it for all.
+    """
+    if not processes.is_first():
+        yield
+        return
+    with files.locked(folder / LOCK, folder):
+        for part in folder.rglob(".*.part"):  # of a killed process
+            part.unlink()
         yield
 
 
@@ -99,10 +101,15 @@ def locked(folder: Path) -> Iterator[None]:
 def recorded(where: Address, config: Any, facts: Facts, fresh: bool) -> Iterator[Path]:
     """Keeps status.json while a run is worked on: leaves `done`, `failed` with the error, or, if killed, `running`.
 
+    Of several processes the first does.
+
     Args:
         fresh: forget what an earlier run left there.
     """
     folder = where.folder
+    if not processes.is_first():
+        yield folder
+        return
     if fresh:
         _clear(folder)
     status = {
@@ -125,13 +132,16 @@ def recorded(where: Address, config: Any, facts: Facts, fresh: bool) -> Iterator
         except Exception as error:
             problem = error.problem if isinstance(error, Llm4RecError) else f"{type(error).__name__}: {error}"
             log.debug(traceback.format_exc())
-            write_json(folder / STATUS, status | {"status": "failed", "error": problem})
+            with suppress(OSError):  # a full disk: what failed is told, and the state stays that of a killed run
+                write_json(folder / STATUS, status | {"status": "failed", "error": problem})
             raise
     write_json(folder / STATUS, status | {"status": "done"})
 
 
 def write_results(folder: Path, metrics: dict[str, Any], predictions: pd.DataFrame) -> None:
-    """predictions.parquet and metrics.csv, then metrics.json."""
+    """predictions.parquet and metrics.csv, then metrics.json; by the first of several processes."""
+    if not processes.is_first():
+        return
     write_atomic(folder / "predictions.parquet", lambda aside: predictions.to_parquet(aside, index=False))
     rows = pd.DataFrame({"metric": metrics["metrics"].keys(), "value": metrics["metrics"].values()})
     for i, bound in enumerate(("low", "high")):
@@ -147,6 +157,7 @@ def peak_rss_mb() -> int:
 
 
 def _clear(folder: Path) -> None:
+    (folder / STATUS).unlink(missing_ok=True)  # first: if this is killed half way, the rest must not count as done
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -154,10 +165,17 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
+class _QuietFileHandler(logging.FileHandler):
+    """Where the disk is full, a line of log is lost without a traceback: what matters fails loudly elsewhere."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     """The package's log also goes to the run's own file."""
-    handler = logging.FileHandler(path)
+    handler = _QuietFileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("llm4rec_cli")
     logger.addHandler(handler)
@@ -173,6 +191,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "processes": processes.world_size(),
         "packages": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
     }

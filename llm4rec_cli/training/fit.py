@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from llm4rec_cli import processes
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.files import write_json, write_text
+from llm4rec_cli.errors import RunError
+from llm4rec_cli.files import flush, write_text
 from llm4rec_cli.models.base import Rows
 from llm4rec_cli.progress import bar
 from llm4rec_cli.schema import Precision, Schedule
 from llm4rec_cli.training import checkpoints
+from llm4rec_cli.training.checkpoints import load_best
 
 log = logging.getLogger(__name__)
 
-TRAINING_DONE = "training_done.json"
+RANK_STRIDE = 1_000_000  # between the seeds of two processes: more than anybody counts seeds
+COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ def fit(
 ) -> Fitted:
     """Trains until the validation metric has not improved for `patience` epochs, and loads the best weights.
 
-    Continues from the last whole checkpoint under `folder`, if there is one.
+    Continues from the last whole checkpoint under `folder`, if there is one. Several processes share each batch.
 
     Args:
-        model: forward(**rows.batch(…)) returns {"loss": scalar}; on its device already.
+        model: forward(**rows.batch(…)) returns {"loss": the mean of n terms, "n_terms": n}; on its device already.
         rows: the training rows.
         validate: the validation metric of the model as it is, higher is better.
         config: a TrainerConfig.
@@ -64,33 +68,36 @@ def fit(
         seed: of batches, dropout and the like.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / TRAINING_DONE
-    if not done.exists():
-        _train(model, rows, validate, config, folder, log_path, seed)
-        write_json(done, {"step": max(c.step for c in checkpoints.whole(folder))})
+    if not processes.from_first(lambda: _is_done(folder)):
+        last = _train(model, rows, validate, config, folder, log_path, seed)
+        processes.from_first(lambda: checkpoints.finish(folder, last))
     best = load_best(model, folder)
     steps_an_epoch = -(-len(rows) // config.batch_size)
+    done = json.loads((folder / checkpoints.TRAINING_DONE).read_text())
     return Fitted(
-        epochs=json.loads(done.read_text())["step"] / steps_an_epoch,
+        epochs=done["step"] / steps_an_epoch,
         best_epoch=best.step / steps_an_epoch,
         best_score=best.score,
     )
 
 
-def load_best(model: nn.Module, folder: Path) -> checkpoints.Checkpoint:
-    """Loads the weights with the highest validation metric; reads `folder`, changes nothing there.
-
-    Raises:
-        RunError: no checkpoint under `folder` is whole.
-    """
-    best = checkpoints.best(checkpoints.whole(folder, remove=False))
-    model.load_state_dict(load_file(best.folder / checkpoints.WEIGHTS, device=str(next(model.parameters()).device)))
-    return best
+def _is_done(folder: Path) -> bool:
+    """Whether training had finished, and what it chose is still there."""
+    if not (folder / checkpoints.TRAINING_DONE).exists():
+        return False
+    try:
+        checkpoints.chosen(folder)
+    except RunError as error:
+        log.warning("%s: training goes on from what is whole", error.problem)
+        (folder / checkpoints.TRAINING_DONE).unlink()
+        return False
+    return True
 
 
 def _train(
     model: nn.Module, rows: Rows, validate: Callable[[], float], config: Any, folder: Path, log_path: Path, seed: int
-) -> None:
+) -> checkpoints.Checkpoint:
+    """Trains, from the last whole checkpoint if there is one; returns the last."""
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
     arguments = TrainingArguments(
@@ -116,48 +123,71 @@ def _train(
         report_to=list(config.report_to),
         disable_tqdm=True,
         dataloader_pin_memory=device != "cpu",
-        seed=seed,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # text features are the same everywhere
+        seed=seed + RANK_STRIDE * processes.rank(),  # or every process would drop the same units
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would tear packed batches apart
     trainer = _Trainer(model, arguments, rows, validate, config.batch_size, seed)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where only tables belong
     trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
-    found = checkpoints.whole(folder)
-    trainer.add_callback(_Recorder(trainer, found, log_path))
+    found = processes.from_first(lambda: checkpoints.rotate(checkpoints.whole(folder)))
+    trained_on = f"{processes.world_size()} x {device}"
+    if found and found[-1].trained_on != trained_on:
+        raise RunError(
+            f"{folder} was begun on {found[-1].trained_on}, and would not end the same on {trained_on}",
+            "give as many processes and the same device, or begin anew with force=true",
+        )
+    recorder = _Recorder(trainer, found, log_path, trained_on)
+    trainer.add_callback(recorder)
     progress = _ShowProgress(config.epochs * steps_an_epoch)
     trainer.add_callback(progress)
     if found and _ended(found[-1]):
         log.info("training had ended at step %d", found[-1].step)
-        return
+        return found[-1]
     if found:
         log.info("resuming at step %d", found[-1].step)
-        _truncate_log(log_path, found[-1].step)
-    else:
-        log_path.unlink(missing_ok=True)
-    with progress.display:
+    if processes.is_first():
+        _truncate_log(log_path, found[-1].step if found else 0)
+    with progress.display, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate has no other
         trainer.train(resume_from_checkpoint=str(found[-1].folder) if found else None)
+    return recorder.kept[-1]
 
 
-class _Keys(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, row): rows permuted anew each epoch, as a function of (seed, epoch)."""
+class _Share(NamedTuple):
+    """What one process does of a batch.
+
+    Attributes:
+        epoch: from 0.
+        rows: at least one.
+        counts: false where there are fewer rows than processes: the batch's first row keeps step, and weighs nothing.
+    """
+
+    epoch: int
+    rows: list[int]
+    counts: bool
+
+
+class _Shares(Sampler[_Share]):
+    """This process's share of each batch: rows permuted anew each epoch, as a function of (seed, epoch)."""
 
     def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
         self.n_rows, self.batch_size, self.seed, self.epoch = n_rows, batch_size, seed, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[_Share]:
         order = stream(self.seed, "batches", self.epoch).permutation(self.n_rows)
         for start in range(0, self.n_rows, self.batch_size):
-            yield [(self.epoch, int(row)) for row in order[start : start + self.batch_size]]
+            batch = order[start : start + self.batch_size].tolist()
+            mine = batch[processes.share(len(batch))]
+            yield _Share(self.epoch, mine or batch[:1], counts=bool(mine))
 
 
 class _RowData(Dataset[Any]):
-    """Rows behind the interface of a torch Dataset; a whole batch is fetched at once."""
+    """Rows behind the interface of a torch Dataset; a whole share is fetched at once."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -165,8 +195,15 @@ class _RowData(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> dict[str, Tensor]:
-        return self.rows.batch(keys[0][0], [row for _, row in keys])
+    def __getitems__(self, share: _Share) -> dict[str, Any]:
+        return self.rows.batch(share.epoch, share.rows) | {COUNTS: share.counts}
+
+
+class _Loader(DataLoader[Any]):
+    """Shares are divided already, so accelerate must not divide them again; the Trainer tells it the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.epoch = epoch  # type: ignore[union-attr]
 
 
 def _as_is(batch: Any) -> Any:
@@ -189,17 +226,28 @@ class _Trainer(Trainer):
         # An evaluation dataset is demanded, though our `evaluate` asks the task instead.
         super().__init__(model=model, args=arguments, train_dataset=self.data, eval_dataset=self.data)
         self.validate = validate
-        self.keys = _Keys(len(rows), batch_size, seed)
+        self.shares = _Shares(len(rows), batch_size, seed)
         self.score = float("nan")
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        loader = DataLoader(
+        return _Loader(
             self.data,
-            batch_sampler=self.keys,
+            batch_sampler=self.shares,  # type: ignore[arg-type]
             collate_fn=_as_is,  # __getitems__ made the batch
             pin_memory=self.args.dataloader_pin_memory,
         )
-        return self.accelerator.prepare(loader)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+        """The mean over this process's terms, weighted so that the mean over processes is that of the whole batch."""
+        counts = inputs.pop(COUNTS)
+        outputs = model(**inputs)
+        loss: Tensor = outputs["loss"]
+        if processes.world_size() == 1:
+            return loss
+        mine = torch.tensor(float(outputs["n_terms"] if counts else 0), device=loss.device)
+        total = mine.clone()
+        torch.distributed.all_reduce(total)
+        return loss * (processes.world_size() * mine / total)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         with torch.no_grad():
@@ -213,11 +261,15 @@ class _Trainer(Trainer):
 class _Recorder(TrainerCallback):
     """Writes one line an epoch to train_log.jsonl, seals each checkpoint, keeps the best and the last."""
 
-    def __init__(self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path) -> None:
-        self.trainer, self.kept, self.log_path = trainer, kept, log_path
+    def __init__(
+        self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path, trained_on: str
+    ) -> None:
+        self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+        if not processes.is_first():
+            return
+        loss = next(entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
         line = {"step": state.global_step, "epoch": state.epoch, "loss": loss, "valid": self.trainer.score}
         with self.log_path.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -225,8 +277,14 @@ class _Recorder(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self.kept.append(checkpoints.seal(folder, state.global_step, self.trainer.score))
-        self.kept[:] = checkpoints.rotate(self.kept)
+
+        def sealed() -> list[checkpoints.Checkpoint]:
+            flush(self.log_path)  # a checkpoint must not outlive its line of log
+            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, self.kept)
+            return checkpoints.rotate([*self.kept, last])
+
+        processes.gathered(None)  # every process has written its random state
+        self.kept = processes.from_first(sealed)
 
 
 class _ShowProgress(TrainerCallback):
@@ -250,6 +308,7 @@ def _ended(checkpoint: checkpoints.Checkpoint) -> bool:
 
 
 def _truncate_log(path: Path, step: int) -> None:
-    """Forgets what was logged after the checkpoint that training goes on from."""
+    """Forgets what was logged after the checkpoint that training goes on from; a kill may have torn the last line."""
     lines = path.read_text().splitlines() if path.exists() else []
-    write_text(path, "".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
+    whole = [line for line in lines if line.endswith("}")]
+    write_text(path, "".join(line + "\n" for line in whole if json.loads(line)["step"] <= step))

@@ -3,17 +3,19 @@ import logging
 
 import pytest
 
+from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256
 from llm4rec_cli.training import checkpoints
 
 
 def saved(root, step, score=0.0):
-    """A sealed checkpoint with two files."""
+    """A sealed checkpoint with two files, after those that are there."""
+    before = checkpoints.whole(root)
     folder = root / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights of step %d" % step)
     (folder / "optimizer.pt").write_bytes(b"state")
-    checkpoints.seal(folder, step, score)
+    checkpoints.seal(folder, step, score, "1 x cpu", before)
     return folder
 
 
@@ -22,6 +24,8 @@ def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
     assert json.loads((folder / "manifest.json").read_text()) == {
         "step": 3,
         "score": 0.25,
+        "best_step": 3,
+        "trained_on": "1 x cpu",
         "files": {
             "model.safetensors": {"bytes": 17, "sha256": sha256(folder / "model.safetensors")},
             "optimizer.pt": {"bytes": 5, "sha256": sha256(folder / "optimizer.pt")},
@@ -32,7 +36,7 @@ def test_a_manifest_holds_the_size_and_hash_of_each_file(tmp_path):
 def test_sealing_drops_the_pickled_arguments(tmp_path):
     folder = saved(tmp_path, 1, 0.0)
     (folder / "training_args.bin").write_bytes(b"pickle")
-    checkpoints.seal(folder, 1, 0.0)
+    checkpoints.seal(folder, 1, 0.0, "1 x cpu", [])
     assert not (folder / "training_args.bin").exists()
     assert checkpoints.whole(tmp_path)
 
@@ -40,7 +44,7 @@ def test_sealing_drops_the_pickled_arguments(tmp_path):
 def test_sealing_again_does_not_count_the_manifest(tmp_path):
     folder = saved(tmp_path, 1, 0.5)
     before = (folder / "manifest.json").read_text()
-    checkpoints.seal(folder, 1, 0.5)
+    checkpoints.seal(folder, 1, 0.5, "1 x cpu", [])
     assert (folder / "manifest.json").read_text() == before
 
 
@@ -106,3 +110,37 @@ def test_rotation_keeps_a_checkpoint_that_is_both(tmp_path):
     left = checkpoints.rotate(checkpoints.whole(tmp_path))
     assert [found.step for found in left] == [2]
     assert checkpoints.whole(tmp_path) == left
+
+
+def test_each_checkpoint_knows_the_best_until_then(tmp_path):
+    for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2), (5, 0.4)]:
+        saved(tmp_path, step, score)
+    assert [found.best_step for found in checkpoints.whole(tmp_path)] == [1, 2, 2, 2, 5]
+
+
+def test_what_follows_a_best_one_that_is_lost_is_of_no_use(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)
+    for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
+        saved(tmp_path, step, score)
+    alter(tmp_path / "checkpoint-2")
+    with caplog.at_level(logging.WARNING, "llm4rec_cli"):
+        assert [found.step for found in checkpoints.whole(tmp_path)] == [1]
+    assert "checkpoint-3 is of no use without the best one, checkpoint-2: removed" in caplog.text
+    assert not (tmp_path / "checkpoint-3").exists()
+
+
+def test_a_finished_training_names_what_it_chose_and_reading_it_changes_nothing(tmp_path):
+    for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
+        saved(tmp_path, step, score)
+    checkpoints.finish(tmp_path, checkpoints.whole(tmp_path)[-1])
+    assert checkpoints.chosen(tmp_path).step == 2
+    alter(tmp_path / "checkpoint-2")
+    with pytest.raises(RunError, match="checkpoint-2, the best one, is incomplete or altered"):
+        checkpoints.chosen(tmp_path)  # never silently the second best
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{i}" for i in (1, 2, 3)]
+
+
+def test_an_unfinished_training_has_chosen_nothing(tmp_path):
+    saved(tmp_path, 1)
+    with pytest.raises(RunError, match="no finished training"):
+        checkpoints.chosen(tmp_path)

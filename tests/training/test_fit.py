@@ -9,6 +9,7 @@ from torch import nn
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.schema import Precision, Schedule, TrainerConfig
+from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.fit import fit, load_best
 
 N_ROWS, BATCH, STEPS_AN_EPOCH = 10, 4, 3  # the last batch holds two rows
@@ -41,7 +42,7 @@ class Regression(nn.Module):
     def forward(self, x, y):
         loss = (self.line(self.dropout(x)).squeeze(1) - y).square().mean()
         self.losses.append(loss.item())
-        return {"loss": loss}
+        return {"loss": loss, "n_terms": len(y)}
 
 
 class Points:
@@ -275,8 +276,8 @@ def test_a_checkpoint_the_trainer_wrote_but_nobody_sealed_is_not_used(tmp_path):
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
 
-def test_without_a_whole_checkpoint_nothing_can_be_loaded(tmp_path):
-    with pytest.raises(RunError, match="no whole checkpoint"):
+def test_before_training_has_finished_nothing_can_be_loaded(tmp_path):
+    with pytest.raises(RunError, match="no finished training"):
         load_best(Regression(), tmp_path)
 
 
@@ -284,3 +285,64 @@ def test_bf16_trains_too_and_keeps_weights_in_fp32(tmp_path):
     _, model, _ = trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights_of(model).values())
     assert model.losses[-1] < model.losses[0]
+
+
+def test_training_goes_on_from_before_a_best_checkpoint_that_is_torn(tmp_path):
+    # the best, of epoch 2, is gone: what came after it would end with other weights
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "torn", [1, 9, 3, 4], killed_at=5)
+    (tmp_path / "torn" / "checkpoints" / "checkpoint-6" / "model.safetensors").write_bytes(b"")
+    _, resumed, validation = trained(tmp_path / "torn", [1, 9, 3, 4, 5])
+    _, complete, _ = trained(tmp_path / "expected", [1, 9, 3, 4, 5])
+    assert len(validation.weights) == 5  # from the beginning
+    assert equal(weights_of(resumed), weights_of(complete))
+    assert log_of(tmp_path / "torn") == log_of(tmp_path / "expected")
+
+
+def test_finished_training_whose_best_checkpoint_is_torn_trains_again_to_the_same_weights(tmp_path):
+    expected, whole, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
+    (tmp_path / "checkpoints" / "checkpoint-6" / "model.safetensors").write_bytes(b"")
+    found, again, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
+    assert equal(weights_of(again), weights_of(whole))
+    assert found == expected
+
+
+def test_a_torn_line_of_the_log_is_forgotten(tmp_path):
+    _, whole, _ = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", killed_at=4)
+    with (tmp_path / "killed" / "train_log.jsonl").open("a") as file:
+        file.write('{"step": 12, "epo')
+    _, resumed, _ = trained(tmp_path / "killed", [4, 5, 6])
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+def test_a_run_of_other_processes_or_another_device_is_not_resumed_to_other_weights(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, killed_at=3)
+    for manifest in tmp_path.rglob("manifest.json"):
+        manifest.write_text(manifest.read_text().replace("1 x cpu", "2 x cpu"))
+    with pytest.raises(RunError, match="begun on 2 x cpu") as refused:
+        trained(tmp_path)
+    assert "force=true" in refused.value.remedy
+
+
+def test_a_kill_between_a_checkpoint_and_the_removal_of_older_ones_leaves_no_more_than_an_undisturbed_run(
+    tmp_path, monkeypatch
+):
+    scores = [1, 3, 2, 2.5, 1]
+    trained(tmp_path / "whole", scores)
+
+    def killed(kept):
+        if kept and kept[-1].step == 12:
+            raise KeyboardInterrupt
+        return rotate(kept)
+
+    rotate = checkpoints.rotate
+    monkeypatch.setattr(checkpoints, "rotate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", scores)
+    monkeypatch.setattr(checkpoints, "rotate", rotate)
+    trained(tmp_path / "killed", scores[4:])
+    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")

@@ -1,0 +1,97 @@
+"""Files that are whole or not there, made by one process while others wait."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from llm4rec_cli.files import fill_once, locked, write_atomic, write_once
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    def broken(aside):
+        aside.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomic(tmp_path / "kept", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_not_made_again(tmp_path):
+    write_once(tmp_path / "kept", lambda aside: aside.write_text("1"))
+    write_once(tmp_path / "kept", lambda aside: aside.write_text("2"))
+    fill_once(tmp_path / "folder", lambda aside: (aside / "file").write_text("1"))
+    fill_once(tmp_path / "folder", lambda aside: (aside / "file").write_text("2"))
+    assert (tmp_path / "kept").read_text() == (tmp_path / "folder" / "file").read_text() == "1"
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    def broken(aside):
+        (aside / "half").write_text("…")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fill_once(tmp_path / "kept", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def slowly(aside):
+    (aside / "file").write_text(str(os.getpid()))
+    (aside.parent / "begun").touch()
+    time.sleep(0.3)
+
+
+def test_of_two_processes_one_fills_a_folder_and_the_other_waits(tmp_path):
+    both = [spawn.Process(target=fill_once, args=(tmp_path / "kept", slowly)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "begun"}
+    assert (tmp_path / "kept" / "file").read_text() in {str(process.pid) for process in both}
+
+
+def forever(aside):
+    (aside / "file").write_text("half")
+    (aside.parent / "begun").touch()
+    time.sleep(60)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    killed = spawn.Process(target=fill_once, args=(tmp_path / "kept", forever))
+    killed.start()
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    assert len(list(tmp_path.glob(".kept.*.part"))) == 1
+    assert not (tmp_path / "kept").exists()
+    fill_once(tmp_path / "kept", lambda aside: (aside / "file").write_text("whole"))
+    assert (tmp_path / "kept" / "file").read_text() == "whole"
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "begun"}
+
+
+def hold(lock, done):
+    with locked(lock, lock):
+        done.with_suffix(".held").touch()
+        time.sleep(0.3)
+        done.touch()
+
+
+def test_a_lock_is_held_by_one_and_leaves_nothing_behind(tmp_path):
+    lock, done = tmp_path / "lock", tmp_path / "done"
+    holder = spawn.Process(target=hold, args=(lock, done))
+    holder.start()
+    while not done.with_suffix(".held").exists():
+        time.sleep(0.01)
+    with locked(lock, lock):
+        assert done.exists()  # the holder had ended
+        assert lock.read_text() == str(os.getpid())
+    holder.join()
+    assert not lock.exists()

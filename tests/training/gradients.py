@@ -1,0 +1,56 @@
+"""Trains models without moving them and keeps each step's gradients: run alone, or by torchrun as several processes.
+
+python -m tests.training.gradients FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from llm4rec_cli import processes
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models import base
+from llm4rec_cli.training.fit import fit
+from tests.builders import tiny_dataset
+from tests.driver import compose
+from tests.training.test_fit import CONFIG
+
+STEP = torch.optim.AdamW.step
+SMALL = ["model.hidden_size=8", "model.inner_size=8", "model.layers=1", "model.dropout=0"]
+SETTINGS = {
+    "sasrec": SMALL,
+    "unisrec": [*SMALL, "model.adaptor=linear"],  # the mixture of experts draws noise for its gate
+    "bpr_mf": ["model.embedding_size=8"],
+}
+
+
+def keep_gradients(name: str, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    sequences = [rng.permutation(12)[:n].tolist() for n in (4, 9, 5, 11, 4)]  # 5 rows: a last batch of one
+    dataset = tiny_dataset(sequences, [f"item number {i}" for i in range(12)])
+    config = compose(f"model={name}", *SETTINGS[name])
+    model = base.build(base.Context(config.model, leave_one_out(dataset), 0, folder / "cache", "cpu"))
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def keep(optimizer: torch.optim.Optimizer, *arguments: object, **named: object) -> object:
+        seen.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        return STEP(optimizer, *arguments, **named)  # type: ignore[arg-type]
+
+    torch.optim.AdamW.step = keep  # type: ignore[method-assign]
+    still = replace(CONFIG, learning_rate=0.0, weight_decay=0.0, gradient_clip=0.0, epochs=2)
+    fit(model, model.training_rows(), lambda: 1.0, still, folder / "checkpoints", folder / "train_log.jsonl", 0)
+    if processes.is_first():
+        save_file({f"{i}.{n}": g for i, grads in enumerate(seen) for n, g in grads.items()}, folder / "gradients")
+
+
+if __name__ == "__main__":
+    with processes.joined("cpu"):
+        for model in SETTINGS:
+            torch.manual_seed(0)
+            keep_gradients(model, Path(sys.argv[1]) / model)
