@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
+
+from llm4rec_cli import ranges
 
 
 class Question(Enum):
@@ -40,7 +42,8 @@ class Candidates(Enum):
 class SplitRule(Enum):
     """How interactions are divided into train, valid and test."""
 
-    leave_one_out = "leave_one_out"
+    leave_one_out = "leave_one_out"  # a user's last interaction is test, the one before validation
+    temporal = "temporal"  # one cut in time for all users
 
 
 class Control(Enum):
@@ -87,35 +90,49 @@ class EncoderConfig:
 
     name: str = MISSING  # `minilm` (packaged), a hub id, or a folder
     pooling: Pooling = MISSING
-    max_length: int = MISSING  # tokens
+    max_length: int = ranges.number(at_least=1)  # tokens
 
 
 @dataclass
 class PaperStatistics:
     """What the paper prints about a dataset after its filters."""
 
-    users: int = MISSING
-    items: int = MISSING
-    interactions: int = MISSING
+    users: int = ranges.number(at_least=1)
+    items: int = ranges.number(at_least=1)
+    interactions: int = ranges.number(at_least=1)
     source: str = MISSING
+
+
+@dataclass
+class DownloadConfig:
+    """A file that can be fetched: a raw file, or an archive of raw files."""
+
+    file: str = ""  # what it is called here
+    urls: list[str] = field(default_factory=list)  # tried in this order
+    hash: str = ""  # "md5:…", or SHA-256 without a name; empty = remembered from the first download
+    max_bytes: int = 0  # a longer file is refused
+    unpack: dict[str, str] = field(default_factory=dict)  # of an archive: a raw file's name -> its name in there
 
 
 @dataclass
 class DatasetConfig:
     """A dataset: raw files, how they are read, filtered and split."""
 
-    name: str = MISSING
+    name: str = ranges.folder_name()
     reader: str = MISSING  # a module of data/readers
     domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file -> its name under raw_dir
-    raw_dir: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)  # our name of a column -> the file's, for `reader: table`
+    raw_dir: str | None = ranges.path(None)
     generator: str | None = None  # a variant of data/demo: raw files are written, not fetched
     get: str = ""  # where raw files come from and where to put them
-    user_core: int = MISSING  # each user keeps at least so many interactions
-    item_core: int = MISSING
+    download: list[DownloadConfig] = field(default_factory=list)  # how those that are missing are fetched
+    user_core: int = ranges.number(at_least=0)  # each user keeps at least so many interactions
+    item_core: int = ranges.number(at_least=0)
     split: SplitRule = SplitRule.leave_one_out
+    cuts: list[float] = ranges.number([0.8, 0.9], above=0, below=1)  # temporal: the share of interactions before each
     text: TextRecipe = TextRecipe.unisrec
     control: Control = Control.none
-    seed: int = 0  # splits, candidates, generated data, subsets and bootstrap
+    seed: int = ranges.seed()  # splits, candidates, generated data, subsets and bootstrap
     paper: PaperStatistics | None = None
 
 
@@ -129,6 +146,14 @@ class ModelConfig:
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a rule that any model must beat
     needs_text: ClassVar[bool] = False
+    needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
+
+    def shown_as(self) -> str:
+        """What tables call the model."""
+        return self.name
+
+    def check(self, dataset: Any) -> None:
+        """Raises a UsageError or DataError if these settings do not fit the dataset; before torch is imported."""
 
     def deviations(self) -> list[str]:
         """In words, where these settings depart from the paper."""
@@ -143,33 +168,33 @@ class ModelConfig:
 class TaskConfig:
     """One question, what it is asked about, and how the answers are scored."""
 
-    name: str = MISSING
+    name: str = ranges.folder_name()
     question: Question = MISSING
     candidates: Candidates = Candidates.full
-    negatives: int = 99
+    negatives: int = ranges.number(99, at_least=1)
     mask_history: bool = False
-    max_examples: int | None = None
-    cutoffs: list[int] = MISSING
+    max_examples: int | None = ranges.number(None, at_least=1)
+    cutoffs: list[int] = ranges.number(at_least=1, at_most=1_000_000)
     selection: str = MISSING  # the validation metric that chooses the checkpoint, and that floors are compared by
     floors: list[str] = MISSING
-    top_items: int = 10  # kept an example in predictions.parquet
-    bootstrap: int = 1000  # resamples of an interval
+    top_items: int = ranges.number(10, at_least=1)  # kept an example in predictions.parquet
+    bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000)  # resamples of an interval
 
 
 @dataclass
 class TrainerConfig:
     """Optimisation, for every model that has weights."""
 
-    epochs: int = MISSING
-    batch_size: int = MISSING  # rows a step
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
-    warmup_ratio: float = MISSING
+    epochs: int = ranges.number(at_least=1)
+    batch_size: int = ranges.number(at_least=1)  # rows a step
+    learning_rate: float = ranges.number(above=0)
+    weight_decay: float = ranges.number(at_least=0)
+    warmup_ratio: float = ranges.number(at_least=0, at_most=1)
     schedule: Schedule = MISSING
-    gradient_clip: float = MISSING
+    gradient_clip: float = ranges.number(at_least=0)  # 0 = none
     precision: Precision = MISSING
-    patience: int = MISSING  # epochs without a better validation metric
-    eval_batch_size: int = MISSING  # users scored at once
+    patience: int = ranges.number(at_least=1)  # epochs without a better validation metric
+    eval_batch_size: int = ranges.number(at_least=1)  # users scored at once
     report_to: list[str] = MISSING
 
 
@@ -177,8 +202,8 @@ class TrainerConfig:
 class PathsConfig:
     """Where things are written. Not part of a run's address."""
 
-    outputs: str = "outputs"
-    cache: str | None = None  # default: the user's cache folder
+    outputs: str = ranges.path("outputs")
+    cache: str | None = ranges.path(None)  # default: the user's cache folder
 
 
 @dataclass
@@ -190,9 +215,9 @@ class Config:
     task: TaskConfig = MISSING
     trainer: TrainerConfig = MISSING
     paths: PathsConfig = field(default_factory=PathsConfig)
-    seed: int = 0
+    seed: int = ranges.seed()
     split: Part = Part.test
     device: str = "auto"
     force: bool = False
-    run: str | None = None
+    run: str | None = ranges.path(None)
     deviations: list[str] = field(default_factory=list)

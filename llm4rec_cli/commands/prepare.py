@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm4rec_cli import processes
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.schema import Config
@@ -18,6 +19,9 @@ def run(config: Config) -> Outcome:
     cache = experiment.cache_dir(config)
     settings = experiment.settings(config.dataset)
     dataset = prepare(settings, cache)
+    folder = store.dataset_folder(cache, settings.name, dataset.fingerprint)
+    if not processes.is_first():
+        return Outcome("done", folder)
     manifest = dataset.manifest
     out = console()
     steps = [
@@ -32,6 +36,5 @@ def run(config: Config) -> Outcome:
     out.print(table(f"{settings.name}: statistics", ["", "ours", "paper"], rows))
     for remark in remarks(manifest, settings.paper):
         out.print(f"  {remark}", soft_wrap=True)
-    folder = store.dataset_folder(cache, settings.name, dataset.fingerprint)
     out.print(f"dataset folder: {folder}", soft_wrap=True)
     return Outcome("done", folder)

@@ -12,7 +12,7 @@ import numpy as np
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import TRAIN, leave_one_out
+from llm4rec_cli.data.split import TRAIN, divide
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError
@@ -38,7 +38,7 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
         changed = replace(dataset, items=dataset.items.assign(**{name: texts[name] for name in columns}))
     elif control is Control.shuffle_history:
         user = dataset.interactions["user"].to_numpy()
-        training = np.flatnonzero(leave_one_out(dataset).part == TRAIN)
+        training = np.flatnonzero(divide(dataset).part == TRAIN)
         order = np.arange(len(user))
         order[training] = training[_shuffled_within(user[training], rng)]
         shuffled = dataset.interactions.iloc[order].reset_index(drop=True)

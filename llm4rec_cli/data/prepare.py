@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from llm4rec_cli import __version__
-from llm4rec_cli.data import readers, store
+from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
-from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
+from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, cut_at, divide
 from llm4rec_cli.data.texts import TEXT_COLUMNS
-from llm4rec_cli.errors import DataError
-from llm4rec_cli.files import sha256
-from llm4rec_cli.schema import DatasetConfig
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.files import fill_once, sha256
+from llm4rec_cli.schema import DatasetConfig, SplitRule
 
 FORMAT = 1  # raised when this module turns the same raw data into another dataset
 
@@ -47,16 +47,38 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
 
     Raises:
         DataError: a raw file is missing or malformed, or the filters leave nothing.
-        UsageError: an unknown reader, or roles that it does not take.
+        UsageError: as `check`.
     """
-    for files in config.domains.values():
-        readers.check_roles(config.reader, files)
+    check(config)
     raw_files = _raw_files(config, cache)
     provenance = _provenance(config, raw_files)
     folder = store.dataset_folder(cache, config.name, provenance["fingerprint"])
-    if not folder.exists():
-        store.save(_build(config, raw_files, provenance), folder)
+    fill_once(folder, lambda aside: store.save(_build(config, raw_files, provenance), aside))
     return store.load(folder)
+
+
+def check(config: DatasetConfig) -> None:
+    """Refuses settings that no raw file could satisfy.
+
+    Raises:
+        UsageError: no domain, an unknown generator or reader, roles or columns that it does not take, a folder of raw
+            files for a dataset that is generated, a recipe that cannot be followed, or cuts that are none.
+    """
+    if not config.domains:
+        raise UsageError(f"dataset '{config.name}' has no domains, so no raw files", "domains: {NAME: {ROLE: FILE}}")
+    if config.generator and config.raw_dir:
+        raise UsageError(
+            f"dataset '{config.name}' is generated and would not read dataset.raw_dir",
+            "choose the dataset that these files are: llm4rec list datasets",
+        )
+    if config.generator:
+        demo.check(config.generator)
+    for files in config.domains.values():
+        readers.check_roles(config.reader, files)
+    readers.check_columns(config.reader, config.columns)
+    download.check(config.download)
+    if not (len(config.cuts) == 2 and 0 < config.cuts[0] < config.cuts[1] < 1):
+        raise UsageError(f"dataset.cuts={list(config.cuts)} are not two rising shares", "dataset.cuts=[0.8,0.9]")
 
 
 def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> IntArray:
@@ -79,34 +101,48 @@ def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> In
 
 
 def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
-    """The raw files, generated first where the config says so; each may lie there gzipped or not."""
+    """The raw files, generated or fetched first where the config says so; each may lie there gzipped or not."""
     folder = _generated(config, cache) if config.generator else Path(config.raw_dir or cache / "raw" / config.name)
+    if not (config.generator or config.raw_dir):  # into a user's own folder nothing is written
+        _fetch(folder, config)
     return {
         domain: {role: _find(folder, name, config) for role, name in files.items()}
         for domain, files in config.domains.items()
     }
 
 
-def _find(folder: Path, name: str, config: DatasetConfig) -> Path:
+def _fetch(folder: Path, config: DatasetConfig) -> None:
+    """Downloads the raw files that are missing; those that must be got by hand are asked for first."""
+    names = dict.fromkeys(name for files in config.domains.values() for name in files.values())
+    missing = [name for name in names if _present(folder, name) is None]
+    for name in missing:
+        if name not in download.offered(config.download):
+            _find(folder, name, config)
+    download.fetch(missing, config.download, folder, config.get)
+
+
+def _present(folder: Path, name: str) -> Path | None:
     twin = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
-    for path in (folder / name, folder / twin):
-        if path.is_file():
-            return path
-    raise DataError(
-        f"dataset '{config.name}' needs {name}, which is not in {folder}",
-        f"{config.get} Put the files into {folder}, or name their folder with dataset.raw_dir=PATH".strip(),
-    )
+    return next((path for path in (folder / name, folder / twin) if path.is_file()), None)
+
+
+def _find(folder: Path, name: str, config: DatasetConfig) -> Path:
+    if path := _present(folder, name):
+        return path
+    lies = "a folder" if (folder / name).is_dir() else "a link to nothing" if (folder / name).is_symlink() else "not"
+    if config.raw_dir and name in download.offered(config.download):
+        remedy = f"put it there, or leave out dataset.raw_dir to have it fetched. {config.get}"
+    else:
+        remedy = f"{config.get} Put the files into {folder}, or name their folder with dataset.raw_dir=PATH"
+    raise DataError(f"dataset '{config.name}' needs {name}, which is {lies} in {folder}", remedy.strip())
 
 
 def _generated(config: DatasetConfig, cache: Path) -> Path:
     """The folder of generated raw files, written now where it is new."""
-    from llm4rec_cli.data import demo
-
-    assert config.generator is not None
-    folder = cache / "raw" / f"{config.generator}-seed{config.seed}-v{demo.VERSION}"
-    if not folder.exists():
-        with store.new_folder(folder) as aside:
-            demo.generate(config.generator, config.seed, aside)
+    variant = config.generator
+    assert variant is not None
+    folder = cache / "raw" / f"{variant}-seed{config.seed}-v{demo.VERSION}"
+    fill_once(folder, lambda aside: demo.generate(variant, config.seed, aside))
     return folder
 
 
@@ -119,16 +155,18 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
             files.append({"domain": domain, "role": role, "name": path.name, "bytes": size, "sha256": sha256(path)})
     generator = None
     if config.generator:
-        from llm4rec_cli.data import demo
-
         generator = {"variant": config.generator, "version": demo.VERSION}
-    decided = {
+    decided: dict[str, Any] = {
         "format": FORMAT,
         "reader": {"name": config.reader, "version": readers.load(config.reader).VERSION},
         "generator": generator,
         "cores": {"user": config.user_core, "item": config.item_core},
         "split": {"rule": config.split.value, "seed": config.seed},
     }
+    if config.split == SplitRule.temporal:
+        decided["split"]["cuts"] = list(config.cuts)
+    if config.columns:
+        decided["columns"] = dict(config.columns)
     hashed = decided | {"files": [{key: file[key] for key in ("domain", "role", "sha256")} for file in files]}
     fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
     return {"name": config.name, "fingerprint": fingerprint, **decided, "files": files}
@@ -136,7 +174,8 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
 
 def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any]) -> RecDataset:
     reader = readers.load(config.reader)
-    domains = {domain: _filtered(domain, reader.read(files), config) for domain, files in raw_files.items()}
+    mapped = {"columns": config.columns} if config.columns else {}
+    domains = {domain: _filtered(domain, reader.read(files, **mapped), config) for domain, files in raw_files.items()}
     items, interactions, impressions = _merged(domains)
     dataset = _numbered(items, interactions, impressions)
     dataset.manifest.update(
@@ -168,12 +207,14 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig) -> _Filtered:
 
     kept = known[k_core(user[known], item[known], config.user_core, config.item_core)]
     left = np.bincount(item[kept], minlength=len(raw.items)) >= config.item_core
+    (_, rows), *dropped = raw.counts.items()
     step = f"{config.user_core}/{config.item_core}-core"
     counts.append(_step(domain, step, len(np.unique(user[kept])), int(left.sum()), len(kept)))
     if len(kept) == 0 and raw.impressions is None:
         raise DataError(
             f"dataset '{config.name}', domain '{domain}' is empty after the {step}: "
-            + ", then ".join(map(_in_words, counts)),
+            + ", then ".join(map(_in_words, counts))
+            + "".join(f"; {n:,} of {rows:,} rows dropped before: {reason}" for reason, n in dropped if n),
             "lower dataset.user_core and dataset.item_core, or check that the raw files are whole",
         )
 
@@ -262,21 +303,28 @@ def _without_text(items: pd.DataFrame, columns: list[str]) -> int:
     return int((texts.apply(lambda column: column.str.strip()) == "").all(axis="columns").sum())
 
 
-def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, int]:
-    """Whose order is in doubt: users whose last two interactions have the same time, and users without times."""
+def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
+    """The first and the last time; and users whose last two interactions have the same, and users without times."""
     last = offsets[1:][np.diff(offsets) >= 2] - 1
     if "timestamp" not in interactions:
         return {"users_tied_at_end": 0, "users_without_times": len(last)}
     time = interactions["timestamp"].to_numpy()
     return {
+        "times": [float(np.nanmin(time)), float(np.nanmax(time))],
         "users_tied_at_end": int((time[last] == time[last - 1]).sum()),
         "users_without_times": int(np.isnan(time[last]).sum()),
     }
 
 
-def _split_sizes(dataset: RecDataset) -> dict[str, int]:
-    train, valid, test = np.bincount(leave_one_out(dataset).part, minlength=3)[[TRAIN, VALID, TEST]]
-    return {"train": int(train), "valid": int(valid), "test": int(test)}
+def _split_sizes(dataset: RecDataset) -> dict[str, Any]:
+    """How many interactions each part has; and, of a temporal split, when validation and test begin."""
+    counted = np.bincount(divide(dataset).part, minlength=4)
+    names = {"train": TRAIN, "valid": VALID, "test": TEST, "unused": UNUSED}
+    sizes: dict[str, Any] = {name: int(counted[part]) for name, part in names.items()}
+    if "cuts" in dataset.manifest["split"]:
+        time = dataset.interactions["timestamp"].to_numpy()
+        sizes["begins"] = [cut_at(time, cut) for cut in dataset.manifest["split"]["cuts"]]
+    return sizes
 
 
 def _step(domain: str, step: str, users: int, items: int, interactions: int) -> dict[str, Any]:

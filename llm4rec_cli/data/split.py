@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.schema import Part
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.schema import Part, SplitRule
 
-TRAIN, VALID, TEST = 0, 1, 2
+TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
 _CODE = {Part.valid: VALID, Part.test: TEST}
 
 
@@ -21,7 +22,7 @@ class Split:
 
     Attributes:
         dataset: the whole dataset.
-        part: (n_interactions,) TRAIN, VALID or TEST.
+        part: (n_interactions,) TRAIN, VALID, TEST, or UNUSED: neither trained on nor asked about.
     """
 
     dataset: RecDataset
@@ -59,6 +60,18 @@ class Split:
         )
 
 
+def divide(dataset: RecDataset) -> Split:
+    """The dataset divided by the rule that its manifest names.
+
+    Raises:
+        DataError: the rule is temporal, and times are missing or all alike.
+    """
+    rule = dataset.manifest["split"]
+    if rule["rule"] == SplitRule.temporal.value:
+        return temporal(dataset, *rule["cuts"])
+    return leave_one_out(dataset)
+
+
 def leave_one_out(dataset: RecDataset) -> Split:
     """A user's last interaction is test, the one before validation, the rest train.
 
@@ -69,3 +82,46 @@ def leave_one_out(dataset: RecDataset) -> Split:
     part[last] = TEST
     part[last - 1] = VALID
     return Split(dataset, part)
+
+
+def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
+    """What happened before one moment is train; two periods follow, of validation and of test, the same for all users.
+
+    In each period a user is asked about their first interaction, given all that came before it, if anything did; what
+    else happened in the periods is UNUSED. So nothing that is trained on lies after anything that is asked about, in
+    test as in validation (leave-one-out trains on the future of other users). The k-core and the catalogue are still
+    those of the whole time.
+
+    Args:
+        valid_cut, test_cut: the shares of all interactions that lie before each period; equal times stay together.
+
+    Raises:
+        DataError: times are missing, or too few differ.
+    """
+    name = dataset.manifest["name"]
+    times = dataset.interactions.get("timestamp")
+    if times is None or times.isna().any():
+        missing = "no times" if times is None else f"no time for {times.isna().sum():,} of {len(times):,} interactions"
+        raise DataError(
+            f"dataset.split=temporal cuts at one moment, and dataset '{name}' has {missing}",
+            "choose dataset.split=leave_one_out, which needs only an order",
+        )
+    time = times.to_numpy(dtype=np.float64)
+    begins = [cut_at(time, cut) for cut in (valid_cut, test_cut)]
+    if not time.min() < begins[0] < begins[1]:
+        raise DataError(
+            f"dataset '{name}' cannot be cut at {valid_cut} and {test_cut} of its interactions: too many share one time",
+            "choose other dataset.cuts, or dataset.split=leave_one_out",
+        )
+    period = np.searchsorted(begins, time, side="right").astype(np.int8)  # TRAIN, VALID, TEST
+    user = dataset.interactions["user"].to_numpy()
+    follows = np.zeros(len(time), dtype=bool)  # the one before is of the same user
+    follows[1:] = user[1:] == user[:-1]
+    first = np.ones(len(time), dtype=bool)
+    first[1:] = (user[1:] != user[:-1]) | (period[1:] != period[:-1])
+    return Split(dataset, np.where((period == TRAIN) | (first & follows), period, UNUSED).astype(np.int8))
+
+
+def cut_at(time: NDArray[np.floating], share: float) -> float:
+    """The moment before which that share of the interactions lies; those of that very time come after it."""
+    return float(np.sort(time)[min(int(share * len(time)), len(time) - 1)])

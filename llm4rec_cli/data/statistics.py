@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from llm4rec_cli.schema import PaperStatistics
+from llm4rec_cli.schema import PaperStatistics, SplitRule
+
+_YEAR_10000 = 253_402_300_800  # in seconds since 1970
 
 
 class Comparison(NamedTuple):
@@ -34,6 +37,9 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
     ]
     if paper and not said:
         said.append(f"the statistics equal the paper's ({paper.source})")
+    for domain, counts in manifest["read"].items():
+        (_, rows), *dropped = counts.items()
+        said += [f"{domain}: {n:,} of {rows:,} rows dropped: {reason}" for reason, n in dropped if n]
     users, items = manifest["users"], manifest["items"]
     if manifest["users_without_times"]:
         share = manifest["users_without_times"] / users
@@ -43,6 +49,17 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
         said.append(
             f"{share:.1%} of users end on two interactions of the same time: which is the test one is the file's order"
         )
+    first, last = manifest.get("times", (0.0, 0.0))
+    if not _is_date(first) or not _is_date(last):
+        said.append(f"times reach from {first:g} to {last:g}, no seconds since 1970: only their order counts")
+    split = manifest["split"]
+    if split["rule"] == SplitRule.temporal.value:
+        valid, test = map(_moment, split["begins"])
+        said.append(
+            f"split by time: train before {valid}, validation before {test}, then test; each user's first "
+            f"interaction of a period is asked about: {split['valid']:,} and {split['test']:,}; "
+            f"{split['unused']:,} others are not used"
+        )
     if manifest["items_without_text"]:
         said.append(f"{manifest['items_without_text'] / items:.1%} of items have no text at all")
     if manifest["items_without_title"] > manifest["items_without_text"]:
@@ -51,3 +68,12 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
         said.append("the data is synthetic: its numbers settle no claim and stand beside no paper's")
     said.append(f"item numbers: {manifest['item_order']}")
     return said
+
+
+def _is_date(time: float) -> bool:
+    """Whether a time can be one in seconds since 1970: a file may count in any unit."""
+    return 0 <= time < _YEAR_10000
+
+
+def _moment(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(time) else f"{time:g}"

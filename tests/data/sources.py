@@ -14,6 +14,9 @@ AMAZON = {
     "metadata": FIXTURES / "amazon/meta.json",
     "explanations": FIXTURES / "amazon/explanations.json",
 }
+AMAZON_2018 = {"reviews": FIXTURES / "amazon2018/reviews.json", "metadata": FIXTURES / "amazon2018/meta.json"}
+RATINGS_2014 = {"ratings_2014": FIXTURES / "amazon2018/ratings_2014.csv", "metadata": FIXTURES / "amazon2018/meta.json"}
+RATINGS_2018 = {"ratings_2018": FIXTURES / "amazon2018/ratings_2018.csv", "metadata": FIXTURES / "amazon2018/meta.json"}
 RECBOLE = {"interactions": FIXTURES / "recbole/tiny.inter", "items": FIXTURES / "recbole/tiny.item"}
 UNISREC = {
     **{part: FIXTURES / f"unisrec/tiny.{part}.inter" for part in ("train", "valid", "test")},
@@ -31,6 +34,11 @@ MIND = {
     for part in ("train", "dev")
     for kind in ("behaviors", "news")
 }
+
+MOVIELENS_100K = {"ratings": FIXTURES / "movielens/u.data", "movies": FIXTURES / "movielens/u.item"}
+MOVIELENS_1M = {"ratings": FIXTURES / "movielens/ratings.dat", "movies": FIXTURES / "movielens/movies.dat"}
+MOVIELENS_LATEST = {"ratings": FIXTURES / "movielens/ratings.csv", "movies": FIXTURES / "movielens/movies.csv"}
+TABLE = {"interactions": FIXTURES / "table/plays.csv", "items": FIXTURES / "table/tracks.jsonl"}
 
 
 def real(folder: str) -> Path:

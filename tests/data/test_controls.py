@@ -27,7 +27,7 @@ def dataset() -> RecDataset:
         ),
         user_ids=np.array([f"u{u}" for u in range(USERS)], dtype=object),
         offsets=user_offsets(user, USERS),
-        manifest={"fingerprint": "f"},
+        manifest={"fingerprint": "f", "split": {"rule": "leave_one_out"}},
     )
 
 

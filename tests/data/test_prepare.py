@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llm4rec_cli.data import store
 from llm4rec_cli.data.prepare import k_core, prepare
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import Control, DatasetConfig, Part, TextRecipe
+from llm4rec_cli.schema import Control, DatasetConfig, Part, SplitRule, TextRecipe
 
 from .sources import FIXTURES
 
@@ -113,7 +112,7 @@ def test_the_manifest_tells_what_was_read_and_dropped(tmp_path):
         {"domain": "shop", "step": "2/1-core", "users": 2, "items": 2, "interactions": 4},
     ]
     assert [file["role"] for file in manifest["files"]] == ["reviews", "metadata", "explanations"]
-    assert manifest["split"] == {"rule": "leave_one_out", "seed": 0, "train": 4, "valid": 0, "test": 0}
+    assert manifest["split"] == {"rule": "leave_one_out", "seed": 0, "train": 4, "valid": 0, "test": 0, "unused": 0}
     assert not manifest["synthetic"]
     assert str(FIXTURES) not in json.dumps(manifest)
 
@@ -187,7 +186,7 @@ def test_a_dataset_that_the_core_empties_is_refused(tmp_path):
     with pytest.raises(DataError, match="empty after the 5/5-core: read: 3 users, 2 items, 5 interactions") as error:
         prepare(replace(AMAZON, user_core=5, item_core=5), tmp_path)
     assert "dataset.user_core" in error.value.remedy
-    assert not (tmp_path / "datasets").exists()
+    assert list((tmp_path / "datasets").iterdir()) == []
 
 
 def test_wrong_roles_are_refused_before_any_file_is_looked_for(tmp_path):
@@ -231,15 +230,27 @@ def test_generated_data_is_written_once_and_marked_synthetic(variant, tmp_path):
     assert raw.stat().st_mtime_ns == before
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
-    target = tmp_path / "kept"
-    with pytest.raises(RuntimeError), store.new_folder(target) as aside:
-        (aside / "half").write_text("…")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-    with store.new_folder(target) as slower:
-        (slower / "mine").write_text("1")
-        with store.new_folder(target) as faster:
-            (faster / "theirs").write_text("2")
-    assert [path.name for path in target.iterdir()] == ["theirs"]
-    assert list(tmp_path.iterdir()) == [target]
+def test_a_temporal_split_is_another_dataset_and_tells_its_moments(tmp_path):
+    rows = [(f"u{i % 5}", f"i{i % 7}", float(i)) for i in range(50)]
+    config = written(tmp_path / "raw", rows, split=SplitRule.temporal)
+    by_time = prepare(config, tmp_path)
+    assert by_time.manifest["split"] == {
+        "rule": "temporal",
+        "seed": 0,
+        "cuts": [0.8, 0.9],
+        "train": 40,
+        "valid": 5,
+        "test": 5,
+        "unused": 0,
+        "begins": [40.0, 45.0],
+    }
+    fingerprints = {by_time.fingerprint}
+    fingerprints.add(prepare(replace(config, cuts=[0.7, 0.9]), tmp_path).fingerprint)
+    fingerprints.add(prepare(replace(config, split=SplitRule.leave_one_out), tmp_path).fingerprint)
+    assert len(fingerprints) == 3
+
+
+@pytest.mark.parametrize("cuts", [[0.9, 0.8], [0.8], [0.0, 0.5], [0.5, 1.0]])
+def test_cuts_that_are_not_rising_shares_are_refused(cuts, tmp_path):
+    with pytest.raises(UsageError, match="rising shares"):
+        prepare(written(tmp_path / "raw", [("u", "i", 1.0)], split=SplitRule.temporal, cuts=cuts), tmp_path)

@@ -9,9 +9,31 @@ from llm4rec_cli.data import readers
 from llm4rec_cli.data.readers import amazon, mind, recbole, s3rec
 from llm4rec_cli.errors import DataError, UsageError
 
-from .sources import AMAZON, MIND, RECBOLE, S3REC, UNISREC
+from .sources import (
+    AMAZON,
+    AMAZON_2018,
+    MIND,
+    MOVIELENS_1M,
+    MOVIELENS_100K,
+    MOVIELENS_LATEST,
+    RATINGS_2018,
+    RECBOLE,
+    S3REC,
+    UNISREC,
+)
 
-ALL = {"amazon": AMAZON, "recbole": RECBOLE, "s3rec": S3REC, "mind": MIND}
+FORMS = {  # what is read -> reader, files
+    "amazon": ("amazon", AMAZON),
+    "amazon 2018": ("amazon", AMAZON_2018),
+    "amazon ratings": ("amazon", RATINGS_2018),
+    "recbole": ("recbole", RECBOLE),
+    "s3rec": ("s3rec", S3REC),
+    "mind": ("mind", MIND),
+    "movielens 100K": ("movielens", MOVIELENS_100K),
+    "movielens 1M": ("movielens", MOVIELENS_1M),
+    "movielens latest": ("movielens", MOVIELENS_LATEST),
+}
+ROLES = [(form, role) for form, (_, files) in FORMS.items() for role in files]
 
 
 def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path) -> dict[str, Path]:
@@ -24,7 +46,7 @@ def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path)
 
 
 def test_a_reader_is_found_by_its_name():
-    assert readers.names() == ["amazon", "mind", "recbole", "s3rec"]
+    assert readers.names() == ["amazon", "mind", "movielens", "recbole", "s3rec", "table"]
     with pytest.raises(UsageError, match="unknown reader 'amazn'") as error:
         readers.load("amazn")
     assert error.value.remedy == "did you mean 'amazon'?"
@@ -34,7 +56,9 @@ def test_roles_that_a_reader_does_not_take_are_refused():
     readers.check_roles("recbole", UNISREC)
     with pytest.raises(UsageError, match="sequences") as error:
         readers.check_roles("amazon", ["reviews", "sequences"])
-    assert error.value.remedy == "it takes reviews, [explanations], [metadata]"
+    assert error.value.remedy == (
+        "it takes reviews, [explanations], [metadata] | ratings_2014, [metadata] | ratings_2018, [metadata]"
+    )
     with pytest.raises(UsageError):
         readers.check_roles("s3rec", ["sequences"])
 
@@ -128,33 +152,42 @@ def test_mind_impressions():
     assert raw.interactions.empty
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("form", ["gzip", "windows"])
-def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, form, tmp_path):
+@pytest.mark.parametrize("name, files", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("written", ["gzip", "windows"])
+def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, files, written, tmp_path):
     changed = {}
-    for role, path in ALL[name].items():
+    for role, path in files.items():
         data = path.read_bytes()
         changed[role] = tmp_path / role
-        data = gzip.compress(data) if form == "gzip" else b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")
+        data = gzip.compress(data) if written == "gzip" else b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")
         changed[role].write_bytes(data)
-    plain, other = readers.load(name).read(ALL[name]), readers.load(name).read(changed)
+    plain, other = readers.load(name).read(files), readers.load(name).read(changed)
     pd.testing.assert_frame_equal(plain.items, other.items)
     pd.testing.assert_frame_equal(plain.interactions, other.interactions)
 
 
-@pytest.mark.parametrize("name, role", [(name, role) for name, files in ALL.items() for role in files])
-def test_damaged_files_are_named(name, role, tmp_path):
-    path = tmp_path / f"raw-{role}"
-    data = ALL[name][role].read_bytes()
-    for damaged, said in [
-        (b"", "is empty"),
-        (data[:1] + b"\xff" + data[1:], r"line \d+: not UTF-8"),
-        (gzip.compress(data)[:-9], r"line \d+: the gzip data is cut off"),
-    ]:
-        path.write_bytes(damaged)
-        with pytest.raises(DataError, match=f"{path.name}.*{said}") as error:
-            readers.load(name).read(ALL[name] | {role: path})
-        assert str(path) in error.value.remedy
+def damaged(form: str, role: str, data: bytes, folder: Path) -> DataError:
+    """The error about these bytes in place of a file's, which names the file."""
+    name, files = FORMS[form]
+    path = folder / f"raw-{role}"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=path.name) as error:
+        readers.load(name).read(files | {role: path})
+    assert str(path) in error.value.remedy
+    return error.value
+
+
+@pytest.mark.parametrize("form, role", ROLES)
+def test_damaged_files_are_named(form, role, tmp_path):
+    data = FORMS[form][1][role].read_bytes()
+    assert "is empty" in damaged(form, role, b"", tmp_path).problem
+    assert "the gzip data is cut off" in damaged(form, role, gzip.compress(data)[:-9], tmp_path).problem
+
+
+@pytest.mark.parametrize("form, role", [(form, role) for form, role in ROLES if role != "movies"])
+def test_bytes_that_are_not_utf8_are_named(form, role, tmp_path):
+    data = FORMS[form][1][role].read_bytes()
+    assert "line 1: not UTF-8" in damaged(form, role, data[:1] + b"\xff" + data[1:], tmp_path).problem
 
 
 @pytest.mark.parametrize(
@@ -163,6 +196,7 @@ def test_damaged_files_are_named(name, role, tmp_path):
         ("amazon", AMAZON, "reviews", '"asin": "B3"', '"item": "B3"', "reviews.json, line 6: no key 'asin'"),
         ("amazon", AMAZON, "reviews", '"unixReviewTime": 200', '"unixReviewTime": "soon"', "line 6: .* number: 'soon'"),
         ("amazon", AMAZON, "reviews", '"overall": 1.0', '"overall": NaN', "line 6: overall is not a number"),
+        ("amazon", AMAZON, "reviews", '"overall": 1.0', f'"overall": {10**400}', "line 6: overall is not a number"),
         ("amazon", AMAZON, "reviews", '"asin": "B3",', '"asin": B3,', "line 6: not valid JSON"),
         (
             "amazon",

@@ -2,6 +2,8 @@ from llm4rec_cli.data.statistics import comparison, remarks
 from llm4rec_cli.schema import PaperStatistics
 
 MANIFEST = {
+    "split": {"rule": "leave_one_out"},
+    "read": {"all": {"read": 1000}},
     "users": 200,
     "items": 50,
     "interactions": 1000,

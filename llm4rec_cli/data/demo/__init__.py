@@ -25,6 +25,16 @@ VERSION = 1  # raised whenever a file's bytes change
 VARIANTS = (*SHOPS, "demo_news")
 
 
+def check(variant: str) -> None:
+    """Refuses a name that no variant goes by.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if variant not in VARIANTS:
+        raise UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
+
+
 def generate(variant: str, seed: int, folder: Path) -> None:
     """Write a variant's raw files.
 
@@ -33,8 +43,7 @@ def generate(variant: str, seed: int, folder: Path) -> None:
         seed: `dataset.seed`; variants of one seed share their population.
         folder: made if it does not exist; files of the same name are replaced.
     """
-    if variant not in VARIANTS:
-        raise UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
+    check(variant)
     folder.mkdir(parents=True, exist_ok=True)
     for shop in SHOPS.get(variant, ()):
         for role, rows in trade(shop, seed)._asdict().items():

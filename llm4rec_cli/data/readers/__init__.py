@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -20,12 +20,15 @@ class Reader(Protocol):
     Attributes:
         VERSION: raised when the same files give another result.
         FORMS: the sets of roles it reads, each as (needed, optional).
+
+    A module may also offer COLUMNS, our names of columns that the files may call otherwise: its `read` then takes a map
+    of them, `columns` (our name -> the file's).
     """
 
     VERSION: int
     FORMS: Forms
 
-    def read(self, files: dict[str, Path]) -> RawData:
+    def read(self, files: dict[str, Path], **mapped: Mapping[str, str]) -> RawData:
         """What the files hold, each given under its role."""
         ...
 
@@ -44,6 +47,22 @@ def load(name: str) -> Reader:
     if name not in names():
         raise UsageError(f"unknown reader '{name}'", did_you_mean(name, names()))
     return cast(Reader, importlib.import_module(f"{__name__}.{name}"))
+
+
+def check_columns(name: str, columns: Iterable[str]) -> None:
+    """Refuse a column map that the reader of that name does not take, or names in it that are none of ours.
+
+    Raises:
+        UsageError: so it is.
+    """
+    known: frozenset[str] = getattr(load(name), "COLUMNS", frozenset())
+    for column in columns:
+        if not known:
+            raise UsageError(
+                f"reader '{name}' knows the columns of its files and takes no dataset.columns", "reader: table does"
+            )
+        if column not in known:
+            raise UsageError(f"dataset.columns names '{column}', no column of ours", did_you_mean(column, known))
 
 
 def check_roles(name: str, roles: Iterable[str]) -> None:

@@ -43,22 +43,24 @@ def read(files: dict[str, Path]) -> RawData:
 
 
 def _news(path: Path) -> pd.DataFrame:
-    news = table(path, _NEWS, keep=_NEWS[:5])
+    news = table(path, _NEWS, keep=_NEWS[:5], filled=("item_id",))
     news["categories"] = (news.pop("category") + " " + news.pop("subcategory")).str.strip()
     return news.rename(columns={"abstract": "description"})
 
 
 def _impressions(path: Path, known: set[str]) -> pd.DataFrame:
-    rows = table(path, _BEHAVIORS)
+    rows = table(path, _BEHAVIORS, filled=("user_id",))
     times = pd.to_datetime(rows["time"], format="%m/%d/%Y %I:%M:%S %p", errors="coerce")
     histories, candidates, clicks = [], [], []
     for row, (time, history, shown) in enumerate(zip(times, rows["history"], rows["impressions"], strict=True)):
         history, pairs = history.split(), [pair.rpartition("-") for pair in shown.split()]
+        if not pairs:
+            raise malformed(path, line_of_row(path, row), "no news is shown")
         if pd.isna(time):
             raise malformed(path, line_of_row(path, row), f"time is not month/day/year: '{rows['time'][row]}'")
-        for item, _, label in pairs:
+        for pair, (_, _, label) in zip(shown.split(), pairs, strict=True):
             if label not in ("0", "1"):
-                raise malformed(path, line_of_row(path, row), f"expected NEWS-0 or NEWS-1, found '{item}-{label}'")
+                raise malformed(path, line_of_row(path, row), f"expected NEWS-0 or NEWS-1, found '{pair}'")
         for item in (*history, *(item for item, _, _ in pairs)):
             if item not in known:
                 raise malformed(path, line_of_row(path, row), f"'{item}' is in no news file")

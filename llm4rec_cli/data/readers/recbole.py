@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from llm4rec_cli.data.rawfiles import lines, malformed, table
+from llm4rec_cli.data.rawfiles import line_of_row, lines, malformed, table
 from llm4rec_cli.data.readers import Forms
 from llm4rec_cli.data.recdataset import ITEM_COLUMNS, RawData
 
@@ -138,12 +138,23 @@ def _records(path: Path) -> Iterator[_Record]:
         fields = row.split("\t")
         if len(fields) != len(columns):
             raise malformed(path, line, f"{len(fields)} fields, expected {len(columns)} ({', '.join(columns)})")
+        if not fields[history].split():
+            raise malformed(path, line, "the history is empty")
         yield _Record(path, line, fields[user], fields[history].split(), fields[target])
 
 
 def _index(path: Path) -> dict[str, str]:
     """Raw id of each index (as text, as it stands in the other files), in order of the index."""
-    rows = table(path, ("token", "index"), numbers=("index",)).sort_values("index", kind="stable")
+    rows = table(path, ("token", "index"), numbers=("index",), filled=("token",))
+    for wrong, what in (
+        (rows["index"] % 1 != 0, "index {index:g} is no whole number"),
+        (rows["index"].duplicated(), "index {index:g} stands twice"),
+        (rows["token"].duplicated(), "'{token}' stands twice"),
+    ):
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise malformed(path, line_of_row(path, row), what.format(**rows.loc[row]))
+    rows = rows.sort_values("index")
     return dict(zip(rows["index"].astype("int64").astype(str), rows["token"], strict=True))
 
 
@@ -155,6 +166,7 @@ def _atomic(path: Path, needed: tuple[str, ...], known: tuple[str, ...]) -> pd.D
         columns,
         skip=1,
         numbers=("rating", "timestamp"),
+        filled=("user_id", "item_id"),
         keep=[name for name in columns if name in known],
     )
 
@@ -164,6 +176,8 @@ def _header(path: Path, needed: tuple[str, ...]) -> list[str]:
     line, header = next(lines(path))
     written = [field.partition(":")[0] for field in header.split("\t")]
     columns = [name if name in needed else _RENAMED.get(name, name) for name in written]
+    if len(set(columns)) < len(columns):
+        raise malformed(path, line, f"two columns of one name or meaning (found {', '.join(written)})")
     for name in needed:
         if name not in columns:
             raise malformed(path, line, f"no column '{name}' (found {', '.join(written)})")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,9 +30,9 @@ def read(files: dict[str, Path]) -> RawData:
     users, items = _id_maps(files["id_map"])
     sequences = {}
     for line, row in lines(files["sequences"]):
-        user, *sequence = row.split()
+        user, *sequence = row.split() or [""]
         if not sequence:
-            raise malformed(files["sequences"], line, f"user {user} has no item")
+            raise malformed(files["sequences"], line, f"user {user} has no item" if user else "nothing but spaces")
         if user not in users or user in sequences:
             what = "stands twice" if user in sequences else f"is not in {files['id_map'].name}"
             raise malformed(files["sequences"], line, f"user {user} {what}")
@@ -57,11 +59,44 @@ def read(files: dict[str, Path]) -> RawData:
 def _id_maps(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Raw ids of users and of items by their number."""
     try:
-        maps = json.loads("".join(line for _, line in lines(path)))
-        users, items = ({str(int(n)): raw for raw, n in maps[key].items()} for key in ("user2id", "item2id"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        maps = json.loads("\n".join(line for _, line in lines(path)), object_pairs_hook=_object)
+        users, items = (_by_number(maps, key) for key in ("user2id", "item2id"))
+    except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path.name} is no S3-Rec id map: {type(error).__name__} {error}",
+            f"{path.name} is no S3-Rec id map: {error}",
             f"it is one JSON object whose user2id and item2id map raw ids to numbers; fetch it again: {path}",
         ) from error
     return users, items
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Python's own keeps the last of equal keys.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"'{twice}' stands twice")
+    return found
+
+
+def _by_number(maps: Any, key: str) -> dict[str, str]:
+    """One of the maps, turned round.
+
+    Raises:
+        ValueError: it is not there, a number is none or stands twice, or an id is empty or no text.
+    """
+    ids = maps.get(key) if isinstance(maps, dict) else None
+    if not isinstance(ids, dict):
+        raise ValueError(f"no object '{key}'")
+    found: dict[str, str] = {}
+    for raw, number in ids.items():
+        if not str(number).isdecimal() or not raw:
+            raise ValueError(f"{key} maps '{raw[:60]}' to {number!r:.60}")
+        raw.encode()  # a ValueError for half a surrogate pair
+        if (whole := str(int(number))) in found:
+            raise ValueError(f"{key} maps both '{found[whole]}' and '{raw}' to {whole}")
+        found[whole] = raw
+    return found

@@ -1,0 +1,99 @@
+"""What a setting may hold beyond its type: stated where it is declared, refused before anything is computed."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Iterator
+from dataclasses import field, fields, is_dataclass
+from typing import Any, cast
+
+from omegaconf import MISSING, OmegaConf
+
+from llm4rec_cli.errors import UsageError
+
+LARGEST_SEED = 2**31 - 1  # numpy's own generator takes no more than 2^32 - 1, and each process adds to the seed
+
+_BOUNDS = {
+    "at_least": (operator.ge, "at least"),
+    "above": (operator.gt, "above"),
+    "at_most": (operator.le, "at most"),
+    "below": (operator.lt, "below"),
+}
+_FOLDER_NAME = r"[\w+][\w.+ -]{0,49}"  # none that leads out of its folder, hides, or is longer than disks take
+
+
+def number(default: Any = MISSING, multiple_of: str | None = None, **bounds: float) -> Any:
+    """A field for a finite number, or for a list of at least one, within bounds.
+
+    Args:
+        default: its value, copied if it is a list; None stands for no number where the type allows it.
+        multiple_of: another field of the class that must divide it.
+        bounds: any of `at_least`, `above`, `at_most`, `below`.
+    """
+    metadata = {"bounds": bounds, "multiple_of": multiple_of}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def seed() -> Any:
+    """A field for the seed of random numbers, by default 0."""
+    return number(0, at_least=0, at_most=LARGEST_SEED)
+
+
+def folder_name() -> Any:
+    """A field for a name that a folder is called by."""
+    return field(default=MISSING, metadata={"folder_name": True})
+
+
+def path(default: str | None) -> Any:
+    """A field for a path, which cannot be empty: an unset shell variable would mean the working directory."""
+    return field(default=default, metadata={"path": True})
+
+
+def check(node: Any) -> None:
+    """Refuses a composed config with a value outside what its dataclasses state.
+
+    Raises:
+        UsageError: so it is, for the first.
+    """
+    for refusal in refusals(node):
+        raise refusal
+
+
+def refusals(node: Any, key: str = "") -> Iterator[UsageError]:
+    """Every value of a config node, and of the nodes in it, that lies outside what its dataclass states.
+
+    Args:
+        node: of a composed config, typed by a dataclass.
+        key: the node's own, empty for the root.
+    """
+    for stated in fields(cast(Any, OmegaConf.get_type(node))):
+        name, value, metadata = f"{key}.{stated.name}".lstrip("."), node[stated.name], stated.metadata
+        if is_dataclass(OmegaConf.get_type(value)):
+            yield from refusals(value, name)
+        elif "bounds" in metadata and value is not None:
+            yield from _beyond(name, value, metadata["bounds"])
+            if (divisor := metadata["multiple_of"]) and node[divisor] and value % node[divisor]:
+                yield UsageError(
+                    f"{name}={value} is not a multiple of {divisor}={node[divisor]}",
+                    f"choose another {name}, or as {divisor} one of its divisors",
+                )
+        elif "folder_name" in metadata and not re.fullmatch(_FOLDER_NAME, value):
+            yield UsageError(
+                f"{name}={value} cannot name a folder", "at most 50 letters, digits, spaces and _ . + - can"
+            )
+        elif "path" in metadata and value == "":
+            yield UsageError(f"{name} is empty", f"{name}=PATH, or leave it out")
+
+
+def _beyond(name: str, value: Any, bounds: dict[str, float]) -> Iterator[UsageError]:
+    asked = "a finite number: " + " and ".join(f"{_BOUNDS[kind][1]} {bound:,}" for kind, bound in bounds.items())
+    numbers = [value] if isinstance(value, int | float) else list(value)
+    if not numbers:
+        yield UsageError(f"{name} holds no number", f"{name}=[…], each {asked}")
+    for found in numbers:
+        if not math.isfinite(found) or not all(_BOUNDS[kind][0](found, bound) for kind, bound in bounds.items()):
+            yield UsageError(f"{name}={found} is out of range", f"{name} takes {asked}")

@@ -1,0 +1,214 @@
+"""Archives that lie, and what may come out of them."""
+
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import pytest
+
+from llm4rec_cli.data.archives import extract, fault
+from llm4rec_cli.errors import DataError
+
+RATINGS = b"1,2,3\n" * 1000
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "inner" / "raw"
+
+
+def zip_of(path, *members, compression=zipfile.ZIP_DEFLATED):
+    """A zip archive of these (name, content), or (ZipInfo, content)."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def tar_of(path, *members, mode="w:gz"):
+    """A tar archive of these (name, content), or TarInfo for what is no file."""
+    with tarfile.open(path, mode) as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                archive.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+def special(name, kind, to=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, to
+    return info
+
+
+def refusal(archive, folder, inside="set/ratings.csv"):
+    """What is said of an archive out of which nothing comes."""
+    with pytest.raises(DataError) as refused:
+        extract(archive, {"ratings.csv": inside}, folder)
+    assert str(archive) in refused.value.problem
+    assert str(folder) in refused.value.remedy
+    assert not folder.exists() or list(folder.iterdir()) == []
+    return refused.value.problem
+
+
+def everything(root):
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("made", [zip_of, tar_of, lambda path, *members: tar_of(path, *members, mode="w")])
+def test_only_the_named_members_come_out(made, tmp_path, folder):
+    archive = made(tmp_path / "set", ("set/README", b"Terms."), ("set/ratings.csv", RATINGS))
+    assert fault(archive, "set", archive=True) == ""
+    extract(archive, {"train/all.csv": "set/ratings.csv"}, folder)
+    assert (folder / "train/all.csv").read_bytes() == RATINGS
+    assert everything(folder) == {"train/all.csv"}
+
+
+def test_a_file_that_is_there_stays(tmp_path, folder):
+    folder.mkdir(parents=True)
+    (folder / "ratings.csv").write_bytes(b"mine")
+    extract(zip_of(tmp_path / "set.zip", ("ratings.csv", RATINGS)), {"ratings.csv": "ratings.csv"}, folder)
+    assert (folder / "ratings.csv").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("made", [zip_of, tar_of])
+@pytest.mark.parametrize("evil", ["../../evil", "/tmp/llm4rec-evil", "C:\\evil", "..\\evil", "ratings.csv/../../evil"])
+def test_names_that_lead_out_of_the_folder_lead_nowhere(made, evil, tmp_path, folder):
+    archive = made(tmp_path / "set", (evil, b"evil"), ("set/ratings.csv", RATINGS))
+    extract(archive, {"ratings.csv": "set/ratings.csv", "taken.csv": evil}, folder)
+    assert everything(tmp_path) == {"set", "inner/raw/ratings.csv", "inner/raw/taken.csv"}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        special("set/ratings.csv", tarfile.SYMTYPE, "/etc/passwd"),
+        special("set/ratings.csv", tarfile.LNKTYPE, "set/other"),
+        special("set/ratings.csv", tarfile.CHRTYPE),
+        special("set/ratings.csv", tarfile.FIFOTYPE),
+        special("set/ratings.csv", tarfile.DIRTYPE),
+    ],
+    ids=["symlink", "hardlink", "device", "pipe", "folder"],
+)
+def test_what_is_no_regular_file_is_refused_in_a_tar(member, tmp_path, folder):
+    archive = tar_of(tmp_path / "set.tar.gz", ("set/other", b"x"), member)
+    assert "is no regular file" in refusal(archive, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [("set/ratings.csv", 0o120777 << 16), ("set/ratings.csv/", 0o40755 << 16), ("set/ratings.csv/", 0x10)],
+    ids=["symlink", "folder", "folder on Windows"],
+)
+def test_what_is_no_regular_file_is_refused_in_a_zip(name, attributes, tmp_path, folder):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = attributes
+    assert "is no regular file" in refusal(zip_of(tmp_path / "set.zip", (info, b"/etc/passwd")), folder, name)
+
+
+def test_a_link_beside_a_file_is_not_followed(tmp_path, folder):
+    """A folder that is a link is the way out of careless unpackers."""
+    archive = tar_of(
+        tmp_path / "set.tar.gz", special("raw", tarfile.SYMTYPE, str(tmp_path)), ("raw/ratings.csv", RATINGS)
+    )
+    extract(archive, {"raw/ratings.csv": "raw/ratings.csv"}, folder)
+    assert everything(tmp_path) == {"set.tar.gz", "inner/raw/raw/ratings.csv"}
+
+
+@pytest.mark.parametrize("made", [zip_of, tar_of])
+def test_a_bomb_is_refused(made, tmp_path, folder):
+    archive = made(tmp_path / "set", ("set/ratings.csv", bytes(20_000_000)))
+    assert "unpacks to more than 100 times its size" in refusal(archive, folder)
+
+
+def test_a_bomb_that_lies_about_its_size_is_refused(tmp_path, folder):
+    archive = zip_of(tmp_path / "set.zip", ("set/ratings.csv", bytes(20_000_000)))
+    lying = archive.read_bytes().replace((20_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    archive.write_bytes(lying)
+    assert "is no whole" in refusal(archive, folder)  # zipfile reads what is stated, and finds another checksum
+
+
+def test_several_members_share_one_limit(tmp_path, folder):
+    members = [(f"{n}", bytes(700_000)) for n in range(3)]
+    archive = zip_of(tmp_path / "set.zip", *members)
+    with pytest.raises(DataError, match="100 times"):
+        extract(archive, {name: name for name, _ in members}, folder)
+    assert everything(folder) == {"0"}
+
+
+def test_small_files_may_shrink_as_they_like(tmp_path, folder):
+    extract(zip_of(tmp_path / "set.zip", ("zeros", bytes(1_000_000))), {"zeros": "zeros"}, folder)
+    assert (folder / "zeros").stat().st_size == 1_000_000
+
+
+@pytest.mark.parametrize(("made", "keep"), [(zip_of, -30), (zip_of, 60), (tar_of, -30), (tar_of, 60)])
+def test_an_archive_that_is_cut_off_is_refused(made, keep, tmp_path, folder):
+    whole = made(tmp_path / "set", ("set/ratings.csv", bytes(range(256)) * 100)).read_bytes()
+    (tmp_path / "set").write_bytes(whole[:keep])
+    assert "is no whole" in refusal(tmp_path / "set", folder)
+
+
+@pytest.mark.parametrize("made", [zip_of, tar_of])
+def test_an_archive_with_a_flipped_byte_is_refused(made, tmp_path, folder):
+    archive = made(tmp_path / "set", ("set/ratings.csv", bytes(range(256)) * 100))
+    damaged = bytearray(archive.read_bytes())
+    damaged[len(damaged) // 3] ^= 0xFF
+    archive.write_bytes(damaged)
+    assert "is no whole" in refusal(archive, folder)
+
+
+def test_a_zip_whose_directory_points_nowhere_is_refused(tmp_path, folder):
+    archive = zip_of(tmp_path / "set.zip", ("set/ratings.csv", RATINGS))
+    damaged = bytearray(archive.read_bytes())
+    damaged[damaged.rindex(b"PK\x05\x06") + 16] ^= 0xFF  # where the directory begins
+    archive.write_bytes(damaged)
+    assert "is no whole" in refusal(archive, folder)
+
+
+def test_an_encrypted_member_is_refused(tmp_path, folder):
+    archive = zip_of(tmp_path / "set.zip", ("set/ratings.csv", RATINGS))
+    marked = bytearray(archive.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flags of both headers
+        marked[marked.index(signature) + offset] |= 1
+    archive.write_bytes(marked)
+    assert "which is encrypted" in refusal(archive, folder)
+
+
+def test_an_unknown_compression_is_refused(tmp_path, folder):
+    archive = zip_of(tmp_path / "set.zip", ("set/ratings.csv", RATINGS))
+    marked = bytearray(archive.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        marked[marked.index(signature) + offset] = 99
+    archive.write_bytes(marked)
+    assert "is no whole" in refusal(archive, folder)
+
+
+@pytest.mark.parametrize("made", [zip_of, tar_of])
+def test_a_missing_member_is_named(made, tmp_path, folder):
+    archive = made(tmp_path / "set", ("set/other.csv", RATINGS))
+    assert "holds no files named 'set/ratings.csv'" in refusal(archive, folder)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("made", [zip_of, tar_of])
+def test_two_members_of_one_name_are_refused(made, tmp_path, folder):
+    archive = made(tmp_path / "set", ("set/ratings.csv", RATINGS), ("set/ratings.csv", b"other"))
+    assert "holds 2 files named 'set/ratings.csv'" in refusal(archive, folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"neither", b"neither" * 200, gzip.compress(b"no tar"), lzma.compress(bytes(1024))]
+)
+def test_what_is_no_archive_is_told(content, tmp_path):
+    (tmp_path / "set.zip").write_bytes(content)
+    assert "is no whole zip, tar or gzip file" in fault(tmp_path / "set.zip", "set.zip", archive=True)
+
+
+def test_a_bomb_among_members_that_nobody_wants_is_refused_in_a_tar(tmp_path, folder):
+    archive = tar_of(tmp_path / "set.tar.gz", ("bomb", bytes(20_000_000)), ("set/ratings.csv", RATINGS))
+    assert "unpacks to more than 100 times its size" in refusal(archive, folder)

@@ -1,0 +1,119 @@
+"""The Amazon reader on what 2018 changed: metadata in pieces, duplicates, ratings-only files of another order."""
+
+import pytest
+
+from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.data.readers import amazon
+from llm4rec_cli.data.texts import item_texts
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.schema import DatasetConfig, TextRecipe
+
+from .sources import AMAZON_2018, FIXTURES, RATINGS_2014, RATINGS_2018, real
+
+
+def test_reviews_of_2018_with_metadata():
+    raw = amazon.read(AMAZON_2018)
+    assert raw.interactions["user_id"].tolist() == ["A3FIRSTUSER00", "A3FIRSTUSER00", "A1SECONDUSER0"]
+    assert raw.interactions["review_text"].fillna("").tolist() == ["Holds well.", "A second thought.", ""]
+    assert raw.items.fillna("").to_dict("list") == {
+        "item_id": ["B000000001", "B000000002"],
+        "title": ["Clamp, 6&quot;", "Glue"],
+        "brand": ["Nordhut", ""],
+        "categories": ["Tools Clamps & Vises Clamps & Vises", ""],  # repeats stay, as UniSRec joins them
+        "description": ["A clamp of steel.", ""],
+    }
+
+
+def test_equal_rows_go_and_another_text_of_the_same_user_item_and_time_stays():
+    assert amazon.read(AMAZON_2018).counts == {"read": 4, "exact duplicates": 1, "items without metadata": 0}
+
+
+@pytest.mark.parametrize("files", [RATINGS_2014, RATINGS_2018])
+def test_ratings_are_read_in_the_order_of_their_year(files):
+    raw = amazon.read(files)
+    assert raw.interactions.to_dict("list") == {
+        "user_id": ["A3FIRSTUSER00", "A1SECONDUSER0"],
+        "item_id": ["B000000001", "B000000002"],
+        "rating": [5, 2],
+        "timestamp": [1420416000, 1423094400],
+    }
+    assert raw.counts == {"read": 4, "exact duplicates": 1, "items without metadata": 1}
+    assert raw.items["title"].tolist() == ["Clamp, 6&quot;", "Glue"]
+
+
+@pytest.mark.parametrize(
+    "role, path, right",
+    [
+        ("ratings_2014", RATINGS_2018["ratings_2018"], "ratings_2018"),
+        ("ratings_2018", RATINGS_2014["ratings_2014"], "ratings_2014"),
+    ],
+)
+def test_ratings_given_as_those_of_the_other_year_are_refused(role, path, right):
+    with pytest.raises(DataError, match="'B000000001' is no user but an item") as error:
+        amazon.read({role: path})
+    assert f"the role {right}" in error.value.remedy
+
+
+def test_ids_that_look_like_neither_are_taken_at_their_role_s_word(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text("i1,u1,5,1\n")
+    assert amazon.read({"ratings_2018": path}).interactions["user_id"].tolist() == ["u1"]
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        (",2.0,", ",two,", "ratings.csv, line 2: rating is not a number: 'two'"),
+        (",2.0,", ",", "ratings.csv, line 2: 3 fields, expected 4"),
+        ("A1SECONDUSER0,2.0", ",2.0", "ratings.csv, line 2: user_id is missing"),
+        ("B000000002", "", "ratings.csv, line 2: item_id is missing"),
+    ],
+)
+def test_a_fault_in_ratings_is_told_by_file_and_line(old, new, said, tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text(RATINGS_2018["ratings_2018"].read_text().replace(old, new))
+    with pytest.raises(DataError, match=said):
+        amazon.read({"ratings_2018": path})
+
+
+@pytest.mark.parametrize("value", ["null", '""', "[1]", "NaN"])
+@pytest.mark.parametrize("key", ["reviewerID", "asin"])
+def test_a_review_without_an_id_is_refused(key, value, tmp_path):
+    path = tmp_path / "reviews.json"
+    review = '{"reviewerID": "x", "asin": "x", "overall": 1, "unixReviewTime": 1}'
+    path.write_text(review.replace(f'"{key}": "x"', f'"{key}": {value}'))
+    with pytest.raises(DataError, match=rf"reviews\.json, line 1: {key} is missing, or no id"):
+        amazon.read({"reviews": path})
+
+
+def test_metadata_whose_asin_is_no_text_is_nobody_s(tmp_path):
+    metadata = tmp_path / "meta.json"
+    metadata.write_text('{"asin": ["B000000001"]}\n' + AMAZON_2018["metadata"].read_text())
+    assert amazon.read(AMAZON_2018 | {"metadata": metadata}).items["title"].tolist() == ["Clamp, 6&quot;", "Glue"]
+
+
+def test_unisrec_s_text_of_an_item_of_2018(tmp_path):
+    config = DatasetConfig(
+        name="tools",
+        reader="amazon",
+        domains={"tools": {"ratings_2018": "ratings_2018.csv", "metadata": "meta.json"}},
+        raw_dir=str(FIXTURES / "amazon2018"),
+        user_core=1,
+        item_core=1,
+    )
+    texts = item_texts(prepare(config, tmp_path), TextRecipe.unisrec)
+    assert texts == ["Clamp, 6. Tools Clamps & Vises Clamps & Vises. Nordhut. ", "Glue. "]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("role, order", [("ratings_2014", [0, 1, 2, 3]), ("ratings_2018", [1, 0, 2, 3])])
+def test_the_ratings_of_real_reviews_are_their_interactions(role, order, tmp_path):
+    reviews = amazon.read(
+        {"reviews": real("amazon2014-musical-instruments") / "reviews_Musical_Instruments_5.json.gz"}
+    ).interactions[["user_id", "item_id", "rating", "timestamp"]]
+    path = tmp_path / "ratings.csv"
+    reviews.astype({"timestamp": int}).iloc[:, order].to_csv(path, header=False, index=False)
+    assert amazon.read({role: path}).interactions.equals(reviews)
+    (other,) = {"ratings_2014", "ratings_2018"} - {role}
+    with pytest.raises(DataError, match="another order"):
+        amazon.read({other: path})

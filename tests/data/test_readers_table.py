@@ -1,0 +1,336 @@
+"""The reader of a user's own table, in all its formats, with a map of columns; and such a table through the CLI."""
+
+import gzip
+import json
+from dataclasses import replace
+from datetime import date, datetime
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llm4rec_cli.data import readers
+from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.data.readers import table
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.schema import DatasetConfig
+
+from .sources import TABLE
+
+COLUMNS = {
+    "user_id": "uid",
+    "item_id": "track",
+    "timestamp": "when",
+    "rating": "stars",
+    "review_text": "note",
+    "title": "name",
+    "categories": "tags",
+}
+PLAYS = {
+    "user_id": ["007", "7", "007"],
+    "item_id": ["T1", "T2", "T1"],
+    "timestamp": [1577836800, 1577919601, 1578052800],  # midnight, 23:00:01 UTC of the next day, noon
+    "rating": [4.5, 3, 1],
+    "review_text": ["a note; in\ntwo lines", None, None],
+}
+TRACKS = {"item_id": ["T2", "T1"], "title": ["Café", 'Said "go"'], "categories": ["jazz night", None]}
+
+
+def columns(frame):
+    """Each column as a list, None where a value is missing."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("list")
+
+
+def read(folder, name, content, mapped=None):
+    """What the reader makes of one file of interactions: bytes, text, rows as dictionaries, or an arrow table."""
+    path = folder / name
+    if isinstance(content, pa.Table):
+        pq.write_table(content, path)
+    elif isinstance(content, list):
+        path.write_text("".join(json.dumps(row) + "\n\n" for row in content))
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return table.read({"interactions": path}, mapped)
+
+
+def problem(*arguments):
+    with pytest.raises(DataError) as error:
+        read(*arguments)
+    assert error.value.remedy
+    assert "\n" not in error.value.problem + error.value.remedy
+    return error.value.problem
+
+
+def test_csv_with_items_in_json_lines():
+    raw = table.read(TABLE, COLUMNS)
+    assert columns(raw.interactions) == PLAYS
+    assert columns(raw.items) == TRACKS
+    assert raw.counts == {"read": 3}
+
+
+def test_all_formats_hold_the_same(tmp_path):
+    plays = pd.DataFrame(PLAYS).rename(columns=COLUMNS)
+    plays["when"] = pd.to_datetime(plays["when"], unit="s")
+    tracks = [{"track": "T2", "name": "Café", "tags": ["jazz", "night"]}, {"track": "T1", "name": 'Said "go"'}]
+    paths = {ending: tmp_path / f"plays.{ending}" for ending in ("csv", "tsv", "jsonl", "parquet")}
+    plays.to_csv(paths["csv"], index=False)
+    plays.to_csv(paths["tsv"], index=False, sep="\t")
+    plays.assign(when=plays["when"].astype(str)).to_json(paths["jsonl"], orient="records", lines=True)
+    plays.to_parquet(paths["parquet"])
+    pq.write_table(pa.Table.from_pylist(tracks), tmp_path / "tracks.parquet")
+    for path in paths.values():
+        raw = table.read({"interactions": path, "items": tmp_path / "tracks.parquet"}, COLUMNS)
+        assert columns(raw.interactions) == PLAYS
+        assert columns(raw.items) == TRACKS
+
+
+@pytest.mark.parametrize("role", TABLE)
+@pytest.mark.parametrize("written", ["gzip", "windows"])
+def test_gzip_byte_order_mark_and_crlf_make_no_difference(role, written, tmp_path):
+    data = TABLE[role].read_bytes()
+    data = gzip.compress(data) if written == "gzip" else b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")
+    path = tmp_path / (TABLE[role].name + (".gz" if written == "gzip" else ""))
+    path.write_bytes(data)
+    plain, other = table.read(TABLE, COLUMNS), table.read(TABLE | {role: path}, COLUMNS)
+    pd.testing.assert_frame_equal(plain.items, other.items)
+    assert columns(other.interactions.replace("\r\n", "\n", regex=True)) == PLAYS  # a line break in a note is its own
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_the_delimiter_is_the_one_that_gives_the_header_its_columns(delimiter, tmp_path):
+    text = '"user_id"D"item_id"Dother\n1D"a,b;c|d\te"D2\n'
+    raw = read(tmp_path, "log.csv", text.replace("D", delimiter))
+    assert columns(raw.interactions) == {"user_id": ["1"], "item_id": ["a,b;c|d\te"]}
+
+
+def test_ids_stay_as_written_and_whole_numbers_become_their_digits(tmp_path):
+    assert read(tmp_path, "a.csv", "user_id,item_id\n007,7.0\n").interactions.iloc[0].tolist() == ["007", "7.0"]
+    row = {"user_id": "007", "item_id": 10**20}
+    assert read(tmp_path, "a.jsonl", [row]).interactions.iloc[0].tolist() == ["007", "100000000000000000000"]
+    arrow = pa.table({"user_id": pa.array([2**63], pa.uint64()), "item_id": pa.array(["x"]).dictionary_encode()})
+    assert read(tmp_path, "a.parquet", arrow).interactions.iloc[0].tolist() == [str(2**63), "x"]
+
+
+def test_ids_that_are_fractions_are_refused(tmp_path):
+    """As a column of whole numbers with gaps becomes in pandas: 7.0 here and 7 in the item file would not meet."""
+    rows = [{"user_id": "a", "item_id": 7}, {"user_id": "b", "item_id": 7.0}]
+    assert problem(tmp_path, "a.jsonl", rows) == "a.jsonl, line 3: item_id is neither text nor a whole number: 7.0"
+    arrow = pa.table({"user_id": ["a"], "item_id": [7.0]})
+    assert (
+        problem(tmp_path, "a.parquet", arrow) == "a.parquet: item_id holds double, and an id is text or a whole number"
+    )
+
+
+@pytest.mark.parametrize(
+    "times, seconds",
+    [
+        ([5, 1577836800.5], [5, 1577836800.5]),
+        (["5", "-1e3"], [5, -1000]),
+        (["2020-01-01", "2020-01-01T01:00:00.5+01:00"], [1577836800, 1577836800.5]),
+        ([date(2020, 1, 1), date(2020, 1, 2)], [1577836800, 1577923200]),
+        ([datetime(2020, 1, 1), datetime(2020, 1, 1, 0, 0, 0, 500000)], [1577836800, 1577836800.5]),
+    ],
+)
+def test_times_are_numbers_or_dates(times, seconds, tmp_path):
+    arrow = pa.table({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": times})
+    assert read(tmp_path, "log.parquet", arrow).interactions["timestamp"].tolist() == seconds
+    csv = "user_id,item_id,timestamp\n" + "".join(f"u,a,{time}\n" for time in times)
+    assert read(tmp_path, "log.csv", csv).interactions["timestamp"].tolist() == seconds
+
+
+def test_a_time_in_another_zone_is_the_same_moment(tmp_path):
+    times = pa.array([datetime(2020, 1, 1)], pa.timestamp("us", "Asia/Tokyo"))
+    arrow = pa.table({"user_id": ["u"], "item_id": ["a"], "timestamp": times})
+    assert read(tmp_path, "log.parquet", arrow).interactions["timestamp"].tolist() == [1577836800]
+
+
+def test_times_in_milliseconds_are_refused(tmp_path):
+    with pytest.raises(DataError, match="line 2: timestamp is no time in seconds since 1970: '1577836800000'") as error:
+        read(tmp_path, "log.csv", "user_id,item_id,timestamp\nu,a,1577836800000\n")
+    assert "1000" in error.value.remedy
+
+
+def test_without_an_item_file_the_map_says_what_describes_items(tmp_path):
+    log = "user_id,item_id,film,text\n1,b,Second,so so\n1,a,First,good\n2,b,A later row,bad\n"
+    raw = read(tmp_path, "log.csv", log, {"title": "film"})
+    assert columns(raw.items) == {"item_id": ["a", "b"], "title": ["First", "Second"]}
+    assert list(raw.interactions) == ["user_id", "item_id"]
+    assert list(read(tmp_path, "log.csv", log).items) == ["item_id"]  # `text` may be anything: not taken unasked
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
+def test_a_column_that_is_not_there_is_answered_with_the_nearest(name, tmp_path):
+    content = {
+        "log.csv": "user;film\n1;2\n",
+        "log.jsonl": [{"user": "1", "film": 2}],
+        "log.parquet": pa.table({"user": ["1"], "film": [2]}),
+    }[name]
+    with pytest.raises(DataError, match=f"{name} has no column 'usr' for user_id") as error:
+        read(tmp_path, name, content, {"user_id": "usr", "item_id": "film"})
+    assert error.value.remedy.startswith("did you mean 'user'?")
+    assert "+dataset.columns.user_id=COLUMN" in error.value.remedy
+
+
+def test_an_optional_column_must_be_there_if_the_map_names_it(tmp_path):
+    assert "no column 'stars' for rating" in problem(tmp_path, "a.csv", "user_id,item_id\n1,2\n", {"rating": "stars"})
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        (",T1,5,4", "uid is missing"),
+        ("1,,5,4", "track is missing"),
+        ("1,T1,,4", "when is missing"),
+        ("1,T1,5,", "stars is missing"),
+        ("1,T1,5,NaN", "stars is no number: 'NaN'"),
+        ("1,T1,soon,4", "when is no number: 'soon'"),
+        ("1,T1,2020-01-01,4", "when is no number: '2020-01-01'"),
+        ("1,T1,5,1e999", "stars is no number: '1e999'"),
+        ("1,T1,5", "3 fields, expected 4 (uid, track, when, stars)"),
+        ('"1,T1,5,4', "its quotes do not match (unexpected end of data)"),
+        ('"1,\n\nT2,5,4\n2,"T3",5,4', "its quotes do not match"),
+    ],
+)
+def test_a_fault_in_csv_is_told_by_the_line_its_row_begins_on(row, said, tmp_path):
+    text = f'uid,track,when,stars\n1,"T\n\n0",5,4\n\n{row}\n'
+    mapped = {"user_id": "uid", "item_id": "track", "timestamp": "when", "rating": "stars"}
+    assert problem(tmp_path, "a.csv", text, mapped).startswith(f"a.csv, line 6: {said}")
+
+
+def test_rows_that_a_stray_quote_would_swallow_are_refused(tmp_path):
+    text = 'user_id,item_id,title\n1,a,"Big one\n2,b,Other\n3,c,"Third"\n'
+    assert "line 2: its quotes do not match" in problem(tmp_path, "a.csv", text)
+    assert len(read(tmp_path, "a.csv", text.replace('"Big one', '12" single')).interactions) == 3
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"user_id": None}, "user_id is missing"),
+        ({"item_id": float("nan")}, "item_id is missing"),
+        ({"item_id": True}, "item_id is neither text nor a whole number: True"),
+        ({"rating": {"stars": 5}}, "rating is neither text nor a number: {'stars': 5}"),
+        ({"rating": None}, "rating is missing"),
+        ({"timestamp": "soon"}, "timestamp is no number: 'soon'"),
+    ],
+)
+def test_a_fault_in_json_lines_is_told_by_line(change, said, tmp_path):
+    row = {"user_id": "u", "item_id": "i", "rating": 5, "timestamp": 1}
+    assert problem(tmp_path, "a.jsonl", [row, row | change]) == f"a.jsonl, line 3: {said}"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"user_id": ["u", None]}, ", row 2: user_id is missing"),
+        ({"rating": [5.0, float("nan")]}, ", row 2: rating is no number: 'nan'"),
+        ({"timestamp": ["2020-01-01", "soon"]}, ", row 2: timestamp is no date of ISO 8601: 'soon'"),
+        ({"title": [{"en": "x"}, None]}, ": title holds struct<en: string>, which cannot be read as text"),
+        ({"title": [b"\xff", None]}, ": title holds binary, which cannot be read as text"),
+    ],
+)
+def test_a_fault_in_parquet_is_told_by_row(change, said, tmp_path):
+    arrow = pa.table({"user_id": ["u", "v"], "item_id": ["i", "j"], "timestamp": [1, 2]} | change)
+    assert problem(tmp_path, "a.parquet", arrow, {"title": "title"} if "title" in change else {}) == f"a.parquet{said}"
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("a.csv", "", "a.csv is empty"),
+        ("a.csv", "user_id,item_id\n", "a.csv: no row besides the header"),
+        ("a.csv", b"user_id,item_id\n\xff,1\n", "a.csv, line 2: not UTF-8 (invalid start byte)"),
+        ("a.csv", "user_id,item_id,item_id\n1,2,3\n", "a.csv has two columns called 'item_id'"),
+        ("a.csv", "1,2,5\n1,3,4\n", "a.csv has no column 'user_id' for user_id"),
+        ("a.json", '[{"user_id": 1, "item_id": 2}]', "a.json, line 1: expected a JSON object, found list"),
+        ("a.jsonl", '{"user_id": 1, ', "a.jsonl, line 1: not valid JSON"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet is no whole Parquet file: "),
+        ("a.parquet", pa.table({"user_id": [1], "item_id": [2]}).slice(1), "a.parquet has no rows"),
+        ("a.xlsx", "", "a.xlsx: its name does not tell what kind of table it is"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(name, content, said, tmp_path):
+    assert problem(tmp_path, name, content).startswith(said)
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark(tmp_path):
+    raw = read(tmp_path, "a.jsonl", '{"user_id": "u", "item_id": "i", "review_text": "rain \\ud83d"}')
+    assert raw.interactions["review_text"].tolist() == ["rain ?"]
+
+
+def test_a_column_map_is_refused_where_it_says_nothing():
+    readers.check_columns("table", COLUMNS)
+    readers.check_columns("amazon", {})
+    with pytest.raises(UsageError, match=r"reader 'amazon' .* takes no dataset\.columns"):
+        readers.check_columns("amazon", {"user_id": "uid"})
+    with pytest.raises(UsageError, match=r"dataset\.columns names 'user', no column of ours") as error:
+        readers.check_columns("table", {"user": "uid"})
+    assert error.value.remedy == "did you mean 'user_id'?"
+
+
+def test_the_column_map_is_part_of_the_fingerprint(tmp_path):
+    (tmp_path / "log.csv").write_text("a,b,item_id\n1,2,x\n1,3,y\n")
+    config = DatasetConfig(
+        name="log",
+        reader="table",
+        domains={"log": {"interactions": "log.csv"}},
+        columns={"user_id": "a"},
+        raw_dir=str(tmp_path),
+        user_core=1,
+        item_core=1,
+    )
+    by_a, by_b = prepare(config, tmp_path), prepare(replace(config, columns={"user_id": "b"}), tmp_path)
+    assert (by_a.n_users, by_b.n_users) == (1, 2)
+    assert by_a.fingerprint != by_b.fingerprint
+    assert by_a.manifest["columns"] == {"user_id": "a"}
+
+
+@pytest.fixture
+def own_table(tmp_path):
+    """A user's conf/dataset/mine.yaml, and its table: 6 users with 5 of 6 tracks each."""
+    (tmp_path / "conf/dataset").mkdir(parents=True)
+    (tmp_path / "conf/dataset/mine.yaml").write_text(
+        "# What we play.\n"
+        "defaults: [_dataset, _self_]\n"
+        "name: mine\n"
+        "reader: table\n"
+        "raw_dir: logs\n"
+        "domains: {mine: {interactions: plays.csv, items: tracks.jsonl}}\n"
+        "columns: {item_id: track, timestamp: when, title: name}\n"
+        "user_core: 5\n"
+        "item_core: 5\n"
+    )
+    (tmp_path / "logs").mkdir()
+    plays = [f"{u},T{(u + n) % 6},2020-01-0{n + 1}\n" for u in range(6) for n in range(5)]
+    (tmp_path / "logs/plays.csv").write_text("uid,track,when\n" + "".join(plays))
+    (tmp_path / "logs/tracks.jsonl").write_text("".join(f'{{"track": "T{t}", "name": "Song {t}"}}\n' for t in range(6)))
+
+
+def test_a_user_s_own_table_is_prepared_and_trained_on(own_table, llm4rec):
+    answer = llm4rec("prepare", "dataset=mine", "+dataset.columns.user_id=uid")
+    assert answer.code == 0, answer.err
+    assert "5/5-core" in answer.out
+    answer = llm4rec("train", "dataset=mine", "+dataset.columns.user_id=uid", "model=popularity", "task.floors=[]")
+    assert answer.metrics["n_examples"] == 6
+    assert answer.folder.parts[-3] == "mine"
+
+
+def test_a_user_s_own_table_without_its_column_is_refused_in_two_lines(own_table, llm4rec):
+    answer = llm4rec("prepare", "dataset=mine")
+    first, second = answer.err.splitlines()
+    assert answer.code == 1
+    assert "plays.csv has no column 'user_id' for user_id" in first
+    assert "+dataset.columns.user_id=COLUMN" in second
+
+
+def test_a_map_without_its_plus_is_answered_with_it(own_table, llm4rec):
+    answer = llm4rec("prepare", "dataset=mine", "dataset.columns.user_id=uid")
+    assert answer.code == 2
+    assert "+dataset.columns.user_id=" in answer.err.splitlines()[1]
+
+
+def test_a_column_map_for_another_reader_is_refused(llm4rec):
+    answer = llm4rec("prepare", "dataset=demo", "+dataset.columns.user_id=uid")
+    assert answer.code == 2
+    assert "takes no dataset.columns" in answer.err
