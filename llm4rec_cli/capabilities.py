@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from llm4rec_cli.data.examples import Examples
@@ -18,5 +20,26 @@ class Ranker(Protocol):
 
         Returns:
             (n, n_items) where `examples.candidates` is None, and (n, c), one a candidate, otherwise.
+        """
+        ...
+
+
+@runtime_checkable
+class Incomplete(Protocol):
+    """A ranker that may lack some of the answers, and says what its numbers then hold."""
+
+    def gaps(self, examples: Examples, ranks: pd.DataFrame, cutoffs: Sequence[int]) -> dict[str, str]:
+        """What a reader of the numbers must know.
+
+        Args:
+            examples: (n) what was asked.
+            ranks: (n) rows with `n_better`, `n_tied` and `n_candidates`: where the targets came out.
+            cutoffs: the k of the metrics.
+
+        Returns:
+            label -> a sentence.
+
+        Raises:
+            DataError: so much is lacking that the numbers would mean nothing.
         """
         ...

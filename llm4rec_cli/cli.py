@@ -11,10 +11,17 @@ HYDRA_COMMANDS = {
     "train": "train a model, evaluate it beside its floors, write and print the metrics",
     "eval": "ask a trained model a question: another task, split or protocol",
     "prepare": "read raw files into a dataset, print its statistics beside the paper's",
+    "recommend": "top items for a user of the data, or for titles that you name",
 }
 PLAIN_COMMANDS = {
     "report": "one table over finished runs: mean ± sd over seeds",
+    "compare": "two runs on the same examples: paired differences, their interval and a permutation test",
+    "score": "somebody else's scores or ranked lists, through our evaluator",
     "list": "what there is: models, datasets, tasks, experiments, runs",
+    "prune": "delete runs and cached data that are no longer wanted",
+    "validate": "compose every config there is, and tell all errors at once",
+    "doctor": "what this machine has, and what is wrong with it",
+    "completion": "the script that makes bash or zsh complete commands and overrides",
 }
 
 USAGE = """\
@@ -35,6 +42,7 @@ Examples:
   llm4rec train -m model=unisrec,sasrec seed=0,1,2  a sweep; run it again and finished runs are skipped
   llm4rec eval task=direct model=unisrec            evaluate the newest matching trained run
   llm4rec prepare dataset=amazon2018-scientific dataset.raw_dir=PATH
+  llm4rec recommend model=unisrec --user ID         what would it recommend? --title TEXT: to somebody new
   llm4rec report --markdown
 """
 
@@ -59,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = any(flag in rest for flag in ("-v", "--verbose")) or os.environ.get("HYDRA_FULL_ERROR") == "1"
     rest = [argument for argument in rest if argument not in ("-v", "--verbose")]
 
-    from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
+    from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 
     try:
         if command in HYDRA_COMMANDS:
@@ -79,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if told := as_full_disk(error) or as_unusable_path(error):
+            return _report(error, told.problem, told.remedy, told.exit_code, verbose)
         first_line = str(error).partition("\n")[0]
         return _report(
             error, f"{type(error).__name__}: {first_line}", "-v shows where; this is a bug of ours", 1, verbose
@@ -86,11 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception, problem: str, remedy: str, exit_code: int, verbose: bool) -> int:
+    if os.environ.get("RANK", "0") != "0" and exit_code == 2:
+        return exit_code  # the first process of the run says the same
     if verbose:
         import traceback
 
         traceback.print_exception(error)
-    print(f"error: {problem}", file=sys.stderr)
+    print("error:", *problem.splitlines(), file=sys.stderr)
     if remedy:
-        print(f"  try: {remedy}", file=sys.stderr)
+        print("  try:", *remedy.splitlines(), file=sys.stderr)
     return exit_code

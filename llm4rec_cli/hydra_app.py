@@ -12,11 +12,14 @@ import re
 import sys
 import tempfile
 import traceback
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -24,15 +27,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from llm4rec_cli import schema
-from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
+from llm4rec_cli import processes, schema
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 from llm4rec_cli.models import base as models
-from llm4rec_cli.overrides import divided, prepared, quoted
+from llm4rec_cli.overrides import FLAGS, divided, prepared, quoted
 
 log = logging.getLogger(__name__)
 
 OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # a folder: one JSON file a job of a sweep, whichever process ran it
+CONDUCTOR = "LLM4REC_SWEEP_CONDUCTOR"  # the process that started the sweep
 HELP = "LLM4REC_HELP"
+PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
+WITH_OPTIONS = ("recommend",)  # commands with options beside overrides: `parser()` in their module names them
 
 _failure: list[Exception] = []
 
@@ -48,6 +54,11 @@ def user_conf_dir() -> Path | None:
     """`./conf` of the working directory, if it is not the shipped one."""
     found = Path.cwd() / "conf"
     return found if found.is_dir() and found.resolve() != conf_dir().resolve() else None
+
+
+def searchpath() -> list[str]:
+    """The override that makes Hydra look into the user's conf too."""
+    return [f"hydra.searchpath=[{quoted(f'file://{user}')}]"] if (user := user_conf_dir()) else []
 
 
 def options(group: str) -> list[str]:
@@ -82,40 +93,61 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     register_types()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own page and exits; our caller prints ours
     os.environ[HELP] = f"llm4rec {command}: {summary}"
+    job: Callable[[DictConfig], None] = _job  # launchers can pickle it
+    known = FLAGS
+    if command in WITH_OPTIONS:
+        parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
+        os.environ[HELP] += f"\n\n{parser.format_help()}"
+        known += tuple(re.findall(r"--\w+", parser.format_usage()))
+        asked, arguments = parser.parse_known_args(arguments)
+        job = lambda config: _job(config, asked)  # noqa: E731
     flags, overrides = divided(["--help" if a == "-h" else a for a in arguments])
+    for flag in flags:
+        if flag.startswith("--") and flag.partition("=")[0] not in known:
+            raise UsageError(f"unknown option '{flag}'", did_you_mean(flag, known))
     sweep = "-m" in flags or "--multirun" in flags
+    if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
+        raise UsageError(f"{command} answers one question in one process", "leave out -m and torchrun")
+    if sweep and processes.world_size() > 1:
+        raise UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
     if sweep and {"--cfg", "-c"} & set(flags):
         raise UsageError("-m and --cfg exclude one another", f"llm4rec {command} --cfg job, for one job")
-    searchpath = [f"hydra.searchpath=[{quoted(f'file://{user}')}]"] if (user := user_conf_dir()) else []
+    if PARALLEL & set(overrides):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs beside one another on these cores: more only collide
     saved = sys.argv
-    sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath, *map(prepared, overrides)]
+    sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath(), *map(prepared, overrides)]
     try:
-        with tempfile.TemporaryDirectory() as outcomes:
-            os.environ[OUTCOMES] = outcomes
-            start = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
+        with _outcomes(overrides if sweep else None) as outcomes:
+            os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
+            start = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
             if "--help" in flags:
                 shown = io.StringIO()
                 with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):  # Hydra exits after its help
                     start()
                 sys.stdout.write(re.sub(r"\b_\w+, ", "", shown.getvalue()))  # less the types, which nobody can choose
                 return 0
+            if sweep:
+                return _swept(start, Path(outcomes))
             start()
             if _failure:
                 raise _failure.pop()
-            return _summarise(Path(outcomes)) if sweep else 0
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _as_usage_error(error) from error
+            return 0
+    except (HydraException, OmegaConfBaseException, yaml.MarkedYAMLError) as error:
+        raise as_usage_error(error) from error
     finally:
         sys.argv = saved
 
 
-def _job(config: DictConfig) -> None:
+def _job(config: DictConfig, *asked: Namespace) -> None:
     """One composed config. In a sweep a failure is recorded and the sweep goes on."""
     facts = HydraConfig.get()
+    if os.environ[CONDUCTOR] != str(os.getpid()):  # a process of a launcher: jobs speak at the same time
+        _log_to_stderr(verbose=False, prefix=f"[job {facts.job.num}] ")
     command = importlib.import_module(f"llm4rec_cli.commands.{facts.job.name}")
     if facts.mode != RunMode.MULTIRUN:
         try:
-            command.run(config)
+            with processes.joined(config.device):
+                command.run(config, *asked)
         except Exception as error:  # raised again by `run`: Hydra would print a page of its own first
             _failure.append(error)
         return
@@ -127,9 +159,37 @@ def _job(config: DictConfig) -> None:
         outcome["error"] = error.problem
         log.error("%s: %s (%s)", outcome["overrides"], error.problem, error.remedy)
     except Exception as error:
-        outcome["error"] = f"{type(error).__name__}: {error}"
-        log.error("%s\n%s", outcome["overrides"], traceback.format_exc())
+        told = as_full_disk(error) or as_unusable_path(error)
+        outcome["error"] = told.problem if told else f"{type(error).__name__}: {error}"
+        log.error("%s: %s", outcome["overrides"], told.problem if told else traceback.format_exc())
     (Path(os.environ[OUTCOMES]) / f"{facts.job.num:06d}.json").write_text(json.dumps(outcome))
+
+
+@contextlib.contextmanager
+def _outcomes(overrides: list[str] | None) -> Iterator[str]:
+    """A folder for the outcomes of a sweep; among the runs, as a launcher's jobs may run on other machines."""
+    folder = None
+    if overrides is not None:
+        typed = dict(override.split("=", 1) for override in overrides if "=" in override)
+        folder = Path(typed.get("paths.outputs", "outputs").strip("'\"")).expanduser().resolve() / ".sweeps"
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as found:
+        yield found
+
+
+def _swept(start: Callable[[], None], outcomes: Path) -> int:
+    """Runs the sweep and prints its table, also where a job's process was killed and took the launcher with it."""
+    try:
+        start()
+    except (HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:
+        _summarise(outcomes)
+        raise RunError(
+            f"the sweep ended early: a job's process was lost ({type(error).__name__})",
+            "give the same command again, with fewer jobs at a time if memory was short: what is done is skipped",
+        ) from error
+    return _summarise(outcomes)
 
 
 def _summarise(folder: Path) -> int:
@@ -141,8 +201,8 @@ def _summarise(folder: Path) -> int:
     return int(any(o["status"] == "failed" for o in outcomes))
 
 
-def _log_to_stderr(verbose: bool) -> None:
-    """Rich log lines on a terminal, plain ones elsewhere."""
+def _log_to_stderr(verbose: bool, prefix: str = "") -> None:
+    """Rich log lines on a terminal; elsewhere plain ones, with their prefix."""
     from rich.logging import RichHandler
 
     from llm4rec_cli.progress import console
@@ -152,31 +212,51 @@ def _log_to_stderr(verbose: bool) -> None:
         handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
     root = logging.getLogger("llm4rec_cli")
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    speaks = logging.DEBUG if verbose else logging.INFO
+    root.setLevel(speaks if processes.is_first() else logging.WARNING)
     root.handlers[:] = [handler]
     root.propagate = False
 
 
-def _as_usage_error(error: Exception) -> UsageError:
-    """Hydra's and OmegaConf's errors in two lines."""
+def as_usage_error(error: Exception) -> UsageError:
+    """Hydra's, OmegaConf's and YAML's errors in two lines."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        at = error.problem_mark
+        return UsageError(f"{at.name}, line {at.line + 1}: no YAML ({error.problem})", "mend that line")
     text = str(error)
     cause = str(error.__cause__ or "").splitlines()
     if missing := re.search(r"Could not find '(\w+)/([^']+)'", text):
         group, name = missing.groups()
+        if name.startswith("launcher/"):
+            return UsageError(
+                f"unknown hydra/launcher '{name.removeprefix('launcher/')}'",
+                "joblib or submitit_local, once installed: pip install 'llm4rec[joblib,submitit]'",
+            )
         return UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key = unknown.group(1)
-        if key == "experiment":
-            return UsageError("'experiment' is no part of the config, but is added to it", "+experiment=…")
+        if key == "experiment" or key.startswith(("dataset.domains.", "dataset.columns.")):
+            return UsageError(f"'{key}' is no part of the config, but is added to it", f"+{key}=…")
         parent, _, leaf = key.rpartition(".")  # compared by their last part: with the parent all would be alike
         near = [k.rpartition(".")[2] for k in _keys(cause) if k.rpartition(".")[0] == parent]
         return UsageError(f"unknown key '{key}'", did_you_mean(leaf, near))
+    if several := re.match(r"Ambiguous value for argument '([^=]+)=(.+)'", text):
+        key, values = several.groups()
+        return UsageError(
+            f"{key}={values} is several values",
+            f"-m, to run each; {key}=[{values}], for a list; \"{key}='{values}'\", for one that holds commas",
+        )
+    if missing := re.match(r"Missing mandatory value: (\S+)", text):
+        return UsageError(f"{missing.group(1)} has no value", f"{missing.group(1)}=…, or write it into its YAML")
     if wrong := re.search(r"Error merging override (.+)", text):
         return UsageError(
             f"{wrong.group(1)}: {cause[0] if cause else text}", "llm4rec train --cfg job shows every value"
         )
+    if composed := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text):
+        name, wrong_in_file = composed.groups()
+        return UsageError(f"{name}: {wrong_in_file}", f"llm4rec validate {name} tells all that is wrong, and where")
     return UsageError(text.splitlines()[0] if text else type(error).__name__, "llm4rec train --help")
 
 

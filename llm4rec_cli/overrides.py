@@ -9,7 +9,11 @@ from pathlib import Path
 from llm4rec_cli.errors import UsageError
 
 GROUPS = ("dataset", "task", "trainer", "model", "experiment")
-PATH_KEYS = ("dataset.raw_dir", "paths.outputs", "paths.cache", "run", "model.encoder.name")
+PATH_KEYS = ("dataset.raw_dir", "paths.outputs", "paths.cache", "run", "model.encoder.name", "model.file")
+FLAGS = (  # Hydra's
+    *("--help", "--cfg", "--resolve", "--package", "--multirun", "--run", "--info", "--hydra-help", "--version"),
+    *("--config-dir", "--config-path", "--config-name", "--shell-completion", "--experimental-rerun"),
+)
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p")
 
 
@@ -35,11 +39,15 @@ def prepared(argument: str) -> str:
     if (
         key.startswith("+")
         and key.lstrip("+") != "experiment"
-        and not key.lstrip("+").startswith(("hydra", "dataset.domains."))
+        and not key.lstrip("+").startswith(("hydra", "dataset.domains.", "dataset.columns."))
     ):
         raise UsageError(f"'{argument}': the config is closed, nothing can be added to it", f"{key.lstrip('+')}=…")
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
+    if key == "dataset.domains" or (key.split(".")[:2] == ["dataset", "paper"] and value != "null"):
+        raise UsageError(f"{key} is set in a dataset's YAML, not here", "conf/dataset/NAME.yaml, and dataset=NAME")
+    if key == "dataset.columns" and value.startswith("{"):
+        return f"+{argument}"  # Hydra replaces no dictionary, it adds to one
     if equals and key in PATH_KEYS and value not in ("", "null") and value[0] not in "'\"":
         expanded = str(Path(value).expanduser()) if value.startswith("~") else value
         plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # without, 1e5 would be the number 100000.0
@@ -49,5 +57,6 @@ def prepared(argument: str) -> str:
 
 def quoted(text: str) -> str:
     """A value as Hydra's grammar takes it, whatever it holds."""
-    escaped = text.replace("'", "\\'")
-    return f"'{escaped}'"
+    from hydra.core.override_parser.types import Quote, QuotedString  # not at the top: completion must be instant
+
+    return str(QuotedString(text, Quote.single).with_quotes())

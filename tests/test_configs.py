@@ -1,21 +1,22 @@
 """Every shipped config: composes with its types, runs small, names no code; and every setting is read by someone."""
 
 import re
-from dataclasses import fields, is_dataclass
-from pathlib import Path
+from dataclasses import fields
 
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-import llm4rec_cli
 from llm4rec_cli import hydra_app, overrides, schema
+from llm4rec_cli.files import write_text
 from llm4rec_cli.models import base
-from tests.driver import compose
+from tests.data.misbehaving_server import body, running
+from tests.driver import Answer, call, compose
+from tests.reads import leaves, recorded
 
 GROUPS = {group: hydra_app.options(group) for group in overrides.GROUPS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
-PACKAGE = Path(llm4rec_cli.__file__).parent
 FILES = sorted(hydra_app.conf_dir().rglob("*.yaml"))
 SMALL = {
     "hidden_size": 16,
@@ -26,7 +27,7 @@ SMALL = {
     "max_length": 10,
     "encoder": "{name:minilm,pooling:mean,max_length:256}",  # one that needs no download, the same for all
 }
-QUICK = ["trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]"]
+QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]")
 
 
 def choice(group, name):
@@ -92,48 +93,105 @@ def test_a_task_names_floors_that_are_floors(task):
     assert all(base.config_class(name).floor for name in compose(f"task={task}").task.floors)
 
 
-@pytest.mark.parametrize("name", GROUPS["model"])
-def test_every_model_runs_small(llm4rec, name):
-    metrics = llm4rec("train", f"model={name}", *sizes(name), *QUICK).metrics
+class SmallRuns:
+    """small(*arguments): the command line in a folder of its own, once for all tests of this module.
+
+    Attributes:
+        read: the settings that these commands have read.
+    """
+
+    def __init__(self, new_folder, cache):
+        self.new_folder, self.cache, self.answers, self.read = new_folder, cache, {}, set()
+
+    def __call__(self, *arguments) -> Answer:
+        if arguments not in self.answers:
+            with recorded() as read:
+                self.answers[arguments] = call(*arguments, cwd=self.new_folder("small"), cache=self.cache)
+            self.read |= read
+        return self.answers[arguments]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, cache):
+    return SmallRuns(tmp_path_factory.mktemp, cache)
+
+
+# The commands that run every option small; but the model that is read from a file is run by tests/cli/test_score.py.
+MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"] if n != "external"}
+TASKS = {n: ("train", f"task={n}", "model=popularity", "task.max_examples=50") for n in GROUPS["task"]}
+TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
+EXPERIMENTS = {
+    n: ("train", choice("experiment", n), "dataset=demo", *sizes(compose(choice("experiment", n)).model.name), *QUICK)
+    for n in GROUPS["experiment"]
+}
+DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_runs_small(small, name):
+    metrics = small(*MODELS[name]).metrics
     assert (metrics["model"], metrics["n_examples"]) == (name, 50)
 
 
-@pytest.mark.parametrize("name", GROUPS["task"])
-def test_every_task_runs_small_beside_its_floors(llm4rec, name):
-    metrics = llm4rec("train", f"task={name}", "model=popularity", "task.max_examples=50").metrics
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_runs_small_beside_its_floors(small, name):
+    metrics = small(*TASKS[name]).metrics
     assert (metrics["task"], metrics["n_examples"]) == (name, 50)
 
 
-@pytest.mark.parametrize("name", GROUPS["trainer"])
-def test_every_trainer_runs_small(llm4rec, name):
-    metrics = llm4rec("train", "model=bpr_mf", f"trainer={name}", *sizes("bpr_mf"), *QUICK).metrics
-    assert metrics["n_examples"] == 50
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_trainer_runs_small(small, name):
+    assert small(*TRAINERS[name]).metrics["n_examples"] == 50
 
 
-@pytest.mark.parametrize("name", GROUPS["experiment"])
-def test_every_experiment_runs_small_on_the_demo(llm4rec, name):
-    config = compose(f"+experiment={name}")
-    metrics = llm4rec("train", f"+experiment={name}", "dataset=demo", *sizes(config.model.name), *QUICK).metrics
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_small_on_the_demo(small, name):
+    metrics = small(*EXPERIMENTS[name]).metrics
     assert (metrics["experiment"], metrics["dataset"]) == (name, "demo")
-    assert set(config.deviations) <= set(metrics["deviations"])
+    assert set(compose(choice("experiment", name)).deviations) <= set(metrics["deviations"])
 
 
-@pytest.mark.parametrize("name", GENERATED)
-def test_every_generated_dataset_is_prepared(llm4rec, name):
-    answer = llm4rec("prepare", f"dataset={name}")
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_generated_dataset_is_prepared(small, name):
+    answer = small(*DATASETS[name])
     assert answer.code == 0, answer.err
     assert f"{name}-" in answer.out
 
 
-def test_every_setting_is_read_somewhere():
-    """A setting that nobody reads is one that a user sets in vain."""
-    classes = [c for c in vars(schema).values() if is_dataclass(c)] + [base.config_class(n) for n in base.names()]
-    defining = {PACKAGE / "schema.py", *PACKAGE.glob("models/*/config.py")}
-    source = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py") if file not in defining)
-    unread = {
-        f"{found.__name__}.{field.name}"
-        for found in classes
-        for field in fields(found)
-        if not re.search(rf"\.{field.name}\b(?!\()", source)
+PRINTED = """\
+defaults: [_dataset, _self_]
+name: printed
+reader: table
+domains: {shop: {interactions: log.csv}}
+user_core: 0
+item_core: 0
+paper: {users: 1, items: 3, interactions: 3, source: "a paper that counted the same"}
+download: [{file: log.csv, urls: [URL], max_bytes: 100}]
+"""
+
+
+def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
+    """A setting that nobody reads is one that a user sets in vain.
+
+    One that only a special run reads: give that run below.
+    """
+    for commands in (MODELS, TASKS, TRAINERS, EXPERIMENTS, DATASETS):
+        for arguments in commands.values():
+            small(*arguments)
+    trained = small(*MODELS["sasrec"]).folder
+    answers = pd.read_parquet(trained / "predictions.parquet")
+    answers[["user_id", "target"]].to_csv(tmp_path / "lists.csv", index=False, header=["user", "item"])
+    special = {
+        ("eval", f"run={trained}", f"paths.outputs={trained.parents[3]}", *QUICK): 0,
+        ("score", "lists.csv", *QUICK): 0,
+        ("prepare", "dataset=printed", "paths.cache=."): 0,
+        ("prepare", "dataset=ml-100k", "dataset.raw_dir=."): 1,  # no such files: it tells where they come from
     }
-    assert unread == set()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with running() as server, recorded() as read:
+        url = server.at("/log.csv", body(b"user_id,item_id\nu,a\nu,b\nu,c\n"))
+        write_text(tmp_path / "conf/dataset/printed.yaml", PRINTED.replace("URL", url))
+        for arguments, code in special.items():
+            answer = call(*arguments, cwd=tmp_path, cache=cache)
+            assert answer.code == code, answer.err
+    assert sorted(leaves() - small.read - read) == []

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -15,13 +15,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from llm4rec_cli import processes, ranges
+from llm4rec_cli.capabilities import Incomplete
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean
-from llm4rec_cli.files import write_json
+from llm4rec_cli.files import sha256, write_json
 from llm4rec_cli.models import base as models
 from llm4rec_cli.overrides import quoted
 from llm4rec_cli.runs.address import Address
 from llm4rec_cli.runs.folder import METRICS, Facts, peak_rss_mb, write_results
-from llm4rec_cli.schema import Candidates, Config, Precision, Question
+from llm4rec_cli.schema import Candidates, Config, Precision, Question, SplitRule
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -50,27 +52,45 @@ def check(config: Config) -> None:
     """Refuses what cannot work, before torch is imported.
 
     Raises:
-        UsageError: a name that nothing goes by, or a model that cannot answer the task's question; the remedy lists
-            those that can.
+        UsageError: the first of `problems`.
     """
-    metrics = {f"{kind}@{k}" for kind in ("hr", "recall", "ndcg") for k in config.task.cutoffs} - {"ndcg@1"} | {"mrr"}
+    for problem in problems(config):
+        raise problem
+    if config.device not in ("auto", "cpu"):
+        device(config)  # asks torch, which nothing else here does
+    if config.trainer.report_to:
+        from transformers.integrations import get_available_reporting_integrations
+
+        installed = get_available_reporting_integrations()
+        for tracker in config.trainer.report_to:
+            if tracker not in installed:
+                raise UsageError(f"no tracker '{tracker}' is installed", f"installed: {', '.join(installed) or 'none'}")
+
+
+def problems(config: Config) -> Iterator[UsageError]:
+    """What cannot work: a name that nothing goes by, or a model that cannot answer the task's question; the remedy
+    lists those that can."""
+    metrics = {f"{kind}@{k}" for kind in ("hr", "recall", "ndcg") for k in config.task.cutoffs} - {"ndcg@1"}
+    metrics |= {"mrr", "auc"}
     if config.task.selection not in metrics:
-        raise UsageError(
+        yield UsageError(
             f"task.selection={config.task.selection} is none of the task's metrics",
             did_you_mean(config.task.selection, metrics),
         )
-    for name in config.task.floors:
-        models.config_class(name)  # raises where there is none
+    unknown = [name for name in (config.model.name, *config.task.floors) if name not in models.names()]
+    yield from (UsageError(f"unknown model '{name}'", did_you_mean(name, models.names())) for name in unknown)
     if config.device not in DEVICES:
-        raise UsageError(
+        yield UsageError(
             f"unknown device '{config.device}'", f"one of {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES picks"
         )
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UsageError("training in several processes is not supported yet", "run one process, without torchrun")
+    if config.model.name not in unknown and OmegaConf.get_type(config.model) is not models.config_class(
+        config.model.name
+    ):
+        yield UsageError("model.name is no choice of a model", f"model={config.model.name}")
     needed = needed_capability(config.task)
-    if needed not in models.config_class(config.model.name).capabilities:
+    if config.model.name not in unknown and needed not in models.config_class(config.model.name).capabilities:
         fitting = [name for name in models.names() if needed in models.config_class(name).capabilities]
-        raise UsageError(
+        yield UsageError(
             f"model '{config.model.name}' cannot do task '{config.task.name}', which asks it to {needed}",
             f"models that can: {', '.join(fitting) or 'none yet'}",
         )
@@ -94,13 +114,18 @@ def settled(config: Config) -> Config:
     """The composed config with user paths resolved against the working directory, and no mask where none applies.
 
     Raises:
-        UsageError: a value is read from the environment: it might be a secret, and config.yaml would hold it.
+        UsageError: a value is out of its range, or read from the environment: it might be a secret, and config.yaml
+            would hold it.
     """
+    ranges.check(config)
     if "${oc.env" in OmegaConf.to_yaml(config):
         raise UsageError("the config reads an environment variable, which config.yaml would hold", "write the value")
     config.dataset.raw_dir = _resolved(config.dataset.raw_dir)
     config.paths.cache = _resolved(config.paths.cache)
     config.run = _resolved(config.run)
+    model: Any = config.model
+    if "file" in model:
+        model.file = _resolved(model.file)
     config.paths.outputs = str(Path(config.paths.outputs).expanduser())
     if config.task.candidates != Candidates.full:
         config.task.mask_history = False  # sampled candidates are never in the history
@@ -139,17 +164,25 @@ def load(config: Config, cache: Path) -> RecDataset:
             f"model '{config.model.name}' needs item text, and dataset '{config.dataset.name}' has none",
             "choose a dataset with titles, or a model of ids: llm4rec list models",
         )
+    settings(config.model).check(dataset)
     return controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
 
 
 def device(config: Config) -> str:
-    """`device`, with `auto` resolved."""
+    """`device`, with `auto` resolved.
+
+    Raises:
+        UsageError: this machine has no such.
+    """
+    if config.device == "cpu":
+        return "cpu"
     import torch
 
-    if config.device != "auto":
-        return str(config.device)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator.type if accelerator else "cpu"
+    found = accelerator.type if accelerator else "cpu"
+    if config.device not in ("auto", found):
+        raise UsageError(f"torch finds no {config.device} on this machine", f"device={found}; llm4rec doctor says more")
+    return found
 
 
 def encoder_weights(config: Config) -> str | None:
@@ -160,6 +193,12 @@ def encoder_weights(config: Config) -> str | None:
     from llm4rec_cli.text.features import locate_encoder
 
     return locate_encoder(encoder.name)[1]
+
+
+def file_content(config: Config) -> str | None:
+    """What identifies the content of the file that the model is read from; None for a model that comes of none."""
+    file = getattr(settings(config.model), "file", None)
+    return None if file is None else sha256(Path(file))
 
 
 def build(config: Config, split: Split, cache: Path) -> Any:
@@ -190,6 +229,8 @@ def labels(config: Config, dataset: RecDataset) -> list[str]:
         found.append("no-timestamps")
     if config.task.max_examples is not None:
         found.append("subset")
+    if config.dataset.split == SplitRule.temporal:
+        found.append("temporal-split")
     if config.dataset.control.name != "none":
         found.append(f"control-{config.dataset.control.name}")
     return found
@@ -228,13 +269,18 @@ def measure(
     asked = ranking.examples(split, config.split, config, cache_dir(config))
     evaluation = ranking.evaluate(model, split, asked, config)
     clock.lap("evaluate")
+    gaps = {}
+    if isinstance(model, Incomplete):
+        gaps = model.gaps(asked, evaluation.predictions, list(config.task.cutoffs))
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
     metrics = {
         "schema": 1,
         "model": config.model.name,
+        "shown_as": settings(config.model).shown_as(),
         "dataset": config.dataset.name,
         "task": config.task.name,
         "split": config.split.name,
+        "split_rule": config.dataset.split.name,
         "protocol": ranking.protocol(config.task),
         "mask_history": bool(config.task.mask_history),
         "seed": config.seed,
@@ -245,7 +291,7 @@ def measure(
         "training": None,
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
-        "labels": labels(config, split.dataset) + unbeaten(config, evaluation.metrics, beside),
+        "labels": [*labels(config, split.dataset), *gaps, *unbeaten(config, evaluation.metrics, beside)],
         "deviations": deviations(config),
         "n_examples": len(evaluation.predictions),
         "metrics": evaluation.metrics,
@@ -255,7 +301,7 @@ def measure(
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
-        "warnings": [],
+        "warnings": list(gaps.values()),
         **more,
     }
     write_results(where.folder, metrics, evaluation.predictions)
@@ -269,7 +315,8 @@ def relabelled(
     missing = [m for m in unbeaten(config, metrics["metrics"], beside) if m not in metrics["labels"]]
     if missing:
         metrics = metrics | {"labels": [*metrics["labels"], *missing]}
-        write_json(where.folder / METRICS, metrics)
+        if processes.is_first():
+            write_json(where.folder / METRICS, metrics)
     return metrics
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli import processes
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs.address import address
@@ -26,9 +27,9 @@ def run(config: Config) -> Outcome:
     cache = experiment.cache_dir(config)
     dataset = experiment.load(config, cache)
 
-    from llm4rec_cli.data.split import leave_one_out
+    from llm4rec_cli.data.split import divide
 
-    split = leave_one_out(dataset)
+    split = divide(dataset)
     clock.lap("prepare")
 
     beside = floors_beside(config, split)
@@ -53,9 +54,15 @@ def _evaluated(
 ) -> tuple[Outcome, dict[str, Any]]:
     """The run at this config's address: found there if it is finished, otherwise trained, evaluated and written."""
     trainable = models.config_class(config.model.name).trainable
-    where = address(config, split.dataset.fingerprint, trainable, experiment.encoder_weights(config))
+    where = address(
+        config,
+        split.dataset.fingerprint,
+        trainable,
+        experiment.encoder_weights(config),
+        file=experiment.file_content(config),
+    )
     with locked(where.folder):
-        found = metrics_of(where.folder)
+        found = processes.from_first(lambda: metrics_of(where.folder))
         if found is not None and not config.force:
             log.info("%s is done: %s", config.model.name, where.folder)
             return Outcome("skipped", where.folder), experiment.relabelled(found, where, config, beside)
@@ -106,6 +113,8 @@ def _train(model: Any, split: Split, config: Config, folder: Any) -> dict[str, f
 
 def show(runs: list[dict[str, Any]], outcome: Outcome) -> None:
     """The table of these runs, the last the one that was asked for, on stdout."""
+    if not processes.is_first():
+        return
     from llm4rec_cli.reporting.runs import results_table
     from llm4rec_cli.reporting.tables import console
 

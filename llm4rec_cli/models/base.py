@@ -62,7 +62,7 @@ class Rows(Protocol):
 
 @runtime_checkable
 class Trainable(Protocol):
-    """A torch module that the trainer fits: forward(**rows.batch(...)) returns {"loss": scalar}."""
+    """A torch module that the trainer fits: forward(**rows.batch(…)) gives {"loss": mean of n terms, "n_terms": n}."""
 
     def training_rows(self) -> Rows: ...
 

@@ -15,6 +15,7 @@ from llm4rec_cli.reporting.tables import table
 SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50", "mrr")
 # Overrides that tell one variant from another; the other columns say the rest.
 TOLD_BY = ("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core=", "task.max_")
+SHOWN_AS = ("model.file=", "model.alias=")  # the column of models says these
 FIRST = "ndcg@10"  # whose interval stands below the table
 REPORT_COLUMNS = ("dataset", "task", "protocol", "model", "variant", "n")
 
@@ -23,12 +24,13 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Table:
     """The table a training ends with: floors first, the model last, metrics of one protocol; labels stand below."""
     last = runs[-1]
     metrics = [name for name in SHOWN if name in last["metrics"]]
-    rows = [[run["model"], *(number(run, name) for name in metrics)] for run in runs]
+    rows = [[shown_as(run), *(number(run, name) for name in metrics)] for run in runs]
     shown = table(f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}", ["model", *metrics], rows)
     first = next(name for name in (FIRST, *last["intervals"]) if name in last["intervals"])
     low, high = last["intervals"][first]
-    notes = [f"{last['n_examples']:,} users; {last['model']} {first} within {low:.4f}–{high:.4f} (95 %, over users)"]
-    notes += [f"{run['model']}: {', '.join(found)}" for run in runs if (found := marks(run))]
+    notes = [f"{last['n_examples']:,} users; {shown_as(last)} {first} within {low:.4f}–{high:.4f} (95 %, over users)"]
+    notes += [f"{shown_as(run)}: {', '.join(found)}" for run in runs if (found := marks(run))]
+    notes += last["warnings"]
     if "synthetic" in last["labels"]:
         notes.append("synthetic data: these numbers settle no claim")
     shown.caption, shown.caption_justify = "\n".join(notes), "left"
@@ -42,7 +44,7 @@ def report_rows(runs: Iterable[dict[str, Any]], metrics: Sequence[str]) -> list[
     """
     variants: dict[tuple[str, ...], dict[int, dict[str, Any]]] = defaultdict(dict)
     for run in runs:
-        shown = (run["dataset"], run["task"], protocol_in_words(run), run["model"])
+        shown = (run["dataset"], run["task"], protocol_in_words(run), shown_as(run))
         variants[(*shown, run["dataset_fingerprint"], run["variant"])][run["seed"]] = run
     rows = []
     for key, seeds in sorted(variants.items()):
@@ -73,19 +75,26 @@ def number(run: dict[str, Any], name: str) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def shown_as(run: dict[str, Any]) -> str:
+    """What tables call a run's model; runs of before 0.2 do not say."""
+    return str(run.get("shown_as", run["model"]))
+
+
 def marks(run: dict[str, Any]) -> list[str]:
     """A run's labels, without the one that the table says of all."""
     return [label for label in run["labels"] if label != "synthetic"]
 
 
 def protocol_in_words(run: dict[str, Any]) -> str:
-    """`test · full ranking · history not masked`."""
+    """`test · full ranking · history not masked`, and the split where it is not leave-one-out."""
     ranking = "full ranking" if run["protocol"] == "full" else run["protocol"]
     masked = ["history masked" if run["mask_history"] else "history not masked"] if run["protocol"] == "full" else []
-    return " · ".join([run["split"], ranking, *masked])
+    rule = run.get("split_rule", "leave_one_out")
+    divided = [] if rule == "leave_one_out" else [f"{rule} split"]
+    return " · ".join([run["split"], *divided, ranking, *masked])
 
 
 def variant_in_words(run: dict[str, Any]) -> str:
     """The experiment's name, or what was typed about the model, the trainer and the control."""
-    typed = [o for o in run["overrides"] if o.startswith(TOLD_BY)]
+    typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith(SHOWN_AS)]
     return " ".join(filter(None, [run["experiment"], *typed]))

@@ -20,11 +20,14 @@ OUTSIDE = (
     "run",
     "deviations",
     "dataset.raw_dir",
+    "dataset.columns",  # they are in the fingerprint
     "dataset.get",
+    "dataset.download",
     "dataset.paper",
     "trainer.eval_batch_size",
     "trainer.report_to",
     "task.floors",
+    "model.max_missing",  # more than so many is an error
 )
 
 
@@ -44,7 +47,12 @@ class Address:
 
 
 def address(
-    config: Any, fingerprint: str, trainable: bool, encoder: str | None = None, trained: tuple[str, str] | None = None
+    config: Any,
+    fingerprint: str,
+    trainable: bool,
+    encoder: str | None = None,
+    trained: tuple[str, str] | None = None,
+    file: str | None = None,
 ) -> Address:
     """The address of a composed config on a dataset.
 
@@ -53,6 +61,7 @@ def address(
         trainable: whether the model has weights; optimisation is no part of the address of one that has none.
         encoder: what identifies the weights of the model's text encoder, if it has one: its path says nothing.
         trained: for `eval`, what identifies the weights that are asked, and the variant of the run they come from.
+        file: what identifies the content of the file that the model is read from, if it is: its path says nothing.
     """
     content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(content, dict)
@@ -65,9 +74,12 @@ def address(
     facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
     if encoder is not None:
         content["model"]["encoder"]["name"] = encoder
+    if file is not None:
+        content["model"]["file"] = file
     weights, variant = trained or (None, None)
     config_hash = _digest(facts | {"trained": weights})
     seed = content.pop("seed")
+    content["model"].pop("file", None)  # another seed's answers stand in another file
     folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
     return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": variant}))
 

@@ -37,7 +37,7 @@ WRONG = {
     "a key taken away": (["~seed"], "closed", "seed=null"),
     "brackets left open": (["model=[a"], "[a", "llm4rec train --help"),
     "a key without a value": (["seed"], "seed", "llm4rec train --help"),
-    "several values without -m": (["seed=0,1"], "seed=0,1", "llm4rec train"),
+    "several values without -m": (["seed=0,1"], "seed=0,1 is several values", "-m, to run each"),
     "-m with --cfg": (["-m", "seed=0,1", "--cfg", "job"], "-m and --cfg", "--cfg job"),
 }
 

@@ -1,16 +1,41 @@
 """`list`: what there is."""
 
-import json
+import fcntl
+import os
 
 import pytest
 
-from llm4rec_cli.commands.list import KINDS, described
+from llm4rec_cli.commands.list import OPTIONS, described
+from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.hydra_app import options
 from llm4rec_cli.models import base
 from tests.driver import python
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "runs"])
+@pytest.fixture
+def run(tmp_path):
+    """run(name, status, …): a run folder of sasrec on demo under tmp_path/outputs; later ones are newer."""
+    made = []
+
+    def one(name, status, error=None, ndcg=0.1, place="sasrec/demo/sequential"):
+        made.append(name)
+        folder = tmp_path / "outputs" / place / name
+        write_text(folder / "config.yaml", "task: {selection: ndcg@10}\n")
+        write_json(folder / "metrics.json", {"metrics": {"ndcg@10": ndcg}, "split": "test", "protocol": "full"})
+        write_json(folder / "status.json", {"status": status, "error": error})
+        os.utime(folder / "status.json", (1e9 + len(made), 1e9 + len(made)))
+        return folder
+
+    return one
+
+
+@pytest.fixture
+def line(llm4rec):
+    """line(name): what `list runs` says of that run."""
+    return lambda name: next(line for line in llm4rec("list", "runs").out.splitlines() if name in line)
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
 def test_each_kind_names_all_its_options(llm4rec, kind):
     answer = llm4rec("list", kind)
     assert answer.code == 0
@@ -18,7 +43,7 @@ def test_each_kind_names_all_its_options(llm4rec, kind):
 
 
 def test_every_option_says_what_it_is():
-    for kind in KINDS[:-1]:
+    for kind in OPTIONS:
         assert all(described(kind.removesuffix("s")).values()), kind
 
 
@@ -30,42 +55,163 @@ def test_models_tell_what_they_can_and_which_are_floors(llm4rec):
         assert (" floor " in lines[name]) == kind.floor
 
 
-def test_nothing_named_lists_everything_but_runs(llm4rec):
+def test_nothing_named_lists_everything_but_runs_and_cache(llm4rec):
     out = llm4rec("list").out
     assert all(name in out for name in ("unisrec", "demo", "sequential", "default"))
     assert "status" not in out
+    assert "last used" not in out
 
 
 def test_a_users_own_options_are_listed(llm4rec, tmp_path):
-    (tmp_path / "conf/dataset").mkdir(parents=True)
-    (tmp_path / "conf/dataset/mine.yaml").write_text("# All my own.\ndefaults: [demo, _self_]\n")
+    write_text(tmp_path / "conf/dataset/mine.yaml", "# All my own.\ndefaults: [demo, _self_]\n")
     out = llm4rec("list", "datasets").out
     assert "mine" in out
     assert "All my own." in out
 
 
-def test_runs_are_listed_with_their_state(llm4rec, tmp_path):
-    for name, state, error in (
-        ("seed0-a", "done", None),
-        ("seed1-b", "failed", "diverged"),
-        ("seed2-c", "running", None),
-    ):
-        folder = tmp_path / "outputs/sasrec/demo/sequential" / name
-        folder.mkdir(parents=True)
-        (folder / "status.json").write_text(json.dumps({"status": state, "error": error}))
-    lines = llm4rec("list", "runs").out.splitlines()
-    for name, state in (("seed0-a", "done"), ("seed1-b", "failed"), ("seed2-c", "running")):
-        assert any(f"sasrec/demo/sequential/{name}" in line and state in line for line in lines)
-    assert any("diverged" in line for line in lines)
+def test_of_two_options_of_one_name_the_shipped_one_is_told_as_it_is_the_one_composed(llm4rec, tmp_path):
+    write_text(tmp_path / "conf/dataset/demo.yaml", "# All my own.\ndefaults: [_dataset, _self_]\n")
+    assert "All my own." not in llm4rec("list", "datasets").out
 
 
-def test_runs_of_another_folder_are_listed(llm4rec, tmp_path):
+def test_a_finished_run_tells_the_metric_that_its_task_selects_by(run, line):
+    run("seed0-a", "done", ndcg=0.1198)
+    assert "sasrec/demo/sequential/seed0-a" in line("seed0-a")
+    assert " done " in line("seed0-a")
+    assert "ndcg@10 0.1198 · test · full" in line("seed0-a")
+    assert "2001-09-0" in line("seed0-a")  # 1e9 seconds after 1970, in whatever zone
+
+
+def test_a_failed_run_tells_the_first_line_of_its_error_and_no_metric(run, line):
+    run("seed0-a", "failed", "diverged\nat step 3")
+    assert " failed " in line("seed0-a")
+    assert "diverged" in line("seed0-a")
+    assert "at step 3" not in line("seed0-a")
+    assert "ndcg" not in line("seed0-a")
+
+
+def test_a_run_whose_lock_is_held_is_running_and_one_whose_lock_is_free_was_killed(run, line):
+    held, free = run("seed0-a", "running"), run("seed1-b", "running")
+    (free / ".lock").touch()
+    with (held / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert " running " in line("seed0-a")
+        assert " killed " in line("seed1-b")
+    assert " killed " in line("seed0-a")
+
+
+@pytest.mark.parametrize("torn", ["status.json", "metrics.json"])
+@pytest.mark.parametrize("text", ["", '{"status": "do', "[]", "null"])
+def test_a_torn_file_makes_a_run_unreadable_and_the_others_are_listed(run, line, torn, text):
+    (run("seed0-a", "done") / torn).write_text(text)
+    run("seed1-b", "done")
+    assert " unreadable " in line("seed0-a")
+    assert " done " in line("seed1-b")
+
+
+def test_the_newest_run_stands_first(run, llm4rec):
+    for name in ("seed1-b", "seed0-a", "seed2-c"):
+        run(name, "done")
+    out = llm4rec("list", "runs").out
+    assert out.index("seed2-c") < out.index("seed0-a") < out.index("seed1-b")
+
+
+def test_the_size_of_a_run_is_that_of_all_its_files(run, line):
+    folder = run("seed0-a", "done")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/weights").write_bytes(b"0" * 5_000_000)
+    assert "5.0 MB" in line("seed0-a")
+
+
+@pytest.mark.parametrize(
+    ("filters", "shown"),
+    [
+        (["model=sasrec"], {"seed0-a", "seed1-b"}),
+        (["task=direct"], {"seed2-c"}),
+        (["seed=1,2"], {"seed1-b", "seed2-c"}),
+        (["status=failed", "seed=0"], {"seed0-a"}),
+        (["dataset=other"], set()),
+    ],
+)
+def test_filters_choose_among_the_runs(run, llm4rec, filters, shown):
+    run("seed0-a", "failed")
+    run("seed1-b", "done")
+    run("seed2-c", "failed", place="p5/demo/direct")
+    out = llm4rec("list", "runs", *filters).out
+    assert {name for name in ("seed0-a", "seed1-b", "seed2-c") if name in out} == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (["runs", "modle=sasrec"], "unknown filter 'modle=sasrec'", "did you mean 'model'?"),
+        (["runs", "sasrec"], "unknown filter 'sasrec'", "known: "),
+        (["runs", "status=faild"], "'faild'", "did you mean 'failed'?"),
+        (["models", "model=sasrec"], "only runs are filtered", "llm4rec list runs"),
+    ],
+)
+def test_a_wrong_filter_is_refused(llm4rec, arguments, problem, remedy):
+    answer = llm4rec("list", *arguments)
+    assert answer.code == 2
+    assert problem in answer.err
+    assert remedy in answer.err
+
+
+def test_other_folders_and_linked_ones_are_no_runs(run, llm4rec, tmp_path):
+    elsewhere = run("seed0-a", "done").rename(tmp_path / "elsewhere")
+    (tmp_path / "outputs/sasrec/demo/sequential/seed0-a").symlink_to(elsewhere)
+    run("seedling", "done")
+    out = llm4rec("list", "runs").out
+    assert "seed0-a" not in out
+    assert "seedling" not in out
+
+
+def test_runs_of_another_folder_are_listed(run, llm4rec, tmp_path):
+    run("seed0-a", "done")
+    (tmp_path / "outputs").rename(tmp_path / "mine")
+    assert "seed0-a" in llm4rec("list", "runs", "--outputs", str(tmp_path / "mine")).out
     assert llm4rec("list", "runs", "--outputs", str(tmp_path / "none")).code == 0
+
+
+def test_a_run_that_was_really_made_is_listed(llm4rec, trained):
+    out = llm4rec("list", "runs", "model=sasrec").out
+    assert f"sasrec/demo/sequential/{trained.name}" in out
+    assert "ndcg@10 0." in out
+
+
+def test_the_cache_is_listed_by_part_and_entry(llm4rec, tmp_path):
+    entry = tmp_path / "cache/datasets/demo-0123456789ab/items.parquet"
+    entry.parent.mkdir(parents=True)
+    entry.write_bytes(b"0" * 2_000_000)
+    os.utime(entry, (1e9, 1e9))
+    out = llm4rec("list", "cache", "--cache", "cache").out.splitlines()
+    assert any(line.split() == ["datasets", "1", "2.0", "MB"] for line in out)
+    (found,) = (line for line in out if "demo-0123456789ab" in line)
+    assert "2.0 MB" in found
+    assert "2001-09-0" in found
+
+
+def test_what_is_being_written_into_the_cache_is_told_from_what_a_killed_process_left(llm4rec, tmp_path):
+    features = tmp_path / "cache/features"
+    features.mkdir(parents=True)
+    for name in ("a", "b"):
+        (features / f".{name}.safetensors.x1y2.part").touch()
+    with (features / ".a.safetensors.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        out = llm4rec("list", "cache", "--cache", "cache").out.splitlines()
+    assert any(".a.safetensors.x1y2.part" in line and "being written" in line for line in out)
+    assert any(".b.safetensors.x1y2.part" in line and "left half written" in line for line in out)
+    assert not any(".lock" in line for line in out)
+
+
+def test_an_empty_cache_is_listed(llm4rec, tmp_path):
+    assert llm4rec("list", "cache", "--cache", "none").code == 0
 
 
 def test_listing_never_imports_torch(tmp_path):
     done = python(
-        "import sys; from llm4rec_cli.cli import main; assert main(['list']) == 0; assert 'torch' not in sys.modules",
+        "import sys; from llm4rec_cli.cli import main; assert main(['list']) == 0; assert main(['list', 'runs']) == 0; "
+        "assert main(['list', 'cache', '--cache', 'none']) == 0; assert 'torch' not in sys.modules",
         tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,14 @@
 """`-m`: many jobs, one failing or not; again, and what is done is skipped."""
 
+import os
 import re
+import subprocess
+import sys
 
-from tests.driver import TINY
+import pytest
+
+from llm4rec_cli import hydra_app
+from tests.driver import TINY, read
 
 FLOORS = ("-m", "seed=0,1", "task.floors=[]", "task.max_examples=50")
 
@@ -23,19 +29,13 @@ def test_every_combination_is_run_and_skipped_the_second_time(llm4rec, tmp_path)
     assert states(again) == ["skipped"] * 4
 
 
-def test_one_failing_job_stops_no_other_and_the_sweep_exits_1(llm4rec, tmp_path):
+def test_one_failing_job_stops_no_other_and_the_sweep_exits_1(llm4rec):
     answer = llm4rec(
-        "train",
-        "-m",
-        "model=popularity",
-        "dataset=amazon2014-beauty,demo",
-        f"dataset.raw_dir={tmp_path}",
-        "task.floors=[]",
-        "task.max_examples=50",
+        "train", "-m", "model=popularity", "dataset.user_core=100000,5", "task.floors=[]", "task.max_examples=50"
     )
     assert answer.code == 1
     assert states(answer) == ["failed", "done"]
-    assert "sequential_data.txt" in answer.out
+    assert "is empty after the 100000/5-core" in answer.out
 
 
 def test_a_diverging_model_is_a_failed_job_and_is_tried_again(llm4rec, tmp_path):
@@ -79,3 +79,50 @@ def test_a_wrong_override_ends_a_sweep_before_it_begins(llm4rec, tmp_path):
     answer = llm4rec("train", "-m", "model=unisrc,sasrec")
     assert answer.code == 2
     assert "did you mean 'unisrec'?" in answer.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_beside_one_another_are_swept_as_jobs_in_turn(launcher, tmp_path, cache, llm4rec):
+    """In processes of their own, one thread each: a failure survives, the runs are the same, and are skipped again."""
+    swept = [f"hydra/launcher={launcher}", *TINY, "model.heads=2,3", "trainer.report_to=[]"]
+    command = [sys.executable, "-m", "llm4rec_cli", "train", "-m", *swept, f"paths.cache={cache / 'llm4rec'}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert re.findall(r"\b(done|skipped|failed)\b", done.stdout.rsplit("sweep", 1)[1]) == ["done", "failed"]
+    (run,) = tmp_path.glob("outputs/sasrec/demo/sequential/seed0-*/metrics.json")
+    again = llm4rec("train", "-m", *TINY, "model.heads=2")
+    assert states(again) == ["skipped"]
+    alone = llm4rec("train", *TINY, "model.heads=2", "paths.outputs=alone")
+    assert alone.metrics["metrics"] == read(run)["metrics"]
+
+
+def test_jobs_beside_one_another_take_one_thread_each(llm4rec, monkeypatch):
+    seen = []
+    monkeypatch.setattr(hydra_app, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)
+    for launcher in (["hydra/launcher=joblib"], ["hydra/launcher=basic"]):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        llm4rec("train", "-m", "model=popularity", "dataset.user_core=100000", *launcher)
+    assert seen == ["1", None]
+
+
+def test_a_launcher_that_is_not_there_is_named_with_what_brings_it(llm4rec):
+    answer = llm4rec("train", "-m", "hydra/launcher=joblyb", "model=popularity")
+    assert answer.code == 2
+    assert "unknown hydra/launcher 'joblyb'" in answer.err
+    assert "pip install 'llm4rec[joblib,submitit]'" in answer.err
+
+
+def test_a_launcher_that_is_killed_still_leaves_the_table_of_what_was_done(llm4rec, monkeypatch):
+    done = hydra_app._job
+
+    def killed(config):
+        done(config)
+        raise MemoryError  # as a launcher does whose worker is gone
+
+    monkeypatch.setattr(hydra_app, "_job", killed)
+    answer = llm4rec("train", *FLOORS, "model=popularity")
+    assert answer.code == 1
+    assert states(answer) == ["done", "done"]
+    assert "the sweep ended early: a job's process was lost" in answer.err
+    assert "what is done is skipped" in answer.err

@@ -8,6 +8,7 @@ import sys
 import zlib
 from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,8 +21,10 @@ from transformers import set_seed
 
 from llm4rec_cli import hydra_app
 from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models import base
 from llm4rec_cli.schema import Part
+from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset
 
@@ -72,12 +75,18 @@ def built(tmp_path, monkeypatch):
             [torch.randn(12, generator=torch.Generator().manual_seed(zlib.crc32(text.encode()))) for text in texts]
         )
 
-    monkeypatch.setattr(features, "locate_encoder", lambda name: ("nowhere", "no weights"))
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(features, "locate_encoder", lambda name: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
 
     def build(name, seed=0):
         set_seed(seed)
-        model = base.build(base.Context(composed(name), SPLIT, seed, tmp_path, "cpu"))
+        config = composed(name)
+        if "file" in config:  # a model that is read from one
+            config = OmegaConf.merge(config, {"file": str(tmp_path / "lists.csv")})
+            lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
+            Path(config.file).write_text("\n".join(["user,item", *lists]))
+        model = base.build(base.Context(config, SPLIT, seed, tmp_path, "cpu"))
         return model.eval() if isinstance(model, nn.Module) else model
 
     return build
@@ -154,6 +163,21 @@ def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
         torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
 
 
+@rankers
+def test_metrics_do_not_depend_on_the_batch_size_or_the_order_of_users(name, built):
+    model = built(name)
+
+    def metrics(asked, batch_size):
+        found = rank(model, asked, mask_history=True, top_items=5, batch_size=batch_size)
+        values = ranking_metrics(found.n_better, found.n_tied, found.n_candidates, [1, 5, 10])
+        return {metric: value.mean() for metric, value in values.items()}
+
+    whole = metrics(ASKED, 100)
+    order = np.random.default_rng(1).permutation(len(ASKED))
+    for asked, batch_size in ((ASKED, 1), (ASKED, 7), (ASKED[order], 100)):
+        assert metrics(asked, batch_size) == pytest.approx(whole, abs=1e-6, rel=0)
+
+
 @candidate_rankers
 def test_candidates_score_as_in_the_catalogue(name, built):
     model = built(name)
@@ -175,6 +199,13 @@ def test_overwritten_scores_do_not_touch_the_next_ones(name, built):
 def test_the_target_is_not_looked_at(name, built):
     model = built(name)
     assert torch.equal(model.score(replace(ASKED, target=ASKED.target[::-1])), model.score(ASKED))
+
+
+@rankers
+def test_a_model_reads_who_the_user_is_only_if_it_says_so(name, built):
+    model = built(name)
+    same = torch.equal(model.score(replace(ASKED, user=ASKED.user[::-1].copy())), model.score(ASKED))
+    assert same != base.config_class(name).needs_user
 
 
 @rankers

@@ -18,18 +18,20 @@ def test_one_value_has_no_deviation_and_a_missing_one_no_mean(values, said):
 
 
 def test_full_ranking_says_whether_the_history_is_masked():
-    run = {"split": "test", "protocol": "full", "mask_history": False}
+    run = {"split": "test", "split_rule": "leave_one_out", "protocol": "full", "mask_history": False}
     said = {
         protocol_in_words(run),
         protocol_in_words(run | {"mask_history": True}),
         protocol_in_words(run | {"split": "valid"}),
+        protocol_in_words(run | {"split_rule": "temporal"}),
     }
-    assert len(said) == 3
+    assert len(said) == 4
 
 
 def test_protocols_differ_in_words():
     protocols = ("full", "uniform-100", "popularity-100")
-    assert len({protocol_in_words({"split": "test", "protocol": p, "mask_history": False}) for p in protocols}) == 3
+    run = {"split": "test", "split_rule": "leave_one_out", "mask_history": False}
+    assert len({protocol_in_words(run | {"protocol": p}) for p in protocols}) == 3
 
 
 def test_a_variant_is_named_by_experiment_and_by_what_was_typed_of_the_model():

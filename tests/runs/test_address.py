@@ -32,6 +32,7 @@ def test_the_folder_names_model_dataset_task_seed_and_hash(where):
         "paths.cache=elsewhere",
         "dataset.raw_dir=elsewhere",
         "dataset.get=ask",
+        "dataset.download=[{file: ask}]",
         "trainer.eval_batch_size=7",
         "trainer.report_to=[tensorboard]",
         "task.floors=[]",

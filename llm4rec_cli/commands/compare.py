@@ -1,0 +1,261 @@
+"""`llm4rec compare RUN RUN`: two runs on the same examples, user by user.
+
+llm4rec compare outputs/sasrec/demo/sequential/seed0-ab12cd34ef outputs/unisrec/demo/sequential/seed0-12ab34cd56
+llm4rec compare sasrec/demo/sequential/seed0-ab unisrec/demo/sequential/seed0-12     ends, cut where they are clear
+llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
+llm4rec compare sasrec/… unisrec/… --json | jq .metrics
+
+A run is its folder, or whatever end of its path names one run under --outputs. Both must have been asked the same:
+data, split, protocol, and each (user, target). For each metric: both means, B − A, its 95 % bootstrap interval over
+users, for how many users B is better, equal or worse, and p of a paired permutation test.
+
+p is the probability of a mean difference at least as large if, for each user, a coin decided which of the two values is
+A's and which is B's. Holm's correction allows for the number of metrics in the table; name the one that you decide by
+before you look.
+
+It says how these two sets of answers differ over users, and nothing of other seeds: a method trained anew gives other
+answers, and may well fall on the other side. No claim rests on one seed: run several, and see whether they agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from llm4rec_cli.evaluation.paired import Difference
+
+# What two runs must have been asked alike, besides the same data; in the words of metrics.json.
+ASKED = ("split", "split_rule", "protocol", "mask_history")
+RANKS = ["n_better", "n_tied", "n_candidates"]
+COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
+
+Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "llm4rec compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
+    parser.add_argument("b", metavar="RUN", help="B, likewise")
+    parser.add_argument("--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object")
+    form.add_argument("--markdown", action="store_true", help="a Markdown table")
+    parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
+    options = parser.parse_args(argv)
+
+    from llm4rec_cli.data.streams import stream
+    from llm4rec_cli.evaluation.paired import paired_differences
+
+    runs = _found([options.a, options.b], Path(options.outputs).expanduser())
+    _refuse_other_questions(runs)
+    answers_a, answers_b = _paired(runs)
+    metrics = _metrics(runs, options.metric)
+    compared = paired_differences(
+        _values(answers_a, metrics),
+        _values(answers_b, metrics),
+        bootstrap=stream(0, "compare: bootstrap"),
+        permutation=stream(0, "compare: permutation"),
+    )
+    if options.json:
+        print(json.dumps(_as_json(runs, len(answers_a), compared), indent=2))
+    elif options.markdown:
+        _print_markdown(runs, len(answers_a), compared)
+    else:
+        _print_table(runs, len(answers_a), compared)
+    return 0
+
+
+# --- which runs, and whether they can be compared
+
+
+def _found(named: Sequence[str], outputs: Path) -> list[Run]:
+    """The run that each name means.
+
+    Raises:
+        RunError: no finished run is called so.
+        UsageError: several are.
+    """
+    from llm4rec_cli.runs.folder import finished, metrics_of
+
+    runs = {folder: metrics for folder, _, metrics in finished(outputs)}
+    found = []
+    for name in named:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            metrics = metrics_of(folder)
+            if metrics is None:
+                raise RunError(f"{folder} is no finished run", "llm4rec list runs")
+            found.append((folder, metrics))
+            continue
+        meant = [run for run in runs if _ends_on(run, folder)]
+        if not meant:
+            known = ["/".join(run.parts[-len(folder.parts) :]) for run in runs]
+            raise RunError(f"no finished run under {outputs} is called '{name}'", did_you_mean(name, known))
+        if len(meant) > 1:
+            several = ", ".join(str(run.relative_to(outputs)) for run in sorted(meant))
+            raise UsageError(f"'{name}' may be any of {len(meant)} runs", several)
+        found.append((meant[0], runs[meant[0]]))
+    return found
+
+
+def _ends_on(run: Path, end: Path) -> bool:
+    """Whether a run's path ends on these parts, the last of which may be cut."""
+    *parents, last = end.parts
+    return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents
+
+
+def _refuse_other_questions(runs: Sequence[Run]) -> None:
+    """Raises UsageError, naming all that differs, if the two were not asked the same."""
+    (_, a), (_, b) = runs  # of before 0.2, a run does not say its split_rule
+    differ = [f"{key} is {a.get(key)} in A and {b.get(key)} in B" for key in ASKED if a.get(key) != b.get(key)]
+    if a["dataset_fingerprint"] != b["dataset_fingerprint"]:
+        data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
+        differ.insert(0, f"the data is {data_a} in A and {data_b} in B")
+    if differ:
+        raise UsageError(f"these runs are not paired: {'; '.join(differ)}", "compare runs that were asked the same")
+
+
+def _metrics(runs: Sequence[Run], typed: str | None) -> list[str]:
+    """The metrics to compare: those typed, or those usually shown that both runs have."""
+    from llm4rec_cli.reporting.runs import SHOWN
+
+    (_, a), (_, b) = runs
+    both = [name for name in a["intervals"] if name in b["intervals"]]  # an interval: a mean over users
+    if typed is None:
+        return [name for name in SHOWN if name in both]
+    wanted = list(dict.fromkeys(typed.split(",")))
+    for name in wanted:
+        if name not in both:
+            raise UsageError(f"the two runs do not both have the metric '{name}'", did_you_mean(name, both))
+    return wanted
+
+
+def _paired(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both runs' answers, (n,) rows each, row i of both about the same user and target.
+
+    Raises:
+        UsageError: the runs did not rank, or not the same examples.
+    """
+    import pandas as pd
+    import pyarrow.parquet
+
+    files = [folder / "predictions.parquet" for folder, _ in runs]
+    for file in files:
+        if not file.exists() or not set(RANKS) <= set(pyarrow.parquet.read_schema(file).names):
+            raise UsageError(
+                f"{file.parent} does not say where targets came out", "compare takes runs of ranking tasks"
+            )
+    example = ["user_id", "target"]
+    a, b = (pd.read_parquet(file, columns=[*example, *RANKS]) for file in files)
+    for answers in (a, b):
+        answers["time"] = answers.groupby(example).cumcount()  # one user may be asked about one target again
+    key = [*example, "time"]
+    both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="found")
+    alone = both[both["found"] != "both"]
+    if len(alone):
+        first = alone.iloc[0]
+        only_a, only_b = ((alone["found"] == side).sum() for side in ("left_only", "right_only"))
+        raise UsageError(
+            f"these runs are not paired: of {len(a):,} examples in A and {len(b):,} in B, {only_a:,} are in A only and "
+            f"{only_b:,} in B only (user {first['user_id']}, target {first['target']})",
+            "give both the same task.max_examples and dataset.seed",
+        )
+    ranks_a, ranks_b = (both[[f"{rank}_{side}" for rank in RANKS]].set_axis(RANKS, axis=1) for side in "ab")
+    return ranks_a, ranks_b
+
+
+def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+    """(n,) values of each metric, from where the targets came out."""
+    from llm4rec_cli.evaluation.ranking import ranking_metrics
+
+    cutoffs = sorted({int(name.partition("@")[2]) for name in metrics if "@" in name})
+    n_better, n_tied, n_candidates = (answers[rank].to_numpy() for rank in RANKS)
+    values = ranking_metrics(n_better, n_tied, n_candidates, cutoffs)
+    return {name: values[name] for name in metrics}
+
+
+# --- how it is said
+
+
+def _rows(compared: dict[str, Difference]) -> list[list[str]]:
+    return [
+        [
+            name,
+            f"{d.a:.4f}",
+            f"{d.b:.4f}",
+            f"{d.difference:+.4f}",
+            f"{d.interval[0]:+.4f} to {d.interval[1]:+.4f}",
+            f"{d.p:.4f}",
+            f"{d.p_holm:.4f}",
+            *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
+        ]
+        for name, d in compared.items()
+    ]
+
+
+def _title(runs: Sequence[Run]) -> str:
+    from llm4rec_cli.reporting.runs import protocol_in_words
+
+    _, metrics = runs[0]
+    return f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}"
+
+
+def _notes(runs: Sequence[Run], n: int) -> list[str]:
+    """What stands below the numbers: which runs, how many users, what the test drew, and what to beware of."""
+    from llm4rec_cli.evaluation.paired import PERMUTATIONS
+    from llm4rec_cli.reporting.runs import shown_as
+
+    said = [
+        f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(metrics['labels'])})" if metrics["labels"] else "")
+        for side, (folder, metrics) in zip("AB", runs, strict=True)
+    ]
+    said.append(f"{n:,} users; {PERMUTATIONS:,} permutations, two-sided; Holm over the metrics of this table")
+    said.append("two sets of answers, not two methods: no claim rests on one seed")
+    if any("synthetic" in metrics["labels"] for _, metrics in runs):
+        said.append("synthetic data: these numbers settle no claim")
+    return said
+
+
+def _print_table(runs: Sequence[Run], n: int, compared: dict[str, Difference]) -> None:
+    from llm4rec_cli.reporting.tables import console, table
+
+    out = console()
+    out.print(table(_title(runs), COLUMNS, _rows(compared)))
+    for note in _notes(runs, n):
+        out.print(note, soft_wrap=True)
+
+
+def _print_markdown(runs: Sequence[Run], n: int, compared: dict[str, Difference]) -> None:
+    from llm4rec_cli.reporting.tables import markdown
+
+    print(markdown(COLUMNS, _rows(compared)))
+    print("\n" + "\n".join(f"- {note}" for note in [_title(runs), *_notes(runs, n)]))
+
+
+def _as_json(runs: Sequence[Run], n: int, compared: dict[str, Difference]) -> dict[str, Any]:
+    from llm4rec_cli.evaluation.paired import PERMUTATIONS
+    from llm4rec_cli.reporting.runs import shown_as
+
+    (_, asked), _ = runs
+    return {
+        **{
+            side: {"run": str(folder), "model": shown_as(m), "seed": m["seed"], "labels": m["labels"]}
+            for side, (folder, m) in zip("ab", runs, strict=True)
+        },
+        **{key: asked[key] for key in ("dataset", "dataset_fingerprint", "task", *ASKED)},
+        "n_examples": n,
+        "permutations": PERMUTATIONS,
+        "synthetic": "synthetic" in asked["labels"],
+        "metrics": {name: dataclasses.asdict(d) for name, d in compared.items()},
+    }

@@ -1,0 +1,199 @@
+"""`llm4rec completion`: makes the shell complete commands, options, and overrides with their values.
+
+eval "$(llm4rec completion bash)"        now; as a line of ~/.bashrc always
+eval "$(llm4rec completion zsh)"         a line of ~/.zshrc
+llm4rec train model=uni<TAB>             model=unisrec
+llm4rec train trainer.ep<TAB>            trainer.epochs=
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, get_type_hints
+
+from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
+
+# Bash breaks words at `=` too, and replaces only what follows: the part before it is taken off again.
+BASH = """\
+_llm4rec() {
+    local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n'
+    COMPREPLY=($("$1" completion --line "$line" 2>/dev/null))
+    local word="${line##*[[:space:]]}"
+    if [[ $COMP_WORDBREAKS == *=* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*=}"}"}")
+    fi
+    if [[ ${COMPREPLY[0]} == *[=.] ]]; then
+        compopt -o nospace
+    fi
+}
+complete -o default -F _llm4rec llm4rec
+"""
+ZSH = """\
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+_llm4rec() {
+    local -a found
+    found=("${(@f)$("$words[1]" completion --line "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+    if [[ -n $found ]]; then
+        compadd -S '' -- ${(M)found:#*[=.]}
+        compadd -- ${found:#*[=.]}
+        return 0
+    else
+        compset -P '*='
+        _files
+    fi
+}
+compdef _llm4rec llm4rec
+"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
+
+FLAGS = ("--cfg", "--help", "--multirun", "--verbose")  # of Hydra commands
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "llm4rec completion", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("shell", nargs="?", choices=SCRIPTS, help="whose script to print")
+    asked.add_argument("--line", help=argparse.SUPPRESS)  # what the scripts ask: the line up to the cursor
+    options = parser.parse_args(argv)
+    if options.line is None:
+        print(SCRIPTS[options.shell], end="")
+    else:
+        for word in completions(options.line):
+            print(word)
+    return 0
+
+
+def completions(line: str) -> list[str]:
+    """The words that the last word of a command line may become; none where it is free text or a file."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # inside quotes
+        return []
+    if line[-1:].isspace():
+        words.append("")
+    match words[1:]:
+        case []:
+            offered: Iterable[str] = ()
+        case [word]:
+            offered = (*HYDRA_COMMANDS, *PLAIN_COMMANDS, *(("--help", "--version") if word else ()))
+        case [command, *before, word] if command in HYDRA_COMMANDS:
+            offered = _of_hydra_command(command, before, word)
+        case [command, *before, word] if command in PLAIN_COMMANDS:
+            offered = _of_plain_command(command, before, word)
+        case _:
+            offered = ()
+    return sorted({found for found in offered if found.startswith(words[-1])})
+
+
+def _of_hydra_command(command: str, before: list[str], word: str) -> Iterable[str]:
+    from llm4rec_cli.hydra_app import WITH_OPTIONS
+
+    options: dict[str, bool] = {}
+    if command in WITH_OPTIONS:
+        options = _options(importlib.import_module(f"llm4rec_cli.commands.{command}").parser().format_help())
+    last = before[-1] if before else ""
+    if last in ("--cfg", "-c"):
+        return ("job", "hydra", "all")
+    if options.get(last):
+        return ()
+    return (*FLAGS, *options) if word.startswith("-") else _overrides(word, before)
+
+
+def _of_plain_command(command: str, before: list[str], word: str) -> Iterable[str]:
+    module = importlib.import_module(f"llm4rec_cli.commands.{command}")
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        module.main(["--help"])
+    page = shown.getvalue()
+    options = _options(page)
+    if before and options.get(before[-1]):
+        return ()
+    if word.startswith("-"):
+        return options
+    if before:
+        return _overrides(word, before) if "[overrides]" in page else ()
+    if command == "list":
+        return module.KINDS
+    choices = re.search(r"^  {([\w,]+)}", page, re.M)
+    return choices.group(1).split(",") if choices else ()
+
+
+def _options(page: str) -> dict[str, bool]:
+    """The long options that a page of help lists, and whether each takes a value."""
+    return {name: value != "" for name, value in re.findall(r"^ +(?:-\w.*?, )?(--[\w-]+)(| [^ ]+)(?:$|  )", page, re.M)}
+
+
+def _overrides(word: str, before: list[str]) -> Iterator[str]:
+    return _values(word, before) if "=" in word else _keys(word, before)
+
+
+def _values(word: str, before: list[str]) -> Iterator[str]:
+    """`key=value` for each value that the key's last element may become, in a sweep's list too."""
+    from llm4rec_cli.hydra_app import options
+    from llm4rec_cli.overrides import GROUPS
+
+    key, _, value = word.partition("=")
+    if key.lstrip("+") in GROUPS:
+        found = options(key.lstrip("+"))
+    else:
+        kind = _types(before).get(key)
+        if kind is bool:
+            found = ["true", "false"]
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            found = list(kind.__members__)
+        else:
+            return
+    earlier, comma, _ = value.rpartition(",")
+    for one in found:
+        if not any(part.startswith("_") for part in one.split("/")):  # a type, or a part of others
+            yield f"{key}={earlier}{comma}{one}"
+
+
+def _keys(word: str, before: list[str]) -> Iterator[str]:
+    """Groups and keys, one level at a time: what goes on ends in a dot, what takes a value in `=`."""
+    from llm4rec_cli.overrides import GROUPS
+
+    if word.startswith("+"):
+        yield "+experiment="
+        return
+    parent = word.rpartition(".")[0]
+    for path, kind in _types(before).items():
+        if path.rpartition(".")[0] == parent:
+            if path in GROUPS or not is_dataclass(kind):
+                yield f"{path}="
+            if is_dataclass(kind):
+                yield f"{path}."
+
+
+def _types(before: list[str]) -> dict[str, Any]:
+    """The type of every key; under `model.` the keys of the typed model, or of all where that is open."""
+    from llm4rec_cli.models import base as models
+    from llm4rec_cli.schema import Config
+
+    typed = [word.partition("=")[2].split(",") for word in before if word.startswith("model=")]
+    named = [name for name in (typed[-1] if typed else []) if name in models.names()]
+    found = _nodes("", Config)
+    for name in named or models.names():
+        found |= _nodes("model.", models.config_class(name))
+    return found
+
+
+def _nodes(prefix: str, kind: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    found = {}
+    for field in fields(kind):
+        hint = hints[field.name]
+        found[prefix + field.name] = hint
+        if isinstance(hint, type) and is_dataclass(hint):
+            found |= _nodes(f"{prefix}{field.name}.", hint)
+    return found

@@ -1,0 +1,363 @@
+"""`llm4rec doctor`: what this machine has, and what is wrong with it.
+
+llm4rec doctor                                  one line a fact: ok, note or wrong, with a remedy
+llm4rec doctor --outputs ~/outputs --cache /big/cache
+llm4rec doctor --json | jq '.findings[] | select(.state == "wrong")'
+
+Exits with 1 if something is wrong. Writes nothing but a file, for a moment, where runs go: to see whether locks hold
+there. Shows no environment variable but OMP_NUM_THREADS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import importlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm4rec_cli import __version__
+from llm4rec_cli.commands import list as listing
+from llm4rec_cli.errors import Llm4RecError
+
+if TYPE_CHECKING:
+    import torch
+
+OK, NOTE, WRONG = "ok", "note", "wrong"
+LITTLE_MEMORY = 4 * 2**30
+LITTLE_DISK, NO_DISK = 5e9, 5e8  # bytes
+LOOK = 0.05  # seconds that one matrix product takes at least, to be timed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about this machine.
+
+    Attributes:
+        name: what it is about.
+        state: `ok`; `note`, which costs time or comfort; or `wrong`.
+        says: the fact.
+        remedy: what to do about it, where there is something.
+    """
+
+    name: str
+    state: str
+    says: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"\n{'':20}try: {self.remedy}" if self.remedy else ""
+        return f"{self.state:<6}{self.name:<14}{self.says}{remedy}"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "llm4rec doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--outputs", default="outputs", help="where runs are written (default: outputs)")
+    parser.add_argument("--cache", help="the cache folder (default: the user's)")
+    options = parser.parse_args(argv)
+    findings = []
+    for finding in examine(Path(options.outputs).expanduser().absolute(), options.cache):
+        findings.append(finding)
+        if not options.json:
+            print(finding, flush=True)
+    wrong = sum(finding.state == WRONG for finding in findings)
+    if options.json:
+        print(json.dumps({"llm4rec": __version__, "wrong": wrong, "findings": list(map(asdict, findings))}, indent=2))
+    else:
+        print(f"{wrong} wrong" if wrong else "nothing is wrong")
+    return int(wrong > 0)
+
+
+def examine(outputs: Path, cache: str | None) -> Iterator[Finding]:
+    """Every finding. What is broken on this machine may break the check that looks at it: then that is the finding."""
+    checks = {
+        "python": _python,
+        "llm4rec": _llm4rec,
+        "packages": _packages,
+        "machine": _machine,
+        "torch": _torch,
+        "training": _training,
+        "arithmetic": _arithmetic,
+        "encoder": _encoder,
+        "hub": _hub,
+        "outputs": lambda: _outputs(outputs),
+        "cache": lambda: _cache(cache),
+    }
+    for name, check in checks.items():
+        try:
+            yield from check()
+        except ImportError as error:
+            yield Finding(name, WRONG, f"{type(error).__name__}: {_first_line(error)}", f"pip install {error.name}")
+        except Llm4RecError as error:
+            yield Finding(name, WRONG, error.problem, error.remedy)
+        except Exception as error:
+            yield Finding(name, WRONG, f"{type(error).__name__}: {_first_line(error)}", "install into a fresh .venv")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+# --- what is installed
+
+
+def _python() -> Iterator[Finding]:
+    from packaging.specifiers import SpecifierSet
+
+    needed = metadata.metadata("llm4rec")["Requires-Python"]
+    fits = SpecifierSet(needed).contains(platform.python_version())
+    says = f"{platform.python_version()} (needs {needed}), {sys.executable}"
+    yield Finding("python", OK, says) if fits else Finding("python", WRONG, says, "make a .venv with such a python")
+
+
+def _llm4rec() -> Iterator[Finding]:
+    """The version, the commit of a checkout, and whether its configs came with it."""
+    from llm4rec_cli.hydra_app import conf_dir
+
+    checkout = Path(__file__).parents[2]
+    commit = ""
+    if (checkout / ".git").exists() and shutil.which("git"):
+        describe = ["git", "-C", str(checkout), "describe", "--always", "--dirty=, with uncommitted changes"]
+        commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    says = f"{__version__}, {f'commit {commit}, ' if commit else ''}configs in {conf_dir()}"
+    if (conf_dir() / "config.yaml").exists():
+        yield Finding("llm4rec", OK, says)
+    else:
+        yield Finding("llm4rec", WRONG, f"{says}, where there are none", "pip install --force-reinstall llm4rec")
+
+
+def _packages() -> Iterator[Finding]:
+    """Versions against the ranges that our own metadata declares."""
+    from packaging.requirements import Requirement
+
+    fitting = []
+    for requirement in map(Requirement, metadata.requires("llm4rec") or []):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            yield Finding(requirement.name, WRONG, "is not installed", f"pip install '{requirement}'")
+            continue
+        if requirement.specifier.contains(found, prereleases=True):
+            fitting.append(f"{requirement.name} {found}")
+        else:
+            yield Finding(
+                requirement.name, WRONG, f"{found} does not fit {requirement.specifier}", f"pip install '{requirement}'"
+            )
+    yield Finding("packages", OK, f"{len(fitting)} in the declared ranges: {', '.join(fitting)}")
+
+
+# --- the machine
+
+
+def _machine() -> Iterator[Finding]:
+    from rich.filesize import decimal
+
+    yield Finding("platform", OK, platform.platform())
+    yield Finding("cores", OK, f"{_cores():g} of {os.cpu_count()} may be used")
+    total, available = _memory()
+    says = f"{decimal(available)} of {decimal(total)} is free"
+    if available < LITTLE_MEMORY:
+        yield Finding("memory", NOTE, says, "smaller trainer.batch_size and trainer.eval_batch_size")
+    else:
+        yield Finding("memory", OK, says)
+
+
+def _cores() -> float:
+    """Cores that this process may use: by its affinity, and by the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _cgroup("cpu.max").partition(" ")
+    return min(cores, int(quota) / int(period)) if quota.isdigit() else cores
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes in all and available, within the limit of the container."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available, meminfo = total, Path("/proc/meminfo")
+    if meminfo.exists():
+        facts = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        available = int(facts["MemAvailable"].split()[0]) * 1024
+    limit = _cgroup("memory.max")
+    if limit.isdigit():
+        total = min(total, int(limit))
+        available = min(available, int(limit) - int(_cgroup("memory.current") or 0))
+    return total, available
+
+
+def _cgroup(name: str) -> str:
+    """A limit of the container that this runs in; empty where there is none."""
+    file = Path("/sys/fs/cgroup") / name
+    return file.read_text().strip() if file.exists() else ""
+
+
+# --- torch
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    from llm4rec_cli.commands.experiment import device
+    from llm4rec_cli.schema import Config
+
+    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    built_for = next((f"{name} {version}" for name, version in builds.items() if version), "CPU")
+    yield Finding("torch", OK, f"{torch.__version__}, built for {built_for}")
+    taken = device(Config())
+    says = f"auto takes {taken}"
+    if taken == "cuda":
+        from rich.filesize import decimal
+
+        free, total = torch.cuda.mem_get_info()
+        says += f": {torch.cuda.get_device_name()}, {decimal(free)} of {decimal(total)} free"
+    yield Finding("device", OK, says)
+    threads, set_to = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS", "not set")
+    says = f"{threads} (OMP_NUM_THREADS: {set_to})"
+    if threads > _cores():
+        remedy = f"export OMP_NUM_THREADS={max(1, int(_cores()))}"
+        yield Finding("threads", NOTE, f"{says}, more than the cores they may use", remedy)
+    else:
+        yield Finding("threads", OK, says)
+
+
+def _training() -> Iterator[Finding]:
+    """Whether all that training needs can be imported."""
+    importlib.import_module("llm4rec_cli.training.fit")
+    yield Finding("training", OK, f"transformers {metadata.version('transformers')} is ready to train")
+
+
+def _arithmetic() -> Iterator[Finding]:
+    """Whether bf16 pays on the device that `auto` takes."""
+    import torch
+
+    from llm4rec_cli.commands.experiment import device
+    from llm4rec_cli.schema import Config
+
+    where = device(Config())
+    fp32, bf16 = (_rate(dtype, where) for dtype in (torch.float32, torch.bfloat16))
+    capability = f" ({torch.backends.cpu.get_cpu_capability()})" if where == "cpu" else ""
+    says = f"{where}{capability}: fp32 {fp32:,.0f}, bf16 {bf16:,.0f} GFLOP/s"
+    if bf16 > fp32:
+        yield Finding("arithmetic", OK, f"{says}: trainer.precision=bf16 pays")
+    else:
+        yield Finding("arithmetic", NOTE, f"{says}: bf16 does not pay", "trainer.precision=fp32")
+
+
+def _rate(dtype: torch.dtype, device: str) -> float:
+    """GFLOP/s of a square matrix product, doubled in size until it takes long enough to be timed."""
+    import torch
+
+    size, seconds = 128, 0.0
+    while seconds < LOOK:
+        size *= 2
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        a @ b
+        _wait(device)
+        begin = time.perf_counter()
+        a @ b
+        _wait(device)
+        seconds = time.perf_counter() - begin
+    return 2 * size**3 / seconds / 1e9
+
+
+def _wait(device: str) -> None:
+    """Until the device has done what it was given."""
+    import torch
+
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def _encoder() -> Iterator[Finding]:
+    from llm4rec_cli.text.features import locate_encoder
+
+    folder, weights = locate_encoder("minilm")
+    yield Finding("encoder", OK, f"minilm in {folder}, sha256 {weights[:12]}… as it should be")
+
+
+def _hub() -> Iterator[Finding]:
+    from huggingface_hub import constants
+
+    offline = "set offline: no model is fetched, only what was fetched before is found"
+    yield Finding("hub", OK, offline if constants.HF_HUB_OFFLINE else "may be asked for models")
+
+
+# --- where things are written
+
+
+def _outputs(outputs: Path) -> Iterator[Finding]:
+    yield from _writable("outputs", outputs)
+    folder = _existing(outputs)
+    if not os.access(folder, os.W_OK):
+        return
+    if _locks_hold(folder):
+        yield Finding("locks", OK, f"hold in {folder}")
+    else:
+        says = f"do not hold in {folder}: two processes may work on one run at a time"
+        yield Finding("locks", WRONG, says, "paths.outputs=PATH on a local disk, or never start a run twice")
+
+
+def _cache(given: str | None) -> Iterator[Finding]:
+    from rich.filesize import decimal
+
+    cache = listing.cache_folder(given).absolute()
+    yield from _writable("cache", cache)
+    sizes: dict[str, int] = {}
+    left = 0
+    for entry in listing.cache_entries(cache):
+        sizes[entry.part] = sizes.get(entry.part, 0) + entry.bytes
+        left += entry.state == "left half written"
+    for part, size in sizes.items():
+        yield Finding(f"  {part}", OK, decimal(size))
+    if left:
+        yield Finding("cache", NOTE, f"{left} left half written by killed processes", "llm4rec prune cache")
+
+
+def _writable(name: str, folder: Path) -> Iterator[Finding]:
+    """Whether a folder can be written to, or made, and how much room there is."""
+    from rich.filesize import decimal
+
+    existing = _existing(folder)
+    free = shutil.disk_usage(existing).free
+    says = f"{folder}{'' if folder.exists() else ' (not there yet)'}, {decimal(free)} free"
+    if not os.access(existing, os.W_OK):
+        yield Finding(name, WRONG, f"{existing} cannot be written to", f"paths.{name}=PATH")
+    elif free < NO_DISK:
+        yield Finding(name, WRONG, says, f"llm4rec prune, or paths.{name}=PATH")
+    elif free < LITTLE_DISK:
+        yield Finding(name, NOTE, says, f"llm4rec prune, or paths.{name}=PATH")
+    else:
+        yield Finding(name, OK, says)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _locks_hold(folder: Path) -> bool:
+    """Whether a second holder of one lock is kept out."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".llm4rec-doctor-") as first, Path(first.name).open() as second:
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # a file system without locks
+            return False
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -1,0 +1,302 @@
+"""`llm4rec recommend`: the top items of a model for a user of the data, or for somebody who likes some titles.
+
+The model is the trained run that `eval` would take, or a floor fitted on the spot. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli.errors import DataError, RunError, UsageError
+from llm4rec_cli.models import base as models
+from llm4rec_cli.schema import Config, Control
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llm4rec_cli.data.examples import Examples, IntArray
+    from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.data.titles import Titles
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = """\
+examples:
+  llm4rec recommend model=unisrec --user ASASDIE2W9UHU                  a user of the demo data
+  llm4rec recommend model=sasrec dataset=ml-100k --title "Toy Story" --title "Star Wars" --k 5
+  llm4rec recommend run=PATH --user 196 --json                          a trained run by its folder
+"""
+SHOWN = 3  # items of the history that the heading names
+CHOICES = 5  # similar titles to choose from on a terminal
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options beside overrides; free text stays out of Hydra's grammar."""
+    found = argparse.ArgumentParser(
+        "llm4rec recommend",
+        usage="llm4rec recommend [overrides] (--user ID | --title TEXT …) [--k N] [--again] [--json]",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    found.add_argument("--user", metavar="ID", help="a user of the data, by the id of the raw files")
+    found.add_argument("--title", metavar="TEXT", action="append", help="an item of the history; repeat, oldest first")
+    found.add_argument("--k", metavar="N", type=_positive, default=10, help="how many items (default: 10)")
+    found.add_argument("--again", action="store_true", help="items of the history may be recommended again")
+    found.add_argument("--json", action="store_true", help="one JSON object an item, a line each")
+    return found
+
+
+def run(config: Config, asked: argparse.Namespace) -> None:
+    """Prints the top items for `--user` or for `--title`."""
+    if (asked.user is None) == (asked.title is None):
+        raise UsageError("recommend needs a user or titles, one of the two", "--user ID, or --title TEXT")
+
+    from llm4rec_cli.commands import experiment, trained
+    from llm4rec_cli.data.split import divide
+
+    by_title = asked.title is not None
+    _check(config, by_title)
+    source = None
+    if models.config_class(config.model.name).trainable:
+        source = trained.find(config)
+        config = source.config
+        _check(config, by_title)
+    else:
+        config = experiment.settled(config)
+        experiment.check(config)
+
+    cache = experiment.cache_dir(config)
+    dataset = experiment.load(config, cache)
+    if source:
+        source.check_data(dataset)
+    if dataset.impressions is not None:
+        raise DataError(
+            f"dataset {config.dataset.name} is a click log: it has no histories of interactions to recommend from",
+            "choose a dataset of interactions: llm4rec list datasets",
+        )
+    if asked.user is not None:
+        user = user_number(dataset, asked.user)
+        history = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]]
+    else:
+        user, history = 0, titled_items(dataset, asked.title)  # any number: the model does not read it
+
+    model = experiment.build(config, divide(dataset), cache)
+    if source:
+        from llm4rec_cli.training.checkpoints import load_best
+
+        load_best(model, source.checkpoints)
+        log.info("%s as trained in %s", config.model.name, source.folder)
+    items, scores = top_items(model, question(history, user), asked.k, asked.again)
+    rows = [
+        {"rank": rank, **_named(dataset, item), "score": score, "in_history": item in history}
+        for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
+    ]
+    if asked.json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    name = experiment.settings(config.model).shown_as()
+    whose = "these titles" if asked.user is None else f"user {asked.user}"
+    _show(rows, f"{name} on {config.dataset.name} for {whose}, {_in_words(dataset, history)}", asked.again)
+
+
+def _check(config: Config, by_title: bool) -> None:
+    """Refuses what no answer can come of, before any data is read.
+
+    Raises:
+        UsageError: the model cannot rank, or not by titles; or the data is destroyed on purpose.
+    """
+    kind = models.config_class(config.model.name)
+    ranking = {name for name in models.names() if "rank_catalogue" in models.config_class(name).capabilities}
+    if config.model.name not in ranking:
+        raise UsageError(
+            f"model '{config.model.name}' cannot rank a catalogue", f"models that can: {', '.join(sorted(ranking))}"
+        )
+    if by_title and kind.needs_user:
+        others = sorted(name for name in ranking if not models.config_class(name).needs_user)
+        raise UsageError(
+            f"model '{config.model.name}' scores by who the user is, not by a history: it cannot take --title",
+            f"--user ID, or another model: {', '.join(others)}",
+        )
+    if config.dataset.control != Control.none:
+        raise UsageError(
+            f"under dataset.control={config.dataset.control.name} recommendations mean nothing: it destroys what they"
+            " rest on",
+            "dataset.control=none, for a run on the data as it is",
+        )
+
+
+def user_number(dataset: RecDataset, user_id: str) -> int:
+    """The number of a user by raw id.
+
+    Raises:
+        UsageError: the data has no such user; the remedy names the nearest, and how ids look.
+    """
+    from rapidfuzz import process
+
+    ids = dataset.user_ids.tolist()
+    if user_id in ids:
+        return int(ids.index(user_id))
+    nearest, *_ = process.extractOne(user_id, ids)
+    raise UsageError(
+        f"dataset {dataset.manifest['name']} has no user '{user_id}'",
+        f"did you mean '{nearest}'? Ids look like {_quoted(ids[:SHOWN])}",
+    )
+
+
+def titled_items(dataset: RecDataset, typed: Sequence[str]) -> IntArray:
+    """The items that these titles mean; doubts are asked about on a terminal, and said elsewhere.
+
+    Raises:
+        UsageError: the dataset has no titles, or none near enough.
+    """
+    import numpy as np
+
+    from llm4rec_cli.data.titles import Titles
+
+    if "title" not in dataset.items:
+        ids = dataset.items["item_id"].head(SHOWN)
+        raise UsageError(
+            f"dataset {dataset.manifest['name']} has no titles, only item ids such as {_quoted(ids)}", "--user ID"
+        )
+    counts = np.bincount(dataset.sequence, minlength=dataset.n_items)
+    titles = Titles(dataset.items["title"].fillna("").tolist(), counts)
+    return np.array([_titled_item(title, titles, dataset) for title in typed])
+
+
+def _titled_item(typed: str, titles: Titles, dataset: RecDataset) -> int:
+    same = titles.same(typed)
+    if same:
+        if len(same) > 1:
+            ids = dataset.items["item_id"]
+            others = ", ".join(f"{ids[i]} '{titles.titles[i]}'" for i in same[1:])
+            log.info(
+                "%d items are titled '%s': took the most frequent, %s '%s', not %s",
+                *(len(same), typed, ids[same[0]], titles.titles[same[0]], others),
+            )
+        return same[0]
+    from llm4rec_cli.data.titles import ALIKE
+    from llm4rec_cli.progress import console
+
+    taken = titles.misspelt(typed)
+    if console.is_terminal and sys.stdin.isatty():
+        near = titles.near(typed, CHOICES, ALIKE)
+        if taken is not None:
+            near = [taken, *(item for item in near if item != taken)]
+        taken = _chosen(typed, near, titles) if near else None
+    elif taken is not None:
+        log.info("took '%s' for '%s'", titles.titles[taken], typed)
+    if taken is None:
+        nearest = _quoted(titles.titles[i] for i in titles.near(typed, 3))
+        raise UsageError(f"no title in dataset {dataset.manifest['name']} is '{typed}'", f"the nearest: {nearest}")
+    return taken
+
+
+def _chosen(typed: str, near: Sequence[int], titles: Titles) -> int | None:
+    """Which of these the user means; None if they say none."""
+    from rich.prompt import IntPrompt
+
+    from llm4rec_cli.progress import console
+
+    console.print(f"No title is '{typed}'. Near it:", markup=False, highlight=False)
+    for number, item in enumerate(near, start=1):
+        console.print(f"  {number}  {titles.titles[item]}", markup=False, highlight=False)
+    console.print("  0  none of these", highlight=False)
+    try:
+        number = IntPrompt.ask(
+            "Which", console=console, choices=[str(n) for n in range(len(near) + 1)], show_choices=False, default=1
+        )
+    except EOFError:
+        return None
+    return near[number - 1] if number else None
+
+
+def question(history: IntArray, user: int) -> Examples:
+    """One example without a target: what follows this history of this user?"""
+    import numpy as np
+
+    from llm4rec_cli.data.examples import Examples
+
+    nothing = np.zeros(1, dtype=np.int64)
+    return Examples(np.array([user]), nothing, history, start=nothing, end=np.array([len(history)]), row=nothing)
+
+
+def top_items(model: Any, asked: Examples, k: int, again: bool) -> tuple[list[int], list[float]]:
+    """The items with the highest scores for one example, best first, ordered as evaluation orders them.
+
+    Args:
+        model: a Ranker that ranks the catalogue.
+        asked: a single example.
+        k: how many, if so many are left.
+        again: items of the history count too.
+
+    Returns:
+        item numbers, and their scores.
+
+    Raises:
+        RunError: the scores are not numbers.
+    """
+    import numpy as np
+    import torch
+
+    from llm4rec_cli.tasks.topk import top_numbers
+
+    if isinstance(model, torch.nn.Module):
+        model.eval()
+    (scores,) = model.score(asked).cpu()
+    if bool(scores.isnan().any()):
+        raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
+    history, _ = asked.histories()
+    allowed = torch.from_numpy(np.setdiff1d(np.arange(len(scores)), [] if again else history))
+    best = top_numbers(scores[allowed].unsqueeze(0), allowed, k)[0]
+    return best.tolist(), scores[best].tolist()
+
+
+def _named(dataset: RecDataset, item: int) -> dict[str, str | None]:
+    row = dataset.items.iloc[item]
+    title = row.get("title")
+    return {"item_id": row["item_id"], "title": title if isinstance(title, str) else None}
+
+
+def _in_words(dataset: RecDataset, history: IntArray) -> str:
+    names = [named["title"] or named["item_id"] for named in (_named(dataset, item) for item in history[-SHOWN:])]
+    latest = ", ".join(f"'{name}'" for name in names)
+    if len(history) > SHOWN:
+        return f"{len(history)} items, the latest {latest}"
+    return f"{len(history)} item{'s' if len(history) > 1 else ''} known: {latest}"
+
+
+def _show(rows: Sequence[dict[str, Any]], heading: str, again: bool) -> None:
+    from llm4rec_cli.reporting.tables import console, table
+
+    columns = {
+        "rank": [str(row["rank"]) for row in rows],
+        "item": [row["item_id"] for row in rows],
+        "title": [row["title"] or "" for row in rows],
+        "score": [f"{row['score']:.4f}" for row in rows],
+        "in the history": ["yes" if row["in_history"] else "" for row in rows],
+    }
+    if not any(columns["title"]):
+        del columns["title"]
+    if not again:
+        del columns["in the history"]
+    out = console()
+    out.print(heading, soft_wrap=True, highlight=False)
+    out.print(table("", list(columns), list(zip(*columns.values(), strict=True))))
+
+
+def _quoted(names: Any) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number

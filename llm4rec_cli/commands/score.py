@@ -1,0 +1,53 @@
+"""`llm4rec score FILE`: somebody else's scores or ranked lists through our evaluator, beside our floors.
+
+llm4rec score gru4rec.csv                                         on the built-in demo, full ranking
+llm4rec score gru4rec.csv.gz --name gru4rec dataset=amazon2014-beauty dataset.raw_dir=PATH task.mask_history=true
+llm4rec score ranks.parquet --name "my model" task=direct seed=1
+llm4rec compare external/demo/sequential/seed0-ab sasrec/demo/sequential/seed0-cd
+
+FILE is CSV or TSV with a header (also gzipped) or Parquet, with these columns, ids as in the raw files:
+  user, item, score   higher is better
+  user, item, rank    1 is best
+  user, item          each user's items best first
+(user_id and item_id do as well.) Items that a user's list leaves out tie below it; a metric that this touches is
+marked `truncated-lists`. Several seeds of one model: one file each, with the same --name and its own seed=.
+
+It is `llm4rec train model=external model.file=FILE model.alias=NAME …`: every override of `train` works here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llm4rec_cli.errors import UsageError
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "llm4rec score",
+        usage="llm4rec score FILE [--name NAME] [overrides]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--name", help="what tables call it (default: the file's name)")
+    options, overrides = parser.parse_known_args(argv)
+    if any(override.partition("=")[0] == "model" for override in overrides):
+        raise UsageError(
+            "score has a model of its own: the file", "leave model= out; llm4rec train evaluates our models"
+        )
+
+    from llm4rec_cli.models.external import lists
+
+    file = Path(options.file).expanduser()
+    lists.layout(file)  # a wrong file is refused before anything is composed or computed
+
+    from llm4rec_cli import hydra_app
+    from llm4rec_cli.cli import HYDRA_COMMANDS
+    from llm4rec_cli.overrides import quoted
+
+    alias = options.name or file.name.partition(".")[0]
+    asked = ["model=external", f"model.file={quoted(str(file))}", f"model.alias={quoted(alias)}", *overrides]
+    return hydra_app.run("train", HYDRA_COMMANDS["train"], asked, verbose=False)

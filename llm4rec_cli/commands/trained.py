@@ -1,0 +1,142 @@
+"""A trained run, found by what was typed: what `eval` and `recommend` ask.
+
+The run is `run=PATH`, or the newest one that matches what was typed. Its stored overrides and the typed ones are
+composed together; only what was typed has to match.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.errors import RunError
+from llm4rec_cli.models import base as models
+from llm4rec_cli.runs.address import OUTSIDE
+from llm4rec_cli.runs.folder import CONFIG, finished
+from llm4rec_cli.schema import Config
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
+
+# What may differ from the trained run: the question, not the weights.
+ASKED = ("task", "split", "device", "force", "run", "paths", "hydra")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training run.
+
+    Attributes:
+        folder: the run folder.
+        status, metrics: its status.json and metrics.json.
+        overrides: what it was trained with, and on top what was typed now.
+        config: what these overrides compose, settled and checked.
+    """
+
+    folder: Path
+    status: dict[str, Any]
+    metrics: dict[str, Any]
+    overrides: list[str]
+    config: Config
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def check_data(self, dataset: RecDataset) -> None:
+        """Refuses data that it was not trained on.
+
+        Raises:
+            RunError: the fingerprints differ.
+        """
+        if dataset.fingerprint != self.metrics["dataset_fingerprint"]:
+            raise RunError(
+                f"{self.folder} was trained on other data of the name {self.config.dataset.name}",
+                "give the dataset.raw_dir and dataset.seed it was trained with, or train anew",
+            )
+
+
+def find(config: Config) -> TrainedRun:
+    """The run that `config.run` names, or the newest that matches what was typed.
+
+    Raises:
+        RunError: there is none (the remedy is the command that makes one), or its settings have changed since.
+        UsageError: what was typed does not fit it.
+    """
+    folder, status, metrics = _found(experiment.settled(config))
+    overrides = _overrides(status["overrides"])
+    composed = hydra.compose(config_name="config", overrides=[*HydraConfig.get().overrides.hydra, *overrides])
+    settled = experiment.settled(cast(Config, composed))
+    experiment.check(settled)
+    _same_model(settled, folder)
+    return TrainedRun(folder, status, metrics, overrides, settled)
+
+
+def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    outputs = Path(config.paths.outputs)
+    runs = [(f, s, m) for f, s, m in finished(outputs) if s["command"] == "train"]
+    if config.run is not None:
+        wanted = Path(config.run).resolve()
+        runs = [(f, s, m) for f, s, m in runs if f.resolve() == wanted]
+        if not runs:
+            raise RunError(f"{config.run} is no finished training run", "llm4rec list runs")
+        return runs[0]
+    typed = _typed()
+    choices = HydraConfig.get().runtime.choices
+    for folder, status, metrics in runs:
+        if not models.config_class(metrics["model"]).trainable:
+            continue
+        stored = OmegaConf.load(folder / CONFIG)
+        if all(_matches(key, config, choices, stored, status["choices"]) for key in typed):
+            return folder, status, metrics
+    command = " ".join(["llm4rec train", *HydraConfig.get().overrides.task])
+    raise RunError(f"no finished training run under {outputs} matches what was typed", command)
+
+
+def _typed() -> list[str]:
+    """The keys that were typed, other than those that only ask or move no number."""
+    keys = [override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
+    return [key for key in keys if key.split(".")[0] not in ASKED and key not in OUTSIDE]
+
+
+def _matches(key: str, config: Config, choices: Any, stored: Any, stored_choices: dict[str, str]) -> bool:
+    if key in ("model", "dataset", "trainer", "experiment"):
+        return str(choices.get(key)) == str(stored_choices.get(key))
+    value = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    return bool(OmegaConf.select(OmegaConf.create(value), key) == OmegaConf.select(stored, key))
+
+
+def _overrides(stored: list[str]) -> list[str]:
+    """The trained run's overrides with the typed ones on top."""
+    typed = list(HydraConfig.get().overrides.task)
+    keys = {override.partition("=")[0].lstrip("+") for override in typed}
+    kept = [
+        override
+        for override in stored
+        if (key := override.partition("=")[0].lstrip("+")) not in keys
+        and key.split(".")[0] not in ("split", "device", "force", "run", "paths", "hydra")
+        and not ("task" in keys and key.split(".")[0] == "task")
+    ]
+    return [*kept, *typed]
+
+
+def _same_model(config: Config, folder: Path) -> None:
+    """Refuses weights whose settings have changed in the YAML since they were trained.
+
+    Raises:
+        RunError: the model, the text or the control is not what the run was trained with.
+    """
+    stored = OmegaConf.load(folder / CONFIG)
+    now = OmegaConf.create(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
+    for key in ("model", "dataset.text", "dataset.control"):
+        if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
+            raise RunError(
+                f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
+                "give the settings it was trained with, or train anew",
+            )

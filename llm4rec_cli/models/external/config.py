@@ -1,0 +1,46 @@
+"""Settings of a file of somebody else's scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from omegaconf import MISSING
+
+from llm4rec_cli import ranges
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.schema import ModelConfig
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
+
+
+@dataclass
+class ExternalConfig(ModelConfig):
+    """Scores or ranked lists made elsewhere: nobody here knows what they were trained on."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    needs_user: ClassVar[bool] = True
+
+    file: str | None = ranges.path(None)
+    alias: str = MISSING  # what tables call it
+    max_missing: float = ranges.number(at_least=0, at_most=1)  # share of the users asked about that may have no row
+
+    def shown_as(self) -> str:
+        return self.alias
+
+    def labels(self) -> list[str]:
+        return ["external"]
+
+    def check(self, dataset: RecDataset) -> None:
+        """Refuses a file that is malformed, or names other users and items than the dataset's.
+
+        Raises:
+            UsageError, DataError: as `lists.read`; or there is no file.
+        """
+        from llm4rec_cli.models.external import lists
+
+        if self.file is None:
+            raise UsageError("model 'external' reads its scores from a file, and none is given", "llm4rec score FILE")
+        lists.read(Path(self.file), dataset)

@@ -1,0 +1,272 @@
+"""`compare`: paired numbers by hand, refusals of what is not paired, and how runs are named."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm4rec_cli.files import write_json
+from tests.driver import python
+
+# Where five targets came out: at the first place, the third, tied from the third to the sixth, the tenth, the eleventh.
+RANKS = [(0, 1), (2, 1), (2, 4), (9, 1), (10, 1)]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(model, ranks, **facts): a finished run under tmp_path/outputs whose targets came out so; its folder."""
+
+    def one(model, ranks, name="seed0-abc", users=None, status="done", **facts):
+        users = [f"u{i}" for i in range(len(ranks))] if users is None else users
+        metrics = {
+            "model": model,
+            "shown_as": model,
+            "dataset": "demo",
+            "task": "sequential",
+            "split": "test",
+            "split_rule": "leave_one_out",
+            "protocol": "full",
+            "mask_history": False,
+            "seed": 0,
+            "dataset_fingerprint": "f" * 64,
+            "labels": [],
+            "metrics": {"coverage@10": 1.0},
+            "intervals": {name: [0, 1] for name in ("hr@1", "hr@10", "recall@10", "ndcg@10", "mrr", "auc")},
+        } | facts
+        folder = tmp_path / "outputs" / model / metrics["dataset"] / metrics["task"] / name
+        folder.mkdir(parents=True)
+        rows = pd.DataFrame(ranks, columns=["n_better", "n_tied"]).assign(n_candidates=100, user_id=users, target="i")
+        rows.to_parquet(folder / "predictions.parquet", index=False)
+        write_json(folder / "status.json", {"status": status, "error": None})
+        write_json(folder / "metrics.json", metrics)
+        return folder
+
+    return one
+
+
+@pytest.fixture
+def compared(llm4rec):
+    """compared(*arguments): what `compare --json` says."""
+
+    def ask(*arguments):
+        answer = llm4rec("compare", "--json", *map(str, arguments))
+        assert answer.code == 0, answer.err
+        return json.loads(answer.out)
+
+    return ask
+
+
+# ---- the numbers
+
+
+def test_means_difference_and_counts_are_those_of_the_users(write, compared):
+    a, b = write("a", RANKS), write("b", [(2, 1), (0, 1), (2, 4), (9, 1), (5, 1)])
+    hit = compared(a, b)["metrics"]["hr@10"]
+    assert (hit["a"], hit["b"], hit["difference"]) == pytest.approx((0.8, 1.0, 0.2))
+    assert (hit["better"], hit["equal"], hit["worse"]) == (1, 4, 0)
+    ndcg = compared(a, b)["metrics"]["ndcg@10"]
+    assert ndcg["difference"] == pytest.approx(1 / np.log2(7) / 5)  # two users swap, one goes from nothing to rank 6
+    assert (ndcg["better"], ndcg["equal"], ndcg["worse"]) == (2, 2, 1)
+
+
+def test_ties_count_by_their_expectation(write, compared):
+    tied, third = write("a", [(2, 4)] * 3), write("b", [(2, 1)] * 3)
+    mrr = compared(tied, third, "--metric", "mrr")["metrics"]["mrr"]
+    assert mrr["a"] == pytest.approx((1 / 3 + 1 / 4 + 1 / 5 + 1 / 6) / 4)
+    assert mrr["better"] == 3
+
+
+def test_p_is_the_share_of_sign_choices_as_far_from_zero(write, compared):
+    a, b = write("a", [(99, 1)] * 3), write("b", [(0, 1)] * 3)
+    hit = compared(a, b, "--metric", "hr@1")["metrics"]["hr@1"]
+    assert hit["difference"] == 1
+    assert hit["p"] == pytest.approx(2 / 8, abs=0.015)  # all plus or all minus, of eight
+
+
+def test_a_run_differs_in_nothing_from_itself(write, compared):
+    run = write("a", RANKS)
+    for found in compared(run, run)["metrics"].values():
+        assert (found["difference"], found["p"], found["equal"]) == (0, 1, 5)
+
+
+def test_the_order_of_rows_does_not_matter(write, compared):
+    order = [3, 0, 4, 1, 2]
+    a, b = write("a", RANKS), write("b", [RANKS[i] for i in order], users=[f"u{i}" for i in order])
+    assert compared(a, b)["metrics"]["mrr"]["equal"] == 5
+
+
+def test_one_user_may_be_asked_about_one_target_twice(write, compared):
+    a, b = (write(name, RANKS, users=["u0", "u0", "u1", "u1", "u2"]) for name in "ab")
+    assert compared(a, b)["n_examples"] == 5
+
+
+def test_the_same_command_says_the_same(write, compared):
+    a, b = write("a", RANKS), write("b", RANKS[::-1])
+    assert compared(a, b) == compared(a, b)
+
+
+def test_a_trained_run_is_compared_with_its_floor(compared, trained):
+    found = compared(trained, "popularity/demo/sequential/seed0")
+    assert (found["a"]["model"], found["b"]["model"], found["n_examples"]) == ("sasrec", "popularity", 100)
+    metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
+    assert {name: d["a"] for name, d in found["metrics"].items()} == pytest.approx(
+        {name: metrics[name] for name in found["metrics"]}
+    )
+
+
+# ---- which metrics
+
+
+def test_by_default_the_metrics_usually_shown_that_both_have(write, compared):
+    a = write("a", RANKS)
+    b = write("b", RANKS, intervals={"hr@10": [0, 1], "ndcg@10": [0, 1], "hr@7": [0, 1]})
+    assert list(compared(a, b)["metrics"]) == ["hr@10", "ndcg@10"]
+
+
+def test_the_metrics_asked_for_are_compared(write, compared):
+    a, b = write("a", RANKS), write("b", RANKS)
+    assert list(compared(a, b, "--metric", "auc,recall@10")["metrics"]) == ["auc", "recall@10"]
+
+
+@pytest.mark.parametrize(("metric", "remedy"), [("ndgc@10", "did you mean 'ndcg@10'?"), ("coverage@10", "known: ")])
+def test_a_metric_that_is_no_mean_over_users_of_both_is_refused(llm4rec, write, metric, remedy):
+    a, b = write("a", RANKS), write("b", RANKS)
+    answer = llm4rec("compare", str(a), str(b), "--metric", metric)
+    assert answer.code == 2
+    assert metric in answer.err
+    assert remedy in answer.err
+
+
+# ---- what is not paired
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"split": "valid"}, "split is test in A and valid in B"),
+        ({"split_rule": "temporal"}, "split_rule is leave_one_out in A and temporal in B"),
+        ({"protocol": "uniform-100"}, "protocol is full in A and uniform-100 in B"),
+        ({"mask_history": True}, "mask_history is False in A and True in B"),
+        ({"dataset_fingerprint": "0" * 64}, "data is demo ffffffffffff in A and demo 000000000000 in B"),
+        ({"split": "valid", "protocol": "uniform-100"}, "valid in B; protocol is full in A and uniform-100 in B"),
+    ],
+)
+def test_runs_asked_differently_are_refused_with_all_that_differs(llm4rec, write, facts, said):
+    answer = llm4rec("compare", str(write("a", RANKS)), str(write("b", RANKS, **facts)))
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.out == ""
+
+
+def test_data_of_another_name_but_the_same_content_is_the_same(write, compared):
+    assert compared(write("a", RANKS), write("b", RANKS, dataset="mine"))["n_examples"] == 5
+
+
+def test_other_examples_are_refused_with_how_many_and_one_of_them(llm4rec, write):
+    a, b = write("a", RANKS), write("b", RANKS[:4], users=["u1", "u2", "u3", "x"])
+    answer = llm4rec("compare", str(a), str(b))
+    assert answer.code == 2
+    assert "of 5 examples in A and 4 in B, 2 are in A only and 1 in B only (user u0, target i)" in answer.err
+
+
+def test_a_run_that_ranked_nothing_is_refused(llm4rec, write):
+    a, b = write("a", RANKS), write("b", RANKS)
+    pd.DataFrame({"user_id": ["u0"], "prediction": [3.5]}).to_parquet(b / "predictions.parquet")
+    answer = llm4rec("compare", str(a), str(b))
+    assert answer.code == 2
+    assert "does not say where targets came out" in answer.err
+
+
+# ---- which run is meant
+
+
+@pytest.mark.parametrize(
+    "name", ["a/demo/sequential/seed0-abc", "sequential/seed0-ab", "seed0-ab", "outputs/a/demo/sequential/seed0-abc/"]
+)
+def test_a_run_is_named_by_its_path_or_an_end_of_it(write, compared, name):
+    write("a", RANKS)
+    write("b", RANKS, name="seed1-abc")
+    assert compared(name, "seed1")["a"]["model"] == "a"
+
+
+def test_outputs_may_lie_elsewhere(write, compared, tmp_path):
+    write("a", RANKS)
+    (tmp_path / "outputs").rename(tmp_path / "kept")
+    assert compared("seed0", "seed0", "--outputs", "kept")["n_examples"] == 5
+
+
+def test_a_name_of_several_runs_is_refused_with_all_of_them(llm4rec, write):
+    write("a", RANKS)
+    write("b", RANKS)
+    answer = llm4rec("compare", "seed0", "seed0")
+    assert answer.code == 2
+    assert "a/demo/sequential/seed0-abc, b/demo/sequential/seed0-abc" in answer.err
+
+
+def test_a_name_of_no_run_is_answered_with_the_nearest(llm4rec, write):
+    write("sasrec", RANKS)
+    answer = llm4rec("compare", "sasrce/demo/sequential/seed0-abc", "seed0")
+    assert answer.code == 1
+    assert "did you mean 'sasrec/demo/sequential/seed0-abc'?" in answer.err
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_an_unfinished_run_is_refused(llm4rec, write, state):
+    a, b = write("a", RANKS), write("b", RANKS, status=state)
+    answer = llm4rec("compare", str(a), str(b))
+    assert answer.code == 1
+    assert f"{b} is no finished run" in answer.err
+
+
+# ---- how it is said
+
+
+def test_the_table_and_the_json_say_the_same(llm4rec, write, compared):
+    a, b = write("a", RANKS), write("b", RANKS[::-1])
+    found = compared(a, b)["metrics"]["ndcg@10"]
+    (row,) = [line.split() for line in llm4rec("compare", str(a), str(b)).out.splitlines() if "ndcg@10" in line]
+    low, high = found["interval"]
+    shown = [
+        f"{found['a']:.4f}",
+        f"{found['b']:.4f}",
+        f"{found['difference']:+.4f}",
+        f"{low:+.4f}",
+        "to",
+        f"{high:+.4f}",
+    ]
+    assert row[:7] == ["ndcg@10", *shown]
+    assert row[7:9] == [f"{found['p']:.4f}", f"{found['p_holm']:.4f}"]
+    assert row[9:] == [str(found[count]) for count in ("better", "equal", "worse")]
+
+
+def test_markdown_is_a_table_with_notes(llm4rec, write):
+    a, b = write("a", RANKS), write("b", RANKS)
+    out = llm4rec("compare", str(a), str(b), "--markdown").out
+    table = [line for line in out.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert f"- A: a, {a}" in out
+    assert f"- B: b, {b}" in out
+
+
+def test_what_to_beware_of_stands_below(llm4rec, write):
+    a, b = write("a", RANKS, labels=["synthetic", "subset"]), write("b", RANKS, labels=["synthetic"])
+    out = llm4rec("compare", str(a), str(b)).out
+    assert "10,000 permutations" in out
+    assert "no claim rests on one seed" in out
+    assert "synthetic data: these numbers settle no claim" in out
+    assert "subset" in out
+
+
+def test_json_and_markdown_exclude_one_another(llm4rec, write):
+    assert llm4rec("compare", "--json", "--markdown", str(write("a", RANKS)), "seed0").code == 2
+
+
+def test_comparing_never_imports_torch(write, tmp_path):
+    write("a", RANKS)
+    done = python(
+        "import sys; from llm4rec_cli.cli import main; assert main(['compare', 'seed0', 'seed0']) == 0; "
+        "assert 'torch' not in sys.modules",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr

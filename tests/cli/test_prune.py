@@ -1,0 +1,329 @@
+"""`prune`: frees disk; touches nothing that somebody holds, nothing that it was not asked for, nothing outside."""
+
+import builtins
+import fcntl
+import os
+import shutil
+import sys
+
+import pytest
+
+from llm4rec_cli.commands import prune
+from llm4rec_cli.files import write_json, write_text
+from tests.driver import read
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(name, status, …): a run folder of sasrec on demo under tmp_path/outputs."""
+
+    def one(name, status, model="sasrec", days=0):
+        folder = tmp_path / "outputs" / model / "demo/sequential" / name
+        write_json(folder / "metrics.json", {"dataset_fingerprint": "f" * 64})
+        write_json(folder / "status.json", {"status": status, "error": None})
+        _age(folder / "status.json", days)
+        return folder
+
+    return one
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """cached(name, …): a file in an entry of tmp_path/cache, last used so many days ago."""
+
+    def one(name, days=0):
+        path = tmp_path / "cache" / name
+        write_text(path, "0" * 1000)
+        _age(path, days)
+        return path
+
+    return one
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """terminal(answer): stdin is a terminal where somebody answers so."""
+
+    def one(answer):
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        monkeypatch.setattr(builtins, "input", lambda *_: answer)
+
+    return one
+
+
+def _age(path, days):
+    then = path.stat().st_mtime - days * 86400
+    os.utime(path, (then, then))
+
+
+def _left(tmp_path):
+    return {path.parent.name for path in tmp_path.glob("outputs/*/*/*/*/status.json")}
+
+
+# --- runs
+
+
+def test_without_a_status_failed_and_killed_runs_go_and_finished_ones_stay(run, llm4rec, tmp_path):
+    for name, status in (("seed0-a", "done"), ("seed1-b", "failed"), ("seed2-c", "running")):
+        run(name, status)
+    answer = llm4rec("prune", "runs", "--yes")
+    assert answer.code == 0
+    assert _left(tmp_path) == {"seed0-a"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["status=done"], {"seed1-b", "seed3-d"}),
+        (["status=done,failed", "model=p5"], {"seed0-a", "seed1-b", "seed3-d"}),
+        (["status=done", "seed=0"], {"seed1-b", "seed2-c", "seed3-d"}),
+        (["--older-than", "30d"], {"seed0-a", "seed1-b", "seed2-c"}),
+        (["seed=1", "--older-than", "1h", "status=failed"], {"seed0-a", "seed2-c", "seed3-d"}),
+        (["--older-than", "4w"], {"seed0-a", "seed1-b", "seed2-c"}),
+        (["--older-than", "12h"], {"seed0-a", "seed2-c"}),
+    ],
+)
+def test_filters_and_age_choose_what_goes(run, llm4rec, tmp_path, arguments, left):
+    run("seed0-a", "done")
+    run("seed1-b", "failed", days=1)
+    run("seed2-c", "done", model="p5")
+    run("seed3-d", "failed", days=31)
+    assert llm4rec("prune", "runs", *arguments, "--yes").code == 0
+    assert _left(tmp_path) == left
+
+
+def test_what_would_go_and_how_much_it_frees_is_shown_and_without_a_terminal_nothing_goes(run, llm4rec, tmp_path):
+    (run("seed0-a", "failed") / "weights").write_bytes(b"0" * 3_000_000)
+    (run("seed1-b", "failed") / "weights").write_bytes(b"0" * 1_000_000)
+    answer = llm4rec("prune", "runs")
+    assert answer.code == 2
+    assert "sasrec/demo/sequential/seed0-a (failed)" in answer.out
+    assert any(line.split() == ["together", "4.0", "MB"] for line in answer.out.splitlines())
+    assert "--yes" in answer.err
+    assert _left(tmp_path) == {"seed0-a", "seed1-b"}
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", set()), ("n", {"seed0-a"}), ("", {"seed0-a"})])
+def test_on_a_terminal_it_asks(run, llm4rec, tmp_path, terminal, answer, left):
+    run("seed0-a", "failed")
+    terminal(answer)
+    assert llm4rec("prune", "runs").code == 0
+    assert _left(tmp_path) == left
+
+
+def test_nothing_to_delete_is_no_error(llm4rec):
+    answer = llm4rec("prune", "runs", "status=done")
+    assert (answer.code, answer.out) == (0, "nothing to delete\n")
+
+
+def test_a_run_that_a_process_holds_stays(run, llm4rec, tmp_path):
+    folder = run("seed0-a", "running")
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert llm4rec("prune", "runs", "--yes").out == "nothing to delete\n"
+    assert _left(tmp_path) == {"seed0-a"}
+
+
+def test_a_run_that_is_taken_up_while_prune_asks_stays(run, llm4rec, tmp_path, monkeypatch):
+    folder = run("seed0-a", "failed")
+    held = []
+
+    def taken_up():
+        held.append((folder / ".lock").open("w"))
+        fcntl.flock(held[0], fcntl.LOCK_EX)
+        return True
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(prune, "_confirmed", taken_up)
+    answer = llm4rec("prune", "runs")
+    held[0].close()
+    assert "a process works on it" in answer.err
+    assert "freed 0 bytes" in answer.out
+    assert _left(tmp_path) == {"seed0-a"}
+
+
+def test_a_run_that_is_finished_while_prune_asks_stays(run, llm4rec, tmp_path, monkeypatch):
+    run("seed0-a", "failed")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(prune, "_confirmed", lambda: bool(run("seed0-a", "done")))
+    assert "changed meanwhile" in llm4rec("prune", "runs").err
+    assert _left(tmp_path) == {"seed0-a"}
+
+
+def test_a_run_that_goes_while_prune_asks_is_no_failure(run, llm4rec, monkeypatch):
+    folder = run("seed0-a", "failed")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(prune, "_confirmed", lambda: not shutil.rmtree(folder))
+    assert llm4rec("prune", "runs").code == 0
+
+
+def test_unreadable_runs_go_only_where_they_are_named(run, llm4rec, tmp_path):
+    (run("seed0-a", "failed") / "status.json").write_text("{")
+    assert llm4rec("prune", "runs", "--yes").out == "nothing to delete\n"
+    assert llm4rec("prune", "runs", "status=unreadable", "--yes").code == 0
+    assert _left(tmp_path) == set()
+
+
+def test_what_does_not_look_like_a_run_stays(run, llm4rec, tmp_path):
+    stays = [
+        run("seedling", "failed"),
+        run("notes", "failed"),
+        run("seed0-a", "failed") / "../../../too_high/seed0-a/status.json",
+    ]
+    write_json(stays[-1], {"status": "failed"})
+    assert llm4rec("prune", "runs", "--yes").code == 0
+    assert all(path.exists() for path in stays[:2])
+    assert (tmp_path / "outputs/sasrec/too_high/seed0-a/status.json").exists()
+    assert not (tmp_path / "outputs/sasrec/demo/sequential/seed0-a").exists()
+
+
+def test_links_are_never_followed(run, llm4rec, tmp_path):
+    elsewhere = run("seed0-a", "failed").rename(tmp_path / "elsewhere")
+    (tmp_path / "outputs/sasrec/demo/sequential/seed0-a").symlink_to(elsewhere)
+    (run("seed1-b", "failed") / "checkpoints").symlink_to(elsewhere)
+    (tmp_path / "outputs/p5").symlink_to(tmp_path / "outputs/sasrec")
+    assert llm4rec("prune", "runs", "--yes").code == 0
+    assert (elsewhere / "status.json").exists()
+    assert not (tmp_path / "outputs/sasrec/demo/sequential/seed1-b").exists()
+
+
+def test_nothing_is_left_of_what_went_nor_of_what_a_killed_prune_put_aside(run, llm4rec, tmp_path):
+    run("seed0-a", "failed")
+    write_text(tmp_path / "outputs/.pruned/x1y2/seed9-z/metrics.json", "{}")
+    assert llm4rec("prune", "runs", "--yes").code == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "outputs/.pruned").exists()
+
+
+def test_a_run_is_gone_at_once_even_if_prune_is_killed_while_it_removes(run, llm4rec, tmp_path, monkeypatch):
+    run("seed0-a", "failed")
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    assert llm4rec("prune", "runs", "--yes").code == 130
+    assert _left(tmp_path) == set()
+    assert "seed0-a" not in llm4rec("list", "runs").out
+
+
+# --- checkpoints
+
+
+def test_a_finished_run_keeps_its_numbers_and_loses_its_weights(llm4rec, trained):
+    before = {path.name for path in trained.iterdir()}
+    metrics = read(trained / "metrics.json")
+    answer = llm4rec("prune", "runs", "--checkpoints", "--yes")
+    assert answer.code == 0
+    assert not list(trained.rglob("*.safetensors"))
+    assert {path.name for path in trained.iterdir()} == before
+    assert read(trained / "metrics.json") == metrics
+    refused = llm4rec("eval", "model=sasrec", "task=direct", f"run={trained}")
+    assert refused.code == 1
+    assert "force=true" in refused.err
+
+
+def test_the_best_checkpoint_may_stay_and_still_be_evaluated(llm4rec, trained):
+    (best,) = (trained / "checkpoints").glob("checkpoint-*")
+    shutil.copytree(best, best.with_name("checkpoint-999"))
+    assert llm4rec("prune", "runs", "--checkpoints", "--keep-best", "--yes").code == 0
+    assert list((trained / "checkpoints").glob("checkpoint-*")) == [best]
+    answer = llm4rec("eval", "task=direct", "task.floors=[]", f"run={trained}")
+    assert answer.code == 0, answer.err
+
+
+def test_where_the_best_checkpoint_is_torn_the_others_stay(llm4rec, trained):
+    (best,) = (trained / "checkpoints").glob("checkpoint-*")
+    shutil.copytree(best, best.with_name("checkpoint-999"))
+    (best / "model.safetensors").write_bytes(b"torn")
+    answer = llm4rec("prune", "runs", "--checkpoints", "--keep-best", "--yes")
+    assert "stays: " in answer.err
+    assert len(list((trained / "checkpoints").glob("checkpoint-*"))) == 2
+
+
+# --- the cache
+
+
+def test_datasets_and_features_go_and_raw_files_only_where_they_are_named(cached, llm4rec, tmp_path):
+    for name in ("datasets/demo-0123456789ab/items.parquet", "features/a.safetensors", "raw/mine/a.txt", "llm/answers"):
+        cached(name)
+    assert llm4rec("prune", "cache", "--cache", "cache", "--yes").code == 0
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"mine", "answers"}
+    assert llm4rec("prune", "cache", "raw", "--cache", "cache", "--yes").code == 0
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"answers"}
+
+
+def test_age_goes_by_the_last_use_of_any_file_of_an_entry(cached, llm4rec, tmp_path):
+    cached("datasets/old-0123456789ab/items.parquet", days=31)
+    cached("datasets/used-0123456789ab/items.parquet", days=31)
+    cached("datasets/used-0123456789ab/users.parquet", days=1)
+    cached("features/old.safetensors", days=31)
+    cached("features/new.safetensors", days=29)
+    assert llm4rec("prune", "cache", "--older-than", "30d", "--cache", "cache", "--yes").code == 0
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"used-0123456789ab", "new.safetensors"}
+
+
+def test_unused_are_the_datasets_of_no_run_and_of_unfinished_ones_all_of_their_name_stay(
+    run, cached, llm4rec, tmp_path
+):
+    run("seed0-a", "done")
+    for name in ("datasets/demo-ffffffffffff/a", "datasets/demo-0123456789ab/a", "datasets/other-0123456789ab/a"):
+        cached(name)
+    cached("features/a.safetensors")
+    run("seed1-b", "failed")
+    assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
+    left = {"demo-ffffffffffff", "demo-0123456789ab", "a.safetensors"}
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == left
+    llm4rec("prune", "runs", "--yes")
+    assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == left - {"demo-0123456789ab"}
+
+
+def test_what_a_process_is_writing_stays_and_what_a_killed_one_left_goes(cached, llm4rec):
+    writing, left = cached("features/.a.x1y2.part"), cached("features/.b.x1y2.part")
+    with (writing.with_name(".a.lock")).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert llm4rec("prune", "cache", "--cache", "cache", "--yes").code == 0
+    assert writing.exists()
+    assert not left.exists()
+
+
+def test_a_link_in_the_cache_goes_and_what_it_points_to_stays(cached, llm4rec, tmp_path):
+    kept = cached("../mine/ratings.csv")
+    (tmp_path / "cache/raw").mkdir(parents=True)
+    (tmp_path / "cache/raw/mine").symlink_to(kept.parent)
+    assert llm4rec("prune", "cache", "raw", "--cache", "cache", "--yes").code == 0
+    assert kept.exists()
+    assert not (tmp_path / "cache/raw/mine").is_symlink()
+
+
+def test_a_dataset_that_was_pruned_is_made_anew(llm4rec, cache, tmp_path):
+    *before, _ = llm4rec("prepare").out.splitlines()  # the last line names the folder
+    shutil.copytree(cache / "llm4rec", tmp_path / "cache")
+    assert llm4rec("prune", "cache", "datasets", "--cache", "cache", "--yes").code == 0
+    assert not list((tmp_path / "cache/datasets").iterdir())
+    *after, _ = llm4rec("prepare", "paths.cache=cache").out.splitlines()
+    assert before == after
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (["runs", "status=running"], "not deleted", "stop the process"),
+        (["runs", "modle=sasrec"], "unknown filter", "did you mean 'model'?"),
+        (["runs", "--older-than", "30"], "'30' is no age", "30d"),
+        (["runs", "--unused"], "--unused is about cache", "llm4rec prune cache"),
+        (["cache", "--checkpoints"], "--checkpoints is about runs", "llm4rec prune runs"),
+        (["runs", "--keep-best"], "which checkpoints stay", "--checkpoints --keep-best"),
+        (["cache", "feature"], "'feature'", "did you mean 'features'?"),
+        (["cache", "--unused", "features"], "only of datasets", "--older-than"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(llm4rec, arguments, problem, remedy):
+    answer = llm4rec("prune", *arguments)
+    assert answer.code == 2
+    assert problem in answer.err
+    assert remedy in answer.err

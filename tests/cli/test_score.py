@@ -1,0 +1,185 @@
+"""`score`: somebody else's lists through our evaluator, beside our floors, at an address of their content."""
+
+import gzip
+
+import pandas as pd
+import pytest
+
+from tests.driver import python, read
+
+QUICK = ("task.max_examples=100", "task.floors=[]")
+
+
+@pytest.fixture
+def answers(trained):
+    """predictions.parquet of a run of SASRec of ours, about 100 users."""
+    return pd.read_parquet(trained / "predictions.parquet")
+
+
+@pytest.fixture
+def top_items(answers):
+    """Its ten best items a user, as one row each: user, item, in order."""
+    lists = answers[["user_id", "top_items"]].explode("top_items")
+    return lists.set_axis(["user", "item"], axis=1).reset_index(drop=True)
+
+
+@pytest.fixture
+def targets(answers):
+    """What a model would list that knew the answers."""
+    return answers[["user_id", "target"]].set_axis(["user", "item"], axis=1)
+
+
+def test_our_own_top_items_score_as_the_run_they_come_from(llm4rec, trained, top_items, tmp_path):
+    top_items.to_csv(tmp_path / "lists.csv", index=False)
+    ours, theirs = read(trained / "metrics.json"), llm4rec("score", "lists.csv", *QUICK).metrics
+    for name in ("hr@1", "hr@5", "hr@10", "ndcg@5", "ndcg@10", "coverage@10"):
+        assert theirs["metrics"][name] == pytest.approx(ours["metrics"][name])
+    assert theirs["n_examples"] == 100
+
+
+def test_every_form_of_one_file_gives_the_same_numbers(llm4rec, top_items, tmp_path):
+    rank = top_items.groupby("user").cumcount() + 1
+    top_items.to_csv(tmp_path / "a.csv", index=False)
+    top_items.assign(rank=rank).sample(frac=1, random_state=0).to_csv(tmp_path / "b.tsv", sep="\t", index=False)
+    top_items.assign(score=1 / rank).sample(frac=1, random_state=0).to_csv(tmp_path / "c.csv.gz", index=False)
+    top_items.assign(score=-rank).to_parquet(tmp_path / "d.parquet")
+    found = [llm4rec("score", name, *QUICK).metrics["metrics"] for name in ("a.csv", "b.tsv", "c.csv.gz", "d.parquet")]
+    assert all(metrics == found[0] for metrics in found)
+
+
+@pytest.mark.parametrize("task", ["sequential", "direct"])
+def test_who_lists_the_targets_scores_one(llm4rec, targets, tmp_path, task):
+    targets.to_csv(tmp_path / "lists.csv", index=False)
+    metrics = llm4rec("score", "lists.csv", *QUICK, f"task={task}").metrics
+    assert {name: value for name, value in metrics["metrics"].items() if "coverage" not in name and value != 1} == {}
+    assert set(metrics["labels"]) == {"external", "synthetic", "subset"}
+
+
+def test_cutoffs_beyond_the_lists_are_marked_and_named(llm4rec, top_items, tmp_path):
+    top_items.to_csv(tmp_path / "lists.csv", index=False)
+    answer = llm4rec("score", "lists.csv", *QUICK)
+    assert "truncated-lists" in answer.metrics["labels"]
+    (said,) = answer.metrics["warnings"]
+    assert "of hr@20" in said
+    assert "of hr@50" in said
+    assert "hr@10" not in said
+    assert said.partition(":")[0] in answer.out
+    assert "truncated-lists" in answer.out
+
+
+def test_floors_stand_beside_and_the_label_says_when_they_win(llm4rec, top_items, tmp_path):
+    top_items[top_items.groupby("user").cumcount() == 9].to_csv(tmp_path / "worst.csv", index=False)
+    answer = llm4rec("score", "worst.csv", "--name", "mine", "task.max_examples=100", "task.floors=[transition_text]")
+    names = [line.split()[0] for line in answer.out.splitlines() if line.strip()]
+    assert names.index("transition_text") < names.index("mine")
+    assert "floor-not-beaten" in answer.metrics["labels"]
+
+
+def test_tables_call_it_by_its_name(llm4rec, targets, tmp_path):
+    targets.to_csv(tmp_path / "gru4rec.seed0.csv", index=False)
+    assert llm4rec("score", "gru4rec.seed0.csv", *QUICK).metrics["shown_as"] == "gru4rec"
+    assert (
+        llm4rec("score", "gru4rec.seed0.csv", "--name", "a (new) model", *QUICK).metrics["shown_as"] == "a (new) model"
+    )
+    out = llm4rec("report").out
+    assert "gru4rec" in out
+    assert "a (new) model" in out
+    assert "model.file" not in out
+
+
+def test_the_address_holds_the_content_and_not_the_path(llm4rec, targets, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    targets.to_csv(tmp_path / "lists.csv", index=False)
+    targets.to_csv(tmp_path / "elsewhere/lists.csv", index=False)
+    first, again = llm4rec("score", "lists.csv", *QUICK), llm4rec("score", "elsewhere/lists.csv", *QUICK)
+    assert first.folder == again.folder
+    assert "external is done" in again.err
+    targets.iloc[1:].to_csv(tmp_path / "lists.csv", index=False)
+    other = llm4rec("score", "lists.csv", *QUICK)
+    assert other.folder != first.folder
+    assert other.metrics["metrics"]["hr@1"] < 1
+
+
+def test_seeds_of_one_name_are_averaged(llm4rec, top_items, targets, tmp_path):
+    targets.to_csv(tmp_path / "one.csv", index=False)
+    top_items.to_csv(tmp_path / "two.csv", index=False)
+    runs = [llm4rec("score", f"{f}.csv", "--name", "m", f"seed={s}", *QUICK) for s, f in enumerate(("one", "two"))]
+    assert runs[0].metrics["variant"] == runs[1].metrics["variant"]
+    row = next(line for line in llm4rec("report", "model=external").out.splitlines() if line.strip().startswith("m "))
+    assert "±" in row
+
+
+def test_a_file_of_any_name_is_read(llm4rec, targets, tmp_path):
+    name = "it's (1), a=b.csv"
+    targets.to_csv(tmp_path / name, index=False)
+    assert llm4rec("score", name, *QUICK).metrics["metrics"]["hr@1"] == 1
+
+
+def test_a_few_missing_users_are_told_and_many_refused_unless_asked(llm4rec, targets, tmp_path):
+    targets.iloc[1:].to_csv(tmp_path / "few.csv", index=False)
+    few = llm4rec("score", "few.csv", *QUICK).metrics
+    assert "missing-users" in few["labels"]
+    assert few["metrics"]["hr@1"] == pytest.approx(0.99, abs=0.001)
+
+    targets.iloc[50:].to_csv(tmp_path / "many.csv", index=False)
+    refused = llm4rec("score", "many.csv", *QUICK)
+    assert refused.code == 1
+    assert "50 of the 100 users" in refused.err
+    assert "model.max_missing=1" in refused.err
+    asked = llm4rec("score", "many.csv", *QUICK, "model.max_missing=1").metrics
+    assert asked["metrics"]["hr@1"] == pytest.approx(0.5, abs=0.001)
+
+
+def test_it_is_train_with_the_model_external(llm4rec, targets, tmp_path):
+    targets.to_csv(tmp_path / "lists.csv", index=False)
+    scored = llm4rec("score", "lists.csv", "--name", "m", *QUICK)
+    trained = llm4rec("train", "model=external", "model.file=lists.csv", "model.alias=m", *QUICK)
+    assert trained.folder == scored.folder
+    assert "external is done" in trained.err
+
+
+def test_hydras_flags_work(llm4rec, targets, tmp_path):
+    targets.to_csv(tmp_path / "lists.csv", index=False)
+    assert "alias: lists" in llm4rec("score", "lists.csv", "--cfg", "job").out
+    swept = llm4rec("score", "lists.csv", "-m", "task=sequential,direct", *QUICK)
+    assert swept.code == 0, swept.err
+    assert len(list((tmp_path / "outputs/external/demo").glob("*/*/metrics.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        ([], 2, "FILE"),
+        (["none.csv"], 2, "no file none.csv"),
+        (["wrong.csv"], 1, "wrong.csv: no column 'user'"),
+        (["lists.csv", "model=sasrec"], 2, "a model of its own"),
+        (["lists.csv", "datset=demo"], 2, "did you mean 'dataset'?"),
+        (["lists.csv", "task.question=rate"], 2, "cannot do task"),
+        (["unknown.csv"], 1, "unknown.csv, line 2: no user 'nobody'"),
+    ],
+)
+def test_what_is_wrong_is_refused_and_no_run_is_left(llm4rec, tmp_path, arguments, code, problem):
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "lists.csv").write_text("user,item\nu,i\n")
+    (tmp_path / "unknown.csv").write_text("user,item\nnobody,nothing\n")
+    answer = llm4rec("score", *arguments)
+    assert answer.code == code
+    assert problem in answer.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_model_without_its_file_is_refused(llm4rec):
+    answer = llm4rec("train", "model=external")
+    assert answer.code == 2
+    assert "llm4rec score FILE" in answer.err
+
+
+def test_a_wrong_file_is_refused_before_torch_is_imported(tmp_path, cache):
+    (tmp_path / "unknown.csv.gz").write_bytes(gzip.compress(b"user,item\nnobody,nothing\n"))
+    done = python(
+        f"import os, sys; os.environ['XDG_CACHE_HOME'] = {str(cache)!r}; from llm4rec_cli.cli import main; "
+        "assert main(['score', 'unknown.csv.gz']) == 1; assert 'torch' not in sys.modules",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no user 'nobody'" in done.stderr

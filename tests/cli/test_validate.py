@@ -1,0 +1,272 @@
+"""`validate`: every config there is, all errors at once, each with its place and a remedy."""
+
+import pytest
+
+from llm4rec_cli import hydra_app
+from llm4rec_cli.commands import validate
+from llm4rec_cli.files import write_text
+from llm4rec_cli.overrides import GROUPS
+from tests.driver import python
+
+# what ./conf/<file> holds, where it is wrong (0 = no line), what is said, and the remedy
+WRONG = {
+    "an unknown key": (
+        "dataset/mine.yaml",
+        "defaults: [demo, _self_]\nuser_cores: 5\n",
+        2,
+        "unknown key 'dataset.user_cores'",
+        "did you mean 'user_core'?",
+    ),
+    "a key of a node within": (
+        "model/mine.yaml",
+        "defaults: [unisrec, _self_]\nencoder:\n  poling: cls\n",
+        3,
+        "unknown key 'model.encoder.poling'",
+        "did you mean 'pooling'?",
+    ),
+    "a key of another group": (
+        "model/mine.yaml",
+        "defaults: [sasrec, _self_]\nlearning_rate: 1\n",
+        2,
+        "unknown key 'model.learning_rate'",
+        "trainer.learning_rate",
+    ),
+    "a word for a number": (
+        "trainer/mine.yaml",
+        "defaults: [default, _self_]\n\nepochs: many\n",
+        3,
+        "trainer.epochs: Value 'many'",
+        "--cfg job",
+    ),
+    "a word outside its set": (
+        "task/mine.yaml",
+        "defaults: [direct, _self_]\ncandidates: ful\n",
+        2,
+        "task.candidates: Invalid value 'ful'",
+        "--cfg job",
+    ),
+    "a value for a node": (
+        "model/mine.yaml",
+        "defaults: [unisrec, _self_]\nencoder: minilm\n",
+        2,
+        "model.encoder: Invalid type",
+        "--cfg job",
+    ),
+    "no type": ("model/mine.yaml", "name: sasrec\nlayers: 2\n", 2, "unknown key 'model.layers'", "defaults: [_NAME"),
+    "no value": ("dataset/mine.yaml", "defaults: [_dataset, _self_]\n", 0, "dataset.user_core", "build on an option"),
+    "an interpolation that leads nowhere": (
+        "model/mine.yaml",
+        "defaults: [sasrec, _self_]\nattention_dropout: ${model.dropoutt}\n",
+        2,
+        "model.attention_dropout: Interpolation key 'model.dropoutt' not found",
+        "another key",
+    ),
+    "an environment variable": (
+        "dataset/mine.yaml",
+        "defaults: [demo, _self_]\nget: ${oc.env:HOME}\n",
+        0,
+        "environment variable",
+        "write the value",
+    ),
+    "an option of no name": (
+        "experiment/mine.yaml",
+        "# @package _global_\ndefaults:\n  - override /model: unisrc\n",
+        3,
+        "unknown model 'unisrc'",
+        "did you mean 'unisrec'?",
+    ),
+    "a key of an experiment's model": (
+        "experiment/mine.yaml",
+        "# @package _global_\ndefaults: [{override /model: bpr_mf}, _self_]\nmodel: {hidden_size: 8}\n",
+        3,
+        "unknown key 'model.hidden_size'",
+        "embedding_size",
+    ),
+    "a model of no name": (
+        "model/mine.yaml",
+        "defaults: [sasrec, _self_]\nname: sasrek\n",
+        2,
+        "unknown model 'sasrek'",
+        "did you mean 'sasrec'?",
+    ),
+    "a floor of no name": (
+        "task/mine.yaml",
+        "# not randm\ndefaults: [sequential, _self_]\nfloors: [popularity, randm]\n",
+        3,
+        "unknown model 'randm'",
+        "did you mean 'random'?",
+    ),
+    "a metric of no name": (
+        "task/mine.yaml",
+        "defaults: [sequential, _self_]\nselection: ndgc@10\n",
+        2,
+        "task.selection=ndgc@10 is none",
+        "did you mean 'ndcg@10'?",
+    ),
+    "a number out of range": (
+        "trainer/mine.yaml",
+        "defaults: [default, _self_]\nwarmup_ratio: 0.0\nepochs: 0\n",
+        3,
+        "trainer.epochs=0 is out of range",
+        "at least 1",
+    ),
+    "a device of no name": (
+        "experiment/mine.yaml",
+        "# @package _global_\ndevice: gpu\n",
+        2,
+        "unknown device 'gpu'",
+        "cuda",
+    ),
+    "a model that cannot do its task": (
+        "experiment/mine.yaml",
+        "# @package _global_\nmodel: {name: unisrec}\ntask: {question: write}\n",
+        2,
+        "model 'unisrec' cannot do task 'sequential'",
+        "models that can: ",
+    ),
+    "a reader of no name": (
+        "dataset/mine.yaml",
+        "defaults: [demo, _self_]\nreader: recbol\n",
+        2,
+        "unknown reader 'recbol'",
+        "did you mean 'recbole'?",
+    ),
+    "a role that its reader does not know": (
+        "dataset/mine.yaml",
+        "defaults: [demo, _self_]\ndomains:\n  mine: {revews: a.json}\n",
+        0,
+        "reader 'amazon' cannot work with these roles of files",
+        "it takes ",
+    ),
+    "a tab": ("dataset/mine.yaml", "name: mine\n\treader: amazon\n", 2, "no YAML: ", "mend that line"),
+    "a key twice": ("dataset/mine.yaml", "name: mine\nname: yours\n", 2, "duplicate key name", "mend that line"),
+    "a list": ("dataset/mine.yaml", "- a\n", 1, "a list, where keys and their values should be", "key: value"),
+    "a root of one's own": ("config.yaml", "seed: 1\n", 0, "nobody reads this file", "experiment"),
+    "a group of no name": ("datasets/mine.yaml", "name: mine\n", 0, "'datasets'", "did you mean 'dataset'?"),
+    "another ending": ("dataset/mine.yml", "name: mine\n", 0, "ends on .yml", "mine.yaml"),
+    "the name of a shipped one": ("dataset/demo.yaml", "name: demo\n", 0, "the shipped one of its name", "rename it"),
+}
+
+
+@pytest.fixture
+def one_option(monkeypatch):
+    """Of the shipped options only those in ./conf are looked at: the others are looked at in another test."""
+    monkeypatch.setattr(validate, "options", lambda group: ["mine"] if (_user() / group / "mine.yaml").exists() else [])
+
+
+def _user():
+    return hydra_app.user_conf_dir()
+
+
+def test_all_shipped_configs_are_found_and_sound(llm4rec):
+    answer = llm4rec("validate")
+    assert (answer.code, answer.err) == (0, "")
+    n = sum(len(hydra_app.options(group)) for group in GROUPS)
+    assert answer.out.startswith(f"{n} configs ({len(hydra_app.options('dataset'))} datasets, ")
+    assert answer.out.endswith("all compose, typed and whole\n")
+
+
+@pytest.mark.parametrize(("file", "content", "line", "problem", "remedy"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_told_with_its_place_and_a_remedy(
+    llm4rec, tmp_path, one_option, file, content, line, problem, remedy
+):
+    write_text(tmp_path / "conf" / file, content)
+    answer = llm4rec("validate")
+    first, second, summary = answer.out.splitlines()
+    assert answer.code == 2
+    assert first.startswith(f"conf/{file}:{line}: " if line else f"conf/{file}: ")
+    assert problem in first
+    assert second.startswith("  try: ")
+    assert remedy in second
+    assert "1 error;" in summary
+
+
+def test_all_errors_of_all_files_are_told_at_once(llm4rec, tmp_path, one_option):
+    write_text(tmp_path / "conf/dataset/mine.yaml", "defaults: [demo, _self_]\nuser_cores: 5\nitem_core: five\n")
+    write_text(tmp_path / "conf/trainer/mine.yaml", "defaults: [default, _self_]\nepoch: 1\n")
+    write_text(
+        tmp_path / "conf/experiment/mine.yaml",
+        "# @package _global_\ndevice: gpu\ntask:\n  selection: hr@3\n  floors: [randm, nextid]\n",
+    )
+    told = [line.split(": ")[0] for line in llm4rec("validate").out.splitlines() if line.startswith("conf/")]
+    assert told == [
+        "conf/dataset/mine.yaml:2",
+        "conf/dataset/mine.yaml:3",
+        "conf/experiment/mine.yaml:2",
+        "conf/experiment/mine.yaml:4",
+        "conf/experiment/mine.yaml:5",
+        "conf/experiment/mine.yaml:5",
+        "conf/trainer/mine.yaml:2",
+    ]
+
+
+@pytest.mark.parametrize("fault", ["user_cores: 5", "reader: recbol"])
+def test_an_error_is_told_once_where_it_is_and_not_again_where_it_is_built_on(llm4rec, tmp_path, one_option, fault):
+    write_text(tmp_path / "conf/dataset/mine.yaml", f"defaults: [demo, _self_]\n{fault}\n")
+    write_text(
+        tmp_path / "conf/experiment/mine.yaml", "# @package _global_\ndefaults: [{override /dataset: mine}, _self_]\n"
+    )
+    answer = llm4rec("validate")
+    assert [line.split(": ")[0] for line in answer.out.splitlines() if "conf/" in line] == ["conf/dataset/mine.yaml:2"]
+    assert "1 error; 2 cannot be used" in answer.out
+
+
+def test_a_file_that_is_not_utf8_is_told(llm4rec, tmp_path):
+    write_text(tmp_path / "conf/dataset/mine.yaml", "")
+    (tmp_path / "conf/dataset/mine.yaml").write_bytes("name: M\xfcll\n".encode("latin-1"))
+    answer = llm4rec("validate", "dataset/mine")
+    assert answer.code == 2
+    assert "no UTF-8" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"),
+    [
+        ("dataset/mine", "1 config (1 dataset, 1 of them in ./conf)"),
+        ("conf/dataset/mine.yaml", "1 config (1 dataset, 1 of them in ./conf)"),
+        ("mine", "1 config (1 dataset, 1 of them in ./conf)"),
+        ("experiment/unisrec/paper", "1 config (1 experiment, 0 of them in ./conf)"),
+        ("task", f"{len(hydra_app.options('task'))} configs ({len(hydra_app.options('task'))} tasks, 0 of them in"),
+    ],
+)
+def test_names_choose_what_is_looked_at(llm4rec, tmp_path, name, counted):
+    write_text(tmp_path / "conf/dataset/mine.yaml", "defaults: [demo, _self_]\n")
+    write_text(tmp_path / "conf/trainer/wrong.yaml", "epoch: 1\n")
+    answer = llm4rec("validate", name)
+    assert answer.code == 0, answer.out
+    assert answer.out.startswith(counted)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("dataset/dmo", "'dataset/demo'"), ("datset", "'dataset'"), ("zzz", "known: dataset, ")],
+)
+def test_a_name_of_no_config_is_refused_with_the_nearest(llm4rec, name, remedy):
+    answer = llm4rec("validate", name)
+    assert answer.code == 2
+    assert f"there is no config '{name}'" in answer.err
+    assert remedy in answer.err
+
+
+def test_what_train_says_of_a_wrong_file_names_the_key_and_leads_here(llm4rec, tmp_path):
+    write_text(tmp_path / "conf/dataset/mine.yaml", "defaults: [demo, _self_]\nuser_cores: 5\n")
+    answer = llm4rec("train", "dataset=mine")
+    assert answer.code == 2
+    assert "dataset/mine: Key 'user_cores'" in answer.err
+    assert "llm4rec validate dataset/mine" in answer.err
+
+
+def test_a_file_that_is_no_yaml_is_told_by_train_with_its_line(llm4rec, tmp_path):
+    write_text(tmp_path / "conf/dataset/mine.yaml", "name: mine\n\treader: x\n")
+    answer = llm4rec("train", "dataset=mine")
+    assert answer.code == 2
+    assert "conf/dataset/mine.yaml, line 2" in answer.err
+
+
+def test_validating_never_imports_torch(tmp_path):
+    done = python(
+        "import sys; from llm4rec_cli.cli import main; assert main(['validate', 'task', 'experiment']) == 0; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,37 @@
+"""The record of who reads which setting."""
+
+from omegaconf import OmegaConf
+
+from llm4rec_cli import ranges
+from llm4rec_cli.commands import experiment
+from tests.driver import compose
+from tests.reads import leaves, recorded
+
+
+def test_a_read_by_the_package_counts_for_the_node_that_is_asked():
+    task = compose().task
+    with recorded() as read:
+        experiment.needed_capability(task)
+    assert read == {("TaskConfig", "question"), ("TaskConfig", "candidates")}
+
+
+def test_a_read_of_the_object_made_of_a_node_counts_too():
+    config = experiment.settings(compose())
+    with recorded() as read:
+        experiment.device(config)
+        assert config.seed == 0  # asked for by this test, not by the package
+    assert read == {("Config", "device")}
+
+
+def test_printing_copying_and_checking_a_config_is_no_read():
+    config = compose()
+    with recorded() as read:
+        OmegaConf.to_yaml(config, resolve=True)
+        repr(experiment.settings(config.model))
+        ranges.check(config)
+    assert read == set()
+
+
+def test_leaves_are_those_of_the_schema_and_of_every_model():
+    assert {("TrainerConfig", "epochs"), ("EncoderConfig", "pooling"), ("SASRecConfig", "name")} <= leaves()
+    assert not any(node == "ModelConfig" for node, _ in leaves())
