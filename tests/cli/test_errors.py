@@ -111,7 +111,7 @@ def test_missing_raw_files_are_named_with_their_source_and_a_remedy(llm4rec, tmp
     assert "sequential_data.txt" in first
     assert str(tmp_path) in first
     assert "https://" in second
-    assert "dataset.raw_dir=PATH" in second
+    assert "put it there, or leave out dataset.raw_dir" in second
 
 
 @pytest.mark.parametrize(("flags", "shown"), [([], False), (["-v"], True), (["--verbose"], True)])

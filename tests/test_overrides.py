@@ -1,0 +1,31 @@
+"""What is typed, as Hydra's grammar takes it."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.overrides import prepared, quoted
+from tests.driver import compose
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_quoting_gives_any_text_back(text):
+    parsed = OverridesParser.create().parse_override(f"key={quoted(text)}")
+    assert parsed.value() == text
+
+
+def test_a_map_of_columns_adds_to_that_of_the_dataset():
+    config = compose(prepared("dataset.columns={user_id:uid,item_id:track}"))
+    assert dict(config.dataset.columns) == {"user_id": "uid", "item_id": "track"}
+
+
+@pytest.mark.parametrize("typed", ["dataset.paper={users:1}", "dataset.paper.users=1", "dataset.domains={}"])
+def test_what_belongs_into_a_yaml_is_refused(typed):
+    with pytest.raises(UsageError, match="YAML"):
+        prepared(typed)
+
+
+def test_a_paper_may_be_left_out():
+    assert prepared("dataset.paper=null") == "dataset.paper=null"
