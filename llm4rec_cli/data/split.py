@@ -110,7 +110,7 @@ def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
     begins = [cut_at(time, cut) for cut in (valid_cut, test_cut)]
     if not time.min() < begins[0] < begins[1]:
         raise DataError(
-            f"dataset '{name}' cannot be cut at {valid_cut} and {test_cut} of its interactions: too many share one time",
+            f"dataset '{name}' cannot be cut at {valid_cut} and {test_cut} of its interactions: too many share a time",
             "choose other dataset.cuts, or dataset.split=leave_one_out",
         )
     period = np.searchsorted(begins, time, side="right").astype(np.int8)  # TRAIN, VALID, TEST

@@ -50,6 +50,20 @@ def expected_reciprocal_rank(n_better: IntArray, n_tied: IntArray) -> FloatArray
     return _mean_gain(1.0 / np.arange(1, np.max(n_better + n_tied, initial=0) + 1), n_better, n_tied)
 
 
+def expected_auc(n_better: IntArray, n_tied: IntArray, n_candidates: IntArray) -> FloatArray:
+    """AUC with one relevant item: the share of the other candidates that the target stands above; ties as above.
+
+    Args:
+        n_candidates: (n,) how many items were ranked, the target included.
+
+    Returns:
+        (n,) values in [0, 1]; 0.5, which is chance, where the target is the only candidate.
+    """
+    n_others = n_candidates - 1
+    n_above = n_better + (n_tied - 1) / 2
+    return np.where(n_others > 0, 1 - n_above / np.maximum(n_others, 1), 0.5)
+
+
 def _mean_gain(gain: FloatArray, n_better: IntArray, n_tied: IntArray) -> FloatArray:
     """The mean of `gain`, (k,) worth of ranks 1..k and 0 beyond, over the ranks n_better + 1 .. n_better + n_tied."""
     total = np.concatenate([[0.0], np.cumsum(gain)])
@@ -57,15 +71,18 @@ def _mean_gain(gain: FloatArray, n_better: IntArray, n_tied: IntArray) -> FloatA
     return (total[last] - total[first]) / n_tied
 
 
-def ranking_metrics(n_better: IntArray, n_tied: IntArray, cutoffs: Sequence[int]) -> dict[str, FloatArray]:
+def ranking_metrics(
+    n_better: IntArray, n_tied: IntArray, n_candidates: IntArray, cutoffs: Sequence[int]
+) -> dict[str, FloatArray]:
     """All ranking metrics of each example.
 
     Args:
         n_better, n_tied: (n,) as in `expected_hit_rate`.
+        n_candidates: (n,) as in `expected_auc`.
         cutoffs: the k of HR, Recall and NDCG; NDCG@1 is left out, being HR@1.
 
     Returns:
-        (n,) values for each of `hr@k`, `recall@k`, `ndcg@k` and `mrr`.
+        (n,) values for each of `hr@k`, `recall@k`, `ndcg@k`, `mrr` and `auc`.
     """
     hit_rate = {k: expected_hit_rate(n_better, n_tied, k) for k in cutoffs}
     return {
@@ -73,4 +90,5 @@ def ranking_metrics(n_better: IntArray, n_tied: IntArray, cutoffs: Sequence[int]
         **{f"recall@{k}": values for k, values in hit_rate.items()},
         **{f"ndcg@{k}": expected_ndcg(n_better, n_tied, k) for k in cutoffs if k > 1},
         "mrr": expected_reciprocal_rank(n_better, n_tied),
+        "auc": expected_auc(n_better, n_tied, n_candidates),
     }

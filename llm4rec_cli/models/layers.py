@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,23 +11,39 @@ from torch import Tensor, nn
 from llm4rec_cli.errors import UsageError
 
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as a float of so many bytes
 
 
-def dropped_out(x: Tensor, p: float, copies: int | None = None) -> Tensor:
-    """`x` with each element 0 with probability `p` (to 1/256) and scaled to keep its mean.
+def dropped_out(x: Tensor, p: float) -> Tensor:
+    """`x` with each element 0 with probability `p` (to 1/256) and scaled to keep its mean."""
+    dropped: Tensor = _DroppedOut.apply(x, min(round(p * 256), 255))
+    return dropped
 
-    On a CPU drawing a dropout mask costs more than the matrix product behind it. One 64-bit draw decides eight elements
-    here, and elements are chosen, not multiplied by a mask.
 
-    Args:
-        copies: draw so many times, each on its own: the result gains a leading axis.
+class _DroppedOut(torch.autograd.Function):
+    """On a CPU drawing a dropout mask can cost more than the matrix product behind it: here it costs little.
+
+    One 64-bit draw decides eight elements. The comparison writes its bytes in place, and elements are chosen by
+    multiplying their bits, read as integers, by 0 or 1: each several times as fast as its ordinary form.
     """
-    dropped = min(round(p * 256), 255)
-    shape = x.shape if copies is None else torch.Size((copies, *x.shape))
-    n = shape.numel()
-    bits = torch.empty((n + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    kept = bits.view(torch.uint8)[:n].view(shape) >= dropped
-    return torch.where(kept, x * (256 / (256 - dropped)), x.new_zeros(()))
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
+        n = x.numel()
+        bits = torch.empty((n + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = bits.view(torch.uint8)[:n].view(x.shape).ge_(dropped)
+        ctx.save_for_backward(kept)
+        ctx.scale = 256 / (256 - dropped)
+        return _chosen(x * ctx.scale, kept)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        return _chosen(outer[0] * ctx.scale, *ctx.saved_tensors), None
+
+
+def _chosen(x: Tensor, kept: Tensor) -> Tensor:
+    """`x` where `kept` is 1, 0 where it is 0."""
+    return (x.view(INTEGERS[x.element_size()]) * kept).view(x.dtype)
 
 
 class Dropout(nn.Module):
@@ -61,14 +79,14 @@ class CausalLayer(nn.Module):
         self.attention_dropout = Dropout(attention_dropout)
 
     def attend(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        hidden = x.shape[-1]
-        mixed, start = [], 0
-        qkv = self.qkv(x)
-        for rows, length in groups:
-            group = qkv[start : start + rows * length].view(rows, length, 3, self.heads, hidden // self.heads)
-            q, k, v = group.permute(2, 0, 3, 1, 4)
-            mixed.append(self._mix(q, k, v).transpose(1, 2).reshape(rows * length, hidden))
-            start += rows * length
+        hidden, mixed = x.shape[-1], []
+        # Split, because slices would each give a gradient as large as the whole. And in fp32, because a bf16 product
+        # this small costs less than the kernel that is set up for its shape, which is new in nearly every batch.
+        parts = self.qkv(x).to(x.dtype).split([rows * length for rows, length in groups])
+        with torch.autocast(x.device.type, enabled=False):
+            for (rows, length), part in zip(groups, parts, strict=True):
+                q, k, v = part.view(rows, length, 3, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4)
+                mixed.append(self._mix(q, k, v).transpose(1, 2).reshape(rows * length, hidden))
         return self.out(torch.cat(mixed))
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -77,11 +95,34 @@ class CausalLayer(nn.Module):
         length = q.shape[-2]
         future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        return self.attention_dropout(scores.masked_fill(future, float("-inf")).softmax(-1).to(v.dtype)) @ v
+        return self.attention_dropout(scores.masked_fill(future, float("-inf")).softmax(-1)) @ v
 
     def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        x = self.norm_attention(x + self.dropout(self.attend(x, groups)))
+        return self._after_attention(x, self.attend(x, groups))
+
+    def _after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = self.norm_attention(x + self.dropout(attended))
         return self.norm_feedforward(x + self.dropout(self.down(F.gelu(self.up(x)))))
+
+    def at(self, x: Tensor, groups: list[tuple[int, int]], places: Tensor) -> Tensor:
+        """`forward` at one token a sequence: of all others only keys and values are computed. Without dropout.
+
+        Args:
+            places: (n,) where those tokens stand, one in each sequence, in ascending order.
+        """
+        hidden = x.shape[-1]
+        kv = F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
+        x = x[places]
+        q = F.linear(x, self.qkv.weight[:hidden], self.qkv.bias[:hidden]).view(-1, self.heads, 1, hidden // self.heads)
+        mixed, first, start = [], 0, 0
+        for rows, length in groups:
+            group = kv[start : start + rows * length].view(rows, length, 2, self.heads, hidden // self.heads)
+            k, v = group.permute(2, 0, 3, 1, 4)
+            position = (places[first : first + rows] - start) % length
+            seen = torch.arange(length, device=x.device) <= position.view(rows, 1, 1, 1)
+            mixed.append(F.scaled_dot_product_attention(q[first : first + rows], k, v, attn_mask=seen))
+            first, start = first + rows, start + rows * length
+        return self._after_attention(x, self.out(torch.cat(mixed).view(-1, hidden)))
 
 
 class SequenceEncoder(nn.Module):
@@ -118,11 +159,34 @@ class SequenceEncoder(nn.Module):
             groups: (n_groups, 2) rows and length of each group.
         """
         shapes = [(rows, length) for rows, length in groups.tolist()]
-        position = torch.cat([torch.arange(length, device=x.device).repeat(rows) for rows, length in shapes])
-        x = self.dropout(self.norm(x + self.positions(position)))
+        x = self._placed(x, shapes)
         for layer in self.layers:
             x = layer(x, shapes)
         return x
+
+    def last(self, x: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+        """`forward` at the last token of each sequence; the top layer computes next to nothing of the others.
+
+        Args:
+            last: (n,) where those tokens stand.
+
+        Returns:
+            (n, hidden) in the order of `last`.
+        """
+        shapes = [(rows, length) for rows, length in groups.tolist()]
+        x = self._placed(x, shapes)
+        *below, top = self.layers
+        assert isinstance(top, CausalLayer)
+        for layer in below:
+            x = layer(x, shapes)
+        places, order = last.sort()
+        states = torch.empty(len(last), x.shape[1], dtype=x.dtype, device=x.device)
+        states[order] = top.at(x, shapes, places)
+        return states
+
+    def _placed(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        position = torch.cat([torch.arange(length, device=x.device).repeat(rows) for rows, length in shapes])
+        return self.dropout(self.norm(x + self.positions(position)))
 
 
 def initialise(module: nn.Module) -> None:

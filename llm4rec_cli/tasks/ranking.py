@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ranker
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.controls import controlled_examples
@@ -21,7 +22,10 @@ from llm4rec_cli.evaluation.beyond_accuracy import by_frequency, coverage
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track
-from llm4rec_cli.schema import Candidates, Config, Part
+from llm4rec_cli.schema import Candidates, Config, Part, SplitRule
+from llm4rec_cli.tasks.topk import top_columns, top_numbers
+
+SCORES_AT_ONCE = 1 << 21  # 8 MB: a block of scores stays in the cache, and memory does not grow with users × items
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class Ranking:
     Attributes:
         n_better: (n,) how many other items score above the target.
         n_tied: (n,) how many items share its score, itself included.
-        top_items: (n, k) the item numbers with the highest scores, best first.
+        n_candidates: (n,) how many items could be ranked: what is masked could not, the target always can.
+        top_items: (n, k) the item numbers with the highest scores, best first; of equal scores the lower number first.
     """
 
     n_better: IntArray
     n_tied: IntArray
+    n_candidates: IntArray
     top_items: IntArray
 
 
@@ -66,6 +72,8 @@ def examples(split: Split, part: Part, config: Config, cache: Path) -> Examples:
     found = split.examples(part)
     if len(found) == 0:
         why = "no user has three interactions"
+        if dataset.split == SplitRule.temporal:
+            why = "no user with a history comes back in that period"
         if split.dataset.impressions is not None:
             why = "it is a click log, and no task asks about impressions yet"
         raise DataError(f"dataset {dataset.name} has no {part.name} examples: {why}", "llm4rec list datasets")
@@ -86,7 +94,10 @@ def protocol(task: Any) -> str:
 
 
 def rank(model: Ranker, asked: Examples, mask_history: bool, top_items: int, batch_size: int) -> Ranking:
-    """Ranks every target, `batch_size` examples at a time: memory holds batch_size × n_items scores, never more.
+    """Ranks every target, at most `batch_size` examples and SCORES_AT_ONCE scores at a time (one example at least).
+
+    Examples of like history length go together, so that models compute next to nothing on padding. Several processes
+    rank a share each and know all ranks in the end.
 
     Args:
         mask_history: items of the history cannot be recommended again (the target always can).
@@ -96,43 +107,70 @@ def rank(model: Ranker, asked: Examples, mask_history: bool, top_items: int, bat
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
-    parts = [
-        _rank_batch(model, asked[slice(start, start + batch_size)], mask_history, top_items)
-        for start in track(range(0, len(asked), batch_size), "ranking")
+    first = model.score(asked[:1])
+    rows = _rows_at_once(batch_size, first.shape[1])
+    flags = first.new_empty(rows, first.shape[1])  # one buffer for all batches: fresh memory costs as much as its use
+    share = processes.share(len(asked))
+    mine = share.start + np.argsort(asked.history_length[share], kind="stable")
+    batches = [mine[start : start + rows] for start in range(0, len(mine), rows)]
+    ranked = [
+        (batch, *_rank_batch(model, asked[batch], mask_history, top_items, flags))
+        for batch in track(batches, "ranking")
     ]
-    return Ranking(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    parts = [part for share in processes.gathered(ranked) for part in share]
+    order, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    back = np.argsort(order)
+    return Ranking(*(column[back] for column in columns))
+
+
+def _rows_at_once(batch_size: int, n_scores: int) -> int:
+    """How many rows of `n_scores` go together: a power of two where memory decides, which suits matrix products."""
+    allowed = max(1, SCORES_AT_ONCE // n_scores)
+    return min(batch_size, 1 << (allowed.bit_length() - 1))
 
 
 def _rank_batch(
-    model: Ranker, asked: Examples, mask_history: bool, top_items: int
-) -> tuple[IntArray, IntArray, IntArray]:
+    model: Ranker, asked: Examples, mask_history: bool, top_items: int, flags: torch.Tensor
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """n_better, n_tied, n_candidates and top_items of one batch, as in `Ranking`.
+
+    Args:
+        flags: a buffer of at least as many rows as examples, and as wide as their scores.
+    """
     scores = model.score(asked)
-    rows = torch.arange(len(asked), device=scores.device)
-    if asked.candidates is None:
-        column = torch.from_numpy(asked.target.astype(np.int64)).to(scores.device)
-    else:
-        column = torch.zeros_like(rows)
-    target_score = scores[rows, column]
+    n, n_scores = scores.shape
+    n_candidates = np.full(n, n_scores)
     if mask_history and asked.candidates is None:
-        flat, offsets = asked.histories()
-        user = np.repeat(np.arange(len(asked)), np.diff(offsets))
-        scores[torch.from_numpy(user).to(scores.device), torch.from_numpy(flat).long().to(scores.device)] = -torch.inf
-        scores[rows, column] = target_score
-    n_better = (scores > target_score.unsqueeze(1)).sum(1)
-    n_tied = (scores == target_score.unsqueeze(1)).sum(1)
-    best_scores, best_columns = scores.topk(min(top_items, scores.shape[1]))
-    if bool(best_scores.isnan().any()):  # topk puts NaN first: one anywhere in a row is seen
+        row, item = _masked(asked)
+        scores[torch.from_numpy(row).to(scores.device), torch.from_numpy(item).to(scores.device)] = -torch.inf
+        n_candidates -= np.bincount(np.unique(row * n_scores + item) // n_scores, minlength=n)
+    if bool(scores.amax(1).isnan().any()):
         raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
-    best = best_columns.cpu().numpy()
-    if asked.candidates is not None:
-        best = np.take_along_axis(asked.candidates, best, axis=1)
-    return n_better.cpu().numpy(), n_tied.cpu().numpy(), best
+    if asked.candidates is None:
+        target = scores.gather(1, torch.from_numpy(asked.target).long().to(scores.device).unsqueeze(1))
+        best = top_columns(scores, top_items)
+    else:
+        target = scores[:, :1]
+        best = top_numbers(scores, torch.from_numpy(asked.candidates).long().to(scores.device), top_items)
+    # Flags as floats: a sum of booleans, which are converted one by one, takes four times as long. Exact up to 2^24.
+    flags = flags[:n]
+    n_better = torch.gt(scores, target, out=flags).sum(1).long()
+    n_tied = torch.eq(scores, target, out=flags).sum(1).long()
+    return n_better.cpu().numpy(), n_tied.cpu().numpy(), n_candidates, best.cpu().numpy()
+
+
+def _masked(asked: Examples) -> tuple[IntArray, IntArray]:
+    """Row and item of all that histories rule out, which is never the target."""
+    flat, offsets = asked.histories()
+    row = np.repeat(np.arange(len(asked)), np.diff(offsets))
+    other = flat != asked.target[row]
+    return row[other], flat[other].astype(np.int64)
 
 
 def validation_score(model: Ranker, asked: Examples, config: Config) -> float:
     """The task's selection metric on these examples."""
     ranking = rank(model, asked, config.task.mask_history, 1, config.trainer.eval_batch_size)
-    values = ranking_metrics(ranking.n_better, ranking.n_tied, list(config.task.cutoffs))
+    values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
     return float(values[config.task.selection].mean())
 
 
@@ -140,7 +178,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
     """Ranks the examples and scores the ranks."""
     task = config.task
     ranking = rank(model, asked, task.mask_history, task.top_items, config.trainer.eval_batch_size)
-    values = ranking_metrics(ranking.n_better, ranking.n_tied, list(task.cutoffs))
+    values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.train_counts()[asked.target]
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics[f"coverage@{ranking.top_items.shape[1]}"] = coverage(ranking.top_items, split.n_items)
@@ -153,6 +191,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             "history_length": asked.history_length,
             "n_better": ranking.n_better,
             "n_tied": ranking.n_tied,
+            "n_candidates": ranking.n_candidates,
             "top_items": list(item_ids[ranking.top_items]),
         }
     )

@@ -261,9 +261,7 @@ class _Trainer(Trainer):
 class _Recorder(TrainerCallback):
     """Writes one line an epoch to train_log.jsonl, seals each checkpoint, keeps the best and the last."""
 
-    def __init__(
-        self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path, trained_on: str
-    ) -> None:
+    def __init__(self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path, trained_on: str) -> None:
         self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -78,8 +78,8 @@ def test_no_training_interaction_is_later_than_one_that_is_asked_about():
     [
         (None, "has no times"),
         ([np.nan, *TIMES[1:]], "has no time for 1 of 10 interactions"),
-        ([5] * 10, "too many share one time"),
-        ([0] * 6 + [1] * 4, "too many share one time"),
+        ([5] * 10, "too many share a time"),
+        ([0] * 6 + [1] * 4, "too many share a time"),
     ],
 )
 def test_a_temporal_split_is_refused_with_the_reason_where_times_do_not_tell(times, said):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from llm4rec_cli.evaluation.ranking import (
+    expected_auc,
     expected_hit_rate,
     expected_ndcg,
     expected_reciprocal_rank,
@@ -22,6 +23,7 @@ def test_without_ties_metrics_are_the_textbook_ones():
     assert expected_hit_rate(n_better, n_tied, 10).tolist() == [1, 1, 1, 0]
     assert expected_ndcg(n_better, n_tied, 10) == pytest.approx([1, 0.5, 1 / math.log2(11), 0])
     assert expected_reciprocal_rank(n_better, n_tied) == pytest.approx([1, 1 / 3, 1 / 10, 1 / 11])
+    assert expected_auc(n_better, n_tied, np.full(4, 11)) == pytest.approx([1, 0.8, 0.1, 0])
 
 
 def test_ties_share_their_ranks():
@@ -29,6 +31,7 @@ def test_ties_share_their_ranks():
     assert expected_hit_rate(n_better, n_tied, 3) == pytest.approx([2 / 3])
     assert expected_ndcg(n_better, n_tied, 3) == pytest.approx([(1 / math.log2(3) + 1 / 2) / 3])
     assert expected_reciprocal_rank(n_better, n_tied) == pytest.approx([(1 / 2 + 1 / 3 + 1 / 4) / 3])
+    assert expected_auc(n_better, n_tied, np.array([5])) == pytest.approx([2 / 4])
 
 
 def test_constant_scorer_scores_as_chance():
@@ -38,6 +41,11 @@ def test_constant_scorer_scores_as_chance():
         sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 100
     )
     assert expected_reciprocal_rank(n_better, n_tied).mean() == pytest.approx(sum(1 / r for r in range(1, 101)) / 100)
+    assert (expected_auc(n_better, n_tied, n_tied) == 0.5).all()
+
+
+def test_auc_of_a_target_without_rivals_is_chance():
+    assert expected_auc(np.array([0]), np.array([1]), np.array([1])).tolist() == [0.5]
 
 
 @given(
@@ -54,6 +62,9 @@ def test_expectation_equals_enumerating_orders(scores, target, k):
     assert expected_hit_rate(n_better, n_tied, k) == pytest.approx([(rank <= k).mean()])
     assert expected_ndcg(n_better, n_tied, k) == pytest.approx([((rank <= k) / np.log2(rank + 1)).mean()])
     assert expected_reciprocal_rank(n_better, n_tied) == pytest.approx([(1 / rank).mean()])
+    if len(scores) > 1:
+        below = (len(scores) - rank) / (len(scores) - 1)
+        assert expected_auc(n_better, n_tied, np.array([len(scores)])) == pytest.approx([below.mean()])
 
 
 @given(
@@ -61,17 +72,18 @@ def test_expectation_equals_enumerating_orders(scores, target, k):
     n_tied=arrays(np.int64, 20, elements=st.integers(1, 50)),
 )
 def test_metrics_grow_with_the_cutoff_and_fall_with_the_rank(n_better, n_tied):
-    metrics = ranking_metrics(n_better, n_tied, [1, 5, 10, 20, 50])
+    n_candidates = np.full(20, 300)
+    metrics = ranking_metrics(n_better, n_tied, n_candidates, [1, 5, 10, 20, 50])
     for narrow, wide in itertools.pairwise([5, 10, 20, 50]):
         assert (metrics[f"hr@{narrow}"] <= metrics[f"hr@{wide}"] + 1e-12).all()
         assert (metrics[f"ndcg@{narrow}"] <= metrics[f"ndcg@{wide}"] + 1e-12).all()
-    worse = ranking_metrics(n_better + 1, n_tied, [1, 5, 10, 20, 50])
+    worse = ranking_metrics(n_better + 1, n_tied, n_candidates, [1, 5, 10, 20, 50])
     for name, values in metrics.items():
         assert (worse[name] <= values + 1e-12).all()
         assert ((values >= 0) & (values <= 1)).all()
 
 
 def test_ranking_metrics_names_and_equal_recall():
-    metrics = ranking_metrics(np.array([0, 3]), np.array([1, 2]), [1, 5])
-    assert list(metrics) == ["hr@1", "hr@5", "recall@1", "recall@5", "ndcg@5", "mrr"]
+    metrics = ranking_metrics(np.array([0, 3]), np.array([1, 2]), np.array([9, 9]), [1, 5])
+    assert list(metrics) == ["hr@1", "hr@5", "recall@1", "recall@5", "ndcg@5", "mrr", "auc"]
     assert metrics["recall@5"].tolist() == metrics["hr@5"].tolist()

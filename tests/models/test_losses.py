@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llm4rec_cli.models import losses
 from llm4rec_cli.models.losses import ROWS_AT_ONCE, catalogue_cross_entropy
 
 
@@ -30,6 +31,14 @@ def test_the_largest_logits_do_not_overflow():
     assert loss.item() == pytest.approx(2e4)
 
 
+def test_targets_of_next_to_no_probability_have_the_loss_of_cross_entropy():
+    torch.manual_seed(0)
+    hidden, table, targets = 30 * torch.randn(50, 8), torch.randn(30, 8), torch.randint(30, (50,))
+    logits = hidden @ table.t()
+    assert logits.softmax(1).gather(1, targets[:, None]).min() == 0  # in fp32
+    torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), F.cross_entropy(logits, targets))
+
+
 def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
     torch.manual_seed(0)
     hidden, table = torch.randn(50, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
@@ -43,3 +52,12 @@ def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
     for gradient, exact in zip(found, wanted, strict=True):
         assert gradient.dtype == torch.float32
         assert F.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.999
+
+
+def test_a_large_catalogue_shrinks_the_blocks_and_changes_nothing(monkeypatch):
+    torch.manual_seed(0)
+    hidden, table, targets = torch.randn(11, 8), torch.randn(30, 8), torch.randint(30, (11,))
+    whole = catalogue_cross_entropy(hidden, table, targets)
+    for logits_at_once in (1, 90):  # one row a block, though a row has 30; three rows
+        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", logits_at_once)
+        torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), whole)

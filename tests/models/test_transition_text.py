@@ -9,6 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.transition_text import model as transition_text
 from llm4rec_cli.models.transition_text.model import TransitionText, tfidf, transition_matrix
 from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
@@ -64,6 +65,19 @@ def test_candidates_score_as_in_the_catalogue(build, asked):
 def test_scores_do_not_depend_on_the_batch(build, asked):
     model = build("transition_text", DATASET, text_weights=[0.5], **SETTINGS)
     assert torch.equal(model.score(asked[2:3]), model.score(asked)[2:3])
+
+
+@pytest.mark.parametrize("scores_at_once", [1, 20])
+def test_candidates_and_weight_do_not_depend_on_how_many_scores_are_dense_at_once(
+    build, asked, monkeypatch, scores_at_once
+):
+    candidates = replace(asked, candidates=np.stack([asked.target, (asked.target + 3) % len(TEXTS)], axis=1))
+    whole = build("transition_text", DATASET, text_weights=[0.0, 0.5, 2.0], **SETTINGS)
+    expected = whole.score(candidates)
+    monkeypatch.setattr(transition_text, "SCORES_AT_ONCE", scores_at_once)
+    model = build("transition_text", DATASET, text_weights=[0.0, 0.5, 2.0], **SETTINGS)
+    assert model.text_weight == whole.text_weight
+    torch.testing.assert_close(model.score(candidates), expected)
 
 
 def test_an_empty_history_scores_zero(build, asked):

@@ -58,9 +58,10 @@ def test_a_constant_scorer_scores_as_chance():
     found = ranking.rank(Scorer(np.zeros((6, 8))), ASKED, False, 3, 2)
     assert found.n_better.tolist() == [0] * 5
     assert found.n_tied.tolist() == [8] * 5
-    values = ranking_metrics(found.n_better, found.n_tied, [2])
+    values = ranking_metrics(found.n_better, found.n_tied, found.n_candidates, [2])
     assert values["hr@2"].mean() == pytest.approx(2 / 8)
     assert values["mrr"].mean() == pytest.approx(sum(1 / r for r in range(1, 9)) / 8)
+    assert values["auc"].mean() == 0.5
 
 
 def test_the_target_shares_the_place_of_items_that_tie_with_it():
@@ -74,6 +75,12 @@ def test_masked_items_of_the_history_never_outrank_the_target():
     found = ranking.rank(Scorer(scores), ASKED[np.array([0])], True, 5, 2)  # history 0, 1, 2; target 3
     assert (found.n_better.tolist(), found.n_tied.tolist()) == ([0], [1])
     assert found.top_items.tolist() == [[3, 4, 5, 6, 7]]
+
+
+def test_masked_items_are_no_candidates_and_the_target_always_is_one():
+    asked = ASKED[np.array([0, 2, 3])]  # histories 0 1 2; 5 5; 2 4 2; targets 3, 5, 4
+    assert ranking.rank(scorer(), asked, True, 3, 2).n_candidates.tolist() == [5, 8, 7]
+    assert ranking.rank(scorer(), asked, False, 3, 2).n_candidates.tolist() == [8, 8, 8]
 
 
 def test_without_masking_items_of_the_history_do_outrank_the_target():
@@ -102,7 +109,7 @@ def test_ranks_do_not_depend_on_the_batch_size(mask_history):
     whole = ranking.rank(scorer(), ASKED, mask_history, 3, 100)
     for batch_size in (1, 2, 3):
         found = ranking.rank(scorer(), ASKED, mask_history, 3, batch_size)
-        for column in ("n_better", "n_tied", "top_items"):
+        for column in ("n_better", "n_tied", "n_candidates", "top_items"):
             assert np.array_equal(getattr(found, column), getattr(whole, column))
 
 
@@ -111,6 +118,25 @@ def test_ranks_do_not_depend_on_the_order_of_examples():
     whole, found = ranking.rank(scorer(), ASKED, True, 3, 2), ranking.rank(scorer(), ASKED[order], True, 3, 2)
     assert np.array_equal(found.n_better, whole.n_better[order])
     assert np.array_equal(found.top_items, whole.top_items[order])
+
+
+def test_memory_is_bounded_in_scores_whatever_the_batch_size(monkeypatch):
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 20)  # two rows of eight items
+    asked_at_once = []
+
+    class Counting(Scorer):
+        def score(self, examples):
+            asked_at_once.append(len(examples))
+            return super().score(examples)
+
+    ranking.rank(Counting(np.zeros((6, 8))), ASKED, False, 3, 100)
+    assert max(asked_at_once) == 2
+
+
+def test_a_catalogue_larger_than_the_bound_is_ranked_one_example_at_a_time(monkeypatch):
+    whole = ranking.rank(scorer(), ASKED, True, 3, 100)
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 1)
+    assert np.array_equal(ranking.rank(scorer(), ASKED, True, 3, 100).n_better, whole.n_better)
 
 
 def test_ranking_switches_dropout_off():
@@ -131,7 +157,15 @@ def test_candidates_are_ranked_among_themselves():
     scores = np.tile(np.arange(8.0), (6, 1))  # the higher the number the better
     found = ranking.rank(Scorer(scores), replace(ASKED, candidates=candidates), True, 2, 2)
     assert found.n_better.tolist() == [2, 2, 0, 1, 2]
+    assert found.n_candidates.tolist() == [3] * 5
     assert found.top_items.tolist() == [[7, 6], [7, 6], [5, 1], [7, 4], [7, 3]]
+
+
+def test_equal_candidates_stand_in_the_order_of_their_items():
+    candidates = np.array([[3, 7, 6]])
+    found = ranking.rank(Scorer(np.zeros((6, 8))), replace(ASKED[np.array([0])], candidates=candidates), False, 3, 2)
+    assert found.top_items.tolist() == [[3, 6, 7]]
+    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([0], [3])
 
 
 def test_more_top_items_than_candidates_gives_all_of_them():
@@ -202,7 +236,7 @@ def test_a_dataset_without_examples_says_why(tmp_path):
 
 def test_evaluation_scores_every_metric_with_an_interval():
     found = ranking.evaluate(scorer(), SPLIT, ASKED, config())
-    expected = {"hr@1", "hr@2", "hr@5", "recall@1", "recall@2", "recall@5", "ndcg@2", "ndcg@5", "mrr"}
+    expected = {"hr@1", "hr@2", "hr@5", "recall@1", "recall@2", "recall@5", "ndcg@2", "ndcg@5", "mrr", "auc"}
     assert set(found.intervals) == expected
     assert set(found.metrics) == expected | {"coverage@3"}
     for name, (low, high) in found.intervals.items():
@@ -217,6 +251,7 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
     assert rows["history_length"].tolist() == [3, 4, 2, 3, 3]
     assert rows["n_better"].tolist() == [2, 7, 4, 3, 1]
     assert rows["n_tied"].tolist() == [1] * 5
+    assert rows["n_candidates"].tolist() == [8] * 5
     assert rows["target_train_count"].tolist() == [2, 3, 1, 2, 2]  # train parts: 0 1 | 4 3 2 | 5 | 1 0 | 2 4 | 3 0
     assert [list(top) for top in rows["top_items"]] == [["i1", "i2", "i3"]] * 5
     assert list(rows) == [
@@ -226,6 +261,7 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
         "history_length",
         "n_better",
         "n_tied",
+        "n_candidates",
         "top_items",
     ]
 

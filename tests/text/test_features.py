@@ -138,7 +138,15 @@ def changed_weights(bert, cache, tmp_path):
     encoded(folder, cache)
 
 
-@pytest.mark.parametrize("change", [changed_pooling, changed_length, changed_texts, changed_weights])
+def changed_tokenizer(bert, cache, tmp_path):
+    folder = copied(bert, tmp_path / "other")
+    tokenizer = folder / "tokenizer.json"
+    assert '"lowercase": true' in tokenizer.read_text()
+    tokenizer.write_text(tokenizer.read_text().replace('"lowercase": true', '"lowercase": false'))
+    encoded(folder, cache)
+
+
+@pytest.mark.parametrize("change", [changed_pooling, changed_length, changed_texts, changed_weights, changed_tokenizer])
 def test_whatever_changes_vectors_has_them_computed_anew(change, bert, tmp_path, encodings):
     encoded(bert, tmp_path / "cache")
     change(bert, tmp_path / "cache", tmp_path)

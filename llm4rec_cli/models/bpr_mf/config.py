@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omegaconf import MISSING
-
+from llm4rec_cli import ranges
 from llm4rec_cli.schema import ModelConfig
 
 
@@ -16,6 +15,7 @@ class BprMfConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     trainable: ClassVar[bool] = True
+    needs_user: ClassVar[bool] = True
 
-    embedding_size: int = MISSING
-    initial_std: float = MISSING  # of the embeddings
+    embedding_size: int = ranges.number(at_least=1)
+    initial_std: float = ranges.number(above=0)  # of the embeddings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -65,14 +67,15 @@ class BprMf(nn.Module):
     def training_rows(self) -> PairRows:
         return PairRows(self.split, self.seed)
 
-    def forward(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
+    def forward(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Any]:
         """The mean of -log σ(score(user, positive) - score(user, negative)).
 
         Args:
             user, positive, negative: (n,) int64 numbers.
         """
         difference = (self.users(user) * (self.items(positive) - self.items(negative))).sum(-1)
-        return {"loss": -F.logsigmoid(difference + self.bias[positive] - self.bias[negative]).mean()}
+        loss = -F.logsigmoid(difference + self.bias[positive] - self.bias[negative]).mean()
+        return {"loss": loss, "n_terms": len(user)}
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:

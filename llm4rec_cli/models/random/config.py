@@ -14,3 +14,4 @@ class RandomConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
+    needs_user: ClassVar[bool] = True

@@ -18,11 +18,12 @@ class Random:
         self.seed, self.n_items = seed, n_items
 
     def score(self, examples: Examples) -> Tensor:
-        scores = np.empty((len(examples), self.n_items), dtype=np.float32)
-        for row, user in zip(scores, examples.user, strict=True):
-            stream(self.seed, "random", int(user)).random(out=row, dtype=np.float32)
-        if examples.candidates is not None:
-            scores = np.take_along_axis(scores, examples.candidates, axis=1)
+        candidates = examples.candidates
+        n_columns = self.n_items if candidates is None else candidates.shape[1]
+        scores = np.empty((len(examples), n_columns), dtype=np.float32)
+        for i, user in enumerate(examples.user):
+            drawn = stream(self.seed, "random", int(user)).random(self.n_items, dtype=np.float32)
+            scores[i] = drawn if candidates is None else drawn[candidates[i]]
         return torch.from_numpy(scores)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omegaconf import MISSING
-
+from llm4rec_cli import ranges
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
 from llm4rec_cli.schema import ModelConfig
 
@@ -18,13 +17,13 @@ class SASRecConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     trainable: ClassVar[bool] = True
 
-    hidden_size: int = MISSING
-    inner_size: int = MISSING
-    layers: int = MISSING
-    heads: int = MISSING
-    dropout: float = MISSING  # of hidden states
-    attention_dropout: float = MISSING
-    max_length: int = MISSING  # items of a history, the latest kept
+    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
+    inner_size: int = ranges.number(at_least=1)
+    layers: int = ranges.number(at_least=1)
+    heads: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
+    attention_dropout: float = ranges.number(at_least=0, below=1)
+    max_length: int = ranges.number(at_least=1)  # items of a history, the latest kept
 
     def deviations(self) -> list[str]:
         return list(ONE_PASS_DEVIATIONS)

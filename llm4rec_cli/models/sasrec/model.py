@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ class SASRec(nn.Module):
     def training_rows(self) -> SequenceRows:
         return SequenceRows(self.split, self.encoder.max_length)
 
-    def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Tensor]:
+    def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
         """The mean cross-entropy over all positions that carry loss.
 
         Args:
@@ -43,7 +45,8 @@ class SASRec(nn.Module):
         """
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         hidden = self.encoder(self.items(items), groups)[carries_loss]
-        return {"loss": catalogue_cross_entropy(hidden, self.items.weight, targets[carries_loss])}
+        loss = catalogue_cross_entropy(hidden, self.items.weight, targets[carries_loss])
+        return {"loss": loss, "n_terms": len(hidden)}
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
@@ -51,7 +54,7 @@ class SASRec(nn.Module):
         items, groups, last, nonempty = (
             t.to(table.device) for t in packed_histories(examples, self.encoder.max_length)
         )
-        hidden = self.encoder(table[items], groups)[last] * nonempty.unsqueeze(1)
+        hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
         if examples.candidates is None:
             return hidden @ table.t()
         return torch.einsum("nh,nch->nc", hidden, table[torch.from_numpy(examples.candidates).long().to(table.device)])

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
+from llm4rec_cli import ranges
 from llm4rec_cli.schema import ModelConfig
 
 
@@ -17,7 +18,7 @@ class TransitionTextConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
 
-    recent: int = MISSING  # items of the history that count, the latest kept
-    steps: int = MISSING  # how far ahead a transition reaches
-    text_weights: list[float] = MISSING  # the weight w of text is chosen among these on validation
+    recent: int = ranges.number(at_least=1)  # items of the history that count, the latest kept
+    steps: int = ranges.number(at_least=1)  # how far ahead a transition reaches
+    text_weights: list[float] = ranges.number(at_least=0)  # the weight w of text is chosen among these on validation
     mask_history: bool = MISSING  # while w is chosen: as the task has it

@@ -9,6 +9,7 @@ the root of their sum. cos is the cosine of the items' TF-IDF vectors. w is chos
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from llm4rec_cli.schema import Part
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64  # users whose scores are compared at once while w is chosen: small enough for the processor's cache
+SCORES_AT_ONCE = 1 << 20  # 4 MB a matrix: near the processor's cache, and memory does not grow with users × items
 
 
 class TransitionText:
@@ -55,17 +56,30 @@ class TransitionText:
         )
 
     def score(self, examples: Examples) -> Tensor:
+        candidates = examples.candidates
+        if candidates is None:
+            return torch.from_numpy(self._dense(examples))
+        chosen = [
+            np.take_along_axis(self._dense(examples[rows]), candidates[rows], axis=1)
+            for rows in self._chunks(len(examples))
+        ]
+        return torch.from_numpy(np.concatenate(chosen))
+
+    def _dense(self, examples: Examples) -> NDArray[np.float32]:
         transition, text = self.parts(examples)
-        scores = transition + np.float32(self.text_weight) * text
-        if examples.candidates is not None:
-            scores = np.take_along_axis(scores, examples.candidates, axis=1)
-        return torch.from_numpy(scores)
+        return transition + np.float32(self.text_weight) * text
+
+    def _chunks(self, n: int) -> Iterator[slice]:
+        """0..n-1, so many at a time that their dense scores stay small."""
+        rows = max(1, SCORES_AT_ONCE // self.transitions.shape[0])
+        for start in range(0, n, rows):
+            yield slice(start, start + rows)
 
     def choose_text_weight(self, examples: Examples, weights: list[float], mask_history: bool) -> None:
         """Takes the weight with the highest NDCG@10 over the whole catalogue; the first of equals."""
         ndcg = np.zeros(len(weights))
-        for begin in range(0, len(examples), CHUNK):
-            chunk = examples[begin : begin + CHUNK]
+        for rows in self._chunks(len(examples)):
+            chunk = examples[rows]
             transition, text = self.parts(chunk)
             if mask_history:
                 flat, offsets = chunk.histories()

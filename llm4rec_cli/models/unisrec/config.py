@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
+from llm4rec_cli import ranges
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
 from llm4rec_cli.schema import EncoderConfig, ModelConfig, Pooling
 
@@ -37,18 +38,18 @@ class UniSRecConfig(ModelConfig):
 
     encoder: EncoderConfig = MISSING
     adaptor: Adaptor = MISSING
-    experts: int = MISSING
-    adaptor_dropout: float = MISSING
+    experts: int = ranges.number(at_least=1)
+    adaptor_dropout: float = ranges.number(at_least=0, below=1)
     draw: Draw = MISSING
     use_ids: bool = MISSING  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
-    hidden_size: int = MISSING
-    inner_size: int = MISSING
-    layers: int = MISSING
-    heads: int = MISSING
-    dropout: float = MISSING  # of hidden states
-    attention_dropout: float = MISSING
-    temperature: float = MISSING
-    max_length: int = MISSING  # items of a history, the latest kept
+    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
+    inner_size: int = ranges.number(at_least=1)
+    layers: int = ranges.number(at_least=1)
+    heads: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
+    attention_dropout: float = ranges.number(at_least=0, below=1)
+    temperature: float = ranges.number(above=0)
+    max_length: int = ranges.number(at_least=1)  # items of a history, the latest kept
 
     def deviations(self) -> list[str]:
         found = [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.layers import INITIAL_STD, SequenceEncoder, dropped_out, initialise
+from llm4rec_cli.models.layers import INITIAL_STD, Dropout, SequenceEncoder, initialise
 from llm4rec_cli.models.losses import catalogue_cross_entropy
 from llm4rec_cli.models.sequences import IGNORED, SequenceRows, packed_histories
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, UniSRecConfig
@@ -26,7 +28,7 @@ class MoEAdaptor(nn.Module):
 
     def __init__(self, text_size: int, hidden_size: int, experts: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         self.bias = nn.Parameter(torch.zeros(experts, text_size))
         self.whiten = nn.Parameter(torch.empty(experts, text_size, hidden_size).normal_(std=INITIAL_STD))
         self.gate = nn.Parameter(torch.zeros(text_size, experts))
@@ -38,19 +40,14 @@ class MoEAdaptor(nn.Module):
         if self.training:
             scale = F.softplus(x @ self.noise) + NOISE_FLOOR
             logits = logits + torch.randn_like(logits) * scale
-        gates = logits.softmax(-1)
-        # b_k W_k is one vector an expert, so the bias never touches the (experts, n, text_size) inputs.
-        shift = torch.bmm(self.bias.unsqueeze(1), self.whiten).squeeze(1)
-        if not self.training:
-            # Without dropout all experts see the same input: Σ_k g_k (x W_k) needs no copy of x.
-            return sum(
-                (gates[:, k, None] * (x @ w - s) for k, (w, s) in enumerate(zip(self.whiten, shift, strict=True))),
-                start=x.new_zeros(()),
-            )
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        inputs = dropped_out(x.to(dtype), self.dropout, copies=len(self.whiten))
-        whitened = torch.bmm(inputs, self.whiten) - shift.unsqueeze(1)
-        return (whitened * gates.t().unsqueeze(-1).to(whitened.dtype)).sum(0)
+        x, gates = x.to(dtype), logits.softmax(-1).to(dtype)
+        # b_k W_k is one vector an expert, so the bias never touches the inputs. And one expert after the other: all of
+        # them at once would leave the cache.
+        mixed = -gates @ torch.bmm(self.bias.unsqueeze(1), self.whiten).squeeze(1)
+        for gate, whiten in zip(gates.unsqueeze(-1).unbind(1), self.whiten, strict=True):
+            mixed = mixed + gate * (self.dropout(x) @ whiten)
+        return mixed
 
 
 class UniSRec(nn.Module):
@@ -81,7 +78,7 @@ class UniSRec(nn.Module):
         else:
             self.adaptor = MoEAdaptor(features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout)
         self.ids = nn.Embedding(len(features), config.hidden_size) if config.use_ids else None
-        self._table: Tensor | None = None
+        self._tables: tuple[Tensor, Tensor] | None = None
         self.apply(initialise)
 
     def training_rows(self) -> SequenceRows:
@@ -92,7 +89,7 @@ class UniSRec(nn.Module):
         adapted: Tensor = self.adaptor(self.features)
         return adapted if self.ids is None else adapted + self.ids.weight
 
-    def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Tensor]:
+    def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
         """The mean cross-entropy of cosine / temperature over all items, over all positions that carry loss.
 
         Args:
@@ -109,25 +106,26 @@ class UniSRec(nn.Module):
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         hidden = F.normalize(self.encoder(inputs, groups)[carries_loss], dim=-1)
         loss = catalogue_cross_entropy(hidden / self.temperature, F.normalize(catalogue, dim=-1), targets[carries_loss])
-        return {"loss": loss}
+        return {"loss": loss, "n_terms": len(hidden)}
 
     def train(self, mode: bool = True) -> UniSRec:
-        self._table = None  # weights may change: the catalogue of an earlier evaluation is stale
+        self._tables = None  # weights may change: the catalogue of an earlier evaluation is stale
         return super().train(mode)
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
-        if self._table is None:  # adapted once an evaluation, not once a batch
-            self._table = self.catalogue()
-        table = self._table
+        if self._tables is None:  # once an evaluation, not once a batch
+            table = self.catalogue()
+            self._tables = table, F.normalize(table, dim=-1)
+        table, directions = self._tables
         items, groups, last, nonempty = (
             t.to(table.device) for t in packed_histories(examples, self.encoder.max_length)
         )
-        hidden = self.encoder(table[items], groups)[last] * nonempty.unsqueeze(1)
-        hidden, table = F.normalize(hidden, dim=-1), F.normalize(table, dim=-1)
+        hidden = F.normalize(self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1), dim=-1)
         if examples.candidates is None:
-            return hidden @ table.t()
-        return torch.einsum("nh,nch->nc", hidden, table[torch.from_numpy(examples.candidates).long().to(table.device)])
+            return hidden @ directions.t()
+        candidates = torch.from_numpy(examples.candidates).long().to(table.device)
+        return torch.einsum("nh,nch->nc", hidden, directions[candidates])
 
 
 def build(context: Context) -> UniSRec:

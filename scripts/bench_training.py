@@ -1,0 +1,425 @@
+"""How fast UniSRec and SASRec train, against a reference of the published formulation, in turns in one run.
+
+The reference is ours, in plain torch and fp32: one row a prefix, padded to 50; every position of every row computed;
+UniSRec's adaptor on every (row, position), each expert with a dropped-out copy of its input. It has the same parameters
+as the model (a test holds their losses and gradients equal), the same dropout, and the same AdamW.
+
+Ours is `training.fit`, as `llm4rec train` calls it: the Trainer and its start, its batches, the optimiser and one
+checkpoint an epoch are in; validation is left out. Operations are those of matrix products, counted by torch as they
+run; a share is of this machine's measured rate in the same arithmetic. What a target needs is one causal pass without
+padding, and UniSRec's adaptor once over the catalogue a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+import torch.nn.functional as F
+from machine import Timing, executed, in_turns, machine_in_words, measured_rate, number, report
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from llm4rec_cli import hydra_app
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.data.split import Split, leave_one_out
+from llm4rec_cli.models.unisrec.model import NOISE_FLOOR
+from llm4rec_cli.schema import Part, Precision
+from llm4rec_cli.tasks import ranking
+from llm4rec_cli.training.fit import fit
+
+SIZES = {
+    "unisrec": [],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
+    "sasrec": ["model.hidden_size=64"],  # RecBole's own default
+}
+REFERENCE, FP32, BF16 = "reference, fp32", "ours, fp32", "ours, bf16"
+EXTRAPOLATED = "the reference, if it needs as many epochs (extrapolated)"
+MEANING = {REFERENCE: "one padded row a prefix", FP32: "algorithm", BF16: "algorithm + precision"}
+
+
+class ReferenceLayer(nn.Module):
+    """One post-LayerNorm Transformer layer over padded rows."""
+
+    def __init__(self, hidden: int, inner: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.p = heads, dropout
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+        self.norm_attention = nn.LayerNorm(hidden, eps=1e-12)
+        self.up = nn.Linear(hidden, inner)
+        self.down = nn.Linear(inner, hidden)
+        self.norm_feedforward = nn.LayerNorm(hidden, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        rows, length, hidden = x.shape
+        q, k, v = self.qkv(x).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        p = self.p if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+        attended = attended.transpose(1, 2).reshape(rows, length, hidden)
+        x = self.norm_attention(x + self.dropout(self.out(attended)))
+        return self.norm_feedforward(x + self.dropout(self.down(F.gelu(self.up(x)))))
+
+
+class ReferenceEncoder(nn.Module):
+    """SASRec's body: (rows, max_length, hidden) item vectors to the (rows, hidden) state of each last real item."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        hidden, p = config.hidden_size, config.dropout
+        self.positions = nn.Embedding(config.max_length, hidden)
+        self.norm = nn.LayerNorm(hidden, eps=1e-12)
+        self.dropout = nn.Dropout(p)
+        self.layers = nn.ModuleList(
+            ReferenceLayer(hidden, config.inner_size, config.heads, p) for _ in range(config.layers)
+        )
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        place = torch.arange(x.shape[1])
+        mask = (place <= place[:, None]) & (place < lengths[:, None, None])  # causal, and no padding
+        x = self.dropout(self.norm(x + self.positions.weight))
+        for layer in self.layers:
+            x = layer(x, mask[:, None])
+        return x[torch.arange(len(x)), lengths - 1]
+
+
+class ReferenceSASRec(nn.Module):
+    def __init__(self, config: Any, like: Any) -> None:
+        super().__init__()
+        self.items = nn.Embedding(like.split.n_items, config.hidden_size)
+        self.encoder = ReferenceEncoder(config)
+
+    def forward(self, items: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        hidden = self.encoder(self.items(items), lengths)
+        return F.cross_entropy(hidden @ self.items.weight.t(), targets)
+
+
+class ReferenceAdaptor(nn.Module):
+    """Parametric whitening and mixture of experts on (…, text_size) text vectors, one expert after another."""
+
+    def __init__(self, text_size: int, hidden: int, experts: int, dropout: float) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(experts, text_size))
+        self.whiten = nn.Parameter(torch.zeros(experts, text_size, hidden))
+        self.gate = nn.Parameter(torch.zeros(text_size, experts))
+        self.noise = nn.Parameter(torch.zeros(text_size, experts))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = x @ self.gate
+        if self.training:
+            logits = logits + torch.randn_like(logits) * (F.softplus(x @ self.noise) + NOISE_FLOOR)
+        gates = logits.softmax(-1)
+        experts = [(self.dropout(x) - b) @ w for b, w in zip(self.bias, self.whiten, strict=True)]
+        return (torch.stack(experts, -2) * gates.unsqueeze(-1)).sum(-2)
+
+
+class ReferenceUniSRec(nn.Module):
+    features: Tensor
+
+    def __init__(self, config: Any, like: Any) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+        self.register_buffer("features", like.features, persistent=False)
+        self.adaptor = ReferenceAdaptor(
+            like.features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout
+        )
+        self.encoder = ReferenceEncoder(config)
+
+    def forward(self, items: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        hidden = self.encoder(self.adaptor(F.embedding(items, self.features)), lengths)
+        table = self.adaptor(self.features)
+        logits = F.normalize(hidden, dim=-1) @ F.normalize(table, dim=-1).t() / self.temperature
+        return F.cross_entropy(logits, targets)
+
+
+REFERENCES = {"unisrec": ReferenceUniSRec, "sasrec": ReferenceSASRec}
+
+
+class PrefixRows:
+    """Every (prefix, target) of the training part, its latest `max_length` items padded at the right."""
+
+    def __init__(self, split: Split, max_length: int) -> None:
+        self.flat, offsets = split.train_sequences()
+        lengths = np.diff(offsets)
+        self.max_length = max_length
+        self.target = np.setdiff1d(np.arange(offsets[-1]), offsets[:-1][lengths > 0])  # all but the first of a user
+        begin = np.repeat(offsets[:-1], lengths)[self.target]
+        self.start = np.maximum(begin, self.target - max_length)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        """`items` (rows, max_length), `lengths` (rows,), `targets` (rows,)."""
+        start, target = self.start[indices], self.target[indices]
+        source = np.minimum(start[:, None] + np.arange(self.max_length), target[:, None] - 1)
+        arrays = {"items": self.flat[source], "lengths": target - start, "targets": self.flat[target]}
+        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
+
+
+def reference_of(config: Any, model: nn.Module) -> nn.Module:
+    """The published formulation of this model, with the same weights."""
+    reference = REFERENCES[config.model.name](config.model, model)
+    reference.load_state_dict(model.state_dict())
+    return reference
+
+
+def needed_flops(
+    model: Any, n_items: int, lengths: NDArray[np.int64], n_targets: int, n_steps: int, text_size: int = 0
+) -> float:
+    """Floating-point operations in matrix products that training on one target needs: one causal pass, no padding.
+
+    Args:
+        model: its config.
+        lengths: (n,) inputs of each training sequence, at most `max_length`.
+        n_targets: of an epoch.
+        n_steps: of an epoch; each takes UniSRec's adaptor over the catalogue once.
+        text_size: of a text vector; 0 = no adaptor.
+    """
+    h = model.hidden_size
+    projections = model.layers * (8 * h**2 + 4 * h * model.inner_size) * lengths.sum()
+    attention = model.layers * 4 * h * (lengths * (lengths + 1) // 2).sum()
+    logits = 2 * h * n_items * n_targets
+    adaptor = 2 * n_items * text_size * model.experts * (h + 2) * n_steps if text_size else 0  # whitening, two gates
+    # Backward is by inputs and by weights, in the adaptor by weights alone: text vectors are frozen.
+    return float((3 * (projections + attention + logits) + 2 * adaptor) / n_targets)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One model on one dataset, built and ready.
+
+    Attributes:
+        n_targets: of an epoch.
+        work: contender -> a piece of training, returning how many targets it was.
+        needed: operations that a target needs.
+    """
+
+    config: Any
+    split: Split
+    n_targets: int
+    work: dict[str, Callable[[], float]]
+    needed: float
+
+
+def composed(arguments: argparse.Namespace, model: str) -> Any:
+    """The config that `llm4rec train` would compose."""
+    hydra_app.register_types()
+    overrides = [f"model={model}", f"dataset={arguments.dataset}", *SIZES[model], *arguments.overrides]
+    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
+        config: Any = hydra.compose("config", overrides=overrides)
+    config.dataset.raw_dir = arguments.raw_dir or config.dataset.raw_dir
+    config.device = "cpu"
+    return experiment.settled(config)
+
+
+def set_up(config: Any, targets: int, reference_batch: int, reference_steps: int) -> Bench:
+    """The model in two precisions and its reference, all from the same weights.
+
+    Args:
+        targets: that a turn of ours trains on at least, in whole epochs.
+        reference_batch: prefix rows a step of the reference.
+        reference_steps: that a turn of it takes.
+    """
+    cache = experiment.cache_dir(config)
+    split = leave_one_out(experiment.load(config, cache))
+    model = experiment.build(config, split, cache)
+    rows, prefixes = model.training_rows(), PrefixRows(split, config.model.max_length)
+    work: dict[str, Callable[[], float]] = {
+        REFERENCE: _steps(reference_of(config, model), prefixes, config, reference_batch, reference_steps)
+    }
+    for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
+        same = experiment.build(config, split, cache)
+        epochs = -(-targets // len(prefixes))
+        trainer = replace(experiment.settings(config.trainer), epochs=epochs, precision=precision)
+        work[name] = partial(_epochs, same, trainer, config.seed, len(prefixes))
+    n_steps = -(-len(rows) // config.trainer.batch_size)
+    text_size = model.features.shape[1] if config.model.name == "unisrec" else 0
+    needed = needed_flops(config.model, split.n_items, rows.lengths, len(prefixes), n_steps, text_size)
+    return Bench(config, split, len(prefixes), work, needed)
+
+
+def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, steps: int) -> Callable[[], float]:
+    """Some optimiser steps a call, over batches of random prefixes."""
+    optimiser = torch.optim.AdamW(
+        reference.parameters(),
+        lr=config.trainer.learning_rate,
+        weight_decay=config.trainer.weight_decay,
+        fused=True,
+    )
+    generator = np.random.default_rng(config.seed)
+    reference.train()
+
+    def work() -> float:
+        for _ in range(steps):
+            indices = generator.choice(len(prefixes), min(batch, len(prefixes)), replace=False)
+            reference(**prefixes.batch(indices)).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        return steps * min(batch, len(prefixes))
+
+    return work
+
+
+def _epochs(model: Any, trainer: Any, seed: int, n_targets: int) -> float:
+    """Epochs of so many targets through `fit`, whose validation costs nothing and never ends training early."""
+    rising = itertools.count(1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(model, model.training_rows(), lambda: next(rising), trainer, Path(folder), Path(folder) / "log", seed)
+    return float(trainer.epochs * n_targets)
+
+
+def rows_of(bench: Bench, timings: dict[str, Timing], flops: dict[str, float], rates: dict[str, float]) -> list[Any]:
+    """The table: one row a contender. `rates` are the machine's, in GFLOP/s."""
+    found = []
+    for name, timing in timings.items():
+        reached = timing.median * flops[name] / 1e9
+        limit = rates["bf16" if name == BF16 else "fp32"]
+        found.append(
+            {
+                "training": name,
+                "is": MEANING[name],
+                "targets/s: median (min–max)": str(timing),
+                "times": number(timing.median / timings[REFERENCE].median),
+                "MFLOP a target: executed": number(flops[name] / 1e6),
+                "needed": number(bench.needed / 1e6),
+                "GFLOP/s": number(reached),
+                "of the machine's": f"{100 * reached / limit:.0f} %",
+            }
+        )
+    return found
+
+
+class _Reached(Exception):
+    """Validation is as good as was asked for."""
+
+
+def seconds_to(config: Any, split: Split, precision: Precision, wanted: float) -> tuple[float, float, int] | None:
+    """Trains until validation NDCG@10 is `wanted`, validation included in the time.
+
+    Returns:
+        seconds, the metric, and epochs; None if it was never reached.
+    """
+    cache = experiment.cache_dir(config)
+    model = experiment.build(config, split, cache)
+    asked = ranking.examples(split, Part.valid, config, cache)
+    scores: list[float] = []
+    begin = time.perf_counter()
+
+    def validate() -> float:
+        scores.append(ranking.validation_score(model, asked, config))
+        if scores[-1] >= wanted:
+            raise _Reached
+        return scores[-1]
+
+    trainer = replace(experiment.settings(config.trainer), precision=precision)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Reached):
+        fit(model, model.training_rows(), validate, trainer, Path(folder), Path(folder) / "log", config.seed)
+    return (time.perf_counter() - begin, scores[-1], len(scores)) if scores[-1] >= wanted else None
+
+
+def seconds_rows(bench: Bench, wanted: float, reference: Timing) -> list[dict[str, str]]:
+    """The second table; the reference's seconds are extrapolated, and said to be."""
+    found = []
+    for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
+        row = {
+            "training": name,
+            "seconds": "never reached",
+            "epochs": "–",
+            "validation NDCG@10": "–",
+            EXTRAPOLATED: "–",
+        }
+        if reached := seconds_to(bench.config, bench.split, precision, wanted):
+            seconds, score, epochs = reached
+            row |= {
+                "seconds": number(seconds),
+                "epochs": str(epochs),
+                "validation NDCG@10": f"{score:.4f}",
+                EXTRAPOLATED: number(epochs * bench.n_targets / reference.median),
+            }
+        found.append(row)
+    return found
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  python scripts/bench_training.py                                    the demo, a few minutes on two cores
+  python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec --seconds-to 0.06
+  python scripts/bench_training.py --dataset amazon2014-beauty --raw-dir PATH --model sasrec --markdown
+Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders and of the measured rate alike.""",
+    )
+    parser.add_argument("overrides", nargs="*", help="of the config, as for llm4rec train, e.g. trainer.batch_size=256")
+    parser.add_argument(
+        "--dataset", default="demo", help="a dataset of conf/dataset (default: demo, which needs no file)"
+    )
+    parser.add_argument("--raw-dir", help="the folder of its raw files")
+    parser.add_argument("--model", choices=sorted(SIZES), help="default: both")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns of each contender, after one to warm up (default 5)"
+    )
+    parser.add_argument(
+        "--targets", type=int, default=50_000, help="of a turn of ours at least, in whole epochs (default 50000)"
+    )
+    parser.add_argument(
+        "--reference-batch",
+        type=int,
+        default=2048,
+        help="prefix rows a step of the reference (default: the published 2048; UniSRec then takes about 7 GB)",
+    )
+    parser.add_argument("--reference-steps", type=int, default=1, help="steps a turn of the reference (default 1)")
+    parser.add_argument(
+        "--seconds-to", type=float, metavar="NDCG", help="also time training to this validation NDCG@10"
+    )
+    parser.add_argument(
+        "--profile", type=int, metavar="N", help="also list the N costliest operators of each contender"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    asked = parse(arguments)
+    print(machine_in_words())
+    for name in [asked.model] if asked.model else SIZES:
+        bench = set_up(composed(asked, name), asked.targets, asked.reference_batch, asked.reference_steps)
+        flops = {contender: executed(work) for contender, work in bench.work.items()}
+        before = {"fp32": measured_rate(torch.float32), "bf16": measured_rate(torch.bfloat16)}
+        timings = in_turns(bench.work, asked.rounds)
+        after = {"fp32": measured_rate(torch.float32), "bf16": measured_rate(torch.bfloat16)}
+        rates = {arithmetic: max(before[arithmetic], after[arithmetic]) for arithmetic in before}
+        print(
+            f"machine: {number(rates['fp32'])} GFLOP/s in fp32, {number(rates['bf16'])} in bf16 (2048³ matrix product)"
+        )
+        size = f"{bench.config.model.hidden_size}-d, {bench.split.n_items:,} items"
+        report(f"{name} on {asked.dataset}, {size}", rows_of(bench, timings, flops, rates), asked.markdown)
+        if asked.seconds_to:
+            report(
+                f"{name}: seconds to validation NDCG@10 of {asked.seconds_to}",
+                seconds_rows(bench, asked.seconds_to, timings[REFERENCE]),
+                asked.markdown,
+            )
+        for contender, work in bench.work.items() if asked.profile else ():
+            with profile(activities=[ProfilerActivity.CPU]) as profiled:
+                work()
+            print(f"{name}: {contender}")
+            print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=asked.profile))
+
+
+if __name__ == "__main__":
+    main()

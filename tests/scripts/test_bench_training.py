@@ -1,0 +1,134 @@
+"""The benchmark's reference computes what our models compute, and its operations are counted right."""
+
+import bench_training as bench
+import numpy as np
+import pytest
+import torch
+from machine import Timing
+from torch.utils.flop_counter import FlopCounterMode
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.unisrec import model as unisrec
+from llm4rec_cli.schema import Precision
+from tests.builders import tiny_dataset
+from tests.models import naive
+
+TEXT_SIZE = 64
+# train parts of 7, 1, 4, 2, 5, 3 and 2 items: no sequence is longer than max_length inputs, so no window cuts a prefix
+SEQUENCES = [[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5, 6], [7, 1, 1, 2, 0, 3], [6, 5, 4, 3], [2, 9, 8, 9, 1, 7, 7], [8, 0]]
+SMALL = ["model.hidden_size=16", "model.inner_size=12", "model.max_length=6", "trainer.batch_size=4"]
+MODELS = pytest.mark.parametrize("name", sorted(bench.SIZES))
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """built(name, sequences, *overrides): the config and the model, over random text vectors."""
+
+    def vectors(texts, *_):
+        return torch.randn(len(texts), TEXT_SIZE, generator=torch.Generator().manual_seed(1))
+
+    monkeypatch.setattr(unisrec, "encode_texts", vectors)
+
+    def build(name, sequences, *overrides):
+        config = bench.composed(bench.parse([*SMALL, *overrides]), name)
+        split = leave_one_out(tiny_dataset(sequences, texts=[f"item {i}" for i in range(10)]))
+        model = bench.experiment.build(config, split, bench.experiment.cache_dir(config))
+        naive.randomise(model)
+        return config, model
+
+    return build
+
+
+@MODELS
+def test_the_reference_has_the_loss_and_gradients_of_our_one_pass(name, built, monkeypatch):
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # no gate noise
+    config, model = built(name, SEQUENCES, "model.dropout=0", *(["model.adaptor_dropout=0"] * (name == "unisrec")))
+    reference, prefixes = bench.reference_of(config, model), bench.PrefixRows(model.split, config.model.max_length)
+    rows = model.training_rows()
+    loss = model.train()(**rows.batch(0, list(range(len(rows)))))["loss"]
+    expected = reference.train()(**prefixes.batch(np.arange(len(prefixes))))
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
+    found, wanted = naive.gradients(loss, model), naive.gradients(expected, reference)
+    assert found.keys() == wanted.keys()
+    for key in wanted:
+        torch.testing.assert_close(found[key], wanted[key], atol=1e-3, rtol=1e-3, msg=key)
+
+
+@MODELS
+def test_the_reference_drops_out_as_ours_does(name, built):
+    config, model = built(name, SEQUENCES)
+    reference = bench.reference_of(config, model).train()
+    rates = sorted(module.p for module in reference.modules() if isinstance(module, torch.nn.Dropout))
+    attention = [layer.p for layer in reference.encoder.layers]
+    assert rates == [0.2] * (name == "unisrec") + [0.5] * 3  # after the embedding, and in each layer
+    assert attention == [0.5, 0.5]
+    batch = bench.PrefixRows(model.split, config.model.max_length).batch(np.arange(5))
+    assert reference(**batch) != reference(**batch)
+
+
+def test_prefix_rows_by_hand():
+    prefixes = bench.PrefixRows(leave_one_out(tiny_dataset([[5, 6, 7, 8, 9, 1], [3], [2, 4, 0, 0]])), max_length=2)
+    batch = prefixes.batch(np.arange(len(prefixes)))
+    rows = [items[:length] for items, length in zip(batch["items"].tolist(), batch["lengths"].tolist(), strict=True)]
+    assert rows == [[5], [5, 6], [6, 7], [2]]
+    assert batch["targets"].tolist() == [6, 7, 8, 4]
+    assert batch["items"].shape == (4, 2)
+
+
+@MODELS
+def test_needed_operations_are_those_that_run_where_nothing_is_padded(name, built):
+    config, model = built(name, [[i, i + 1, 0, 0] for i in range(8)])  # one input and one target each
+    rows = model.training_rows()
+    with FlopCounterMode(display=False) as counter:
+        model.train()(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
+    text_size, n_items, experts, hidden = TEXT_SIZE * (name == "unisrec"), 10, 8, 16
+    needed = bench.needed_flops(config.model, n_items, rows.lengths, len(rows), 1, text_size)
+    # b W of each expert and its mixture: next to nothing at real sizes, and so no part of what is needed
+    biases = 3 * 2 * experts * (text_size + n_items) * hidden if text_size else 0
+    assert counter.get_total_flops() == len(rows) * needed + biases
+
+
+def test_needed_operations_of_attention_grow_with_what_each_position_sees(built):
+    config, _ = built("sasrec", SEQUENCES)
+    one, three = (bench.needed_flops(config.model, 10, np.array([n]), n, 1) for n in (1, 3))
+    assert three - one == 3 * 2 * 4 * 16 * ((1 + 2 + 3) / 3 - 1)  # by three passes, two layers, hidden size 16
+
+
+def test_every_contender_trains_on_the_targets_it_reports(cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    asked = bench.parse([*SMALL, "trainer.batch_size=512", "model.layers=1"])
+    made = bench.set_up(bench.composed(asked, "sasrec"), 1, 8, 2)
+    before = {name: work() for name, work in made.work.items()}
+    assert before == {bench.REFERENCE: 16, bench.FP32: made.n_targets, bench.BF16: made.n_targets}
+
+
+def test_the_time_to_a_validation_score_ends_when_it_is_reached(cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    small = [*SMALL, "trainer.batch_size=512", "trainer.epochs=2", "model.layers=1"]
+    config = bench.composed(bench.parse(small), "sasrec")
+    split = leave_one_out(bench.experiment.load(config, bench.experiment.cache_dir(config)))
+    seconds, score, epochs = bench.seconds_to(config, split, Precision.fp32, 0.0)
+    assert seconds > 0
+    assert 0 <= score <= 1
+    assert epochs == 1
+    assert bench.seconds_to(config, split, Precision.fp32, 1.1) is None
+
+
+def test_a_share_is_of_the_rate_in_the_same_arithmetic():
+    timings = {bench.REFERENCE: Timing(10, 9, 11), bench.FP32: Timing(100, 90, 110), bench.BF16: Timing(200, 1, 300)}
+    made = bench.Bench(None, None, 1, {}, 2e9)
+    flops = {bench.REFERENCE: 10e9, bench.FP32: 2e9, bench.BF16: 2e9}
+    rows = bench.rows_of(made, timings, flops, {"fp32": 400, "bf16": 800})
+    assert [row["times"] for row in rows] == ["1.00", "10.0", "20.0"]
+    assert [row["GFLOP/s"] for row in rows] == ["100", "200", "400"]
+    assert [row["of the machine's"] for row in rows] == ["25 %", "50 %", "50 %"]
+
+
+def test_a_run_prints_each_contender(cache, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(bench, "measured_rate", lambda dtype: 50.0)
+    small = [*SMALL, "trainer.batch_size=512", "model.layers=1"]
+    bench.main([*small, "--model", "sasrec", "--targets", "1", "--reference-batch", "8", "--rounds", "1", "--markdown"])
+    printed = capsys.readouterr().out
+    for words in ("### sasrec on demo, 16-d, 786 items", *bench.MEANING):
+        assert words in printed
