@@ -1,9 +1,10 @@
 """How fast targets are ranked among the whole catalogue, against scoring all users at once, in turns in one run.
 
-Scoring all at once is the plain way: one (users × items) matrix of scores, `topk` of its rows, and comparisons summed
-over them. Ours (`tasks.ranking.rank`) takes blocks of rows that stay in the cache, users of like history length side by
-side, and looks for the best items in the blocks of columns that can hold them. Both ask the same model, whose weights
-are random: speed does not depend on them. `evaluate` is `rank` with metrics, bootstrap intervals and predictions.
+Scoring all at once is the plainest way: one (users × items) matrix of scores, `topk` of its rows, and comparisons
+summed over them; `in batches` is the same for 256 users at a time, as libraries do. Ours (`tasks.ranking.rank`) takes
+blocks of rows that stay in the cache, users of like history length side by side, and looks for the best items in the
+blocks of columns that can hold them. All ask the same model, whose weights are random: speed does not depend on them.
+`evaluate` is `rank` with metrics, bootstrap intervals and predictions.
 
 Operations are those that matrix products need without padding; a share is of this machine's measured rate. Memory is
 the peak of a process of its own for each number of users.
@@ -37,7 +38,7 @@ SIZES = {
 }
 TEXT_SIZE = 384  # of MiniLM's vectors; here they are random
 BEAUTY = 22_363, 12_101  # users and items of Amazon Beauty 5-core
-AT_ONCE, RANK, EVALUATE = "all users at once", "rank", "evaluate"
+AT_ONCE, IN_BATCHES, RANK, EVALUATE = "all users at once", "in batches", "rank", "evaluate"
 SHARES = (0.25, 0.5, 1.0)  # of the users, for peaks of memory
 
 
@@ -88,10 +89,20 @@ def contenders(model: Any, split: Split, asked: Examples, config: Config) -> dic
     task, batch_size = config.task, config.trainer.eval_batch_size
 
     def counted(work: Callable[[], object]) -> Callable[[], float]:
-        return lambda: (work(), len(asked))[1]
+        def ranked() -> float:
+            model.eval()  # as `rank` does: UniSRec adapts its catalogue anew, in every turn
+            work()
+            return len(asked)
+
+        return ranked
+
+    def in_batches() -> None:
+        for start in range(0, len(asked), batch_size):
+            all_at_once(model, asked[slice(start, start + batch_size)], task.mask_history, task.top_items)
 
     return {
         AT_ONCE: counted(lambda: all_at_once(model, asked, task.mask_history, task.top_items)),
+        IN_BATCHES: counted(in_batches),
         RANK: counted(lambda: ranking.rank(model, asked, task.mask_history, task.top_items, batch_size)),
         EVALUATE: counted(lambda: ranking.evaluate(model, split, asked, config)),
     }

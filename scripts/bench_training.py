@@ -2,7 +2,9 @@
 
 The reference is ours, in plain torch and fp32: one row a prefix, padded to 50; every position of every row computed;
 UniSRec's adaptor on every (row, position), each expert with a dropped-out copy of its input. It has the same parameters
-as the model (a test holds their losses and gradients equal), the same dropout, and the same AdamW.
+as the model (a test holds losses and gradients equal, with dropout and gate noise off), the same rates of dropout, and
+the same AdamW. Where ours departs, as its deviations say: UniSRec draws dropout and gate noise once an item and step
+(draw=catalogue), and windows of sequences over 50 items show a target at least 25.
 
 Ours is `training.fit`, as `llm4rec train` calls it: the Trainer and its start, its batches, the optimiser and one
 checkpoint an epoch are in; validation is left out. Operations are those of matrix products, counted by torch as they

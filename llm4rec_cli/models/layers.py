@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from llm4rec_cli.errors import UsageError
 
@@ -37,6 +38,7 @@ class _DroppedOut(torch.autograd.Function):
         return _chosen(x * ctx.scale, kept)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
         return _chosen(outer[0] * ctx.scale, *ctx.saved_tensors), None
 
@@ -80,10 +82,10 @@ class CausalLayer(nn.Module):
 
     def attend(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
         hidden, mixed = x.shape[-1], []
-        # Split, because slices would each give a gradient as large as the whole. And in fp32, because a bf16 product
-        # this small costs less than the kernel that is set up for its shape, which is new in nearly every batch.
+        # Split, because slices would each give a gradient as large as the whole. On a CPU in fp32, because a bf16
+        # product this small costs less than the kernel set up for its shape, which is new in nearly every batch.
         parts = self.qkv(x).to(x.dtype).split([rows * length for rows, length in groups])
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cpu", enabled=False):
             for (rows, length), part in zip(groups, parts, strict=True):
                 q, k, v = part.view(rows, length, 3, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4)
                 mixed.append(self._mix(q, k, v).transpose(1, 2).reshape(rows * length, hidden))

@@ -6,16 +6,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-ROWS_AT_ONCE = 512  # a block of logits stays in cache
-LOGITS_AT_ONCE = 1 << 24  # 64 MB in fp32: memory does not grow with batch × items, however large the catalogue
+ROWS_AT_ONCE = 512  # a block of logits stays near the cache
+LOGITS_AT_ONCE = (
+    1 << 24
+)  # two buffers of 64 MB in fp32: memory does not grow with batch × items, however large the catalogue
+SURE = 0.5  # a probability from which on its distance to 1 is better summed
 UNDERFLOWS = 1e-30  # a probability whose logarithm is no longer sure
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     """Loss and both gradients in one sweep over blocks of rows: logits are never kept, nor computed twice.
 
-    The gradient by a row's logits is its softmax, less 1 at the target; the 1 is taken from the small results.
+    The gradient by a row's logits is its softmax, less 1 at the target.
     """
 
     @staticmethod
@@ -34,21 +38,33 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             torch.mm(block, table.t(), out=logits)
             torch.softmax(logits, 1, out=probability)
             total += _surprise(logits, probability, wanted)
+            _less_one(probability, wanted)
             torch.mm(probability, table, out=grad_hidden[start : start + rows])
             if hidden.dtype == torch.float32:
                 torch.addmm(grad_table, probability.t(), block, out=grad_table)
             else:
                 grad_table += probability.t() @ block
-        grad_hidden -= table[targets]
-        grad_table.index_add_(0, targets, hidden.float(), alpha=-1)
         ctx.save_for_backward(grad_hidden, grad_table)
         return total / len(hidden)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
         scale = outer[0] / len(ctx.saved_tensors[0])
         grad_hidden, grad_table = (g.to(dtype) * scale for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True))
         return grad_hidden, grad_table, None, None
+
+
+def _less_one(probability: Tensor, wanted: Tensor) -> None:
+    """Takes 1 from each row's probability of `wanted` (rows, 1), in place.
+
+    Where that probability is near 1, bf16 cannot hold what it lacks: there it is the sum of all the others.
+    """
+    slope = probability.gather(1, wanted).float() - 1
+    probability.scatter_(1, wanted, 0)
+    sure = torch.nonzero(slope[:, 0] > SURE - 1)[:, 0]
+    slope[sure] = -probability[sure].sum(1, keepdim=True, dtype=torch.float32)
+    probability.scatter_(1, wanted, slope.to(probability.dtype))
 
 
 def _surprise(logits: Tensor, probability: Tensor, wanted: Tensor) -> Tensor:

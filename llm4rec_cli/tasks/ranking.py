@@ -25,7 +25,8 @@ from llm4rec_cli.progress import track
 from llm4rec_cli.schema import Candidates, Config, Part, SplitRule
 from llm4rec_cli.tasks.topk import top_columns, top_numbers
 
-SCORES_AT_ONCE = 1 << 21  # 8 MB: a block of scores stays in the cache, and memory does not grow with users × items
+# So many that memory does not grow with users × items; on a CPU, that a block of scores (16 MB) stays near the cache.
+SCORES_AT_ONCE = {"cpu": 1 << 22, "accelerator": 1 << 26}
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def rank(model: Ranker, asked: Examples, mask_history: bool, top_items: int, bat
     if isinstance(model, torch.nn.Module):
         model.eval()
     first = model.score(asked[:1])
-    rows = _rows_at_once(batch_size, first.shape[1])
+    rows = _rows_at_once(batch_size, first.shape[1], first.device.type)
     flags = first.new_empty(rows, first.shape[1])  # one buffer for all batches: fresh memory costs as much as its use
     share = processes.share(len(asked))
     mine = share.start + np.argsort(asked.history_length[share], kind="stable")
@@ -123,9 +124,9 @@ def rank(model: Ranker, asked: Examples, mask_history: bool, top_items: int, bat
     return Ranking(*(column[back] for column in columns))
 
 
-def _rows_at_once(batch_size: int, n_scores: int) -> int:
+def _rows_at_once(batch_size: int, n_scores: int, device: str) -> int:
     """How many rows of `n_scores` go together: a power of two where memory decides, which suits matrix products."""
-    allowed = max(1, SCORES_AT_ONCE // n_scores)
+    allowed = max(1, SCORES_AT_ONCE["cpu" if device == "cpu" else "accelerator"] // n_scores)
     return min(batch_size, 1 << (allowed.bit_length() - 1))
 
 

@@ -61,3 +61,20 @@ def test_a_large_catalogue_shrinks_the_blocks_and_changes_nothing(monkeypatch):
     for logits_at_once in (1, 90):  # one row a block, though a row has 30; three rows
         monkeypatch.setattr(losses, "LOGITS_AT_ONCE", logits_at_once)
         torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), whole)
+
+
+@pytest.mark.parametrize("sure", [0.5, 0.9, 1.0])
+def test_targets_the_model_is_sure_of_keep_their_gradient_under_autocast(sure):
+    """Near 1 the steps of bf16 are 0.004 wide: a probability of 0.998 less 1 would be nothing, or twice itself."""
+    torch.manual_seed(0)
+    table, targets = F.normalize(torch.randn(1000, 64), dim=1).requires_grad_(), torch.arange(400)
+    scale = torch.where(torch.arange(400) < sure * 400, 15.0, 1.0)[:, None]
+    hidden = (scale * table[:400]).detach().requires_grad_()
+    assert (hidden @ table.t()).softmax(1)[:1, 0] > 0.98
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = catalogue_cross_entropy(hidden, table, targets)
+    expected = F.cross_entropy(hidden @ table.t(), targets)
+    found, wanted = (torch.autograd.grad(of, [hidden, table]) for of in (loss, expected))
+    rows = slice(0, int(sure * 400))
+    for gradient, exact in ((found[0][rows], wanted[0][rows]), (found[1], wanted[1])):
+        assert (gradient - exact).norm() < 0.05 * exact.norm()

@@ -121,7 +121,7 @@ def test_ranks_do_not_depend_on_the_order_of_examples():
 
 
 def test_memory_is_bounded_in_scores_whatever_the_batch_size(monkeypatch):
-    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 20)  # two rows of eight items
+    monkeypatch.setitem(ranking.SCORES_AT_ONCE, "cpu", 20)  # two rows of eight items
     asked_at_once = []
 
     class Counting(Scorer):
@@ -135,7 +135,7 @@ def test_memory_is_bounded_in_scores_whatever_the_batch_size(monkeypatch):
 
 def test_a_catalogue_larger_than_the_bound_is_ranked_one_example_at_a_time(monkeypatch):
     whole = ranking.rank(scorer(), ASKED, True, 3, 100)
-    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 1)
+    monkeypatch.setitem(ranking.SCORES_AT_ONCE, "cpu", 1)
     assert np.array_equal(ranking.rank(scorer(), ASKED, True, 3, 100).n_better, whole.n_better)
 
 
