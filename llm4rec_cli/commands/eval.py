@@ -25,6 +25,7 @@ def run(config: Config) -> Outcome:
         return train.run(config)  # there is nothing to train, so nothing to find
     source = processes.from_first(lambda: trained.find(config))
     config = source.config
+    log.info("%s as trained in %s", config.model.name, source.folder)
     clock = experiment.Clock()
     cache = experiment.cache_dir(config)
     dataset = experiment.load(config, cache)

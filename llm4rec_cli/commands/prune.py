@@ -78,6 +78,10 @@ def main(argv: list[str]) -> int:
             Doomed([run.folder], f"{run.folder.relative_to(outputs)} ({run.state})", run)
             for run in _runs(outputs, options.which, ["failed", "killed"], before)
         ]
+        done = [] if doomed else _runs(outputs, options.which, ["done"], before)
+        if done and not any(f.startswith("status=") for f in options.which):
+            print(f"{len(done)} finished runs match, none that failed or was killed: finished ones go with status=done")
+            return 0
     return _delete(doomed, root, options.yes)
 
 

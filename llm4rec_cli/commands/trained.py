@@ -88,11 +88,14 @@ def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
             raise RunError(f"{config.run} is no finished training run", "llm4rec list runs")
         return runs[0]
     typed = _typed()
+    controls = "dataset.control" in typed  # only who asks for a run that was destroyed on purpose gets one
     choices = HydraConfig.get().runtime.choices
     for folder, status, metrics in runs:
         if not models.config_class(metrics["model"]).trainable:
             continue
         stored = OmegaConf.load(folder / CONFIG)
+        if not controls and OmegaConf.select(stored, "dataset.control") != "none":
+            continue
         if all(_matches(key, config, choices, stored, status["choices"]) for key in typed):
             return folder, status, metrics
     command = " ".join(["llm4rec train", *HydraConfig.get().overrides.task])

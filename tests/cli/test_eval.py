@@ -122,3 +122,12 @@ def test_trainings_that_differ_share_no_variant_when_asked_the_same(llm4rec, tra
     second = llm4rec(*asked, f"run={masked}").metrics
     assert first["trained_run"] != second["trained_run"]
     assert first["variant"] != second["variant"]
+
+
+def test_a_run_under_a_control_is_asked_only_by_who_names_the_control(llm4rec, trained):
+    control = llm4rec("train", *TINY, "dataset.control=shuffle_history").folder
+    newest = llm4rec("eval", "model=sasrec", "split=valid", NO_FLOORS)
+    assert newest.metrics["trained_run"].endswith(trained.name)
+    assert f"sasrec as trained in outputs/sasrec/demo/sequential/{trained.name}" in newest.err
+    named = llm4rec("eval", "model=sasrec", "split=valid", "dataset.control=shuffle_history", NO_FLOORS)
+    assert named.metrics["trained_run"].endswith(control.name)

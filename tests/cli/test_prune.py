@@ -327,3 +327,9 @@ def test_what_makes_no_sense_is_refused(llm4rec, arguments, problem, remedy):
     assert answer.code == 2
     assert problem in answer.err
     assert remedy in answer.err
+
+
+def test_finished_runs_that_match_are_told_with_what_takes_them(llm4rec, trained):
+    answer = llm4rec("prune", "runs", "model=sasrec", "--yes")
+    assert answer.out == "1 finished runs match, none that failed or was killed: finished ones go with status=done\n"
+    assert trained.exists()

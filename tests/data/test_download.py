@@ -236,10 +236,15 @@ def test_wherever_it_breaks_off_the_pieces_make_the_file(tmp_path_factory, cuts)
         assert len(server.asked) == len(cuts) + 1 - (sum(max(0, c - 1) for c in cuts) >= len(CONTENT))
 
 
+def fetch_interruptibly(*arguments):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
+    fetch(*arguments)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interruption_leaves_the_part_and_the_next_time_goes_on(server, folder, how):
     url = server.at("/a", stalled(CONTENT, after=1000), resumable(CONTENT))
-    process = spawn.Process(target=fetch, args=([FILE], [recipe(url)], folder))
+    process = spawn.Process(target=fetch_interruptibly, args=([FILE], [recipe(url)], folder))
     process.start()
     part = folder / f".{FILE}.part"
     wait_until(lambda: part.exists() and part.stat().st_size == 1000)
