@@ -1,0 +1,18 @@
+"""What can be asked on the command line: one file a command."""
+
+HYDRA_COMMANDS = {
+    "train": "train a model, evaluate it beside its floors, write and print the metrics",
+    "eval": "ask a trained model a question: another task, split or protocol",
+    "prepare": "read raw files into a dataset, print its statistics beside the paper's",
+    "recommend": "top items for a user of the data, or for titles that you name",
+}
+PLAIN_COMMANDS = {
+    "report": "one table over finished runs: mean ± sd over seeds",
+    "compare": "two runs on the same examples: paired differences, their interval and a permutation test",
+    "score": "somebody else's scores or ranked lists, through our evaluator",
+    "list": "what there is: models, datasets, tasks, experiments, runs",
+    "prune": "delete runs and cached data that are no longer wanted",
+    "validate": "compose every config there is, and tell all errors at once",
+    "doctor": "what this machine has, and what is wrong with it",
+    "completion": "the script that makes bash or zsh complete commands and overrides",
+}

@@ -19,7 +19,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, get_type_hints
 
-from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
+from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
 # Bash breaks words at `=` too, and replaces only what follows: the part before it is taken off again.
 BASH = """\

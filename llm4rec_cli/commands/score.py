@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     lists.layout(file)  # a wrong file is refused before anything is composed or computed
 
     from llm4rec_cli import hydra_app
-    from llm4rec_cli.cli import HYDRA_COMMANDS
+    from llm4rec_cli.commands import HYDRA_COMMANDS
     from llm4rec_cli.overrides import quoted
 
     alias = options.name or file.name.partition(".")[0]
