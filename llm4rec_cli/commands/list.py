@@ -193,7 +193,8 @@ def runs_table(found: Sequence[Run], outputs: Path) -> Table:
 
 
 def _result(run: Run) -> str:
-    """`ndcg@10 0.1198 · test · full`: the metric that the task selects by; empty where there is none yet."""
+    """`ndcg@10 0.1198 · test · full · masked`: the metric that the task selects by, and what was asked otherwise than
+    usual; empty where there is none yet."""
     import yaml
 
     if not run.metrics:
@@ -202,7 +203,9 @@ def _result(run: Run) -> str:
     selection = yaml.load((run.folder / "config.yaml").read_text(), loader)["task"]["selection"]
     value = run.metrics["metrics"].get(selection)
     scored = [] if value is None else [f"{selection} {value:.4f}"]
-    return " · ".join([*scored, run.metrics["split"], run.metrics["protocol"]])
+    masked = ["masked"] if run.metrics["mask_history"] else []
+    unusual = [label for label in run.metrics["labels"] if label.startswith(("temporal-", "control-", "subset"))]
+    return " · ".join([*scored, run.metrics["split"], run.metrics["protocol"], *masked, *unusual])
 
 
 # --- the cache

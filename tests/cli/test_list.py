@@ -17,11 +17,12 @@ def run(tmp_path):
     """run(name, status, …): a run folder of sasrec on demo under tmp_path/outputs; later ones are newer."""
     made = []
 
-    def one(name, status, error=None, ndcg=0.1, place="sasrec/demo/sequential"):
+    def one(name, status, error=None, ndcg=0.1, place="sasrec/demo/sequential", masked=False, labels=()):
         made.append(name)
         folder = tmp_path / "outputs" / place / name
         write_text(folder / "config.yaml", "task: {selection: ndcg@10}\n")
-        write_json(folder / "metrics.json", {"metrics": {"ndcg@10": ndcg}, "split": "test", "protocol": "full"})
+        asked = {"split": "test", "protocol": "full", "mask_history": masked, "labels": labels}
+        write_json(folder / "metrics.json", {"metrics": {"ndcg@10": ndcg}} | asked)
         write_json(folder / "status.json", {"status": status, "error": error})
         os.utime(folder / "status.json", (1e9 + len(made), 1e9 + len(made)))
         return folder
@@ -80,6 +81,11 @@ def test_a_finished_run_tells_the_metric_that_its_task_selects_by(run, line):
     assert " done " in line("seed0-a")
     assert "ndcg@10 0.1198 · test · full" in line("seed0-a")
     assert "2001-09-0" in line("seed0-a")  # 1e9 seconds after 1970, in whatever zone
+
+
+def test_runs_that_were_asked_otherwise_are_told_apart(run, line):
+    run("seed0-a", "done", masked=True, labels=["synthetic", "control-shuffle_text", "floor-not-beaten"])
+    assert "test · full · masked · control-shuffle_text " in line("seed0-a")
 
 
 def test_a_failed_run_tells_the_first_line_of_its_error_and_no_metric(run, line):
