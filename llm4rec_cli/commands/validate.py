@@ -167,7 +167,7 @@ def _refused(config: Config) -> list[UsageError]:
 
     dataset: DatasetConfig = config.dataset
     checks: list[Callable[[], object]] = [partial(experiment.settled, config)]
-    checks += [partial(readers.check_roles, dataset.reader, roles) for roles in dataset.domains.values()]
+    checks += [partial(readers.check_roles, *readers.of(roles, dataset.reader)) for roles in dataset.domains.values()]
     checks += [partial(prepare.check, dataset)]
     found = [*ranges.refusals(config), *experiment.problems(config)]
     found += [refusal for check in checks if (refusal := _refusal(check))]

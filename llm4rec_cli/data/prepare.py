@@ -61,8 +61,9 @@ def check(config: DatasetConfig) -> None:
     """Refuses settings that no raw file could satisfy.
 
     Raises:
-        UsageError: no domain, an unknown generator or reader, roles or columns that it does not take, a folder of raw
-            files for a dataset that is generated, a recipe that cannot be followed, or cuts that are none.
+        UsageError: no domain, an unknown generator or reader, roles or columns that it does not take, a file outside
+            the folder of raw files, such a folder for a dataset that is generated, a recipe that cannot be followed, or
+            cuts that are none.
     """
     if not config.domains:
         raise UsageError(f"dataset '{config.name}' has no domains, so no raw files", "domains: {NAME: {ROLE: FILE}}")
@@ -73,9 +74,19 @@ def check(config: DatasetConfig) -> None:
         )
     if config.generator:
         demo.check(config.generator)
-    for files in config.domains.values():
-        readers.check_roles(config.reader, files)
-    readers.check_columns(config.reader, config.columns)
+    readers.load(config.reader)  # one that no domain needs still stands in the provenance
+    used = []
+    for domain in config.domains.values():
+        reader, files = readers.of(domain, config.reader)
+        readers.check_roles(reader, files)
+        used.append(reader)
+        for name in files.values():
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise UsageError(
+                    f"dataset '{config.name}' names a file outside its folder of raw files: {name}",
+                    "name it as it is called in there, FILE or FOLDER/FILE, and the folder with dataset.raw_dir=PATH",
+                )
+    readers.check_columns(next(filter(readers.columns, used), config.reader), config.columns)
     download.check(config.download)
     if not (len(config.cuts) == 2 and 0 < config.cuts[0] < config.cuts[1] < 1):
         raise UsageError(f"dataset.cuts={list(config.cuts)} are not two rising shares", "dataset.cuts=[0.8,0.9]")
@@ -106,14 +117,15 @@ def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
     if not (config.generator or config.raw_dir):  # into a user's own folder nothing is written
         _fetch(folder, config)
     return {
-        domain: {role: _find(folder, name, config) for role, name in files.items()}
-        for domain, files in config.domains.items()
+        name: {role: _find(folder, file, config) for role, file in readers.of(domain, config.reader)[1].items()}
+        for name, domain in config.domains.items()
     }
 
 
 def _fetch(folder: Path, config: DatasetConfig) -> None:
     """Downloads the raw files that are missing; those that must be got by hand are asked for first."""
-    names = dict.fromkeys(name for files in config.domains.values() for name in files.values())
+    by_role = [readers.of(domain, config.reader)[1] for domain in config.domains.values()]
+    names = dict.fromkeys(name for files in by_role for name in files.values())
     missing = [name for name in names if _present(folder, name) is None]
     for name in missing:
         if name not in download.offered(config.download):
@@ -158,7 +170,7 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
         generator = {"variant": config.generator, "version": demo.VERSION}
     decided: dict[str, Any] = {
         "format": FORMAT,
-        "reader": {"name": config.reader, "version": readers.load(config.reader).VERSION},
+        "reader": _version(config.reader),
         "generator": generator,
         "cores": {"user": config.user_core, "item": config.item_core},
         "split": {"rule": config.split.value, "seed": config.seed},
@@ -167,15 +179,19 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
         decided["split"]["cuts"] = list(config.cuts)
     if config.columns:
         decided["columns"] = dict(config.columns)
+    if own := {name: domain["reader"] for name, domain in config.domains.items() if "reader" in domain}:
+        decided["readers"] = {name: _version(reader) for name, reader in own.items()}
     hashed = decided | {"files": [{key: file[key] for key in ("domain", "role", "sha256")} for file in files]}
     fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
     return {"name": config.name, "fingerprint": fingerprint, **decided, "files": files}
 
 
+def _version(reader: str) -> dict[str, Any]:
+    return {"name": reader, "version": readers.load(reader).VERSION}
+
+
 def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any]) -> RecDataset:
-    reader = readers.load(config.reader)
-    mapped = {"columns": config.columns} if config.columns else {}
-    domains = {domain: _filtered(domain, reader.read(files, **mapped), config) for domain, files in raw_files.items()}
+    domains = {domain: _filtered(domain, _read(domain, files, config), config) for domain, files in raw_files.items()}
     items, interactions, impressions = _merged(domains)
     dataset = _numbered(items, interactions, impressions)
     dataset.manifest.update(
@@ -188,6 +204,12 @@ def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any
     )
     dataset.manifest["split"] = provenance["split"] | _split_sizes(dataset)
     return dataset
+
+
+def _read(domain: str, files: dict[str, Path], config: DatasetConfig) -> RawData:
+    name, _ = readers.of(config.domains[domain], config.reader)
+    mapped = {"columns": config.columns} if config.columns and readers.columns(name) else {}
+    return readers.load(name).read(files, **mapped)
 
 
 def _filtered(domain: str, raw: RawData, config: DatasetConfig) -> _Filtered:

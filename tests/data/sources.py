@@ -38,6 +38,7 @@ MIND = {
 MOVIELENS_100K = {"ratings": FIXTURES / "movielens/u.data", "movies": FIXTURES / "movielens/u.item"}
 MOVIELENS_1M = {"ratings": FIXTURES / "movielens/ratings.dat", "movies": FIXTURES / "movielens/movies.dat"}
 MOVIELENS_LATEST = {"ratings": FIXTURES / "movielens/ratings.csv", "movies": FIXTURES / "movielens/movies.csv"}
+ONLINE_RETAIL = {"invoices": FIXTURES / "online_retail/data.csv"}
 TABLE = {"interactions": FIXTURES / "table/plays.csv", "items": FIXTURES / "table/tracks.jsonl"}
 
 

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llm4rec_cli.data.prepare import k_core, prepare
+from llm4rec_cli.data.prepare import check, k_core, prepare
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.schema import Control, DatasetConfig, Part, SplitRule, TextRecipe
@@ -202,6 +204,108 @@ def test_several_domains_are_filtered_apart_and_merged(tmp_path):
     assert merged.items["domain"].tolist() == ["one", "one", "two", "two"]
     assert merged.sequence.tolist() == [0, 1, 1, 0, 2, 3, 3, 2]
     assert merged.offsets.tolist() == [0, 2, 4, 6, 8]
+
+
+MIXED = DatasetConfig(
+    name="mixed",
+    reader="s3rec",
+    domains={
+        "shop": {
+            "sequences": "s3rec/sequential_data.txt",
+            "id_map": "s3rec/datamaps.json",
+            "metadata": "s3rec/meta.json",
+        },
+        "films": {"reader": "recbole", "interactions": "recbole/tiny.inter", "items": "recbole/tiny.item"},
+    },
+    raw_dir=str(FIXTURES),
+    user_core=1,
+    item_core=1,
+)
+
+
+def test_domains_of_two_formats_keep_each_its_own_order(tmp_path):
+    dataset = prepare(MIXED, tmp_path)
+    sequences = {
+        user: dataset.items["item_id"].iloc[dataset.sequence[start:end]].str.partition("-")[2].tolist()
+        for user, start, end in zip(dataset.user_ids, dataset.offsets[:-1], dataset.offsets[1:], strict=True)
+    }
+    assert sequences == {
+        "shop-anna": ["A", "B", "C"],  # no times: as in the file
+        "shop-bert": ["C", "A", "J"],
+        "films-anna": ["12", "13", "11"],  # by time, which is not the file's order, with its ties
+        "films-bert": ["12"],
+    }
+    assert dataset.interactions["timestamp"].fillna(-1).tolist() == [-1] * 6 + [10, 10, 20, 10]
+    assert dataset.items["domain"].value_counts(sort=False).to_dict() == {"shop": 4, "films": 3}
+    assert dataset.manifest["users_without_times"] == 2
+    assert dataset.manifest["times"] == [10, 20]
+
+
+@pytest.mark.parametrize("names", [("timed", "untimed"), ("untimed", "timed")])
+def test_merged_domains_with_and_without_times_are_sorted_as_each_alone(names, tmp_path):
+    generator = np.random.default_rng(0)
+    domains = {}
+    for name in names:
+        user, item, time = generator.integers([[7], [9], [5]], size=(3, 600))
+        frame = pd.DataFrame({"user_id": user, "item_id": item, "timestamp": time})
+        frame.drop(columns=["timestamp"] if name == "untimed" else []).to_csv(tmp_path / f"{name}.csv", index=False)
+        domains[name] = {"interactions": f"{name}.csv"}
+    config = replace(MIXED, reader="table", domains=domains, raw_dir=str(tmp_path))
+    merged = prepare(config, tmp_path)
+    alone = [prepare(replace(config, domains={name: domains[name]}), tmp_path) for name in names]
+    assert merged.sequence.tolist() == [*alone[0].sequence, *(alone[1].sequence + alone[0].n_items)]
+    assert np.diff(merged.offsets).tolist() == [*np.diff(alone[0].offsets), *np.diff(alone[1].offsets)]
+
+
+def test_a_domain_s_own_reader_is_told_and_no_other_dataset_is_touched(tmp_path, monkeypatch):
+    plain, mixed = prepare(AMAZON, tmp_path).manifest, prepare(MIXED, tmp_path).manifest
+    assert "readers" not in plain
+    assert mixed["reader"] == {"name": "s3rec", "version": 1}
+    assert mixed["readers"] == {"films": {"name": "recbole", "version": 1}}
+    assert [(file["domain"], file["role"], file["name"]) for file in mixed["files"]][3:] == [
+        ("films", "interactions", "tiny.inter"),
+        ("films", "items", "tiny.item"),
+    ]
+    monkeypatch.setattr("llm4rec_cli.data.readers.recbole.VERSION", 99)
+    assert prepare(AMAZON, tmp_path).fingerprint == plain["fingerprint"]
+    assert prepare(MIXED, tmp_path).fingerprint != mixed["fingerprint"]
+
+
+def test_a_fingerprint_is_of_nothing_but_what_is_listed_here(tmp_path):
+    """What else goes in moves the address of every run that there is."""
+    manifest = prepare(AMAZON, tmp_path).manifest
+    files = [{key: file[key] for key in ("domain", "role", "sha256")} for file in manifest["files"]]
+    hashed = {key: manifest[key] for key in ("format", "reader", "generator", "cores")}
+    hashed |= {"split": {"rule": "leave_one_out", "seed": 0}, "files": files}
+    assert hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest() == manifest["fingerprint"]
+
+
+def test_a_column_map_goes_to_the_domains_whose_reader_takes_one(tmp_path):
+    (tmp_path / "log.csv").write_text("uid,item_id\nu,a\nu,b\n")
+    shutil.copy(FIXTURES / "recbole/tiny.inter", tmp_path)
+    config = replace(
+        MIXED,
+        reader="recbole",
+        domains={"films": {"interactions": "tiny.inter"}, "log": {"reader": "table", "interactions": "log.csv"}},
+        raw_dir=str(tmp_path),
+        columns={"user_id": "uid"},
+    )
+    assert prepare(config, tmp_path).user_ids.tolist() == ["films-anna", "films-bert", "log-u"]
+    with pytest.raises(UsageError, match="and takes no"):
+        prepare(replace(config, domains={"films": config.domains["films"]}), tmp_path)
+
+
+@pytest.mark.parametrize("reader, role", [("nonsense", "interactions"), ("recbole", "reviews")])
+def test_a_domain_s_own_reader_is_checked_like_the_dataset_s(reader, role):
+    with pytest.raises(UsageError, match=f"reader '{reader}'"):
+        check(replace(MIXED, domains=MIXED.domains | {"films": {"reader": reader, role: "x"}}))
+
+
+@pytest.mark.parametrize("name", ["../log.inter", "a/../../log.inter", "/log.inter"])
+def test_a_file_outside_the_folder_of_raw_files_is_refused(name, tmp_path):
+    config = written(tmp_path / "raw", [("u", "i", 1.0)])
+    with pytest.raises(UsageError, match="outside its folder"):
+        prepare(replace(config, domains={"log": {"interactions": name}}), tmp_path)
 
 
 def test_a_click_log_keeps_its_impressions(tmp_path):

@@ -16,6 +16,7 @@ from .sources import (
     MOVIELENS_1M,
     MOVIELENS_100K,
     MOVIELENS_LATEST,
+    ONLINE_RETAIL,
     RATINGS_2018,
     RECBOLE,
     S3REC,
@@ -32,6 +33,7 @@ FORMS = {  # what is read -> reader, files
     "movielens 100K": ("movielens", MOVIELENS_100K),
     "movielens 1M": ("movielens", MOVIELENS_1M),
     "movielens latest": ("movielens", MOVIELENS_LATEST),
+    "online retail": ("online_retail", ONLINE_RETAIL),
 }
 ROLES = [(form, role) for form, (_, files) in FORMS.items() for role in files]
 
@@ -46,7 +48,7 @@ def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path)
 
 
 def test_a_reader_is_found_by_its_name():
-    assert readers.names() == ["amazon", "mind", "movielens", "recbole", "s3rec", "table"]
+    assert readers.names() == ["amazon", "mind", "movielens", "online_retail", "recbole", "s3rec", "table"]
     with pytest.raises(UsageError, match="unknown reader 'amazn'") as error:
         readers.load("amazn")
     assert error.value.remedy == "did you mean 'amazon'?"
@@ -184,7 +186,7 @@ def test_damaged_files_are_named(form, role, tmp_path):
     assert "the gzip data is cut off" in damaged(form, role, gzip.compress(data)[:-9], tmp_path).problem
 
 
-@pytest.mark.parametrize("form, role", [(form, role) for form, role in ROLES if role != "movies"])
+@pytest.mark.parametrize("form, role", [(form, role) for form, role in ROLES if role not in ("movies", "invoices")])
 def test_bytes_that_are_not_utf8_are_named(form, role, tmp_path):
     data = FORMS[form][1][role].read_bytes()
     assert "line 1: not UTF-8" in damaged(form, role, data[:1] + b"\xff" + data[1:], tmp_path).problem

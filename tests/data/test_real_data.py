@@ -41,6 +41,17 @@ def test_statistics_equal_the_papers(name, folder, tmp_path):
     assert all(item_texts(dataset, TextRecipe.unisrec))
 
 
+def test_beauty_and_films_are_each_as_alone_when_merged(tmp_path):
+    both, _ = prepared("beauty-movies", "", tmp_path)
+    beauty, _ = prepared("amazon2014-beauty", "amazon2014-beauty", tmp_path)
+    films, _ = prepared("ml-100k", "ml-100k", tmp_path)
+    assert both.sequence.tolist() == [*beauty.sequence, *(films.sequence + beauty.n_items)]
+    assert both.items["domain"].value_counts(sort=False).to_dict() == {"beauty": 12101, "movies": 1349}
+    assert both.manifest["users_without_times"] == beauty.n_users
+    assert both.manifest["users_tied_at_end"] == films.manifest["users_tied_at_end"] > 0
+    assert all(item_texts(both, TextRecipe.unisrec))
+
+
 def test_musical_instruments_have_reviews_but_no_titles(tmp_path):
     dataset, _ = prepared("amazon2014-musical-instruments", "amazon2014-musical-instruments", tmp_path)
     assert (dataset.n_users, dataset.n_items, len(dataset.interactions)) == (1429, 900, 10261)

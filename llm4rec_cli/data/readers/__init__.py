@@ -49,14 +49,30 @@ def load(name: str) -> Reader:
     return cast(Reader, importlib.import_module(f"{__name__}.{name}"))
 
 
-def check_columns(name: str, columns: Iterable[str]) -> None:
+def of(domain: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:
+    """Which reader a domain's files go to, and the files by role.
+
+    Args:
+        domain: role -> file, as in a config; `reader`, in place of a role, names the domain's own reader.
+        default: the dataset's reader.
+    """
+    return domain.get("reader", default), {role: file for role, file in domain.items() if role != "reader"}
+
+
+def columns(name: str) -> frozenset[str]:
+    """Our names of the columns that the files of a reader may call otherwise; none where it takes no map of them."""
+    known: frozenset[str] = getattr(load(name), "COLUMNS", frozenset())
+    return known
+
+
+def check_columns(name: str, mapped: Iterable[str]) -> None:
     """Refuse a column map that the reader of that name does not take, or names in it that are none of ours.
 
     Raises:
         UsageError: so it is.
     """
-    known: frozenset[str] = getattr(load(name), "COLUMNS", frozenset())
-    for column in columns:
+    known = columns(name)
+    for column in mapped:
         if not known:
             raise UsageError(
                 f"reader '{name}' knows the columns of its files and takes no dataset.columns", "reader: table does"

@@ -1,0 +1,120 @@
+"""The Online Retail reader: the rules of UniSRec's process_or.py, on what the file really holds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.data.readers import online_retail
+from llm4rec_cli.data.statistics import remarks
+from llm4rec_cli.data.texts import item_texts
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.schema import DatasetConfig, TextRecipe
+
+from .sources import FIXTURES, ONLINE_RETAIL
+
+CONFIG = DatasetConfig(
+    name="retail",
+    reader="online_retail",
+    domains={"retail": {"invoices": "data.csv"}},
+    raw_dir=str(FIXTURES / "online_retail"),
+    user_core=1,
+    item_core=1,
+)
+
+
+def replaced(folder: Path, *changes: tuple[str, str]) -> dict[str, Path]:
+    """The file with texts in place of others."""
+    text = ONLINE_RETAIL["invoices"].read_text(encoding="latin-1")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / "data.csv"
+    path.write_text(text, encoding="latin-1")
+    return {"invoices": path}
+
+
+def test_an_invoice_is_the_user_and_its_lines_stay_in_file_order():
+    interactions = online_retail.read(ONLINE_RETAIL).interactions
+    assert interactions[["user_id", "item_id", "rating"]].values.tolist() == [
+        ["536365", "22719", 2],
+        ["536365", "85123A", 6],
+        ["536365", "22719", 3],  # the same item in another quantity
+        ["C536379", "85123A", -1],  # a cancellation
+        ["536365", "85123A", 6],  # the same line a minute later
+        ["536365", "85123a", 1],  # ids are case-sensitive
+    ]
+    day = 1291161600  # 1 December 2010 as UTC
+    minute, tenth = day + 8 * 3600 + 26 * 60, day + 9 * 86400 + 19 * 3600 + 41 * 60
+    assert interactions["timestamp"].tolist() == [minute, minute, minute, tenth, minute + 60, minute]
+
+
+def test_lines_without_a_description_and_repeated_lines_are_dropped_and_counted():
+    assert online_retail.read(ONLINE_RETAIL).counts == {"read": 8, "no Description": 1, "exact duplicates": 1}
+
+
+def test_an_item_is_described_by_its_first_description():
+    assert online_retail.read(ONLINE_RETAIL).items.to_dict("list") == {
+        "item_id": ["22719", "85123A", "85123a"],
+        "title": ['GUMBALL MONOCHROME, "LARGE"', "WHITE LANTERN £1", "Café tin."],
+        "text": ['gumball monochrome, "large".', "white lantern £1.", "café tin.."],  # the paper adds one to any
+    }
+
+
+def test_the_description_is_the_text_that_models_are_given(tmp_path):
+    dataset = prepare(CONFIG, tmp_path)
+    assert item_texts(dataset, TextRecipe.unisrec) == [
+        'gumball monochrome, "large".',
+        "white lantern £1.",
+        "café tin..",
+    ]
+
+
+def test_lines_of_one_time_keep_file_order_and_prepare_says_how_many_end_so(tmp_path):
+    dataset = prepare(CONFIG, tmp_path)
+    first = dataset.items["item_id"].iloc[dataset.sequence[: dataset.offsets[1]]]
+    assert first.tolist() == ["22719", "85123A", "22719", "85123a", "85123A"]
+    assert dataset.manifest["users_tied_at_end"] == 0  # its last line is a minute later
+    replaced(tmp_path, ("8:27", "8:26"))  # now that line repeats another
+    manifest = prepare(replace(CONFIG, raw_dir=str(tmp_path)), tmp_path).manifest
+    assert manifest["users_tied_at_end"] == 1
+    assert any(
+        said.startswith("50.0% of users end on two interactions of the same") for said in remarks(manifest, None)
+    )
+
+
+def test_a_copy_in_utf8_reads_like_the_latin1_original(tmp_path):
+    copy = tmp_path / "copy"
+    copy.write_text(ONLINE_RETAIL["invoices"].read_text(encoding="latin-1"), encoding="utf-8")
+    original, again = online_retail.read(ONLINE_RETAIL), online_retail.read({"invoices": copy})
+    pd.testing.assert_frame_equal(original.items, again.items)
+    pd.testing.assert_frame_equal(original.interactions, again.interactions)
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("InvoiceNo,", "Invoice,", "data.csv, line 1: expected the header InvoiceNo,StockCode,"),
+        ("LANTERN £1,6,", "LANTERN, £1,6,", r"data.csv, line 4: 9 fields, expected 8 \(InvoiceNo, "),
+        ("C536379", "", "data.csv, line 7: InvoiceNo is missing"),
+        ("85123a", "", "data.csv, line 9: StockCode is missing"),
+        (",-1,", ",one,", "data.csv, line 7: Quantity is not a number: 'one'"),
+        (
+            "12/10/2010",
+            "13/10/2010",
+            "data.csv, line 7: InvoiceDate is not month/day/year hour:minute: '13/10/2010 19:41'",
+        ),
+        ('""LARGE""', '"LARGE"', "data.csv, line 3: its quotes do not match"),
+    ],
+)
+def test_a_fault_is_told_by_file_and_line(old, new, said, tmp_path):
+    with pytest.raises(DataError, match=said) as error:
+        online_retail.read(replaced(tmp_path, (old, new)))
+    assert str(tmp_path) in error.value.remedy
+
+
+def test_line_breaks_within_a_description_do_not_shift_line_numbers(tmp_path):
+    with pytest.raises(DataError, match="line 8: InvoiceDate"):
+        online_retail.read(replaced(tmp_path, ("MONOCHROME, ", "MONOCHROME,\n"), ("12/10/2010", "13/10/2010")))
