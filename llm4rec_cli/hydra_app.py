@@ -14,9 +14,9 @@ import tempfile
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import hydra
 import yaml
@@ -268,11 +268,13 @@ def _keys(cause: list[str]) -> list[str]:
         "task": schema.TaskConfig,
         "trainer": schema.TrainerConfig,
         "paths": schema.PathsConfig,
-        "model.encoder": schema.EncoderConfig,
     }
     for name in models.names():
         found = models.config_class(name)
         if named and named.group(1) == found.__name__:
             classes["model"] = found
+        for key, hint in get_type_hints(found).items():
+            nodes = (kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind))
+            classes |= {f"model.{key}": node for node in nodes}
     keys = [field.name for field in fields(schema.Config)]
     return keys + [f"{path}.{field.name}" for path, found in classes.items() for field in fields(found)]

@@ -9,7 +9,10 @@ from pathlib import Path
 from llm4rec_cli.errors import UsageError
 
 GROUPS = ("dataset", "task", "trainer", "model", "experiment")
-PATH_KEYS = ("dataset.raw_dir", "paths.outputs", "paths.cache", "run", "model.encoder.name", "model.file")
+PATH_KEYS = (
+    *("dataset.raw_dir", "paths.outputs", "paths.cache", "run"),
+    *("model.encoder.name", "model.file", "model.init_from"),
+)
 FLAGS = (  # Hydra's
     *("--help", "--cfg", "--resolve", "--package", "--multirun", "--run", "--info", "--hydra-help", "--version"),
     *("--config-dir", "--config-path", "--config-name", "--shell-completion", "--experimental-rerun"),
@@ -34,7 +37,7 @@ def divided(arguments: list[str]) -> tuple[list[str], list[str]]:
 def prepared(argument: str) -> str:
     """An override ready for Hydra's grammar: `~` expanded and paths quoted; refused where it would open the schema."""
     key, equals, value = argument.partition("=")
-    if key.startswith("~"):
+    if key.startswith("~") and not key.startswith("~dataset.domains."):
         raise UsageError(f"'{argument}': the config is closed, nothing can be taken from it", f"{key[1:]}=null")
     if (
         key.startswith("+")

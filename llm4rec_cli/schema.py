@@ -21,6 +21,7 @@ class Question(Enum):
     rank = "rank"
     rate = "rate"
     write = "write"
+    pretrain = "pretrain"  # nothing: weights are learned for other data; a ranking of the own data is their probe
 
 
 class Part(Enum):
@@ -77,6 +78,13 @@ class Schedule(Enum):
     cosine = "cosine"
 
 
+class Keep(Enum):
+    """Which checkpoint a training ends with."""
+
+    best = "best"  # the one with the best validation metric; training ends when that has stopped rising
+    last = "last"  # that of the last epoch, whatever validation says
+
+
 class Precision(Enum):
     """The arithmetic of training; evaluation is always fp32."""
 
@@ -119,8 +127,8 @@ class DatasetConfig:
     """A dataset: raw files, how they are read, filtered and split."""
 
     name: str = ranges.folder_name()
-    reader: str = MISSING  # a module of data/readers
-    domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file -> its name under raw_dir
+    reader: str = MISSING  # a module of data/readers; a domain may name one of its own
+    domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file (or `reader`) -> name
     columns: dict[str, str] = field(default_factory=dict)  # our name of a column -> the file's, for `reader: table`
     raw_dir: str | None = ranges.path(None)
     generator: str | None = None  # a variant of data/demo: raw files are written, not fetched
@@ -130,6 +138,8 @@ class DatasetConfig:
     item_core: int = ranges.number(at_least=0)
     split: SplitRule = SplitRule.leave_one_out
     cuts: list[float] = ranges.number([0.8, 0.9], above=0, below=1)  # temporal: the share of interactions before each
+    cold_items: float = ranges.number(0.0, at_least=0, below=1)  # the share of items held out of all training
+    train_users: float = ranges.number(1.0, above=0, at_most=1)  # the share of users trained and validated on
     text: TextRecipe = TextRecipe.unisrec
     control: Control = Control.none
     seed: int = ranges.seed()  # splits, candidates, generated data, subsets and bootstrap
@@ -146,6 +156,7 @@ class ModelConfig:
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a rule that any model must beat
     needs_text: ClassVar[bool] = False
+    inherited: ClassVar[tuple[str, ...]] = ()  # settings that weights of another run must share, to begin with them
     needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
 
     def shown_as(self) -> str:
@@ -193,7 +204,8 @@ class TrainerConfig:
     schedule: Schedule = MISSING
     gradient_clip: float = ranges.number(at_least=0)  # 0 = none
     precision: Precision = MISSING
-    patience: int = ranges.number(at_least=1)  # epochs without a better validation metric
+    keep: Keep = MISSING
+    patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; keep=last has endless
     eval_batch_size: int = ranges.number(at_least=1)  # users scored at once
     report_to: list[str] = MISSING
 

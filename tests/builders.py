@@ -32,5 +32,5 @@ def tiny_dataset(
         interactions=pd.DataFrame({"user": user, "item": item}),
         user_ids=np.array([f"u{u}" for u in range(len(sequences))], dtype=object),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        manifest={"name": "tiny", "fingerprint": "tiny", "split": {"rule": "leave_one_out"}},
+        manifest={"name": "tiny", "fingerprint": "tiny", "split": {"rule": "leave_one_out", "seed": 0}},
     )

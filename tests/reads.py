@@ -28,9 +28,14 @@ Leaf = tuple[str, str]  # a dataclass and its field
 
 def leaves() -> set[Leaf]:
     """Every setting that a config may hold."""
-    nodes = [c for c in vars(schema).values() if is_dataclass(c) and c is not schema.ModelConfig]
-    nodes += [base.config_class(name) for name in base.names()]
-    return {(node.__name__, field.name) for node in nodes for field in fields(node)}
+    return {(node.__name__, field.name) for node in nodes() if node is not schema.ModelConfig for field in fields(node)}
+
+
+def nodes() -> list[Any]:
+    """The dataclasses of the schema and those that models declare."""
+    modules = [schema, *(sys.modules[base.config_class(name).__module__] for name in base.names())]
+    found = [c for module in modules for c in vars(module).values() if is_dataclass(c)]
+    return [node for node in dict.fromkeys(found) if isinstance(node, type)]
 
 
 @contextmanager
@@ -57,7 +62,6 @@ def recorded() -> Iterator[set[Leaf]]:
         for method in ("__getattr__", "__getitem__"):
             own = noting(lambda node: node.__dict__["_metadata"].object_type, getattr(DictConfig, method))
             patch.setattr(DictConfig, method, own)
-        for node in vars(schema).values():
-            if is_dataclass(node):
-                patch.setattr(node, "__getattribute__", noting(type, object.__getattribute__))
+        for node in nodes():
+            patch.setattr(node, "__getattribute__", noting(type, object.__getattribute__))
         yield found

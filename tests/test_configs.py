@@ -118,7 +118,9 @@ def small(tmp_path_factory, cache):
 
 # The commands that run every option small; but the model that is read from a file is run by tests/cli/test_score.py.
 MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"] if n != "external"}
-TASKS = {n: ("train", f"task={n}", "model=popularity", "task.max_examples=50") for n in GROUPS["task"]}
+TASKS = {n: ("train", f"task={n}", "model=popularity", "task.max_examples=50") for n in GROUPS["task"]} | {
+    "pretrain": ("train", "task=pretrain", *sizes("unisrec"), *QUICK)  # a floor has nothing to learn
+}
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
 EXPERIMENTS = {
     n: ("train", choice("experiment", n), "dataset=demo", *sizes(compose(choice("experiment", n)).model.name), *QUICK)

@@ -131,7 +131,8 @@ def _metrics(runs: Sequence[Run], typed: str | None) -> list[str]:
     from llm4rec_cli.reporting.runs import SHOWN
 
     (_, a), (_, b) = runs
-    both = [name for name in a["intervals"] if name in b["intervals"]]  # an interval: a mean over users
+    # An interval: a mean over users; a slash: over some of them.
+    both = [name for name in a["intervals"] if name in b["intervals"] and "/" not in name]
     if typed is None:
         return [name for name in SHOWN if name in both]
     wanted = list(dict.fromkeys(typed.split(",")))

@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
@@ -193,7 +193,9 @@ def _nodes(prefix: str, kind: type[Any]) -> dict[str, Any]:
     found = {}
     for field in fields(kind):
         hint = hints[field.name]
-        found[prefix + field.name] = hint
-        if isinstance(hint, type) and is_dataclass(hint):
-            found |= _nodes(f"{prefix}{field.name}.", hint)
+        kinds = (hint,) if prefix == "dataset." else (hint, *get_args(hint))  # dataset.paper is written in YAML alone
+        node = next((kind for kind in kinds if is_dataclass(kind)), None)
+        found[prefix + field.name] = node or hint
+        if isinstance(node, type):
+            found |= _nodes(f"{prefix}{field.name}.", node)
     return found

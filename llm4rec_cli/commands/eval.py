@@ -31,9 +31,7 @@ def run(config: Config) -> Outcome:
     dataset = experiment.load(config, cache)
     source.check_data(dataset)
 
-    from llm4rec_cli.data.split import divide
-
-    split = divide(dataset)
+    split = experiment.split(config, dataset)
     clock.lap("prepare")
     weights = processes.from_first(lambda: checkpoints.chosen(source.checkpoints))
     where = address(

@@ -56,6 +56,9 @@ def check(config: Config) -> None:
     """
     for problem in problems(config):
         raise problem
+    of_pretraining = [o for o in HydraConfig.get().overrides.task if o.startswith("model.pretraining")]
+    if of_pretraining and config.task.question != Question.pretrain:
+        raise UsageError(f"{of_pretraining[0]} is read by task=pretrain alone", "task=pretrain, or leave it out")
     if config.device not in ("auto", "cpu"):
         device(config)  # asks torch, which nothing else here does
     if config.trainer.report_to:
@@ -87,6 +90,10 @@ def problems(config: Config) -> Iterator[UsageError]:
         config.model.name
     ):
         yield UsageError("model.name is no choice of a model", f"model={config.model.name}")
+    if config.task.question == Question.pretrain and getattr(config.model, "use_ids", False):
+        yield UsageError(
+            "pre-training is on text alone: ids of other data's items would be of no use", "model.use_ids=false"
+        )
     needed = needed_capability(config.task)
     if config.model.name not in unknown and needed not in models.config_class(config.model.name).capabilities:
         fitting = [name for name in models.names() if needed in models.config_class(name).capabilities]
@@ -124,8 +131,11 @@ def settled(config: Config) -> Config:
     config.paths.cache = _resolved(config.paths.cache)
     config.run = _resolved(config.run)
     model: Any = config.model
-    if "file" in model:
-        model.file = _resolved(model.file)
+    for key in ("file", "init_from"):
+        if key in model:
+            model[key] = _resolved(model[key])
+    if "pretraining" in model and config.task.question != Question.pretrain:
+        model.pretraining = None
     config.paths.outputs = str(Path(config.paths.outputs).expanduser())
     if config.task.candidates != Candidates.full:
         config.task.mask_history = False  # sampled candidates are never in the history
@@ -166,6 +176,13 @@ def load(config: Config, cache: Path) -> RecDataset:
         )
     settings(config.model).check(dataset)
     return controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
+
+
+def split(config: Config, dataset: RecDataset) -> Split:
+    """The dataset divided, with what the config holds out of training."""
+    from llm4rec_cli.data.split import divide, held_out
+
+    return held_out(divide(dataset), config.dataset.cold_items, config.dataset.train_users, config.dataset.seed)
 
 
 def device(config: Config) -> str:
@@ -220,17 +237,21 @@ def with_model(config: Config, model: str) -> Config:
     return other
 
 
-def labels(config: Config, dataset: RecDataset) -> list[str]:
-    """The marks that must ride with this run's numbers."""
+def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
+    """The marks that must ride with this run's numbers, which are of so many examples."""
     found = settings(config.model).labels()
     if dataset.manifest["synthetic"]:
         found.append("synthetic")
     if dataset.manifest["users_without_times"] and not dataset.manifest["synthetic"]:
         found.append("no-timestamps")
-    if config.task.max_examples is not None:
+    if config.task.max_examples == n_examples:
         found.append("subset")
     if config.dataset.split == SplitRule.temporal:
         found.append("temporal-split")
+    if config.dataset.cold_items > 0:
+        found.append("cold-items")
+    if config.dataset.train_users < 1:
+        found.append("few-users")
     if config.dataset.control.name != "none":
         found.append(f"control-{config.dataset.control.name}")
     return found
@@ -288,10 +309,11 @@ def measure(
         "variant": where.variant,
         "experiment": None,
         "trained_run": None,
+        "init_from": None,
         "training": None,
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
-        "labels": [*labels(config, split.dataset), *gaps, *unbeaten(config, evaluation.metrics, beside)],
+        "labels": [*labels(config, split.dataset, len(asked)), *gaps, *unbeaten(config, evaluation.metrics, beside)],
         "deviations": deviations(config),
         "n_examples": len(evaluation.predictions),
         "metrics": evaluation.metrics,

@@ -31,6 +31,7 @@ OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "cache")
 STATES = ("done", "failed", "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")
+UNUSUAL = ("temporal-", "control-", "subset", "cold-", "few-")  # labels of runs that were asked or trained otherwise
 TRASH = ".pruned"  # where `prune` puts things aside before it removes them
 
 
@@ -204,7 +205,7 @@ def _result(run: Run) -> str:
     value = run.metrics["metrics"].get(selection)
     scored = [] if value is None else [f"{selection} {value:.4f}"]
     masked = ["masked"] if run.metrics["mask_history"] else []
-    unusual = [label for label in run.metrics["labels"] if label.startswith(("temporal-", "control-", "subset"))]
+    unusual = [label for label in run.metrics["labels"] if label.startswith(UNUSUAL)]
     return " · ".join([*scored, run.metrics["split"], run.metrics["protocol"], *masked, *unusual])
 
 

@@ -72,7 +72,8 @@ def main(argv: list[str]) -> int:
     if options.what == "cache":
         doomed = list(_cached(root, options.which, outputs if options.unused else None, before))
     elif options.checkpoints:
-        doomed = list(_checkpoints(_runs(outputs, options.which, ["done"], before), options.keep_best))
+        named = any(which.startswith("task=") for which in options.which)
+        doomed = list(_checkpoints(_runs(outputs, options.which, ["done"], before), options.keep_best, named))
     else:
         doomed = [
             Doomed([run.folder], f"{run.folder.relative_to(outputs)} ({run.state})", run)
@@ -114,11 +115,18 @@ def _runs(outputs: Path, filters: Sequence[str], default: Sequence[str], before:
     return [run for run in found if run.written < before]
 
 
-def _checkpoints(runs: Sequence[listing.Run], keep_best: bool) -> Iterator[Doomed]:
-    """Of each run its checkpoints; where the best stays and is not whole, none."""
+def _checkpoints(runs: Sequence[listing.Run], keep_best: bool, pretrained: bool) -> Iterator[Doomed]:
+    """Of each run its checkpoints; where the best stays and is not whole, none.
+
+    Args:
+        pretrained: also of pre-training, which is nothing without its weights.
+    """
     from llm4rec_cli.training import checkpoints
 
     for run in runs:
+        if run.fact("task") == "pretrain" and not (keep_best or pretrained):
+            print(f"stays: {run.folder.name}, whose weights others begin with: task=pretrain names it", file=sys.stderr)
+            continue
         root = run.folder / "checkpoints"
         found = [] if root.is_symlink() else [f for f in root.glob("checkpoint-*") if not f.is_symlink()]
         if found and keep_best:

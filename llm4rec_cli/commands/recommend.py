@@ -58,7 +58,6 @@ def run(config: Config, asked: argparse.Namespace) -> None:
         raise UsageError("recommend needs a user or titles, one of the two", "--user ID, or --title TEXT")
 
     from llm4rec_cli.commands import experiment, trained
-    from llm4rec_cli.data.split import divide
 
     by_title = asked.title is not None
     _check(config, by_title)
@@ -86,7 +85,7 @@ def run(config: Config, asked: argparse.Namespace) -> None:
     else:
         user, history = 0, titled_items(dataset, asked.title)  # any number: the model does not read it
 
-    model = experiment.build(config, divide(dataset), cache)
+    model = experiment.build(config, experiment.split(config, dataset), cache)
     if source:
         from llm4rec_cli.training.checkpoints import load_best
 

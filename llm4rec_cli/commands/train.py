@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.commands import experiment, trained
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs.address import address
 from llm4rec_cli.runs.folder import Facts, Outcome, locked, metrics_of, recorded
 from llm4rec_cli.schema import Config, Part
+from llm4rec_cli.training import checkpoints
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
@@ -23,13 +24,12 @@ def run(config: Config) -> Outcome:
     """One composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
     config = experiment.settled(config)
     experiment.check(config)
+    trained.origin(config)  # refused before anything is computed
     clock = experiment.Clock()
     cache = experiment.cache_dir(config)
     dataset = experiment.load(config, cache)
 
-    from llm4rec_cli.data.split import divide
-
-    split = divide(dataset)
+    split = experiment.split(config, dataset)
     clock.lap("prepare")
 
     beside = floors_beside(config, split)
@@ -54,12 +54,14 @@ def _evaluated(
 ) -> tuple[Outcome, dict[str, Any]]:
     """The run at this config's address: found there if it is finished, otherwise trained, evaluated and written."""
     trainable = models.config_class(config.model.name).trainable
+    origin = processes.from_first(lambda: trained.origin(config))
     where = address(
         config,
         split.dataset.fingerprint,
         trainable,
         experiment.encoder_weights(config),
         file=experiment.file_content(config),
+        initial=(origin.weights.sha256, origin.metrics["variant"]) if origin else None,
     )
     with locked(where.folder):
         found = processes.from_first(lambda: metrics_of(where.folder))
@@ -70,6 +72,9 @@ def _evaluated(
         with recorded(where, config, facts, fresh=config.force) as folder:
             log.info("%s on %s: %s", config.model.name, config.dataset.name, folder)
             model = experiment.build(config, split, experiment.cache_dir(config))
+            if origin:
+                log.info("begins with the weights of %s", origin.folder)
+                model.begin_with(checkpoints.weights(origin.weights))
             clock.lap("build")
             training = _train(model, split, config, folder) if trainable else None
             clock.lap("train")
@@ -83,6 +88,7 @@ def _evaluated(
                 experiment=facts.choices.get("experiment"),
                 overrides=facts.overrides,
                 training=training,
+                init_from=origin and {"run": origin.folder.name, "dataset": origin.metrics["dataset"]},
             )
     return Outcome("done", where.folder), metrics
 
@@ -92,6 +98,9 @@ def _train(model: Any, split: Split, config: Config, folder: Any) -> dict[str, f
     from llm4rec_cli.tasks import ranking
     from llm4rec_cli.training.fit import fit
 
+    n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+    n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
+    log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
     asked = ranking.examples(split, Part.valid, config, experiment.cache_dir(config))
     rows = model.training_rows()
     fitted = fit(
@@ -115,9 +124,11 @@ def show(runs: list[dict[str, Any]], outcome: Outcome) -> None:
     """The table of these runs, the last the one that was asked for, on stdout."""
     if not processes.is_first():
         return
-    from llm4rec_cli.reporting.runs import results_table
+    from llm4rec_cli.reporting.runs import cold_table, results_table
     from llm4rec_cli.reporting.tables import console
 
     out = console()
     out.print(results_table(runs))
+    if "target_is_cold" in runs[-1]["breakdown"]:
+        out.print(cold_table(runs))
     out.print(f"run folder: {outcome.folder}", soft_wrap=True)

@@ -15,17 +15,21 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from llm4rec_cli.commands import experiment
-from llm4rec_cli.errors import RunError
+from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs.address import OUTSIDE
-from llm4rec_cli.runs.folder import CONFIG, finished
+from llm4rec_cli.runs.folder import CONFIG, STATUS, finished, metrics_of
 from llm4rec_cli.schema import Config
+from llm4rec_cli.training import checkpoints
+from llm4rec_cli.training.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
 # What may differ from the trained run: the question, not the weights.
 ASKED = ("task", "split", "device", "force", "run", "paths", "hydra")
+# What takes something from the data on purpose, and what leaves it whole: only who asks for such a run gets one.
+TAKEN = {"dataset.control": "none", "dataset.cold_items": 0.0, "dataset.train_users": 1.0}
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,15 @@ def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         if not runs:
             raise RunError(f"{config.run} is no finished training run", "llm4rec list runs")
         return runs[0]
-    typed = _typed()
-    controls = "dataset.control" in typed  # only who asks for a run that was destroyed on purpose gets one
+    keys = dict.fromkeys([*_typed(), *TAKEN])
     choices = HydraConfig.get().runtime.choices
     for folder, status, metrics in runs:
         if not models.config_class(metrics["model"]).trainable:
             continue
         stored = OmegaConf.load(folder / CONFIG)
-        if not controls and OmegaConf.select(stored, "dataset.control") != "none":
-            continue
-        if all(_matches(key, config, choices, stored, status["choices"]) for key in typed):
+        if config.run is None and stored.task.question == "pretrain" and "dataset" not in keys:
+            continue  # its data are not what anybody asks about without naming them
+        if all(_matches(key, config, choices, stored, status["choices"]) for key in keys):
             return folder, status, metrics
     command = " ".join(["llm4rec train", *HydraConfig.get().overrides.task])
     raise RunError(f"no finished training run under {outputs} matches what was typed", command)
@@ -112,7 +115,12 @@ def _matches(key: str, config: Config, choices: Any, stored: Any, stored_choices
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
     value = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    return bool(OmegaConf.select(OmegaConf.create(value), key) == OmegaConf.select(stored, key))
+    return bool(OmegaConf.select(OmegaConf.create(value), key) == _stored(stored, key))
+
+
+def _stored(config: Any, key: str) -> Any:
+    """A setting of a stored config; earlier runs do not say that they held nothing out."""
+    return OmegaConf.select(config, key, default=TAKEN.get(key))
 
 
 def _overrides(stored: list[str]) -> list[str]:
@@ -133,13 +141,71 @@ def _same_model(config: Config, folder: Path) -> None:
     """Refuses weights whose settings have changed in the YAML since they were trained.
 
     Raises:
-        RunError: the model, the text or the control is not what the run was trained with.
+        RunError: the model, the text or what is taken from the data is not what the run was trained with.
     """
     stored = OmegaConf.load(folder / CONFIG)
     now = OmegaConf.create(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
-    for key in ("model", "dataset.text", "dataset.control"):
-        if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
+    for node in (stored.model, now.model):  # how the weights came about, not what they are
+        node.pop("init_from", None), node.pop("pretraining", None)
+    for key in ("model", "dataset.text", *TAKEN):
+        if _stored(stored, key) != OmegaConf.select(now, key):
             raise RunError(
-                f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
+                f"{key} is not what {folder} was trained with: {_stored(stored, key)}",
                 "give the settings it was trained with, or train anew",
             )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run whose weights a training begins with.
+
+    Attributes:
+        folder: its run folder.
+        metrics: its metrics.json.
+        weights: the checkpoint that it chose.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    weights: Checkpoint
+
+
+def origin(config: Config) -> Origin | None:
+    """The finished run that `model.init_from` names; None where it names none, or the model knows no such setting.
+
+    A folder of runs stands for the one there that has this config's seed: a sweep over seeds names them all.
+
+    Raises:
+        UsageError: there is no such run or several, it knows what is held out now, or its weights would not fit.
+    """
+    path = getattr(config.model, "init_from", None)
+    if path is None:
+        return None
+    folders = [Path(path)] if (Path(path) / STATUS).exists() else sorted(Path(path).glob(f"seed{config.seed}-*"))
+    found = [(folder, metrics) for folder in folders if (metrics := metrics_of(folder)) is not None]
+    if len(found) != 1:
+        told = ", ".join(folder.name for folder, _ in found) or "none"
+        raise UsageError(
+            f"model.init_from={path} is no finished run, nor a folder with one of seed {config.seed} ({told})",
+            "name a run folder: llm4rec list runs task=pretrain",
+        )
+    ((folder, metrics),) = found
+    whole: Any = OmegaConf.load(folder / CONFIG)
+    for key in ("dataset.cold_items", "dataset.train_users"):
+        if whole.dataset.name == config.dataset.name and (theirs := _stored(whole, key)) != OmegaConf.select(
+            cast(Any, config), key
+        ):
+            raise UsageError(
+                f"{folder} was trained on these data with {key}={theirs}: it may know what this run holds out",
+                f"{key}={theirs}, or begin with a run on other data",
+            )
+    stored: Any = OmegaConf.to_container(whole.model)
+    now: Any = OmegaConf.to_container(cast(Any, config.model), resolve=True, enum_to_str=True)
+    differing = [key for key in models.config_class(config.model.name).inherited if stored.get(key) != now[key]]
+    if stored["name"] != config.model.name or differing:
+        key = differing[0] if differing else "name"
+        raise UsageError(
+            f"the weights of {folder} do not fit: they are of model.{key}={stored.get(key)}, not {now[key]}",
+            "give the settings that it was trained with, or train it anew with these",
+        )
+    return Origin(folder, metrics, checkpoints.chosen(folder / "checkpoints"))

@@ -28,7 +28,7 @@ def with_candidates(
     """The examples with sampled candidates: the target first, then distinct items that its user never had.
 
     An interaction's candidates depend on the dataset, its part and the other arguments alone, not on which examples are
-    asked for: they are drawn for the whole part and kept in the cache.
+    asked for, nor on what is held out of training: they are drawn for the whole part and kept in the cache.
 
     Args:
         examples: of one part of `split`, at least one.
@@ -48,6 +48,7 @@ def with_candidates(
             f"dataset '{split.dataset.manifest['name']}' has no impressions to rank within",
             "choose task.candidates=full, uniform or popularity",
         )
+    split = split.whole()
     part = split.part[examples.row[0]]
     rows = np.flatnonzero(split.part == part)
     name = f"{'valid' if part == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"

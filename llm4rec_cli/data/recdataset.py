@@ -80,6 +80,19 @@ class RecDataset:
         return str(self.manifest["fingerprint"])
 
     @property
+    def seed(self) -> int:
+        """`dataset.seed`, which it was prepared with."""
+        return int(self.manifest["split"]["seed"])
+
+    @property
+    def domains(self) -> tuple[list[str], IntArray]:
+        """The names of the domains that it is merged of, and (n_items,) which of them each item is of."""
+        if "domain" not in self.items:
+            return [str(self.manifest["name"])], np.zeros(self.n_items, dtype=np.int64)
+        of_item, names = pd.factorize(self.items["domain"])
+        return list(names), of_item
+
+    @property
     def sequence(self) -> IntArray:
         """(n_interactions,) item numbers of all users, one after another."""
         return self.interactions["item"].to_numpy()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Part, SplitRule
 
@@ -23,10 +24,14 @@ class Split:
     Attributes:
         dataset: the whole dataset.
         part: (n_interactions,) TRAIN, VALID, TEST, or UNUSED: neither trained on nor asked about.
+        cold: (n_items,) which items are held out of all training; None = none.
+        divided: (n_interactions,) `part` as it was before anything was held out; None = as it is.
     """
 
     dataset: RecDataset
     part: NDArray[np.int8]
+    cold: NDArray[np.bool_] | None = None
+    divided: NDArray[np.int8] | None = None
 
     @property
     def n_items(self) -> int:
@@ -35,6 +40,14 @@ class Split:
     @property
     def n_users(self) -> int:
         return self.dataset.n_users
+
+    def whole(self) -> Split:
+        """The same with nothing held out: what is drawn once for all experiments is drawn from it."""
+        return self if self.divided is None else Split(self.dataset, self.divided)
+
+    def softmax_items(self) -> IntArray | None:
+        """The sorted numbers of the items that training sets a target against; None = all."""
+        return None if self.cold is None else np.flatnonzero(~self.cold)
 
     def train_sequences(self) -> tuple[IntArray, IntArray]:
         """The training part of each user's sequence, oldest first: flat item numbers and offsets (n_users + 1,)."""
@@ -120,6 +133,47 @@ def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
     first = np.ones(len(time), dtype=bool)
     first[1:] = (user[1:] != user[:-1]) | (period[1:] != period[:-1])
     return Split(dataset, np.where((period == TRAIN) | (first & follows), period, UNUSED).astype(np.int8))
+
+
+def held_out(split: Split, cold_items: float, train_users: float, seed: int) -> Split:
+    """A split without cold items and without some users in its train and validation parts; test stays whole.
+
+    What is held out becomes UNUSED, but remains in the histories that are asked with: a history is what the user did.
+    So a cold item may be the target of a test example, or stand in its history, and a model of ids meets it there with
+    an embedding that was never trained; one that embeds users knows as little of those left out. Both draws are nested:
+    of one seed, a larger share holds all of a smaller one.
+
+    Args:
+        split: as divided.
+        cold_items: the share of items held out, drawn uniformly; 0 = none, else at least one.
+        train_users: the share of users that stay in train and validation, drawn uniformly, at least one.
+        seed: `dataset.seed`.
+
+    Raises:
+        DataError: no user keeps two interactions to train on, or nothing is left to validate on.
+    """
+    if (cold_items == 0 and train_users == 1) or len(split.part) == 0:  # a click log has no interactions
+        return split
+    item, user = split.dataset.sequence, split.dataset.interactions["user"].to_numpy()
+    left_out = ~_drawn(split.n_users, train_users, stream(seed, "train_users"))[user]
+    cold = _drawn(split.n_items, cold_items, stream(seed, "cold_items")) if cold_items > 0 else None
+    if cold is not None:
+        left_out |= cold[item]
+    part = np.where(left_out & (split.part != TEST), UNUSED, split.part).astype(np.int8)
+    if np.bincount(user[part == TRAIN]).max(initial=0) < 2 or VALID not in part:
+        raise DataError(
+            f"dataset.cold_items={cold_items:g} and dataset.train_users={train_users:g} leave dataset "
+            f"'{split.dataset.manifest['name']}' no user with two interactions to train on, or nothing to validate on",
+            "lower dataset.cold_items, or raise dataset.train_users",
+        )
+    return replace(split, part=part, cold=cold, divided=split.part)
+
+
+def _drawn(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(n,) which of 0..n-1 are in a uniform draw of that share, at least one of them."""
+    chosen = np.zeros(n, dtype=bool)
+    chosen[rng.permutation(n)[: max(1, round(share * n))]] = True
+    return chosen
 
 
 def cut_at(time: NDArray[np.floating], share: float) -> float:

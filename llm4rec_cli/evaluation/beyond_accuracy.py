@@ -34,9 +34,23 @@ def by_frequency(values: Mapping[str, NDArray[np.floating[Any]]], train_count: I
         For each bucket that has examples, in order: `n`, and the mean of each metric.
     """
     bucket = np.searchsorted(list(FREQUENCY_BUCKETS.values()), train_count, side="right") - 1
-    means: dict[str, dict[str, float]] = {}
-    for i, name in enumerate(FREQUENCY_BUCKETS):
-        inside = bucket == i
-        if inside.any():
-            means[name] = {"n": int(inside.sum()), **{m: float(v[inside].mean()) for m, v in values.items()}}
-    return means
+    return by_group(values, {name: bucket == i for i, name in enumerate(FREQUENCY_BUCKETS)})
+
+
+def by_group(
+    values: Mapping[str, NDArray[np.floating[Any]]], groups: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, dict[str, float]]:
+    """Means of groups of examples.
+
+    Args:
+        values: (n,) values a metric, one an example.
+        groups: (n,) which examples are in each.
+
+    Returns:
+        For each group that has examples, in order: `n`, and the mean of each metric.
+    """
+    return {
+        name: {"n": int(inside.sum()), **{m: float(v[inside].mean()) for m, v in values.items()}}
+        for name, inside in groups.items()
+        if inside.any()
+    }

@@ -67,6 +67,26 @@ class Trainable(Protocol):
     def training_rows(self) -> Rows: ...
 
 
+@runtime_checkable
+class Transferable(Protocol):
+    """A trainable model that may begin with the weights of another run, as `init_from` of its config says."""
+
+    def begin_with(self, weights: dict[str, torch.Tensor]) -> None: ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A trainable model that its log tells more of than loss and validation metric.
+
+    Its forward may also give "sums": name -> (2,) a sum over terms and their number, whose quotient over an epoch is
+    logged.
+    """
+
+    def facts(self) -> dict[str, Any]:
+        """Numbers by name, of the weights as they are after an epoch; in evaluation mode."""
+        ...
+
+
 def names() -> list[str]:
     """Every model: the packages beside this file."""
     return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.ispkg)

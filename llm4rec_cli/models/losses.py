@@ -1,4 +1,4 @@
-"""Losses over a whole catalogue."""
+"""Losses over a whole catalogue, and over the batches of all processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from llm4rec_cli import processes
 
 ROWS_AT_ONCE = 512  # a block of logits stays near the cache
 LOGITS_AT_ONCE = (
@@ -76,16 +78,51 @@ def _surprise(logits: Tensor, probability: Tensor, wanted: Tensor) -> Tensor:
     return (log_normaliser - logits.gather(1, wanted).squeeze(1)).sum()
 
 
-def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-    """The mean cross-entropy of `hidden @ table.t()` against `targets`.
+def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, among: Tensor | None = None) -> Tensor:
+    """The mean cross-entropy of `hidden @ table.t()` against `targets`, over all items or `among` some.
 
     Args:
         hidden: (n, size), n > 0.
         table: (n_items, size).
         targets: (n,) item numbers.
+        among: (k,) the sorted numbers of the items that take part in the softmax, targets among them; None = all.
     """
+    if among is not None:
+        table, targets = table.index_select(0, among), torch.searchsorted(among, targets)
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     with torch.autocast(device, enabled=False):
         loss: Tensor = _CatalogueCrossEntropy.apply(hidden, table, targets, dtype)
     return loss
+
+
+class _RowsOfAll(torch.autograd.Function):
+    """The gradient of a process's rows is summed over what every process makes of them."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        counts = processes.gathered(len(rows))
+        ctx.begin, ctx.end = sum(counts[: processes.rank()]), sum(counts[: processes.rank() + 1])
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        torch.distributed.all_gather(parts, padded)
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Tensor:
+        gradient = outer[0].clone()
+        torch.distributed.all_reduce(gradient)
+        return gradient[ctx.begin : ctx.end]
+
+
+def rows_of_all(rows: Tensor) -> Tensor:
+    """(n, …) rows of this process to (total, …) of all, in order of rank, with gradient: each process must ask.
+
+    As every process's loss reaches the rows of all, the mean of gradients over processes is that of the mean loss.
+    """
+    if processes.world_size() == 1:
+        return rows
+    everything: Tensor = _RowsOfAll.apply(rows)
+    return everything

@@ -14,9 +14,13 @@ from llm4rec_cli.reporting.tables import table
 
 SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50", "mrr")
 # Overrides that tell one variant from another; the other columns say the rest.
-TOLD_BY = ("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core=", "task.max_")
-SHOWN_AS = ("model.file=", "model.alias=")  # the column of models says these
+TOLD_BY = (
+    *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
+    *("dataset.cold_items=", "dataset.train_users=", "task.max_"),
+)
+SHOWN_AS = ("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=")  # models are named so
 FIRST = "ndcg@10"  # whose interval stands below the table
+COLD_SHOWN = ("hr@10", "ndcg@10")  # of targets held out of training
 REPORT_COLUMNS = ("dataset", "task", "protocol", "model", "variant", "n")
 
 
@@ -34,6 +38,23 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Table:
     if "synthetic" in last["labels"]:
         notes.append("synthetic data: these numbers settle no claim")
     shown.caption, shown.caption_justify = "\n".join(notes), "left"
+    return shown
+
+
+def cold_table(runs: Sequence[dict[str, Any]]) -> Table:
+    """Targets that were held out of training apart from the others, one run a row, and chance; a group without targets
+    has no columns."""
+    last = runs[-1]["breakdown"]
+    sizes = {group: found["n"] for group, found in last["target_is_cold"].items()}
+    known = next(iter(last["chance"].values()))
+    metrics = [name for name in COLD_SHOWN if name in known] or ["mrr"]
+    means = {shown_as(run): run["breakdown"]["target_is_cold"] for run in runs} | {"chance": last["chance"]}
+    shown = table(
+        "targets held out of training (cold) and the others (warm)",
+        ["model", *(f"{group} {metric}" for group in sizes for metric in metrics)],
+        [[name, *(f"{of[group][metric]:.4f}" for group in sizes for metric in metrics)] for name, of in means.items()],
+    )
+    shown.caption, shown.caption_justify = " and ".join(f"{n:,} {group}" for group, n in sizes.items()), "left"
     return shown
 
 

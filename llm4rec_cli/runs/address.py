@@ -53,6 +53,7 @@ def address(
     encoder: str | None = None,
     trained: tuple[str, str] | None = None,
     file: str | None = None,
+    initial: tuple[str, str] | None = None,
 ) -> Address:
     """The address of a composed config on a dataset.
 
@@ -62,6 +63,8 @@ def address(
         encoder: what identifies the weights of the model's text encoder, if it has one: its path says nothing.
         trained: for `eval`, what identifies the weights that are asked, and the variant of the run they come from.
         file: what identifies the content of the file that the model is read from, if it is: its path says nothing.
+        initial: for `train`, what identifies the weights that it begins with, and the variant of the run that they
+            come from.
     """
     content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(content, dict)
@@ -76,10 +79,15 @@ def address(
         content["model"]["encoder"]["name"] = encoder
     if file is not None:
         content["model"]["file"] = file
+    begin, begin_variant = initial or (None, None)
+    if "init_from" in content["model"]:
+        content["model"]["init_from"] = begin
     weights, variant = trained or (None, None)
     config_hash = _digest(facts | {"trained": weights})
     seed = content.pop("seed")
     content["model"].pop("file", None)  # another seed's answers stand in another file
+    if "init_from" in content["model"]:
+        content["model"]["init_from"] = begin_variant
     folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
     return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": variant}))
 

@@ -18,7 +18,7 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
-from llm4rec_cli.evaluation.beyond_accuracy import by_frequency, coverage
+from llm4rec_cli.evaluation.beyond_accuracy import by_frequency, by_group, coverage
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track
@@ -176,7 +176,11 @@ def validation_score(model: Ranker, asked: Examples, config: Config) -> float:
 
 
 def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Evaluation:
-    """Ranks the examples and scores the ranks."""
+    """Ranks the examples and scores the ranks.
+
+    Where items are held out of training, examples whose target is one of them stand apart as well: as `cold/<metric>`
+    and `warm/<metric>`, in the breakdown `target_is_cold`, and in `chance`, what a scorer that knows nothing would get.
+    """
     task = config.task
     ranking = rank(model, asked, task.mask_history, task.top_items, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
@@ -196,9 +200,18 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             "top_items": list(item_ids[ranking.top_items]),
         }
     )
-    return Evaluation(
-        metrics=metrics,
-        intervals=bootstrap_intervals(values, stream(config.dataset.seed, "bootstrap"), task.bootstrap),
-        breakdown={"target_train_count": by_frequency(values, train_count)},
-        predictions=predictions,
-    )
+    intervals = bootstrap_intervals(values, stream(config.dataset.seed, "bootstrap"), task.bootstrap)
+    breakdown = {"target_train_count": by_frequency(values, train_count)}
+    if split.cold is not None:
+        is_cold = split.cold[asked.target]
+        predictions["target_is_cold"] = is_cold
+        groups = {"cold": is_cold, "warm": ~is_cold}
+        anywhere = ranking_metrics(
+            np.zeros_like(ranking.n_better), ranking.n_candidates, ranking.n_candidates, list(task.cutoffs)
+        )
+        breakdown |= {"target_is_cold": by_group(values, groups), "chance": by_group(anywhere, groups)}
+        for key, group in enumerate(breakdown["target_is_cold"], start=1):
+            own = {f"{group}/{name}": value[groups[group]] for name, value in values.items()}
+            metrics |= {name: float(value.mean()) for name, value in own.items()}
+            intervals |= bootstrap_intervals(own, stream(config.dataset.seed, "bootstrap", key), task.bootstrap)
+    return Evaluation(metrics, intervals, breakdown, predictions)

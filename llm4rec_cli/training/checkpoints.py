@@ -13,7 +13,7 @@ from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import flush, sha256, write_json
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Checkpoint:
         folder: `checkpoints/checkpoint-<step>`.
         step: optimiser steps done.
         score: the validation metric at that step.
-        best_step: the step with the highest score until then.
+        best_step: the step whose weights were to be chosen then.
         trained_on: processes and device, `2 x cpu`: the draws of dropout belong to them.
         sha256: of its weights.
     """
@@ -47,7 +47,7 @@ def seal(folder: Path, step: int, score: float, trained_on: str, before: list[Ch
     """Makes the files in `folder` a whole checkpoint; all of them are on disk before the manifest is.
 
     Args:
-        before: the checkpoints kept so far.
+        before: the checkpoints kept so far that might be better.
     """
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; our config.yaml holds what it says
     files = {}
@@ -133,9 +133,14 @@ def load_best(model: nn.Module, folder: Path) -> Checkpoint:
 
 def load(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Loads its weights."""
+    model.load_state_dict(weights(checkpoint))
+
+
+def weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Its weights by name, on the CPU."""
     from safetensors.torch import load_file
 
-    model.load_state_dict(load_file(checkpoint.folder / WEIGHTS, device=str(next(model.parameters()).device)))
+    return load_file(checkpoint.folder / WEIGHTS)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -24,9 +24,9 @@ from llm4rec_cli import processes
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import flush, write_text
-from llm4rec_cli.models.base import Rows
+from llm4rec_cli.models.base import Rows, Watched
 from llm4rec_cli.progress import bar
-from llm4rec_cli.schema import Precision, Schedule
+from llm4rec_cli.schema import Keep, Precision, Schedule
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import load_best
 
@@ -42,7 +42,7 @@ class Fitted:
 
     Attributes:
         epochs: passes over the rows, as far as training went.
-        best_epoch: where the validation metric was highest; its weights are loaded.
+        best_epoch: whose weights are loaded: where the validation metric was highest, or the last.
         best_score: that metric.
     """
 
@@ -55,6 +55,8 @@ def fit(
     model: nn.Module, rows: Rows, validate: Callable[[], float], config: Any, folder: Path, log_path: Path, seed: int
 ) -> Fitted:
     """Trains until the validation metric has not improved for `patience` epochs, and loads the best weights.
+
+    With `keep=last`, through all `epochs`, and keeps the last ones.
 
     Continues from the last whole checkpoint under `folder`, if there is one. Several processes share each batch.
 
@@ -130,7 +132,8 @@ def _train(
     arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would tear packed batches apart
     trainer = _Trainer(model, arguments, rows, validate, config.batch_size, seed)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where only tables belong
-    trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
+    if config.keep == Keep.best:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
     found = processes.from_first(lambda: checkpoints.rotate(checkpoints.whole(folder)))
     trained_on = f"{processes.world_size()} x {device}"
     if found and found[-1].trained_on != trained_on:
@@ -138,7 +141,7 @@ def _train(
             f"{folder} was begun on {found[-1].trained_on}, and would not end the same on {trained_on}",
             "give as many processes and the same device, or begin anew with force=true",
         )
-    recorder = _Recorder(trainer, found, log_path, trained_on)
+    recorder = _Recorder(trainer, found, log_path, trained_on, config.keep)
     trainer.add_callback(recorder)
     progress = _ShowProgress(config.epochs * steps_an_epoch)
     trainer.add_callback(progress)
@@ -228,6 +231,8 @@ class _Trainer(Trainer):
         self.validate = validate
         self.shares = _Shares(len(rows), batch_size, seed)
         self.score = float("nan")
+        self.sums: dict[str, Any] = {}  # of this process, since the epoch began
+        self.facts: dict[str, Any] = {}  # of the last epoch
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return _Loader(
@@ -241,6 +246,9 @@ class _Trainer(Trainer):
         """The mean over this process's terms, weighted so that the mean over processes is that of the whole batch."""
         counts = inputs.pop(COUNTS)
         outputs = model(**inputs)
+        if counts:
+            for name, pair in outputs.get("sums", {}).items():
+                self.sums[name] = self.sums.get(name, 0) + pair
         loss: Tensor = outputs["loss"]
         if processes.world_size() == 1:
             return loss
@@ -252,33 +260,54 @@ class _Trainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         with torch.no_grad():
             self.score = self.validate()
+        self.facts = self._means()
+        if isinstance(model := self.accelerator.unwrap_model(self.model), Watched):
+            self.facts |= model.facts()
         metrics = {"eval_score": self.score}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _means(self) -> dict[str, float]:
+        """The epoch's mean of each sum that the model gave, over all processes; where a domain had no term, none."""
+        totals = [{name: pair.tolist() for name, pair in self.sums.items()}]
+        self.sums = {}
+        totals = [part for share in processes.gathered(totals) for part in share]
+        found = {}
+        for name in dict.fromkeys(name for part in totals for name in part):
+            total, n = map(sum, zip(*(part[name] for part in totals if name in part), strict=True))
+            if n:
+                found[name] = total / n
+        return found
+
 
 class _Recorder(TrainerCallback):
     """Writes one line an epoch to train_log.jsonl, seals each checkpoint, keeps the best and the last."""
 
-    def __init__(self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path, trained_on: str) -> None:
+    def __init__(
+        self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path, trained_on: str, keep: Keep
+    ) -> None:
         self.trainer, self.kept, self.log_path, self.trained_on = trainer, kept, log_path, trained_on
+        self.keep = keep
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not processes.is_first():
             return
         loss = next(entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
         line = {"step": state.global_step, "epoch": state.epoch, "loss": loss, "valid": self.trainer.score}
+        line |= self.trainer.facts
         with self.log_path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        log.info("epoch %d  loss %s  valid %.4f", round(state.epoch), f"{loss:.4f}", self.trainer.score)
+        more = [f"{name} {value:.3f}" for name, value in self.trainer.facts.items() if isinstance(value, float)]
+        log.info("  ".join([f"epoch {round(state.epoch)}  loss {loss:.4f}  valid {self.trainer.score:.4f}", *more]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
         def sealed() -> list[checkpoints.Checkpoint]:
             flush(self.log_path)  # a checkpoint must not outlive its line of log
-            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, self.kept)
+            rivals = self.kept if self.keep == Keep.best else []
+            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, rivals)
             return checkpoints.rotate([*self.kept, last])
 
         processes.gathered(None)  # every process has written its random state

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llm4rec_cli.data.candidates import SMOOTHING, with_candidates
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Candidates, Part
@@ -112,3 +112,25 @@ def test_impressions_are_asked_of_click_logs_only(tmp_path):
     split = leave_one_out(made([[0, 1, 2]], n_items=10))
     with pytest.raises(DataError, match="no impressions"):
         with_candidates(split.examples(Part.test), split, Candidates.impression, 2, 0, tmp_path)
+
+
+@pytest.mark.parametrize("kind", SAMPLED)
+@pytest.mark.parametrize("part", Part)
+@pytest.mark.parametrize("first", ["whole", "held out"])
+def test_candidates_do_not_depend_on_what_is_held_out_of_training(kind, part, first, tmp_path):
+    """Whoever comes first fills the cache for both."""
+    rng = np.random.default_rng(0)
+    whole = leave_one_out(made([rng.zipf(1.3, 12).clip(max=59).tolist() for _ in range(80)], n_items=60))
+    held = held_out(whole, 0.3, 0.5, seed=0)
+
+    def drawn(split, cache):
+        examples = with_candidates(split.examples(part), split, kind, 9, 0, cache)
+        return dict(zip(examples.row.tolist(), examples.candidates.tolist(), strict=True))
+
+    if first == "held out":
+        drawn(held, tmp_path / "shared")
+    expected = drawn(whole, tmp_path / "whole")
+    found = drawn(held, tmp_path / "shared")
+    assert found == {row: expected[row] for row in found}
+    assert drawn(whole, tmp_path / "shared") == expected
+    assert len(found) == len(expected) if part is Part.test else len(found) < len(expected)

@@ -1,9 +1,13 @@
 """Splits: what is trained on, what is asked about, and what a history holds."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
-from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, divide, leave_one_out, temporal
+from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, divide, held_out, leave_one_out, temporal
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
@@ -95,3 +99,122 @@ def test_the_rule_comes_from_the_manifest():
     dataset = timed(rule={"rule": "leave_one_out"})
     assert (divide(dataset).part == leave_one_out(dataset).part).all()
     assert divide(dataset).part.tolist() == [0, 0, 0, VALID, TEST, 0, VALID, TEST, 0, 0]
+
+
+# ---- what is held out of training
+
+RNG = np.random.default_rng(0)
+SHOP = leave_one_out(tiny_dataset([RNG.integers(0, 40, RNG.integers(3, 12)).tolist() for _ in range(60)], n_items=40))
+
+
+def cold_of(split):
+    assert split.cold is not None
+    return set(np.flatnonzero(split.cold).tolist())
+
+
+def users_of(split):
+    """Who is trained or validated on."""
+    user = split.dataset.interactions["user"].to_numpy()
+    return set(user[np.isin(split.part, [TRAIN, VALID])].tolist())
+
+
+@pytest.mark.parametrize(("cold_items", "train_users"), [(0.2, 1.0), (0.0, 0.3), (0.2, 0.3)])
+def test_cold_items_and_users_left_out_leave_train_and_valid_and_nothing_else(cold_items, train_users):
+    split = held_out(SHOP, cold_items, train_users, seed=0)
+    cold = cold_of(split) if cold_items else set()
+    kept_users = users_of(held_out(SHOP, 0.0, train_users, seed=0)) if train_users < 1 else set(range(60))
+    assert (len(cold), len(kept_users)) == (round(cold_items * 40), round(train_users * 60))
+    rows = SHOP.dataset.interactions
+    for user, item, before, after in zip(rows["user"], rows["item"], SHOP.part, split.part, strict=True):
+        taken = before != TEST and (item in cold or user not in kept_users)
+        assert after == (UNUSED if taken else before)
+
+
+def test_what_is_held_out_stays_in_the_histories_that_are_asked_with():
+    split = held_out(SHOP, 0.5, 0.5, seed=0)
+    assert histories(split, Part.test) == histories(SHOP, Part.test)
+    asked, before = histories(split, Part.valid), histories(SHOP, Part.valid)
+    assert 0 < len(asked) < len(before)
+    assert all(before[user] == question for user, question in asked.items())
+    assert cold_of(split) & {item for history, _ in asked.values() for item in history}
+
+
+def test_training_never_sees_a_cold_item():
+    split = held_out(SHOP, 0.3, 1.0, seed=0)
+    flat, offsets = split.train_sequences()
+    assert not cold_of(split) & set(flat.tolist())
+    assert split.train_counts()[split.cold].sum() == 0
+    whole, whole_offsets = SHOP.train_sequences()
+    for user in range(60):
+        kept = [i for i in whole[whole_offsets[user] : whole_offsets[user + 1]].tolist() if i not in cold_of(split)]
+        assert flat[offsets[user] : offsets[user + 1]].tolist() == kept
+
+
+def test_the_training_softmax_is_over_the_items_that_are_not_cold():
+    split = held_out(SHOP, 0.3, 1.0, seed=0)
+    assert split.softmax_items().tolist() == sorted(set(range(40)) - cold_of(split))
+    assert SHOP.softmax_items() is None
+    assert held_out(SHOP, 0.0, 0.5, seed=0).softmax_items() is None
+
+
+def test_a_larger_share_holds_a_smaller_one():
+    shares = [0.05, 0.1, 0.3, 0.7]
+    cold = [cold_of(held_out(SHOP, share, 1.0, seed=3)) for share in shares]
+    users = [users_of(held_out(SHOP, 0.0, share, seed=3)) for share in shares]
+    for drawn in (cold, users):
+        assert all(small < large for small, large in pairwise(drawn))
+
+
+def test_the_draws_follow_the_seed():
+    assert cold_of(held_out(SHOP, 0.3, 1.0, seed=0)) == cold_of(held_out(SHOP, 0.3, 0.5, seed=0))
+    assert cold_of(held_out(SHOP, 0.3, 1.0, seed=0)) != cold_of(held_out(SHOP, 0.3, 1.0, seed=1))
+    assert users_of(held_out(SHOP, 0.0, 0.3, seed=0)) != users_of(held_out(SHOP, 0.0, 0.3, seed=1))
+
+
+def test_items_and_users_are_drawn_alike_often():
+    times_cold, times_kept = np.zeros(40), np.zeros(60)
+    for seed in range(600):
+        times_cold[list(cold_of(held_out(SHOP, 0.25, 1.0, seed)))] += 1
+        times_kept[list(users_of(held_out(SHOP, 0.0, 0.25, seed)))] += 1
+    assert chisquare(times_cold).pvalue > 0.001
+    assert chisquare(times_kept).pvalue > 0.001
+
+
+def test_the_smallest_share_is_one():
+    assert len(cold_of(held_out(SHOP, 1e-9, 1.0, seed=0))) == 1
+    assert len(users_of(held_out(SHOP, 0.0, 1e-9, seed=0))) <= 1
+
+
+def test_nothing_held_out_is_the_split_itself():
+    assert held_out(SHOP, 0.0, 1.0, seed=0) is SHOP
+    assert SHOP.whole() is SHOP
+    assert (held_out(SHOP, 0.5, 0.5, seed=0).whole().part == SHOP.part).all()
+
+
+def test_a_click_log_has_no_interactions_to_hold_out():
+    empty = replace(SHOP.dataset, interactions=SHOP.dataset.interactions[:0])
+    split = Split(empty, SHOP.part[:0])
+    assert held_out(split, 0.3, 0.5, seed=0) is split
+
+
+def test_a_temporal_split_loses_the_same():
+    split = temporal(timed([0, 1, 2, 8, 9, 3, 6, 7, 4, 5]), 0.6, 0.8)
+    held = held_out(split, 0.1, 1.0, seed=0)
+    (cold,) = cold_of(held)
+    expected = [UNUSED if item == cold and part != TEST else part for item, part in enumerate(split.part)]
+    assert held.part.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("sequences", "cold_items", "train_users"),
+    [
+        ([[0, 1, 2, 3, 4]] * 3, 0.99, 1.0),  # every item is cold
+        ([[0, 1, 2]] * 3, 0.01, 1.0),  # no user has two to train on
+        ([[0, 1]] * 50 + [[0, 1, 2, 3, 4]], 0.0, 0.01),  # the user who stays has nothing to validate on
+    ],
+)
+def test_too_little_left_is_refused_with_both_settings(sequences, cold_items, train_users):
+    split = leave_one_out(tiny_dataset(sequences))
+    with pytest.raises(DataError, match=f"cold_items={cold_items:g} and dataset.train_users={train_users:g}") as error:
+        held_out(split, cold_items, train_users, seed=0)
+    assert "lower dataset.cold_items" in error.value.remedy

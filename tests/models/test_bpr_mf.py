@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.models.bpr_mf.model import PairRows
 from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
@@ -44,6 +44,21 @@ def test_negatives_are_uniform_over_unseen_items():
     counts = np.bincount(drawn, minlength=8)
     assert counts[[0, 1, 4, 5]].sum() == 0
     assert chisquare(counts[[2, 3, 6, 7]]).pvalue > 0.001
+
+
+def test_negatives_are_uniform_over_unseen_items_that_are_not_cold():
+    sequences = [[1, 4, 0, 5, 2, 3], [7, 9, 0, 1, 2]]  # they train on all but the last two
+    split = held_out(leave_one_out(tiny_dataset(sequences, n_items=12)), 0.3, 1.0, seed=1)
+    warm = set(split.softmax_items().tolist())
+    assert set(range(12)) - warm == {3, 4, 9, 11}
+    rows = PairRows(split, seed=0)
+    assert rows.positive.tolist() == [1, 0, 5, 7, 0]
+    drawn = np.array([rows.negatives(epoch) for epoch in range(500)])
+    for user, sequence in enumerate(sequences):
+        counts = np.bincount(drawn[:, rows.user == user].ravel(), minlength=12)
+        unseen = sorted(warm - set(sequence[:-2]))
+        assert counts.sum() == counts[unseen].sum()
+        assert chisquare(counts[unseen]).pvalue > 0.001
 
 
 def test_negatives_are_keyed_by_seed_epoch_and_row():

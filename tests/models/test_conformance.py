@@ -20,6 +20,7 @@ from torch import nn
 from transformers import set_seed
 
 from llm4rec_cli import hydra_app
+from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models import base
@@ -28,7 +29,8 @@ from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset
 
-CAPABILITIES = {"rank_catalogue", "rank_candidates", "rate", "write"}
+CAPABILITIES = {"rank_catalogue", "rank_candidates", "rate", "write", "pretrain"}
+PRETRAINED = ", pre-trained"  # after the name of a model: as `task=pretrain` builds it
 SMALL = {
     "hidden_size": 16,
     "inner_size": 16,
@@ -54,16 +56,21 @@ def able(capability: str) -> list[str]:
 
 rankers = pytest.mark.parametrize("name", able("rank_catalogue"))
 candidate_rankers = pytest.mark.parametrize("name", [n for n in able("rank_catalogue") if n in able("rank_candidates")])
-trainable = pytest.mark.parametrize("name", [name for name in base.names() if base.config_class(name).trainable])
+trainable = pytest.mark.parametrize(
+    "name",
+    [name for name in base.names() if base.config_class(name).trainable] + [n + PRETRAINED for n in able("pretrain")],
+)
 
 
 @cache
 def composed(name):
-    """The model's part of the config as shipped, shrunk."""
+    """The model's part of the config as shipped, shrunk, and settled as by the commands."""
     hydra_app.register_types()
-    sizes = [f"model.{f.name}={SMALL[f.name]}" for f in fields(base.config_class(name)) if f.name in SMALL]
+    model, pretrained, _ = name.partition(PRETRAINED)
+    typed = [f"model.{f.name}={SMALL[f.name]}" for f in fields(base.config_class(model)) if f.name in SMALL]
+    typed += ["task=pretrain"] if pretrained else []
     with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        return hydra.compose("config", overrides=[f"model={name}", *sizes]).model
+        return experiment.settled(hydra.compose("config", overrides=[f"model={model}", *typed])).model
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.models import losses
-from llm4rec_cli.models.losses import ROWS_AT_ONCE, catalogue_cross_entropy
+from llm4rec_cli.models.losses import ROWS_AT_ONCE, catalogue_cross_entropy, rows_of_all
 
 
 @pytest.mark.parametrize("n", [1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3])
@@ -78,3 +78,73 @@ def test_targets_the_model_is_sure_of_keep_their_gradient_under_autocast(sure):
     rows = slice(0, int(sure * 400))
     for gradient, exact in ((found[0][rows], wanted[0][rows]), (found[1], wanted[1])):
         assert (gradient - exact).norm() < 0.05 * exact.norm()
+
+
+def test_a_softmax_among_some_is_dense_cross_entropy_over_them():
+    torch.manual_seed(0)
+    hidden, table = torch.randn(40, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    among = torch.tensor([0, 3, 4, 11, 17, 29])
+    place = torch.randint(len(among), (40,))
+    loss = catalogue_cross_entropy(hidden, table, among[place], among)
+    expected = F.cross_entropy(hidden @ table[among].t(), place)
+    torch.testing.assert_close(loss, expected)
+    found, wanted = (torch.autograd.grad(of, [hidden, table]) for of in (loss, expected))
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+    others = [item for item in range(30) if item not in among]
+    assert (found[1][others] == 0).all()
+
+
+def test_a_softmax_among_all_is_the_softmax():
+    torch.manual_seed(0)
+    hidden, table, targets = torch.randn(40, 8), torch.randn(30, 8), torch.randint(30, (40,))
+    assert torch.equal(
+        catalogue_cross_entropy(hidden, table, targets, torch.arange(30)),
+        catalogue_cross_entropy(hidden, table, targets),
+    )
+
+
+@pytest.fixture
+def as_second_of_two(monkeypatch):
+    """as_second_of_two(rows of the first, what the first makes of all rows): this process as the second of two."""
+
+    def become(others, their_gradient=None):
+        def all_gather(parts, padded):
+            parts[0][: len(others)] = others
+            parts[1].copy_(padded)
+
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(losses.processes, "gathered", lambda n: [len(others), n])
+        monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda gradient: gradient.add_(their_gradient))
+
+    return become
+
+
+@pytest.mark.parametrize("n_others", [0, 1, 2, 5])
+def test_rows_of_all_stand_in_order_of_rank_however_many_each_has(as_second_of_two, n_others):
+    theirs, mine = 10.0 + torch.arange(2.0 * n_others).view(n_others, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    as_second_of_two(theirs)
+    assert torch.equal(rows_of_all(mine), torch.cat([theirs, mine]))
+
+
+def test_a_row_has_the_gradient_of_what_every_process_makes_of_it(as_second_of_two):
+    mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
+    as_second_of_two(torch.zeros(3, 1), their_gradient=torch.tensor([[9.0], [9.0], [9.0], [100.0], [200.0]]))
+    everything = rows_of_all(mine)
+    (everything * torch.tensor([[5.0], [5.0], [5.0], [1.0], [2.0]])).sum().backward()
+    assert mine.grad.tolist() == [[101.0], [202.0]]
+
+
+def test_rows_of_all_leaves_the_gradient_it_is_given_alone(as_second_of_two):
+    mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
+    as_second_of_two(torch.zeros(0, 1), their_gradient=torch.ones(2, 1))
+    everything = rows_of_all(mine)
+    given = torch.tensor([[3.0], [4.0]])
+    everything.backward(given)
+    assert given.tolist() == [[3.0], [4.0]]
+
+
+def test_a_process_that_is_alone_has_all_rows():
+    rows = torch.zeros(3, 2)
+    assert rows_of_all(rows) is rows

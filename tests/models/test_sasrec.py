@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.models import base
 from llm4rec_cli.models.sequences import IGNORED
 from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
@@ -99,3 +100,30 @@ def test_an_empty_history_scores_all_items_alike(model):
     asked = SPLIT.examples(Part.test)
     asked.start[1] = asked.end[1]
     assert torch.equal(model.score(asked)[1], torch.zeros(10, dtype=torch.float64))
+
+
+def test_cold_items_take_no_part_in_training(tmp_path):
+    split = held_out(SPLIT, 0.3, 1.0, seed=0)
+    assert split.cold is not None
+    cold, warm = np.flatnonzero(split.cold), np.flatnonzero(~split.cold)
+    config = base.config_class("sasrec")(name="sasrec", **SETTINGS)
+    model = base.build(base.Context(config, split, 0, tmp_path, "cpu")).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    expected = torch.stack(
+        [
+            F.cross_entropy(
+                model.items.weight[warm] @ naive.encode(model.encoder, model.items.weight[prefix]),
+                torch.tensor(np.searchsorted(warm, target)),
+            )
+            for prefix, target in naive.prefix_rows(split)
+        ]
+    ).mean()
+    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+    assert (found["items.weight"][cold] == 0).all()
+    assert (found["items.weight"][warm] != 0).any(1).all()
+    assert set(model.state_dict()) == set(base.build(base.Context(config, SPLIT, 0, tmp_path, "cpu")).state_dict())

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
-from llm4rec_cli.models.unisrec.config import Adaptor, Draw
-from llm4rec_cli.models.unisrec.model import MoEAdaptor
+from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze
+from llm4rec_cli.models.unisrec.network import MoEAdaptor
 from llm4rec_cli.schema import EncoderConfig, Part, Pooling
 from tests.builders import tiny_dataset
 from tests.models import naive
@@ -34,6 +34,7 @@ SETTINGS = {
     "attention_dropout": 0.5,
     "temperature": 0.07,
     "max_length": 6,
+    "freeze": Freeze.none,
 }
 VARIANTS = {
     "inductive": {},
@@ -77,13 +78,16 @@ def mixed(adaptor, gate, x):
     return torch.stack(vectors)
 
 
-def item_vectors(model):
-    """(n_items, hidden) by the paper's formula: adapted text, plus the id embedding."""
-    x, adaptor = model.features, model.adaptor
+def adapted(adaptor, x):
+    """(n, hidden) universal vectors by the paper's formula."""
     if isinstance(adaptor, MoEAdaptor):
-        vectors = mixed(adaptor, (x @ adaptor.gate).softmax(-1), x)
-    else:
-        vectors = x @ adaptor.weight.t() + adaptor.bias
+        return mixed(adaptor, (x @ adaptor.gate).softmax(-1), x)
+    return x @ adaptor.weight.t() + adaptor.bias
+
+
+def item_vectors(model):
+    """(n_items, hidden): adapted text, plus the id embedding."""
+    vectors = adapted(model.adaptor, model.features)
     return vectors if model.ids is None else vectors + model.ids.weight
 
 
@@ -239,3 +243,48 @@ def test_candidates_score_as_in_the_catalogue(built):
     candidates = np.random.default_rng(0).integers(0, 10, (len(asked), 4))
     scores = model.score(replace(asked, candidates=candidates))
     torch.testing.assert_close(scores, model.score(asked).gather(1, torch.from_numpy(candidates)))
+
+
+FROZEN = {
+    Freeze.none: (),
+    Freeze.encoder: ("encoder.positions.", "encoder.layers."),  # the input LayerNorm is tuned with the adaptor
+    Freeze.adaptor: ("adaptor.",),
+}
+
+
+@pytest.mark.parametrize("freeze", Freeze)
+def test_what_is_frozen_is_left_as_it_was_and_all_else_is_trained(built, freeze):
+    model = built(freeze=freeze, use_ids=True).train()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    rows = model.training_rows()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(2):  # gates begin at zero: noise has a gradient from the first step on, biases too
+        optimiser.zero_grad()
+        model(**rows.batch(epoch, list(range(len(rows)))))["loss"].backward()
+        optimiser.step()
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]) == name.startswith(FROZEN[freeze]), name
+
+
+@pytest.mark.parametrize("use_ids", [False, True])
+def test_a_model_begins_with_the_weights_of_another_but_keeps_its_own_ids(built, use_ids):
+    other, model = built(use_ids=True), built(use_ids=use_ids)
+    naive.randomise(other)
+    ids = model.ids.weight.clone() if use_ids else None
+    model.begin_with(other.state_dict())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, ids if name == "ids.weight" else other.state_dict()[name]), name
+
+
+def test_a_model_of_ids_begins_with_the_weights_of_one_without(built):
+    other, model = built(), built(use_ids=True)
+    naive.randomise(other)
+    ids = model.ids.weight.clone()
+    model.begin_with(other.state_dict())
+    assert torch.equal(model.ids.weight, ids)
+    assert torch.equal(model.adaptor.whiten, other.adaptor.whiten)
+
+
+def test_weights_of_another_shape_are_not_begun_with(built):
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        built().begin_with(built(hidden_size=4).state_dict())

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from llm4rec_cli.reporting.runs import mean_and_deviation, protocol_in_words, variant_in_words
+from llm4rec_cli.reporting.runs import cold_table, mean_and_deviation, protocol_in_words, variant_in_words
 
 
 def test_the_deviation_is_that_of_a_sample():
@@ -47,3 +47,38 @@ def test_a_variant_is_named_by_experiment_and_by_what_was_typed_of_the_model():
 
 def test_a_default_run_has_no_variant_to_name():
     assert variant_in_words({"experiment": None, "overrides": ["model=sasrec", "seed=0"]}) == ""
+
+
+def cold_run(model, cold, warm):
+    def means(n, value):
+        return {"n": n, "hr@10": value, "ndcg@10": value / 2, "mrr": value / 4}
+
+    apart = {"cold": means(20, cold), "warm": means(1500, warm)}
+    return {"model": model, "breakdown": {"target_is_cold": apart, "chance": {g: means(1, 0.01) for g in apart}}}
+
+
+def test_cold_and_warm_targets_stand_side_by_side_with_chance_below():
+    shown = cold_table([cold_run("popularity", 0.0, 0.1), cold_run("unisrec", 0.2, 0.3)])
+    assert [column.header for column in shown.columns] == [
+        *("model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10")
+    ]
+    rows = list(zip(*(list(column.cells) for column in shown.columns), strict=True))
+    assert rows == [
+        ("popularity", "0.0000", "0.0000", "0.1000", "0.0500"),
+        ("unisrec", "0.2000", "0.1000", "0.3000", "0.1500"),
+        ("chance", "0.0100", "0.0050", "0.0100", "0.0050"),
+    ]
+    assert shown.caption == "20 cold and 1,500 warm"
+
+
+def test_a_group_without_targets_has_no_columns():
+    run = cold_run("unisrec", 0.2, 0.3)
+    del run["breakdown"]["target_is_cold"]["warm"], run["breakdown"]["chance"]["warm"]
+    assert [column.header for column in cold_table([run]).columns] == ["model", "cold hr@10", "cold ndcg@10"]
+
+
+def test_other_cutoffs_leave_a_metric_to_show():
+    run = cold_run("unisrec", 0.2, 0.3)
+    for group in [*run["breakdown"]["target_is_cold"].values(), *run["breakdown"]["chance"].values()]:
+        del group["hr@10"], group["ndcg@10"]
+    assert [column.header for column in cold_table([run]).columns] == ["model", "cold mrr", "warm mrr"]

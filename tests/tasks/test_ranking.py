@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.schema import Candidates, Config, Control, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
@@ -271,6 +271,48 @@ def test_the_breakdown_by_training_frequency_adds_up():
     groups = found.breakdown["target_train_count"].values()
     assert sum(group["n"] for group in groups) == 5
     assert sum(group["n"] * group["mrr"] for group in groups) / 5 == pytest.approx(found.metrics["mrr"])
+
+
+def test_cold_targets_stand_apart():
+    split = replace(SPLIT, cold=np.isin(np.arange(8), [4, 5, 7]))  # of the targets 3, 0, 5, 4, 2: the third and fourth
+    scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # ranks 3, 8, 5, 4, 2
+    found = ranking.evaluate(Scorer(scores), split, ASKED, config())
+    assert found.metrics["cold/hr@5"] == 1
+    assert found.metrics["cold/mrr"] == pytest.approx((1 / 5 + 1 / 4) / 2)
+    assert found.metrics["warm/mrr"] == pytest.approx((1 / 3 + 1 / 8 + 1 / 2) / 3)
+    assert found.breakdown["target_is_cold"]["cold"]["n"] == 2
+    assert found.breakdown["target_is_cold"]["warm"]["mrr"] == pytest.approx(found.metrics["warm/mrr"])
+    assert found.predictions["target_is_cold"].tolist() == [False, False, True, True, False]
+
+
+def test_each_ranking_metric_has_a_mean_and_an_interval_of_cold_and_of_warm_targets():
+    plain = ranking.evaluate(scorer(), SPLIT, ASKED, config())
+    found = ranking.evaluate(scorer(), held_out(SPLIT, 0.3, 1.0, seed=0), ASKED, config())
+    names = {f"{group}/{name}" for group in ("cold", "warm") for name in plain.intervals}
+    assert set(found.metrics) == set(plain.metrics) | names
+    assert set(found.intervals) == set(plain.intervals) | names
+    assert found.metrics | plain.metrics == found.metrics
+    assert found.intervals | plain.intervals == found.intervals
+    for name in names:
+        low, high = found.intervals[name]
+        assert low <= found.metrics[name] <= high
+
+
+@pytest.mark.parametrize(("cold", "group"), [([], "warm"), (range(8), "cold")])
+def test_a_group_without_targets_has_no_metrics(cold, group):
+    found = ranking.evaluate(scorer(), replace(SPLIT, cold=np.isin(np.arange(8), cold)), ASKED, config())
+    assert set(found.breakdown["target_is_cold"]) == {group}
+    assert {name.partition("/")[0] for name in found.metrics if "/" in name} == {group}
+
+
+@pytest.mark.parametrize("mask_history", [False, True])
+def test_a_constant_scorer_gets_the_chance_that_the_breakdown_states(mask_history):
+    split = replace(SPLIT, cold=np.isin(np.arange(8), [4, 5]))
+    asked = config(mask_history=mask_history)
+    found = ranking.evaluate(Scorer(np.zeros((6, 8))), split, ASKED, asked).breakdown
+    assert found["target_is_cold"] == {group: pytest.approx(means) for group, means in found["chance"].items()}
+    other = ranking.evaluate(scorer(), split, ASKED, asked).breakdown
+    assert other["chance"] == found["chance"]
 
 
 def test_coverage_counts_recommended_items():

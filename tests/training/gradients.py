@@ -1,4 +1,4 @@
-"""Trains models without moving them and keeps each step's gradients: run alone, or by torchrun as several processes.
+"""Trains models without moving them; keeps each step's gradients and the log. Run alone, or by torchrun as several.
 
 python -m tests.training.gradients FOLDER
 """
@@ -23,18 +23,24 @@ from tests.training.test_fit import CONFIG
 
 STEP = torch.optim.AdamW.step
 SMALL = ["model.hidden_size=8", "model.inner_size=8", "model.layers=1", "model.dropout=0"]
+UNISREC = ["model=unisrec", *SMALL, "model.adaptor=linear"]  # the mixture of experts draws noise for its gate
+PRETRAINING = [f"model.pretraining.{setting}" for setting in ("sequence_weight=1", "item_drop=0.5", "drop=0.4")]
 SETTINGS = {
-    "sasrec": SMALL,
-    "unisrec": [*SMALL, "model.adaptor=linear"],  # the mixture of experts draws noise for its gate
-    "bpr_mf": ["model.embedding_size=8"],
+    "sasrec": ["model=sasrec", *SMALL],
+    "unisrec": [*UNISREC, "model.pretraining=null"],
+    "bpr_mf": ["model=bpr_mf", "model.embedding_size=8"],
+    "unisrec, pre-trained": [*UNISREC, *PRETRAINING],
+    "unisrec, pre-trained as published": [*UNISREC, *PRETRAINING, "model.pretraining.loss=paper_code"],
 }
+BATCH_SIZES = (4, 3)  # of 5 rows: a last batch of one, of two
 
 
-def keep_gradients(name: str, folder: Path) -> None:
+def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
     rng = np.random.default_rng(0)
-    sequences = [rng.permutation(12)[:n].tolist() for n in (4, 9, 5, 11, 4)]  # 5 rows: a last batch of one
+    sequences = [rng.permutation(12)[:n].tolist() for n in (4, 9, 5, 11, 4)]
     dataset = tiny_dataset(sequences, [f"item number {i}" for i in range(12)])
-    config = compose(f"model={name}", *SETTINGS[name])
+    dataset.items["domain"] = ["films", "books"] * 6
+    config = compose(*SETTINGS[name])
     model = base.build(base.Context(config.model, leave_one_out(dataset), 0, folder / "cache", "cpu"))
     seen: list[dict[str, torch.Tensor]] = []
 
@@ -43,7 +49,7 @@ def keep_gradients(name: str, folder: Path) -> None:
         return STEP(optimizer, *arguments, **named)  # type: ignore[arg-type]
 
     torch.optim.AdamW.step = keep  # type: ignore[method-assign]
-    still = replace(CONFIG, learning_rate=0.0, weight_decay=0.0, gradient_clip=0.0, epochs=2)
+    still = replace(CONFIG, batch_size=batch_size, learning_rate=0.0, weight_decay=0.0, gradient_clip=0.0, epochs=2)
     fit(model, model.training_rows(), lambda: 1.0, still, folder / "checkpoints", folder / "train_log.jsonl", 0)
     if processes.is_first():
         save_file({f"{i}.{n}": g for i, grads in enumerate(seen) for n, g in grads.items()}, folder / "gradients")
@@ -51,6 +57,7 @@ def keep_gradients(name: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     with processes.joined("cpu"):
-        for model in SETTINGS:
-            torch.manual_seed(0)
-            keep_gradients(model, Path(sys.argv[1]) / model)
+        for setting in SETTINGS:
+            for size in BATCH_SIZES:
+                torch.manual_seed(0)
+                keep_gradients(setting, size, Path(sys.argv[1]) / setting / str(size))

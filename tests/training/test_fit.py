@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from llm4rec_cli.errors import RunError
-from llm4rec_cli.schema import Precision, Schedule, TrainerConfig
+from llm4rec_cli.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.fit import fit, load_best
 
@@ -22,6 +22,7 @@ CONFIG = TrainerConfig(
     schedule=Schedule.linear,
     gradient_clip=1.0,
     precision=Precision.fp32,
+    keep=Keep.best,
     patience=3,
     eval_batch_size=4,
     report_to=[],
@@ -346,3 +347,137 @@ def test_a_kill_between_a_checkpoint_and_the_removal_of_older_ones_leaves_no_mor
     monkeypatch.setattr(checkpoints, "rotate", rotate)
     trained(tmp_path / "killed", scores[4:])
     assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
+
+
+# keep=last
+
+LAST = replace(CONFIG, keep=Keep.last)
+FALLING = (6, 5, 4, 3, 2, 1)
+
+
+def test_keep_last_trains_through_all_epochs_and_loads_the_last_weights(tmp_path):
+    fitted, model, validation = trained(tmp_path, FALLING, LAST)
+    assert len(validation.weights) == 6  # patience is three
+    assert equal(weights_of(model), validation.weights[-1])
+    assert not equal(weights_of(model), validation.weights[0])
+    assert (fitted.epochs, fitted.best_epoch, fitted.best_score) == (6, 6, 1)
+
+
+def test_keep_last_changes_no_step_of_training(tmp_path):
+    _, _, best = trained(tmp_path / "best")
+    _, _, last = trained(tmp_path / "last", config=LAST)
+    assert all(map(equal, best.weights, last.weights))
+    assert log_of(tmp_path / "best") == log_of(tmp_path / "last")
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 5, 6])
+def test_a_killed_run_that_keeps_the_last_weights_ends_as_one_never_killed(killed_at, tmp_path):
+    expected, whole, _ = trained(tmp_path / "whole", FALLING, LAST)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", FALLING, LAST, killed_at)
+    found, resumed, _ = trained(tmp_path / "killed", FALLING[killed_at - 1 :], LAST)
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert found == expected
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
+
+
+def test_finished_training_that_kept_the_last_weights_is_not_repeated(tmp_path):
+    expected, whole, _ = trained(tmp_path, FALLING, LAST)
+    rows = Points()
+    found, again, _ = trained(tmp_path, [9], LAST, rows=rows, start=7.0)
+    assert rows.asked == []
+    assert equal(weights_of(again), weights_of(whole))
+    assert found == expected
+
+
+def test_a_run_that_keeps_the_last_weights_and_was_killed_after_its_last_checkpoint_trains_no_further(tmp_path):
+    expected, whole, _ = trained(tmp_path, FALLING, LAST)
+    (tmp_path / "checkpoints" / "training_done.json").unlink()
+    found, resumed, validation = trained(tmp_path, [9, 9, 9], LAST)
+    assert validation.weights == []
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert found == expected
+
+
+def test_a_run_that_keeps_the_last_weights_falls_back_on_an_older_checkpoint_than_a_torn_one(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "torn", FALLING, LAST, killed_at=5)
+    weights = max((tmp_path / "torn" / "checkpoints").glob("checkpoint-*"), key=lambda f: f.stat().st_mtime)
+    (weights / "model.safetensors").write_bytes(b"")
+    done = kept(tmp_path / "torn")[0] // STEPS_AN_EPOCH  # the best is kept besides the last
+    _, resumed, validation = trained(tmp_path / "torn", FALLING[done:], LAST)
+    _, whole, complete = trained(tmp_path / "whole", FALLING, LAST)
+    assert done == 1
+    assert all(map(equal, validation.weights, complete.weights[done:]))
+    assert equal(weights_of(resumed), weights_of(whole))
+
+
+# What the log shows of a model that is watched
+
+
+class Counted(Regression):
+    """Gives sums: of the errors, and of those of some rows only; and a fact of its weights."""
+
+    def forward(self, x, y):
+        errors = (self.line(x).squeeze(1) - y).detach().square()
+        large = errors[y > 2]
+        self.seen.append((errors, large))
+        sums = {"error": errors, "error/large": large, "error/none": errors[:0]}
+        return super().forward(x, y) | {
+            "sums": {n: torch.stack([e.sum(), torch.tensor(len(e))]) for n, e in sums.items()}
+        }
+
+    def facts(self):
+        self.in_training.append(self.training)
+        return {"bias": self.line.bias.item(), "each": [1.0, 2.0]}
+
+
+def watched(folder, killed_at=None, scores=(1, 2, 3, 4, 5, 6), config=CONFIG):
+    model = Counted()
+    model.seen, model.in_training = [], []
+
+    class Evaluated(Validation):
+        def __call__(self):
+            model.eval()
+            return super().__call__()
+
+    validation = Evaluated(model, scores, killed_at)
+    torch.manual_seed(1234)
+    fit(model, Points(), validation, config, folder / "checkpoints", folder / "train_log.jsonl", 0)
+    return model, validation
+
+
+def test_sums_are_logged_as_means_over_the_terms_of_the_epoch(tmp_path):
+    model, _ = watched(tmp_path)
+    lines = log_of(tmp_path)
+    assert len(lines) == 6
+    for i, line in enumerate(lines):
+        steps = model.seen[i * STEPS_AN_EPOCH : (i + 1) * STEPS_AN_EPOCH]
+        errors, large = (torch.cat(parts) for parts in zip(*steps, strict=True))
+        assert len(errors) == N_ROWS
+        assert 0 < len(large) < N_ROWS
+        assert line["error"] == pytest.approx(errors.mean().item(), rel=1e-5)  # of batches of 4, 4 and 2
+        assert line["error/large"] == pytest.approx(large.mean().item(), rel=1e-5)
+        assert "error/none" not in line
+
+
+def test_facts_are_of_the_weights_after_the_epoch_in_evaluation_mode(tmp_path):
+    model, validation = watched(tmp_path)
+    assert [line["bias"] for line in log_of(tmp_path)] == [w["line.bias"].item() for w in validation.weights]
+    assert log_of(tmp_path)[0]["each"] == [1.0, 2.0]
+    assert model.in_training == [False] * 6
+
+
+@pytest.mark.parametrize("killed_at", [2, 5])
+def test_sums_and_facts_of_a_killed_run_are_those_of_one_never_killed(killed_at, tmp_path):
+    watched(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        watched(tmp_path / "killed", killed_at)
+    watched(tmp_path / "killed", scores=range(killed_at, 7))
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+def test_a_model_that_is_not_watched_has_the_plain_log(tmp_path):
+    trained(tmp_path)
+    assert set(log_of(tmp_path)[0]) == {"step", "epoch", "loss", "valid"}

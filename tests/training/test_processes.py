@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from llm4rec_cli import processes
 from llm4rec_cli.training.fit import _Shares
 from tests.driver import read
-from tests.training.gradients import SETTINGS
+from tests.training.gradients import BATCH_SIZES, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -62,17 +63,46 @@ def test_processes_share_each_batch_and_an_idle_one_keeps_step(as_process):
     assert len(steps[0][-1].rows) == 1
 
 
+@pytest.fixture(scope="module")
+def still(tmp_path_factory):
+    """still(n): what n processes find of gradients and log, training each setting without moving it."""
+    folder = tmp_path_factory.mktemp("still")
+
+    @cache
+    def run(n):
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", n] if n > 1 else []
+        python(*torchrun, "-m", "tests.training.gradients", folder / str(n))
+        return folder / str(n)
+
+    return run
+
+
 @pytest.mark.slow
-def test_gradients_of_two_processes_are_those_of_one_with_the_whole_batch(tmp_path):
-    python("-m", "tests.training.gradients", tmp_path / "one")
-    python(*TORCHRUN, "-m", "tests.training.gradients", tmp_path / "two")
-    for model in SETTINGS:
-        one, two = (load_file(tmp_path / name / model / "gradients") for name in ("one", "two"))
-        assert one.keys() == two.keys()
-        assert len({name.split(".")[0] for name in one}) >= 4  # two epochs, a last batch that one process sits out
-        for name, gradient in one.items():
-            assert torch.allclose(gradient, two[name], rtol=1e-4, atol=1e-7), (model, name)
-        assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_gradients_of_several_processes_are_those_of_one_with_the_whole_batch(still, n, setting, batch_size):
+    one, several = (load_file(still(m) / setting / str(batch_size) / "gradients") for m in (1, n))
+    assert one.keys() == several.keys()
+    assert len({name.split(".")[0] for name in one}) >= 4  # two epochs of two batches, the last smaller
+    for name, gradient in one.items():
+        assert torch.allclose(gradient, several[name], rtol=1e-4, atol=1e-6), name
+    assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_several_processes_log_what_one_does(still, n, setting, batch_size):
+    one, several = (
+        [json.loads(line) for line in (still(m) / setting / str(batch_size) / "train_log.jsonl").open()] for m in (1, n)
+    )
+    assert len(one) == len(several) == 2
+    for line, other in zip(one, several, strict=True):
+        assert line.pop("loss") == pytest.approx(other.pop("loss"), rel=1e-4)  # as the Trainer rounds it
+        assert line == pytest.approx(other, rel=1e-5)
+        assert ("loss/item/films" in line) == ("pre-trained" in setting)
 
 
 @pytest.mark.slow

@@ -20,21 +20,27 @@ class PairRows:
     """One row an interaction of the training part: its user, its item, and an item that the user has not in training.
 
     Negatives are uniform, drawn for all rows of an epoch at once from (seed, epoch): batching does not touch them.
-    Interactions of a user who has the whole catalogue are left out: nothing stands against them.
+    Items held out of training are none of them. Interactions of a user who has all others are left out: nothing stands
+    against them.
     """
 
     def __init__(self, split: Split, seed: int) -> None:
         flat, offsets = split.train_sequences()
         user = np.repeat(np.arange(split.n_users), np.diff(offsets))
-        owner, item = np.divmod(np.unique(user * split.n_items + flat), split.n_items)
+        among = split.softmax_items()
+        self.among = np.arange(split.n_items) if among is None else among
+        n_items = len(self.among)
+        # From here on, but for the rows themselves, an item goes by its place among these.
+        owner, item = np.divmod(np.unique(user * n_items + np.searchsorted(self.among, flat)), n_items)
         n_seen = np.bincount(owner, minlength=split.n_users)
-        self.n_unseen = split.n_items - n_seen
+        self.n_unseen = n_items - n_seen
         self.first = np.cumsum(n_seen) - n_seen
         # Before each seen item, how many unseen ones have a smaller number: sorted, once the user stands in front.
-        self.unseen_before = owner * split.n_items + item - (np.arange(len(item)) - self.first[owner])
+        self.unseen_before = owner * n_items + item - (np.arange(len(item)) - self.first[owner])
         kept = self.n_unseen[user] > 0
         self.user, self.positive = user[kept], flat[kept]
-        self.seed, self.n_items, self.drawn = seed, split.n_items, (-1, self.user)
+        self.seed = seed
+        self.drawn: tuple[int, IntArray] = (-1, self.user)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -43,8 +49,8 @@ class PairRows:
         """(n_rows,) the k-th unseen item of each row's user, k uniform: no draw is ever rejected."""
         if self.drawn[0] != epoch:
             k = stream(self.seed, "negatives", epoch).integers(self.n_unseen[self.user])
-            smaller = np.searchsorted(self.unseen_before, self.user * self.n_items + k, side="right")
-            self.drawn = epoch, k + smaller - self.first[self.user]
+            smaller = np.searchsorted(self.unseen_before, self.user * len(self.among) + k, side="right")
+            self.drawn = epoch, self.among[k + smaller - self.first[self.user]]
         return self.drawn[1]
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:

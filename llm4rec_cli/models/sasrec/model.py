@@ -18,9 +18,13 @@ from llm4rec_cli.models.sequences import IGNORED, SequenceRows, packed_histories
 class SASRec(nn.Module):
     """Item embeddings, a causal Transformer, scores by inner product."""
 
+    among: Tensor | None
+
     def __init__(self, config: SASRecConfig, context: Context) -> None:
         super().__init__()
         self.split = context.split
+        among = context.split.softmax_items()
+        self.register_buffer("among", None if among is None else torch.from_numpy(among), persistent=False)
         self.items = nn.Embedding(context.split.n_items, config.hidden_size)
         self.encoder = SequenceEncoder(
             config.hidden_size,
@@ -45,7 +49,7 @@ class SASRec(nn.Module):
         """
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         hidden = self.encoder(self.items(items), groups)[carries_loss]
-        loss = catalogue_cross_entropy(hidden, self.items.weight, targets[carries_loss])
+        loss = catalogue_cross_entropy(hidden, self.items.weight, targets[carries_loss], self.among)
         return {"loss": loss, "n_terms": len(hidden)}
 
     @torch.no_grad()

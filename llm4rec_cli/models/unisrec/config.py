@@ -28,13 +28,43 @@ class Draw(Enum):
     position = "position"  # anew at each input position, as the published code
 
 
+class Freeze(Enum):
+    """Which weights training leaves as they begin. Text vectors are always frozen."""
+
+    none = "none"
+    encoder = "encoder"  # positions and Transformer layers: the paper's fine-tuning
+    adaptor = "adaptor"
+
+
+class Loss(Enum):
+    """How pre-training contrasts a batch."""
+
+    exact = "exact"  # records of one target are no negatives of one another
+    paper_code = "paper_code"  # the published code, its faults included
+
+
+@dataclass
+class PretrainingConfig:
+    """What only `task=pretrain` reads."""
+
+    loss: Loss = MISSING
+    sequence_weight: float = ranges.number(at_least=0)  # λ, of the sequence-sequence loss
+    item_drop: float = ranges.number(at_least=0, at_most=1)  # probability that items are dropped; otherwise words are
+    drop: float = ranges.number(at_least=0, below=1)  # probability that a position is augmented
+    word_drop: float = ranges.number(at_least=0, below=1)  # of a word, in the second copy of the texts
+
+
 @dataclass
 class UniSRecConfig(ModelConfig):
     """Universal sequence representation learning (KDD 2022)."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "pretrain"})
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
+
+    inherited: ClassVar[tuple[str, ...]] = (
+        *("encoder", "adaptor", "experts", "hidden_size", "inner_size", "layers", "heads", "max_length"),
+    )
 
     encoder: EncoderConfig = MISSING
     adaptor: Adaptor = MISSING
@@ -50,13 +80,34 @@ class UniSRecConfig(ModelConfig):
     attention_dropout: float = ranges.number(at_least=0, below=1)
     temperature: float = ranges.number(above=0)
     max_length: int = ranges.number(at_least=1)  # items of a history, the latest kept
+    init_from: str | None = ranges.path(None)  # the run whose weights training begins with
+    freeze: Freeze = MISSING
+    pretraining: PretrainingConfig | None = None  # none but under task=pretrain
+
+    def shown_as(self) -> str:
+        """`unisrec`, and in which way it is not the plain one: text alone, all weights trained from scratch."""
+        ways = {
+            "+ ids": self.use_ids,
+            "linear adaptor": self.adaptor == Adaptor.linear,
+            "one expert": self.adaptor == Adaptor.moe and self.experts == 1,
+            "pre-trained": self.init_from is not None,
+            f"frozen {self.freeze.name}": self.freeze != Freeze.none,
+        }
+        return ", ".join([self.name, *(way for way, taken in ways.items() if taken)]).replace(", +", " +")
 
     def deviations(self) -> list[str]:
-        found = [
-            "from scratch: the paper's numbers are pre-trained on five other domains",
-            *ONE_PASS_DEVIATIONS,
-            "the text encoder runs in bf16",
-        ]
+        found = [*ONE_PASS_DEVIATIONS, "the text encoder runs in bf16"]
+        if self.pretraining is not None:
+            found.append("in-batch negatives of the same user are left out, as a step takes whole sequences of users")
+            if self.pretraining.loss == Loss.exact:
+                found += [
+                    "records of the same target are no negatives of one another (the published code leaves exp(0))",
+                    "dropped items are packed away, in a way chosen a sequence (the published code: a batch)",
+                ]
+        elif self.init_from is None:
+            found.append("from scratch: the paper's numbers are pre-trained on five other domains")
+        elif self.freeze != Freeze.encoder:
+            found.append(f"fine-tuned with freeze={self.freeze.name} (the paper freezes the encoder)")
         if self.draw == Draw.catalogue:
             found.append("one draw of adaptor dropout and gate noise an item and step, shared by inputs and targets")
         if self.adaptor == Adaptor.linear:
@@ -66,7 +117,10 @@ class UniSRecConfig(ModelConfig):
         return found
 
     def labels(self) -> list[str]:
-        return ["substitute-encoder"] if self.substitutes_encoder() else []
+        found = ["substitute-encoder"] if self.substitutes_encoder() else []
+        if self.pretraining is not None and self.pretraining.loss == Loss.paper_code:
+            found.append("paper-code-loss")
+        return found
 
     def substitutes_encoder(self) -> bool:
         """Whether item vectors come from anything but the paper's BERT with [CLS]."""

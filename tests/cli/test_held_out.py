@@ -1,0 +1,178 @@
+"""Items and users held out of training, through the command line: what is reported, shown, found again and refused."""
+
+import csv
+import io
+import json
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.models import base
+from tests.driver import TINY, call, compose
+from tests.test_configs import QUICK, sizes
+
+COLD = "dataset.cold_items=0.3"
+FEW = "dataset.train_users=0.1"
+LABELS = ("cold-items", "few-users")
+NO_FLOORS = "task.floors=[]"
+FITTED = [name for name in base.names() if name != "external"]  # that one is read from a file
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where the runs of this module lie."""
+    return tmp_path_factory.mktemp("held_out")
+
+
+@pytest.fixture(scope="module")
+def run(home, cache):
+    """run(*arguments): the command line in that folder."""
+
+    def command(*arguments):
+        answer = call(*arguments, cwd=home, cache=cache)
+        assert answer.code == 0, answer.err
+        return answer
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def cold(run):
+    """SASRec trained without some items, beside a floor."""
+    return run("train", *TINY, COLD, "task.floors=[popularity]")
+
+
+@pytest.fixture(scope="module")
+def few(run):
+    """SASRec trained on some users."""
+    return run("train", *TINY, FEW)
+
+
+def apart(answer):
+    """Each user's target, and whether it is cold."""
+    rows = pd.read_parquet(answer.folder / "predictions.parquet")
+    return {
+        user: (target, is_cold) for user, target, is_cold in rows[["user_id", "target", "target_is_cold"]].to_numpy()
+    }
+
+
+@pytest.mark.parametrize("model", FITTED)
+def test_every_model_is_asked_about_the_same_cold_targets(run, cache, model):
+    answer = run("train", f"model={model}", *sizes(model), *QUICK, COLD)
+    found = answer.metrics
+    dataset = prepare(OmegaConf.to_object(compose().dataset), cache / "llm4rec")
+    split = held_out(leave_one_out(dataset), 0.3, 1.0, seed=0)
+    cold_ids = set(dataset.items["item_id"][split.cold])
+    assert all(is_cold == (target in cold_ids) for target, is_cold in apart(answer).values())
+    n = {group: means["n"] for group, means in found["breakdown"]["target_is_cold"].items()}
+    assert n == {"cold": sum(is_cold for _, is_cold in apart(answer).values()), "warm": 50 - n["cold"]}
+    assert "cold-items" in found["labels"]
+    for group in ("cold", "warm"):
+        low, high = found["intervals"][f"{group}/ndcg@10"]
+        assert 0 <= low <= found["metrics"][f"{group}/ndcg@10"] <= high <= 1
+    rows = pd.read_parquet(answer.folder / "predictions.parquet")
+    assert (rows.loc[rows["target_is_cold"], "target_train_count"] == 0).all()
+
+
+def test_popularity_ranks_no_cold_item_above_chance(run):
+    found = run("train", "model=popularity", COLD, NO_FLOORS).metrics
+    chance = found["breakdown"]["chance"]["cold"]
+    for name in ("hr@1", "hr@10", "hr@50", "ndcg@10", "mrr", "auc"):
+        assert found["metrics"][f"cold/{name}"] < chance[name] < found["metrics"][f"warm/{name}"]
+
+
+def test_a_second_table_has_cold_and_warm_targets_of_every_model_and_chance(cold, few):
+    second = cold.out.split("targets held out of training (cold) and the others (warm)")[1]
+    lines = {line.split()[0]: line.split()[1:] for line in second.splitlines() if line.strip()}
+    shown = [cold.metrics["metrics"][f"{g}/{m}"] for g in ("cold", "warm") for m in ("hr@10", "ndcg@10")]
+    assert lines["sasrec"] == [f"{value:.4f}" for value in shown]
+    assert {"popularity", "chance"} <= set(lines)
+    assert "held out" not in few.out
+
+
+def test_few_users_are_trained_on_and_all_are_asked_about(few, cold):
+    assert few.metrics["training"]["rows"] < cold.metrics["training"]["rows"] / 5
+    assert few.metrics["n_examples"] == cold.metrics["n_examples"]
+    assert "few-users" in few.metrics["labels"]
+    users = [pd.read_parquet(answer.folder / "predictions.parquet")["user_id"] for answer in (few, cold)]
+    assert users[0].equals(users[1])
+    assert "target_is_cold" not in pd.read_parquet(few.folder / "predictions.parquet")
+
+
+def test_an_evaluation_finds_what_was_held_out(run, cold):
+    answer = run("eval", "model=sasrec", COLD, NO_FLOORS)
+    assert apart(answer) == apart(cold)
+    assert answer.metrics["metrics"] == pytest.approx(cold.metrics["metrics"], abs=1e-6)
+    other = run("eval", f"run={cold.folder}", "task=direct", NO_FLOORS, "task.max_examples=100").metrics
+    assert "cold-items" in other["labels"]
+    assert "cold/ndcg@10" in other["metrics"]
+
+
+@pytest.mark.parametrize("command", [("eval", NO_FLOORS), ("recommend", "--title", "any")])
+def test_a_run_that_holds_something_out_is_asked_only_by_name(home, cache, cold, few, command):
+    answer = call(command[0], "model=sasrec", *command[1:], cwd=home, cache=cache)
+    assert answer.code == 1
+    assert "no finished training run" in answer.err
+
+
+def test_weights_are_not_asked_about_other_cold_items_than_they_were_trained_without(home, cache, cold, few):
+    for typed, folder in (
+        ("dataset.cold_items=0.1", cold.folder),
+        (COLD, few.folder),
+        ("dataset.train_users=1", few.folder),
+    ):
+        answer = call("eval", f"run={folder}", typed, NO_FLOORS, cwd=home, cache=cache)
+        assert answer.code == 1
+        assert f"{typed.partition('=')[0]} is not what" in answer.err
+
+
+def test_a_model_trained_without_some_items_recommends(run, cold):
+    user = next(iter(apart(cold)))
+    answer = run("recommend", "model=sasrec", COLD, "--user", user, "--json")
+    assert [json.loads(line)["rank"] for line in answer.out.splitlines()] == list(range(1, 11))
+    assert run("recommend", "model=popularity", COLD, "--user", user).out
+
+
+def test_reports_and_lists_tell_such_runs_apart(run, cold, few):
+    out = run("report", "model=sasrec", "--csv", "--metrics", "ndcg@10,cold/ndcg@10").out
+    rows = {label: [r for r in csv.DictReader(io.StringIO(out)) if label in r["labels"]] for label in LABELS}
+    assert all(COLD in row["variant"] for row in rows["cold-items"])
+    assert f"{cold.metrics['metrics']['cold/ndcg@10']:.4f}" in [row["cold/ndcg@10"] for row in rows["cold-items"]]
+    assert [FEW in row["variant"] for row in rows["few-users"]] == [True]
+    assert [row["cold/ndcg@10"] for row in rows["few-users"]] == [""]
+    listed = run("list", "runs", "model=sasrec").out
+    assert all(label in listed for label in LABELS)
+
+
+def test_such_runs_are_paired_but_not_by_their_cold_targets(run, home, cache, cold):
+    floor = run("train", "model=popularity", COLD, "task.max_examples=100", NO_FLOORS)
+    folders = (str(cold.folder), str(floor.folder))
+    run("compare", *folders, "--metric", "ndcg@10")
+    answer = call("compare", *folders, "--metric", "cold/ndcg@10", cwd=home, cache=cache)
+    assert answer.code == 2
+    assert "cold/ndcg@10" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "takes"),
+    [
+        ("dataset.cold_items=1", "at least 0 and below 1"),
+        ("dataset.cold_items=-0.1", "at least 0 and below 1"),
+        ("dataset.train_users=0", "above 0 and at most 1"),
+        ("dataset.train_users=1.5", "above 0 and at most 1"),
+    ],
+)
+def test_a_share_that_is_none_is_refused_with_its_range(llm4rec, typed, takes):
+    answer = llm4rec("train", typed)
+    assert answer.code == 2
+    assert f"{typed.partition('=')[0]} takes a finite number: {takes}" in answer.err
+
+
+def test_a_share_that_leaves_nothing_is_refused_with_the_settings(llm4rec):
+    answer = llm4rec("train", "model=popularity", "dataset.cold_items=0.999999")
+    assert answer.code == 1
+    assert "dataset.cold_items=0.999999" in answer.err
+    assert "lower dataset.cold_items" in answer.err

@@ -1,0 +1,237 @@
+"""Pre-training and what begins with it, as a user drives them."""
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file
+
+from llm4rec_cli.training import checkpoints
+from tests.driver import call, read
+
+SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")
+QUICK = ("trainer.epochs=2", "task.max_examples=100", "task.floors=[]")
+PRETRAIN = ("train", "+experiment=unisrec/pretrain", *SIZES, *QUICK)
+TRANSFER = ("train", "+experiment=unisrec/transfer", *SIZES, *QUICK)
+SOURCE = "model.init_from=outputs/unisrec/demo_pretrain/pretrain"
+
+
+@pytest.fixture(scope="module")
+def _pretrained_once(tmp_path_factory, cache):
+    home = tmp_path_factory.mktemp("pretrained")
+    answer = call(*PRETRAIN, cwd=home, cache=cache)
+    assert answer.code == 0, answer.err
+    return home
+
+
+@pytest.fixture
+def pretrained(tmp_path, _pretrained_once):
+    """The folder of a finished pre-training under tmp_path/outputs; a copy, free to change."""
+    shutil.copytree(_pretrained_once / "outputs", tmp_path / "outputs")
+    (found,) = (tmp_path / "outputs/unisrec/demo_pretrain/pretrain").glob("seed0-*")
+    return found
+
+
+def weights(folder):
+    return checkpoints.weights(checkpoints.chosen(folder / "checkpoints"))
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+def files_of(folder):
+    """What an undisturbed and a resumed run share: all but times, memory and where they were written."""
+    metrics = read(folder / "metrics.json")
+    numbers = {key: metrics[key] for key in metrics if key not in ("seconds", "peak_rss_mb", "overrides")}
+    return numbers, log_of(folder), checkpoints.chosen(folder / "checkpoints").sha256
+
+
+# ---- pre-training
+
+
+def test_the_log_tells_losses_by_domain_the_gate_and_how_far_domains_lie_apart(pretrained):
+    for line in log_of(pretrained):
+        assert {"loss", "valid", "loss/item", "loss/view", "loss/garden", "loss/kitchen"} <= line.keys()
+        assert 0 < line["gate_entropy"] <= 1
+        assert sum(line["expert_usage"]) == pytest.approx(1)
+        assert -2 < line["separation"] < 2
+        assert line["loss"] == pytest.approx(line["loss/item"] + 1e-3 * line["loss/view"], abs=0.2)  # a mean over steps
+
+
+def test_pre_training_ranks_held_out_targets_of_its_own_domains(pretrained):
+    metrics = read(pretrained / "metrics.json")
+    assert (metrics["task"], metrics["protocol"], metrics["n_examples"]) == ("pretrain", "full", 100)
+    assert "substitute-encoder" in metrics["labels"]
+    assert "paper-code-loss" not in metrics["labels"]
+
+
+def test_the_published_loss_is_an_option_that_is_flagged(llm4rec):
+    metrics = llm4rec(*PRETRAIN, "model.pretraining.loss=paper_code", "trainer.epochs=1").metrics
+    assert "paper-code-loss" in metrics["labels"]
+
+
+def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
+    folder = llm4rec(*PRETRAIN, "trainer.keep=last", "trainer.learning_rate=1").folder  # diverges: the first is better
+    done = read(folder / "checkpoints/training_done.json")
+    assert done["best_step"] == done["step"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["task=pretrain", "model=popularity"], "model 'popularity' cannot do task 'pretrain'"),
+        (["task=pretrain", "model=sasrec"], "model 'sasrec' cannot do task 'pretrain'"),
+        (["task=pretrain", "model.use_ids=true"], "pre-training is on text alone"),
+        (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is read by task=pretrain alone"),
+        (["task=pretrain", "model.pretraining.drop=1"], "model.pretraining.drop=1.0 is out of range"),
+        (["model.init_from=nowhere"], "nowhere is no finished run"),
+        (["model.init_from="], "model.init_from is empty"),
+        (["model.freeze=all"], "Error"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(llm4rec, arguments, problem):
+    answer = llm4rec("train", *arguments)
+    assert answer.code == 2
+    assert problem.replace("Error", "model.freeze") in answer.err
+
+
+# ---- fine-tuning
+
+
+def test_training_begins_with_the_weights_of_the_run(llm4rec, pretrained):
+    before = weights(pretrained)
+    after = weights(llm4rec(*TRANSFER, SOURCE, "model.freeze=none", "trainer.learning_rate=1e-12").folder)
+    assert after.keys() == before.keys()
+    assert all(after[name].allclose(before[name], atol=1e-6) for name in before)
+
+
+def test_ids_are_new_and_all_else_is_taken_over(llm4rec, pretrained):
+    before = weights(pretrained)
+    folder = llm4rec(*TRANSFER, SOURCE, "model.use_ids=true", "trainer.learning_rate=1e-12").folder
+    after = weights(folder)
+    assert after.keys() - before.keys() == {"ids.weight"}
+    assert all(after[name].allclose(before[name], atol=1e-6) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "moves"),
+    [
+        ("none", {"adaptor", "encoder.norm", "encoder.positions", "encoder.layers"}),
+        ("encoder", {"adaptor", "encoder.norm"}),
+        ("adaptor", {"encoder.norm", "encoder.positions", "encoder.layers"}),
+    ],
+)
+def test_only_what_is_not_frozen_moves_and_counts_say_how_much_that_is(llm4rec, pretrained, freeze, moves):
+    before = weights(pretrained)
+    answer = llm4rec(*TRANSFER, SOURCE, f"model.freeze={freeze}")
+    after = weights(answer.folder)
+    moved = {name for name in before if not after[name].equal(before[name])}
+    expected = {name for name in before if name.startswith(tuple(moves))}
+    assert moved <= expected
+    assert {part for part in moves if not any(name.startswith(part) for name in moved)} == set()
+    n_trainable = sum(before[name].numel() for name in expected)
+    assert answer.metrics["n_trainable"] == n_trainable
+    assert answer.metrics["n_parameters"] == sum(w.numel() for w in before.values())
+    assert f"{n_trainable:,} parameters are trained" in answer.err
+
+
+def test_the_run_says_where_its_weights_came_from(llm4rec, pretrained):
+    metrics = llm4rec(*TRANSFER, SOURCE).metrics
+    assert metrics["init_from"] == {"run": pretrained.name, "dataset": "demo_pretrain"}
+    assert metrics["shown_as"] == "unisrec, pre-trained, frozen encoder"
+    assert not any("from scratch" in deviation for deviation in metrics["deviations"])
+
+
+def test_one_address_however_the_run_is_named_and_another_from_scratch(llm4rec, pretrained, tmp_path):
+    named = [SOURCE, f"model.init_from={pretrained}", f"model.init_from={pretrained.relative_to(tmp_path)}"]
+    folders = {llm4rec(*TRANSFER, name).folder.name for name in named}
+    assert len(folders) == 1
+    assert llm4rec(*TRANSFER).folder.name not in folders
+
+
+def test_seeds_that_begin_with_their_own_pre_training_share_a_variant(llm4rec, pretrained):
+    assert llm4rec(*PRETRAIN, "seed=1").code == 0
+    runs = [llm4rec(*TRANSFER, SOURCE, f"seed={seed}").metrics for seed in (0, 1)]
+    assert runs[0]["variant"] == runs[1]["variant"]
+    assert runs[0]["init_from"]["run"].startswith("seed0-")
+    assert runs[1]["init_from"]["run"].startswith("seed1-")
+
+
+def test_a_folder_without_a_run_of_this_seed_or_with_two_is_refused(llm4rec, pretrained):
+    answer = llm4rec(*TRANSFER, SOURCE, "seed=7")
+    assert answer.code == 2
+    assert "seed 7 (none)" in answer.err
+    shutil.copytree(pretrained, pretrained.with_name("seed0-another"))
+    answer = llm4rec(*TRANSFER, SOURCE)
+    assert answer.code == 2
+    assert f"({pretrained.name}, seed0-another)" in answer.err
+
+
+def test_weights_of_other_settings_are_refused_by_the_setting(llm4rec, pretrained):
+    answer = llm4rec(*TRANSFER, SOURCE, "model.experts=3")
+    assert answer.code == 2
+    assert "they are of model.experts=2, not 3" in answer.err
+    assert "model.encoder" in llm4rec(*TRANSFER, SOURCE, "model.encoder.pooling=cls").err
+
+
+def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
+    tuned = llm4rec(*TRANSFER, SOURCE).folder
+    answer = llm4rec(*TRANSFER, f"model.init_from={tuned}", "dataset.cold_items=0.1")
+    assert answer.code == 2
+    assert "was trained on these data with dataset.cold_items=0.0" in answer.err
+    assert llm4rec(*TRANSFER, SOURCE, "dataset.cold_items=0.1").code == 0
+
+
+def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):
+    path = checkpoints.chosen(pretrained / "checkpoints").folder / checkpoints.WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1])
+    answer = llm4rec(*TRANSFER, SOURCE)
+    assert answer.code == 1
+    assert "incomplete or altered" in answer.err
+
+
+def test_a_tuned_run_is_asked_without_the_one_it_began_with(llm4rec, pretrained):
+    tuned = llm4rec(*TRANSFER, SOURCE).folder
+    shutil.rmtree(pretrained)
+    answer = llm4rec("eval", f"run={tuned}", "task=direct", "task.floors=[]", "task.max_examples=100")
+    assert answer.code == 0, answer.err
+    assert load_file(next(tuned.glob("checkpoints/*/model.safetensors")))
+
+
+def test_pre_training_is_asked_only_where_its_data_are_named(llm4rec, pretrained):
+    asked = ("eval", "model=unisrec", "task=direct", "task.floors=[]", "task.max_examples=100")
+    assert "no finished training run" in llm4rec(*asked).err
+    answer = llm4rec(*asked, "dataset=demo_pretrain")
+    assert answer.code == 0, answer.err
+
+
+def test_pruning_spares_the_weights_of_pre_training(llm4rec, pretrained):
+    tuned = llm4rec(*TRANSFER, SOURCE).folder
+    assert llm4rec("prune", "runs", "--checkpoints", "--yes").code == 0
+    assert not list(tuned.glob("checkpoints/checkpoint-*"))
+    assert list(pretrained.glob("checkpoints/checkpoint-*"))
+    assert llm4rec("prune", "runs", "--checkpoints", "--yes", "task=pretrain").code == 0
+    assert not list(pretrained.glob("checkpoints/checkpoint-*"))
+
+
+# ---- killed
+
+
+@pytest.mark.parametrize("stage", ["pre-training", "fine-tuning"])
+def test_a_run_killed_in_its_second_epoch_ends_as_one_never_killed(llm4rec, pretrained, monkeypatch, stage):
+    command = (*PRETRAIN, "seed=3") if stage == "pre-training" else (*TRANSFER, SOURCE, "seed=0")
+    undisturbed = files_of(llm4rec(*command, "paths.outputs=whole").folder)
+    seal = checkpoints.seal
+
+    def killed(folder, *arguments):
+        if list(folder.parent.glob("checkpoint-*/manifest.json")):
+            raise KeyboardInterrupt
+        return seal(folder, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "seal", killed)
+        assert llm4rec(*command, "paths.outputs=torn").code == 130
+    again = llm4rec(*command, "paths.outputs=torn")
+    assert "resuming at step" in again.err
+    assert files_of(again.folder) == undisturbed

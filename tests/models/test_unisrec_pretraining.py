@@ -1,0 +1,697 @@
+"""UniSRec's pre-training against one written out: each record a row of its own, its view made of it alone.
+
+A record is a prefix and its target. Records are known by their place: where in the training data the target stands.
+"""
+
+import math
+from bisect import bisect_right
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import settings as run_with
+from hypothesis import strategies as st
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.unisrec import model as unisrec
+from llm4rec_cli.models.unisrec import pretraining
+from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Loss, PretrainingConfig
+from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, in_batch_cross_entropy, words_dropped
+from tests.builders import tiny_dataset
+from tests.models import naive
+from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
+
+MAX_LENGTH = SETTINGS["max_length"]
+FILMS, BOOKS = range(6), range(6, 12)
+N_ITEMS = 12
+SEQUENCES = [  # all but the last two of each are trained on
+    [0, 1, 2, 3, 4, 5, 0, 2, 4, 1, 3, 5, 0, 1, 5, 2, 4, 3, 1],  # windows: 16 targets
+    [1, 2, 3, 0, 5],
+    [6, 7, 8, 9, 10, 11, 6, 7],
+    [9, 8, 7, 7, 10, 11, 9],
+    [4, 5],  # too short to be asked about: trained on whole
+    [11],
+    [8, 6, 9, 11, 10, 6, 7, 8, 9, 10, 11],  # windows: 8 targets
+    [2, 3, 2, 0],
+]
+DATASET = tiny_dataset(SEQUENCES, texts=[f"this is the item of number {i} and no other" for i in range(N_ITEMS)])
+DATASET.items["domain"] = ["films"] * len(FILMS) + ["books"] * len(BOOKS)
+PRETRAINING = PretrainingConfig(loss=Loss.exact, sequence_weight=0.5, item_drop=0.5, drop=0.4, word_drop=0.5)
+SILENT = {"adaptor_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
+losses = pytest.mark.parametrize("loss", Loss)
+
+
+@pytest.fixture
+def built(build, monkeypatch):
+    """built(loss=…, …, **settings): UniSRec to be pre-trained, over random text vectors; `exact` by default."""
+
+    def vectors(texts, config, cache, device):
+        generators = (torch.Generator().manual_seed(sum(text.encode())) for text in texts)
+        return torch.stack([torch.randn(TEXT_SIZE, generator=generator) for generator in generators])
+
+    monkeypatch.setattr(unisrec, "encode_texts", vectors)
+
+    def build_model(dataset=DATASET, seed=0, **changed):
+        config = replace(PRETRAINING, **{k: v for k, v in changed.items() if k in vars(PRETRAINING)})
+        others = {k: v for k, v in changed.items() if k not in vars(PRETRAINING)}
+        torch.manual_seed(0)
+        return build("unisrec", dataset, seed, **SETTINGS | others, pretraining=config)
+
+    return build_model
+
+
+def rows_of(sequences, seed=0, max_length=MAX_LENGTH, **changed):
+    """The rows of users that train on these sequences whole."""
+    split = leave_one_out(tiny_dataset([[*sequence, 0, 0] for sequence in sequences], n_items=N_ITEMS))
+    return PretrainingRows(split, max_length, replace(PRETRAINING, **changed), seed)
+
+
+def everything(rows):
+    return list(range(len(rows)))
+
+
+def records_of(rows, indices):
+    """(row, first place, last place of the prefix) of each record of these rows, row by row."""
+    return [
+        (index, int(rows.starts[index]), int(rows.starts[index]) + position)
+        for index in indices
+        for position in range(int(rows.first_loss[index]), int(rows.lengths[index]))
+    ]
+
+
+def user_of(rows, place):
+    return next(user for user, (a, b) in enumerate(pairwise(rows.offsets.tolist())) if a <= place < b)
+
+
+def naive_view(rows, epoch, by_items, first, last):
+    """The augmented prefix that stands at these places, made from it alone: (item, whether words are missing)."""
+    changed = rows._drawn(epoch)[1]
+    view = []
+    for place in range(first, last + 1):
+        item = int(rows.flat[place])
+        if not by_items:
+            view.append((item, bool(changed[place])))
+        elif place == first or not changed[place]:
+            view.append((item, False))
+        elif rows.config.loss == Loss.paper_code:
+            view[-1] = (item, False)  # the published code scatters it there
+    return view
+
+
+def naive_views(rows, epoch, indices):
+    """Place of the target -> augmented prefix, of every record in L_SS."""
+    by_items, changed = rows._drawn(epoch)
+    paper_code = rows.config.loss == Loss.paper_code
+    found = {}
+    for index, first, last in records_of(rows, indices):
+        drops_items = bool(by_items[indices[0] if paper_code else index])
+        ends_row = last + 1 == rows.starts[index] + rows.lengths[index]
+        if not (paper_code and drops_items and changed[last + 1]) or ends_row:
+            found[last + 1] = naive_view(rows, epoch, drops_items, first, last)
+    return found
+
+
+def views_of(batch):
+    """Place of the target -> augmented prefix, of every record in L_SS, as a batch has it."""
+    starts, begin = [], 0
+    for n, length in batch["view_groups"].tolist():
+        starts += range(begin, begin + n * length, length)
+        begin += n * length
+    tokens = batch["views"].tolist()
+    assert begin == len(tokens)
+    ends = zip(batch["records"][:, 0].tolist(), batch["seen_at"].tolist(), batch["augmented"].tolist(), strict=True)
+    found = {}
+    for place, end, augmented in ends:
+        if augmented:
+            start = starts[bisect_right(starts, end) - 1]
+            found[place] = [(token % N_ITEMS, token >= N_ITEMS) for token in tokens[start : end + 1]]
+    return found
+
+
+def naive_loss(model, rows, epoch, indices):
+    """L_SI and L_SS by loops over records; the text of an item, or the copy with words dropped, is encoded anew."""
+    paper_code, weight = rows.config.loss == Loss.paper_code, rows.config.sequence_weight
+    vectors = torch.stack([adapted(model.adaptor, model.features), adapted(model.adaptor, model.reworded)])
+    views = naive_views(rows, epoch, indices)
+    records = []
+    for _, first, last in records_of(rows, indices):
+        prefix, target = rows.flat[first : last + 1].astype(np.int64), int(rows.flat[last + 1])
+        view = views.get(last + 1)
+        records.append(
+            {
+                "user": user_of(rows, last),
+                "target": target,
+                "state": naive.encode(model.encoder, vectors[0, prefix]),
+                "item": vectors[0, target],
+                "view": view and naive.encode(model.encoder, torch.stack([vectors[int(w), i] for i, w in view])),
+            }
+        )
+
+    def contrast(positive, among):
+        terms = []
+        for own in among:
+            numerator = torch.exp(F.cosine_similarity(own["state"], own[positive], 0) / model.temperature)
+            denominator = numerator
+            for other in among:
+                if other is own or other["user"] == own["user"]:
+                    continue
+                if other["target"] != own["target"]:
+                    cosine = F.cosine_similarity(own["state"], other[positive], 0)
+                    denominator = denominator + torch.exp(cosine / model.temperature)
+                elif paper_code:
+                    denominator = denominator + 1  # exp(0)
+            terms.append(-torch.log(numerator / denominator))
+        return torch.stack(terms).mean()
+
+    return contrast("item", records) + weight * contrast("view", [r for r in records if r["view"] is not None])
+
+
+# The loss against one written out.
+
+
+@losses
+@pytest.mark.parametrize(
+    "settings",
+    [{"item_drop": 0}, {}, {"item_drop": 1}, {"draw": Draw.position}, {"adaptor": Adaptor.linear}],
+    ids=["words", "either", "items", "drawn by position", "linear"],
+)
+def test_one_pass_and_its_view_equal_one_row_a_record_in_loss_and_gradients(built, loss, settings):
+    model = built(loss=loss, **settings).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    indices = np.random.default_rng(3).permutation(len(rows)).tolist()
+    out = model(**rows.batch(2, indices))
+    expected = naive_loss(model, rows, 2, indices)
+    torch.testing.assert_close(out["loss"].double(), expected, atol=1e-5, rtol=0)
+    assert out["n_terms"] == sum(max(0, len(s) - 3) if len(s) > 2 else len(s) - 1 for s in SEQUENCES)
+    found, wanted = naive.gradients(out["loss"], model), naive.gradients(expected, model)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=1e-4, msg=name)
+        untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
+        assert untrained or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
+
+
+@losses
+def test_a_batch_of_few_rows_is_contrasted_within_itself(built, loss):
+    model = built(loss=loss).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    for indices in ([3, 0], [7, 1, 4], [len(rows) - 1, 2]):
+        found, expected = model(**rows.batch(0, indices))["loss"], naive_loss(model, rows, 0, indices)
+        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+
+
+@losses
+@pytest.mark.parametrize("draw", Draw)
+def test_training_without_dropout_and_noise_is_evaluation(built, loss, draw, monkeypatch):
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    model = built(loss=loss, draw=draw, **SILENT)
+    batch = model.training_rows().batch(0, everything(model.training_rows()))
+    first, second = model.train()(**batch)["loss"], model.eval()(**batch)["loss"]
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("draw", Draw)
+def test_inputs_views_and_targets_share_a_draw_an_item_or_have_one_each(built, draw):
+    model = built(draw=draw).train()
+    torch.manual_seed(1)
+    vectors = model._adapted(torch.tensor([3, 3, 3 + N_ITEMS, 3 + N_ITEMS]))
+    for first, second in (vectors[:2], vectors[2:]):
+        assert torch.equal(first, second) == (draw == Draw.catalogue)
+    assert not torch.equal(vectors[0], vectors[2])
+
+
+# By hand.
+
+ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the target of all, less ten
+KEEPERS = np.array([True, False, True, False, False, False])  # 11 and 13; the first is never dropped
+DROPPED_BY_HAND = (0, (np.array([True]), ~KEEPERS))
+
+
+def test_kept_items_are_packed():
+    rows = rows_of(ELEVEN_TO_FIFTEEN)
+    rows.drawn = DROPPED_BY_HAND
+    batch = rows.batch(0, [0])
+    assert batch["views"].tolist() == [1, 3]
+    assert batch["view_groups"].tolist() == [[1, 2]]
+    assert batch["seen_at"].tolist() == [0, 0, 1, 1, 1]
+    assert batch["augmented"].all()
+
+
+def test_the_published_code_shows_the_last_dropped_item_of_each_run():
+    rows = rows_of(ELEVEN_TO_FIFTEEN, loss=Loss.paper_code)
+    rows.drawn = DROPPED_BY_HAND
+    batch = rows.batch(0, [0])
+    assert batch["views"].tolist() == [2, 5]
+    # [11] would show 12, which it has not seen; so 13 in 13, 14, 15 and 14: these are not in L_SS
+    assert batch["augmented"].tolist() == [False, True, False, False, True]
+    assert batch["seen_at"][batch["augmented"]].tolist() == [0, 1]
+
+
+def test_words_are_dropped_where_drawn_even_of_the_first_item():
+    for loss in Loss:
+        rows = rows_of(ELEVEN_TO_FIFTEEN, loss=loss)
+        rows.drawn = (0, (np.array([False]), np.array([True, False, True, False, False, False])))
+        batch = rows.batch(0, [0])
+        assert batch["views"].tolist() == [1 + N_ITEMS, 2, 3 + N_ITEMS, 4, 5]
+        assert batch["seen_at"].tolist() == [0, 1, 2, 3, 4]
+        assert batch["augmented"].all()
+
+
+AHEAD = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+
+
+def test_a_record_of_the_same_target_is_no_negative():
+    records = torch.tensor([[1, 7, 0], [5, 7, 1]])
+    assert in_batch_cross_entropy(AHEAD, AHEAD, records, temperature=1.0).tolist() == [0, 0]
+
+
+def test_the_published_code_counts_a_record_of_the_same_target_as_one():
+    records = torch.tensor([[1, 7, 0], [5, 7, 1]])
+    found = in_batch_cross_entropy(AHEAD, AHEAD, records, temperature=1.0, same_target=0.0)
+    assert found.tolist() == pytest.approx([math.log(1 + math.exp(-1))] * 2)  # -log(e / (e + exp(0)))
+
+
+def test_another_record_of_the_same_user_is_no_negative():
+    for same_target in (-torch.inf, 0.0):
+        for targets in ([7, 8], [7, 7]):
+            records = torch.tensor([[1, targets[0], 4], [2, targets[1], 4]])
+            found = in_batch_cross_entropy(AHEAD, AHEAD, records, 0.5, same_target)
+            assert found.tolist() == [0, 0]
+
+
+def test_two_records_by_hand():
+    anchors, positives = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]])
+    # cosines [[0.6, 0], [0.8, 1]] over 0.5: logits [[1.2, 0], [1.6, 2]]
+    expected = [math.log(1 + math.exp(-1.2)), math.log(1 + math.exp(-0.4))]
+    for order in ([0, 1], [1, 0]):
+        records = torch.tensor([[9, 7, 0], [5, 8, 1]])[order]
+        found = in_batch_cross_entropy(anchors[order], positives[order], records, temperature=0.5)
+        assert found.tolist() == pytest.approx([expected[i] for i in order], rel=1e-5)
+
+
+def test_a_single_record_has_no_loss_and_no_nan(built):
+    for loss in Loss:
+        model = built(loss=loss)
+        rows = model.training_rows()
+        batch = rows.batch(0, [rows.lengths.tolist().index(1)])  # of [4, 5]
+        assert batch["records"][:, 1:].tolist() == [[5, 4]]
+        out = model(**batch)
+        assert out["loss"].item() == 0
+        assert all(gradient.isfinite().all() for gradient in naive.gradients(out["loss"], model).values())
+
+
+def test_under_autocast_loss_and_gradients_are_nearly_those_of_fp32(built):
+    model = built(**{"loss": Loss.exact}).eval()
+    naive.randomise(model, std=0.1)
+    batch = model.training_rows().batch(0, everything(model.training_rows()))
+    exact = model(**batch)["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch)["loss"]
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, exact, atol=0.1, rtol=0)
+    found, wanted = naive.gradients(loss, model), naive.gradients(exact, model)
+    first, second = (torch.cat([g.flatten() for g in of.values()]) for of in (found, wanted))
+    assert F.cosine_similarity(first, second, dim=0) > 0.98
+
+
+# What a record may see.
+
+SEQUENCES_DRAWN = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=14), min_size=1, max_size=5).filter(
+    lambda sequences: any(len(sequence) > 1 for sequence in sequences)
+)
+
+
+@given(
+    sequences=SEQUENCES_DRAWN,
+    loss=st.sampled_from(Loss),
+    item_drop=st.sampled_from([0, 0.5, 1]),
+    drop=st.sampled_from([0, 0.2, 0.5, 0.95]),
+    max_length=st.integers(1, 7),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+@run_with(max_examples=200, deadline=None)
+def test_every_view_is_made_of_its_own_prefix_alone(sequences, loss, item_drop, drop, max_length, seed, data):
+    rows = rows_of(sequences, seed, max_length, loss=loss, item_drop=item_drop, drop=drop)
+    indices = data.draw(st.permutations(everything(rows)))
+    indices = indices[: data.draw(st.integers(1, len(indices)))]
+    batch = rows.batch(seed % 3, indices)
+    assert views_of(batch) == naive_views(rows, seed % 3, indices)
+    expected = {(last + 1, int(rows.flat[last + 1]), user_of(rows, last)) for _, _, last in records_of(rows, indices)}
+    assert len(batch["records"]) == len(expected)
+    assert set(map(tuple, batch["records"].tolist())) == expected
+
+
+@pytest.fixture
+def contrasted(monkeypatch):
+    """contrasted(model, batch): place -> {"item": (state, vector), "view": (state, augmented state)} of each record."""
+
+    def run(model, batch):
+        calls = []
+
+        def keep(anchors, positives, records, **named):
+            calls.append(dict(zip(records[:, 0].tolist(), zip(anchors, positives, strict=True), strict=True)))
+            return in_batch_cross_entropy(anchors, positives, records, **named)
+
+        monkeypatch.setattr(pretraining, "in_batch_cross_entropy", keep)
+        model(**batch)
+        by_item, by_view = calls
+        return {place: {"item": by_item[place], "view": by_view.get(place)} for place in by_item}
+
+    return run
+
+
+@losses
+@pytest.mark.parametrize("item_drop", [0, 1])
+def test_nothing_from_the_target_on_reaches_a_state_or_its_view(built, contrasted, loss, item_drop):
+    model = built(loss=loss, item_drop=item_drop).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    before = contrasted(model, rows.batch(0, everything(rows)))
+    flat, moved = rows.flat.copy(), 0
+    for place in before:
+        end = rows.offsets[user_of(rows, place) + 1]
+        rows.flat = flat.copy()
+        rows.flat[place:end] = (flat[place:end] + 1) % N_ITEMS  # the future is another
+        after = contrasted(model, rows.batch(0, everything(rows)))
+        for name, pair in before[place].items():
+            if pair is not None:
+                torch.testing.assert_close(after[place][name][0], pair[0], atol=1e-12, rtol=0)
+        assert (before[place]["view"] is None) == (after[place]["view"] is None)
+        if before[place]["view"] is not None:
+            torch.testing.assert_close(after[place]["view"][1], before[place]["view"][1], atol=1e-12, rtol=0)
+        assert not torch.allclose(after[place]["item"][1], before[place]["item"][1])
+        rows.flat = flat.copy()
+        rows.flat[place - 1] = (flat[place - 1] + 1) % N_ITEMS  # and so is the last item of the prefix
+        after = contrasted(model, rows.batch(0, everything(rows)))
+        assert not torch.allclose(after[place]["item"][0], before[place]["item"][0])
+        if before[place]["view"] is not None:
+            moved += not torch.allclose(after[place]["view"][1], before[place]["view"][1])
+    assert moved > 0.4 * len(before)  # where it was not dropped
+
+
+def test_each_target_is_in_one_record_however_windows_overlap(built):
+    for loss in Loss:
+        rows = built(loss=loss).training_rows()
+        places = rows.batch(0, everything(rows))["records"][:, 0].tolist()
+        starts = set(rows.offsets.tolist())
+        assert sorted(places) == [place for place in range(len(rows.flat)) if place not in starts]
+
+
+def test_the_published_code_leaves_out_of_l_ss_no_record_because_of_its_own_items(built):
+    rows = built(loss=Loss.paper_code, item_drop=1).training_rows()
+    changed = rows._drawn(0)[1]
+    batch = rows.batch(0, everything(rows))
+    last = {int(rows.starts[i] + rows.lengths[i]) for i in everything(rows)}
+    for place, augmented in zip(batch["records"][:, 0].tolist(), batch["augmented"].tolist(), strict=True):
+        assert augmented == (place in last or not changed[place])
+
+
+# The draws.
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Rows of 3,000 users of ten inputs each, with the paper's probabilities."""
+    rng = np.random.default_rng(0)
+    sequences = rng.integers(0, N_ITEMS, (3000, 11)).tolist()
+    return rows_of(sequences, max_length=10, item_drop=0.9, drop=0.2)
+
+
+def kinds(rows):
+    """Of each row, the length of its view and how many of its items have words missing."""
+    views = views_of(rows.batch(0, everything(rows)))
+    ends = [views[int(rows.starts[i] + rows.lengths[i])] for i in everything(rows)]
+    return np.array([len(view) for view in ends]), np.array([sum(reworded for _, reworded in view) for view in ends])
+
+
+def test_items_and_words_are_dropped_as_often_as_the_settings_say(many):
+    lengths, reworded = kinds(many)
+    by_words = reworded > 0
+    assert not (by_words & (lengths < 10)).any()  # either, never both
+    # a row is left as it is with probability 0.9 · 0.8⁹ + 0.1 · 0.8¹⁰
+    n = len(lengths)
+    assert by_words.mean() == pytest.approx(0.1 * (1 - 0.8**10), abs=4 * (0.09 / n) ** 0.5)
+    assert (lengths < 10).mean() == pytest.approx(0.9 * (1 - 0.8**9), abs=4 * (0.18 / n) ** 0.5)
+    dropped = (10 - lengths[lengths < 10]).sum() / (9 * 0.9 * n)
+    assert dropped == pytest.approx(0.2, abs=4 * (0.16 / (9 * n)) ** 0.5 + 0.01)
+    assert reworded.sum() / (10 * 0.1 * n) == pytest.approx(0.2, abs=0.03)
+
+
+def test_every_position_is_as_likely_to_be_dropped_but_the_first(many):
+    by_items, _ = many._drawn(0)
+    views = views_of(many.batch(0, everything(many)))
+    for position in range(1, 10):
+        gone = [
+            len(views[int(start) + position + 1]) == len(views[int(start) + position])
+            for start, dropped in zip(many.starts, by_items, strict=True)
+            if dropped
+        ]
+        assert np.mean(gone) == pytest.approx(0.2, abs=4 * (0.16 / len(gone)) ** 0.5)
+
+
+@pytest.mark.parametrize("max_length", [10, 4])
+def test_the_first_item_of_a_row_is_never_dropped(max_length):
+    sequences = [list(range(11))] * 200
+    rows = rows_of(sequences, max_length=max_length, item_drop=1, drop=0.99)
+    batch = rows.batch(0, everything(rows))
+    first = {last + 1: int(rows.flat[first]) for _, first, last in records_of(rows, everything(rows))}
+    assert {place: view[0] for place, view in views_of(batch).items()} == {p: (i, False) for p, i in first.items()}
+    assert (batch["view_groups"][:, 1] < max_length).all()  # most of the others are
+
+
+def test_a_prefix_keeps_its_first_item_where_all_the_others_are_dropped():
+    rows = rows_of([[3, 4, 5, 6, 7, 8]], item_drop=1)
+    rows.drawn = (0, (np.array([True]), np.ones(6, dtype=bool)))
+    assert list(views_of(rows.batch(0, [0])).values()) == [[(3, False)]] * 5
+
+
+def test_draws_depend_on_seed_epoch_and_position_alone():
+    sequences = np.random.default_rng(0).integers(0, N_ITEMS, (40, 9)).tolist()
+    rows, other = rows_of(sequences), rows_of(sequences)
+    whole = views_of(rows.batch(5, everything(rows)))
+    other.batch(4, [3, 1])  # what was asked before does not matter
+    parts = [views_of(other.batch(5, indices)) for indices in ([7, 2], [0], [30, 5, 11])]
+    for part in parts:
+        assert part == {place: whole[place] for place in part}
+    assert views_of(rows.batch(5, everything(rows))) == whole
+    assert views_of(rows.batch(6, everything(rows))) != whole
+    assert views_of(rows_of(sequences, seed=1).batch(5, everything(rows))) != whole
+    permuted = [[(item + 1) % N_ITEMS for item in sequence] for sequence in sequences]  # nor which items there are
+    moved = views_of(rows_of(permuted).batch(5, everything(rows)))
+    assert moved == {p: [((item + 1) % N_ITEMS, w) for item, w in view] for p, view in whole.items()}
+
+
+def test_two_epochs_are_drawn_independently(many):
+    (first, changed), (second, again) = many._drawn(0), many._drawn(1)
+    assert (first == second).mean() == pytest.approx(0.9**2 + 0.1**2, abs=0.03)
+    assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
+
+
+def test_the_published_code_chooses_once_a_batch():
+    rows = rows_of(np.random.default_rng(0).integers(0, N_ITEMS, (60, 7)).tolist(), loss=Loss.paper_code, drop=0.5)
+    chosen = []
+    for start in range(0, 60, 6):
+        indices = list(range(start, start + 6))
+        found = [
+            {reworded for view in views_of(rows.batch(0, [i, *indices[:j], *indices[j + 1 :]])).values()
+             for _, reworded in view}
+            for j, i in enumerate(indices)
+        ]  # fmt: skip
+        chosen += [len(kind) == 1 for kind in found]  # some words are missing, or some items: never both
+    assert 0.3 < np.mean(chosen) < 0.7  # item_drop is 0.5
+
+
+def test_the_rows_of_a_batch_may_stand_in_any_order(built):
+    model = built().double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    indices = everything(rows)
+    loss = model(**rows.batch(1, indices))["loss"]
+    wanted = naive.gradients(loss, model)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(indices).tolist()
+        again = model(**rows.batch(1, order))["loss"]
+        torch.testing.assert_close(again, loss, atol=1e-5, rtol=0)
+        for name, gradient in naive.gradients(again, model).items():
+            torch.testing.assert_close(gradient, wanted[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+# The two copies of the texts.
+
+
+def test_each_word_is_dropped_with_its_probability():
+    texts = [" ".join(f"{i}-{j}" for j in range(20)) for i in range(500)]
+    copies = words_dropped(texts, 0.15, seed=0)
+    kept = [set(copy.split(" ")) for copy in copies]
+    for text, copy in zip(texts, copies, strict=True):
+        words = copy.split(" ")
+        assert words == [word for word in text.split(" ") if word in set(words)]  # whole words, in their order
+    assert sum(map(len, kept)) / 10_000 == pytest.approx(0.85, abs=4 * (0.85 * 0.15 / 10_000) ** 0.5)
+    for j in range(20):
+        assert np.mean([f"{i}-{j}" in words for i, words in enumerate(kept)]) == pytest.approx(0.85, abs=0.07)
+
+
+def test_equal_texts_lose_the_same_words_and_the_order_of_items_does_not_matter():
+    texts = [f"a red brush for number {i % 7} in blue" for i in range(20)]
+    copies = words_dropped(texts, 0.5, seed=0)
+    assert all(copies[i] == copies[i % 7] for i in range(20))
+    assert words_dropped(texts[::-1], 0.5, seed=0) == copies[::-1]
+
+
+def test_words_are_dropped_anew_for_another_seed_of_the_dataset():
+    texts = [f"a red brush for number {i} in blue" for i in range(20)]
+    assert words_dropped(texts, 0.5, seed=0) == words_dropped(texts, 0.5, seed=0)
+    assert words_dropped(texts, 0.5, seed=0) != words_dropped(texts, 0.5, seed=1)
+
+
+def test_without_word_drop_texts_are_left_as_they_are():
+    texts = ["two  spaces", "", " begins and ends with one ", "a\nbreak", "a red brush"]
+    assert words_dropped(texts, 0.0, seed=0) == texts
+
+
+def test_a_text_may_lose_all_its_words():
+    assert words_dropped(["a red brush"], 0.999999, seed=0) == [""]
+
+
+def test_the_second_copy_is_drawn_by_the_seed_of_the_dataset_and_not_of_the_model(built):
+    first, second = built(seed=0), built(seed=1)
+    assert torch.equal(first.reworded, second.reworded)
+    other = replace(DATASET, manifest=DATASET.manifest | {"split": {"rule": "leave_one_out", "seed": 1}})
+    assert not torch.equal(built(dataset=other).reworded, first.reworded)
+    assert torch.equal(built(dataset=other).features, first.features)
+
+
+def test_words_are_missing_in_views_only(built, contrasted):
+    model = built(item_drop=0.0).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    batch = rows.batch(0, everything(rows))
+    before, loss = contrasted(model, batch), model(**batch)["loss"]
+    model.reworded = model.reworded + 1
+    after = contrasted(model, batch)
+    assert not torch.allclose(model(**batch)["loss"], loss)
+    for place, view in views_of(batch).items():
+        assert torch.equal(before[place]["item"][0], after[place]["item"][0])
+        assert torch.equal(before[place]["item"][1], after[place]["item"][1])
+        moved = not torch.allclose(before[place]["view"][1], after[place]["view"][1])
+        assert moved == any(reworded for _, reworded in view)
+
+
+def test_neither_copy_is_among_the_saved_weights(built):
+    assert not [name for name in built().state_dict() if "features" in name or "reworded" in name or "domain" in name]
+
+
+# What the log shows.
+
+
+@losses
+def test_sums_are_those_of_the_terms(built, loss):
+    model = built(loss=loss, item_drop=1).eval()
+    rows = model.training_rows()
+    batch = rows.batch(0, everything(rows))
+    out = model(**batch)
+    means = {name: (total / n).item() for name, (total, n) in out["sums"].items()}
+    assert out["loss"].item() == pytest.approx(means["loss/item"] + 0.5 * means["loss/view"], rel=1e-5)
+    films = sum(target in FILMS for target in batch["records"][:, 1].tolist())
+    counts = {name: int(n) for name, (_, n) in out["sums"].items()}
+    n = len(batch["records"])
+    view = int(batch["augmented"].sum())
+    assert counts == {"loss/item": n, "loss/view": view, "loss/item/films": films, "loss/item/books": n - films}
+    assert (view < n) == (loss == Loss.paper_code)
+    whole = (means["loss/item/films"] * films + means["loss/item/books"] * (n - films)) / n
+    assert means["loss/item"] == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_domain_may_have_any_name(built):
+    items = DATASET.items.assign(domain=["item"] * 5 + ["view"] * 7)
+    model = built(dataset=replace(DATASET, items=items)).eval()
+    sums = model(**model.training_rows().batch(0, everything(model.training_rows())))["sums"]
+    assert set(sums) == {"loss/item", "loss/view", "loss/item/item", "loss/item/view"}
+
+
+def test_the_loss_of_a_domain_is_that_of_its_targets(built):
+    model = built().eval()
+    rows = model.training_rows()
+    books = [i for i in everything(rows) if rows.flat[rows.starts[i]] in BOOKS]
+    sums = model(**rows.batch(0, books))["sums"]
+    assert sums["loss/item/films"].tolist() == [0, 0]
+    torch.testing.assert_close(sums["loss/item/books"], sums["loss/item"])
+
+
+def test_the_gate_is_even_at_the_start(built):
+    facts = built().eval().facts()
+    assert facts["gate_entropy"] == pytest.approx(1)
+    assert facts["expert_usage"] == pytest.approx([1 / 3] * 3)
+
+
+def test_gate_entropy_and_usage_by_hand(built):
+    model = built().eval()
+    model.features = torch.zeros_like(model.features)
+    model.features[:3, 0], model.features[3:, 1] = 1, 1
+    model.adaptor.gate.data[0] = torch.tensor([100.0, 0, 0])  # a quarter of the items has the first expert alone
+    model.adaptor.gate.data[1] = torch.tensor([0.0, 100, 100])  # three have the two others by halves
+    facts = model.facts()
+    assert facts["expert_usage"] == pytest.approx([0.25, 0.375, 0.375])
+    assert facts["gate_entropy"] == pytest.approx(0.75 * math.log(2) / math.log(3))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "separation"), [([1, 0], [1, 0], 0), ([1, 0], [0, 1], 1), ([1, 0], [-1, 0], 2)]
+)
+def test_separation_of_two_domains_that_lie_at_a_point_each(built, one, other, separation):
+    model = built().eval()
+    model.features = torch.tensor([[*one, 0, 0, 0]] * 6 + [[*other, 0, 0, 0]] * 6).float() * 3
+    assert model.facts()["separation/text"] == pytest.approx(separation, abs=1e-6)
+
+
+def test_separation_of_three_domains_by_hand(built):
+    items = DATASET.items.assign(domain=["a", "b", "c"] * 4)
+    model = built(dataset=replace(DATASET, items=items)).eval()
+    right, up = [1.0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0]
+    model.features = torch.tensor([right, right, right, right, right, up, right, up, up, right, up, up])
+    # domains: a = 4 right; b = 2 right, 2 up; c = 1 right, 3 up
+    # within, all but an item with itself: 1; (1 + 1) / 6 pairs; 3 / 6 pairs. Between: a-b 1/2, a-c 1/4, b-c 1/8 + 3/8
+    assert model.facts()["separation/text"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3 - (1 / 2 + 1 / 4 + 1 / 2) / 3)
+
+
+def test_domains_mixed_at_random_have_no_separation(built):
+    """On average over draws: an item with itself is no pair, or small domains would seem to lie apart."""
+    found = []
+    model = built().eval()
+    for seed in range(300):
+        model.features = torch.randn(N_ITEMS, TEXT_SIZE, generator=torch.Generator().manual_seed(seed))
+        found.append(model.facts()["separation/text"])
+    assert np.mean(found) == pytest.approx(0, abs=4 * np.std(found) / 300**0.5)
+
+
+def test_separation_is_of_the_weights_as_they_are(built):
+    model = built().eval()
+    before = model.facts()
+    model.train()
+    naive.randomise(model, std=3)
+    after = model.eval().facts()
+    assert after["separation"] != before["separation"]
+    assert after["separation/text"] == before["separation/text"]
+
+
+def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
+    plain = replace(DATASET, items=DATASET.items.drop(columns="domain"))
+    assert set(built(dataset=plain).eval().facts()) == {"gate_entropy", "expert_usage"}
+    assert set(built(experts=1).eval().facts()) == {"separation", "separation/text"}
+    assert built(dataset=plain, adaptor=Adaptor.linear).eval().facts() == {}
+    out = built(dataset=plain)
+    rows = out.training_rows()
+    assert set(out(**rows.batch(0, everything(rows)))["sums"]) == {"loss/item", "loss/view", "loss/item/tiny"}
+
+
+def test_facts_draw_nothing_at_random(built):
+    model = built().eval()
+    before = torch.get_rng_state()
+    assert model.facts() == model.facts()
+    assert torch.equal(torch.get_rng_state(), before)
