@@ -1,15 +1,19 @@
-"""How fast UniSRec and SASRec train, against a reference of the published formulation, in turns in one run.
+"""How fast UniSRec and SASRec train, and UniSRec pre-trains: against a reference, in turns in one run.
 
-The reference is ours, in plain torch and fp32: one row a prefix, padded to 50; every position of every row computed;
-UniSRec's adaptor on every (row, position), each expert with a dropped-out copy of its input. It has the same parameters
-as the model (a test holds losses and gradients equal, with dropout and gate noise off), the same rates of dropout, and
-the same AdamW. Where ours departs, as its deviations say: UniSRec draws dropout and gate noise once an item and step
-(draw=catalogue), and windows of sequences over 50 items show a target at least 25.
+The reference is the published formulation, written by us in plain torch and fp32: one row a prefix, padded to 50; every
+position of every row computed; UniSRec's adaptor on every (row, position), each expert with a dropped-out copy of its
+input. It has the same parameters as the model (a test holds losses and gradients equal, with dropout and gate noise
+off), the same rates of dropout, and the same AdamW. Where ours departs, as its deviations say: UniSRec draws dropout
+and gate noise once an item and step (draw=catalogue), and windows of sequences over 50 items show a target at least 25.
+
+In pre-training a target is a record. Each row has an augmented view, which goes through adaptor and encoder like the
+plain one, and the reference contrasts the records of its batch as the published code does. Ours takes whole sequences:
+trainer.batch_size of them, not --reference-batch records, and the records of one user are no negatives of one another.
 
 Ours is `training.fit`, as `llm4rec train` calls it: the Trainer and its start, its batches, the optimiser and one
 checkpoint an epoch are in; validation is left out. Operations are those of matrix products, counted by torch as they
 run; a share is of this machine's measured rate in the same arithmetic. What a target needs is one causal pass without
-padding, and UniSRec's adaptor once over the catalogue a step.
+padding, and UniSRec's adaptor once over the catalogue a step (in pre-training: over the step's distinct texts).
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,14 +41,18 @@ from torch.profiler import ProfilerActivity, profile
 from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.split import Split, leave_one_out
-from llm4rec_cli.models.unisrec.model import NOISE_FLOOR
+from llm4rec_cli.models.sasrec.model import SASRec
+from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
+from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
 from llm4rec_cli.schema import Part, Precision
 from llm4rec_cli.tasks import ranking
 from llm4rec_cli.training.fit import fit
 
-SIZES = {
-    "unisrec": [],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
-    "sasrec": ["model.hidden_size=64"],  # RecBole's own default
+CHOICES = {  # what each is, as for llm4rec train
+    "unisrec": ["model=unisrec"],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
+    "unisrec-pretraining": ["model=unisrec", "task=pretrain", "trainer=pretrain"],
+    "sasrec": ["model=sasrec", "model.hidden_size=64"],  # RecBole's own default
 }
 REFERENCE, FP32, BF16 = "reference, fp32", "ours, fp32", "ours, bf16"
 EXTRAPOLATED = "the reference, if it needs as many epochs (extrapolated)"
@@ -147,7 +155,34 @@ class ReferenceUniSRec(nn.Module):
         return F.cross_entropy(logits, targets)
 
 
-REFERENCES = {"unisrec": ReferenceUniSRec, "sasrec": ReferenceSASRec}
+class ReferencePretraining(ReferenceUniSRec):
+    """Both contrastive losses: rows and their augmented views, each through adaptor and encoder as a whole."""
+
+    texts: Tensor
+
+    def __init__(self, config: Any, like: Any) -> None:
+        super().__init__(config, like)
+        self.sequence_weight = config.pretraining.sequence_weight
+        self.register_buffer("texts", torch.cat([like.features, like.reworded]), persistent=False)
+
+    def forward(  # type: ignore[override]
+        self, items: Tensor, lengths: Tensor, targets: Tensor, views: Tensor, view_lengths: Tensor
+    ) -> Tensor:
+        state = self.encoder(self.adaptor(F.embedding(items, self.texts)), lengths)
+        view = self.encoder(self.adaptor(F.embedding(views, self.texts)), view_lengths)
+        target = self.adaptor(F.embedding(targets, self.texts))
+        state, view, target = (F.normalize(x, dim=-1) for x in (state, view, target))
+        return self.contrast(state, target, targets) + self.sequence_weight * self.contrast(state, view, targets)
+
+    def contrast(self, anchors: Tensor, positives: Tensor, targets: Tensor) -> Tensor:
+        """-log of exp(own) over the sum of exp; another record of the same target counts as exp(0), as published."""
+        own = ((anchors * positives).sum(-1) / self.temperature).exp()
+        same_target = (targets == targets[:, None]) & ~torch.eye(len(targets), dtype=torch.bool)
+        logits = (anchors @ positives.t() / self.temperature).masked_fill(same_target, 0)
+        return -(own / logits.exp().sum(1)).log().mean()
+
+
+REFERENCES = {UniSRec: ReferenceUniSRec, PretrainedUniSRec: ReferencePretraining, SASRec: ReferenceSASRec}
 
 
 class PrefixRows:
@@ -172,9 +207,29 @@ class PrefixRows:
         return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
 
 
+class AugmentedRows(PrefixRows):
+    """Prefix rows, each with an augmented view; whether its items or its words are dropped is chosen a batch."""
+
+    def __init__(self, split: Split, config: Any, seed: int) -> None:
+        super().__init__(split, config.max_length)
+        self.n_items, self.config = split.n_items, config.pretraining
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Also `views` like `items`, a number n_items more where words are dropped, and `view_lengths`."""
+        plain = super().batch(indices)
+        items, lengths, place = plain["items"], plain["lengths"], torch.arange(self.max_length)
+        changed = torch.rand(items.shape, generator=self.generator) < self.config.drop
+        if torch.rand((), generator=self.generator) < self.config.item_drop:
+            kept = (place == 0) | (~changed & (place < lengths[:, None]))
+            kept_first = kept.byte().argsort(dim=1, descending=True, stable=True)
+            return plain | {"views": items.gather(1, kept_first), "view_lengths": kept.sum(1)}
+        return plain | {"views": items + self.n_items * changed, "view_lengths": lengths}
+
+
 def reference_of(config: Any, model: nn.Module) -> nn.Module:
     """The published formulation of this model, with the same weights."""
-    reference = REFERENCES[config.model.name](config.model, model)
+    reference = REFERENCES[type(model)](config.model, model)
     reference.load_state_dict(model.state_dict())
     return reference
 
@@ -191,13 +246,77 @@ def needed_flops(
         n_steps: of an epoch; each takes UniSRec's adaptor over the catalogue once.
         text_size: of a text vector; 0 = no adaptor.
     """
-    h = model.hidden_size
-    projections = model.layers * (8 * h**2 + 4 * h * model.inner_size) * lengths.sum()
-    attention = model.layers * 4 * h * (lengths * (lengths + 1) // 2).sum()
-    logits = 2 * h * n_items * n_targets
-    adaptor = 2 * n_items * text_size * model.experts * (h + 2) * n_steps if text_size else 0  # whitening, two gates
+    adaptor = adaptor_flops(model, n_items, text_size) * n_steps if text_size else 0
+    logits = 2 * model.hidden_size * n_items * n_targets
     # Backward is by inputs and by weights, in the adaptor by weights alone: text vectors are frozen.
-    return float((3 * (projections + attention + logits) + 2 * adaptor) / n_targets)
+    return float((3 * (encoder_flops(model, lengths) + logits) + 2 * adaptor) / n_targets)
+
+
+def needed_in_pretraining(model: Any, batches: Iterable[Mapping[str, Tensor]], text_size: int) -> float:
+    """The same of pre-training, where a target is a record: a step's distinct texts, two causal passes, two losses.
+
+    A step of B records, forward:
+        the adaptor, once over each distinct text among its items, views and targets;
+        the encoder, over each row as it is and augmented, without padding;
+        the logits of both losses, B × B each: 2 · 2 B² hidden.
+    Backward is twice that for encoder and logits, by inputs and by weights, and once for the adaptor, by weights alone.
+
+    Args:
+        model: its config.
+        batches: of an epoch, as `PretrainingRows.batch` gives them.
+        text_size: of a text vector.
+    """
+    total, n_records = 0.0, 0
+    for batch in batches:
+        carrying = np.flatnonzero(batch["targets"].numpy() != IGNORED)
+        passes = [("groups", carrying), ("view_groups", batch["seen_at"].numpy())]
+        lengths = np.concatenate([packed_lengths(batch[groups].numpy(), seen) for groups, seen in passes])
+        texts = torch.cat([batch["items"], batch["views"], batch["records"][:, 1]]).unique()
+        logits = 2 * 2 * len(carrying) ** 2 * model.hidden_size
+        total += 3 * (encoder_flops(model, lengths) + logits) + 2 * adaptor_flops(model, len(texts), text_size)
+        n_records += len(carrying)
+    return total / n_records
+
+
+def needed_by(config: Any, model: Any, n_targets: int) -> float:
+    """The same of whichever model, in steps of the config's batch size."""
+    rows, size = model.training_rows(), config.trainer.batch_size
+    text_size = model.features.shape[1] if isinstance(model, UniSRec) else 0
+    if not isinstance(model, PretrainedUniSRec):
+        return needed_flops(
+            config.model, model.split.n_items, rows.lengths, n_targets, -(-len(rows) // size), text_size
+        )
+    order = np.random.default_rng(config.seed).permutation(len(rows))
+    batches = (rows.batch(0, order[start : start + size].tolist()) for start in range(0, len(rows), size))
+    return needed_in_pretraining(config.model, batches, text_size)
+
+
+def encoder_flops(model: Any, lengths: NDArray[np.int64]) -> float:
+    """Forward, over causal sequences of these lengths."""
+    h = model.hidden_size
+    projections = (8 * h**2 + 4 * h * model.inner_size) * lengths.sum()
+    attention = 4 * h * (lengths * (lengths + 1) // 2).sum()
+    return float(model.layers * (projections + attention))
+
+
+def adaptor_flops(model: Any, n_texts: int, text_size: int) -> float:
+    """Forward: each expert's whitening, and the two products of the gate."""
+    return float(2 * n_texts * text_size * model.experts * (model.hidden_size + 2))
+
+
+def packed_lengths(groups: NDArray[np.int64], seen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(rows,) how long each sequence of a packing is, padding apart.
+
+    Args:
+        groups: (n_groups, 2) of the packing.
+        seen: places in it, among them each sequence's last.
+    """
+    widths = np.repeat(groups[:, 1], groups[:, 0])
+    ends = np.cumsum(widths)
+    lengths = np.zeros_like(widths)
+    row = np.searchsorted(ends, seen, side="right")
+    np.maximum.at(lengths, row, seen + 1 - (ends - widths)[row])
+    return lengths
 
 
 @dataclass(frozen=True)
@@ -217,10 +336,10 @@ class Bench:
     needed: float
 
 
-def composed(arguments: argparse.Namespace, model: str) -> Any:
-    """The config that `llm4rec train` would compose."""
+def composed(arguments: argparse.Namespace, choice: str) -> Any:
+    """The config that `llm4rec train` would compose for one of CHOICES."""
     hydra_app.register_types()
-    overrides = [f"model={model}", f"dataset={arguments.dataset}", *SIZES[model], *arguments.overrides]
+    overrides = [f"dataset={arguments.dataset}", *CHOICES[choice], *arguments.overrides]
     with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
         config: Any = hydra.compose("config", overrides=overrides)
     config.dataset.raw_dir = arguments.raw_dir or config.dataset.raw_dir
@@ -239,7 +358,9 @@ def set_up(config: Any, targets: int, reference_batch: int, reference_steps: int
     cache = experiment.cache_dir(config)
     split = leave_one_out(experiment.load(config, cache))
     model = experiment.build(config, split, cache)
-    rows, prefixes = model.training_rows(), PrefixRows(split, config.model.max_length)
+    prefixes = PrefixRows(split, config.model.max_length)
+    if isinstance(model, PretrainedUniSRec):
+        prefixes = AugmentedRows(split, config.model, config.seed)
     work: dict[str, Callable[[], float]] = {
         REFERENCE: _steps(reference_of(config, model), prefixes, config, reference_batch, reference_steps)
     }
@@ -248,10 +369,7 @@ def set_up(config: Any, targets: int, reference_batch: int, reference_steps: int
         epochs = -(-targets // len(prefixes))
         trainer = replace(experiment.settings(config.trainer), epochs=epochs, precision=precision)
         work[name] = partial(_epochs, same, trainer, config.seed, len(prefixes))
-    n_steps = -(-len(rows) // config.trainer.batch_size)
-    text_size = model.features.shape[1] if config.model.name == "unisrec" else 0
-    needed = needed_flops(config.model, split.n_items, rows.lengths, len(prefixes), n_steps, text_size)
-    return Bench(config, split, len(prefixes), work, needed)
+    return Bench(config, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
 
 
 def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, steps: int) -> Callable[[], float]:
@@ -279,8 +397,13 @@ def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, 
 def _epochs(model: Any, trainer: Any, seed: int, n_targets: int) -> float:
     """Epochs of so many targets through `fit`, whose validation costs nothing and never ends training early."""
     rising = itertools.count(1.0)
+
+    def validate() -> float:
+        model.eval()
+        return next(rising)
+
     with tempfile.TemporaryDirectory() as folder:
-        fit(model, model.training_rows(), lambda: next(rising), trainer, Path(folder), Path(folder) / "log", seed)
+        fit(model, model.training_rows(), validate, trainer, Path(folder), Path(folder) / "log", seed)
     return float(trainer.epochs * n_targets)
 
 
@@ -361,9 +484,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  python scripts/bench_training.py                                    the demo, a few minutes on two cores
+  python scripts/bench_training.py                                    all three on the demo: takes about 16 GB
+  python scripts/bench_training.py --model unisrec                    a few minutes on two cores
   python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec --seconds-to 0.06
   python scripts/bench_training.py --dataset amazon2014-beauty --raw-dir PATH --model sasrec --markdown
+  python scripts/bench_training.py --dataset demo_pretrain --model unisrec-pretraining
 Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders and of the measured rate alike.""",
     )
     parser.add_argument("overrides", nargs="*", help="of the config, as for llm4rec train, e.g. trainer.batch_size=256")
@@ -371,7 +496,7 @@ Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders a
         "--dataset", default="demo", help="a dataset of conf/dataset (default: demo, which needs no file)"
     )
     parser.add_argument("--raw-dir", help="the folder of its raw files")
-    parser.add_argument("--model", choices=sorted(SIZES), help="default: both")
+    parser.add_argument("--model", choices=sorted(CHOICES), help="default: all")
     parser.add_argument(
         "--rounds", type=int, default=5, help="turns of each contender, after one to warm up (default 5)"
     )
@@ -382,7 +507,8 @@ Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders a
         "--reference-batch",
         type=int,
         default=2048,
-        help="prefix rows a step of the reference (default: the published 2048; UniSRec then takes about 7 GB)",
+        help="prefix rows a step of the reference (default: the published 2048; UniSRec then takes about 7 GB, its "
+        "pre-training about 16 GB)",
     )
     parser.add_argument("--reference-steps", type=int, default=1, help="steps a turn of the reference (default 1)")
     parser.add_argument(
@@ -398,7 +524,7 @@ Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders a
 def main(arguments: Sequence[str] | None = None) -> None:
     asked = parse(arguments)
     print(machine_in_words())
-    for name in [asked.model] if asked.model else SIZES:
+    for name in [asked.model] if asked.model else CHOICES:
         bench = set_up(composed(asked, name), asked.targets, asked.reference_batch, asked.reference_steps)
         flops = {contender: executed(work) for contender, work in bench.work.items()}
         before = {"fp32": measured_rate(torch.float32), "bf16": measured_rate(torch.bfloat16)}

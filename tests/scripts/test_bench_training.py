@@ -1,13 +1,17 @@
 """The benchmark's reference computes what our models compute, and its operations are counted right."""
 
+from itertools import islice
+
 import bench_training as bench
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from machine import Timing
 from torch.utils.flop_counter import FlopCounterMode
 
 from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.sequences import pack
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.schema import Precision
 from tests.builders import tiny_dataset
@@ -16,18 +20,25 @@ from tests.models import naive
 TEXT_SIZE = 64
 # train parts of 7, 1, 4, 2, 5, 3 and 2 items: no sequence is longer than max_length inputs, so no window cuts a prefix
 SEQUENCES = [[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5, 6], [7, 1, 1, 2, 0, 3], [6, 5, 4, 3], [2, 9, 8, 9, 1, 7, 7], [8, 0]]
+DIFFERENT = slice(1, None)  # of these users no two have one last target in training
 SMALL = ["model.hidden_size=16", "model.inner_size=12", "model.max_length=6", "trainer.batch_size=4"]
-MODELS = pytest.mark.parametrize("name", sorted(bench.SIZES))
+MODELS = pytest.mark.parametrize("name", ["sasrec", "unisrec"])
+SILENT = ["model.dropout=0", "model.adaptor_dropout=0"]
 
 
 @pytest.fixture
-def built(monkeypatch):
+def vectors(monkeypatch):
+    """Text vectors are random: others for texts that are longer or shorter."""
+
+    def drawn(texts, *_):
+        return torch.randn(len(texts), TEXT_SIZE, generator=torch.Generator().manual_seed(len("".join(texts))))
+
+    monkeypatch.setattr(unisrec, "encode_texts", drawn)
+
+
+@pytest.fixture
+def built(vectors):
     """built(name, sequences, *overrides): the config and the model, over random text vectors."""
-
-    def vectors(texts, *_):
-        return torch.randn(len(texts), TEXT_SIZE, generator=torch.Generator().manual_seed(1))
-
-    monkeypatch.setattr(unisrec, "encode_texts", vectors)
 
     def build(name, sequences, *overrides):
         config = bench.composed(bench.parse([*SMALL, *overrides]), name)
@@ -42,7 +53,7 @@ def built(monkeypatch):
 @MODELS
 def test_the_reference_has_the_loss_and_gradients_of_our_one_pass(name, built, monkeypatch):
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # no gate noise
-    config, model = built(name, SEQUENCES, "model.dropout=0", *(["model.adaptor_dropout=0"] * (name == "unisrec")))
+    config, model = built(name, SEQUENCES, *SILENT[: 2 if name == "unisrec" else 1])
     reference, prefixes = bench.reference_of(config, model), bench.PrefixRows(model.split, config.model.max_length)
     rows = model.training_rows()
     loss = model.train()(**rows.batch(0, list(range(len(rows)))))["loss"]
@@ -66,6 +77,48 @@ def test_the_reference_drops_out_as_ours_does(name, built):
     assert reference(**batch) != reference(**batch)
 
 
+@pytest.mark.parametrize(
+    ("loss", "augmentation", "users"),
+    [
+        ("exact", ["drop=0"], DIFFERENT),
+        ("exact", ["drop=0.5", "item_drop=1"], DIFFERENT),
+        ("exact", ["drop=0.5", "item_drop=0"], DIFFERENT),
+        ("paper_code", ["drop=0"], slice(None)),  # two records of one target
+    ],
+    ids=["no augmentation", "items dropped", "words dropped", "equal targets"],
+)
+def test_the_reference_of_pretraining_has_the_loss_and_gradients_of_ours(built, monkeypatch, loss, augmentation, users):
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # no gate noise
+    settings = [f"model.pretraining.{setting}" for setting in (f"loss={loss}", "word_drop=0.5", *augmentation)]
+    # at the published 1e-3 a wrong loss of views would pass
+    config, model = built(
+        "unisrec-pretraining", SEQUENCES[users], *SILENT, "model.pretraining.sequence_weight=1", *settings
+    )
+    rows = model.training_rows()
+    rows.first_loss = rows.lengths - 1  # one record a user: in ours a user's others are no negatives
+    batch = rows.batch(0, list(range(len(rows))))
+    prefixes = bench.PrefixRows(model.split, config.model.max_length)
+    records = prefixes.batch(np.searchsorted(prefixes.target, batch["records"][:, 0]))
+    reference = bench.reference_of(config, model)
+    found = model.train()(**batch)["loss"]
+    expected = reference.train()(**records, **views_of(batch, config.model.max_length))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    ours, theirs = naive.gradients(found, model), naive.gradients(expected, reference)
+    assert ours.keys() == theirs.keys()
+    for key in theirs:
+        torch.testing.assert_close(ours[key], theirs[key], atol=1e-3, rtol=1e-3, msg=key)
+
+
+def views_of(batch, max_length):
+    """The augmented sequence of each record of a packed batch, as padded rows."""
+    widths = batch["view_groups"][:, 1].repeat_interleave(batch["view_groups"][:, 0])
+    ends = widths.cumsum(0)
+    begin = (ends - widths)[torch.searchsorted(ends, batch["seen_at"], right=True)]
+    lengths = batch["seen_at"] + 1 - begin
+    rows = [batch["views"][b : b + n] for b, n in zip(begin.tolist(), lengths.tolist(), strict=True)]
+    return {"views": torch.stack([F.pad(row, (0, max_length - len(row))) for row in rows]), "view_lengths": lengths}
+
+
 def test_prefix_rows_by_hand():
     prefixes = bench.PrefixRows(leave_one_out(tiny_dataset([[5, 6, 7, 8, 9, 1], [3], [2, 4, 0, 0]])), max_length=2)
     batch = prefixes.batch(np.arange(len(prefixes)))
@@ -75,16 +128,53 @@ def test_prefix_rows_by_hand():
     assert batch["items"].shape == (4, 2)
 
 
-@MODELS
+def test_items_are_dropped_but_for_the_first_and_the_rest_is_packed():
+    items, lengths, views, view_lengths = next(augmented("item_drop=1"))
+    for row, length, view, kept in zip(
+        items.tolist(), lengths.tolist(), views.tolist(), view_lengths.tolist(), strict=True
+    ):
+        assert view[0] == row[0]
+        assert view[:kept] == sorted(set(view[:kept]) & set(row[:length]))
+    dropped = (lengths - view_lengths).sum() / (lengths - 1).sum()
+    assert dropped == pytest.approx(0.2, abs=0.02)
+
+
+def test_words_are_dropped_at_a_share_of_the_positions():
+    items, lengths, views, view_lengths = next(augmented("item_drop=0"))
+    assert torch.equal(views % 20, items)
+    assert torch.equal(view_lengths, lengths)
+    assert (views >= 20).float().mean().item() == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_batch_drops_either_items_or_words():
+    batches = list(islice(augmented("item_drop=0.5"), 10))
+    words = [bool((views >= 20).any()) for _, _, views, _ in batches]
+    items = [not torch.equal(view_lengths, lengths) for _, lengths, _, view_lengths in batches]
+    assert set(zip(words, items, strict=True)) == {(True, False), (False, True)}
+
+
+def augmented(setting):
+    """Batches of 1,700 prefix rows over items that ascend: items, lengths, views and their lengths."""
+    config = bench.composed(bench.parse([f"model.pretraining.{setting}"]), "unisrec-pretraining")
+    rows = bench.AugmentedRows(leave_one_out(tiny_dataset([range(20)] * 100)), config.model, seed=0)
+    while True:
+        batch = rows.batch(np.arange(len(rows)))
+        yield [batch[name] for name in ("items", "lengths", "views", "view_lengths")]
+
+
+@pytest.mark.parametrize("name", sorted(bench.CHOICES))
 def test_needed_operations_are_those_that_run_where_nothing_is_padded(name, built):
-    config, model = built(name, [[i, i + 1, 0, 0] for i in range(8)])  # one input and one target each
+    plain = ["model.pretraining.drop=0"] if name == "unisrec-pretraining" else []
+    # one input and one target each, and all of them in one step
+    config, model = built(name, [[i, i + 1, 0, 0] for i in range(8)], "trainer.batch_size=8", *plain)
     rows = model.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
     with FlopCounterMode(display=False) as counter:
-        model.train()(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
-    text_size, n_items, experts, hidden = TEXT_SIZE * (name == "unisrec"), 10, 8, 16
-    needed = bench.needed_flops(config.model, n_items, rows.lengths, len(rows), 1, text_size)
+        model.train()(**batch)["loss"].backward()
+    needed = bench.needed_by(config, model, len(rows))
     # b W of each expert and its mixture: next to nothing at real sizes, and so no part of what is needed
-    biases = 3 * 2 * experts * (text_size + n_items) * hidden if text_size else 0
+    n_texts = {"sasrec": 0, "unisrec": 10, "unisrec-pretraining": 9}[name]
+    biases = 3 * 2 * 8 * (TEXT_SIZE + n_texts) * 16 if n_texts else 0
     assert counter.get_total_flops() == len(rows) * needed + biases
 
 
@@ -94,10 +184,16 @@ def test_needed_operations_of_attention_grow_with_what_each_position_sees(built)
     assert three - one == 3 * 2 * 4 * 16 * ((1 + 2 + 3) / 3 - 1)  # by three passes, two layers, hidden size 16
 
 
-def test_every_contender_trains_on_the_targets_it_reports(cache, monkeypatch):
+def test_lengths_are_read_from_a_packing():
+    packing = pack(np.array([3, 1, 7, 4, 4]))
+    assert bench.packed_lengths(packing.groups, packing.last).tolist() == [1, 3, 4, 4, 7]
+
+
+@pytest.mark.parametrize("name", ["sasrec", "unisrec-pretraining"])
+def test_every_contender_trains_on_the_targets_it_reports(name, vectors, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     asked = bench.parse([*SMALL, "trainer.batch_size=512", "model.layers=1"])
-    made = bench.set_up(bench.composed(asked, "sasrec"), 1, 8, 2)
+    made = bench.set_up(bench.composed(asked, name), 1, 8, 2)
     before = {name: work() for name, work in made.work.items()}
     assert before == {bench.REFERENCE: 16, bench.FP32: made.n_targets, bench.BF16: made.n_targets}
 
