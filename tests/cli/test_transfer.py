@@ -52,7 +52,7 @@ def files_of(folder):
 
 def test_the_log_tells_losses_by_domain_the_gate_and_how_far_domains_lie_apart(pretrained):
     for line in log_of(pretrained):
-        assert {"loss", "valid", "loss/item", "loss/view", "loss/garden", "loss/kitchen"} <= line.keys()
+        assert {"loss", "valid", "loss/item", "loss/view", "loss/item/garden", "loss/item/kitchen"} <= line.keys()
         assert 0 < line["gate_entropy"] <= 1
         assert sum(line["expert_usage"]) == pytest.approx(1)
         assert -2 < line["separation"] < 2

@@ -415,12 +415,13 @@ def test_the_published_code_leaves_out_of_l_ss_no_record_because_of_its_own_item
 # The draws.
 
 
+MANY = np.random.default_rng(0).integers(0, N_ITEMS, (3000, 11)).tolist()
+
+
 @pytest.fixture(scope="module")
 def many():
     """Rows of 3,000 users of ten inputs each, with the paper's probabilities."""
-    rng = np.random.default_rng(0)
-    sequences = rng.integers(0, N_ITEMS, (3000, 11)).tolist()
-    return rows_of(sequences, max_length=10, item_drop=0.9, drop=0.2)
+    return rows_of(MANY, max_length=10, item_drop=0.9, drop=0.2)
 
 
 def kinds(rows):
@@ -487,8 +488,10 @@ def test_draws_depend_on_seed_epoch_and_position_alone():
     assert moved == {p: [((item + 1) % N_ITEMS, w) for item, w in view] for p, view in whole.items()}
 
 
-def test_two_epochs_are_drawn_independently(many):
-    (first, changed), (second, again) = many._drawn(0), many._drawn(1)
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0), (1, 1)])
+def test_two_epochs_and_two_seeds_are_drawn_independently(many, seed, epoch):
+    other = rows_of(MANY, seed, max_length=10, item_drop=0.9, drop=0.2)
+    (first, changed), (second, again) = many._drawn(0), other._drawn(epoch)
     assert (first == second).mean() == pytest.approx(0.9**2 + 0.1**2, abs=0.03)
     assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
 
@@ -665,8 +668,8 @@ def test_domains_mixed_at_random_have_no_separation(built):
     found = []
     model = built().eval()
     for seed in range(300):
-        model.features = torch.randn(N_ITEMS, TEXT_SIZE, generator=torch.Generator().manual_seed(seed))
-        found.append(model.facts()["separation/text"])
+        directions = torch.randn(N_ITEMS, TEXT_SIZE, generator=torch.Generator().manual_seed(seed))
+        found.append(model._separation(F.normalize(directions, dim=-1)))
     assert np.mean(found) == pytest.approx(0, abs=4 * np.std(found) / 300**0.5)
 
 

@@ -99,7 +99,10 @@ class UniSRecConfig(ModelConfig):
         found = [*ONE_PASS_DEVIATIONS, "the text encoder runs in bf16"]
         if self.pretraining is not None:
             found.append("in-batch negatives of the same user are left out, as a step takes whole sequences of users")
-            if self.pretraining.loss == Loss.exact:
+            found.append("prefixes of one sequence share its augmentation")
+            if self.pretraining.loss == Loss.paper_code:
+                found.append("prefixes that end within a run of dropped items are not in the sequence-sequence loss")
+            else:
                 found += [
                     "records of the same target are no negatives of one another (the published code leaves exp(0))",
                     "dropped items are packed away, in a way chosen a sequence (the published code: a batch)",
@@ -109,7 +112,8 @@ class UniSRecConfig(ModelConfig):
         elif self.freeze != Freeze.encoder:
             found.append(f"fine-tuned with freeze={self.freeze.name} (the paper freezes the encoder)")
         if self.draw == Draw.catalogue:
-            found.append("one draw of adaptor dropout and gate noise an item and step, shared by inputs and targets")
+            shared = "inputs and targets" if self.pretraining is None else "inputs, augmented inputs and targets"
+            found.append(f"one draw of adaptor dropout and gate noise an item and step, shared by {shared}")
         if self.adaptor == Adaptor.linear:
             found.append("a linear layer in place of parametric whitening and mixture of experts")
         if self.substitutes_encoder():

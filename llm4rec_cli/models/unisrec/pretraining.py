@@ -16,7 +16,7 @@ one user meet in a batch, which hardly happens to shuffled records: they are no 
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class PretrainingRows(SequenceRows):
             chosen = processes.from_first(lambda: bool(by_items[0]))  # one choice a batch, of all processes
             by_items = np.full_like(by_items, chosen)
         kept = ~(by_items[row] & changed[source]) | (position == 0)
-        ends_run = np.append(kept[1:], True) | (position == lengths[row] - 1)  # a kept item and those dropped after it
+        ends_run = np.append(kept[1:], True)  # a run: a kept item, as each row begins with, and those dropped after it
         # Published: a dropped item overwrites the one before it, so each run shows its last. A prefix that ends within
         # a run would show what comes after it, and is left out of L_SS: that hangs on none of its own items.
         shown = source[ends_run] if paper_code else source[kept]
@@ -234,8 +234,12 @@ class PretrainedUniSRec(UniSRec):
             found = {"gate_entropy": entropy.item(), "expert_usage": gates.mean(0).tolist()}
         if len(self.domains) > 1:
             found["separation"] = self._separation(self.tables()[1])
-            found["separation/text"] = self._separation(F.normalize(self.features, dim=-1))
+            found["separation/text"] = self._text_separation
         return found
+
+    @cached_property
+    def _text_separation(self) -> float:
+        return self._separation(F.normalize(self.features, dim=-1))  # frozen: it stays as it is
 
     def _separation(self, directions: Tensor) -> float:
         n = len(self.domains)
