@@ -4,6 +4,8 @@ llm4rec compare outputs/sasrec/demo/sequential/seed0-ab12cd34ef outputs/unisrec/
 llm4rec compare sasrec/demo/sequential/seed0-ab unisrec/demo/sequential/seed0-12     ends, cut where they are clear
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
 llm4rec compare sasrec/… unisrec/… --json | jq .metrics
+llm4rec compare sasrec/… unisrec/… --seeds                   the same with every seed that both were trained with
+llm4rec compare sasrec/… unisrec/… --seeds --targets cold    of runs under dataset.cold_items: only what was held out
 
 A run is its folder, or whatever end of its path names one run under --outputs. Both must have been asked the same:
 data, split, protocol, and each (user, target). For each metric: both means, B − A, its 95 % bootstrap interval over
@@ -14,7 +16,8 @@ A's and which is B's. Holm's correction allows for the number of metrics in the 
 before you look.
 
 It says how these two sets of answers differ over users, and nothing of other seeds: a method trained anew gives other
-answers, and may well fall on the other side. No claim rests on one seed: run several, and see whether they agree.
+answers, and may well fall on the other side. No claim rests on one seed: with --seeds each user's values are means over
+seeds, and a last column has the difference of each seed: see whether they agree.
 """
 
 from __future__ import annotations
@@ -47,6 +50,12 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
     parser.add_argument("b", metavar="RUN", help="B, likewise")
+    parser.add_argument(
+        "--seeds", action="store_true", help="all seeds of these two variants, not these two runs alone"
+    )
+    parser.add_argument(
+        "--targets", choices=("cold", "warm"), help="only examples whose target was held out, or was not"
+    )
     parser.add_argument("--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
@@ -54,26 +63,59 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
     options = parser.parse_args(argv)
 
+    import numpy as np
+
     from llm4rec_cli.data.streams import stream
     from llm4rec_cli.evaluation.paired import paired_differences
 
-    runs = _found([options.a, options.b], Path(options.outputs).expanduser())
+    outputs = Path(options.outputs).expanduser()
+    runs = _found([options.a, options.b], outputs)
     _refuse_other_questions(runs)
-    answers_a, answers_b = _paired(runs)
     metrics = _metrics(runs, options.metric)
+    by_seed = {
+        seed: [_values(answers, metrics) for answers in _paired(pair, options.targets)]
+        for seed, pair in (_seeds(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}).items()
+    }
+    a, b = ({name: np.mean([pair[i][name] for pair in by_seed.values()], axis=0) for name in metrics} for i in (0, 1))
     compared = paired_differences(
-        _values(answers_a, metrics),
-        _values(answers_b, metrics),
-        bootstrap=stream(0, "compare: bootstrap"),
-        permutation=stream(0, "compare: permutation"),
+        a, b, bootstrap=stream(0, "compare: bootstrap"), permutation=stream(0, "compare: permutation")
+    )
+    comparison = Comparison(
+        runs,
+        len(a[metrics[0]]),
+        options.targets,
+        compared,
+        {
+            seed: {name: float((pair[1][name] - pair[0][name]).mean()) for name in metrics}
+            for seed, pair in by_seed.items()
+        },
     )
     if options.json:
-        print(json.dumps(_as_json(runs, len(answers_a), compared), indent=2))
+        print(json.dumps(_as_json(comparison), indent=2))
     elif options.markdown:
-        _print_markdown(runs, len(answers_a), compared)
+        _print_markdown(comparison)
     else:
-        _print_table(runs, len(answers_a), compared)
+        _print_table(comparison)
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is told.
+
+    Attributes:
+        runs: A and B, as named.
+        n: how many examples.
+        targets: which of them: `cold`, `warm`, or None for all.
+        metrics: metric -> both means, and how they differ; of each user's mean over seeds.
+        by_seed: seed -> metric -> B − A.
+    """
+
+    runs: Sequence[Run]
+    n: int
+    targets: str | None
+    metrics: dict[str, Difference]
+    by_seed: dict[int, dict[str, float]]
 
 
 # --- which runs, and whether they can be compared
@@ -109,6 +151,31 @@ def _found(named: Sequence[str], outputs: Path) -> list[Run]:
     return found
 
 
+def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
+    """A and B of every seed that both variants were trained with; of several runs of a seed the newest.
+
+    Raises:
+        UsageError: there are fewer than two such seeds.
+    """
+    from llm4rec_cli.runs.folder import finished
+
+    found: list[dict[int, Run]] = [{}, {}]
+    for folder, _, metrics in finished(outputs):
+        for own, (_, named) in zip(found, runs, strict=True):
+            if metrics["variant"] == named["variant"]:
+                own.setdefault(metrics["seed"], (folder, metrics))
+    seeds = sorted(found[0].keys() & found[1].keys())
+    if len(seeds) < 2:
+        known = "; ".join(
+            f"{side} has {', '.join(map(str, sorted(own))) or 'none'}" for side, own in zip("AB", found, strict=True)
+        )
+        raise UsageError(f"under {outputs} there are not two seeds of both: {known}", "train with -m seed=0,1,2")
+    pairs = {seed: [own[seed] for own in found] for seed in seeds}
+    for pair in pairs.values():
+        _refuse_other_questions(pair)
+    return pairs
+
+
 def _ends_on(run: Path, end: Path) -> bool:
     """Whether a run's path ends on these parts, the last of which may be cut."""
     *parents, last = end.parts
@@ -142,11 +209,14 @@ def _metrics(runs: Sequence[Run], typed: str | None) -> list[str]:
     return wanted
 
 
-def _paired(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both runs' answers, (n,) rows each, row i of both about the same user and target.
+def _paired(runs: Sequence[Run], targets: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both runs' answers, (n,) rows each in order of user and target, row i of both about the same.
+
+    Args:
+        targets: `cold` or `warm` for those whose target was held out of training, or was not; None for all.
 
     Raises:
-        UsageError: the runs did not rank, or not the same examples.
+        UsageError: the runs did not rank, or not the same examples, or nothing was held out.
     """
     import pandas as pd
     import pyarrow.parquet
@@ -158,7 +228,12 @@ def _paired(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 f"{file.parent} does not say where targets came out", "compare takes runs of ranking tasks"
             )
     example = ["user_id", "target"]
-    a, b = (pd.read_parquet(file, columns=[*example, *RANKS]) for file in files)
+    a, b = (pd.read_parquet(file) for file in files)
+    if targets is not None:
+        if any("target_is_cold" not in answers for answers in (a, b)):
+            raise UsageError("nothing was held out of one of these runs", "compare runs of one dataset.cold_items")
+        a, b = (answers[answers["target_is_cold"] == (targets == "cold")] for answers in (a, b))
+    a, b = (answers[[*example, *RANKS]].copy() for answers in (a, b))
     for answers in (a, b):
         answers["time"] = answers.groupby(example).cumcount()  # one user may be asked about one target again
     key = [*example, "time"]
@@ -189,7 +264,12 @@ def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
 # --- how it is said
 
 
-def _rows(compared: dict[str, Difference]) -> list[list[str]]:
+def _columns(comparison: Comparison) -> tuple[str, ...]:
+    return (*COLUMNS, *(["by seed"] if len(comparison.by_seed) > 1 else []))
+
+
+def _rows(comparison: Comparison) -> list[list[str]]:
+    several = len(comparison.by_seed) > 1
     return [
         [
             name,
@@ -200,8 +280,9 @@ def _rows(compared: dict[str, Difference]) -> list[list[str]]:
             f"{d.p:.4f}",
             f"{d.p_holm:.4f}",
             *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
+            *([" ".join(f"{of[name]:+.4f}" for of in comparison.by_seed.values())] if several else []),
         ]
-        for name, d in compared.items()
+        for name, d in comparison.metrics.items()
     ]
 
 
@@ -212,8 +293,9 @@ def _title(runs: Sequence[Run]) -> str:
     return f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}"
 
 
-def _notes(runs: Sequence[Run], n: int) -> list[str]:
+def _notes(comparison: Comparison) -> list[str]:
     """What stands below the numbers: which runs, how many users, what the test drew, and what to beware of."""
+    runs, seeds = comparison.runs, comparison.by_seed
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
     from llm4rec_cli.reporting.runs import shown_as
 
@@ -221,42 +303,51 @@ def _notes(runs: Sequence[Run], n: int) -> list[str]:
         f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(metrics['labels'])})" if metrics["labels"] else "")
         for side, (folder, metrics) in zip("AB", runs, strict=True)
     ]
-    said.append(f"{n:,} users; {PERMUTATIONS:,} permutations, two-sided; Holm over the metrics of this table")
-    said.append("two sets of answers, not two methods: no claim rests on one seed")
+    kind = f" whose target is {comparison.targets}" if comparison.targets else ""
+    said.append(
+        f"{comparison.n:,} users{kind}; {PERMUTATIONS:,} permutations, two-sided; Holm over the metrics of this table"
+    )
+    if len(seeds) > 1:
+        several = ", ".join(map(str, seeds))
+        said.append(f"means over seeds {several}; interval and p are over users: no claim where seeds disagree")
+    else:
+        said.append("two sets of answers, not two methods: no claim rests on one seed")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):
         said.append("synthetic data: these numbers settle no claim")
     return said
 
 
-def _print_table(runs: Sequence[Run], n: int, compared: dict[str, Difference]) -> None:
+def _print_table(comparison: Comparison) -> None:
     from llm4rec_cli.reporting.tables import console, table
 
     out = console()
-    out.print(table(_title(runs), COLUMNS, _rows(compared)))
-    for note in _notes(runs, n):
+    out.print(table(_title(comparison.runs), _columns(comparison), _rows(comparison)))
+    for note in _notes(comparison):
         out.print(note, soft_wrap=True)
 
 
-def _print_markdown(runs: Sequence[Run], n: int, compared: dict[str, Difference]) -> None:
+def _print_markdown(comparison: Comparison) -> None:
     from llm4rec_cli.reporting.tables import markdown
 
-    print(markdown(COLUMNS, _rows(compared)))
-    print("\n" + "\n".join(f"- {note}" for note in [_title(runs), *_notes(runs, n)]))
+    print(markdown(_columns(comparison), _rows(comparison)))
+    print("\n" + "\n".join(f"- {note}" for note in [_title(comparison.runs), *_notes(comparison)]))
 
 
-def _as_json(runs: Sequence[Run], n: int, compared: dict[str, Difference]) -> dict[str, Any]:
+def _as_json(comparison: Comparison) -> dict[str, Any]:
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
     from llm4rec_cli.reporting.runs import shown_as
 
-    (_, asked), _ = runs
+    (_, asked), _ = comparison.runs
     return {
         **{
             side: {"run": str(folder), "model": shown_as(m), "seed": m["seed"], "labels": m["labels"]}
-            for side, (folder, m) in zip("ab", runs, strict=True)
+            for side, (folder, m) in zip("ab", comparison.runs, strict=True)
         },
         **{key: asked[key] for key in ("dataset", "dataset_fingerprint", "task", *ASKED)},
-        "n_examples": n,
+        "n_examples": comparison.n,
+        "targets": comparison.targets,
         "permutations": PERMUTATIONS,
         "synthetic": "synthetic" in asked["labels"],
-        "metrics": {name: dataclasses.asdict(d) for name, d in compared.items()},
+        "metrics": {name: dataclasses.asdict(d) for name, d in comparison.metrics.items()},
+        "by_seed": comparison.by_seed,
     }

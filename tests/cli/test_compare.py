@@ -96,6 +96,53 @@ def test_the_order_of_rows_does_not_matter(write, compared):
     assert compared(a, b)["metrics"]["mrr"]["equal"] == 5
 
 
+def seeds_of(write, model, *ranks, **facts):
+    """Runs of one variant, a seed each; the folder of the first."""
+    first, *_ = [
+        write(model, of_seed, f"seed{seed}-abc", seed=seed, variant=f"variant of {model}", **facts)
+        for seed, of_seed in enumerate(ranks)
+    ]
+    return first
+
+
+def test_over_seeds_each_user_counts_by_the_mean_and_each_seed_is_told(write, compared):
+    a = seeds_of(write, "a", [(0, 1), (99, 1)], [(0, 1), (99, 1)])
+    b = seeds_of(write, "b", [(0, 1), (0, 1)], [(99, 1), (0, 1)])
+    write("b", [(0, 1), (0, 1)], "seed7-abc", seed=7, variant="variant of b")  # A has no such seed
+    found = compared(a, b, "--seeds", "--metric", "hr@1")
+    hit = found["metrics"]["hr@1"]
+    assert (hit["a"], hit["b"], hit["difference"]) == pytest.approx((0.5, 0.75, 0.25))
+    assert (hit["better"], hit["worse"]) == (1, 1)  # of the users one loses half a hit, one gains a whole one
+    assert found["by_seed"] == {"0": {"hr@1": 0.5}, "1": {"hr@1": 0.0}}
+
+
+def test_a_table_over_seeds_has_a_column_of_them_and_no_warning_of_one(write, llm4rec):
+    a, b = seeds_of(write, "a", RANKS, RANKS), seeds_of(write, "b", RANKS, RANKS[::-1])
+    out = llm4rec("compare", str(a), str(b), "--seeds", "--metric", "mrr", "--markdown").out
+    assert "| by seed |" in out
+    assert "+0.0000 +0.0000" in out
+    assert "means over seeds 0, 1" in out
+    assert "no claim rests on one seed" not in out
+
+
+def test_over_seeds_two_of_both_are_needed(write, llm4rec):
+    a, b = seeds_of(write, "a", RANKS, RANKS), seeds_of(write, "b", RANKS)
+    answer = llm4rec("compare", str(a), str(b), "--seeds")
+    assert answer.code == 2
+    assert "A has 0, 1; B has 0" in answer.err
+
+
+def test_cold_targets_are_compared_alone(write, compared, llm4rec):
+    a, b = write("a", [(99, 1), (0, 1), (0, 1)]), write("b", [(0, 1), (0, 1), (99, 1)])
+    assert "nothing was held out" in llm4rec("compare", str(a), str(b), "--targets", "cold").err
+    for run in (a, b):
+        file = run / "predictions.parquet"
+        pd.read_parquet(file).assign(target_is_cold=[True, True, False]).to_parquet(file, index=False)
+    cold, warm = (compared(a, b, "--targets", kind, "--metric", "hr@1") for kind in ("cold", "warm"))
+    assert (cold["n_examples"], cold["metrics"]["hr@1"]["difference"]) == (2, 0.5)
+    assert (warm["n_examples"], warm["metrics"]["hr@1"]["difference"]) == (1, -1)
+
+
 def test_one_user_may_be_asked_about_one_target_twice(write, compared):
     a, b = (write(name, RANKS, users=["u0", "u0", "u1", "u1", "u2"]) for name in "ab")
     assert compared(a, b)["n_examples"] == 5
