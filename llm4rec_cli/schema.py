@@ -156,7 +156,8 @@ class ModelConfig:
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a rule that any model must beat
     needs_text: ClassVar[bool] = False
-    inherited: ClassVar[tuple[str, ...]] = ()  # settings that weights of another run must share, to begin with them
+    # Of a model with `init_from`, which offers `begin_with(weights)`: settings that the other run must share.
+    inherited: ClassVar[tuple[str, ...]] = ()
     needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
 
     def shown_as(self) -> str:

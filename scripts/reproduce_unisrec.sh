@@ -1,19 +1,78 @@
 #!/usr/bin/env bash
-# UniSRec's table on Scientific, and SASRec's on Beauty: three seeds each, with floors and controls, then the report.
-#   scripts/reproduce_unisrec.sh FOLDER_OF_SCIENTIFIC [FOLDER_OF_BEAUTY]
-# About three hours on two CPU cores; run it again and finished runs are skipped.
+# UniSRec's comparisons, three seeds each, with floors and controls, then the report. Run it again: what is done is skipped.
+#   scripts/reproduce_unisrec.sh --small                                   on the demo: some two hours on two CPU cores
+#   scripts/reproduce_unisrec.sh --ablations                               what the parts of pre-training bring, on the demo
+#   scripts/reproduce_unisrec.sh FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY     real data: some eight hours
 set -euo pipefail
-scientific=$(realpath "${1:?usage: scripts/reproduce_unisrec.sh FOLDER_OF_SCIENTIFIC [FOLDER_OF_BEAUTY]}")
-beauty=${2:+$(realpath "$2")}
+usage="usage: scripts/reproduce_unisrec.sh --small | --ablations | FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY"
+mode=${1:?$usage}
+seeds=seed=0,1,2
+frozen=model.freeze=none,encoder
+cold_text="model.text_weights=[4]"             # the floor chooses its own weight on validation, where nothing is cold
+steps="trainer.epochs=200 trainer.patience=20"  # few users make few steps an epoch
+
+# Pre-trained or from scratch × frozen or full: with ids too, on cold items, with few users; each under its controls.
+#   comparisons OUTPUTS ORIGIN CONTROLS ARGUMENT…      CONTROLS: one override a word; ARGUMENT: what all runs share
+comparisons() {
+  local outputs=paths.outputs=$1 origin=$2 controls=$3
+  shift 3
+  for from in null "$origin"; do
+    llm4rec train -m "$@" model.init_from="$from" $frozen model.use_ids=true $seeds "$outputs"
+    for control in dataset.control=none $controls; do
+      llm4rec train -m "$@" "$control" model.init_from="$from" $frozen $seeds "$outputs"
+      llm4rec train -m "$@" "$control" model.init_from="$from" $frozen $seeds "$outputs" dataset.cold_items=0.1
+      # shellcheck disable=SC2086  # several overrides
+      llm4rec train -m "$@" "$control" model.init_from="$from" $frozen $seeds "$outputs" dataset.train_users=0.01,0.1 $steps
+    done
+  done
+}
+
+small() {
+  llm4rec train -m +experiment=unisrec/pretrain $seeds paths.outputs=outputs/small
+  comparisons outputs/small outputs/small/unisrec/demo_pretrain/pretrain "dataset.control=shuffle_text dataset=demo_null"
+  llm4rec train -m model=sasrec dataset.cold_items=0,0.1 $seeds paths.outputs=outputs/small
+  llm4rec train model=transition_text "$cold_text" dataset.cold_items=0.1 paths.outputs=outputs/small
+  llm4rec report --outputs outputs/small --metrics ndcg@10,recall@10,cold/ndcg@10,warm/ndcg@10
+}
+
+ablations() {
+  local parts=(pretrain:transfer pretrain_no_sequence_loss:transfer pretrain_one_domain:transfer)
+  parts+=(pretrain_linear:transfer_linear pretrain_one_expert:transfer_one_expert pretrain:transfer_ids)
+  for part in "${parts[@]}"; do
+    local name=${part%:*} tuned=${part#*:}
+    local outputs=outputs/ablations/$name # apart: a folder of runs that training begins with holds one a seed
+    llm4rec train -m +experiment=unisrec/"$name" $seeds paths.outputs="$outputs"
+    llm4rec train -m +experiment=unisrec/"$tuned" $frozen $seeds paths.outputs="$outputs" \
+      model.init_from="$(echo "$outputs"/unisrec/*/pretrain)"
+  done
+  llm4rec train -m +experiment=unisrec/ids_only $seeds paths.outputs=outputs/ablations/ids_only
+  for outputs in outputs/ablations/*; do llm4rec report --outputs "$outputs" --metrics ndcg@10,recall@10; done
+}
+
+real() {
+  local scientific=dataset.raw_dir=$1 beauty=dataset.raw_dir=$2
+  for experiment in scientific scientific_ids scientific_sasrec scientific_linear; do
+    llm4rec train -m +experiment=unisrec/$experiment "$scientific" $seeds
+  done
+  llm4rec train -m model=bpr_mf dataset=amazon2018-scientific "$scientific" $seeds
+  llm4rec train -m +experiment=unisrec/beauty_sasrec "$beauty" $seeds
+  llm4rec train -m +experiment=unisrec/beauty_unisrec "$beauty" $seeds
+  llm4rec train -m +experiment=unisrec/beauty_pretrain "$beauty" $seeds
+  comparisons outputs outputs/unisrec/amazon2014-beauty/pretrain dataset.control=shuffle_text \
+    +experiment=unisrec/scientific_transfer "$scientific"
+  llm4rec train model=transition_text "$cold_text" dataset=amazon2018-scientific "$scientific" dataset.cold_items=0.1
+  llm4rec report --metrics recall@10,ndcg@10,recall@50,ndcg@50,cold/ndcg@10
+}
+
+case $mode in
+  --*) ;;
+  *) scientific=$(realpath "$mode") beauty=$(realpath "${2:?$usage}") ;; # before the folder changes
+esac
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
-for experiment in scientific scientific_ids scientific_sasrec scientific_linear; do
-  llm4rec train -m +experiment=unisrec/$experiment dataset.raw_dir="$scientific" seed=0,1,2
-done
-llm4rec train -m +experiment=unisrec/scientific dataset.raw_dir="$scientific" dataset.control=shuffle_text seed=0,1,2
-llm4rec train -m model=bpr_mf dataset=amazon2018-scientific dataset.raw_dir="$scientific" seed=0,1,2
-if [ -n "$beauty" ]; then
-  llm4rec train -m +experiment=unisrec/beauty_sasrec dataset.raw_dir="$beauty" seed=0,1,2
-  llm4rec train -m +experiment=unisrec/beauty_unisrec dataset.raw_dir="$beauty" seed=0,1,2
-fi
-llm4rec report --metrics recall@10,ndcg@10,recall@50,ndcg@50
+case $mode in
+  --small) small ;;
+  --ablations) ablations ;;
+  --*) echo "$usage" >&2 && exit 2 ;;
+  *) real "$scientific" "$beauty" ;;
+esac

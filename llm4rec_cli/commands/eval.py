@@ -62,6 +62,7 @@ def run(config: Config) -> Outcome:
                     beside,
                     experiment=source.status["choices"].get("experiment"),
                     overrides=source.overrides,
+                    init_from=source.metrics.get("init_from"),
                     trained_run=source.folder.relative_to(Path(config.paths.outputs)).as_posix(),
                 )
             outcome = Outcome("done", where.folder)

@@ -23,7 +23,7 @@ from llm4rec_cli.models import base as models
 from llm4rec_cli.overrides import quoted
 from llm4rec_cli.runs.address import Address
 from llm4rec_cli.runs.folder import METRICS, Facts, peak_rss_mb, write_results
-from llm4rec_cli.schema import Candidates, Config, Precision, Question, SplitRule
+from llm4rec_cli.schema import Candidates, Config, Keep, Precision, Question, SplitRule
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -90,6 +90,8 @@ def problems(config: Config) -> Iterator[UsageError]:
         config.model.name
     ):
         yield UsageError("model.name is no choice of a model", f"model={config.model.name}")
+    if config.task.question == Question.pretrain and getattr(config.model, "pretraining", ...) is None:
+        yield UsageError("task=pretrain needs model.pretraining, which is null", "leave model.pretraining as it is")
     if config.task.question == Question.pretrain and getattr(config.model, "use_ids", False):
         yield UsageError(
             "pre-training is on text alone: ids of other data's items would be of no use", "model.use_ids=false"
@@ -136,6 +138,8 @@ def settled(config: Config) -> Config:
             model[key] = _resolved(model[key])
     if "pretraining" in model and config.task.question != Question.pretrain:
         model.pretraining = None
+    if config.trainer.keep == Keep.last:
+        config.trainer.patience = 1  # nobody asks for it, so it shall make no other address
     config.paths.outputs = str(Path(config.paths.outputs).expanduser())
     if config.task.candidates != Candidates.full:
         config.task.mask_history = False  # sampled candidates are never in the history
@@ -265,6 +269,19 @@ def deviations(config: Config) -> list[str]:
     return [*found, *config.deviations]
 
 
+def begun_with(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a run tells of the one whose weights it began with; its numbers carry that one's marks too.
+
+    Args:
+        metrics: metrics.json of that one.
+    """
+    of_its_own = ("floor-not-beaten", "subset", "cold-items", "few-users")
+    return {
+        **{key: metrics[key] for key in ("dataset", "experiment", "seed", "config_hash", "deviations")},
+        "labels": [label for label in metrics["labels"] if label not in of_its_own],
+    }
+
+
 def measure(
     config: Config,
     split: Split,
@@ -272,12 +289,14 @@ def measure(
     where: Address,
     clock: Clock,
     beside: Sequence[dict[str, Any]],
+    init_from: dict[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Asks the model the task's question and writes the answers and metrics.json, as section 8 of the design fixes it.
 
     Args:
         beside: metrics.json of the floors.
+        init_from: of the run whose weights training began with, what `begun_with` says.
         more: the fields that only the caller knows.
 
     Returns:
@@ -309,12 +328,17 @@ def measure(
         "variant": where.variant,
         "experiment": None,
         "trained_run": None,
-        "init_from": None,
+        "init_from": init_from,
+        "text_encoder": encoder_weights(config),
         "training": None,
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
-        "labels": [*labels(config, split.dataset, len(asked)), *gaps, *unbeaten(config, evaluation.metrics, beside)],
-        "deviations": deviations(config),
+        "labels": [
+            *dict.fromkeys([*labels(config, split.dataset, len(asked)), *(init_from or {}).get("labels", [])]),
+            *gaps,
+            *unbeaten(config, evaluation.metrics, beside),
+        ],
+        "deviations": [*deviations(config), *(f"pre-training: {d}" for d in (init_from or {}).get("deviations", []))],
         "n_examples": len(evaluation.predictions),
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,

@@ -24,7 +24,7 @@ def run(config: Config) -> Outcome:
     """One composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
     config = experiment.settled(config)
     experiment.check(config)
-    trained.origin(config)  # refused before anything is computed
+    origin = processes.from_first(lambda: trained.origin(config))  # refused before anything is computed
     clock = experiment.Clock()
     cache = experiment.cache_dir(config)
     dataset = experiment.load(config, cache)
@@ -34,7 +34,7 @@ def run(config: Config) -> Outcome:
 
     beside = floors_beside(config, split)
     clock.lap("floors")
-    outcome, metrics = _evaluated(config, split, clock, experiment.facts("train", config), beside)
+    outcome, metrics = _evaluated(config, split, clock, experiment.facts("train", config), beside, origin)
     show([*beside, metrics], outcome)
     return outcome
 
@@ -50,18 +50,22 @@ def floors_beside(config: Config, split: Split) -> list[dict[str, Any]]:
 
 
 def _evaluated(
-    config: Config, split: Split, clock: experiment.Clock, facts: Facts, beside: Sequence[dict[str, Any]] = ()
+    config: Config,
+    split: Split,
+    clock: experiment.Clock,
+    facts: Facts,
+    beside: Sequence[dict[str, Any]] = (),
+    origin: trained.Origin | None = None,
 ) -> tuple[Outcome, dict[str, Any]]:
     """The run at this config's address: found there if it is finished, otherwise trained, evaluated and written."""
     trainable = models.config_class(config.model.name).trainable
-    origin = processes.from_first(lambda: trained.origin(config))
     where = address(
         config,
         split.dataset.fingerprint,
         trainable,
         experiment.encoder_weights(config),
         file=experiment.file_content(config),
-        initial=(origin.weights.sha256, origin.metrics["variant"]) if origin else None,
+        initial=(origin.weights.sha256, origin.variant_for(config.seed)) if origin else None,
     )
     with locked(where.folder):
         found = processes.from_first(lambda: metrics_of(where.folder))
@@ -88,7 +92,7 @@ def _evaluated(
                 experiment=facts.choices.get("experiment"),
                 overrides=facts.overrides,
                 training=training,
-                init_from=origin and {"run": origin.folder.name, "dataset": origin.metrics["dataset"]},
+                init_from=experiment.begun_with(origin.metrics) if origin else None,
             )
     return Outcome("done", where.folder), metrics
 

@@ -19,7 +19,7 @@ from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs.address import OUTSIDE
 from llm4rec_cli.runs.folder import CONFIG, STATUS, finished, metrics_of
-from llm4rec_cli.schema import Config
+from llm4rec_cli.schema import Config, Question
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ASKED = ("task", "split", "device", "force", "run", "paths", "hydra")
 # What takes something from the data on purpose, and what leaves it whole: only who asks for such a run gets one.
 TAKEN = {"dataset.control": "none", "dataset.cold_items": 0.0, "dataset.train_users": 1.0}
+
+# What decides which interactions a training does not see.
+HOLDS_OUT = ("dataset.seed", "dataset.split", "dataset.cuts", "dataset.cold_items", "dataset.train_users")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         if not models.config_class(metrics["model"]).trainable:
             continue
         stored = OmegaConf.load(folder / CONFIG)
-        if config.run is None and stored.task.question == "pretrain" and "dataset" not in keys:
+        named = config.task.question == Question.pretrain or {"dataset", "experiment"} & keys.keys()
+        if stored.task.question == "pretrain" and not named:
             continue  # its data are not what anybody asks about without naming them
         if all(_matches(key, config, choices, stored, status["choices"]) for key in keys):
             return folder, status, metrics
@@ -145,8 +149,9 @@ def _same_model(config: Config, folder: Path) -> None:
     """
     stored = OmegaConf.load(folder / CONFIG)
     now = OmegaConf.create(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
-    for node in (stored.model, now.model):  # how the weights came about, not what they are
-        node.pop("init_from", None), node.pop("pretraining", None)
+    for node in (stored.model, now.model):
+        for key in ("init_from", "freeze", "pretraining"):  # how the weights came about, not what they are
+            node.pop(key, None)
     for key in ("model", "dataset.text", *TAKEN):
         if _stored(stored, key) != OmegaConf.select(now, key):
             raise RunError(
@@ -169,11 +174,17 @@ class Origin:
     metrics: dict[str, Any]
     weights: Checkpoint
 
+    def variant_for(self, seed: int) -> str:
+        """What runs share that began each with its own seed's pre-training, or all with that of one seed."""
+        own = self.metrics["seed"] == seed
+        return f"{self.metrics['variant']} of {'the own seed' if own else self.metrics['seed']}"
+
 
 def origin(config: Config) -> Origin | None:
     """The finished run that `model.init_from` names; None where it names none, or the model knows no such setting.
 
-    A folder of runs stands for the one there that has this config's seed: a sweep over seeds names them all.
+    A folder of runs stands for the one there that has this config's seed: a sweep over seeds names them all. Whether it
+    knows what is held out now is told by the dataset's name: the same files under another name are not seen through.
 
     Raises:
         UsageError: there is no such run or several, it knows what is held out now, or its weights would not fit.
@@ -182,7 +193,11 @@ def origin(config: Config) -> Origin | None:
     if path is None:
         return None
     folders = [Path(path)] if (Path(path) / STATUS).exists() else sorted(Path(path).glob(f"seed{config.seed}-*"))
-    found = [(folder, metrics) for folder in folders if (metrics := metrics_of(folder)) is not None]
+    found = [
+        (folder, metrics)
+        for folder in folders
+        if (metrics := metrics_of(folder)) is not None and metrics["trained_run"] is None  # no evaluation of another
+    ]
     if len(found) != 1:
         told = ", ".join(folder.name for folder, _ in found) or "none"
         raise UsageError(
@@ -190,22 +205,23 @@ def origin(config: Config) -> Origin | None:
             "name a run folder: llm4rec list runs task=pretrain",
         )
     ((folder, metrics),) = found
-    whole: Any = OmegaConf.load(folder / CONFIG)
-    for key in ("dataset.cold_items", "dataset.train_users"):
-        if whole.dataset.name == config.dataset.name and (theirs := _stored(whole, key)) != OmegaConf.select(
-            cast(Any, config), key
-        ):
+    stored: Any = OmegaConf.load(folder / CONFIG)
+    now: Any = OmegaConf.create(OmegaConf.to_container(cast(Any, config), resolve=True, enum_to_str=True))
+    for key in HOLDS_OUT if stored.dataset.name == now.dataset.name else ():
+        if (theirs := _stored(stored, key)) != OmegaConf.select(now, key):
             raise UsageError(
                 f"{folder} was trained on these data with {key}={theirs}: it may know what this run holds out",
                 f"{key}={theirs}, or begin with a run on other data",
             )
-    stored: Any = OmegaConf.to_container(whole.model)
-    now: Any = OmegaConf.to_container(cast(Any, config.model), resolve=True, enum_to_str=True)
-    differing = [key for key in models.config_class(config.model.name).inherited if stored.get(key) != now[key]]
-    if stored["name"] != config.model.name or differing:
-        key = differing[0] if differing else "name"
+    for key in ("name", *models.config_class(config.model.name).inherited):
+        if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
+            raise UsageError(
+                f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
+                "give the settings that it was trained with, or train it anew with these",
+            )
+    if metrics["text_encoder"] != experiment.encoder_weights(config):
         raise UsageError(
-            f"the weights of {folder} do not fit: they are of model.{key}={stored.get(key)}, not {now[key]}",
-            "give the settings that it was trained with, or train it anew with these",
+            f"the weights of {folder} do not fit: they are of another text encoder than {now.model.encoder.name}",
+            "give the encoder that it was trained with, or train it anew with this one",
         )
     return Origin(folder, metrics, checkpoints.chosen(folder / "checkpoints"))

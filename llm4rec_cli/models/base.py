@@ -68,13 +68,6 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
-class Transferable(Protocol):
-    """A trainable model that may begin with the weights of another run, as `init_from` of its config says."""
-
-    def begin_with(self, weights: dict[str, torch.Tensor]) -> None: ...
-
-
-@runtime_checkable
 class Watched(Protocol):
     """A trainable model that its log tells more of than loss and validation metric.
 

@@ -118,4 +118,6 @@ def protocol_in_words(run: dict[str, Any]) -> str:
 def variant_in_words(run: dict[str, Any]) -> str:
     """The experiment's name, or what was typed about the model, the trainer and the control."""
     typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith(SHOWN_AS)]
-    return " ".join(filter(None, [run["experiment"], *typed]))
+    origin = run.get("init_from")
+    begun = f"from {' '.join(filter(None, [origin['dataset'], origin['experiment']]))}" if origin else None
+    return " ".join(filter(None, [run["experiment"], begun, *typed]))

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
+from llm4rec_cli.files import write_json
 from llm4rec_cli.training import checkpoints
 from tests.driver import call, read
 
@@ -72,7 +73,9 @@ def test_the_published_loss_is_an_option_that_is_flagged(llm4rec):
 
 
 def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
-    folder = llm4rec(*PRETRAIN, "trainer.keep=last", "trainer.learning_rate=1").folder  # diverges: the first is better
+    last = (*PRETRAIN, "trainer.keep=last", "trainer.learning_rate=1")  # diverges: the first is better
+    folder = llm4rec(*last).folder
+    assert llm4rec(*last, "trainer.patience=3").folder == folder  # which nobody asks for
     done = read(folder / "checkpoints/training_done.json")
     assert done["best_step"] == done["step"]
 
@@ -83,6 +86,7 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
         (["task=pretrain", "model=popularity"], "model 'popularity' cannot do task 'pretrain'"),
         (["task=pretrain", "model=sasrec"], "model 'sasrec' cannot do task 'pretrain'"),
         (["task=pretrain", "model.use_ids=true"], "pre-training is on text alone"),
+        (["task=pretrain", "model.pretraining=null"], "task=pretrain needs model.pretraining"),
         (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is read by task=pretrain alone"),
         (["task=pretrain", "model.pretraining.drop=1"], "model.pretraining.drop=1.0 is out of range"),
         (["model.init_from=nowhere"], "nowhere is no finished run"),
@@ -138,7 +142,13 @@ def test_only_what_is_not_frozen_moves_and_counts_say_how_much_that_is(llm4rec, 
 
 def test_the_run_says_where_its_weights_came_from(llm4rec, pretrained):
     metrics = llm4rec(*TRANSFER, SOURCE).metrics
-    assert metrics["init_from"] == {"run": pretrained.name, "dataset": "demo_pretrain"}
+    origin = read(pretrained / "metrics.json")
+    assert metrics["init_from"]["config_hash"] == origin["config_hash"]
+    assert (metrics["init_from"]["dataset"], metrics["init_from"]["experiment"]) == (
+        "demo_pretrain",
+        "unisrec/pretrain",
+    )
+    assert {f"pre-training: {deviation}" for deviation in origin["deviations"]} <= set(metrics["deviations"])
     assert metrics["shown_as"] == "unisrec, pre-trained, frozen encoder"
     assert not any("from scratch" in deviation for deviation in metrics["deviations"])
 
@@ -154,8 +164,26 @@ def test_seeds_that_begin_with_their_own_pre_training_share_a_variant(llm4rec, p
     assert llm4rec(*PRETRAIN, "seed=1").code == 0
     runs = [llm4rec(*TRANSFER, SOURCE, f"seed={seed}").metrics for seed in (0, 1)]
     assert runs[0]["variant"] == runs[1]["variant"]
-    assert runs[0]["init_from"]["run"].startswith("seed0-")
-    assert runs[1]["init_from"]["run"].startswith("seed1-")
+    assert [run["init_from"]["seed"] for run in runs] == [0, 1]
+    another = llm4rec(*TRANSFER, f"model.init_from={pretrained}", "seed=1").metrics
+    assert another["variant"] != runs[1]["variant"]  # of one pre-training: other seeds, another spread
+
+
+def test_marks_of_the_pre_training_ride_with_what_is_tuned_and_evaluated(llm4rec, pretrained):
+    marked = read(pretrained / "metrics.json") | {"labels": ["synthetic", "paper-code-loss", "subset"]}
+    write_json(pretrained / "metrics.json", marked)
+    tuned = llm4rec(*TRANSFER, SOURCE)
+    assert tuned.metrics["labels"].count("synthetic") == 1
+    assert "paper-code-loss" in tuned.metrics["labels"]
+    asked = llm4rec("eval", f"run={tuned.folder}", "task=direct", "task.floors=[]", "task.max_examples=100").metrics
+    assert "paper-code-loss" in asked["labels"]
+    assert any(deviation.startswith("pre-training: ") for deviation in asked["deviations"])
+
+
+def test_an_evaluation_of_the_pre_training_is_no_run_to_begin_with(llm4rec, pretrained):
+    assert llm4rec("eval", f"run={pretrained}", "split=valid").code == 0
+    assert len(list(pretrained.parent.glob("seed0-*"))) == 2
+    assert llm4rec(*TRANSFER, SOURCE).code == 0
 
 
 def test_a_folder_without_a_run_of_this_seed_or_with_two_is_refused(llm4rec, pretrained):
@@ -172,7 +200,9 @@ def test_weights_of_other_settings_are_refused_by_the_setting(llm4rec, pretraine
     answer = llm4rec(*TRANSFER, SOURCE, "model.experts=3")
     assert answer.code == 2
     assert "they are of model.experts=2, not 3" in answer.err
-    assert "model.encoder" in llm4rec(*TRANSFER, SOURCE, "model.encoder.pooling=cls").err
+    assert "model.encoder.pooling=mean, not cls" in llm4rec(*TRANSFER, SOURCE, "model.encoder.pooling=cls").err
+    write_json(pretrained / "metrics.json", read(pretrained / "metrics.json") | {"text_encoder": "other weights"})
+    assert "another text encoder than minilm" in llm4rec(*TRANSFER, SOURCE).err
 
 
 def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
@@ -181,6 +211,8 @@ def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
     assert answer.code == 2
     assert "was trained on these data with dataset.cold_items=0.0" in answer.err
     assert llm4rec(*TRANSFER, SOURCE, "dataset.cold_items=0.1").code == 0
+    for other in ("dataset.seed=1", "dataset.split=temporal"):
+        assert "was trained on these data" in llm4rec(*TRANSFER, f"model.init_from={tuned}", other).err
 
 
 def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):
@@ -202,8 +234,9 @@ def test_a_tuned_run_is_asked_without_the_one_it_began_with(llm4rec, pretrained)
 def test_pre_training_is_asked_only_where_its_data_are_named(llm4rec, pretrained):
     asked = ("eval", "model=unisrec", "task=direct", "task.floors=[]", "task.max_examples=100")
     assert "no finished training run" in llm4rec(*asked).err
-    answer = llm4rec(*asked, "dataset=demo_pretrain")
-    assert answer.code == 0, answer.err
+    for named in ("dataset=demo_pretrain", "+experiment=unisrec/pretrain"):
+        answer = llm4rec(*asked, named)
+        assert answer.code == 0, answer.err
 
 
 def test_pruning_spares_the_weights_of_pre_training(llm4rec, pretrained):

@@ -63,7 +63,8 @@ class UniSRecConfig(ModelConfig):
     needs_text: ClassVar[bool] = True
 
     inherited: ClassVar[tuple[str, ...]] = (
-        *("encoder", "adaptor", "experts", "hidden_size", "inner_size", "layers", "heads", "max_length"),
+        *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
+        *("hidden_size", "inner_size", "layers", "heads", "max_length"),
     )
 
     encoder: EncoderConfig = MISSING
