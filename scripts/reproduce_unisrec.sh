@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # UniSRec's comparisons, three seeds each, with floors and controls, then the report. Run it again: what is done is skipped.
-#   scripts/reproduce_unisrec.sh --small                                   on the demo: some two hours on two CPU cores
+#   scripts/reproduce_unisrec.sh --small                                   on the demo: some three hours on two CPU cores
 #   scripts/reproduce_unisrec.sh --ablations                               what the parts of pre-training bring, on the demo
 #   scripts/reproduce_unisrec.sh FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY     real data: some eight hours
 set -euo pipefail
