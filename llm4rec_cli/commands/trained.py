@@ -219,7 +219,8 @@ def origin(config: Config) -> Origin | None:
                 f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
                 "give the settings that it was trained with, or train it anew with these",
             )
-    if metrics["text_encoder"] != experiment.encoder_weights(config):
+    if metrics.get("text_encoder") != experiment.encoder_weights(config):
+        # Or of a run that does not say: those before this setting did not.
         raise UsageError(
             f"the weights of {folder} do not fit: they are of another text encoder than {now.model.encoder.name}",
             "give the encoder that it was trained with, or train it anew with this one",

@@ -88,19 +88,21 @@ class UniSRecConfig(ModelConfig):
     def shown_as(self) -> str:
         """`unisrec`, and in which way it is not the plain one: text alone, all weights trained from scratch."""
         ways = {
-            "+ ids": self.use_ids,
             "linear adaptor": self.adaptor == Adaptor.linear,
             "one expert": self.adaptor == Adaptor.moe and self.experts == 1,
             "pre-trained": self.init_from is not None,
             f"frozen {self.freeze.name}": self.freeze != Freeze.none,
         }
-        return ", ".join([self.name, *(way for way, taken in ways.items() if taken)]).replace(", +", " +")
+        name = f"{self.name} + ids" if self.use_ids else self.name
+        return ", ".join([name, *(way for way, taken in ways.items() if taken)])
 
     def deviations(self) -> list[str]:
         found = [*ONE_PASS_DEVIATIONS, "the text encoder runs in bf16"]
         if self.pretraining is not None:
-            found.append("in-batch negatives of the same user are left out, as a step takes whole sequences of users")
-            found.append("prefixes of one sequence share its augmentation")
+            found += [
+                "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
+                "prefixes of one sequence share its augmentation",
+            ]
             if self.pretraining.loss == Loss.paper_code:
                 found.append("prefixes that end within a run of dropped items are not in the sequence-sequence loss")
             else:
