@@ -6,6 +6,7 @@ model adds a dataclass of its own in `models/<name>/config.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli import ranges
+from llm4rec_cli.errors import UsageError
 
 
 class Question(Enum):
@@ -22,6 +24,7 @@ class Question(Enum):
     rate = "rate"
     write = "write"
     pretrain = "pretrain"  # nothing: weights are learned for other data; a ranking of the own data is their probe
+    all = "all"  # nothing of its own: one training for every task, each asked of it apart
 
 
 class Part(Enum):
@@ -45,6 +48,25 @@ class SplitRule(Enum):
 
     leave_one_out = "leave_one_out"  # a user's last interaction is test, the one before validation
     temporal = "temporal"  # one cut in time for all users
+    p5_reviews = "p5_reviews"  # P5's random 80/10/10 of all interactions: leaks into the ranking tasks
+    transfer = "transfer"  # trained on all domains but one; asked about the shared users' interactions of that one
+
+
+class Index(Enum):
+    """How items are numbered or named where a model writes them as text."""
+
+    sequential = "sequential"  # by first appearance while walking the train parts, then the rest: no leak
+    random = "random"
+    collaborative = "collaborative"  # a path of clusters of items that train histories hold together
+    semantic = "semantic"  # a path of clusters of the items' texts
+    leaky_p5 = "leaky_p5"  # by first appearance while walking whole sequences, as the paper: leaks the test items
+
+
+class Written(Enum):
+    """Which column of the interactions a text is asked to resemble."""
+
+    explanation = "explanation"
+    review_title = "review_title"
 
 
 class Control(Enum):
@@ -138,6 +160,8 @@ class DatasetConfig:
     item_core: int = ranges.number(at_least=0)
     split: SplitRule = SplitRule.leave_one_out
     cuts: list[float] = ranges.number([0.8, 0.9], above=0, below=1)  # temporal: the share of interactions before each
+    test_domain: str | None = None  # transfer: the domain that is asked about
+    shared_users: bool = False  # the same raw id in two domains is one user
     cold_items: float = ranges.number(0.0, at_least=0, below=1)  # the share of items held out of all training
     train_users: float = ranges.number(1.0, above=0, at_most=1)  # the share of users trained and validated on
     text: TextRecipe = TextRecipe.unisrec
@@ -159,6 +183,9 @@ class ModelConfig:
     # Of a model with `init_from`, which offers `begin_with(weights)`: settings that the other run must share.
     inherited: ClassVar[tuple[str, ...]] = ()
     needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
+    # Trained for the questions of its task alone: only one trained for that task, or for all, can be asked.
+    task_bound: ClassVar[bool] = False
+    asked: ClassVar[tuple[str, ...]] = ()  # settings of how it is asked, which its weights do not depend on
 
     def shown_as(self) -> str:
         """What tables call the model."""
@@ -171,9 +198,16 @@ class ModelConfig:
         """In words, where these settings depart from the paper."""
         return []
 
-    def labels(self) -> list[str]:
-        """Short marks that ride with the numbers."""
+    def labels(self, task: str) -> list[str]:
+        """Short marks that ride with the numbers of this task."""
         return []
+
+    def problems(self) -> Iterable[UsageError]:
+        """What is wrong with these settings, whatever the dataset and the task."""
+        return ()
+
+    def check_task(self, task: TaskConfig) -> None:
+        """Raises a UsageError if these settings cannot answer the task; before torch is imported."""
 
 
 @dataclass
@@ -185,8 +219,9 @@ class TaskConfig:
     candidates: Candidates = Candidates.full
     negatives: int = ranges.number(99, at_least=1)
     mask_history: bool = False
+    written: Written | None = None  # question: write
     max_examples: int | None = ranges.number(None, at_least=1)
-    cutoffs: list[int] = ranges.number(at_least=1, at_most=1_000_000)
+    cutoffs: list[int] = ranges.number([10], at_least=1, at_most=1_000_000)  # question: rank
     selection: str = MISSING  # the validation metric that chooses the checkpoint, and that floors are compared by
     floors: list[str] = MISSING
     top_items: int = ranges.number(10, at_least=1)  # kept an example in predictions.parquet
@@ -207,6 +242,7 @@ class TrainerConfig:
     precision: Precision = MISSING
     keep: Keep = MISSING
     patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; keep=last has endless
+    valid_examples: int | None = ranges.number(None, at_least=1)  # of validation that choose the checkpoint; null = all
     eval_batch_size: int = ranges.number(at_least=1)  # users scored at once
     report_to: list[str] = MISSING
 

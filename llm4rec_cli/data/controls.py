@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
@@ -22,9 +23,9 @@ from llm4rec_cli.schema import Control
 def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecDataset:
     """What a control does to training and evaluation alike.
 
-    `shuffle_text` permutes the texts among the items. `shuffle_history` permutes the training part of each user's
-    sequence: reviews move with their items, times stay in place; the targets of validation and test stay what they
-    were. Any other control leaves the dataset as it is.
+    `shuffle_text` permutes the texts, prices included, among the items. `shuffle_history` permutes the training part of
+    each user's sequence: reviews move with their items, times stay in place; the targets of validation and test stay
+    what they were. Any other control leaves the dataset as it is.
 
     Args:
         dataset: as prepared; it is not changed.
@@ -33,7 +34,7 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
     """
     rng = stream(seed, control.value)
     if control is Control.shuffle_text:
-        columns = [name for name in TEXT_COLUMNS if name in dataset.items]
+        columns = [name for name in (*TEXT_COLUMNS, "price") if name in dataset.items]
         texts = dataset.items[columns].iloc[rng.permutation(dataset.n_items)].reset_index(drop=True)
         changed = replace(dataset, items=dataset.items.assign(**{name: texts[name] for name in columns}))
     elif control is Control.shuffle_history:
@@ -55,16 +56,16 @@ def controlled_examples(examples: Examples, control: Control, seed: int) -> Exam
 
     `shuffle_history` permutes each history whole. The dataset's own shuffle is not enough: there the validation item
     still stands last in a test history, and the last item is what most sequential models live on. `swap_users` gives
-    each example the history of another, so that none keeps its own; its user, target and candidates stay. Any other
-    control leaves the examples as they are.
+    each user's examples the history of another user (that of their last example, which is the longest), so that nobody
+    keeps their own; user, target and candidates stay. Any other control leaves the examples as they are.
 
     Args:
-        examples: of one part, at most one a user; a swap is among these.
+        examples: of one part; a swap is among their users.
         control: which.
         seed: `dataset.seed`.
 
     Raises:
-        DataError: `swap_users` of a single example.
+        DataError: `swap_users` of a single user.
     """
     rng = stream(seed, control.value, 1)
     if control is Control.shuffle_history:
@@ -72,12 +73,16 @@ def controlled_examples(examples: Examples, control: Control, seed: int) -> Exam
         owner = np.repeat(np.arange(len(examples)), np.diff(offsets))
         return replace(examples, sequence=flat[_shuffled_within(owner, rng)], start=offsets[:-1], end=offsets[1:])
     if control is Control.swap_users:
-        if len(examples) == 1:
-            raise DataError("a single example has no other's history to swap with", "take more examples")
-        ring = rng.permutation(len(examples))
+        who, users = pd.factorize(examples.user)
+        if len(users) == 1:
+            raise DataError("a single user has no other's history to swap with", "take more examples")
+        last = np.empty(len(users), dtype=np.int64)
+        last[who] = np.arange(len(examples))  # of equal places the last is written last
+        ring = rng.permutation(len(users))
         other = np.empty_like(ring)
         other[ring] = np.roll(ring, 1)
-        return replace(examples, start=examples.start[other], end=examples.end[other])
+        taken = last[other[who]]
+        return replace(examples, start=examples.start[taken], end=examples.end[taken])
     return examples
 
 

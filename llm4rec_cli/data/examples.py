@@ -22,6 +22,7 @@ class Examples:
         start, end: (n,) the history of example i is sequence[start[i]:end[i]], oldest first.
         row: (n,) the interaction's row in `RecDataset.interactions` (rating, review and so on are looked up there).
         candidates: (n, c) item numbers, the target first; None = the whole catalogue.
+        mask_history: whether items of the history cannot be the answer, but for the target.
     """
 
     user: IntArray
@@ -31,6 +32,7 @@ class Examples:
     end: IntArray
     row: IntArray
     candidates: IntArray | None = None
+    mask_history: bool = False
 
     def __len__(self) -> int:
         return len(self.user)
@@ -62,3 +64,12 @@ class Examples:
         np.cumsum(length, out=offsets[1:])
         shift = np.repeat(self.end - offsets[1:], length)
         return self.sequence[np.arange(offsets[-1]) + shift], offsets
+
+    def ruled_out(self) -> tuple[IntArray, IntArray] | None:
+        """Example and item of all that cannot be the answer; None where nothing is masked."""
+        if not self.mask_history or self.candidates is not None:
+            return None
+        flat, offsets = self.histories()
+        row = np.repeat(np.arange(len(self)), np.diff(offsets))
+        other = flat != self.target[row]
+        return row[other], flat[other].astype(np.int64)

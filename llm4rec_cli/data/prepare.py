@@ -15,9 +15,9 @@ import pandas as pd
 from llm4rec_cli import __version__
 from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
-from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, cut_at, divide
+from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, cut_at, divide, p5_reviews
 from llm4rec_cli.data.texts import TEXT_COLUMNS
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError, UsageError, did_you_mean
 from llm4rec_cli.files import fill_once, sha256
 from llm4rec_cli.schema import DatasetConfig, SplitRule
 
@@ -39,14 +39,14 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
 
     Each domain is filtered on its own: interactions of unknown items go, then users and items with too few, until none
     is left to drop. Users are numbered by first appearance, items in the reader's order, and interactions sorted by
-    (user, time, position in the file).
+    (user, time, position in the file), those without a time last.
 
     Args:
         config: the dataset's settings (`control` and `text` play no part here).
         cache: the cache folder; the dataset goes to datasets/<name>-<fingerprint>/.
 
     Raises:
-        DataError: a raw file is missing or malformed, or the filters leave nothing.
+        DataError: a raw file is missing or malformed, the filters leave nothing, or the data cannot be divided.
         UsageError: as `check`.
     """
     check(config)
@@ -62,8 +62,8 @@ def check(config: DatasetConfig) -> None:
 
     Raises:
         UsageError: no domain, an unknown generator or reader, roles or columns that it does not take, a file outside
-            the folder of raw files, such a folder for a dataset that is generated, a recipe that cannot be followed, or
-            cuts that are none.
+            the folder of raw files, such a folder for a dataset that is generated, a recipe that cannot be followed,
+            cuts that are none, or a split by domain without a domain to ask about or without shared users.
     """
     if not config.domains:
         raise UsageError(f"dataset '{config.name}' has no domains, so no raw files", "domains: {NAME: {ROLE: FILE}}")
@@ -90,6 +90,31 @@ def check(config: DatasetConfig) -> None:
     download.check(config.download)
     if not (len(config.cuts) == 2 and 0 < config.cuts[0] < config.cuts[1] < 1):
         raise UsageError(f"dataset.cuts={list(config.cuts)} are not two rising shares", "dataset.cuts=[0.8,0.9]")
+    if config.split == SplitRule.transfer:
+        _check_transfer(config)
+
+
+def _check_transfer(config: DatasetConfig) -> None:
+    if len(config.domains) == 1:
+        raise UsageError(
+            f"dataset.split=transfer asks about one domain of several, and dataset '{config.name}' has one",
+            "dataset=demo_transfer, or a dataset of your own with several domains",
+        )
+    if config.test_domain is None:
+        raise UsageError(
+            "dataset.split=transfer needs dataset.test_domain, the domain that is asked about",
+            f"dataset.test_domain=NAME, one of {', '.join(config.domains)}",
+        )
+    if config.test_domain not in config.domains:
+        raise UsageError(
+            f"dataset.test_domain={config.test_domain} is no domain of dataset '{config.name}'",
+            did_you_mean(config.test_domain, config.domains),
+        )
+    if not config.shared_users:
+        raise UsageError(
+            "dataset.split=transfer asks about users of several domains, which dataset.shared_users=false keeps apart",
+            "dataset.shared_users=true",
+        )
 
 
 def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> IntArray:
@@ -177,6 +202,10 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
     }
     if config.split == SplitRule.temporal:
         decided["split"]["cuts"] = list(config.cuts)
+    if config.split == SplitRule.transfer:
+        decided["split"]["test_domain"] = config.test_domain
+    if config.shared_users:
+        decided["shared_users"] = True
     if config.columns:
         decided["columns"] = dict(config.columns)
     if own := {name: domain["reader"] for name, domain in config.domains.items() if "reader" in domain}:
@@ -192,7 +221,7 @@ def _version(reader: str) -> dict[str, Any]:
 
 def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any]) -> RecDataset:
     domains = {domain: _filtered(domain, _read(domain, files, config), config) for domain, files in raw_files.items()}
-    items, interactions, impressions = _merged(domains)
+    items, interactions, impressions = _merged(domains, config.shared_users)
     dataset = _numbered(items, interactions, impressions)
     dataset.manifest.update(
         provenance,
@@ -202,6 +231,12 @@ def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any
         item_order="; ".join(dict.fromkeys(filtered.raw.item_order for filtered in domains.values())),
         created_with=__version__,
     )
+    if config.shared_users:
+        _, of_item = dataset.domains
+        visited = pd.DataFrame({"user": dataset.interactions["user"], "domain": of_item[dataset.sequence]})
+        dataset.manifest["users_of_several_domains"] = int((visited.groupby("user")["domain"].nunique() > 1).sum())
+    if config.split == SplitRule.p5_reviews:
+        dataset.interactions["part"] = p5_reviews(dataset, config.seed)
     dataset.manifest["split"] = provenance["split"] | _split_sizes(dataset)
     return dataset
 
@@ -246,8 +281,14 @@ def _filtered(domain: str, raw: RawData, config: DatasetConfig) -> _Filtered:
     return _Filtered(raw, counts)
 
 
-def _merged(domains: dict[str, _Filtered]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
-    """Items, interactions and impressions of all domains; with several, ids carry their domain and items name it."""
+def _merged(
+    domains: dict[str, _Filtered], shared_users: bool
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
+    """Items, interactions and impressions of all domains; with several, ids carry their domain and items name it.
+
+    Args:
+        shared_users: users' ids do not: the same in two domains is one user.
+    """
     if len(domains) == 1:
         (only,) = domains.values()
         return only.raw.items, only.raw.interactions, only.raw.impressions
@@ -261,7 +302,8 @@ def _merged(domains: dict[str, _Filtered]) -> tuple[pd.DataFrame, pd.DataFrame, 
         items.append(raw.items.assign(item_id=f"{domain}-" + raw.items["item_id"], domain=domain))
         interactions.append(
             raw.interactions.assign(
-                user_id=f"{domain}-" + raw.interactions["user_id"], item_id=f"{domain}-" + raw.interactions["item_id"]
+                user_id=("" if shared_users else f"{domain}-") + raw.interactions["user_id"],
+                item_id=f"{domain}-" + raw.interactions["item_id"],
             )
         )
     return pd.concat(items), pd.concat(interactions), None
@@ -339,13 +381,22 @@ def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
 
 
 def _split_sizes(dataset: RecDataset) -> dict[str, Any]:
-    """How many interactions each part has; and, of a temporal split, when validation and test begin."""
-    counted = np.bincount(divide(dataset).part, minlength=4)
+    """How many interactions each part has; and what else `prepare` tells of the rule.
+
+    Of a temporal split, when validation and test begin; of one by domain, how many users test is about; of P5's, how
+    many users have their last interaction in train, which `leave_one_out` asks about.
+    """
+    split = divide(dataset)
+    counted = np.bincount(split.part, minlength=4)
     names = {"train": TRAIN, "valid": VALID, "test": TEST, "unused": UNUSED}
     sizes: dict[str, Any] = {name: int(counted[part]) for name, part in names.items()}
     if "cuts" in dataset.manifest["split"]:
         time = dataset.interactions["timestamp"].to_numpy()
         sizes["begins"] = [cut_at(time, cut) for cut in dataset.manifest["split"]["cuts"]]
+    if split.home is not None:
+        sizes["test_users"] = len(np.unique(dataset.interactions["user"].to_numpy()[split.part == TEST]))
+    if "part" in dataset.interactions:
+        sizes["last_trained"] = int((split.part[dataset.offsets[1:] - 1] == TRAIN).sum())
     return sizes
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 IntArray = NDArray[np.integer[Any]]
 
-ITEM_COLUMNS = ("item_id", "title", "brand", "categories", "description", "text")
+ITEM_COLUMNS = ("item_id", "title", "brand", "categories", "description", "text", "price")
 INTERACTION_COLUMNS = (
     "user_id",
     "item_id",
@@ -21,6 +21,7 @@ INTERACTION_COLUMNS = (
     "review_title",
     "explanation",
     "feature",
+    "user_name",
 )
 IMPRESSION_COLUMNS = ("impression_id", "user_id", "timestamp", "history", "candidates", "clicks")
 
@@ -31,9 +32,11 @@ class RawData:
 
     Attributes:
         items: `item_id` and those of ITEM_COLUMNS the source has (strings, null where missing; `categories` as one
-            string joined by a space). At most one row an item. Its order becomes the items' numbers.
+            string joined by a space, `price` as text without a currency, "12.99"). At most one row an item. Its order
+            becomes the items' numbers.
         interactions: `user_id`, `item_id` and those of INTERACTION_COLUMNS the source has (`timestamp`, `rating`:
-            float64). Where there is no `timestamp` a user's rows are in time order already.
+            float64; `user_name`: what its user was called then). Where there is no `timestamp` a user's rows are in
+            time order already.
         impressions: IMPRESSION_COLUMNS (`history`, `candidates`, `clicks` are lists of item ids), for click logs.
         counts: how many rows were read, and how many were dropped for each named reason, in order.
         item_order: in words, whether item numbers tell anything (`sorted ids`, `as numbered in the file`).
@@ -53,7 +56,7 @@ class RecDataset:
     Attributes:
         items: row i describes item number i; columns as in RawData.items.
         interactions: columns `user`, `item` (int32 numbers) and those of INTERACTION_COLUMNS besides the raw ids that
-            the source has.
+            the source has; `part` where the split was drawn interaction by interaction.
         user_ids: (n_users,) raw ids.
         offsets: (n_users + 1,) int64: user u's interactions are rows offsets[u]:offsets[u + 1].
         manifest: provenance: raw files with sha256, counts after every filter, `fingerprint`.

@@ -25,12 +25,14 @@ class Split:
         dataset: the whole dataset.
         part: (n_interactions,) TRAIN, VALID, TEST, or UNUSED: neither trained on nor asked about.
         cold: (n_items,) which items are held out of all training; None = none.
+        home: (n_interactions,) of a split by domain, which are of the domains that are trained on; None = of any other.
         divided: (n_interactions,) `part` as it was before anything was held out; None = as it is.
     """
 
     dataset: RecDataset
     part: NDArray[np.int8]
     cold: NDArray[np.bool_] | None = None
+    home: NDArray[np.bool_] | None = None
     divided: NDArray[np.int8] | None = None
 
     @property
@@ -43,11 +45,26 @@ class Split:
 
     def whole(self) -> Split:
         """The same with nothing held out: what is drawn once for all experiments is drawn from it."""
-        return self if self.divided is None else Split(self.dataset, self.divided)
+        return self if self.divided is None else Split(self.dataset, self.divided, home=self.home)
+
+    def ranking(self) -> Split:
+        """The division that rankings are trained and asked by: this one; under `p5_reviews`, which knows no order,
+        leave-one-out, as P5 has both at once. So most of its test pairs stand among the reviews trained on."""
+        return leave_one_out(self.dataset) if "part" in self.dataset.interactions else self
 
     def softmax_items(self) -> IntArray | None:
-        """The sorted numbers of the items that training sets a target against; None = all."""
-        return None if self.cold is None else np.flatnonzero(~self.cold)
+        """The sorted numbers of the items that training sets a target against; None = all.
+
+        Those that are cold are not among them, nor, of a split by domain, those of the domain that is asked about.
+        """
+        if self.cold is None and self.home is None:
+            return None
+        among = np.ones(self.n_items, dtype=bool)
+        if self.cold is not None:
+            among &= ~self.cold
+        if self.home is not None:
+            among[self.dataset.sequence[~self.home]] = False
+        return np.flatnonzero(among)
 
     def train_sequences(self) -> tuple[IntArray, IntArray]:
         """The training part of each user's sequence, oldest first: flat item numbers and offsets (n_users + 1,)."""
@@ -60,28 +77,49 @@ class Split:
         return np.bincount(self.dataset.sequence[self.part == TRAIN], minlength=self.n_items)
 
     def examples(self, part: Part) -> Examples:
-        """One example an interaction of that part; its history is all that precedes it in the user's sequence."""
+        """One example an interaction of that part; its history is all that precedes it in the user's sequence.
+
+        Of a split by domain, histories are of the domains that are trained on: of validation, what precedes in them; of
+        test, all that the user did there, whenever it was. Under `p5_reviews` an interaction of any part may stand in a
+        history, and a user's first has none.
+        """
         row = np.flatnonzero(self.part == _CODE[part])
+        sequence, offsets = self.dataset.sequence, self.dataset.offsets
         user = self.dataset.interactions["user"].to_numpy()[row]
-        return Examples(
-            user=user,
-            target=self.dataset.sequence[row],
-            sequence=self.dataset.sequence,
-            start=self.dataset.offsets[user],
-            end=row,
-            row=row,
-        )
+        start, end = offsets[user], row
+        if self.home is not None:
+            before = np.concatenate([[0], np.cumsum(self.home)])
+            start, end = before[start], before[row if part is Part.valid else offsets[user + 1]]
+            sequence = sequence[self.home]
+        return Examples(user, self.dataset.sequence[row], sequence, start, end, row)
+
+    def user_names(self) -> list[str]:
+        """What each user is called, by the last of their training interactions with a name; without one, the raw id."""
+        names = [str(user_id) for user_id in self.dataset.user_ids]
+        rows = self.dataset.interactions
+        if "user_name" in rows:
+            trained = rows[self.part == TRAIN]
+            known = trained["user_name"].fillna("").str.strip()
+            for user, name in zip(trained["user"], known, strict=True):
+                names[user] = name or names[user]
+        return names
 
 
 def divide(dataset: RecDataset) -> Split:
     """The dataset divided by the rule that its manifest names.
 
     Raises:
-        DataError: the rule is temporal, and times are missing or all alike.
+        DataError: the rule is temporal, and times are missing or all alike; or it is transfer, and the domains share no
+            user.
     """
-    rule = dataset.manifest["split"]
-    if rule["rule"] == SplitRule.temporal.value:
-        return temporal(dataset, *rule["cuts"])
+    split = dataset.manifest["split"]
+    rule = SplitRule(split["rule"])
+    if rule is SplitRule.temporal:
+        return temporal(dataset, *split["cuts"])
+    if rule is SplitRule.p5_reviews:
+        return Split(dataset, dataset.interactions["part"].to_numpy())
+    if rule is SplitRule.transfer:
+        return transfer(dataset, split["test_domain"])
     return leave_one_out(dataset)
 
 
@@ -133,6 +171,75 @@ def temporal(dataset: RecDataset, valid_cut: float, test_cut: float) -> Split:
     first = np.ones(len(time), dtype=bool)
     first[1:] = (user[1:] != user[:-1]) | (period[1:] != period[:-1])
     return Split(dataset, np.where((period == TRAIN) | (first & follows), period, UNUSED).astype(np.int8))
+
+
+def p5_reviews(dataset: RecDataset, seed: int) -> NDArray[np.int8]:
+    """P5's random split of all interactions (arXiv 2203.13366; its notebooks): 80 % train, 10 % validation, 10 % test.
+
+    One random interaction of each user and one of each item are train, and so are random others until they make 80 %;
+    the rest is halved. What is asked about may come before what is trained on, and a history may hold other test items:
+    an answer about a rating or a text can do without order, a ranking cannot. `prepare` draws it once and keeps it in
+    the column `part`, so a control that moves interactions leaves it as it is.
+
+    Args:
+        dataset: as numbered.
+        seed: `dataset.seed`.
+
+    Returns:
+        (n_interactions,) TRAIN, VALID or TEST.
+
+    Raises:
+        DataError: with one interaction of each user and each item in train, nothing is left to test.
+    """
+    rng = stream(seed, "p5_reviews")
+    n = len(dataset.interactions)
+    part = np.full(n, UNUSED, dtype=np.int8)
+    for number in (dataset.interactions["user"].to_numpy(), dataset.sequence):
+        order = rng.permutation(n)
+        _, first = np.unique(number[order], return_index=True)
+        part[order[first]] = TRAIN
+    rest = rng.permutation(np.flatnonzero(part == UNUSED))
+    missing = max(0, round(0.8 * n) - (n - len(rest)))
+    halves = np.array_split(rest[missing:], 2)  # of an odd number validation has the larger
+    for rows, code in zip((rest[:missing], *halves), (TRAIN, VALID, TEST), strict=True):
+        part[rows] = code
+    if len(halves[1]) == 0:
+        raise DataError(
+            f"dataset '{dataset.manifest['name']}' cannot be divided by p5_reviews: with one interaction of each user "
+            f"and of each item in train, {len(halves[0])} of {n:,} are left to validate and test",
+            "choose dataset.split=leave_one_out, or a larger dataset",
+        )
+    return part
+
+
+def transfer(dataset: RecDataset, test_domain: str) -> Split:
+    """All domains but one are trained on; test asks about that one's interactions of users who are in another, too.
+
+    In the domains that are trained on, a user's last interaction is validation, of users with at least two there. Other
+    users' interactions in the test domain are UNUSED. Items of the test domain stay in the catalogue, and training
+    meets none of them.
+
+    Args:
+        dataset: of several domains with shared users.
+        test_domain: one of its domains.
+
+    Raises:
+        DataError: no user of the test domain is in another.
+    """
+    names, of_item = dataset.domains
+    home = of_item[dataset.sequence] != names.index(test_domain)
+    before = np.concatenate([[0], np.cumsum(home)])[dataset.offsets]
+    n_home = np.diff(before)
+    user = dataset.interactions["user"].to_numpy()
+    part = np.where(home, TRAIN, np.where(n_home[user] > 0, TEST, UNUSED)).astype(np.int8)
+    part[np.flatnonzero(home)[before[1:][n_home >= 2] - 1]] = VALID
+    if TEST not in part:
+        raise DataError(
+            f"dataset '{dataset.manifest['name']}' cannot be divided by transfer: no user of its domain "
+            f"'{test_domain}' is in another one, too",
+            "choose domains whose users have the same raw ids",
+        )
+    return Split(dataset, part, home=home)
 
 
 def held_out(split: Split, cold_items: float, train_users: float, seed: int) -> Split:

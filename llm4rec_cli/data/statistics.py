@@ -60,6 +60,21 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
             f"interaction of a period is asked about: {split['valid']:,} and {split['test']:,}; "
             f"{split['unused']:,} others are not used"
         )
+    if split["rule"] == SplitRule.transfer.value:
+        asked = split["test_domain"]
+        said.append(
+            f"split by domain: train has {split['train']:,} interactions of {_others(manifest, asked)}; validation "
+            f"asks about each user's last there: {split['valid']:,}; test about {split['test']:,} in {asked}, of the "
+            f"{split['test_users']:,} users who are in train, too; {split['unused']:,} of other users are not used"
+        )
+    if split["rule"] == SplitRule.p5_reviews.value:
+        said.append(
+            f"split at random over all interactions, as P5's reviews: {split['train']:,} train, {split['valid']:,} "
+            f"validation, {split['test']:,} test; train holds the last interaction of {split['last_trained']:,} users, "
+            "which the ranking tasks ask about elsewhere: their results are marked leaky"
+        )
+    if "users_of_several_domains" in manifest:
+        said.append(f"{manifest['users_of_several_domains']:,} of {users:,} users are in more than one domain")
     if manifest["items_without_text"]:
         said.append(f"{manifest['items_without_text'] / items:.1%} of items have no text at all")
     if manifest["items_without_title"] > manifest["items_without_text"]:
@@ -68,6 +83,10 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
         said.append("the data is synthetic: its numbers settle no claim and stand beside no paper's")
     said.append(f"item numbers: {manifest['item_order']}")
     return said
+
+
+def _others(manifest: dict[str, Any], domain: str) -> str:
+    return ", ".join(name for name in manifest["read"] if name != domain)
 
 
 def _is_date(time: float) -> bool:

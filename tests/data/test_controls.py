@@ -6,7 +6,7 @@ import pytest
 
 from llm4rec_cli.data.controls import controlled_dataset, controlled_examples
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import TEST, TRAIN, Split, divide, leave_one_out, p5_reviews
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Control, Part
@@ -83,6 +83,32 @@ def test_controls_are_a_function_of_the_seed(control, dataset):
     assert (run(0) == run(1)) == (control is Control.none)
 
 
-def test_a_single_example_cannot_be_swapped(dataset):
-    with pytest.raises(DataError, match="single example"):
+def test_swap_users_gives_all_examples_of_a_user_another_s_longest_history(dataset):
+    every_row = Split(dataset, np.full(len(dataset.interactions), TEST, dtype=np.int8)).examples(Part.test)
+    changed = controlled_examples(every_row, Control.swap_users, 0)
+    owner = changed.start // LENGTH
+    assert (owner != every_row.user).all()
+    assert (changed.end - changed.start == LENGTH - 1).all()
+    assert len(set(zip(every_row.user, owner, strict=True))) == len(set(owner)) == USERS
+
+
+def test_shuffle_history_leaves_p5_s_random_split_as_it_was_drawn(dataset):
+    dataset.manifest["split"] = {"rule": "p5_reviews"}
+    dataset.manifest["name"] = "tiny"
+    dataset.interactions["part"] = p5_reviews(dataset, 0)
+    changed = controlled_dataset(dataset, Control.shuffle_history, 0)
+    asked = divide(dataset).part != TRAIN
+    assert (divide(changed).part == divide(dataset).part).all()
+    assert (changed.sequence[asked] == dataset.sequence[asked]).all()
+    assert (changed.sequence != dataset.sequence).any()
+
+
+def test_shuffle_text_takes_prices_along(dataset):
+    dataset.items["price"] = dataset.items["brand"].astype(str) + ".00"
+    changed = controlled_dataset(dataset, Control.shuffle_text, 0)
+    assert (changed.items["price"] == changed.items["brand"].astype(str) + ".00").all()
+
+
+def test_a_single_user_cannot_be_swapped(dataset):
+    with pytest.raises(DataError, match="single user"):
         controlled_examples(leave_one_out(dataset).examples(Part.test)[:1], Control.swap_users, 0)

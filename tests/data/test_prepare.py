@@ -260,7 +260,7 @@ def test_merged_domains_with_and_without_times_are_sorted_as_each_alone(names, t
 def test_a_domain_s_own_reader_is_told_and_no_other_dataset_is_touched(tmp_path, monkeypatch):
     plain, mixed = prepare(AMAZON, tmp_path).manifest, prepare(MIXED, tmp_path).manifest
     assert "readers" not in plain
-    assert mixed["reader"] == {"name": "s3rec", "version": 1}
+    assert mixed["reader"] == {"name": "s3rec", "version": 2}
     assert mixed["readers"] == {"films": {"name": "recbole", "version": 1}}
     assert [(file["domain"], file["role"], file["name"]) for file in mixed["files"]][3:] == [
         ("films", "interactions", "tiny.inter"),
@@ -319,7 +319,7 @@ def test_a_click_log_keeps_its_impressions(tmp_path):
     assert len(dataset.interactions) == 0
 
 
-@pytest.mark.parametrize("variant", ["demo", "demo_null", "demo_pretrain", "demo_news"])
+@pytest.mark.parametrize("variant", ["demo", "demo_null", "demo_pretrain", "demo_transfer", "demo_news"])
 def test_generated_data_is_written_once_and_marked_synthetic(variant, tmp_path):
     shipped = Path(__file__).parents[2] / "conf" / "dataset" / f"{variant}.yaml"
     values = OmegaConf.load(shipped)
@@ -358,3 +358,84 @@ def test_a_temporal_split_is_another_dataset_and_tells_its_moments(tmp_path):
 def test_cuts_that_are_not_rising_shares_are_refused(cuts, tmp_path):
     with pytest.raises(UsageError, match="rising shares"):
         prepare(written(tmp_path / "raw", [("u", "i", 1.0)], split=SplitRule.temporal, cuts=cuts), tmp_path)
+
+
+# ---- users that domains share, and the splits that a paper asks for
+
+
+SHARED = replace(MIXED, shared_users=True)
+
+
+def test_with_shared_users_the_same_raw_id_in_two_domains_is_one_user(tmp_path):
+    dataset = prepare(SHARED, tmp_path)
+    assert dataset.user_ids.tolist() == ["anna", "bert"]
+    assert dataset.manifest["users_of_several_domains"] == 2
+    items = dataset.items["item_id"].iloc[dataset.sequence].tolist()
+    assert np.split(items, dataset.offsets[1:-1])[0].tolist() == [
+        *("films-12", "films-13", "films-11"),
+        *("shop-A", "shop-B", "shop-C"),  # those without a time come last
+    ]
+
+
+def test_interactions_of_a_shared_user_are_in_order_of_time_across_domains(tmp_path):
+    for name, rows in {"one": "u,a,1\nu,b,4\n", "two": "u,a,2\nv,c,0\nu,c,3\n"}.items():
+        (tmp_path / f"{name}.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    domains = {name: {"interactions": f"{name}.csv"} for name in ("one", "two")}
+    dataset = prepare(replace(SHARED, reader="table", domains=domains, raw_dir=str(tmp_path)), tmp_path)
+    assert dataset.items["item_id"].iloc[dataset.sequence].tolist() == ["one-a", "two-a", "two-c", "one-b", "two-c"]
+    assert dataset.manifest["users_of_several_domains"] == 1
+
+
+def test_shared_users_and_the_domain_that_is_asked_about_are_in_the_fingerprint_where_they_are_used(tmp_path):
+    manifest = prepare(MIXED, tmp_path).manifest
+    assert "shared_users" not in manifest
+    assert prepare(replace(MIXED, test_domain="films"), tmp_path).fingerprint == manifest["fingerprint"]
+    fingerprints = {manifest["fingerprint"], prepare(SHARED, tmp_path).fingerprint}
+    for domain in MIXED.domains:
+        divided = prepare(replace(SHARED, split=SplitRule.transfer, test_domain=domain), tmp_path)
+        fingerprints.add(divided.fingerprint)
+    assert len(fingerprints) == 4
+
+
+def test_a_split_by_domain_tells_its_parts(tmp_path):
+    dataset = prepare(replace(SHARED, split=SplitRule.transfer, test_domain="films"), tmp_path)
+    assert dataset.manifest["split"] == {
+        "rule": "transfer",
+        "seed": 0,
+        "test_domain": "films",
+        "train": 4,
+        "valid": 2,
+        "test": 4,
+        "unused": 0,
+        "test_users": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "remedy"),
+    [
+        ({"domains": {"shop": MIXED.domains["shop"]}}, "dataset 'mixed' has one", "demo_transfer"),
+        ({"test_domain": None}, "needs dataset.test_domain", "one of shop, films"),
+        ({"test_domain": "film"}, "no domain of dataset 'mixed'", "did you mean 'films'"),
+        ({"shared_users": False}, "keeps apart", "dataset.shared_users=true"),
+    ],
+)
+def test_a_split_by_domain_that_has_nobody_to_ask_about_is_refused(change, said, remedy):
+    config = replace(SHARED, split=SplitRule.transfer, test_domain="films")
+    check(config)
+    with pytest.raises(UsageError, match=said) as refused:
+        check(replace(config, **change))
+    assert remedy in refused.value.remedy
+
+
+def test_p5_s_random_split_is_drawn_once_and_kept(tmp_path):
+    rows = [(f"u{i % 5}", f"i{i % 7}", float(i)) for i in range(100)]
+    config = written(tmp_path / "raw", rows, split=SplitRule.p5_reviews)
+    dataset = prepare(config, tmp_path)
+    last_trained = int((dataset.interactions["part"].iloc[dataset.offsets[1:] - 1] == TRAIN).sum())
+    parts = {"train": 80, "valid": 10, "test": 10, "unused": 0}
+    assert dataset.manifest["split"] == {"rule": "p5_reviews", "seed": 0, **parts, "last_trained": last_trained}
+    assert prepare(config, tmp_path).interactions["part"].equals(dataset.interactions["part"])
+    other = prepare(replace(config, seed=1), tmp_path)
+    assert not other.interactions["part"].equals(dataset.interactions["part"])
+    assert "part" not in prepare(replace(config, split=SplitRule.leave_one_out), tmp_path).interactions

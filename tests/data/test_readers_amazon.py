@@ -21,7 +21,38 @@ def test_reviews_of_2018_with_metadata():
         "brand": ["Nordhut", ""],
         "categories": ["Tools Clamps & Vises Clamps & Vises", ""],  # repeats stay, as UniSRec joins them
         "description": ["A clamp of steel.", ""],
+        "price": ["9.50", ""],
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "price"),
+    [
+        ("9.5", "9.50"),  # 2014
+        ('"$9.50"', "9.50"),  # 2018
+        ('"$1,299.00"', "1299.00"),
+        ('"$9.50 - $12.00"', "9.50"),
+        ("120", "120.00"),
+        ('""', None),
+        ("null", None),
+        ("NaN", None),
+        ("[9.5]", None),
+        ('".a-box-inner{background-color:#fff}"', None),
+    ],
+)
+def test_a_price_is_text_without_its_currency(written, price, tmp_path):
+    path = tmp_path / "meta.json"
+    path.write_text(f'{{"asin": "x", "price": {written}}}\n')
+    assert amazon.read_metadata(path, {"x"})["price"].tolist() == [price]
+
+
+def test_a_review_carries_the_name_of_its_user_and_no_other_name_makes_it_another_review(tmp_path):
+    review = '{"reviewerID": "u", "asin": "x", "overall": 1, "unixReviewTime": 1, "reviewerName": "NAME"}\n'
+    path = tmp_path / "reviews.json"
+    path.write_text(review.replace("NAME", "Ann 'A' B.") + review.replace("NAME", "Ann"))
+    raw = amazon.read({"reviews": path})
+    assert raw.interactions["user_name"].tolist() == ["Ann 'A' B."]
+    assert raw.counts == {"read": 2, "exact duplicates": 1}
 
 
 def test_equal_rows_go_and_another_text_of_the_same_user_item_and_time_stays():

@@ -151,6 +151,13 @@ def test_times_in_milliseconds_are_refused(tmp_path):
     assert "1000" in error.value.remedy
 
 
+def test_the_map_may_name_what_users_are_called_and_what_items_cost(tmp_path):
+    rows = [{"user_id": 1, "item_id": 2, "nick": "Zoe", "euros": 12.5}]
+    raw = read(tmp_path, "plays.jsonl", rows, {"user_name": "nick", "price": "euros"})
+    assert columns(raw.interactions) == {"user_id": ["1"], "item_id": ["2"], "user_name": ["Zoe"]}
+    assert columns(raw.items) == {"item_id": ["2"], "price": ["12.5"]}
+
+
 def test_without_an_item_file_the_map_says_what_describes_items(tmp_path):
     log = "user_id,item_id,film,text\n1,b,Second,so so\n1,a,First,good\n2,b,A later row,bad\n"
     raw = read(tmp_path, "log.csv", log, {"title": "film"})

@@ -4,12 +4,29 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, divide, held_out, leave_one_out, temporal
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.split import (
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALID,
+    Split,
+    divide,
+    held_out,
+    leave_one_out,
+    p5_reviews,
+    temporal,
+    transfer,
+)
+from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Part
+from llm4rec_cli.schema import Part, SplitRule
 from tests.builders import tiny_dataset
 
 # Three users; interactions happen at times 0..9: 80 % lie before time 8, 60 % before time 6.
@@ -218,3 +235,195 @@ def test_too_little_left_is_refused_with_both_settings(sequences, cold_items, tr
     with pytest.raises(DataError, match=f"cold_items={cold_items:g} and dataset.train_users={train_users:g}") as error:
         held_out(split, cold_items, train_users, seed=0)
     assert "lower dataset.cold_items" in error.value.remedy
+
+
+# ---- P5's random split of all interactions
+
+
+def dataset_of(user, item, n_items):
+    """A dataset of these interactions, sorted by user."""
+    return RecDataset(
+        items=pd.DataFrame({"item_id": [f"i{i}" for i in range(n_items)]}),
+        interactions=pd.DataFrame({"user": user, "item": item}),
+        user_ids=np.array([f"u{u}" for u in range(user.max() + 1)], dtype=object),
+        offsets=user_offsets(user, user.max() + 1),
+        manifest={"name": "made", "fingerprint": "made", "split": {"rule": "p5_reviews", "seed": 0}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "interactions", "train", "valid", "test"),
+    [(35_598, 18_357, 296_337, 237_070, 29_634, 29_633), (22_363, 12_101, 198_502, 158_802, 19_850, 19_850)],
+    ids=["sports", "beauty"],
+)
+def test_p5_s_split_has_the_papers_sizes(users, items, interactions, train, valid, test):
+    rows = np.arange(interactions)
+    part = p5_reviews(dataset_of(np.sort(rows % users), rows % items, items), seed=0)
+    assert np.bincount(part).tolist() == [train, valid, test]
+
+
+@given(
+    sequences=st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=12), min_size=1, max_size=12),
+    seed=st.integers(0, 9),
+)
+def test_every_user_and_every_item_has_a_training_interaction(sequences, seed):
+    dataset = tiny_dataset(sequences)
+    try:
+        part = p5_reviews(dataset, seed)
+    except DataError:
+        assert len(dataset.interactions) <= max(9, 5 * (len(sequences) + 9))
+        return
+    trained = dataset.interactions[part == TRAIN]
+    assert set(trained["user"]) == set(range(len(sequences)))
+    assert set(trained["item"]) == set(dataset.sequence.tolist())
+    assert (part == TRAIN).sum() >= round(0.8 * len(part))
+    assert (part == VALID).sum() - (part == TEST).sum() in (0, 1)
+
+
+def test_what_p5_s_split_asks_about_is_drawn_alike_often():
+    dataset = tiny_dataset([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]] * 10)
+    asked = sum((p5_reviews(dataset, seed) == TEST).astype(int) for seed in range(600))
+    assert chisquare(asked).pvalue > 0.001
+
+
+def test_a_random_split_that_leaves_nothing_to_test_is_refused():
+    with pytest.raises(DataError, match="1 of 4 are left to validate and test") as refused:
+        p5_reviews(tiny_dataset([[0, 1], [0, 1]]), seed=0)
+    assert "leave_one_out" in refused.value.remedy
+
+
+def test_a_history_of_p5_s_split_is_all_that_precedes_test_items_too():
+    dataset = tiny_dataset([[0, 1, 2, 3, 4]])
+    dataset.manifest["split"] = {"rule": "p5_reviews"}
+    dataset.interactions["part"] = np.array([TEST, TRAIN, TEST, VALID, TEST], dtype=np.int8)
+    asked = divide(dataset).examples(Part.test)
+    flat, offsets = asked.histories()
+    assert [flat[start:end].tolist() for start, end in pairwise(offsets)] == [[], [0, 1], [0, 1, 2, 3]]
+
+
+# ---- a split by domain
+
+
+def domains(sequences, test_domain="shop"):
+    """Items 0 to 4 are books, 5 to 9 are of the shop."""
+    dataset = tiny_dataset(sequences, n_items=10)
+    dataset.items["domain"] = ["books"] * 5 + ["shop"] * 5
+    dataset.manifest["split"] = {"rule": "transfer", "test_domain": test_domain}
+    return dataset
+
+
+VISITS = [[0, 5, 1, 6, 2], [7, 8], [3, 4], [9, 1]]
+
+
+def test_shared_users_are_asked_about_the_test_domain_and_the_others_train():
+    split = divide(domains(VISITS))
+    assert split.part.tolist() == [TRAIN, TEST, TRAIN, TEST, VALID, UNUSED, UNUSED, TRAIN, VALID, TEST, TRAIN]
+    other = divide(domains(VISITS, "books"))
+    assert other.part.tolist() == [TEST, TRAIN, TEST, VALID, TEST, TRAIN, VALID, UNUSED, UNUSED, TRAIN, TEST]
+
+
+def test_histories_of_a_split_by_domain_are_of_the_domains_that_are_trained_on():
+    split = divide(domains(VISITS))
+    assert histories(split, Part.valid) == {0: ([0, 1], 2), 2: ([3], 4)}
+    asked = split.examples(Part.test)
+    flat, offsets = asked.histories()
+    found = [flat[start:end].tolist() for start, end in pairwise(offsets)]
+    assert asked.user.tolist() == [0, 0, 3]
+    assert asked.target.tolist() == [5, 6, 9]
+    assert found == [[0, 1, 2], [0, 1, 2], [1]]  # all of them, those after the target in time, too
+    flat, offsets = split.train_sequences()
+    assert [flat[start:end].tolist() for start, end in pairwise(offsets)] == [[0, 1], [], [3], [1]]
+
+
+def test_items_of_the_test_domain_are_in_the_catalogue_and_no_training_target_is_set_against_them():
+    split = divide(domains(VISITS))
+    assert split.n_items == 10
+    assert split.train_counts()[5:].sum() == 0
+    assert split.softmax_items().tolist() == [0, 1, 2, 3, 4]
+    held = held_out(divide(domains([[0, 1, 2, 3, 4, 5], [4, 3, 2, 1, 0, 6]])), 0.1, 1.0, seed=0)
+    assert set(held.softmax_items().tolist()) == {0, 1, 2, 3, 4} - cold_of(held) | {7, 8, 9} - cold_of(held)
+    assert held.whole().home is held.home
+
+
+def test_a_split_by_domain_without_shared_users_is_refused():
+    with pytest.raises(DataError, match="no user of its domain 'shop' is in another one"):
+        transfer(domains([[0, 1], [5, 6]]), "shop")
+
+
+# ---- what a user is called
+
+
+def test_a_user_is_called_by_the_last_training_interaction_that_has_a_name():
+    dataset = tiny_dataset([[0, 1, 2, 3, 4], [0, 1, 2], [0, 1], [0]])
+    names = ["Ann", " Ann B. ", "", "Valid", "Test", None, "Valid", "Test", "Cy", "", " "]
+    dataset.interactions["user_name"] = pd.Series(names, dtype="str")
+    assert leave_one_out(dataset).user_names() == ["Ann B.", "u1", "Cy", "u3"]
+
+
+def test_where_the_data_have_no_names_users_are_called_by_their_ids():
+    assert SHOP.user_names()[:2] == ["u0", "u1"]
+
+
+# ---- nothing that is asked about is trained on
+
+
+def world(rule):
+    """Users with histories in two domains, no item twice in one, divided by a rule."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(3, 15, 200)
+    dataset = tiny_dataset([rng.permutation(60)[:n].tolist() for n in lengths], n_items=60)
+    dataset.items["domain"] = ["one"] * 30 + ["two"] * 30
+    dataset.interactions["timestamp"] = np.concatenate([np.sort(rng.random(n)) for n in lengths])
+    dataset.manifest["split"] = {"rule": rule.value, "seed": 0, "cuts": [0.8, 0.9], "test_domain": "two"}
+    if rule is SplitRule.p5_reviews:
+        dataset.interactions["part"] = p5_reviews(dataset, 0)
+    return divide(dataset)
+
+
+def trained_pairs(split):
+    """What every task trains on: the user and item of each training interaction."""
+    flat, offsets = split.train_sequences()
+    return set(zip(np.repeat(np.arange(split.n_users), np.diff(offsets)).tolist(), flat.tolist(), strict=True))
+
+
+def asked_pairs(split, part):
+    asked = split.examples(part)
+    return set(zip(asked.user.tolist(), asked.target.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("shares", [(0.0, 1.0), (0.2, 0.5)])
+@pytest.mark.parametrize("rule", SplitRule)
+def test_no_training_holds_what_any_task_asks_about(rule, shares):
+    split = held_out(world(rule), *shares, seed=0)
+    valid, test = (asked_pairs(split, part) for part in Part)
+    assert len(trained_pairs(split)) > 100
+    assert min(len(valid), len(test)) > 20
+    assert not valid & test
+    assert not trained_pairs(split) & (valid | test)
+
+
+@pytest.mark.parametrize("rule", [SplitRule.leave_one_out, SplitRule.temporal])
+def test_nothing_that_a_user_did_later_than_what_is_asked_about_is_trained_on(rule):
+    assert later_trained(world(rule)) == 0
+
+
+def test_p5_s_split_trains_on_what_comes_later_and_on_what_leave_one_out_asks_about():
+    """So it is marked `leaky`: P5 itself ranks by leave-one-out beside it."""
+    split = world(SplitRule.p5_reviews)
+    assert later_trained(split) > 0.5
+    asked = asked_pairs(world(SplitRule.leave_one_out), Part.test)
+    assert len(asked & trained_pairs(split)) > 0.7 * len(asked)
+
+
+def later_trained(split):
+    """The share of test examples after which their user still has a training interaction."""
+    asked = split.examples(Part.test)
+    ends = split.dataset.offsets[asked.user + 1]
+    return np.mean([(split.part[row + 1 : end] == TRAIN).any() for row, end in zip(asked.row, ends, strict=True)])
+
+
+def test_rankings_are_leave_one_out_under_p5_s_split_and_otherwise_as_divided():
+    reviews = world(SplitRule.p5_reviews)
+    assert (reviews.ranking().part == leave_one_out(reviews.dataset).part).all()
+    plain = world(SplitRule.leave_one_out)
+    assert plain.ranking() is plain

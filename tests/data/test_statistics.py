@@ -49,3 +49,28 @@ def test_a_click_log_has_no_order_to_doubt():
 
 def test_a_click_log_shows_its_impressions():
     assert comparison(MANIFEST | {"impressions": 7}, None)[-1] == ("impressions", 7, None)
+
+
+def test_a_split_by_domain_tells_who_is_asked_and_who_is_not_used():
+    parts = {"rule": "transfer", "test_domain": "toys", "train": 700, "valid": 150, "test": 90, "unused": 60}
+    said = remarks(
+        MANIFEST
+        | {"read": {"books": {"read": 800}, "toys": {"read": 200}}, "users_of_several_domains": 40}
+        | {"split": parts | {"test_users": 40}},
+        None,
+    )
+    assert said[0] == (
+        "split by domain: train has 700 interactions of books; validation asks about each user's last there: 150; test "
+        "about 90 in toys, of the 40 users who are in train, too; 60 of other users are not used"
+    )
+    assert said[1] == "40 of 200 users are in more than one domain"
+
+
+def test_p5_s_random_split_tells_that_it_leaks():
+    parts = {"rule": "p5_reviews", "train": 800, "valid": 100, "test": 100, "unused": 0, "last_trained": 163}
+    (said, _) = remarks(MANIFEST | {"split": parts}, None)
+    assert said.startswith(
+        "split at random over all interactions, as P5's reviews: 800 train, 100 validation, 100 test"
+    )
+    assert "the last interaction of 163 users" in said
+    assert "leaky" in said

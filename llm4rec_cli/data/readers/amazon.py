@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from llm4rec_cli.data.readers import Forms
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError
 
-VERSION = 2
+VERSION = 3
 FORMS: Forms = (
     (frozenset({"reviews"}), frozenset({"metadata", "explanations"})),
     (frozenset({"ratings_2014"}), frozenset({"metadata"})),
@@ -32,16 +33,17 @@ _RATINGS = {
 _ITEM_LENGTH = 10  # characters of each item's id; a user's has more
 _REVIEW_IDS = {"reviewerID": "user_id", "asin": "item_id"}
 _REVIEW_NUMBERS = {"overall": "rating", "unixReviewTime": "timestamp"}
-_REVIEW_TEXTS = {"reviewText": "review_text", "summary": "review_title"}
+_REVIEW_TEXTS = {"reviewText": "review_text", "summary": "review_title", "reviewerName": "user_name"}
+_PRICE = re.compile(r"\s*\$?\s*(\d[\d,]*(?:\.\d+)?)")
 
 
 def read(files: dict[str, Path]) -> RawData:
     """Reviews (or ratings) in file order; `timestamp` in seconds since 1970 and `rating` as float64.
 
-    A row that equals an earlier one in all that is read of it is dropped. Several reviews of one user and item stay
-    where they differ in time, rating or text; UniSRec, which reads ratings, drops those that differ in text alone.
-    With `metadata`, reviews of items without a record there are dropped, as UniSRec does; without it items have no
-    text. With `explanations`, a review carries the first explanation of its user and item.
+    A row that equals an earlier one in all that is read of it, the user's name aside, is dropped. Several reviews of
+    one user and item stay where they differ in time, rating or text; UniSRec, which reads ratings, drops those that
+    differ in text alone. With `metadata`, reviews of items without a record there are dropped, as UniSRec does; without
+    it items have no text. With `explanations`, a review carries the first explanation of its user and item.
 
     Raises:
         DataError: a malformed line, a missing key, or ratings whose columns stand in the order of the other year.
@@ -49,7 +51,7 @@ def read(files: dict[str, Path]) -> RawData:
     (role,) = files.keys() - {"metadata", "explanations"}
     reviews = _reviews(files[role]) if role == "reviews" else _ratings(files[role], role)
     counts = {"read": len(reviews)}
-    reviews = reviews.drop_duplicates(ignore_index=True)
+    reviews = reviews.drop_duplicates(reviews.columns.difference(["user_name"]), ignore_index=True)
     counts["exact duplicates"] = counts["read"] - len(reviews)
     wanted = set(reviews["item_id"].unique())
     if "metadata" in files:
@@ -65,7 +67,7 @@ def read(files: dict[str, Path]) -> RawData:
 
 
 def read_metadata(path: Path, wanted: set[str]) -> pd.DataFrame:
-    """Title, brand, categories and description of the wanted items; the first record of an item counts.
+    """Title, brand, categories, description and price of the wanted items; the first record of an item counts.
 
     Raises:
         DataError: a line that is neither JSON nor a Python literal, or has no `asin`.
@@ -80,8 +82,10 @@ def read_metadata(path: Path, wanted: set[str]) -> pd.DataFrame:
                 "brand": _text(row.get("brand")),
                 "categories": _paths(row["categories"]) if "categories" in row else _joined(row.get("category")),
                 "description": _joined(row.get("description")),
+                "price": _price(row.get("price")),
             }
-    return pd.DataFrame(list(found.values()), columns=["item_id", "title", "brand", "categories", "description"])
+    columns = ["item_id", "title", "brand", "categories", "description", "price"]
+    return pd.DataFrame(list(found.values()), columns=columns)
 
 
 def _reviews(path: Path) -> pd.DataFrame:
@@ -140,6 +144,16 @@ def _json_or_literal(line: str) -> Any:
 def _text(value: Any) -> str | None:
     """A field as text; half a surrogate pair, which some reviews end on, becomes a question mark."""
     return None if value is None else str(value).encode("utf-8", "replace").decode()
+
+
+def _price(price: Any) -> str | None:
+    """A price such as `12.99`, of 2014's numbers and of 2018's `$12.99`; of a range its lower end.
+
+    Some records of 2018 hold a piece of the page's style sheet in its place: no price.
+    """
+    leading = _PRICE.match(price) if isinstance(price, str) else None
+    value = number(leading[1].replace(",", "") if leading else price)
+    return None if value is None else f"{value:.2f}"
 
 
 def _joined(texts: Any) -> str | None:

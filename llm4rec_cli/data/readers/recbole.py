@@ -16,7 +16,7 @@ import pandas as pd
 
 from llm4rec_cli.data.rawfiles import line_of_row, lines, malformed, table
 from llm4rec_cli.data.readers import Forms
-from llm4rec_cli.data.recdataset import ITEM_COLUMNS, RawData
+from llm4rec_cli.data.recdataset import RawData
 
 VERSION = 1
 FORMS: Forms = (
@@ -25,6 +25,7 @@ FORMS: Forms = (
 )
 
 _RENAMED = {"movie_title": "title", "class": "categories", "genre": "categories", "category": "categories"}
+_ITEM_COLUMNS = ("item_id", "title", "brand", "categories", "description", "text")
 _INTERACTION_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 
 
@@ -54,7 +55,7 @@ def _plain(files: dict[str, Path]) -> RawData:
     interactions = _atomic(files["interactions"], needed=("user_id", "item_id"), known=_INTERACTION_COLUMNS)
     counts = {"read": len(interactions)}
     if "items" in files:
-        items = _atomic(files["items"], needed=("item_id",), known=ITEM_COLUMNS).drop_duplicates("item_id")
+        items = _atomic(files["items"], needed=("item_id",), known=_ITEM_COLUMNS).drop_duplicates("item_id")
         return RawData(items, interactions, counts, item_order="as listed in the item file")
     items = pd.DataFrame({"item_id": np.sort(interactions["item_id"].unique())})
     return RawData(items, interactions, counts, item_order="sorted ids")
@@ -80,7 +81,7 @@ def _augmented(files: dict[str, Path]) -> RawData:
             "item_id": [items[item] for item in chain.from_iterable(sequences.values())],
         }
     )
-    texts = _atomic(files["text"], needed=("item_id", "text"), known=ITEM_COLUMNS).drop_duplicates("item_id")
+    texts = _atomic(files["text"], needed=("item_id", "text"), known=_ITEM_COLUMNS).drop_duplicates("item_id")
     described = pd.DataFrame({"item_id": list(items.values())}).merge(texts, on="item_id", how="left")
     return RawData(
         described,

@@ -17,7 +17,7 @@ from llm4rec_cli.data.readers.amazon import read_metadata
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError
 
-VERSION = 1
+VERSION = 2
 FORMS: Forms = ((frozenset({"sequences", "id_map", "metadata"}), frozenset()),)
 
 

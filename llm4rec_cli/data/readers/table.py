@@ -25,7 +25,7 @@ from llm4rec_cli.data.readers import Forms
 from llm4rec_cli.data.recdataset import INTERACTION_COLUMNS, ITEM_COLUMNS, RawData
 from llm4rec_cli.errors import DataError, did_you_mean
 
-VERSION = 1
+VERSION = 2
 FORMS: Forms = ((frozenset({"interactions"}), frozenset({"items"})),)
 COLUMNS = frozenset({*INTERACTION_COLUMNS, *ITEM_COLUMNS})
 

@@ -1,0 +1,177 @@
+"""Explanations found in reviews: what counts as a judgement, as an aspect, and which sentence is taken."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm4rec_cli.data import explanations
+from llm4rec_cli.data.explanations import aspects, explain, judgements, sentences, with_explanations
+from llm4rec_cli.data.split import TEST, TRAIN, VALID, Split
+from llm4rec_cli.errors import DataError
+from tests.builders import tiny_dataset
+
+from .sources import real
+
+ROOT = Path(__file__).parents[2]
+
+
+def reviewed(texts, parts=None):
+    """One review a user, each of one item; all in training by default."""
+    dataset = tiny_dataset([[0]] * len(texts))
+    dataset.interactions["review_text"] = pd.Series(texts, dtype="str")
+    return Split(dataset, np.array(parts or [TRAIN] * len(texts), dtype=np.int8))
+
+
+def judged(text):
+    return [noun for one in judgements(text) for noun in one.judged]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Sounds good.The neck is straight.", ["Sounds good.", "The neck is straight."]),  # as 2014's files have it
+        ("It cost $9.99. Good!  Or not? yes", ["It cost $9.99.", "Good!", "Or not?", "yes"]),
+        ("A strap, e.g. for a bass vs. a guitar.", ["A strap, e.g. for a bass vs. a guitar."]),
+        ("Well... it works... But not long", ["Well... it works...", "But not long"]),
+        ("One\n\ntwo  words\n", ["One", "two words"]),
+        ("The 5&#34; screen &amp; case", ['The 5" screen & case']),
+        ("", []),
+    ],
+)
+def test_sentences(text, expected):
+    assert sentences(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "nouns"),
+    [
+        ("Great sound quality for the price", ["quality"]),
+        ("a nice, sturdy strap", ["strap"]),
+        ("nice sturdy little strap", []),  # `little` says nothing, and ends the run
+        ("The tone is really great", ["tone"]),
+        ("The strings don't sound very good", ["strings"]),
+        ("The tuner works perfectly", ["tuner"]),
+        ("The product is very well made", []),
+        ("The zipper is very well made", ["zipper"]),
+        ("Happy with the finish", ["finish"]),
+        ("I love the neck", ["neck"]),
+        ("I am happy", []),
+        ("It is great", []),
+        ("It broke", []),
+    ],
+)
+def test_judgements(text, nouns):
+    assert judged(text) == nouns
+
+
+def test_a_noun_that_merely_stands_near_an_opinion_is_told_apart():
+    (one,) = judgements("Nice to have a strap on the guitar, which has a neck")
+    assert (one.judged, one.near) == ([], ["strap"])  # the guitar is too far, the neck beyond a comma
+    assert one.n_words == 12
+
+
+def test_an_aspect_is_judged_often_and_a_noun_counts_for_more_where_it_is_mostly_judged():
+    texts = (
+        ["The tone is great."] * 6 + ["The guitar is great. My guitar, that guitar."] * 6 + ["The neck is fine."] * 4
+    )
+    found = [list(judgements(text)) for text in texts]
+    assert aspects(texts, found) == {"tone": 6.0, "guitar": 2.0}  # 6 * 6 / 6 and 6 * 6 / 18
+
+
+def test_a_word_that_hardly_follows_an_article_is_no_aspect():
+    texts = ["It has great sustain. I sustain, you sustain."] * 10
+    assert aspects(texts, [list(judgements(text)) for text in texts]) == {}
+
+
+SALIENCE = {"tone": 9.0, "strap": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It has a really nice strap. It has a really nice tone.", ("It has a really nice tone.", "tone")),
+        ("It has one nice tone. It has a great tone.", ("It has one nice tone.", "tone")),
+        ("It is nice to have tone. It has a great strap.", ("It has a great strap.", "strap")),  # judged before near
+        ("It is nice to have tone.", ("It is nice to have tone.", "tone")),
+        ("Great tone. I play it every day.", (None, None)),  # too short
+        ("Does it really have great tone?", (None, None)),
+        ("It has a really nice neck.", (None, None)),
+        (" ".join(["great tone and"] * 11), (None, None)),  # too long
+    ],
+)
+def test_the_sentence_about_the_most_salient_aspect_is_taken(text, expected):
+    assert explain(list(judgements(text)), SALIENCE) == expected
+
+
+def test_reviews_get_explanations_and_features_and_the_manifest_counts_them():
+    texts = ["Mine came soon. I think the tone is great!"] * 6 + ["No opinion here at all.", "", None]
+    found = with_explanations(reviewed(texts)).dataset
+    assert found.interactions["explanation"].tolist()[:6] == ["I think the tone is great!"] * 6
+    assert found.interactions["feature"].tolist()[:6] == ["tone"] * 6
+    assert found.interactions[["explanation", "feature"]].iloc[6:].isna().all(axis=None)
+    assert found.manifest["explanations"] == {"reviews": 7, "explained": 6, "aspects": 1}
+
+
+def test_aspects_are_counted_in_training_reviews_alone():
+    texts = ["I think the tone is great."] * 9 + ["I think the neck is great."] * 9
+    split = reviewed(texts, [TRAIN] * 9 + [TEST, VALID] * 4 + [TEST])
+    found = with_explanations(split).dataset.interactions
+    assert found["feature"].notna().tolist() == [True] * 9 + [False] * 9
+    asked = reviewed([*texts[:9], "Well, it has a great tone."], [TRAIN] * 9 + [TEST])
+    assert with_explanations(asked).dataset.interactions["feature"].tolist() == ["tone"] * 10
+
+
+def test_explanations_that_were_there_are_replaced_and_the_split_stays():
+    split = reviewed(["I think the tone is great."] * 6)
+    split.dataset.interactions["explanation"] = "old"
+    found = with_explanations(split)
+    assert set(found.dataset.interactions["explanation"]) == {"I think the tone is great."}
+    assert found.part is split.part
+    assert set(split.dataset.interactions["explanation"]) == {"old"}
+
+
+def test_data_without_reviews_are_refused():
+    bare = Split(tiny_dataset([[0, 1]]), np.zeros(2, dtype=np.int8))
+    with pytest.raises(DataError, match="'tiny' has no review texts"):
+        with_explanations(bare)
+
+
+def test_what_is_found_does_not_depend_on_the_order_of_hashes():
+    call = (
+        "from tests.data.test_explanations import reviewed, with_explanations;"
+        "texts = ['A great neck, nice strap and good tone.', 'The strap and the tone and the neck.'] * 6;"
+        "print(with_explanations(reviewed(texts)).dataset.interactions.to_json())"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", call],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(seen) == 1
+
+
+@pytest.mark.real_data
+def test_two_thirds_of_real_reviews_have_an_explanation():
+    from llm4rec_cli.data.readers import amazon
+
+    rows = amazon.read(
+        {"reviews": real("amazon2014-musical-instruments") / "reviews_Musical_Instruments_5.json.gz"}
+    ).interactions
+    split = reviewed(rows["review_text"].tolist())
+    found = with_explanations(split).dataset
+    assert 0.6 < found.manifest["explanations"]["explained"] / len(rows) < 0.7
+    explained = found.interactions.dropna(subset="feature")
+    assert explained["feature"].isin(["sound", "quality", "price", "tone", "strings"]).mean() > 0.25
+    for sentence, feature in zip(explained["explanation"], explained["feature"], strict=True):
+        assert feature in explanations._tokens(sentence)
+    assert 12 < explained["explanation"].str.split().str.len().mean() < 18
