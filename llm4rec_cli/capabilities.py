@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import torch
+    from numpy.typing import NDArray
 
     from llm4rec_cli.data.examples import Examples
+    from llm4rec_cli.schema import Written
 
 
 class Ranker(Protocol):
@@ -21,6 +25,44 @@ class Ranker(Protocol):
         Returns:
             (n, n_items) where `examples.candidates` is None, and (n, c), one a candidate, otherwise.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """A model's ratings of n interactions, in the dataset's scale.
+
+    Attributes:
+        value: (n,) always defined.
+        said: (n,) for a model that answers in words, the number that could be read in them, NaN where none could;
+            None for a model that computes numbers.
+    """
+
+    value: NDArray[np.floating[Any]]
+    said: NDArray[np.floating[Any]] | None = None
+
+
+class Rater(Protocol):
+    """`rate`: tells how many stars a user gives an item."""
+
+    def rate(self, examples: Examples) -> Ratings:
+        """(n) ratings; of the interaction itself nothing but its user and item may be looked at."""
+        ...
+
+
+class Writer(Protocol):
+    """`write`: writes a text about a user's interaction with an item."""
+
+    def write(self, examples: Examples, written: Written) -> list[str]:
+        """(n) texts like the interactions' column `written`, which may not be looked at."""
+        ...
+
+
+class Learner(Protocol):
+    """`all`: trained for every task by one loss, which can be told of what training did not see."""
+
+    def held_out_losses(self, examples: Examples) -> dict[str, float]:
+        """The mean loss of each kind of question about these held-out interactions, by name."""
         ...
 
 

@@ -445,7 +445,7 @@ def seconds_to(config: Any, split: Split, precision: Precision, wanted: float) -
     begin = time.perf_counter()
 
     def validate() -> float:
-        scores.append(ranking.validation_score(model, asked, config))
+        scores.append(ranking.validation_score(model, split, asked, config))
         if scores[-1] >= wanted:
             raise _Reached
         return scores[-1]

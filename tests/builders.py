@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,10 @@ from llm4rec_cli.data.recdataset import RecDataset
 
 
 def tiny_dataset(
-    sequences: Sequence[Sequence[int]], texts: Sequence[str | None] | None = None, n_items: int | None = None
+    sequences: Sequence[Sequence[int]],
+    texts: Sequence[str | None] | None = None,
+    n_items: int | None = None,
+    **columns: Sequence[Any],
 ) -> RecDataset:
     """A dataset of these histories.
 
@@ -19,6 +23,7 @@ def tiny_dataset(
         sequences: each user's item numbers, oldest first.
         texts: of each item; None = no item has text.
         n_items: how many items there are; by default as many as texts, or as occur.
+        columns: of the interactions, user by user: `rating`, `explanation`, …
     """
     item = np.array([i for sequence in sequences for i in sequence], dtype=np.int32)
     lengths = [len(sequence) for sequence in sequences]
@@ -29,7 +34,7 @@ def tiny_dataset(
         items=pd.DataFrame(
             {"item_id": [f"i{i}" for i in range(n_items)], "text": list(texts) if texts is not None else [""] * n_items}
         ),
-        interactions=pd.DataFrame({"user": user, "item": item}),
+        interactions=pd.DataFrame({"user": user, "item": item, **columns}),
         user_ids=np.array([f"u{u}" for u in range(len(sequences))], dtype=object),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         manifest={"name": "tiny", "fingerprint": "tiny", "split": {"rule": "leave_one_out", "seed": 0}},

@@ -9,7 +9,9 @@ llm4rec compare sasrec/… unisrec/… --seeds --targets cold    of runs under d
 
 A run is its folder, or whatever end of its path names one run under --outputs. Both must have been asked the same:
 data, split, protocol, and each (user, target). For each metric: both means, B − A, its 95 % bootstrap interval over
-users, for how many users B is better, equal or worse, and p of a paired permutation test.
+users, for how many users B is better, equal or worse (of an error the lower is better), and p of a paired permutation
+test. Ratings are compared by their errors, squared (mse) and absolute (mae), texts by ROUGE: RMSE and BLEU are no
+means over examples.
 
 p is the probability of a mean difference at least as large if, for each user, a coin decided which of the two values is
 A's and which is B's. Holm's correction allows for the number of metrics in the table; name the one that you decide by
@@ -38,7 +40,16 @@ if TYPE_CHECKING:
 
 # What two runs must have been asked alike, besides the same data; in the words of metrics.json.
 ASKED = ("split", "split_rule", "protocol", "mask_history")
-RANKS = ["n_better", "n_tied", "n_candidates"]
+# What predictions.parquet says of answers: rankings, ratings, texts about a feature, texts.
+ANSWERS = (
+    ("n_better", "n_tied", "n_candidates"),
+    ("rating", "prediction"),
+    ("reference", "prediction", "feature"),
+    ("reference", "prediction"),
+)
+# Metrics of all answers together, which no single one has a value of; and which of those that have one comes nearest.
+OF_ALL_TOGETHER = {"rmse": "mse", "bleu2": "rouge1", "bleu4": "rouge1"}
+OF_SOME = ("feature_match",)  # metrics that some examples may lack: compared where they are asked for
 COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
 
 Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
@@ -200,10 +211,16 @@ def _metrics(runs: Sequence[Run], typed: str | None) -> list[str]:
     (_, a), (_, b) = runs
     # An interval: a mean over users; a slash: over some of them.
     both = [name for name in a["intervals"] if name in b["intervals"] and "/" not in name]
+    both = [name for name in both if name not in OF_ALL_TOGETHER]
     if typed is None:
-        return [name for name in SHOWN if name in both]
+        return [name for name in ("mse", *SHOWN) if name in both and name not in OF_SOME]
     wanted = list(dict.fromkeys(typed.split(",")))
     for name in wanted:
+        if name in OF_ALL_TOGETHER:
+            raise UsageError(
+                f"{name} is of all answers together, and nothing to pair example by example",
+                f"--metric {OF_ALL_TOGETHER[name]}",
+            )
         if name not in both:
             raise UsageError(f"the two runs do not both have the metric '{name}'", did_you_mean(name, both))
     return wanted
@@ -216,24 +233,19 @@ def _paired(runs: Sequence[Run], targets: str | None) -> tuple[pd.DataFrame, pd.
         targets: `cold` or `warm` for those whose target was held out of training, or was not; None for all.
 
     Raises:
-        UsageError: the runs did not rank, or not the same examples, or nothing was held out.
+        UsageError: the runs hold no answers, or not about the same examples, or nothing was held out.
     """
     import pandas as pd
-    import pyarrow.parquet
 
     files = [folder / "predictions.parquet" for folder, _ in runs]
-    for file in files:
-        if not file.exists() or not set(RANKS) <= set(pyarrow.parquet.read_schema(file).names):
-            raise UsageError(
-                f"{file.parent} does not say where targets came out", "compare takes runs of ranking tasks"
-            )
+    columns = _answers(files)
     example = ["user_id", "target"]
     a, b = (pd.read_parquet(file) for file in files)
     if targets is not None:
         if any("target_is_cold" not in answers for answers in (a, b)):
             raise UsageError("nothing was held out of one of these runs", "compare runs of one dataset.cold_items")
         a, b = (answers[answers["target_is_cold"] == (targets == "cold")] for answers in (a, b))
-    a, b = (answers[[*example, *RANKS]].copy() for answers in (a, b))
+    a, b = (answers[[*example, *columns]].copy() for answers in (a, b))
     for answers in (a, b):
         answers["time"] = answers.groupby(example).cumcount()  # one user may be asked about one target again
     key = [*example, "time"]
@@ -247,18 +259,55 @@ def _paired(runs: Sequence[Run], targets: str | None) -> tuple[pd.DataFrame, pd.
             f"{only_b:,} in B only (user {first['user_id']}, target {first['target']})",
             "give both the same task.max_examples and dataset.seed",
         )
-    ranks_a, ranks_b = (both[[f"{rank}_{side}" for rank in RANKS]].set_axis(RANKS, axis=1) for side in "ab")
-    return ranks_a, ranks_b
+    of_a, of_b = (both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1) for side in "ab")
+    return of_a, of_b
+
+
+def _answers(files: Sequence[Path]) -> tuple[str, ...]:
+    """The columns that tell the answers of both runs.
+
+    Raises:
+        UsageError: there are none.
+    """
+    import pyarrow.parquet
+
+    known = [set(pyarrow.parquet.read_schema(file).names) if file.exists() else set() for file in files]
+    for columns in ANSWERS:
+        if all(set(columns) <= names for names in known):
+            return columns
+    without = next(
+        (file for file, names in zip(files, known, strict=True) if not any(set(c) <= names for c in ANSWERS)), files[1]
+    )
+    raise UsageError(
+        f"{without.parent} holds no answers to pair",
+        "compare takes two runs that ranked, two that rated or two that wrote",
+    )
 
 
 def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
-    """(n,) values of each metric, from where the targets came out."""
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
+    """(n,) values of each metric.
 
-    cutoffs = sorted({int(name.partition("@")[2]) for name in metrics if "@" in name})
-    n_better, n_tied, n_candidates = (answers[rank].to_numpy() for rank in RANKS)
-    values = ranking_metrics(n_better, n_tied, n_candidates, cutoffs)
-    return {name: values[name] for name in metrics}
+    Raises:
+        UsageError: some example has none.
+    """
+    from llm4rec_cli.evaluation.ranking import ranking_metrics
+    from llm4rec_cli.evaluation.rating import rating_values
+    from llm4rec_cli.evaluation.text import text_values
+
+    told: dict[str, Any] = {str(name): column.to_numpy() for name, column in answers.items()}
+    if "n_better" in told:
+        cutoffs = sorted({int(name.partition("@")[2]) for name in metrics if "@" in name})
+        values = ranking_metrics(told["n_better"], told["n_tied"], told["n_candidates"], cutoffs)
+    elif "rating" in told:
+        values = rating_values(told["rating"], told["prediction"])
+    else:
+        values = text_values(told["prediction"], told["reference"], told.get("feature"))
+    found = {name: values[name] for name in metrics}
+    for name, of_each in found.items():
+        if (of_each != of_each).any():  # NaN
+            others = ",".join(other for other in metrics if other != name)
+            raise UsageError(f"not every example has a {name}", f"--metric {others or 'rouge1'}")
+    return found
 
 
 # --- how it is said
@@ -297,16 +346,15 @@ def _notes(comparison: Comparison) -> list[str]:
     """What stands below the numbers: which runs, how many users, what the test drew, and what to beware of."""
     runs, seeds = comparison.runs, comparison.by_seed
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
-    from llm4rec_cli.reporting.runs import shown_as
+    from llm4rec_cli.reporting.runs import counted, shown_as
 
     said = [
         f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(metrics['labels'])})" if metrics["labels"] else "")
         for side, (folder, metrics) in zip("AB", runs, strict=True)
     ]
     kind = f" whose target is {comparison.targets}" if comparison.targets else ""
-    said.append(
-        f"{comparison.n:,} users{kind}; {PERMUTATIONS:,} permutations, two-sided; Holm over the metrics of this table"
-    )
+    drawn = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the metrics of this table"
+    said.append(f"{counted(runs[0][1], comparison.n)}{kind}; {drawn}")
     if len(seeds) > 1:
         several = ", ".join(map(str, seeds))
         said.append(f"means over seeds {several}; interval and p are over users: no claim where seeds disagree")

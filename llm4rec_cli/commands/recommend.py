@@ -1,4 +1,5 @@
-"""`llm4rec recommend`: the top items of a model for a user of the data, or for somebody who likes some titles.
+"""`llm4rec recommend`: the top items of a model for a user of the data, or for somebody who likes some titles; or the
+rating or text that it gives of a user and an item.
 
 The model is the trained run that `eval` would take, or a floor fitted on the spot. Nothing is written.
 """
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import DataError, RunError, UsageError
 from llm4rec_cli.models import base as models
-from llm4rec_cli.schema import Config, Control
+from llm4rec_cli.schema import Candidates, Config, Control, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from llm4rec_cli.commands.trained import TrainedRun
     from llm4rec_cli.data.examples import Examples, IntArray
     from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.data.split import Split
     from llm4rec_cli.data.titles import Titles
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,8 @@ examples:
   llm4rec recommend model=unisrec --user ASASDIE2W9UHU                  a user of the demo data
   llm4rec recommend model=sasrec dataset=ml-100k --title "Toy Story" --title "Star Wars" --k 5
   llm4rec recommend run=PATH --user 196 --json                          a trained run by its folder
+  llm4rec recommend task=rating model=mf --user ID --item ID            the stars that the user would give it
+  llm4rec recommend task=explanation model=retrieval --user ID --item ID      what the user would say of it
 """
 SHOWN = 3  # items of the history that the heading names
 CHOICES = 5  # similar titles to choose from on a terminal
@@ -38,13 +44,14 @@ def parser() -> argparse.ArgumentParser:
     """The options beside overrides; free text stays out of Hydra's grammar."""
     found = argparse.ArgumentParser(
         "llm4rec recommend",
-        usage="llm4rec recommend [overrides] (--user ID | --title TEXT …) [--k N] [--again] [--json]",
+        usage="llm4rec recommend [overrides] (--user ID [--item ID] | --title TEXT …) [--k N] [--again] [--json]",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
         allow_abbrev=False,
     )
     found.add_argument("--user", metavar="ID", help="a user of the data, by the id of the raw files")
+    found.add_argument("--item", metavar="ID", help="with a task that asks for a rating or a text: about which item")
     found.add_argument("--title", metavar="TEXT", action="append", help="an item of the history; repeat, oldest first")
     found.add_argument("--k", metavar="N", type=_positive, default=10, help="how many items (default: 10)")
     found.add_argument("--again", action="store_true", help="items of the history may be recommended again")
@@ -53,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(config: Config, asked: argparse.Namespace) -> None:
-    """Prints the top items for `--user` or for `--title`."""
+    """Prints the top items for `--user` or for `--title`, or the rating or text for `--user` and `--item`."""
     if (asked.user is None) == (asked.title is None):
         raise UsageError("recommend needs a user or titles, one of the two", "--user ID, or --title TEXT")
 
@@ -64,12 +71,25 @@ def run(config: Config, asked: argparse.Namespace) -> None:
     source = None
     if models.config_class(config.model.name).trainable:
         source = trained.find(config)
+        if source.config.task.question == Question.all:
+            source = trained.for_task(source, "sequential")
         config = source.config
         _check(config, by_title)
     else:
         config = experiment.settled(config)
         experiment.check(config)
 
+    told = config.task.question in (Question.rate, Question.write)
+    if told and (asked.user is None or asked.item is None):
+        raise UsageError(f"task={config.task.name} is asked about a user and an item", "--user ID --item ID")
+    if asked.item is not None and not told:
+        raise UsageError(
+            f"task={config.task.name} ranks items: it is not asked about one",
+            "leave out --item, or task=rating, task=explanation, task=review_summary",
+        )
+    if not told:
+        config.task.candidates = Candidates.full  # whoever has candidates of their own asks `score`
+        experiment.settings(config.model).check_task(experiment.settings(config.task))
     cache = experiment.cache_dir(config)
     dataset = experiment.load(config, cache)
     if source:
@@ -79,18 +99,16 @@ def run(config: Config, asked: argparse.Namespace) -> None:
             f"dataset {config.dataset.name} is a click log: it has no histories of interactions to recommend from",
             "choose a dataset of interactions: llm4rec list datasets",
         )
+    if told:
+        _tell(config, asked, dataset, lambda split: _model(config, split, source, cache))
+        return
     if asked.user is not None:
         user = user_number(dataset, asked.user)
         history = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]]
     else:
         user, history = 0, titled_items(dataset, asked.title)  # any number: the model does not read it
 
-    model = experiment.build(config, experiment.split(config, dataset), cache)
-    if source:
-        from llm4rec_cli.training.checkpoints import load_best
-
-        load_best(model, source.checkpoints)
-        log.info("%s as trained in %s", config.model.name, source.folder)
+    model = _model(config, experiment.split(config, dataset), source, cache)
     items, scores = top_items(model, question(history, user), asked.k, asked.again)
     rows = [
         {"rank": rank, **_named(dataset, item), "score": score, "in_history": item in history}
@@ -105,19 +123,106 @@ def run(config: Config, asked: argparse.Namespace) -> None:
     _show(rows, f"{name} on {config.dataset.name} for {whose}, {_in_words(dataset, history)}", asked.again)
 
 
+def _model(config: Config, split: Split, source: TrainedRun | None, cache: Path) -> Any:
+    """The model, with the weights of the trained run if there is one."""
+    from llm4rec_cli.commands import experiment
+
+    model = experiment.build(config, split, cache)
+    if source:
+        from llm4rec_cli.training.checkpoints import load_best
+
+        experiment.check_artefacts(model, source.folder)
+        load_best(model, source.checkpoints)
+        log.info("%s as trained in %s", config.model.name, source.folder)
+    return model
+
+
+def _tell(config: Config, asked: argparse.Namespace, dataset: RecDataset, model_of: Callable[[Split], Any]) -> None:
+    """Prints the rating or text that a model gives of a user and an item, and what the data have of them.
+
+    Raises:
+        UsageError: a text is asked for where the data have no interaction of the two.
+    """
+    from llm4rec_cli.commands import experiment
+    from llm4rec_cli.data.split import TRAIN
+    from llm4rec_cli.tasks import base, rating, text
+
+    user, item = user_number(dataset, asked.user), item_number(dataset, asked.item)
+    example, met = pair(dataset, user, item)
+    if config.task.written is not None and not met:
+        theirs = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]][-SHOWN:]
+        raise UsageError(
+            f"user {asked.user} has no interaction with item {asked.item}, and a text is about one",
+            f"an item of theirs: {_quoted(dataset.items['item_id'].iloc[theirs])}",
+        )
+    if not met and "oracle_input" in experiment.settings(config.model).labels(config.task.name):
+        raise UsageError(
+            f"the prompt tells something of the review, and user {asked.user} has none of item {asked.item}",
+            f"model.ask.{config.task.name}=… one that tells nothing of it: llm4rec list prompts",
+        )
+    split = experiment.split(config, dataset)
+    model = model_of(split)
+    if config.task.written is None:
+        answer: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
+    else:
+        (answer,) = text.write(model, example, config.task.written, 1)
+    column = str(base.asked_column(config.task))
+    row = int(example.row[0])
+    given = split.dataset.interactions.iloc[row].get(column) if met else None
+    told = {"user_id": asked.user, **_named(dataset, item), column: answer, "given": None if _missing(given) else given}
+    if asked.json:
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    from llm4rec_cli.reporting.tables import console
+
+    out = console()
+    name = experiment.settings(config.model).shown_as()
+    out.print(f"{name} on {config.dataset.name}, {column}: user {asked.user}, '{told['title'] or told['item_id']}'")
+    out.print(str(answer), soft_wrap=True, highlight=False)
+    if told["given"] is not None:
+        seen = ", which it was trained on" if split.part[row] == TRAIN else ""
+        out.print(f"in the data: {given}{seen}", soft_wrap=True, highlight=False)
+
+
+def _missing(value: Any) -> bool:
+    """Whether a cell of a table holds nothing: None, or not a number."""
+    return value is None or value != value
+
+
+def pair(dataset: RecDataset, user: int, item: int) -> tuple[Examples, bool]:
+    """One example about a user and an item, and whether the data have an interaction of the two.
+
+    The last of theirs counts, and the history is what precedes it; without any it is all that the user did.
+    """
+    import numpy as np
+
+    from llm4rec_cli.data.examples import Examples
+
+    begin, end = dataset.offsets[user], dataset.offsets[user + 1]
+    met = begin + np.flatnonzero(dataset.sequence[begin:end] == item)
+    row, end = (met[-1], met[-1]) if len(met) else (0, end)
+    one = [np.array([number]) for number in (user, item, begin, end, row)]
+    return Examples(one[0], one[1], dataset.sequence, start=one[2], end=one[3], row=one[4]), len(met) > 0
+
+
 def _check(config: Config, by_title: bool) -> None:
     """Refuses what no answer can come of, before any data is read.
 
     Raises:
-        UsageError: the model cannot rank, or not by titles; or the data is destroyed on purpose.
+        UsageError: the model cannot answer, or not by titles; or the data is destroyed on purpose.
     """
     kind = models.config_class(config.model.name)
     ranking = {name for name in models.names() if "rank_catalogue" in models.config_class(name).capabilities}
-    if config.model.name not in ranking:
+    if config.task.question in (Question.rate, Question.write):
+        from llm4rec_cli.commands import experiment
+
+        for problem in experiment.problems(config) if config.run is None else ():  # a run brings its own model
+            raise problem
+    elif config.model.name not in ranking:
         raise UsageError(
             f"model '{config.model.name}' cannot rank a catalogue", f"models that can: {', '.join(sorted(ranking))}"
         )
-    if by_title and kind.needs_user:
+    elif by_title and kind.needs_user:
         others = sorted(name for name in ranking if not models.config_class(name).needs_user)
         raise UsageError(
             f"model '{config.model.name}' scores by who the user is, not by a history: it cannot take --title",
@@ -137,14 +242,26 @@ def user_number(dataset: RecDataset, user_id: str) -> int:
     Raises:
         UsageError: the data has no such user; the remedy names the nearest, and how ids look.
     """
+    return _number(dataset, "user", dataset.user_ids.tolist(), user_id)
+
+
+def item_number(dataset: RecDataset, item_id: str) -> int:
+    """The number of an item by raw id.
+
+    Raises:
+        UsageError: the data has no such item; the remedy names the nearest, and how ids look.
+    """
+    return _number(dataset, "item", dataset.items["item_id"].tolist(), item_id)
+
+
+def _number(dataset: RecDataset, kind: str, ids: list[str], wanted: str) -> int:
     from rapidfuzz import process
 
-    ids = dataset.user_ids.tolist()
-    if user_id in ids:
-        return int(ids.index(user_id))
-    nearest, *_ = process.extractOne(user_id, ids)
+    if wanted in ids:
+        return ids.index(wanted)
+    nearest, *_ = process.extractOne(wanted, ids)
     raise UsageError(
-        f"dataset {dataset.manifest['name']} has no user '{user_id}'",
+        f"dataset {dataset.manifest['name']} has no {kind} '{wanted}'",
         f"did you mean '{nearest}'? Ids look like {_quoted(ids[:SHOWN])}",
     )
 

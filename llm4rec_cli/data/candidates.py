@@ -62,7 +62,9 @@ def with_candidates(
         _save(np.column_stack([split.dataset.sequence[rows], drawn]), aside)
 
     write_once(path, draw)
-    return replace(examples, candidates=np.load(path)[np.searchsorted(rows, examples.row)])
+    candidates = np.load(path)[np.searchsorted(rows, examples.row)]
+    assert (candidates[:, 0] == examples.target).all(), f"{path} is of other interactions"
+    return replace(examples, candidates=candidates)
 
 
 def _save(array: NDArray[np.int32], path: Path) -> None:

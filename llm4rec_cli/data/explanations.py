@@ -15,15 +15,19 @@ toolkit such as Sentires has found explanations, the `amazon` reader reads those
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llm4rec_cli.data.opinion_words import (
     ABOUT,
@@ -42,7 +46,9 @@ from llm4rec_cli.data.opinion_words import (
 )
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError
+from llm4rec_cli.files import write_once
 
+VERSION = 1  # raised when the same reviews would give other explanations
 SHORTEST, LONGEST = 5, 30  # words of an explanation
 NEAR = 4  # words from an opinion to a noun, at most, where no pattern says that they belong together
 FEWEST = 5  # training reviews that judge an aspect, at least
@@ -74,7 +80,7 @@ class Judgement(NamedTuple):
     near: list[str]
 
 
-def with_explanations(split: Split) -> Split:
+def with_explanations(split: Split, cache: Path) -> Split:
     """The same with columns `explanation` and `feature`, found in the reviews as this module says.
 
     Which aspects there are is counted in training reviews alone. A review's explanation is of its own text, and null
@@ -82,6 +88,7 @@ def with_explanations(split: Split) -> Split:
 
     Args:
         split: of a dataset with `review_text`; explanations that it has are replaced.
+        cache: the cache folder; what is found of one training part is kept there.
 
     Raises:
         DataError: there are no review texts.
@@ -93,20 +100,29 @@ def with_explanations(split: Split) -> Split:
             "choose a dataset with reviews: llm4rec list datasets",
         )
     texts = rows["review_text"].fillna("").tolist()
-    found = [list(judgements(text)) for text in texts]
-    trained = [row for row, part in enumerate(split.part) if part == TRAIN]
-    salience = aspects([texts[row] for row in trained], [found[row] for row in trained])
-    chosen = pd.DataFrame(
-        [explain(judged, salience) for judged in found], columns=["explanation", "feature"], index=rows.index
-    )
+    trained = split.part == TRAIN
+    key = hashlib.sha256(f"{VERSION} {split.dataset.fingerprint} ".encode() + trained.tobytes()).hexdigest()
+    path = cache / "explanations" / f"{key[:24]}.parquet"
+    write_once(path, lambda aside: _found(texts, trained).to_parquet(aside, index=False))
+    kept = pd.read_parquet(path)
+    chosen = kept[["explanation", "feature"]].set_axis(rows.index)
     counted = {
         "reviews": sum(1 for text in texts if text.strip()),
         "explained": int(chosen["feature"].notna().sum()),
-        "aspects": len(salience),
+        "aspects": int(kept["aspects"].iloc[0]),
     }
     manifest = split.dataset.manifest | {"explanations": counted}
     dataset = replace(split.dataset, interactions=rows.assign(**chosen), manifest=manifest)
     return replace(split, dataset=dataset)
+
+
+def _found(texts: list[str], trained: NDArray[np.bool_]) -> pd.DataFrame:
+    """`explanation` and `feature` of each text, and in each row how many aspects there are."""
+    judged = [list(judgements(text)) for text in texts]
+    rows = np.flatnonzero(trained)
+    salience = aspects([texts[row] for row in rows], [judged[row] for row in rows])
+    found = pd.DataFrame([explain(of, salience) for of in judged], columns=["explanation", "feature"])
+    return found.assign(aspects=len(salience))
 
 
 def sentences(text: str) -> list[str]:

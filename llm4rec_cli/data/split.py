@@ -27,6 +27,7 @@ class Split:
         cold: (n_items,) which items are held out of all training; None = none.
         home: (n_interactions,) of a split by domain, which are of the domains that are trained on; None = of any other.
         divided: (n_interactions,) `part` as it was before anything was held out; None = as it is.
+        away: (n_users,) which users are held out of training and validation; None = none.
     """
 
     dataset: RecDataset
@@ -34,6 +35,7 @@ class Split:
     cold: NDArray[np.bool_] | None = None
     home: NDArray[np.bool_] | None = None
     divided: NDArray[np.int8] | None = None
+    away: NDArray[np.bool_] | None = None
 
     @property
     def n_items(self) -> int:
@@ -50,7 +52,13 @@ class Split:
     def ranking(self) -> Split:
         """The division that rankings are trained and asked by: this one; under `p5_reviews`, which knows no order,
         leave-one-out, as P5 has both at once. So most of its test pairs stand among the reviews trained on."""
-        return leave_one_out(self.dataset) if "part" in self.dataset.interactions else self
+        if "part" not in self.dataset.interactions:
+            return self
+        by_order = leave_one_out(self.dataset)
+        if self.divided is None:
+            return by_order
+        assert self.away is not None
+        return _without(by_order, self.away, self.cold)
 
     def softmax_items(self) -> IntArray | None:
         """The sorted numbers of the items that training sets a target against; None = all.
@@ -261,19 +269,27 @@ def held_out(split: Split, cold_items: float, train_users: float, seed: int) -> 
     """
     if (cold_items == 0 and train_users == 1) or len(split.part) == 0:  # a click log has no interactions
         return split
-    item, user = split.dataset.sequence, split.dataset.interactions["user"].to_numpy()
-    left_out = ~_drawn(split.n_users, train_users, stream(seed, "train_users"))[user]
+    user = split.dataset.interactions["user"].to_numpy()
+    away = ~_drawn(split.n_users, train_users, stream(seed, "train_users"))
     cold = _drawn(split.n_items, cold_items, stream(seed, "cold_items")) if cold_items > 0 else None
-    if cold is not None:
-        left_out |= cold[item]
-    part = np.where(left_out & (split.part != TEST), UNUSED, split.part).astype(np.int8)
+    found = _without(split, away, cold)
+    part = found.part
     if np.bincount(user[part == TRAIN]).max(initial=0) < 2 or VALID not in part:
         raise DataError(
             f"dataset.cold_items={cold_items:g} and dataset.train_users={train_users:g} leave dataset "
             f"'{split.dataset.manifest['name']}' no user with two interactions to train on, or nothing to validate on",
             "lower dataset.cold_items, or raise dataset.train_users",
         )
-    return replace(split, part=part, cold=cold, divided=split.part)
+    return found
+
+
+def _without(split: Split, away: NDArray[np.bool_], cold: NDArray[np.bool_] | None) -> Split:
+    """A split whose train and validation parts are without these users and items."""
+    left_out = away[split.dataset.interactions["user"].to_numpy()]
+    if cold is not None:
+        left_out = left_out | cold[split.dataset.sequence]
+    part = np.where(left_out & (split.part != TEST), UNUSED, split.part).astype(np.int8)
+    return replace(split, part=part, cold=cold, away=away, divided=split.part)
 
 
 def _drawn(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,13 @@ def by_frequency(values: Mapping[str, NDArray[np.floating[Any]]], train_count: I
     Returns:
         For each bucket that has examples, in order: `n`, and the mean of each metric.
     """
+    return by_group(values, frequency_groups(train_count))
+
+
+def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
+    """(n,) which examples are in each bucket, of (n,) training interactions of each example's target."""
     bucket = np.searchsorted(list(FREQUENCY_BUCKETS.values()), train_count, side="right") - 1
-    return by_group(values, {name: bucket == i for i, name in enumerate(FREQUENCY_BUCKETS)})
+    return {name: bucket == i for i, name in enumerate(FREQUENCY_BUCKETS)}
 
 
 def by_group(
@@ -51,6 +56,30 @@ def by_group(
     """
     return {
         name: {"n": int(inside.sum()), **{m: float(v[inside].mean()) for m, v in values.items()}}
+        for name, inside in groups.items()
+        if inside.any()
+    }
+
+
+def by_group_of_sums(
+    columns: Mapping[str, NDArray[np.floating[Any]]],
+    metrics: Callable[[Mapping[str, NDArray[np.floating[Any]]]], Mapping[str, NDArray[np.floating[Any]]]],
+    groups: Mapping[str, NDArray[np.bool_]],
+) -> dict[str, dict[str, float]]:
+    """What is computed of sums over examples, in groups of them.
+
+    Args:
+        columns, metrics: as of `bootstrap.bootstrap_of_sums`.
+        groups: (n,) which examples are in each.
+
+    Returns:
+        For each group that has examples, in order: `n`, and each metric.
+    """
+    return {
+        name: {
+            "n": int(inside.sum()),
+            **{m: float(v) for m, v in metrics({c: of[inside].sum() for c, of in columns.items()}).items()},
+        }
         for name, inside in groups.items()
         if inside.any()
     }

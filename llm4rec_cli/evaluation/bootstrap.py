@@ -1,12 +1,14 @@
-"""How sure a mean over users is: percentile bootstrap."""
+"""How sure a mean over users is, or what else is computed of sums over users: percentile bootstrap."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
 
 WEIGHTS_AT_ONCE = 4_000_000  # 32 MB: a block of resamples, whatever the number of users
 
@@ -28,14 +30,51 @@ def bootstrap_intervals(
     Returns:
         Lower and upper end for each metric.
     """
-    matrix = np.stack(list(values.values()), axis=1)  # (n, metrics)
+    n = len(next(iter(values.values())))
+    means = {name: sums / n for name, sums in _resampled_sums(values, rng, resamples).items()}
+    return {name: _ends(of, level) for name, of in means.items()}
+
+
+def bootstrap_of_sums(
+    columns: Mapping[str, FloatArray],
+    metrics: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]],
+    user: NDArray[np.integer[Any]],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """An interval around what is computed of sums over examples: a root of a mean, a ratio of two sums, corpus BLEU.
+
+    Users are drawn with replacement, each with all of their examples.
+
+    Args:
+        columns: (n,) values a name, one an example.
+        metrics: of the sum of each column, (r,) of r resamples, makes (r,) of each metric.
+        user: (n,) whose example it is.
+        rng, resamples, level: as of `bootstrap_intervals`.
+
+    Returns:
+        Lower and upper end for each metric; where a resample has none (NaN), of the others.
+    """
+    _, number = np.unique(user, return_inverse=True)
+    by_user = {name: np.bincount(number, weights=column).astype(np.float64) for name, column in columns.items()}
+    return {name: _ends(of, level) for name, of in metrics(_resampled_sums(by_user, rng, resamples)).items()}
+
+
+def _ends(values: FloatArray, level: float) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled_sums(
+    columns: Mapping[str, FloatArray], rng: np.random.Generator, resamples: int
+) -> dict[str, FloatArray]:
+    """(resamples,) sums of each column, (n,), whose rows are drawn with replacement; a resample serves all columns."""
+    matrix = np.stack(list(columns.values()), axis=1)  # (n, columns)
     n = len(matrix)
     block = max(1, WEIGHTS_AT_ONCE // n)
-    means = np.concatenate(
-        [_weights(rng, min(block, resamples - i), n) @ matrix / n for i in range(0, resamples, block)]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(values)}
+    sums = np.concatenate([_weights(rng, min(block, resamples - i), n) @ matrix for i in range(0, resamples, block)])
+    return {name: sums[:, i] for i, name in enumerate(columns)}
 
 
 def _weights(rng: np.random.Generator, resamples: int, n: int) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
+from llm4rec_cli.evaluation.rating import direction
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -32,7 +33,7 @@ class Difference:
         interval: 95 % bootstrap interval of the difference, over users.
         p: two-sided, of the sign-flip test.
         p_holm: the same, corrected for the number of metrics compared together.
-        better, equal, worse: for how many users B is.
+        better, equal, worse: for how many users B is; of an error the lower is better.
     """
 
     a: float
@@ -69,9 +70,9 @@ def paired_differences(
             interval=intervals[name],
             p=float(p[i]),
             p_holm=float(holm(p)[i]),
-            better=int((d > 0).sum()),
+            better=int((direction(name) * d > 0).sum()),
             equal=int((d == 0).sum()),
-            worse=int((d < 0).sum()),
+            worse=int((direction(name) * d < 0).sum()),
         )
         for i, (name, d) in enumerate(differences.items())
     }

@@ -41,6 +41,7 @@ class Context:
         seed: of the model's own randomness (`streams.stream(seed, name, …)`).
         cache: folder for what is computed once, e.g. text features.
         device: `cpu`, `cuda`, …
+        task: the name of the task that it is trained for or asked; `all` for every one.
     """
 
     config: Any
@@ -48,6 +49,7 @@ class Context:
     seed: int
     cache: Path
     device: str
+    task: str = "sequential"
 
 
 class Rows(Protocol):
@@ -77,6 +79,15 @@ class Watched(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Numbers by name, of the weights as they are after an epoch; in evaluation mode."""
+        ...
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """A model whose weights mean nothing without something beside them, which a run keeps."""
+
+    def artefacts(self) -> dict[str, str]:
+        """Names of files in the run folder, and what stands in them."""
         ...
 
 

@@ -10,17 +10,25 @@ from typing import Any
 
 from rich.table import Table
 
+from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
 from llm4rec_cli.reporting.tables import table
+from llm4rec_cli.schema import Written
 
-SHOWN = ("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50", "mrr")
+SHOWN = (
+    *("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50", "mrr"),
+    *("rmse", "mae", "like_accuracy", "said/rmse", "said/mae", "said/coverage"),
+    "loss",
+    *("bleu2", "bleu4", "rouge1", "rouge2", "rougeL", "feature_match", "distinct1", "distinct2", "unique_sentences"),
+)
 # Overrides that tell one variant from another; the other columns say the rest.
 TOLD_BY = (
     *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
     *("dataset.cold_items=", "dataset.train_users=", "task.max_"),
 )
 SHOWN_AS = ("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=")  # models are named so
-FIRST = "ndcg@10"  # whose interval stands below the table
+FIRST = ("ndcg@10", "rmse", "rouge1")  # whose interval stands below the table
 COLD_SHOWN = ("hr@10", "ndcg@10")  # of targets held out of training
+ASKED_COLUMNS = ("rating", *(written.value for written in Written))  # protocols that ask about a column
 REPORT_COLUMNS = ("dataset", "task", "protocol", "model", "variant", "n")
 
 
@@ -30,9 +38,12 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Table:
     metrics = [name for name in SHOWN if name in last["metrics"]]
     rows = [[shown_as(run), *(number(run, name) for name in metrics)] for run in runs]
     shown = table(f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}", ["model", *metrics], rows)
-    first = next(name for name in (FIRST, *last["intervals"]) if name in last["intervals"])
-    low, high = last["intervals"][first]
-    notes = [f"{last['n_examples']:,} users; {shown_as(last)} {first} within {low:.4f}–{high:.4f} (95 %, over users)"]
+    notes = [counted(last, last["n_examples"])]
+    for first in [name for name in (*FIRST, *last["intervals"]) if name in last["intervals"]][:1]:
+        low, high = last["intervals"][first]
+        notes[0] += f"; {shown_as(last)} {first} within {low:.4f}–{high:.4f} (95 %, over users)"
+    if down := [name for name in metrics if name in LOWER_IS_BETTER]:
+        notes.append(f"lower is better: {', '.join(down)}")
     notes += [f"{shown_as(run)}: {', '.join(found)}" for run in runs if (found := marks(run))]
     notes += last["warnings"]
     if "synthetic" in last["labels"]:
@@ -77,9 +88,14 @@ def report_rows(runs: Iterable[dict[str, Any]], metrics: Sequence[str]) -> list[
 
 
 def report_tables(rows: Sequence[Sequence[str]], metrics: Sequence[str]) -> Iterator[Table]:
-    """The rows of `report_rows` as one table a dataset, task and protocol."""
-    for heading, members in itertools.groupby(rows, key=lambda row: row[:3]):
-        yield table(" · ".join(heading), [*REPORT_COLUMNS[3:], *metrics, "labels"], [row[3:] for row in members])
+    """The rows of `report_rows` as one table a dataset, task and protocol, without metrics that none of them has."""
+    columns = [*REPORT_COLUMNS, *metrics, "labels"]
+    of_metrics = range(len(REPORT_COLUMNS), len(columns) - 1)
+    for heading, grouped in itertools.groupby(rows, key=lambda row: row[:3]):
+        members = list(grouped)
+        empty = {i for i in of_metrics if not any(row[i] for row in members)}
+        kept = [i for i in range(3, len(columns)) if i not in empty]
+        yield table(" · ".join(heading), [columns[i] for i in kept], [[row[i] for i in kept] for row in members])
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> str:
@@ -106,13 +122,22 @@ def marks(run: dict[str, Any]) -> list[str]:
     return [label for label in run["labels"] if label != "synthetic"]
 
 
+def counted(run: dict[str, Any], n: int) -> str:
+    """`1,995 users`; or interactions, where a user may be asked about several."""
+    return f"{n:,} {'interactions' if run['protocol'] in ASKED_COLUMNS else 'users'}"
+
+
 def protocol_in_words(run: dict[str, Any]) -> str:
-    """`test · full ranking · history not masked`, and the split where it is not leave-one-out."""
-    ranking = "full ranking" if run["protocol"] == "full" else run["protocol"]
+    """`test · full ranking · history not masked`, and the split where it is not leave-one-out.
+
+    A protocol that is called as the task is not said again.
+    """
+    asked = "full ranking" if run["protocol"] == "full" else run["protocol"]
+    ranking = [] if asked == run.get("task") else [asked]
     masked = ["history masked" if run["mask_history"] else "history not masked"] if run["protocol"] == "full" else []
     rule = run.get("split_rule", "leave_one_out")
     divided = [] if rule == "leave_one_out" else [f"{rule} split"]
-    return " · ".join([run["split"], *divided, ranking, *masked])
+    return " · ".join([run["split"], *divided, *ranking, *masked])
 
 
 def variant_in_words(run: dict[str, Any]) -> str:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ranker
 from llm4rec_cli.data.candidates import with_candidates
-from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation.beyond_accuracy import by_frequency, by_group, coverage
-from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
+from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track
-from llm4rec_cli.schema import Candidates, Config, Part, SplitRule
+from llm4rec_cli.schema import Candidates, Config, Part
+from llm4rec_cli.tasks.base import Evaluation, limited, part_examples
 from llm4rec_cli.tasks.topk import top_columns, top_numbers
 
 # So many that memory does not grow with users × items; on a CPU, that a block of scores (16 MB) stays near the cache.
 SCORES_AT_ONCE = {"cpu": 1 << 22, "accelerator": 1 << 26}
+
+COUNT = "examples"  # beside sums of metrics, of how many they are
 
 
 @dataclass(frozen=True)
@@ -46,45 +50,17 @@ class Ranking:
     top_items: IntArray
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A task's answers, scored.
-
-    Attributes:
-        metrics: name -> mean over examples.
-        intervals: name -> 95 % bootstrap interval over users.
-        breakdown: aspect -> group -> metrics of the examples in it, with their number `n`.
-        predictions: one row an example.
-    """
-
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    breakdown: dict[str, dict[str, dict[str, float]]]
-    predictions: pd.DataFrame
-
-
 def examples(split: Split, part: Part, config: Config, cache: Path) -> Examples:
     """What the task asks: the part's examples, with candidates if they are sampled, under the dataset's control.
 
     Raises:
         DataError: the part holds no example.
     """
-    task, dataset = config.task, config.dataset
-    found = split.examples(part)
-    if len(found) == 0:
-        why = "no user has three interactions"
-        if dataset.split == SplitRule.temporal:
-            why = "no user with a history comes back in that period"
-        if split.dataset.impressions is not None:
-            why = "it is a click log, and no task asks about impressions yet"
-        raise DataError(f"dataset {dataset.name} has no {part.name} examples: {why}", "llm4rec list datasets")
+    task, split = config.task, split.ranking()
+    found = part_examples(split, part, config)
     if task.candidates != Candidates.full:
-        found = with_candidates(found, split, task.candidates, task.negatives, dataset.seed, cache)
-    found = controlled_examples(found, dataset.control, dataset.seed)
-    if task.max_examples is not None and task.max_examples < len(found):
-        chosen = stream(dataset.seed, "max_examples").permutation(len(found))[: task.max_examples]
-        found = found[np.sort(chosen)]
-    return found
+        found = with_candidates(found, split, task.candidates, task.negatives, config.dataset.seed, cache)
+    return limited(found, config)
 
 
 def protocol(task: Any) -> str:
@@ -108,16 +84,14 @@ def rank(model: Ranker, asked: Examples, mask_history: bool, top_items: int, bat
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
+    asked = replace(asked, mask_history=mask_history)
     first = model.score(asked[:1])
     rows = _rows_at_once(batch_size, first.shape[1], first.device.type)
     flags = first.new_empty(rows, first.shape[1])  # one buffer for all batches: fresh memory costs as much as its use
     share = processes.share(len(asked))
     mine = share.start + np.argsort(asked.history_length[share], kind="stable")
     batches = [mine[start : start + rows] for start in range(0, len(mine), rows)]
-    ranked = [
-        (batch, *_rank_batch(model, asked[batch], mask_history, top_items, flags))
-        for batch in track(batches, "ranking")
-    ]
+    ranked = [(batch, *_rank_batch(model, asked[batch], top_items, flags)) for batch in track(batches, "ranking")]
     parts = [part for share in processes.gathered(ranked) for part in share]
     order, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     back = np.argsort(order)
@@ -131,7 +105,7 @@ def _rows_at_once(batch_size: int, n_scores: int, device: str) -> int:
 
 
 def _rank_batch(
-    model: Ranker, asked: Examples, mask_history: bool, top_items: int, flags: torch.Tensor
+    model: Ranker, asked: Examples, top_items: int, flags: torch.Tensor
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """n_better, n_tied, n_candidates and top_items of one batch, as in `Ranking`.
 
@@ -141,8 +115,8 @@ def _rank_batch(
     scores = model.score(asked)
     n, n_scores = scores.shape
     n_candidates = np.full(n, n_scores)
-    if mask_history and asked.candidates is None:
-        row, item = _masked(asked)
+    if (masked := asked.ruled_out()) is not None:
+        row, item = masked
         scores[torch.from_numpy(row).to(scores.device), torch.from_numpy(item).to(scores.device)] = -torch.inf
         n_candidates -= np.bincount(np.unique(row * n_scores + item) // n_scores, minlength=n)
     if bool(scores.amax(1).isnan().any()):
@@ -160,16 +134,8 @@ def _rank_batch(
     return n_better.cpu().numpy(), n_tied.cpu().numpy(), n_candidates, best.cpu().numpy()
 
 
-def _masked(asked: Examples) -> tuple[IntArray, IntArray]:
-    """Row and item of all that histories rule out, which is never the target."""
-    flat, offsets = asked.histories()
-    row = np.repeat(np.arange(len(asked)), np.diff(offsets))
-    other = flat != asked.target[row]
-    return row[other], flat[other].astype(np.int64)
-
-
-def validation_score(model: Ranker, asked: Examples, config: Config) -> float:
-    """The task's selection metric on these examples."""
+def validation_score(model: Ranker, split: Split, asked: Examples, config: Config) -> float:
+    """The task's selection metric on these examples; higher is better."""
     ranking = rank(model, asked, config.task.mask_history, 1, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
     return float(values[config.task.selection].mean())
@@ -184,7 +150,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
     task = config.task
     ranking = rank(model, asked, task.mask_history, task.top_items, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
-    train_count = split.train_counts()[asked.target]
+    train_count = split.ranking().train_counts()[asked.target]
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics[f"coverage@{ranking.top_items.shape[1]}"] = coverage(ranking.top_items, split.n_items)
     item_ids = split.dataset.items["item_id"].to_numpy()
@@ -200,7 +166,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             "top_items": list(item_ids[ranking.top_items]),
         }
     )
-    intervals = bootstrap_intervals(values, stream(config.dataset.seed, "bootstrap"), task.bootstrap)
+    intervals = _intervals(values, asked.user, config, 0)
     breakdown = {"target_train_count": by_frequency(values, train_count)}
     if split.cold is not None:
         is_cold = split.cold[asked.target]
@@ -213,5 +179,20 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
         for key, group in enumerate(breakdown["target_is_cold"], start=1):
             own = {f"{group}/{name}": value[groups[group]] for name, value in values.items()}
             metrics |= {name: float(value.mean()) for name, value in own.items()}
-            intervals |= bootstrap_intervals(own, stream(config.dataset.seed, "bootstrap", key), task.bootstrap)
+            intervals |= _intervals(own, asked.user[groups[group]], config, key)
     return Evaluation(metrics, intervals, breakdown, predictions)
+
+
+def _intervals(
+    values: dict[str, NDArray[np.floating[Any]]], user: IntArray, config: Config, key: int
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals over users, who are asked once each, or, of some splits, several times."""
+    rng = stream(config.dataset.seed, "bootstrap", *([key] if key else []))
+    n = len(user)
+    if len(np.unique(user)) == n:
+        return bootstrap_intervals(values, rng, config.task.bootstrap)
+
+    def means(sums: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, NDArray[np.floating[Any]]]:
+        return {name: sums[name] / sums[COUNT] for name in values}
+
+    return bootstrap_of_sums(values | {COUNT: np.ones(n)}, means, user, rng, config.task.bootstrap)

@@ -299,7 +299,8 @@ class _Recorder(TrainerCallback):
         with self.log_path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         more = [f"{name} {value:.3f}" for name, value in self.trainer.facts.items() if isinstance(value, float)]
-        log.info("  ".join([f"epoch {round(state.epoch)}  loss {loss:.4f}  valid {self.trainer.score:.4f}", *more]))
+        valid = abs(self.trainer.score)  # an error comes negated
+        log.info("  ".join([f"epoch {round(state.epoch)}  loss {loss:.4f}  valid {valid:.4f}", *more]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -325,7 +326,7 @@ class _ShowProgress(TrainerCallback):
         self.display.update(self.task, completed=state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **facts: Any) -> None:
-        self.display.update(self.task, note=f"valid {facts['metrics']['eval_score']:.4f}")
+        self.display.update(self.task, note=f"valid {abs(facts['metrics']['eval_score']):.4f}")
 
 
 def _ended(checkpoint: checkpoints.Checkpoint) -> bool:

@@ -217,12 +217,12 @@ def test_other_examples_are_refused_with_how_many_and_one_of_them(llm4rec, write
     assert "of 5 examples in A and 4 in B, 2 are in A only and 1 in B only (user u0, target i)" in answer.err
 
 
-def test_a_run_that_ranked_nothing_is_refused(llm4rec, write):
+def test_a_run_without_answers_is_refused(llm4rec, write):
     a, b = write("a", RANKS), write("b", RANKS)
     pd.DataFrame({"user_id": ["u0"], "prediction": [3.5]}).to_parquet(b / "predictions.parquet")
     answer = llm4rec("compare", str(a), str(b))
     assert answer.code == 2
-    assert "does not say where targets came out" in answer.err
+    assert "holds no answers to pair" in answer.err
 
 
 # ---- which run is meant

@@ -108,48 +108,49 @@ def test_the_sentence_about_the_most_salient_aspect_is_taken(text, expected):
     assert explain(list(judgements(text)), SALIENCE) == expected
 
 
-def test_reviews_get_explanations_and_features_and_the_manifest_counts_them():
+def test_reviews_get_explanations_and_features_and_the_manifest_counts_them(tmp_path):
     texts = ["Mine came soon. I think the tone is great!"] * 6 + ["No opinion here at all.", "", None]
-    found = with_explanations(reviewed(texts)).dataset
+    found = with_explanations(reviewed(texts), tmp_path).dataset
     assert found.interactions["explanation"].tolist()[:6] == ["I think the tone is great!"] * 6
     assert found.interactions["feature"].tolist()[:6] == ["tone"] * 6
     assert found.interactions[["explanation", "feature"]].iloc[6:].isna().all(axis=None)
     assert found.manifest["explanations"] == {"reviews": 7, "explained": 6, "aspects": 1}
 
 
-def test_aspects_are_counted_in_training_reviews_alone():
+def test_aspects_are_counted_in_training_reviews_alone(tmp_path):
     texts = ["I think the tone is great."] * 9 + ["I think the neck is great."] * 9
     split = reviewed(texts, [TRAIN] * 9 + [TEST, VALID] * 4 + [TEST])
-    found = with_explanations(split).dataset.interactions
+    found = with_explanations(split, tmp_path / "one").dataset.interactions
     assert found["feature"].notna().tolist() == [True] * 9 + [False] * 9
     asked = reviewed([*texts[:9], "Well, it has a great tone."], [TRAIN] * 9 + [TEST])
-    assert with_explanations(asked).dataset.interactions["feature"].tolist() == ["tone"] * 10
+    assert with_explanations(asked, tmp_path / "other").dataset.interactions["feature"].tolist() == ["tone"] * 10
 
 
-def test_explanations_that_were_there_are_replaced_and_the_split_stays():
+def test_explanations_that_were_there_are_replaced_and_the_split_stays(tmp_path):
     split = reviewed(["I think the tone is great."] * 6)
     split.dataset.interactions["explanation"] = "old"
-    found = with_explanations(split)
+    found = with_explanations(split, tmp_path)
     assert set(found.dataset.interactions["explanation"]) == {"I think the tone is great."}
     assert found.part is split.part
     assert set(split.dataset.interactions["explanation"]) == {"old"}
 
 
-def test_data_without_reviews_are_refused():
+def test_data_without_reviews_are_refused(tmp_path):
     bare = Split(tiny_dataset([[0, 1]]), np.zeros(2, dtype=np.int8))
     with pytest.raises(DataError, match="'tiny' has no review texts"):
-        with_explanations(bare)
+        with_explanations(bare, tmp_path)
 
 
-def test_what_is_found_does_not_depend_on_the_order_of_hashes():
+def test_what_is_found_does_not_depend_on_the_order_of_hashes(tmp_path):
     call = (
+        "import sys; from pathlib import Path;"
         "from tests.data.test_explanations import reviewed, with_explanations;"
         "texts = ['A great neck, nice strap and good tone.', 'The strap and the tone and the neck.'] * 6;"
-        "print(with_explanations(reviewed(texts)).dataset.interactions.to_json())"
+        "print(with_explanations(reviewed(texts), Path(sys.argv[1])).dataset.interactions.to_json())"
     )
     seen = {
         subprocess.run(
-            [sys.executable, "-c", call],
+            [sys.executable, "-c", call, str(tmp_path / seed)],
             cwd=ROOT,
             env=os.environ | {"PYTHONHASHSEED": seed},
             check=True,
@@ -160,15 +161,26 @@ def test_what_is_found_does_not_depend_on_the_order_of_hashes():
     assert len(seen) == 1
 
 
+def test_what_was_found_once_is_kept_for_the_same_training_part(tmp_path, monkeypatch):
+    split = reviewed(["I think the tone is great."] * 6)
+    first = with_explanations(split, tmp_path).dataset
+    monkeypatch.setattr(explanations, "_found", None)
+    again = with_explanations(split, tmp_path).dataset
+    assert again.interactions.equals(first.interactions)
+    assert again.manifest == first.manifest
+    with pytest.raises(TypeError):
+        with_explanations(reviewed(["I think the tone is great."] * 6, [TRAIN] * 5 + [TEST]), tmp_path)
+
+
 @pytest.mark.real_data
-def test_two_thirds_of_real_reviews_have_an_explanation():
+def test_two_thirds_of_real_reviews_have_an_explanation(tmp_path):
     from llm4rec_cli.data.readers import amazon
 
     rows = amazon.read(
         {"reviews": real("amazon2014-musical-instruments") / "reviews_Musical_Instruments_5.json.gz"}
     ).interactions
     split = reviewed(rows["review_text"].tolist())
-    found = with_explanations(split).dataset
+    found = with_explanations(split, tmp_path).dataset
     assert 0.6 < found.manifest["explanations"]["explained"] / len(rows) < 0.7
     explained = found.interactions.dropna(subset="feature")
     assert explained["feature"].isin(["sound", "quality", "price", "tone", "strings"]).mean() > 0.25

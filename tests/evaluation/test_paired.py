@@ -113,3 +113,8 @@ def test_metrics_are_corrected_together():
     b = {name: values + rng.normal(0.05, 0.2, 50) for name, values in a.items()}
     found = compared(a, b)
     assert [d.p_holm for d in found.values()] == pytest.approx(holm(np.array([d.p for d in found.values()])))
+
+
+def test_of_an_error_the_lower_is_better():
+    found = compared({"mae": np.array([1.0, 2.0, 3.0])}, {"mae": np.array([0.5, 2.0, 1.0])})["mae"]
+    assert (found.difference, found.better, found.equal, found.worse) == (pytest.approx(-2.5 / 3), 2, 1, 0)

@@ -24,12 +24,12 @@ from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models import base
-from llm4rec_cli.schema import Part
+from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset
 
-CAPABILITIES = {"rank_catalogue", "rank_candidates", "rate", "write", "pretrain"}
+CAPABILITIES = {"rank_catalogue", "rank_candidates", "rate", "write", "pretrain", "all"}
 PRETRAINED = ", pre-trained"  # after the name of a model: as `task=pretrain` builds it
 SMALL = {
     "hidden_size": 16,
@@ -40,12 +40,24 @@ SMALL = {
     "max_length": 8,
     "dropout": 0.1,  # at 0.5 all of 16 elements may fall, and LayerNorm's gradient then explodes
 }
+RANKING_SAMPLES = ("sequential_item", "sequential_candidates", "sequential_yes_no")
 STEPS = 30
 N_ITEMS = 30
 rng = np.random.default_rng(0)
 SEQUENCES = [rng.integers(0, N_ITEMS, rng.integers(3, 15)).tolist() for _ in range(40)]
 WORDS = ["red", "blue", "nail", "hair", "brush", "soap", "cream", "oil"]
-SPLIT = leave_one_out(tiny_dataset(SEQUENCES, [" ".join(rng.choice(WORDS, 3)) + f" {i}" for i in range(N_ITEMS)]))
+TEXTS = [" ".join(rng.choice(WORDS, 3)) + f" {i}" for i in range(N_ITEMS)]
+writer = np.random.default_rng(1)
+N_INTERACTIONS = sum(map(len, SEQUENCES))
+REVIEWS: dict[str, Any] = {
+    "rating": writer.integers(1, 6, N_INTERACTIONS).astype(float),
+    "review_text": [f"I like the {a}. The {b} is {c}." for a, b, c in writer.choice(WORDS, (N_INTERACTIONS, 3))],
+    "review_title": [f"Very {word} {i}" for i, word in enumerate(writer.choice(WORDS, N_INTERACTIONS))],
+    "explanation": [f"the {a} is {b} {i}" for i, (a, b) in enumerate(writer.choice(WORDS, (N_INTERACTIONS, 2)))],
+    "feature": list(writer.choice(WORDS, N_INTERACTIONS)),
+}
+PLAIN = tiny_dataset(SEQUENCES, TEXTS, **REVIEWS)
+SPLIT = leave_one_out(replace(PLAIN, items=PLAIN.items.assign(title=TEXTS)))
 ASKED = SPLIT.examples(Part.test)
 CANDIDATES = np.column_stack([ASKED.target, rng.integers(0, N_ITEMS, (len(ASKED), 6))])
 
@@ -55,6 +67,9 @@ def able(capability: str) -> list[str]:
 
 
 rankers = pytest.mark.parametrize("name", able("rank_catalogue"))
+raters = pytest.mark.parametrize("name", able("rate"))
+writers = pytest.mark.parametrize("name", able("write"))
+each_text = pytest.mark.parametrize("written", list(Written))
 candidate_rankers = pytest.mark.parametrize("name", [n for n in able("rank_catalogue") if n in able("rank_candidates")])
 trainable = pytest.mark.parametrize(
     "name",
@@ -69,13 +84,14 @@ def composed(name):
     model, pretrained, _ = name.partition(PRETRAINED)
     typed = [f"model.{f.name}={SMALL[f.name]}" for f in fields(base.config_class(model)) if f.name in SMALL]
     typed += ["task=pretrain"] if pretrained else []
+    typed += [f"model.samples.{kind}=1" for kind in RANKING_SAMPLES if model == "p5"]
     with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
         return experiment.settled(hydra.compose("config", overrides=[f"model={model}", *typed])).model
 
 
 @pytest.fixture
 def built(tmp_path, monkeypatch):
-    """built(name, seed=0): a model as the commands build it."""
+    """built(name, seed=0, split=SPLIT): a model as the commands build it."""
 
     def encode(texts, folder, pooling, max_length, device):
         return torch.stack(
@@ -86,14 +102,14 @@ def built(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "locate_encoder", lambda name: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
 
-    def build(name, seed=0):
+    def build(name, seed=0, split=SPLIT):
         set_seed(seed)
         config = composed(name)
         if "file" in config:  # a model that is read from one
             config = OmegaConf.merge(config, {"file": str(tmp_path / "lists.csv")})
             lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
             Path(config.file).write_text("\n".join(["user,item", *lists]))
-        model = base.build(base.Context(config, SPLIT, seed, tmp_path, "cpu"))
+        model = base.build(base.Context(config, split, seed, tmp_path, "cpu"))
         return model.eval() if isinstance(model, nn.Module) else model
 
     return build
@@ -134,7 +150,7 @@ def test_the_shipped_yaml_gives_every_setting(name):
 @pytest.mark.parametrize("name", base.names())
 def test_deviations_and_labels_are_words(name):
     config: Any = OmegaConf.to_object(composed(name))
-    assert all(isinstance(said, str) and said for said in [*config.deviations(), *config.labels()])
+    assert all(isinstance(said, str) and said for said in [*config.deviations(), *config.labels("sequential")])
 
 
 @trainable
@@ -164,10 +180,10 @@ def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
     model = built(name)
     whole = model.score(ASKED)
     order = np.random.default_rng(1).permutation(len(ASKED))
-    torch.testing.assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], atol=1e-6, rtol=1e-6)
     for size in (1, 7):
         parts = [model.score(ASKED[slice(start, start + size)]) for start in range(0, len(ASKED), size)]
-        torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
+        torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=1e-6)
 
 
 @rankers
@@ -190,7 +206,7 @@ def test_candidates_score_as_in_the_catalogue(name, built):
     model = built(name)
     scores = model.score(replace(ASKED, candidates=CANDIDATES))
     expected = model.score(ASKED).gather(1, torch.from_numpy(CANDIDATES))
-    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-6)
 
 
 @rankers
@@ -223,7 +239,63 @@ def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
     scores = model.score(replace(ASKED, start=start))
     assert scores.isfinite().all()
     others = start == ASKED.start
-    torch.testing.assert_close(scores[others], model.score(ASKED)[others], atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores[others], model.score(ASKED)[others], atol=1e-6, rtol=1e-6)
+
+
+def with_asked_rows_permuted(*columns):
+    """The split with these columns permuted among the rows that are asked about."""
+    other = np.random.default_rng(2).permutation(ASKED.row)
+    changed = SPLIT.dataset.interactions.copy()
+    for name in columns:
+        values = changed[name].to_numpy(copy=True)
+        values[ASKED.row] = values[other]
+        changed[name] = values
+    return replace(SPLIT, dataset=replace(SPLIT.dataset, interactions=changed))
+
+
+@raters
+def test_ratings_are_finite_numbers_one_an_example(name, built):
+    value = built(name).rate(ASKED).value
+    assert isinstance(value, np.ndarray)
+    assert value.shape == (len(ASKED),)
+    assert np.isfinite(value).all()
+
+
+@raters
+def test_ratings_depend_on_the_example_and_not_on_its_batch(name, built):
+    model = built(name)
+    whole = model.rate(ASKED).value
+    order = np.random.default_rng(1).permutation(len(ASKED))
+    np.testing.assert_allclose(model.rate(ASKED[order]).value, whole[order], atol=1e-5)
+    parts = [model.rate(ASKED[start : start + 7]).value for start in range(0, len(ASKED), 7)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+@raters
+def test_a_rating_does_not_depend_on_what_was_given_or_written_where_it_is_asked(name, built):
+    changed = with_asked_rows_permuted(*REVIEWS)
+    assert not changed.dataset.interactions["rating"].equals(SPLIT.dataset.interactions["rating"])
+    np.testing.assert_array_equal(built(name, split=changed).rate(ASKED).value, built(name).rate(ASKED).value)
+
+
+@writers
+@each_text
+def test_texts_are_written_one_an_example_the_same_in_any_batch(name, written, built):
+    model = built(name)
+    whole = model.write(ASKED, written)
+    assert len(whole) == len(ASKED)
+    assert all(isinstance(text, str) for text in whole)
+    order = np.random.default_rng(1).permutation(len(ASKED))
+    assert model.write(ASKED[order], written) == [whole[i] for i in order]
+    parts = [model.write(ASKED[start : start + 7], written) for start in range(0, len(ASKED), 7)]
+    assert [text for part in parts for text in part] == whole
+
+
+@writers
+@each_text
+def test_a_text_does_not_depend_on_the_one_that_it_is_compared_with(name, written, built):
+    changed = with_asked_rows_permuted(written.value)
+    assert built(name, split=changed).write(ASKED, written) == built(name).write(ASKED, written)
 
 
 @trainable
@@ -240,11 +312,14 @@ def test_every_trainable_parameter_gets_a_finite_gradient(name, built):
 
 
 @trainable
-def test_saved_weights_restore_the_scores(name, built):
+def test_saved_weights_restore_the_answers(name, built):
+    def answers(model):
+        return model.score(ASKED) if hasattr(model, "score") else torch.from_numpy(model.rate(ASKED).value)
+
     model, other = built(name, seed=0), built(name, seed=1)
-    assert not torch.allclose(model.score(ASKED), other.score(ASKED))
+    assert not torch.equal(answers(model), answers(other))
     other.load_state_dict(model.state_dict())
-    torch.testing.assert_close(other.eval().score(ASKED), model.score(ASKED), atol=1e-6, rtol=0)
+    torch.testing.assert_close(answers(other.eval()), answers(model), atol=1e-6, rtol=1e-6)
 
 
 @trainable

@@ -1,0 +1,76 @@
+"""Biased matrix factorisation (Koren et al., Computer 2009): rating(u, i) = μ + b_u + b_i + <p_u, q_i>, with
+
+    Σ over ratings of (r_ui - rating(u, i))² + λ (b_u² + b_i² + |p_u|² + |q_i|²)
+
+as small as it gets. μ is the mean of the training part. Of a user or an item that it does not hold, the bias is 0 and
+the product is left out. Clipped to the scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.mf.config import MfConfig
+from llm4rec_cli.models.ratings import RatingRows, train_ratings
+
+
+class Mf(nn.Module):
+    """Embeddings and biases of users and items."""
+
+    known_users: Tensor  # (n_users,) 1 where training holds them, otherwise 0
+    known_items: Tensor
+
+    def __init__(self, config: MfConfig, context: Context) -> None:
+        super().__init__()
+        self.penalty = config.penalty
+        n_users, n_items = context.split.n_users, context.split.n_items
+        self.ratings = train_ratings(context.split)
+        self.mean = float(self.ratings.rating.mean())
+        self.users = nn.Embedding(n_users, config.embedding_size)
+        self.items = nn.Embedding(n_items, config.embedding_size)
+        self.user_bias = nn.Parameter(torch.zeros(n_users))
+        self.item_bias = nn.Parameter(torch.zeros(n_items))
+        nn.init.normal_(self.users.weight, std=config.initial_std)
+        nn.init.normal_(self.items.weight, std=config.initial_std)
+        for name, n, present in (("users", n_users, self.ratings.user), ("items", n_items, self.ratings.item)):
+            known = torch.zeros(n)
+            known[torch.from_numpy(present).long()] = 1
+            self.register_buffer(f"known_{name}", known, persistent=False)
+
+    def training_rows(self) -> RatingRows:
+        return RatingRows(self.ratings)
+
+    def told(self, user: Tensor, item: Tensor) -> Tensor:
+        """(n,) ratings, not clipped.
+
+        Args:
+            user, item: (n,) int64 numbers.
+        """
+        both_known = self.known_users[user] * self.known_items[item]
+        product = (self.users(user) * self.items(item)).sum(-1) * both_known
+        return self.mean + self.user_bias[user] + self.item_bias[item] + product
+
+    def forward(self, user: Tensor, item: Tensor, rating: Tensor) -> dict[str, Any]:
+        """The mean of the squared errors and their penalties."""
+        squares = self.users(user) ** 2 + self.items(item) ** 2
+        penalty = squares.sum(-1) + self.user_bias[user] ** 2 + self.item_bias[item] ** 2
+        loss = F.mse_loss(self.told(user, item), rating) + self.penalty * penalty.mean()
+        return {"loss": loss, "n_terms": len(user)}
+
+    @torch.no_grad()
+    def rate(self, examples: Examples) -> Ratings:
+        user, item = (
+            torch.from_numpy(numbers).long().to(self.user_bias.device) for numbers in (examples.user, examples.target)
+        )
+        return Ratings(self.told(user, item).clamp(*self.ratings.scale).cpu().numpy())
+
+
+def build(context: Context) -> Mf:
+    return Mf(context.config, context)

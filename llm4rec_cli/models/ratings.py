@@ -1,0 +1,53 @@
+"""What rating models share: the ratings of the training part, and training rows over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.data.split import TRAIN, Split
+
+
+@dataclass(frozen=True)
+class TrainRatings:
+    """The rated interactions of the training part.
+
+    Attributes:
+        user, item: (n,) numbers.
+        rating: (n,) what the user gave.
+    """
+
+    user: IntArray
+    item: IntArray
+    rating: NDArray[np.float64]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest rating: no other is ever right outside of it, so what is told is clipped to it."""
+        return float(self.rating.min()), float(self.rating.max())
+
+
+def train_ratings(split: Split) -> TrainRatings:
+    """The rated interactions of the training part, in their order."""
+    rows = split.dataset.interactions[(split.part == TRAIN) & split.dataset.interactions["rating"].notna().to_numpy()]
+    return TrainRatings(*(rows[name].to_numpy(copy=True) for name in ("user", "item", "rating")))
+
+
+class RatingRows:
+    """One row a rated interaction of the training part: `user`, `item` (int64) and `rating` (float32)."""
+
+    def __init__(self, ratings: TrainRatings) -> None:
+        self.user = torch.from_numpy(ratings.user).long()
+        self.item = torch.from_numpy(ratings.item).long()
+        self.rating = torch.from_numpy(ratings.rating).float()
+
+    def __len__(self) -> int:
+        return len(self.rating)
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+        return {"user": self.user[indices], "item": self.item[indices], "rating": self.rating[indices]}

@@ -1,0 +1,180 @@
+"""What the commands ask of every task, whatever its question; free of torch.
+
+A task's module offers `examples`, `evaluate`, `validation_score` and `protocol`, alike in all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llm4rec_cli import processes
+from llm4rec_cli.data.controls import controlled_examples
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.evaluation import rating, text
+from llm4rec_cli.progress import track
+from llm4rec_cli.schema import Part, Question, SplitRule
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.examples import Examples
+    from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.data.split import Split
+
+T = TypeVar("T")
+
+WHERE = {  # there is such a column
+    "rating": "demo, Amazon and MovieLens datasets have them, and your own table where a column is mapped to rating",
+    "explanation": "demo has them, and so have Amazon reviews: from a file, or found in their texts",
+    "review_title": "demo and Amazon reviews have them",
+    "review_text": "demo and Amazon reviews have them",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A task's answers, scored.
+
+    Attributes:
+        metrics: name -> mean over examples, or what else is made of them all.
+        intervals: name -> 95 % bootstrap interval over users.
+        breakdown: aspect -> group -> metrics of the examples in it, with their number `n`.
+        predictions: one row an example.
+        signatures: name -> how it is computed, where that has settings.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    breakdown: dict[str, dict[str, dict[str, float]]]
+    predictions: pd.DataFrame
+    signatures: dict[str, str] = field(default_factory=dict)
+
+
+def module(task: Any) -> Any:
+    """The module that asks the task's question. Of what is trained but not asked, a ranking is the probe."""
+    name = {Question.rate: "rating", Question.write: "text", Question.all: "loss"}.get(task.question, "ranking")
+    return importlib.import_module(f"llm4rec_cli.tasks.{name}")
+
+
+def metric_names(task: Any) -> set[str]:
+    """The metrics that every model has on this task: those that it can select by."""
+    if task.question == Question.rate:
+        return set(rating.NAMES)
+    if task.question == Question.write:
+        return set(text.NAMES)
+    if task.question == Question.all:
+        return {"loss"}
+    return {f"{kind}@{k}" for kind in ("hr", "recall", "ndcg") for k in task.cutoffs} - {"ndcg@1"} | {"mrr", "auc"}
+
+
+def asked_column(task: Any) -> str | None:
+    """The column of the interactions that the answers are compared with; None for a ranking."""
+    if task.question == Question.rate:
+        return "rating"
+    return str(task.written.value) if task.question == Question.write else None
+
+
+def check(task: Any, dataset: RecDataset) -> None:
+    """Refuses data that the task cannot ask about.
+
+    Raises:
+        DataError: no interaction has what the answers are compared with, or what they are about.
+    """
+    for column in _needed_columns(task):
+        if column == "explanation" and _has(dataset, "review_text").any():
+            continue  # some will be found in the reviews
+        if not _has(dataset, column).any():
+            raise DataError(
+                f"task '{task.name}' needs interactions with '{column}', and dataset '{dataset.manifest['name']}' has "
+                "none",
+                WHERE[column],
+            )
+
+
+def _needed_columns(task: Any) -> tuple[str, ...]:
+    """What an interaction must have to be asked about: a heading is asked of a review."""
+    column = asked_column(task)
+    if column is None:
+        return ()
+    return (column, "review_text") if column == "review_title" else (column,)
+
+
+def _has(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
+    """(n_interactions,) which interactions have something in a column: a number, or text that is not blank."""
+    if column not in dataset.interactions:
+        return np.zeros(len(dataset.interactions), dtype=bool)
+    values = dataset.interactions[column]
+    if column == "rating":
+        return values.notna().to_numpy()
+    return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
+
+
+def part_examples(split: Split, part: Part, config: Any) -> Examples:
+    """The part's examples that the task can ask about.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = split.examples(part)
+    name = config.dataset.name
+    if len(found) == 0:
+        why = "no user has three interactions"
+        if config.dataset.split == SplitRule.temporal:
+            why = "no user with a history comes back in that period"
+        if split.dataset.impressions is not None:
+            why = "it is a click log, and no task asks about impressions yet"
+        raise DataError(f"dataset {name} has no {part.name} examples: {why}", "llm4rec list datasets")
+    for column in _needed_columns(config.task):
+        found = found[np.flatnonzero(_has(split.dataset, column)[found.row])]
+        if len(found) == 0:
+            raise DataError(f"dataset {name} has no {part.name} examples with '{column}'", WHERE[column])
+    return found
+
+
+def limited(found: Examples, config: Any) -> Examples:
+    """The examples under the dataset's control, `task.max_examples` of them at most."""
+    found = controlled_examples(found, config.dataset.control, config.dataset.seed)
+    return subset(found, config.task.max_examples, config.dataset.seed, "max_examples")
+
+
+def subset(found: Examples, n: int | None, seed: int, name: str) -> Examples:
+    """n of the examples, in their order, drawn by (seed, name); all where there are no more, or n is None."""
+    if n is None or n >= len(found):
+        return found
+    return found[np.sort(stream(seed, name).permutation(len(found))[:n])]
+
+
+def answers(model: Any, asked: Examples, batch_size: int, ask: Callable[[Examples], T], doing: str) -> list[T]:
+    """What `ask` gives of each batch of examples, in order; several processes ask a share each and know all in the end.
+
+    Args:
+        doing: what progress is called.
+    """
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        model.eval()
+    share = processes.share(len(asked))
+    starts = range(share.start, share.stop, batch_size)
+    batches = [asked[start : min(start + batch_size, share.stop)] for start in starts]
+    given = [ask(batch) for batch in track(batches, doing)]
+    return [answer for of_share in processes.gathered(given) for answer in of_share]
+
+
+def asked_about(split: Split, asked: Examples) -> pd.DataFrame:
+    """One row an example: its user and target by raw id, the target's training interactions, and whether it was held
+    out of training where anything was."""
+    rows = pd.DataFrame(
+        {
+            "user_id": split.dataset.user_ids[asked.user],
+            "target": split.dataset.items["item_id"].to_numpy()[asked.target],
+            "target_train_count": split.train_counts()[asked.target],
+        }
+    )
+    return rows if split.cold is None else rows.assign(target_is_cold=split.cold[asked.target])

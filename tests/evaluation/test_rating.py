@@ -1,0 +1,81 @@
+"""Errors of ratings by hand, and what stands beside them."""
+
+import numpy as np
+import pytest
+
+from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
+from llm4rec_cli.evaluation.rating import (
+    LOWER_IS_BETTER,
+    NAMES,
+    commonest,
+    direction,
+    majority_metrics,
+    rating_columns,
+    rating_metrics,
+    rating_values,
+)
+
+RATING = np.array([5.0, 4.0, 1.0, 3.0])
+TOLD = np.array([4.0, 4.0, 3.0, 3.5])
+
+
+def metrics(rating, told, said=None):
+    return rating_metrics({name: column.sum() for name, column in rating_columns(rating, told, said).items()})
+
+
+def test_errors_by_hand():
+    found = metrics(RATING, TOLD)  # errors -1, 0, 2, 0.5
+    assert found["mse"] == pytest.approx((1 + 0 + 4 + 0.25) / 4)
+    assert found["rmse"] == pytest.approx(np.sqrt(5.25 / 4))
+    assert found["mae"] == pytest.approx(3.5 / 4)
+
+
+def test_a_rating_of_three_and_a_half_is_told_a_like():
+    assert rating_values(RATING, TOLD)["like_accuracy"].tolist() == [1, 1, 1, 0]
+    assert rating_values(RATING, np.full(4, 3.49))["like_accuracy"].tolist() == [0, 0, 1, 1]
+
+
+def test_each_model_has_the_metrics_that_one_may_select_by():
+    assert set(metrics(RATING, TOLD)) == set(NAMES)
+
+
+def test_what_was_said_is_scored_where_it_can_be_read():
+    found = metrics(RATING, TOLD, said=np.array([5.0, np.nan, 3.0, np.nan]))
+    assert found["said/rmse"] == pytest.approx(np.sqrt(4 / 2))
+    assert found["said/mae"] == pytest.approx(2 / 2)
+    assert found["said/coverage"] == 0.5
+    assert found["rmse"] == metrics(RATING, TOLD)["rmse"]
+
+
+def test_where_nothing_can_be_read_there_is_no_error_of_what_was_said():
+    found = metrics(RATING, TOLD, said=np.full(4, np.nan))
+    assert found["said/coverage"] == 0
+    assert not {"said/rmse", "said/mae"} & set(found)
+
+
+def test_an_interval_over_resamples_without_a_readable_answer_is_that_of_the_others():
+    said = np.array([4.0, np.nan, np.nan, np.nan])
+    columns = rating_columns(RATING, TOLD, said)
+    found = bootstrap_of_sums(columns, rating_metrics, np.arange(4), np.random.default_rng(0))
+    assert found["said/mae"] == (1, 1)
+    low, high = found["said/coverage"]
+    assert 0 <= low < 0.25 < high
+
+
+def test_the_majority_answer_is_trainings_commonest():
+    found = majority_metrics(RATING, in_training=np.array([5.0, 5.0, 3.0, 2.0, 1.0]))  # most stars are no like
+    assert found == {
+        "n": 4,
+        "rmse": pytest.approx(np.sqrt((0 + 1 + 16 + 4) / 4)),
+        "mae": pytest.approx((0 + 1 + 4 + 2) / 4),
+        "like_accuracy": 0.5,
+    }
+
+
+def test_of_equally_common_ratings_the_lowest_is_taken():
+    assert commonest(np.array([4.0, 2.0, 4.0, 2.0, 5.0])) == 2
+
+
+def test_times_its_direction_every_metric_is_better_when_higher():
+    assert [direction(name) for name in LOWER_IS_BETTER] == [-1] * len(LOWER_IS_BETTER)
+    assert [direction(name) for name in ("ndcg@10", "like_accuracy", "said/coverage", "rouge1")] == [1] * 4

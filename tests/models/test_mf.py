@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.schema import Part
+from tests.builders import tiny_dataset
+
+# Training holds no rating of items 4 and 5, nor of user 2.
+DATASET = tiny_dataset([[0, 1, 2, 4], [2, 1, 3, 5, 4], [5, 4]], rating=[5, 4, 1, 3, 2, 2, 4, 5, 5, np.nan, np.nan])
+SPLIT = leave_one_out(DATASET)
+ASKED = SPLIT.examples(Part.test)
+SETTINGS = {"embedding_size": 4, "initial_std": 0.5, "penalty": 0.1}
+
+
+def test_a_row_is_a_rated_interaction_of_the_training_part(build):
+    rows = build("mf", DATASET, **SETTINGS).training_rows()
+    batch = rows.batch(3, list(range(len(rows))))
+    assert batch["user"].tolist() == [0, 0, 1, 1, 1]
+    assert batch["item"].tolist() == [0, 1, 2, 1, 3]
+    assert batch["rating"].tolist() == [5, 4, 2, 2, 4]
+
+
+def test_a_rating_and_the_loss_by_hand(build):
+    model = build("mf", DATASET, **SETTINGS)
+    with torch.no_grad():
+        model.users.weight[0] = torch.tensor([1.0, 0, 0, 0])
+        model.items.weight[1] = torch.tensor([0.5, 2, 0, 0])
+        model.user_bias[0], model.item_bias[1] = -0.1, 0.3
+    user, item = torch.tensor([0]), torch.tensor([1])
+    told = 17 / 5 - 0.1 + 0.3 + 0.5
+    assert model.told(user, item).tolist() == [pytest.approx(told)]
+    loss = model(user=user, item=item, rating=torch.tensor([4.0]))["loss"]
+    assert loss.item() == pytest.approx((told - 4) ** 2 + 0.1 * (0.01 + 0.09 + 1 + 4.25))
+
+
+def test_an_unseen_user_or_item_falls_back_to_the_biases(build):
+    model = build("mf", DATASET, **SETTINGS)
+    with torch.no_grad():
+        model.user_bias[:] = torch.tensor([0.1, 0.2, 0.0])
+    told = model.rate(replace(ASKED, target=np.array([4, 5]))).value
+    assert told == pytest.approx([17 / 5 + 0.1, 17 / 5 + 0.2])
+
+
+def test_what_is_told_is_clipped_to_the_scale_of_the_training_part(build):
+    model = build("mf", DATASET, **SETTINGS)
+    with torch.no_grad():
+        model.user_bias[:] = torch.tensor([9.0, -9.0, 0.0])
+    assert model.rate(ASKED).value.tolist() == [5, 2]
+
+
+def test_it_learns_what_users_and_items_have_in_common(build):
+    rng = np.random.default_rng(0)
+    side = np.arange(20) % 2
+    sequences = [rng.permutation(20).tolist() for _ in range(40)]
+    rating = [5.0 if side[item] == user % 2 else 1.0 for user, items in enumerate(sequences) for item in items]
+    dataset = tiny_dataset(sequences, rating=rating)
+    model = build("mf", dataset, embedding_size=4, initial_std=0.1, penalty=0.01)
+    batch = model.training_rows().batch(0, list(range(len(model.training_rows()))))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(100):
+        optimiser.zero_grad()
+        model(**batch)["loss"].backward()
+        optimiser.step()
+    asked = leave_one_out(dataset).examples(Part.test)
+    assert np.abs(model.rate(asked).value - np.array(rating)[asked.row]).mean() < 0.5  # the means are 2 away

@@ -1,0 +1,97 @@
+"""What all tasks share: which examples can be asked about, a subset of them, and answers in batches."""
+
+import numpy as np
+import pytest
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.schema import Part, Question, TaskConfig, Written
+from llm4rec_cli.tasks import base, ranking, rating, text
+from tests.builders import tiny_dataset
+
+RATE = TaskConfig("rating", Question.rate)
+EXPLAIN = TaskConfig("explanation", Question.write, written=Written.explanation)
+SUMMARISE = TaskConfig("review_summary", Question.write, written=Written.review_title)
+ASKED = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 20)).examples(Part.test)
+
+
+@pytest.mark.parametrize(
+    ("question", "module"), [("rank", ranking), ("pretrain", ranking), ("rate", rating), ("write", text)]
+)
+def test_a_question_has_a_module(question, module):
+    assert base.module(TaskConfig("any", Question[question])) is module
+
+
+@pytest.mark.parametrize("module", [ranking, rating, text])
+def test_modules_offer_the_same(module):
+    assert all(callable(getattr(module, name)) for name in ("examples", "evaluate", "validation_score", "protocol"))
+
+
+def test_metrics_to_select_by():
+    assert base.metric_names(TaskConfig("any", Question.rank, cutoffs=[1, 5])) == {
+        *("hr@1", "recall@1", "hr@5", "recall@5", "ndcg@5", "mrr", "auc")
+    }
+    assert "rmse" in base.metric_names(RATE)
+    assert {"bleu4", "rouge1", "distinct2"} <= base.metric_names(EXPLAIN)
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "missing"),
+    [
+        (RATE, {}, "rating"),
+        (RATE, {"rating": [np.nan] * 4}, "rating"),
+        (EXPLAIN, {"explanation": [" ", "", None, None]}, "explanation"),
+        (SUMMARISE, {"review_text": ["so"] * 4}, "review_title"),
+        (SUMMARISE, {"review_title": ["so"] * 4}, "review_text"),
+    ],
+)
+def test_data_without_what_is_asked_about_are_refused_with_those_that_have_it(task, columns, missing):
+    with pytest.raises(DataError, match=f"needs interactions with '{missing}', and dataset 'tiny'") as found:
+        base.check(task, tiny_dataset([[0, 1, 2, 3]], **columns))
+    assert "demo" in found.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        (TaskConfig("sequential", Question.rank), {}),
+        (RATE, {"rating": [np.nan, 3.0, np.nan, np.nan]}),
+        (EXPLAIN, {"explanation": [None, "soft", None, None]}),
+        (SUMMARISE, {"review_title": ["so"] * 4, "review_text": ["so"] * 4}),
+    ],
+)
+def test_data_with_some_of_it_are_not(task, columns):
+    base.check(task, tiny_dataset([[0, 1, 2, 3]], **columns))
+
+
+def test_a_subset_is_drawn_by_seed_and_name_and_keeps_the_order():
+    some = base.subset(ASKED, 5, 0, "valid_examples")
+    assert len(some) == 5
+    assert (np.diff(some.row) > 0).all()
+    assert np.array_equal(some.row, base.subset(ASKED, 5, 0, "valid_examples").row)
+    others = [base.subset(ASKED, 5, 1, "valid_examples"), base.subset(ASKED, 5, 0, "max_examples")]
+    assert not any(np.array_equal(some.row, other.row) for other in others)
+    assert all(len(base.subset(ASKED, n, 0, "any")) == 20 for n in (None, 20, 100))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 20, 100])
+def test_answers_come_in_the_order_of_the_examples(batch_size):
+    sizes = []
+
+    def ask(batch):
+        sizes.append(len(batch))
+        return batch.row.tolist()
+
+    given = base.answers(None, ASKED, batch_size, ask, "asking")
+    assert [row for batch in given for row in batch] == ASKED.row.tolist()
+    assert max(sizes) == min(batch_size, 20)
+
+
+def test_several_processes_ask_a_share_each(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(base.processes, "gathered", lambda value: [value])
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(base.answers(None, ASKED, 3, lambda batch: batch.row.tolist(), "asking"))
+    assert [row for share in shares for batch in share for row in batch] == ASKED.row.tolist()

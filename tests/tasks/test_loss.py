@@ -1,0 +1,48 @@
+"""The loss of a training for all tasks, on what it did not see."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
+from llm4rec_cli.tasks import base, loss
+from tests.builders import tiny_dataset
+
+SPLIT = leave_one_out(tiny_dataset([[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2]]))
+CONFIG = Config(
+    dataset=DatasetConfig(name="tiny"),
+    task=TaskConfig("all", Question.all, selection="loss", max_examples=2),
+    trainer=TrainerConfig(eval_batch_size=2),
+)
+
+
+class Learner:
+    """A loss of 1 of one kind and 2 of another, and a note of what it was asked about."""
+
+    def held_out_losses(self, examples):
+        self.asked = examples
+        return {"loss/rating": 1.0, "loss/direct_item": 2.0}
+
+
+@pytest.fixture
+def learner():
+    return Learner()
+
+
+def test_the_loss_is_the_mean_over_kinds_and_each_stands_beside(learner, tmp_path):
+    asked = loss.examples(SPLIT, Part.test, CONFIG, tmp_path)
+    found = loss.evaluate(learner, SPLIT, asked, CONFIG)
+    assert found.metrics == {"loss": 1.5, "loss/rating": 1.0, "loss/direct_item": 2.0}
+    assert len(found.predictions) == len(learner.asked) == 2
+
+
+def test_a_lower_loss_validates_better(learner, tmp_path):
+    asked = loss.examples(SPLIT, Part.valid, CONFIG, tmp_path)
+    assert loss.validation_score(learner, SPLIT, asked, CONFIG) == -1.5
+
+
+def test_it_is_asked_by_the_commands_of_a_training_for_all_tasks():
+    assert base.module(CONFIG.task) is loss
+    assert base.metric_names(CONFIG.task) == {"loss"}
+    assert loss.protocol(CONFIG.task) == "loss"

@@ -1,0 +1,129 @@
+"""The rating task: who is asked about what, and how the answers are written down."""
+
+import numpy as np
+import pytest
+
+from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
+from llm4rec_cli.tasks import rating
+from tests.builders import tiny_dataset
+
+SEQUENCES = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2], [2, 0, 1]]
+GIVEN = [5, 4, 3, 5, 5, 2, 1, 4, 5, 1, np.nan, 3, 2, 1]  # test: 5, 4, none, 1; validation: 3, 1, 1, 2
+SPLIT = leave_one_out(tiny_dataset(SEQUENCES, rating=GIVEN))
+
+
+class Teller:
+    """A rating by (user, item); nobody can read those above `readable`."""
+
+    def __init__(self, table, readable=None):
+        self.table, self.readable = np.asarray(table, dtype=float), readable
+
+    def rate(self, examples):
+        value = self.table[examples.user, examples.target]
+        return Ratings(value, None if self.readable is None else np.where(value > self.readable, np.nan, value))
+
+
+FOUR = Teller(np.full((4, 4), 4.0))
+
+
+def config(batch_size=2, **task):
+    settings = {"selection": "rmse", "bootstrap": 50} | task
+    return Config(
+        dataset=DatasetConfig(name="tiny"),
+        task=TaskConfig("rating", Question.rate, **settings),
+        trainer=TrainerConfig(eval_batch_size=batch_size),
+    )
+
+
+def asked(part=Part.test, split=SPLIT, **task):
+    return rating.examples(split, part, config(**task), None)
+
+
+def test_an_interaction_without_a_rating_is_not_asked_about():
+    assert asked().user.tolist() == [0, 1, 3]
+    assert len(asked(Part.valid)) == 4
+
+
+def test_a_part_without_ratings_is_refused():
+    with pytest.raises(DataError, match="no test examples with 'rating'"):
+        asked(split=leave_one_out(tiny_dataset([[0, 1, 2]], rating=[5, 4, np.nan])))
+
+
+def test_max_examples_limits_what_is_asked():
+    assert len(asked(max_examples=2)) == 2
+
+
+def test_errors_by_hand():
+    found = rating.evaluate(FOUR, SPLIT, asked(), config())  # told 4; given 5, 4, 1
+    assert found.metrics["rmse"] == pytest.approx(np.sqrt((1 + 0 + 9) / 3))
+    assert found.metrics["mae"] == pytest.approx(4 / 3)
+    assert found.metrics["like_accuracy"] == pytest.approx(2 / 3)
+    assert set(found.intervals) == set(found.metrics)
+    for name, (low, high) in found.intervals.items():
+        assert low <= found.metrics[name] <= high
+
+
+def test_ratings_stand_apart_by_the_star_that_was_given():
+    found = rating.evaluate(FOUR, SPLIT, asked(), config()).breakdown["rating"]
+    assert {star: (of["n"], of["rmse"]) for star, of in found.items()} == {"1": (1, 3), "4": (1, 0), "5": (1, 1)}
+
+
+def test_the_majority_answer_is_that_of_the_training_part():
+    # Trained on 5 4, 5 2, 5, 3: the commonest is 5; given where it is asked are 5, 4, 1.
+    found = rating.evaluate(FOUR, SPLIT, asked(), config()).breakdown["majority"]["all"]
+    assert found == {
+        "n": 3,
+        "rmse": pytest.approx(np.sqrt((0 + 1 + 16) / 3)),
+        "mae": pytest.approx(5 / 3),
+        "like_accuracy": pytest.approx(2 / 3),
+    }
+
+
+def test_predictions_hold_one_row_an_example_with_raw_ids():
+    rows = rating.evaluate(FOUR, SPLIT, asked(), config()).predictions
+    assert rows["user_id"].tolist() == ["u0", "u1", "u3"]
+    assert rows["target"].tolist() == ["i3", "i0", "i1"]
+    assert rows["rating"].tolist() == [5, 4, 1]
+    assert rows["prediction"].tolist() == [4, 4, 4]
+    assert "said" not in rows
+
+
+def test_what_a_model_says_in_words_stands_beside():
+    table = np.zeros((4, 4))
+    table[[0, 1, 3], [3, 0, 1]] = [4.5, 4, 2]  # the first cannot be read
+    found = rating.evaluate(Teller(table, readable=4.2), SPLIT, asked(), config())
+    assert found.metrics["said/coverage"] == pytest.approx(2 / 3)
+    assert found.metrics["said/mae"] == pytest.approx(1 / 2)
+    assert found.metrics["mae"] == pytest.approx((0.5 + 0 + 1) / 3)
+    assert found.predictions["said"].isna().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(("selection", "score"), [("rmse", -np.sqrt(9 / 4)), ("mae", -5 / 4), ("like_accuracy", 1)])
+def test_the_validation_score_is_better_when_higher(selection, score):
+    three = Teller(np.full((4, 4), 3.0))  # given 3, 1, 1, 2
+    found = rating.validation_score(three, SPLIT, asked(Part.valid), config(selection=selection))
+    assert found == pytest.approx(score)
+
+
+def test_numbers_do_not_depend_on_the_batch_size_or_the_order_of_examples():
+    teller = Teller(np.random.default_rng(0).uniform(1, 5, (4, 4)))
+    whole = rating.evaluate(teller, SPLIT, asked(), config()).metrics
+    assert rating.evaluate(teller, SPLIT, asked(), config(batch_size=1)).metrics == pytest.approx(whole, abs=1e-12)
+    order = np.array([2, 0, 1])
+    assert rating.evaluate(teller, SPLIT, asked()[order], config()).metrics == pytest.approx(whole, abs=1e-12)
+
+
+def test_ratings_that_are_not_numbers_end_the_run():
+    with pytest.raises(RunError, match="not numbers"):
+        rating.rate(Teller(np.full((4, 4), np.nan)), asked(), 2)
+
+
+def test_predictions_tell_which_targets_were_held_out():
+    sequences = [np.random.default_rng(user).permutation(6).tolist() for user in range(20)]
+    split = held_out(leave_one_out(tiny_dataset(sequences, rating=[4] * 120)), 0.3, 1.0, seed=0)
+    examples = asked(split=split)
+    rows = rating.evaluate(Teller(np.full((20, 6), 4.0)), split, examples, config()).predictions
+    assert rows["target_is_cold"].tolist() == split.cold[examples.target].tolist()
