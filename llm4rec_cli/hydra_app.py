@@ -227,7 +227,7 @@ def as_usage_error(error: Exception) -> UsageError:
         return UsageError(f"{at.name}, line {at.line + 1}: no YAML ({error.problem})", "mend that line")
     text = str(error)
     cause = str(error.__cause__ or "").splitlines()
-    if missing := re.search(r"Could not find '(\w+)/([^']+)'", text):
+    if missing := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
         group, name = missing.groups()
         if name.startswith("launcher/"):
             return UsageError(
@@ -239,6 +239,9 @@ def as_usage_error(error: Exception) -> UsageError:
         key = unknown.group(1)
         if key == "experiment" or key.startswith(("dataset.domains.", "dataset.columns.")):
             return UsageError(f"'{key}' is no part of the config, but is added to it", f"+{key}=…")
+        if key.startswith("prompt/"):
+            remedy = f"model={key.removeprefix('prompt/').partition('@')[0]}, or leave it out"
+            return UsageError("the model is one without such prompts: 'prompt' cannot be chosen", remedy)
         parent, _, leaf = key.rpartition(".")  # compared by their last part: with the parent all would be alike
         near = [k.rpartition(".")[2] for k in _keys(cause) if k.rpartition(".")[0] == parent]
         return UsageError(f"unknown key '{key}'", did_you_mean(leaf, near))

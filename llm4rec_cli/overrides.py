@@ -8,10 +8,10 @@ from pathlib import Path
 
 from llm4rec_cli.errors import UsageError
 
-GROUPS = ("dataset", "task", "trainer", "model", "experiment")
+GROUPS = ("dataset", "task", "trainer", "model", "prompt", "experiment")
 PATH_KEYS = (
     *("dataset.raw_dir", "paths.outputs", "paths.cache", "run"),
-    *("model.encoder.name", "model.file", "model.init_from"),
+    *("model.encoder.name", "model.backbone", "model.file", "model.init_from"),
 )
 FLAGS = (  # Hydra's
     *("--help", "--cfg", "--resolve", "--package", "--multirun", "--run", "--info", "--hydra-help", "--version"),
@@ -45,6 +45,10 @@ def prepared(argument: str) -> str:
         and not key.lstrip("+").startswith(("hydra", "dataset.domains.", "dataset.columns."))
     ):
         raise UsageError(f"'{argument}': the config is closed, nothing can be added to it", f"{key.lstrip('+')}=…")
+    if key == "prompt":
+        return _prompts(value)
+    if key.startswith("model.prompts"):
+        raise UsageError(f"{key}: prompts are written in YAML", "conf/prompt/p5/NAME.yaml, and prompt=[…,p5/NAME]")
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
     if key == "dataset.domains" or (key.split(".")[:2] == ["dataset", "paper"] and value != "null"):
@@ -56,6 +60,15 @@ def prepared(argument: str) -> str:
         plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # without, 1e5 would be the number 100000.0
         return f"{key}={expanded}" if plain else f"{key}={quoted(expanded)}"
     return argument
+
+
+def _prompts(value: str) -> str:
+    """`prompt=[p5/rating,p5/mine]` as Hydra knows it: options of one model's group, which go to `model.prompts`."""
+    folders = {name.rpartition("/")[0].partition("/")[0] for name in re.findall(r"[^\s\[\],]+", value)}
+    if len(folders) != 1 or "" in folders:
+        raise UsageError(f"prompt={value} does not name prompts of one model", "prompt=[p5/rating,p5/sequential,…]")
+    (model,) = folders
+    return f"prompt/{model}@model.prompts={value.replace(f'{model}/', '')}"
 
 
 def quoted(text: str) -> str:

@@ -206,8 +206,9 @@ class ModelConfig:
         """What is wrong with these settings, whatever the dataset and the task."""
         return ()
 
-    def check_task(self, task: TaskConfig) -> None:
-        """Raises a UsageError if these settings cannot answer the task; before torch is imported."""
+    def check_task(self, task: TaskConfig, dataset: Any = None) -> None:
+        """Raises a UsageError or DataError if these settings cannot answer the task, of a dataset once that is known;
+        before torch is imported."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from llm4rec_cli import hydra_app, overrides, schema
+from llm4rec_cli.commands.experiment import needed_capability
 from llm4rec_cli.files import write_text
 from llm4rec_cli.models import base
 from tests.data.misbehaving_server import body, running
@@ -27,17 +28,36 @@ SMALL = {
     "max_length": 10,
     "encoder": "{name:minilm,pooling:mean,max_length:256}",  # one that needs no download, the same for all
 }
+SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and interactions
+    "model.backbone=tiny",
+    "model.samples.sequential_candidates=1",
+    "model.samples.direct_candidates=1",
+    "dataset.train_users=0.01",
+    "trainer.valid_examples=20",
+]
 QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]")
 
 
 def choice(group, name):
+    if group == "prompt":
+        return overrides.prepared(f"prompt=[{name}]")
     return f"+experiment={name}" if group == "experiment" else f"{group}={name}"
 
 
 def sizes(model):
     """Overrides that make a model small, as far as it has such settings."""
     own = {field.name for field in fields(base.config_class(model))}
-    return [f"model.{key}={value}" for key, value in SMALL.items() if key in own]
+    return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + (SMALL_P5 if model == "p5" else [])
+
+
+def first_task(model):
+    """A task that the model can do."""
+    can = base.config_class(model).capabilities
+    return next(
+        task
+        for task in ("sequential", "rating", "explanation")
+        if needed_capability(compose(f"task={task}").task) in can
+    )
 
 
 def test_all_files_belong_to_a_known_group():
@@ -51,7 +71,8 @@ def test_every_model_has_a_config_and_every_config_a_model():
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_config_composes_typed_and_whole(group, name):
-    config = compose(choice(group, name))
+    whose = [f"model={name.partition('/')[0]}"] if group == "prompt" else []
+    config = compose(*whose, choice(group, name))
     assert OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert OmegaConf.get_type(config) is schema.Config
     assert OmegaConf.get_type(config.dataset) is schema.DatasetConfig
@@ -117,9 +138,15 @@ def small(tmp_path_factory, cache):
 
 
 # The commands that run every option small; but the model that is read from a file is run by tests/cli/test_score.py.
-MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"] if n != "external"}
-TASKS = {n: ("train", f"task={n}", "model=popularity", "task.max_examples=50") for n in GROUPS["task"]} | {
-    "pretrain": ("train", "task=pretrain", *sizes("unisrec"), *QUICK)  # a floor has nothing to learn
+MODELS = {n: ("train", f"model={n}", f"task={first_task(n)}", *sizes(n), *QUICK) for n in GROUPS["model"]}
+del MODELS["external"]
+FLOORS = {"rating": "mean", "explanation": "retrieval", "review_summary": "retrieval"}
+TASKS = {
+    n: ("train", f"task={n}", f"model={FLOORS.get(n, 'popularity')}", "task.max_examples=50") for n in GROUPS["task"]
+} | {
+    # A floor has nothing to learn.
+    "pretrain": ("train", "task=pretrain", *sizes("unisrec"), *QUICK),
+    "all": ("train", "task=all", "model=p5", *sizes("p5"), *QUICK),
 }
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
 EXPERIMENTS = {

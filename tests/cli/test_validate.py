@@ -119,7 +119,7 @@ WRONG = {
     ),
     "a model that cannot do its task": (
         "experiment/mine.yaml",
-        "# @package _global_\nmodel: {name: unisrec}\ntask: {question: write}\n",
+        "# @package _global_\nmodel: {name: unisrec}\ntask: {question: rate, selection: rmse}\n",
         2,
         "model 'unisrec' cannot do task 'sequential'",
         "models that can: ",
@@ -138,6 +138,50 @@ WRONG = {
         "reader 'amazon' cannot work with these roles of files",
         "it takes ",
     ),
+    "an unknown key of a prompt": (
+        "prompt/p5/mine.yaml",
+        'a: {family: rating, source: "So {user} ?", target: "{star}"}\nb: {famly: rating}\n',
+        2,
+        "unknown key 'model.prompts.b.famly'",
+        "did you mean 'family'?",
+    ),
+    "a family of no name": (
+        "prompt/p5/mine.yaml",
+        "a:\n  family: ratings\n",
+        2,
+        "model.prompts.a.family: Invalid value 'ratings'",
+        "--cfg job",
+    ),
+    "a text for a prompt": ("prompt/p5/mine.yaml", "a: So {user} ?\n", 1, "'a' holds a str", "family, source, target"),
+    "a prompt without a target": (
+        "prompt/p5/mine.yaml",
+        'a:\n  family: rating\n  source: "So {user} ?"\n',
+        0,
+        "without a value: model.prompts.a.target",
+        "write them",
+    ),
+    "a prompt with a field of no name": (
+        "prompt/p5/mine.yaml",
+        'a-1: {family: rating, source: "So {usr} ?", target: "{star}"}\n',
+        1,
+        "prompt 'a-1': unknown field {usr}",
+        "did you mean 'user'?",
+    ),
+    "a prompt worded as a shipped one": (
+        "prompt/p5/mine.yaml",
+        'a: {family: direct, source: "Does {user} want {title} ?", target: "{yes_no}"}\n',
+        1,
+        "prompt 'a' is worded as '5-4' is",
+        "word it anew",
+    ),
+    "prompts of no model": ("prompt/p6/mine.yaml", "a: {family: rating}\n", 0, "no model is asked", "conf/prompt/p5/"),
+    "a task asked with a prompt of no name": (
+        "experiment/mine.yaml",
+        "# @package _global_\ndefaults: [{override /model: p5}, _self_]\nmodel: {ask: {rating: 1-66}}\n",
+        3,
+        "model.ask.rating=1-66: there is no such prompt",
+        "did you mean '1-6'?",
+    ),
     "a tab": ("dataset/mine.yaml", "name: mine\n\treader: amazon\n", 2, "no YAML: ", "mend that line"),
     "a key twice": ("dataset/mine.yaml", "name: mine\nname: yours\n", 2, "duplicate key name", "mend that line"),
     "a list": ("dataset/mine.yaml", "- a\n", 1, "a list, where keys and their values should be", "key: value"),
@@ -151,7 +195,9 @@ WRONG = {
 @pytest.fixture
 def one_option(monkeypatch):
     """Of the shipped options only those in ./conf are looked at: the others are looked at in another test."""
-    monkeypatch.setattr(validate, "options", lambda group: ["mine"] if (_user() / group / "mine.yaml").exists() else [])
+    monkeypatch.setattr(
+        validate, "options", lambda group: [n for n in hydra_app.options(group) if n.rpartition("/")[2] == "mine"]
+    )
 
 
 def _user():

@@ -1,10 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.schema import Part
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.models.next_id.config import NextIdConfig
+from llm4rec_cli.schema import Index, Part
 from tests.builders import tiny_dataset
+from tests.data.test_real_data import prepared
 
 DATASET = tiny_dataset([[0, 2, 3], [4, 1, 2], [3, 5, 0]], n_items=6)
 
@@ -23,3 +27,46 @@ def test_an_empty_history_guesses_nothing(build):
     asked = leave_one_out(DATASET).examples(Part.test)
     scores = build("next_id", DATASET).score(replace(asked, end=asked.start))
     assert scores.tolist() == [[0] * 6] * 3
+
+
+def hit_rate(build, dataset, index, seed=0):
+    dataset = replace(dataset, manifest=dataset.manifest | {"split": {"rule": "leave_one_out", "seed": seed}})
+    asked = leave_one_out(dataset).examples(Part.test)
+    asked = replace(asked, candidates=asked.target[:, None])  # the target alone: scored 1 if it is guessed
+    return build("next_id", dataset, index=index).score(asked).mean().item()
+
+
+def test_looks_at_the_numbers_of_an_index(build):
+    """Each user's items are new, in an order that the dataset's own numbers do not show."""
+    dataset = tiny_dataset(np.random.default_rng(0).permutation(800).reshape(200, 4).tolist())
+    assert hit_rate(build, dataset, Index.leaky_p5) == 1
+    assert hit_rate(build, dataset, Index.sequential) < 0.02
+    assert hit_rate(build, dataset, Index.random) < 0.02
+    assert hit_rate(build, dataset, None) < 0.02
+
+
+def test_scores_stand_at_the_items_own_places(build):
+    dataset = tiny_dataset([[4, 1, 3, 0, 2]], n_items=6)
+    asked = leave_one_out(dataset).examples(Part.test)
+    assert build("next_id", dataset, index=Index.leaky_p5).score(asked).tolist() == [[0, 0, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", [Index.collaborative, Index.semantic])
+def test_an_index_without_numbers_is_refused(kind):
+    with pytest.raises(UsageError, match=f"model.index={kind.name} gives items no numbers"):
+        NextIdConfig(name="next_id", index=kind).check(DATASET)
+
+
+def test_tables_say_whose_numbers_are_looked_at():
+    assert NextIdConfig(name="next_id").shown_as() == "next_id"
+    assert NextIdConfig(name="next_id", index=Index.leaky_p5).shown_as() == "next_id, leaky_p5 numbers"
+
+
+@pytest.mark.real_data
+def test_on_beauty_only_leaky_numbers_are_guessed(build, tmp_path):
+    dataset, _ = prepared("amazon2014-beauty", "amazon2014-beauty", tmp_path)
+    leaky = [hit_rate(build, dataset, Index.leaky_p5, seed) for seed in range(5)]
+    assert np.mean(leaky) == pytest.approx(0.0556, abs=0.002)  # 20 seeds: 0.0556, of one the deviation is 0.0014
+    assert hit_rate(build, dataset, None) == pytest.approx(0.0441, abs=1e-4)
+    assert hit_rate(build, dataset, Index.sequential) < 0.005
+    assert hit_rate(build, dataset, Index.random) < 0.001

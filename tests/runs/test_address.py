@@ -123,3 +123,9 @@ def test_asking_for_the_address_leaves_the_config_as_it_was():
     before = OmegaConf.to_yaml(config)
     address(config, "data", True)
     assert OmegaConf.to_yaml(config) == before
+
+
+def test_published_weights_count_and_their_path_does_not(where):
+    here, there = (where("model=p5", f"model.backbone={path}", backbone="weights") for path in ("t5-small", "a/folder"))
+    assert here == there
+    assert where("model=p5", backbone="other weights") != here

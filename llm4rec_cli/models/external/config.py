@@ -30,7 +30,7 @@ class ExternalConfig(ModelConfig):
     def shown_as(self) -> str:
         return self.alias
 
-    def labels(self) -> list[str]:
+    def labels(self, task: str) -> list[str]:
         return ["external"]
 
     def check(self, dataset: RecDataset) -> None:

@@ -1,11 +1,12 @@
-"""The next-id floor has no settings."""
+"""The setting of the next-id floor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from llm4rec_cli.schema import ModelConfig
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.schema import Index, ModelConfig
 
 
 @dataclass
@@ -14,3 +15,26 @@ class NextIdConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
+
+    index: Index | None = None  # whose numbers; null = the dataset's own
+
+    def shown_as(self) -> str:
+        """`next_id`, and the numbers that it looks at where they are not the dataset's own."""
+        return self.name if self.index is None else f"{self.name}, {self.index.name} numbers"
+
+    def labels(self, task: str) -> list[str]:
+        return ["leaky"] if self.index is Index.leaky_p5 else []
+
+    def check(self, dataset: Any) -> None:
+        """Refuses an index that has no numbers.
+
+        Raises:
+            UsageError: so it is.
+        """
+        from llm4rec_cli.data.indexing import NUMBERS
+
+        if self.index is not None and self.index not in NUMBERS:
+            raise UsageError(
+                f"model.index={self.index.name} gives items no numbers that could follow one another",
+                f"model.index={'|'.join(sorted(kind.name for kind in NUMBERS))}, or null for the dataset's own",
+            )

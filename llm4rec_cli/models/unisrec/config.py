@@ -123,7 +123,7 @@ class UniSRecConfig(ModelConfig):
             found.append(f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]")
         return found
 
-    def labels(self) -> list[str]:
+    def labels(self, task: str) -> list[str]:
         found = ["substitute-encoder"] if self.substitutes_encoder() else []
         if self.pretraining is not None and self.pretraining.loss == Loss.paper_code:
             found.append("paper-code-loss")

@@ -1,0 +1,194 @@
+"""P5's settings, and the shape of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from llm4rec_cli import ranges
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.schema import EncoderConfig, Index, ModelConfig, TaskConfig
+
+
+class Family(Enum):
+    """P5's five families of prompts; each is one of our tasks, or the same task on other data (`transfer`)."""
+
+    rating = "rating"
+    sequential = "sequential"
+    direct = "direct"
+    explanation = "explanation"
+    review_summary = "review_summary"
+
+
+@dataclass
+class PromptConfig:
+    """One prompt: what is asked, and what shall be answered. Fields stand in braces."""
+
+    family: Family = MISSING
+    source: str = MISSING
+    target: str = MISSING
+    trained: bool = True  # false = held out, asked at evaluation alone
+
+
+@dataclass
+class Asked:
+    """Which prompt each task is asked with at evaluation."""
+
+    rating: str = MISSING
+    sequential: str = MISSING
+    direct: str = MISSING
+    explanation: str = MISSING
+    review_summary: str = MISSING
+
+
+class Targets(Enum):
+    """Which training items of a user are asked for."""
+
+    last_three = (
+        "last_three"  # the code's: any of the last three, after a history that begins at one of the first three
+    )
+    every = "every"  # any that has a history, which is told from its beginning (OpenP5)
+
+
+class Negatives(Enum):
+    """What a negative may not be."""
+
+    known = "known"  # an item of the user's training part
+    whole = "whole"  # any item of the user's, the held-out ones too (code): so the test item is never a negative
+
+
+class WholeWord(Enum):
+    """When whole-word embeddings are added."""
+
+    always = "always"
+    training = "training"  # in training alone: the published evaluation leaves them out
+    never = "never"
+
+
+@dataclass
+class SamplesConfig:
+    """How many examples an epoch has of each kind: an interaction, or a user; each draws its prompt anew."""
+
+    rating: int = ranges.number(at_least=0)  # an interaction
+    explanation: int = ranges.number(at_least=0)  # an interaction
+    review_summary: int = ranges.number(at_least=0)  # an interaction
+    sequential_item: int = ranges.number(at_least=0)  # a user; the next item
+    sequential_candidates: int = ranges.number(at_least=0)  # a user; the next item out of 100
+    sequential_yes_no: int = ranges.number(at_least=0)  # a user; is it this one?
+    direct_item: int = ranges.number(at_least=0)  # a user; an item without a history
+    direct_candidates: int = ranges.number(at_least=0)  # a user; an item out of 100
+    direct_yes_no: int = ranges.number(at_least=0)  # a user; is it this one?
+    targets: Targets = MISSING
+    negatives: Negatives = MISSING
+
+
+@dataclass
+class P5Config(ModelConfig):
+    """P5 (RecSys 2022): every task as text, one T5, one loss."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"})
+    trainable: ClassVar[bool] = True
+    needs_user: ClassVar[bool] = True
+    task_bound: ClassVar[bool] = True
+    asked: ClassVar[tuple[str, ...]] = ("ask", "beams")
+    from_scratch: ClassVar[tuple[str, ...]] = ("tiny", "mini", "small")  # backbones that are drawn anew
+
+    backbone: str = MISSING  # `tiny`, `mini`, `small` from scratch; or a hub id or folder of a T5
+    vocabulary: int = ranges.number(at_least=300)  # pieces of the tokenizer trained on the corpus; hub: its own
+    index: Index = MISSING
+    digits: int = ranges.number(at_least=1, at_most=3)  # of a user's or item's number that make one piece
+    whole_word: WholeWord = MISSING
+    dropout: float = ranges.number(at_least=0, below=1)
+    max_source: int = ranges.number(at_least=16)  # tokens
+    max_target: int = ranges.number(at_least=4)  # tokens
+    prompts: dict[str, PromptConfig] = MISSING
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    ask: Asked = field(default_factory=Asked)
+    beams: int | None = ranges.number(None, at_least=1)  # null = the whole catalogue is scored, exactly
+    encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; read by index=semantic alone
+
+    def check(self, dataset: Any) -> None:
+        """Refuses prompts that do not fit the dataset, and ratings that are no stars.
+
+        Raises:
+            UsageError: the one.
+            DataError: the other.
+        """
+        from llm4rec_cli.models.p5 import prompts
+
+        prompts.check(self, dataset)
+        ratings = dataset.interactions.get("rating")
+        if ratings is not None and not ratings.dropna().between(0.5, 5.5, inclusive="left").all():
+            raise DataError(
+                f"model 'p5' speaks of 1 to 5 stars, and dataset '{dataset.manifest['name']}' has ratings from "
+                f"{ratings.min():g} to {ratings.max():g}",
+                "bring them to that scale in your table",
+            )
+
+    def shown_as(self) -> str:
+        """`p5` with what of it is compared most: its backbone and how items are numbered."""
+        return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
+
+    def labels(self, task: str) -> list[str]:
+        from llm4rec_cli.models.p5 import prompts  # which knows these classes
+
+        found = []
+        if self.backbone in self.from_scratch:
+            found.append("substitute-backbone")
+        if self.index is Index.leaky_p5:
+            found.append("leaky")
+        asked = getattr(self.ask, task, None)
+        if asked in self.prompts and prompts.is_oracle(self.prompts[asked]):
+            found.append("oracle_input")
+        if asked in self.prompts and "{like}" in self.prompts[asked].target:
+            found.append("like-only")  # an error in stars means nothing then
+        return found
+
+    def deviations(self) -> list[str]:
+        found = [
+            "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it likes"
+        ]
+        if self.backbone in self.from_scratch:
+            found.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
+        if self.index is not Index.leaky_p5:
+            found.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
+        if self.whole_word is WholeWord.always:
+            found.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
+        if self.samples.negatives is Negatives.known:
+            found.append("a negative is any item unseen in training; the code never draws the user's test item")
+        if self.samples.targets is Targets.every:
+            found.append("any training item is a target; the code asks for the last three alone")
+        if self.samples.direct_item:
+            found.append("also trained to name an item from the user alone, OpenP5's task")
+        decoding = f"a beam search of {self.beams}" if self.beams else "the likelihood of every item's name"
+        found += [
+            f"items are ranked by {decoding}, over items' names alone; the code's beam search of 20 writes anything",
+            "stars are the mean of their classes by likelihood; what is said stands beside, 5.0 and whole numbers too",
+            "all prompts of a dataset's candidates share the same negatives; the code draws some anew",
+            f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
+            "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6",
+        ]
+        return found
+
+    def problems(self) -> Iterator[UsageError]:
+        from llm4rec_cli.models.p5 import prompts
+
+        return prompts.faults(self)
+
+    def check_task(self, task: TaskConfig, dataset: Any = None) -> None:
+        """Refuses a task that the prompt it is asked with cannot answer.
+
+        Raises:
+            UsageError: there is no such prompt, it is of another family, or lacks the candidates.
+            DataError: the dataset lacks what it tells.
+        """
+        from llm4rec_cli.models.p5 import prompts
+
+        prompts.check_asked(self, task)
+        if dataset is not None and task.name in Family.__members__:
+            prompts.asked(self, Family[task.name], dataset)

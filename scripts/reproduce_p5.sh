@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# P5's comparisons, three seeds each, with floors and baselines, then the report. Run it again: what is done is skipped.
+#   scripts/reproduce_p5.sh --small                                   on the demo: all tasks in one training, each asked of it
+#   scripts/reproduce_p5.sh --ablations                               whole words, item indexings, single tasks, transfer
+#   scripts/reproduce_p5.sh FOLDER_OF_BEAUTY FOLDER_OF_INSTRUMENTS    real data (amazon2014-beauty, -musical-instruments)
+set -euo pipefail
+usage="usage: scripts/reproduce_p5.sh --small | --ablations | FOLDER_OF_BEAUTY FOLDER_OF_INSTRUMENTS"
+mode=${1:?$usage}
+seeds=seed=0,1,2
+rankings=task=sequential,direct
+of_ratings=rmse,mae,like_accuracy,said/rmse,said/coverage
+of_texts=rouge1,rougeL,bleu2,bleu4,feature_match,unique_sentences
+metrics=hr@5,ndcg@5,hr@10,ndcg@10,$of_ratings,$of_texts
+
+# One model of all tasks, and those of one task beside it; then prompts that it was trained with, and the held-out ones.
+# shellcheck disable=SC2086  # several overrides
+small() {
+  local outputs=paths.outputs=outputs/p5_demo
+  local as_trained="+experiment=p5/demo model.index=sequential model.whole_word=always" # not one of the ablations there
+  llm4rec train -m +experiment=p5/demo $seeds $outputs
+  llm4rec train -m model=mf,mlp task=rating $seeds $outputs
+  llm4rec train -m model=sasrec $rankings $seeds $outputs
+  llm4rec eval -m $as_trained task=rating model.ask.rating=1-6,1-10,4-2,4-4 $seeds $outputs
+  llm4rec eval -m $as_trained task=sequential model.ask.sequential=2-3,2-13 $seeds $outputs
+  llm4rec eval -m $as_trained task=direct model.ask.direct=5-1,5-4 $seeds $outputs
+  llm4rec eval -m $as_trained task=explanation model.ask.explanation=3-1,3-9,3-12 $seeds $outputs
+  llm4rec report --outputs outputs/p5_demo --metrics $metrics
+}
+
+# What --small trained is the first of each list, and not trained again. Single tasks stand apart: their tables would not
+# tell them from the others.
+ablations() {
+  local outputs=paths.outputs=outputs/p5_demo
+  llm4rec train -m +experiment=p5/demo model.whole_word=always,training,never $seeds $outputs
+  llm4rec train -m +experiment=p5/demo model.index=sequential,random,collaborative,semantic,leaky_p5 $seeds $outputs
+  llm4rec train -m +experiment=p5/demo task=rating,sequential,direct,explanation,review_summary $seeds \
+    paths.outputs=outputs/p5_single
+  outputs=paths.outputs=outputs/p5_transfer
+  llm4rec train -m +experiment=p5/transfer $seeds $outputs
+  llm4rec eval -m +experiment=p5/transfer task=rating model.ask.rating=Z-1,Z-2,Z-3,Z-4 $seeds $outputs
+  llm4rec eval -m +experiment=p5/transfer task=explanation model.ask.explanation=Z-5,Z-6,Z-7 $seeds $outputs
+  report outputs/p5_demo outputs/p5_single outputs/p5_transfer
+}
+
+# Beauty: three ways to number items, and SASRec. Instruments: this house's division and P5's, with rating baselines.
+real() {
+  local beauty=dataset.raw_dir=$1 instruments=dataset.raw_dir=$2 outputs=paths.outputs=outputs/p5
+  local divided=dataset.split=leave_one_out,p5_reviews
+  llm4rec train -m +experiment=p5/beauty,p5/beauty_random,p5/beauty_leaky "$beauty" $seeds $outputs
+  llm4rec train -m +experiment=unisrec/beauty_sasrec "$beauty" $seeds $outputs
+  llm4rec train -m +experiment=p5/instruments "$instruments" $divided $seeds $outputs
+  llm4rec train -m model=mf,mlp task=rating dataset=amazon2014-musical-instruments "$instruments" $divided $seeds $outputs
+  llm4rec report --outputs outputs/p5 --metrics $metrics
+}
+
+report() {
+  for outputs in "$@"; do llm4rec report --outputs "$outputs" --metrics $metrics; done
+}
+
+case $mode in
+  --*) ;;
+  *) beauty=$(realpath "$mode") instruments=$(realpath "${2:?$usage}") ;; # before the folder changes
+esac
+cd "$(dirname "$0")/.."
+PATH=$PWD/.venv/bin:$PATH
+case $mode in
+  --small) small ;;
+  --ablations) ablations ;;
+  --*) echo "$usage" >&2 && exit 2 ;;
+  *) real "$beauty" "$instruments" ;;
+esac

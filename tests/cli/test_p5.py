@@ -1,0 +1,107 @@
+"""P5 as a user drives it: one training for all tasks, each asked of it, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.driver import Answer, call, read
+
+# One small P5: two users of a hundred are trained on.
+SMALL = (
+    "model=p5",
+    "dataset.train_users=0.02",
+    "model.samples.sequential_candidates=0",
+    "model.samples.direct_candidates=0",
+    "trainer.epochs=1",
+    "trainer.valid_examples=20",
+    "task.max_examples=20",
+    "task.floors=[]",
+)
+TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory, cache) -> Answer:
+    """A finished training for all tasks."""
+    answer = call("train", *SMALL, "task=all", cwd=tmp_path_factory.mktemp("p5"), cache=cache)
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def test_one_training_ends_with_a_table_of_each_task(everything):
+    for task in TASKS:
+        assert f"demo · {task} · test" in everything.out
+        (folder,) = (everything.cwd / "outputs/p5/demo" / task).glob("seed0-*")
+        metrics = read(folder / "metrics.json")
+        assert metrics["trained_run"].startswith("p5/demo/all/seed0-")
+        assert {"synthetic", "substitute-backbone", "few-users"} <= set(metrics["labels"])
+    (trained,) = (everything.cwd / "outputs/p5/demo/all").glob("seed0-*")
+    assert read(trained / "metrics.json")["metrics"]["loss"] > 0
+    assert (trained / "item_index.json").exists()
+    assert (trained / "tokenizer.json").exists()
+
+
+def test_the_same_command_again_computes_nothing(everything, cache):
+    again = call("train", *SMALL, "task=all", cwd=everything.cwd, cache=cache)
+    assert again.code == 0, again.err
+    assert "epoch 1" not in again.err
+    assert again.err.count("done before") == len(TASKS)
+
+
+def test_it_is_asked_with_another_prompt_and_the_address_tells(everything, cache):
+    asked = call("eval", *SMALL, "task=rating", "model.ask.rating=1-10", cwd=everything.cwd, cache=cache)
+    assert asked.code == 0, asked.err
+    assert len([*(everything.cwd / "outputs/p5/demo/rating").glob("seed0-*")]) == 2
+    assert asked.metrics["trained_run"].startswith("p5/demo/all/")
+
+
+def test_inputs_of_the_asked_review_are_marked(everything, cache):
+    asked = call("eval", *SMALL, "task=explanation", "model.ask.explanation=3-9", cwd=everything.cwd, cache=cache)
+    assert "oracle_input" in asked.metrics["labels"]
+
+
+def test_every_beam_is_an_item(everything, cache):
+    asked = call("eval", *SMALL, "task=sequential", "model.beams=3", cwd=everything.cwd, cache=cache)
+    assert asked.code == 0, asked.err
+    assert asked.metrics["metrics"]["hr@1"] <= 1
+
+
+def test_one_trained_for_a_single_task_answers_no_other(tmp_path, cache):
+    single = call("train", *SMALL, "task=rating", cwd=tmp_path, cache=cache)
+    assert single.code == 0, single.err
+    assert "said/coverage" in single.metrics["metrics"]
+    other = call("eval", *SMALL, "task=sequential", cwd=tmp_path, cache=cache)
+    assert other.code == 1
+    assert "no finished training run" in other.err
+    named = call("eval", f"run={single.folder}", "task=sequential", cwd=tmp_path, cache=cache)
+    assert named.code == 2
+    assert "trained for task 'rating'" in named.err
+
+
+def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, cache, tmp_path):
+    (trained,) = (everything.cwd / "outputs/p5/demo/all").glob("seed0-*")
+    index = trained / "item_index.json"
+    kept = index.read_text()
+    try:
+        index.write_text(kept.replace('"sequential"', '"random"'))
+        asked = call("eval", *SMALL, "task=rating", "model.ask.rating=1-7", cwd=everything.cwd, cache=cache)
+    finally:
+        index.write_text(kept)
+    assert asked.code == 1
+    assert "item_index.json is not what the model is built with now" in asked.err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["task=sequential", "model.ask.sequential=2-7"], "asks about given candidates"),
+        (["task=direct", "task.candidates=full"], "asks about given candidates"),
+        (["task=rating", "model.ask.rating=2-1"], "prompt"),
+        (["task=pretrain"], "cannot do task 'pretrain'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_torch(tmp_path, cache, overrides, problem):
+    answer = call("train", "model=p5", *overrides, cwd=tmp_path, cache=cache)
+    assert answer.code == 2
+    assert problem in answer.err
+    assert not (tmp_path / "outputs").exists()

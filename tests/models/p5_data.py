@@ -1,0 +1,68 @@
+"""A small shop with reviews, and P5's parts over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from omegaconf import OmegaConf
+
+from llm4rec_cli import hydra_app
+from llm4rec_cli.data.indexing import index_items
+from llm4rec_cli.data.split import Split, leave_one_out
+from llm4rec_cli.models.p5.config import P5Config
+from llm4rec_cli.models.p5.model import corpus_of, literals
+from llm4rec_cli.models.p5.questions import Prompter
+from llm4rec_cli.models.p5.vocabulary import Vocabulary, tokenizer
+from llm4rec_cli.schema import Index
+from tests.builders import tiny_dataset
+
+N_ITEMS = 120  # a prompt lists 100 candidates
+KINDS = ("lamp", "chair", "mirror", "table")
+
+
+@cache
+def shop(n_users: int = 25) -> Split:
+    """Users with 4 to 12 items; every interaction has stars, a review, its title, an explanation and a feature."""
+    rng = np.random.default_rng(5)
+    sequences = [rng.choice(N_ITEMS, rng.integers(4, 13), replace=False).tolist() for _ in range(n_users)]
+    dataset = tiny_dataset(sequences, n_items=N_ITEMS)
+    n = len(dataset.interactions)
+    dataset.items["title"] = [f"{KINDS[i % 4]} of make {i % 7}" for i in range(N_ITEMS)]
+    dataset.items["brand"] = [f"maker {i % 3}" for i in range(N_ITEMS)]
+    kind = [KINDS[i % 4] for i in dataset.sequence]
+    stars = rng.integers(1, 6, n).astype(float)
+    dataset.interactions["rating"] = stars
+    dataset.interactions["review_text"] = [
+        f"I bought this {k} . It is worth {s:.0f} stars ." for k, s in zip(kind, stars, strict=True)
+    ]
+    dataset.interactions["review_title"] = [f"a {k} worth {s:.0f}" for k, s in zip(kind, stars, strict=True)]
+    dataset.interactions["explanation"] = [f"the {k} is what I wanted" for k in kind]
+    dataset.interactions["feature"] = kind
+    dataset.interactions["user_name"] = [f"name{u}" for u in dataset.interactions["user"]]
+    return leave_one_out(dataset)
+
+
+@cache
+def config(*overrides: str) -> P5Config:
+    """P5's shipped settings with some of their own."""
+    hydra_app.register_types()
+    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
+        composed: Any = hydra.compose("config", overrides=["model=p5", "model.vocabulary=500", *overrides])
+    found: Any = OmegaConf.to_object(composed.model)
+    assert isinstance(found, P5Config)
+    return replace(found)
+
+
+def prompter(settings: P5Config, split: Split, folder: Path) -> Prompter:
+    """Fills prompts in, with a tokenizer trained on the shop."""
+    names = split.user_names()
+    index = index_items(Index(settings.index), split, 0, settings.digits, folder)
+    found = tokenizer("tiny", [*literals(settings), *corpus_of(split, names)], settings.vocabulary, folder)
+    pieces = [f"{n:0{settings.digits}d}" for n in range(10**settings.digits)]
+    pieces += [piece for code in index.codes for piece in code]
+    return Prompter(settings, split, names, index, Vocabulary(found, pieces))

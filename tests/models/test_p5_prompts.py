@@ -1,0 +1,506 @@
+"""P5's prompts: the paper's structure, what is wrong with others, which can be asked, and how they are chosen."""
+
+from dataclasses import replace
+from functools import cache
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from llm4rec_cli import hydra_app
+from llm4rec_cli.commands import trained
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.files import write_text
+from llm4rec_cli.models.p5 import prompts
+from llm4rec_cli.models.p5.config import Asked, Family, PromptConfig
+from llm4rec_cli.models.p5.prompts import Answer, Field
+from llm4rec_cli.overrides import prepared
+from llm4rec_cli.schema import Candidates, Index, Question, TaskConfig
+from tests.builders import tiny_dataset
+from tests.driver import compose, python
+
+AMAZON = ["p5/rating", "p5/sequential", "p5/direct", "p5/explanation", "p5/review_summary"]
+YELP = ["p5/rating", "p5/sequential", "p5/direct", "p5/yelp_explanation", "p5/yelp_review"]
+OURS = "straightforward"  # OpenP5's task: none of the paper's prompts
+
+# The paper's structure: of each prompt the fields of its source, in any order, and its target.
+STRUCTURE = {
+    "1-1": ("user item", "{star}"),
+    "1-2": ("user title", "{star}"),
+    "1-3": ("user item star", "{yes_no}"),
+    "1-4": ("user item", "{like}"),
+    "1-5": ("user item title", "{star}"),
+    "1-6": ("user_name item", "{star}"),
+    "1-7": ("user_name title", "{star}"),
+    "1-8": ("user_name star title", "{yes_no}"),
+    "1-9": ("user_name title", "{like}"),
+    "1-10": ("user_name title", "{star}"),
+    "2-1": ("user history", "{target}"),
+    "2-2": ("user history", "{target}"),
+    "2-3": ("user history", "{target}"),
+    "2-4": ("user_name history", "{target}"),
+    "2-5": ("user_name history", "{target}"),
+    "2-6": ("user_name history", "{target}"),
+    "2-7": ("user history candidates", "{target}"),
+    "2-8": ("user_name history candidates", "{target}"),
+    "2-9": ("user history candidates", "{target}"),
+    "2-10": ("user_name history candidates", "{target}"),
+    "2-11": ("user history one", "{yes_no}"),
+    "2-12": ("user_name history one", "{yes_no}"),
+    "2-13": ("user_name history", "{target}"),
+    "3-1": ("user title", "{explanation}"),
+    "3-2": ("headline user item", "{explanation}"),
+    "3-3": ("user star title", "{explanation}"),
+    "3-4": ("user_name title", "{explanation}"),
+    "3-5": ("headline user_name title", "{explanation}"),
+    "3-6": ("user_name star item", "{explanation}"),
+    "3-7": ("feature user item", "{star} , {explanation}"),
+    "3-8": ("user_name item", "{star} , {explanation}"),
+    "3-9": ("feature user title", "{explanation}"),
+    "3-10": ("feature user_name title", "{explanation}"),
+    "3-11": ("feature star user item", "{explanation}"),
+    "3-12": ("feature star user_name item", "{explanation}"),
+    "4-1": ("user review", "{headline}"),
+    "4-2": ("user review", "{star}"),
+    "4-3": ("user_name review", "{headline}"),
+    "4-4": ("user_name review", "{star}"),
+    "5-1": ("user item", "{yes_no}"),
+    "5-2": ("item user_name", "{yes_no}"),
+    "5-3": ("user_name title", "{yes_no}"),
+    "5-4": ("user title", "{yes_no}"),
+    "5-5": ("user_name candidates", "{target}"),
+    "5-6": ("user_name candidates", "{target}"),
+    "5-7": ("user candidates", "{target}"),
+    "5-8": ("user candidates", "{target}"),
+}
+TRANSFER = {
+    "Z-1": ("user title brand price", "{like}"),
+    "Z-2": ("user_name title brand price", "{star}"),
+    "Z-3": ("user title brand price", "{star}"),
+    "Z-4": ("user_name title brand price", "{like}"),
+    "Z-5": ("user_name title brand price", "{explanation}"),
+    "Z-6": ("feature user star title price brand", "{explanation}"),
+    "Z-7": ("title user_name", "{explanation}"),
+}
+OF_YELP = {  # Amazon's without those that take a headline, numbered anew; stars are all that is asked of a review
+    "Y3-1": STRUCTURE["3-1"],
+    "Y3-2": STRUCTURE["3-3"],
+    "Y3-3": STRUCTURE["3-4"],
+    "Y3-4": STRUCTURE["3-6"],
+    "Y3-5": STRUCTURE["3-7"],
+    "Y3-6": STRUCTURE["3-8"],
+    "Y3-7": STRUCTURE["3-9"],
+    "Y3-8": STRUCTURE["3-10"],
+    "Y3-9": STRUCTURE["3-11"],
+    "Y3-10": STRUCTURE["3-12"],
+    "Y4-1": ("user review", "{star}"),
+    "Y4-2": ("user review", "{star}"),
+    "Y4-3": ("user_name review", "{star}"),
+}
+
+
+def config_of(*files, **settings):
+    """P5's settings with these files of prompts; without, with those it has anyway."""
+    return replace(composed(files), **settings)
+
+
+@cache
+def composed(files):
+    chosen = [prepared(f"prompt=[{','.join(files)}]")] if files else []
+    return OmegaConf.to_object(compose("model=p5", *chosen).model)
+
+
+def shipped(*files):
+    return {name: prompts.read(name, prompt) for name, prompt in config_of(*files).prompts.items() if name != OURS}
+
+
+def prompt(source, target="{star}", family=Family.rating, trained=True):
+    return PromptConfig(family, source, target, trained)
+
+
+def problems(found, **settings):
+    """What is wrong with these prompts, if the tasks are asked with prompts that are not there at all."""
+    config = config_of(ask=Asked(*"?????"), **({"prompts": found} | settings))
+    return [
+        f"{fault.problem} | {fault.remedy}" for fault in prompts.faults(config) if "there is no such" not in str(fault)
+    ]
+
+
+@pytest.fixture
+def dataset():
+    """Two users with three ratings each; items have titles, and one a brand."""
+    made = tiny_dataset([[0, 1, 2], [1, 2, 0]])
+    made.items["title"] = ["pen", "ink", "pad"]
+    made.items["brand"] = [None, "Quill", None]
+    made.items["price"] = None
+    made.interactions["rating"] = 4.0
+    made.interactions["review_text"] = ""
+    return made
+
+
+# --- what is shipped
+
+
+@pytest.mark.parametrize(
+    ("files", "structure"),
+    [(AMAZON, STRUCTURE), (["p5/transfer"], TRANSFER), (YELP[3:], OF_YELP)],
+    ids=["amazon", "transfer", "yelp"],
+)
+def test_fields_and_targets_are_those_of_the_paper(files, structure):
+    found = {p.name: ({f.value for f in p.fields}, p.answer.value) for p in shipped(*files).values()}
+    assert found == {name: (set(fields.split()), target) for name, (fields, target) in structure.items()}
+
+
+def test_amazon_has_47_prompts_and_yelp_44():
+    for files, counts in ((AMAZON, [10, 13, 8, 12, 4]), (YELP, [10, 13, 8, 10, 3])):
+        families = [p.family for p in shipped(*files).values()]
+        assert [families.count(family) for family in Family] == counts
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [(AMAZON, {"1-10", "2-13", "3-12", "4-4", "5-8"}), (YELP, {"1-10", "2-13", "Y3-10", "Y4-3", "5-8"})],
+    ids=["amazon", "yelp"],
+)
+def test_the_papers_unseen_prompts_are_held_out(files, names):
+    assert {p.name for p in shipped(*files).values() if not p.trained} == names
+
+
+def test_prompts_of_transfer_are_never_trained():
+    assert not any(p.trained for p in shipped("p5/transfer").values())
+
+
+def test_a_list_of_stars_to_pick_from_stands_where_the_paper_has_one():
+    listed = [n for n, p in config_of(*AMAZON, "p5/transfer").prompts.items() if "-1 -2 -3 -4 -5" in p.source]
+    assert listed == ["1-5", "Z-2"]
+
+
+def test_the_whole_catalogue_is_asked_for_by_the_user_alone():
+    found = prompts.read(OURS, config_of().prompts[OURS])
+    assert (found.family, found.fields, found.ranks_catalogue) == (Family.direct, (Field.user,), True)
+
+
+def test_a_file_holds_one_family():
+    for name in hydra_app.options("prompt"):
+        families = {p.family for p in shipped(name).values()}
+        assert families == ({Family.rating, Family.explanation} if name == "p5/transfer" else families)
+        assert len(families) == (2 if name == "p5/transfer" else 1)
+
+
+def test_nothing_is_wrong_with_all_that_is_shipped():
+    config = config_of(*hydra_app.options("prompt"))
+    assert list(prompts.faults(config, item_pieces=3, user_pieces=3)) == []
+
+
+# --- a prompt, read
+
+
+def test_a_source_is_taken_apart_into_texts_and_fields():
+    found = prompts.read("x", prompt("{user} rates {item} ."))
+    assert found.segments == (Field.user, " rates ", Field.item, " .")
+    assert found.answer is Answer.star
+
+
+def test_a_prompt_needs_the_columns_of_its_fields_and_of_its_answer():
+    found = shipped(*AMAZON, "p5/transfer")
+    assert found["1-1"].columns == {"rating"}
+    assert found["2-4"].columns == set()  # a user without a name has an id
+    assert found["3-7"].columns == {"feature", "rating", "explanation"}
+    assert found["4-1"].columns == {"review_text", "review_title"}
+    assert found["Z-1"].columns == {"title", "brand", "price", "rating"}
+
+
+def test_what_is_taken_from_the_asked_review_is_an_oracle():
+    found = {p.name: {f.value for f in p.oracle_input} for p in shipped(*AMAZON, "p5/transfer").values()}
+    assert {name: fields for name, fields in found.items() if fields} == {
+        "1-3": {"star"},
+        "1-8": {"star"},
+        "3-2": {"headline"},
+        "3-3": {"star"},
+        "3-5": {"headline"},
+        "3-6": {"star"},
+        "3-7": {"feature"},
+        "3-9": {"feature"},
+        "3-10": {"feature"},
+        "3-11": {"feature", "star"},
+        "3-12": {"feature", "star"},
+        "4-2": {"review"},  # its stars are asked for: nobody has a review before the rating
+        "4-4": {"review"},
+        "Z-6": {"feature", "star"},
+    }
+    assert prompts.is_oracle(config_of().prompts["3-3"])
+    assert not prompts.is_oracle(config_of().prompts["4-1"])  # the review is what its headline is asked of
+
+
+def test_a_prompt_is_asked_for_the_task_whose_answer_it_gives():
+    found = shipped(*AMAZON)
+    assert [found[name].task for name in ("1-6", "1-4", "2-3", "5-1", "3-8", "4-1")] == [
+        *(Family.rating, Family.rating, Family.sequential, Family.direct, Family.explanation, Family.review_summary)
+    ]
+    assert found["4-2"].task is Family.rating  # the paper's review preference
+    assert found["1-3"].task is None
+
+
+def test_the_length_of_what_is_never_cut_is_counted():
+    # its end, 5 words, 5 items of 3 pieces and a comma after each but the last, 100 such, a user of 2 + 4 pieces
+    found = prompts.read("x", prompt("{user} : {history} now one of : {candidates}", "{target}", Family.sequential))
+    assert found.fixed_pieces(item_pieces=3, user_pieces=4) == 1 + 5 + (5 * 4 - 1) + (100 * 4 - 1) + 6
+
+
+# --- the lint
+
+WRONG = {
+    "an unknown field": (prompt("Does {usr} like it ?"), "unknown field {usr}", "did you mean 'user'?"),
+    "an open brace": (prompt("{user} and {item"), "a brace is not closed", "{user}"),
+    "an empty brace": (prompt("{user} and {}"), "a brace is not closed", "{user}"),
+    "a field twice": (prompt("{user} and {user}"), "{user} stands twice", "once"),
+    "a field within a word": (prompt("Is {item} for {user}?"), "{user} is no word of its own", "spaces"),
+    "no field": (prompt("How many stars ?"), "no field", "{user}"),
+    "a target of no form": (prompt("{user} {item}", "{stars}"), "'{stars}' is no form of a target", "'{star}'"),
+    "a target with words": (prompt("{user} {item}", "{star} stars"), "'{star} stars' is no form", "'{star}'"),
+    "an answer of another family": (
+        prompt("{user} {item}", "{target}"),
+        "of family rating, is answered with {target}",
+        "target: {star} or {yes_no} or {like}",
+    ),
+    "a field that examples have not": (
+        prompt("{user} {history} {title}", "{target}", Family.sequential),
+        "of family sequential, takes {title}, which its examples have not",
+        "{user}, {user_name}, {history}, {candidates}, {one}",
+    ),
+    "the answer in the question": (prompt("{user} {star} {item}"), "is told {star}, which tells its answer", "leave"),
+    "the review of an explanation": (
+        prompt("{user} {review}", "{explanation}", Family.explanation),
+        "is told {review}, which tells its answer",
+        "leave {review} out",
+    ),
+    "yes or no about nothing": (prompt("{user} {item}", "{yes_no}"), "asks yes or no about nothing", "name {star}"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "problem", "remedy"), WRONG.values(), ids=WRONG)
+def test_a_wrong_prompt_is_told_by_its_name_with_a_remedy(wrong, problem, remedy):
+    (told,) = problems({"mine": wrong})
+    assert told.startswith("prompt 'mine'")
+    assert problem in told.partition(" | ")[0]
+    assert remedy in told.partition(" | ")[2]
+
+
+def test_all_faults_of_all_prompts_are_told():
+    found = problems({"a": prompt("{usr} {itm}", "{stars}"), "b": prompt("{user}", "{star}"), "c": prompt("nothing")})
+    assert [told.split("'")[1] for told in found] == ["a", "a", "a", "c"]
+
+
+def test_two_prompts_of_one_wording_are_told():
+    (told,) = problems({"a": prompt("Stars of {user} ?"), "b": prompt("stars of  {user} ?", "{like}")})
+    assert told.startswith("prompt 'b' is worded as 'a' is")
+
+
+def test_a_task_without_a_prompt_to_train_on_is_refused():
+    config = config_of("p5/sequential", "p5/transfer")
+    assert list(prompts.faults(config)) == []
+    config = replace(config, ask=replace(config.ask, rating="Z-2"))
+    prompts.check_asked(config, TaskConfig(name="sequential", question=Question.rank))
+    with pytest.raises(UsageError, match="no prompt of family rating is trained"):
+        prompts.check_asked(config, TaskConfig(name="rating", question=Question.rate))
+
+
+@pytest.mark.parametrize(
+    ("source", "pieces", "longest"),
+    [
+        ("{user} : {candidates}", 1 + 1 + 3 + 199, "takes about 204 tokens:"),
+        ("{user} : {history} {candidates}", 1 + 1 + 3 + 199 + 9, "with the 5 latest items of its history:"),
+    ],
+)
+def test_a_question_that_would_not_fit_is_told_with_what_would_do(source, pieces, longest):
+    long = {"a": prompt(source, "{target}", Family.sequential)}
+    assert problems(long, max_source=pieces) == []
+    (told,) = problems(long, max_source=pieces - 1)
+    assert "prompt 'a'" in told
+    assert longest in told
+    assert f"model.max_source={pieces} or more" in told
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "problem", "remedy"),
+    [
+        ("rating", "1-66", "model.ask.rating=1-66: there is no such prompt", "did you mean '1-6'?"),
+        ("rating", "1-3", "model.ask.rating=1-3: that prompt, of family rating, is answered with {yes_no}", "1-6"),
+        ("rating", "2-3", "of family sequential, is answered with {target}", "1-6"),
+        ("review_summary", "4-2", "of family review_summary, is answered with {star}", "one that"),
+    ],
+)
+def test_a_task_that_its_prompt_cannot_answer_is_told(task, name, problem, remedy):
+    config = config_of()
+    (told,) = prompts.faults(replace(config, ask=replace(config.ask, **{task: name})))
+    assert problem in told.problem
+    assert remedy in told.remedy
+
+
+def test_stars_read_off_a_review_may_be_asked_as_a_rating():
+    config = config_of()
+    assert list(prompts.faults(replace(config, ask=replace(config.ask, rating="4-4")))) == []
+
+
+def test_a_task_that_no_prompt_is_there_for_need_not_be_asked():
+    assert list(prompts.faults(config_of("p5/sequential"))) == []
+    config = config_of(*YELP)
+    assert list(prompts.faults(replace(config, ask=replace(config.ask, explanation="Y3-10")))) == []
+
+
+# --- prompts and a dataset
+
+
+def test_prompts_that_the_data_cannot_fill_are_left_out_with_the_reason(dataset):
+    config = config_of(*AMAZON, "p5/transfer")
+    usable = prompts.usable(config.prompts, dataset)
+    assert {name for name in usable if name[0] in "1Z"} == {name for name in STRUCTURE if name[0] == "1"}
+    assert {name for name in usable if name[0] in "34"} == set()
+    told = prompts.left_out(config.prompts, dataset)
+    assert "the data have no price: left out Z-1, Z-2, Z-3, Z-4" in told  # a column of nothing is none
+    assert "the data have no review_text or review_title: left out 4-1, 4-3" in told
+    assert len(config.prompts) == len(usable) + sum(len(line.split(", ")) for line in told)
+
+
+def test_the_order_of_files_is_of_no_account(dataset):
+    one, other = config_of("p5/direct", "p5/rating"), config_of("p5/rating", "p5/direct")
+    assert list(prompts.usable(one.prompts, dataset)) == list(prompts.usable(other.prompts, dataset))
+
+
+def test_a_family_is_trained_with_what_is_usable_and_not_held_out(dataset):
+    config = config_of()
+    del dataset.items["title"]
+    assert prompts.trained(config, Family.rating, dataset) == ["1-1", "1-3", "1-4", "1-6"]
+    with pytest.raises(DataError, match="no prompt of family explanation can be trained") as raised:
+        prompts.trained(config, Family.explanation, dataset)
+    assert "the data have no explanation: left out" in raised.value.remedy
+
+
+def test_a_task_is_asked_with_a_prompt_that_the_data_can_fill(dataset):
+    config = config_of()
+    assert prompts.asked(config, Family.rating, dataset).name == "1-6"
+    del dataset.items["title"]
+    with pytest.raises(DataError, match="prompt '1-10' needs title, which the data have not") as raised:
+        prompts.asked(replace(config, ask=replace(config.ask, rating="1-10")), Family.rating, dataset)
+    assert raised.value.remedy == "model.ask.rating=… one of 1-1, 1-4, 1-6"
+
+
+def test_what_is_left_out_is_said_when_the_data_are_checked(dataset, caplog):
+    with caplog.at_level("INFO", logger="llm4rec_cli"):
+        prompts.check(config_of(), dataset)
+    assert any("left out 4-1, 4-3" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize(("n_items", "fits"), [(999, True), (12_101, False)])
+def test_a_hundred_candidates_by_their_digits_must_fit(dataset, n_items, fits):
+    items = pd.DataFrame({"item_id": range(n_items), "title": "pen"})
+    config = config_of(index=Index.sequential, digits=1, max_source=512)
+    if fits:
+        prompts.check(config, replace(dataset, items=items))
+        return
+    with pytest.raises(UsageError, match="prompt '2-7' takes about"):
+        prompts.check(config, replace(dataset, items=items))
+    prompts.check(replace(config, digits=3), replace(dataset, items=items))
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates", "ask", "problem"),
+    [
+        ("sequential", Candidates.full, {}, None),
+        ("sequential", Candidates.full, {"sequential": "2-7"}, "2-7 asks about given candidates"),
+        ("sequential", Candidates.uniform, {"sequential": "2-7"}, None),
+        ("direct", Candidates.full, {"direct": "5-1"}, "5-1 asks about given candidates"),
+        ("direct", Candidates.full, {"direct": OURS}, None),
+        ("direct", Candidates.uniform, {"direct": "5-1"}, None),
+        ("directly", Candidates.uniform, {}, "no prompt asks for task 'directly'"),
+    ],
+)
+def test_a_ranking_is_refused_where_its_prompt_cannot_give_it(name, candidates, ask, problem):
+    config = config_of()
+    config = replace(config, ask=replace(config.ask, **ask))
+    task = TaskConfig(name=name, question=Question.rank, candidates=candidates)
+    if problem is None:
+        prompts.check_asked(config, task)
+        return
+    with pytest.raises(UsageError, match=problem):
+        prompts.check_asked(config, task)
+
+
+# --- how they are chosen
+
+
+def test_the_model_has_the_papers_prompts_typed():
+    node = compose("model=p5").model
+    assert set(STRUCTURE) <= set(node.prompts)
+    assert OmegaConf.get_type(node.prompts["1-1"]) is PromptConfig
+
+
+def test_prompt_chooses_files():
+    assert prepared("prompt=[p5/rating,p5/transfer]") == "prompt/p5@model.prompts=[rating,transfer]"
+    assert prepared("prompt=[p5/rating],[p5/transfer]") == "prompt/p5@model.prompts=[rating],[transfer]"
+    found = config_of("p5/rating", "p5/transfer").prompts
+    assert list(found)[:2] == ["1-1", "1-2"]
+    assert set(found) == {name for name in {**STRUCTURE, **TRANSFER} if name[0] in "1Z"}
+
+
+@pytest.mark.parametrize("typed", ["prompt=[rating]", "prompt=[p5/rating,sequential]", "prompt=[p5/rating,other/one]"])
+def test_prompts_must_say_whose_they_are(typed):
+    with pytest.raises(UsageError, match="does not name prompts of one model"):
+        prepared(typed)
+
+
+def test_a_prompt_cannot_be_written_on_the_command_line():
+    with pytest.raises(UsageError, match="written in YAML"):
+        prepared("model.prompts.1-1.source=x")
+
+
+def test_an_experiment_chooses_files(llm4rec, tmp_path):
+    write_text(
+        tmp_path / "conf/experiment/mine.yaml",
+        "# @package _global_\ndefaults:\n  - override /model: p5\n"
+        "  - override /prompt/p5@model.prompts: [rating]\n  - _self_\n",
+    )
+    out = llm4rec("train", "+experiment=mine", "--cfg", "job").out
+    assert "1-10:" in out
+    assert "2-1:" not in out
+
+
+def test_a_users_own_prompts_are_composed_beside_the_shipped(llm4rec, tmp_path):
+    write_text(
+        tmp_path / "conf/prompt/p5/mine.yaml",
+        '# Mine.\nmine-1: {family: rating, source: "And {user} ?", target: "{star}"}\n',
+    )
+    answer = llm4rec("train", "model=p5", "prompt=[p5/rating,p5/mine]", "--cfg", "job")
+    assert answer.code == 0, answer.err
+    assert "And {user} ?" in answer.out
+    assert "1-10:" in answer.out
+
+
+def test_a_run_is_found_by_the_prompts_that_it_was_trained_with():
+    key = "prompt/p5@model.prompts"
+    stored = OmegaConf.create(OmegaConf.to_container(compose("model=p5"), enum_to_str=True))
+    same, other = compose("model=p5", "seed=1"), compose("model=p5", prepared("prompt=[p5/rating]"))
+    assert [trained._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem", "remedy"),
+    [
+        (["model=p5", "prompt=[p5/ratng]"], "unknown prompt 'p5/ratng'", "did you mean 'p5/rating'?"),
+        (["model=sasrec", "prompt=[p5/rating]"], "the model is one without such prompts", "model=p5"),
+        (["model=p5", "prompt=p5/rating,p5/direct"], "several values", "=[rating,direct]"),
+        (["model=p5", "task=rating", "model.ask.rating=1-66"], "no such prompt", "did you mean '1-6'?"),
+    ],
+)
+def test_a_wrong_choice_is_refused(llm4rec, overrides, problem, remedy):
+    answer = llm4rec("train", *overrides)
+    assert answer.code == 2
+    assert problem in answer.err
+    assert remedy in answer.err
+
+
+def test_reading_prompts_never_imports_torch(tmp_path):
+    done = python(
+        "import sys; import llm4rec_cli.models.p5.prompts; assert not {'torch', 'pandas'} & set(sys.modules)", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
