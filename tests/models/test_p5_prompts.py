@@ -385,10 +385,9 @@ def test_a_task_is_asked_with_a_prompt_that_the_data_can_fill(dataset):
     assert raised.value.remedy == "model.ask.rating=… one of 1-1, 1-4, 1-6"
 
 
-def test_what_is_left_out_is_said_when_the_data_are_checked(dataset, caplog):
-    with caplog.at_level("INFO", logger="llm4rec_cli"):
-        prompts.check(config_of(), dataset)
-    assert any("left out 4-1, 4-3" in record.message for record in caplog.records)
+def test_what_is_left_out_is_said_of_the_prompts_that_are_looked_at(dataset):
+    told = prompts.left_out(config_of().prompts, dataset)
+    assert any("left out 4-1, 4-3" in line for line in told)
 
 
 @pytest.mark.parametrize(("n_items", "fits"), [(999, True), (12_101, False)])

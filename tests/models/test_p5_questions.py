@@ -72,7 +72,7 @@ def test_the_oldest_history_gives_way_and_question_and_latest_items_stay(filled)
     assert len(tokens) <= 60
     for item in (99, 98):
         assert "".join(names(found, found.items[item])) in "".join(names(found, tokens))
-    whole, (short, _), _ = filled("{user} had {history} . What is next ?", Question(1, 0, history=history[-3:]))
+    _, (short, _), _ = filled("{user} had {history} . What is next ?", Question(1, 0, history=history[-3:]))
     assert tokens[-6:].tolist() == short[-6:].tolist()  # the question
     assert tokens[: len(found.prefix["user"][0]) + 1].tolist() == short[: len(found.prefix["user"][0]) + 1].tolist()
 

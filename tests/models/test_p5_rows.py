@@ -166,13 +166,11 @@ def test_answers_carry_loss_and_padding_none(rows):
     assert batch["kind"].min() >= 0
 
 
-def test_stars_are_jittered_in_training_alone(rows):
-    found, held = rows(["1-1"]), rows(["1-1"], shop().examples(Part.valid))
-    points = found.prompter.word("4.7")[0][-2]
-    trained = {tuple(row) for row in targets_of(found)}
-    asked = {tuple(row) for row in targets_of(held)}
-    assert all(points in row for row in trained)
-    assert not any(points in row for row in asked)
+def test_stars_are_jittered_and_those_of_a_review_are_whole(rows):
+    found, held, whole = rows(["1-1"]), rows(["1-1"], shop().examples(Part.valid)), rows(["4-2"])
+    point = found.prompter.word("4.7")[0][-2]
+    assert all(point in row for row in [*targets_of(found), *targets_of(held)])
+    assert not any(point in row for row in targets_of(whole))
 
 
 def targets_of(rows: P5Rows) -> list[list[int]]:

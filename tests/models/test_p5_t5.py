@@ -123,5 +123,5 @@ def test_a_published_checkpoint_is_read_and_its_vocabulary_grows(tmp_path):
 
 
 def test_an_unknown_backbone_is_refused_in_words(tmp_path):
-    with pytest.raises(UsageError, match="model.backbone"):
+    with pytest.raises(UsageError, match=r"model\.backbone"):
         load(str(tmp_path / "none"), 90, 0.1)

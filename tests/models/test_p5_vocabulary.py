@@ -84,5 +84,5 @@ def test_a_published_tokenizer_is_read_from_its_folder(tmp_path):
 
 
 def test_a_folder_without_a_tokenizer_is_refused_in_words(tmp_path):
-    with pytest.raises(UsageError, match="model.backbone"):
+    with pytest.raises(UsageError, match=r"model\.backbone"):
         tokenizer(str(tmp_path / "none"), [], 300, tmp_path)

@@ -185,7 +185,7 @@ def test_one_long_text_does_not_widen_all_others(bert, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["no/such/folder/anywhere", "no-such-owner/no-such-model", "not a name"])
 def test_an_encoder_that_is_nowhere_is_refused_with_what_would_do(name, tmp_path, offline):
-    with pytest.raises(UsageError, match="cannot load model.encoder.name=") as caught:
+    with pytest.raises(UsageError, match=r"cannot load model\.encoder\.name=") as caught:
         encoded(name, tmp_path)
     assert caught.value.remedy == features.REMEDIES[features.ENCODER]
     assert "\n" not in caught.value.problem

@@ -1,4 +1,4 @@
-"""P5 (Geng et al., RecSys 2022): ratings, items, explanations and headlines, written by one T5 trained with one loss."""
+"""P5 (Geng et al., RecSys 2022): ratings, items, explanations and headlines, written by one T5 under one loss."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class P5Rows:
             return "no"
         if "{like}" in prompt.target:
             return "like" if self.liked[question.row] else "dislike"
-        if self.held is None and prompt.family is not Family.review_summary:
+        if prompt.family is not Family.review_summary:  # held out too, as it is the answer that is learned
             return jittered(star, rng)
         return str(star)
 

@@ -1,7 +1,7 @@
 """What text becomes for P5: tokens of a SentencePiece-like tokenizer, and pieces of numbers that it never sees.
 
-The tokenizer is a published one, or is trained on the corpus. Numbers of items and users are never given to it: they are
-written in pieces, which are its own where it has them (single digits), and otherwise get rows of their own.
+The tokenizer is a published one, or is trained on the corpus. Numbers of items and users are never given to it: they
+are written in pieces, which are its own where it has them (single digits), and otherwise get rows of their own.
 """
 
 from __future__ import annotations
