@@ -105,3 +105,13 @@ def test_what_cannot_be_asked_is_refused_before_torch(tmp_path, cache, overrides
     assert answer.code == 2
     assert problem in answer.err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_explanations_are_found_in_the_reviews_of_data_without_any(tmp_path, cache):
+    bare = ("~dataset.domains.demo.explanations", "task=explanation")
+    answer = call("train", *SMALL, *bare, "task.floors=[retrieval]", cwd=tmp_path, cache=cache)
+    assert answer.code == 0, answer.err
+    assert answer.metrics["n_examples"] == 20
+    for name in ("p5", "retrieval"):
+        (folder,) = (tmp_path / f"outputs/{name}/demo/explanation").glob("seed0-*")
+        assert "extracted-explanations" in read(folder / "metrics.json")["labels"]

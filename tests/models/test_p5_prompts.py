@@ -503,3 +503,15 @@ def test_reading_prompts_never_imports_torch(tmp_path):
         "import sys; import llm4rec_cli.models.p5.prompts; assert not {'torch', 'pandas'} & set(sys.modules)", tmp_path
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_explanations_that_are_yet_to_be_found_in_reviews_can_be_asked_for(dataset):
+    reviewed = replace(
+        dataset, interactions=dataset.interactions.drop(columns=["explanation", "feature"], errors="ignore")
+    )
+    reviewed.interactions["review_text"] = "a text"
+    config = config_of()
+    assert prompts.asked(config, Family.explanation, reviewed).name == config.ask.explanation
+    bare = replace(reviewed, interactions=reviewed.interactions.drop(columns="review_text"))
+    with pytest.raises(DataError, match="needs explanation"):
+        prompts.asked(config, Family.explanation, bare)

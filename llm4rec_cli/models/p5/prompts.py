@@ -371,7 +371,10 @@ def asked(config: P5Config, task: Family, dataset: RecDataset) -> Prompt:
         DataError: the dataset lacks what it needs.
     """
     found = _answering(_all(config), task, getattr(config.ask, task.name))
-    if lacking := sorted(found.columns - _columns(dataset)):
+    there = _columns(dataset)
+    if "review_text" in there:
+        there |= {"explanation", "feature"}  # they are found in reviews, once these are divided
+    if lacking := sorted(found.columns - there):
         able = [prompt.name for prompt in usable(config.prompts, dataset).values() if prompt.task is task]
         raise DataError(
             f"prompt '{found.name}' needs {' and '.join(lacking)}, which the data have not",
