@@ -34,8 +34,7 @@ def rows(n: int = 9) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def groups_of(batch: dict[str, torch.Tensor]) -> Groups:
-    source, target = batch["lengths"].numpy().T
-    return Groups(batch["order"].numpy(), [tuple(s) for s in batch["shapes"].tolist()], source, target)
+    return Groups.of(batch["order"], batch["shapes"], batch["lengths"])
 
 
 def logits(model: PackedT5, some) -> list[torch.Tensor]:

@@ -26,7 +26,7 @@ from llm4rec_cli.models.p5.config import Family, P5Config, WholeWord
 from llm4rec_cli.models.p5.questions import LIKED, Prompter, Question, whole_stars
 from llm4rec_cli.models.p5.rows import KINDS, P5Rows, packed
 from llm4rec_cli.models.p5.rows import kind as kind_of
-from llm4rec_cli.models.p5.t5 import Groups, PackedT5, grouped, load
+from llm4rec_cli.models.p5.t5 import Groups, PackedT5, load
 from llm4rec_cli.models.p5.trie import Trie
 from llm4rec_cli.models.p5.vocabulary import END, PAD, Vocabulary, tokenizer
 from llm4rec_cli.models.sequences import IGNORED
@@ -110,8 +110,7 @@ class P5(nn.Module):
         lengths: Tensor,
     ) -> Tensor:
         """(n,) losses of rows, in the order of the groups' places."""
-        of_source, of_target = lengths.cpu().numpy().T
-        groups = Groups(order.cpu().numpy(), [(n, s, t) for n, s, t in shapes.tolist()], of_source, of_target)
+        groups = Groups.of(order, shapes, lengths)
         states = self.packed.decode(begun, self.packed.encode(source, words, groups), groups)
         carries = torch.nonzero(wanted != IGNORED).squeeze(1)
         losses = F.cross_entropy(self.packed.t5.lm_head(states[carries]).float(), wanted[carries], reduction="none")
@@ -268,7 +267,7 @@ class P5(nn.Module):
         chunks = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // TOKENS_AT_ONCE)) + 1)
         for chunk in chunks:
             batch = packed([(*sources[i], np.array([PAD])) for i in chunk])
-            groups = grouped(length[chunk], np.ones_like(chunk))
+            groups = Groups.of(batch["order"], batch["shapes"], batch["lengths"])
             words = batch["words"].to(self.device) if self.config.whole_word is WholeWord.always else None
             hidden = self.packed.encode(batch["source"].to(self.device), words, groups)
             place = at = 0

@@ -51,8 +51,6 @@ class Answer(Enum):
     star_and_explanation = "{star} , {explanation}"
 
 
-CUT = (Field.history, Field.review)  # these give way where a source is too long: the oldest items, the review's end
-
 # Columns of the dataset that a field, or an answer, is taken from. A user's name has a stand-in.
 FIELD_COLUMNS = {
     Field.title: "title",

@@ -44,6 +44,12 @@ class Groups:
     source: IntArray
     target: IntArray
 
+    @classmethod
+    def of(cls, order: Tensor, shapes: Tensor, lengths: Tensor) -> Groups:
+        """The groups that a batch holds, as `rows.packed` gives it."""
+        source, target = lengths.cpu().numpy().T
+        return cls(order.cpu().numpy(), [(n, s, t) for n, s, t in shapes.tolist()], source, target)
+
 
 def grouped(source: IntArray, target: IntArray) -> Groups:
     """Groups rows by the length of their source, then of their target; no length is below a group's longest by half.
