@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.evaluation.paired import paired_differences
 
     outputs = Path(options.outputs).expanduser()
-    runs = _found([options.a, options.b], outputs)
+    runs = runs_named([options.a, options.b], outputs)
     _refuse_other_questions(runs)
     metrics = _metrics(runs, options.metric)
     by_seed = {
@@ -132,7 +132,7 @@ class Comparison:
 # --- which runs, and whether they can be compared
 
 
-def _found(named: Sequence[str], outputs: Path) -> list[Run]:
+def runs_named(named: Sequence[str], outputs: Path) -> list[Run]:
     """The run that each name means.
 
     Raises:

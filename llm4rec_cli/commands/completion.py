@@ -111,10 +111,11 @@ def _of_hydra_command(command: str, before: list[str], word: str) -> Iterable[st
 
 def _of_plain_command(command: str, before: list[str], word: str) -> Iterable[str]:
     module = importlib.import_module(f"llm4rec_cli.commands.{command}")
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        module.main(["--help"])
-    page = shown.getvalue()
+    page = _help(module)
+    found = re.search(r"^  {([\w,]+)}", page, re.M)
+    choices = found.group(1).split(",") if found else []
+    if before and before[0] in choices:
+        page = _help(module, before[0])
     options = _options(page)
     if before and options.get(before[-1]):
         return ()
@@ -122,10 +123,15 @@ def _of_plain_command(command: str, before: list[str], word: str) -> Iterable[st
         return options
     if before:
         return _overrides(word, before) if "[overrides]" in page else ()
-    if command == "list":
-        return module.KINDS
-    choices = re.search(r"^  {([\w,]+)}", page, re.M)
-    return choices.group(1).split(",") if choices else ()
+    return module.KINDS if command == "list" else choices
+
+
+def _help(module: Any, *chosen: str) -> str:
+    """The page of help of a plain command, or of what its first word chooses."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        module.main([*chosen, "--help"])
+    return shown.getvalue()
 
 
 def _options(page: str) -> dict[str, bool]:
@@ -198,6 +204,12 @@ def _nodes(prefix: str, kind: type[Any]) -> dict[str, Any]:
             continue
         kinds = (hint,) if prefix == "dataset." else (hint, *get_args(hint))  # dataset.paper is written in YAML alone
         node = next((kind for kind in kinds if is_dataclass(kind)), None)
+        if isinstance(node, type) and field.name == "prompts":  # typed as `prompt.…`; their texts are written in YAML
+            found["prompt"] = node
+            found |= {
+                key: of for key, of in _nodes("prompt.", node).items() if key.count(".") == 1 and not is_dataclass(of)
+            }
+            continue
         found[prefix + field.name] = node or hint
         if isinstance(node, type):
             found |= _nodes(f"{prefix}{field.name}.", node)

@@ -65,6 +65,9 @@ def test_the_first_word_is_a_command():
         ("report --ma", ["--markdown"]),
         ("list ", sorted(KINDS)),
         ("completion ", ["bash", "zsh"]),
+        ("human ", ["export", "score"]),
+        ("human export --no", ["--no-reference"]),
+        ("human score --c", ["--csv"]),
     ],
 )
 def test_a_word_is_completed(line, words):
@@ -99,9 +102,9 @@ def test_a_models_own_keys_are_offered_and_no_others():
 
 
 def leaves(node, path=""):
-    """The keys of all values; a mapping whose keys are a user's own is one value, and that of prompts is not typed."""
+    """The keys of all values; a mapping whose keys are a user's own is one value, and of prompts no text is typed."""
     if path == "model.prompts":
-        return set()
+        return {f"prompt.{key}" for key, value in node.items() if not isinstance(value, dict)}
     if not isinstance(node, dict) or path in ("dataset.domains", "dataset.columns", "dataset.paper"):
         return {path}
     return set().union(*(leaves(value, f"{path}.{key}".lstrip(".")) for key, value in node.items()))

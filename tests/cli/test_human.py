@@ -1,0 +1,500 @@
+"""`human`: from runs to blind sheets, from filled sheets to numbers; what raters see, and what is refused."""
+
+import csv
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from llm4rec_cli.data.store import load
+from llm4rec_cli.files import write_json
+from tests.driver import call, python, read
+
+EVIL = (
+    '</script><img src=x onerror="alert(1)">',
+    "<!-- <script>alert(1)</script>",
+    "{{ 7 * 7 }} ${1 + 1} 'single' \"double\"",
+    "=HYPERLINK(1)",
+    "",
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, cache):
+    """A folder where retrieval was asked for explanations, and for headings in two ways, of 60 examples each."""
+    home = tmp_path_factory.mktemp("written")
+    for arguments in (["task=explanation"], ["task=review_summary"], ["task=review_summary", "model.words=[1]"]):
+        answer = call("train", "model=retrieval", "task.max_examples=60", *arguments, cwd=home, cache=cache)
+        assert answer.code == 0, answer.err
+    return home
+
+
+@pytest.fixture
+def runs(tmp_path, written):
+    """runs(task): the run folders of that task under tmp_path/outputs; copies, free to change."""
+    shutil.copytree(written / "outputs", tmp_path / "outputs", dirs_exist_ok=True)
+    return lambda task: sorted((tmp_path / "outputs/retrieval/demo" / task).iterdir())
+
+
+@pytest.fixture
+def other(runs, tmp_path):
+    """other(texts, **facts): the run of explanations over again as that of a model `other` which wrote these texts."""
+
+    def copy(texts, name="seed0-other", **facts):
+        (run,) = runs("explanation")
+        folder = tmp_path / "outputs/other/demo/explanation" / name
+        shutil.copytree(run, folder)
+        rows = pd.read_parquet(folder / "predictions.parquet")
+        given = [texts[i % len(texts)] for i in range(len(rows))]
+        rows.assign(prediction=given).to_parquet(folder / "predictions.parquet", index=False)
+        metrics = read(run / "metrics.json") | {"model": "other", "shown_as": "other"} | facts
+        write_json(folder / "metrics.json", metrics)
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def exported(llm4rec, tmp_path):
+    """exported(*arguments): the folder of an export."""
+
+    def export(*arguments):
+        answer = llm4rec("human", "export", *map(str, arguments), "--out", "judged")
+        assert answer.code == 0, answer.err
+        return tmp_path / "judged"
+
+    return export
+
+
+def rows_of(folder):
+    with (folder / "sheet.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def shown_in(page):
+    """The data of a page as its script reads them."""
+    (data,) = re.findall(r'<script type="application/json" id="shown">(.*?)</script>', page, re.DOTALL)
+    return json.loads(data)
+
+
+def fill(folder, rater, judge, delimiter=","):
+    """Fills a sheet; judge(systems, row) gives the values of all criteria by name."""
+    key = read(folder / "key.json")["examples"]
+    rows = [row | judge(key[row["example"]][row["label"]], row) for row in rows_of(folder)]
+    path = folder.parent / f"{rater}.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def likes_people(systems, row):
+    best = 5 if "reference" in systems else 2
+    return {"clarity": best, "reasonableness": best - 1}
+
+
+@pytest.fixture
+def scored(llm4rec):
+    """scored(folder, *sheets): what `score --json` says."""
+
+    def score(folder, *sheets):
+        answer = llm4rec("human", "score", str(folder), *map(str, sheets), "--json")
+        assert answer.code == 0, answer.err
+        return json.loads(answer.out)
+
+    return score
+
+
+# ---- from two runs to numbers
+
+
+def test_from_runs_to_numbers(runs, exported, scored):
+    folder = exported(*runs("review_summary"), "--examples", "55")
+    sheets = [fill(folder, rater, likes_people) for rater in ("ann", "ben", "cem")]
+    found = scored(folder, *sheets)
+    assert found == read(folder / "human.json")
+    clarity = found["criteria"]["clarity"]
+    assert (clarity["raters"], clarity["examples"], clarity["alpha"]) == (3, 55, 1)
+    assert clarity["enough"]
+    assert found["synthetic"]
+    reference, *others = reversed(clarity["systems"].values())
+    assert reference["mean_rank"]["mean"] < min(of["mean_rank"]["mean"] for of in others)
+    assert sum(of["first"]["mean"] for of in clarity["systems"].values()) == pytest.approx(1)
+    assert found["criteria"]["reasonableness"]["systems"]["reference"]["mean_score"] == {"mean": 4, "interval": [4, 4]}
+
+
+def test_numbers_by_hand(other, runs, exported, scored):
+    other(["one"])
+    folder = exported(*runs("explanation"), "other/demo/explanation/seed0", "--examples", "2")
+    first, _ = read(folder / "key.json")["examples"]
+
+    def judge(systems, row):
+        (system,) = systems
+        of_first = {"reference": 5, "retrieval": 3, "other": 3}
+        of_second = {"reference": 1, "retrieval": 4, "other": 2}
+        return {"clarity": (of_first if row["example"] == first else of_second)[system]}
+
+    found = scored(folder, fill(folder, "ann", judge))
+    systems = found["criteria"]["clarity"]["systems"]
+    assert {name: of["mean_rank"]["mean"] for name, of in systems.items()} == {
+        "retrieval": (2.5 + 1) / 2,
+        "other": (2.5 + 2) / 2,
+        "reference": (1 + 3) / 2,
+    }
+    assert {name: of["first"]["mean"] for name, of in systems.items()} == {
+        "retrieval": 0.5,
+        "other": 0,
+        "reference": 0.5,
+    }
+    assert systems["reference"]["mean_score"] == {"mean": 3, "interval": [1, 5]}
+    assert found["criteria"]["clarity"]["alpha"] is None
+    assert found["criteria"]["reasonableness"] == {
+        "raters": 0,
+        "examples": 0,
+        "enough": False,
+        "judgements": 0,
+        "alpha": None,
+        "systems": {},
+    }
+
+
+def test_a_text_of_two_systems_stands_once_and_counts_for_both(other, runs, exported, scored):
+    other(["the same"], "seed0-one")
+    other(["the same"], "seed0-two")
+    folder = exported("seed0-one", "seed0-two", "--examples", "5", "--scale", "rank")
+    assert {row["label"] for row in rows_of(folder)} == {"A", "B"}
+
+    def judge(systems, row):
+        return dict.fromkeys(("clarity", "reasonableness"), 2 if "reference" in systems else 1)
+
+    systems = scored(folder, fill(folder, "ann", judge))["criteria"]["clarity"]["systems"]
+    assert {name: of["mean_rank"]["mean"] for name, of in systems.items()} == {
+        "other seed0-one": 1.5,
+        "other seed0-two": 1.5,
+        "reference": 3,
+    }
+    assert [of["first"]["mean"] for of in systems.values()] == [0.5, 0.5, 0]
+    assert all(of["mean_score"] is None for of in systems.values())
+
+
+# ---- what raters see
+
+
+def test_nothing_in_a_sheet_tells_whose_a_text_is(other, runs, exported):
+    other(["a text"])
+    folder = exported(*runs("explanation"), "other/demo/explanation/seed0")
+    page, table = (folder / "sheet.html").read_text(), (folder / "sheet.csv").read_text()
+    for told in ("retrieval", "reference", "seed0", "outputs", read(folder / "key.json")["runs"][0]["config_hash"]):
+        assert told not in page + table
+    whose = read(folder / "key.json")["examples"]
+    places = {label for labels in whose.values() for label, systems in labels.items() if "other" in systems}
+    assert places == {"A", "B", "C"}
+
+
+def test_labels_and_draw_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
+    run = str(*runs("explanation"))
+    keys = []
+    for out, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert llm4rec("human", "export", run, "--out", out, "--seed", str(seed)).code == 0
+        keys.append(read(tmp_path / out / "key.json")["examples"])
+    assert keys[0] == keys[1]
+    assert keys[0].keys() != keys[2].keys()
+    assert (tmp_path / "a/sheet.html").read_text() == (tmp_path / "b/sheet.html").read_text()
+
+
+def test_an_explanation_shows_item_and_stars_and_no_review(runs, exported, cache):
+    folder = exported(*runs("explanation"))
+    (prepared,) = (cache / "llm4rec/datasets").glob("demo-55*")
+    titles = set(load(prepared).items["title"])
+    rows = rows_of(folder)
+    assert {row["item"] for row in rows} <= titles
+    assert {row["stars"] for row in rows} <= set("12345")
+    assert {row["review"] for row in rows} == {""}
+
+
+def test_a_heading_shows_the_review_that_it_heads(runs, exported, cache):
+    folder = exported(*runs("review_summary"))
+    (prepared,) = (cache / "llm4rec/datasets").glob("demo-55*")
+    reviews = load(prepared).interactions.groupby("review_text")["review_title"].agg(set)
+    key = read(folder / "key.json")["examples"]
+    own = [row for row in rows_of(folder) if "reference" in key[row["example"]][row["label"]]]
+    assert len(own) == 50
+    assert all(row["text"] in reviews[row["review"]] for row in own)
+
+
+def test_page_and_table_hold_the_same(runs, exported):
+    folder = exported(*runs("review_summary"))
+    shown = shown_in((folder / "sheet.html").read_text())
+    told = [
+        (example["name"], example["item"], example["stars"], example["review"], label, text)
+        for example in shown["examples"]
+        for label, text in example["texts"].items()
+    ]
+    assert told == [tuple(row.values())[:6] for row in rows_of(folder)]
+
+
+def test_what_looks_like_markup_stays_text(other, exported):
+    folder = exported(other(EVIL), "--examples", "60")
+    page = (folder / "sheet.html").read_text()
+    assert page.count("</script>") == page.count("<script") == 2
+    assert "<img" not in page
+    assert "<!--" not in page
+    texts = {text for example in shown_in(page)["examples"] for text in example["texts"].values()}
+    assert {*EVIL[:4], "(no text)"} <= texts
+
+
+def test_a_spreadsheet_finds_no_formula(other, exported):
+    rows = rows_of(exported(other(EVIL), "--examples", "60"))
+    assert "'=HYPERLINK(1)" in {row["text"] for row in rows}
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+
+
+def test_the_page_asks_for_nothing_from_anywhere(runs, exported):
+    page = (exported(*runs("explanation")) / "sheet.html").read_text()
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(src|href)\s*=\s*["']|https?:|@import|url\(""", page)
+
+
+def test_entities_and_spaces_do_not_tell_a_text_from_another(other, runs, exported):
+    (run,) = runs("explanation")
+    people = pd.read_parquet(run / "predictions.parquet")["reference"]
+    folder = exported(run, other([text.replace(" ", "&#32; ") for text in people]))
+    for labels in read(folder / "key.json")["examples"].values():
+        assert any({"other", "reference"} <= set(systems) for systems in labels.values())
+
+
+# ---- which examples
+
+
+def test_examples_whose_texts_are_all_alike_are_left_out_and_counted(other, runs, llm4rec, tmp_path):
+    (run,) = runs("explanation")
+    people = pd.read_parquet(run / "predictions.parquet")["reference"].tolist()
+    folder = other([*people[:50], *["something else"] * 10])
+    answer = llm4rec("human", "export", str(folder), "--out", "judged")
+    assert "10 of 60 examples that these runs share; all texts alike in 50 of them" in answer.out
+    assert "settle nothing" in answer.out
+    assert len(read(tmp_path / "judged/key.json")["examples"]) == 10
+
+
+def test_nothing_to_judge_is_refused(other, runs, llm4rec):
+    (run,) = runs("explanation")
+    people = pd.read_parquet(run / "predictions.parquet")["reference"].tolist()
+    answer = llm4rec("human", "export", str(other(people)), "--out", "judged")
+    assert answer.code == 1
+    assert "the texts are the same" in answer.err
+
+
+def test_only_examples_that_all_runs_share_are_drawn(other, runs, exported):
+    folder = other(["a text"])
+    file = folder / "predictions.parquet"
+    pd.read_parquet(file)[:7].to_parquet(file, index=False)
+    assert len(read(exported(*runs("explanation"), folder) / "key.json")["examples"]) == 7
+
+
+def test_without_the_reference_only_runs_are_judged(other, runs, exported):
+    folder = exported(*runs("explanation"), other(["a text"]), "--no-reference")
+    assert read(folder / "key.json")["systems"] == ["retrieval", "other"]
+
+
+# ---- refusals of export
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"split": "valid"}, "split is test and valid"),
+        ({"dataset_fingerprint": "0" * 64}, "the data is demo 55393c7e5e77 and demo 000000000000"),
+        ({"task": "review_summary", "protocol": "review_title"}, "task is explanation and review_summary"),
+        ({"protocol": "rating", "task": "rating"}, "wrote nothing: its task is rating"),
+    ],
+)
+def test_runs_that_were_asked_otherwise_are_refused_with_what_differs(other, runs, llm4rec, facts, said):
+    answer = llm4rec("human", "export", str(*runs("explanation")), str(other(["a text"], **facts)), "--out", "judged")
+    assert answer.code == 2
+    assert said in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--no-reference"], "1 texts an example"),
+        (["--criteria", "clarity,clarity"], "'clarity' cannot be a criterion"),
+        (["--criteria", "clarity,text"], "'text' cannot be a criterion"),
+        (["--criteria", "a b"], "'a b' cannot be a criterion"),
+        (["--examples", "0"], "no whole number from 1 on"),
+        (["--seed", "-1"], "no whole number from 0 on"),
+    ],
+)
+def test_options_that_make_no_sheet_are_refused(runs, llm4rec, options, said):
+    answer = llm4rec("human", "export", str(*runs("explanation")), "--out", "judged", *options)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_one_run_twice_is_refused(runs, llm4rec):
+    run = str(*runs("explanation"))
+    answer = llm4rec("human", "export", run, run, "--out", "judged")
+    assert answer.code == 2
+    assert "named twice" in answer.err
+
+
+def test_sheets_that_are_out_are_not_overwritten(runs, exported, llm4rec):
+    run = str(*runs("explanation"))
+    exported(run)
+    answer = llm4rec("human", "export", run, "--out", "judged")
+    assert answer.code == 2
+    assert "holds sheets already" in answer.err
+
+
+def test_a_dataset_that_is_not_in_the_cache_is_asked_for(runs, llm4rec):
+    answer = llm4rec("human", "export", str(*runs("explanation")), "--out", "judged", "--cache", "nowhere")
+    assert answer.code == 1
+    assert "llm4rec prepare dataset=demo" in answer.err
+
+
+# ---- filled sheets
+
+
+@pytest.fixture
+def judged(runs, exported):
+    """An export of three examples, in ranks."""
+    return exported(*runs("explanation"), "--examples", "3", "--scale", "rank", "--criteria", "clarity")
+
+
+def sheet(folder, *lines, name="ann"):
+    """A filled sheet of these lines below the header; `1A` stands for the first example and label A."""
+    names = list(read(folder / "key.json")["examples"])
+    text = [re.sub(r"^(\d)([A-Z])", lambda found: f"{names[int(found[1]) - 1]},{found[2]}", line) for line in lines]
+    path = folder.parent / f"{name}.csv"
+    path.write_text("\n".join(["example,label,clarity", *text]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "said", "remedy"),
+    [
+        (["1A,1", "nothing,A,1"], 3, "no example 'nothing'", "the folder that this sheet was exported to"),
+        (["1A,1", "1C,1"], 3, "no label 'C'", "its labels: A, B"),
+        (["1A,1", "1B,3"], 3, "clarity of B is '3'", "1 to 2"),
+        (["1A,0"], 2, "clarity of A is '0'", "1 to 2"),
+        (["1A,1.5"], 2, "clarity of A is '1.5'", "a whole number"),
+        (["1A,best"], 2, "clarity of A is 'best'", "a whole number"),
+        (["1A,1", "2A,1", "1B,1"], 4, "rank 1 is that of A too", "each rank once"),
+        (["1A,1", "1B,2", "1A,1"], 4, "stands in line 2 too", "keep one"),
+        (["1A,1,2"], 2, "4 fields, expected 3", "mend that row"),
+    ],
+)
+def test_what_is_wrong_in_a_filled_sheet_is_told_by_file_and_line(judged, llm4rec, lines, line, said, remedy):
+    answer = llm4rec("human", "score", "judged", str(sheet(judged, *lines)))
+    assert answer.code == 1
+    assert f"ann.csv, line {line}: " in answer.err
+    assert said in answer.err
+    assert remedy in answer.err
+    assert not (judged / "human.json").exists()
+
+
+def test_a_score_beyond_five_is_refused(runs, exported, llm4rec):
+    folder = exported(*runs("explanation"))
+    path = fill(folder, "ann", lambda systems, row: {"clarity": 6})
+    answer = llm4rec("human", "score", "judged", str(path))
+    assert answer.code == 1
+    assert "ann.csv, line 2: clarity of A is '6'" in answer.err
+    assert "1 to 5" in answer.err
+
+
+def test_rows_left_empty_are_allowed_and_their_examples_counted(judged, scored, llm4rec):
+    path = sheet(judged, "1A,1", "1B,2", "2A,1", "2B,")  # the second is half filled, the third is missing
+    found = scored(judged, path)
+    assert found["raters"] == [{"rater": "ann", "unfilled": {"clarity": 2}}]
+    assert found["criteria"]["clarity"]["examples"] == 1
+    assert "ann 2 by clarity" in llm4rec("human", "score", "judged", str(path)).out
+
+
+def test_a_sheet_with_nothing_filled_is_refused(judged, llm4rec):
+    answer = llm4rec("human", "score", "judged", str(sheet(judged, "1A,", "1B,2")))
+    assert answer.code == 1
+    assert "ann.csv judges no example in full" in answer.err
+
+
+def test_a_sheet_without_a_criterion_is_refused(judged, llm4rec):
+    path = sheet(judged, "1A,1")
+    path.write_text(path.read_text().replace("clarity", "charity"))
+    answer = llm4rec("human", "score", "judged", str(path))
+    assert answer.code == 1
+    assert "ann.csv, line 1: no column 'clarity' (found example, label, charity)" in answer.err
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_sheet_may_come_back_as_spreadsheets_write_it(runs, exported, scored, delimiter):
+    folder = exported(*runs("explanation"), "--examples", "5")
+    path = fill(folder, "ann", lambda systems, row: {"clarity": "4.0", "reasonableness": "2"}, delimiter)
+    path.write_text("\ufeff" + path.read_text().replace("\n", "\r\n") + delimiter * 8 + "\r\n", newline="")
+    assert scored(folder, path)["criteria"]["clarity"]["systems"]["reference"]["mean_score"]["mean"] == 4
+
+
+def test_a_sheet_may_come_back_in_another_encoding(runs, exported, scored):
+    folder = exported(*runs("explanation"), "--examples", "5")
+    path = fill(folder, "ann", lambda systems, row: {"text": "déjà vu", "clarity": 4})
+    path.write_bytes(path.read_text().encode("cp1252"))
+    assert scored(folder, path)["criteria"]["clarity"]["examples"] == 5
+
+
+def test_two_files_of_one_rater_are_refused(judged, llm4rec, tmp_path):
+    (tmp_path / "more").mkdir()
+    path = sheet(judged, "1A,1", "1B,2")
+    shutil.copy(path, tmp_path / "more")
+    answer = llm4rec("human", "score", "judged", "ann.csv", "more/ann.csv")
+    assert answer.code == 2
+    assert "two sheets are of the rater 'ann'" in answer.err
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["judged", "no.csv"], "no file no.csv"), ([".", "x"], "no key.json")])
+def test_what_is_not_there_is_refused(judged, llm4rec, arguments, said):
+    answer = llm4rec("human", "score", *arguments)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+# ---- how it is said
+
+
+def test_the_table_says_what_it_is_worth(judged, llm4rec):
+    paths = [sheet(judged, "1A,1", "1B,2", "2A,2", "2B,1", name=name) for name in ("ann", "ben")]
+    out = llm4rec("human", "score", "judged", *map(str, paths)).out
+    assert "clarity · demo · explanation · test" in out
+    assert "2 raters and 2 examples; Krippendorff's alpha (ordinal) 1.00" in out
+    assert "this settles nothing: it takes at least 3 raters and 50 examples" in out
+    assert "synthetic data" in out
+    assert "mean score" not in out
+
+
+def test_csv_has_one_row_a_criterion_and_system(runs, exported, llm4rec):
+    folder = exported(*runs("explanation"))
+    answer = llm4rec("human", "score", "judged", str(fill(folder, "ann", likes_people)), "--csv")
+    rows = list(csv.DictReader(answer.out.splitlines()))
+    assert [(row["criterion"], row["system"]) for row in rows] == [
+        (criterion, system) for criterion in ("clarity", "reasonableness") for system in ("retrieval", "reference")
+    ]
+    assert (rows[1]["mean_score"], rows[1]["first"], rows[1]["n"], rows[1]["alpha"]) == ("5.0", "1.0", "50", "")
+
+
+def test_the_same_sheets_give_the_same_numbers(runs, exported, scored):
+    folder = exported(*runs("review_summary"))
+    path = fill(folder, "ann", likes_people)
+    assert scored(folder, path) == scored(folder, path)
+
+
+def test_torch_is_never_imported(judged, tmp_path, cache):
+    path = sheet(judged, "1A,1", "1B,2")
+    done = python(
+        "import os, sys; from llm4rec_cli.cli import main; "
+        f"os.environ['XDG_CACHE_HOME'] = {str(cache)!r}; "
+        "assert main(['human', 'export', 'explanation/seed0', '--out', 'more']) == 0; "
+        f"assert main(['human', 'score', 'judged', {str(path)!r}]) == 0; "
+        "assert 'torch' not in sys.modules",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
