@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = any(flag in rest for flag in ("-v", "--verbose")) or os.environ.get("HYDRA_FULL_ERROR") == "1"
     rest = [argument for argument in rest if argument not in ("-v", "--verbose")]
 
-    from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path, did_you_mean
+    from llm4rec_cli.errors import DryRun, Llm4RecError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 
     try:
         if command in HYDRA_COMMANDS:
@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"llm4rec_cli.commands.{command}")
             return int(module.main(rest))
         raise UsageError(f"unknown command '{command}'", did_you_mean(command, commands))
+    except DryRun as shown:
+        return shown.exit_code
     except Llm4RecError as error:
         return _report(error, error.problem, error.remedy, error.exit_code, verbose)
     except KeyboardInterrupt:

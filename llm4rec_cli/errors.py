@@ -40,7 +40,13 @@ class RunError(Llm4RecError):
     """A run cannot go on: its folder is held by another process, or what it needs is gone."""
 
 
-# How a full disk is told: by Python and pyarrow, by quotas, by safetensors, by torch (twice), by numpy.
+class DryRun(Llm4RecError):
+    """No failure: the command has shown what it would do, and ends there."""
+
+    exit_code = 0
+
+
+# How a full disk is told: by Python and pyarrow, by quotas, by safetensors, by torch (twice), by numpy, by SQLite.
 _FULL_DISK = (
     "No space left",
     "quota exceeded",
@@ -48,6 +54,7 @@ _FULL_DISK = (
     "PytorchStreamWriter failed writing",
     ". unexpected pos ",
     "requested and 0 written",
+    "database or disk is full",
 )
 
 

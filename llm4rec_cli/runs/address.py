@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from llm4rec_cli.schema import TextRecipe
+
 RESULTS_VERSION = 2  # raised when a change moves numbers; the CHANGELOG says which
 
 # What changes where or how fast things are computed, or how they are shown, but no number.
@@ -28,7 +30,12 @@ OUTSIDE = (
     "trainer.report_to",
     "task.floors",
     "model.max_missing",  # more than so many is an error
+    *("llm.key_variable", "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt", "llm.price_answer"),
+    *("llm.budget_tokens", "llm.budget_cost", "llm.replay", "llm.dry_run", "llm.store"),
 )
+
+# Settings of models that came later: at this value they are no part of an address, so that earlier runs keep theirs.
+LATER = {"tokens": False}
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ def address(
     file: str | None = None,
     initial: tuple[str, str] | None = None,
     backbone: str | None = None,
+    llm: str | None = None,
 ) -> Address:
     """The address of a composed config on a dataset.
 
@@ -67,16 +75,28 @@ def address(
         initial: for `train`, what identifies the weights that it begins with, and the variant of the run that they
             come from.
         backbone: what identifies the published weights that training begins with, if it does: their name says nothing.
+        llm: what identifies the chat model that is asked or has enriched the items, and what it wrote of them: its path
+            says nothing. None = there is none.
     """
     content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(content, dict)
-    for key in OUTSIDE if trainable else (*OUTSIDE, "trainer"):
+    outside = [*OUTSIDE, *([] if trainable else ["trainer"])]
+    if content["dataset"]["text"] != TextRecipe.enriched.name:
+        outside.append("enrichment")
+    for key in outside:
         *parents, leaf = key.split(".")
         node: Any = content
         for parent in parents:
             node = node.get(parent, {})
         node.pop(leaf, None)
     facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
+    for key, value in LATER.items():
+        if content["model"].get(key) == value:
+            del content["model"][key]
+    if llm is None:
+        del content["llm"]
+    else:
+        content["llm"]["model"] = llm
     if encoder is not None:
         content["model"]["encoder"]["name"] = encoder
     if backbone is not None:

