@@ -67,6 +67,23 @@ class Learner(Protocol):
 
 
 @runtime_checkable
+class Foreseeing(Protocol):
+    """A model that wants to know all questions before it gives the first answer, and accounts for what it was told."""
+
+    def foresee(self, examples: Examples) -> Examples:
+        """Prepares all answers; returns the examples as they are to be evaluated, some perhaps several times."""
+        ...
+
+    def account(self, examples: Examples) -> pd.DataFrame:
+        """(n) rows to stand beside the predictions: `status` (ok, repaired, invalid) and numbers `n_…` of an answer."""
+        ...
+
+    def spent(self) -> dict[str, Any]:
+        """What the answers took: requests, tokens, seconds, cost."""
+        ...
+
+
+@runtime_checkable
 class Incomplete(Protocol):
     """A ranker that may lack some of the answers, and says what its numbers then hold."""
 

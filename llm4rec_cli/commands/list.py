@@ -17,19 +17,17 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.overrides import GROUPS
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from llm4rec_cli.models.p5.config import PromptConfig
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "cache")
@@ -127,43 +125,67 @@ def _prompts(names: Sequence[str]) -> Iterator[Table]:
         UsageError: there is no such file, or what it holds cannot be read.
     """
     from llm4rec_cli.hydra_app import options
-    from llm4rec_cli.models.p5 import prompts
     from llm4rec_cli.reporting.tables import table
 
-    files = [option for option in options("prompt") if option.startswith("p5/")]
+    rows = {"p5": _p5_rows, "chatgptrec": _chatgptrec_rows}
+    files = [option for option in options("prompt") if option.partition("/")[0] in rows]
     chosen = [name if "/" in name else f"p5/{name}" for name in names] or files
     for name in chosen:
         if name not in files:
             raise UsageError(f"there are no prompts '{name}'", did_you_mean(name, files))
     what = described("prompt")
     for file in chosen:
-        rows = []
-        for name, prompt in _prompts_in(file).items():
-            read = prompts.read(name, prompt)
-            fields = ", ".join(f"{f.value}*" if f in read.oracle_input else f.value for f in read.fields)
-            marks = ["held out"] * (not read.trained) + ["oracle_input"] * bool(read.oracle_input)
-            rows.append([name, read.family.name, ", ".join(marks), fields, prompt.target, prompt.source])
-        yield table(f"{file}: {what[file]}", ["prompt", "family", "", "fields", "target", "source"], rows)
+        columns, shown = rows[file.partition("/")[0]](file)
+        yield table(f"{file}: {what[file]}", columns, shown)
 
 
-def _prompts_in(file: str) -> dict[str, PromptConfig]:
-    """What an option of prompts holds, with what it builds on."""
+def _p5_rows(file: str) -> tuple[list[str], list[list[str]]]:
+    """Columns, and a row a prompt."""
+    from llm4rec_cli.models.p5 import prompts
+    from llm4rec_cli.models.p5.config import PromptConfig
+
+    rows = []
+    for name, prompt in _prompts_in(file, lambda found: {n: _typed(PromptConfig, one) for n, one in found.items()}):
+        read = prompts.read(name, prompt)
+        fields = ", ".join(f"{f.value}*" if f in read.oracle_input else f.value for f in read.fields)
+        marks = ["held out"] * (not read.trained) + ["oracle_input"] * bool(read.oracle_input)
+        rows.append([name, read.family.name, ", ".join(marks), fields, prompt.target, prompt.source])
+    return ["prompt", "family", "", "fields", "target", "source"], rows
+
+
+def _chatgptrec_rows(file: str) -> tuple[list[str], list[list[str]]]:
+    """Columns, and a row a part of each task's prompt."""
+    from llm4rec_cli.models.chatgptrec.config import ASKED, Prompts
+
+    found = dict(_prompts_in(file, lambda read: vars(_typed(Prompts, read))))
+    settings = [["", name, str(value)] for name, value in found.items() if name not in ASKED]
+    parts = [[task, part, str(text)] for task in ASKED for part, text in vars(found[task]).items() if text]
+    return ["task", "part", "text"], [*settings, *parts]
+
+
+def _typed(kind: Any, node: Any) -> Any:
+    """A config node as an instance of its dataclass."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), node))
+
+
+def _prompts_in(file: str, read: Callable[[Any], dict[str, Any]]) -> ItemsView[str, Any]:
+    """What an option of prompts holds, with what it builds on.
+
+    Raises:
+        UsageError: it cannot be composed or read.
+    """
     import hydra
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from llm4rec_cli.hydra_app import conf_dir, searchpath
-    from llm4rec_cli.models.p5.config import PromptConfig
 
+    model, _, name = file.partition("/")
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            found = hydra.compose(overrides=[*searchpath(), f"+prompt/p5@found={file.removeprefix('p5/')}"]).found
-        shape = OmegaConf.structured(PromptConfig)
-        return {
-            name: cast(PromptConfig, OmegaConf.to_object(OmegaConf.merge(shape, prompt)))
-            for name, prompt in found.items()
-        }
+            return read(hydra.compose(overrides=[*searchpath(), f"+prompt/{model}@found={name}"]).found).items()
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(
             f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"

@@ -369,7 +369,8 @@ def top_items(model: Any, asked: Examples, k: int, again: bool) -> tuple[list[in
     if bool(scores.isnan().any()):
         raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
     history, _ = asked.histories()
-    allowed = torch.from_numpy(np.setdiff1d(np.arange(len(scores)), [] if again else history))
+    ranked = torch.nonzero(scores > -torch.inf).squeeze(1).numpy()  # a score of -inf refuses an item
+    allowed = torch.from_numpy(np.setdiff1d(ranked, [] if again else history))
     best = top_numbers(scores[allowed].unsqueeze(0), allowed, k)[0]
     return best.tolist(), scores[best].tolist()
 

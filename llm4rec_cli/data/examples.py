@@ -23,6 +23,7 @@ class Examples:
         row: (n,) the interaction's row in `RecDataset.interactions` (rating, review and so on are looked up there).
         candidates: (n, c) item numbers, the target first; None = the whole catalogue.
         mask_history: whether items of the history cannot be the answer, but for the target.
+        turn: (n,) which time a question is asked, of several; None = each is asked once.
     """
 
     user: IntArray
@@ -33,6 +34,7 @@ class Examples:
     row: IntArray
     candidates: IntArray | None = None
     mask_history: bool = False
+    turn: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -47,7 +49,13 @@ class Examples:
             end=self.end[index],
             row=self.row[index],
             candidates=None if self.candidates is None else self.candidates[index],
+            turn=None if self.turn is None else self.turn[index],
         )
+
+    def repeated(self, times: int) -> Examples:
+        """Each example so many times, one after another."""
+        turn = np.tile(np.arange(times), len(self))
+        return replace(self[np.repeat(np.arange(len(self)), times)], turn=turn)
 
     @property
     def history_length(self) -> IntArray:

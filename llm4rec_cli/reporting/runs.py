@@ -19,6 +19,7 @@ SHOWN = (
     *("rmse", "mae", "like_accuracy", "said/rmse", "said/mae", "said/coverage"),
     "loss",
     *("bleu2", "bleu4", "rouge1", "rouge2", "rougeL", "feature_match", "distinct1", "distinct2", "unique_sentences"),
+    *("answers/repaired", "answers/invalid", "listed/hallucinated", "listed/duplicate", "valid/hr@10", "valid/rouge1"),
 )
 # Overrides that tell one variant from another; the other columns say the rest.
 TOLD_BY = (

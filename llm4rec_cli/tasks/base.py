@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from llm4rec_cli.progress import track
 from llm4rec_cli.schema import Part, Question, SplitRule
 
 if TYPE_CHECKING:
+    from llm4rec_cli.capabilities import Foreseeing
     from llm4rec_cli.data.examples import Examples
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
@@ -165,6 +166,32 @@ def answers(model: Any, asked: Examples, batch_size: int, ask: Callable[[Example
     batches = [asked[start : min(start + batch_size, share.stop)] for start in starts]
     given = [ask(batch) for batch in track(batches, doing)]
     return [answer for of_share in processes.gathered(given) for answer in of_share]
+
+
+def accounted(
+    evaluation: Evaluation, model: Foreseeing, task: Any, split: Split, asked: Examples, config: Any
+) -> Evaluation:
+    """An evaluation with what the model says of its answers: beside each prediction; as shares of all answers
+    (`answers/…`) and of all that they list (`listed/…`); and all metrics over the valid ones alone (`valid/…`)."""
+    told = model.account(asked)
+    if "status" not in told:
+        return evaluation
+    shares = {f"answers/{status}": float((told["status"] == status).mean()) for status in ("ok", "repaired", "invalid")}
+    if "n_listed" in told:
+        listed = max(1, int(told["n_listed"].sum()))
+        kinds = [name for name in map(str, told) if name.startswith("n_") and name != "n_listed"]
+        shares |= {f"listed/{name.removeprefix('n_')}": float(told[name].sum() / listed) for name in kinds}
+        shares["listed/mean"] = float(told["n_listed"].mean())
+    if "first_place" in told:
+        shares["listed/first_place"] = float(told["first_place"].mean())
+    valid = np.flatnonzero(told["status"] != "invalid")
+    intervals = dict(evaluation.intervals)
+    if 0 < len(valid) < len(asked):
+        alone = task.evaluate(model, split, asked[valid], config)
+        shares |= {f"valid/{name}": value for name, value in alone.metrics.items() if "/" not in name}
+        intervals |= {f"valid/{name}": bounds for name, bounds in alone.intervals.items() if "/" not in name}
+    predictions = pd.concat([evaluation.predictions, told], axis=1)
+    return replace(evaluation, metrics=evaluation.metrics | shares, intervals=intervals, predictions=predictions)
 
 
 def asked_about(split: Split, asked: Examples) -> pd.DataFrame:

@@ -19,7 +19,16 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
-from llm4rec_cli.evaluation.beyond_accuracy import by_frequency, by_group, coverage
+from llm4rec_cli.evaluation.beyond_accuracy import (
+    NOTHING,
+    by_frequency,
+    by_group,
+    coverage,
+    intra_list_diversity,
+    novelty,
+    title_similarity,
+    title_words,
+)
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track
@@ -30,6 +39,7 @@ from llm4rec_cli.tasks.topk import top_columns, top_numbers
 # So many that memory does not grow with users × items; on a CPU, that a block of scores (16 MB) stays near the cache.
 SCORES_AT_ONCE = {"cpu": 1 << 22, "accelerator": 1 << 26}
 
+COMPARED = 2000  # examples at most whose recommended titles are compared, drawn by the dataset's seed
 COUNT = "examples"  # beside sums of metrics, of how many they are
 
 
@@ -41,7 +51,8 @@ class Ranking:
         n_better: (n,) how many other items score above the target.
         n_tied: (n,) how many items share its score, itself included.
         n_candidates: (n,) how many items could be ranked: what is masked could not, the target always can.
-        top_items: (n, k) the item numbers with the highest scores, best first; of equal scores the lower number first.
+        top_items: (n, k) the item numbers with the highest scores, best first; of equal scores the lower number first;
+            NOTHING from where on no item is left that could be recommended.
     """
 
     n_better: IntArray
@@ -109,6 +120,9 @@ def _rank_batch(
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """n_better, n_tied, n_candidates and top_items of one batch, as in `Ranking`.
 
+    A score of -inf refuses to rank an item. A target that is refused is a miss, so it comes last: it does not tie with
+    all others that are.
+
     Args:
         flags: a buffer of at least as many rows as examples, and as wide as their scores.
     """
@@ -131,7 +145,13 @@ def _rank_batch(
     flags = flags[:n]
     n_better = torch.gt(scores, target, out=flags).sum(1).long()
     n_tied = torch.eq(scores, target, out=flags).sum(1).long()
-    return n_better.cpu().numpy(), n_tied.cpu().numpy(), n_candidates, best.cpu().numpy()
+    better, tied, top = n_better.cpu().numpy(), n_tied.cpu().numpy(), best.cpu().numpy()
+    refused = (target == -torch.inf).squeeze(1).cpu().numpy()
+    better[refused], tied[refused] = n_candidates[refused] - 1, 1
+    if asked.candidates is not None or bool((scores.gather(1, best[:, -1:]) == -torch.inf).any()):
+        n_ranked = torch.gt(scores, -torch.inf, out=flags).sum(1).long().cpu().numpy()
+        top[np.arange(top.shape[1]) >= n_ranked[:, None]] = NOTHING
+    return better, tied, n_candidates, top
 
 
 def validation_score(model: Ranker, split: Split, asked: Examples, config: Config) -> float:
@@ -152,7 +172,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.ranking().train_counts()[asked.target]
     metrics = {name: float(value.mean()) for name, value in values.items()}
-    metrics[f"coverage@{ranking.top_items.shape[1]}"] = coverage(ranking.top_items, split.n_items)
+    metrics |= _beyond_accuracy(split, asked, ranking.top_items, config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()
     predictions = pd.DataFrame(
         {
@@ -163,7 +183,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             "n_better": ranking.n_better,
             "n_tied": ranking.n_tied,
             "n_candidates": ranking.n_candidates,
-            "top_items": list(item_ids[ranking.top_items]),
+            "top_items": [item_ids[row[row != NOTHING]] for row in ranking.top_items],
         }
     )
     intervals = _intervals(values, asked.user, config, 0)
@@ -181,6 +201,22 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             metrics |= {name: float(value.mean()) for name, value in own.items()}
             intervals |= _intervals(own, asked.user[groups[group]], config, key)
     return Evaluation(metrics, intervals, breakdown, predictions)
+
+
+def _beyond_accuracy(split: Split, asked: Examples, top_items: IntArray, seed: int) -> dict[str, float]:
+    """Of the recommended items: coverage and novelty; and, where they have titles, how various those are, how close to
+    the history, and how close the target's is, which tells whether the closeness is a bias."""
+    k = top_items.shape[1]
+    found = {f"coverage@{k}": coverage(top_items[top_items != NOTHING], split.n_items)}
+    columns = {f"novelty@{k}": novelty(top_items, split.ranking().train_counts())}
+    titles = split.dataset.items["title"].fillna("") if "title" in split.dataset.items else pd.Series(dtype=str)
+    if titles.str.contains(r"\w").any():
+        some = np.sort(stream(seed, "titles compared").permutation(len(asked))[:COMPARED])
+        words = title_words(titles.tolist())
+        similar, of_target = title_similarity(top_items[some], asked[some].histories(), asked.target[some], words)
+        columns[f"title_diversity@{k}"] = intra_list_diversity(top_items[some], words)
+        columns |= {f"title_similarity@{k}": similar, "title_similarity_of_target": of_target}
+    return found | {name: float(np.nanmean(values)) for name, values in columns.items() if not np.isnan(values).all()}
 
 
 def _intervals(

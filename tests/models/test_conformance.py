@@ -3,6 +3,7 @@
 A new model is checked by being there. Its settings of size are shrunk; texts are encoded by random vectors.
 """
 
+import json
 import subprocess
 import sys
 import zlib
@@ -22,15 +23,21 @@ from transformers import set_seed
 from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+from llm4rec_cli.llm import ask
 from llm4rec_cli.models import base
 from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset
+from tests.driver import compose
+from tests.llm.speaking import Speaking
 
 CAPABILITIES = {"rank_catalogue", "rank_candidates", "rate", "write", "pretrain", "all"}
 PRETRAINED = ", pre-trained"  # after the name of a model: as `task=pretrain` builds it
+WITH_TOKENS = ", with tokens"  # likewise: as `model.tokens=true` builds it
+VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"]}
 SMALL = {
     "hidden_size": 16,
     "inner_size": 16,
@@ -57,7 +64,8 @@ REVIEWS: dict[str, Any] = {
     "feature": list(writer.choice(WORDS, N_INTERACTIONS)),
 }
 PLAIN = tiny_dataset(SEQUENCES, TEXTS, **REVIEWS)
-SPLIT = leave_one_out(replace(PLAIN, items=PLAIN.items.assign(title=TEXTS)))
+TOKENS = [text.split()[: i % 4] for i, text in enumerate(TEXTS)]  # of some items none
+SPLIT = leave_one_out(with_tokens(replace(PLAIN, items=PLAIN.items.assign(title=TEXTS)), TOKENS))
 ASKED = SPLIT.examples(Part.test)
 CANDIDATES = np.column_stack([ASKED.target, rng.integers(0, N_ITEMS, (len(ASKED), 6))])
 
@@ -66,25 +74,43 @@ def able(capability: str) -> list[str]:
     return [name for name in base.names() if capability in base.config_class(name).capabilities]
 
 
-rankers = pytest.mark.parametrize("name", able("rank_catalogue"))
+def model_of(name: str) -> str:
+    return name.partition(",")[0]
+
+
+rankers = pytest.mark.parametrize("name", [*able("rank_catalogue"), "sasrec" + WITH_TOKENS])
 raters = pytest.mark.parametrize("name", able("rate"))
 writers = pytest.mark.parametrize("name", able("write"))
 each_text = pytest.mark.parametrize("written", list(Written))
 candidate_rankers = pytest.mark.parametrize("name", [n for n in able("rank_catalogue") if n in able("rank_candidates")])
 trainable = pytest.mark.parametrize(
     "name",
-    [name for name in base.names() if base.config_class(name).trainable] + [n + PRETRAINED for n in able("pretrain")],
+    [name for name in base.names() if base.config_class(name).trainable]
+    + [n + PRETRAINED for n in able("pretrain")]
+    + ["sasrec" + WITH_TOKENS],
 )
+
+
+def answer(request):
+    """What a chat model of no brains says: by chance, but always the same of the same question."""
+    told = json.dumps(request.messages)
+    if request.continuations is not None:
+        return [zlib.crc32(f"{told} {text}".encode()) / 2**32 for text in request.continuations]
+    return f"It is {WORDS[zlib.crc32(told.encode()) % len(WORDS)]}."
 
 
 @cache
 def composed(name):
-    """The model's part of the config as shipped, shrunk, and settled as by the commands."""
+    """The model's part of the config as shipped, shrunk, and settled as by the commands.
+
+    A chat model judges: what it writes depends on how candidates are told, and refuses what it leaves out.
+    """
     hydra_app.register_types()
-    model, pretrained, _ = name.partition(PRETRAINED)
+    model = model_of(name)
     typed = [f"model.{f.name}={SMALL[f.name]}" for f in fields(base.config_class(model)) if f.name in SMALL]
-    typed += ["task=pretrain"] if pretrained else []
+    typed += VARIANTS[name.removeprefix(model)]
     typed += [f"model.samples.{kind}=1" for kind in RANKING_SAMPLES if model == "p5"]
+    typed += ["model.answer=likelihood"] if model == "chatgptrec" else []
     with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
         return experiment.settled(hydra.compose("config", overrides=[f"model={model}", *typed])).model
 
@@ -101,6 +127,8 @@ def built(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(features, "locate_encoder", lambda name: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
+    monkeypatch.setattr(ask, "backend", lambda *_: Speaking(answer))
+    llm = experiment.settings(compose().llm)
 
     def build(name, seed=0, split=SPLIT):
         set_seed(seed)
@@ -109,7 +137,7 @@ def built(tmp_path, monkeypatch):
             config = OmegaConf.merge(config, {"file": str(tmp_path / "lists.csv")})
             lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
             Path(config.file).write_text("\n".join(["user,item", *lists]))
-        model = base.build(base.Context(config, split, seed, tmp_path, "cpu"))
+        model = base.build(base.Context(config, split, seed, tmp_path, "cpu", llm=llm))
         return model.eval() if isinstance(model, nn.Module) else model
 
     return build
@@ -228,7 +256,7 @@ def test_the_target_is_not_looked_at(name, built):
 def test_a_model_reads_who_the_user_is_only_if_it_says_so(name, built):
     model = built(name)
     same = torch.equal(model.score(replace(ASKED, user=ASKED.user[::-1].copy())), model.score(ASKED))
-    assert same != base.config_class(name).needs_user
+    assert same != base.config_class(model_of(name)).needs_user
 
 
 @rankers

@@ -70,6 +70,34 @@ def test_the_target_shares_the_place_of_items_that_tie_with_it():
     assert (found.n_better.tolist(), found.n_tied.tolist()) == ([1], [3])
 
 
+def test_a_refused_target_is_a_miss_and_ties_with_nobody():
+    scores = np.full((6, 8), -np.inf)
+    scores[:, [1, 2]] = [2.0, 1.0]
+    found = ranking.rank(Scorer(scores), ASKED, False, 3, 2)  # targets 3, 0, 5, 4, 2
+    assert found.n_better.tolist() == [7, 7, 7, 7, 1]
+    assert found.n_tied.tolist() == [1] * 5
+    assert found.top_items.tolist() == [[1, 2, ranking.NOTHING]] * 5
+
+
+def test_a_model_that_refuses_everything_hits_nothing_and_recommends_nothing(tmp_path):
+    refusing = Scorer(np.full((6, 8), -np.inf))
+    for candidates in (Candidates.full, Candidates.uniform):
+        settings = config(candidates=candidates)
+        asked = ranking.examples(SPLIT, Part.test, settings, tmp_path)
+        found = ranking.evaluate(refusing, SPLIT, asked, settings)
+        assert found.metrics["hr@2"] == found.metrics["auc"] == found.metrics["coverage@3"] == 0
+        assert [len(items) for items in found.predictions["top_items"]] == [0] * len(asked)
+
+
+def test_examples_asked_several_times_are_drawn_by_user():
+    settings = config()
+    once = ranking.evaluate(scorer(), SPLIT, ASKED, settings)
+    thrice = ranking.evaluate(scorer(), SPLIT, ASKED.repeated(3), settings)
+    assert thrice.metrics == pytest.approx(once.metrics)
+    low, high = thrice.intervals["hr@2"]
+    assert high - low == pytest.approx(np.subtract(*once.intervals["hr@2"][::-1]), abs=0.15)
+
+
 def test_masked_items_of_the_history_never_outrank_the_target():
     scores = np.tile([8.0, 7, 6, 5, 4, 3, 2, 1], (6, 1))
     found = ranking.rank(Scorer(scores), ASKED[np.array([0])], True, 5, 2)  # history 0, 1, 2; target 3
@@ -238,7 +266,7 @@ def test_evaluation_scores_every_metric_with_an_interval():
     found = ranking.evaluate(scorer(), SPLIT, ASKED, config())
     expected = {"hr@1", "hr@2", "hr@5", "recall@1", "recall@2", "recall@5", "ndcg@2", "ndcg@5", "mrr", "auc"}
     assert set(found.intervals) == expected
-    assert set(found.metrics) == expected | {"coverage@3"}
+    assert set(found.metrics) == expected | {"coverage@3", "novelty@3"}
     for name, (low, high) in found.intervals.items():
         assert low <= found.metrics[name] <= high
 
@@ -273,6 +301,16 @@ def test_the_breakdown_by_training_frequency_adds_up():
     assert sum(group["n"] * group["mrr"] for group in groups) / 5 == pytest.approx(found.metrics["mrr"])
 
 
+def test_recommended_titles_are_compared_with_the_history_and_with_the_targets():
+    titles = ["red hat", "red shoe", "red coat", "red sock", "blue pen", "blue ink", "cup", ""]
+    split = replace(SPLIT, dataset=replace(SPLIT.dataset, items=SPLIT.dataset.items.assign(title=titles)))
+    scores = np.tile([-9.0, -9, -9, 0, 9, 8, -9, -9], (6, 1))  # pen, ink, then the sock
+    found = ranking.evaluate(Scorer(scores), split, ASKED[np.array([0])], config())  # hat, shoe, coat; the sock is next
+    assert found.metrics["title_similarity@3"] == pytest.approx((0 + 0 + 1 / 3) / 3)
+    assert found.metrics["title_similarity_of_target"] == pytest.approx(1 / 3)
+    assert found.metrics["title_diversity@3"] == pytest.approx(1 - (1 / 3) / 3)
+
+
 def test_cold_targets_stand_apart():
     split = replace(SPLIT, cold=np.isin(np.arange(8), [4, 5, 7]))  # of the targets 3, 0, 5, 4, 2: the third and fourth
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # ranks 3, 8, 5, 4, 2
@@ -291,7 +329,7 @@ def test_each_ranking_metric_has_a_mean_and_an_interval_of_cold_and_of_warm_targ
     names = {f"{group}/{name}" for group in ("cold", "warm") for name in plain.intervals}
     assert set(found.metrics) == set(plain.metrics) | names
     assert set(found.intervals) == set(plain.intervals) | names
-    assert found.metrics | plain.metrics == found.metrics
+    assert {name: found.metrics[name] for name in plain.intervals} == {n: plain.metrics[n] for n in plain.intervals}
     assert found.intervals | plain.intervals == found.intervals
     for name in names:
         low, high = found.intervals[name]
