@@ -13,6 +13,8 @@ from llm4rec_cli.files import write_text
 from llm4rec_cli.models import base
 from tests.data.misbehaving_server import body, running
 from tests.driver import Answer, call, compose
+from tests.llm.enriching import enrich
+from tests.llm.tiny_llm import tiny_llm
 from tests.reads import leaves, recorded
 
 GROUPS = {group: hydra_app.options(group) for group in overrides.GROUPS}
@@ -35,6 +37,8 @@ SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and i
     "dataset.train_users=0.01",
     "trainer.valid_examples=20",
 ]
+SMALL_CHAT = ["llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"]
+WROTE = ("llm=openai",)  # where items are enriched: there the name of a model says who wrote
 QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]")
 
 
@@ -47,7 +51,13 @@ def choice(group, name):
 def sizes(model):
     """Overrides that make a model small, as far as it has such settings."""
     own = {field.name for field in fields(base.config_class(model))}
-    return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + (SMALL_P5 if model == "p5" else [])
+    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT}.get(model, [])
+    return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + more
+
+
+def llm(config):
+    """Overrides that choose who has enriched the items, of an experiment on such texts."""
+    return WROTE if config.dataset.text == schema.TextRecipe.enriched else ()
 
 
 def first_task(model):
@@ -118,23 +128,28 @@ class SmallRuns:
     """small(*arguments): the command line in a folder of its own, once for all tests of this module.
 
     Attributes:
+        llm: the folder of a chat model of no size, which answers where one is asked.
         read: the settings that these commands have read.
     """
 
     def __init__(self, new_folder, cache):
         self.new_folder, self.cache, self.answers, self.read = new_folder, cache, {}, set()
+        self.llm = tiny_llm(new_folder("llm"))
 
     def __call__(self, *arguments) -> Answer:
         if arguments not in self.answers:
+            typed = [*arguments, f"llm.model={self.llm}"]
             with recorded() as read:
-                self.answers[arguments] = call(*arguments, cwd=self.new_folder("small"), cache=self.cache)
+                self.answers[arguments] = call(*typed, cwd=self.new_folder("small"), cache=self.cache)
             self.read |= read
         return self.answers[arguments]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, cache):
-    return SmallRuns(tmp_path_factory.mktemp, cache)
+    runs = SmallRuns(tmp_path_factory.mktemp, cache)
+    enrich(compose(*WROTE, f"llm.model={runs.llm}"), cache / "llm4rec")
+    return runs
 
 
 # The commands that run every option small; but the model that is read from a file is run by tests/cli/test_score.py.
@@ -150,8 +165,9 @@ TASKS = {
 }
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
 EXPERIMENTS = {
-    n: ("train", choice("experiment", n), "dataset=demo", *sizes(compose(choice("experiment", n)).model.name), *QUICK)
+    n: ("train", choice("experiment", n), "dataset=demo", *sizes(config.model.name), *llm(config), *QUICK)
     for n in GROUPS["experiment"]
+    for config in [compose(choice("experiment", n))]
 }
 DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}
 

@@ -16,25 +16,41 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from llm4rec_cli import processes, ranges
-from llm4rec_cli.capabilities import Incomplete
+from llm4rec_cli.capabilities import Foreseeing, Incomplete
 from llm4rec_cli.errors import DataError, RunError, UsageError, did_you_mean
 from llm4rec_cli.evaluation.rating import direction
 from llm4rec_cli.files import sha256, write_json, write_text
+from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
 from llm4rec_cli.overrides import quoted
 from llm4rec_cli.runs.address import Address
 from llm4rec_cli.runs.folder import METRICS, Facts, peak_rss_mb, write_results
-from llm4rec_cli.schema import Candidates, Config, Control, Index, Keep, Precision, Question, SplitRule, Written
+from llm4rec_cli.schema import (
+    Backend,
+    Candidates,
+    Config,
+    Control,
+    Index,
+    Keep,
+    Precision,
+    Question,
+    SplitRule,
+    TextRecipe,
+    Written,
+)
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
+    from llm4rec_cli.llm.requests import Backend as ChatBackend
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+MEMORISED = "the chat model may have read these very data in its training: a high number can be memory"
 DEVICES = ("auto", "cpu", "cuda", "mps")
+NOT_OF_ENRICH = ("dataset.text", "dataset.control", "llm.replay", "llm.dry_run", "paths.outputs")
 
 
 @dataclass
@@ -107,6 +123,15 @@ def problems(config: Config) -> Iterator[UsageError]:
             f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
             f"{', '.join(sorted(models.config_class(config.model.name).capabilities))}",
         )
+    if config.model.name not in unknown and builds_on_chat_model(config):
+        yield from _problems_of_chat_model(config)
+    yield from enrichment.problems(config.enrichment)
+    if config.dataset.text != TextRecipe.enriched:
+        for setting in tokens_wanted(config):
+            yield UsageError(
+                f"{setting} is about tokens of items, which dataset.text={config.dataset.text.name} does not have",
+                "dataset.text=enriched, once llm4rec enrich has had them written",
+            )
     if config.task.question == Question.write and config.task.written is None:
         yield UsageError(
             "task.question=write needs task.written, which is null", f"one of {', '.join(w.name for w in Written)}"
@@ -119,6 +144,29 @@ def problems(config: Config) -> Iterator[UsageError]:
         )
     if config.model.name not in unknown:
         yield from settings(config.model).problems()
+
+
+def _problems_of_chat_model(config: Config) -> Iterator[UsageError]:
+    """What no endpoint can answer, or where none can be."""
+    if config.llm.backend != Backend.openai:
+        return
+    from llm4rec_cli.llm.endpoint import check
+
+    try:
+        check(settings(config.llm))
+    except UsageError as refused:
+        yield refused
+    if (answer := getattr(config.model, "answer", None)) is not None and answer.name != "generate":
+        yield UsageError(
+            f"model.answer={answer.name} needs likelihoods of given answers, which llm.backend=openai does not tell",
+            "model.answer=generate, or llm=local",
+        )
+
+
+def tokens_wanted(config: Config) -> list[str]:
+    """The settings that are of no use without tokens of items."""
+    of_model = ["model.tokens=true"] if getattr(config.model, "tokens", False) else []
+    return of_model + ["dataset.control=shuffle_tokens"] * (config.dataset.control == Control.shuffle_tokens)
 
 
 def needed_capability(task: Any) -> str:
@@ -148,6 +196,7 @@ def settled(config: Config) -> Config:
     config.dataset.raw_dir = _resolved(config.dataset.raw_dir)
     config.paths.cache = _resolved(config.paths.cache)
     config.run = _resolved(config.run)
+    config.llm.store = _resolved(config.llm.store)
     model: Any = config.model
     for key in ("file", "init_from"):
         if key in model:
@@ -189,7 +238,11 @@ def load(config: Config, cache: Path) -> RecDataset:
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.texts import with_texts
 
-    dataset = with_texts(prepare(settings(config.dataset), cache), config.dataset.text)
+    dataset = prepare(settings(config.dataset), cache)
+    if config.dataset.text == TextRecipe.enriched:
+        dataset = enriched(config, dataset, cache)
+    dataset = controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
+    dataset = with_texts(dataset, config.dataset.text)
     needs_text = models.config_class(config.model.name).needs_text
     if needs_text and not any(dataset.texts):
         raise DataError(
@@ -199,7 +252,46 @@ def load(config: Config, cache: Path) -> RecDataset:
     settings(config.model).check(dataset)
     settings(config.model).check_task(settings(config.task), dataset)
     tasks.check(config.task, dataset)
-    return controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
+    return dataset
+
+
+def enriched(config: Config, dataset: RecDataset, cache: Path) -> RecDataset:
+    """The dataset with the tokens of its items that the store has; nothing is asked.
+
+    Raises:
+        DataError: some are not there.
+    """
+    from llm4rec_cli.data.tokens import with_tokens
+    from llm4rec_cli.llm import ask
+    from llm4rec_cli.llm.store import Store
+
+    asked = enrichment.questions(dataset, settings(config.enrichment), settings(config.llm))
+    identity = item_reader(config, cache).identity()
+    with Store(ask.store_path(settings(config.llm), cache)) as store:
+        answers = enrichment.stored(asked, identity, store)
+        if missing := len(asked.requests) - len(answers):
+            raise DataError(
+                f"dataset.text=enriched: {missing:,} of {len(asked.requests):,} texts of items have no tokens by "
+                f"llm.model={config.llm.model} in {store.path}",
+                enrich_command(config),
+            )
+    return with_tokens(dataset, enrichment.enriched(asked, answers, settings(config.enrichment)).tokens)
+
+
+def item_reader(config: Config, cache: Path) -> ChatBackend:
+    """Who writes the tokens of items: one for all seeds of a model, as they belong to the data."""
+    from llm4rec_cli.llm import ask
+
+    return ask.backend(settings(config.llm), cache, device(config), config.dataset.seed)
+
+
+def enrich_command(config: Config) -> str:
+    """The command that has the tokens written, out of what was typed."""
+    typed = {o.partition("=")[0].lstrip("+"): o for o in HydraConfig.get().overrides.task}
+    named = [] if typed.keys() & {"dataset", "experiment"} else [f"dataset={config.dataset.name}"]
+    of_data = ("dataset", "llm", "enrichment", "experiment", "paths")
+    kept = [o for key, o in typed.items() if key.split(".")[0] in of_data and key not in NOT_OF_ENRICH]
+    return " ".join(["llm4rec enrich", *named, *kept])
 
 
 def split(config: Config, dataset: RecDataset) -> Split:
@@ -251,6 +343,27 @@ def backbone_weights(config: Config) -> str | None:
     return backbone_identity(backbone)
 
 
+def builds_on_chat_model(config: Config) -> bool:
+    """Whether the model asks a chat model, or reads texts of items that one has enriched."""
+    return models.config_class(config.model.name).uses_llm or config.dataset.text == TextRecipe.enriched
+
+
+def chat_model(config: Config, dataset: RecDataset) -> str | None:
+    """What identifies the chat model that numbers build on, and the tokens that it wrote; None where there is none.
+
+    Raises:
+        UsageError: there is no such model on this machine.
+    """
+    if not builds_on_chat_model(config):
+        return None
+    wrote = f" wrote {dataset.manifest['tokens']['sha256']}" if "tokens" in dataset.manifest else ""
+    if config.llm.backend == Backend.openai:
+        return f"{config.llm.model}{wrote}"
+    from llm4rec_cli.llm.weights import locate
+
+    return f"{locate(config.llm.model).identity}{wrote}"
+
+
 def file_content(config: Config) -> str | None:
     """What identifies the content of the file that the model is read from; None for a model that comes of none."""
     file = getattr(settings(config.model), "file", None)
@@ -266,7 +379,9 @@ def build(config: Config, split: Split, cache: Path) -> Any:
     where = device(config)
     if config.task.question == Question.rank and not models.config_class(config.model.name).task_bound:
         split = split.ranking()  # one that is trained for several tasks sees to that itself
-    model = models.build(models.Context(settings(config.model), split, config.seed, cache, where, config.task.name))
+    model = models.build(
+        models.Context(settings(config.model), split, config.seed, cache, where, config.task.name, settings(config.llm))
+    )
     return model.to(where) if isinstance(model, torch.nn.Module) else model
 
 
@@ -318,6 +433,10 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
         found.append("extracted-explanations")
     if config.task.max_examples == n_examples:
         found.append("subset")
+    if config.dataset.text == TextRecipe.enriched:
+        found.append("llm-tokens")
+    if builds_on_chat_model(config):
+        found += of_chat_model(config, dataset)
     if config.dataset.split == SplitRule.temporal:
         found.append("temporal-split")
     if config.dataset.split == SplitRule.p5_reviews:
@@ -333,11 +452,21 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
     return found
 
 
+def of_chat_model(config: Config, dataset: RecDataset) -> list[str]:
+    """The marks of numbers that a chat model's answers are: another model than the paper's, which may have read the
+    very reviews that it is asked about."""
+    of_paper = config.llm.backend == Backend.openai and config.llm.model.startswith("gpt-3.5-turbo")
+    found = [] if of_paper else ["substitute-llm"]
+    return found if dataset.manifest["synthetic"] else [*found, "may-be-memorised"]
+
+
 def deviations(config: Config) -> list[str]:
     """In words, where this run departs from its paper: by the model, by the trainer, and what the experiment says."""
     found = settings(config.model).deviations()
     if models.config_class(config.model.name).trainable and config.trainer.precision == Precision.bf16:
         found.append("bf16 arithmetic in training")
+    if config.dataset.text == TextRecipe.enriched and models.config_class(config.model.name).needs_text:
+        found.append(f"item texts end with tokens that {Path(config.llm.model).name} wrote")
     return [*found, *config.deviations]
 
 
@@ -378,11 +507,18 @@ def measure(
 
     task = tasks.module(config.task)
     asked = task.examples(split, config.split, config, cache_dir(config))
+    foreseen = isinstance(model, Foreseeing)
+    if foreseen:
+        asked = model.foresee(asked)
+        clock.lap("ask")
     evaluation = task.evaluate(model, split, asked, config)
+    if foreseen:
+        evaluation = tasks.accounted(evaluation, model, task, split, asked, config)
     clock.lap("evaluate")
     gaps = {}
     if isinstance(model, Incomplete):
         gaps = model.gaps(asked, evaluation.predictions, list(config.task.cutoffs))
+    memorised = [MEMORISED] if "may-be-memorised" in labels(config, split.dataset, len(asked)) else []
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
     metrics = {
         "schema": 1,
@@ -401,6 +537,7 @@ def measure(
         "trained_run": None,
         "init_from": init_from,
         "text_encoder": encoder_weights(config),
+        "tokens": split.dataset.manifest.get("tokens"),
         "training": None,
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
@@ -417,9 +554,10 @@ def measure(
         "signatures": evaluation.signatures,
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
+        "llm": model.spent() if foreseen else None,
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
-        "warnings": list(gaps.values()),
+        "warnings": [*gaps.values(), *memorised],
         **more,
     }
     write_results(where.folder, metrics, evaluation.predictions)

@@ -77,6 +77,7 @@ def _evaluated(
         experiment.encoder_weights(config),
         file=experiment.file_content(config),
         backbone=experiment.backbone_weights(config),
+        llm=experiment.chat_model(config, split.dataset),
         initial=(origin.weights.sha256, origin.variant_for(config.seed)) if origin else None,
     )
     with locked(where.folder):

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.models import base as models
-from llm4rec_cli.runs.address import OUTSIDE
+from llm4rec_cli.runs.address import LATER, OUTSIDE
 from llm4rec_cli.runs.folder import CONFIG, STATUS, finished, metrics_of
 from llm4rec_cli.schema import Config, Question
 from llm4rec_cli.training import checkpoints
@@ -70,12 +70,17 @@ class TrainedRun:
         """Refuses data that it was not trained on.
 
         Raises:
-            RunError: the fingerprints differ.
+            RunError: the fingerprints differ, or the tokens of items.
         """
         if dataset.fingerprint != self.metrics["dataset_fingerprint"]:
             raise RunError(
                 f"{self.folder} was trained on other data of the name {self.config.dataset.name}",
                 "give the dataset.raw_dir and dataset.seed it was trained with, or train anew",
+            )
+        if dataset.manifest.get("tokens") != self.metrics.get("tokens"):
+            raise RunError(
+                f"{self.folder} was trained with other tokens of the items",
+                "give the llm, enrichment and dataset.seed it was trained with, or train anew",
             )
 
 
@@ -208,6 +213,9 @@ def _same_model(config: Config, folder: Path) -> None:
         # How the weights came about, or how they are asked; not what they are.
         for key in ("init_from", "freeze", "pretraining", *models.config_class(now.model.name).asked):
             node.pop(key, None)
+        for key, value in LATER.items():
+            if node.get(key) == value:
+                node.pop(key)
     for key in ("model", "dataset.text", *TAKEN):
         if _stored(stored, key) != OmegaConf.select(now, key):
             raise RunError(

@@ -19,24 +19,29 @@ from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Control
 
+SHUFFLED = {  # which columns of the items are permuted together
+    Control.shuffle_text: (*TEXT_COLUMNS, "price", "tokens"),
+    Control.shuffle_tokens: ("tokens",),
+}
+
 
 def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecDataset:
     """What a control does to training and evaluation alike.
 
-    `shuffle_text` permutes the texts, prices included, among the items. `shuffle_history` permutes the training part of
-    each user's sequence: reviews move with their items, times stay in place; the targets of validation and test stay
-    what they were. Any other control leaves the dataset as it is.
+    `shuffle_text` permutes the texts, prices and tokens included, among the items; `shuffle_tokens` the tokens alone.
+    `shuffle_history` permutes the training part of each user's sequence: reviews move with their items, times stay in
+    place; the targets of validation and test stay what they were. Any other control leaves the dataset as it is.
 
     Args:
-        dataset: as prepared; it is not changed.
+        dataset: as prepared, before a recipe has made the items' text; it is not changed.
         control: which.
         seed: `dataset.seed`.
     """
     rng = stream(seed, control.value)
-    if control is Control.shuffle_text:
-        columns = [name for name in (*TEXT_COLUMNS, "price") if name in dataset.items]
-        texts = dataset.items[columns].iloc[rng.permutation(dataset.n_items)].reset_index(drop=True)
-        changed = replace(dataset, items=dataset.items.assign(**{name: texts[name] for name in columns}))
+    if control in SHUFFLED:
+        columns = [name for name in SHUFFLED[control] if name in dataset.items]
+        moved = dataset.items[columns].iloc[rng.permutation(dataset.n_items)].reset_index(drop=True)
+        changed = replace(dataset, items=dataset.items.assign(**{name: moved[name] for name in columns}))
     elif control is Control.shuffle_history:
         user = dataset.interactions["user"].to_numpy()
         training = np.flatnonzero(divide(dataset).part == TRAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -19,10 +20,15 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
     """One text an item, in order of the item numbers; empty where the source has nothing.
 
     `unisrec`: the dataset's own `text` where it has one, otherwise title, categories and brand as UniSRec's
-    process_amazon.py cleans them. `title`: the title as it stands.
+    process_amazon.py cleans them. `title`: the title as it stands. `enriched`: as `unisrec`, and one more such sentence
+    of the item's tokens.
     """
     if recipe is TextRecipe.title:
         return list(_column(dataset.items, "title"))
+    if recipe is TextRecipe.enriched:
+        plain = item_texts(dataset, TextRecipe.unisrec)
+        tokens = _column(dataset.items, "tokens")
+        return [_followed(text, of_one) for text, of_one in zip(plain, tokens, strict=True)]
     made = zip(*(_column(dataset.items, field).map(_unisrec_field) for field in _UNISREC_FIELDS), strict=True)
     own = _column(dataset.items, "text")
     return [text or "".join(fields) for text, fields in zip(own, made, strict=True)]
@@ -31,6 +37,11 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
 def with_texts(dataset: RecDataset, recipe: TextRecipe) -> RecDataset:
     """The dataset with each item's `text` made by the recipe: what `RecDataset.texts` then gives every model."""
     return replace(dataset, items=dataset.items.assign(text=item_texts(dataset, recipe)))
+
+
+def _followed(text: str, tokens: Sequence[str]) -> str:
+    sentence = _unisrec_field(", ".join(tokens))
+    return f"{text.rstrip()} {sentence}".lstrip() if sentence else text
 
 
 def _unisrec_field(text: str) -> str:

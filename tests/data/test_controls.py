@@ -20,7 +20,12 @@ def dataset() -> RecDataset:
     item = np.random.default_rng(0).integers(0, 200, size=len(user)).astype(np.int32)
     return RecDataset(
         items=pd.DataFrame(
-            {"item_id": [f"i{i}" for i in range(200)], "title": [f"t{i}" for i in range(200)], "brand": range(200)}
+            {
+                "item_id": [f"i{i}" for i in range(200)],
+                "title": [f"t{i}" for i in range(200)],
+                "brand": range(200),
+                "tokens": [[f"of t{i}"] for i in range(200)],
+            }
         ),
         interactions=pd.DataFrame(
             {"user": user, "item": item, "timestamp": np.tile(np.arange(LENGTH), USERS) * 1.0, "rating": item % 5 + 1.0}
@@ -74,10 +79,16 @@ def test_swap_users_gives_nobody_their_own_history(dataset):
 
 @pytest.mark.parametrize("control", Control)
 def test_controls_are_a_function_of_the_seed(control, dataset):
-    def run(seed: int) -> tuple[list[str], list[int], list[int]]:
+    def run(seed: int) -> tuple[list[str], list[list[str]], list[int], list[int]]:
         changed = controlled_dataset(dataset, control, seed)
         examples = controlled_examples(leave_one_out(changed).examples(Part.test), control, seed)
-        return changed.items["title"].tolist(), changed.sequence.tolist(), examples.histories()[0].tolist()
+        items = changed.items
+        return (
+            items["title"].tolist(),
+            items["tokens"].tolist(),
+            changed.sequence.tolist(),
+            examples.histories()[0].tolist(),
+        )
 
     assert run(0) == run(0)
     assert (run(0) == run(1)) == (control is Control.none)
@@ -107,6 +118,20 @@ def test_shuffle_text_takes_prices_along(dataset):
     dataset.items["price"] = dataset.items["brand"].astype(str) + ".00"
     changed = controlled_dataset(dataset, Control.shuffle_text, 0)
     assert (changed.items["price"] == changed.items["brand"].astype(str) + ".00").all()
+
+
+def test_shuffle_text_takes_tokens_along(dataset):
+    changed = controlled_dataset(dataset, Control.shuffle_text, 0).items
+    assert changed["tokens"].tolist() == [[f"of {title}"] for title in changed["title"]]
+
+
+def test_shuffle_tokens_moves_tokens_alone(dataset):
+    changed = controlled_dataset(dataset, Control.shuffle_tokens, 0)
+    assert sorted(changed.items["tokens"]) == sorted(dataset.items["tokens"])
+    assert (changed.items["tokens"] != dataset.items["tokens"]).mean() > 0.9
+    assert changed.items.drop(columns="tokens").equals(dataset.items.drop(columns="tokens"))
+    assert changed.interactions.equals(dataset.interactions)
+    assert changed.manifest["control"] == "shuffle_tokens"
 
 
 def test_a_single_user_cannot_be_swapped(dataset):

@@ -46,3 +46,13 @@ def test_the_title_alone_stays_as_it_is():
 def test_items_without_any_column_have_empty_texts():
     for recipe in TextRecipe:
         assert item_texts(described(item_id=["a", "b"]), recipe) == ["", ""]
+
+
+def test_enriched_texts_end_with_the_item_s_tokens():
+    dataset = described(title=["Tent", "Kite", None], tokens=[["hiking", "two people"], [], ["toy"]])
+    assert item_texts(dataset, TextRecipe.enriched) == ["Tent. hiking, two people. ", "Kite. ", "toy. "]
+
+
+def test_tokens_follow_a_text_of_the_dataset_s_own_after_a_space():
+    dataset = described(text=["A tent"], tokens=[["hiking"]])
+    assert item_texts(dataset, TextRecipe.enriched) == ["A tent hiking. "]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.data.tokens import with_tokens
+from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
 from llm4rec_cli.models.sequences import IGNORED
 from llm4rec_cli.schema import Part
@@ -127,3 +129,54 @@ def test_cold_items_take_no_part_in_training(tmp_path):
     assert (found["items.weight"][cold] == 0).all()
     assert (found["items.weight"][warm] != 0).any(1).all()
     assert set(model.state_dict()) == set(base.build(base.Context(config, SPLIT, 0, tmp_path, "cpu")).state_dict())
+
+
+# Two tokens are shared; `oil` and `soap` are of one item each, and item 4 has none.
+TOKENS = ["red nail", "red", "oil", "nail red", "", "red", "red", "nail", "nail", "nail soap"]
+DATASET_WITH_TOKENS = with_tokens(DATASET, [of_one.split() for of_one in TOKENS])
+
+
+def naive_table(model, split):
+    """Item vectors with tokens, written out: those of tokens in order of the alphabet."""
+    nail, red = model.tokens.weight
+    means = {"nail": nail, "red": red, "nail red": (nail + red) / 2, "": torch.zeros_like(red)}
+    known = [" ".join(sorted({"nail", "red"} & set(of_one))) for of_one in split.dataset.items["tokens"]]
+    return torch.stack([model.items.weight[item] + means[of_one] for item, of_one in enumerate(known)])
+
+
+def test_tokens_are_added_to_items_in_input_and_output(build):
+    torch.manual_seed(0)
+    model = build("sasrec", DATASET_WITH_TOKENS, **SETTINGS, tokens=True).double().eval()
+    naive.randomise(model)
+    rows = model.training_rows()
+    table = naive_table(model, model.split)
+    expected = torch.stack(
+        [
+            F.cross_entropy(table @ naive.encode(model.encoder, table[prefix]), torch.tensor(target))
+            for prefix, target in naive.prefix_rows(SPLIT)
+        ]
+    ).mean()
+    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+    assert (found["tokens.weight"] != 0).any(1).all()
+    asked = SPLIT.examples(Part.test)
+    states = [naive.encode(model.encoder, table[SEQUENCES[user][:-1][-6:]]) for user in asked.user]
+    torch.testing.assert_close(model.score(asked), (torch.stack(states) @ table.t()).detach(), atol=1e-9, rtol=0)
+
+
+def test_a_token_that_no_two_items_of_training_share_is_no_feature(tmp_path):
+    cold = held_out(SPLIT, 0.3, 1.0, seed=0).cold
+    of_each = [["of cold ones", "of all"] if held else ["of all"] for held in cold]
+    split = held_out(leave_one_out(with_tokens(DATASET, of_each)), 0.3, 1.0, seed=0)
+    config = base.config_class("sasrec")(name="sasrec", **SETTINGS, tokens=True)
+    model = base.build(base.Context(config, split, 0, tmp_path, "cpu"))
+    assert cold.sum() >= 2
+    assert model.tokens.weight.shape == (1, 8)
+
+
+def test_without_a_token_to_share_it_is_refused(build):
+    with pytest.raises(DataError, match="no token is shared"):
+        build("sasrec", with_tokens(DATASET, [[str(i)] for i in range(10)]), **SETTINGS, tokens=True)

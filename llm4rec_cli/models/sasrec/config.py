@@ -24,6 +24,13 @@ class SASRecConfig(ModelConfig):
     dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
     attention_dropout: float = ranges.number(at_least=0, below=1)
     max_length: int = ranges.number(at_least=1)  # items of a history, the latest kept
+    tokens: bool = False  # an item's vector is that of its number and the mean of its tokens'
+
+    def shown_as(self) -> str:
+        return f"{self.name} + tokens" if self.tokens else self.name
 
     def deviations(self) -> list[str]:
-        return list(ONE_PASS_DEVIATIONS)
+        found = list(ONE_PASS_DEVIATIONS)
+        if self.tokens:
+            found.append("the mean of its tokens' vectors is added to an item's, in input and output alike")
+        return found

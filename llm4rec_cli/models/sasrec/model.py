@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.tokens import vocabulary
+from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.layers import SequenceEncoder, initialise
 from llm4rec_cli.models.losses import catalogue_cross_entropy
@@ -16,9 +21,18 @@ from llm4rec_cli.models.sequences import IGNORED, SequenceRows, packed_histories
 
 
 class SASRec(nn.Module):
-    """Item embeddings, a causal Transformer, scores by inner product."""
+    """Item embeddings, a causal Transformer, scores by inner product.
+
+    With `tokens` the vector of an item, in input and output, is its embedding and the mean of its tokens' embeddings. A
+    token counts that several items of training share.
+
+    Raises:
+        DataError: there is no such token.
+    """
 
     among: Tensor | None
+    token: Tensor
+    first_token: Tensor
 
     def __init__(self, config: SASRecConfig, context: Context) -> None:
         super().__init__()
@@ -35,7 +49,27 @@ class SASRec(nn.Module):
             config.attention_dropout,
             config.max_length,
         )
+        self.tokens = self._token_embedding(among, config.hidden_size) if config.tokens else None
         self.apply(initialise)
+
+    def _token_embedding(self, among: IntArray | None, size: int) -> nn.Embedding:
+        """The embedding of all tokens that count; which items have which goes to two buffers, an item after another."""
+        tokens = list(self.split.dataset.items["tokens"])
+        of_trained = tokens if among is None else [tokens[i] for i in among]
+        number = {token: i for i, token in enumerate(vocabulary(of_trained))}
+        if not number:
+            raise DataError("no token is shared by two items", "model.tokens=false, or tokens by another llm")
+        kept = [[number[token] for token in of_one if token in number] for of_one in tokens]
+        first = np.cumsum([0, *map(len, kept)])[:-1]
+        self.register_buffer("token", torch.tensor(list(chain.from_iterable(kept))), persistent=False)
+        self.register_buffer("first_token", torch.from_numpy(first), persistent=False)
+        return nn.Embedding(len(number), size)
+
+    def table(self) -> Tensor:
+        """(n_items, hidden) the vectors of all items."""
+        if self.tokens is None:
+            return self.items.weight
+        return self.items.weight + F.embedding_bag(self.token, self.tokens.weight, self.first_token, mode="mean")
 
     def training_rows(self) -> SequenceRows:
         return SequenceRows(self.split, self.encoder.max_length)
@@ -47,14 +81,15 @@ class SASRec(nn.Module):
             items, targets: (total,) int64, packed; targets are IGNORED where there is no loss.
             groups: (n_groups, 2) of the packing.
         """
+        table = self.table()
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        hidden = self.encoder(self.items(items), groups)[carries_loss]
-        loss = catalogue_cross_entropy(hidden, self.items.weight, targets[carries_loss], self.among)
+        hidden = self.encoder(F.embedding(items, table), groups)[carries_loss]
+        loss = catalogue_cross_entropy(hidden, table, targets[carries_loss], self.among)
         return {"loss": loss, "n_terms": len(hidden)}
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
-        table = self.items.weight
+        table = self.table()
         items, groups, last, nonempty = (
             t.to(table.device) for t in packed_histories(examples, self.encoder.max_length)
         )

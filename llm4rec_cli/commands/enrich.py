@@ -1,0 +1,88 @@
+"""`llm4rec enrich`: a chat model writes short tokens for each item, out of the item's own text; kept in the store.
+
+They are used as text (`dataset.text=enriched`) and as features of SASRec (`model.tokens=true`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from llm4rec_cli import processes
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.llm import ask, enrichment
+from llm4rec_cli.llm.enrichment import Enriched, Questions
+from llm4rec_cli.llm.store import Store
+from llm4rec_cli.runs.folder import Outcome
+from llm4rec_cli.schema import Config
+
+SHOWN = 5  # items whose tokens are printed
+
+
+def run(config: Config) -> Outcome:
+    """Asks about all items of a dataset that the store has no answer for, and says what was written."""
+    from llm4rec_cli.data.prepare import prepare
+
+    config = experiment.settled(config)
+    for problem in enrichment.problems(config.enrichment):
+        raise problem
+    if processes.world_size() > 1:
+        raise UsageError("a chat model is asked by one process", "llm4rec enrich …, without torchrun")
+    cache = experiment.cache_dir(config)
+    llm, settings = experiment.settings(config.llm), experiment.settings(config.enrichment)
+    dataset = prepare(experiment.settings(config.dataset), cache)
+    asked, usage = enrichment.questions(dataset, settings, llm), ask.Usage()
+    with Store(ask.store_path(llm, cache)) as store:
+        answers = ask.answers(
+            list(asked.requests.values()),
+            experiment.item_reader(config, cache),
+            llm,
+            store,
+            f"asking {Path(llm.model).name} about items of {config.dataset.name}",
+            usage,
+        )
+    found = enrichment.enriched(asked, dict(zip(asked.requests, answers, strict=True)), settings)
+    show(config, dataset, asked, found, usage)
+    return Outcome("done" if usage.sent else "skipped", store.path)
+
+
+def show(config: Config, dataset: RecDataset, asked: Questions, found: Enriched, usage: ask.Usage) -> None:
+    """Two tables: what was asked and read, and the tokens of some items."""
+    from llm4rec_cli.data.tokens import SLOTS, Status, with_tokens
+    from llm4rec_cli.reporting.tables import console, table
+
+    manifest = with_tokens(dataset, found.tokens).manifest["tokens"]
+    status = Counter(found.status)
+    n_told = sum(map(bool, asked.told))
+    rows = [
+        ["items", f"{dataset.n_items:,}"],
+        ["  with a text", f"{n_told:,}"],
+        ["texts that differ", f"{len(asked.requests):,}"],
+        ["  answered before", f"{usage.stored:,}"],
+        ["  asked now", f"{usage.sent:,}"],
+        ["tokens of all prompts", f"{usage.prompt_tokens:,}"],
+        ["tokens of all answers", f"{usage.answer_tokens:,}"],
+        ["cost of all", f"{usage.cost:.4f}"],
+        ["items whose answer is as asked for", _share(status[Status.ok], n_told)],
+        ["  read all the same", _share(status[Status.repaired], n_told)],
+        ["  without a token", _share(status[Status.invalid], n_told)],
+        ["tokens an item", f"{sum(map(len, found.tokens)) / n_told:.1f}"],
+        ["tokens that items share", f"{manifest['shared']:,}"],
+    ]
+    out = console()
+    out.print(table(f"{config.dataset.name}, enriched by {config.llm.model}", ["", ""], rows))
+    some = [item for item in range(dataset.n_items) if found.tokens[item]][:SHOWN]
+    examples = [[_first(asked.told[item]), *(", ".join(found.slots[item][slot]) for slot in SLOTS)] for item in some]
+    out.print(table("some of them", ["item", *(slot.replace("_", " ") for slot in SLOTS)], examples))
+
+
+def _first(told: str) -> str:
+    """The first field that is told of an item, its title where it has one; as JSON, which acts on no terminal."""
+    return json.dumps(next(iter(json.loads(told).values())), ensure_ascii=False)
+
+
+def _share(n: int, of: int) -> str:
+    return f"{100 * n / of:.1f} %"

@@ -1,0 +1,192 @@
+"""`enrich`, and what runs make of the tokens: as text, as features, permuted; never asked for in silence."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm4rec_cli.llm import ask
+from tests.driver import TINY
+from tests.llm.speaking import Speaking
+
+LLM = ("llm=openai", "llm.model=speaking")
+OF_SHOP = ("dataset=shop", *LLM)
+TRAIN = ("train", *TINY, *OF_SHOP)
+WITH_TOKENS = (*TRAIN, "dataset.text=enriched", "model.tokens=true")
+SHOP = """\
+defaults: [_dataset, _self_]
+name: shop
+reader: table
+raw_dir: raw
+domains: {shop: {interactions: log.csv, items: items.csv}}
+user_core: 0
+item_core: 0
+"""
+N_ITEMS, N_USERS = 12, 30
+
+
+def tags(request):
+    """The words of an item's text, as they are asked for."""
+    item = json.loads(re.search(r"\{.*\}", request.messages[-1]["content"]).group())
+    colour, thing = item["title"].split()
+    return json.dumps({"use": [item["categories"]], "audience": [f"{colour} lovers"], "key_words": [f"very {thing}"]})
+
+
+def shop(folder):
+    """`dataset=shop` below a folder: items by colour and thing, users who take what they like."""
+    rng = np.random.default_rng(0)
+    titles = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in ("tent", "kite", "brush", "soap")]
+    items = pd.DataFrame({"item_id": [f"i{i}" for i in range(N_ITEMS)], "title": titles})
+    items["categories"] = ["Camping", "Toys", "Beauty", "Beauty"] * 3
+    users = np.repeat(np.arange(N_USERS), 6)
+    log = pd.DataFrame({"user_id": users, "item_id": [f"i{i}" for i in rng.integers(0, N_ITEMS, len(users))]})
+    (folder / "raw").mkdir()
+    (folder / "conf/dataset").mkdir(parents=True)
+    items.to_csv(folder / "raw/items.csv", index=False)
+    log.assign(timestamp=range(len(log))).to_csv(folder / "raw/log.csv", index=False)
+    (folder / "conf/dataset/shop.yaml").write_text(SHOP)
+
+
+@pytest.fixture
+def chat(monkeypatch):
+    """Who answers in the place of llm.backend; it remembers what it was asked."""
+    speaking = Speaking(tags)
+    monkeypatch.setattr(ask, "backend", lambda *_: speaking)
+    return speaking
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The shop, and a store of this test's own: an override."""
+    shop(tmp_path)
+    return f"llm.store={tmp_path / 'answers.sqlite'}"
+
+
+@pytest.fixture
+def enriched(llm4rec, chat, store):
+    """llm4rec with a store that has the shop's tokens."""
+    answer = llm4rec("enrich", *OF_SHOP, store)
+    assert answer.code == 0, answer.err
+    chat.asked.clear()
+    return lambda *arguments: llm4rec(*arguments, store)
+
+
+def test_all_items_are_asked_about_once(llm4rec, chat, store):
+    answer = llm4rec("enrich", *OF_SHOP, store)
+    assert answer.code == 0, answer.err
+    assert len(chat.asked) == len({str(request) for request in chat.asked}) == 12
+    assert re.search(r"asked now +12\b", answer.out)
+    assert re.search(r"as asked for +100\.0 %", answer.out)
+    assert re.search(r"red tent.* camping +red lovers +tent *$", answer.out, re.M)
+    again = llm4rec("enrich", *OF_SHOP, store)
+    assert again.code == 0
+    assert re.search(r"answered before +12\b", again.out)
+    assert len(chat.asked) == 12
+
+
+def test_a_control_or_another_recipe_changes_nothing_that_is_asked(enriched, chat):
+    assert enriched("enrich", *OF_SHOP, "dataset.control=shuffle_text", "dataset.text=title", "seed=7").code == 0
+    assert chat.asked == []
+
+
+def test_a_dry_run_shows_requests_and_asks_nothing(llm4rec, chat, store):
+    answer = llm4rec("enrich", *OF_SHOP, store, "llm.dry_run=true")
+    assert answer.code == 0, answer.err
+    assert "12 requests" in answer.out and "described as JSON" in answer.out
+    assert chat.asked == []
+
+
+def test_a_prompt_that_tells_no_item_is_refused(llm4rec, chat, store):
+    answer = llm4rec("enrich", *OF_SHOP, store, "enrichment.prompt='Tags, please'")
+    assert answer.code == 2
+    assert "does not tell the item" in answer.err
+    assert chat.asked == []
+
+
+def test_a_sweep_enriches_by_each_of_several(llm4rec, chat, store):
+    answer = llm4rec("enrich", "-m", "dataset=shop", "llm=openai", "llm.model=one,two", store)
+    assert answer.code == 0, answer.err
+    assert re.findall(r"llm.model=(\w+) .* (done|skipped) ", answer.out) == [("one", "done"), ("two", "skipped")]
+
+
+def test_missing_tokens_are_an_error_that_names_the_command_and_nothing_is_asked(llm4rec, chat, store):
+    answer = llm4rec(*WITH_TOKENS, store, "dataset.control=shuffle_tokens", "seed=3")
+    assert answer.code == 1
+    assert "12 of 12 texts of items have no tokens by llm.model=speaking" in answer.err
+    command = answer.err.split("try: llm4rec ")[1].split()
+    assert command == ["enrich", *OF_SHOP, store]
+    assert chat.asked == []
+    assert llm4rec(*command).code == 0
+    assert llm4rec(*WITH_TOKENS, store, "dataset.control=shuffle_tokens", "seed=3").code == 0
+
+
+def test_sasrec_learns_from_tokens(enriched, chat):
+    plain, with_tokens = enriched(*TRAIN).metrics, enriched(*WITH_TOKENS).metrics
+    assert with_tokens["shown_as"] == "sasrec + tokens"
+    assert {"llm-tokens", "substitute-llm"} <= set(with_tokens["labels"])
+    assert {"llm-tokens", "substitute-llm"}.isdisjoint(plain["labels"])
+    n_tokens, rest = divmod(with_tokens["n_parameters"] - plain["n_parameters"], 16)
+    assert (n_tokens, rest) == (with_tokens["tokens"]["shared"], 0)
+    assert with_tokens["tokens"]["items"] == 12
+    assert with_tokens["metrics"] != plain["metrics"]
+    assert chat.asked == []
+
+
+def test_tokens_are_permuted_among_items_and_nothing_else_is(enriched):
+    true, control = (enriched(*WITH_TOKENS, *more) for more in ((), ("dataset.control=shuffle_tokens",)))
+    assert "control-shuffle_tokens" in control.metrics["labels"]
+    assert control.metrics["tokens"] == true.metrics["tokens"]
+    assert control.metrics["n_parameters"] == true.metrics["n_parameters"]
+    assert control.metrics["metrics"] != true.metrics["metrics"]
+    asked = [pd.read_parquet(run.folder / "predictions.parquet") for run in (true, control)]
+    assert asked[0]["target"].equals(asked[1]["target"])
+
+
+def test_texts_that_models_read_end_with_the_tokens(enriched):
+    by_text = ("train", *OF_SHOP, "model=transition_text", "model.text_weights=[1.0]", "task.floors=[]")
+    plain, with_tokens = (enriched(*by_text, f"dataset.text={recipe}").metrics for recipe in ("unisrec", "enriched"))
+    assert with_tokens["metrics"] != plain["metrics"]
+
+
+def test_a_trained_run_is_asked_with_the_tokens_that_it_was_trained_with(enriched, chat, llm4rec, tmp_path):
+    trained = enriched(*WITH_TOKENS)
+    asked = ("eval", f"run={trained.folder}", "split=valid", "task.floors=[]")
+    answer = enriched(*asked)
+    assert answer.code == 0, answer.err
+    assert {"llm-tokens", "substitute-llm"} <= set(answer.metrics["labels"])
+    chat.says = lambda request: "Use: nothing"
+    other = f"llm.store={tmp_path / 'other.sqlite'}"
+    assert llm4rec("enrich", *OF_SHOP, other).code == 0
+    refused = llm4rec(*asked, other)
+    assert refused.code == 1
+    assert "other tokens" in refused.err
+
+
+def test_other_tokens_make_another_run(enriched, chat, llm4rec, tmp_path):
+    first = enriched(*TRAIN, "dataset.text=enriched")
+    chat.says = lambda request: tags(request).replace("[", '["new", ')
+    other = f"llm.store={tmp_path / 'other.sqlite'}"
+    assert llm4rec("enrich", *OF_SHOP, other).code == 0
+    second = llm4rec(*TRAIN, "dataset.text=enriched", other)
+    assert second.folder != first.folder
+
+
+def test_a_run_without_tokens_has_one_address_however_items_would_be_enriched(llm4rec, store):
+    assert llm4rec(*TRAIN).folder == llm4rec(*TRAIN, "enrichment.tokens=2", "llm.model=another").folder
+
+
+@pytest.mark.parametrize("setting", ["model.tokens=true", "dataset.control=shuffle_tokens"])
+def test_what_is_about_tokens_is_refused_without_them(llm4rec, setting):
+    answer = llm4rec("train", *TINY, setting)
+    assert answer.code == 2
+    assert setting in answer.err and "dataset.text=enriched" in answer.err
+
+
+def test_a_run_from_before_there_were_tokens_is_asked_as_before(llm4rec, trained):
+    config = trained / "config.yaml"
+    assert "  tokens: false\n" in config.read_text()
+    config.write_text(config.read_text().replace("  tokens: false\n", ""))
+    answer = llm4rec("eval", f"run={trained}", "split=valid", "task.floors=[]")
+    assert answer.code == 0, answer.err

@@ -1,0 +1,25 @@
+"""A store that has the tokens of items, as if a chat model had been asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.data.prepare import prepare
+from llm4rec_cli.llm import ask, enrichment
+from llm4rec_cli.llm.requests import Answer
+from llm4rec_cli.llm.store import Store
+
+
+def enrich(config: Any, cache: Path) -> None:
+    """Keeps an answer about each item of a composed config's dataset: the words of its title."""
+    llm, settings = experiment.settings(config.llm), experiment.settings(config.enrichment)
+    asked = enrichment.questions(prepare(experiment.settings(config.dataset), cache), settings, llm)
+    identity = experiment.item_reader(config, cache).identity()
+    with Store(ask.store_path(llm, cache)) as store:
+        for told, request in asked.requests.items():
+            first, *others = json.loads(told)["title"].split()
+            text = json.dumps({"use": [first], "audience": others[:1], "key_words": others[1:]})
+            store.keep(identity, request, Answer(text, "stop", 1, 1, 0.0, "", "2026-01-01T00:00:00"), 0.0)
