@@ -14,6 +14,7 @@ from llm4rec_cli.models import base
 from tests.data.misbehaving_server import body, running
 from tests.driver import Answer, call, compose
 from tests.llm.enriching import enrich
+from tests.llm.chat_server import chatting
 from tests.llm.tiny_llm import tiny_llm
 from tests.reads import leaves, recorded
 
@@ -37,7 +38,10 @@ SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and i
     "dataset.train_users=0.01",
     "trainer.valid_examples=20",
 ]
-SMALL_CHAT = ["llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"]
+SMALL_CHAT = [
+    *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
+    "task.negatives=3",  # so many candidates fit its prompt
+]
 WROTE = ("llm=openai",)  # where items are enriched: there the name of a model says who wrote
 QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]")
 
@@ -233,7 +237,13 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         ("prepare", "dataset=ml-100k", "dataset.raw_dir=."): 1,  # no such files: it tells where they come from
     }
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with running() as server, recorded() as read:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    of_chat = ("train", "model=chatgptrec", "task.max_examples=2", "task.floors=[]", *SMALL_CHAT)
+    with running() as server, chatting() as chat, recorded() as read:
+        special |= {
+            (*of_chat, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
+            (*of_chat, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
+        }
         url = server.at("/log.csv", body(b"user_id,item_id\nu,a\nu,b\nu,c\n"))
         write_text(tmp_path / "conf/dataset/printed.yaml", PRINTED.replace("URL", url))
         for arguments, code in special.items():
