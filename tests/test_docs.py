@@ -15,7 +15,7 @@ VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "R
 
 
 def commands(file: Path) -> list[list[str]]:
-    """The arguments of each `llm4rec train | eval | prepare` in the file's shell blocks, by torchrun too.
+    """The arguments of each `llm4rec train | eval | prepare | enrich` in the file's shell blocks, by torchrun too.
 
     Of a sweep, its first values.
     """
@@ -25,7 +25,7 @@ def commands(file: Path) -> list[list[str]]:
         words = shlex.split(line, comments=True)
         if words[:1] == ["torchrun"]:
             words = words[words.index("llm4rec_cli") :]
-        if words[:1] in (["llm4rec"], ["llm4rec_cli"]) and words[1] in ("train", "eval", "prepare"):
+        if words[:1] in (["llm4rec"], ["llm4rec_cli"]) and words[1] in ("train", "eval", "prepare", "enrich"):
             given = [word for word in words[2:] if word != "-m"]
             found.append([re.sub(r"^(\S+=[^,\[]*),.*", r"\1", word) for word in given])
     return found
@@ -46,6 +46,14 @@ def test_a_command_of_p5_composes_to_something_that_can_be_asked(arguments):
     experiment.settings(config.model).check_task(experiment.settings(config.task))
 
 
+@pytest.mark.parametrize("arguments", commands(DOCS / "chatgptrec.md"), ids=" ".join)
+def test_a_command_of_chatgptrec_composes_to_something_that_can_be_asked(arguments):
+    config = experiment.settled(compose(*map(prepared, arguments)))
+    assert [*experiment.problems(config)] == []
+    experiment.settings(config.model).check_task(experiment.settings(config.task))
+
+
 def test_there_are_commands_to_compose():
+    assert len(commands(DOCS / "chatgptrec.md")) >= 15
     assert len(commands(DOCS / "unisrec.md")) >= 10
     assert len(commands(DOCS / "p5.md")) >= 30

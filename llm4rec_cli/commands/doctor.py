@@ -93,6 +93,7 @@ def examine(outputs: Path, cache: str | None) -> Iterator[Finding]:
         "training": _training,
         "arithmetic": _arithmetic,
         "encoder": _encoder,
+        "chat model": _chat_model,
         "hub": _hub,
         "outputs": lambda: _outputs(outputs),
         "cache": lambda: _cache(cache),
@@ -287,6 +288,18 @@ def _encoder() -> Iterator[Finding]:
 
     folder, weights = locate_encoder("minilm")
     yield Finding("encoder", OK, f"minilm in {folder}, sha256 {weights[:12]}… as it should be")
+
+
+def _chat_model() -> Iterator[Finding]:
+    from llm4rec_cli.errors import UsageError
+    from llm4rec_cli.llm.weights import locate
+
+    try:
+        weights = locate("smollm2")
+    except UsageError as missing:  # all but the packaged one can be asked without it
+        yield Finding("chat model", NOTE, missing.problem, missing.remedy)
+        return
+    yield Finding("chat model", OK, f"smollm2 in {weights.path}, as it should be")
 
 
 def _hub() -> Iterator[Finding]:

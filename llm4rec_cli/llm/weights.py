@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import logging
 from dataclasses import dataclass
@@ -140,7 +142,8 @@ def _convert(file: Path, folder: Path) -> None:
     transformers_logging.disable_progress_bar()
     log.info("converting %s, once", file)
     try:
-        read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar of tqdm's, which no setting of transformers silences
+            read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except (ValueError, KeyError, NotImplementedError) as error:
         raise DataError(f"cannot read {file}: {str(error).splitlines()[0]}", REMEDIES[LLM]) from error
