@@ -13,8 +13,8 @@ from llm4rec_cli.files import write_text
 from llm4rec_cli.models import base
 from tests.data.misbehaving_server import body, running
 from tests.driver import Answer, call, compose
-from tests.llm.enriching import enrich
 from tests.llm.chat_server import chatting
+from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
 from tests.reads import leaves, recorded
 
