@@ -186,8 +186,8 @@ def accounted(
         shares["listed/first_place"] = float(told["first_place"].mean())
     valid = np.flatnonzero(told["status"] != "invalid")
     intervals = dict(evaluation.intervals)
-    if 0 < len(valid) < len(asked):
-        alone = task.evaluate(model, split, asked[valid], config)
+    if len(valid):
+        alone = evaluation if len(valid) == len(asked) else task.evaluate(model, split, asked[valid], config)
         shares |= {f"valid/{name}": value for name, value in alone.metrics.items() if "/" not in name}
         intervals |= {f"valid/{name}": bounds for name, bounds in alone.intervals.items() if "/" not in name}
     predictions = pd.concat([evaluation.predictions, told], axis=1)
