@@ -248,7 +248,8 @@ def as_usage_error(error: Exception) -> UsageError:
             return UsageError("the model is one without such prompts: 'prompt' cannot be chosen", remedy)
         parent, _, leaf = key.rpartition(".")  # compared by their last part: with the parent all would be alike
         near = [k.rpartition(".")[2] for k in _keys(cause) if k.rpartition(".")[0] == parent]
-        return UsageError(f"unknown key '{key}'", did_you_mean(leaf, near))
+        shown = key.replace("model.prompts.", "prompt.", 1)  # as it is typed
+        return UsageError(f"unknown key '{shown}'", did_you_mean(leaf, near))
     if several := re.match(r"Ambiguous value for argument '([^=]+)=(.+)'", text):
         key, values = several.groups()
         return UsageError(
@@ -284,6 +285,8 @@ def _keys(cause: list[str]) -> list[str]:
             classes["model"] = found
         for key, hint in get_type_hints(found).items():
             nodes = (kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind))
-            classes |= {f"model.{key}": node for node in nodes}
+            for node in nodes:
+                if f"model.{key}" not in classes or (named and named.group(1) == node.__name__):
+                    classes[f"model.{key}"] = node
     keys = [field.name for field in fields(schema.Config)]
     return keys + [f"{path}.{field.name}" for path, found in classes.items() for field in fields(found)]

@@ -50,7 +50,10 @@ def prepared(argument: str) -> str:
     if key.startswith("prompt."):
         return f"model.prompts.{argument.removeprefix('prompt.')}"
     if key.startswith("model.prompts"):
-        raise UsageError(f"{key}: prompts are written in YAML", "conf/prompt/p5/NAME.yaml, and prompt=[…,p5/NAME]")
+        raise UsageError(
+            f"{key}: prompts are written in YAML, in conf/prompt/MODEL/NAME.yaml",
+            "prompt=[…,p5/NAME] or prompt=chatgptrec/NAME chooses them; a setting of chatgptrec's: prompt.shots=3",
+        )
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
     if key == "dataset.domains" or (key.split(".")[:2] == ["dataset", "paper"] and value != "null"):

@@ -6,7 +6,7 @@ model adds a dataclass of its own in `models/<name>/config.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
@@ -196,10 +196,16 @@ class ModelConfig:
     # Trained for the questions of its task alone: only one trained for that task, or for all, can be asked.
     task_bound: ClassVar[bool] = False
     asked: ClassVar[tuple[str, ...]] = ()  # settings of how it is asked, which its weights do not depend on
+    # Settings that came when there were runs already, and the values that these had unknowing: they move no address.
+    later: ClassVar[Mapping[str, Any]] = {}
 
     def shown_as(self) -> str:
         """What tables call the model."""
         return self.name
+
+    def reads_text(self) -> bool:
+        """Whether items' texts move its numbers."""
+        return self.needs_text
 
     def check(self, dataset: Any) -> None:
         """Raises a UsageError or DataError if these settings do not fit the dataset; before torch is imported."""

@@ -4,8 +4,8 @@
 #   scripts/reproduce_chatgptrec.sh --small                 the demo, the packaged model, offline: some ten minutes
 #   scripts/reproduce_chatgptrec.sh FOLDER [override …]     real data under FOLDER (ml-100k, amazon2014-beauty, xrec-amazon,
 #                                                           amazon2014-musical-instruments), 200 users a row
-#   OPENAI_API_KEY=… scripts/reproduce_chatgptrec.sh FOLDER llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_cost=20
-# Of another model than the packaged one likelihoods are asked only where it tells them: leave out what an endpoint refuses.
+#   OPENAI_API_KEY=… scripts/reproduce_chatgptrec.sh FOLDER llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=1_000_000
+# A budget is each run's own. An endpoint tells no likelihoods, so those rows are left out there.
 set -euo pipefail
 usage="usage: scripts/reproduce_chatgptrec.sh --small | FOLDER [override …]"
 mode=${1:?$usage}
@@ -25,8 +25,10 @@ small() {
   llm4rec train -m $demo task=direct task.max_examples=20 model.answer=generate,likelihood,pmi "$@" $outputs
   llm4rec train -m $demo task=sequential task.max_examples=20 "$@" $outputs               # hallucinated titles?
   llm4rec train -m $demo task=explanation,review_summary prompt.shots=0,2 "$@" $outputs   # poor on n-grams?
-  llm4rec train -m model=mf,mlp task=rating task.max_examples=50 $outputs
-  llm4rec train -m model=sasrec task=direct task.max_examples=20 $outputs
+  llm4rec train -m model=mf,mlp task=rating $outputs # chosen on all of validation, then asked about the same users
+  llm4rec eval -m model=mf,mlp task=rating task.max_examples=50 $outputs
+  llm4rec train model=sasrec task=direct $outputs
+  llm4rec eval model=sasrec task=direct task.max_examples=20 $outputs
   llm4rec report --outputs outputs/chatgptrec_demo --metrics "$metrics"
 }
 
@@ -40,7 +42,8 @@ real() {
   local instruments=(+experiment=chatgptrec/instruments dataset.raw_dir="$data/amazon2014-musical-instruments")
   llm4rec train -m "${films[@]}" task=rating prompt.shots=0,3 "$@" $outputs
   llm4rec train -m "${films[@]}" task=rating prompt.shots=3 dataset.control=swap_users "$@" $outputs
-  llm4rec train -m model=mf task=rating dataset=ml-100k dataset.raw_dir="$data/ml-100k" task.max_examples=200 $outputs
+  llm4rec train model=mf task=rating dataset=ml-100k dataset.raw_dir="$data/ml-100k" $outputs
+  llm4rec eval model=mf task=rating dataset=ml-100k dataset.raw_dir="$data/ml-100k" task.max_examples=200 $outputs
   for set in films beauty; do
     local -n chosen=$set
     llm4rec train -m "${chosen[@]}" task=direct prompt.shots=0,1 "$@" $outputs
@@ -54,7 +57,8 @@ real() {
   llm4rec train -m "${books[@]}" prompt.shots=0,2 "$@" $outputs
   llm4rec train -m "${instruments[@]}" prompt.shots=0,3 "$@" $outputs
   for dataset in ml-100k amazon2014-beauty; do
-    llm4rec train -m model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" task=direct,sequential \
+    llm4rec train model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" $outputs
+    llm4rec eval -m model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" task=direct,sequential \
       task.max_examples=200 $outputs
   done
   llm4rec report --outputs outputs/chatgptrec --metrics "$metrics"

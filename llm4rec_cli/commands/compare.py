@@ -241,6 +241,11 @@ def _paired(runs: Sequence[Run], targets: str | None) -> tuple[pd.DataFrame, pd.
     columns = _answers(files)
     example = ["user_id", "target"]
     a, b = (pd.read_parquet(file) for file in files)
+    if any("turn" in answers for answers in (a, b)):
+        raise UsageError(
+            "one of these runs asked every example in several orders of its candidates: its rows are not independent",
+            "compare runs of prompt.shuffles=1",
+        )
     if targets is not None:
         if any("target_is_cold" not in answers for answers in (a, b)):
             raise UsageError("nothing was held out of one of these runs", "compare runs of one dataset.cold_items")

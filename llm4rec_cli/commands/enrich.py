@@ -51,7 +51,8 @@ def run(config: Config) -> Outcome:
 
 def show(config: Config, dataset: RecDataset, asked: Questions, found: Enriched, usage: ask.Usage) -> None:
     """Two tables: what was asked and read, and the tokens of some items."""
-    from llm4rec_cli.data.tokens import SLOTS, Status, with_tokens
+    from llm4rec_cli.data.tokens import SLOTS, with_tokens
+    from llm4rec_cli.llm.requests import Status
     from llm4rec_cli.reporting.tables import console, table
 
     manifest = with_tokens(dataset, found.tokens).manifest["tokens"]

@@ -147,7 +147,12 @@ def problems(config: Config) -> Iterator[UsageError]:
 
 
 def _problems_of_chat_model(config: Config) -> Iterator[UsageError]:
-    """What no endpoint can answer, or where none can be."""
+    """What no endpoint can answer, or where none can be; and a budget that nothing would count against."""
+    if config.llm.budget_cost is not None and not (config.llm.price_prompt or config.llm.price_answer):
+        yield UsageError(
+            "llm.budget_cost needs the model's prices, and both are 0",
+            "llm.price_prompt=0.15 llm.price_answer=0.6 (of a million tokens), or llm.budget_tokens=N",
+        )
     if config.llm.backend != Backend.openai:
         return
     from llm4rec_cli.llm.endpoint import check
@@ -266,9 +271,9 @@ def enriched(config: Config, dataset: RecDataset, cache: Path) -> RecDataset:
     from llm4rec_cli.llm.store import Store
 
     asked = enrichment.questions(dataset, settings(config.enrichment), settings(config.llm))
-    identity = item_reader(config, cache).identity()
+    reader = item_reader(config, cache)
     with Store(ask.store_path(settings(config.llm), cache)) as store:
-        answers = enrichment.stored(asked, identity, store)
+        answers = enrichment.stored(asked, reader, store)
         if missing := len(asked.requests) - len(answers):
             raise DataError(
                 f"dataset.text=enriched: {missing:,} of {len(asked.requests):,} texts of items have no tokens by "
@@ -345,7 +350,8 @@ def backbone_weights(config: Config) -> str | None:
 
 def builds_on_chat_model(config: Config) -> bool:
     """Whether the model asks a chat model, or reads texts of items that one has enriched."""
-    return models.config_class(config.model.name).uses_llm or config.dataset.text == TextRecipe.enriched
+    enriched = config.dataset.text == TextRecipe.enriched and settings(config.model).reads_text()
+    return enriched or models.config_class(config.model.name).uses_llm
 
 
 def chat_model(config: Config, dataset: RecDataset) -> str | None:
@@ -356,7 +362,8 @@ def chat_model(config: Config, dataset: RecDataset) -> str | None:
     """
     if not builds_on_chat_model(config):
         return None
-    wrote = f" wrote {dataset.manifest['tokens']['sha256']}" if "tokens" in dataset.manifest else ""
+    tokens = dataset.manifest.get("tokens")
+    wrote = f" wrote {tokens['sha256']}" if tokens else ""
     if config.llm.backend == Backend.openai:
         return f"{config.llm.model}{wrote}"
     from llm4rec_cli.llm.weights import locate
@@ -383,6 +390,16 @@ def build(config: Config, split: Split, cache: Path) -> Any:
         models.Context(settings(config.model), split, config.seed, cache, where, config.task.name, settings(config.llm))
     )
     return model.to(where) if isinstance(model, torch.nn.Module) else model
+
+
+def rehearse(config: Config, split: Split) -> None:
+    """Shows what a chat model would be asked, and touches no run.
+
+    Raises:
+        DryRun: always, when it has.
+    """
+    cache = cache_dir(config)
+    build(config, split, cache).foresee(tasks.module(config.task).examples(split, config.split, config, cache))
 
 
 def keep_artefacts(model: Any, folder: Path) -> None:
@@ -433,8 +450,6 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
         found.append("extracted-explanations")
     if config.task.max_examples == n_examples:
         found.append("subset")
-    if config.dataset.text == TextRecipe.enriched:
-        found.append("llm-tokens")
     if builds_on_chat_model(config):
         found += of_chat_model(config, dataset)
     if config.dataset.split == SplitRule.temporal:
@@ -453,10 +468,9 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
 
 
 def of_chat_model(config: Config, dataset: RecDataset) -> list[str]:
-    """The marks of numbers that a chat model's answers are: another model than the paper's, which may have read the
-    very reviews that it is asked about."""
-    of_paper = config.llm.backend == Backend.openai and config.llm.model.startswith("gpt-3.5-turbo")
-    found = [] if of_paper else ["substitute-llm"]
+    """The marks of numbers that build on a chat model's answers. The paper's of 2023 is gone, so any model is another;
+    and it may have read the very data that it is asked about."""
+    found = ["substitute-llm"] if models.config_class(config.model.name).uses_llm else ["llm-tokens"]
     return found if dataset.manifest["synthetic"] else [*found, "may-be-memorised"]
 
 
@@ -507,7 +521,7 @@ def measure(
 
     task = tasks.module(config.task)
     asked = task.examples(split, config.split, config, cache_dir(config))
-    foreseen = isinstance(model, Foreseeing)
+    n_asked, foreseen = len(asked), isinstance(model, Foreseeing)
     if foreseen:
         asked = model.foresee(asked)
         clock.lap("ask")
@@ -518,7 +532,7 @@ def measure(
     gaps = {}
     if isinstance(model, Incomplete):
         gaps = model.gaps(asked, evaluation.predictions, list(config.task.cutoffs))
-    memorised = [MEMORISED] if "may-be-memorised" in labels(config, split.dataset, len(asked)) else []
+    marks = labels(config, split.dataset, n_asked)
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
     metrics = {
         "schema": 1,
@@ -542,12 +556,12 @@ def measure(
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
         "labels": [
-            *dict.fromkeys([*labels(config, split.dataset, len(asked)), *(init_from or {}).get("labels", [])]),
+            *dict.fromkeys([*marks, *(init_from or {}).get("labels", [])]),
             *gaps,
             *unbeaten(config, evaluation.metrics, beside),
         ],
         "deviations": [*deviations(config), *(f"pre-training: {d}" for d in (init_from or {}).get("deviations", []))],
-        "n_examples": len(evaluation.predictions),
+        "n_examples": n_asked,
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
         "breakdown": evaluation.breakdown,
@@ -557,7 +571,7 @@ def measure(
         "llm": model.spent() if foreseen else None,
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
-        "warnings": [*gaps.values(), *memorised],
+        "warnings": [*gaps.values(), *([MEMORISED] if "may-be-memorised" in marks else [])],
         **more,
     }
     write_results(where.folder, metrics, evaluation.predictions)

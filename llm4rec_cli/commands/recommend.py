@@ -104,12 +104,14 @@ def run(config: Config, asked: argparse.Namespace) -> None:
         return
     if asked.user is not None:
         user = user_number(dataset, asked.user)
-        history = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]]
+        example = question(user, dataset.sequence, int(dataset.offsets[user]), int(dataset.offsets[user + 1]))
     else:
-        user, history = 0, titled_items(dataset, asked.title)  # any number: the model does not read it
+        history = titled_items(dataset, asked.title)
+        example = question(0, history, 0, len(history))  # any user: the model does not read who it is
+    history, _ = example.histories()
 
     model = _model(config, experiment.split(config, dataset), source, cache)
-    items, scores = top_items(model, question(history, user), asked.k, asked.again)
+    items, scores = top_items(model, example, asked.k, asked.again)
     rows = [
         {"rank": rank, **_named(dataset, item), "score": score, "in_history": item in history}
         for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
@@ -200,7 +202,7 @@ def pair(dataset: RecDataset, user: int, item: int) -> tuple[Examples, bool]:
 
     begin, end = dataset.offsets[user], dataset.offsets[user + 1]
     met = begin + np.flatnonzero(dataset.sequence[begin:end] == item)
-    row, end = (met[-1], met[-1]) if len(met) else (0, end)
+    row, end = (met[-1], met[-1]) if len(met) else (-1, end)
     one = [np.array([number]) for number in (user, item, begin, end, row)]
     return Examples(one[0], one[1], dataset.sequence, start=one[2], end=one[3], row=one[4]), len(met) > 0
 
@@ -333,14 +335,14 @@ def _chosen(typed: str, near: Sequence[int], titles: Titles) -> int | None:
     return near[number - 1] if number else None
 
 
-def question(history: IntArray, user: int) -> Examples:
-    """One example without a target: what follows this history of this user?"""
+def question(user: int, sequence: IntArray, start: int, end: int) -> Examples:
+    """One example without a target and without an interaction of its own (-1): what follows sequence[start:end]?"""
     import numpy as np
 
     from llm4rec_cli.data.examples import Examples
 
-    nothing = np.zeros(1, dtype=np.int64)
-    return Examples(np.array([user]), nothing, history, start=nothing, end=np.array([len(history)]), row=nothing)
+    number, begin, stop, none = (np.array([value]) for value in (user, start, end, -1))
+    return Examples(number, np.zeros(1, dtype=np.int64), sequence, start=begin, end=stop, row=none)
 
 
 def top_items(model: Any, asked: Examples, k: int, again: bool) -> tuple[list[int], list[float]]:

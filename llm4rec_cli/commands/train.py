@@ -80,6 +80,8 @@ def _evaluated(
         llm=experiment.chat_model(config, split.dataset),
         initial=(origin.weights.sha256, origin.variant_for(config.seed)) if origin else None,
     )
+    if config.llm.dry_run and models.config_class(config.model.name).uses_llm:
+        experiment.rehearse(config, split)
     with locked(where.folder):
         found = processes.from_first(lambda: metrics_of(where.folder))
         if found is not None and not config.force:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.models import base as models
-from llm4rec_cli.runs.address import LATER, OUTSIDE
+from llm4rec_cli.runs.address import OUTSIDE
 from llm4rec_cli.runs.folder import CONFIG, STATUS, finished, metrics_of
 from llm4rec_cli.schema import Config, Question
 from llm4rec_cli.training import checkpoints
@@ -213,7 +213,7 @@ def _same_model(config: Config, folder: Path) -> None:
         # How the weights came about, or how they are asked; not what they are.
         for key in ("init_from", "freeze", "pretraining", *models.config_class(now.model.name).asked):
             node.pop(key, None)
-        for key, value in LATER.items():
+        for key, value in models.config_class(now.model.name).later.items():
             if node.get(key) == value:
                 node.pop(key)
     for key in ("model", "dataset.text", *TAKEN):

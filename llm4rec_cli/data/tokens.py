@@ -17,13 +17,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from enum import Enum
 from itertools import chain
 from typing import Any
 
 import pandas as pd
 
 from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.llm.requests import Status
 
 SLOTS = ("use", "audience", "key_words")
 WORDS = 3  # of a token; a longer phrase is a sentence, of which each word counts by itself
@@ -53,14 +53,6 @@ _LABELS = {  # how answers call the slots
 _LABEL = re.compile(r"\b(uses?|usage|purpose|audiences?|users?|key[ _-]?words?)[\"'*_ ]*[:=]", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\n,;:.!?|/•*\"“”()\[\]{}<>&+]+|(?:^|\s)[-–—]+\s|\b(?:and|or)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-
-
-class Status(Enum):
-    """How an answer could be read."""
-
-    ok = "ok"  # the JSON object that was asked for
-    repaired = "repaired"  # other JSON, labels, a list or prose, with tokens in it
-    invalid = "invalid"  # nothing in it is a token
 
 
 def read(answer: str, limit: int, noun: str, torn: bool = False) -> tuple[dict[str, list[str]], Status]:

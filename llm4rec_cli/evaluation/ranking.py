@@ -77,18 +77,21 @@ def ranking_metrics(
     """All ranking metrics of each example.
 
     Args:
-        n_better, n_tied: (n,) as in `expected_hit_rate`.
+        n_better, n_tied: (n,) as in `expected_hit_rate`; but n_tied is 0 where the target was refused: a miss, of which
+            every metric is 0.
         n_candidates: (n,) as in `expected_auc`.
         cutoffs: the k of HR, Recall and NDCG; NDCG@1 is left out, being HR@1.
 
     Returns:
         (n,) values for each of `hr@k`, `recall@k`, `ndcg@k`, `mrr` and `auc`.
     """
+    ranked, n_tied = n_tied > 0, np.maximum(n_tied, 1)
     hit_rate = {k: expected_hit_rate(n_better, n_tied, k) for k in cutoffs}
-    return {
+    values = {
         **{f"hr@{k}": values for k, values in hit_rate.items()},
         **{f"recall@{k}": values for k, values in hit_rate.items()},
         **{f"ndcg@{k}": expected_ndcg(n_better, n_tied, k) for k in cutoffs if k > 1},
         "mrr": expected_reciprocal_rank(n_better, n_tied),
         "auc": expected_auc(n_better, n_tied, n_candidates),
     }
+    return {name: np.where(ranked, of_each, 0.0) for name, of_each in values.items()}

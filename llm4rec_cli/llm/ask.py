@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llm4rec_cli import schema
 from llm4rec_cli.errors import DryRun, RunError
@@ -53,7 +52,8 @@ class Usage:
     spent_cost: float = 0.0
 
     def describe(self) -> dict[str, float]:
-        """What does not depend on how much the store had: the same for an undisturbed run and for a resumed one."""
+        """What does not depend on how much the store had: of a resumed run the same as of an undisturbed one, but for
+        seconds, and for requests that were on their way when it was killed."""
         names = ("requests", "resent", "prompt_tokens", "answer_tokens", "seconds", "cost")
         return {name: getattr(self, name) for name in names}
 
@@ -89,9 +89,8 @@ def answers(
         RunError: `llm.replay`, and the store lacks an answer; the budget is too small; or the backend failed.
         UsageError: the backend refuses.
     """
-    identity = backend.identity()
-    keys = [key_of(identity, request) for request in requests]
-    asking = _Asking(dict(zip(keys, requests, strict=True)), identity, backend, config, store, usage)
+    keys, groups = keys_of(requests, backend)
+    asking = _Asking(dict(zip(keys, requests, strict=True)), groups, backend, config, store, usage)
     if config.dry_run:
         asking.show(doing)
         raise DryRun("a dry run: requests were shown, and none was asked")
@@ -121,12 +120,31 @@ def answers(
     return [asking.found[key] for key in keys]
 
 
+def keys_of(requests: Sequence[Request], backend: Backend) -> tuple[list[str], list[list[str]] | None]:
+    """What each answer is kept under, and which keys are answered together; None where each is answered apart.
+
+    An answer that may depend on its group is kept under all of it: the same list of requests always gives the same
+    answers, whatever was asked before.
+    """
+    identity = backend.identity()
+    alone = [key_of(identity, request) for request in requests]
+    distinct = dict(zip(alone, requests, strict=True))
+    numbers = backend.groups(list(distinct.values()))
+    if numbers is None:
+        return alone, None
+    first = list(distinct)
+    named = [[first[i] for i in group] for group in numbers]
+    within = {key: group for group in named if len(group) > 1 for key in group}
+    final = {key: key_of(identity, request, within.get(key, ())) for key, request in distinct.items()}
+    return [final[key] for key in alone], [[final[key] for key in group] for group in named]
+
+
 class _Asking:
     """One list of requests on its way.
 
     Args:
         requests: those that differ, by key.
-        identity: the backend's.
+        groups: as of `keys_of`.
 
     Attributes:
         found: the answers that are in the store by now, by key.
@@ -136,19 +154,19 @@ class _Asking:
     def __init__(
         self,
         requests: dict[str, Request],
-        identity: dict[str, Any],
+        groups: list[list[str]] | None,
         backend: Backend,
         config: LLMConfig,
         store: Store,
         usage: Usage,
     ) -> None:
-        self.requests, self.identity, self.backend = requests, identity, backend
+        self.requests, self.identity, self.backend = requests, backend.identity(), backend
         self.config, self.store, self.usage = config, store, usage
         self.found = store.find(requests)
-        keys, groups = list(requests), backend.groups(list(requests.values()))
         self.apart = groups is None
-        named = [[keys[i] for i in group] for group in groups] if groups is not None else [[key] for key in keys]
-        waiting = [group for group in named if any(key not in self.found for key in group)]
+        waiting = [
+            group for group in groups or [[key] for key in requests] if any(key not in self.found for key in group)
+        ]
         # In an order of this process's own: several with the same list share the work, as each looks before it asks.
         random.Random(os.getpid()).shuffle(waiting)
         self.waiting = deque(waiting)
@@ -166,7 +184,7 @@ class _Asking:
                 self.usage.sent += 1
                 self.usage.spent_tokens += answer.prompt_tokens + answer.answer_tokens
                 self.usage.spent_cost += cost
-                self.found[key] = self.store.keep(self.identity, self.requests[key], answer, cost)
+                self.found[key] = self.store.keep(key, self.identity, self.requests[key], answer, cost)
                 yield self.found[key]
             if self.waiting and not sent:
                 raise self._beyond_budget()

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 OPENAI = "https://api.openai.com/v1"
 PAUSE = 0.5  # seconds before the second try, doubled before each further one; the half of it is random
 LONGEST_PAUSE = 60.0
+NO_KEY = "none"  # in the place of one
 LONGEST_WAIT = 3600.0  # that a server may ask for: beyond it somebody should look
 SECRET = 8  # characters: a shorter key is none, but a word such as EMPTY, which answers may hold
 
@@ -261,14 +262,17 @@ def check(config: LLMConfig) -> None:
 
 
 def _key(config: LLMConfig, base_url: str) -> str:
-    """The key, or what a server on this machine gets in its place.
+    """The key, or what a server on this machine, or one that is not reached by https, gets in its place.
 
     Raises:
         UsageError: there is none, or none that HTTP could carry.
     """
     key = os.environ.get(config.key_variable, "").strip()
     if not key and _on_this_machine(base_url):
-        return "none"
+        return NO_KEY
+    if urlsplit(base_url).scheme == "http" and not _on_this_machine(base_url):
+        log.warning("%s is reached unencrypted, so it is sent no key: give its address with https", base_url)
+        return NO_KEY
     if not key:
         raise UsageError(
             f"{base_url} wants a key, and the environment variable {config.key_variable} is not set",

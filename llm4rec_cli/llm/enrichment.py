@@ -14,15 +14,16 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.llm.requests import Answer, Request
-from llm4rec_cli.llm.store import Store, key_of
+from llm4rec_cli.llm.ask import keys_of
+from llm4rec_cli.llm.requests import Answer, Backend, Request
+from llm4rec_cli.llm.store import Store
 from llm4rec_cli.schema import EnrichmentConfig, LLMConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.data.tokens import Status
+    from llm4rec_cli.llm.requests import Status
 
 FIELDS = {"item", "noun", "tokens"}
 
@@ -94,15 +95,15 @@ def questions(dataset: RecDataset, config: EnrichmentConfig, llm: LLMConfig) -> 
     return Questions(told, requests)
 
 
-def stored(asked: Questions, identity: dict[str, Any], store: Store) -> dict[str, Answer]:
+def stored(asked: Questions, backend: Backend, store: Store) -> dict[str, Answer]:
     """The answers that are in the store, by what was told.
 
     Args:
-        identity: of the backend that gave them.
+        backend: who gave them.
     """
-    keys = {text: key_of(identity, request) for text, request in asked.requests.items()}
-    found = store.find(keys.values())
-    return {text: found[key] for text, key in keys.items() if key in found}
+    keys, _ = keys_of(list(asked.requests.values()), backend)
+    found = store.find(keys)
+    return {text: found[key] for text, key in zip(asked.requests, keys, strict=True) if key in found}
 
 
 def enriched(asked: Questions, answers: Mapping[str, Answer], config: EnrichmentConfig) -> Enriched:

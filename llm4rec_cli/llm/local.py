@@ -81,7 +81,7 @@ class LocalBackend:
         Raises:
             UsageError: a prompt leaves too little of `llm.context` for its answer.
         """
-        lengths = [self._checked_length(request) for request in requests]
+        lengths = self._checked_lengths(requests)
         alone = [i for i, request in enumerate(requests) if request.continuations is not None]
         generated = [i for i, request in enumerate(requests) if request.continuations is None]
         generated.sort(key=lambda i: (-requests[i].max_tokens, -lengths[i]))
@@ -158,7 +158,7 @@ class LocalBackend:
         """The answer to a request with continuations."""
         began = time.perf_counter()
         prompt = self._prompt(request.messages)
-        continuations = [self._tokens(text) for text in request.continuations or ()]
+        continuations = [self._tokens(self._plain(text)) for text in request.continuations or ()]
         logprobs = log_likelihoods(self.model, prompt, continuations).tolist()
         lengths = tuple(map(len, continuations))
         return Answer(
@@ -173,22 +173,26 @@ class LocalBackend:
             lengths=lengths,
         )
 
-    def _checked_length(self, request: Request) -> int:
-        """Tokens of a request's prompt.
+    def _checked_lengths(self, requests: Sequence[Request]) -> list[int]:
+        """Tokens of each request's prompt.
 
         Raises:
-            UsageError: they leave too little of the context.
+            UsageError: with its answer the longest takes more than the context.
         """
-        prompt = len(self._prompt(request.messages))
-        answer = request.max_tokens
-        if request.continuations is not None:
-            answer = max(map(self.count_tokens, request.continuations), default=0)
-        if prompt + answer > self.config.context:
+        prompts = [len(self._prompt(request.messages)) for request in requests]
+        longest = max((prompt + self._at_most(r) for prompt, r in zip(prompts, requests, strict=True)), default=0)
+        if longest > self.config.context:
             raise UsageError(
-                f"a prompt has {prompt} tokens and its answer up to {answer}, and llm.context={self.config.context}",
-                f"llm.context={prompt + answer} where the model takes as many; or a shorter prompt",
+                f"the longest prompt takes {longest:,} tokens with its answer, and llm.context={self.config.context}",
+                f"llm.context={longest} where the model takes as many; or less: prompt.history_tokens, prompt.shots",
             )
-        return prompt
+        return prompts
+
+    def _at_most(self, request: Request) -> int:
+        """Tokens of a request's answer at most."""
+        if request.continuations is None:
+            return request.max_tokens
+        return max(map(self.count_tokens, request.continuations), default=0)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         told = [message | {"content": self._plain(message["content"])} for message in messages]
@@ -202,9 +206,10 @@ class LocalBackend:
         return self._tokens(text)  # the template puts special tokens itself
 
     def _plain(self, text: str) -> str:
-        """A message whose text, which may be anybody's, ends no turn: what would be a special token is broken up."""
-        for token in self.tokenizer.all_special_tokens:
-            text = text.replace(token, f"{token[:1]} {token[1:]}")
+        """Text, which may be anybody's, that ends no turn: what would be a token of the template's is broken up."""
+        for token in map(str, self.tokenizer.added_tokens_decoder.values()):
+            if token.strip():  # some are mere spaces
+                text = text.replace(token, f"{token[:1]} {token[1:]}")
         return text
 
     def _tokens(self, text: str) -> list[int]:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
+
+
+class Status(Enum):
+    """How an answer could be read."""
+
+    ok = "ok"  # as it was asked for
+    repaired = "repaired"  # not so, but what it says is clear
+    invalid = "invalid"  # it says nothing that was asked for
+
 
 Message = dict[str, str]  # role: system, user or assistant; content
 

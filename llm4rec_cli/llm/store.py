@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -82,13 +82,15 @@ class Store:
                 self._db.execute("DELETE FROM answers WHERE key = ? AND CAST(answer AS BLOB) IS ?", (key, answer))
         return found
 
-    def keep(self, identity: dict[str, Any], request: Request, answer: Answer, cost: float) -> Answer:
+    def keep(self, key: str, identity: dict[str, Any], request: Request, answer: Answer, cost: float) -> Answer:
         """Keeps an answer, at once and for good, unless there is one.
+
+        Args:
+            key: as of `ask.keys_of`.
 
         Returns:
             the one that is kept: another process's where that was first.
         """
-        key = key_of(identity, request)
         while not (kept := self.find([key])):
             text = json.dumps(asdict(answer))
             row = (key, canonical(identity), canonical(asdict(request)), text, cost, _digest(key, text.encode()))
@@ -108,9 +110,14 @@ class Store:
             ) from error
 
 
-def key_of(identity: dict[str, Any], request: Request) -> str:
-    """What an answer is kept under: the same for the same request of the same backend, on every machine."""
-    return hashlib.sha256(canonical([identity, asdict(request)]).encode()).hexdigest()
+def key_of(identity: dict[str, Any], request: Request, beside: Sequence[str] = ()) -> str:
+    """What an answer is kept under: the same for the same request of the same backend, on every machine.
+
+    Args:
+        beside: keys of all requests that it is answered together with, where the answer may depend on them.
+    """
+    told = [identity, asdict(request), *([sorted(beside)] if beside else [])]
+    return hashlib.sha256(canonical(told).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:

@@ -24,8 +24,10 @@ SHOWN = (
 # Overrides that tell one variant from another; the other columns say the rest.
 TOLD_BY = (
     *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
-    *("dataset.cold_items=", "dataset.train_users=", "task.max_"),
+    *("dataset.cold_items=", "dataset.train_users=", "task.max_", "llm", "enrichment", "prompt/"),
 )
+# What moves no number, and shots, which a model's name tells.
+UNTOLD = ("llm.store=", "llm.replay=", "llm.budget", "llm.price", "llm.concurrency=", "llm.retries=", "llm.timeout=")
 SHOWN_AS = ("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=")  # models are named so
 FIRST = ("ndcg@10", "rmse", "rouge1")  # whose interval stands below the table
 COLD_SHOWN = ("hr@10", "ndcg@10")  # of targets held out of training
@@ -143,7 +145,8 @@ def protocol_in_words(run: dict[str, Any]) -> str:
 
 def variant_in_words(run: dict[str, Any]) -> str:
     """The experiment's name, or what was typed about the model, the trainer and the control."""
-    typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith(SHOWN_AS)]
+    typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith((*SHOWN_AS, *UNTOLD))]
+    typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # as they are typed
     origin = run.get("init_from")
     begun = f"from {' '.join(filter(None, [origin['dataset'], origin['experiment']]))}" if origin else None
     return " ".join(filter(None, [run["experiment"], begun, *typed]))

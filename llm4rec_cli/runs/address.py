@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from llm4rec_cli.models import base as models
 from llm4rec_cli.schema import TextRecipe
 
 RESULTS_VERSION = 2  # raised when a change moves numbers; the CHANGELOG says which
@@ -31,11 +32,8 @@ OUTSIDE = (
     "task.floors",
     "model.max_missing",  # more than so many is an error
     *("llm.key_variable", "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt", "llm.price_answer"),
-    *("llm.budget_tokens", "llm.budget_cost", "llm.replay", "llm.dry_run", "llm.store"),
+    *("llm.budget_tokens", "llm.budget_cost", "llm.replay", "llm.dry_run", "llm.store", "llm.context"),
 )
-
-# Settings of models that came later: at this value they are no part of an address, so that earlier runs keep theirs.
-LATER = {"tokens": False}
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def address(
             node = node.get(parent, {})
         node.pop(leaf, None)
     facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
-    for key, value in LATER.items():
+    for key, value in models.config_class(config.model.name).later.items():
         if content["model"].get(key) == value:
             del content["model"][key]
     if llm is None:

@@ -22,7 +22,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from llm4rec_cli import files, processes
-from llm4rec_cli.errors import DryRun, Llm4RecError
+from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
 from llm4rec_cli.runs.address import Address
 
@@ -126,9 +126,6 @@ def recorded(where: Address, config: Any, facts: Facts, fresh: bool) -> Iterator
     with _logged(folder / "run.log"):
         try:
             yield folder
-        except DryRun:
-            _clear(folder)  # there was no run
-            raise
         except KeyboardInterrupt:
             write_json(folder / STATUS, status | {"status": "failed", "error": "interrupted"})
             raise

@@ -19,6 +19,7 @@ from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation import rating, text
+from llm4rec_cli.llm.requests import Status
 from llm4rec_cli.progress import track
 from llm4rec_cli.schema import Part, Question, SplitRule
 
@@ -176,7 +177,7 @@ def accounted(
     told = model.account(asked)
     if "status" not in told:
         return evaluation
-    shares = {f"answers/{status}": float((told["status"] == status).mean()) for status in ("ok", "repaired", "invalid")}
+    shares = {f"answers/{status.value}": float((told["status"] == status.value).mean()) for status in Status}
     if "n_listed" in told:
         listed = max(1, int(told["n_listed"].sum()))
         kinds = [name for name in map(str, told) if name.startswith("n_") and name != "n_listed"]
@@ -184,7 +185,7 @@ def accounted(
         shares["listed/mean"] = float(told["n_listed"].mean())
     if "first_place" in told:
         shares["listed/first_place"] = float(told["first_place"].mean())
-    valid = np.flatnonzero(told["status"] != "invalid")
+    valid = np.flatnonzero(told["status"] != Status.invalid.value)
     intervals = dict(evaluation.intervals)
     if len(valid):
         alone = evaluation if len(valid) == len(asked) else task.evaluate(model, split, asked[valid], config)

@@ -49,7 +49,7 @@ class Ranking:
 
     Attributes:
         n_better: (n,) how many other items score above the target.
-        n_tied: (n,) how many items share its score, itself included.
+        n_tied: (n,) how many items share its score, itself included; 0 where the model refused to rank it: a miss.
         n_candidates: (n,) how many items could be ranked: what is masked could not, the target always can.
         top_items: (n, k) the item numbers with the highest scores, best first; of equal scores the lower number first;
             NOTHING from where on no item is left that could be recommended.
@@ -120,8 +120,7 @@ def _rank_batch(
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """n_better, n_tied, n_candidates and top_items of one batch, as in `Ranking`.
 
-    A score of -inf refuses to rank an item. A target that is refused is a miss, so it comes last: it does not tie with
-    all others that are.
+    A score of -inf refuses to rank an item. A target that is refused is a miss: it ties with nothing, not even itself.
 
     Args:
         flags: a buffer of at least as many rows as examples, and as wide as their scores.
@@ -147,7 +146,7 @@ def _rank_batch(
     n_tied = torch.eq(scores, target, out=flags).sum(1).long()
     better, tied, top = n_better.cpu().numpy(), n_tied.cpu().numpy(), best.cpu().numpy()
     refused = (target == -torch.inf).squeeze(1).cpu().numpy()
-    better[refused], tied[refused] = n_candidates[refused] - 1, 1
+    better[refused], tied[refused] = n_candidates[refused] - 1, 0
     if asked.candidates is not None or bool((scores.gather(1, best[:, -1:]) == -torch.inf).any()):
         n_ranked = torch.gt(scores, -torch.inf, out=flags).sum(1).long().cpu().numpy()
         top[np.arange(top.shape[1]) >= n_ranked[:, None]] = NOTHING
@@ -186,6 +185,8 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             "top_items": [item_ids[row[row != NOTHING]] for row in ranking.top_items],
         }
     )
+    if asked.turn is not None:
+        predictions["turn"] = asked.turn
     intervals = _intervals(values, asked.user, config, 0)
     breakdown = {"target_train_count": by_frequency(values, train_count)}
     if split.cold is not None:

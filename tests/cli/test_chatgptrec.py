@@ -17,6 +17,7 @@ from tests.llm.tiny_llm import tiny_llm
 
 KEY = "sk-a-key-that-must-be-found-nowhere"
 ASKED = ("train", "model=chatgptrec", "task.floors=[]", "task.bootstrap=20")
+UNLIKE = ("seconds", "peak_rss_mb", "llm", "overrides")  # of a run that was killed, and had a store of its own
 SMALL = ("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40")
 
 
@@ -69,6 +70,8 @@ def test_several_orders_of_candidates_are_rows_of_their_own(local):
     found = local("task=direct", "task.negatives=4", "prompt.shuffles=3")
     rows = pd.read_parquet(found.folder / "predictions.parquet")
     assert len(rows) == 18 and rows["user_id"].nunique() == 6
+    assert set(rows["turn"]) == {0, 1, 2}
+    assert found.metrics["n_examples"] == 6 and "subset" in found.metrics["labels"]
 
 
 def test_a_replayed_run_is_the_same_run_and_asks_nothing(local):
@@ -158,6 +161,6 @@ def test_a_run_killed_amid_its_questions_ends_as_if_it_had_not_been(llm4rec, end
     distinct = len(endpoint.asked)  # two users asked about one title are one question
     assert sum(endpoint.asked.values()) - before == distinct - kept
     whole = llm4rec(*typed, "paths.outputs=whole", f"llm.store={tmp_path}/other.sqlite")
-    same = [name for name in read(whole.folder / "metrics.json") if name not in ("seconds", "peak_rss_mb", "llm")]
+    same = [name for name in read(whole.folder / "metrics.json") if name not in UNLIKE]
     assert {n: resumed.metrics[n] for n in same} == {n: whole.metrics[n] for n in same}
     assert json.dumps(resumed.metrics["llm"]["prompt_tokens"]) == json.dumps(whole.metrics["llm"]["prompt_tokens"])

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.data.tokens import SLOTS, Status, read, vocabulary, with_tokens
+from llm4rec_cli.data.tokens import SLOTS, read, vocabulary, with_tokens
+from llm4rec_cli.llm.requests import Status
 from tests.builders import tiny_dataset
 
 

@@ -10,7 +10,7 @@ from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.llm import ask, enrichment
 from llm4rec_cli.llm.requests import Answer
-from llm4rec_cli.llm.store import Store
+from llm4rec_cli.llm.store import Store, key_of
 
 
 def enrich(config: Any, cache: Path) -> None:
@@ -22,4 +22,10 @@ def enrich(config: Any, cache: Path) -> None:
         for told, request in asked.requests.items():
             first, *others = json.loads(told)["title"].split()
             text = json.dumps({"use": [first], "audience": others[:1], "key_words": others[1:]})
-            store.keep(identity, request, Answer(text, "stop", 1, 1, 0.0, "", "2026-01-01T00:00:00"), 0.0)
+            store.keep(
+                key_of(identity, request),
+                identity,
+                request,
+                Answer(text, "stop", 1, 1, 0.0, "", "2026-01-01T00:00:00"),
+                0.0,
+            )

@@ -13,14 +13,15 @@ class Speaking:
 
     Args:
         says: of a request, the text; or, of one with continuations, their log-likelihoods.
+        name: tells it from another.
     """
 
-    def __init__(self, says: Callable[[Request], Any]) -> None:
-        self.says = says
+    def __init__(self, says: Callable[[Request], Any], name: str = "speaking") -> None:
+        self.says, self.name = says, name
         self.asked: list[Request] = []
 
     def identity(self) -> dict[str, Any]:
-        return {"backend": "speaking"}
+        return {"backend": self.name}
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

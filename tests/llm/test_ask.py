@@ -98,8 +98,9 @@ def test_what_another_process_answered_meanwhile_is_not_asked(store):
         def ask(self, requests):
             for number, one in super().ask(requests):
                 if number == 0:
-                    for wanted in self.elsewhere:
-                        store.keep(self.identity(), wanted, answer("elsewhere"), 0.0)
+                    keys, _ = ask.keys_of(self.elsewhere, self)
+                    for key, wanted in zip(keys, self.elsewhere, strict=True):
+                        store.keep(key, self.identity(), wanted, answer("elsewhere"), 0.0)
                 yield number, one
 
     for backend in (Slow(), Slow(3)):
@@ -110,6 +111,13 @@ def test_what_another_process_answered_meanwhile_is_not_asked(store):
         assert len(backend.all_asked) == sent
         assert texts.count("elsewhere") == 9  # the answer that was first is kept
         assert (usage.sent, usage.stored) == (sent, 9 - sent)
+
+
+def test_an_answer_that_depends_on_its_group_is_kept_for_that_group_alone(store, tmp_path):
+    asked(Scripted(3), store, requests(4))
+    more = asked(Scripted(3), store, requests(10))
+    with Store(tmp_path / "fresh.sqlite") as other:
+        assert more == asked(Scripted(3), other, requests(10))
 
 
 # --- the store alone
@@ -135,7 +143,8 @@ def test_a_replay_says_how_many_answers_are_missing(store):
 def test_usage_is_that_of_all_answers_and_tells_what_was_asked_now(store):
     usage = Usage()
     asked(Scripted(), store, requests(4))
-    store.keep(Scripted().identity(), request("sent thrice"), answer("x", attempts=3), 0.0)
+    thrice, identity = request("sent thrice"), Scripted().identity()
+    store.keep(key_of(identity, thrice), identity, thrice, answer("x", attempts=3), 0.0)
     asked(Scripted(), store, [*requests(10), request("sent thrice")], usage)
     assert usage == Usage(
         requests=11,

@@ -6,11 +6,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from llm4rec_cli.data.tokens import Status
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.llm.enrichment import enriched, problems, questions, stored
-from llm4rec_cli.llm.requests import Answer
-from llm4rec_cli.llm.store import Store
+from llm4rec_cli.llm.requests import Answer, Status
+from llm4rec_cli.llm.store import Store, key_of
 from llm4rec_cli.schema import EnrichmentConfig
 from tests.builders import tiny_dataset
 from tests.llm.scripted import llm_config
@@ -107,11 +106,12 @@ def test_an_answer_that_was_cut_off_loses_its_half_word():
 def test_answers_are_found_in_the_store_of_those_who_gave_them(tmp_path):
     asked = questions(dataset(title=["Tent", "Kite"]), CONFIG, llm_config())
     tent, _ = asked.requests
-    identity = Speaking(str).identity()
+    chat = Speaking(str)
+    identity = chat.identity()
     with Store(tmp_path / "answers.sqlite") as store:
-        store.keep(identity, asked.requests[tent], answer("hiking"), 0.0)
-        assert stored(asked, identity, store) == {tent: answer("hiking")}
-        assert stored(asked, {"backend": "another"}, store) == {}
+        store.keep(key_of(identity, asked.requests[tent]), identity, asked.requests[tent], answer("hiking"), 0.0)
+        assert stored(asked, chat, store) == {tent: answer("hiking")}
+        assert stored(asked, Speaking(str, "another"), store) == {}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def filled(path, *asked):
     """A store with an answer to each, and their keys."""
     with Store(path) as store:
         for one in asked:
-            store.keep(WHO, one, answer(f"to {one.messages[0]['content']}"), 0.25)
+            store.keep(key_of(WHO, one), WHO, one, answer(f"to {one.messages[0]['content']}"), 0.25)
     return [key_of(WHO, one) for one in asked]
 
 
@@ -52,15 +52,15 @@ def changed(path, statement, *values):
 )
 def test_an_answer_comes_back_as_it_was(path, kept):
     with Store(path) as store:
-        store.keep(WHO, request("a"), kept, 0.0)
+        store.keep(key_of(WHO, request("a")), WHO, request("a"), kept, 0.0)
     with Store(path) as store:
         assert store.find([key_of(WHO, request("a"))]) == {key_of(WHO, request("a")): kept}
 
 
 def test_the_first_answer_is_kept_and_given_to_whoever_comes_second(path):
     with Store(path) as store, Store(path) as other:
-        assert store.keep(WHO, request("a"), answer("first"), 0.0).text == "first"
-        assert other.keep(WHO, request("a"), answer("second"), 0.0).text == "first"
+        assert store.keep(key_of(WHO, request("a")), WHO, request("a"), answer("first"), 0.0).text == "first"
+        assert other.keep(key_of(WHO, request("a")), WHO, request("a"), answer("second"), 0.0).text == "first"
 
 
 def test_what_was_paid_can_be_read_with_sql(path):
@@ -112,7 +112,7 @@ def test_a_damaged_answer_counts_as_missing_and_is_replaced(path, caplog, damage
     with caplog.at_level(logging.WARNING), Store(path) as store:
         assert list(store.find([damaged, whole])) == [whole]
         assert "is damaged, and counts as missing" in caplog.text
-        assert store.keep(WHO, request("a"), answer("anew"), 0.0).text == "anew"
+        assert store.keep(key_of(WHO, request("a")), WHO, request("a"), answer("anew"), 0.0).text == "anew"
         assert store.find([damaged])[damaged].text == "anew"
 
 
@@ -120,7 +120,7 @@ def test_an_answer_that_another_process_damages_meanwhile_is_replaced(path):
     (key,) = filled(path, request("a"))
     with Store(path) as store:
         changed(path, "UPDATE answers SET answer = 'x'")
-        assert store.keep(WHO, request("a"), answer("anew"), 0.0).text == "anew"
+        assert store.keep(key_of(WHO, request("a")), WHO, request("a"), answer("anew"), 0.0).text == "anew"
         assert store.find([key])[key].text == "anew"
 
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_told_as_one(path):
     with Store(path) as store:
         store._db.execute("PRAGMA max_page_count = 5")
         with pytest.raises(RunError, match="the disk is full"):
-            store.keep(WHO, request("a" * 100_000), answer("x"), 0.0)
+            store.keep(key_of(WHO, request("a" * 100_000)), WHO, request("a" * 100_000), answer("x"), 0.0)
 
 
 def writes(path, first, barrier):
@@ -144,7 +144,7 @@ def writes(path, first, barrier):
     with Store(path) as store:
         barrier.wait(60)
         for one in requests(200)[::first]:
-            store.keep(WHO, one, answer(f"by {first}"), 0.0)
+            store.keep(key_of(WHO, one), WHO, one, answer(f"by {first}"), 0.0)
 
 
 def test_two_processes_write_at_once_and_each_answer_is_there_once(path):
@@ -165,7 +165,7 @@ def test_two_processes_write_at_once_and_each_answer_is_there_once(path):
 def writes_without_end(path, tells):
     with Store(path) as store:
         for i in range(1_000_000):
-            store.keep(WHO, request(f"question {i}"), answer(f"to {i}"), 0.0)
+            store.keep(key_of(WHO, request(f"question {i}")), WHO, request(f"question {i}"), answer(f"to {i}"), 0.0)
             tells.send(i)
 
 
@@ -185,4 +185,4 @@ def test_what_a_killed_process_wrote_is_there(path):
     with Store(path) as store:
         found = store.find(key_of(WHO, one) for one in requests(written + 1))
         assert [one.text for one in found.values()] == [f"to {i}" for i in range(written + 1)]
-        assert store.keep(WHO, request("another"), answer("x"), 0.0).text == "x"
+        assert store.keep(key_of(WHO, request("another")), WHO, request("another"), answer("x"), 0.0).text == "x"

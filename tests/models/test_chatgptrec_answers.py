@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.models.chatgptrec.answers import Status, rating, text, titles
+from llm4rec_cli.llm.requests import Status
+from llm4rec_cli.models.chatgptrec.answers import rating, text, titles
 
 OK, REPAIRED, INVALID = Status.ok, Status.repaired, Status.invalid
 NOTHING = math.nan

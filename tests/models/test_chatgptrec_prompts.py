@@ -158,7 +158,7 @@ def test_a_field_that_a_part_has_not_is_refused():
     ("overrides", "named"),
     [
         (["task=explanation", "model.answer=likelihood"], "generate"),
-        (["task=sequential", "prompt.shuffles=3"], "task.candidates"),
+        (["task=sequential", "prompt.shuffles=3"], "task=direct"),
         (["task=rating", "model.answer=pmi"], "prompt.shots"),
     ],
 )

@@ -12,19 +12,11 @@ import json
 import math
 import re
 from collections.abc import Callable
-from enum import Enum
 from functools import cache
 from itertools import takewhile
 from typing import Any
 
-
-class Status(Enum):
-    """How an answer could be read."""
-
-    ok = "ok"  # as it was asked for
-    repaired = "repaired"  # not so, but what it says is clear
-    invalid = "invalid"  # it says nothing that was asked for
-
+from llm4rec_cli.llm.requests import Status
 
 # --- what all answers may have around them
 

@@ -49,7 +49,7 @@ class Prompts:
     shots: int = ranges.number(at_least=0)  # worked examples of the user's training part; 0 = zero-shot
     shot_candidates: int = ranges.number(at_least=2)  # of a worked example with candidates
     shuffles: int = ranges.number(at_least=1)  # orders of the candidates that every example is asked in
-    history_tokens: int = ranges.number(at_least=1)  # of the history: the latest items that fit
+    history_tokens: int = ranges.number(at_least=1)  # of histories, those of worked choices too: the latest that fit
     review_tokens: int = ranges.number(at_least=1)  # of a review: its beginning
     listed: int = ranges.number(at_least=1)  # items of a written list
     rating: TaskPrompt = field(default_factory=TaskPrompt)
@@ -59,18 +59,27 @@ class Prompts:
     review_summary: TaskPrompt = field(default_factory=TaskPrompt)
 
 
-# What a part may tell, besides {noun} and {listed}: of the target, of the user, of a worked example.
-OF_TARGET = {"title", "category", "stars", "review"}
+# What each task may tell of the very interaction that it asks about: a ranking nothing, as its target is the answer.
+OF_TARGET = {
+    "rating": {"title", "category"},
+    "sequential": set[str](),
+    "direct": set[str](),
+    "explanation": {"title", "category", "stars", "review"},
+    "review_summary": {"title", "category", "stars", "review"},
+}
+# What nobody has before the user has written it.
+ORACLE = {"explanation": {"stars", "review"}, "review_summary": {"stars"}}
+# What the other parts may tell: of the user, of a worked example.
 FIELDS = {
-    "task": OF_TARGET,
     "behaviour": {"history"},
     "candidates": {"candidates"},
     "shots": {"examples"},
-    "shot": {*OF_TARGET, "number", "history", "candidates", "answer"},
+    "shot": {"title", "category", "stars", "review", "number", "history", "candidates", "answer"},
     "answer": set(),
     "judged": set(),
 }
-ORACLE = {"explanation": {"stars", "review"}, "review_summary": {"stars"}, "rating": {"stars", "review"}}
+COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # where a field is looked up
+MOST_JUDGED = 5000  # titles of a catalogue: each is read once a user
 
 
 @dataclass
@@ -79,7 +88,6 @@ class ChatGPTRecConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write"})
     uses_llm: ClassVar[bool] = True
-    substitutes: ClassVar[str] = "gpt-3.5-turbo"  # the paper's (unverified)
 
     answer: AnswerBy = MISSING
     threshold: float = ranges.number(above=0, at_most=100)  # how alike a written title is; 100 = equal but for case
@@ -109,8 +117,15 @@ class ChatGPTRecConfig(ModelConfig):
     def problems(self) -> Iterator[UsageError]:
         for task in ASKED:
             prompt: TaskPrompt = getattr(self.prompts, task)
-            for part, allowed in FIELDS.items():
-                told = fields_of(getattr(prompt, part))
+            for part, allowed in {"task": OF_TARGET[task], **FIELDS}.items():
+                try:
+                    told = fields_of(getattr(prompt, part))
+                except ValueError:
+                    yield UsageError(
+                        f"the prompt of {task} has a brace without its other in its part `{part}`",
+                        "a brace that is none of a field: {{ or }}",
+                    )
+                    continue
                 for unknown in sorted(told - allowed - {"noun", "listed"}):
                     yield UsageError(
                         f"the prompt of {task} tells {{{unknown}}} in its part `{part}`, which has no such field",
@@ -137,10 +152,18 @@ class ChatGPTRecConfig(ModelConfig):
             )
         if task.question is Question.rate and self.answer is AnswerBy.pmi and not self.prompts.shots:
             raise UsageError("pmi takes off what is told without the user, and nothing else is told", "prompt.shots=3")
-        if self.prompts.shuffles > 1 and task.candidates is Candidates.full:
-            raise UsageError("prompt.shuffles orders candidates, and there are none", "task.candidates=uniform")
+        if self.prompts.shuffles > 1 and (task.question is not Question.rank or task.candidates is Candidates.full):
+            raise UsageError(
+                "prompt.shuffles orders candidates, and there are none", "task=direct, or leave prompt.shuffles out"
+            )
         if dataset is None:
             return
+        judges_all = self.answer is not AnswerBy.generate and task.question is Question.rank
+        if judges_all and task.candidates is Candidates.full and dataset.n_items > MOST_JUDGED:
+            raise UsageError(
+                f"model.answer={self.answer.name} would judge {dataset.n_items:,} titles for each user",
+                "task.candidates=uniform judges 100",
+            )
         ratings = dataset.interactions.get("rating")
         if task.question is Question.rate and ratings is not None and not ratings.dropna().between(1, 5).all():
             raise DataError(
@@ -148,17 +171,32 @@ class ChatGPTRecConfig(ModelConfig):
                 f"{ratings.min():g} to {ratings.max():g}",
                 "bring them to that scale in your table",
             )
-        needed = "review_text" if task.name == "review_summary" else "title"
-        table = dataset.interactions if needed == "review_text" else dataset.items
-        if needed not in table or not (table[needed].fillna("").str.strip() != "").any():
+        named = fields_of(getattr(self.prompts, task.name).task)
+        name = dataset.manifest["name"]
+        if task.name != "review_summary" and not _has(dataset.items, "title"):
             raise DataError(
-                f"model 'chatgptrec' speaks of items by their titles, and dataset '{dataset.manifest['name']}' has none"
-                if needed == "title"
-                else f"task 'review_summary' needs reviews, and dataset '{dataset.manifest['name']}' has none",
+                f"model 'chatgptrec' speaks of items by their titles, and dataset '{name}' has none",
                 "choose a dataset with titles (llm4rec list datasets); task=review_summary needs none",
             )
+        for field_name in sorted(named & COLUMNS.keys()):
+            table = dataset.items if field_name == "category" else dataset.interactions
+            column = COLUMNS[field_name]
+            if not _has(table, column):
+                raise DataError(
+                    f"the prompt of {task.name} tells {{{field_name}}}, and dataset '{name}' has no '{column}'",
+                    "choose another dataset, or another prompt: llm4rec list prompts",
+                )
+
+
+def _has(table: Any, column: str) -> bool:
+    """Whether some row has something there: a number, or text that is not blank."""
+    return column in table and bool((table[column].fillna("").astype(str).str.strip() != "").any())
 
 
 def fields_of(template: str | None) -> set[str]:
-    """The fields that a template tells."""
-    return {name for _, name, _, _ in Formatter().parse(template or "") if name}
+    """The fields that a template tells; one without a name is an empty one.
+
+    Raises:
+        ValueError: a brace lacks its other.
+    """
+    return {name for _, name, _, _ in Formatter().parse(template or "") if name is not None}

@@ -19,11 +19,10 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import ask
-from llm4rec_cli.llm.requests import Answer, Backend, Request
+from llm4rec_cli.llm.requests import Answer, Backend, Request, Status
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.chatgptrec import answers
-from llm4rec_cli.models.chatgptrec.answers import Status
 from llm4rec_cli.models.chatgptrec.config import AnswerBy, ChatGPTRecConfig
 from llm4rec_cli.models.chatgptrec.matching import How, Matcher
 from llm4rec_cli.models.chatgptrec.prompts import RANKINGS, WRITTEN, Prompter

@@ -38,6 +38,7 @@ class Prompter:
         self.titles = told_titles(split, prompts.noun)
         self.fixed = {"noun": prompts.noun, "listed": str(prompts.listed)}
         self.tokens: dict[int, int] = {}  # of a title, as JSON
+        self.room = prompts.history_tokens // (1 + prompts.shots)  # of the question and of each worked choice alike
 
     def messages(
         self, task: str, examples: Examples, i: int, order: Sequence[int] | None, judged: bool, of_user: bool = True
@@ -54,7 +55,8 @@ class Prompter:
         parts = [self._filled(prompt.task, told)]
         if of_user:
             history = examples.sequence[examples.start[i] : examples.end[i]]
-            parts.append(self._filled(prompt.behaviour, {"history": self._history(history)}))
+            room = self.room if task in RANKINGS else self.prompts.history_tokens
+            parts.append(self._filled(prompt.behaviour, {"history": self._history(history, room)}))
             parts.append(self._filled(prompt.shots, {"examples": self._shots(task, examples, i)}))
         if order is not None:
             parts.append(self._filled(prompt.candidates, {"candidates": self._list(order)}))
@@ -92,9 +94,9 @@ class Prompter:
     def _list(self, items: Sequence[int] | IntArray) -> str:
         return "[" + ", ".join(quoted(self.titles[item]) for item in items) + "]" if len(items) else ""
 
-    def _history(self, history: IntArray) -> str:
-        """The latest items that fit into `history_tokens`, one at least, oldest first."""
-        room, kept = self.prompts.history_tokens, 0
+    def _history(self, history: IntArray, room: int) -> str:
+        """The latest items that fit into so many tokens, one at least, oldest first."""
+        kept = 0
         for item in history[::-1].tolist():
             if item not in self.tokens:
                 self.tokens[item] = self.count_tokens(f" {quoted(self.titles[item])},")
@@ -147,7 +149,9 @@ class Prompter:
         sequence = self.split.dataset.sequence
         if not np.array_equal(examples.sequence[start:end], sequence[start:end]):
             raise UsageError(
-                "worked examples are looked up in the history, which this split or control has moved", "prompt.shots=0"
+                "worked examples are looked up in the data, and this history is not there: it was typed, moved by a "
+                "control, or is of other domains",
+                "prompt.shots=0",
             )
         rows = np.arange(start, end)
         rows = rows[self.split.part[rows] == TRAIN]
@@ -162,7 +166,7 @@ class Prompter:
         rng = stream(self.seed, "chatgptrec shot", row)
         pool = np.append(rng.choice(others, min(self.prompts.shot_candidates - 1, len(others)), replace=False), item)
         return {
-            "history": self._history(sequence[before]),
+            "history": self._history(sequence[before], self.room),
             "candidates": self._list(rng.permutation(pool)),
             "answer": quoted(self.titles[item]),
         }

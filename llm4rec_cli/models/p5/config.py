@@ -130,6 +130,9 @@ class P5Config(ModelConfig):
                 "bring them to that scale in your table",
             )
 
+    def reads_text(self) -> bool:
+        return self.index is Index.semantic
+
     def shown_as(self) -> str:
         """`p5` with what of it is compared most: its backbone and how items are numbered."""
         return f"p5 {Path(self.backbone).name}, {self.index.name} ids"

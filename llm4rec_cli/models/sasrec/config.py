@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from llm4rec_cli import ranges
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
@@ -16,6 +17,7 @@ class SASRecConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     trainable: ClassVar[bool] = True
+    later: ClassVar[Mapping[str, Any]] = {"tokens": False}
 
     hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
     inner_size: int = ranges.number(at_least=1)
@@ -25,6 +27,9 @@ class SASRecConfig(ModelConfig):
     attention_dropout: float = ranges.number(at_least=0, below=1)
     max_length: int = ranges.number(at_least=1)  # items of a history, the latest kept
     tokens: bool = False  # an item's vector is that of its number and the mean of its tokens'
+
+    def reads_text(self) -> bool:
+        return self.tokens
 
     def shown_as(self) -> str:
         return f"{self.name} + tokens" if self.tokens else self.name

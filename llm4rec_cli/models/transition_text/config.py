@@ -22,3 +22,6 @@ class TransitionTextConfig(ModelConfig):
     steps: int = ranges.number(at_least=1)  # how far ahead a transition reaches
     text_weights: list[float] = ranges.number(at_least=0)  # the weight w of text is chosen among these on validation
     mask_history: bool = MISSING  # while w is chosen: as the task has it
+
+    def reads_text(self) -> bool:
+        return True
