@@ -13,7 +13,7 @@ from llm4rec_cli.files import write_text
 from llm4rec_cli.models import base
 from tests.data.misbehaving_server import body, running
 from tests.driver import Answer, call, compose
-from tests.llm.chat_server import chatting
+from tests.llm.chat_server import chatting, refused
 from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
 from tests.reads import leaves, recorded
@@ -240,9 +240,10 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     of_chat = ("train", "model=chatgptrec", "task.max_examples=2", "task.floors=[]", *SMALL_CHAT)
     with running() as server, chatting() as chat, recorded() as read:
+        chat.moods = lambda question: [refused(500)]
         special |= {
             (*of_chat, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
-            (*of_chat, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
+            (*of_chat, "task=direct", "model.answer=likelihood", "prompt.shots=1", f"llm.model={small.llm}"): 0,
         }
         url = server.at("/log.csv", body(b"user_id,item_id\nu,a\nu,b\nu,c\n"))
         write_text(tmp_path / "conf/dataset/printed.yaml", PRINTED.replace("URL", url))
