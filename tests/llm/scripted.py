@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -110,6 +111,7 @@ class Scripted:
 
 def asks(url: str, path: Path, n: int, barrier: Barrier | None = None, results: Queue[list[str]] | None = None) -> None:
     """In a process of its own: asks an endpoint n questions."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
     config = llm_config(base_url=url)
     with Store(path) as store:
         if barrier is not None:
