@@ -243,7 +243,9 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         chat.moods = lambda question: [refused(500)]
         special |= {
             (*of_chat, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
-            (*of_chat, "task=direct", "model.answer=likelihood", "prompt.shots=1", f"llm.model={small.llm}"): 0,
+            (*of_chat, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
+            # A worked choice is longer than the small model reads: it is told, and refused.
+            (*of_chat, "task=direct", "prompt.shots=1", f"llm.model={small.llm}"): 2,
         }
         url = server.at("/log.csv", body(b"user_id,item_id\nu,a\nu,b\nu,c\n"))
         write_text(tmp_path / "conf/dataset/printed.yaml", PRINTED.replace("URL", url))
