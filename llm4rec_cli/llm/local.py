@@ -69,10 +69,6 @@ class LocalBackend:
         """Exactly, without what a chat template adds."""
         return len(self._tokens(text))
 
-    def count_conversation(self, messages: Sequence[Message]) -> int:
-        """Tokens of a whole prompt, exactly, the beginning of the answer's turn included."""
-        return len(self._prompt(messages))
-
     def groups(self, requests: Sequence[Request]) -> list[list[int]]:
         """Prompts of like length that padded take at most `llm.batch_tokens` together; what is judged stands alone.
 

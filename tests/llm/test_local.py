@@ -165,7 +165,7 @@ def test_groups_hold_each_request_once_within_the_tokens_of_a_batch(fp32):
     requests = [*histories(9), asking("stars?", ("1", "2"))]
     groups = fp32.groups(requests)
     assert sorted(itertools.chain(*groups)) == list(range(10))
-    lengths = [fp32.count_conversation(request.messages) for request in requests]
+    lengths = [len(fp32._prompt(request.messages)) for request in requests]
     assert all(len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 256 for group in groups)
     assert [9] in groups  # what is judged stands alone
     assert len(groups) < 7
@@ -204,7 +204,7 @@ def test_whole_groups_among_others_are_formed_again(fp32, data):
 def test_a_prompt_beyond_the_context_is_refused_with_its_tokens(folder, tmp_path):
     local = backend(folder, tmp_path, context=64)
     request = asking("soap " * 60)
-    tokens = local.count_conversation(request.messages)
+    tokens = len(local._prompt(request.messages))
     with pytest.raises(
         UsageError, match=f"longest prompt takes {tokens + 8} tokens with its answer, and llm.context=64"
     ):
@@ -358,7 +358,7 @@ def test_tokens_are_counted_exactly(fp32):
     assert fp32.count_tokens("") == 0
     assert fp32.count_tokens("№") == 3  # bytes
     messages = ({"role": "user", "content": "soap"},)
-    assert fp32.count_conversation(messages) == answered(fp32, [Request(messages, max_tokens=1)])[0].prompt_tokens
+    assert len(fp32._prompt(messages)) == answered(fp32, [Request(messages, max_tokens=1)])[0].prompt_tokens
 
 
 def test_a_conversation_that_the_template_refuses_is_told(folder, tmp_path):

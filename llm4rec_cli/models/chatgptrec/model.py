@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ from llm4rec_cli.models.chatgptrec.config import AnswerBy, ChatGPTRecConfig
 from llm4rec_cli.models.chatgptrec.matching import How, Matcher
 from llm4rec_cli.models.chatgptrec.prompts import RANKINGS, WRITTEN, Prompter
 from llm4rec_cli.schema import Written
-
-log = logging.getLogger(__name__)
 
 STARS = (1, 2, 3, 4, 5)
 
