@@ -1,9 +1,18 @@
-"""`llm4rec report`: one table over finished runs, mean ± sd over seeds.
+"""`llm4rec report`: finished runs side by side, averaged over seeds, and the papers' numbers beside them.
 
 llm4rec report                                          on the terminal
-llm4rec report --markdown > table.md
-llm4rec report --csv dataset=amazon2018-scientific task=sequential
+llm4rec report model=unisrec,sasrec dataset=amazon2018-scientific split=test
+llm4rec report --html report.html                       one page with plots, which needs no network
+llm4rec report --markdown > tables.md                   or --latex > tables.tex (booktabs)
+llm4rec report --csv > all.csv                          every metric with its interval
+llm4rec report --papers --csv > papers.csv              only what stands beside a paper
+llm4rec report --claims                                 the papers' claims, and what our runs say to them
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
+
+A row is a variant: runs that differ in their seed alone. mean ± sd is over its n seeds; the 95 % interval is a
+bootstrap over users, and over seeds where there are several. Runs of other data, splits, protocols or settings are
+never averaged. A paper's number stands beside ours where dataset, task, metric, split, candidates and mask agree, and
+never where our data are synthetic, a control, or changed; marks tell what is unknown, unverified, or over a sample.
 """
 
 from __future__ import annotations
@@ -11,55 +20,81 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
-FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant")
+FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant", "labels")
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "llm4rec report", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        "llm4rec report",
+        description=__doc__.replace("%", "%%"),
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only such runs; keys: {', '.join(FILTERS)}")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="a Markdown table")
-    form.add_argument("--csv", action="store_true", help="comma-separated values")
+    form.add_argument("--markdown", action="store_true", help="Markdown tables")
+    form.add_argument("--csv", action="store_true", help="comma-separated values, all in one table")
+    form.add_argument("--latex", action="store_true", help="LaTeX tables for booktabs")
+    form.add_argument("--html", metavar="FILE", help="one page for a browser, with plots")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--papers", action="store_true", help="only what stands beside a paper's number")
+    what.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
     parser.add_argument("--metrics", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
     parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
     options = parser.parse_args(argv)
 
-    from llm4rec_cli.reporting.runs import REPORT_COLUMNS, SHOWN, report_rows, report_tables
-    from llm4rec_cli.reporting.tables import comma_separated, console, markdown
+    from llm4rec_cli.reporting import contents
+    from llm4rec_cli.reporting.variants import groups, variants
+
+    root = Path(options.outputs).expanduser()
+    if options.html and (options.papers or options.claims):
+        raise UsageError("the page shows papers and claims unasked", f"llm4rec report --html {options.html}")
+    if options.claims:
+        return _show_claims(root, options)
+    runs = _runs(root, dict(_filter(f) for f in options.filters))
+    typed = _metrics(options.metrics, {name for _, run in runs for name in run["metrics"]})
+    shown = groups(variants(runs), typed)
+    if options.html:
+        from llm4rec_cli.files import write_text
+        from llm4rec_cli.reporting.page import page
+
+        path = Path(options.html).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, page(shown, _claims(root)))
+        print(path)
+    elif options.csv:
+        _show([contents.flat_papers(shown) if options.papers else contents.flat_results(shown, typed)], options)
+    else:
+        beside = [content for group in shown if (content := contents.beside_papers(group)) is not None]
+        if options.papers and not beside:
+            raise RunError("no paper's number answers the same question as these runs", "leave --papers out")
+        _show([*([] if options.papers else map(contents.results, shown)), *beside], options)
+    return 0
+
+
+def _runs(root: Path, wanted: dict[str, str]) -> list[tuple[Path, dict[str, Any]]]:
+    """Finished runs that the filters let through, oldest first: of equal seeds the newest counts.
+
+    Raises:
+        RunError: there is none.
+    """
     from llm4rec_cli.runs.folder import finished
 
-    wanted = dict(_filter(f) for f in options.filters)
-    root = Path(options.outputs).expanduser()
     runs = [
-        metrics
-        for _, _, metrics in finished(root)
-        if all(str(metrics[key]) in values.split(",") for key, values in wanted.items())
+        (folder, metrics)
+        for folder, _, metrics in finished(root)
+        if all(_values(metrics[key]) & set(values.split(",")) for key, values in wanted.items())
     ]
     if not runs:
         raise RunError(f"no finished run under {root} matches", "llm4rec train model=unisrec makes one")
-    runs.reverse()  # oldest first: of equal seeds the newest counts
-    available = {name for run in runs for name in run["metrics"]}
-    metrics = options.metrics.split(",") if options.metrics else [m for m in SHOWN if m in available]
-    for name in metrics:
-        if name not in available:
-            raise UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
-    columns = [*REPORT_COLUMNS, *metrics, "labels"]
-    rows = report_rows(runs, metrics)
-    if options.markdown:
-        print(markdown(columns, rows))
-    elif options.csv:
-        sys.stdout.write(comma_separated(columns, rows))
-    else:
-        out = console()
-        for shown in report_tables(rows, metrics):
-            out.print(shown)
-        out.print("mean ± sd over n seeds; one run shows no sd")
-    return 0
+    return runs[::-1]
+
+
+def _values(field: Any) -> set[str]:
+    return set(field) if isinstance(field, list) else {str(field)}
 
 
 def _filter(text: str) -> tuple[str, str]:
@@ -67,3 +102,61 @@ def _filter(text: str) -> tuple[str, str]:
     if not equals or key not in FILTERS:
         raise UsageError(f"unknown filter '{text}'", did_you_mean(key, FILTERS))
     return key, value
+
+
+def _metrics(typed: str | None, available: set[str]) -> list[str] | None:
+    """The metrics typed.
+
+    Raises:
+        UsageError: no run has one of them.
+    """
+    if typed is None:
+        return None
+    names = typed.split(",")
+    for name in names:
+        if name not in available:
+            raise UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
+    return names
+
+
+def _claims(root: Path) -> Any:
+    """The papers' claims as a table's content, judged by all runs."""
+    from llm4rec_cli.reporting.claims import claims_rows, judged
+    from llm4rec_cli.reporting.tables import Content
+
+    return Content("the papers' claims", *claims_rows(judged(root)))
+
+
+def _show_claims(root: Path, options: argparse.Namespace) -> int:
+    if options.filters or options.metrics:
+        raise UsageError("--claims judges by all runs", "leave filters and --metrics out")
+    if options.markdown or options.csv or options.latex:
+        _show([_claims(root)], options)
+        return 0
+    from llm4rec_cli.reporting.claims import claims_table, judged
+    from llm4rec_cli.reporting.tables import console
+
+    console().print(claims_table(judged(root)))
+    return 0
+
+
+def _show(shown: list[Any], options: argparse.Namespace) -> None:
+    """Tables' contents on standard output, in the form asked for."""
+    from llm4rec_cli.reporting.tables import comma_separated, console, latex, markdown, table
+
+    if options.csv:
+        for content in shown:
+            sys.stdout.write(comma_separated(content.columns, content.rows))
+    elif options.markdown:
+        for content in shown:
+            print(f"### {content.title}\n\n{markdown(content.columns, content.rows)}\n")
+            print("".join(f"- {note}\n" for note in content.notes))
+    elif options.latex:
+        print("% \\usepackage{booktabs}\n\n" + "\n\n".join(map(latex, shown)))
+    else:
+        out = console()
+        for content in shown:
+            out.print(table(content.title, content.columns, content.rows, out.width))
+            for note in content.notes:
+                out.print(f"  {note}", soft_wrap=True)
+            out.print()

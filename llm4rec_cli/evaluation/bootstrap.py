@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,42 @@ def bootstrap_of_sums(
     _, number = np.unique(user, return_inverse=True)
     by_user = {name: np.bincount(number, weights=column).astype(np.float64) for name, column in columns.items()}
     return {name: _ends(of, level) for name, of in metrics(_resampled_sums(by_user, rng, resamples)).items()}
+
+
+def bootstrap_over_seeds(
+    columns: Sequence[Mapping[str, FloatArray]],
+    metrics: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]],
+    user: NDArray[Any],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """An interval around the mean over seeds of what is computed of sums over examples.
+
+    Users and seeds are drawn with replacement, independently: the users of a resample, each with all of their examples,
+    are the same for all of its seeds. So it allows for other users and for other seeds, as far as these few tell.
+
+    Args:
+        columns: of each seed, as of `bootstrap_of_sums`, all about the same examples in the same order.
+        metrics, user, rng, resamples, level: as of `bootstrap_of_sums`.
+
+    Returns:
+        Lower and upper end for each metric that all seeds have.
+    """
+    _, number = np.unique(user, return_inverse=True)
+    by_user = {
+        f"{seed} {name}": np.bincount(number, weights=column).astype(np.float64)
+        for seed, of in enumerate(columns)
+        for name, column in of.items()
+    }
+    sums = _resampled_sums(by_user, rng, resamples)
+    of_each = [metrics({name: sums[f"{seed} {name}"] for name in of}) for seed, of in enumerate(columns)]
+    drawn = rng.integers(len(columns), size=(len(columns), resamples))
+    return {
+        name: _ends(np.stack([of[name] for of in of_each])[drawn, np.arange(resamples)].mean(axis=0), level)
+        for name in of_each[0]
+        if all(name in of for of in of_each)
+    }
 
 
 def _ends(values: FloatArray, level: float) -> tuple[float, float]:

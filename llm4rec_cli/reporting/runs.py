@@ -1,11 +1,8 @@
-"""Runs as tables: one run a row, or one variant a row, averaged over its seeds."""
+"""Runs in words, and as tables of one run a row."""
 
 from __future__ import annotations
 
-import itertools
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
@@ -21,6 +18,8 @@ SHOWN = (
     *("bleu2", "bleu4", "rouge1", "rouge2", "rougeL", "feature_match", "distinct1", "distinct2", "unique_sentences"),
     *("answers/repaired", "answers/invalid", "listed/hallucinated", "listed/duplicate", "valid/hr@10", "valid/rouge1"),
 )
+IMPRESSION = "impression"  # the protocol that ranks what a user was shown
+SHOWN_OF_IMPRESSIONS = ("auc", "mrr", "ndcg@5", "ndcg@10")
 # Overrides that tell one variant from another; the other columns say the rest.
 TOLD_BY = (
     *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
@@ -32,13 +31,12 @@ SHOWN_AS = ("model.file=", "model.alias=", "model.init_from=", "model.freeze=", 
 FIRST = ("ndcg@10", "rmse", "rouge1")  # whose interval stands below the table
 COLD_SHOWN = ("hr@10", "ndcg@10")  # of targets held out of training
 ASKED_COLUMNS = ("rating", *(written.value for written in Written))  # protocols that ask about a column
-REPORT_COLUMNS = ("dataset", "task", "protocol", "model", "variant", "n")
 
 
 def results_table(runs: Sequence[dict[str, Any]]) -> Table:
     """The table a training ends with: floors first, the model last, metrics of one protocol; labels stand below."""
     last = runs[-1]
-    metrics = [name for name in SHOWN if name in last["metrics"]]
+    metrics = [name for name in usual_metrics(last["protocol"]) if name in last["metrics"]]
     rows = [[shown_as(run), *(number(run, name) for name in metrics)] for run in runs]
     shown = table(f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}", ["model", *metrics], rows)
     notes = [counted(last, last["n_examples"])]
@@ -72,42 +70,9 @@ def cold_table(runs: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
-def report_rows(runs: Iterable[dict[str, Any]], metrics: Sequence[str]) -> list[list[str]]:
-    """One row a variant, as REPORT_COLUMNS, the metrics and `labels`: mean ± sd over n seeds.
-
-    Runs of other data, task, protocol or settings never share a row; of equal seeds the last counts.
-    """
-    variants: dict[tuple[str, ...], dict[int, dict[str, Any]]] = defaultdict(dict)
-    for run in runs:
-        shown = (run["dataset"], run["task"], protocol_in_words(run), shown_as(run))
-        variants[(*shown, run["dataset_fingerprint"], run["variant"])][run["seed"]] = run
-    rows = []
-    for key, seeds in sorted(variants.items()):
-        values = [mean_and_deviation([run["metrics"].get(name) for run in seeds.values()]) for name in metrics]
-        labels = sorted({label for run in seeds.values() for label in run["labels"]})
-        typed = variant_in_words(next(iter(seeds.values())))  # one variant may be typed in several ways
-        rows.append([*key[:4], typed, str(len(seeds)), *values, " ".join(labels)])
-    return sorted(rows, key=lambda row: row[:5])
-
-
-def report_tables(rows: Sequence[Sequence[str]], metrics: Sequence[str]) -> Iterator[Table]:
-    """The rows of `report_rows` as one table a dataset, task and protocol, without metrics that none of them has."""
-    columns = [*REPORT_COLUMNS, *metrics, "labels"]
-    of_metrics = range(len(REPORT_COLUMNS), len(columns) - 1)
-    for heading, grouped in itertools.groupby(rows, key=lambda row: row[:3]):
-        members = list(grouped)
-        empty = {i for i in of_metrics if not any(row[i] for row in members)}
-        kept = [i for i in range(3, len(columns)) if i not in empty]
-        yield table(" · ".join(heading), [columns[i] for i in kept], [[row[i] for i in kept] for row in members])
-
-
-def mean_and_deviation(values: Sequence[float | None]) -> str:
-    """`0.1206 ± 0.0010`; no deviation for one value; empty where a run lacks the metric."""
-    known = [v for v in values if v is not None]
-    if len(known) < len(values) or not known:
-        return ""
-    mean = statistics.fmean(known)
-    return f"{mean:.4f} ± {statistics.stdev(known):.4f}" if len(known) > 1 else f"{mean:.4f}"
+def usual_metrics(protocol: str) -> tuple[str, ...]:
+    """The metrics that tables show unasked, in their order."""
+    return SHOWN_OF_IMPRESSIONS if protocol == IMPRESSION else SHOWN
 
 
 def number(run: dict[str, Any], name: str) -> str:
@@ -126,8 +91,9 @@ def marks(run: dict[str, Any]) -> list[str]:
 
 
 def counted(run: dict[str, Any], n: int) -> str:
-    """`1,995 users`; or interactions, where a user may be asked about several."""
-    return f"{n:,} {'interactions' if run['protocol'] in ASKED_COLUMNS else 'users'}"
+    """`1,995 users`; or interactions, where a user may be asked about several; or impressions."""
+    units = {IMPRESSION: "impressions", **dict.fromkeys(ASKED_COLUMNS, "interactions")}
+    return f"{n:,} {units.get(run['protocol'], 'users')}"
 
 
 def protocol_in_words(run: dict[str, Any]) -> str:

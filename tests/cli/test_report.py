@@ -2,41 +2,24 @@
 
 import csv
 import io
-import os
+import shutil
+import subprocess
 
 import pytest
 
-from llm4rec_cli.files import write_json
+from tests.reporting.made import metrics_json, ranked, written
 
 
 @pytest.fixture
 def write(tmp_path):
     """write(ndcg, **facts): a finished run that says so, under tmp_path/outputs; later ones are newer."""
-    written = []
+    runs = []
 
-    def one(ndcg, status="done", **facts):
-        written.append(ndcg)
-        metrics = {
-            "model": "sasrec",
-            "dataset": "demo",
-            "task": "sequential",
-            "split": "test",
-            "protocol": "full",
-            "mask_history": False,
-            "seed": 0,
-            "experiment": None,
-            "variant": "v",
-            "dataset_fingerprint": "f",
-            "labels": [],
-            "overrides": [],
-            "metrics": {"ndcg@10": ndcg, "recall@10": 2 * ndcg},
-            "intervals": {},
-        } | facts
+    def one(ndcg, status="done", predictions=None, **facts):
+        metrics = metrics_json(ndcg, **facts)
         folder = tmp_path / "outputs" / metrics["model"] / metrics["dataset"] / metrics["task"]
-        folder /= f"seed{metrics['seed']}-{len(written)}"
-        write_json(folder / "status.json", {"status": status, "error": None, "command": "train"})
-        write_json(folder / "metrics.json", metrics)
-        os.utime(folder / "metrics.json", (1e9 + len(written), 1e9 + len(written)))
+        folder /= f"seed{metrics['seed']}-{len(runs)}"
+        runs.append(written(folder, metrics, predictions, status, time=1e9 + len(runs)))
 
     return one
 
@@ -138,6 +121,19 @@ def test_filters_choose_runs(write, rows, filters, found):
     assert {row["ndcg@10"] for row in rows(*filters)} == found
 
 
+def test_labels_choose_runs_that_have_one_of_them(write, rows):
+    write(0.1, labels=["subset", "synthetic"])
+    write(0.2, labels=["leaky"], variant="w")
+    assert {row["ndcg@10"] for row in rows("labels=subset,other")} == {"0.1000"}
+
+
+def test_intervals_of_several_seeds_stand_in_the_csv(write, rows):
+    for seed, n_better in enumerate((0, 50)):
+        write(0.1, seed=seed, intervals={"ndcg@10": [0.0, 0.2]}, predictions=ranked([n_better] * 20))
+    (row,) = rows()
+    assert (row["ndcg@10 low"], row["ndcg@10 high"]) == ("0.000000", "1.000000")
+
+
 def test_the_metrics_asked_for_are_shown(write, rows):
     write(0.1)
     (row,) = rows("--metrics", "recall@10")
@@ -177,9 +173,91 @@ def test_nothing_to_report_is_an_error_with_a_remedy(llm4rec):
     assert "llm4rec train" in answer.err
 
 
-def test_markdown_and_csv_exclude_one_another(llm4rec, write):
+def test_forms_exclude_one_another(llm4rec, write):
     write(0.1)
     assert llm4rec("report", "--markdown", "--csv").code == 2
+    assert llm4rec("report", "--papers", "--claims").code == 2
+
+
+SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"ndcg@10": 0.06, "hr@10": 0.1}}
+
+
+def test_a_papers_number_stands_below_our_runs(llm4rec, write):
+    write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
+    answer = llm4rec("report")
+    assert "beside the papers" in answer.out
+    assert "0.1080" in answer.out
+    assert "UniSRec" in answer.out
+
+
+def test_papers_alone_are_one_table(write, rows):
+    write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
+    write(0.5, model="unisrec")
+    ndcg, hr = sorted(rows("--papers"), key=lambda row: row["metric"] == "hr@10")
+    assert (hr["ours"], hr["paper"], hr["inside"]) == ("0.1000", "0.1080", "yes")
+    assert (ndcg["metric"], ndcg["inside"]) == ("ndcg@10", "")
+
+
+def test_synthetic_runs_stand_beside_no_paper(llm4rec, write):
+    write(0.06, **SCIENTIFIC, labels=["synthetic"])
+    answer = llm4rec("report")
+    assert "0.1080" not in answer.out
+    assert "stands beside no paper: synthetic" in answer.out
+
+
+def test_where_no_paper_asks_the_same_there_is_nothing_to_show(llm4rec, write):
+    write(0.1)
+    answer = llm4rec("report", "--papers")
+    assert answer.code == 1
+    assert "no paper's number" in answer.err
+
+
+def test_latex_is_a_table_for_each_question(llm4rec, write):
+    write(0.1)
+    write(0.2, task="direct", protocol="uniform-100")
+    out = llm4rec("report", "--latex").out
+    assert out.startswith("% \\usepackage{booktabs}")
+    assert out.count("\\begin{table}") == out.count("\\end{table}") == 2
+    assert "sasrec &" in out
+
+
+def test_claims_are_judged_in_every_form(llm4rec, write):
+    write(0.1)
+    head, *body = csv.reader(io.StringIO(llm4rec("report", "--claims", "--csv").out))
+    assert "verdict" in head
+    assert body
+    for form in ("--markdown", "--latex"):
+        assert "verdict" in llm4rec("report", "--claims", form).out
+    assert "verdict" in llm4rec("report", "--claims").out
+
+
+def test_claims_are_not_filtered(llm4rec, write):
+    write(0.1)
+    assert llm4rec("report", "--claims", "model=sasrec").code == 2
+    assert llm4rec("report", "--claims", "--html", "page.html").code == 2
+
+
+def test_the_page_lies_where_it_was_asked_for(llm4rec, write, tmp_path):
+    write(0.1, intervals={"ndcg@10": [0.05, 0.15]})
+    answer = llm4rec("report", "--html", "new/page.html")
+    assert answer.out == "new/page.html\n"
+    page = (tmp_path / "new/page.html").read_text()
+    assert "0.1000" in page
+    assert "<svg" in page
+    assert 'id="claims"' in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser")
+def test_a_browser_shows_the_page_without_a_word_of_complaint(llm4rec, write, tmp_path):
+    write(0.1, intervals={"ndcg@10": [0.05, 0.15]})
+    llm4rec("report", "--html", "page.html")
+    browser = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+    shot = tmp_path / "page.png"
+    asked = [*browser, "--window-size=390,2000", f"--screenshot={shot}", (tmp_path / "page.html").as_uri()]
+    found = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=120)
+    assert shot.stat().st_size > 10_000
+    assert "CONSOLE" not in found.stderr
 
 
 def test_a_trained_run_and_its_floors_are_reported(rows, trained):

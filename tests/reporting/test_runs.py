@@ -1,20 +1,17 @@
-"""Runs as rows: means, deviations, protocols and variants in words."""
-
-import statistics
+"""Runs as rows: protocols and variants in words."""
 
 import pytest
 
-from llm4rec_cli.reporting.runs import cold_table, mean_and_deviation, protocol_in_words, variant_in_words
-
-
-def test_the_deviation_is_that_of_a_sample():
-    values = [0.1, 0.2, 0.4]
-    assert mean_and_deviation(values) == f"{sum(values) / 3:.4f} ± {statistics.stdev(values):.4f}"
-
-
-@pytest.mark.parametrize(("values", "said"), [([0.5], "0.5000"), ([], ""), ([None], ""), ([0.1, None], "")])
-def test_one_value_has_no_deviation_and_a_missing_one_no_mean(values, said):
-    assert mean_and_deviation(values) == said
+from llm4rec_cli.reporting.runs import (
+    SHOWN,
+    cold_table,
+    counted,
+    protocol_in_words,
+    results_table,
+    usual_metrics,
+    variant_in_words,
+)
+from tests.reporting.made import metrics_json
 
 
 def test_full_ranking_says_whether_the_history_is_masked():
@@ -82,3 +79,19 @@ def test_other_cutoffs_leave_a_metric_to_show():
     for group in [*run["breakdown"]["target_is_cold"].values(), *run["breakdown"]["chance"].values()]:
         del group["hr@10"], group["ndcg@10"]
     assert [column.header for column in cold_table([run]).columns] == ["model", "cold mrr", "warm mrr"]
+
+
+def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
+    assert usual_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
+    assert usual_metrics("full") == usual_metrics("rating") == SHOWN
+    assert counted({"protocol": "impression"}, 1000) == "1,000 impressions"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "shown"),
+    [("impression", ["model", "auc", "mrr", "ndcg@5", "ndcg@10"]), ("full", ["model", "ndcg@10", "mrr"])],
+)
+def test_a_training_ends_with_its_protocols_metrics(protocol, shown):
+    told = {"ndcg@10": 0.4, "ndcg@5": 0.3, "auc": 0.6, "mrr": 0.3}
+    table = results_table([metrics_json(protocol=protocol, metrics=told)])
+    assert [column.header for column in table.columns] == shown

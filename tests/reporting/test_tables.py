@@ -1,10 +1,11 @@
-"""Tables: one content as Rich, Markdown and CSV."""
+"""Tables: one content as Rich, Markdown, LaTeX and CSV."""
 
 import csv
 import io
+import re
 from contextlib import redirect_stdout
 
-from llm4rec_cli.reporting.tables import comma_separated, console, markdown, table
+from llm4rec_cli.reporting.tables import Content, comma_separated, console, latex, markdown, numeric_columns, table
 
 COLUMNS = ["model", "ndcg@10"]
 ROWS = [["sasrec", "0.1000 ± 0.0100"], ['a "b", c', ""]]
@@ -48,3 +49,55 @@ def test_brackets_and_colons_are_shown_as_typed():
 
 def test_a_table_without_rows_is_shown():
     assert "runs" in shown(table("runs", COLUMNS, []))
+
+
+def test_where_a_line_is_wide_enough_no_number_is_parted():
+    rows = [["a model of quite some words " * 5, "0.0750 ± 0.0039", "0.0667–0.0846"]] * 2
+    text = io.StringIO()
+    with redirect_stdout(text):
+        console().print(table("t", ["model", "ndcg@10", "interval"], rows, 160))
+    assert text.getvalue().count("0.0667–0.0846") == 2
+
+
+def test_columns_of_numbers_and_intervals_are_told_from_words():
+    assert numeric_columns([["sasrec", "0.1 ± 0.2", "0.1–0.2", ""], ["p5", "1,234", "5 %", "no"]], 4) == [
+        *(False, True, True, False)
+    ]
+    assert numeric_columns([], 2) == [False, False]
+
+
+def latex_lines(*cells, notes=()):
+    return latex(Content("a · b_c", ["model", "ndcg@10"], [list(cells)], notes)).splitlines()
+
+
+def test_latex_is_a_whole_table_for_booktabs():
+    lines = latex_lines("sasrec", "0.1 ± 0.2", notes=["5 % of them"])
+    assert lines == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{a $\cdot$ b\_c}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"model & ndcg@10 \\",
+        r"\midrule",
+        r"sasrec & 0.1 $\pm$ 0.2 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\par\medskip\raggedright\footnotesize",
+        r"5 \% of them\par",
+        r"\end{table}",
+    ]
+
+
+def test_latex_escapes_what_it_would_act_upon():
+    row = latex_lines(r"a_b & 100% $x$ #1 {y} \z ~ ^ [0] *  <p> | -- `q` \"", "–")[7]
+    assert row == (
+        r"a\_b \& 100\% \$x\$ \#1 \{y\} \textbackslash{}z \textasciitilde{} \textasciicircum{} {[}0{]} {*}  "
+        r"\textless{}p\textgreater{} \textbar{} -{}- \textasciigrave{}q\textasciigrave{} \textbackslash{}"
+        r"\textquotedbl{} & \textendash{} \\"
+    )
+
+
+def test_in_latex_no_cell_can_belong_to_the_line_break_before_it():
+    rows = [["a", "1"], ["[1ex]", "2"], ["*", "3"]]
+    assert not re.search(r"\\\\\s*[\[*]", latex(Content("t", ["[x]", "y"], rows)))

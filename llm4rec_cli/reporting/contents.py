@@ -1,0 +1,153 @@
+"""What `report` shows: variants in rows, the papers' numbers beside them, and either as one flat table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
+from llm4rec_cli.reporting import papers
+from llm4rec_cli.reporting.runs import counted
+from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.reporting.variants import Group, Variant
+
+HEADING = ("dataset", "task", "protocol")
+NAME = ("model", "variant")
+PAPER_COLUMNS = (*NAME, "metric", "ours", "n", "95 % interval", "paper", "inside", "mark", "whose", "source")
+INSIDE = {True: "yes", False: "no", None: ""}
+
+
+def results(group: Group) -> Content:
+    """One row a variant: its metrics, the first one's interval, labels, and deviations (dev.) by number."""
+    all_deviations = group.deviations()
+    columns = {name: [variant.name[i] for variant in group.members] for i, name in enumerate(NAME)}
+    if group.mixed:
+        columns["data"] = [variant.one["dataset_fingerprint"][:8] for variant in group.members]
+    columns["n"] = [str(len(variant.runs)) for variant in group.members]
+    columns |= {name: [mean_and_deviation(v.values(name)) for v in group.members] for name in group.metrics}
+    if group.first is not None:
+        columns[f"{group.first} 95 %"] = [interval(variant, group.first) for variant in group.members]
+    columns["labels"] = [" ".join(variant.labels) for variant in group.members]
+    columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
+    shown = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
+    told = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
+    return Content(group.title, list(shown), list(zip(*shown.values(), strict=True)), [*notes(group), *told])
+
+
+def notes(group: Group) -> list[str]:
+    """What stands below a table of results, before its deviations."""
+    sizes = [variant.one["n_examples"] for variant in group.members]
+    fewest, most = min(sizes), max(sizes)
+    asked = counted(group.members[0].one, most)
+    said = [
+        f"{asked if fewest == most else f'{fewest:,} to {asked}'}; mean ± sd over n seeds; intervals: 95 %, bootstrap "
+        "over users, and over seeds where there are several"
+    ]
+    if down := [name for name in group.metrics if name in LOWER_IS_BETTER]:
+        said.append(f"lower is better: {', '.join(down)}")
+    if any("synthetic" in variant.labels for variant in group.members):
+        said.append("synthetic data: these numbers settle no claim")
+    if group.mixed:
+        said.append("data: what differs there was made of other files, filters or seeds; compare within one alone")
+    return said
+
+
+def beside_papers(group: Group) -> Content | None:
+    """One row a paper's number that answers the same question as a variant; None where there is none to tell of."""
+    rows, used, apart = [], set(), []
+    for variant in group.members:
+        for found in papers.beside(variant):
+            used |= set(found.marks)
+            rows.append(_paper_row(variant, found))
+        if why := papers.apart(variant):
+            apart.append(f"{' '.join(filter(None, variant.name))} stands beside no paper: {', '.join(why)}")
+    if not rows and not apart:
+        return None
+    marks = [f"{mark} {meaning}" for mark, meaning in papers.MARKS.items() if mark in used]
+    inside = ["inside: whether the paper's number lies in our 95 % interval"] if rows else []
+    return Content(f"{group.title}, beside the papers", PAPER_COLUMNS, rows, [*inside, *marks, *dict.fromkeys(apart)])
+
+
+def _paper_row(variant: Variant, found: papers.Beside) -> list[str]:
+    return [
+        *variant.name,
+        found.metric,
+        mean_and_deviation(variant.values(found.metric)),
+        str(len(variant.runs)),
+        interval(variant, found.metric),
+        f"{found.printed.value:.4f}",
+        INSIDE[found.inside],
+        found.marks,
+        found.printed.whose,
+        found.printed.source,
+    ]
+
+
+def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) -> Content:
+    """All variants in one table: every metric with the ends of its interval, deviations in words.
+
+    Args:
+        typed: the metrics that have columns; None = those that some group shows.
+    """
+    metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
+    ends = [f"{name} {end}" for name in metrics for end in ("low", "high")]
+    columns = [*HEADING, *NAME, "n", *metrics, "labels", "deviations", *ends, "variant_hash", "dataset_fingerprint"]
+    rows = []
+    for group in groups:
+        for variant in group.members:
+            shown = {name: mean_and_deviation(variant.values(name)) for name in group.metrics}
+            rows.append(
+                [
+                    *variant.heading,
+                    *variant.name,
+                    str(len(variant.runs)),
+                    *(shown.get(name, "") for name in metrics),
+                    *_in_full(variant),
+                    *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),
+                    variant.one["variant"],
+                    variant.one["dataset_fingerprint"],
+                ]
+            )
+    return Content("results", columns, rows)
+
+
+def flat_papers(groups: Iterable[Group]) -> Content:
+    """All numbers of papers beside ours in one table, labels and deviations in words."""
+    rows = [
+        [*variant.heading, *_paper_row(variant, found), *_in_full(variant)]
+        for group in groups
+        for variant in group.members
+        for found in papers.beside(variant)
+    ]
+    return Content("beside the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
+
+
+def _ends(variant: Variant, metric: str) -> list[str]:
+    ends = variant.intervals.get(metric)
+    return ["", ""] if ends is None else [f"{end:.6f}" for end in ends]
+
+
+def _in_full(variant: Variant) -> list[str]:
+    return [" ".join(variant.labels), " | ".join(variant.deviations)]
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """`0.1206 ± 0.0010`; no deviation for one value; empty where there is none."""
+    if not values:
+        return ""
+    mean = statistics.fmean(values)
+    return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if len(values) > 1 else f"{mean:.4f}"
+
+
+def interval(variant: Variant, metric: str) -> str:
+    """`0.1061–0.1288`; empty where there is none."""
+    low, high = variant.intervals.get(metric, (None, None))
+    return "" if low is None else f"{low:.4f}–{high:.4f}"
+
+
+def numbers(variant: Variant, all_deviations: Sequence[str]) -> str:
+    """`1–3 5`: the places of a variant's deviations among all."""
+    places = sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations)
+    firsts = [place for place in places if place - 1 not in places]
+    lasts = [place for place in places if place + 1 not in places]
+    return " ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))

@@ -1,0 +1,80 @@
+"""Finished runs made by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from llm4rec_cli.files import write_json
+from llm4rec_cli.reporting.pairing import Run
+
+
+def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
+    """What a small run of sasrec says, but for these facts."""
+    return {
+        "model": "sasrec",
+        "shown_as": facts.get("model", "sasrec"),
+        "dataset": "shop",
+        "task": "sequential",
+        "split": "test",
+        "split_rule": "leave_one_out",
+        "protocol": "full",
+        "mask_history": False,
+        "seed": 0,
+        "experiment": None,
+        "variant": "v",
+        "trained_run": None,
+        "init_from": None,
+        "dataset_fingerprint": "f",
+        "labels": [],
+        "deviations": [],
+        "overrides": [],
+        "n_examples": 100,
+        "metrics": {"ndcg@10": ndcg, "recall@10": 2 * ndcg},
+        "intervals": {},
+        "breakdown": {},
+        "seconds": {"train": 1.0, "evaluate": 0.5},
+        "warnings": [],
+    } | facts
+
+
+def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> Run:
+    """A finished run as it was found."""
+    return folder, metrics_json(ndcg, **facts)
+
+
+def written(
+    folder: Path,
+    metrics: dict[str, Any],
+    predictions: pd.DataFrame | None = None,
+    status: str = "done",
+    config: dict[str, Any] | None = None,
+    time: float = 1e9,
+) -> Run:
+    """A run in a folder of its own, finished at that time."""
+    write_json(folder / "status.json", {"status": status, "error": None, "command": "train"})
+    write_json(folder / "metrics.json", metrics)
+    os.utime(folder / "metrics.json", (time, time))
+    if predictions is not None:
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
+    if config is not None:
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder, metrics
+
+
+def ranked(n_better: Any, users: Any = None, n_tied: int = 1, n_candidates: int = 100) -> pd.DataFrame:
+    """Predictions of a ranking, one row a user."""
+    users = range(len(n_better)) if users is None else users
+    return pd.DataFrame(
+        {
+            "user_id": [f"u{user}" for user in users],
+            "target": [f"i{user}" for user in users],
+            "n_better": n_better,
+            "n_tied": n_tied,
+            "n_candidates": n_candidates,
+        }
+    )

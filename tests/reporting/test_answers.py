@@ -1,0 +1,91 @@
+"""Intervals over users and seeds, out of what runs keep of their answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from llm4rec_cli.evaluation.ranking import expected_ndcg
+from llm4rec_cli.reporting.answers import interval_over_seeds
+from tests.reporting.made import metrics_json, ranked, written
+
+RNG = np.random.default_rng(0)
+BETTER = RNG.integers(0, 30, size=400)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """folders(*predictions): of runs with these answers, one a seed."""
+
+    def make(*predictions):
+        found = [tmp_path / f"seed{seed}" for seed in range(len(predictions))]
+        for folder, answers in zip(found, predictions, strict=True):
+            written(folder, metrics_json(), answers)
+        return found
+
+    return make
+
+
+def test_of_seeds_that_agree_the_interval_is_scipys_over_users(folders):
+    found = interval_over_seeds(folders(ranked(BETTER), ranked(BETTER)), ["ndcg@10"])["ndcg@10"]
+    values = expected_ndcg(BETTER, np.ones_like(BETTER), 10)
+    scipy = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    assert found == pytest.approx(tuple(scipy), abs=0.005)  # a standard error is 0.014
+
+
+def test_of_users_who_agree_the_interval_is_over_seeds(folders):
+    first, last = ranked(np.zeros(50, dtype=int)), ranked(np.full(50, 50))
+    assert interval_over_seeds(folders(first, last), ["hr@10"])["hr@10"] == (0.0, 1.0)
+
+
+def test_several_seeds_that_differ_make_a_wider_interval_than_their_mean_for_each_user(folders):
+    seeds = [ranked(np.clip(BETTER + shift, 0, 99)) for shift in (0, 5, 40)]
+    low, high = interval_over_seeds(folders(*seeds), ["ndcg@10"])["ndcg@10"]
+    values = np.mean([expected_ndcg(s["n_better"].to_numpy(), s["n_tied"].to_numpy(), 10) for s in seeds], axis=0)
+    over_users = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    assert high - low > 1.5 * (over_users.high - over_users.low)
+    assert low < values.mean() < high
+
+
+def test_the_order_of_rows_does_not_matter(folders):
+    seeds = ranked(BETTER), ranked(BETTER[::-1])
+    turned = seeds[0], seeds[1].sample(frac=1, random_state=0)
+    a = interval_over_seeds(folders(*seeds), ["ndcg@10"])
+    assert interval_over_seeds(folders(*turned), ["ndcg@10"]) == a
+
+
+def test_ratings_have_intervals_of_roots_of_means(folders):
+    rating = RNG.integers(1, 6, size=300).astype(float)
+    answers = pd.DataFrame(
+        {"user_id": range(300), "target": range(300), "rating": rating, "prediction": rating + RNG.normal(size=300)}
+    )
+    low, high = interval_over_seeds(folders(answers, answers), ["rmse", "mae"])["rmse"]
+    assert low < np.sqrt(np.mean((answers["prediction"] - rating) ** 2)) < high
+
+
+def test_texts_have_intervals_of_corpus_bleu(folders):
+    told = ["a good small red ball", "it is a very small dog", "blue"] * 20
+    meant = ["a good small blue ball", "it is a very big dog", "red"] * 20
+    answers = pd.DataFrame({"user_id": range(60), "target": range(60), "reference": meant, "prediction": told})
+    found = interval_over_seeds(folders(answers, answers), ["bleu2", "rouge1"])
+    assert found.keys() == {"bleu2", "rouge1"}
+    assert 0 < found["bleu2"][0] < found["bleu2"][1] < 1
+
+
+def test_impressions_hold_their_values_and_a_user_may_have_several(folders):
+    auc = np.repeat([0.0, 1.0], 50)
+    answers = pd.DataFrame({"impression_id": range(100), "user_id": ["a"] * 50 + ["b"] * 50, "auc": auc})
+    assert interval_over_seeds(folders(answers, answers), ["auc"]) == {"auc": (0.0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    "other", [None, ranked([1, 2], users=[7, 8]), pd.DataFrame({"user_id": ["u0", "u1"], "target": ["i0", "i1"]})]
+)
+def test_without_answers_to_the_same_examples_there_is_no_interval(folders, other):
+    assert interval_over_seeds(folders(ranked([1, 2]), other), ["ndcg@10"]) == {}
+
+
+def test_a_metric_that_answers_do_not_tell_has_no_interval(folders):
+    assert interval_over_seeds(folders(ranked(BETTER), ranked(BETTER)), ["ndcg@10", "valid/hr@10"]).keys() == {
+        "ndcg@10"
+    }

@@ -1,0 +1,111 @@
+"""What a report says: variants in rows, the papers beside them, labels and deviations."""
+
+import statistics
+
+import pytest
+
+from llm4rec_cli.reporting.contents import (
+    beside_papers,
+    flat_papers,
+    flat_results,
+    mean_and_deviation,
+    numbers,
+    results,
+)
+from llm4rec_cli.reporting.variants import groups, variants
+from tests.reporting.made import run
+
+BESIDE = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
+
+
+def group(*runs):
+    (made,) = groups(variants(runs))
+    return made
+
+
+def rows(content):
+    return [dict(zip(content.columns, row, strict=True)) for row in content.rows]
+
+
+def test_the_deviation_is_that_of_a_sample():
+    values = [0.1, 0.2, 0.4]
+    assert mean_and_deviation(values) == f"{sum(values) / 3:.4f} ± {statistics.stdev(values):.4f}"
+
+
+@pytest.mark.parametrize(("values", "said"), [([0.5], "0.5000"), ([], "")])
+def test_one_value_has_no_deviation_and_none_no_mean(values, said):
+    assert mean_and_deviation(values) == said
+
+
+def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
+    a = run(intervals={"ndcg@10": [0.05, 0.15]}, labels=["subset"], deviations=["one", "two", "three"])
+    shown = results(group(a, run(model="unisrec", deviations=["two", "four"])))
+    first, second = rows(shown)
+    assert first["ndcg@10 95 %"] == "0.0500–0.1500"
+    assert (first["labels"], first["dev."]) == ("subset", "1–3")
+    assert second["dev."] == "2 4"
+    assert shown.notes[-1] == "dev. 4: four"
+
+
+def test_columns_that_nobody_fills_are_left_out():
+    assert results(group(run())).columns == ["model", "variant", "n", "ndcg@10"]
+
+
+@pytest.mark.parametrize(("had", "said"), [("abde", "1–2 4–5"), ("ace", "1 3 5"), ("", ""), ("b", "2")])
+def test_runs_of_numbers_are_told_by_their_ends(had, said):
+    (variant,) = variants([run(deviations=list(had))])
+    assert numbers(variant, list("abcde")) == said
+
+
+def test_other_data_under_one_name_stand_apart_and_are_told():
+    shown = results(group(run(dataset_fingerprint="1234567890"), run(0.2, dataset_fingerprint="abcdefghijk")))
+    assert [row["data"] for row in rows(shown)] == ["12345678", "abcdefgh"]
+    assert any("compare within one alone" in note for note in shown.notes)
+
+
+def test_how_many_were_asked_is_told_and_synthetic_data_are():
+    notes = results(group(run(n_examples=1995, labels=["synthetic"]), run(model="p5", n_examples=100))).notes
+    assert notes[0].startswith("100 to 1,995 users; ")
+    assert "synthetic data: these numbers settle no claim" in notes
+
+
+def test_a_papers_number_stands_in_a_row_with_ours_and_what_to_think_of_it():
+    shown = beside_papers(group(run(**BESIDE, labels=["subset"])))
+    (row,) = rows(shown)
+    assert (row["ours"], row["n"], row["95 % interval"]) == ("0.1050", "1", "0.1000–0.1100")
+    assert (row["paper"], row["inside"], row["mark"]) == ("0.1080", "yes", "s")
+    assert (row["whose"], row["source"]) == ("SASRec, UniSRec", "arXiv 2206.05941 Table 2")
+    assert "s over a sample of the test examples: ours, the paper's, or both" in shown.notes
+    assert not any(note.startswith("u ") for note in shown.notes)
+
+
+def test_what_stands_apart_from_papers_is_said_and_has_no_row():
+    shown = beside_papers(group(run(**BESIDE, labels=["control-shuffle_history", "leaky"])))
+    assert shown.rows == []
+    assert shown.notes == ["sasrec stands beside no paper: control-shuffle_history"]
+
+
+def test_where_no_paper_asks_the_same_nothing_is_said():
+    assert beside_papers(group(run())) is None
+
+
+def test_flat_results_hold_all_groups_with_both_ends_of_intervals():
+    found = groups(variants([run(intervals={"ndcg@10": [0.05, 0.15]}, deviations=["a", "b"]), run(task="direct")]))
+    direct, sequential = rows(flat_results(found))
+    assert (sequential["ndcg@10 low"], sequential["ndcg@10 high"]) == ("0.050000", "0.150000")
+    assert (direct["ndcg@10 low"], direct["task"]) == ("", "direct")
+    assert sequential["deviations"] == "a | b"
+    assert sequential["dataset_fingerprint"] == "f"
+
+
+def test_flat_results_leave_empty_what_a_group_does_not_show():
+    told = {"auc": 0.6, "ndcg@10": 0.4}
+    found = groups(variants([run(metrics=told, protocol="impression", task="direct"), run(metrics=told)]))
+    assert [row["auc"] for row in rows(flat_results(found))] == ["0.6000", ""]
+
+
+def test_flat_papers_say_what_was_asked():
+    (row,) = rows(flat_papers([group(run(**BESIDE, deviations=["one pass"]))]))
+    assert (row["dataset"], row["task"]) == ("amazon2018-scientific", "sequential")
+    assert row["protocol"] == "test · full ranking · history not masked"
+    assert row["deviations"] == "one pass"

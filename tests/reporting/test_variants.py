@@ -1,0 +1,122 @@
+"""Variants: which runs are averaged, which stand in one table, and in which order."""
+
+import statistics
+
+import pytest
+
+from llm4rec_cli.reporting.variants import Variant, groups, variants
+from tests.reporting.made import metrics_json, ranked, run, written
+
+
+def test_seeds_of_one_variant_are_averaged():
+    (variant,) = variants([run(0.3, seed=1), run(0.1, seed=0)])
+    assert variant.values("ndcg@10") == [0.1, 0.3]
+    assert variant.mean("ndcg@10") == statistics.fmean([0.1, 0.3])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": "uniform-100"},
+        {"split": "valid"},
+        {"split_rule": "temporal"},
+        {"mask_history": True},
+        {"dataset_fingerprint": "g"},
+        {"variant": "w"},
+        {"task": "direct"},
+        {"dataset": "demo_null"},
+        {"model": "unisrec"},
+        {"shown_as": "sasrec + tokens"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_runs_of_anything_else_are_never_merged(other):
+    assert [len(variant.runs) for variant in variants([run(seed=0), run(seed=1, **other)])] == [1, 1]
+
+
+def test_of_equal_seeds_the_last_counts():
+    (variant,) = variants([run(0.1), run(0.2)])
+    assert variant.values("ndcg@10") == [0.2]
+
+
+def test_a_metric_that_one_seed_lacks_has_no_values():
+    (variant,) = variants([run(seed=0), run(seed=1, metrics={"ndcg@10": 0.3})])
+    assert variant.values("recall@10") == []
+
+
+def test_labels_and_deviations_of_every_seed_count():
+    a = run(seed=0, labels=["subset"], deviations=["bf16", "one pass"])
+    (variant,) = variants([a, run(seed=1, labels=["leaky", "subset"], deviations=["one pass", "other"])])
+    assert variant.labels == ["leaky", "subset"]
+    assert variant.deviations == ["bf16", "one pass", "other"]
+
+
+def test_of_one_seed_the_interval_is_the_runs_own():
+    (variant,) = variants([run(intervals={"ndcg@10": [0.05, 0.15]})])
+    assert variant.intervals == {"ndcg@10": (0.05, 0.15)}
+
+
+def test_of_several_seeds_the_interval_is_over_their_answers(tmp_path):
+    runs = []
+    for seed, n_better in enumerate((0, 50)):
+        told = metrics_json(seed=seed, intervals={"hr@10": [0.4, 0.6]})
+        runs.append(written(tmp_path / str(seed), told, ranked([n_better] * 20)))
+    (variant,) = variants(runs)
+    assert variant.intervals == {"hr@10": (0.0, 1.0)}
+
+
+def test_of_several_seeds_without_answers_there_is_no_interval():
+    (variant,) = variants([run(seed=s, intervals={"ndcg@10": [0.05, 0.15]}) for s in (0, 1)])
+    assert variant.intervals == {}
+
+
+def test_the_order_of_runs_does_not_matter():
+    runs = [run(model=model, variant=v, seed=s) for model in ("unisrec", "bpr_mf") for v in "ba" for s in (1, 0)]
+    assert variants(runs) == variants(runs[::-1])
+
+
+def test_what_was_asked_the_same_stands_together():
+    found = variants([run(model="unisrec"), run(), run(task="direct", protocol="uniform-100")])
+    assert [[variant.name[0] for variant in group.members] for group in groups(found)] == [
+        ["sasrec"],
+        ["sasrec", "unisrec"],
+    ]
+
+
+def test_other_data_under_one_name_are_told():
+    (group,) = groups(variants([run(), run(dataset_fingerprint="g")]))
+    assert group.mixed
+    assert not groups(variants([run()]))[0].mixed
+
+
+def test_impressions_show_metrics_of_their_own_and_others_do_not():
+    told = {"auc": 0.6, "mrr": 0.3, "ndcg@10": 0.4, "ndcg@5": 0.3}
+    impressions, ranking = groups(
+        variants([run(metrics=told, protocol="impression", task="direct"), run(metrics=told, task="sequential")])
+    )
+    assert impressions.metrics == ["auc", "mrr", "ndcg@5", "ndcg@10"]
+    assert ranking.metrics == ["ndcg@10", "mrr"]
+
+
+def test_metrics_typed_are_shown_where_there_are_any():
+    found = groups(variants([run(), run(task="rating", metrics={"rmse": 1.0})]), ["recall@10"])
+    assert sorted(group.metrics for group in found) == [[], ["recall@10"]]
+
+
+def test_plots_show_the_first_metric_that_has_an_interval():
+    (group,) = groups(variants([run(metrics={"hr@1": 0.1, "mrr": 0.2}, intervals={"mrr": [0.1, 0.3]})]))
+    assert group.first == "mrr"
+    assert groups(variants([run()]))[0].first is None
+
+
+@pytest.mark.parametrize(("metric", "best_first"), [("ndcg@10", [2, 3, 1]), ("rmse", [1, 3, 2])])
+def test_variants_are_ranked_by_the_first_metric_and_keep_their_numbers(metric, best_first):
+    facts = {"intervals": {metric: [0, 1]}}
+    told = [run(metrics={metric: v}, model=m, **facts) for m, v in (("a", 0.1), ("b", 0.3), ("c", 0.2))]
+    (group,) = groups(variants([*told, run(model="d", metrics={"mrr": 1.0})]))
+    assert [number for number, _ in group.ranked()] == best_first
+
+
+def test_seconds_are_of_training_asking_and_evaluating():
+    seconds = [{"prepare": 9.0, "train": 2.0, "evaluate": 1.0}, {"ask": 4.0, "evaluate": 1.0}]
+    assert Variant([run(seconds=of) for of in seconds]).seconds() == 4.0
