@@ -2,9 +2,9 @@
 
 Transformers runs as published evaluations do: `generate(prefix_allowed_tokens_fn=…, renormalize_logits=True)`, over a
 table from each prefix to what may follow. It stops at a code's last piece, so no forced end is decoded. Ours is
-`models.p5.decoding`: `beam`, and `leaf_scores`, which ranks the whole catalogue. All run transformers' encoder, in the
-same arithmetic, on the same sources in order of length, so next to nothing is padded for any; weights are random, which
-matters neither for speed nor for agreement.
+`models.p5.decoding`: `beam`, and `leaf_scores`, which ranks the whole catalogue, behind P5's encoder, in groups of like
+length as P5 asks. Transformers takes the same sources in order of length, so that it pads little, in the same
+arithmetic; weights are random, which matters neither for speed nor for agreement.
 
 Operations are those of matrix products, counted by torch as they run; what is needed is counted without padding, and
 for the reference it is what our beam needs. A share is of this machine's measured rate in the same arithmetic. Memory
@@ -30,7 +30,8 @@ from synthetic import MEAN, SHORTEST
 from torch import Tensor
 
 from llm4rec_cli.models.p5 import decoding
-from llm4rec_cli.models.p5.t5 import SHAPES, load
+from llm4rec_cli.models.p5.model import memories as packed_memories
+from llm4rec_cli.models.p5.t5 import SHAPES, PackedT5, load
 from llm4rec_cli.models.p5.trie import START, Trie
 
 REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"
@@ -57,14 +58,14 @@ class Bench:
         codes: of each item.
         beams: how many items each names.
         sources: token ids of each.
-        batches: contender -> how many sources it takes at a time.
+        batch: how many sources the reference takes at a time; ours takes them in groups of like length.
     """
 
     t5: Any
     codes: list[list[int]]
     beams: int
     sources: Sources
-    batches: dict[str, int]
+    batch: int
 
 
 def codes_of(n_items: int, digits: int) -> list[list[int]]:
@@ -111,7 +112,7 @@ def reference(bench: Bench) -> Answer:
     number_of = {tuple(code): item for item, code in enumerate(bench.codes)}
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
-    for which, tokens, real in batches_of(bench.sources, bench.batches[REFERENCE]):
+    for which, tokens, real in batches_of(bench.sources, bench.batch):
         made = bench.t5.generate(
             input_ids=tokens,
             attention_mask=real.long(),
@@ -131,12 +132,11 @@ def reference(bench: Bench) -> Answer:
     return items, scores
 
 
-def memories(bench: Bench, batch: int) -> Iterator[tuple[NDArray[np.int64], decoding.Memory]]:
-    """Which sources, and what the decoder reads of them."""
-    for which, tokens, real in batches_of(bench.sources, batch):
-        with torch.no_grad():
-            hidden = bench.t5.encoder(input_ids=tokens, attention_mask=real.long()).last_hidden_state
-        yield which, decoding.memory(bench.t5, hidden, real.sum(1))
+def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
+    """Which sources, and what the decoder reads of them: as P5 makes it, in groups of like length."""
+    sources = [(source, np.zeros_like(source)) for source in bench.sources]
+    for memory, which in packed_memories(PackedT5(bench.t5, whole_word=False).eval(), sources, tells_words=False):
+        yield torch.from_numpy(which), memory
 
 
 def beam(bench: Bench) -> Answer:
@@ -144,7 +144,7 @@ def beam(bench: Bench) -> Answer:
     trie = Trie.of(bench.codes)
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
-    for which, memory in memories(bench, bench.batches[BEAM]):
+    for which, memory in memories(bench):
         items[which], scores[which] = decoding.beam(bench.t5, memory, trie, bench.beams)
     return items, scores
 
@@ -153,7 +153,7 @@ def all_scores(bench: Bench) -> Tensor:
     """(n, items) the log-likelihood of every item."""
     trie = Trie.of(bench.codes)
     scores = torch.empty(len(bench.sources), len(bench.codes))
-    for which, memory in memories(bench, bench.batches[EXACT]):
+    for which, memory in memories(bench):
         scores[which] = decoding.leaf_scores(bench.t5, memory, trie)
     return scores
 
@@ -258,7 +258,7 @@ def set_up_memory(contender: str, beams: int, length: int, size: str, codes: lis
     """One contender on sources of one length, ready."""
     rng = np.random.default_rng(0)
     sources = list(rng.integers(FIRST_PIECE, VOCABULARY, (MEMORY_SOURCES, length)))
-    bench = Bench(model(size, "fp32"), codes, beams, sources, dict.fromkeys(CONTENDERS, MEMORY_SOURCES))
+    bench = Bench(model(size, "fp32"), codes, beams, sources, MEMORY_SOURCES)
     if PEAK.exists():
         PEAK.write_text("5")  # forgets what drawing the weights held, which is more than the work adds
     return lambda: CONTENDERS[contender](bench)
@@ -315,8 +315,7 @@ Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders a
     )
     parser.add_argument("--beams", type=int, default=20, help="items that each names (default 20)")
     parser.add_argument("--sequences", type=int, default=64, help="sources a turn (default 64)")
-    parser.add_argument("--batch", type=int, default=16, help="sources that ours takes at a time (default 16)")
-    parser.add_argument("--reference-batch", type=int, default=8, help="and transformers (default 8)")
+    parser.add_argument("--batch", type=int, default=8, help="sources that transformers takes at a time (default 8)")
     parser.add_argument("--precisions", nargs="+", choices=sorted(DTYPES), default=list(DTYPES), help="default: both")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each, after one to warm up (default 3)")
     parser.add_argument("--no-memory", action="store_true", help="leave out peaks of memory")
@@ -326,12 +325,11 @@ Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders a
 
 def compared(asked: argparse.Namespace, digits: int, precision: str) -> None:
     """Prints speed and agreement for one kind of codes in one arithmetic."""
-    batches = {REFERENCE: asked.reference_batch, BEAM: asked.batch, EXACT: asked.batch}
     sources = drawn_sources(asked.sequences)
     t5, codes = model(asked.size, precision), codes_of(asked.items, digits)
-    bench = Bench(t5, codes, asked.beams, sources, batches)
+    bench = Bench(t5, codes, asked.beams, sources, asked.batch)
     answers = {name: work(bench) for name, work in CONTENDERS.items()}
-    judge = all_scores(Bench(copy.deepcopy(t5).float(), codes, asked.beams, sources, batches))
+    judge = all_scores(Bench(copy.deepcopy(t5).float(), codes, asked.beams, sources, asked.batch))
 
     def counted(work: Callable[[Bench], Answer]) -> Callable[[], float]:
         return lambda: len(work(bench)[0])

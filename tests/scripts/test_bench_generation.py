@@ -19,9 +19,8 @@ def few_tokens(monkeypatch):
 
 
 def made(digits=1, n=5, size="tiny", precision="fp32", sources=None):
-    batches = {bench.REFERENCE: 2, bench.BEAM: 3, bench.EXACT: 2}
     sources = sources or bench.drawn_sources(n)
-    return bench.Bench(bench.model(size, precision), bench.codes_of(N_ITEMS, digits), BEAMS, sources, batches)
+    return bench.Bench(bench.model(size, precision), bench.codes_of(N_ITEMS, digits), BEAMS, sources, 2)
 
 
 def test_item_numbers_become_pieces_of_one_length():

@@ -244,7 +244,7 @@ class P5(nn.Module):
             answer: of a decoder's memory of some sources, and their numbers.
         """
         out: Tensor | None = None
-        for memory, places in self._memories(sources):
+        for memory, places in memories(self.packed, sources, self.config.whole_word is WholeWord.always):
             found = answer(memory, places)
             if out is None:
                 out = found.new_empty(len(sources), *found.shape[1:])
@@ -254,28 +254,36 @@ class P5(nn.Module):
 
     def _greedy(self, sources: list[Source]) -> list[str]:
         texts = [""] * len(sources)
-        for memory, places in self._memories(sources):
+        for memory, places in memories(self.packed, sources, self.config.whole_word is WholeWord.always):
             found = decoding.greedy(self.packed.t5, memory, END, self.config.max_target, PAD)
             for place, tokens in zip(places, found, strict=True):
                 texts[place] = self.vocabulary.text(tokens)
         return texts
 
-    def _memories(self, sources: list[Source]) -> Iterator[tuple[Any, IntArray]]:
-        """What the decoder sees of sources of like length, and their numbers."""
-        length = np.array([len(tokens) for tokens, _ in sources])
-        order = np.argsort(length, kind="stable")
-        chunks = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // TOKENS_AT_ONCE)) + 1)
-        for chunk in chunks:
-            batch = packed([(*sources[i], np.array([PAD])) for i in chunk])
-            groups = Groups.of(batch["order"], batch["shapes"], batch["lengths"])
-            words = batch["words"].to(self.device) if self.config.whole_word is WholeWord.always else None
-            hidden = self.packed.encode(batch["source"].to(self.device), words, groups)
-            place = at = 0
-            for rows, longest, _ in groups.shapes:
-                part = hidden[at : at + rows * longest].view(rows, longest, -1)
-                lengths = torch.from_numpy(groups.source[place : place + rows]).to(self.device)
-                yield decoding.memory(self.packed.t5, part, lengths), chunk[groups.order[place : place + rows]]
-                place, at = place + rows, at + rows * longest
+
+@torch.no_grad()
+def memories(t5: PackedT5, sources: list[Source], tells_words: bool) -> Iterator[tuple[decoding.Memory, IntArray]]:
+    """What the decoder sees of sources of like length, and their numbers.
+
+    Args:
+        sources: (n) tokens, and the whole word that each is of.
+        tells_words: whether the encoder is told of whole words.
+    """
+    device = t5.t5.shared.weight.device
+    length = np.array([len(tokens) for tokens, _ in sources])
+    order = np.argsort(length, kind="stable")
+    chunks = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // TOKENS_AT_ONCE)) + 1)
+    for chunk in chunks:
+        batch = packed([(*sources[i], np.array([PAD])) for i in chunk])
+        groups = Groups.of(batch["order"], batch["shapes"], batch["lengths"])
+        words = batch["words"].to(device) if tells_words else None
+        hidden = t5.encode(batch["source"].to(device), words, groups)
+        place = at = 0
+        for rows, longest, _ in groups.shapes:
+            part = hidden[at : at + rows * longest].view(rows, longest, -1)
+            lengths = torch.from_numpy(groups.source[place : place + rows]).to(device)
+            yield decoding.memory(t5.t5, part, lengths), chunk[groups.order[place : place + rows]]
+            place, at = place + rows, at + rows * longest
 
 
 def stars(text: str) -> float:
