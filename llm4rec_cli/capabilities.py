@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from llm4rec_cli.data.examples import Examples
+    from llm4rec_cli.data.examples import Examples, Impressions
     from llm4rec_cli.schema import Written
 
 
@@ -24,6 +24,17 @@ class Ranker(Protocol):
 
         Returns:
             (n, n_items) where `examples.candidates` is None, and (n, c), one a candidate, otherwise.
+        """
+        ...
+
+
+class ImpressionRanker(Protocol):
+    """`rank_impressions`: scores what a user was shown."""
+
+    def score_shown(self, impressions: Impressions) -> torch.Tensor:
+        """(total,) scores of all items shown, higher is better, float32, in the order of `impressions.shown()`.
+
+        Of an impression nothing but its user, its time, its history and the items may be looked at.
         """
         ...
 

@@ -40,7 +40,7 @@ class Candidates(Enum):
     full = "full"  # the whole catalogue
     uniform = "uniform"  # 99 sampled uniformly, and the target
     popularity = "popularity"  # 99 sampled by training popularity, and the target
-    impression = "impression"  # what was shown with the target
+    impression = "impression"  # what the user was shown, of a click log
 
 
 class SplitRule(Enum):
@@ -49,6 +49,7 @@ class SplitRule(Enum):
     leave_one_out = "leave_one_out"  # a user's last interaction is test, the one before validation
     temporal = "temporal"  # one cut in time for all users
     p5_reviews = "p5_reviews"  # P5's random 80/10/10 of all interactions: leaks into the ranking tasks
+    mind = "mind"  # a click log: its dev part is test, and 5 % of its train part are validation
     transfer = "transfer"  # trained on all domains but one; asked about the shared users' interactions of that one
 
 
@@ -67,6 +68,13 @@ class Written(Enum):
 
     explanation = "explanation"
     review_title = "review_title"
+
+
+class EmptyHistory(Enum):
+    """What becomes of held-out impressions of users without a history; in training they always stay."""
+
+    keep = "keep"
+    skip = "skip"
 
 
 class Control(Enum):
@@ -138,7 +146,12 @@ class PaperStatistics:
 
     users: int = ranges.number(at_least=1)
     items: int = ranges.number(at_least=1)
-    interactions: int = ranges.number(at_least=1)
+    interactions: int | None = ranges.number(None, at_least=1)  # null of a click log, which has the others
+    impressions: int | None = ranges.number(None, at_least=1)
+    clicks: int | None = ranges.number(None, at_least=1)
+    train: int | None = ranges.number(None, at_least=1)  # impressions of each part
+    valid: int | None = ranges.number(None, at_least=1)
+    test: int | None = ranges.number(None, at_least=1)
     source: str = MISSING
 
 
@@ -173,10 +186,12 @@ class DatasetConfig:
     shared_users: bool = False  # the same raw id in two domains is one user
     cold_items: float = ranges.number(0.0, at_least=0, below=1)  # the share of items held out of all training
     train_users: float = ranges.number(1.0, above=0, at_most=1)  # the share of users trained and validated on
+    empty_history: EmptyHistory = EmptyHistory.keep  # of a click log
     text: TextRecipe = TextRecipe.unisrec
     control: Control = Control.none
     seed: int = ranges.seed()  # splits, candidates, generated data, subsets and bootstrap
     paper: PaperStatistics | None = None
+    part_of: str | None = None  # the published dataset that this is a part of: numbers are marked `subset`
 
 
 @dataclass
@@ -185,7 +200,7 @@ class ModelConfig:
 
     name: str = MISSING  # a package of models/
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()  # of rank_catalogue, rank_candidates, rate, write
+    capabilities: ClassVar[frozenset[str]] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, …
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a rule that any model must beat
     needs_text: ClassVar[bool] = False
@@ -199,9 +214,15 @@ class ModelConfig:
     # Settings that came when there were runs already, and the values that these had unknowing: they move no address.
     later: ClassVar[Mapping[str, Any]] = {}
 
+    files: ClassVar[tuple[str, ...]] = ()  # settings that name what it is read from: a path says nothing of the content
+
     def shown_as(self) -> str:
         """What tables call the model."""
         return self.name
+
+    def contents(self) -> list[str]:
+        """The paths of the files that it is read from."""
+        return []
 
     def reads_text(self) -> bool:
         """Whether items' texts move its numbers."""
@@ -298,7 +319,7 @@ class TrainerConfig:
     keep: Keep = MISSING
     patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; keep=last has endless
     valid_examples: int | None = ranges.number(None, at_least=1)  # of validation that choose the checkpoint; null = all
-    eval_batch_size: int = ranges.number(at_least=1)  # users scored at once
+    eval_batch_size: int = ranges.number(at_least=1)  # users scored at once, or items shown in impressions
     report_to: list[str] = MISSING
 
 

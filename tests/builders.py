@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,4 +39,37 @@ def tiny_dataset(
         user_ids=np.array([f"u{u}" for u in range(len(sequences))], dtype=object),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         manifest={"name": "tiny", "fingerprint": "tiny", "split": {"rule": "leave_one_out", "seed": 0}},
+    )
+
+
+def tiny_log(impressions: Sequence[tuple[str, int, float, Sequence[int], str]], texts: Sequence[str]) -> RecDataset:
+    """A click log.
+
+    Args:
+        impressions: each as (`train` or `dev`, user number, time, history, what was shown as in MIND: "3-0 1-1").
+        texts: of each item, also its title.
+    """
+    part, user, time, history, shown = zip(*impressions, strict=True)
+    pairs = [[pair.split("-") for pair in listed.split()] for listed in shown]
+
+    def numbers(lists: Any) -> list[Any]:
+        return [np.array(items, dtype=np.int32) for items in lists]
+
+    rows = pd.DataFrame(
+        {
+            "impression_id": [str(i) for i in range(len(impressions))],
+            "user": np.array(user, dtype=np.int32),
+            "timestamp": np.array(time, dtype=float),
+            "history": numbers(history),
+            "candidates": numbers([int(item) for item, _ in listed] for listed in pairs),
+            "clicks": numbers([int(item) for item, label in listed if label == "1"] for listed in pairs),
+            "part": part,
+        }
+    )
+    empty = tiny_dataset([[]] * (max(user) + 1), texts)
+    return replace(
+        empty,
+        items=empty.items.assign(title=list(texts)),
+        impressions=rows,
+        manifest={"name": "tiny", "fingerprint": "tiny", "split": {"rule": "mind", "seed": 0}},
     )

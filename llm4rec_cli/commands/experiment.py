@@ -30,6 +30,7 @@ from llm4rec_cli.schema import (
     Candidates,
     Config,
     Control,
+    EmptyHistory,
     Index,
     Keep,
     Precision,
@@ -115,6 +116,7 @@ def problems(config: Config) -> Iterator[UsageError]:
         )
     if config.task.question == Question.all and config.task.candidates != Candidates.full:
         yield UsageError("task=all asks each task with candidates of its own", "leave task.candidates out")
+    yield from _problems_of_impressions(config)
     needed = needed_capability(config.task)
     if config.model.name not in unknown and needed not in models.config_class(config.model.name).capabilities:
         fitting = [name for name in models.names() if needed in models.config_class(name).capabilities]
@@ -144,6 +146,31 @@ def problems(config: Config) -> Iterator[UsageError]:
         )
     if config.model.name not in unknown:
         yield from settings(config.model).problems()
+
+
+def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
+    """A click log has impressions alone, and nothing else has any; and what is told of impressions alone."""
+    name, task = config.dataset.name, config.task.name
+    is_log, asks = config.dataset.split == SplitRule.mind, tasks.asks_about_impressions(config.task)
+    if is_log and not asks:
+        yield UsageError(
+            f"dataset '{name}' is a click log, and task '{task}' asks about interactions, which it has none of",
+            "task=impressions",
+        )
+    if asks and not is_log:
+        yield UsageError(
+            f"task.candidates=impression asks about what users were shown, and dataset '{name}' is no click log",
+            "task=direct or task=sequential; or a click log: dataset=demo_news, dataset=mind-small",
+        )
+    if is_log and (config.dataset.cold_items > 0 or config.dataset.train_users < 1):
+        yield UsageError(
+            f"dataset.cold_items and dataset.train_users hold out interactions, and '{name}' is a click log",
+            "leave them out",
+        )
+    if config.dataset.empty_history != EmptyHistory.keep and not is_log:
+        yield UsageError(
+            f"dataset.empty_history is about impressions, and dataset '{name}' is no click log", "leave it out"
+        )
 
 
 def _problems_of_chat_model(config: Config) -> Iterator[UsageError]:
@@ -178,6 +205,8 @@ def needed_capability(task: Any) -> str:
     """The capability that a task's question asks for."""
     if task.question != Question.rank:
         return str(task.question.name)
+    if tasks.asks_about_impressions(task):
+        return "rank_impressions"
     return "rank_catalogue" if task.candidates == Candidates.full else "rank_candidates"
 
 
@@ -333,7 +362,7 @@ def encoder_weights(config: Config) -> str | None:
     encoder = getattr(settings(config.model), "encoder", None)
     if encoder is None:
         return None
-    from llm4rec_cli.text.features import locate_encoder
+    from llm4rec_cli.text.weights import locate_encoder
 
     return locate_encoder(encoder.name)[1]
 
@@ -343,7 +372,7 @@ def backbone_weights(config: Config) -> str | None:
     backbone = getattr(config.model, "backbone", None)
     if backbone is None or backbone in getattr(models.config_class(config.model.name), "from_scratch", ()):
         return None
-    from llm4rec_cli.text.features import backbone_identity
+    from llm4rec_cli.text.weights import backbone_identity
 
     return backbone_identity(backbone)
 
@@ -372,9 +401,9 @@ def chat_model(config: Config, dataset: RecDataset) -> str | None:
 
 
 def file_content(config: Config) -> str | None:
-    """What identifies the content of the file that the model is read from; None for a model that comes of none."""
-    file = getattr(settings(config.model), "file", None)
-    return None if file is None else sha256(Path(file))
+    """What identifies the content of the files that the model is read from; None for a model that comes of none."""
+    found = [sha256(Path(file)) for file in settings(config.model).contents()]
+    return " ".join(found) or None
 
 
 def build(config: Config, split: Split, cache: Path) -> Any:
@@ -448,7 +477,7 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
         found.append("no-timestamps")
     if "explanations" in dataset.manifest and config.task.written == Written.explanation:
         found.append("extracted-explanations")
-    if config.task.max_examples == n_examples:
+    if config.dataset.part_of is not None or config.task.max_examples == n_examples:
         found.append("subset")
     if builds_on_chat_model(config):
         found += of_chat_model(config, dataset)
@@ -462,6 +491,8 @@ def labels(config: Config, dataset: RecDataset, n_examples: int) -> list[str]:
         found.append("cold-items")
     if config.dataset.train_users < 1:
         found.append("few-users")
+    if config.dataset.empty_history == EmptyHistory.skip:
+        found.append("empty-history-skipped")
     if config.dataset.control.name != "none":
         found.append(f"control-{config.dataset.control.name}")
     return found
@@ -490,7 +521,7 @@ def begun_with(metrics: dict[str, Any]) -> dict[str, Any]:
     Args:
         metrics: metrics.json of that one.
     """
-    of_its_own = ("floor-not-beaten", "subset", "cold-items", "few-users")
+    of_its_own = ("floor-not-beaten", "subset", "cold-items", "few-users", "empty-history-skipped")
     return {
         **{key: metrics[key] for key in ("dataset", "experiment", "seed", "config_hash", "deviations")},
         "labels": [label for label in metrics["labels"] if label not in of_its_own],
@@ -571,7 +602,8 @@ def measure(
         "llm": model.spent() if foreseen else None,
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
-        "warnings": [*gaps.values(), *([MEMORISED] if "may-be-memorised" in marks else [])],
+        **({"members": [*of]} if (of := getattr(config.model, "members", None)) else {}),
+        "warnings": [*evaluation.warnings, *gaps.values(), *([MEMORISED] if "may-be-memorised" in marks else [])],
         **more,
     }
     write_results(where.folder, metrics, evaluation.predictions)

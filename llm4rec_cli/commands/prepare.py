@@ -12,7 +12,7 @@ def run(config: Config) -> Outcome:
     """Prepares one dataset, or finds it prepared, and says what it holds."""
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
-    from llm4rec_cli.data.statistics import comparison, remarks
+    from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
     from llm4rec_cli.reporting.tables import console, table
 
     config = experiment.settled(config)
@@ -24,11 +24,14 @@ def run(config: Config) -> Outcome:
         return Outcome("done", folder)
     manifest = dataset.manifest
     out = console()
-    steps = [
-        [s["domain"], s["step"], f"{s['users']:,}", f"{s['items']:,}", f"{s['interactions']:,}"]
-        for s in manifest["counts"]
-    ]
-    out.print(table(f"{settings.name}: filters", ["domain", "step", "users", "items", "interactions"], steps))
+    if manifest["impressions"]:  # nothing is filtered
+        out.print(table(f"{settings.name}: parts", PART_COLUMNS, parts(manifest)))
+    else:
+        steps = [
+            [s["domain"], s["step"], f"{s['users']:,}", f"{s['items']:,}", f"{s['interactions']:,}"]
+            for s in manifest["counts"]
+        ]
+        out.print(table(f"{settings.name}: filters", ["domain", "step", "users", "items", "interactions"], steps))
     rows = [
         [c.statistic, f"{c.ours:,}", "–" if c.paper is None else f"{c.paper:,}"]
         for c in comparison(manifest, settings.paper)

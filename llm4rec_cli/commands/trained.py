@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # What may differ from the trained run: the question, not the weights.
 ASKED = ("task", "split", "device", "force", "run", "paths", "hydra")
+ASKED_OF_DATA = ("dataset.empty_history",)
 OF_ANY_TASK = ("task.max_examples", "task.floors", "task.bootstrap", "task.mask_history")
 # What takes something from the data on purpose, and what leaves it whole: only who asks for such a run gets one.
 TAKEN = {
@@ -170,7 +171,9 @@ def _typed() -> list[str]:
     return [
         key
         for key in keys
-        if key.split(".")[0] not in ASKED and ".".join(key.split(".")[:2]) not in asked and key not in OUTSIDE
+        if key.split(".")[0] not in ASKED
+        and ".".join(key.split(".")[:2]) not in asked
+        and key not in (*ASKED_OF_DATA, *OUTSIDE)
     ]
 
 

@@ -69,7 +69,8 @@ def extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:
 
     Args:
         archive: the archive.
-        members: the name that a file gets below `folder` -> its name in the archive.
+        members: the name that a file gets below `folder` -> its name in the archive; where there is none of that
+            name, the one that is called so in a folder of the archive: some pack the same files with one, some without.
         folder: where the files go.
 
     Raises:
@@ -81,6 +82,7 @@ def extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:
         with _told(), _opened(archive) as listed:
             for name, inside in members.items():
                 same = [member for member in listed if member.name == inside]
+                same = same or [member for member in listed if member.name.endswith(f"/{inside}")]
                 if len(same) != 1:
                     raise _Unfit(f"holds {len(same) or 'no'} files named '{inside}', where one was expected")
                 if same[0].fault:

@@ -39,15 +39,10 @@ def with_candidates(
         cache: the cache folder.
 
     Raises:
-        DataError: the catalogue is too small for some user, or `kind` needs impressions.
+        DataError: the catalogue is too small for some user.
     """
     if kind is Candidates.full:
         return examples
-    if kind is Candidates.impression:
-        raise DataError(
-            f"dataset '{split.dataset.manifest['name']}' has no impressions to rank within",
-            "choose task.candidates=full, uniform or popularity",
-        )
     split = split.whole()
     part = split.part[examples.row[0]]
     rows = np.flatnonzero(split.part == part)

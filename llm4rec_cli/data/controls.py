@@ -7,17 +7,20 @@ and stay the same under every control.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TRAIN, divide
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Control
+
+Asked = TypeVar("Asked", Examples, Impressions)
 
 SHUFFLED = {  # which columns of the items are permuted together
     Control.shuffle_text: (*TEXT_COLUMNS, "price", "tokens"),
@@ -30,7 +33,8 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
 
     `shuffle_text` permutes the texts, prices and tokens included, among the items; `shuffle_tokens` the tokens alone.
     `shuffle_history` permutes the training part of each user's sequence: reviews move with their items, times stay in
-    place; the targets of validation and test stay what they were. Any other control leaves the dataset as it is.
+    place; the targets of validation and test stay what they were. Of a click log it permutes the history of each
+    impression. Any other control leaves the dataset as it is.
 
     Args:
         dataset: as prepared, before a recipe has made the items' text; it is not changed.
@@ -42,6 +46,9 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
         columns = [name for name in SHUFFLED[control] if name in dataset.items]
         moved = dataset.items[columns].iloc[rng.permutation(dataset.n_items)].reset_index(drop=True)
         changed = replace(dataset, items=dataset.items.assign(**{name: moved[name] for name in columns}))
+    elif control is Control.shuffle_history and dataset.impressions is not None:
+        histories = [history[rng.permutation(len(history))] for history in dataset.impressions["history"]]
+        changed = replace(dataset, impressions=dataset.impressions.assign(history=histories))
     elif control is Control.shuffle_history:
         user = dataset.interactions["user"].to_numpy()
         training = np.flatnonzero(divide(dataset).part == TRAIN)
@@ -56,7 +63,7 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
     return replace(changed, manifest=dataset.manifest | {"control": control.value})
 
 
-def controlled_examples(examples: Examples, control: Control, seed: int) -> Examples:
+def controlled_examples(examples: Asked, control: Control, seed: int) -> Asked:
     """What a control does to the histories of evaluation.
 
     `shuffle_history` permutes each history whole. The dataset's own shuffle is not enough: there the validation item

@@ -1,4 +1,4 @@
-"""`Examples`: what a task asks about. Histories are slices of one flat array, never lists of lists."""
+"""`Examples` and `Impressions`: what a task asks about. Histories are slices of a flat array, never lists of lists."""
 
 from __future__ import annotations
 
@@ -11,8 +11,39 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.integer[Any]]
 
 
+class Histories:
+    """What n questions have in common: each is about a user with a history.
+
+    Attributes:
+        user: (n,) user numbers.
+        sequence: flat item numbers that histories point into.
+        start, end: (n,) the history of example i is sequence[start[i]:end[i]], oldest first.
+    """
+
+    user: IntArray
+    sequence: IntArray
+    start: IntArray
+    end: IntArray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def history_length(self) -> IntArray:
+        return self.end - self.start
+
+    def histories(self, last: int | None = None) -> tuple[IntArray, IntArray]:
+        """All histories behind one another, cut to their `last` items.
+
+        Returns:
+            flat (total,) item numbers, and offsets (n + 1,): history i is flat[offsets[i]:offsets[i + 1]].
+        """
+        length = self.history_length if last is None else np.minimum(self.history_length, last)
+        return slices(self.sequence, self.end - length, self.end)
+
+
 @dataclass(frozen=True)
-class Examples:
+class Examples(Histories):
     """n questions about n targets.
 
     Attributes:
@@ -36,9 +67,6 @@ class Examples:
     mask_history: bool = False
     turn: IntArray | None = None
 
-    def __len__(self) -> int:
-        return len(self.user)
-
     def __getitem__(self, index: slice | IntArray) -> Examples:
         """Those examples only."""
         return replace(
@@ -57,22 +85,6 @@ class Examples:
         turn = np.tile(np.arange(times), len(self))
         return replace(self[np.repeat(np.arange(len(self)), times)], turn=turn)
 
-    @property
-    def history_length(self) -> IntArray:
-        return self.end - self.start
-
-    def histories(self, last: int | None = None) -> tuple[IntArray, IntArray]:
-        """All histories behind one another, cut to their `last` items.
-
-        Returns:
-            flat (total,) item numbers, and offsets (n + 1,): history i is flat[offsets[i]:offsets[i + 1]].
-        """
-        length = self.history_length if last is None else np.minimum(self.history_length, last)
-        offsets = np.zeros(len(self) + 1, dtype=np.int64)
-        np.cumsum(length, out=offsets[1:])
-        shift = np.repeat(self.end - offsets[1:], length)
-        return self.sequence[np.arange(offsets[-1]) + shift], offsets
-
     def ruled_out(self) -> tuple[IntArray, IntArray] | None:
         """Example and item of all that cannot be the answer; None where nothing is masked."""
         if not self.mask_history or self.candidates is not None:
@@ -81,3 +93,76 @@ class Examples:
         row = np.repeat(np.arange(len(self)), np.diff(offsets))
         other = flat != self.target[row]
         return row[other], flat[other].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Impressions(Histories):
+    """n lists of items that users were shown, of which they clicked some.
+
+    Attributes:
+        id: (n,) raw ids.
+        user: (n,) user numbers.
+        time: (n,) seconds.
+        sequence, start, end: the histories, as in `Histories`.
+        listed: flat item numbers that lists point into, in the order of the log.
+        listed_clicks: flat, which of them were clicked.
+        first, last: (n,) list i is listed[first[i]:last[i]].
+    """
+
+    id: NDArray[np.object_]
+    user: IntArray
+    time: NDArray[np.floating[Any]]
+    sequence: IntArray
+    start: IntArray
+    end: IntArray
+    listed: IntArray
+    listed_clicks: NDArray[np.bool_]
+    first: IntArray
+    last: IntArray
+
+    def __getitem__(self, index: slice | IntArray) -> Impressions:
+        """Those impressions only."""
+        return replace(
+            self,
+            id=self.id[index],
+            user=self.user[index],
+            time=self.time[index],
+            start=self.start[index],
+            end=self.end[index],
+            first=self.first[index],
+            last=self.last[index],
+        )
+
+    @property
+    def n_shown(self) -> IntArray:
+        return self.last - self.first
+
+    @property
+    def n_clicks(self) -> IntArray:
+        before = np.concatenate([[0], np.cumsum(self.listed_clicks)])
+        return before[self.last] - before[self.first]
+
+    @property
+    def rankable(self) -> NDArray[np.bool_]:
+        """(n,) which have both an item that was clicked and one that was not."""
+        return (self.n_clicks > 0) & (self.n_clicks < self.n_shown)
+
+    def shown(self) -> tuple[IntArray, IntArray]:
+        """All lists behind one another.
+
+        Returns:
+            flat (total,) item numbers, and offsets (n + 1,): list i is flat[offsets[i]:offsets[i + 1]].
+        """
+        return slices(self.listed, self.first, self.last)
+
+    def clicked(self) -> NDArray[np.bool_]:
+        """(total,) which of the items shown were clicked."""
+        return slices(self.listed_clicks, self.first, self.last)[0]
+
+
+def slices(flat: NDArray[Any], start: IntArray, end: IntArray) -> tuple[NDArray[Any], IntArray]:
+    """flat[start[0]:end[0]], flat[start[1]:end[1]], … behind one another, and the offsets (n + 1,) of each."""
+    offsets = np.zeros(len(start) + 1, dtype=np.int64)
+    np.cumsum(end - start, out=offsets[1:])
+    shift = np.repeat(end - offsets[1:], end - start)
+    return flat[np.arange(offsets[-1]) + shift], offsets

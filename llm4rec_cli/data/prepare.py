@@ -15,7 +15,7 @@ import pandas as pd
 from llm4rec_cli import __version__
 from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
-from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, cut_at, divide, p5_reviews
+from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, divide, p5_reviews
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean
 from llm4rec_cli.files import fill_once, sha256
@@ -235,7 +235,7 @@ def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any
         _, of_item = dataset.domains
         visited = pd.DataFrame({"user": dataset.interactions["user"], "domain": of_item[dataset.sequence]})
         dataset.manifest["users_of_several_domains"] = int((visited.groupby("user")["domain"].nunique() > 1).sum())
-    if config.split == SplitRule.p5_reviews:
+    if config.split == SplitRule.p5_reviews and impressions is None:
         dataset.interactions["part"] = p5_reviews(dataset, config.seed)
     dataset.manifest["split"] = provenance["split"] | _split_sizes(dataset)
     return dataset
@@ -381,12 +381,14 @@ def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
 
 
 def _split_sizes(dataset: RecDataset) -> dict[str, Any]:
-    """How many interactions each part has; and what else `prepare` tells of the rule.
+    """How many interactions each part has, or impressions; and what else `prepare` tells of the rule.
 
     Of a temporal split, when validation and test begin; of one by domain, how many users test is about; of P5's, how
     many users have their last interaction in train, which `leave_one_out` asks about.
     """
     split = divide(dataset)
+    if split.impression_part is not None:
+        return _sizes_of_log(split)
     counted = np.bincount(split.part, minlength=4)
     names = {"train": TRAIN, "valid": VALID, "test": TEST, "unused": UNUSED}
     sizes: dict[str, Any] = {name: int(counted[part]) for name, part in names.items()}
@@ -397,6 +399,25 @@ def _split_sizes(dataset: RecDataset) -> dict[str, Any]:
         sizes["test_users"] = len(np.unique(dataset.interactions["user"].to_numpy()[split.part == TEST]))
     if "part" in dataset.interactions:
         sizes["last_trained"] = int((split.part[dataset.offsets[1:] - 1] == TRAIN).sum())
+    return sizes
+
+
+def _sizes_of_log(split: Split) -> dict[str, Any]:
+    """How many impressions each part of a click log has; of how many users, with how many items shown and clicks, and
+    how many without a history or without anything to rank."""
+    sizes: dict[str, Any] = {}
+    for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        part = split.impressions(code)
+        sizes[name] = len(part)
+        counted = {
+            "users": len(np.unique(part.user)),
+            "shown": part.n_shown.sum(),
+            "clicks": part.n_clicks.sum(),
+            "empty_history": (part.history_length == 0).sum(),
+            "unrankable": (~part.rankable).sum(),
+        }
+        for what, n in counted.items():
+            sizes.setdefault(what, {})[name] = int(n)
     return sizes
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Part, SplitRule
 
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
-_CODE = {Part.valid: VALID, Part.test: TEST}
+VALID_SHARE = 0.05  # of MIND's train impressions
+CODES = {Part.valid: VALID, Part.test: TEST}
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Split:
         home: (n_interactions,) of a split by domain, which are of the domains that are trained on; None = of any other.
         divided: (n_interactions,) `part` as it was before anything was held out; None = as it is.
         away: (n_users,) which users are held out of training and validation; None = none.
+        impression_part: (n_impressions,) of a click log, TRAIN, VALID or TEST, as `part` of interactions; None = it is
+            none.
     """
 
     dataset: RecDataset
@@ -36,6 +40,7 @@ class Split:
     home: NDArray[np.bool_] | None = None
     divided: NDArray[np.int8] | None = None
     away: NDArray[np.bool_] | None = None
+    impression_part: NDArray[np.int8] | None = None
 
     @property
     def n_items(self) -> int:
@@ -81,8 +86,22 @@ class Split:
         return self.dataset.sequence[kept], before[self.dataset.offsets]
 
     def train_counts(self) -> IntArray:
-        """(n_items,) how often each item occurs in the training part."""
+        """(n_items,) how often each item occurs in the training part; of a click log, is clicked there."""
+        if self.impression_part is not None:
+            trained = self.impressions(TRAIN)
+            return np.bincount(trained.shown()[0][trained.clicked()], minlength=self.n_items)
         return np.bincount(self.dataset.sequence[self.part == TRAIN], minlength=self.n_items)
+
+    def met_in_training(self) -> NDArray[np.bool_]:
+        """(n_items,) which items occur in the training part; of a click log, are shown there or in a history."""
+        met = np.zeros(self.n_items, dtype=bool)
+        if self.impression_part is None:
+            met[self.dataset.sequence[self.part == TRAIN]] = True
+        else:
+            trained = self.impressions(TRAIN)
+            met[trained.shown()[0]] = True
+            met[trained.histories()[0]] = True
+        return met
 
     def examples(self, part: Part) -> Examples:
         """One example an interaction of that part; its history is all that precedes it in the user's sequence.
@@ -91,7 +110,7 @@ class Split:
         test, all that the user did there, whenever it was. Under `p5_reviews` an interaction of any part may stand in a
         history, and a user's first has none.
         """
-        row = np.flatnonzero(self.part == _CODE[part])
+        row = np.flatnonzero(self.part == CODES[part])
         sequence, offsets = self.dataset.sequence, self.dataset.offsets
         user = self.dataset.interactions["user"].to_numpy()[row]
         start, end = offsets[user], row
@@ -100,6 +119,38 @@ class Split:
             start, end = before[start], before[row if part is Part.valid else offsets[user + 1]]
             sequence = sequence[self.home]
         return Examples(user, self.dataset.sequence[row], sequence, start, end, row)
+
+    @cached_property
+    def log(self) -> Impressions:
+        """All impressions of a click log, in the order of the files.
+
+        Clicks are known by their items: of an item that is listed twice in an impression both are clicked, or neither.
+        """
+        rows = self.dataset.impressions
+        assert rows is not None
+        flat, bounds = {}, {}
+        for column in ("history", "candidates", "clicks"):
+            lengths = rows[column].map(len).to_numpy(dtype=np.int64)
+            flat[column] = np.concatenate([np.zeros(0, dtype=np.int32), *rows[column]])
+            bounds[column] = np.concatenate([[0], np.cumsum(lengths)])
+        owner = np.repeat(np.arange(len(rows)), np.diff(bounds["candidates"]))
+        clicker = np.repeat(np.arange(len(rows)), np.diff(bounds["clicks"]))
+        return Impressions(
+            id=rows["impression_id"].to_numpy(dtype=object),
+            user=rows["user"].to_numpy(),
+            time=rows["timestamp"].to_numpy(dtype=np.float64),
+            sequence=flat["history"],
+            start=bounds["history"][:-1],
+            end=bounds["history"][1:],
+            listed=flat["candidates"],
+            listed_clicks=np.isin(owner * self.n_items + flat["candidates"], clicker * self.n_items + flat["clicks"]),
+            first=bounds["candidates"][:-1],
+            last=bounds["candidates"][1:],
+        )
+
+    def impressions(self, part: int) -> Impressions:
+        """The impressions of one part of a click log, TRAIN, VALID or TEST, in the order of the file."""
+        return self.log[np.flatnonzero(self.impression_part == part)]
 
     def user_names(self) -> list[str]:
         """What each user is called, by the last of their training interactions with a name; without one, the raw id."""
@@ -118,16 +169,23 @@ def divide(dataset: RecDataset) -> Split:
 
     Raises:
         DataError: the rule is temporal, and times are missing or all alike; or it is transfer, and the domains share no
-            user.
+            user; or it divides interactions, and there are impressions, or the other way round.
     """
     split = dataset.manifest["split"]
     rule = SplitRule(split["rule"])
+    if dataset.impressions is not None and rule is not SplitRule.mind:
+        raise DataError(
+            f"dataset '{dataset.manifest['name']}' is a click log, and dataset.split={rule.value} divides interactions",
+            "dataset.split=mind",
+        )
     if rule is SplitRule.temporal:
         return temporal(dataset, *split["cuts"])
     if rule is SplitRule.p5_reviews:
         return Split(dataset, dataset.interactions["part"].to_numpy())
     if rule is SplitRule.transfer:
         return transfer(dataset, split["test_domain"])
+    if rule is SplitRule.mind:
+        return mind(dataset, split["seed"])
     return leave_one_out(dataset)
 
 
@@ -250,6 +308,37 @@ def transfer(dataset: RecDataset, test_domain: str) -> Split:
     return Split(dataset, part, home=home)
 
 
+def mind(dataset: RecDataset, seed: int) -> Split:
+    """MIND's parts as Prompt4NR has them: `dev` is test, and of `train` a random 5 % of the impressions are validation.
+
+    MIND's own test labels are hidden. Which 5 % the authors drew is unknown; of MIND-small their number is (7,849 of
+    156,965: rounded up), as GLIMPSE (arXiv 2409.17711) has it from the same setup.
+
+    Args:
+        dataset: a click log whose impressions have a column `part`: `train` or `dev`.
+        seed: `dataset.seed`.
+
+    Raises:
+        DataError: it is none, or a part is empty.
+    """
+    name = dataset.manifest["name"]
+    if dataset.impressions is None:
+        raise DataError(
+            f"dataset.split=mind divides impressions, and dataset '{name}' has none", "dataset.split=leave_one_out"
+        )
+    is_dev = (dataset.impressions["part"] == "dev").to_numpy()
+    train = np.flatnonzero(~is_dev)
+    part = np.where(is_dev, TEST, TRAIN).astype(np.int8)
+    part[stream(seed, "mind").permutation(train)[int((1 - VALID_SHARE) * len(train)) :]] = VALID
+    for code, called in ((TRAIN, "train"), (VALID, "valid"), (TEST, "test")):
+        if code not in part:
+            raise DataError(
+                f"dataset '{name}' has no {called} impressions: {len(train):,} in train, {is_dev.sum():,} in dev",
+                "take a larger log",
+            )
+    return Split(dataset, np.zeros(0, dtype=np.int8), impression_part=part)
+
+
 def held_out(split: Split, cold_items: float, train_users: float, seed: int) -> Split:
     """A split without cold items and without some users in its train and validation parts; test stays whole.
 
@@ -267,7 +356,7 @@ def held_out(split: Split, cold_items: float, train_users: float, seed: int) -> 
     Raises:
         DataError: no user keeps two interactions to train on, or nothing is left to validate on.
     """
-    if (cold_items == 0 and train_users == 1) or len(split.part) == 0:  # a click log has no interactions
+    if cold_items == 0 and train_users == 1:
         return split
     user = split.dataset.interactions["user"].to_numpy()
     away = ~_drawn(split.n_users, train_users, stream(seed, "train_users"))

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from llm4rec_cli.schema import PaperStatistics, SplitRule
 
+PARTS = ("train", "valid", "test")
+PART_COLUMNS = ("part", "impressions", "users", "items shown", "clicks")
 _YEAR_10000 = 253_402_300_800  # in seconds since 1970
 
 
@@ -19,12 +21,25 @@ class Comparison(NamedTuple):
 
 
 def comparison(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[Comparison]:
-    """Users, items and interactions after all filters, ours and the paper's; of a click log also the impressions."""
-    rows = [
-        Comparison(name, manifest[name], getattr(paper, name) if paper else None)
-        for name in ("users", "items", "interactions")
+    """Users, items and interactions after all filters, ours and the paper's; of a click log impressions, clicks, and
+    the impressions of each part."""
+    counted = {name: manifest[name] for name in ("users", "items")}
+    if manifest["impressions"]:
+        split = manifest["split"]
+        counted |= {"impressions": manifest["impressions"], "clicks": sum(split["clicks"].values())}
+        counted |= {part: split[part] for part in PARTS}
+    else:
+        counted["interactions"] = manifest["interactions"]
+    return [Comparison(name, ours, getattr(paper, name) if paper else None) for name, ours in counted.items()]
+
+
+def parts(manifest: dict[str, Any]) -> list[list[str]]:
+    """The parts of a click log, as PART_COLUMNS."""
+    split = manifest["split"]
+    return [
+        [part, f"{split[part]:,}", *(f"{split[what][part]:,}" for what in ("users", "shown", "clicks"))]
+        for part in PARTS
     ]
-    return [*rows, Comparison("impressions", manifest["impressions"], None)] if manifest["impressions"] else rows
 
 
 def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str]:
@@ -73,6 +88,21 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
             f"validation, {split['test']:,} test; train holds the last interaction of {split['last_trained']:,} users, "
             "which the ranking tasks ask about elsewhere: their results are marked leaky"
         )
+    if split["rule"] == SplitRule.mind.value:
+        said.append(
+            "split as Prompt4NR's: MIND's dev is test; of its train 5 % of the impressions, drawn by dataset.seed, are "
+            "validation"
+        )
+        if sum(split["empty_history"].values()):
+            said.append(
+                f"without a history are {_of_parts(split, 'empty_history')}; dataset.empty_history=skip leaves "
+                "those of validation and test out, as Prompt4NR's code does"
+            )
+        if sum(split["unrankable"].values()):
+            said.append(
+                f"without a click, or with nothing but clicks, are {_of_parts(split, 'unrankable')}: those of "
+                "validation and test are left out"
+            )
     if "users_of_several_domains" in manifest:
         said.append(f"{manifest['users_of_several_domains']:,} of {users:,} users are in more than one domain")
     if manifest["items_without_text"]:
@@ -83,6 +113,12 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
         said.append("the data is synthetic: its numbers settle no claim and stand beside no paper's")
     said.append(f"item numbers: {manifest['item_order']}")
     return said
+
+
+def _of_parts(split: dict[str, Any], what: str) -> str:
+    """`3 of 120 train, 0 of 6 valid and 1 of 40 test impressions`."""
+    *first, last = (f"{split[what][part]:,} of {split[part]:,} {part}" for part in PARTS)
+    return f"{', '.join(first)} and {last} impressions"
 
 
 def _others(manifest: dict[str, Any], domain: str) -> str:

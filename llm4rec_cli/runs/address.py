@@ -27,6 +27,7 @@ OUTSIDE = (
     "dataset.get",
     "dataset.download",
     "dataset.paper",
+    "dataset.part_of",  # a mark of the data, which are in the fingerprint
     "trainer.eval_batch_size",
     "trainer.report_to",
     "task.floors",
@@ -34,6 +35,10 @@ OUTSIDE = (
     *("llm.key_variable", "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt", "llm.price_answer"),
     *("llm.budget_tokens", "llm.budget_cost", "llm.replay", "llm.dry_run", "llm.store", "llm.context"),
 )
+
+
+# Settings of data that came later than some runs, and the values that these had unknowing: they move no address.
+DATASET_LATER = {"empty_history": "keep"}
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,11 @@ def address(
             node = node.get(parent, {})
         node.pop(leaf, None)
     facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
-    for key, value in models.config_class(config.model.name).later.items():
-        if content["model"].get(key) == value:
-            del content["model"][key]
+    of_model = models.config_class(config.model.name).later
+    for node, later in ((content["model"], of_model), (content["dataset"], DATASET_LATER)):
+        for key, value in later.items():
+            if node.get(key) == value:
+                del node[key]
     if llm is None:
         del content["llm"]
     else:
@@ -99,6 +106,8 @@ def address(
         content["model"]["encoder"]["name"] = encoder
     if backbone is not None:
         content["model"]["backbone"] = backbone
+    for key in models.config_class(config.model.name).files:
+        content["model"].pop(key, None)
     if file is not None:
         content["model"]["file"] = file
     begin, begin_variant = initial or (None, None)

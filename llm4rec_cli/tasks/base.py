@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
-from llm4rec_cli.data.controls import controlled_examples
+from llm4rec_cli.data.controls import Asked, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation import rating, text
 from llm4rec_cli.llm.requests import Status
 from llm4rec_cli.progress import track
-from llm4rec_cli.schema import Part, Question, SplitRule
+from llm4rec_cli.schema import Candidates, Part, Question, SplitRule
 
 if TYPE_CHECKING:
     from llm4rec_cli.capabilities import Foreseeing
@@ -49,6 +49,7 @@ class Evaluation:
         breakdown: aspect -> group -> metrics of the examples in it, with their number `n`.
         predictions: one row an example.
         signatures: name -> how it is computed, where that has settings.
+        warnings: what a reader of the numbers must know, a sentence each.
     """
 
     metrics: dict[str, float]
@@ -56,12 +57,20 @@ class Evaluation:
     breakdown: dict[str, dict[str, dict[str, float]]]
     predictions: pd.DataFrame
     signatures: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def module(task: Any) -> Any:
     """The module that asks the task's question. Of what is trained but not asked, a ranking is the probe."""
+    if asks_about_impressions(task):
+        return importlib.import_module("llm4rec_cli.tasks.impressions")
     name = {Question.rate: "rating", Question.write: "text", Question.all: "loss"}.get(task.question, "ranking")
     return importlib.import_module(f"llm4rec_cli.tasks.{name}")
+
+
+def asks_about_impressions(task: Any) -> bool:
+    """Whether the task asks about what users were shown, as click logs have it, and not about interactions."""
+    return bool(task.question == Question.rank and task.candidates == Candidates.impression)
 
 
 def metric_names(task: Any) -> set[str]:
@@ -72,6 +81,8 @@ def metric_names(task: Any) -> set[str]:
         return set(text.NAMES)
     if task.question == Question.all:
         return {"loss"}
+    if asks_about_impressions(task):
+        return {"auc", "mrr"} | {f"ndcg@{k}" for k in task.cutoffs}
     return {f"{kind}@{k}" for kind in ("hr", "recall", "ndcg") for k in task.cutoffs} - {"ndcg@1"} | {"mrr", "auc"}
 
 
@@ -129,8 +140,6 @@ def part_examples(split: Split, part: Part, config: Any) -> Examples:
         why = "no user has three interactions"
         if config.dataset.split == SplitRule.temporal:
             why = "no user with a history comes back in that period"
-        if split.dataset.impressions is not None:
-            why = "it is a click log, and no task asks about impressions yet"
         raise DataError(f"dataset {name} has no {part.name} examples: {why}", "llm4rec list datasets")
     for column in _needed_columns(config.task):
         found = found[np.flatnonzero(_has(split.dataset, column)[found.row])]
@@ -139,13 +148,13 @@ def part_examples(split: Split, part: Part, config: Any) -> Examples:
     return found
 
 
-def limited(found: Examples, config: Any) -> Examples:
+def limited(found: Asked, config: Any) -> Asked:
     """The examples under the dataset's control, `task.max_examples` of them at most."""
     found = controlled_examples(found, config.dataset.control, config.dataset.seed)
     return subset(found, config.task.max_examples, config.dataset.seed, "max_examples")
 
 
-def subset(found: Examples, n: int | None, seed: int, name: str) -> Examples:
+def subset(found: Asked, n: int | None, seed: int, name: str) -> Asked:
     """n of the examples, in their order, drawn by (seed, name); all where there are no more, or n is None."""
     if n is None or n >= len(found):
         return found

@@ -212,3 +212,20 @@ def test_what_is_no_archive_is_told(content, tmp_path):
 def test_a_bomb_among_members_that_nobody_wants_is_refused_in_a_tar(tmp_path, folder):
     archive = tar_of(tmp_path / "set.tar.gz", ("bomb", bytes(20_000_000)), ("set/ratings.csv", RATINGS))
     assert "unpacks to more than 100 times its size" in refusal(archive, folder)
+
+
+def test_a_file_is_found_in_a_folder_of_the_archive_too(folder, tmp_path):
+    archive = zip_of(tmp_path / "a.zip", ("set/", b""), ("set/ratings.csv", RATINGS), ("set/my_ratings.csv", b"other"))
+    extract(archive, {"ratings.csv": "ratings.csv"}, folder)
+    assert (folder / "ratings.csv").read_bytes() == RATINGS
+
+
+def test_a_file_of_the_very_name_comes_before_those_in_folders(folder, tmp_path):
+    archive = zip_of(tmp_path / "a.zip", ("old/ratings.csv", b"other"), ("ratings.csv", RATINGS))
+    extract(archive, {"ratings.csv": "ratings.csv"}, folder)
+    assert (folder / "ratings.csv").read_bytes() == RATINGS
+
+
+def test_of_several_in_folders_none_is_taken(folder, tmp_path):
+    archive = zip_of(tmp_path / "a.zip", ("a/ratings.csv", b"1"), ("b/ratings.csv", b"2"))
+    assert "holds 2 files named 'ratings.csv'" in refusal(archive, folder, "ratings.csv")

@@ -108,12 +108,6 @@ def test_a_catalogue_that_is_too_small_is_refused(tmp_path):
     assert "lower task.negatives to 7" in error.value.remedy
 
 
-def test_impressions_are_asked_of_click_logs_only(tmp_path):
-    split = leave_one_out(made([[0, 1, 2]], n_items=10))
-    with pytest.raises(DataError, match="no impressions"):
-        with_candidates(split.examples(Part.test), split, Candidates.impression, 2, 0, tmp_path)
-
-
 @pytest.mark.parametrize("kind", SAMPLED)
 @pytest.mark.parametrize("part", Part)
 @pytest.mark.parametrize("first", ["whole", "held out"])

@@ -10,6 +10,7 @@ from llm4rec_cli.data.split import TEST, TRAIN, Split, divide, leave_one_out, p5
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Control, Part
+from tests.builders import tiny_log
 
 USERS, LENGTH = 30, 12
 
@@ -137,3 +138,38 @@ def test_shuffle_tokens_moves_tokens_alone(dataset):
 def test_a_single_user_cannot_be_swapped(dataset):
     with pytest.raises(DataError, match="single user"):
         controlled_examples(leave_one_out(dataset).examples(Part.test)[:1], Control.swap_users, 0)
+
+
+def visits(n=20):
+    """A click log whose readers have long histories, one of them none."""
+    rows = [("dev" if i % 4 == 0 else "train", i, i, list(range(i, i + (12 if i else 0))), "0-1 1-0") for i in range(n)]
+    return tiny_log(rows, [f"t{i}" for i in range(40)])
+
+
+def test_shuffle_history_permutes_the_histories_of_a_click_log_and_nothing_else():
+    before = visits()
+    after = controlled_dataset(before, Control.shuffle_history, 0)
+    moved = [
+        list(a) != list(b) for a, b in zip(after.impressions["history"], before.impressions["history"], strict=True)
+    ]
+    assert moved == [False, *[True] * 19]
+    assert all(
+        Counter(a) == Counter(b)
+        for a, b in zip(after.impressions["history"], before.impressions["history"], strict=True)
+    )
+    rest = before.impressions.columns.drop("history")
+    assert after.impressions[rest].equals(before.impressions[rest])
+    assert after.manifest["control"] == "shuffle_history"
+
+
+@pytest.mark.parametrize("control", [Control.shuffle_history, Control.swap_users])
+def test_of_impressions_a_control_changes_the_histories_alone(control):
+    asked = divide(visits()).impressions(TEST)
+    changed = controlled_examples(asked, control, 0)
+    before, after = (np.split(flat, offsets[1:-1]) for flat, offsets in (asked.histories(), changed.histories()))
+    kept = [sorted(a) == sorted(b) for a, b in zip(after, before, strict=True)]
+    assert all(kept) == (control is Control.shuffle_history)
+    assert any(a.tolist() != b.tolist() for a, b in zip(after, before, strict=True))
+    assert (changed.shown()[0] == asked.shown()[0]).all()
+    assert (changed.clicked() == asked.clicked()).all()
+    assert (changed.user == asked.user).all()

@@ -41,6 +41,7 @@ MIND = DatasetConfig(
     raw_dir=str(FIXTURES / "mind"),
     user_core=0,
     item_core=0,
+    split=SplitRule.mind,
 )
 
 
@@ -317,6 +318,26 @@ def test_a_click_log_keeps_its_impressions(tmp_path):
     assert [list(row) for row in dataset.impressions["candidates"]] == [[0, 1], [1, 0], [2, 1]]
     assert dataset.manifest["impressions"] == 3
     assert len(dataset.interactions) == 0
+
+
+def test_a_click_log_tells_what_its_parts_hold(tmp_path):
+    told = prepare(MIND, tmp_path).manifest["split"]
+    assert (told["train"], told["valid"], told["test"]) == (1, 1, 1)
+    assert (sum(told["clicks"].values()), sum(told["shown"].values())) == (4, 6)
+    assert (told["users"]["test"], told["clicks"]["test"], told["shown"]["test"]) == (1, 1, 2)
+    assert (told["empty_history"]["test"], sum(told["empty_history"].values())) == (0, 1)
+    assert (told["unrankable"]["test"], sum(told["unrankable"].values())) == (0, 1)  # with two clicks of two
+
+
+@pytest.mark.parametrize("rule", [SplitRule.leave_one_out, SplitRule.temporal, SplitRule.p5_reviews])
+def test_a_click_log_is_divided_by_no_rule_for_interactions(rule, tmp_path):
+    with pytest.raises(DataError, match=f"'news' is a click log, and dataset.split={rule.value} divides interactions"):
+        prepare(replace(MIND, split=rule), tmp_path)
+
+
+def test_interactions_are_not_divided_as_a_click_log(tmp_path):
+    with pytest.raises(DataError, match=r"dataset.split=mind divides impressions, and dataset '.*' has none"):
+        prepare(replace(AMAZON, split=SplitRule.mind), tmp_path)
 
 
 @pytest.mark.parametrize("variant", ["demo", "demo_null", "demo_pretrain", "demo_transfer", "demo_news"])

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.schema import DatasetConfig, Part, TextRecipe
@@ -66,6 +66,24 @@ def test_mind_sample_has_its_impressions(tmp_path):
     assert dataset.impressions["part"].value_counts().to_dict() == {"train": 4032, "dev": 968}
     assert dataset.n_items == 51282
     assert (dataset.impressions["history"].str.len() == 0).sum() == 107
+
+
+def test_mind_sample_is_divided_as_its_lines_say(tmp_path):
+    """Lists, labels and clicks as they stand in the raw files; none of its impressions lists an item twice."""
+    dataset, _ = prepared("mind-small", "mind-small-5k", tmp_path)
+    split = divide(dataset)
+    told = dataset.manifest["split"]
+    assert [told[part] for part in ("train", "valid", "test")] == [3830, 202, 968]
+    assert sum(told["unrankable"].values()) == 0
+    lines = [line.rstrip("\n").split("\t") for line in (real("mind-small-5k") / "dev/behaviors.tsv").open()]
+    asked = split.impressions(TEST)
+    shown, offsets = asked.shown()
+    item_ids = dataset.items["item_id"].to_numpy()
+    pairs = [f"{item}-{int(click)}" for item, click in zip(item_ids[shown], asked.clicked(), strict=True)]
+    assert [pairs[start:end] for start, end in pairwise(offsets)] == [line[4].split() for line in lines]
+    flat, ends = asked.histories()
+    assert [item_ids[flat[start:end]].tolist() for start, end in pairwise(ends)] == [line[3].split() for line in lines]
+    assert asked.id.tolist() == [line[0] for line in lines]
 
 
 def test_leave_one_out_of_scientific_is_the_released_split(tmp_path):

@@ -16,10 +16,10 @@ from llm4rec_cli.data.split import (
     TRAIN,
     UNUSED,
     VALID,
-    Split,
     divide,
     held_out,
     leave_one_out,
+    mind,
     p5_reviews,
     temporal,
     transfer,
@@ -27,7 +27,7 @@ from llm4rec_cli.data.split import (
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.schema import Part, SplitRule
-from tests.builders import tiny_dataset
+from tests.builders import tiny_dataset, tiny_log
 
 # Three users; interactions happen at times 0..9: 80 % lie before time 8, 60 % before time 6.
 SEQUENCES = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9]]
@@ -208,12 +208,6 @@ def test_nothing_held_out_is_the_split_itself():
     assert (held_out(SHOP, 0.5, 0.5, seed=0).whole().part == SHOP.part).all()
 
 
-def test_a_click_log_has_no_interactions_to_hold_out():
-    empty = replace(SHOP.dataset, interactions=SHOP.dataset.interactions[:0])
-    split = Split(empty, SHOP.part[:0])
-    assert held_out(split, 0.3, 0.5, seed=0) is split
-
-
 def test_a_temporal_split_loses_the_same():
     split = temporal(timed([0, 1, 2, 8, 9, 3, 6, 7, 4, 5]), 0.6, 0.8)
     held = held_out(split, 0.1, 1.0, seed=0)
@@ -392,7 +386,7 @@ def asked_pairs(split, part):
 
 
 @pytest.mark.parametrize("shares", [(0.0, 1.0), (0.2, 0.5)])
-@pytest.mark.parametrize("rule", SplitRule)
+@pytest.mark.parametrize("rule", [rule for rule in SplitRule if rule is not SplitRule.mind])
 def test_no_training_holds_what_any_task_asks_about(rule, shares):
     split = held_out(world(rule), *shares, seed=0)
     valid, test = (asked_pairs(split, part) for part in Part)
@@ -427,3 +421,76 @@ def test_rankings_are_leave_one_out_under_p5_s_split_and_otherwise_as_divided():
     assert (reviews.ranking().part == leave_one_out(reviews.dataset).part).all()
     plain = world(SplitRule.leave_one_out)
     assert plain.ranking() is plain
+
+
+def visits(n_train, n_dev):
+    """Impressions that tell one from another by what was shown."""
+    parts = ["train"] * n_train + ["dev"] * n_dev
+    return [(part, i % 7, i, [i % 5], f"{i}-1 {i + 1}-0") for i, part in enumerate(parts)]
+
+
+def log_of(*impressions):
+    return tiny_log(impressions, [f"item {i}" for i in range(len(impressions) + 1)])
+
+
+def test_a_click_log_is_divided_into_dev_and_a_random_twentieth_of_train():
+    split = divide(log_of(*visits(200, 30)))
+    assert np.bincount(split.impression_part).tolist() == [190, 10, 30]
+    assert set(split.impressions(TEST).id) == {str(i) for i in range(200, 230)}
+    ids = [set(split.impressions(part).id) for part in (TRAIN, VALID, TEST)]
+    assert len(set.union(*ids)) == 230
+
+
+@pytest.mark.parametrize(("n_train", "train", "valid"), [(156_965, 149_116, 7_849), (4_032, 3_830, 202), (2, 1, 1)])
+def test_validation_has_the_size_that_prompt4nr_s_has(n_train, train, valid):
+    dataset = log_of(("train", 0, 0, [], "0-1 1-0"), ("dev", 0, 0, [], "0-1 1-0"))
+    rows = pd.concat([dataset.impressions[:1]] * n_train + [dataset.impressions[1:]], ignore_index=True)
+    assert np.bincount(mind(replace(dataset, impressions=rows), 0).impression_part).tolist() == [train, valid, 1]
+
+
+def test_which_impressions_are_validation_follows_the_seed():
+    dataset = log_of(*visits(200, 3))
+    assert [
+        set(mind(dataset, seed).impressions(VALID).id) == set(mind(dataset, 0).impressions(VALID).id) for seed in (0, 1)
+    ] == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(("n_train", "n_dev", "missing"), [(0, 3, "train"), (1, 3, "train"), (5, 0, "test")])
+def test_a_click_log_with_an_empty_part_is_refused(n_train, n_dev, missing):
+    with pytest.raises(DataError, match=f"has no {missing} impressions"):
+        divide(log_of(*visits(n_train, n_dev)))
+
+
+def test_an_impression_has_its_history_what_was_shown_and_what_was_clicked():
+    rows = [("train", 0, 1, [2, 0], "1-0 0-1 2-1"), ("train", 1, 2, [], "3-1 1-0"), ("dev", 2, 5, [3], "0-0 2-0")]
+    split = divide(log_of(*rows))
+    (shown, offsets), (histories, ends) = split.log.shown(), split.log.histories()
+    assert (shown.tolist(), offsets.tolist()) == ([1, 0, 2, 3, 1, 0, 2], [0, 3, 5, 7])
+    assert (histories.tolist(), ends.tolist()) == ([2, 0, 3], [0, 2, 2, 3])
+    assert split.log.clicked().tolist() == [False, True, True, True, False, False, False]
+    assert (split.log.user.tolist(), split.log.time.tolist()) == ([0, 1, 2], [1, 2, 5])
+    assert (split.log.n_shown.tolist(), split.log.n_clicks.tolist()) == ([3, 2, 2], [2, 1, 0])
+    assert split.log.rankable.tolist() == [True, True, False]
+    some = split.log[np.array([2, 0])]
+    assert some.shown()[0].tolist() == [0, 2, 1, 0, 2]
+    assert some.histories(last=1)[0].tolist() == [3, 0]
+    assert some.n_clicks.tolist() == [0, 2]
+
+
+def test_an_item_that_is_listed_twice_is_clicked_in_both_places_or_in_none():
+    split = divide(log_of(("train", 0, 1, [], "1-1 0-0 1-0 0-0"), *visits(3, 1)))
+    assert split.log[:1].clicked().tolist() == [True, False, True, False]
+
+
+def test_training_counts_clicks_and_meets_what_was_shown_or_read():
+    rows = [("train", i, 1, [4], "0-1 1-0") for i in range(20)]
+    split = divide(tiny_log([*rows, ("dev", 0, 2, [5], "2-1 3-0")], ["any"] * 6))
+    assert split.train_counts().tolist() == [19, 0, 0, 0, 0, 0]
+    assert split.met_in_training().tolist() == [True, True, False, False, True, False]
+
+
+def test_training_meets_the_items_of_training_interactions():
+    assert leave_one_out(tiny_dataset(SEQUENCES)).met_in_training().nonzero()[0].tolist() == [0, 1, 2, 5, 8, 9]

@@ -1,7 +1,10 @@
-from llm4rec_cli.data.statistics import comparison, remarks
+from dataclasses import replace
+from typing import Any
+
+from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
 from llm4rec_cli.schema import PaperStatistics
 
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "split": {"rule": "leave_one_out"},
     "read": {"all": {"read": 1000}},
     "users": 200,
@@ -43,12 +46,51 @@ def test_doubtful_order_and_missing_text_are_shares():
     assert "synthetic" in said[3]
 
 
+CLICK_LOG = MANIFEST | {
+    "interactions": 0,
+    "impressions": 1700,
+    "split": {
+        "rule": "mind",
+        **{"train": 950, "valid": 50, "test": 700},
+        "users": {"train": 180, "valid": 40, "test": 150},
+        "shown": {"train": 9500, "valid": 500, "test": 7000},
+        "clicks": {"train": 1000, "valid": 60, "test": 800},
+        "empty_history": {"train": 0, "valid": 0, "test": 0},
+        "unrankable": {"train": 0, "valid": 0, "test": 0},
+    },
+}
+
+
 def test_a_click_log_has_no_order_to_doubt():
-    assert len(remarks(MANIFEST | {"interactions": 0}, None)) == 1
+    assert [sentence.split(":")[0] for sentence in remarks(CLICK_LOG, None)] == [
+        "split as Prompt4NR's",
+        "item numbers",
+    ]
 
 
-def test_a_click_log_shows_its_impressions():
-    assert comparison(MANIFEST | {"impressions": 7}, None)[-1] == ("impressions", 7, None)
+def test_a_click_log_is_compared_by_its_impressions_and_clicks():
+    paper = PaperStatistics(
+        users=200, items=50, impressions=1700, clicks=1860, train=950, valid=50, test=700, source="its counts"
+    )
+    assert comparison(CLICK_LOG, paper) == [
+        *[("users", 200, 200), ("items", 50, 50), ("impressions", 1700, 1700), ("clicks", 1860, 1860)],
+        *[("train", 950, 950), ("valid", 50, 50), ("test", 700, 700)],
+    ]
+    assert remarks(CLICK_LOG, paper)[0] == "the statistics equal the paper's (its counts)"
+    assert remarks(CLICK_LOG, replace(paper, train=949))[0].startswith("train: 950 here, 949 in the paper (+1)")
+
+
+def test_a_click_log_shows_what_its_parts_hold():
+    assert parts(CLICK_LOG)[1] == ["valid", "50", "40", "500", "60"]
+    assert len(PART_COLUMNS) == 5
+
+
+def test_impressions_that_may_be_left_out_are_told():
+    some = {"train": 3, "valid": 0, "test": 12}
+    (_, told, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"empty_history": some}}, None)
+    assert told.startswith("without a history are 3 of 950 train, 0 of 50 valid and 12 of 700 test impressions;")
+    (_, told, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"unrankable": some}}, None)
+    assert told.startswith("without a click, or with nothing but clicks, are 3 of 950 train,")
 
 
 def test_a_split_by_domain_tells_who_is_asked_and_who_is_not_used():

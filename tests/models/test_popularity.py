@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.schema import Part
-from tests.builders import tiny_dataset
+from tests.builders import tiny_dataset, tiny_log
 
 DATASET = tiny_dataset([[0, 1, 2, 3], [1, 0, 3, 2], [1, 2, 2, 0]])  # the last two of each are held out
 
@@ -23,3 +23,9 @@ def test_scores_may_be_overwritten(build):
     asked, model = leave_one_out(DATASET).examples(Part.test), build("popularity", DATASET)
     model.score(asked).fill_(0)
     assert model.score(asked)[0].tolist() == [2, 3, 1, 0]
+
+
+def test_of_a_click_log_scores_are_training_clicks(build):
+    rows = [("train", i, 1, [2], "0-1 1-0") for i in range(20)]
+    log = tiny_log([*rows, ("dev", 0, 2, [], "2-1 0-0 1-0")], ["a", "b", "c"])
+    assert build("popularity", log).score_shown(divide(log).impressions(TEST)).tolist() == [0, 19, 0]

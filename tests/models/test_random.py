@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.schema import Part
-from tests.builders import tiny_dataset
+from tests.builders import tiny_dataset, tiny_log
 
 DATASET = tiny_dataset([[0, 1, 2], [3, 4, 5], [6, 7, 8], [1, 9, 4]], n_items=50)
 
@@ -34,3 +34,11 @@ def test_users_and_seeds_draw_differently(build, asked):
     scores = build("random", DATASET).score(asked)
     assert scores.unique().numel() == scores.numel()
     assert not torch.equal(scores, build("random", DATASET, seed=1).score(asked))
+
+
+def test_what_is_shown_scores_as_in_the_catalogue(build, asked):
+    log = tiny_log(
+        [("train", i, 1, [], "0-1 1-0") for i in range(20)] + [("dev", 3, 2, [], "7-1 0-0 40-0")], ["any"] * 50
+    )
+    shown = build("random", log).score_shown(divide(log).impressions(TEST))
+    assert torch.equal(shown, build("random", DATASET).score(asked)[3, [7, 0, 40]])

@@ -4,9 +4,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
-from llm4rec_cli.runs.address import address
+from llm4rec_cli.runs.address import DATASET_LATER, address
 from tests import driver
 
 compose = cache(driver.compose)
@@ -33,6 +33,7 @@ def test_the_folder_names_model_dataset_task_seed_and_hash(where):
         "dataset.raw_dir=elsewhere",
         "dataset.get=ask",
         "dataset.download=[{file: ask}]",
+        "dataset.part_of=more",
         "trainer.eval_batch_size=7",
         "trainer.report_to=[tensorboard]",
         "task.floors=[]",
@@ -41,6 +42,19 @@ def test_the_folder_names_model_dataset_task_seed_and_hash(where):
 )
 def test_what_moves_no_number_moves_no_address(where, override):
     assert where(override) == where()
+
+
+def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where):
+    """Another than this hash would have earlier runs of this very setting done again."""
+    log = ("model=random", "dataset=demo_news")
+    assert where(*log, "dataset.empty_history=keep") == where(*log)
+    assert where(*log, "dataset.empty_history=skip").config_hash != where(*log).config_hash
+    plain, unknowing = compose("model=random"), compose("model=random")
+    with open_dict(unknowing):
+        OmegaConf.set_struct(unknowing.dataset, False)
+        for key in DATASET_LATER:
+            del unknowing.dataset[key]
+    assert address(plain, "data", False) == address(unknowing, "data", False)
 
 
 def test_outputs_move_the_folder_but_not_the_hash(where):

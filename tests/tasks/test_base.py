@@ -5,8 +5,8 @@ import pytest
 
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Part, Question, TaskConfig, Written
-from llm4rec_cli.tasks import base, ranking, rating, text
+from llm4rec_cli.schema import Candidates, Part, Question, TaskConfig, Written
+from llm4rec_cli.tasks import base, impressions, ranking, rating, text
 from tests.builders import tiny_dataset
 
 RATE = TaskConfig("rating", Question.rate)
@@ -22,7 +22,13 @@ def test_a_question_has_a_module(question, module):
     assert base.module(TaskConfig("any", Question[question])) is module
 
 
-@pytest.mark.parametrize("module", [ranking, rating, text])
+def test_what_users_were_shown_has_a_module_and_metrics_of_its_own():
+    asked = TaskConfig("direct", Question.rank, Candidates.impression, cutoffs=[5, 10])
+    assert base.module(asked) is impressions
+    assert base.metric_names(asked) == {"auc", "mrr", "ndcg@5", "ndcg@10"}
+
+
+@pytest.mark.parametrize("module", [impressions, ranking, rating, text])
 def test_modules_offer_the_same(module):
     assert all(callable(getattr(module, name)) for name in ("examples", "evaluate", "validation_score", "protocol"))
 

@@ -1,6 +1,5 @@
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -362,13 +361,3 @@ def test_validation_scores_the_selection_metric():
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # ranks 3, 8, 5, 4, 2
     expected = sum(1 / math.log2(rank + 1) for rank in (3, 5, 4, 2)) / 5
     assert ranking.validation_score(Scorer(scores), SPLIT, ASKED, config()) == pytest.approx(expected)
-
-
-def test_impressions_are_refused_where_there_are_none(tmp_path):
-    split = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 3, n_items=6))
-    config = SimpleNamespace(
-        task=SimpleNamespace(question=Question.rank, candidates=Candidates.impression, negatives=2, max_examples=None),
-        dataset=SimpleNamespace(name="tiny", seed=0, control=Control.none),
-    )
-    with pytest.raises(DataError, match="no impressions"):
-        ranking.examples(split, Part.test, config, tmp_path)

@@ -22,6 +22,7 @@ class ExternalConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     needs_user: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = ("file",)
 
     file: str | None = ranges.path(None)
     alias: str = MISSING  # what tables call it
@@ -29,6 +30,9 @@ class ExternalConfig(ModelConfig):
 
     def shown_as(self) -> str:
         return self.alias
+
+    def contents(self) -> list[str]:
+        return [] if self.file is None else [self.file]
 
     def labels(self, task: str) -> list[str]:
         return ["external"]

@@ -10,7 +10,7 @@ from llm4rec_cli.schema import ModelConfig
 
 @dataclass
 class PopularityConfig(ModelConfig):
-    """Items by how often they occur in the training part, the same for everyone."""
+    """Items by how often they occur (of a click log, are clicked) in the training part, the same for everyone."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
     floor: ClassVar[bool] = True

@@ -1,11 +1,11 @@
-"""The same list for everyone: items by how often they occur in the training part."""
+"""The same list for everyone: items by how often they occur in the training part; of a click log, are clicked there."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.models.base import Context
 
 
@@ -19,6 +19,9 @@ class Popularity:
         if examples.candidates is None:
             return self.counts.repeat(len(examples), 1)
         return self.counts[torch.from_numpy(examples.candidates).long()]
+
+    def score_shown(self, impressions: Impressions) -> Tensor:
+        return self.counts[torch.from_numpy(impressions.shown()[0]).long()]
 
 
 def build(context: Context) -> Popularity:

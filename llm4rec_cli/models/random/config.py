@@ -12,6 +12,6 @@ from llm4rec_cli.schema import ModelConfig
 class RandomConfig(ModelConfig):
     """Uniformly random scores: chance."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
     floor: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.examples import Examples, Impressions
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
 
@@ -24,6 +24,14 @@ class Random:
         for i, user in enumerate(examples.user):
             drawn = stream(self.seed, "random", int(user)).random(self.n_items, dtype=np.float32)
             scores[i] = drawn if candidates is None else drawn[candidates[i]]
+        return torch.from_numpy(scores)
+
+    def score_shown(self, impressions: Impressions) -> Tensor:
+        shown, offsets = impressions.shown()
+        scores = np.empty(len(shown), dtype=np.float32)
+        for i, user in enumerate(impressions.user):
+            items = slice(offsets[i], offsets[i + 1])
+            scores[items] = stream(self.seed, "random", int(user)).random(self.n_items, dtype=np.float32)[shown[items]]
         return torch.from_numpy(scores)
 
 

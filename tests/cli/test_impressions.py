@@ -1,0 +1,87 @@
+"""Click logs on the command line: what chooses their task, what runs on them tell, and what does not fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+LOG = ("dataset=demo_news", "task.floors=[]")
+
+
+def test_a_click_log_chooses_its_task_and_ends_with_its_table(llm4rec):
+    answer = llm4rec("train", "model=popularity", "dataset=demo_news", "task.floors=[random]")
+    assert answer.code == 0, answer.err
+    assert all(word in answer.out for word in ("random", "popularity", "auc", "mrr", "ndcg@5", "ndcg@10"))
+    metrics = answer.metrics
+    assert (metrics["task"], metrics["protocol"], metrics["split_rule"]) == ("direct", "impression", "mind")
+    assert (metrics["n_examples"], metrics["labels"], metrics["warnings"]) == (990, ["synthetic"], [])
+    assert metrics["metrics"].keys() == {"auc", "mrr", "ndcg@5", "ndcg@10", "unseen_candidates"}
+    assert metrics["metrics"]["auc"] > 0.52
+    assert sum(of["n"] for of in metrics["breakdown"]["clicks_seen"].values()) == 990
+
+
+def test_predictions_hold_what_the_metrics_are_made_of(llm4rec):
+    folder = llm4rec("train", "model=random", *LOG).folder
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    assert list(rows) == [
+        *("impression_id", "user_id", "history_length", "n_shown", "n_clicks", "items", "clicked", "scores"),
+        *("auc", "mrr", "ndcg@5", "ndcg@10", "unseen_candidates"),
+    ]
+    one = rows.iloc[0]
+    assert len(one["items"]) == len(one["clicked"]) == len(one["scores"]) == one["n_shown"]
+    clicks, others = one["scores"][one["clicked"]], one["scores"][~one["clicked"]]
+    assert one["auc"] == pytest.approx(np.mean(clicks[:, None] > others))
+
+
+def test_empty_histories_may_be_skipped_which_is_marked_and_told(llm4rec):
+    kept, skipped = (
+        llm4rec("train", "model=popularity", *LOG, f"dataset.empty_history={word}") for word in ("keep", "skip")
+    )
+    assert kept.metrics["n_examples"] - skipped.metrics["n_examples"] == 53
+    assert skipped.metrics["labels"] == ["synthetic", "empty-history-skipped"]
+    assert skipped.metrics["warnings"] == ["53 of 990 test impressions are skipped, with an empty history"]
+    assert skipped.metrics["config_hash"] != kept.metrics["config_hash"]
+
+
+def test_validation_and_a_few_impressions_can_be_asked_about(llm4rec):
+    metrics = llm4rec("train", "model=popularity", *LOG, "split=valid", "task.max_examples=20").metrics
+    assert (metrics["split"], metrics["n_examples"]) == ("valid", 20)
+    assert "subset" in metrics["labels"]
+
+
+def test_numbers_of_a_part_of_published_data_are_marked(llm4rec):
+    assert "subset" in llm4rec("train", "model=popularity", *LOG, "dataset.part_of=more").metrics["labels"]
+
+
+@pytest.mark.parametrize("control", ["shuffle_text", "shuffle_history", "swap_users"])
+def test_controls_work_on_click_logs(llm4rec, control):
+    metrics = llm4rec("train", "model=random", *LOG, f"dataset.control={control}", "task.max_examples=50").metrics
+    assert f"control-{control}" in metrics["labels"]
+
+
+def test_prepare_tells_what_the_parts_hold(llm4rec):
+    out = llm4rec("prepare", "dataset=demo_news").out
+    assert all(word in out for word in ("5,389", "284", "990", "items shown", "5 % of the impressions"))
+    assert "filters" not in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem", "remedy"),
+    [
+        (["model=popularity", *LOG, "task=sequential"], "'demo_news' is a click log", "task=impressions"),
+        (["model=popularity", *LOG, "task=direct"], "'demo_news' is a click log", "task=impressions"),
+        (["model=mean", *LOG, "task=rating"], "'demo_news' is a click log", "task=impressions"),
+        (["model=popularity", "task=impressions"], "dataset 'demo' is no click log", "task=direct"),
+        (["model=sasrec", *LOG], "cannot do task 'direct', which asks it to rank_impressions", "causal_popularity"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_does(llm4rec, typed, problem, remedy):
+    answer = llm4rec("train", *typed)
+    assert answer.code == 2
+    assert problem in answer.err
+    assert remedy in answer.err
+
+
+def test_another_shop_does_not_know_of_settings_of_click_logs(llm4rec):
+    answer = llm4rec("train", "model=popularity", "dataset.empty_history=skip")
+    assert answer.code == 2
+    assert "no click log" in answer.err

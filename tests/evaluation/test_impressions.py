@@ -1,0 +1,111 @@
+"""Metrics of impressions: golden values, a naive reference that writes out every order of ties, and scikit-learn."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from llm4rec_cli.evaluation.impressions import impression_metrics, ranks_of_clicks
+
+CUTOFFS = [1, 2, 5, 10]
+
+
+def metrics(*impressions, cutoffs=CUTOFFS):
+    """The metrics of impressions given as lists of (score, clicked)."""
+    scores, clicked = zip(*itertools.chain.from_iterable(impressions), strict=True)
+    offsets = np.cumsum([0, *map(len, impressions)])
+    return impression_metrics(np.array(scores, dtype=np.float32), offsets, np.array(clicked, dtype=bool), cutoffs)
+
+
+def plain(clicked):
+    """The textbook metrics of one impression whose items stand in the order of their ranks."""
+    ranks = [rank for rank, is_clicked in enumerate(clicked, start=1) if is_clicked]
+    others = [rank for rank, is_clicked in enumerate(clicked, start=1) if not is_clicked]
+
+    def dcg(of, k):
+        return sum(1 / math.log2(rank + 1) for rank in of if rank <= k)
+
+    return {
+        "auc": sum(click < other for click in ranks for other in others) / (len(ranks) * len(others)),
+        "mrr": sum(1 / rank for rank in ranks) / len(ranks),
+        **{f"ndcg@{k}": dcg(ranks, k) / dcg(range(1, len(ranks) + 1), k) for k in CUTOFFS},
+    }
+
+
+@st.composite
+def impression(draw, scores=(0.0, 0.5, 1.0)):
+    """Items of which some were clicked and some were not, in any order."""
+    length = draw(st.integers(2, 6))
+    n_clicks = draw(st.integers(1, length - 1))
+    clicked = draw(st.permutations([True] * n_clicks + [False] * (length - n_clicks)))
+    return [(draw(st.sampled_from(scores)), is_clicked) for is_clicked in clicked]
+
+
+def test_metrics_by_hand():
+    found = metrics([(0.9, False), (0.8, True), (0.7, False), (0.6, True)])  # clicks at ranks 2 and 4
+    ideal = 1 + 1 / math.log2(3)
+    assert found["auc"] == pytest.approx([1 / 4])
+    assert found["mrr"] == pytest.approx([(1 / 2 + 1 / 4) / 2])
+    assert found["ndcg@1"] == pytest.approx([0])
+    assert found["ndcg@2"] == pytest.approx([(1 / math.log2(3)) / ideal])
+    assert found["ndcg@5"] == pytest.approx([(1 / math.log2(3) + 1 / math.log2(5)) / ideal])
+
+
+def test_the_best_order_has_all_metrics_at_one_but_mrr():
+    found = metrics([(3, True), (2, True), (1, False)])
+    assert {name: value.tolist() for name, value in found.items() if name != "mrr"} == {
+        name: pytest.approx([1]) for name in ("auc", "ndcg@1", "ndcg@2", "ndcg@5", "ndcg@10")
+    }
+    assert found["mrr"] == pytest.approx([(1 + 1 / 2) / 2])  # of all clicks, not of the first
+
+
+def test_a_constant_scorer_scores_as_chance_wherever_the_clicks_are_listed():
+    found = metrics([(7, True), *[(7, False)] * 9], [*[(7, False)] * 9, (7, True)])
+    assert found["auc"] == pytest.approx([0.5, 0.5])
+    assert found["mrr"] == pytest.approx([sum(1 / rank for rank in range(1, 11)) / 10] * 2)
+    assert found["ndcg@5"] == pytest.approx([sum(1 / math.log2(rank + 1) for rank in range(1, 6)) / 10] * 2)
+
+
+@settings(deadline=None)
+@given(impression())
+def test_expectations_equal_enumerating_orders(items):
+    orders = [sorted(order, key=lambda item: -item[0]) for order in itertools.permutations(items)]
+    each = [plain([is_clicked for _, is_clicked in order]) for order in orders]
+    found = metrics(items)
+    assert {name: value[0] for name, value in found.items()} == {
+        name: pytest.approx(sum(one[name] for one in each) / len(each)) for name in each[0]
+    }
+
+
+@settings(deadline=None)
+@given(impression(scores=tuple(range(8))))
+def test_auc_is_scikit_learns(items):
+    scores, clicked = zip(*items, strict=True)
+    assert metrics(items)["auc"] == pytest.approx([roc_auc_score(clicked, scores)])
+
+
+@settings(deadline=None)
+@given(st.lists(impression(), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_impressions_are_apart_and_their_order_and_that_of_their_items_plays_no_part(impressions, random):
+    together = metrics(*impressions)
+    for i, items in enumerate(impressions):
+        alone = metrics(random.sample(items, len(items)))
+        assert {name: value[0] for name, value in alone.items()} == {
+            name: pytest.approx(value[i]) for name, value in together.items()
+        }
+
+
+def test_every_real_score_counts_and_infinite_ones_too():
+    found = metrics([(-np.inf, True), (0, False)], [(np.inf, True), (1e30, False)], [(-0.0, True), (0.0, False)])
+    assert found["auc"].tolist() == [0, 1, 0.5]
+
+
+def test_ranks_of_clicks_name_their_impressions():
+    scores = np.array([1, 3, 2, 2, 5, 5, 5], dtype=np.float32)
+    clicked = np.array([1, 0, 0, 1, 0, 1, 1], dtype=bool)
+    row, n_better, n_tied = ranks_of_clicks(scores, np.array([0, 2, 7]), clicked)
+    assert sorted(zip(row, n_better, n_tied, strict=True)) == [(0, 1, 1), (1, 0, 3), (1, 0, 3), (1, 3, 2)]

@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llm4rec_cli.data.split import TEST, TRAIN, divide, leave_one_out
+from llm4rec_cli.models.frozen_text import model as frozen_text
+from llm4rec_cli.schema import EncoderConfig, Part, Pooling
+from tests.builders import tiny_dataset, tiny_log
+
+TEXTS = ["right", "up", "left", "diagonal", "nothing"]
+VECTORS = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+DIRECTION = {"right": (1, 0), "up": (0, 1), "left": (-1, 0), "diagonal": (0.5**0.5, 0.5**0.5)}
+ENCODER = EncoderConfig("any", Pooling.mean, 8)
+
+
+@pytest.fixture(autouse=True)
+def encoded(monkeypatch):
+    monkeypatch.setattr(
+        frozen_text, "encode_texts", lambda texts, *_: VECTORS[[TEXTS.index(text.strip(". ")) for text in texts]]
+    )
+
+
+def log(*histories):
+    """A log whose dev impressions have these histories and show all items; in training everybody read `up`."""
+    trained = [("train", i, 1, [1], "0-1 1-0") for i in range(20)]
+    return tiny_log(
+        [*trained, *(("dev", i, 2, history, "0-1 1-0 2-0 3-0") for i, history in enumerate(histories))], TEXTS
+    )
+
+
+def test_scores_are_cosines_with_the_mean_of_the_history(build):
+    dataset = log([0, 0, 1], [2])
+    scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TEST))
+    taste = np.array([2, 1]) / 5**0.5
+    assert scores[:4].tolist() == pytest.approx([np.dot(taste, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
+    assert scores[4:].tolist() == pytest.approx([-1, 0, 1, -(0.5**0.5)], abs=1e-6)
+
+
+def test_without_a_history_a_user_reads_what_all_read_in_training(build):
+    dataset = log([], [1])
+    scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TEST))
+    assert scores[:4].tolist() == pytest.approx(scores[4:].tolist(), abs=1e-6)
+
+
+def test_where_nobody_has_a_history_nothing_is_liked_more(build):
+    empty = [("train", 0, 1, [], "0-1 1-0")] * 20 + [("dev", 0, 2, [], "0-1 1-0")]
+    dataset = tiny_log(empty, TEXTS)
+    assert build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TRAIN)).unique() == 0
+
+
+def test_interactions_are_ranked_by_the_same_rule(build):
+    dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
+    asked = leave_one_out(dataset).examples(Part.test)
+    model = build("frozen_text", dataset, encoder=ENCODER)
+    taste = np.array([2, 1]) / 5**0.5
+    assert model.score(asked)[0].tolist() == pytest.approx(
+        [*(np.dot(taste, DIRECTION[text]) for text in TEXTS[:4]), 0], abs=1e-6
+    )
+    candidates = np.array([[3, 1], [4, 0]])
+    some = model.score(replace(asked, candidates=candidates))
+    torch.testing.assert_close(some, model.score(asked).gather(1, torch.from_numpy(candidates)))
