@@ -1,25 +1,32 @@
-"""`llm4rec compare RUN RUN`: two runs on the same examples, user by user.
+"""`llm4rec compare RUN RUN`: runs on the same examples, user by user.
 
 llm4rec compare outputs/sasrec/demo/sequential/seed0-ab12cd34ef outputs/unisrec/demo/sequential/seed0-12ab34cd56
 llm4rec compare sasrec/demo/sequential/seed0-ab unisrec/demo/sequential/seed0-12     ends, cut where they are clear
+llm4rec compare sasrec/… unisrec/… p5/…                      the first with each of the others
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
 llm4rec compare sasrec/… unisrec/… --json | jq .metrics
-llm4rec compare sasrec/… unisrec/… --seeds                   the same with every seed that both were trained with
-llm4rec compare sasrec/… unisrec/… --seeds --targets cold    of runs under dataset.cold_items: only what was held out
+llm4rec compare sasrec/… unisrec/… --seeds                   the same with every seed that all were trained with
+llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     are they equivalent, up to a twentieth?
+llm4rec compare sasrec/… unisrec/… --targets cold            of runs under dataset.cold_items: only what was held out
 
-A run is its folder, or whatever end of its path names one run under --outputs. Both must have been asked the same:
-data, split, protocol, and each (user, target). For each metric: both means, B − A, its 95 % bootstrap interval over
-users, for how many users B is better, equal or worse (of an error the lower is better), and p of a paired permutation
-test. Ratings are compared by their errors, squared (mse) and absolute (mae), texts by ROUGE: RMSE and BLEU are no
-means over examples.
+A run is its folder, or whatever end of its path names one run under --outputs. All must have been asked the same:
+data, split, protocol, and each user about the same target among the same number of candidates, or about the same
+impression; what differs is told. For each metric: both means, B − A, its 95 % bootstrap interval, for how many users B
+is better, equal or worse (of an error the lower is better), and p of a paired permutation test. Ratings are compared by
+their errors, squared (mse) and absolute (mae), texts by ROUGE: RMSE and BLEU are no means over examples.
 
-p is the probability of a mean difference at least as large if, for each user, a coin decided which of the two values is
-A's and which is B's. Holm's correction allows for the number of metrics in the table; name the one that you decide by
-before you look.
+Of one run each p is the probability of a mean difference at least as large if, for each user, a coin decided which of
+the two values is A's and which is B's. It says how these two sets of answers differ over users, and nothing of other
+seeds: a method trained anew gives other answers, and may well fall on the other side. No claim rests on one seed.
 
-It says how these two sets of answers differ over users, and nothing of other seeds: a method trained anew gives other
-answers, and may well fall on the other side. No claim rests on one seed: with --seeds each user's values are means over
-seeds, and a last column has the difference of each seed: see whether they agree.
+With --seeds, users × seeds: each user's values are means over seeds, intervals draw users and seeds, and p is the
+larger of two: of the coin above, one a user for all seeds, and of calling any of all the trainings A's. It is small
+only where both other users and other trainings would tell the same. With three seeds it cannot be below 0.1, with four
+below 0.029; a last column has the difference of each seed.
+
+Holm's correction allows for all that the table tells, metrics and pairs; name the one that you decide by before you
+look. --margin, written down before you look too, asks whether two are as good as equal: they are where the 90 %
+interval of the difference lies within ± the margin, which is two one-sided tests at 5 %. A large p does not show that.
 """
 
 from __future__ import annotations
@@ -32,74 +39,61 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.reporting.pairing import ASKED, Run
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from llm4rec_cli.evaluation.paired import Difference, Margin
 
-    from llm4rec_cli.evaluation.paired import Difference
-
-# What two runs must have been asked alike, besides the same data; in the words of metrics.json.
-ASKED = ("split", "split_rule", "protocol", "mask_history")
-# What predictions.parquet says of answers: rankings, ratings, texts about a feature, texts.
-ANSWERS = (
-    ("n_better", "n_tied", "n_candidates"),
-    ("rating", "prediction"),
-    ("reference", "prediction", "feature"),
-    ("reference", "prediction"),
-)
-# Metrics of all answers together, which no single one has a value of; and which of those that have one comes nearest.
-OF_ALL_TOGETHER = {"rmse": "mse", "bleu2": "rouge1", "bleu4": "rouge1"}
-OF_SOME = ("feature_match",)  # metrics that some examples may lack: compared where they are asked for
 COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
-
-Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "llm4rec compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "llm4rec compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
-    parser.add_argument("b", metavar="RUN", help="B, likewise")
-    parser.add_argument(
-        "--seeds", action="store_true", help="all seeds of these two variants, not these two runs alone"
-    )
+    parser.add_argument("others", metavar="RUN", nargs="+", help="B, C, …, likewise: each is compared with A")
+    parser.add_argument("--seeds", action="store_true", help="all seeds of these variants, not these runs alone")
     parser.add_argument(
         "--targets", choices=("cold", "warm"), help="only examples whose target was held out, or was not"
     )
     parser.add_argument("--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
+    parser.add_argument(
+        "--margin",
+        type=_margin,
+        metavar="X",
+        help="up to which difference they count as equal: 0.005, or 5%% of A's mean",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--markdown", action="store_true", help="a Markdown table")
     parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
     options = parser.parse_args(argv)
 
-    import numpy as np
-
-    from llm4rec_cli.data.streams import stream
-    from llm4rec_cli.evaluation.paired import paired_differences
+    from llm4rec_cli.evaluation.paired import as_one_family
+    from llm4rec_cli.reporting.pairing import refuse_other_questions, shared_metrics
 
     outputs = Path(options.outputs).expanduser()
-    runs = runs_named([options.a, options.b], outputs)
-    _refuse_other_questions(runs)
-    metrics = _metrics(runs, options.metric)
-    by_seed = {
-        seed: [_values(answers, metrics) for answers in _paired(pair, options.targets)]
-        for seed, pair in (_seeds(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}).items()
-    }
-    a, b = ({name: np.mean([pair[i][name] for pair in by_seed.values()], axis=0) for name in metrics} for i in (0, 1))
-    compared = paired_differences(
-        a, b, bootstrap=stream(0, "compare: bootstrap"), permutation=stream(0, "compare: permutation")
-    )
+    runs = runs_named([options.a, *options.others], outputs)
+    if len(runs) > len(LETTERS):
+        raise UsageError(f"{len(runs)} runs are more than there are letters", f"at most {len(LETTERS)}")
+    for other in runs[1:]:
+        refuse_other_questions([runs[0], other])
+    metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
+    by_seed = _seeds(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}
+    pairs = [
+        _pair({seed: (of[0], of[i]) for seed, of in by_seed.items()}, metrics, options.targets, options.margin)
+        for i in range(1, len(runs))
+    ]
+    family = as_one_family([pair.metrics for pair in pairs])
     comparison = Comparison(
         runs,
-        len(a[metrics[0]]),
         options.targets,
-        compared,
-        {
-            seed: {name: float((pair[1][name] - pair[0][name]).mean()) for name in metrics}
-            for seed, pair in by_seed.items()
-        },
+        options.margin,
+        [dataclasses.replace(pair, metrics=corrected) for pair, corrected in zip(pairs, family, strict=True)],
     )
     if options.json:
         print(json.dumps(_as_json(comparison), indent=2))
@@ -110,26 +104,75 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _margin(text: str) -> Margin:
+    """The argparse type of a margin."""
+    from llm4rec_cli.evaluation.paired import Margin
+
+    try:
+        return Margin.read(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no margin: 0.005, or 5% of A's mean") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A and another run.
+
+    Attributes:
+        n: how many examples.
+        metrics: metric -> both means, and how they differ.
+        by_seed: seed -> metric -> the other less A.
+    """
+
+    n: int
+    metrics: dict[str, Difference]
+    by_seed: dict[int, dict[str, float]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """What is told.
 
     Attributes:
-        runs: A and B, as named.
-        n: how many examples.
-        targets: which of them: `cold`, `warm`, or None for all.
-        metrics: metric -> both means, and how they differ; of each user's mean over seeds.
-        by_seed: seed -> metric -> B − A.
+        runs: A, B, …, as named.
+        targets: which examples: `cold`, `warm`, or None for all.
+        margin: of equivalence; None where none was given.
+        pairs: A with each of the others.
     """
 
     runs: Sequence[Run]
-    n: int
     targets: str | None
-    metrics: dict[str, Difference]
-    by_seed: dict[int, dict[str, float]]
+    margin: Margin | None
+    pairs: Sequence[Pair]
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(self.pairs[0].by_seed)
 
 
-# --- which runs, and whether they can be compared
+def _pair(
+    by_seed: dict[int, tuple[Run, Run]], metrics: Sequence[str], targets: str | None, margin: Margin | None
+) -> Pair:
+    """A and another run, of each seed."""
+    from llm4rec_cli.data.streams import stream
+    from llm4rec_cli.evaluation.paired import paired_differences
+    from llm4rec_cli.reporting.pairing import paired
+
+    found = {seed: paired(runs, metrics, targets) for seed, runs in by_seed.items()}
+    user = next(iter(found.values())).user
+    compared = paired_differences(
+        [of.a for of in found.values()],
+        [of.b for of in found.values()],
+        user,
+        bootstrap=stream(0, "compare: bootstrap"),
+        permutation=stream(0, "compare: permutation"),
+        margin=margin,
+    )
+    told = {seed: {name: float((of.b[name] - of.a[name]).mean()) for name in metrics} for seed, of in found.items()}
+    return Pair(len(user), compared, told)
+
+
+# --- which runs
 
 
 def runs_named(named: Sequence[str], outputs: Path) -> list[Run]:
@@ -162,182 +205,79 @@ def runs_named(named: Sequence[str], outputs: Path) -> list[Run]:
     return found
 
 
-def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
-    """A and B of every seed that both variants were trained with; of several runs of a seed the newest.
-
-    Raises:
-        UsageError: there are fewer than two such seeds.
-    """
-    from llm4rec_cli.runs.folder import finished
-
-    found: list[dict[int, Run]] = [{}, {}]
-    for folder, _, metrics in finished(outputs):
-        for own, (_, named) in zip(found, runs, strict=True):
-            if metrics["variant"] == named["variant"]:
-                own.setdefault(metrics["seed"], (folder, metrics))
-    seeds = sorted(found[0].keys() & found[1].keys())
-    if len(seeds) < 2:
-        known = "; ".join(
-            f"{side} has {', '.join(map(str, sorted(own))) or 'none'}" for side, own in zip("AB", found, strict=True)
-        )
-        raise UsageError(f"under {outputs} there are not two seeds of both: {known}", "train with -m seed=0,1,2")
-    pairs = {seed: [own[seed] for own in found] for seed in seeds}
-    for pair in pairs.values():
-        _refuse_other_questions(pair)
-    return pairs
-
-
 def _ends_on(run: Path, end: Path) -> bool:
     """Whether a run's path ends on these parts, the last of which may be cut."""
     *parents, last = end.parts
     return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents
 
 
-def _refuse_other_questions(runs: Sequence[Run]) -> None:
-    """Raises UsageError, naming all that differs, if the two were not asked the same."""
-    (_, a), (_, b) = runs  # of before 0.2, a run does not say its split_rule
-    differ = [f"{key} is {a.get(key)} in A and {b.get(key)} in B" for key in ASKED if a.get(key) != b.get(key)]
-    if a["dataset_fingerprint"] != b["dataset_fingerprint"]:
-        data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
-        differ.insert(0, f"the data is {data_a} in A and {data_b} in B")
-    if differ:
-        raise UsageError(f"these runs are not paired: {'; '.join(differ)}", "compare runs that were asked the same")
-
-
-def _metrics(runs: Sequence[Run], typed: str | None) -> list[str]:
-    """The metrics to compare: those typed, or those usually shown that both runs have."""
-    from llm4rec_cli.reporting.runs import SHOWN
-
-    (_, a), (_, b) = runs
-    # An interval: a mean over users; a slash: over some of them.
-    both = [name for name in a["intervals"] if name in b["intervals"] and "/" not in name]
-    both = [name for name in both if name not in OF_ALL_TOGETHER]
-    if typed is None:
-        return [name for name in ("mse", *SHOWN) if name in both and name not in OF_SOME]
-    wanted = list(dict.fromkeys(typed.split(",")))
-    for name in wanted:
-        if name in OF_ALL_TOGETHER:
-            raise UsageError(
-                f"{name} is of all answers together, and nothing to pair example by example",
-                f"--metric {OF_ALL_TOGETHER[name]}",
-            )
-        if name not in both:
-            raise UsageError(f"the two runs do not both have the metric '{name}'", did_you_mean(name, both))
-    return wanted
-
-
-def _paired(runs: Sequence[Run], targets: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both runs' answers, (n,) rows each in order of user and target, row i of both about the same.
-
-    Args:
-        targets: `cold` or `warm` for those whose target was held out of training, or was not; None for all.
+def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
+    """The runs of every seed that all variants were trained with; of several runs of a seed the newest.
 
     Raises:
-        UsageError: the runs hold no answers, or not about the same examples, or nothing was held out.
+        UsageError: there are fewer than two such seeds.
     """
-    import pandas as pd
+    from llm4rec_cli.reporting.pairing import refuse_other_questions
+    from llm4rec_cli.runs.folder import finished
 
-    files = [folder / "predictions.parquet" for folder, _ in runs]
-    columns = _answers(files)
-    example = ["user_id", "target"]
-    a, b = (pd.read_parquet(file) for file in files)
-    if any("turn" in answers for answers in (a, b)):
-        raise UsageError(
-            "one of these runs asked every example in several orders of its candidates: its rows are not independent",
-            "compare runs of prompt.shuffles=1",
+    found: list[dict[int, Run]] = [{} for _ in runs]
+    for folder, _, metrics in finished(outputs):
+        for own, (_, named) in zip(found, runs, strict=True):
+            if metrics["variant"] == named["variant"]:
+                own.setdefault(metrics["seed"], (folder, metrics))
+    seeds = sorted(set.intersection(*(set(own) for own in found)))
+    if len(seeds) < 2:
+        known = "; ".join(
+            f"{side} has {', '.join(map(str, sorted(own))) or 'none'}"
+            for side, own in zip(LETTERS, found, strict=False)
         )
-    if targets is not None:
-        if any("target_is_cold" not in answers for answers in (a, b)):
-            raise UsageError("nothing was held out of one of these runs", "compare runs of one dataset.cold_items")
-        a, b = (answers[answers["target_is_cold"] == (targets == "cold")] for answers in (a, b))
-    a, b = (answers[[*example, *columns]].copy() for answers in (a, b))
-    for answers in (a, b):
-        answers["time"] = answers.groupby(example).cumcount()  # one user may be asked about one target again
-    key = [*example, "time"]
-    both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="found")
-    alone = both[both["found"] != "both"]
-    if len(alone):
-        first = alone.iloc[0]
-        only_a, only_b = ((alone["found"] == side).sum() for side in ("left_only", "right_only"))
-        raise UsageError(
-            f"these runs are not paired: of {len(a):,} examples in A and {len(b):,} in B, {only_a:,} are in A only and "
-            f"{only_b:,} in B only (user {first['user_id']}, target {first['target']})",
-            "give both the same task.max_examples and dataset.seed",
-        )
-    of_a, of_b = (both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1) for side in "ab")
-    return of_a, of_b
-
-
-def _answers(files: Sequence[Path]) -> tuple[str, ...]:
-    """The columns that tell the answers of both runs.
-
-    Raises:
-        UsageError: there are none.
-    """
-    import pyarrow.parquet
-
-    known = [set(pyarrow.parquet.read_schema(file).names) if file.exists() else set() for file in files]
-    for columns in ANSWERS:
-        if all(set(columns) <= names for names in known):
-            return columns
-    without = next(
-        (file for file, names in zip(files, known, strict=True) if not any(set(c) <= names for c in ANSWERS)), files[1]
-    )
-    raise UsageError(
-        f"{without.parent} holds no answers to pair",
-        "compare takes two runs that ranked, two that rated or two that wrote",
-    )
-
-
-def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
-    """(n,) values of each metric.
-
-    Raises:
-        UsageError: some example has none.
-    """
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
-    from llm4rec_cli.evaluation.rating import rating_values
-    from llm4rec_cli.evaluation.text import text_values
-
-    told: dict[str, Any] = {str(name): column.to_numpy() for name, column in answers.items()}
-    if "n_better" in told:
-        cutoffs = sorted({int(name.partition("@")[2]) for name in metrics if "@" in name})
-        values = ranking_metrics(told["n_better"], told["n_tied"], told["n_candidates"], cutoffs)
-    elif "rating" in told:
-        values = rating_values(told["rating"], told["prediction"])
-    else:
-        values = text_values(told["prediction"], told["reference"], told.get("feature"))
-    found = {name: values[name] for name in metrics}
-    for name, of_each in found.items():
-        if (of_each != of_each).any():  # NaN
-            others = ",".join(other for other in metrics if other != name)
-            raise UsageError(f"not every example has a {name}", f"--metric {others or 'rouge1'}")
-    return found
+        every = "both" if len(runs) == 2 else "all"
+        raise UsageError(f"under {outputs} there are not two seeds of {every}: {known}", "train with -m seed=0,1,2")
+    by_seed = {seed: [own[seed] for own in found] for seed in seeds}
+    for first, *others in by_seed.values():
+        for other in others:
+            refuse_other_questions([first, other])
+    return by_seed
 
 
 # --- how it is said
 
 
 def _columns(comparison: Comparison) -> tuple[str, ...]:
-    return (*COLUMNS, *(["by seed"] if len(comparison.by_seed) > 1 else []))
+    return (
+        *(["run"] if len(comparison.pairs) > 1 else []),
+        *COLUMNS,
+        *([f"within ±{comparison.margin}"] if comparison.margin is not None else []),
+        *(["by seed"] if len(comparison.seeds) > 1 else []),
+    )
 
 
 def _rows(comparison: Comparison) -> list[list[str]]:
-    several = len(comparison.by_seed) > 1
+    """Of several pairs the run that stands for B is named first."""
     return [
-        [
-            name,
-            f"{d.a:.4f}",
-            f"{d.b:.4f}",
-            f"{d.difference:+.4f}",
-            f"{d.interval[0]:+.4f} to {d.interval[1]:+.4f}",
-            f"{d.p:.4f}",
-            f"{d.p_holm:.4f}",
-            *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
-            *([" ".join(f"{of[name]:+.4f}" for of in comparison.by_seed.values())] if several else []),
-        ]
-        for name, d in comparison.metrics.items()
+        [*([side] if len(comparison.pairs) > 1 else []), *_row(name, d, pair.by_seed)]
+        for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
+        for name, d in pair.metrics.items()
     ]
+
+
+def _row(name: str, d: Difference, by_seed: dict[int, dict[str, float]]) -> list[str]:
+    return [
+        name,
+        f"{d.a:.4f}",
+        f"{d.b:.4f}",
+        f"{d.difference:+.4f}",
+        _signed(d.interval),
+        f"{d.p:.4f}",
+        f"{d.p_holm:.4f}",
+        *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
+        *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.interval_90)}"]),
+        *([" ".join(f"{of[name]:+.4f}" for of in by_seed.values())] if len(by_seed) > 1 else []),
+    ]
+
+
+def _signed(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
 def _title(runs: Sequence[Run]) -> str:
@@ -349,20 +289,30 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """What stands below the numbers: which runs, how many users, what the test drew, and what to beware of."""
-    runs, seeds = comparison.runs, comparison.by_seed
-    from llm4rec_cli.evaluation.paired import PERMUTATIONS
+    from llm4rec_cli.evaluation.paired import PERMUTATIONS, least_p
     from llm4rec_cli.reporting.runs import counted, shown_as
 
+    runs, seeds = comparison.runs, comparison.seeds
     said = [
         f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(metrics['labels'])})" if metrics["labels"] else "")
-        for side, (folder, metrics) in zip("AB", runs, strict=True)
+        for side, (folder, metrics) in zip(LETTERS, runs, strict=False)
     ]
     kind = f" whose target is {comparison.targets}" if comparison.targets else ""
-    drawn = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the metrics of this table"
-    said.append(f"{counted(runs[0][1], comparison.n)}{kind}; {drawn}")
+    family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
+    drawn = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the {family}"
+    said.append(f"{counted(runs[0][1], comparison.pairs[0].n)}{kind}; {drawn}")
+    if comparison.margin is not None:
+        of = " of A's mean" if comparison.margin.relative else ""
+        said.append(
+            f"within ±{comparison.margin}{of}: whether the 90 % interval lies in it, two one-sided tests at 5 %; the "
+            "margin counts if it was written down beforehand"
+        )
     if len(seeds) > 1:
         several = ", ".join(map(str, seeds))
-        said.append(f"means over seeds {several}; interval and p are over users: no claim where seeds disagree")
+        said.append(
+            f"means over seeds {several}; the interval is over users and seeds, p the larger of users' and trainings': "
+            f"with {len(seeds)} seeds not below {least_p(len(seeds)):.2g}; no claim where seeds disagree"
+        )
     else:
         said.append("two sets of answers, not two methods: no claim rests on one seed")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):
@@ -387,20 +337,33 @@ def _print_markdown(comparison: Comparison) -> None:
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:
+    """Of A and B; what else A was compared with stands under `others`."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
-    from llm4rec_cli.reporting.runs import shown_as
 
-    (_, asked), _ = comparison.runs
+    first, second, *more = comparison.runs
+    pair, *others = comparison.pairs
+    _, asked = first
+    margin = comparison.margin
     return {
-        **{
-            side: {"run": str(folder), "model": shown_as(m), "seed": m["seed"], "labels": m["labels"]}
-            for side, (folder, m) in zip("ab", comparison.runs, strict=True)
-        },
+        "a": _run_as_json(first),
+        "b": _run_as_json(second),
         **{key: asked[key] for key in ("dataset", "dataset_fingerprint", "task", *ASKED)},
-        "n_examples": comparison.n,
+        "n_examples": pair.n,
         "targets": comparison.targets,
         "permutations": PERMUTATIONS,
+        "margin": None if margin is None else dataclasses.asdict(margin),
         "synthetic": "synthetic" in asked["labels"],
-        "metrics": {name: dataclasses.asdict(d) for name, d in comparison.metrics.items()},
-        "by_seed": comparison.by_seed,
+        **_pair_as_json(pair),
+        "others": [{"b": _run_as_json(run), **_pair_as_json(of)} for run, of in zip(more, others, strict=True)],
     }
+
+
+def _run_as_json(run: Run) -> dict[str, Any]:
+    from llm4rec_cli.reporting.runs import shown_as
+
+    folder, metrics = run
+    return {"run": str(folder), "model": shown_as(metrics), "seed": metrics["seed"], "labels": metrics["labels"]}
+
+
+def _pair_as_json(pair: Pair) -> dict[str, Any]:
+    return {"metrics": {name: dataclasses.asdict(d) for name, d in pair.metrics.items()}, "by_seed": pair.by_seed}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import counted
+from llm4rec_cli.reporting.runs import IMPRESSION, counted
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -39,9 +39,10 @@ def notes(group: Group) -> list[str]:
     sizes = [variant.one["n_examples"] for variant in group.members]
     fewest, most = min(sizes), max(sizes)
     asked = counted(group.members[0].one, most)
+    over = "impressions" if group.members[0].one["protocol"] == IMPRESSION else "users"
     said = [
         f"{asked if fewest == most else f'{fewest:,} to {asked}'}; mean ± sd over n seeds; intervals: 95 %, bootstrap "
-        "over users, and over seeds where there are several"
+        f"over {over}, and over seeds where there are several"
     ]
     if down := [name for name in group.metrics if name in LOWER_IS_BETTER]:
         said.append(f"lower is better: {', '.join(down)}")

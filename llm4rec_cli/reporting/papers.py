@@ -36,11 +36,12 @@ MARKS = {
     "p": "the paper asked with another prompt",
 }
 UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0}  # what one of the paper's is in ours
-# Ours that are made from other files to be the same data.
+# Ours that are made from other files to be the same data, or are a part of it (label `subset`).
 SAME_DATA = {
     **{f"amazon2014-{name}-reviews": f"amazon2014-{name}" for name in ("beauty", "sports", "toys")},
     **{f"amazon2018-{n}-raw": f"amazon2018-{n}" for n in ("scientific", "pantry", "instruments", "arts", "office")},
     "ml-100k-official": "ml-100k",
+    "mind-small-5k": "mind-small",
 }
 
 

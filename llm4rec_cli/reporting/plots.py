@@ -149,8 +149,8 @@ def learning_curves(group: Group) -> tuple[Figure, str] | None:
     figure, (above, below) = _figure(3.6, 2, legend=len(shown))
     for i, (number, variant, logs) in enumerate(shown):
         for log in logs:
-            above.plot(*_points(log, "loss"), color=COLOURS[i], linewidth=1.3)
-            below.plot(*_points(log, "valid"), color=COLOURS[i], linewidth=1.3)
+            above.plot(*_points(log, "loss"), color=COLOURS[i], linewidth=1.3, marker=".")
+            below.plot(*_points(log, "valid"), color=COLOURS[i], linewidth=1.3, marker=".")
         above.lines[-1].set_label(_name(number, variant))
     above.set_ylabel("training loss")
     below.set_ylabel("validation\n(higher is better)")

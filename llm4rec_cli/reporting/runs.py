@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -40,9 +40,10 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Table:
     rows = [[shown_as(run), *(number(run, name) for name in metrics)] for run in runs]
     shown = table(f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}", ["model", *metrics], rows)
     notes = [counted(last, last["n_examples"])]
-    for first in [name for name in (*FIRST, *last["intervals"]) if name in last["intervals"]][:1]:
+    if (first := leading(last["protocol"], last["intervals"])) is not None:
         low, high = last["intervals"][first]
-        notes[0] += f"; {shown_as(last)} {first} within {low:.4f}–{high:.4f} (95 %, over users)"
+        over = "impressions" if last["protocol"] == IMPRESSION else "users"
+        notes[0] += f"; {shown_as(last)} {first} within {low:.4f}–{high:.4f} (95 %, over {over})"
     if down := [name for name in metrics if name in LOWER_IS_BETTER]:
         notes.append(f"lower is better: {', '.join(down)}")
     notes += [f"{shown_as(run)}: {', '.join(found)}" for run in runs if (found := marks(run))]
@@ -68,6 +69,13 @@ def cold_table(runs: Sequence[dict[str, Any]]) -> Table:
     )
     shown.caption, shown.caption_justify = " and ".join(f"{n:,} {group}" for group, n in sizes.items()), "left"
     return shown
+
+
+def leading(protocol: str, metrics: Iterable[str]) -> str | None:
+    """The metric whose interval is told first, of those that there are."""
+    first = SHOWN_OF_IMPRESSIONS[:1] if protocol == IMPRESSION else FIRST
+    found = list(metrics)
+    return next((name for name in (*first, *found) if name in found), None)
 
 
 def usual_metrics(protocol: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from llm4rec_cli.evaluation.rating import direction
 from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.pairing import Run
-from llm4rec_cli.reporting.runs import FIRST, protocol_in_words, shown_as, usual_metrics, variant_in_words
+from llm4rec_cli.reporting.runs import leading, protocol_in_words, shown_as, usual_metrics, variant_in_words
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Group:
     def first(self) -> str | None:
         """The metric that plots show and whose interval tables show; None where no metric shown has an interval."""
         found = [name for name in self.metrics if any(name in variant.intervals for variant in self.members)]
-        return next((name for name in (*FIRST, *found) if name in found), None)
+        return leading(self.members[0].one["protocol"], found)
 
     @property
     def mixed(self) -> bool:

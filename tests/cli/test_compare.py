@@ -317,3 +317,180 @@ def test_comparing_never_imports_torch(write, tmp_path):
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
+
+
+# ---- users × seeds
+
+
+def test_over_seeds_p_is_the_larger_of_users_and_trainings(write, compared):
+    ranks = [[(99, 1)] * 8, [(0, 1)] * 8]
+    a, b = (seeds_of(write, model, *([of] * 3)) for model, of in zip("ab", ranks, strict=True))
+    hit = compared(a, b, "--seeds", "--metric", "hr@1")["metrics"]["hr@1"]
+    assert hit["p_users"] == pytest.approx(2 / 2**8, abs=0.005)
+    assert hit["p"] == hit["p_seeds"] == pytest.approx(2 / 20)
+    alone = compared(a, b, "--metric", "hr@1")["metrics"]["hr@1"]
+    assert (alone["p"], alone["p_seeds"]) == (hit["p_users"], None)
+
+
+def test_over_seeds_the_interval_draws_seeds_too(write, compared):
+    a = seeds_of(write, "a", *([[(0, 1), (99, 1)] * 50] * 3))
+    b = seeds_of(write, "b", [(0, 1)] * 100, [(99, 1)] * 100, [(0, 1)] * 100)  # seeds disagree: + ½, - ½, + ½
+    low, high = compared(a, b, "--seeds", "--metric", "hr@1")["metrics"]["hr@1"]["interval"]
+    assert low < 0 < high
+
+
+def test_how_small_p_can_be_with_so_many_seeds_is_told(write, llm4rec):
+    a, b = seeds_of(write, "a", RANKS, RANKS, RANKS), seeds_of(write, "b", RANKS, RANKS, RANKS)
+    assert "with 3 seeds not below 0.1" in llm4rec("compare", str(a), str(b), "--seeds").out
+
+
+# ---- several runs
+
+
+def test_each_other_run_is_compared_with_the_first(write, compared):
+    a, b, c = write("a", RANKS), write("b", RANKS[::-1]), write("c", [(0, 1)] * 5)
+    found = compared(a, b, c, "--metric", "mrr")
+    (third,) = found["others"]
+    assert (found["b"]["model"], third["b"]["model"]) == ("b", "c")
+    assert third["metrics"]["mrr"]["b"] == 1
+    assert third["metrics"]["mrr"]["a"] == found["metrics"]["mrr"]["a"]
+
+
+def test_holm_is_over_all_pairs_and_metrics(write, compared):
+    a, b, c = (
+        write(name, ranks) for name, ranks in {"a": [(99, 1)] * 9, "b": [(0, 1)] * 9, "c": [(50, 1)] * 9}.items()
+    )
+    together, alone = compared(a, b, c, "--metric", "hr@1,mrr"), compared(a, b, "--metric", "hr@1,mrr")
+    assert alone["metrics"]["mrr"]["p"] == together["metrics"]["mrr"]["p"]
+    assert alone["metrics"]["mrr"]["p_holm"] == pytest.approx(2 * alone["metrics"]["mrr"]["p"])
+    assert together["metrics"]["mrr"]["p_holm"] == pytest.approx(4 * together["metrics"]["mrr"]["p"])
+
+
+def test_a_table_of_several_runs_names_them(write, llm4rec):
+    a, b, c = (write(name, RANKS) for name in "abc")
+    out = llm4rec("compare", str(a), str(b), str(c), "--metric", "mrr", "--markdown").out
+    assert [line.split("|")[1].strip() for line in out.splitlines() if "| mrr |" in line] == ["B", "C"]
+    assert f"- C: c, {c}" in out
+    assert "Holm over the runs and metrics of this table" in out
+
+
+def test_every_run_is_held_against_the_first(write, llm4rec):
+    a, b, c = write("a", RANKS), write("b", RANKS), write("c", RANKS, protocol="uniform-100")
+    assert "protocol is full in A and uniform-100 in B" in llm4rec("compare", str(a), str(b), str(c)).err
+
+
+# ---- equivalence
+
+
+def test_equivalence_is_judged_by_the_margin_that_was_given(write, compared):
+    a, b = write("a", [(4, 1)] * 100), write("b", [(4, 1)] * 98 + [(5, 1)] * 2)
+    for margin, within in (("0.01", True), ("10%", True), ("0.0001", False)):
+        found = compared(a, b, "--metric", "mrr", "--margin", margin)
+        assert found["metrics"]["mrr"]["equivalent"] is within
+    assert found["margin"] == {"size": 0.0001, "relative": False}
+    assert compared(a, b)["metrics"]["mrr"]["equivalent"] is None
+
+
+def test_the_margin_is_told_beside_the_verdict(write, llm4rec):
+    a, b = write("a", RANKS), write("b", RANKS)
+    out = llm4rec("compare", str(a), str(b), "--metric", "mrr", "--margin", "5%", "--markdown").out
+    assert "| within ±5 % |" in out
+    assert "| yes: +0.0000 to +0.0000 |" in out
+    assert "within ±5 % of A's mean: whether the 90 % interval lies in it" in out
+
+
+@pytest.mark.parametrize("margin", ["little", "-1", "nan"])
+def test_what_is_no_margin_is_refused(write, llm4rec, margin):
+    a = write("a", RANKS)
+    answer = llm4rec("compare", str(a), str(a), f"--margin={margin}")
+    assert answer.code == 2
+    assert f"'{margin}' is no margin" in answer.err
+
+
+# ---- in what examples differ
+
+
+def test_users_of_one_run_alone_and_other_targets_are_counted(write, llm4rec):
+    a, b = write("a", RANKS), write("b", RANKS[:4], users=["u1", "u2", "u3", "x"])
+    file = b / "predictions.parquet"
+    pd.read_parquet(file).assign(target=["i", "j", "i", "i"]).to_parquet(file)
+    told = llm4rec("compare", str(a), str(b)).err
+    assert "3 are in A only and 2 in B only" in told
+    assert "2 users in A only, 1 in B only, 1 of both asked about other targets" in told
+
+
+def test_another_number_of_candidates_is_refused(write, llm4rec):
+    a, b = (write(name, RANKS, protocol="uniform-100") for name in "ab")
+    file = b / "predictions.parquet"
+    pd.read_parquet(file).assign(n_candidates=[100, 100, 50, 50, 50]).to_parquet(file)
+    answer = llm4rec("compare", str(a), str(b))
+    assert answer.code == 2
+    assert "3 of 5 examples have other numbers of candidates (100 in A, 50 in B)" in answer.err
+
+
+def test_other_ratings_of_the_same_items_are_refused(write, llm4rec):
+    a, b = (write(name, RANKS, protocol="rating", task="rating", intervals={"mae": [0, 1]}) for name in "ab")
+    for run, rating in ((a, 5.0), (b, 4.0)):
+        rows = {"user_id": ["u0"], "target": ["i"], "rating": [rating], "prediction": [3.0]}
+        pd.DataFrame(rows).to_parquet(run / "predictions.parquet")
+    assert "1 of 1 examples have other ratings (5.0 in A, 4.0 in B)" in llm4rec("compare", str(a), str(b)).err
+
+
+def test_of_data_of_one_name_the_setting_that_differs_is_told(write, llm4rec):
+    a, b = write("a", RANKS), write("b", RANKS, dataset_fingerprint="0" * 64)
+    for run, seed in ((a, 0), (b, 7)):
+        (run / "config.yaml").write_text(f"dataset: {{name: demo, seed: {seed}, user_core: 5, raw_dir: /{seed}}}\n")
+    told = llm4rec("compare", str(a), str(b)).err
+    assert "dataset.seed is 0 in A and 7 in B" in told
+    assert "raw_dir" not in told
+
+
+# ---- what was shown together
+
+
+@pytest.fixture
+def shown(write):
+    """shown(model, auc, **columns): a finished run about three impressions of two users, whose AUC came out so."""
+
+    def one(model, auc, **columns):
+        metrics = {name: [0, 1] for name in ("auc", "mrr", "ndcg@5", "ndcg@10")}
+        folder = write(model, RANKS, dataset="news", task="direct", protocol="impression", intervals=metrics)
+        rows = {
+            "impression_id": ["1", "2", "3"],
+            "user_id": ["u0", "u0", "u1"],
+            "items": [["a", "b"], ["b", "c", "d"], ["a", "d"]],
+            "clicked": [[True, False], [False, True, True], [False, True]],
+            **dict.fromkeys(metrics, auc),
+            **columns,
+        }
+        pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
+        return folder
+
+    return one
+
+
+def test_impressions_are_paired_by_their_own_metrics(shown, compared):
+    a, b = shown("a", [0.0, 0.5, 1.0]), shown("b", [1.0, 0.5, 1.0])
+    found = compared(a, b)
+    assert (list(found["metrics"]), found["n_examples"]) == (["auc", "mrr", "ndcg@5", "ndcg@10"], 3)
+    auc = found["metrics"]["auc"]
+    assert (auc["a"], auc["b"]) == pytest.approx((0.5, 2.5 / 3))
+    assert (auc["better"], auc["equal"]) == (1, 2)
+
+
+def test_impressions_of_one_user_stay_together(shown, compared):
+    a, b = shown("a", [0.0, 0.0, 0.0]), shown("b", [1.0, -1.0, 0.0])  # of u0 the two cancel, whoever is drawn
+    assert compared(a, b, "--metric", "auc")["metrics"]["auc"]["interval"] == [0, 0]
+
+
+def test_an_impression_that_showed_something_else_is_refused(shown, llm4rec):
+    a, b = shown("a", [0, 0, 0]), shown("b", [0, 0, 0], items=[["a", "b"], ["b", "c", "x"], ["a", "d"]])
+    answer = llm4rec("compare", str(a), str(b))
+    assert answer.code == 2
+    assert "1 of 3 examples have other items shown (('b', 'c', 'd') in A, ('b', 'c', 'x') in B)" in answer.err
+
+
+def test_other_impressions_are_refused(shown, llm4rec):
+    a, b = shown("a", [0, 0, 0]), shown("b", [0, 0, 0], impression_id=["1", "2", "9"])
+    told = llm4rec("compare", str(a), str(b)).err
+    assert "of 3 impressions in A and 3 in B, 1 are in A only and 1 in B only (impression 3)" in told

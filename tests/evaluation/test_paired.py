@@ -1,4 +1,4 @@
-"""Paired comparison: p by writing out all signs, what the null gives, and the plain counts."""
+"""Paired comparison: p by writing out all signs and splits, what the null gives, margins, and the plain counts."""
 
 import itertools
 
@@ -7,7 +7,15 @@ import pytest
 from scipy import stats
 
 from llm4rec_cli.evaluation import paired
-from llm4rec_cli.evaluation.paired import holm, paired_differences, sign_flip_p
+from llm4rec_cli.evaluation.paired import (
+    Margin,
+    as_one_family,
+    holm,
+    least_p,
+    paired_differences,
+    sign_flip_p,
+    trainings_p,
+)
 
 
 def enumerated_p(differences):
@@ -21,8 +29,16 @@ def estimated_p(differences, seed=0, **more):
     return p
 
 
-def compared(a, b):
-    return paired_differences(a, b, np.random.default_rng(1), np.random.default_rng(2))
+def compared(a, b, user=None, margin=None):
+    """Of one run each, or of lists of them, one a seed."""
+    a, b = ([side] if isinstance(side, dict) else side for side in (a, b))
+    user = np.arange(len(next(iter(a[0].values())))) if user is None else np.array(user)
+    return paired_differences(a, b, user, np.random.default_rng(1), np.random.default_rng(2), margin)
+
+
+def over_seeds(a, b, **more):
+    """The difference in a metric of (seeds, n) values."""
+    return compared([{"m": of} for of in np.array(a, float)], [{"m": of} for of in np.array(b, float)], **more)["m"]
 
 
 @pytest.mark.parametrize(
@@ -118,3 +134,150 @@ def test_metrics_are_corrected_together():
 def test_of_an_error_the_lower_is_better():
     found = compared({"mae": np.array([1.0, 2.0, 3.0])}, {"mae": np.array([0.5, 2.0, 1.0])})["mae"]
     assert (found.difference, found.better, found.equal, found.worse) == (pytest.approx(-2.5 / 3), 2, 1, 0)
+
+
+# ---- users × seeds
+
+
+def parted(a, b):
+    return trainings_p(np.array(a, float), np.array(b, float), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "by_hand"),
+    [
+        ([1, 2, 3], [4, 5, 6], 2 / 20),  # of 20 ways to part six trainings two are as far apart
+        ([1, 2], [3, 4], 2 / 6),
+        ([1, 2, 4], [3, 5, 6], 4 / 20),  # 3 for 4 is the only nearer one on either side
+        ([1, 2, 3], [1, 2, 3], 1.0),
+    ],
+)
+def test_p_over_trainings_is_the_share_of_ways_to_part_them(a, b, by_hand):
+    assert parted(a, b) == pytest.approx(by_hand)
+
+
+def test_p_over_trainings_agrees_with_enumeration():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=4), rng.normal(0.5, 1, size=4)
+    both = np.concatenate([a, b])
+    apart = [both[list(i)].mean() - np.delete(both, list(i)).mean() for i in itertools.combinations(range(8), 4)]
+    as_far = np.mean(np.abs(apart) >= abs(b.mean() - a.mean()) - 1e-12)
+    assert parted(a, b) == pytest.approx(as_far)
+
+
+def test_of_many_trainings_ways_to_part_them_are_drawn():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=20), rng.normal(0.7, 1, size=20)
+    assert parted(a, b) == pytest.approx(stats.ttest_ind(a, b).pvalue, abs=0.01)
+    assert parted(a, b) == parted(a, b)
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(2, 1 / 3), (3, 0.1), (4, 1 / 35), (5, 1 / 126)])
+def test_few_seeds_cannot_have_a_small_p(seeds, least):
+    assert least_p(seeds) == pytest.approx(least)
+    assert parted(np.zeros(seeds), np.arange(1.0, seeds + 1)) == pytest.approx(least)
+
+
+def test_p_is_the_larger_of_users_and_trainings():
+    rng = np.random.default_rng(0)
+    gain = rng.normal(0.5, 1, size=(1, 200)) + np.zeros((3, 1))  # the same in each seed: sure over users, three seeds
+    found = over_seeds(np.zeros((3, 200)), gain + rng.normal(0, 0.01, size=(3, 200)))
+    assert found.p_users < 0.001
+    assert found.p == found.p_seeds == pytest.approx(0.1)
+    few = over_seeds(np.zeros((5, 3)), np.tile([1.0, 2.0, 3.0], (5, 1)) + rng.normal(0, 0.01, size=(5, 3)))
+    assert few.p_seeds == pytest.approx(1 / 126)
+    assert few.p == few.p_users == pytest.approx(2 / 8, abs=0.015)
+
+
+def test_a_coin_is_tossed_once_a_user_for_all_seeds_and_examples():
+    d = np.array([1.0, 2.0, 3.0])
+    assert over_seeds(np.zeros((4, 3)), np.tile(d, (4, 1))).p_users == pytest.approx(2 / 8, abs=0.015)
+    twice = np.repeat(d, 2)[None]
+    assert over_seeds(np.zeros((1, 6)), twice, user=[0, 0, 1, 1, 2, 2]).p == pytest.approx(2 / 8, abs=0.015)
+
+
+def test_one_run_each_has_no_p_over_trainings():
+    found = compared({"m": np.zeros(5)}, {"m": np.ones(5)})["m"]
+    assert found.p_seeds is None
+    assert found.p == found.p_users
+
+
+def test_where_seeds_disagree_the_interval_and_p_say_so():
+    users = np.random.default_rng(0).normal(0, 0.1, size=400)
+    seeds = np.array([0.3, -0.1, 0.2])[:, None]
+    found = over_seeds(np.zeros((3, 400)), users + seeds)
+    over_users_alone = compared({"m": np.zeros(400)}, {"m": users + seeds.mean()})["m"]
+    assert over_users_alone.interval[0] > 0.1
+    assert over_users_alone.p < 0.001
+    assert found.interval[0] < 0 < found.interval[1]
+    assert found.p > 0.3
+
+
+def test_means_and_counts_are_over_seeds():
+    found = over_seeds([[0, 1, 1], [0, 1, 0]], [[1, 1, 1], [1, 0, 0]])
+    assert (found.a, found.b, found.difference) == pytest.approx((0.5, 2 / 3, 1 / 6))
+    assert (found.better, found.equal, found.worse) == (1, 1, 1)
+
+
+# ---- equivalence
+
+
+@pytest.mark.parametrize(
+    ("text", "margin", "allowed"),
+    [("0.01", Margin(0.01), 0.01), ("5%", Margin(0.05, True), 0.02), ("5 %", Margin(0.05, True), 0.02)],
+)
+def test_a_margin_is_a_difference_or_a_share_of_the_first_mean(text, margin, allowed):
+    assert Margin.read(text) == margin
+    assert margin.of(0.4) == margin.of(-0.4) == pytest.approx(allowed)
+    assert str(Margin.read(str(margin))) == str(margin)
+
+
+@pytest.mark.parametrize("text", ["", "small", "-0.1", "nan", "inf", "5%5", "%"])
+def test_what_is_no_margin_is_refused(text):
+    with pytest.raises(ValueError):
+        Margin.read(text)
+
+
+def test_equivalent_are_those_whose_interval_of_90_percent_lies_within_the_margin():
+    a = np.random.default_rng(0).random(400)
+    b = a + np.random.default_rng(1).normal(0, 0.1, 400)  # standard error 0.005
+    wide, narrow = (compared({"m": a}, {"m": b}, margin=Margin(size))["m"] for size in (0.03, 0.002))
+    assert (wide.equivalent, narrow.equivalent) == (True, False)
+    assert wide.interval[0] < wide.interval_90[0] < wide.difference < wide.interval_90[1] < wide.interval[1]
+    assert max(map(abs, wide.interval_90)) < 0.03
+
+
+def test_two_one_sided_tests_of_scipy_say_the_same():
+    d = np.random.default_rng(3).normal(0.01, 0.1, size=300)
+    found = compared({"m": np.zeros(300)}, {"m": d}, margin=Margin(0.02))["m"]
+    for margin in (0.01, 0.015, 0.018, 0.02, 0.022, 0.025, 0.03):
+        above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
+        below = stats.ttest_1samp(d, margin, alternative="less").pvalue
+        within = -margin < found.interval_90[0] and found.interval_90[1] < margin
+        if not 0.04 < max(above, below) < 0.06:  # so near the edge a bootstrap of 1,000 need not agree
+            assert within == (max(above, below) < 0.05)
+
+
+def test_without_a_margin_nothing_is_said_of_equivalence():
+    found = compared({"m": np.zeros(5)}, {"m": np.ones(5)})["m"]
+    assert (found.margin, found.equivalent) == (None, None)
+
+
+# ---- a family
+
+
+def test_one_family_is_corrected_over_all_pairs_and_metrics():
+    rng = np.random.default_rng(0)
+    a = {name: rng.random(50) for name in ("m", "n")}
+    pairs = [
+        compared(a, {name: of + rng.normal(shift, 0.2, 50) for name, of in a.items()}) for shift in (0.02, 0.05, 0.1)
+    ]
+    together = as_one_family(pairs)
+    expected = holm(np.array([d.p for pair in pairs for d in pair.values()]))
+    assert [d.p_holm for pair in together for d in pair.values()] == pytest.approx(expected)
+    assert [d.p for pair in together for d in pair.values()] == [d.p for pair in pairs for d in pair.values()]
+
+
+def test_a_pair_alone_is_its_own_family():
+    pair = compared({"m": np.zeros(5)}, {"m": np.ones(5)})
+    assert as_one_family([pair]) == [pair]
