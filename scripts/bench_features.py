@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.schema import EncoderConfig, Pooling
-from llm4rec_cli.text import features
+from llm4rec_cli.text import features, weights
 
 DEFAULT, FP32, BF16 = "sentence-transformers, fp32", "ours, fp32", "ours, bf16"
 ONCE = "ours, bf16, equal texts once"
@@ -50,9 +50,9 @@ def contenders(texts: list[str], encoder: EncoderConfig) -> dict[str, Callable[[
 
     Args:
         texts: distinct ones.
-        encoder: its name is a folder, or one that `features.locate_encoder` knows.
+        encoder: its name is a folder, or one that `weights.locate_encoder` knows.
     """
-    folder, _ = features.locate_encoder(encoder.name)
+    folder, _ = weights.locate_encoder(encoder.name)
 
     def default() -> Vectors:
         from sentence_transformers import SentenceTransformer
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counted = {name: partial(_count, encode) for name, encode in work.items()}
     flops = {name: executed(encode) for name, encode in counted.items()}
 
-    folder, _ = features.locate_encoder(encoder.name)
+    folder, _ = weights.locate_encoder(encoder.name)
     tokens = AutoTokenizer.from_pretrained(folder)(distinct, truncation=True, max_length=encoder.max_length)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
     needed = needed_flops(AutoConfig.from_pretrained(folder), lengths)

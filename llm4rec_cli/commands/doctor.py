@@ -284,7 +284,7 @@ def _wait(device: str) -> None:
 
 
 def _encoder() -> Iterator[Finding]:
-    from llm4rec_cli.text.features import locate_encoder
+    from llm4rec_cli.text.weights import locate_encoder
 
     folder, weights = locate_encoder("minilm")
     yield Finding("encoder", OK, f"minilm in {folder}, sha256 {weights[:12]}… as it should be")

@@ -17,7 +17,7 @@ import torch
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import fill_once, sha256
 from llm4rec_cli.schema import Precision
-from llm4rec_cli.text.features import LLM, REMEDIES, folder_identity, locate_encoder
+from llm4rec_cli.text.weights import LLM, REMEDIES, folder_identity, locate_encoder
 
 log = logging.getLogger(__name__)
 

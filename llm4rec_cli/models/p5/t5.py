@@ -20,7 +20,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.layers import dropped_out
-from llm4rec_cli.text.features import BACKBONE, locate_encoder
+from llm4rec_cli.text.weights import BACKBONE, locate_encoder
 
 MAX_WORDS = 512  # whole words that have an embedding of their own (code); later ones share the last
 
