@@ -16,7 +16,9 @@ from tests.driver import Answer, call, compose
 from tests.llm.chat_server import chatting, refused
 from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
+from tests.models.tiny_bert import tiny_bert
 from tests.reads import leaves, recorded
+from tests.small_log import small_log
 
 GROUPS = {group: hydra_app.options(group) for group in overrides.GROUPS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
@@ -38,6 +40,7 @@ SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and i
     "dataset.train_users=0.01",
     "trainer.valid_examples=20",
 ]
+SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=20"]
 SMALL_CHAT = [
     *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
     "task.negatives=3",  # so many candidates fit its prompt
@@ -55,7 +58,7 @@ def choice(group, name):
 def sizes(model):
     """Overrides that make a model small, as far as it has such settings."""
     own = {field.name for field in fields(base.config_class(model))}
-    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT}.get(model, [])
+    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR}.get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + more
 
 
@@ -69,7 +72,7 @@ def first_task(model):
     can = base.config_class(model).capabilities
     return next(
         task
-        for task in ("sequential", "rating", "explanation")
+        for task in ("sequential", "rating", "explanation", "direct", "impressions")
         if needed_capability(compose(f"task={task}").task) in can
     )
 
@@ -97,7 +100,9 @@ def test_every_config_composes_typed_and_whole(group, name):
 
 @pytest.mark.parametrize("group", ["model", "dataset", "task"])
 def test_an_option_is_named_as_its_file(group):
-    assert [compose(f"{group}={name}")[group].name for name in GROUPS[group]] == GROUPS[group]
+    """But for the direct task in its form for click logs."""
+    named = [{"impressions": "direct"}.get(name, name) for name in GROUPS[group]]
+    assert [compose(f"{group}={name}")[group].name for name in GROUPS[group]] == named
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -132,17 +137,21 @@ class SmallRuns:
     """small(*arguments): the command line in a folder of its own, once for all tests of this module.
 
     Attributes:
-        llm: the folder of a chat model of no size, which answers where one is asked.
+        llm, bert: the folders of a chat model and of a BERT of no size, for models that ask or build on one.
+        log: the folder of a click log of no size.
         read: the settings that these commands have read.
     """
 
     def __init__(self, new_folder, cache):
         self.new_folder, self.cache, self.answers, self.read = new_folder, cache, {}, set()
-        self.llm = tiny_llm(new_folder("llm"))
+        self.llm, self.bert = tiny_llm(new_folder("llm")), tiny_bert(new_folder("bert"))
+        self.log = small_log(new_folder("log"))
 
     def __call__(self, *arguments) -> Answer:
         if arguments not in self.answers:
             typed = [*arguments, f"llm.model={self.llm}"]
+            typed += [f"model.backbone={self.bert}"] if "prompt4nr" in " ".join(arguments[:2]) else []
+            typed += [f"dataset.raw_dir={self.log}"] if SMALL_LOG in arguments else []
             with recorded() as read:
                 self.answers[arguments] = call(*typed, cwd=self.new_folder("small"), cache=self.cache)
             self.read |= read
@@ -157,7 +166,13 @@ def small(tmp_path_factory, cache):
 
 
 # The commands that run every option small; but the model that is read from a file is run by tests/cli/test_score.py.
-MODELS = {n: ("train", f"model={n}", f"task={first_task(n)}", *sizes(n), *QUICK) for n in GROUPS["model"]}
+LOG, SMALL_LOG = "dataset=demo_news", "dataset=mind-small-5k"
+FEW_USERS = {"prompt4nr": ["dataset.train_users=0.01"]}
+MODELS = {
+    n: ("train", f"model={n}", f"task={task}", *([LOG] if task == "impressions" else []), *sizes(n), *few, *QUICK)
+    for n in GROUPS["model"]
+    for task, few in [(first_task(n), FEW_USERS.get(n, []))]
+}
 del MODELS["external"]
 FLOORS = {"rating": "mean", "explanation": "retrieval", "review_summary": "retrieval"}
 TASKS = {
@@ -166,12 +181,14 @@ TASKS = {
     # A floor has nothing to learn.
     "pretrain": ("train", "task=pretrain", *sizes("unisrec"), *QUICK),
     "all": ("train", "task=all", "model=p5", *sizes("p5"), *QUICK),
+    "impressions": ("train", LOG, "model=popularity", "task.max_examples=50"),
 }
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
 EXPERIMENTS = {
-    n: ("train", choice("experiment", n), "dataset=demo", *sizes(config.model.name), *llm(config), *QUICK)
+    n: ("train", choice("experiment", n), data, *sizes(config.model.name), *llm(config), *QUICK)
     for n in GROUPS["experiment"]
     for config in [compose(choice("experiment", n))]
+    for data in [SMALL_LOG if config.dataset.split == schema.SplitRule.mind else "dataset=demo"]
 }
 DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}
 
@@ -185,7 +202,7 @@ def test_every_model_runs_small(small, name):
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_runs_small_beside_its_floors(small, name):
     metrics = small(*TASKS[name]).metrics
-    assert (metrics["task"], metrics["n_examples"]) == (name, 50)
+    assert (metrics["task"], metrics["n_examples"]) == (compose(f"task={name}").task.name, 50)
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -194,9 +211,10 @@ def test_every_trainer_runs_small(small, name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_small_on_the_demo(small, name):
+def test_every_experiment_runs_small(small, name):
     metrics = small(*EXPERIMENTS[name]).metrics
-    assert (metrics["experiment"], metrics["dataset"]) == (name, "demo")
+    assert metrics["experiment"] == name
+    assert f"dataset={metrics['dataset']}" in EXPERIMENTS[name]
     assert set(compose(choice("experiment", name)).deviations) <= set(metrics["deviations"])
 
 
@@ -219,6 +237,13 @@ download: [{file: log.csv, urls: [URL], max_bytes: 100}]
 """
 
 
+PRINTED_LOG = """\
+defaults: [demo_news, _self_]
+name: printed_log
+paper: {users: 1, items: 3, impressions: 4, clicks: 5, train: 2, valid: 1, test: 1, source: "a paper of a click log"}
+"""
+
+
 def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     """A setting that nobody reads is one that a user sets in vain.
 
@@ -234,6 +259,8 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         ("eval", f"run={trained}", f"paths.outputs={trained.parents[3]}", *QUICK): 0,
         ("score", "lists.csv", *QUICK): 0,
         ("prepare", "dataset=printed", "paths.cache=."): 0,
+        ("prepare", "dataset=printed_log"): 0,
+        ("list", "prompts", "prompt4nr/hybrid_action"): 0,
         ("prepare", "dataset=ml-100k", "dataset.raw_dir=."): 1,  # no such files: it tells where they come from
     }
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -249,6 +276,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         }
         url = server.at("/log.csv", body(b"user_id,item_id\nu,a\nu,b\nu,c\n"))
         write_text(tmp_path / "conf/dataset/printed.yaml", PRINTED.replace("URL", url))
+        write_text(tmp_path / "conf/dataset/printed_log.yaml", PRINTED_LOG)
         for arguments, code in special.items():
             answer = call(*arguments, cwd=tmp_path, cache=cache)
             assert answer.code == code, answer.err

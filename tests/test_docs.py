@@ -1,4 +1,4 @@
-"""Commands in docs/: each composes as it is printed."""
+"""Commands in docs/ and the README: each composes as it is printed."""
 
 import re
 import shlex
@@ -11,6 +11,7 @@ from llm4rec_cli.overrides import prepared
 from tests.driver import compose
 
 DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
 VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "RUN": "outputs/y"}
 
 
@@ -53,7 +54,25 @@ def test_a_command_of_chatgptrec_composes_to_something_that_can_be_asked(argumen
     experiment.settings(config.model).check_task(experiment.settings(config.task))
 
 
+@pytest.mark.parametrize(
+    "arguments", [c for c in commands(DOCS / "prompt4nr.md") if c != ["dataset=mind-small"]], ids=" ".join
+)
+def test_a_command_of_prompt4nr_composes_to_something_that_can_be_asked(arguments):
+    config = experiment.settled(compose(*map(prepared, arguments)))
+    assert [*experiment.problems(config)] == []
+    experiment.settings(config.model).check_task(experiment.settings(config.task))
+
+
+@pytest.mark.parametrize("arguments", [c for c in commands(README) if "dataset=mine" not in c], ids=" ".join)
+def test_a_command_of_the_readme_composes(arguments):
+    options = [a for a in arguments if a.startswith("--") or a == "job"]
+    config = experiment.settled(compose(*[prepared(a) for a in arguments if a not in options]))
+    assert [*experiment.problems(config)] == []
+
+
 def test_there_are_commands_to_compose():
+    assert len(commands(DOCS / "prompt4nr.md")) >= 10
+    assert len(commands(README)) >= 20
     assert len(commands(DOCS / "chatgptrec.md")) >= 15
     assert len(commands(DOCS / "unisrec.md")) >= 10
     assert len(commands(DOCS / "p5.md")) >= 30

@@ -8,8 +8,9 @@ HYDRA_COMMANDS = {
     "recommend": "top items for a user of the data, or for titles that you name",
 }
 PLAIN_COMMANDS = {
-    "report": "one table over finished runs: mean ± sd over seeds",
-    "compare": "two runs on the same examples: paired differences, their interval and a permutation test",
+    "report": "finished runs: mean ± sd over seeds, the papers beside, claims; as a table, LaTeX or one HTML page",
+    "compare": "runs on the same examples: paired differences, their intervals, permutation tests, equivalence",
+    "ensemble": "several finished runs' scores of the same impressions, combined and evaluated",
     "score": "somebody else's scores or ranked lists, through our evaluator",
     "human": "people judge what runs wrote: blind sheets, and what filled ones say",
     "list": "what there is: models, datasets, tasks, experiments, runs",

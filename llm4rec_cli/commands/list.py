@@ -127,7 +127,7 @@ def _prompts(names: Sequence[str]) -> Iterator[Table]:
     from llm4rec_cli.hydra_app import options
     from llm4rec_cli.reporting.tables import table
 
-    rows = {"p5": _p5_rows, "chatgptrec": _chatgptrec_rows}
+    rows = {"p5": _p5_rows, "chatgptrec": _chatgptrec_rows, "prompt4nr": _prompt4nr_rows}
     files = [option for option in options("prompt") if option.partition("/")[0] in rows]
     chosen = [name if "/" in name else f"p5/{name}" for name in names] or files
     for name in chosen:
@@ -161,6 +161,24 @@ def _chatgptrec_rows(file: str) -> tuple[list[str], list[list[str]]]:
     settings = [["", name, str(value)] for name, value in found.items() if name not in ASKED]
     parts = [[task, part, str(text)] for task in ASKED for part, text in vars(found[task]).items() if text]
     return ["task", "part", "text"], [*settings, *parts]
+
+
+def _prompt4nr_rows(file: str) -> tuple[list[str], list[list[str]]]:
+    """Columns, and the one template.
+
+    Raises:
+        UsageError: something is wrong with it.
+    """
+    from llm4rec_cli.models.prompt4nr import templates
+    from llm4rec_cli.models.prompt4nr.config import TemplateConfig
+
+    found = TemplateConfig(**dict(_prompts_in(file, lambda read: vars(_typed(TemplateConfig, read)))))
+    for fault in templates.faults_in(found):
+        raise fault
+    virtual = [f"{s.field} {s.virtual}" for s in templates.segments(found.text) if s.is_virtual]
+    answers = f"{found.positive} / {found.negative}"
+    columns = ["template", "virtual tokens", "clicked / not", "epochs", "text"]
+    return columns, [[found.name, ", ".join(virtual), answers, str(found.epochs), found.text]]
 
 
 def _typed(kind: Any, node: Any) -> Any:

@@ -30,7 +30,7 @@ from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 from llm4rec_cli.files import locked
 
 NEEDED_AFTER = ("pretrain", "all")  # tasks whose runs are nothing without their weights
-PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "explanations", "raw")
+PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "backbones", "explanations", "raw")
 AGES = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 

@@ -38,7 +38,9 @@ from llm4rec_cli.hydra_app import as_usage_error, conf_dir, options, register_ty
 from llm4rec_cli.models import base as models
 from llm4rec_cli.overrides import GROUPS
 from llm4rec_cli.schema import Config, DatasetConfig, ModelConfig
+from llm4rec_cli.tasks.base import asks_about_impressions
 
+CLICK_LOG = "demo_news"  # what a task is composed with that asks about one
 NOT_COMPOSED = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
@@ -123,10 +125,13 @@ def faults_of(name: str) -> list[Fault]:
     try:
         overrides = _choosing(group, option)
         config = _composed(overrides)
-        if group == "task" and (model := _fitting(config)):
-            config = _composed([*overrides, f"model={model}"])
-        if group == "model" and (task := _fitting_task(config)):
-            config = _composed([*overrides, f"task={task}"])
+        if group in ("task", "dataset") and (model := _fitting(config)):
+            overrides = [*overrides, f"model={model}"]
+        if group in ("model", "prompt") and (task := _fitting_task(config)):
+            overrides = [*overrides, f"task={task}"]
+        config = _composed(overrides)
+        if group in ("task", "model", "prompt") and asks_about_impressions(config.task):
+            config = _composed([*overrides, f"dataset={CLICK_LOG}"])
     except NOT_COMPOSED as error:
         return _explained(overrides) or [own(as_usage_error(error))]
     except UnicodeDecodeError as error:
@@ -140,10 +145,13 @@ def faults_of(name: str) -> list[Fault]:
 
 
 def _choosing(group: str, option: str) -> list[str]:
-    """The overrides that choose an option; one of prompts beside those that its model has anyway."""
+    """The overrides that choose an option; of prompts that have names, beside those that their model has anyway."""
     if group != "prompt":
         return [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
     model, _, name = option.partition("/")
+    kind = _class_at("model.prompts", {"model": models.config_class(model)})
+    if get_origin(kind) is not dict:  # of which a model has one, not many
+        return [f"model={model}", f"prompt/{model}@model.prompts=[{name}]"]
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         listed = loader.compute_defaults_list("config", [*searchpath(), f"model={model}"], RunMode.RUN).defaults
@@ -158,7 +166,7 @@ def _composed(overrides: Sequence[str]) -> Any:
 
 
 def _fitting(config: Config) -> str | None:
-    """For a task that the default model cannot do, the first that can, if there is one."""
+    """For a task, or that of a dataset, that the default model cannot do, the first that can, if there is one."""
     needed = experiment.needed_capability(config.task)
     able = [name for name in models.names() if needed in models.config_class(name).capabilities]
     return None if config.model.name in able or not able else able[0]
@@ -217,7 +225,7 @@ def _refusal(check: Callable[[], object]) -> UsageError | None:
 
 def _located(file: Path, error: Llm4RecError) -> Fault:
     """An error of a composed config, at the first line of its file that holds what the error quotes or names."""
-    named = re.search(r"'([^']+)'|(\w+)=|\w+\.(\w+)", error.problem)
+    named = re.search(r"'([^']+)'|(\w+)=|(?:\w+\.)+(\w+)", error.problem)
     word = next(filter(None, named.groups()), "") if named else ""
     lines = enumerate(file.read_text(errors="replace").splitlines(), start=1)
     pattern = rf"(?<![\w-]){re.escape(word)}(?![\w-])"

@@ -85,6 +85,26 @@ class Watched(Protocol):
 
 
 @runtime_checkable
+class Paced(Protocol):
+    """A trainable model some of whose weights learn at a rate of their own.
+
+    Attributes:
+        epsilon: Adam's.
+    """
+
+    @property
+    def epsilon(self) -> float: ...
+
+    def learning_rate_of(self, name: str, usual: float) -> float:
+        """Of the weights of that name.
+
+        Args:
+            usual: `trainer.learning_rate`.
+        """
+        ...
+
+
+@runtime_checkable
 class Kept(Protocol):
     """A model whose weights mean nothing without something beside them, which a run keeps."""
 

@@ -36,11 +36,15 @@ class Packing:
     last: IntArray
 
 
-def pack(lengths: IntArray) -> Packing:
-    """Packs sequences of these lengths (>= 0; an empty one takes one padded place)."""
+def pack(lengths: IntArray, widening: float = 1.5) -> Packing:
+    """Packs sequences of these lengths (>= 0; an empty one takes one padded place).
+
+    Args:
+        widening: how many times as long as the group before a group's longest may be, so how much is padded at most.
+    """
     lengths = np.maximum(lengths, 1)
     order = np.argsort(lengths, kind="stable")
-    ladder = _ladder(int(lengths.max(initial=1)))
+    ladder = _ladder(int(lengths.max(initial=1)), widening)
     step = np.searchsorted(ladder, lengths[order])
     bounds = np.flatnonzero(np.diff(step, prepend=-1))
     rows = np.diff(np.append(bounds, len(order)))
@@ -54,11 +58,11 @@ def pack(lengths: IntArray) -> Packing:
     return Packing(row, position, np.stack([rows, width], axis=1), last)
 
 
-def _ladder(longest: int) -> NDArray[np.int64]:
-    """Lengths at which groups end: each half as long again as the one before, so padding stays below a third."""
+def _ladder(longest: int, widening: float) -> NDArray[np.int64]:
+    """Lengths at which groups end: each so many times the one before; at 1.5 padding stays below a third."""
     steps = [1]
     while steps[-1] < longest:
-        steps.append(max(steps[-1] + 1, steps[-1] * 3 // 2))
+        steps.append(max(steps[-1] + 1, int(steps[-1] * widening)))
     return np.array(steps)
 
 

@@ -24,7 +24,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import flush, write_text
-from llm4rec_cli.models.base import Rows, Watched
+from llm4rec_cli.models.base import Paced, Rows, Watched
 from llm4rec_cli.progress import bar
 from llm4rec_cli.schema import Keep, Precision, Schedule
 from llm4rec_cli.training import checkpoints
@@ -241,6 +241,28 @@ class _Trainer(Trainer):
             collate_fn=_as_is,  # __getitems__ made the batch
             pin_memory=self.args.dataloader_pin_memory,
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's; of a model whose weights learn at several rates a group for each, decayed and not."""
+        inner: nn.Module = self.accelerator.unwrap_model(self.model)
+        if not isinstance(inner, Paced) or self.optimizer is not None:
+            return super().create_optimizer()
+        decayed = set(self.get_decay_parameter_names(inner))
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, weight in inner.named_parameters():
+            if weight.requires_grad:
+                key = inner.learning_rate_of(name, self.args.learning_rate), name in decayed
+                groups.setdefault(key, []).append(weight)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": weights, "lr": rate, "weight_decay": self.args.weight_decay * decays}
+                for (rate, decays), weights in groups.items()
+            ],
+            betas=(self.args.adam_beta1, self.args.adam_beta2),
+            eps=inner.epsilon,
+            fused=True,
+        )
+        return self.optimizer
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         """The mean over this process's terms, weighted so that the mean over processes is that of the whole batch."""

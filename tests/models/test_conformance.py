@@ -22,7 +22,7 @@ from transformers import set_seed
 
 from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import experiment
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.llm import ask
@@ -30,11 +30,12 @@ from llm4rec_cli.models import base
 from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
-from tests.builders import tiny_dataset
+from tests.builders import tiny_dataset, tiny_log
 from tests.driver import compose
 from tests.llm.speaking import Speaking
+from tests.models.tiny_bert import tiny_bert
 
-CAPABILITIES = {"rank_catalogue", "rank_candidates", "rate", "write", "pretrain", "all"}
+CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_impressions", "rate", "write", "pretrain", "all"}
 PRETRAINED = ", pre-trained"  # after the name of a model: as `task=pretrain` builds it
 WITH_TOKENS = ", with tokens"  # likewise: as `model.tokens=true` builds it
 VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"]}
@@ -46,6 +47,12 @@ SMALL = {
     "layers": 1,
     "max_length": 8,
     "dropout": 0.1,  # at 0.5 all of 16 elements may fall, and LayerNorm's gradient then explodes
+}
+SMALL_PROMPT4NR = {  # on a backbone of no size
+    "max_length": 64,
+    "titles": 2,
+    "negatives": 1,
+    "warm_up": "{epochs:0,batch_size:1,learning_rate:1}",
 }
 RANKING_SAMPLES = ("sequential_item", "sequential_candidates", "sequential_yes_no")
 STEPS = 30
@@ -70,6 +77,18 @@ ASKED = SPLIT.examples(Part.test)
 CANDIDATES = np.column_stack([ASKED.target, rng.integers(0, N_ITEMS, (len(ASKED), 6))])
 
 
+def visit(number: int) -> tuple[str, int, float, list[int], str]:
+    """An impression as of `tiny_log`: every seventh is of somebody without a history, and some have the same time."""
+    part, shown = "dev" if number >= 40 else "train", writer.choice(N_ITEMS, writer.integers(2, 9), replace=False)
+    history = writer.integers(0, N_ITEMS, 0 if number % 7 == 0 else writer.integers(1, 12)).tolist()
+    clicked = [1, 0, *writer.integers(0, 2, len(shown) - 2)]
+    return part, number % 20, number // 3, history, " ".join(map("{}-{}".format, shown, writer.permutation(clicked)))
+
+
+LOG = divide(tiny_log([visit(number) for number in range(60)], TEXTS))
+SHOWN = LOG.impressions(TEST)
+
+
 def able(capability: str) -> list[str]:
     return [name for name in base.names() if capability in base.config_class(name).capabilities]
 
@@ -79,6 +98,7 @@ def model_of(name: str) -> str:
 
 
 rankers = pytest.mark.parametrize("name", [*able("rank_catalogue"), "sasrec" + WITH_TOKENS])
+impression_rankers = pytest.mark.parametrize("name", able("rank_impressions"))
 raters = pytest.mark.parametrize("name", able("rate"))
 writers = pytest.mark.parametrize("name", able("write"))
 each_text = pytest.mark.parametrize("written", list(Written))
@@ -107,7 +127,8 @@ def composed(name):
     """
     hydra_app.register_types()
     model = model_of(name)
-    typed = [f"model.{f.name}={SMALL[f.name]}" for f in fields(base.config_class(model)) if f.name in SMALL]
+    small = SMALL | SMALL_PROMPT4NR if model == "prompt4nr" else SMALL
+    typed = [f"model.{f.name}={small[f.name]}" for f in fields(base.config_class(model)) if f.name in small]
     typed += VARIANTS[name.removeprefix(model)]
     typed += [f"model.samples.{kind}=1" for kind in RANKING_SAMPLES if model == "p5"]
     typed += ["model.answer=likelihood"] if model == "chatgptrec" else []
@@ -115,8 +136,13 @@ def composed(name):
         return experiment.settled(hydra.compose("config", overrides=[f"model={model}", *typed])).model
 
 
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return tiny_bert(tmp_path_factory.mktemp("bert"))
+
+
 @pytest.fixture
-def built(tmp_path, monkeypatch):
+def built(tmp_path, monkeypatch, bert):
     """built(name, seed=0, split=SPLIT): a model as the commands build it."""
 
     def encode(texts, folder, pooling, max_length, device):
@@ -133,6 +159,8 @@ def built(tmp_path, monkeypatch):
     def build(name, seed=0, split=SPLIT):
         set_seed(seed)
         config = composed(name)
+        if name == "prompt4nr":
+            config = OmegaConf.merge(config, {"backbone": str(bert)})
         if "file" in config:  # a model that is read from one
             config = OmegaConf.merge(config, {"file": str(tmp_path / "lists.csv")})
             lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
@@ -270,6 +298,77 @@ def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
     torch.testing.assert_close(scores[others], model.score(ASKED)[others], atol=1e-6, rtol=1e-6)
 
 
+@impression_rankers
+def test_all_that_is_shown_is_scored_in_finite_float32(name, built):
+    model = built(name, split=LOG)
+    scores = model.score_shown(SHOWN)
+    assert scores.shape == (SHOWN.n_shown.sum(),)
+    assert scores.dtype == torch.float32
+    assert scores.isfinite().all()
+    assert not scores.requires_grad
+    kept = scores.clone()
+    scores.fill_(0)
+    assert torch.equal(model.score_shown(SHOWN), kept)
+    assert torch.equal(built(name, split=LOG).score_shown(SHOWN), kept)
+
+
+@impression_rankers
+def test_what_is_shown_scores_alike_in_any_batch_and_order(name, built):
+    model = built(name, split=LOG)
+    whole = model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())
+    order = np.random.default_rng(1).permutation(len(SHOWN))
+    torch.testing.assert_close(
+        model.score_shown(SHOWN[order]), torch.cat([whole[i] for i in order]), atol=1e-6, rtol=1e-6
+    )
+    for size in (1, 7):
+        parts = [model.score_shown(SHOWN[start : start + size]) for start in range(0, len(SHOWN), size)]
+        torch.testing.assert_close(torch.cat(parts), torch.cat(whole), atol=1e-6, rtol=1e-6)
+
+
+@impression_rankers
+def test_an_item_scores_alike_wherever_it_is_listed(name, built):
+    model = built(name, split=LOG)
+    n = len(SHOWN.listed)
+    backwards = replace(SHOWN, listed=SHOWN.listed[::-1].copy(), first=n - SHOWN.last, last=n - SHOWN.first)
+    expected = torch.cat([scores.flip(0) for scores in model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())])
+    torch.testing.assert_close(model.score_shown(backwards), expected, atol=1e-6, rtol=1e-6)
+
+
+@impression_rankers
+def test_what_was_clicked_is_not_looked_at_nor_what_was_later(name, built):
+    scores = built(name, split=LOG).score_shown(SHOWN)
+    rows = LOG.dataset.impressions
+    moment = float(np.median(SHOWN.time))
+    unknown = (rows["part"] == "dev") & (rows["timestamp"] >= moment)
+    turned = [
+        np.setdiff1d(row.candidates, row.clicks) if hidden else row.clicks
+        for row, hidden in zip(rows.itertuples(), unknown, strict=True)
+    ]
+    other = divide(replace(LOG.dataset, impressions=rows.assign(clicks=turned)))
+    known = np.repeat(SHOWN.time <= moment, SHOWN.n_shown)
+    assert other.impressions(TEST).clicked()[known].tolist() != SHOWN.clicked()[known].tolist()
+    assert torch.equal(built(name, split=other).score_shown(other.impressions(TEST))[known], scores[known])
+
+
+@impression_rankers
+def test_of_impressions_too_a_model_reads_who_the_user_is_only_if_it_says_so(name, built):
+    model = built(name, split=LOG)
+    same = torch.equal(model.score_shown(replace(SHOWN, user=SHOWN.user[::-1].copy())), model.score_shown(SHOWN))
+    assert same != base.config_class(model_of(name)).needs_user
+
+
+@impression_rankers
+def test_a_history_counts_for_its_own_impression_alone(name, built):
+    model = built(name, split=LOG)
+    emptied = np.array([1, 4, len(SHOWN) - 1])
+    start = SHOWN.start.copy()
+    start[emptied] = SHOWN.end[emptied]
+    scores, before = model.score_shown(replace(SHOWN, start=start)), model.score_shown(SHOWN)
+    assert scores.isfinite().all()
+    others = torch.from_numpy(np.repeat(~np.isin(np.arange(len(SHOWN)), emptied), SHOWN.n_shown))
+    torch.testing.assert_close(scores[others], before[others], atol=1e-6, rtol=1e-6)
+
+
 def with_asked_rows_permuted(*columns):
     """The split with these columns permuted among the rows that are asked about."""
     other = np.random.default_rng(2).permutation(ASKED.row)
@@ -342,7 +441,8 @@ def test_every_trainable_parameter_gets_a_finite_gradient(name, built):
 @trainable
 def test_saved_weights_restore_the_answers(name, built):
     def answers(model):
-        return model.score(ASKED) if hasattr(model, "score") else torch.from_numpy(model.rate(ASKED).value)
+        asked = ASKED if model_of(name) in able("rank_catalogue") else replace(ASKED, candidates=CANDIDATES)
+        return model.score(asked) if hasattr(model, "score") else torch.from_numpy(model.rate(ASKED).value)
 
     model, other = built(name, seed=0), built(name, seed=1)
     assert not torch.equal(answers(model), answers(other))

@@ -481,3 +481,58 @@ def test_sums_and_facts_of_a_killed_run_are_those_of_one_never_killed(killed_at,
 def test_a_model_that_is_not_watched_has_the_plain_log(tmp_path):
     trained(tmp_path)
     assert set(log_of(tmp_path)[0]) == {"step", "epoch", "loss", "valid"}
+
+
+# a model whose weights learn at rates of their own
+
+
+class Paced(Regression):
+    """The same, whose bias learns ten times as fast."""
+
+    epsilon = 1e-3
+
+    def learning_rate_of(self, name, usual):
+        return 10 * usual if name == "line.bias" else usual
+
+
+def paced(folder, scores=(1, 2, 3, 4, 5, 6), killed_at=None, seed=0):
+    model = Paced()
+    validation = Validation(model, scores, killed_at)
+    fitted = fit(model, Points(), validation, CONFIG, folder / "checkpoints", folder / "train_log.jsonl", seed)
+    return fitted, model, validation
+
+
+def test_weights_learn_at_their_own_rates_and_no_bias_decays(tmp_path, monkeypatch):
+    seen = []
+
+    def step(optimizer, *_, **__):
+        seen.append([(len(g["params"]), g["lr"], g["weight_decay"], g["eps"]) for g in optimizer.param_groups])
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    fit(Paced(), Points(), lambda: 1.0, CONFIG, tmp_path / "checkpoints", tmp_path / "train_log.jsonl", 0)
+    warm_up = int(CONFIG.warmup_ratio * CONFIG.epochs * STEPS_AN_EPOCH)
+    assert seen[warm_up] == [(1, 0.05, 0.01, 1e-3), (1, 0.5, 0.0, 1e-3)]
+    assert all(bias[1] == pytest.approx(10 * weight[1]) for weight, bias in seen)  # the schedule holds for both
+    assert seen[0][0][1] < seen[1][0][1]
+    assert seen[-1][0][1] < seen[-2][0][1]
+
+
+def test_a_model_of_one_rate_is_trained_as_without_the_protocol(tmp_path, monkeypatch):
+    monkeypatch.setattr(Paced, "epsilon", 1e-8)
+    monkeypatch.setattr(Paced, "learning_rate_of", lambda self, name, usual: usual)
+    _, model, _ = paced(tmp_path / "paced")
+    torch.manual_seed(1234)
+    _, plain, _ = trained(tmp_path / "plain")
+    assert equal(weights_of(model), weights_of(plain))
+
+
+@pytest.mark.parametrize("killed_at", [1, 4])
+def test_a_killed_run_of_several_rates_ends_as_one_never_killed(killed_at, tmp_path):
+    scores = [1, 3, 2, 2.5, 1]
+    expected, whole, _ = paced(tmp_path / "whole", scores)
+    with pytest.raises(KeyboardInterrupt):
+        paced(tmp_path / "killed", scores, killed_at)
+    found, resumed, _ = paced(tmp_path / "killed", scores[killed_at - 1 :])
+    assert equal(weights_of(resumed), weights_of(whole))
+    assert found == expected
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")

@@ -1,0 +1,119 @@
+"""Stored scores of several runs, combined: by hand-made answers about two impressions."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from llm4rec_cli.data.examples import Impressions
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
+from llm4rec_cli.models.ensemble.model import Ensemble, fitted_weights
+
+ITEMS = np.array(["a", "b", "c", "d"], dtype=object)
+ASKED = Impressions(
+    id=np.array(["1", "2"], dtype=object),
+    user=np.array([0, 1]),
+    time=np.zeros(2),
+    sequence=np.zeros(0, dtype=np.int32),
+    start=np.zeros(2, dtype=np.int64),
+    end=np.zeros(2, dtype=np.int64),
+    listed=np.array([0, 1, 2, 3, 0]),
+    listed_clicks=np.array([True, False, False, False, True]),
+    first=np.array([0, 3]),
+    last=np.array([3, 5]),
+)
+ANSWERS = {"one": [[0.9, 0.5, 0.1], [0.2, 0.3]], "two": [[0.2, 0.4, 0.4], [0.8, 0.1]]}
+
+
+class _Split:
+    class dataset:
+        items = pd.DataFrame({"item_id": ITEMS})
+
+
+class _Context:
+    split = _Split
+
+
+@pytest.fixture
+def members(tmp_path):
+    """The folders of two runs that were asked about ASKED."""
+    for name, scores in ANSWERS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = {
+            "impression_id": ["1", "2"],
+            "items": [["a", "b", "c"], ["d", "a"]],
+            "clicked": [[True, False, False], [False, True]],
+            "scores": [np.float32(s) for s in scores],
+        }
+        pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
+        marks = {"labels": ["synthetic", "floor-not-beaten", name], "deviations": [f"as {name}"]}
+        (folder / "metrics.json").write_text(json.dumps(marks))
+    return [str(tmp_path / name) for name in ANSWERS]
+
+
+def ensemble(members, combine, **more):
+    config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=combine, **more)
+    return Ensemble(config, _Context)
+
+
+@pytest.mark.parametrize(
+    ("combine", "expected"),
+    [
+        (Combine.sum, [1.1, 0.9, 0.5, 1.0, 0.4]),
+        (Combine.mean, [0.55, 0.45, 0.25, 0.5, 0.2]),
+        # places from below, of the impression's size: 3/3, 2/3, 1/3 and 1/3, 2.5/3, 2.5/3; 1/2, 1 and 1, 1/2
+        (Combine.rank, [2 / 3, 0.75, 1.75 / 3, 0.75, 0.75]),
+    ],
+)
+def test_scores_are_combined_impression_by_impression(members, combine, expected):
+    assert ensemble(members, combine).score_shown(ASKED).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_impressions_are_found_by_their_id_in_any_order(members):
+    model = ensemble(members, Combine.sum)
+    turned = model.score_shown(ASKED[np.array([1, 0])])
+    assert torch.equal(turned, model.score_shown(ASKED)[[3, 4, 0, 1, 2]])
+
+
+def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
+    rng = np.random.default_rng(0)
+    lists = [[f"{i}{k}" for k in "abcde"] for i in range(400)]
+    good, noise = rng.normal(size=(400, 5)), rng.normal(size=(400, 5))
+    likely = np.exp(2.0 * good) / np.exp(2.0 * good).sum(1, keepdims=True)
+    clicked = np.zeros((400, 5), dtype=bool)
+    clicked[np.arange(400), [rng.choice(5, p=p) for p in likely]] = True
+    judged = [
+        pd.DataFrame({"items": lists, "clicked": list(clicked), "scores": list(s)}, index=[str(i) for i in range(400)])
+        for s in (good / 10, -noise)
+    ]
+    weights = fitted_weights(judged)
+    assert weights[0] == pytest.approx(20.0, rel=0.15)  # which undoes the tenth
+    assert 0 <= weights[1] < 0.15
+
+
+def test_a_member_that_was_shown_something_else_is_refused(members):
+    model = ensemble(members, Combine.sum)
+    with pytest.raises(DataError, match="one was shown other items in impression '1'"):
+        model.score_shown(replace(ASKED, listed=np.array([1, 0, 2, 3, 0])))
+    with pytest.raises(DataError, match="one has no answer about impression '3'"):
+        model.score_shown(replace(ASKED, id=np.array(["1", "3"], dtype=object)))
+
+
+def test_its_marks_are_its_members(members):
+    config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
+    assert config.labels("direct") == ["synthetic", "one", "two"]
+    assert config.deviations() == ["as one", "as two"]
+    assert config.shown_as() == "ensemble by sum: one + two"
+
+
+def test_one_member_or_weights_without_validation_are_refused(members):
+    alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
+    with pytest.raises(UsageError, match="several members, and 1 are given"):
+        alone.check(None)
+    (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems()
+    assert "which are not given" in problem.problem

@@ -1,0 +1,220 @@
+"""Filled templates: what the published recipe makes of strings, whatever the titles; and packing."""
+
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken
+from transformers import AutoTokenizer
+
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.models.prompt4nr import templates
+from llm4rec_cli.models.prompt4nr.sequences import Filler, Ragged, packed
+from tests.models.prompt4nr_data import TEMPLATES, config
+
+MASK, NSEP = 103, 30_522  # in BERT's vocabulary, and the first behind it
+NEW = ["[NSEP]", *(f"[{name}{i}]" for name in "PQM" for i in (1, 2, 3))]
+# The reference's table of templates, joined as its code joins them. u = user, c = candidate.
+PUBLISHED = {
+    "discrete_relevance": "{c} is [MASK] to {u}",
+    "discrete_emotion": "The user feels [MASK] about {c} according to his area of interest {u}",
+    "discrete_action": "User: {u} [SEP] News: {c} [SEP] Does the user click the news? [MASK]",
+    "discrete_utility": "Recommending {c} to the user is a [MASK] choice according to {u}",
+    "continuous_relevance": "[Q1][Q2][Q3] {c} [M1][M2][M3] [MASK] [P1][P2][P3] {u}",
+    "continuous_emotion": "[M1][M2][M3] [MASK] [Q1][Q2][Q3] {c} [P1][P2][P3] {u}",
+    "continuous_action": "[P1][P2][P3] {u} [SEP] [Q1][Q2][Q3] {c} [SEP] [M1][M2][M3] [MASK]",
+    "continuous_utility": "[Q1][Q2][Q3] {c} [M1][M2][M3] [MASK] [P1][P2][P3] {u}",
+    "hybrid_relevance": "[P1][P2][P3] {u} [SEP] [Q1][Q2][Q3] {c} [SEP] "
+    "This news is [MASK] to the user's area of interest",
+    "hybrid_emotion": "[P1][P2][P3] {u} [SEP] [Q1][Q2][Q3] {c} [SEP] The user feels [MASK] about the news",
+    "hybrid_action": "[P1][P2][P3] {u} [SEP] [Q1][Q2][Q3] {c} [SEP] Does the user click the news? [MASK]",
+    "hybrid_utility": "[P1][P2][P3] {u} [SEP] [Q1][Q2][Q3] {c} [SEP] "
+    "Recommending the news to the user is a [MASK] choice",
+}
+TITLES = (
+    "Trump's wall: what 3 polls — and a café — say",
+    "NFL",
+    "Ten ways to cook an egg, said a cook who has cooked an egg in ten ways and then in many more than ten ways",
+    "Don't  miss two spaces",
+    "",
+    "…",
+    "Unbelievable! Antidisestablishmentarianism's 1,234,567 friends",
+)
+HISTORY = (2, 0, 6, 3, 4, 5, 0, 1)  # oldest first
+
+
+@cache
+def tokenizer():
+    return templates.tokenizer(templates.folder("minilm"))
+
+
+@cache
+def published_tokenizer():
+    """transformers' own, with the new tokens as the code adds them."""
+    found = AutoTokenizer.from_pretrained(str(templates.folder("minilm")))
+    found.add_tokens([AddedToken(name, normalized=False) for name in NEW])
+    return found
+
+
+def filler(template="discrete_utility", titles=TITLES, **changes):
+    chosen = replace(config(template), **changes)
+    return Filler(templates.pieces(chosen.prompts, tokenizer()), tokenizer(), titles, chosen)
+
+
+def asked(*histories):
+    """Questions of users with these histories, oldest first."""
+    ends = np.cumsum([len(history) for history in histories])
+    flat = np.array([item for history in histories for item in history], dtype=np.int32)
+    nothing = np.zeros(len(ends), dtype=np.int64)
+    return Examples(nothing, nothing, flat, ends - [len(history) for history in histories], ends, nothing)
+
+
+def filled(of, candidates, *histories):
+    """The template of each history and its candidate."""
+    return of.fill(of.histories(asked(*histories)), np.arange(len(histories)), np.array(candidates))
+
+
+def named(tokens, pieces):
+    """Tokens in words: ours and transformers' number the new ones differently."""
+    vocabulary = published_tokenizer().convert_ids_to_tokens(range(NSEP))
+    return [vocabulary[token] if token < NSEP else pieces.new[token - NSEP] for token in tokens]
+
+
+def published(template, titles, history, candidate, max_length=500):
+    """The reference's text construction (1.2), string by string."""
+    found = published_tokenizer()
+    clean = [re.sub("[^A-Za-z0-9 ]", "", title) for title in titles]
+    newest_first = [" ".join(clean[item].split(" ")[:10]) for item in reversed(history[-50:])]
+    user = "[NSEP] " + " [NSEP] ".join(newest_first)
+    user = found.decode(found.encode(user, add_special_tokens=False)[:450])
+    candidate = " ".join(clean[candidate].split(" ")[:20])
+    ids = found.encode(PUBLISHED[template].format(u=user, c=candidate), truncation=True, max_length=max_length)
+    return found.convert_ids_to_tokens(ids)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("history", [HISTORY, (1,), (), HISTORY * 9])
+def test_a_filled_template_is_what_the_published_recipe_makes_of_strings(template, history):
+    of = filler(template)
+    for candidate in (0, 1, 6):
+        row = filled(of, [candidate], history)
+        assert named(row.tokens.flat, of.pieces) == published(template, TITLES, history, candidate)
+
+
+def test_all_published_templates_are_shipped():
+    assert sorted(PUBLISHED) == sorted(TEMPLATES)
+
+
+def test_a_short_template_by_hand():
+    row = filled(filler("discrete_relevance"), [1], (1, 4, 1))
+    nfl = 5088
+    # [CLS] nfl is [MASK] to [NSEP] nfl [NSEP] [NSEP] nfl [SEP]: the title of no words leaves its mark
+    assert row.tokens.flat.tolist() == [101, nfl, 2003, MASK, 2000, NSEP, nfl, NSEP, NSEP, nfl, 102]
+    assert row.mask.tolist() == [3]
+
+
+def test_of_an_empty_history_the_mark_alone_stands():
+    of = filler()
+    assert of.histories(asked((), (1,), ())).offsets.tolist() == [0, 1, 3, 4]
+    assert of.histories(asked(())).flat.tolist() == [NSEP]
+
+
+def test_titles_keep_letters_digits_and_spaces_and_are_cut_to_their_first_words():
+    of = filler(title_words=4, candidate_words=6)
+    words = published_tokenizer()
+    assert words.decode(of.candidates.rows(np.array([0])).flat) == "trumps wall what 3 polls"
+    assert words.decode(of.candidates.rows(np.array([3])).flat) == "dont miss two spaces"
+    assert words.decode(of.told.rows(np.array([2])).flat[1:]) == "ten ways to cook"
+    assert of.candidates.lengths[[4, 5]].tolist() == [0, 0]
+
+
+def test_a_history_is_its_latest_titles_the_newest_first():
+    of = filler(titles=("a", "b", "c", "d"))
+    a, b, c, d = (int(of.candidates.rows(np.array([i])).flat[0]) for i in range(4))
+    assert of.histories(asked((0, 1, 2, 3))).flat.tolist() == [NSEP, d, NSEP, c, NSEP, b, NSEP, a]
+    of.config.titles = 2
+    assert of.histories(asked((0, 1, 2, 3), (0,))).flat.tolist() == [NSEP, d, NSEP, c, NSEP, a]
+
+
+def test_a_history_is_cut_to_its_tokens_off_its_oldest_end():
+    of = filler(titles=("a", "b", "c", "d"), history_tokens=3)
+    assert of.histories(asked((0, 1, 2, 3))).flat.tolist() == [NSEP, int(of.candidates.flat[3]), NSEP]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_what_exceeds_the_length_is_cut_off_the_oldest_titles_alone(template):
+    whole, short = filler(template), filler(template, max_length=64)
+    long = filled(whole, [2], HISTORY * 4)
+    cut = filled(short, [2], HISTORY * 4)
+    n = int(long.tokens.lengths[0]) - 64
+    assert cut.tokens.lengths.tolist() == [64]
+    user = whole.histories(asked(HISTORY * 4)).flat.tolist()
+    row, begin = long.tokens.flat.tolist(), found_in(user, long.tokens.flat.tolist())
+    assert cut.tokens.flat.tolist() == row[: begin + len(user) - n] + row[begin + len(user) :]
+    assert cut.tokens.flat[cut.mask[0]] == MASK
+
+
+def found_in(part, whole):
+    """Where it begins."""
+    return next(i for i in range(len(whole)) if whole[i : i + len(part)] == part)
+
+
+@dataclass
+class Case:
+    titles: tuple[str, ...]
+    histories: list[list[int]]
+    candidates: list[int]
+
+
+@st.composite
+def cases(draw):
+    odd = st.sampled_from(["", "  ", "[MASK] [SEP] {mask}", "é" * 9, "新聞 news", "9" * 99, "x" * 400, "word " * 90])
+    titles = tuple(draw(st.lists(odd | st.text(max_size=60), min_size=1, max_size=6)))
+    item = st.integers(0, len(titles) - 1)
+    histories = draw(st.lists(st.lists(item, max_size=60), min_size=1, max_size=4))
+    return Case(titles, histories, draw(st.lists(item, min_size=len(histories), max_size=len(histories))))
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=cases(), template=st.sampled_from(TEMPLATES), max_length=st.sampled_from([128, 300, 500]))
+def test_whatever_the_titles_one_blank_survives_and_the_newest_titles(case, template, max_length):
+    of = filler(template, case.titles, max_length=max_length)
+    rows = filled(of, case.candidates, *case.histories)
+    users = of.histories(asked(*case.histories))
+    for i, (candidate, place) in enumerate(zip(case.candidates, rows.mask, strict=True)):
+        row = rows.tokens.rows(np.array([i])).flat.tolist()
+        assert len(row) <= max_length
+        assert row.count(MASK) == 1
+        assert row[place] == MASK
+        title = of.candidates.rows(np.array([candidate])).flat.tolist()
+        user = users.rows(np.array([i])).flat.tolist()
+        kept = len(row) - of.pieces.overhead - len(title)
+        assert kept == min(len(user), max_length - of.pieces.overhead - len(title))
+        found_in(title, row)
+        found_in(user[:kept], row)
+
+
+def test_a_candidate_that_fills_the_template_by_itself_is_cut_and_the_blank_is_not():
+    digits = " ".join(["1234567890" * 10] * 20)  # a word of a hundred digits has some fifty pieces
+    row = filled(filler("discrete_action", (digits,)), [0], [0])
+    assert row.tokens.lengths.tolist() == [500]
+    assert row.mask.tolist() == [498]
+    assert row.tokens.flat[-2:].tolist() == [MASK, 102]
+    assert NSEP in row.tokens.flat
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=40), min_size=1, max_size=30))
+def test_packing_keeps_every_row_whole_and_padding_below_a_tenth(rows):
+    found = packed(Ragged.of(rows))
+    for row, begin in zip(rows, found["begins"].tolist(), strict=True):
+        assert found["tokens"][begin : begin + len(row)].tolist() == row
+        assert found["position"][begin : begin + len(row)].tolist() == list(range(len(row)))
+    assert int(found["groups"].prod(1).sum()) == len(found["tokens"])
+    in_order = [rows[i] for i in np.argsort(found["begins"].numpy())]
+    assert found["lengths"].tolist() == [len(row) for row in in_order]
+    assert (found["tokens"] == 0).sum() <= 0.1 * len(found["tokens"])

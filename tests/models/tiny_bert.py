@@ -1,0 +1,44 @@
+"""A BERT of two small layers with random weights, made in a moment."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = (  # those of the templates and their answers; whatever else is written in letters and digits is spelled out
+    *("related", "unrelated", "interesting", "boring", "yes", "no", "good", "bad"),
+    *("the", "user", "feels", "about", "according", "to", "his", "area", "of", "interest", "news", "does", "click"),
+    *("this", "is", "recommending", "a", "choice"),
+)
+CHARACTERS = string.ascii_lowercase + string.digits
+CONTEXT = 512  # tokens
+SETTINGS = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": CONTEXT,
+    "initializer_range": 0.3,  # so that scores differ
+}
+
+
+def tiny_bert(folder: Path, head: bool = True) -> Path:
+    """Fills a folder with a BERT's weights and a WordPiece tokenizer; the same at each call.
+
+    Args:
+        head: whether the weights of the head that fills blanks are among them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    words = dict.fromkeys([*SPECIAL, *"?:'", *CHARACTERS, *WORDS, *(f"##{one}" for one in CHARACTERS)])
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForMaskedLM(BertConfig(vocab_size=len(words), **SETTINGS))
+        torch.nn.init.normal_(model.cls.predictions.bias)
+    (model if head else model.bert).save_pretrained(folder)
+    return folder
