@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# P5's comparisons, three seeds each, with floors and baselines, then the report. Run it again: what is done is skipped.
-#   scripts/reproduce_p5.sh --small                                   on the demo: all tasks in one training, each asked of it
+# P5's comparisons with floors and baselines, then the report. Run it again: what is done is skipped.
+#   scripts/reproduce_p5.sh --small                                   one seed on the demo: some twelve minutes on two CPU cores
+#   scripts/reproduce_p5.sh --demo                                    three seeds, and prompts that training did not have
 #   scripts/reproduce_p5.sh --ablations                               whole words, item indexings, single tasks, transfer
 #   scripts/reproduce_p5.sh FOLDER_OF_BEAUTY FOLDER_OF_INSTRUMENTS    real data (amazon2014-beauty, -musical-instruments)
+#   scripts/reproduce_p5.sh --full FOLDER [override …]                the paper's setting: t5-small on Beauty's reviews; a GPU, the hub
 set -euo pipefail
-usage="usage: scripts/reproduce_p5.sh --small | --ablations | FOLDER_OF_BEAUTY FOLDER_OF_INSTRUMENTS"
+usage="usage: scripts/reproduce_p5.sh --small | --demo | --ablations | FOLDER_OF_BEAUTY FOLDER_OF_INSTRUMENTS | --full FOLDER"
 mode=${1:?$usage}
 seeds=seed=0,1,2
 rankings=task=sequential,direct
@@ -12,9 +14,29 @@ of_ratings=rmse,mae,like_accuracy,said/rmse,said/coverage
 of_texts=rouge1,rougeL,bleu2,bleu4,feature_match,unique_sentences
 metrics=hr@5,ndcg@5,hr@10,ndcg@10,$of_ratings,$of_texts
 
-# One model of all tasks, and those of one task beside it; then prompts that it was trained with, and the held-out ones.
-# shellcheck disable=SC2086  # several overrides
+# One model of all tasks, and baselines of one task beside it.
 small() {
+  local outputs=outputs/p5_small
+  llm4rec train +experiment=p5/demo paths.outputs=$outputs
+  llm4rec train -m model=mf,mlp task=rating paths.outputs=$outputs
+  llm4rec train -m model=next_id model.index=sequential,leaky_p5 paths.outputs=$outputs # what leaking numbers give away
+  report $outputs
+}
+
+# The paper's, leaks and all; then without the leaks, and by P5-base.
+full() {
+  local data=dataset.raw_dir=$1 outputs=paths.outputs=outputs/p5_full
+  shift
+  llm4rec train +experiment=p5/paper "$data" "$outputs" "$@"
+  llm4rec train +experiment=p5/paper "$data" dataset.split=leave_one_out model.index=sequential model.whole_word=always \
+    model.samples.negatives=known "$outputs" "$@"
+  llm4rec train +experiment=p5/paper "$data" model.backbone=t5-base trainer.batch_size=64 "$outputs" "$@"
+  report outputs/p5_full
+}
+
+# The same with three seeds; then prompts that it was trained with, and the held-out ones.
+# shellcheck disable=SC2086  # several overrides
+demo() {
   local outputs=paths.outputs=outputs/p5_demo
   local as_trained="+experiment=p5/demo model.index=sequential model.whole_word=always" # not one of the ablations there
   llm4rec train -m +experiment=p5/demo $seeds $outputs
@@ -24,10 +46,10 @@ small() {
   llm4rec eval -m $as_trained task=sequential model.ask.sequential=2-3,2-13 $seeds $outputs
   llm4rec eval -m $as_trained task=direct model.ask.direct=5-1,5-4 $seeds $outputs
   llm4rec eval -m $as_trained task=explanation model.ask.explanation=3-1,3-9,3-12 $seeds $outputs
-  llm4rec report --outputs outputs/p5_demo --metrics $metrics
+  report outputs/p5_demo
 }
 
-# What --small trained is the first of each list, and not trained again. Single tasks stand apart: their tables would not
+# What --demo trained is the first of each list, and not trained again. Single tasks stand apart: their tables would not
 # tell them from the others.
 ablations() {
   local outputs=paths.outputs=outputs/p5_demo
@@ -50,21 +72,30 @@ real() {
   llm4rec train -m +experiment=unisrec/beauty_sasrec "$beauty" $seeds $outputs
   llm4rec train -m +experiment=p5/instruments "$instruments" $divided $seeds $outputs
   llm4rec train -m model=mf,mlp task=rating dataset=amazon2014-musical-instruments "$instruments" $divided $seeds $outputs
-  llm4rec report --outputs outputs/p5 --metrics $metrics
+  llm4rec train -m model=next_id model.index=sequential,leaky_p5 dataset=amazon2014-beauty "$beauty" task.mask_history=true $outputs
+  report outputs/p5
 }
 
+# The table, the page, and what the claims say.
 report() {
-  for outputs in "$@"; do llm4rec report --outputs "$outputs" --metrics $metrics; done
+  for outputs in "$@"; do
+    llm4rec report --outputs "$outputs" --metrics $metrics
+    llm4rec report --outputs "$outputs" --html "$outputs/report.html"
+    llm4rec report --outputs "$outputs" --claims
+  done
 }
 
 case $mode in
+  --full) folder=$(realpath "${2:?$usage}") ;; # before the folder changes
   --*) ;;
-  *) beauty=$(realpath "$mode") instruments=$(realpath "${2:?$usage}") ;; # before the folder changes
+  *) beauty=$(realpath "$mode") instruments=$(realpath "${2:?$usage}") ;;
 esac
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 case $mode in
   --small) small ;;
+  --demo) demo ;;
+  --full) full "$folder" "${@:3}" ;;
   --ablations) ablations ;;
   --*) echo "$usage" >&2 && exit 2 ;;
   *) real "$beauty" "$instruments" ;;

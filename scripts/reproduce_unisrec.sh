@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# UniSRec's comparisons, three seeds each, with floors and controls, then the report. Run it again: what is done is skipped.
-#   scripts/reproduce_unisrec.sh --small                                   on the demo: some three hours on two CPU cores
+# UniSRec's comparisons with floors and controls, then the report. Run it again: what is done is skipped.
+#   scripts/reproduce_unisrec.sh --small                                   one seed on the demo: ten minutes on two CPU cores
+#   scripts/reproduce_unisrec.sh --demo                                    three seeds, all comparisons: some three hours
 #   scripts/reproduce_unisrec.sh --ablations                               what the parts of pre-training bring, on the demo
-#   scripts/reproduce_unisrec.sh FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY     real data: some eight hours
+#   scripts/reproduce_unisrec.sh FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY     real data, MiniLM: some eight hours
+#   scripts/reproduce_unisrec.sh --full [override …]                       the paper's setting: BERT, five domains; a GPU, the hub
 set -euo pipefail
-usage="usage: scripts/reproduce_unisrec.sh --small | --ablations | FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY"
+usage="usage: scripts/reproduce_unisrec.sh --small | --demo | --ablations | FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY | --full"
 mode=${1:?$usage}
 seeds=seed=0,1,2
 frozen=model.freeze=none,encoder
@@ -28,11 +30,28 @@ comparisons() {
 }
 
 small() {
+  local outputs=outputs/unisrec_small
+  llm4rec train +experiment=unisrec/pretrain paths.outputs=$outputs
+  llm4rec train -m model=unisrec model.init_from=null,$outputs/unisrec/demo_pretrain/pretrain paths.outputs=$outputs
+  llm4rec train model=sasrec paths.outputs=$outputs
+  report $outputs
+}
+
+# The paper's: pre-trained on five domains, tuned on five others, text alone and with ids.
+full() {
+  local outputs=paths.outputs=outputs/unisrec_full targets=scientific,pantry,instruments,arts,office
+  llm4rec train +experiment=unisrec/pretrain_paper "$outputs" "$@"
+  llm4rec train -m +experiment=unisrec/paper dataset="$(sed 's/\([a-z]*\)/amazon2018-\1/g' <<<$targets)" \
+    model.use_ids=false,true model.init_from=outputs/unisrec_full/unisrec/amazon2018-fhckm/pretrain "$outputs" "$@"
+  report outputs/unisrec_full
+}
+
+demo() {
   llm4rec train -m +experiment=unisrec/pretrain $seeds paths.outputs=outputs/small
   comparisons outputs/small outputs/small/unisrec/demo_pretrain/pretrain "dataset.control=shuffle_text dataset=demo_null"
   llm4rec train -m model=sasrec dataset.cold_items=0,0.1 $seeds paths.outputs=outputs/small
   llm4rec train model=transition_text "$cold_text" dataset.cold_items=0.1 paths.outputs=outputs/small
-  llm4rec report --outputs outputs/small --metrics ndcg@10,recall@10,cold/ndcg@10,warm/ndcg@10
+  report outputs/small --metrics ndcg@10,recall@10,cold/ndcg@10,warm/ndcg@10
 }
 
 ablations() {
@@ -61,7 +80,14 @@ real() {
   comparisons outputs outputs/unisrec/amazon2014-beauty/pretrain dataset.control=shuffle_text \
     +experiment=unisrec/scientific_transfer "$scientific"
   llm4rec train model=transition_text "$cold_text" dataset=amazon2018-scientific "$scientific" dataset.cold_items=0.1
-  llm4rec report --metrics recall@10,ndcg@10,recall@50,ndcg@50,cold/ndcg@10
+  report outputs --metrics recall@10,ndcg@10,recall@50,ndcg@50,cold/ndcg@10
+}
+
+# The table, the page, and what the claims say.
+report() {
+  llm4rec report --outputs "$@"
+  llm4rec report --outputs "$1" --html "$1/report.html"
+  llm4rec report --outputs "$1" --claims
 }
 
 case $mode in
@@ -72,6 +98,8 @@ cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 case $mode in
   --small) small ;;
+  --demo) demo ;;
+  --full) full "${@:2}" ;;
   --ablations) ablations ;;
   --*) echo "$usage" >&2 && exit 2 ;;
   *) real "$scientific" "$beauty" ;;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All checks: makes .venv, installs the project, then lint, types and tests.
-#   bash scripts/test.sh [arguments for pytest, e.g. -k ranking]
+#   bash scripts/test.sh [arguments for pytest, e.g. -k ranking]     WORKERS=0 runs the tests in one process
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/venv.sh "[dev]"
@@ -11,4 +11,4 @@ echo "== ruff: lint and format"
 echo "== mypy"
 .venv/bin/mypy
 echo "== pytest"
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest -n "${WORKERS:-2}" --dist loadfile "$@"

@@ -18,6 +18,9 @@ llm4rec train model=unisrec trainer.epochs=1 task.max_examples=200
 llm4rec eval task=direct model=unisrec
 llm4rec train model=popularity
 llm4rec report --markdown
+llm4rec report --html report.html
+llm4rec report --claims > claims.txt
+llm4rec train model=popularity dataset=demo_news
 code=0
 llm4rec train model=unisrc 2> error || code=$?
 [ "$code" = 2 ] && grep -q "did you mean 'unisrec'" error
