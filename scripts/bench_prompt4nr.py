@@ -34,6 +34,7 @@ from omegaconf import OmegaConf
 from tokenizers import AddedToken
 from torch import Tensor
 from transformers import AutoTokenizer, BertForMaskedLM
+from transformers.utils import logging as transformers_logging
 
 from llm4rec_cli import hydra_app
 from llm4rec_cli.data.examples import Examples
@@ -122,6 +123,7 @@ def drawn_examples(n: int, mean: float, seed: int = 0) -> Examples:
 
 def made(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench:
     """All contenders, ready."""
+    transformers_logging.set_verbosity_error()  # of a head that the weights lack a page is told
     torch.manual_seed(0)
     config, folder = settings(titles, backbone), str(templates.folder(backbone))
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -183,13 +185,17 @@ def published(bench: Bench, padding: str | bool, rows: NDArray[np.int64]) -> Ten
     return cast(Tensor, blanks[:, bench.ours.answers])
 
 
-def train_published(bench: Bench, padding: str | bool) -> float:
-    """An epoch of a copy of the weights."""
+def training_published(bench: Bench, padding: str | bool) -> Callable[[], float]:
+    """What trains a copy of the weights for an epoch."""
     copied = replace(bench, theirs=copy.deepcopy(bench.theirs).train())
     optimizer = optimizer_of(copied.theirs)
-    for rows in copied.batches():
-        step(optimizer, F.cross_entropy(published(copied, padding, rows), copied.is_click[rows].long()))
-    return len(bench.sentences)
+
+    def train() -> float:
+        for rows in copied.batches():
+            step(optimizer, F.cross_entropy(published(copied, padding, rows), copied.is_click[rows].long()))
+        return len(copied.sentences)
+
+    return train
 
 
 @torch.no_grad()
@@ -199,18 +205,23 @@ def score_published(bench: Bench, padding: str | bool) -> Tensor:
     return torch.cat([published(bench, padding, rows).diff(dim=1).squeeze(1) for rows in bench.batches()])
 
 
-def train_ours(bench: Bench, precision: Precision) -> float:
-    """An epoch of a copy of the weights."""
+def training_ours(bench: Bench, precision: Precision) -> Callable[[], float]:
+    """What trains a copy of the weights for an epoch."""
     model = copy.deepcopy(bench.ours).train()
     optimizer = optimizer_of(model)
     assert bench.asked.candidates is not None
-    for rows in bench.batches():
-        asked = bench.asked[rows]
-        filled = model.filler.fill(model.filler.histories(asked), np.arange(len(rows)), bench.asked.candidates[rows, 0])
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision is Precision.bf16):
-            found = model(torch.from_numpy(filled.mask), bench.is_click[rows], **packed(filled.tokens))
-        step(optimizer, found["loss"])
-    return len(bench.sentences)
+    candidates = bench.asked.candidates[:, 0]
+
+    def train() -> float:
+        for rows in bench.batches():
+            users = model.filler.histories(bench.asked[rows])
+            filled = model.filler.fill(users, np.arange(len(rows)), candidates[rows])
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision is Precision.bf16):
+                found = model(torch.from_numpy(filled.mask), bench.is_click[rows], **packed(filled.tokens))
+            step(optimizer, found["loss"])
+        return len(bench.sentences)
+
+    return train
 
 
 @torch.no_grad()
@@ -227,15 +238,15 @@ def optimizer_of(model: Any) -> torch.optim.Optimizer:
 
 def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
 
 
-TRAINERS: dict[str, Callable[[Bench], float]] = {
-    PUBLISHED: partial(train_published, padding="max_length"),
-    DYNAMIC: partial(train_published, padding=True),
-    OURS: partial(train_ours, precision=Precision.fp32),
-    OURS_BF16: partial(train_ours, precision=Precision.bf16),
+TRAINERS: dict[str, Callable[[Bench], Callable[[], float]]] = {
+    PUBLISHED: partial(training_published, padding="max_length"),
+    DYNAMIC: partial(training_published, padding=True),
+    OURS: partial(training_ours, precision=Precision.fp32),
+    OURS_BF16: partial(training_ours, precision=Precision.bf16),
 }
 SCORERS: dict[str, Callable[[Bench], Tensor]] = {
     PUBLISHED: partial(score_published, padding="max_length"),
@@ -313,7 +324,7 @@ def compared(asked: argparse.Namespace, titles: int) -> bool:
     tokens = number(float(np.mean([len(ids) for ids in bench.tokenizer(bench.sentences)["input_ids"]])))
     name = f"{Path(asked.backbone).name}, histories of at most {titles} titles"
     work: dict[str, dict[str, Callable[[], float]]] = {
-        "training": {name: partial(train, bench) for name, train in TRAINERS.items()},
+        "training": {name: set_up(bench) for name, set_up in TRAINERS.items()},
         "scoring": {name: partial(_counted, score, bench) for name, score in SCORERS.items()},
     }
     gains = []
