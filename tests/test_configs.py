@@ -165,7 +165,8 @@ def small(tmp_path_factory, cache):
     return runs
 
 
-# The commands that run every option small; but the model that is read from a file is run by tests/cli/test_score.py.
+# The commands that run every option small; but models that are read from files are run by tests/cli/test_score.py and
+# test_ensemble.py.
 LOG, SMALL_LOG = "dataset=demo_news", "dataset=mind-small-5k"
 FEW_USERS = {"prompt4nr": ["dataset.train_users=0.01"]}
 MODELS = {
@@ -173,7 +174,7 @@ MODELS = {
     for n in GROUPS["model"]
     for task, few in [(first_task(n), FEW_USERS.get(n, []))]
 }
-del MODELS["external"]
+del MODELS["external"], MODELS["ensemble"]
 FLOORS = {"rating": "mean", "explanation": "retrieval", "review_summary": "retrieval"}
 TASKS = {
     n: ("train", f"task={n}", f"model={FLOORS.get(n, 'popularity')}", "task.max_examples=50") for n in GROUPS["task"]
@@ -252,6 +253,10 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     for commands in (MODELS, TASKS, TRAINERS, EXPERIMENTS, DATASETS):
         for arguments in commands.values():
             small(*arguments)
+    members = [small("train", LOG, f"model={name}", *QUICK).folder for name in ("popularity", "causal_popularity")]
+    for name in ("popularity", "causal_popularity"):
+        small("eval", LOG, f"model={name}", "split=valid", *QUICK)
+    small("ensemble", f"run=[{','.join(map(str, members))}]", "combine=weights", *QUICK)
     trained = small(*MODELS["sasrec"]).folder
     answers = pd.read_parquet(trained / "predictions.parquet")
     answers[["user_id", "target"]].to_csv(tmp_path / "lists.csv", index=False, header=["user", "item"])

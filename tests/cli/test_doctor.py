@@ -12,7 +12,7 @@ import pytest
 
 from llm4rec_cli.commands import doctor
 from llm4rec_cli.files import write_text
-from llm4rec_cli.text import features
+from llm4rec_cli.text import weights
 
 RATES = {"torch.float32": 100.0, "torch.bfloat16": 200.0}  # GFLOP/s
 
@@ -111,7 +111,7 @@ def test_configs_that_did_not_come_along_are_told(findings, monkeypatch, tmp_pat
 
 
 def test_an_encoder_of_other_weights_is_told(findings, monkeypatch):
-    monkeypatch.setattr(features, "MINILM_SHA256", "0" * 64)
+    monkeypatch.setattr(weights, "MINILM_SHA256", "0" * 64)
     found = findings()["encoder"]
     assert found.state == "wrong"
     assert "reinstall" in found.remedy

@@ -43,9 +43,9 @@ def test_weights_need_the_members_answers_about_validation(llm4rec, members):
     for name in ("popularity", "causal_popularity"):
         llm4rec("eval", f"model={name}", *NEWS, "split=valid")
     answer = llm4rec("ensemble", named(members), "combine=weights", "task.floors=[]")
-    weights = read(answer.folder / "weights.json")
-    assert list(weights) == [str(folder) for folder in members]
-    assert all(weight >= 0 for weight in weights.values())
+    told = read(answer.folder / "members.json")
+    assert [member["run"] for member in told] == [str(folder) for folder in members]
+    assert all(member["weight"] >= 0 for member in told)
 
 
 def test_runs_that_were_asked_something_else_are_refused(llm4rec, members):

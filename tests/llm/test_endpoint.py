@@ -260,7 +260,8 @@ def test_whatever_goes_wrong_every_answer_comes_and_is_stored_once(chat, tmp_pat
         assert ask.answers(wanted, EndpointBackend(config, 0), config, store, "asking", Usage()) == found
     assert sqlite3.connect(store.path).execute("SELECT count(*) FROM answers").fetchone() == (500,)
     assert usage.sent == 500
-    assert usage.resent == sum(chat.asked.values()) - 500
+    # Of a busy machine the server may never hear of a request that its sender gives up.
+    assert usage.resent >= sum(chat.asked.values()) - 500
     assert usage.resent >= sum(len(moods(words(one))) for one in wanted)
 
 

@@ -90,7 +90,8 @@ SHOWN = LOG.impressions(TEST)
 
 
 def able(capability: str) -> list[str]:
-    return [name for name in base.names() if capability in base.config_class(name).capabilities]
+    """Models with a capability; what combines answers that are stored is tested in test_ensemble.py."""
+    return [n for n in base.names() if capability in base.config_class(n).capabilities and n != "ensemble"]
 
 
 def model_of(name: str) -> str:

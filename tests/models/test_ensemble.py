@@ -57,7 +57,7 @@ def members(tmp_path):
 
 
 def ensemble(members, combine, **more):
-    config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=combine, **more)
+    config = EnsembleConfig("ensemble", members=members, names=["one", "two"], variants=["x", "y"], combine=combine, **more)
     return Ensemble(config, _Context)
 
 

@@ -45,10 +45,11 @@ class Ensemble:
             log.info("weights by validation: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in told))
 
     def artefacts(self) -> dict[str, str]:
-        """What a run keeps: the weights, where there are any."""
-        if self.weights is None:
-            return {}
-        return {"weights.json": json.dumps(dict(zip(self.config.members, self.weights.tolist(), strict=True))) + "\n"}
+        """What a run keeps: who its members are, and the weight of each where there are any."""
+        weights = [None] * len(self.given) if self.weights is None else self.weights.tolist()
+        of_each = zip(self.config.members, self.config.names, self.config.variants, weights, strict=True)
+        told = [dict(zip(("run", "name", "variant", "weight"), member, strict=True)) for member in of_each]
+        return {"members.json": json.dumps(told, indent=1) + "\n"}
 
     def score_shown(self, impressions: Impressions) -> Tensor:
         items, offsets = impressions.shown()
