@@ -111,16 +111,15 @@ def _question(folder: Path) -> list[str]:
 
     from omegaconf import OmegaConf
 
-    from llm4rec_cli.overrides import quoted
+    from llm4rec_cli.schema import EmptyHistory
 
-    choices = json.loads((folder / "status.json").read_text())["choices"]
+    status = json.loads((folder / "status.json").read_text())
     stored: DictConfig | Any = OmegaConf.load(folder / "config.yaml")
-    found = [f"dataset={choices['dataset']}", f"task={choices['task']}", f"split={stored.split}"]
-    for key in KEPT:
-        value = OmegaConf.select(stored, key)
-        if value is not None:
-            found.append(f"{key}={quoted(str(value)) if isinstance(value, str) else value}")
-    return found
+    typed = [override for override in status["overrides"] if override.startswith(KEPT)]
+    found = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
+    if stored.dataset.empty_history != EmptyHistory.keep.name:  # an experiment may say so
+        typed.append(f"dataset.empty_history={stored.dataset.empty_history}")
+    return [*found, f"split={stored.split}", *typed]
 
 
 def _judged(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:

@@ -27,7 +27,10 @@ TOLD_BY = (
 )
 # What moves no number, and shots, which a model's name tells.
 UNTOLD = ("llm.store=", "llm.replay=", "llm.budget", "llm.price", "llm.concurrency=", "llm.retries=", "llm.timeout=")
-SHOWN_AS = ("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=")  # models are named so
+SHOWN_AS = (  # models are named so
+    *("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=", "prompt/prompt4nr@"),
+    *("model.members=", "model.judged=", "model.names=", "model.variants=", "model.combine="),
+)
 FIRST = ("ndcg@10", "rmse", "rouge1")  # whose interval stands below the table
 COLD_SHOWN = ("hr@10", "ndcg@10")  # of targets held out of training
 ASKED_COLUMNS = ("rating", *(written.value for written in Written))  # protocols that ask about a column
