@@ -253,10 +253,13 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     for commands in (MODELS, TASKS, TRAINERS, EXPERIMENTS, DATASETS):
         for arguments in commands.values():
             small(*arguments)
-    members = [small("train", LOG, f"model={name}", *QUICK).folder for name in ("popularity", "causal_popularity")]
-    for name in ("popularity", "causal_popularity"):
-        small("eval", LOG, f"model={name}", "split=valid", *QUICK)
-    small("ensemble", f"run=[{','.join(map(str, members))}]", "combine=weights", *QUICK)
+    shared, floors = tmp_path / "shared", ("popularity", "causal_popularity")
+    asked = [(LOG, f"model={name}", f"paths.outputs={shared}", *QUICK) for name in floors]
+    members = [small("train", *floor).folder for floor in asked]
+    for floor in asked:
+        assert small("eval", *floor, "split=valid").code == 0
+    named = f"run=[{','.join(map(str, members))}]"
+    assert small("ensemble", named, "combine=weights", "--outputs", str(shared), *QUICK).code == 0
     trained = small(*MODELS["sasrec"]).folder
     answers = pd.read_parquet(trained / "predictions.parquet")
     answers[["user_id", "target"]].to_csv(tmp_path / "lists.csv", index=False, header=["user", "item"])
