@@ -57,7 +57,9 @@ def members(tmp_path):
 
 
 def ensemble(members, combine, **more):
-    config = EnsembleConfig("ensemble", members=members, names=["one", "two"], variants=["x", "y"], combine=combine, **more)
+    config = EnsembleConfig(
+        "ensemble", members=members, names=["one", "two"], variants=["x", "y"], combine=combine, **more
+    )
     return Ensemble(config, _Context)
 
 
