@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -79,8 +80,12 @@ class Watched(Protocol):
     logged.
     """
 
-    def facts(self) -> dict[str, Any]:
-        """Numbers by name, of the weights as they are after an epoch; in evaluation mode."""
+    def facts(self, means: Mapping[str, float]) -> dict[str, Any]:
+        """Numbers by name, of the weights as they are after an epoch; in evaluation mode.
+
+        Args:
+            means: the epoch's, of the sums; over all processes.
+        """
         ...
 
 

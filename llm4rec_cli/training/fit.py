@@ -284,7 +284,7 @@ class _Trainer(Trainer):
             self.score = self.validate()
         self.facts = self._means()
         if isinstance(model := self.accelerator.unwrap_model(self.model), Watched):
-            self.facts |= model.facts()
+            self.facts |= model.facts(self.facts)
         metrics = {"eval_score": self.score}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

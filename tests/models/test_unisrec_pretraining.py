@@ -628,7 +628,7 @@ def test_the_loss_of_a_domain_is_that_of_its_targets(built):
 
 
 def test_the_gate_is_even_at_the_start(built):
-    facts = built().eval().facts()
+    facts = built().eval().facts({})
     assert facts["gate_entropy"] == pytest.approx(1)
     assert facts["expert_usage"] == pytest.approx([1 / 3] * 3)
 
@@ -639,7 +639,7 @@ def test_gate_entropy_and_usage_by_hand(built):
     model.features[:3, 0], model.features[3:, 1] = 1, 1
     model.adaptor.gate.data[0] = torch.tensor([100.0, 0, 0])  # a quarter of the items has the first expert alone
     model.adaptor.gate.data[1] = torch.tensor([0.0, 100, 100])  # three have the two others by halves
-    facts = model.facts()
+    facts = model.facts({})
     assert facts["expert_usage"] == pytest.approx([0.25, 0.375, 0.375])
     assert facts["gate_entropy"] == pytest.approx(0.75 * math.log(2) / math.log(3))
 
@@ -650,7 +650,7 @@ def test_gate_entropy_and_usage_by_hand(built):
 def test_separation_of_two_domains_that_lie_at_a_point_each(built, one, other, separation):
     model = built().eval()
     model.features = torch.tensor([[*one, 0, 0, 0]] * 6 + [[*other, 0, 0, 0]] * 6).float() * 3
-    assert model.facts()["separation/text"] == pytest.approx(separation, abs=1e-6)
+    assert model.facts({})["separation/text"] == pytest.approx(separation, abs=1e-6)
 
 
 def test_separation_of_three_domains_by_hand(built):
@@ -660,7 +660,7 @@ def test_separation_of_three_domains_by_hand(built):
     model.features = torch.tensor([right, right, right, right, right, up, right, up, up, right, up, up])
     # domains: a = 4 right; b = 2 right, 2 up; c = 1 right, 3 up
     # within, all but an item with itself: 1; (1 + 1) / 6 pairs; 3 / 6 pairs. Between: a-b 1/2, a-c 1/4, b-c 1/8 + 3/8
-    assert model.facts()["separation/text"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3 - (1 / 2 + 1 / 4 + 1 / 2) / 3)
+    assert model.facts({})["separation/text"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3 - (1 / 2 + 1 / 4 + 1 / 2) / 3)
 
 
 def test_domains_mixed_at_random_have_no_separation(built):
@@ -675,19 +675,19 @@ def test_domains_mixed_at_random_have_no_separation(built):
 
 def test_separation_is_of_the_weights_as_they_are(built):
     model = built().eval()
-    before = model.facts()
+    before = model.facts({})
     model.train()
     naive.randomise(model, std=3)
-    after = model.eval().facts()
+    after = model.eval().facts({})
     assert after["separation"] != before["separation"]
     assert after["separation/text"] == before["separation/text"]
 
 
 def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
     plain = replace(DATASET, items=DATASET.items.drop(columns="domain"))
-    assert set(built(dataset=plain).eval().facts()) == {"gate_entropy", "expert_usage"}
-    assert set(built(experts=1).eval().facts()) == {"separation", "separation/text"}
-    assert built(dataset=plain, adaptor=Adaptor.linear).eval().facts() == {}
+    assert set(built(dataset=plain).eval().facts({})) == {"gate_entropy", "expert_usage"}
+    assert set(built(experts=1).eval().facts({})) == {"separation", "separation/text"}
+    assert built(dataset=plain, adaptor=Adaptor.linear).eval().facts({}) == {}
     out = built(dataset=plain)
     rows = out.training_rows()
     assert set(out(**rows.batch(0, everything(rows)))["sums"]) == {"loss/item", "loss/view", "loss/item/tiny"}
@@ -696,5 +696,5 @@ def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
 def test_facts_draw_nothing_at_random(built):
     model = built().eval()
     before = torch.get_rng_state()
-    assert model.facts() == model.facts()
+    assert model.facts({}) == model.facts({})
     assert torch.equal(torch.get_rng_state(), before)

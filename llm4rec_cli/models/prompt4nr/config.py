@@ -57,7 +57,6 @@ class Prompt4NRConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
-    task_bound: ClassVar[bool] = False
 
     backbone: str = MISSING  # `minilm` (packaged), a hub id, or a folder
     prompts: TemplateConfig = field(default_factory=TemplateConfig)

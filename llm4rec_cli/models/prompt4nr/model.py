@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,6 @@ class Prompt4NR(nn.Module):
         if config.prompt_only:
             self.bert.requires_grad_(False)
             self.bert.new.requires_grad_(True)
-        self.positives = [0, 0]  # of this epoch: clicks that are answered positively, and clicks
 
     @property
     def epsilon(self) -> float:
@@ -75,24 +75,18 @@ class Prompt4NR(nn.Module):
             first = torch.zeros(len(lists), dtype=torch.int64, device=lists.device)
             loss, n_terms = F.cross_entropy(lists, first), len(lists)
         told = log_odds.detach()
-        right = (told[is_click] > 0).sum()
-        self.positives[0] += int(right)
-        self.positives[1] += int(is_click.sum())
         sums = {
-            "positive_accuracy": torch.stack([right, is_click.sum()]).double(),
+            "positive_accuracy": torch.stack([(told[is_click] > 0).sum(), is_click.sum()]).double(),
             "spread": torch.stack([told.std(correction=0) * len(told), told.new_tensor(len(told))]).double(),
         }
         return {"loss": loss, "n_terms": n_terms, "sums": sums}
 
-    def facts(self) -> dict[str, Any]:
-        """Nothing beside the sums; but warns where every click of the epoch was answered negatively."""
-        right, n = self.positives
-        self.positives = [0, 0]
-        if self.config.loss is Loss.pointwise and n and right == 0:
+    def facts(self, means: Mapping[str, float]) -> dict[str, Any]:
+        """Nothing beside the means; but warns where every click of the epoch was answered negatively."""
+        if self.config.loss is Loss.pointwise and means.get("positive_accuracy") == 0:
             log.warning(
-                "collapsed so far: none of the epoch's %s clicks was answered '%s'. If it stays so: "
+                "collapsed so far: none of the epoch's clicks was answered '%s'. If it stays so: "
                 "model.loss=listwise, a higher model.new_learning_rate, model.warm_up.epochs=1",
-                f"{n:,}",
                 self.config.prompts.positive,
             )
         return {}

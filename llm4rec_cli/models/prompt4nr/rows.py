@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,11 @@ class Clicks(Histories):
     first: IntArray
     last: IntArray
     n_items: int | None
+
+    def __getitem__(self, index: IntArray) -> Clicks:
+        """Those clicks only."""
+        own = ("user", "start", "end", "item", "first", "last")
+        return replace(self, **{name: getattr(self, name)[index] for name in own})
 
     def negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
         """(k,) items that were not clicked; distinct ones where there are so many."""
@@ -117,15 +122,7 @@ class ClickRows:
             click, which = np.repeat(rows, self.group), np.tile(np.arange(self.group), len(rows))
             items = np.concatenate([self._group(epoch, int(i)) for i in rows])
         of, user = np.unique(click, return_inverse=True)
-        clicks = self.clicks
-        asked = Clicks(
-            clicks.user[of],
-            clicks.sequence,
-            clicks.start[of],
-            clicks.end[of],
-            *(clicks.item[of], clicks.others, clicks.first[of], clicks.last[of], clicks.n_items),
-        )
-        filled = self.filler.fill(self.filler.histories(asked), user, items)
+        filled = self.filler.fill(self.filler.histories(self.clicks[of]), user, items)
         return {
             "places": torch.from_numpy(filled.mask),
             "is_click": torch.from_numpy(which == 0),

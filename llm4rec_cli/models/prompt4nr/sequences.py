@@ -93,10 +93,9 @@ class Filler:
         read = [self.candidates.flat[begin:end].tobytes() for begin, end in pairwise(self.candidates.offsets)]
         self.alike = np.array([first.setdefault(tokens, item) for item, tokens in enumerate(read)])
         plain = _tokens(tokenizer, words, config.title_words)
-        nsep = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         # Behind the last title one of no words: an empty history is a [NSEP] alone (code).
         offsets = np.append(plain.offsets, plain.offsets[-1])
-        self.told = Ragged(np.insert(plain.flat, offsets[:-1], nsep), offsets + np.arange(len(offsets)))
+        self.told = Ragged(np.insert(plain.flat, offsets[:-1], pieces.n_words), offsets + np.arange(len(offsets)))
 
     def histories(self, asked: Histories) -> Ragged:
         """The user part of each question: its titles as tokens, the newest first, cut to `history_tokens`."""

@@ -44,13 +44,15 @@ class Pieces:
 
     Attributes:
         parts: what stands between [CLS] and [SEP], these included: token numbers, USER, CANDIDATE, or MASK.
-        new: the names of its new tokens; the first is number `n_words`, the next one more.
+        n_words: of the backbone.
+        new: the names of its new tokens; the first, [NSEP], is number `n_words`, the next one more.
         overhead: how many tokens it has besides those of the user and the candidate.
         answers: the token numbers of the negative and the positive answer word.
         blank: the token number of [MASK].
     """
 
     parts: tuple[list[int] | str, ...]
+    n_words: int
     new: tuple[str, ...]
     overhead: int
     answers: tuple[int, int]
@@ -136,7 +138,7 @@ def check(config: Prompt4NRConfig) -> None:
     Raises:
         UsageError: it is no BERT, an answer word is not one of its tokens, or a template leaves no room for a history.
     """
-    found_in = folder(config.backbone)
+    found_in = Path(locate_encoder(config.backbone, BACKBONE)[0])
     settings = json.loads((found_in / "config.json").read_text())
     if (kind := settings.get("model_type")) != "bert":
         raise UsageError(
@@ -202,7 +204,7 @@ def pieces(template: TemplateConfig, tokenizer: Tokenizer) -> Pieces:
             parts.append(tokenizer.encode(segment.words, add_special_tokens=False).ids)
     parts.append([number[SEPARATOR]])
     overhead = sum(1 if part == MASK else len(part) for part in parts if part not in (USER, CANDIDATE))
-    return Pieces(tuple(parts), tuple(new), overhead, answers, number[BLANK])
+    return Pieces(tuple(parts), n_words, tuple(new), overhead, answers, number[BLANK])
 
 
 def tokenizer(folder: Path) -> Tokenizer:
@@ -232,9 +234,9 @@ def has_head(backbone: str) -> bool:
 
 
 def folder(backbone: str) -> Path:
-    """Where a backbone's files lie.
+    """Where a backbone's files lie; `check` has seen to it that they are whole.
 
     Raises:
         UsageError: there is no such backbone.
     """
-    return Path(locate_encoder(backbone, BACKBONE)[0])
+    return at_hand(backbone) or Path(locate_encoder(backbone, BACKBONE)[0])

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +48,11 @@ def backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenizer, ti
         UsageError: there is no such backbone.
     """
     bert = _loaded(config.backbone)
-    if not config.warm_up.epochs:
+    shown = sorted({titles[i] for i in np.flatnonzero(context.split.met_in_training()).tolist()} - {""})
+    if not config.warm_up.epochs or not shown:
         return bert
     from safetensors.torch import load_file, save_file
 
-    shown = sorted({titles[i] for i in np.flatnonzero(context.split.met_in_training()).tolist()} - {""})
     decided = [VERSION, backbone_identity(config.backbone), vars(config.warm_up), config.new_learning_rate, shown]
     key = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
     path = context.cache / "backbones" / f"{key[:24]}.safetensors"
@@ -100,16 +100,18 @@ def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prom
     )
     log.info("warming the head up: %s titles, %d steps", f"{len(titles):,}", steps)
     model.train()
+    number = tokenizer.get_vocab(with_added_tokens=True)
+    loss = torch.tensor(math.nan)  # of titles so few that no token is asked for
     batches = [
-        (epoch, rows)
+        rows
         for epoch in range(settings.epochs)
         for rows in np.array_split(
             stream(SEED, "warm-up", epoch).permutation(len(titles)), -(-len(titles) // settings.batch_size)
         )
     ]
-    for number, (_, rows) in enumerate(track(batches, "warming up")):
+    for step, rows in enumerate(track(batches, "warming up")):
         inputs = packed(titles.rows(rows))
-        places, wanted = blanked(inputs, tokenizer, stream(SEED, "warm-up: blanks", number))
+        places, wanted = blanked(inputs, number, stream(SEED, "warm-up: blanks", step))
         if not len(places):
             continue
         inputs = {key: value.to(device) for key, value in inputs.items() if key != "begins"}
@@ -125,14 +127,16 @@ def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prom
     model.eval()
 
 
-def blanked(inputs: dict[str, Tensor], tokenizer: Tokenizer, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def blanked(inputs: dict[str, Tensor], number: Mapping[str, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Hides some of the packed tokens, in place.
+
+    Args:
+        number: token -> its number.
 
     Returns:
         (m,) where they stand, and what stood there.
     """
     tokens = inputs["tokens"].numpy()
-    number = tokenizer.get_vocab(with_added_tokens=True)
     special = [number[name] for name in (templates.CLS, templates.SEPARATOR)] + [0]  # 0 = padding
     places = np.flatnonzero((rng.random(len(tokens)) < ASKED) & ~np.isin(tokens, special))
     wanted = tokens[places].copy()

@@ -16,6 +16,7 @@ one user meet in a batch, which hardly happens to shuffled records: they are no 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -220,7 +221,7 @@ class PretrainedUniSRec(UniSRec):
         return pairs | {f"loss/item/{name}": pair for name, pair in zip(self.domains, of_domain, strict=True)}
 
     @torch.no_grad()
-    def facts(self) -> dict[str, Any]:
+    def facts(self, means: Mapping[str, float]) -> dict[str, Any]:
         """How the gate mixes experts, and how far domains lie apart.
 
         `gate_entropy`: mean over items, 1 = all experts alike, 0 = one each. `expert_usage`: mean share of each expert.
