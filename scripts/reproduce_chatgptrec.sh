@@ -29,7 +29,7 @@ small() {
   llm4rec eval -m model=mf,mlp task=rating task.max_examples=50 $outputs
   llm4rec train model=sasrec task=direct $outputs
   llm4rec eval model=sasrec task=direct task.max_examples=20 $outputs
-  report outputs/chatgptrec_demo
+  scripts/report.sh outputs/chatgptrec_demo --metrics "$metrics"
 }
 
 # A row each; floors stand beside all of them. Rankings by likelihood are judged among 1 + 99 candidates.
@@ -61,14 +61,7 @@ real() {
     llm4rec eval -m model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" task=direct,sequential \
       task.max_examples=200 $outputs
   done
-  report outputs/chatgptrec
-}
-
-# The table, the page, and what the claims say.
-report() {
-  llm4rec report --outputs "$1" --metrics "$metrics"
-  llm4rec report --outputs "$1" --html "$1/report.html"
-  llm4rec report --outputs "$1" --claims
+  scripts/report.sh outputs/chatgptrec --metrics "$metrics"
 }
 
 case $mode in

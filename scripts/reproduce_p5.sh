@@ -20,7 +20,7 @@ small() {
   llm4rec train +experiment=p5/demo paths.outputs=$outputs
   llm4rec train -m model=mf,mlp task=rating paths.outputs=$outputs
   llm4rec train -m model=next_id model.index=sequential,leaky_p5 paths.outputs=$outputs # what leaking numbers give away
-  report $outputs
+  scripts/report.sh $outputs --metrics $metrics
 }
 
 # The paper's, leaks and all; then without the leaks, and by P5-base.
@@ -31,7 +31,7 @@ full() {
   llm4rec train +experiment=p5/paper "$data" dataset.split=leave_one_out model.index=sequential model.whole_word=always \
     model.samples.negatives=known "$outputs" "$@"
   llm4rec train +experiment=p5/paper "$data" model.backbone=t5-base trainer.batch_size=64 "$outputs" "$@"
-  report outputs/p5_full
+  scripts/report.sh outputs/p5_full --metrics $metrics
 }
 
 # The same with three seeds; then prompts that it was trained with, and the held-out ones.
@@ -46,7 +46,7 @@ demo() {
   llm4rec eval -m $as_trained task=sequential model.ask.sequential=2-3,2-13 $seeds $outputs
   llm4rec eval -m $as_trained task=direct model.ask.direct=5-1,5-4 $seeds $outputs
   llm4rec eval -m $as_trained task=explanation model.ask.explanation=3-1,3-9,3-12 $seeds $outputs
-  report outputs/p5_demo
+  scripts/report.sh outputs/p5_demo --metrics $metrics
 }
 
 # What --demo trained is the first of each list, and not trained again. Single tasks stand apart: their tables would not
@@ -61,7 +61,7 @@ ablations() {
   llm4rec train -m +experiment=p5/transfer $seeds $outputs
   llm4rec eval -m +experiment=p5/transfer task=rating model.ask.rating=Z-1,Z-2,Z-3,Z-4 $seeds $outputs
   llm4rec eval -m +experiment=p5/transfer task=explanation model.ask.explanation=Z-5,Z-6,Z-7 $seeds $outputs
-  report outputs/p5_demo outputs/p5_single outputs/p5_transfer
+  for outputs in outputs/p5_demo outputs/p5_single outputs/p5_transfer; do scripts/report.sh $outputs --metrics $metrics; done
 }
 
 # Beauty: three ways to number items, and SASRec. Instruments: this house's division and P5's, with rating baselines.
@@ -73,16 +73,7 @@ real() {
   llm4rec train -m +experiment=p5/instruments "$instruments" $divided $seeds $outputs
   llm4rec train -m model=mf,mlp task=rating dataset=amazon2014-musical-instruments "$instruments" $divided $seeds $outputs
   llm4rec train -m model=next_id model.index=sequential,leaky_p5 dataset=amazon2014-beauty "$beauty" task.mask_history=true $outputs
-  report outputs/p5
-}
-
-# The table, the page, and what the claims say.
-report() {
-  for outputs in "$@"; do
-    llm4rec report --outputs "$outputs" --metrics $metrics
-    llm4rec report --outputs "$outputs" --html "$outputs/report.html"
-    llm4rec report --outputs "$outputs" --claims
-  done
+  scripts/report.sh outputs/p5 --metrics $metrics
 }
 
 case $mode in

@@ -41,7 +41,7 @@ small() {
       paths.outputs=$outputs
   done
   ensembles $outputs demo_news 0 "sum rank weights" "${templates[@]}"
-  report $outputs
+  scripts/report.sh $outputs --metrics $metrics
 }
 
 ablations() {
@@ -54,7 +54,7 @@ ablations() {
     llm4rec train -m $demo dataset.control=shuffle_text,swap_users seed=0,1,2 $outputs
   }
   llm4rec train -m model=prompt4nr dataset=demo task=direct model.titles=6 trainer.epochs=1 seed=0,1,2 $outputs
-  report outputs/prompt4nr_ablations
+  scripts/report.sh outputs/prompt4nr_ablations --metrics $metrics
 }
 
 # A part of MIND-small on a CPU.
@@ -64,7 +64,7 @@ part() {
     llm4rec train +experiment=prompt4nr/mind-small-5k dataset.raw_dir="$1" prompt=prompt4nr/"$template" paths.outputs=$outputs
   done
   ensembles $outputs mind-small-5k 0 "sum rank weights" "${templates[@]}"
-  report $outputs
+  scripts/report.sh $outputs --metrics $metrics
 }
 
 # The paper's: twelve templates; an ensemble of each type, and one of the best template of each type.
@@ -78,14 +78,7 @@ full() {
     ensembles $outputs mind-small "0 1 2" "sum weights" $(printf "${kind}_%s " $views)
   done
   ensembles $outputs mind-small "0 1 2" "sum weights" discrete_utility continuous_utility hybrid_action
-  report $outputs
-}
-
-# The table, the page, and what the claims say.
-report() {
-  llm4rec report --outputs "$1" --metrics $metrics
-  llm4rec report --outputs "$1" --html "$1/report.html"
-  llm4rec report --outputs "$1" --claims
+  scripts/report.sh $outputs --metrics $metrics
 }
 
 case $mode in

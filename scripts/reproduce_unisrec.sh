@@ -34,7 +34,7 @@ small() {
   llm4rec train +experiment=unisrec/pretrain paths.outputs=$outputs
   llm4rec train -m model=unisrec model.init_from=null,$outputs/unisrec/demo_pretrain/pretrain paths.outputs=$outputs
   llm4rec train model=sasrec paths.outputs=$outputs
-  report $outputs
+  scripts/report.sh $outputs
 }
 
 # The paper's: pre-trained on five domains, tuned on five others, text alone and with ids.
@@ -43,7 +43,7 @@ full() {
   llm4rec train +experiment=unisrec/pretrain_paper "$outputs" "$@"
   llm4rec train -m +experiment=unisrec/paper dataset="$(sed 's/\([a-z]*\)/amazon2018-\1/g' <<<$targets)" \
     model.use_ids=false,true model.init_from=outputs/unisrec_full/unisrec/amazon2018-fhckm/pretrain "$outputs" "$@"
-  report outputs/unisrec_full
+  scripts/report.sh outputs/unisrec_full
 }
 
 demo() {
@@ -51,7 +51,7 @@ demo() {
   comparisons outputs/small outputs/small/unisrec/demo_pretrain/pretrain "dataset.control=shuffle_text dataset=demo_null"
   llm4rec train -m model=sasrec dataset.cold_items=0,0.1 $seeds paths.outputs=outputs/small
   llm4rec train model=transition_text "$cold_text" dataset.cold_items=0.1 paths.outputs=outputs/small
-  report outputs/small --metrics ndcg@10,recall@10,cold/ndcg@10,warm/ndcg@10
+  scripts/report.sh outputs/small --metrics ndcg@10,recall@10,cold/ndcg@10,warm/ndcg@10
 }
 
 ablations() {
@@ -80,14 +80,7 @@ real() {
   comparisons outputs outputs/unisrec/amazon2014-beauty/pretrain dataset.control=shuffle_text \
     +experiment=unisrec/scientific_transfer "$scientific"
   llm4rec train model=transition_text "$cold_text" dataset=amazon2018-scientific "$scientific" dataset.cold_items=0.1
-  report outputs --metrics recall@10,ndcg@10,recall@50,ndcg@50,cold/ndcg@10
-}
-
-# The table, the page, and what the claims say.
-report() {
-  llm4rec report --outputs "$@"
-  llm4rec report --outputs "$1" --html "$1/report.html"
-  llm4rec report --outputs "$1" --claims
+  scripts/report.sh outputs --metrics recall@10,ndcg@10,recall@50,ndcg@50,cold/ndcg@10
 }
 
 case $mode in
