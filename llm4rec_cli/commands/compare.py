@@ -38,7 +38,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.reporting.pairing import ASKED, Run
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli.evaluation.paired import as_one_family
     from llm4rec_cli.reporting.pairing import refuse_other_questions, shared_metrics
+    from llm4rec_cli.runs.folder import runs_named
 
     outputs = Path(options.outputs).expanduser()
     runs = runs_named([options.a, *options.others], outputs)
@@ -173,42 +174,6 @@ def _pair(
 
 
 # --- which runs
-
-
-def runs_named(named: Sequence[str], outputs: Path) -> list[Run]:
-    """The run that each name means.
-
-    Raises:
-        RunError: no finished run is called so.
-        UsageError: several are.
-    """
-    from llm4rec_cli.runs.folder import finished, metrics_of
-
-    runs = {folder: metrics for folder, _, metrics in finished(outputs)}
-    found = []
-    for name in named:
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            metrics = metrics_of(folder)
-            if metrics is None:
-                raise RunError(f"{folder} is no finished run", "llm4rec list runs")
-            found.append((folder, metrics))
-            continue
-        meant = [run for run in runs if _ends_on(run, folder)]
-        if not meant:
-            known = ["/".join(run.parts[-len(folder.parts) :]) for run in runs]
-            raise RunError(f"no finished run under {outputs} is called '{name}'", did_you_mean(name, known))
-        if len(meant) > 1:
-            several = ", ".join(str(run.relative_to(outputs)) for run in sorted(meant))
-            raise UsageError(f"'{name}' may be any of {len(meant)} runs", several)
-        found.append((meant[0], runs[meant[0]]))
-    return found
-
-
-def _ends_on(run: Path, end: Path) -> bool:
-    """Whether a run's path ends on these parts, the last of which may be cut."""
-    *parents, last = end.parts
-    return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents
 
 
 def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:

@@ -51,9 +51,9 @@ def main(argv: list[str]) -> int:
     if "run" not in typed:
         raise UsageError("an ensemble needs its members", "llm4rec ensemble run=[RUN,RUN,…] combine=sum")
 
-    from llm4rec_cli.commands.compare import runs_named
     from llm4rec_cli.reporting.runs import results_table, shown_as
     from llm4rec_cli.reporting.tables import console
+    from llm4rec_cli.runs.folder import runs_named
 
     outputs = Path(options.outputs).expanduser()
     members = runs_named([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     asked = [
         "model=ensemble",
         f"model.members={_listed(folders)}",
-        f"model.names={_listed([_without_floor(shown_as(metrics)) for _, metrics in members])}",
+        f"model.names={_listed([shown_as(metrics).removeprefix('prompt4nr ') for _, metrics in members])}",
         f"model.variants={_listed([metrics['variant'] for _, metrics in members])}",
         f"model.combine={typed.get('combine', 'sum')}",
         f"paths.outputs={outputs}",
@@ -146,7 +146,3 @@ def _listed(values: list[str]) -> str:
     from llm4rec_cli.overrides import quoted
 
     return f"[{','.join(quoted(value) for value in values)}]"
-
-
-def _without_floor(name: str) -> str:
-    return name.removeprefix("prompt4nr ")

@@ -100,10 +100,10 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from llm4rec_cli.commands.compare import runs_named
     from llm4rec_cli.evaluation.human import FEWEST_EXAMPLES, Scale
     from llm4rec_cli.files import write_json, write_text
     from llm4rec_cli.reporting.sheets import as_csv, as_page, blinded, drawn
+    from llm4rec_cli.runs.folder import runs_named
 
     out = Path(options.out).expanduser()
     if (out / KEY).exists():

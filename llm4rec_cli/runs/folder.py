@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,7 +22,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from llm4rec_cli import files, processes
-from llm4rec_cli.errors import Llm4RecError
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean
 from llm4rec_cli.files import write_atomic, write_json, write_text
 from llm4rec_cli.runs.address import Address
 
@@ -80,6 +80,40 @@ def finished(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, An
             if metrics is not None:
                 found.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
     yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(found, key=lambda f: -f[0]))
+
+
+def runs_named(named: Sequence[str], outputs: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The finished run that each name means, a folder or an end of its path, and its metrics.json.
+
+    Raises:
+        RunError: no finished run is called so.
+        UsageError: several are.
+    """
+    runs = {folder: metrics for folder, _, metrics in finished(outputs)}
+    found = []
+    for name in named:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            metrics = metrics_of(folder)
+            if metrics is None:
+                raise RunError(f"{folder} is no finished run", "llm4rec list runs")
+            found.append((folder, metrics))
+            continue
+        meant = [run for run in runs if _ends_on(run, folder)]
+        if not meant:
+            known = ["/".join(run.parts[-len(folder.parts) :]) for run in runs]
+            raise RunError(f"no finished run under {outputs} is called '{name}'", did_you_mean(name, known))
+        if len(meant) > 1:
+            several = ", ".join(str(run.relative_to(outputs)) for run in sorted(meant))
+            raise UsageError(f"'{name}' may be any of {len(meant)} runs", several)
+        found.append((meant[0], runs[meant[0]]))
+    return found
+
+
+def _ends_on(run: Path, end: Path) -> bool:
+    """Whether a run's path ends on these parts, the last of which may be cut."""
+    *parents, last = end.parts
+    return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents
 
 
 @contextmanager

@@ -123,15 +123,15 @@ def _looked_up(
     Raises:
         DataError: it was asked about other impressions, or other items.
     """
-    place = given.index.get_indexer(pd.Index(ids))
+    place, items, scores = given.index.get_indexer(pd.Index(ids)), given["items"].to_numpy(), given["scores"].to_numpy()
     for i, row in enumerate(place):
-        if row < 0 or not np.array_equal(given["items"].iloc[row], lists[i]):
+        if row < 0 or not np.array_equal(items[row], lists[i]):
             what = "has no answer about" if row < 0 else "was shown other items in"
             raise DataError(
                 f"{name} {what} impression '{ids[i]}'",
                 "combine runs of one dataset, split, dataset.seed, dataset.empty_history and task.max_examples",
             )
-    return np.concatenate([np.asarray(given["scores"].iloc[row], dtype=np.float64) for row in place])
+    return np.concatenate(scores[place]).astype(np.float64)
 
 
 def build(context: Context) -> Ensemble:
