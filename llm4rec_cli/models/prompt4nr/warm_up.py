@@ -48,8 +48,10 @@ def backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenizer, ti
         UsageError: there is no such backbone.
     """
     bert = _loaded(config.backbone)
+    if not config.warm_up.epochs:
+        return bert
     shown = sorted({titles[i] for i in np.flatnonzero(context.split.met_in_training()).tolist()} - {""})
-    if not config.warm_up.epochs or not shown:
+    if not shown:
         return bert
     from safetensors.torch import load_file, save_file
 
