@@ -37,7 +37,7 @@ ensembles() {
 small() {
   local outputs=outputs/prompt4nr_demo templates=(discrete_utility continuous_utility hybrid_action)
   for template in "${templates[@]}"; do
-    llm4rec train +experiment=prompt4nr/demo prompt=prompt4nr/"$template" trainer.epochs=1 task.max_examples=300 \
+    llm4rec train +experiment=prompt4nr/demo prompt=prompt4nr/"$template" model.titles=3 task.max_examples=300 \
       paths.outputs=$outputs
   done
   ensembles $outputs demo_news 0 "sum rank weights" "${templates[@]}"

@@ -1,7 +1,6 @@
 """Every shipped config: composes with its types, runs small, names no code; and every setting is read by someone."""
 
 import re
-from dataclasses import fields
 
 import pandas as pd
 import pytest
@@ -18,48 +17,20 @@ from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
 from tests.reads import leaves, recorded
+from tests.small import QUICK, SMALL_CHAT, sizes
 from tests.small_log import small_log
 
 GROUPS = {group: hydra_app.options(group) for group in overrides.GROUPS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
 FILES = sorted(hydra_app.conf_dir().rglob("*.yaml"))
-SMALL = {
-    "hidden_size": 16,
-    "inner_size": 16,
-    "embedding_size": 16,
-    "experts": 2,
-    "layers": 1,
-    "max_length": 10,
-    "encoder": "{name:minilm,pooling:mean,max_length:256}",  # one that needs no download, the same for all
-}
-SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and interactions
-    "model.backbone=tiny",
-    "model.samples.sequential_candidates=1",
-    "model.samples.direct_candidates=1",
-    "dataset.train_users=0.01",
-    "trainer.valid_examples=20",
-]
-SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=20"]
-SMALL_CHAT = [
-    *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
-    "task.negatives=3",  # so many candidates fit its prompt
-]
 WROTE = ("llm=openai",)  # where items are enriched: there the name of a model says who wrote
-QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]")
 
 
 def choice(group, name):
     if group == "prompt":
         return overrides.prepared(f"prompt=[{name}]")
     return f"+experiment={name}" if group == "experiment" else f"{group}={name}"
-
-
-def sizes(model):
-    """Overrides that make a model small, as far as it has such settings."""
-    own = {field.name for field in fields(base.config_class(model))}
-    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR}.get(model, [])
-    return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + more
 
 
 def llm(config):

@@ -1,4 +1,4 @@
-"""Commands in docs/ and the README: each composes as it is printed."""
+"""Commands in docs/ and the README: each composes as printed; what needs nothing from elsewhere runs small, in order."""
 
 import re
 import shlex
@@ -7,29 +7,36 @@ from pathlib import Path
 import pytest
 
 from llm4rec_cli.commands import experiment
+from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.overrides import prepared
-from tests.driver import compose
+from tests.driver import call, compose
+from tests.llm.tiny_llm import tiny_llm
+from tests.models.tiny_bert import tiny_bert
+from tests.small import sizes
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
 VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "RUN": "outputs/y"}
+COMPOSED = ("train", "eval", "prepare", "enrich", "recommend")  # from a config
 
 
-def commands(file: Path) -> list[list[str]]:
-    """The arguments of each `llm4rec train | eval | prepare | enrich` in the file's shell blocks, by torchrun too.
-
-    Of a sweep, its first values.
-    """
+def lines(file: Path) -> list[list[str]]:
+    """The arguments of each `llm4rec …` in the file's shell blocks, by torchrun too."""
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", file.read_text(), re.DOTALL)).replace("\\\n", " ")
     found = []
     for line in blocks.splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["torchrun"]:
             words = words[words.index("llm4rec_cli") :]
-        if words[:1] in (["llm4rec"], ["llm4rec_cli"]) and words[1] in ("train", "eval", "prepare", "enrich"):
-            given = [word for word in words[2:] if word != "-m"]
-            found.append([re.sub(r"^(\S+=[^,\[]*),.*", r"\1", word) for word in given])
+        if words[:1] in (["llm4rec"], ["llm4rec_cli"]):
+            found.append(words[1:])
     return found
+
+
+def commands(file: Path) -> list[list[str]]:
+    """The overrides of each `train | eval | prepare | enrich` of the file; of a sweep, its first values."""
+    found = [words for words in lines(file) if words[0] in COMPOSED[:4]]
+    return [[re.sub(r"^(\S+=[^,\[]*),.*", r"\1", word) for word in words[1:] if word != "-m"] for words in found]
 
 
 @pytest.mark.parametrize("arguments", commands(DOCS / "unisrec.md"), ids=" ".join)
@@ -76,3 +83,82 @@ def test_there_are_commands_to_compose():
     assert len(commands(DOCS / "chatgptrec.md")) >= 15
     assert len(commands(DOCS / "unisrec.md")) >= 10
     assert len(commands(DOCS / "p5.md")) >= 30
+
+
+# What a command stands for in a walk through a file: runs made before, in order; users and items of the demo.
+PLACES = {
+    "README.md": {
+        "compare": ("sasrec/demo/sequential/seed0-*", "unisrec/demo/sequential/seed0-*"),
+        "ensemble": tuple(f"{name}/demo_news/direct/seed0-*" for name in ("prompt4nr", "popularity", "random")),
+        "human": ("p5/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
+    },
+    "unisrec.md": {"train": ("unisrec/demo_pretrain/pretrain",)},
+    "chatgptrec.md": {
+        "human": ("chatgptrec/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
+    },
+}
+# Run by tests of their own: files of somebody else's, sheets that people filled, all configs.
+ELSEWHERE = (["score"], ["human", "score"], ["validate"])
+WALKED = [README, *(DOCS / name for name in ("unisrec.md", "p5.md", "chatgptrec.md", "prompt4nr.md"))]
+
+
+def at_hand(words: list[str]) -> bool:
+    """Whether a command needs no data, weights or answers but those of the package."""
+    if words[0] not in COMPOSED:
+        return not any(words[: len(other)] == other for other in ELSEWHERE)
+    if any("PATH" in word or "NAME" in word or word in ("dataset=mine", "dataset=ml-100k") for word in words):
+        return False
+    config = composed(words)
+    asks = config.llm.backend != "openai" or config.llm.dry_run
+    return config.dataset.name.startswith("demo") and asks
+
+
+def composed(words):
+    overrides = [re.sub(r"^(\S+=[^,\[]*),.*", r"\1", word) for word in words[1:] if "=" in word]
+    return compose(*map(prepared, overrides))
+
+
+class Walk:
+    """The commands of one file, typed one after the other in one folder, each made small."""
+
+    def __init__(self, file, new_folder, cache):
+        self.places, self.cwd, self.cache = PLACES.get(file.name, {}), new_folder("walk"), cache
+        self.llm, self.bert = tiny_llm(new_folder("llm")), tiny_bert(new_folder("bert"))
+
+    def __call__(self, words):
+        typed = self.filled(words)
+        if words[0] in COMPOSED:
+            typed += self.small(composed(words))
+        return call(*typed, cwd=self.cwd, cache=self.cache)
+
+    def filled(self, words):
+        """The command with what its capitals stand for."""
+        runs = iter(self.places.get(words[0], ()))
+        filled = []
+        for word in words:
+            while re.search(r"\bRUN\b", word):
+                found = sorted((self.cwd / "outputs").glob(next(runs)))
+                word = re.sub(r"\bRUN\b", str(found[0]), word, count=1)
+            filled.append(word)
+        if "ID" in words:
+            demo = prepare(experiment.settings(compose("dataset=demo").dataset), self.cache / "llm4rec")
+            filled[words.index("--user") + 1] = demo.user_ids[0]
+            filled[words.index("--item") + 1] = demo.item_ids[0]
+        return filled
+
+    def small(self, config):
+        sized = [f"llm.model={self.llm}", "trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=10"]
+        if config.model.name == "prompt4nr":
+            sized += [f"model.backbone={self.bert}", "dataset.train_users=0.01"]
+        return sized + sizes(config.model.name)
+
+
+@pytest.mark.parametrize("file", WALKED, ids=lambda file: file.stem)
+def test_the_commands_that_need_nothing_from_elsewhere_run_in_their_order(file, tmp_path_factory, cache):
+    walk = Walk(file, tmp_path_factory.mktemp, cache)
+    walked = [words for words in lines(file) if at_hand(words)]
+    if file == README:
+        walked += lines(DOCS / "results.md")[:3] + lines(DOCS / "results.md")[4:]
+    failed = [(words, answer.err) for words in walked for answer in [walk(words)] if answer.code]
+    assert failed == []
+    assert len(walked) >= 7

@@ -19,7 +19,8 @@ otherwise, it is inconclusive. A percentage is of A's mean.
   apart the numbers are. What is not trained has no other training to differ from, so one run is enough: a floor, or a
   chat model, whose seed draws orders of candidates, anew for each user.
 - A number that no interval goes with (`above`) must be of at least a hundred examples.
-- Synthetic data settle nothing: runs on them do not count.
+- Synthetic data settle nothing: runs on them do not count, and where there are no others a test is not run; what they
+  gave is told, without a verdict.
 - Runs whose labels say that they are no test of the claim (another backbone than it is about, a head that was never
   trained) make it not testable, whatever their numbers; the reason stands in the data.
 - Of several runs that would do, those without such a label come first, then those about more examples, those of more
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 from importlib.resources import files
@@ -175,7 +176,7 @@ class Judged:
 
     Attributes:
         data: the dataset and how it was asked; empty where nothing was run.
-        numbers: what decided; empty where nothing was run.
+        numbers: what decided, or what synthetic data gave; empty where nothing was run.
         because: in words, why the verdict is none of the first two, or what else to know.
         runs: the folders that were looked at.
     """
@@ -383,18 +384,21 @@ def _of_pairs(claim: Claim, test: Trial, found: Sequence[Variant]) -> list[Judge
     assert test.a is not None
     of_a, of_b = ([v for v in found if _meant(side, test, v)] for side in (test.a, test.b))
     pairs: dict[tuple[Any, ...], list[tuple[Variant, Variant]]] = {}
-    synthetic = False
     for a, b in itertools.product(of_a, of_b):
-        if _asked(a) != _asked(b) or not _alike(test, a, b) or not _beside(a, b):
-            continue
-        synthetic |= _synthetic(a)
-        if not _synthetic(a):
+        if _asked(a) == _asked(b) and _alike(test, a, b) and _beside(a, b):
             pairs.setdefault(_asked(a), []).append((a, b))
     if not pairs:
         missing = [name for name, of in (("A", of_a), ("B", of_b)) if not any(not _synthetic(v) for v in of)]
         why = f"no finished run of {' or '.join(missing)} on real data" if missing else "A and B were not asked alike"
-        return [Judged(claim, test, Verdict.not_run, SYNTHETIC if synthetic else why)]
-    return [_of_pair(claim, test, *_chosen(test, several)) for several in pairs.values()]
+        return [Judged(claim, test, Verdict.not_run, why)]
+    chosen = [_chosen(test, several) for several in pairs.values()]
+    real = [(a, b) for a, b in chosen if not _synthetic(a)]
+    return [_of_pair(claim, test, a, b) for a, b in real] or [_unsettled(_of_pair(claim, test, a, b)) for a, b in chosen]
+
+
+def _unsettled(of: Judged) -> Judged:
+    """What synthetic data gave: numbers without a verdict."""
+    return replace(of, verdict=Verdict.not_run, because=SYNTHETIC)
 
 
 def _chosen(test: Trial, pairs: Sequence[tuple[Variant, Variant]]) -> tuple[Variant, Variant]:
@@ -503,18 +507,18 @@ def decided(rule: Rule, low: float, high: float, margin: float) -> Verdict:
 def _of_own_numbers(claim: Claim, test: Trial, found: Sequence[Variant]) -> list[Judged]:
     """Of one model's numbers, a verdict for each dataset and protocol."""
     of_b = [v for v in found if _meant(test.b, test, v) and (not isinstance(test.than, str) or v.has(test.than))]
-    real: dict[tuple[Any, ...], list[Variant]] = {}
+    asked: dict[tuple[Any, ...], list[Variant]] = {}
     for variant in of_b:
-        if not _synthetic(variant):
-            real.setdefault(_asked(variant), []).append(variant)
-    if not real:
-        why = SYNTHETIC if of_b else "no finished run of it on real data"
-        return [Judged(claim, test, Verdict.not_run, why)]
+        asked.setdefault(_asked(variant), []).append(variant)
+    if not asked:
+        return [Judged(claim, test, Verdict.not_run, "no finished run of it on real data")]
 
     def worth(variant: Variant) -> tuple[float, ...]:
         return (not _why_untestable(test, [variant.one]), variant.one[1]["n_examples"], len(variant.runs))
 
-    return [_of_own(claim, test, max(several, key=worth)) for several in real.values()]
+    chosen = [max(several, key=worth) for several in asked.values()]
+    real = [variant for variant in chosen if not _synthetic(variant)]
+    return [_of_own(claim, test, v) for v in real] or [_unsettled(_of_own(claim, test, v)) for v in chosen]
 
 
 def _of_own(claim: Claim, test: Trial, variant: Variant) -> Judged:
@@ -552,11 +556,11 @@ def _of_people(claim: Claim, test: Trial, outputs: Path) -> list[Judged]:
 
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(outputs.glob(f"*/{HUMAN}"))]
     mine = [of for of in results if of["task"] == test.task and any(r["model"] == test.b.model for r in of["runs"])]
+    if not mine:
+        return [Judged(claim, test, Verdict.not_run, "nobody's filled sheets were scored")]
     real = [of for of in mine if not of["synthetic"]]
-    if not real:
-        why = SYNTHETIC if mine else "nobody's filled sheets were scored"
-        return [Judged(claim, test, Verdict.not_run, why)]
-    return [_of_criterion(claim, test, result, name) for result in real for name in result["criteria"]]
+    told = [_of_criterion(claim, test, result, name) for result in real or mine for name in result["criteria"]]
+    return told if real else [_unsettled(of) for of in told]
 
 
 def _of_criterion(claim: Claim, test: Trial, result: Mapping[str, Any], name: str) -> Judged:

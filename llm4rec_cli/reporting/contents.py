@@ -18,7 +18,10 @@ INSIDE = {True: "yes", False: "no", None: ""}
 
 
 def results(group: Group) -> Content:
-    """One row a variant: its metrics, the first one's interval, labels, and deviations (dev.) by number."""
+    """One row a variant: its metrics, the first one's interval, labels, and deviations (dev.) by number.
+
+    What was typed for all rows, and labels of all, stand below.
+    """
     all_deviations = group.deviations()
     columns = {name: [variant.name[i] for variant in group.members] for i, name in enumerate(NAME)}
     if group.mixed:
@@ -29,9 +32,19 @@ def results(group: Group) -> Content:
         columns[f"{group.first} 95 %"] = [interval(variant, group.first) for variant in group.members]
     columns["labels"] = [" ".join(variant.labels) for variant in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
+    of_all = {name: _of_all(columns[name]) for name in ("variant", "labels")}
+    for name, words in of_all.items():
+        columns[name] = [" ".join(word for word in cell.split() if word not in words) for cell in columns[name]]
     shown = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
-    told = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
+    told = [f"all rows: {' '.join(words)}" for words in of_all.values() if words]
+    told += [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     return Content(group.title, list(shown), list(zip(*shown.values(), strict=True)), [*notes(group), *told])
+
+
+def _of_all(cells: Sequence[str]) -> list[str]:
+    """The words that all of several cells have."""
+    shared = set.intersection(*(set(cell.split()) for cell in cells)) if len(cells) > 1 else set()
+    return [word for word in cells[0].split() if word in shared]
 
 
 def notes(group: Group) -> list[str]:

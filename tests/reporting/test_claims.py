@@ -353,8 +353,18 @@ def test_synthetic_data_settle_nothing(write, verdict, verdicts):
     found = verdict()
     assert found.verdict is Verdict.not_run
     assert found.because == "on synthetic data alone, which settle nothing"
+    assert "A sasrec" in found.numbers  # what they gave can be seen
+    assert found.commands
     (found,) = verdicts(own())
     assert (found.verdict, found.because[:22]) == (Verdict.not_run, "on synthetic data alon")
+    assert found.numbers.startswith("chatgptrec")
+
+
+def test_beside_real_data_synthetic_ones_are_not_told(write, verdict):
+    for model, ranks in (("sasrec", WORSE), ("unisrec", BETTER)):
+        write(model, [ranks] * 100, labels=["synthetic"], dataset="demo", dataset_fingerprint="d" * 64)
+        write(model, [ranks] * 100)
+    assert verdict().verdict is Verdict.supported
 
 
 def test_runs_that_were_not_asked_alike_are_no_pair(write, verdict):
@@ -548,6 +558,7 @@ def test_people_who_judged_synthetic_data_settle_nothing(judge, verdicts):
     judge({"p5": [2.0, 2.4], "chatgptrec": [1.1, 1.4]}, synthetic=True)
     (found,) = verdicts(of_people())
     assert (found.verdict, found.because[:9]) == (Verdict.not_run, "on synthe")
+    assert "chatgptrec mean rank" in found.numbers
 
 
 def test_people_who_judged_another_model_than_the_claim_is_about_test_nothing(judge, verdicts):

@@ -47,6 +47,20 @@ def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
     assert shown.notes[-1] == "dev. 4: four"
 
 
+def test_labels_and_overrides_of_all_rows_stand_below_them():
+    few = {"overrides": ["task.max_examples=20"], "labels": ["subset", "synthetic"]}
+    other = {"overrides": ["model.layers=1", "task.max_examples=20"], "labels": ["subset", "leaky", "synthetic"]}
+    shown = results(group(run(**few), run(model="unisrec", **other)))
+    assert [row["variant"] for row in rows(shown)] == ["", "model.layers=1"]
+    assert [row["labels"] for row in rows(shown)] == ["", "leaky"]
+    assert shown.notes[-2:] == ["all rows: task.max_examples=20", "all rows: subset synthetic"]
+
+
+def test_the_labels_of_a_single_row_stand_in_it():
+    (row,) = rows(results(group(run(labels=["subset"]))))
+    assert row["labels"] == "subset"
+
+
 def test_columns_that_nobody_fills_are_left_out():
     assert results(group(run())).columns == ["model", "variant", "n", "ndcg@10"]
 

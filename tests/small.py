@@ -1,0 +1,37 @@
+"""Overrides that make any run small."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from llm4rec_cli.models import base
+
+SMALL = {
+    "hidden_size": 16,
+    "inner_size": 16,
+    "embedding_size": 16,
+    "experts": 2,
+    "layers": 1,
+    "max_length": 10,
+    "encoder": "{name:minilm,pooling:mean,max_length:256}",  # one that needs no download, the same for all
+}
+SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and interactions
+    "model.backbone=tiny",
+    "model.samples.sequential_candidates=1",
+    "model.samples.direct_candidates=1",
+    "dataset.train_users=0.01",
+    "trainer.valid_examples=20",
+]
+SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=20"]
+SMALL_CHAT = [
+    *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
+    "task.negatives=3",  # so many candidates fit its prompt
+]
+QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]")
+
+
+def sizes(model: str) -> list[str]:
+    """Overrides that make a model small, as far as it has such settings."""
+    own = {field.name for field in fields(base.config_class(model))}
+    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR}.get(model, [])
+    return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + more
