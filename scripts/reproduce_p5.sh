@@ -17,7 +17,7 @@ metrics=hr@5,ndcg@5,hr@10,ndcg@10,$of_ratings,$of_texts
 # One model of all tasks, and baselines of one task beside it.
 small() {
   local outputs=outputs/p5_small
-  llm4rec train +experiment=p5/demo paths.outputs=$outputs
+  llm4rec train +experiment=p5/demo trainer.epochs=6 paths.outputs=$outputs
   llm4rec train -m model=mf,mlp task=rating paths.outputs=$outputs
   llm4rec train -m model=next_id model.index=sequential,leaky_p5 paths.outputs=$outputs # what leaking numbers give away
   scripts/report.sh $outputs --metrics $metrics

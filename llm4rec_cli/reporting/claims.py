@@ -393,7 +393,8 @@ def _of_pairs(claim: Claim, test: Trial, found: Sequence[Variant]) -> list[Judge
         return [Judged(claim, test, Verdict.not_run, why)]
     chosen = [_chosen(test, several) for several in pairs.values()]
     real = [(a, b) for a, b in chosen if not _synthetic(a)]
-    return [_of_pair(claim, test, a, b) for a, b in real] or [_unsettled(_of_pair(claim, test, a, b)) for a, b in chosen]
+    told = [_of_pair(claim, test, a, b) for a, b in real or chosen]
+    return told if real else [_unsettled(of) for of in told]
 
 
 def _unsettled(of: Judged) -> Judged:
@@ -518,7 +519,8 @@ def _of_own_numbers(claim: Claim, test: Trial, found: Sequence[Variant]) -> list
 
     chosen = [max(several, key=worth) for several in asked.values()]
     real = [variant for variant in chosen if not _synthetic(variant)]
-    return [_of_own(claim, test, v) for v in real] or [_unsettled(_of_own(claim, test, v)) for v in chosen]
+    told = [_of_own(claim, test, variant) for variant in real or chosen]
+    return told if real else [_unsettled(of) for of in told]
 
 
 def _of_own(claim: Claim, test: Trial, variant: Variant) -> Judged:

@@ -21,7 +21,7 @@ CHAT = (  # as ChatML, and a system message of its own where there is none, as S
 )
 
 
-def tiny_llm(folder: Path) -> Path:
+def tiny_llm(folder: Path, context: int = CONTEXT) -> Path:
     """Fills a folder with a Llama's weights, a byte-level tokenizer and a chat template; the same at each call."""
     tokenizer(folder)
     with torch.random.fork_rng(devices=[]):
@@ -34,7 +34,7 @@ def tiny_llm(folder: Path) -> Path:
                 num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=2,
-                max_position_embeddings=CONTEXT,
+                max_position_embeddings=context,
                 initializer_range=0.3,  # so that answers differ
                 tie_word_embeddings=True,
                 bos_token_id=1,
