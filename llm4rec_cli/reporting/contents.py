@@ -32,19 +32,18 @@ def results(group: Group) -> Content:
         columns[f"{group.first} 95 %"] = [interval(variant, group.first) for variant in group.members]
     columns["labels"] = [" ".join(variant.labels) for variant in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
-    of_all = {name: _of_all(columns[name]) for name in ("variant", "labels")}
-    for name, words in of_all.items():
-        columns[name] = [" ".join(word for word in cell.split() if word not in words) for cell in columns[name]]
+    of_all = shared(group)
+    for name in ("variant", "labels"):
+        columns[name] = [" ".join(word for word in cell.split() if word not in of_all) for cell in columns[name]]
     shown = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
-    told = [f"all rows: {' '.join(words)}" for words in of_all.values() if words]
-    told += [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
+    told = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     return Content(group.title, list(shown), list(zip(*shown.values(), strict=True)), [*notes(group), *told])
 
 
-def _of_all(cells: Sequence[str]) -> list[str]:
-    """The words that all of several cells have."""
-    shared = set.intersection(*(set(cell.split()) for cell in cells)) if len(cells) > 1 else set()
-    return [word for word in cells[0].split() if word in shared]
+def shared(group: Group) -> list[str]:
+    """The overrides and labels that all rows of a table have, which stand below it; none of a single row."""
+    rows = [[*variant.name[1].split(), *variant.labels] for variant in group.members]
+    return [word for word in rows[0] if all(word in row for row in rows)] if len(rows) > 1 else []
 
 
 def notes(group: Group) -> list[str]:
@@ -59,6 +58,8 @@ def notes(group: Group) -> list[str]:
     ]
     if down := [name for name in group.metrics if name in LOWER_IS_BETTER]:
         said.append(f"lower is better: {', '.join(down)}")
+    if of_all := shared(group):
+        said.append(f"all rows: {' '.join(of_all)}")
     if any("synthetic" in variant.labels for variant in group.members):
         said.append("synthetic data: these numbers settle no claim")
     if group.mixed:

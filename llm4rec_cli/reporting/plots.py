@@ -172,11 +172,15 @@ def quality_against_seconds(group: Group) -> tuple[Figure, str] | None:
     for near in _clusters(points):
         numbers = ", ".join(str(shown[i][0]) for i in near)
         axes.annotate(numbers, points[near[0]], (4, 3), textcoords="offset points", color=INK)
+    decades = [math.log10(seconds) for seconds, _ in points]
     axes.set_xscale("log")
+    axes.set_xlim(
+        0.7 * 10 ** math.floor(min(decades)), 1.4 * 10 ** math.ceil(max(decades))
+    )  # two of its ticks at least
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("seconds to train, ask and evaluate (log)")
     axes.set_ylabel(_axis(metric))
-    axes.margins(x=0.1)
     return figure, f"{metric} against seconds, as measured on whatever machines these runs had; numbers are the table's"
 
 

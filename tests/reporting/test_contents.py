@@ -53,7 +53,7 @@ def test_labels_and_overrides_of_all_rows_stand_below_them():
     shown = results(group(run(**few), run(model="unisrec", **other)))
     assert [row["variant"] for row in rows(shown)] == ["", "model.layers=1"]
     assert [row["labels"] for row in rows(shown)] == ["", "leaky"]
-    assert shown.notes[-2:] == ["all rows: task.max_examples=20", "all rows: subset synthetic"]
+    assert shown.notes[1] == "all rows: task.max_examples=20 subset synthetic"
 
 
 def test_the_labels_of_a_single_row_stand_in_it():
