@@ -82,7 +82,7 @@ class Control(Enum):
 
     none = "none"
     shuffle_text = "shuffle_text"  # item texts permuted
-    shuffle_tokens = "shuffle_tokens"  # tokens of a chat model permuted among the items
+    shuffle_tokens = "shuffle_tokens"  # tokens permuted among the items
     shuffle_history = "shuffle_history"  # order within each history permuted
     swap_users = "swap_users"  # someone else's history at evaluation
 
@@ -92,6 +92,7 @@ class TextRecipe(Enum):
 
     unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
     title = "title"
+    attributes = "attributes"  # categories and brand alone, whose words are the item's tokens, too
     enriched = "enriched"  # as unisrec, and then the tokens that a chat model wrote of the item
 
 

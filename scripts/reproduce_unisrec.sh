@@ -34,6 +34,8 @@ small() {
   llm4rec train +experiment=unisrec/pretrain paths.outputs=$outputs
   llm4rec train -m model=unisrec model.init_from=null,$outputs/unisrec/demo_pretrain/pretrain paths.outputs=$outputs
   llm4rec train model=sasrec paths.outputs=$outputs
+  llm4rec train model=sasrec model.tokens=true dataset.text=attributes paths.outputs=$outputs # brand and categories as features
+  llm4rec train model=unisrec dataset.text=title paths.outputs=$outputs                       # and raw text without them
   scripts/report.sh $outputs
 }
 

@@ -128,11 +128,11 @@ def problems(config: Config) -> Iterator[UsageError]:
     if config.model.name not in unknown and builds_on_chat_model(config):
         yield from _problems_of_chat_model(config)
     yield from enrichment.problems(config.enrichment)
-    if config.dataset.text != TextRecipe.enriched:
+    if config.dataset.text not in (TextRecipe.attributes, TextRecipe.enriched):
         for setting in tokens_wanted(config):
             yield UsageError(
                 f"{setting} is about tokens of items, which dataset.text={config.dataset.text.name} does not have",
-                "dataset.text=enriched, once llm4rec enrich has had them written",
+                "dataset.text=attributes, or dataset.text=enriched once llm4rec enrich has had them written",
             )
     if config.task.question == Question.write and config.task.written is None:
         yield UsageError(
@@ -271,10 +271,13 @@ def load(config: Config, cache: Path) -> RecDataset:
     from llm4rec_cli.data.controls import controlled_dataset
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.texts import with_texts
+    from llm4rec_cli.data.tokens import of_attributes, with_tokens
 
     dataset = prepare(settings(config.dataset), cache)
     if config.dataset.text == TextRecipe.enriched:
         dataset = enriched(config, dataset, cache)
+    if config.dataset.text == TextRecipe.attributes:
+        dataset = with_tokens(dataset, of_attributes(dataset.items))
     dataset = controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
     dataset = with_texts(dataset, config.dataset.text)
     needs_text = models.config_class(config.model.name).needs_text

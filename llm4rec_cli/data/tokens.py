@@ -1,4 +1,5 @@
-"""Short tokens of items, as a chat model wrote them: read out of its answers, and kept as a column of the items.
+"""Short tokens of items: as a chat model wrote them, read out of its answers, or the item's attributes; kept as a
+column of the items.
 
     use        what an item is used for
     audience   who it is for
@@ -11,6 +12,7 @@ itself are no tokens.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 import unicodedata
@@ -25,6 +27,7 @@ import pandas as pd
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.llm.requests import Status
 
+ATTRIBUTES = ("brand", "categories")
 SLOTS = ("use", "audience", "key_words")
 WORDS = 3  # of a token; a longer phrase is a sentence, of which each word counts by itself
 LONGEST = 25  # characters of a word: weak models join whole titles by hyphens
@@ -81,6 +84,14 @@ def read(answer: str, limit: int, noun: str, torn: bool = False) -> tuple[dict[s
     if not taken:
         return found, Status.invalid
     return found, Status.ok if asked else Status.repaired
+
+
+def of_attributes(items: pd.DataFrame) -> list[list[str]]:
+    """Each item's brand as a token, and each word of its categories as one, lower-case; none where neither is known."""
+    brands, categories = (items[name].fillna("") if name in items else [""] * len(items) for name in ATTRIBUTES)
+    of_brand = ([f"brand: {brand.strip().lower()}"] if brand.strip() else [] for brand in brands)
+    of_categories = (dict.fromkeys(_WORD.findall(html.unescape(text).lower())) for text in categories)
+    return [[*brand, *words] for brand, words in zip(of_brand, of_categories, strict=True)]
 
 
 def with_tokens(dataset: RecDataset, tokens: Sequence[Sequence[str]]) -> RecDataset:

@@ -143,6 +143,15 @@ def test_tokens_are_permuted_among_items_and_nothing_else_is(enriched):
     assert asked[0]["target"].equals(asked[1]["target"])
 
 
+def test_sasrec_learns_from_attributes_and_no_chat_model_is_asked(llm4rec, tmp_path, chat):
+    shop(tmp_path)
+    told = llm4rec(*TRAIN, "dataset.text=attributes", "model.tokens=true").metrics
+    assert told["tokens"]["shared"] == 3  # camping, toys, beauty; of no item a brand is known
+    assert "llm-tokens" not in told["labels"] and not chat.asked
+    control = llm4rec(*TRAIN, "dataset.text=attributes", "model.tokens=true", "dataset.control=shuffle_tokens").metrics
+    assert control["metrics"] != told["metrics"]
+
+
 def test_texts_that_models_read_end_with_the_tokens(enriched):
     by_text = ("train", *OF_SHOP, "model=transition_text", "model.text_weights=[1.0]", "task.floors=[]")
     plain, with_tokens = (enriched(*by_text, f"dataset.text={recipe}").metrics for recipe in ("unisrec", "enriched"))

@@ -1,10 +1,11 @@
-"""What a chat model says of an item, read as tokens."""
+"""What a chat model says of an item, read as tokens; and an item's attributes."""
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.data.tokens import SLOTS, read, vocabulary, with_tokens
+from llm4rec_cli.data.tokens import SLOTS, of_attributes, read, vocabulary, with_tokens
 from llm4rec_cli.llm.requests import Status
 from tests.builders import tiny_dataset
 
@@ -130,3 +131,14 @@ def test_a_dataset_holds_its_tokens_and_says_which_they_are():
     assert with_tokens(dataset, [["tent"], ["light"], ["tent"]]).manifest["tokens"]["sha256"] != told["sha256"]
     assert enriched.fingerprint == dataset.fingerprint
     assert "tokens" not in dataset.items
+
+
+def test_attributes_are_the_brand_and_each_word_of_the_categories():
+    items = pd.DataFrame(
+        {"brand": [" Nordhut", None, ""], "categories": ["Camping &amp; Tents Camping", "Nordhut", None]}
+    )
+    assert of_attributes(items) == [["brand: nordhut", "camping", "tents"], ["nordhut"], []]
+
+
+def test_items_without_attributes_have_none():
+    assert of_attributes(pd.DataFrame({"title": ["Tent"]})) == [[]]

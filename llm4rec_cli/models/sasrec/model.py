@@ -58,7 +58,10 @@ class SASRec(nn.Module):
         of_trained = tokens if among is None else [tokens[i] for i in among]
         number = {token: i for i, token in enumerate(vocabulary(of_trained))}
         if not number:
-            raise DataError("no token is shared by two items", "model.tokens=false, or tokens by another llm")
+            raise DataError(
+                "no token is shared by two items",
+                "model.tokens=false, or other tokens: dataset.text=attributes, or by another llm",
+            )
         kept = [[number[token] for token in of_one if token in number] for of_one in tokens]
         first = np.cumsum([0, *map(len, kept)])[:-1]
         self.register_buffer("token", torch.tensor(list(chain.from_iterable(kept))), persistent=False)
