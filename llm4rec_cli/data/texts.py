@@ -19,8 +19,8 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
     """One text an item, in order of the item numbers; empty where the source has nothing.
 
     `unisrec`: the dataset's own `text` where it has one, otherwise title, categories and brand as UniSRec's
-    process_amazon.py cleans them. `title`: the title as it stands. `attributes`: categories and brand alone, so cleaned.
-    `enriched`: as `unisrec`, and one more such sentence of the item's tokens.
+    process_amazon.py cleans them. `title`: the title as it stands. `attributes`: categories and brand alone, so
+    cleaned. `enriched`: as `unisrec`, and one more such sentence of the item's tokens.
     """
     if recipe is TextRecipe.title:
         return list(_column(dataset.items, "title"))
