@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # P5's comparisons with floors and baselines, then the report. Run it again: what is done is skipped.
-#   scripts/reproduce_p5.sh --small                                   one seed on the demo: some twelve minutes on two CPU cores
+#   scripts/reproduce_p5.sh --small                                   one seed on the demo: some ten minutes on two CPU cores
 #   scripts/reproduce_p5.sh --demo                                    three seeds, and prompts that training did not have
 #   scripts/reproduce_p5.sh --ablations                               whole words, item indexings, single tasks, transfer
 #   scripts/reproduce_p5.sh FOLDER_OF_BEAUTY FOLDER_OF_INSTRUMENTS    real data (amazon2014-beauty, -musical-instruments)

@@ -60,6 +60,8 @@ COMPARED = ("dataset", "model", "task", "trainer")  # what of a config must be e
 REFERENCE = "reference"  # the users' own texts, which are no system
 # Labels of runs that were asked or trained otherwise: they count where a side names them, and so do all controls.
 OTHERWISE = {"cold-items", "few-users", "leaky", "like-only", "oracle_input", "temporal-split", "transfer"}
+# Settings that a side has one of where it does not name them; runs of before a setting have none.
+USUAL = {"model.tokens": [False, None], "dataset.text": ["unisrec", "title", None]}
 SYNTHETIC = "on synthetic data alone, which settle nothing"
 HUMAN = "human.json"  # what `llm4rec human score` writes
 
@@ -102,7 +104,8 @@ class Side:
 
     Attributes:
         model: by its name.
-        settings: of config.yaml, by dotted keys; several values of a list will do.
+        settings: of config.yaml, by dotted keys; several values of a list will do. One of USUAL that is not named here
+            has one of its values there.
         labels: that they have; one of OTHERWISE, or of a control, that is not named here they must not have.
         trained_for: the task that the weights were trained for, `all` or one; None = any.
         pretrained: whether training began with another run's weights; None = either.
@@ -281,14 +284,12 @@ def _meant(side: Side, test: Trial, variant: Variant) -> bool:
         and otherwise <= set(side.labels) <= labels
         and side.trained_for in (None, trained_for)
         and side.pretrained in (None, (metrics.get("init_from") is not None))
-        and _set(side.settings, folder)
+        and _set({**USUAL, **side.settings}, folder)
     )
 
 
 def _set(settings: Mapping[str, Any], folder: Path) -> bool:
     """Whether a run has these settings."""
-    if not settings:
-        return True
     own = _flat(folder)
     return all(own.get(key) in (value if isinstance(value, list) else [value]) for key, value in settings.items())
 

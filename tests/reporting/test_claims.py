@@ -360,6 +360,14 @@ def test_synthetic_data_settle_nothing(write, verdict, verdicts):
     assert found.numbers.startswith("chatgptrec")
 
 
+def test_a_side_that_names_no_tokens_means_a_model_without(write, verdict):
+    write("sasrec", [WORSE] * 100)
+    write("unisrec", [BETTER] * 100)
+    write("sasrec", [BETTER] * 100, settings={"model.tokens": True})
+    write("sasrec", [BETTER] * 100, settings={"dataset.text": "attributes"})
+    assert verdict().verdict is Verdict.supported
+
+
 def test_beside_real_data_synthetic_ones_are_not_told(write, verdict):
     for model, ranks in (("sasrec", WORSE), ("unisrec", BETTER)):
         write(model, [ranks] * 100, labels=["synthetic"], dataset="demo", dataset_fingerprint="d" * 64)
