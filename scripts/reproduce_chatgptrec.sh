@@ -4,13 +4,22 @@
 #   scripts/reproduce_chatgptrec.sh --small                 the demo, the packaged model, offline: some seven minutes
 #   scripts/reproduce_chatgptrec.sh FOLDER [override …]     real data under FOLDER (ml-100k, amazon2014-beauty, xrec-amazon,
 #                                                           amazon2014-musical-instruments), 200 users a row
-#   OPENAI_API_KEY=… scripts/reproduce_chatgptrec.sh FOLDER llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=1_000_000
+#   OPENAI_API_KEY=… scripts/reproduce_chatgptrec.sh --full FOLDER llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=1_000_000
+#                                                           the same by an endpoint, as the paper, whose gpt-3.5-turbo is gone
 # A budget is each run's own. An endpoint tells no likelihoods, so those rows are left out there.
 set -euo pipefail
-usage="usage: scripts/reproduce_chatgptrec.sh --small | FOLDER [override …]"
+usage="usage: scripts/reproduce_chatgptrec.sh --small | FOLDER [override …] | --full FOLDER [override …]"
 mode=${1:?$usage}
 shift
-[ "$mode" = --small ] || mode=$(realpath "$mode")
+case $mode in # before the folder changes
+  --small) ;;
+  --full)
+    folder=$(realpath "${1:?$usage}")
+    shift
+    ;;
+  --*) echo "$usage" >&2 && exit 2 ;;
+  *) folder=$(realpath "$mode") ;;
+esac
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 metrics=rmse,mae,said/rmse,said/coverage,hr@5,ndcg@5,hr@10,ndcg@10,valid/hr@10,bleu4,rouge1,rougeL
@@ -66,5 +75,6 @@ real() {
 
 case $mode in
   --small) small "$@" ;;
-  *) real "$mode" "$@" ;;
+  --full) real "$folder" llm=openai "$@" ;;
+  *) real "$folder" "$@" ;;
 esac
