@@ -134,6 +134,12 @@ def problems(config: Config) -> Iterator[UsageError]:
                 f"{setting} is about tokens of items, which dataset.text={config.dataset.text.name} does not have",
                 "dataset.text=attributes, or dataset.text=enriched once llm4rec enrich has had them written",
             )
+    shuffled = config.dataset.control == Control.shuffle_tokens and config.dataset.text == TextRecipe.attributes
+    if shuffled and not getattr(config.model, "tokens", False):
+        yield UsageError(
+            "dataset.control=shuffle_tokens would change nothing: texts of attributes are not made of tokens",
+            "dataset.control=shuffle_text",
+        )
     if config.task.question == Question.write and config.task.written is None:
         yield UsageError(
             "task.question=write needs task.written, which is null", f"one of {', '.join(w.name for w in Written)}"
@@ -277,7 +283,13 @@ def load(config: Config, cache: Path) -> RecDataset:
     if config.dataset.text == TextRecipe.enriched:
         dataset = enriched(config, dataset, cache)
     if config.dataset.text == TextRecipe.attributes:
-        dataset = with_tokens(dataset, of_attributes(dataset.items))
+        attributes = of_attributes(dataset.items)
+        if not any(attributes):
+            raise DataError(
+                f"dataset.text=attributes: dataset '{config.dataset.name}' knows no brand and no categories of items",
+                "dataset.text=unisrec, or another dataset",
+            )
+        dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.dataset.control, config.dataset.seed)
     dataset = with_texts(dataset, config.dataset.text)
     needs_text = models.config_class(config.model.name).needs_text
@@ -394,7 +406,7 @@ def chat_model(config: Config, dataset: RecDataset) -> str | None:
     """
     if not builds_on_chat_model(config):
         return None
-    tokens = dataset.manifest.get("tokens")
+    tokens = dataset.manifest["tokens"] if config.dataset.text == TextRecipe.enriched else None
     wrote = f" wrote {tokens['sha256']}" if tokens else ""
     if config.llm.backend == Backend.openai:
         return f"{config.llm.model}{wrote}"

@@ -23,14 +23,14 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
     cleaned. `enriched`: as `unisrec`, and one more such sentence of the item's tokens.
     """
     if recipe is TextRecipe.title:
-        return list(_column(dataset.items, "title"))
+        return list(column(dataset.items, "title"))
     if recipe is TextRecipe.enriched:
         plain = item_texts(dataset, TextRecipe.unisrec)
-        tokens = _column(dataset.items, "tokens")
+        tokens = column(dataset.items, "tokens")
         return [_followed(text, of_one) for text, of_one in zip(plain, tokens, strict=True)]
     if recipe is TextRecipe.attributes:
         return _sentences(dataset, ("categories", "brand"))
-    made, own = _sentences(dataset, ("title", "categories", "brand")), _column(dataset.items, "text")
+    made, own = _sentences(dataset, ("title", "categories", "brand")), column(dataset.items, "text")
     return [text or fields for text, fields in zip(own, made, strict=True)]
 
 
@@ -41,7 +41,7 @@ def with_texts(dataset: RecDataset, recipe: TextRecipe) -> RecDataset:
 
 def _sentences(dataset: RecDataset, fields: Sequence[str]) -> list[str]:
     """These fields of each item, one behind the other."""
-    made = (_column(dataset.items, field).map(_unisrec_field) for field in fields)
+    made = (column(dataset.items, field).map(_unisrec_field) for field in fields)
     return ["".join(of_one) for of_one in zip(*made, strict=True)]
 
 
@@ -59,5 +59,6 @@ def _unisrec_field(text: str) -> str:
     return f"{cleaned}. " if 0 < len(cleaned) < _UNISREC_LIMIT - 1 else ""
 
 
-def _column(items: pd.DataFrame, name: str) -> pd.Series:
+def column(items: pd.DataFrame, name: str) -> pd.Series:
+    """A column of the items, empty where the source has nothing."""
     return items[name].fillna("") if name in items else pd.Series("", index=items.index)

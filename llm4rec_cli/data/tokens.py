@@ -5,8 +5,8 @@ column of the items.
     audience   who it is for
     key_words  what tells it from others
 
-A token is one to three lower-case words. Answers are asked for in English; function words and words of the question
-itself are no tokens.
+A token of an answer is one to three lower-case words. Answers are asked for in English; function words and words of the
+question itself are no tokens.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 import pandas as pd
 
 from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.texts import column
 from llm4rec_cli.llm.requests import Status
 
-ATTRIBUTES = ("brand", "categories")
 SLOTS = ("use", "audience", "key_words")
 WORDS = 3  # of a token; a longer phrase is a sentence, of which each word counts by itself
 LONGEST = 25  # characters of a word: weak models join whole titles by hyphens
@@ -87,11 +87,13 @@ def read(answer: str, limit: int, noun: str, torn: bool = False) -> tuple[dict[s
 
 
 def of_attributes(items: pd.DataFrame) -> list[list[str]]:
-    """Each item's brand as a token, and each word of its categories as one, lower-case; none where neither is known."""
-    brands, categories = (items[name].fillna("") if name in items else [""] * len(items) for name in ATTRIBUTES)
+    """Each item's brand as a token, and each word of its categories but for function words, lower-case; none where
+    neither is known."""
+    brands, categories = column(items, "brand"), column(items, "categories")
     of_brand = ([f"brand: {brand.strip().lower()}"] if brand.strip() else [] for brand in brands)
-    of_categories = (dict.fromkeys(_WORD.findall(html.unescape(text).lower())) for text in categories)
-    return [[*brand, *words] for brand, words in zip(of_brand, of_categories, strict=True)]
+    of_categories = (_WORD.findall(html.unescape(text).lower()) for text in categories)
+    known = ([word for word in dict.fromkeys(words) if word not in _STOP] for words in of_categories)
+    return [[*brand, *words] for brand, words in zip(of_brand, known, strict=True)]
 
 
 def with_tokens(dataset: RecDataset, tokens: Sequence[Sequence[str]]) -> RecDataset:

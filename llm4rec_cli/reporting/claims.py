@@ -21,6 +21,7 @@ otherwise, it is inconclusive. A percentage is of A's mean.
 - A number that no interval goes with (`above`) must be of at least a hundred examples.
 - Synthetic data settle nothing: runs on them do not count, and where there are no others a test is not run; what they
   gave is told, without a verdict.
+- A side that does not name `model.tokens` means a model without tokens.
 - Runs whose labels say that they are no test of the claim (another backbone than it is about, a head that was never
   trained) make it not testable, whatever their numbers; the reason stands in the data.
 - Of several runs that would do, those without such a label come first, then those about more examples, those of more
@@ -60,8 +61,7 @@ COMPARED = ("dataset", "model", "task", "trainer")  # what of a config must be e
 REFERENCE = "reference"  # the users' own texts, which are no system
 # Labels of runs that were asked or trained otherwise: they count where a side names them, and so do all controls.
 OTHERWISE = {"cold-items", "few-users", "leaky", "like-only", "oracle_input", "temporal-split", "transfer"}
-# Settings that a side has one of where it does not name them; runs of before a setting have none.
-USUAL = {"model.tokens": [False, None], "dataset.text": ["unisrec", "title", None]}
+WITHOUT_TOKENS = {"model.tokens": [False, None]}  # as a side means it that does not name them
 SYNTHETIC = "on synthetic data alone, which settle nothing"
 HUMAN = "human.json"  # what `llm4rec human score` writes
 
@@ -104,8 +104,8 @@ class Side:
 
     Attributes:
         model: by its name.
-        settings: of config.yaml, by dotted keys; several values of a list will do. One of USUAL that is not named here
-            has one of its values there.
+        settings: of config.yaml, by dotted keys; several values of a list will do. Who names no `model.tokens` means a
+            model without.
         labels: that they have; one of OTHERWISE, or of a control, that is not named here they must not have.
         trained_for: the task that the weights were trained for, `all` or one; None = any.
         pretrained: whether training began with another run's weights; None = either.
@@ -284,7 +284,7 @@ def _meant(side: Side, test: Trial, variant: Variant) -> bool:
         and otherwise <= set(side.labels) <= labels
         and side.trained_for in (None, trained_for)
         and side.pretrained in (None, (metrics.get("init_from") is not None))
-        and _set({**USUAL, **side.settings}, folder)
+        and _set({**WITHOUT_TOKENS, **side.settings}, folder)
     )
 
 
@@ -388,19 +388,19 @@ def _of_pairs(claim: Claim, test: Trial, found: Sequence[Variant]) -> list[Judge
     for a, b in itertools.product(of_a, of_b):
         if _asked(a) == _asked(b) and _alike(test, a, b) and _beside(a, b):
             pairs.setdefault(_asked(a), []).append((a, b))
-    if not pairs:
-        missing = [name for name, of in (("A", of_a), ("B", of_b)) if not any(not _synthetic(v) for v in of)]
-        why = f"no finished run of {' or '.join(missing)} on real data" if missing else "A and B were not asked alike"
-        return [Judged(claim, test, Verdict.not_run, why)]
     chosen = [_chosen(test, several) for several in pairs.values()]
     real = [(a, b) for a, b in chosen if not _synthetic(a)]
-    told = [_of_pair(claim, test, a, b) for a, b in real or chosen]
-    return told if real else [_unsettled(of) for of in told]
+    if real:
+        return [_of_pair(claim, test, a, b) for a, b in real]
+    missing = [name for name, of in (("A", of_a), ("B", of_b)) if not any(not _synthetic(v) for v in of)]
+    why = f"no finished run of {' or '.join(missing)} on real data" if missing else "A and B were not asked alike"
+    told = [_unsettled(_of_pair(claim, test, a, b), SYNTHETIC if missing else why) for a, b in chosen]
+    return told or [Judged(claim, test, Verdict.not_run, why)]
 
 
-def _unsettled(of: Judged) -> Judged:
+def _unsettled(of: Judged, why: str = SYNTHETIC) -> Judged:
     """What synthetic data gave: numbers without a verdict."""
-    return replace(of, verdict=Verdict.not_run, because=SYNTHETIC)
+    return replace(of, verdict=Verdict.not_run, because="; ".join(filter(None, [why, of.because])))
 
 
 def _chosen(test: Trial, pairs: Sequence[tuple[Variant, Variant]]) -> tuple[Variant, Variant]:

@@ -23,27 +23,25 @@ def results(group: Group) -> Content:
     What was typed for all rows, and labels of all, stand below.
     """
     all_deviations = group.deviations()
-    columns = {name: [variant.name[i] for variant in group.members] for i, name in enumerate(NAME)}
+    parts, of_labels = shared([v.parts for v in group.members]), shared([v.labels for v in group.members])
+    columns = {"model": [variant.name[0] for variant in group.members]}
+    columns["variant"] = [" ".join(part for part in v.parts if part not in parts) for v in group.members]
     if group.mixed:
         columns["data"] = [variant.one["dataset_fingerprint"][:8] for variant in group.members]
     columns["n"] = [str(len(variant.runs)) for variant in group.members]
     columns |= {name: [mean_and_deviation(v.values(name)) for v in group.members] for name in group.metrics}
     if group.first is not None:
         columns[f"{group.first} 95 %"] = [interval(variant, group.first) for variant in group.members]
-    columns["labels"] = [" ".join(variant.labels) for variant in group.members]
+    columns["labels"] = [" ".join(label for label in v.labels if label not in of_labels) for v in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
-    of_all = shared(group)
-    for name in ("variant", "labels"):
-        columns[name] = [" ".join(word for word in cell.split() if word not in of_all) for cell in columns[name]]
     shown = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
     told = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     return Content(group.title, list(shown), list(zip(*shown.values(), strict=True)), [*notes(group), *told])
 
 
-def shared(group: Group) -> list[str]:
-    """The overrides and labels that all rows of a table have, which stand below it; none of a single row."""
-    rows = [[*variant.name[1].split(), *variant.labels] for variant in group.members]
-    return [word for word in rows[0] if all(word in row for row in rows)] if len(rows) > 1 else []
+def shared(rows: Sequence[Sequence[str]]) -> list[str]:
+    """What all of several rows have, which stands below their table; nothing of a single row."""
+    return [part for part in dict.fromkeys(rows[0]) if all(part in row for row in rows)] if len(rows) > 1 else []
 
 
 def notes(group: Group) -> list[str]:
@@ -58,8 +56,9 @@ def notes(group: Group) -> list[str]:
     ]
     if down := [name for name in group.metrics if name in LOWER_IS_BETTER]:
         said.append(f"lower is better: {', '.join(down)}")
-    if of_all := shared(group):
-        said.append(f"all rows: {' '.join(of_all)}")
+    of_all = shared([[*variant.parts, *variant.labels] for variant in group.members])
+    if told := [part for part in of_all if part != "synthetic"]:
+        said.append(f"all rows: {' '.join(told)}")
     if any("synthetic" in variant.labels for variant in group.members):
         said.append("synthetic data: these numbers settle no claim")
     if group.mixed:

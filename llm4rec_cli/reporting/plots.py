@@ -174,9 +174,8 @@ def quality_against_seconds(group: Group) -> tuple[Figure, str] | None:
         axes.annotate(numbers, points[near[0]], (4, 3), textcoords="offset points", color=INK)
     decades = [math.log10(seconds) for seconds, _ in points]
     axes.set_xscale("log")
-    axes.set_xlim(
-        0.7 * 10 ** math.floor(min(decades)), 1.4 * 10 ** math.ceil(max(decades))
-    )  # two of its ticks at least
+    # Two of its ticks at least.
+    axes.set_xlim(0.7 * 10 ** math.floor(min(decades)), 1.4 * 10 ** (math.floor(max(decades)) + 1))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("seconds to train, ask and evaluate (log)")
@@ -203,7 +202,7 @@ def _line(i: int) -> dict[str, Any]:
 
 
 def _name(number: int, variant: Variant) -> str:
-    """`3 sasrec model.layers=1`, cut before its end where it is long: the table has it in full."""
+    """`3 sasrec model.layers=1`, cut before its end where it is long: the table, and the line below, have it whole."""
     model, words = variant.name
     room = max(0, LONGEST - len(f"{number} {model} "))
     return " ".join(filter(None, [str(number), model, words if len(words) <= room else f"…{words[-room:]}"]))

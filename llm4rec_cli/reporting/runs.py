@@ -120,10 +120,10 @@ def protocol_in_words(run: dict[str, Any]) -> str:
     return " · ".join([run["split"], *divided, *ranking, *masked])
 
 
-def variant_in_words(run: dict[str, Any]) -> str:
-    """The experiment's name, or what was typed about the model, the trainer and the control."""
+def variant_in_words(run: dict[str, Any]) -> list[str]:
+    """The experiment's name, what training began with, and what was typed of the model, the trainer and the control."""
     typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith((*SHOWN_AS, *UNTOLD))]
     typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # as they are typed
     origin = run.get("init_from")
     begun = f"from {' '.join(filter(None, [origin['dataset'], origin['experiment']]))}" if origin else None
-    return " ".join(filter(None, [run["experiment"], begun, *typed]))
+    return [part for part in (run["experiment"], begun, *typed) if part]

@@ -39,7 +39,12 @@ class Variant:
     @property
     def name(self) -> tuple[str, str]:
         """What tables call its model, and the variant in words."""
-        return shown_as(self.one), variant_in_words(self.one)
+        return shown_as(self.one), " ".join(self.parts)
+
+    @property
+    def parts(self) -> list[str]:
+        """The variant in words, override by override."""
+        return variant_in_words(self.one)
 
     @property
     def labels(self) -> list[str]:

@@ -152,6 +152,15 @@ def test_sasrec_learns_from_attributes_and_no_chat_model_is_asked(llm4rec, tmp_p
     assert control["metrics"] != told["metrics"]
 
 
+def test_attributes_that_are_not_known_or_not_read_are_refused(llm4rec, tmp_path):
+    shop(tmp_path)
+    by_text = ("train", "model=unisrec", "dataset=shop", "dataset.text=attributes")
+    answer = llm4rec(*by_text, "dataset.control=shuffle_tokens")
+    assert answer.code == 2 and "would change nothing" in answer.err
+    (tmp_path / "raw/items.csv").write_text("item_id,title\ni0,a tent\n")
+    assert "'shop' knows no brand and no categories" in llm4rec(*by_text).err
+
+
 def test_texts_that_models_read_end_with_the_tokens(enriched):
     by_text = ("train", *OF_SHOP, "model=transition_text", "model.text_weights=[1.0]", "task.floors=[]")
     plain, with_tokens = (enriched(*by_text, f"dataset.text={recipe}").metrics for recipe in ("unisrec", "enriched"))

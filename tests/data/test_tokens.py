@@ -135,7 +135,7 @@ def test_a_dataset_holds_its_tokens_and_says_which_they_are():
 
 def test_attributes_are_the_brand_and_each_word_of_the_categories():
     items = pd.DataFrame(
-        {"brand": [" Nordhut", None, ""], "categories": ["Camping &amp; Tents Camping", "Nordhut", None]}
+        {"brand": [" Nordhut", None, ""], "categories": ["Camping &amp; Tents for Camping", "Nordhut", None]}
     )
     assert of_attributes(items) == [["brand: nordhut", "camping", "tents"], ["nordhut"], []]
 

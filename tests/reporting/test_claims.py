@@ -364,8 +364,22 @@ def test_a_side_that_names_no_tokens_means_a_model_without(write, verdict):
     write("sasrec", [WORSE] * 100)
     write("unisrec", [BETTER] * 100)
     write("sasrec", [BETTER] * 100, settings={"model.tokens": True})
-    write("sasrec", [BETTER] * 100, settings={"dataset.text": "attributes"})
     assert verdict().verdict is Verdict.supported
+
+
+def test_of_synthetic_data_that_cannot_be_paired_the_reason_is_told(write, verdict):
+    write("sasrec", [WORSE] * 3, labels=["synthetic"])
+    write("unisrec", [BETTER] * 3, labels=["synthetic"], users=["u0", "u1", "x"])
+    assert verdict().because.startswith("on synthetic data alone, which settle nothing; these runs are not paired")
+
+
+def test_real_runs_that_were_asked_otherwise_are_told_of_beside_synthetic_ones(write, verdict):
+    for model, ranks in (("sasrec", WORSE), ("unisrec", BETTER)):
+        write(model, [ranks] * 100, labels=["synthetic"], dataset="demo", dataset_fingerprint="d" * 64)
+    write("sasrec", [WORSE] * 50)
+    write("unisrec", [BETTER] * 50, protocol="uniform-100")
+    found = verdict()
+    assert (found.because, found.data[:4]) == ("A and B were not asked alike", "demo")
 
 
 def test_beside_real_data_synthetic_ones_are_not_told(write, verdict):

@@ -53,7 +53,17 @@ def test_labels_and_overrides_of_all_rows_stand_below_them():
     shown = results(group(run(**few), run(model="unisrec", **other)))
     assert [row["variant"] for row in rows(shown)] == ["", "model.layers=1"]
     assert [row["labels"] for row in rows(shown)] == ["", "leaky"]
-    assert shown.notes[1] == "all rows: task.max_examples=20 subset synthetic"
+    assert shown.notes[1:] == ["all rows: task.max_examples=20 subset", "synthetic data: these numbers settle no claim"]
+
+
+def test_what_training_began_with_and_a_value_of_several_words_stay_whole():
+    mine, yours = ({"overrides": [f"llm.model='{whose} big llm'"]} for whose in ("my", "your"))
+    begun = [{"init_from": {"dataset": name, "experiment": None}} for name in ("a", "b")]
+    shown = results(group(run(**mine | begun[0]), run(model="unisrec", **yours | begun[1])))
+    assert [row["variant"] for row in rows(shown)] == [
+        "from a llm.model='my big llm'",
+        "from b llm.model='your big llm'",
+    ]
 
 
 def test_the_labels_of_a_single_row_stand_in_it():

@@ -60,7 +60,7 @@ class SASRec(nn.Module):
         if not number:
             raise DataError(
                 "no token is shared by two items",
-                "model.tokens=false, or other tokens: dataset.text=attributes, or by another llm",
+                "model.tokens=false, or other tokens",
             )
         kept = [[number[token] for token in of_one if token in number] for of_one in tokens]
         first = np.cumsum([0, *map(len, kept)])[:-1]
