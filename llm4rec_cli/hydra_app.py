@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llm4rec_cli import processes, schema
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 from llm4rec_cli.models import base as models
-from llm4rec_cli.overrides import FLAGS, divided, prepared, quoted
+from llm4rec_cli.overrides import FLAGS, divided, prepared, quoted, swept_along
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +117,10 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs beside one another on these cores: more only collide
     saved = sys.argv
-    sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath(), *map(prepared, overrides)]
+    typed = [prepared(override) for override in overrides]
     try:
+        typed = swept_along(typed) if sweep else typed
+        sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath(), *typed]
         with _outcomes(overrides if sweep else None) as outcomes:
             os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
             start = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)

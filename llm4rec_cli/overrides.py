@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from llm4rec_cli.errors import UsageError
@@ -65,6 +66,25 @@ def prepared(argument: str) -> str:
         plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # without, 1e5 would be the number 100000.0
         return f"{key}={expanded}" if plain else f"{key}={quoted(expanded)}"
     return argument
+
+
+def swept_along(overrides: Sequence[str]) -> list[str]:
+    """A sweep's overrides as Hydra can take them: of a model that is swept, itself or by experiments, each setting is
+    swept, too, over one value.
+
+    Hydra composes a sweep's config first without what is swept: with the default model, which has other settings.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    read = OverridesParser.create().parse_overrides(list(overrides))
+    if not {one.key_or_group for one in read if one.is_sweep_override()} & {"model", "experiment"}:
+        return list(overrides)
+    made = []
+    for text, one in zip(overrides, read, strict=True):
+        key, _, value = text.partition("=")
+        alone = key.startswith("model.") and value and not one.is_sweep_override()
+        made.append(f"{key}=choice({value})" if alone else text)
+    return made
 
 
 def _prompts(value: str) -> str:

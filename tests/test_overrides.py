@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.overrides import prepared, quoted
+from llm4rec_cli.overrides import prepared, quoted, swept_along
 from tests.driver import compose
 
 
@@ -29,3 +29,27 @@ def test_what_belongs_into_a_yaml_is_refused(typed):
 
 def test_a_paper_may_be_left_out():
     assert prepared("dataset.paper=null") == "dataset.paper=null"
+
+
+@pytest.mark.parametrize("swept", ["model=mf,mlp", "+experiment=p5/beauty,p5/beauty_leaky", "model=choice(mf,mlp)"])
+def test_settings_of_a_model_that_is_swept_are_swept_over_one_value(swept):
+    typed = [
+        swept,
+        "model.digits=1",
+        "model.ask={rating:1-6}",
+        "model.text='a, b'",
+        "model.seed=1,2",
+        "seed=0",
+        "model.x=",
+    ]
+    assert swept_along(typed)[1:4] == [
+        "model.digits=choice(1)",
+        "model.ask=choice({rating:1-6})",
+        "model.text=choice('a, b')",
+    ]
+    assert [swept_along(typed)[i] for i in (0, 4, 5, 6)] == [typed[i] for i in (0, 4, 5, 6)]
+
+
+def test_settings_of_one_model_are_left_as_they_are():
+    typed = ["model=mf", "model.embedding_size=4", "seed=0,1"]
+    assert swept_along(typed) == typed

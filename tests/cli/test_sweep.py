@@ -29,6 +29,17 @@ def test_every_combination_is_run_and_skipped_the_second_time(llm4rec, tmp_path)
     assert states(again) == ["skipped"] * 4
 
 
+def test_settings_that_the_default_model_does_not_have_go_to_each_model_swept(llm4rec, tmp_path):
+    of_both = ("model.embedding_size=4", "trainer.epochs=1", "task.max_examples=50", "task.floors=[]")
+    answer = llm4rec("train", "-m", "model=mf,mlp", "task=rating", *of_both)
+    assert answer.code == 0, answer.err
+    runs = {path.parts[-5]: read(path) for path in tmp_path.rglob("metrics.json")}
+    assert {model: "model.embedding_size=4" in metrics["overrides"] for model, metrics in runs.items()} == {
+        "mf": True,
+        "mlp": True,
+    }
+
+
 def test_one_failing_job_stops_no_other_and_the_sweep_exits_1(llm4rec):
     answer = llm4rec(
         "train", "-m", "model=popularity", "dataset.user_core=100000,5", "task.floors=[]", "task.max_examples=50"
