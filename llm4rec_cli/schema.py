@@ -92,7 +92,7 @@ class TextRecipe(Enum):
 
     unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
     title = "title"
-    attributes = "attributes"  # categories and brand alone, which make the item's tokens, too
+    attributes = "attributes"  # brand and categories alone, which are then the item's tokens
     enriched = "enriched"  # as unisrec, and then the tokens that a chat model wrote of the item
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prompt4NR's templates, each alone and as ensembles, beside floors; then the report. Run it again: what is done is skipped.
-#   scripts/reproduce_prompt4nr.sh --small                     the demo's click log, three templates, ensembles: some ten minutes
+#   scripts/reproduce_prompt4nr.sh --small                     the demo's click log, three templates, ensembles: eleven minutes
 #   scripts/reproduce_prompt4nr.sh --ablations                 on the demo: loss, warm-up, virtual tokens alone, controls, shops
 #   scripts/reproduce_prompt4nr.sh --part FOLDER               a part of MIND-small, three templates, on two CPU cores
 #   scripts/reproduce_prompt4nr.sh --full [override …]         MIND-small with bert-base-uncased, all twelve; a GPU, the hub

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # UniSRec's comparisons with floors and controls, then the report. Run it again: what is done is skipped.
-#   scripts/reproduce_unisrec.sh --small                                   one seed on the demo: five minutes on two CPU cores
+#   scripts/reproduce_unisrec.sh --small                                   one seed on the demo: six minutes on two CPU cores
 #   scripts/reproduce_unisrec.sh --demo                                    three seeds, all comparisons: some three hours
 #   scripts/reproduce_unisrec.sh --ablations                               what the parts of pre-training bring, on the demo
 #   scripts/reproduce_unisrec.sh FOLDER_OF_SCIENTIFIC FOLDER_OF_BEAUTY     real data, MiniLM: some eight hours

@@ -6,12 +6,9 @@ from dataclasses import fields
 
 from llm4rec_cli.models import base
 
+SIZES = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "experts": 2, "layers": 1}
 SMALL = {
-    "hidden_size": 16,
-    "inner_size": 16,
-    "embedding_size": 16,
-    "experts": 2,
-    "layers": 1,
+    **SIZES,
     "max_length": 10,
     "encoder": "{name:minilm,pooling:mean,max_length:256}",  # one that needs no download, the same for all
 }

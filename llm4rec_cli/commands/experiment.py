@@ -134,12 +134,6 @@ def problems(config: Config) -> Iterator[UsageError]:
                 f"{setting} is about tokens of items, which dataset.text={config.dataset.text.name} does not have",
                 "dataset.text=attributes, or dataset.text=enriched once llm4rec enrich has had them written",
             )
-    shuffled = config.dataset.control == Control.shuffle_tokens and config.dataset.text == TextRecipe.attributes
-    if shuffled and not getattr(config.model, "tokens", False):
-        yield UsageError(
-            "dataset.control=shuffle_tokens would change nothing: texts of attributes are not made of tokens",
-            "dataset.control=shuffle_text",
-        )
     if config.task.question == Question.write and config.task.written is None:
         yield UsageError(
             "task.question=write needs task.written, which is null", f"one of {', '.join(w.name for w in Written)}"

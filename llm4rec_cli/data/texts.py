@@ -12,6 +12,7 @@ from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.schema import TextRecipe
 
 TEXT_COLUMNS = ["title", "brand", "categories", "description", "text"]
+_UNISREC_FIELDS = ("title", "categories", "brand")
 _UNISREC_LIMIT = 2000  # characters from which a field counts as rubbish
 
 
@@ -19,8 +20,8 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
     """One text an item, in order of the item numbers; empty where the source has nothing.
 
     `unisrec`: the dataset's own `text` where it has one, otherwise title, categories and brand as UniSRec's
-    process_amazon.py cleans them. `title`: the title as it stands. `attributes`: categories and brand alone, so
-    cleaned. `enriched`: as `unisrec`, and one more such sentence of the item's tokens.
+    process_amazon.py cleans them. `title`: the title as it stands. `attributes`: a sentence of the item's tokens alone,
+    which are its attributes. `enriched`: as `unisrec`, and one more such sentence.
     """
     if recipe is TextRecipe.title:
         return list(column(dataset.items, "title"))
@@ -29,20 +30,15 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
         tokens = column(dataset.items, "tokens")
         return [_followed(text, of_one) for text, of_one in zip(plain, tokens, strict=True)]
     if recipe is TextRecipe.attributes:
-        return _sentences(dataset, ("categories", "brand"))
-    made, own = _sentences(dataset, ("title", "categories", "brand")), column(dataset.items, "text")
-    return [text or fields for text, fields in zip(own, made, strict=True)]
+        return [_followed("", of_one) for of_one in column(dataset.items, "tokens")]
+    made = zip(*(column(dataset.items, field).map(_unisrec_field) for field in _UNISREC_FIELDS), strict=True)
+    own = column(dataset.items, "text")
+    return [text or "".join(fields) for text, fields in zip(own, made, strict=True)]
 
 
 def with_texts(dataset: RecDataset, recipe: TextRecipe) -> RecDataset:
     """The dataset with each item's `text` made by the recipe: what `RecDataset.texts` then gives every model."""
     return replace(dataset, items=dataset.items.assign(text=item_texts(dataset, recipe)))
-
-
-def _sentences(dataset: RecDataset, fields: Sequence[str]) -> list[str]:
-    """These fields of each item, one behind the other."""
-    made = (column(dataset.items, field).map(_unisrec_field) for field in fields)
-    return ["".join(of_one) for of_one in zip(*made, strict=True)]
 
 
 def _followed(text: str, tokens: Sequence[str]) -> str:

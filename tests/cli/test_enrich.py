@@ -152,11 +152,16 @@ def test_sasrec_learns_from_attributes_and_no_chat_model_is_asked(llm4rec, tmp_p
     assert control["metrics"] != told["metrics"]
 
 
-def test_attributes_that_are_not_known_or_not_read_are_refused(llm4rec, tmp_path):
+def test_texts_of_attributes_are_permuted_with_them(llm4rec, tmp_path):
+    shop(tmp_path)
+    by_text = ("train", "model=transition_text", "dataset=shop", "dataset.text=attributes", "task.floors=[]")
+    true, control = (llm4rec(*by_text, *more).metrics for more in ((), ("dataset.control=shuffle_tokens",)))
+    assert control["metrics"] != true["metrics"]
+
+
+def test_attributes_that_are_not_known_are_refused(llm4rec, tmp_path):
     shop(tmp_path)
     by_text = ("train", "model=unisrec", "dataset=shop", "dataset.text=attributes")
-    answer = llm4rec(*by_text, "dataset.control=shuffle_tokens")
-    assert answer.code == 2 and "would change nothing" in answer.err
     (tmp_path / "raw/items.csv").write_text("item_id,title\ni0,a tent\n")
     assert "'shop' knows no brand and no categories" in llm4rec(*by_text).err
 

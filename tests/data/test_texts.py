@@ -48,9 +48,9 @@ def test_items_without_any_column_have_empty_texts():
         assert item_texts(described(item_id=["a", "b"]), recipe) == ["", ""]
 
 
-def test_attributes_are_categories_and_brand_without_the_title():
-    dataset = described(brand=["Nordhut", None], title=["Tent", "Kite"], categories=["Camping Tents", "Toys"])
-    assert item_texts(dataset, TextRecipe.attributes) == ["Camping Tents. Nordhut. ", "Toys. "]
+def test_attributes_are_a_sentence_of_tokens_without_the_title():
+    dataset = described(title=["Tent", "Kite"], tokens=[["brand: nordhut", "camping"], []])
+    assert item_texts(dataset, TextRecipe.attributes) == ["brand: nordhut, camping. ", ""]
 
 
 def test_enriched_texts_end_with_the_item_s_tokens():

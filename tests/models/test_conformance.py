@@ -34,17 +34,14 @@ from tests.builders import tiny_dataset, tiny_log
 from tests.driver import compose
 from tests.llm.speaking import Speaking
 from tests.models.tiny_bert import tiny_bert
+from tests.small import SIZES
 
 CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_impressions", "rate", "write", "pretrain", "all"}
 PRETRAINED = ", pre-trained"  # after the name of a model: as `task=pretrain` builds it
 WITH_TOKENS = ", with tokens"  # likewise: as `model.tokens=true` builds it
 VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"]}
 SMALL = {
-    "hidden_size": 16,
-    "inner_size": 16,
-    "embedding_size": 16,
-    "experts": 2,
-    "layers": 1,
+    **SIZES,
     "max_length": 8,
     "dropout": 0.1,  # at 0.5 all of 16 elements may fall, and LayerNorm's gradient then explodes
 }
