@@ -69,8 +69,8 @@ def prepared(argument: str) -> str:
 
 
 def swept_along(overrides: Sequence[str]) -> list[str]:
-    """A sweep's overrides as Hydra can take them: of a model that is swept, itself or by experiments, each setting is
-    swept, too, over one value.
+    """A sweep's overrides as Hydra can take them: of a model that is swept, itself or by experiments, each setting and
+    its prompts are swept, too, over one value.
 
     Hydra composes a sweep's config first without what is swept: with the default model, which has other settings.
     """
@@ -82,7 +82,7 @@ def swept_along(overrides: Sequence[str]) -> list[str]:
     made = []
     for text, one in zip(overrides, read, strict=True):
         key, _, value = text.partition("=")
-        alone = key.startswith("model.") and value and not one.is_sweep_override()
+        alone = key.startswith(("model.", "prompt/")) and value and not one.is_sweep_override()
         made.append(f"{key}=choice({value})" if alone else text)
     return made
 

@@ -53,3 +53,8 @@ def test_settings_of_a_model_that_is_swept_are_swept_over_one_value(swept):
 def test_settings_of_one_model_are_left_as_they_are():
     typed = ["model=mf", "model.embedding_size=4", "seed=0,1"]
     assert swept_along(typed) == typed
+
+
+def test_prompts_of_a_model_that_is_swept_are_swept_over_one_list():
+    typed = ["+experiment=p5/demo,p5/beauty", prepared("prompt=[p5/rating,p5/sequential]")]
+    assert swept_along(typed)[1] == "prompt/p5@model.prompts=choice([rating,sequential])"
