@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.chatgptrec.model import ChatGPTRec
+from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.overrides import prepared
 from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks import base, ranking, rating
@@ -47,7 +46,7 @@ def asking(tmp_path):
         context = Context(
             experiment.settings(config.model), SPLIT, 0, tmp_path, "cpu", task, experiment.settings(config.llm)
         )
-        return ChatGPTRec(context.config, context, backend, Store(tmp_path / "answers.sqlite")), backend
+        return chatgptrec.ChatGPTRec(context.config, context, backend, Store(tmp_path / "answers.sqlite")), backend
 
     return make
 
@@ -145,11 +144,27 @@ def test_pmi_takes_off_what_is_likely_without_the_history(asking):
 
     model, backend = asking("direct", says, "model.answer=pmi")
     assert model.score(LISTED)[0].tolist() == [4, 3, 3, 3, 3, 3]
-    assert len({r.messages for r in map(freeze, backend.asked)}) == 5, "four users, and one question without any"
+    assert len(backend.asked) == 5, "four users, and one question without any"
 
 
-def freeze(request):
-    return SimpleNamespace(messages=json.dumps(request.messages))
+def test_pmi_judges_a_title_without_a_user_once(asking, monkeypatch):
+    monkeypatch.setattr(chatgptrec, "AT_ONCE", 4)
+    model, backend = asking("direct", lambda r: [-len(t) for t in r.continuations], "model.answer=pmi")
+    for batch in (model.foresee(LISTED), LISTED[:2], LISTED[2:]):
+        assert (model.score(batch) == 0).all()
+    without = [r.continuations for r in backend.asked if "likes" not in r.messages[0]["content"]]
+    assert sorted(without) == [("Alien", "Heat", "Jaws", "Rocky"), ("Seven", "Speed")]
+
+
+def test_pmi_of_stars_takes_off_what_is_likely_of_that_item(asking):
+    def says(request):
+        if "gave these stars" in request.messages[0]["content"]:
+            return np.log([0.2, 0.2, 0.2, 0.2, 0.2])
+        return np.log([0.1, 0.1, 0.1, 0.1, 0.1 if "Jaws" in request.messages[0]["content"] else 0.2])
+
+    model, backend = asking("rating", says, "model.answer=pmi", "prompt.shots=1")
+    assert model.rate(TEST).value.tolist() == pytest.approx([3, *[(1 + 2 + 3 + 4 + 5 / 2) / 4.5] * 3])
+    assert len(backend.asked) == 8
 
 
 def test_the_whole_catalogue_can_be_judged(asking):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from llm4rec_cli.models.chatgptrec.prompts import RANKINGS, WRITTEN, Prompter
 from llm4rec_cli.schema import Written
 
 STARS = (1, 2, 3, 4, 5)
+AT_ONCE = 256  # continuations of a request that no user stands behind: a few seconds on a CPU
 
 
 class ChatGPTRec:
@@ -47,6 +49,7 @@ class ChatGPTRec:
         self.prompter = Prompter(config.prompts, self.split, self.seed, backend.count_tokens)
         self.matcher = Matcher(self.prompter.titles, config.threshold)
         self.given: dict[str, Answer] = {}
+        self.prior: dict[str, dict[str, float]] = {}  # prompt without a user -> continuation -> log-likelihood
         self.usage = ask.Usage()
 
     # --- what is asked
@@ -67,33 +70,50 @@ class ChatGPTRec:
         self._answers(self.task, examples)
         return examples
 
-    def _answers(self, task: str, examples: Examples) -> list[list[Answer]]:
-        """The answers to all requests of each example; what was asked before is not asked again."""
-        wanted = [self._requests(task, examples, i) for i in range(len(examples))]
-        new = {key: request for of_one in wanted for request in of_one if (key := _key(request)) not in self.given}
+    def _answers(self, task: str, examples: Examples) -> list[Answer]:
+        """The answer about each example; what was asked before is not asked again."""
+        requests = [self._request(task, examples, i) for i in range(len(examples))]
+        prior = self._prior_requests(task, examples)
+        new = {key: request for request in requests + prior if (key := _key(request)) not in self.given}
         if new:
             doing = f"asking {Path(self.llm.model).name}"
             found = ask.answers(list(new.values()), self.backend, self.llm, self.store, doing, self.usage)
             self.given |= dict(zip(new, found, strict=True))
-        return [[self.given[_key(request)] for request in of_one] for of_one in wanted]
+        for request in prior:
+            judged = zip(request.continuations or (), self.given[_key(request)].logprobs or (), strict=True)
+            self.prior.setdefault(_told(request), {}).update(judged)
+        return [self.given[_key(request)] for request in requests]
 
-    def _requests(self, task: str, examples: Examples, i: int) -> list[Request]:
-        """One request; of PMI also that without the user. A text is always generated."""
+    def _request(self, task: str, examples: Examples, i: int, of_user: bool = True) -> Request:
+        """What is asked about example i. A text is always generated."""
         if self.config.answer is AnswerBy.generate or task in WRITTEN:
             order = None if examples.candidates is None else self.prompter.order(examples, i).tolist()
             messages = self.prompter.messages(task, examples, i, order, judged=False)
             max_tokens = min(self.llm.max_tokens, getattr(self.config.prompts, task).max_tokens)
-            return [Request(messages, max_tokens=max_tokens)]
+            return Request(messages, max_tokens=max_tokens)
         if task == "rating":
             judged = tuple(str(star) for star in STARS)
         elif examples.candidates is None:
             judged = tuple(self.prompter.titles)
         else:
             judged = tuple(self.prompter.titles[item] for item in examples.candidates[i])
-        told = [True, False] if self.config.answer is AnswerBy.pmi else [True]
+        return Request(self.prompter.messages(task, examples, i, None, judged=True, of_user=of_user), judged)
+
+    def _prior_requests(self, task: str, examples: Examples) -> list[Request]:
+        """What PMI takes off is judged without a user: each continuation of such a prompt once, for all users."""
+        if self.config.answer is not AnswerBy.pmi or task in WRITTEN:
+            return []
+        prompts: dict[str, Request] = {}
+        texts: dict[str, set[str]] = {}
+        for i in range(len(examples)):
+            request = self._request(task, examples, i, of_user=False)
+            prompts[_told(request)] = request
+            texts.setdefault(_told(request), set()).update(request.continuations or ())
         return [
-            Request(self.prompter.messages(task, examples, i, None, judged=True, of_user=of_user), judged)
-            for of_user in told
+            replace(request, continuations=tuple(new[start : start + AT_ONCE]))
+            for told, request in prompts.items()
+            for new in [sorted(texts[told] - self.prior.get(told, {}).keys())]
+            for start in range(0, len(new), AT_ONCE)
         ]
 
     # --- what is made of the answers
@@ -107,11 +127,12 @@ class ChatGPTRec:
         """By place in the written list, or by likelihood."""
         n_scores = self.split.n_items if examples.candidates is None else examples.candidates.shape[1]
         scores = torch.full((len(examples), n_scores), -torch.inf)
-        for i, found in enumerate(self._answers(self.ranking, examples)):
-            if self.config.answer is not AnswerBy.generate:
-                scores[i] = torch.from_numpy(_judged(found))
-                continue
-            listed, _ = self._listed(found[0], examples, i)
+        if self.config.answer is not AnswerBy.generate:
+            for i, likely in enumerate(self._likelihoods(self.ranking, examples)):
+                scores[i] = torch.from_numpy(likely)
+            return scores
+        for i, answer in enumerate(self._answers(self.ranking, examples)):
+            listed, _ = self._listed(answer, examples, i)
             places = listed if examples.candidates is None else _places(listed, examples.candidates[i])
             scores[i, places] = -torch.arange(len(listed), dtype=torch.float32)
         return scores
@@ -135,16 +156,26 @@ class ChatGPTRec:
 
     def rate(self, examples: Examples) -> Ratings:
         """What is said, the mean of the training ratings where it is no rating; or the expected value by likelihood."""
-        found = self._answers("rating", examples)
         if self.config.answer is not AnswerBy.generate:
-            judged = np.stack([_judged(of_one) for of_one in found]).astype(np.float64)
+            judged = np.stack(self._likelihoods("rating", examples)).astype(np.float64)
             share = np.exp(judged - judged.max(1, keepdims=True))
             return Ratings((share / share.sum(1, keepdims=True)) @ np.array(STARS, dtype=np.float64))
-        said = np.array([self._rating(of_one[0], examples, i)[0] for i, of_one in enumerate(found)])
+        found = self._answers("rating", examples)
+        said = np.array([self._rating(answer, examples, i)[0] for i, answer in enumerate(found)])
         return Ratings(np.where(np.isnan(said), self.fallback, said), said)
 
     def _rating(self, answer: Answer, examples: Examples, i: int) -> tuple[float, Status]:
         return answers.rating(answer.text, STARS[0], STARS[-1], self.prompter.titles[int(examples.target[i])])
+
+    def _likelihoods(self, task: str, examples: Examples) -> list[NDArray[np.float32]]:
+        """(n_judged,) of each example: log-likelihoods of what is judged; by PMI less those without the user."""
+        likelihoods = [np.array(answer.logprobs, dtype=np.float32) for answer in self._answers(task, examples)]
+        if self.config.answer is AnswerBy.pmi:
+            for i, likely in enumerate(likelihoods):
+                request = self._request(task, examples, i, of_user=False)
+                prior = self.prior[_told(request)]
+                likely -= np.array([prior[text] for text in request.continuations or ()], dtype=np.float32)
+        return likelihoods
 
     @property
     def fallback(self) -> float:
@@ -153,13 +184,13 @@ class ChatGPTRec:
 
     def write(self, examples: Examples, written: Written) -> list[str]:
         task = "explanation" if written is Written.explanation else "review_summary"
-        return [answers.text(of_one[0].text)[0] for of_one in self._answers(task, examples)]
+        return [answers.text(answer.text)[0] for answer in self._answers(task, examples)]
 
     def account(self, examples: Examples) -> pd.DataFrame:
         """(n) rows: each raw answer, its status, and of a list what became of its titles; nothing of likelihoods."""
         if self.config.answer is not AnswerBy.generate:
             return pd.DataFrame(index=range(len(examples)))
-        found = [of_one[0] for of_one in self._answers(self.task, examples)]
+        found = self._answers(self.task, examples)
         if self.task in RANKINGS:
             return pd.DataFrame([self._listed(answer, examples, i)[1] for i, answer in enumerate(found)])
         rated = self.task == "rating"
@@ -170,17 +201,15 @@ class ChatGPTRec:
         return {"backend": self.llm.backend.name, "model": self.llm.model, **self.usage.describe()}
 
 
-def _judged(found: list[Answer]) -> NDArray[np.float32]:
-    """(n_continuations,) log-likelihoods; less those without the user where there is a second answer."""
-    likely = [np.array(answer.logprobs, dtype=np.float32) for answer in found]
-    return likely[0] - likely[1] if len(likely) == 2 else likely[0]
-
-
 def _places(items: IntArray, candidates: IntArray) -> IntArray:
     """(n,) where each item stands among the candidates."""
     order = np.argsort(candidates)
     places: IntArray = order[np.searchsorted(candidates, items, sorter=order)]
     return places
+
+
+def _told(request: Request) -> str:
+    return json.dumps(request.messages)
 
 
 def _key(request: Request) -> str:
