@@ -25,7 +25,7 @@ from llm4rec_cli.schema import LLMConfig
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raised when the same request would be answered otherwise
+VERSION = 2  # raised when the same request would be answered otherwise
 
 
 class LocalBackend:

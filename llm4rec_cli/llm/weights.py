@@ -97,6 +97,8 @@ def load_model(folder: Path, precision: Precision, device: str) -> Any:
     from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging as transformers_logging
 
+    from llm4rec_cli.llm.attention import hasten
+
     transformers_logging.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):  # what a folder lacks is drawn: no seed may depend on that
@@ -114,7 +116,9 @@ def load_model(folder: Path, precision: Precision, device: str) -> Any:
         )
     # What its makers advise for sampling must not come in unseen; only what ends an answer is theirs to say.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    hasten(model)
+    return model
 
 
 def _packaged() -> Path:

@@ -1,0 +1,33 @@
+"""Both contenders answer alike, and the table tells reading from writing."""
+
+import bench_llm_answers as bench
+import torch
+from bench_llm_scoring import model
+
+
+def test_prompts_are_padded_on_their_left():
+    tokens, mask = bench.drawn([4, 2], 300)
+    assert mask.tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
+    assert ((tokens >= 3) == mask.bool()).all()
+
+
+def test_both_begin_their_answers_alike():
+    made = model("tiny", "fp32")
+    tokens, mask = bench.drawn([20, 13, 18], 300)
+    theirs, ours = (bench.answered(made, name, tokens, mask, 3) for name in (bench.REFERENCE, bench.OURS))
+    assert theirs.shape == (3, 300)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_rows_tell_reading_from_writing():
+    took = {bench.REFERENCE: [bench.Took(2.0, 6.0)] * 3, bench.OURS: [bench.Took(1.0, 2.0)] * 3}
+    theirs, ours = bench.rows(took, [30, 10], n=5)
+    assert theirs["prompt tokens/s: median (min–max)"] == "20.0 (20.0–20.0)"
+    assert theirs["ms for a further token of all"] == "1,000 (1,000–1,000)"
+    assert (ours["answers/s"], ours["times"]) == ("1.00", "3.00")
+
+
+def test_it_runs(capsys):
+    bench.main(["--size", "tiny", "--prompt", "40", "--tokens", "4", "--rounds", "1", "--precisions", "fp32"])
+    told = capsys.readouterr().out
+    assert "logits 0.0" in told and bench.OURS in told
