@@ -38,7 +38,7 @@ OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # a folder: one JSON file a job of a sweep,
 CONDUCTOR = "LLM4REC_SWEEP_CONDUCTOR"  # the process that started the sweep
 HELP = "LLM4REC_HELP"
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
-WITH_OPTIONS = ("recommend",)  # commands with options beside overrides: `parser()` in their module names them
+WITH_OPTIONS = ("recommend", "judge")  # commands with options beside overrides: `parser()` in their module names them
 
 _failure: list[Exception] = []
 

@@ -105,8 +105,8 @@ PLACES = {
         "human": ("chatgptrec/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
     },
 }
-# Run by tests of their own: files of somebody else's, sheets that people filled, all configs; or of runs on real data.
-ELSEWHERE = (["score"], ["human", "score"], ["validate"], ["report", "--outputs", "outputs/tuning"])
+# Run by tests of their own: files of somebody else's, sheets that are filled, all configs; or of runs on real data.
+ELSEWHERE = (["score"], ["human", "score"], ["human", "judge"], ["validate"], ["report", "--outputs", "outputs/tuning"])
 # Of each file, how many such commands it has at least.
 WALKED = {README: 30, DOCS / "unisrec.md": 8, DOCS / "p5.md": 20, DOCS / "chatgptrec.md": 12, DOCS / "prompt4nr.md": 9}
 

@@ -1,18 +1,20 @@
-"""`llm4rec human export|score`: people judge what runs wrote, blind; their sheets become numbers.
+"""`llm4rec human export|score|judge`: people judge what runs wrote, blind; their sheets become numbers.
 
 llm4rec human export retrieval/demo/explanation/seed0 p5/demo/explanation/seed0 --out judged
 llm4rec human export p5/…/review_summary/seed0-ab chatgptrec/…/review_summary/seed0-cd --out judged --scale rank
 llm4rec human score judged ann.csv ben.csv cem.csv
 llm4rec human score judged *.csv --json | jq .criteria.clarity
+llm4rec human judge judged llm=openai llm.model=NAME
 
 `export` draws examples that finished runs of a writing task share, and puts their texts, with the users' own as one
 more, under letters that are shuffled for each example. Give raters sheet.html alone, a page that works offline in any
 browser and saves what was filled as CSV; or sheet.csv, to be filled in a spreadsheet. key.json says which letter is
 whose: keep it from them. `score` reads the filled sheets, one a rater, named by its file, and tells for each criterion
 and system the mean rank, the share of first places and the mean score, and how far the raters agree; it writes the
-same to human.json beside the key.
+same to human.json beside the key. Three raters and fifty examples are the least that says anything.
 
-Three raters and fifty examples are the least that says anything.
+`judge` has a chat model fill a sheet, which says so. Such sheets are scored by themselves, to judge.json: what they
+tell is marked, is no person's word, and settles no claim.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from llm4rec_cli.evaluation.human import FloatArray
     from llm4rec_cli.reporting.sheets import Example, Filled
 
-PAGE, TABLE, KEY, RESULT = "sheet.html", "sheet.csv", "key.json", "human.json"
+PAGE, TABLE, KEY = "sheet.html", "sheet.csv", "key.json"
+RESULT, OF_JUDGES = "human.json", "judge.json"
 REFERENCE = "reference"  # the system that is the users themselves
 MOST_TEXTS = 9  # an example: nobody keeps more apart, and a digit is a key
 # What runs must have been asked alike, besides the same data; in the words of metrics.json.
@@ -47,6 +50,13 @@ CSV_COLUMNS = (
     *(f"{name}{end}" for name in NUMBERS for end in ("", "_low", "_high")),
     *("n", "raters", "examples", "alpha"),
 )
+
+JUDGE_EXAMPLES = """\
+examples:
+  llm4rec human judge judged llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=200_000
+  llm4rec human judge judged llm.dry_run=true                what would be asked, and what it would cost
+  llm4rec human score judged judged/judge-gpt-4o-mini-2024-07-18.csv
+"""
 
 Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
 Judged = Mapping[str, Mapping[str, float]]  # example -> label -> score or rank
@@ -79,6 +89,15 @@ def main(argv: list[str]) -> int:
     form = score.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--csv", action="store_true", help="comma-separated values")
+    judge = verbs.add_parser(
+        "judge",
+        help="have a chat model fill a sheet, marked as such",
+        epilog=JUDGE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    judge.set_defaults(run=_judge)
+    judge.add_argument("folder", metavar="FOLDER", help="what export wrote")
+    judge.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="llm=…, llm.…=…, seed=N, paths.cache=PATH")
     options = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], None] = options.run
     run(options)
@@ -152,10 +171,11 @@ def _criteria(typed: str) -> list[str]:
         UsageError: one is no plain word, comes twice, or is called as another column.
     """
     from llm4rec_cli.reporting.sheets import COLUMNS as SHOWN
+    from llm4rec_cli.reporting.sheets import JUDGE
 
     criteria = typed.split(",")
     for i, name in enumerate(criteria):
-        if not re.fullmatch(r"[\w-]+", name) or name in SHOWN or name in criteria[:i]:
+        if not re.fullmatch(r"[\w-]+", name) or name in (*SHOWN, JUDGE) or name in criteria[:i]:
             raise UsageError(
                 f"'{name}' cannot be a criterion", f"different words, commas between, and none of {', '.join(SHOWN)}"
             )
@@ -285,19 +305,20 @@ def _score(options: argparse.Namespace) -> None:
     from llm4rec_cli.reporting.tables import comma_separated
 
     folder = Path(options.folder).expanduser()
-    key = _key(folder)
+    key = key_of(folder)
     sheets = _filled(options.sheets, key)
+    written = folder / (OF_JUDGES if sheets[0].judge else RESULT)
     result = _result(key, sheets)
-    write_json(folder / RESULT, result)
+    write_json(written, result)
     if options.json:
         print(json.dumps(result, indent=2))
     elif options.csv:
         sys.stdout.write(comma_separated(CSV_COLUMNS, _csv_rows(result)))
     else:
-        _print_tables(result, folder / RESULT)
+        _print_tables(result, written)
 
 
-def _key(folder: Path) -> dict[str, Any]:
+def key_of(folder: Path) -> dict[str, Any]:
     """key.json of an export.
 
     Raises:
@@ -313,7 +334,7 @@ def _filled(names: Sequence[str], key: Mapping[str, Any]) -> list[Filled]:
     """The filled sheets of these files.
 
     Raises:
-        UsageError: there is no such file, or two are of one name.
+        UsageError: there is no such file, or two are of one name; or people filled some, and a chat model others.
         DataError: one is not filled as it should be.
     """
     from llm4rec_cli.evaluation.human import Scale
@@ -326,7 +347,14 @@ def _filled(names: Sequence[str], key: Mapping[str, Any]) -> list[Filled]:
         if path.stem in paths:
             raise UsageError(f"two sheets are of the rater '{path.stem}'", "name each file by its rater, each once")
         paths[path.stem] = path
-    return [filled(path, key["examples"], Scale(key["scale"]), key["criteria"]) for path in paths.values()]
+    found = [filled(path, key["examples"], Scale(key["scale"]), key["criteria"]) for path in paths.values()]
+    judges = [sheet.rater for sheet in found if sheet.judge]
+    if 0 < len(judges) < len(found):
+        raise UsageError(
+            f"a chat model filled {', '.join(judges)}, and people the others: their mean would be neither's word",
+            "score the sheets of people, and those of chat models by themselves",
+        )
+    return found
 
 
 def _result(key: Mapping[str, Any], sheets: Sequence[Filled]) -> dict[str, Any]:
@@ -336,7 +364,10 @@ def _result(key: Mapping[str, Any], sheets: Sequence[Filled]) -> dict[str, Any]:
         **{name: key[name] for name in ("sheet", "dataset", "dataset_fingerprint", *ASKED, "seed", "scale", "runs")},
         "synthetic": any("synthetic" in run["labels"] for run in key["runs"]),
         "examples": len(key["examples"]),
-        "raters": [{"rater": sheet.rater, "unfilled": sheet.unfilled} for sheet in sheets],
+        "raters": [
+            {"rater": sheet.rater, "unfilled": sheet.unfilled, **({"judge": sheet.judge} if sheet.judge else {})}
+            for sheet in sheets
+        ],
         "criteria": {name: _of_criterion(key, name, sheets) for name in key["criteria"]},
     }
 
@@ -365,7 +396,7 @@ def _of_criterion(key: Mapping[str, Any], criterion: str, sheets: Sequence[Fille
     return {
         "raters": raters,
         "examples": examples,
-        "enough": raters >= FEWEST_RATERS and examples >= FEWEST_EXAMPLES,
+        "enough": raters >= FEWEST_RATERS and examples >= FEWEST_EXAMPLES and not sheets[0].judge,
         "judgements": int(judged.sum()),
         "alpha": krippendorff_alpha(_by_text(key, by_rater)),
         "systems": found,
@@ -396,6 +427,17 @@ def _by_text(key: Mapping[str, Any], by_rater: Sequence[Judged]) -> FloatArray:
     return np.array([[values.get(e, {}).get(label, np.nan) for e, label in texts] for values in by_rater])
 
 
+# --- judge
+
+
+def _judge(options: argparse.Namespace) -> None:
+    from llm4rec_cli import hydra_app
+
+    hydra_app.run(
+        "judge", "a chat model fills a sheet", ["--sheets", options.folder, *options.overrides], verbose=False
+    )
+
+
 # --- how it is said
 
 
@@ -403,6 +445,7 @@ def _print_tables(result: Mapping[str, Any], written: Path) -> None:
     from llm4rec_cli.reporting.tables import console, table
 
     out = console()
+    judges = [rater["judge"] for rater in result["raters"] if "judge" in rater]
     scored = result["scale"] == "score"
     columns = [*("system", "mean rank", "95 %", "first", "95 %"), *(("mean score", "95 %") if scored else ()), "n"]
     for criterion, of in result["criteria"].items():
@@ -417,7 +460,7 @@ def _print_tables(result: Mapping[str, Any], written: Path) -> None:
             for system, numbers in of["systems"].items()
         ]
         out.print(table(f"{criterion} · {result['dataset']} · {result['task']} · {result['split']}", columns, rows))
-        out.print(f"{_worth(of)}\n", soft_wrap=True)
+        out.print(f"{_worth(of, judges)}\n", soft_wrap=True)
     for note in [*_notes(result), f"written: {written}"]:
         out.print(note, soft_wrap=True)
 
@@ -428,16 +471,22 @@ def _told(estimate: Mapping[str, Any]) -> tuple[str, str]:
     return f"{estimate['mean']:.2f}", f"{low:.2f}–{high:.2f}"
 
 
-def _worth(of: Mapping[str, Any]) -> str:
-    """Of how many raters and examples a criterion's numbers are, how far the raters agree, and whether it is enough."""
+def _worth(of: Mapping[str, Any], judges: Sequence[str]) -> str:
+    """Of how many raters and examples a criterion's numbers are, how far the raters agree, and whether it is enough.
+
+    Args:
+        judges: the chat models that judged, in the place of people.
+    """
     from llm4rec_cli.evaluation.human import FEWEST_EXAMPLES, FEWEST_RATERS
 
-    counts = [(of["raters"], "rater"), (of["examples"], "example")]
+    counts = [(of["raters"], "chat model" if judges else "rater"), (of["examples"], "example")]
     counted = " and ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts)
     alpha = "cannot be told" if of["alpha"] is None else f"{of['alpha']:.2f}"
-    least = f": it takes at least {FEWEST_RATERS} raters and {FEWEST_EXAMPLES} examples"
+    why = f"it takes at least {FEWEST_RATERS} raters and {FEWEST_EXAMPLES} examples"
+    if judges:
+        why = f"judged by {', '.join(judges)} (llm-judge), and by no person"
     return (
-        f"{counted}; Krippendorff's alpha (ordinal) {alpha}{'' if of['enough'] else f'; this settles nothing{least}'}"
+        f"{counted}; Krippendorff's alpha (ordinal) {alpha}{'' if of['enough'] else f'; this settles nothing: {why}'}"
     )
 
 

@@ -23,6 +23,7 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.human import BEST_SCORE, Scale
 from llm4rec_cli.reporting.tables import comma_separated
 
+JUDGE = "judge"  # a column of sheets that a chat model filled: which one
 COLUMNS = ("example", "item", "stars", "review", "label", "text", "scale")  # then one a criterion, to be filled
 CRITERIA = {
     "clarity": "Is it well put, and understood at once?",
@@ -36,6 +37,7 @@ SCALES = {
     Scale.score: f"1 = poor to {BEST_SCORE} = good",
     Scale.rank: "1 = best, each rank once",
 }
+FORMULA = ("=", "+", "-", "@")  # what begins one in a spreadsheet
 NOTHING = "(no text)"  # an empty answer is judged like any other
 
 Key = dict[str, dict[str, list[str]]]  # example -> label -> the systems whose text it is
@@ -128,14 +130,20 @@ def blinded(
     return Sheet(sheet, written, scale, criteria, blind), dict(zip(names, whose, strict=True))
 
 
-def as_csv(sheet: Sheet) -> str:
-    """One row a text, a cell to fill a criterion. It begins with a byte order mark, or Excel would misread it."""
-    columns = [*COLUMNS, *sheet.criteria]
-    empty = [""] * len(sheet.criteria)
+def as_csv(sheet: Sheet, given: Sequence[Mapping[str, Mapping[str, int]]] | None = None, judge: str = "") -> str:
+    """One row a text, a cell to fill a criterion. It begins with a byte order mark, or Excel would misread it.
+
+    Args:
+        given: of each example, criterion -> label -> score or rank; None: all cells are left to be filled.
+        judge: the chat model that gave them.
+    """
+    columns = [*COLUMNS, *sheet.criteria, *([JUDGE] if judge else [])]
     rows = []
-    for example in sheet.examples:
+    for i, example in enumerate(sheet.examples):
         about = [example.name, *map(_cell, (example.item, example.stars, example.review))]
-        rows += [[*about, label, _cell(text), SCALES[sheet.scale], *empty] for label, text in example.texts.items()]
+        for label, text in example.texts.items():
+            values = [given[i].get(name, {}).get(label, "") if given else "" for name in sheet.criteria]
+            rows.append([*about, label, _cell(text), SCALES[sheet.scale], *values, *([_cell(judge)] if judge else [])])
     return "\ufeff" + comma_separated(columns, rows)
 
 
@@ -164,7 +172,31 @@ def as_page(sheet: Sheet) -> str:
 
 def _cell(text: str) -> str:
     """A text that a spreadsheet will not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def unfilled(path: Path, key: Key) -> list[Blind]:
+    """The examples of sheet.csv as raters see them.
+
+    Raises:
+        DataError: it is not as it was exported.
+    """
+    rows = rawfiles.rows(path, ",", quoted=True)
+    _, header = next(rows)
+    place = _places(path, header, COLUMNS)
+    about: dict[str, tuple[str, str, str]] = {}
+    texts: dict[str, dict[str, str]] = defaultdict(dict)
+    for line, fields in rows:
+        example, item, stars, review, label, text, _ = (fields[place[name]] for name in COLUMNS)
+        _check_row(path, line, example, label, key)
+        about[example] = _text(item), _text(stars), _text(review)
+        texts[example][label] = _text(text)
+    return [Blind(name, item, stars, review, texts[name]) for name, (item, stars, review) in about.items()]
+
+
+def _text(cell: str) -> str:
+    """The text that `_cell` wrote."""
+    return cell[1:] if cell.startswith(tuple(f"'{sign}" for sign in FORMULA)) else cell
 
 
 @dataclass(frozen=True)
@@ -175,11 +207,13 @@ class Filled:
         rater: the file's name.
         values: criterion -> example -> label -> score or rank, of examples whose texts were all judged by it.
         unfilled: criterion -> how many examples it was left out of, in part or whole.
+        judge: the chat model that filled it; empty where a person did.
     """
 
     rater: str
     values: dict[str, dict[str, dict[str, float]]]
     unfilled: dict[str, int]
+    judge: str = ""
 
 
 def filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> Filled:
@@ -191,7 +225,9 @@ def filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> Fille
     """
     rows = rawfiles.rows(path, _delimiter(path), quoted=True, fallback="cp1252")  # as Excel writes where it is told not
     _, header = next(rows)
-    place = _places(path, header, criteria)
+    place = _places(path, header, ("example", "label", *criteria))
+    judges = [i for i, name in enumerate(header) if name.strip() == JUDGE]
+    judge = ""
     seen: dict[tuple[str, str], int] = {}
     given: dict[str, dict[str, dict[str, float]]] = {criterion: defaultdict(dict) for criterion in criteria}
     for line, fields in rows:
@@ -206,6 +242,7 @@ def filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> Fille
                 path, line, f"{label} of example {example} stands in line {seen[example, label]} too", "keep one"
             )
         seen[example, label] = line
+        judge = judge or " ".join(fields[i].strip() for i in judges)
         for criterion in criteria:
             said = fields[place[criterion]].strip()
             if not said:
@@ -225,7 +262,7 @@ def filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> Fille
         raise DataError(
             f"{path.name} judges no example in full", f"fill a column ({', '.join(criteria)}), or leave the file out"
         )
-    return Filled(path.stem, values, {criterion: len(key) - len(of) for criterion, of in values.items()})
+    return Filled(path.stem, values, {criterion: len(key) - len(of) for criterion, of in values.items()}, judge)
 
 
 def _delimiter(path: Path) -> str:
@@ -233,10 +270,9 @@ def _delimiter(path: Path) -> str:
     return max(",;\t", key=header.count)
 
 
-def _places(path: Path, header: Sequence[str], criteria: Sequence[str]) -> dict[str, int]:
+def _places(path: Path, header: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
     """Where the columns that count stand."""
     names = [name.strip() for name in header]
-    needed = ("example", "label", *criteria)
     for name in needed:
         if names.count(name) != 1:
             found = f"{'several columns' if name in names else 'no column'} '{name}' (found {', '.join(names)})"

@@ -65,7 +65,7 @@ def test_the_first_word_is_a_command():
         ("report --ma", ["--markdown"]),
         ("list ", sorted(KINDS)),
         ("completion ", ["bash", "zsh"]),
-        ("human ", ["export", "score"]),
+        ("human ", ["export", "judge", "score"]),
         ("human export --no", ["--no-reference"]),
         ("human score --c", ["--csv"]),
     ],

@@ -10,7 +10,9 @@ import pytest
 
 from llm4rec_cli.data.store import load
 from llm4rec_cli.files import write_json
+from llm4rec_cli.llm import ask
 from tests.driver import call, python, read
+from tests.llm.speaking import Speaking
 
 EVIL = (
     '</script><img src=x onerror="alert(1)">',
@@ -498,3 +500,118 @@ def test_torch_is_never_imported(judged, tmp_path, cache):
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
+
+
+# ---- a chat model in the place of a rater
+
+
+def says_five_of_the_longest(request):
+    """Scores that a judge who likes long texts gives, of both criteria."""
+    (told,) = re.findall(r"^The texts: (.*)$", request.messages[-1]["content"], re.M)
+    texts = json.loads(told)
+    scores = {label: 5 if text == max(texts.values(), key=len) else 2 for label, text in texts.items()}
+    return f"Here you are: {json.dumps({'clarity': scores, 'reasonableness': scores})}"
+
+
+@pytest.fixture
+def chat(monkeypatch, tmp_path):
+    """Who answers in the place of llm.backend; it remembers what it was asked. With a store of this test's own."""
+    speaking = Speaking(says_five_of_the_longest)
+    monkeypatch.setattr(ask, "backend", lambda *_: speaking)
+    return speaking
+
+
+@pytest.fixture
+def by_model(llm4rec, chat, tmp_path):
+    """by_model(folder, *overrides): `human judge` by an endpoint's model."""
+    store = f"llm.store={tmp_path / 'answers.sqlite'}"
+    return lambda folder, *typed: llm4rec(
+        "human", "judge", str(folder), "llm=openai", "llm.model=a/judge", store, *typed
+    )
+
+
+def test_a_chat_model_fills_a_sheet_and_is_scored_by_itself(runs, exported, by_model, chat, llm4rec):
+    folder = exported(*runs("review_summary"), "--examples", "55")
+    answer = by_model(folder)
+    assert answer.code == 0, answer.err
+    assert "clarity: 55 of 55 examples judged in full" in answer.out
+    assert "a chat model, and no person" in answer.out
+    assert len(chat.asked) == 55
+    filled = folder / "judge-judge.csv"
+    score = llm4rec("human", "score", str(folder), str(filled))
+    assert score.code == 0, score.err
+    assert "1 chat model and 55 examples" in score.out
+    assert "this settles nothing: judged by a/judge (llm-judge), and by no person" in score.out
+    assert not (folder / "human.json").exists(), "which claims read"
+    found = read(folder / "judge.json")
+    assert found["raters"][0]["judge"] == "a/judge"
+    assert not found["criteria"]["clarity"]["enough"]
+
+
+def test_many_chat_models_are_never_enough(runs, exported, by_model, scored, tmp_path):
+    folder = exported(*runs("review_summary"), "--examples", "55")
+    assert by_model(folder).code == 0
+    copies = [shutil.copy(folder / "judge-judge.csv", tmp_path / f"{name}.csv") for name in "abc"]
+    found = scored(folder, *copies)["criteria"]["clarity"]
+    assert (found["raters"], found["examples"], found["enough"]) == (3, 55, False)
+
+
+def test_a_judge_is_told_nothing_that_a_rater_is_not(runs, exported, by_model, chat):
+    folder = exported(*runs("review_summary"), "--examples", "5")
+    assert by_model(folder).code == 0
+    for request in chat.asked:
+        assert not any(name in str(request.messages) for name in ("retrieval", "reference", "seed0"))
+
+
+def test_judging_again_asks_nothing(runs, exported, by_model, chat):
+    folder = exported(*runs("review_summary"), "--examples", "5")
+    first = by_model(folder)
+    written = (folder / "judge-judge.csv").read_bytes()
+    assert by_model(folder).out == first.out
+    assert len(chat.asked) == 5
+    assert (folder / "judge-judge.csv").read_bytes() == written
+
+
+def test_people_and_chat_models_are_not_averaged(runs, exported, by_model, llm4rec):
+    folder = exported(*runs("review_summary"), "--examples", "5")
+    assert by_model(folder).code == 0
+    answer = llm4rec("human", "score", str(folder), str(fill(folder, "ann", likes_people)), f"{folder}/judge-judge.csv")
+    assert answer.code == 2
+    assert "a chat model filled judge-judge" in answer.err
+
+
+def test_answers_that_judge_nothing_are_told_with_what_they_say(runs, exported, by_model, chat):
+    folder = exported(*runs("review_summary"), "--examples", "5")
+    chat.says = lambda _: "I like them all."
+    answer = by_model(folder)
+    assert answer.code == 1
+    assert "none of 5 answers judges an example; the first says 'I like them all.'" in answer.err
+    assert not list(folder.glob("judge-*"))
+
+
+def test_a_dry_run_of_a_judge_asks_nothing(runs, exported, by_model, chat):
+    folder = exported(*runs("review_summary"), "--examples", "5")
+    answer = by_model(folder, "llm.dry_run=true")
+    assert answer.code == 0
+    assert "5 requests" in answer.out and "The texts:" in answer.out
+    assert chat.asked == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "typed", "said"),
+    [
+        ("judged", "task=rating", "'task=rating' changes nothing"),
+        ("elsewhere", "seed=1", "elsewhere holds no key.json"),
+    ],
+)
+def test_a_judge_refuses_what_it_cannot_use(runs, exported, by_model, folder, typed, said):
+    exported(*runs("review_summary"), "--examples", "5")
+    answer = by_model(folder, typed)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_a_criterion_cannot_be_called_judge(runs, llm4rec):
+    answer = llm4rec("human", "export", *map(str, runs("review_summary")), "--out", "judged", "--criteria", "judge")
+    assert answer.code == 2
+    assert "'judge' cannot be a criterion" in answer.err

@@ -1,0 +1,71 @@
+"""`llm4rec human judge`: a chat model fills a sheet as a rater would; the sheet says that no person did."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.schema import Config
+
+TAKEN = ("llm", "seed", "device", "paths")  # what of the config matters here
+
+
+def parser() -> argparse.ArgumentParser:
+    """The option beside overrides, as `human judge` gives it."""
+    found = argparse.ArgumentParser("llm4rec human judge", add_help=False, allow_abbrev=False)
+    found.add_argument("--sheets", metavar="FOLDER", required=True)
+    return found
+
+
+def run(config: Config, asked: argparse.Namespace) -> None:
+    """Asks about each example of FOLDER, and writes FOLDER/judge-NAME.csv.
+
+    Raises:
+        UsageError: something was typed that changes nothing here; or FOLDER holds no sheets.
+        RunError: nothing that was answered could be read.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from llm4rec_cli.commands import experiment, human
+    from llm4rec_cli.evaluation.human import Scale
+    from llm4rec_cli.files import write_text
+    from llm4rec_cli.llm import ask
+    from llm4rec_cli.llm.requests import Request
+    from llm4rec_cli.llm.store import Store
+    from llm4rec_cli.reporting.judging import judgements, question
+    from llm4rec_cli.reporting.sheets import Sheet, as_csv, unfilled
+
+    for typed in HydraConfig.get().overrides.task:
+        if typed.lstrip("+~").partition("=")[0].split(".")[0] not in TAKEN:
+            raise UsageError(f"'{typed}' changes nothing that a judge is asked", f"overrides of {', '.join(TAKEN)}")
+    config = experiment.settled(config)
+    folder = Path(asked.sheets).expanduser()
+    key = human.key_of(folder)
+    examples = unfilled(folder / human.TABLE, key["examples"])
+    sheet = Sheet(key["sheet"], key["protocol"], Scale(key["scale"]), key["criteria"], examples)
+    llm, cache, usage = experiment.settings(config.llm), experiment.cache_dir(config), ask.Usage()
+    requests = [
+        Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
+        for example in examples
+    ]
+    backend = ask.backend(llm, cache, experiment.device(config), config.seed)
+    name = Path(llm.model).name
+    with Store(ask.store_path(llm, cache)) as store:
+        answers = ask.answers(requests, backend, llm, store, f"asking {name} to judge", usage)
+    given = [judgements(answer.text, sheet, of) for answer, of in zip(answers, examples, strict=True)]
+    if not any(given):
+        raise RunError(
+            f"none of {len(answers):,} answers judges an example; the first says {answers[0].text[:60]!r}",
+            "another llm.model, or more of llm.max_tokens",
+        )
+    rater = re.sub(r"[^\w.-]", "-", name)
+    filled = folder / f"judge-{rater}.csv"
+    write_text(filled, as_csv(sheet, given, judge=llm.model))
+    for criterion in sheet.criteria:
+        n = sum(criterion in of for of in given)
+        print(f"{criterion}: {n:,} of {len(examples):,} examples judged in full")
+    print(f"{usage.requests:,} requests, {usage.prompt_tokens + usage.answer_tokens:,} tokens, cost {usage.cost:.4f}")
+    print(f"{name} is a chat model, and no person: {filled}")
+    print(f"then: llm4rec human score {folder} {filled}")
