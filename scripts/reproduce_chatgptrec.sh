@@ -3,7 +3,8 @@
 # what is done is skipped, and no answer is asked for twice.
 #   scripts/reproduce_chatgptrec.sh --small                 the demo, the packaged model, offline: some seven minutes
 #   scripts/reproduce_chatgptrec.sh FOLDER [override …]     real data under FOLDER (ml-100k, amazon2014-beauty, xrec-amazon,
-#                                                           amazon2014-musical-instruments), 200 users a row
+#                                                           amazon2014-musical-instruments), 200 users a row, and 1,000
+#                                                           by likelihood and PMI; without a GPU half a day
 #   OPENAI_API_KEY=… scripts/reproduce_chatgptrec.sh --full FOLDER llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=1_000_000
 #                                                           the same by an endpoint, as the paper, whose gpt-3.5-turbo is gone
 # A budget is each run's own. An endpoint tells no likelihoods, so those rows are left out there.
@@ -59,8 +60,11 @@ real() {
     llm4rec train -m "${chosen[@]}" task=direct dataset.control=swap_users "$@" $outputs
     llm4rec train -m "${chosen[@]}" task=sequential prompt.shots=0,1 "$@" $outputs
     if [[ " $* " != *" llm=openai "* ]]; then
-      llm4rec train -m "${chosen[@]}" task=direct model.answer=likelihood,pmi "$@" $outputs
-      llm4rec train -m "${chosen[@]}" task=sequential task.candidates=uniform model.answer=likelihood,pmi "$@" $outputs
+      for asked in "task=direct" "task=sequential task.candidates=uniform"; do
+        llm4rec train -m "${chosen[@]}" $asked model.answer=likelihood,pmi prompt.shots=0,1 "$@" $outputs
+        llm4rec train -m "${chosen[@]}" $asked model.answer=likelihood,pmi task.max_examples=1000 "$@" $outputs
+      done
+      llm4rec train "${chosen[@]}" task=direct model.answer=pmi dataset.control=swap_users "$@" $outputs
     fi
   done
   llm4rec train -m "${books[@]}" prompt.shots=0,2 "$@" $outputs
@@ -68,7 +72,7 @@ real() {
   for dataset in ml-100k amazon2014-beauty; do
     llm4rec train model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" $outputs
     llm4rec eval -m model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" task=direct,sequential \
-      task.max_examples=200 $outputs
+      task.max_examples=200,1000 $outputs
   done
   scripts/report.sh outputs/chatgptrec --metrics "$metrics"
 }

@@ -27,7 +27,7 @@ def run(config: Config) -> Outcome:
     from llm4rec_cli.data.prepare import prepare
 
     config = experiment.settled(config)
-    for problem in enrichment.problems(config.enrichment):
+    for problem in (*experiment.problems_of_llm(config), *enrichment.problems(config.enrichment)):
         raise problem
     if processes.world_size() > 1:
         raise UsageError("a chat model is asked by one process", "llm4rec enrich …, without torchrun")

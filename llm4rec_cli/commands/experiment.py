@@ -173,8 +173,8 @@ def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
         )
 
 
-def _problems_of_chat_model(config: Config) -> Iterator[UsageError]:
-    """What no endpoint can answer, or where none can be; and a budget that nothing would count against."""
+def problems_of_llm(config: Config) -> Iterator[UsageError]:
+    """A budget that nothing would count against, and where no endpoint can be."""
     if config.llm.budget_cost is not None and not (config.llm.price_prompt or config.llm.price_answer):
         yield UsageError(
             "llm.budget_cost needs the model's prices, and both are 0",
@@ -188,6 +188,13 @@ def _problems_of_chat_model(config: Config) -> Iterator[UsageError]:
         check(settings(config.llm))
     except UsageError as refused:
         yield refused
+
+
+def _problems_of_chat_model(config: Config) -> Iterator[UsageError]:
+    """The same, and what no endpoint can answer."""
+    yield from problems_of_llm(config)
+    if config.llm.backend != Backend.openai:
+        return
     if (answer := getattr(config.model, "answer", None)) is not None and answer.name != "generate":
         yield UsageError(
             f"model.answer={answer.name} needs likelihoods of given answers, which llm.backend=openai does not tell",
@@ -404,9 +411,10 @@ def chat_model(config: Config, dataset: RecDataset) -> str | None:
     wrote = f" wrote {tokens['sha256']}" if tokens else ""
     if config.llm.backend == Backend.openai:
         return f"{config.llm.model}{wrote}"
+    from llm4rec_cli.llm.local import VERSION
     from llm4rec_cli.llm.weights import locate
 
-    return f"{locate(config.llm.model).identity}{wrote}"
+    return f"{locate(config.llm.model).identity} version {VERSION}{wrote}"
 
 
 def file_content(config: Config) -> str | None:

@@ -48,7 +48,7 @@ NUMBERS = ("mean_rank", "first", "mean_score")  # of a system
 CSV_COLUMNS = (
     *("criterion", "system"),
     *(f"{name}{end}" for name in NUMBERS for end in ("", "_low", "_high")),
-    *("n", "raters", "examples", "alpha"),
+    *("n", "raters", "examples", "alpha", "judged_by"),
 )
 
 JUDGE_EXAMPLES = """\
@@ -92,6 +92,7 @@ def main(argv: list[str]) -> int:
     judge = verbs.add_parser(
         "judge",
         help="have a chat model fill a sheet, marked as such",
+        usage="llm4rec human judge FOLDER [overrides]",
         epilog=JUDGE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -358,10 +359,11 @@ def _filled(names: Sequence[str], key: Mapping[str, Any]) -> list[Filled]:
 
 
 def _result(key: Mapping[str, Any], sheets: Sequence[Filled]) -> dict[str, Any]:
-    """What human.json holds."""
+    """What human.json holds; or, of sheets that chat models filled, judge.json."""
     return {
         "schema": 1,
         **{name: key[name] for name in ("sheet", "dataset", "dataset_fingerprint", *ASKED, "seed", "scale", "runs")},
+        "labels": ["llm-judge"] if sheets[0].judge else [],
         "synthetic": any("synthetic" in run["labels"] for run in key["runs"]),
         "examples": len(key["examples"]),
         "raters": [
@@ -445,7 +447,7 @@ def _print_tables(result: Mapping[str, Any], written: Path) -> None:
     from llm4rec_cli.reporting.tables import console, table
 
     out = console()
-    judges = [rater["judge"] for rater in result["raters"] if "judge" in rater]
+    judges = _judges(result)
     scored = result["scale"] == "score"
     columns = [*("system", "mean rank", "95 %", "first", "95 %"), *(("mean score", "95 %") if scored else ()), "n"]
     for criterion, of in result["criteria"].items():
@@ -463,6 +465,11 @@ def _print_tables(result: Mapping[str, Any], written: Path) -> None:
         out.print(f"{_worth(of, judges)}\n", soft_wrap=True)
     for note in [*_notes(result), f"written: {written}"]:
         out.print(note, soft_wrap=True)
+
+
+def _judges(result: Mapping[str, Any]) -> list[str]:
+    """The chat models that judged in the place of people; none where people did."""
+    return [rater["judge"] for rater in result["raters"] if "judge" in rater]
 
 
 def _told(estimate: Mapping[str, Any]) -> tuple[str, str]:
@@ -515,7 +522,7 @@ def _csv_rows(result: Mapping[str, Any]) -> list[list[Any]]:
         [
             *(criterion, system),
             *(value for name in NUMBERS for value in _values(numbers[name])),
-            *(of["judgements"], of["raters"], of["examples"], of["alpha"]),
+            *(of["judgements"], of["raters"], of["examples"], of["alpha"], " ".join(_judges(result)) or "people"),
         ]
         for criterion, of in result["criteria"].items()
         for system, numbers in of["systems"].items()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -20,10 +22,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(config: Config, asked: argparse.Namespace) -> None:
-    """Asks about each example of FOLDER, and writes FOLDER/judge-NAME.csv.
+    """Asks about each example of FOLDER, and writes FOLDER/judge-NAME.csv; the name tells endpoints and settings apart.
 
     Raises:
-        UsageError: something was typed that changes nothing here; or FOLDER holds no sheets.
+        UsageError: something was typed that changes nothing here, or cannot be; or FOLDER holds no sheets.
+        DataError: sheet.html is not what was exported.
         RunError: nothing that was answered could be read.
     """
     from hydra.core.hydra_config import HydraConfig
@@ -35,15 +38,17 @@ def run(config: Config, asked: argparse.Namespace) -> None:
     from llm4rec_cli.llm.requests import Request
     from llm4rec_cli.llm.store import Store
     from llm4rec_cli.reporting.judging import judgements, question
-    from llm4rec_cli.reporting.sheets import Sheet, as_csv, unfilled
+    from llm4rec_cli.reporting.sheets import Sheet, as_csv, shown_on
 
     for typed in HydraConfig.get().overrides.task:
         if typed.lstrip("+~").partition("=")[0].split(".")[0] not in TAKEN:
             raise UsageError(f"'{typed}' changes nothing that a judge is asked", f"overrides of {', '.join(TAKEN)}")
     config = experiment.settled(config)
+    for problem in experiment.problems_of_llm(config):
+        raise problem
     folder = Path(asked.sheets).expanduser()
     key = human.key_of(folder)
-    examples = unfilled(folder / human.TABLE, key["examples"])
+    examples = shown_on(folder / human.PAGE, key["examples"])
     sheet = Sheet(key["sheet"], key["protocol"], Scale(key["scale"]), key["criteria"], examples)
     llm, cache, usage = experiment.settings(config.llm), experiment.cache_dir(config), ask.Usage()
     requests = [
@@ -60,8 +65,9 @@ def run(config: Config, asked: argparse.Namespace) -> None:
             f"none of {len(answers):,} answers judges an example; the first says {answers[0].text[:60]!r}",
             "another llm.model, or more of llm.max_tokens",
         )
-    rater = re.sub(r"[^\w.-]", "-", name)
-    filled = folder / f"judge-{rater}.csv"
+    plain = re.sub(r"[^\w.-]", "-", name)
+    settings = hashlib.sha256(json.dumps(backend.identity(), sort_keys=True).encode()).hexdigest()[:6]
+    filled = folder / f"judge-{plain}-{settings}.csv"
     write_text(filled, as_csv(sheet, given, judge=llm.model))
     for criterion in sheet.criteria:
         n = sum(criterion in of for of in given)

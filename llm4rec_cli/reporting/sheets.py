@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import re
 import string
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.human import BEST_SCORE, Scale
 from llm4rec_cli.reporting.tables import comma_separated
 
-JUDGE = "judge"  # a column of sheets that a chat model filled: which one
+JUDGE = "llm-judge"  # a column of sheets that a chat model filled: which one
 COLUMNS = ("example", "item", "stars", "review", "label", "text", "scale")  # then one a criterion, to be filled
 CRITERIA = {
     "clarity": "Is it well put, and understood at once?",
@@ -37,7 +38,6 @@ SCALES = {
     Scale.score: f"1 = poor to {BEST_SCORE} = good",
     Scale.rank: "1 = best, each rank once",
 }
-FORMULA = ("=", "+", "-", "@")  # what begins one in a spreadsheet
 NOTHING = "(no text)"  # an empty answer is judged like any other
 
 Key = dict[str, dict[str, list[str]]]  # example -> label -> the systems whose text it is
@@ -172,31 +172,25 @@ def as_page(sheet: Sheet) -> str:
 
 def _cell(text: str) -> str:
     """A text that a spreadsheet will not take for a formula."""
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def unfilled(path: Path, key: Key) -> list[Blind]:
-    """The examples of sheet.csv as raters see them.
+def shown_on(page: Path, key: Key) -> list[Blind]:
+    """The examples as a page shows them to raters.
 
     Raises:
-        DataError: it is not as it was exported.
+        DataError: it is not the page that was exported with this key.
     """
-    rows = rawfiles.rows(path, ",", quoted=True)
-    _, header = next(rows)
-    place = _places(path, header, COLUMNS)
-    about: dict[str, tuple[str, str, str]] = {}
-    texts: dict[str, dict[str, str]] = defaultdict(dict)
-    for line, fields in rows:
-        example, item, stars, review, label, text, _ = (fields[place[name]] for name in COLUMNS)
-        _check_row(path, line, example, label, key)
-        about[example] = _text(item), _text(stars), _text(review)
-        texts[example][label] = _text(text)
-    return [Blind(name, item, stars, review, texts[name]) for name, (item, stars, review) in about.items()]
-
-
-def _text(cell: str) -> str:
-    """The text that `_cell` wrote."""
-    return cell[1:] if cell.startswith(tuple(f"'{sign}" for sign in FORMULA)) else cell
+    remedy = "name the folder as llm4rec human export wrote it"
+    if not page.is_file():
+        raise DataError(f"there is no {page}", remedy)
+    found = re.search(r'<script type="application/json" id="shown">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    examples = [Blind(**example) for example in json.loads(found[1])["examples"]] if found else []
+    if {example.name: set(example.texts) for example in examples} != {
+        name: set(labels) for name, labels in key.items()
+    }:
+        raise DataError(f"{page} does not show the examples of its key", remedy)
+    return examples
 
 
 @dataclass(frozen=True)
@@ -242,7 +236,7 @@ def filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> Fille
                 path, line, f"{label} of example {example} stands in line {seen[example, label]} too", "keep one"
             )
         seen[example, label] = line
-        judge = judge or " ".join(fields[i].strip() for i in judges)
+        judge = judge or "".join(fields[i].strip().removeprefix("'") for i in judges)
         for criterion in criteria:
             said = fields[place[criterion]].strip()
             if not said:

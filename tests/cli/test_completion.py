@@ -68,6 +68,7 @@ def test_the_first_word_is_a_command():
         ("human ", ["export", "judge", "score"]),
         ("human export --no", ["--no-reference"]),
         ("human score --c", ["--csv"]),
+        ("human judge sheets llm=op", ["llm=openai"]),
     ],
 )
 def test_a_word_is_completed(line, words):

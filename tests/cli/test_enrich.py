@@ -105,6 +105,13 @@ def test_a_prompt_that_tells_no_item_is_refused(llm4rec, chat, store):
     assert chat.asked == []
 
 
+def test_a_budget_that_nothing_counts_against_is_refused(llm4rec, chat, store):
+    answer = llm4rec("enrich", *OF_SHOP, store, "llm.budget_cost=1")
+    assert answer.code == 2
+    assert "needs the model's prices" in answer.err
+    assert chat.asked == []
+
+
 def test_a_sweep_enriches_by_each_of_several(llm4rec, chat, store):
     answer = llm4rec("enrich", "-m", "dataset=shop", "llm=openai", "llm.model=one,two", store)
     assert answer.code == 0, answer.err

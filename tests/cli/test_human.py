@@ -537,7 +537,7 @@ def test_a_chat_model_fills_a_sheet_and_is_scored_by_itself(runs, exported, by_m
     assert "clarity: 55 of 55 examples judged in full" in answer.out
     assert "a chat model, and no person" in answer.out
     assert len(chat.asked) == 55
-    filled = folder / "judge-judge.csv"
+    (filled,) = folder.glob("judge-judge-*.csv")
     score = llm4rec("human", "score", str(folder), str(filled))
     assert score.code == 0, score.err
     assert "1 chat model and 55 examples" in score.out
@@ -545,13 +545,15 @@ def test_a_chat_model_fills_a_sheet_and_is_scored_by_itself(runs, exported, by_m
     assert not (folder / "human.json").exists(), "which claims read"
     found = read(folder / "judge.json")
     assert found["raters"][0]["judge"] == "a/judge"
+    assert found["labels"] == ["llm-judge"]
     assert not found["criteria"]["clarity"]["enough"]
 
 
 def test_many_chat_models_are_never_enough(runs, exported, by_model, scored, tmp_path):
     folder = exported(*runs("review_summary"), "--examples", "55")
     assert by_model(folder).code == 0
-    copies = [shutil.copy(folder / "judge-judge.csv", tmp_path / f"{name}.csv") for name in "abc"]
+    (filled,) = folder.glob("judge-judge-*.csv")
+    copies = [shutil.copy(filled, tmp_path / f"{name}.csv") for name in "abc"]
     found = scored(folder, *copies)["criteria"]["clarity"]
     assert (found["raters"], found["examples"], found["enough"]) == (3, 55, False)
 
@@ -566,18 +568,33 @@ def test_a_judge_is_told_nothing_that_a_rater_is_not(runs, exported, by_model, c
 def test_judging_again_asks_nothing(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     first = by_model(folder)
-    written = (folder / "judge-judge.csv").read_bytes()
+    (filled,) = folder.glob("judge-judge-*.csv")
+    written = filled.read_bytes()
     assert by_model(folder).out == first.out
     assert len(chat.asked) == 5
-    assert (folder / "judge-judge.csv").read_bytes() == written
+    assert filled.read_bytes() == written
+    chat.name = "another"
+    assert by_model(folder).code == 0
+    assert len(chat.asked) == 10
+    assert len([*folder.glob("judge-judge-*.csv")]) == 2, "the other's stays"
 
 
 def test_people_and_chat_models_are_not_averaged(runs, exported, by_model, llm4rec):
     folder = exported(*runs("review_summary"), "--examples", "5")
     assert by_model(folder).code == 0
-    answer = llm4rec("human", "score", str(folder), str(fill(folder, "ann", likes_people)), f"{folder}/judge-judge.csv")
+    (filled,) = folder.glob("judge-judge-*.csv")
+    answer = llm4rec("human", "score", str(folder), str(fill(folder, "ann", likes_people)), str(filled))
     assert answer.code == 2
-    assert "a chat model filled judge-judge" in answer.err
+    assert f"a chat model filled {filled.stem}" in answer.err
+
+
+def test_csv_says_who_judged(runs, exported, by_model, llm4rec):
+    folder = exported(*runs("review_summary"), "--examples", "5")
+    assert by_model(folder).code == 0
+    sheets = {"people": fill(folder, "ann", likes_people), "a/judge": next(folder.glob("judge-judge-*.csv"))}
+    for who, filled in sheets.items():
+        answer = llm4rec("human", "score", str(folder), str(filled), "--csv")
+        assert {row["judged_by"] for row in csv.DictReader(answer.out.splitlines())} == {who}
 
 
 def test_answers_that_judge_nothing_are_told_with_what_they_say(runs, exported, by_model, chat):
@@ -601,6 +618,7 @@ def test_a_dry_run_of_a_judge_asks_nothing(runs, exported, by_model, chat):
     ("folder", "typed", "said"),
     [
         ("judged", "task=rating", "'task=rating' changes nothing"),
+        ("judged", "llm.budget_cost=1", "needs the model's prices"),
         ("elsewhere", "seed=1", "elsewhere holds no key.json"),
     ],
 )
@@ -612,6 +630,6 @@ def test_a_judge_refuses_what_it_cannot_use(runs, exported, by_model, folder, ty
 
 
 def test_a_criterion_cannot_be_called_judge(runs, llm4rec):
-    answer = llm4rec("human", "export", *map(str, runs("review_summary")), "--out", "judged", "--criteria", "judge")
+    answer = llm4rec("human", "export", *map(str, runs("review_summary")), "--out", "judged", "--criteria", "llm-judge")
     assert answer.code == 2
-    assert "'judge' cannot be a criterion" in answer.err
+    assert "'llm-judge' cannot be a criterion" in answer.err

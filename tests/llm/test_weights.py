@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.llm import weights
+from llm4rec_cli.llm import attention, weights
 from llm4rec_cli.llm.local import LocalBackend
 from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.schema import LLMConfig, Precision
@@ -78,6 +78,10 @@ def test_whatever_changes_answers_changes_the_identity(change, folder):
 def test_the_identity_does_not_depend_on_where_weights_lie(folder, tmp_path):
     other = tiny_llm(tmp_path / "other")
     assert weights.locate(str(other)).identity == weights.locate(str(folder)).identity
+
+
+def test_a_model_on_a_cpu_attends_in_the_short_way(folder):
+    assert weights.load_model(folder, Precision.fp32, "cpu").config._attn_implementation == attention.NAME
 
 
 def test_a_folder_is_loaded_as_it_is(folder, tmp_path):

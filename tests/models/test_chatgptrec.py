@@ -152,8 +152,26 @@ def test_pmi_judges_a_title_without_a_user_once(asking, monkeypatch):
     model, backend = asking("direct", lambda r: [-len(t) for t in r.continuations], "model.answer=pmi")
     for batch in (model.foresee(LISTED), LISTED[:2], LISTED[2:]):
         assert (model.score(batch) == 0).all()
-    without = [r.continuations for r in backend.asked if "likes" not in r.messages[0]["content"]]
-    assert sorted(without) == [("Alien", "Heat", "Jaws", "Rocky"), ("Seven", "Speed")]
+    assert sorted(without_user(backend)) == [("Alien", "Heat", "Jaws", "Rocky"), ("Seven", "Speed")]
+
+
+def without_user(backend):
+    """What was judged without a user, request by request."""
+    return [r.continuations for r in backend.asked if "likes" not in r.messages[0]["content"]]
+
+
+def test_pmi_of_a_user_does_not_depend_on_who_else_is_asked(asking, monkeypatch):
+    monkeypatch.setattr(chatgptrec, "AT_ONCE", 2)
+    candidates = np.array([[3, 1], [0, 5], [2, 4], [4, 0]])  # Jaws and Heat, …
+
+    def says(request):  # rounds by what is judged beside
+        return [len(text) + len("".join(request.continuations)) / 100 for text in request.continuations]
+
+    few, backend = asking("direct", says, "model.answer=pmi")
+    scores = few.score(replace(LISTED, candidates=candidates)[:1])
+    assert sorted(without_user(backend)) == [("Alien", "Heat"), ("Jaws", "Rocky")], "Seven and Speed are nobody's"
+    all_of_them, _ = asking("direct", says, "model.answer=pmi")
+    assert all_of_them.score(replace(LISTED, candidates=candidates))[0].tolist() == scores[0].tolist()
 
 
 def test_pmi_of_stars_takes_off_what_is_likely_of_that_item(asking):

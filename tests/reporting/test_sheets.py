@@ -6,7 +6,7 @@ import pytest
 
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.human import Scale
-from llm4rec_cli.reporting.sheets import NOTHING, Example, as_csv, as_page, blinded, drawn, filled, plain, unfilled
+from llm4rec_cli.reporting.sheets import NOTHING, Example, as_csv, as_page, blinded, drawn, filled, plain, shown_on
 
 SYSTEMS = ("one", "two", "three")
 
@@ -86,16 +86,26 @@ def test_the_page_says_how_to_judge(scale, said):
     assert "heading" in page
 
 
-def test_an_exported_table_is_read_as_raters_see_it(tmp_path):
-    sheet, whose = blind([example(1), example(2, "=1+1", '- well,\n"good"', "'tis")])
-    (tmp_path / "sheet.csv").write_text(as_csv(sheet), encoding="utf-8")
-    assert unfilled(tmp_path / "sheet.csv", whose) == sheet.examples
+def test_a_page_is_read_as_raters_see_it(tmp_path):
+    sheet, whose = blind([example(1), example(2, "</script>", '- well,\n"good"', "{{ 'tis }}")])
+    page = tmp_path / "sheet.html"
+    page.write_text(as_page(sheet), encoding="utf-8")
+    assert shown_on(page, whose) == sheet.examples
+    _, of_another = blind([example(1)])
+    with pytest.raises(DataError, match="does not show the examples of its key"):
+        shown_on(page, of_another)
+    page.write_text("nothing")
+    with pytest.raises(DataError, match="does not show the examples of its key"):
+        shown_on(page, whose)
+    page.unlink()
+    with pytest.raises(DataError, match="there is no"):
+        shown_on(page, whose)
 
 
 def test_a_table_that_a_chat_model_filled_says_so(tmp_path):
     sheet, whose = blind([example(1), example(2)])
     given = [{"clarity": dict.fromkeys(sheet.examples[0].texts, 3)}, {}]
-    for judge in ("", "some/model"):
+    for judge in ("", "some/model", "@some/model"):
         (tmp_path / "filled.csv").write_text(as_csv(sheet, given, judge), encoding="utf-8")
         read = filled(tmp_path / "filled.csv", whose, Scale.score, ["clarity"])
         assert read.judge == judge

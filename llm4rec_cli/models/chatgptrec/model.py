@@ -29,7 +29,7 @@ from llm4rec_cli.models.chatgptrec.prompts import RANKINGS, WRITTEN, Prompter
 from llm4rec_cli.schema import Written
 
 STARS = (1, 2, 3, 4, 5)
-AT_ONCE = 256  # continuations of a request that no user stands behind: a few seconds on a CPU
+AT_ONCE = 256  # titles of a request that no user stands behind: a few seconds on a CPU
 
 
 class ChatGPTRec:
@@ -100,20 +100,26 @@ class ChatGPTRec:
         return Request(self.prompter.messages(task, examples, i, None, judged=True, of_user=of_user), judged)
 
     def _prior_requests(self, task: str, examples: Examples) -> list[Request]:
-        """What PMI takes off is judged without a user: each continuation of such a prompt once, for all users."""
+        """What PMI takes off is judged without a user, and once for all users.
+
+        Titles are judged with those that stand beside them in the catalogue, whoever else is asked: what a user's
+        candidates get depends on no other user.
+        """
         if self.config.answer is not AnswerBy.pmi or task in WRITTEN:
             return []
+        whole = sorted(set(self.prompter.titles)) if task in RANKINGS else [str(star) for star in STARS]
+        groups = [tuple(whole[start : start + AT_ONCE]) for start in range(0, len(whole), AT_ONCE)]
         prompts: dict[str, Request] = {}
-        texts: dict[str, set[str]] = {}
+        wanted: dict[str, set[str]] = {}
         for i in range(len(examples)):
             request = self._request(task, examples, i, of_user=False)
             prompts[_told(request)] = request
-            texts.setdefault(_told(request), set()).update(request.continuations or ())
+            wanted.setdefault(_told(request), set()).update(request.continuations or ())
         return [
-            replace(request, continuations=tuple(new[start : start + AT_ONCE]))
+            replace(request, continuations=group)
             for told, request in prompts.items()
-            for new in [sorted(texts[told] - self.prior.get(told, {}).keys())]
-            for start in range(0, len(new), AT_ONCE)
+            for group in groups
+            if not wanted[told].isdisjoint(group)
         ]
 
     # --- what is made of the answers
