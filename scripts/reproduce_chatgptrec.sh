@@ -71,8 +71,9 @@ real() {
   llm4rec train -m "${instruments[@]}" prompt.shots=0,3 "$@" $outputs
   for dataset in ml-100k amazon2014-beauty; do
     llm4rec train model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" $outputs
-    llm4rec eval -m model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" task=direct,sequential \
-      task.max_examples=200,1000 $outputs
+    for asked in task=direct task=sequential "task=sequential task.candidates=uniform"; do
+      llm4rec eval -m model=sasrec dataset=$dataset dataset.raw_dir="$data/$dataset" $asked task.max_examples=200,1000 $outputs
+    done
   done
   scripts/report.sh outputs/chatgptrec --metrics "$metrics"
 }
