@@ -24,7 +24,7 @@ from llm4rec_cli.llm import attention
 
 REFERENCE, OURS = "sdpa", attention.NAME  # what transformers calls them
 MEANING = {REFERENCE: "transformers' own", OURS: "each prompt without its padding, a token's query as one product"}
-TIMES = 1.5  # the reference's speed that ours should reach, of whole answers
+TIMES = 1.25  # the reference's speed that ours should reach, of whole answers
 WORST = {"fp32": 1e-2, "bf16": 2.0}  # difference of two logits of the same token that rounding makes
 
 
@@ -113,7 +113,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  python scripts/bench_llm_answers.py                                   needs no file; ten minutes on one core
+  python scripts/bench_llm_answers.py                                   needs no file; a quarter of an hour on one core
   python scripts/bench_llm_answers.py --prompt 2600 --prompts 6 --precisions bf16 --markdown
   python scripts/bench_llm_answers.py --size tiny --prompt 40 --tokens 8 --rounds 1         whether it works
 Run it on a quiet machine. OMP_NUM_THREADS sets the threads of both alike.""",
