@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the paper concludes, asked of a chat model, beside floors and a trained recommender; then the report. Run it again:
 # what is done is skipped, and no answer is asked for twice.
-#   scripts/reproduce_chatgptrec.sh --small                 the demo, the packaged model, offline: some seven minutes
+#   scripts/reproduce_chatgptrec.sh --small                 the demo, the packaged model, offline: some five minutes
 #   scripts/reproduce_chatgptrec.sh FOLDER [override …]     real data under FOLDER (ml-100k, amazon2014-beauty, xrec-amazon,
 #                                                           amazon2014-musical-instruments), 200 users a row, and 1,000
 #                                                           by likelihood and PMI; without a GPU half a day
