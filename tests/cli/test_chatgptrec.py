@@ -11,6 +11,7 @@ import time
 import pandas as pd
 import pytest
 
+from llm4rec_cli.llm import local as backend
 from tests.driver import read
 from tests.llm.chat_server import chatting, good, hung_up, refused
 from tests.llm.tiny_llm import tiny_llm
@@ -59,6 +60,15 @@ def test_candidates_are_judged_by_likelihood_and_by_pmi(local):
     pmi = local("task=direct", "task.negatives=4", "model.answer=pmi")
     assert likely.metrics["metrics"] != pmi.metrics["metrics"]
     assert likely.metrics["protocol"] == "uniform-5"
+
+
+def test_a_backend_that_answers_otherwise_makes_another_run(local, monkeypatch):
+    first = local("task=rating")
+    assert local("task=rating").folder == first.folder
+    monkeypatch.setattr(backend, "VERSION", -1)
+    other = local("task=rating")
+    assert other.folder != first.folder
+    assert other.metrics["variant"] != first.metrics["variant"], "seeds of both are not averaged"
 
 
 def test_raw_answers_stand_beside_the_predictions(local):
