@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from bench_llm_scoring import DTYPES, SHAPES, model
-from machine import machine_in_words, number, report
+from machine import Timing, in_turns, machine_in_words, number, report
 from torch import Tensor
 
 from llm4rec_cli.llm import attention
@@ -26,19 +23,6 @@ REFERENCE, OURS = "sdpa", attention.NAME  # what transformers calls them
 MEANING = {REFERENCE: "transformers' own", OURS: "each prompt without its padding, a token's query as one product"}
 TIMES = 1.25  # the reference's speed that ours should reach, of whole answers
 WORST = {"fp32": 1e-2, "bf16": 2.0}  # difference of two logits of the same token that rounding makes
-
-
-@dataclass(frozen=True)
-class Took:
-    """Seconds of one contender in one round.
-
-    Attributes:
-        reading: to the first token of all answers.
-        whole: to the last.
-    """
-
-    reading: float
-    whole: float
 
 
 def drawn(lengths: Sequence[int], vocabulary: int) -> tuple[Tensor, Tensor]:
@@ -68,43 +52,25 @@ def answered(made: Any, name: str, tokens: Tensor, mask: Tensor, n: int) -> Tens
     return told.logits[0].float()
 
 
-def timed(made: Any, tokens: Tensor, mask: Tensor, n: int, rounds: int) -> dict[str, list[Took]]:
-    """Both in turns, after one to warm up."""
-    took: dict[str, list[Took]] = {name: [] for name in MEANING}
-    for i in range(rounds + 1):
-        for name in MEANING:
-            seconds = []
-            for until in (1, n):
-                began = time.perf_counter()
-                answered(made, name, tokens, mask, until)
-                seconds.append(time.perf_counter() - began)
-            if i > 0:
-                took[name].append(Took(*seconds))
-    return took
-
-
-def rows(took: dict[str, list[Took]], lengths: Sequence[int], n: int) -> list[dict[str, str]]:
+def rows(read: dict[str, Timing], whole: dict[str, Timing], n_prompts: int, n: int) -> list[dict[str, str]]:
     """The table: a row a contender.
 
     Args:
-        lengths: tokens of each prompt.
+        read: contender -> prompts a second, until all answers have their first token.
+        whole: contender -> answers a second.
         n: tokens of each answer.
     """
-
-    def span(values: Sequence[float]) -> str:
-        return f"{number(median(values))} ({number(min(values))}–{number(max(values))})"
-
-    whole = {name: median(len(lengths) / of_round.whole for of_round in rounds) for name, rounds in took.items()}
+    further = {name: n_prompts / whole[name].median - n_prompts / read[name].median for name in MEANING}
     return [
         {
             "attention": name,
-            "is": MEANING[name],
-            "prompt tokens/s: median (min–max)": span([sum(lengths) / of_round.reading for of_round in rounds]),
-            "ms for a further token of all": span([1e3 * (r.whole - r.reading) / (n - 1) for r in rounds]),
-            "answers/s": number(whole[name]),
-            "times": number(whole[name] / whole[REFERENCE]),
+            "is": meaning,
+            "prompts read/s: median (min–max)": str(read[name]),
+            "ms for a further token of all": number(1e3 * further[name] / (n - 1)),
+            "answers/s: median (min–max)": str(whole[name]),
+            "times": number(whole[name].median / whole[REFERENCE].median),
         }
-        for name, rounds in took.items()
+        for name, meaning in MEANING.items()
     ]
 
 
@@ -114,7 +80,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   python scripts/bench_llm_answers.py                                   needs no file; a quarter of an hour on one core
-  python scripts/bench_llm_answers.py --prompt 2600 --prompts 6 --precisions bf16 --markdown
+  python scripts/bench_llm_answers.py --prompt 2600 --prompts 4 --precisions bf16 --markdown
   python scripts/bench_llm_answers.py --size tiny --prompt 40 --tokens 8 --rounds 1         whether it works
 Run it on a quiet machine. OMP_NUM_THREADS sets the threads of both alike.""",
     )
@@ -133,13 +99,17 @@ def compared(asked: argparse.Namespace, precision: str) -> bool:
     made = model(asked.size, precision)
     lengths = [asked.prompt - asked.prompt // 20 * i // asked.prompts for i in range(asked.prompts)]
     tokens, mask = drawn(lengths, made.config.vocab_size)
-    theirs, ours = (answered(made, name, tokens, mask, 1) for name in (REFERENCE, OURS))
+    theirs, ours = (answered(made, name, tokens, mask, 1) for name in MEANING)
     differs = float((ours - theirs).abs().max())
-    found = timed(made, tokens, mask, asked.tokens, asked.rounds)
+
+    def counted(name: str, n: int) -> Callable[[], float]:
+        return lambda: len(answered(made, name, tokens, mask, n))
+
+    read, whole = (in_turns({name: counted(name, n) for name in MEANING}, asked.rounds) for n in (1, asked.tokens))
     title = f"{asked.size}, {precision}, {asked.prompts} prompts of up to {asked.prompt} tokens"
-    report(f"{title}, answers of {asked.tokens}", rows(found, lengths, asked.tokens), asked.markdown)
-    whole = {name: median(of_round.whole for of_round in rounds) for name, rounds in found.items()}
-    times = whole[REFERENCE] / whole[OURS]
+    table = rows(read, whole, len(lengths), asked.tokens)
+    report(f"{title}, answers of {asked.tokens}", table, asked.markdown)
+    times = whole[OURS].median / whole[REFERENCE].median
     holds = times >= TIMES and differs <= WORST[precision]
     aim = f"(at least {TIMES:g}; at most {WORST[precision]:g})"
     print(f"{'holds' if holds else 'DOES NOT HOLD'}: {number(times)} times as fast, logits {differs:.5f} apart {aim}")

@@ -193,9 +193,8 @@ def problems_of_llm(config: Config) -> Iterator[UsageError]:
 def _problems_of_chat_model(config: Config) -> Iterator[UsageError]:
     """The same, and what no endpoint can answer."""
     yield from problems_of_llm(config)
-    if config.llm.backend != Backend.openai:
-        return
-    if (answer := getattr(config.model, "answer", None)) is not None and answer.name != "generate":
+    answer = getattr(config.model, "answer", None)
+    if config.llm.backend == Backend.openai and answer is not None and answer.name != "generate":
         yield UsageError(
             f"model.answer={answer.name} needs likelihoods of given answers, which llm.backend=openai does not tell",
             "model.answer=generate, or llm=local",

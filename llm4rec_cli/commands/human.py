@@ -55,7 +55,7 @@ JUDGE_EXAMPLES = """\
 examples:
   llm4rec human judge judged llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=200_000
   llm4rec human judge judged llm.dry_run=true                what would be asked, and what it would cost
-  llm4rec human score judged judged/judge-gpt-4o-mini-2024-07-18.csv
+  llm4rec human score judged judged/judge-*.csv
 """
 
 Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
@@ -174,11 +174,11 @@ def _criteria(typed: str) -> list[str]:
     from llm4rec_cli.reporting.sheets import COLUMNS as SHOWN
     from llm4rec_cli.reporting.sheets import JUDGE
 
-    criteria = typed.split(",")
+    criteria, taken = typed.split(","), (*SHOWN, JUDGE)
     for i, name in enumerate(criteria):
-        if not re.fullmatch(r"[\w-]+", name) or name in (*SHOWN, JUDGE) or name in criteria[:i]:
+        if not re.fullmatch(r"[\w-]+", name) or name in taken or name in criteria[:i]:
             raise UsageError(
-                f"'{name}' cannot be a criterion", f"different words, commas between, and none of {', '.join(SHOWN)}"
+                f"'{name}' cannot be a criterion", f"different words, commas between, and none of {', '.join(taken)}"
             )
     return criteria
 

@@ -73,6 +73,4 @@ def _is_number(value: Any, most: int) -> bool:
     """Whether it is a whole number from 1 to `most`, also as a string of one digit."""
     if isinstance(value, str):
         return len(value) == 1 and value in "123456789" and int(value) <= most
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1 and 1 <= value <= most
-    )
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value in range(1, most + 1)

@@ -3,6 +3,7 @@
 import bench_llm_answers as bench
 import torch
 from bench_llm_scoring import model
+from machine import Timing
 
 
 def test_prompts_are_padded_on_their_left():
@@ -20,11 +21,13 @@ def test_both_begin_their_answers_alike():
 
 
 def test_rows_tell_reading_from_writing():
-    took = {bench.REFERENCE: [bench.Took(2.0, 6.0)] * 3, bench.OURS: [bench.Took(1.0, 2.0)] * 3}
-    theirs, ours = bench.rows(took, [30, 10], n=5)
-    assert theirs["prompt tokens/s: median (min–max)"] == "20.0 (20.0–20.0)"
-    assert theirs["ms for a further token of all"] == "1,000 (1,000–1,000)"
-    assert (ours["answers/s"], ours["times"]) == ("1.00", "3.00")
+    read = {bench.REFERENCE: Timing(1, 1, 1), bench.OURS: Timing(2, 2, 2)}
+    whole = {bench.REFERENCE: Timing(0.5, 0.4, 0.6), bench.OURS: Timing(1, 1, 1)}
+    theirs, ours = bench.rows(read, whole, n_prompts=2, n=5)
+    assert theirs["prompts read/s: median (min–max)"] == "1.00 (1.00–1.00)"
+    assert theirs["ms for a further token of all"] == "500"  # of 4 seconds 2 are reading
+    assert theirs["answers/s: median (min–max)"] == "0.500 (0.400–0.600)"
+    assert (ours["ms for a further token of all"], ours["times"]) == ("250", "2.00")
 
 
 def test_it_runs(capsys):
