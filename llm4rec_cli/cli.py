@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
+# How long OpenMP's threads spin while they wait, read when torch is imported. Unbounded, two commands on the same cores
+# take up to ten times as long each. Measured: docs/benchmarks.md.
+SPINS = "5000"
+
 USAGE = """\
 llm4rec: recommendation with language models, reproduced and compared fairly.
 
@@ -38,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 a run failed, 2 usage or config, 130 interrupted.
     """
+    if sys.platform == "win32":
+        print("error: llm4rec does not run on Windows, whose files it cannot lock; use WSL", file=sys.stderr)
+        return 2
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPINS
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {**HYDRA_COMMANDS, **PLAIN_COMMANDS}
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -126,10 +126,24 @@ class Keep(Enum):
 
 
 class Precision(Enum):
-    """The arithmetic of training; evaluation is always fp32."""
+    """The arithmetic of some work."""
 
     fp32 = "fp32"
     bf16 = "bf16"
+    auto = "auto"  # the faster of the two on the machine at hand
+
+
+class Work(Enum):
+    """Kinds of work whose arithmetic may be chosen."""
+
+    training = "training"  # forward and back
+    reading = "reading"  # forward alone: texts encoded, given answers judged
+    answering = "answering"  # prompts are read, and answers written token by token
+
+
+def precision(work: Work) -> Any:
+    """A field for the arithmetic of this kind of work; a run's address holds what the config says, `auto` too."""
+    return field(default=MISSING, metadata={"work": work})
 
 
 @dataclass
@@ -139,6 +153,7 @@ class EncoderConfig:
     name: str = MISSING  # `minilm` (packaged), a hub id, or a folder
     pooling: Pooling = MISSING
     max_length: int = ranges.number(at_least=1)  # tokens
+    precision: Precision = precision(Work.reading)
 
 
 @dataclass
@@ -229,6 +244,15 @@ class ModelConfig:
         """Whether items' texts move its numbers."""
         return self.needs_text
 
+    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+        """Settings that depend on the task or the chat model, by name: what `auto` means under it, and a neutral value
+        of what has no effect."""
+        return {}
+
+    def chat_work(self) -> Work:
+        """What the chat model does for this model, as `llm.precision=auto` asks."""
+        return Work.answering
+
     def check(self, dataset: Any) -> None:
         """Raises a UsageError or DataError if these settings do not fit the dataset; before torch is imported."""
 
@@ -261,7 +285,7 @@ class LLMConfig:
     top_p: float = ranges.number(above=0, at_most=1)
     max_tokens: int = ranges.number(at_least=1)  # of an answer, at most
     context: int = ranges.number(at_least=64)  # tokens that the model takes, answer included
-    precision: Precision = MISSING  # local
+    precision: Precision = precision(Work.answering)  # local
     batch_tokens: int = ranges.number(at_least=1)  # local: of the prompts answered together, padding included
     concurrency: int = ranges.number(at_least=1)  # openai: requests under way at once
     timeout: float = ranges.number(above=0)  # openai: seconds until an answer is given up
@@ -316,7 +340,7 @@ class TrainerConfig:
     warmup_ratio: float = ranges.number(at_least=0, at_most=1)
     schedule: Schedule = MISSING
     gradient_clip: float = ranges.number(at_least=0)  # 0 = none
-    precision: Precision = MISSING
+    precision: Precision = precision(Work.training)
     keep: Keep = MISSING
     patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; keep=last has endless
     valid_examples: int | None = ranges.number(None, at_least=1)  # of validation that choose the checkpoint; null = all

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import experiment
-from llm4rec_cli.schema import EncoderConfig, Pooling
+from llm4rec_cli.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.text import features, weights
 
 DEFAULT, FP32, BF16 = "sentence-transformers, fp32", "ours, fp32", "ours, bf16"
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parse(arguments)
     logging.disable_progress_bar()
     print(machine_in_words())
-    encoder = EncoderConfig(asked.encoder, Pooling.mean, max_length=256)
+    encoder = EncoderConfig(asked.encoder, Pooling.mean, max_length=256, precision=Precision.bf16)
     texts = texts_of(asked.dataset, asked.raw_dir)
     if asked.texts and asked.texts < len(texts):
         texts = [texts[i] for i in np.random.default_rng(0).choice(len(texts), asked.texts, replace=False)]

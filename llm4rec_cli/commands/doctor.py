@@ -20,24 +20,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llm4rec_cli import __version__
 from llm4rec_cli.commands import list as listing
 from llm4rec_cli.errors import Llm4RecError
 
-if TYPE_CHECKING:
-    import torch
-
 OK, NOTE, WRONG = "ok", "note", "wrong"
 LITTLE_MEMORY = 4 * 2**30
 LITTLE_DISK, NO_DISK = 5e9, 5e8  # bytes
-LOOK = 0.05  # seconds that one matrix product takes at least, to be timed
 
 
 @dataclass(frozen=True)
@@ -242,45 +236,20 @@ def _training() -> Iterator[Finding]:
 
 
 def _arithmetic() -> Iterator[Finding]:
-    """Whether bf16 pays on the device that `auto` takes."""
+    """Which arithmetic `precision: auto` takes, for each kind of work on the device that `auto` takes."""
     import torch
 
+    from llm4rec_cli import arithmetic
     from llm4rec_cli.commands.experiment import device
-    from llm4rec_cli.schema import Config
+    from llm4rec_cli.schema import Config, Work
 
     where = device(Config())
-    fp32, bf16 = (_rate(dtype, where) for dtype in (torch.float32, torch.bfloat16))
     capability = f" ({torch.backends.cpu.get_cpu_capability()})" if where == "cpu" else ""
-    says = f"{where}{capability}: fp32 {fp32:,.0f}, bf16 {bf16:,.0f} GFLOP/s"
-    if bf16 > fp32:
-        yield Finding("arithmetic", OK, f"{says}: trainer.precision=bf16 pays")
-    else:
-        yield Finding("arithmetic", NOTE, f"{says}: bf16 does not pay", "trainer.precision=fp32")
-
-
-def _rate(dtype: torch.dtype, device: str) -> float:
-    """GFLOP/s of a square matrix product, doubled in size until it takes long enough to be timed."""
-    import torch
-
-    size, seconds = 128, 0.0
-    while seconds < LOOK:
-        size *= 2
-        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        a @ b
-        _wait(device)
-        begin = time.perf_counter()
-        a @ b
-        _wait(device)
-        seconds = time.perf_counter() - begin
-    return 2 * size**3 / seconds / 1e9
-
-
-def _wait(device: str) -> None:
-    """Until the device has done what it was given."""
-    import torch
-
-    if device != "cpu":
-        torch.accelerator.synchronize()
+    for work in Work:
+        seconds = arithmetic.probe(work, where)
+        times = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items())
+        says = f"{where}{capability}, {work.name}: {times}: auto takes {arithmetic.faster(seconds).name}"
+        yield Finding("arithmetic", OK, says)
 
 
 def _encoder() -> Iterator[Finding]:

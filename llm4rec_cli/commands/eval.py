@@ -80,6 +80,7 @@ def evaluated(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]
             outcome = Outcome("skipped", where.folder)
         else:
             with recorded(where, config, experiment.facts("eval", config), fresh=config.force):
+                config = experiment.with_arithmetic(config, where.folder, began=source.folder)
                 model = experiment.build(config, split, cache)
                 experiment.check_artefacts(model, source.folder)
                 checkpoints.load(model, weights)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -15,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from llm4rec_cli import processes, ranges
+from llm4rec_cli import arithmetic, processes, ranges
 from llm4rec_cli.capabilities import Foreseeing, Incomplete
 from llm4rec_cli.errors import DataError, RunError, UsageError, did_you_mean
 from llm4rec_cli.evaluation.rating import direction
@@ -31,12 +32,12 @@ from llm4rec_cli.schema import (
     Config,
     Control,
     EmptyHistory,
-    Index,
     Keep,
     Precision,
     Question,
     SplitRule,
     TextRecipe,
+    Work,
     Written,
 )
 from llm4rec_cli.tasks import base as tasks
@@ -51,6 +52,8 @@ T = TypeVar("T")
 
 MEMORISED = "the chat model may have read these very data in its training: a high number can be memory"
 DEVICES = ("auto", "cpu", "cuda", "mps")
+ARITHMETIC = "arithmetic.json"
+DEFAULTS = ("dataset", "task", "trainer")  # groups that a model has defaults of its own for
 NOT_OF_ENRICH = ("dataset.text", "dataset.control", "llm.replay", "llm.dry_run", "paths.outputs")
 
 
@@ -155,7 +158,7 @@ def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
     if is_log and not asks:
         yield UsageError(
             f"dataset '{name}' is a click log, and task '{task}' asks about interactions, which it has none of",
-            "task=impressions",
+            "task=impressions, or a dataset of interactions: dataset=demo",
         )
     if asks and not is_log:
         yield UsageError(
@@ -241,10 +244,8 @@ def settled(config: Config) -> Config:
     for key in ("file", "init_from"):
         if key in model:
             model[key] = _resolved(model[key])
-    if "pretraining" in model and config.task.question != Question.pretrain:
-        model.pretraining = None
-    if getattr(model, "index", Index.semantic) != Index.semantic and "encoder" in model:
-        model.encoder = None
+    for key, value in settings(config.model).resolved(settings(config.task), settings(config.llm)).items():
+        model[key] = value
     if config.trainer.keep == Keep.last:
         config.trainer.patience = 1  # nobody asks for it, so it shall make no other address
     config.paths.outputs = str(Path(config.paths.outputs).expanduser())
@@ -255,6 +256,24 @@ def settled(config: Config) -> Config:
 
 def _resolved(path: str | None) -> str | None:
     return None if path is None else str(Path(path).expanduser().resolve())
+
+
+def defaults_in_words(config: Config) -> str:
+    """`prompt4nr: dataset=demo_news task=impressions, its defaults`: the choices that the command line left to the
+    model; empty where it names all or an experiment."""
+    from llm4rec_cli.hydra_app import options
+
+    runtime = HydraConfig.get()
+    typed = {override.partition("=")[0].lstrip("+") for override in runtime.overrides.task}
+    left = [f"{group}={runtime.runtime.choices[group]}" for group in DEFAULTS if group not in typed]
+    if "experiment" in typed or not left:
+        return ""
+    if config.task.max_examples is not None and "task.max_examples" not in typed:
+        left.append(f"task.max_examples={config.task.max_examples}")
+    home = runtime.runtime.choices.get("home@_global_")
+    if home in options("home"):
+        left.append(f"conf/home/{home}.yaml")
+    return f"{config.model.name}: {' '.join(left)}, its defaults"
 
 
 def facts(command: str, config: Config) -> Facts:
@@ -329,9 +348,72 @@ def enriched(config: Config, dataset: RecDataset, cache: Path) -> RecDataset:
 
 def item_reader(config: Config, cache: Path) -> ChatBackend:
     """Who writes the tokens of items: one for all seeds of a model, as they belong to the data."""
+    return chat_backend(config, cache, config.dataset.seed)
+
+
+def chat_backend(config: Config, cache: Path, seed: int) -> ChatBackend:
+    """The chat model of `llm`, which writes answers."""
     from llm4rec_cli.llm import ask
 
-    return ask.backend(settings(config.llm), cache, device(config), config.dataset.seed)
+    llm = settings(config.llm)
+    if llm.backend is not Backend.openai:
+        llm = replace(llm, precision=_faster(config, llm.precision, Work.answering))
+    return ask.backend(llm, cache, device(config), seed)
+
+
+def with_arithmetic(config: Config, folder: Path | None = None, began: Path | None = None) -> Config:
+    """A copy of the config with each `auto` that this run reads replaced by the arithmetic that it takes.
+
+    A run goes on in the arithmetic that it began with, wherever it goes on.
+
+    Args:
+        folder: a run folder, whose arithmetic.json keeps what is taken.
+        began: the run folder that says what to take; None = `folder`.
+    """
+    keys = {key: work for key, work in arithmetic.settings(config) if _is_read(key, config)}
+    config = copy.deepcopy(config)
+    at = began or folder
+
+    def choose() -> dict[str, str]:
+        known = json.loads((at / ARITHMETIC).read_text()) if at and (at / ARITHMETIC).exists() else {}
+        taken = {}
+        for key, work in keys.items():
+            stated = OmegaConf.select(cast(Any, config), key)
+            auto = stated is Precision.auto
+            taken[key] = known[key] if auto and key in known else _faster(config, stated, work).name
+        if folder and taken:
+            write_json(folder / ARITHMETIC, taken)
+        return taken
+
+    taken = processes.from_first(choose)
+    for key, name in taken.items():
+        OmegaConf.update(cast(Any, config), key, Precision[name])
+    if taken and folder:
+        log.info("arithmetic: %s", "  ".join(f"{key}={name}" for key, name in taken.items()))
+    return config
+
+
+def taken_arithmetic(config: Config) -> dict[str, str]:
+    """The precision settings that a run reads, by key."""
+    keys = [key for key, _ in arithmetic.settings(config) if _is_read(key, config)]
+    return {key: OmegaConf.select(cast(Any, config), key).name for key in keys}
+
+
+def _is_read(key: str, config: Config) -> bool:
+    """Whether this run does the work that a precision setting is about."""
+    if key == "trainer.precision":
+        return models.config_class(config.model.name).trainable
+    if key == "llm.precision":
+        return builds_on_chat_model(config) and config.llm.backend != Backend.openai
+    return True
+
+
+def _faster(config: Config, stated: Precision, work: Work) -> Precision:
+    """`stated`, with `auto` replaced by what is faster on the device."""
+    if stated is not Precision.auto:
+        return stated
+    work = settings(config.model).chat_work() if work is Work.answering else work
+    return arithmetic.fastest(work, device(config), cache_dir(config))
 
 
 def enrich_command(config: Config) -> str:
@@ -428,6 +510,7 @@ def build(config: Config, split: Split, cache: Path) -> Any:
     from transformers import set_seed
 
     set_seed(config.seed)
+    config = with_arithmetic(config)
     where = device(config)
     if config.task.question == Question.rank and not models.config_class(config.model.name).task_bound:
         split = split.ranking()  # one that is trained for several tasks sees to that itself
@@ -472,11 +555,11 @@ def check_artefacts(model: Any, folder: Path) -> None:
 
 
 def with_model(config: Config, model: str) -> Config:
-    """The same experiment with another model at its default settings; a rule about numbers looks at this one's."""
+    """The same experiment with another model at its default settings; `next_id` takes this model's item numbers."""
     from llm4rec_cli.data.indexing import NUMBERS
 
     other = copy.deepcopy(config)
-    other.model = hydra.compose(config_name=f"model/{model}").model
+    other.model = hydra.compose("config", overrides=[f"model={model}"]).model
     index, floor = getattr(config.model, "index", None), cast(Any, other.model)
     if "index" in floor and index in NUMBERS:
         floor.index = index
@@ -600,6 +683,7 @@ def measure(
         "text_encoder": encoder_weights(config),
         "tokens": split.dataset.manifest.get("tokens"),
         "training": None,
+        "arithmetic": taken_arithmetic(config),
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
         "labels": [

@@ -55,7 +55,7 @@ def run(config: Config, asked: argparse.Namespace) -> None:
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
         for example in examples
     ]
-    backend = ask.backend(llm, cache, experiment.device(config), config.seed)
+    backend = experiment.chat_backend(config, cache, config.seed)
     name = Path(llm.model).name
     with Store(ask.store_path(llm, cache)) as store:
         answers = ask.answers(requests, backend, llm, store, f"asking {name} to judge", usage)

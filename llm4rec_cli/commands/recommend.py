@@ -129,6 +129,8 @@ def _model(config: Config, split: Split, source: TrainedRun | None, cache: Path)
     """The model, with the weights of the trained run if there is one."""
     from llm4rec_cli.commands import experiment
 
+    if source:
+        config = experiment.with_arithmetic(config, began=source.folder)
     model = experiment.build(config, split, cache)
     if source:
         from llm4rec_cli.training.checkpoints import load_best

@@ -26,6 +26,8 @@ def run(config: Config) -> Outcome:
     """One composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
     config = experiment.settled(config)
     experiment.check(config)
+    if defaults := experiment.defaults_in_words(config):
+        log.info(defaults)
     origin = processes.from_first(lambda: trained.origin(config))  # refused before anything is computed
     clock = experiment.Clock()
     cache = experiment.cache_dir(config)
@@ -90,6 +92,7 @@ def _evaluated(
 
         with recorded(where, config, facts, fresh=config.force) as folder:
             log.info("%s on %s: %s", config.model.name, config.dataset.name, folder)
+            config = experiment.with_arithmetic(config, folder)
             model = experiment.build(config, split, experiment.cache_dir(config))
             if origin:
                 log.info("begins with the weights of %s", origin.folder)

@@ -31,7 +31,7 @@ class Checkpoint:
         step: optimiser steps done.
         score: the validation metric at that step.
         best_step: the step whose weights were to be chosen then.
-        trained_on: processes and device, `2 x cpu`: the draws of dropout belong to them.
+        trained_on: processes, device and precision, `2 x cpu, fp32`: the draws of dropout and the rounding are theirs.
         sha256: of its weights.
     """
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -33,6 +35,12 @@ from llm4rec_cli.training.checkpoints import load_best
 log = logging.getLogger(__name__)
 
 RANK_STRIDE = 1_000_000  # between the seeds of two processes: more than anybody counts seeds
+WATCH = 50  # steps between two looks at an accelerator's losses
+SHOWN_ROWS = 8  # of a batch, in an error
+DIVERGED = (
+    "lower trainer.learning_rate, set trainer.gradient_clip=1 or trainer.precision=fp32; checkpoints of earlier epochs "
+    "are kept"
+)
 COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
 
@@ -64,10 +72,14 @@ def fit(
         model: forward(**rows.batch(…)) returns {"loss": the mean of n terms, "n_terms": n}; on its device already.
         rows: the training rows.
         validate: the validation metric of the model as it is, higher is better.
-        config: a TrainerConfig.
+        config: a TrainerConfig, its precision not `auto`.
         folder: where checkpoints go.
         log_path: one JSON line an epoch.
         seed: of batches, dropout and the like.
+
+    Raises:
+        RunError: a loss or a weight is not finite; or training was begun on another number of processes, device or
+            precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not processes.from_first(lambda: _is_done(folder)):
@@ -135,11 +147,11 @@ def _train(
     if config.keep == Keep.best:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
     found = processes.from_first(lambda: checkpoints.rotate(checkpoints.whole(folder)))
-    trained_on = f"{processes.world_size()} x {device}"
+    trained_on = f"{processes.world_size()} x {device}, {config.precision.name}"
     if found and found[-1].trained_on != trained_on:
         raise RunError(
             f"{folder} was begun on {found[-1].trained_on}, and would not end the same on {trained_on}",
-            "give as many processes and the same device, or begin anew with force=true",
+            "use as many processes, the same device and precision, or start over with force=true",
         )
     recorder = _Recorder(trainer, found, log_path, trained_on, config.keep)
     trainer.add_callback(recorder)
@@ -181,10 +193,13 @@ class _Shares(Sampler[_Share]):
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_size)
 
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The rows of each batch of an epoch."""
+        order = stream(self.seed, "batches", epoch).permutation(self.n_rows)
+        return [order[start : start + self.batch_size] for start in range(0, self.n_rows, self.batch_size)]
+
     def __iter__(self) -> Iterator[_Share]:
-        order = stream(self.seed, "batches", self.epoch).permutation(self.n_rows)
-        for start in range(0, self.n_rows, self.batch_size):
-            batch = order[start : start + self.batch_size].tolist()
+        for batch in map(np.ndarray.tolist, self.batches(self.epoch)):
             mine = batch[processes.share(len(batch))]
             yield _Share(self.epoch, mine or batch[:1], counts=bool(mine))
 
@@ -231,6 +246,7 @@ class _Trainer(Trainer):
         self.validate = validate
         self.shares = _Shares(len(rows), batch_size, seed)
         self.score = float("nan")
+        self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of that loss, 0 = none; on its device
         self.sums: dict[str, Any] = {}  # of this process, since the epoch began
         self.facts: dict[str, Any] = {}  # of the last epoch
 
@@ -268,6 +284,7 @@ class _Trainer(Trainer):
         """The mean over this process's terms, weighted so that the mean over processes is that of the whole batch."""
         counts = inputs.pop(COUNTS)
         outputs = model(**inputs)
+        self._watch(outputs["loss"].detach())
         if counts:
             for name, pair in outputs.get("sums", {}).items():
                 self.sums[name] = self.sums.get(name, 0) + pair
@@ -279,7 +296,39 @@ class _Trainer(Trainer):
         torch.distributed.all_reduce(total)
         return loss * (processes.world_size() * mine / total)
 
+    def _watch(self, loss: Tensor) -> None:
+        """End training at a loss that is not finite: on a CPU at once. An accelerator is looked at every WATCH steps
+        and at the end of an epoch, before its checkpoint is written, as a look waits for it."""
+        step = self.state.global_step + 1
+        nonfinite = self.first_nonfinite.to(loss.device)
+        self.first_nonfinite = torch.where((nonfinite == 0) & ~loss.isfinite(), step, nonfinite)
+        if loss.device.type == "cpu" or step % WATCH == 0:
+            self._refuse_nonfinite_loss()
+
+    def _refuse_nonfinite_loss(self) -> None:
+        """Raise a RunError that names the step and the batch if some loss was not finite."""
+        if not (step := int(self.first_nonfinite)):
+            return
+        epoch, batch = divmod(step - 1, len(self.shares))
+        rows = ", ".join(map(str, self.shares.batches(epoch)[batch][:SHOWN_ROWS].tolist()))
+        raise RunError(
+            f"the loss of step {step} is not finite (epoch {epoch + 1}, batch {batch + 1} of {len(self.shares)}: rows "
+            f"{rows}, …)",
+            DIVERGED,
+        )
+
+    def _refuse_nonfinite_weights(self) -> None:
+        """Raise a RunError if a step with a finite loss has left weights that are not."""
+        for name, weight in self.accelerator.unwrap_model(self.model).named_parameters():
+            if not weight.isfinite().all():
+                raise RunError(
+                    f"the weights {name} are not finite after step {self.state.global_step}",
+                    DIVERGED,
+                )
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        self._refuse_nonfinite_loss()
+        self._refuse_nonfinite_weights()
         with torch.no_grad():
             self.score = self.validate()
         self.facts = self._means()

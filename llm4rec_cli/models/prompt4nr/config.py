@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli import ranges
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import ModelConfig, Precision
+from llm4rec_cli.schema import ModelConfig, Precision, Work, precision
 
 
 @dataclass
@@ -48,6 +48,7 @@ class WarmUpConfig:
     epochs: int = ranges.number(at_least=0)  # passes over the titles; 0 = none
     batch_size: int = ranges.number(at_least=1)  # titles
     learning_rate: float = ranges.number(above=0)  # of the backbone; the head has model.new_learning_rate
+    precision: Precision = precision(Work.training)
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Prompt4NRConfig(ModelConfig):
     max_length: int = ranges.number(at_least=16)  # tokens of a filled template: the oldest titles give way
     new_learning_rate: float = ranges.number(above=0)  # of what is not pre-trained: virtual tokens, an untrained head
     epsilon: float = ranges.number(above=0)  # Adam's
-    scoring: Precision = MISSING  # the arithmetic of validation and test
+    scoring: Precision = precision(Work.reading)  # the arithmetic of validation and test
     warm_up: WarmUpConfig = field(default_factory=WarmUpConfig)
 
     def shown_as(self) -> str:

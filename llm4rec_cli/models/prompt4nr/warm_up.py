@@ -31,6 +31,7 @@ from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, packed
 from llm4rec_cli.progress import track
+from llm4rec_cli.schema import Precision
 from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ def backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenizer, ti
         return bert
     from safetensors.torch import load_file, save_file
 
-    decided = [VERSION, backbone_identity(config.backbone), vars(config.warm_up), config.new_learning_rate, shown]
+    settings = {**vars(config.warm_up), "precision": config.warm_up.precision.name}
+    decided = [VERSION, backbone_identity(config.backbone), settings, config.new_learning_rate, shown]
     key = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
     path = context.cache / "backbones" / f"{key[:24]}.safetensors"
 
@@ -89,7 +91,7 @@ def _loaded(name: str) -> BertForMaskedLM:
 
 
 def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:
-    """Trains it on all titles, `warm_up.epochs` times, in bf16."""
+    """Trains it on all titles, `warm_up.epochs` times."""
     settings, device = config.warm_up, model.bias.device
     is_head: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, weight in model.named_parameters():
@@ -117,7 +119,7 @@ def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prom
         if not len(places):
             continue
         inputs = {key: value.to(device) for key, value in inputs.items() if key != "begins"}
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision is Precision.bf16):
             states = model.everywhere(places.to(device), **inputs)
             loss = F.cross_entropy(F.linear(states, model.words.weight, model.bias).float(), wanted.to(device))
         optimizer.zero_grad()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
 from llm4rec_cli import ranges
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
-from llm4rec_cli.schema import EncoderConfig, ModelConfig, Pooling
+from llm4rec_cli.schema import EncoderConfig, LLMConfig, ModelConfig, Pooling, Precision, Question, TaskConfig
 
 
 class Adaptor(Enum):
@@ -85,6 +86,9 @@ class UniSRecConfig(ModelConfig):
     freeze: Freeze = MISSING
     pretraining: PretrainingConfig | None = None  # none but under task=pretrain
 
+    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+        return {} if task.question is Question.pretrain else {"pretraining": None}
+
     def shown_as(self) -> str:
         """`unisrec`, and in which way it is not the plain one: text alone, all weights trained from scratch."""
         ways = {
@@ -97,7 +101,9 @@ class UniSRecConfig(ModelConfig):
         return ", ".join([name, *(way for way, taken in ways.items() if taken)])
 
     def deviations(self) -> list[str]:
-        found = [*ONE_PASS_DEVIATIONS, "the text encoder runs in bf16"]
+        found = [*ONE_PASS_DEVIATIONS]
+        if self.encoder.precision is Precision.bf16:
+            found.append("the text encoder runs in bf16")
         if self.pretraining is not None:
             found += [
                 "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
