@@ -15,6 +15,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -23,8 +24,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli import processes, schema
@@ -39,8 +39,6 @@ CONDUCTOR = "LLM4REC_SWEEP_CONDUCTOR"  # the process that started the sweep
 HELP = "LLM4REC_HELP"
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 WITH_OPTIONS = ("recommend", "judge")  # commands with options beside overrides: `parser()` in their module names them
-
-_failure: list[Exception] = []
 
 
 def conf_dir() -> Path:
@@ -68,6 +66,7 @@ def options(group: str) -> list[str]:
     return sorted({file.with_suffix("").as_posix() for file in files})
 
 
+@cache
 def register_types() -> None:
     """Gives each config node its dataclass; the names begin with `_` and cannot be chosen."""
     store = ConfigStore.instance()
@@ -95,14 +94,14 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     register_types()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own page and exits; our caller prints ours
     os.environ[HELP] = f"llm4rec {command}: {summary}"
-    job: Callable[[DictConfig], None] = _job  # launchers can pickle it
-    known = FLAGS
+    known: tuple[str, ...] = FLAGS
+    given: list[Namespace] = []
     if command in WITH_OPTIONS:
         parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
         os.environ[HELP] += f"\n\n{parser.format_help()}"
         known += tuple(re.findall(r"--\w+", parser.format_usage()))
-        asked, arguments = parser.parse_known_args(arguments)
-        job = lambda config: _job(config, asked)  # noqa: E731
+        own, arguments = parser.parse_known_args(arguments)
+        given.append(own)
     flags, overrides = divided(["--help" if a == "-h" else a for a in arguments])
     for flag in flags:
         if flag.startswith("--") and flag.partition("=")[0] not in known:
@@ -120,10 +119,14 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     typed = [prepared(override) for override in overrides]
     try:
         typed = swept_along(typed) if sweep else typed
-        sys.argv = [f"llm4rec {command}", *flags, f"hydra.job.name={command}", *searchpath(), *typed]
+        typed = [f"hydra.job.name={command}", *searchpath(), *typed]
+        sys.argv = [f"llm4rec {command}", *flags, *typed]
         with _outcomes(overrides if sweep else None) as outcomes:
             os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
-            start = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
+            if not flags:
+                _run_once(command, typed, given)
+                return 0
+            start = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_sweep_job)
             if "--help" in flags:
                 shown = io.StringIO()
                 with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):  # Hydra exits after its help
@@ -133,8 +136,6 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
             if sweep:
                 return _swept(start, Path(outcomes))
             start()
-            if _failure:
-                raise _failure.pop()
             return 0
     except (HydraException, OmegaConfBaseException, yaml.MarkedYAMLError) as error:
         raise as_usage_error(error) from error
@@ -142,20 +143,27 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         sys.argv = saved
 
 
-def _job(config: DictConfig, *asked: Namespace) -> None:
-    """One composed config. In a sweep a failure is recorded and the sweep goes on."""
+def _run_once(command: str, overrides: list[str], given: list[Namespace]) -> None:
+    """Composes the config and runs the command, with its own options if it has any. Hydra's `main` composes twice."""
+    with hydra.initialize_config_dir(str(conf_dir()), job_name=command, version_base="1.3"):
+        config = hydra.compose("config", overrides=overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        with processes.joined(config.device):
+            importlib.import_module(f"llm4rec_cli.commands.{command}").run(config, *given)
+
+
+def _sweep_job(config: DictConfig) -> None:
+    """One job of a sweep, in whichever process a launcher starts it. A failure is recorded and the sweep goes on."""
     facts = HydraConfig.get()
     if os.environ[CONDUCTOR] != str(os.getpid()):  # a process of a launcher: jobs speak at the same time
         _log_to_stderr(verbose=False, prefix=f"[job {facts.job.num}] ")
     command = importlib.import_module(f"llm4rec_cli.commands.{facts.job.name}")
-    if facts.mode != RunMode.MULTIRUN:
-        try:
-            with processes.joined(config.device):
-                command.run(config, *asked)
-        except Exception as error:  # raised again by `run`: Hydra would print a page of its own first
-            _failure.append(error)
-        return
+    typed = {override.partition("=")[0].lstrip("+") for override in facts.overrides.task}
+    left = [f"{group}={facts.runtime.choices[group]}" for group in ("dataset", "task") if group not in typed]
     outcome = {"overrides": " ".join(facts.overrides.task), "status": "failed", "folder": "", "error": ""}
+    outcome["defaults"] = "" if "experiment" in typed else " ".join(left)
     try:
         finished = command.run(config)
         outcome |= {"status": finished.status, "folder": str(finished.folder)}
@@ -204,6 +212,11 @@ def _summarise(folder: Path) -> int:
     outcomes = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     rows = [[o["overrides"], o["status"], o["folder"] or o["error"]] for o in outcomes]
     console().print(table("sweep", ["job", "status", "run or error"], rows))
+    if len(data := dict.fromkeys(o["defaults"] for o in outcomes)) > 1:
+        console().print(
+            f"These jobs cannot be compared: models took their own data ({'; '.join(data)}). Name dataset= and task=.",
+            soft_wrap=True,
+        )
     return int(any(o["status"] == "failed" for o in outcomes))
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from llm4rec_cli.errors import UsageError
 
 GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
+FOLDERS = (*GROUPS, "home")  # of conf/; what is in the last is not chosen but goes with a model and a dataset
 PATH_KEYS = (
     *("dataset.raw_dir", "paths.outputs", "paths.cache", "run", "llm.model", "llm.store"),
     *("model.encoder.name", "model.backbone", "model.file", "model.init_from"),
 )
-FLAGS = (  # Hydra's
-    *("--help", "--cfg", "--resolve", "--package", "--multirun", "--run", "--info", "--hydra-help", "--version"),
-    *("--config-dir", "--config-path", "--config-name", "--shell-completion", "--experimental-rerun"),
+FLAGS = (  # Hydra's; other configs are searched for in ./conf alone
+    *("--help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--hydra-help", "--version"),
+    "--shell-completion",
 )
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p")
 

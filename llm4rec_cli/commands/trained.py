@@ -143,6 +143,7 @@ def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
             raise RunError(f"{config.run} is no finished training run", "llm4rec list runs")
         return runs[0]
     keys = dict.fromkeys([*_typed(), *TAKEN])
+    task_typed = {"task", "experiment"} & {o.partition("=")[0].lstrip("+") for o in HydraConfig.get().overrides.task}
     choices = HydraConfig.get().runtime.choices
     for folder, status, metrics in runs:
         if not models.config_class(metrics["model"]).trainable:
@@ -151,7 +152,7 @@ def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         named = config.task.question == Question.pretrain or {"dataset", "experiment"} & keys.keys()
         if stored.task.question == "pretrain" and not named:
             continue  # its data are not what anybody asks about without naming them
-        if models.config_class(metrics["model"]).task_bound and not _answers(stored, config):
+        if task_typed and models.config_class(metrics["model"]).task_bound and not _answers(stored, config):
             continue
         if all(_matches(key, config, choices, stored, status["choices"]) for key in keys):
             return folder, status, metrics

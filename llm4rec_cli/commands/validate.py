@@ -36,7 +36,7 @@ from llm4rec_cli.commands import experiment
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.hydra_app import as_usage_error, conf_dir, options, register_types, searchpath, user_conf_dir
 from llm4rec_cli.models import base as models
-from llm4rec_cli.overrides import GROUPS
+from llm4rec_cli.overrides import FOLDERS
 from llm4rec_cli.schema import Config, DatasetConfig, ModelConfig
 from llm4rec_cli.tasks.base import asks_about_impressions
 
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     asked = parser.parse_args(argv).names
     register_types()
-    known = [f"{group}/{option}" for group in GROUPS for option in options(group)]
+    known = [f"{group}/{option}" for group in FOLDERS for option in options(group)]
     names = [name for text in asked for name in _named(text, known)] or known
     found = {name: faults_of(name) for name in names}
     faults = {*_unread_files(asked), *(fault for told in found.values() for fault in told)}
@@ -94,14 +94,14 @@ def _named(text: str, known: Sequence[str]) -> list[str]:
     group, _, option = name.partition("/")
     found = [one for one in known if one == name or one.startswith(f"{name}/") or one.partition("/")[2] == name]
     if not found:
-        near = [one for one in known if one.startswith(f"{group}/")] if option else GROUPS
-        raise UsageError(f"there is no config '{text}'", did_you_mean(name, near or GROUPS))
+        near = [one for one in known if one.startswith(f"{group}/")] if option else FOLDERS
+        raise UsageError(f"there is no config '{text}'", did_you_mean(name, near or FOLDERS))
     return found
 
 
 def _summary(names: Sequence[str], faults: int, unusable: int) -> str:
     """`29 configs (9 datasets, …): all compose, typed and whole`."""
-    counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in GROUPS}
+    counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in FOLDERS}
     told = [_counted(n, group) for group, n in counts.items() if n]
     if user := user_conf_dir():
         told.append(f"{sum(user in _file(name).parents for name in names)} of them in ./conf")
@@ -127,10 +127,8 @@ def faults_of(name: str) -> list[Fault]:
         config = _composed(overrides)
         if group in ("task", "dataset") and (model := _fitting(config)):
             overrides = [*overrides, f"model={model}"]
-        if group in ("model", "prompt") and (task := _fitting_task(config)):
-            overrides = [*overrides, f"task={task}"]
-        config = _composed(overrides)
-        if group in ("task", "model", "prompt") and asks_about_impressions(config.task):
+            config = _composed(overrides)
+        if group == "task" and asks_about_impressions(config.task):
             config = _composed([*overrides, f"dataset={CLICK_LOG}"])
     except NOT_COMPOSED as error:
         return _explained(overrides) or [own(as_usage_error(error))]
@@ -146,6 +144,9 @@ def faults_of(name: str) -> list[Fault]:
 
 def _choosing(group: str, option: str) -> list[str]:
     """The overrides that choose an option; of prompts that have names, beside those that their model has anyway."""
+    if group == "home":
+        model, _, dataset = option.partition("-")
+        return [f"model={model}", f"dataset={dataset}"]
     if group != "prompt":
         return [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
     model, _, name = option.partition("/")
@@ -172,17 +173,6 @@ def _fitting(config: Config) -> str | None:
     return None if config.model.name in able or not able else able[0]
 
 
-def _fitting_task(config: Config) -> str | None:
-    """For a model that cannot do the default task, the first that it can, if there is one."""
-    if config.model.name not in models.names():
-        return None
-    able = models.config_class(config.model.name).capabilities
-    if experiment.needed_capability(config.task) in able:
-        return None
-    tasks = ((name, _composed([f"task={name}"]).task) for name in options("task"))
-    return next((name for name, task in tasks if experiment.needed_capability(task) in able), None)
-
-
 def _unresolved(node: Any, missing: list[str], path: str = "") -> Iterator[UsageError]:
     """Interpolations that lead nowhere or to a value of another type; keys without a value go to `missing`."""
     for key in node:
@@ -203,10 +193,13 @@ def _refused(config: Config) -> list[UsageError]:
     from llm4rec_cli.data import prepare, readers
 
     dataset: DatasetConfig = config.dataset
-    checks: list[Callable[[], object]] = [partial(experiment.settled, config)]
-    checks += [partial(readers.check_roles, *readers.of(roles, dataset.reader)) for roles in dataset.domains.values()]
+    found = [*ranges.refusals(config)]
+    found += [refusal] if (refusal := _refusal(partial(experiment.settled, config))) else []
+    checks: list[Callable[[], object]] = [
+        partial(readers.check_roles, *readers.of(roles, dataset.reader)) for roles in dataset.domains.values()
+    ]
     checks += [partial(prepare.check, dataset), partial(_check_task, config)]
-    found = [*ranges.refusals(config), *experiment.problems(config)]
+    found += experiment.problems(config)
     found += [refusal for check in checks if (refusal := _refusal(check))]
     return list({problem.problem: problem for problem in found}.values())
 
@@ -350,8 +343,8 @@ def _unread_files(asked: Sequence[str]) -> Iterator[Fault]:
         group, _, option = file.relative_to(user).as_posix().partition("/")
         if not option:
             yield Fault(file, 0, "nobody reads this file: the root is the shipped one", "write an experiment")
-        elif group not in GROUPS:
-            remedy = did_you_mean(group, GROUPS)
+        elif group not in FOLDERS:
+            remedy = did_you_mean(group, FOLDERS)
             yield Fault(file, 0, f"nobody reads this file: no config group is called '{group}'", remedy)
         elif file.suffix != ".yaml":
             yield Fault(file, 0, f"nobody reads a file that ends on {file.suffix}", f"call it {file.stem}.yaml")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from string import Formatter
@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli import ranges
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import Candidates, ModelConfig, Question, TaskConfig
+from llm4rec_cli.schema import Backend, Candidates, LLMConfig, ModelConfig, Question, TaskConfig, Work
 
 ASKED = ("rating", "sequential", "direct", "explanation", "review_summary")
 
@@ -20,6 +20,7 @@ ASKED = ("rating", "sequential", "direct", "explanation", "review_summary")
 class AnswerBy(Enum):
     """How an answer is taken from the model."""
 
+    auto = "auto"  # pmi for rankings by a local model; otherwise generate
     generate = "generate"  # it writes, and what it wrote is read (paper)
     likelihood = "likelihood"  # the log-likelihood of each possible answer
     pmi = "pmi"  # the same, less what it is without the user's history
@@ -93,6 +94,16 @@ class ChatGPTRecConfig(ModelConfig):
     threshold: float = ranges.number(above=0, at_most=100)  # how alike a written title is; 100 = equal but for case
     prompts: Prompts = field(default_factory=Prompts)
 
+    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+        """`answer=auto` is PMI where titles can be judged, which no endpoint does, and no order of them is asked."""
+        if self.answer is not AnswerBy.auto:
+            return {}
+        judges = task.question is Question.rank and llm.backend is not Backend.openai and self.prompts.shuffles == 1
+        return {"answer": AnswerBy.pmi if judges else AnswerBy.generate}
+
+    def chat_work(self) -> Work:
+        return Work.answering if self.answer is AnswerBy.generate else Work.reading
+
     def shown_as(self) -> str:
         """`chatgptrec` with how it answers, and with how many examples of the user's own."""
         shots = f"{self.prompts.shots}-shot" if self.prompts.shots else "zero-shot"
@@ -162,7 +173,7 @@ class ChatGPTRecConfig(ModelConfig):
         if judges_all and task.candidates is Candidates.full and dataset.n_items > MOST_JUDGED:
             raise UsageError(
                 f"model.answer={self.answer.name} would judge {dataset.n_items:,} titles for each user",
-                "task.candidates=uniform judges 100",
+                "task.candidates=uniform judges 100; model.answer=generate has a list written",
             )
         ratings = dataset.interactions.get("rating")
         if task.question is Question.rate and ratings is not None and not ratings.dropna().between(1, 5).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli import ranges
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import EncoderConfig, Index, ModelConfig, TaskConfig
+from llm4rec_cli.schema import EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig
 
 
 class Family(Enum):
@@ -129,6 +129,9 @@ class P5Config(ModelConfig):
                 f"{ratings.min():g} to {ratings.max():g}",
                 "bring them to that scale in your table",
             )
+
+    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+        return {} if self.index is Index.semantic else {"encoder": None}
 
     def reads_text(self) -> bool:
         return self.index is Index.semantic
