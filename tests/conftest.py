@@ -1,4 +1,8 @@
-"""What every test needs: one thread (two thrash beside another process), nothing fetched; and the command line."""
+"""What every test needs: one thread (two thrash beside another process), nothing fetched; and the command line.
+
+Each config is composed once: the shipped files do not change while tests run, and composing is most of what a refusal
+costs.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,84 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from collections.abc import Callable
+import gc
+import importlib
+import pickle
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from tests.driver import Answer, call
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.data.prepare import prepare
+from tests.driver import Answer, call, compose
+from tests.small_demo import SMALL, sized
+
+LOAD = ConfigLoaderImpl.load_configuration
+COMPOSED: dict[str, bytes] = {}  # pickled: loading one takes a third of copying it
+
+
+def _composed_once(
+    self: ConfigLoaderImpl, config_name: str, overrides: list[str], *more: object, **named: object
+) -> object:
+    """Hydra's `load_configuration`; a test that writes configs of its own, in ./conf, has them composed each time."""
+    if any(override.startswith("hydra.searchpath=") for override in overrides):
+        return LOAD(self, config_name, overrides, *more, **named)
+    key = repr((config_name, overrides, more, named))
+    if key not in COMPOSED:
+        COMPOSED[key] = pickle.dumps(LOAD(self, config_name, overrides, *more, **named))
+    return pickle.loads(COMPOSED[key])
+
+
+ConfigLoaderImpl.load_configuration = _composed_once  # now: modules compose configs as they are collected
+
+
+# Files that take longest, the longest first, so that two workers end at about the same time. --fast leaves these out,
+# and the tests of commands and scripts but for FAST.
+HEAVY = (
+    *("docs/test_walk_p5.py", "test_configs.py", "training/test_processes.py", "docs/test_walk_readme.py"),
+    *("docs/test_walk_papers.py", "cli/test_prompt4nr.py", "models/test_conformance.py", "data/test_bad_input.py"),
+    *("cli/test_validate.py", "scripts/test_soak_resume.py", "cli/test_sweep.py", "cli/test_transfer.py"),
+    *("llm/test_endpoint.py", "data/test_demo.py", "llm/test_weights.py", "cli/test_held_out.py"),
+    *("cli/test_chatgptrec.py", "reporting/test_claims.py", "cli/test_p5.py", "data/test_download.py"),
+    *("docs/test_commands.py", "tasks/test_real_data.py", "cli/test_recommend.py", "models/test_p5_vocabulary.py"),
+)
+FAST = ("test_errors.py", "test_train.py")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    path = item.path.relative_to(Path(__file__).parent)
+    if path.as_posix() in HEAVY or (path.parts[0] in ("cli", "scripts") and path.name not in FAST):
+        item.add_marker("slow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: i for i, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: place.get(item.path, len(HEAVY)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imported_for_good() -> None:
+    """Each training has garbage collected, which would look through all that torch and transformers brought."""
+    importlib.import_module("llm4rec_cli.training.fit")
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_demo() -> Iterator[None]:
+    with sized(SMALL):
+        yield
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's cache folder: the demo is generated, and its texts encoded, once a session."""
-    return tmp_path_factory.mktemp("cache")
+    """A user's cache folder with the small demo; its texts are encoded once a session."""
+    folder = tmp_path_factory.mktemp("cache")
+    prepare(experiment.settings(compose("dataset=demo").dataset), folder / "llm4rec")
+    return folder
 
 
 @pytest.fixture

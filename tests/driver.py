@@ -11,11 +11,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
+from omegaconf import OmegaConf
 
-from llm4rec_cli import cli, hydra_app
+from llm4rec_cli import arithmetic, cli, hydra_app
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.schema import Precision
 
 # A model with weights, small; no floors beside it. task.floors and paths are no part of an address.
 TINY = (
@@ -76,6 +79,15 @@ def compose(*overrides: str) -> Any:
     hydra_app.register_types()
     with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
         return hydra.compose("config", overrides=list(overrides))
+
+
+def resolved(*overrides: str) -> Any:
+    """The config that a run of these overrides takes, settled; with fp32 for `auto`, whatever is faster here."""
+    config = experiment.settled(compose(*overrides))
+    for key, _ in arithmetic.settings(config):
+        if OmegaConf.select(cast(Any, config), key) is Precision.auto:
+            OmegaConf.update(cast(Any, config), key, Precision.fp32)
+    return config
 
 
 def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -17,14 +17,15 @@ SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and i
     "model.samples.sequential_candidates=1",
     "model.samples.direct_candidates=1",
     "dataset.train_users=0.01",
-    "trainer.valid_examples=20",
+    "trainer.valid_examples=5",
+    "task.negatives=4",  # a prompt is read for each candidate
 ]
-SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=20"]
+SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"]
 SMALL_CHAT = [
     *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
     "task.negatives=3",  # so many candidates fit its prompt
 ]
-QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=50", "task.floors=[]")
+QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "task.floors=[]")
 
 
 def sizes(model: str) -> list[str]:

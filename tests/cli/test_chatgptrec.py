@@ -47,7 +47,7 @@ def endpoint(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("task", ["rating", "sequential", "explanation", "review_summary"])
 def test_every_task_is_asked_and_accounted_for(local, task):
-    metrics = local(f"task={task}").metrics
+    metrics = local(f"task={task}", "model.answer=generate").metrics
     assert metrics["n_examples"] == 6
     shares = [metrics["metrics"][f"answers/{status}"] for status in ("ok", "repaired", "invalid")]
     assert sum(shares) == pytest.approx(1)
@@ -72,7 +72,7 @@ def test_a_backend_that_answers_otherwise_makes_another_run(local, monkeypatch):
 
 
 def test_raw_answers_stand_beside_the_predictions(local):
-    rows = pd.read_parquet(local("task=sequential").folder / "predictions.parquet")
+    rows = pd.read_parquet(local("task=sequential", "model.answer=generate").folder / "predictions.parquet")
     assert {"answer", "status", "n_listed", "n_hallucinated"} <= set(rows)
 
 

@@ -10,19 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from llm4rec_cli import arithmetic
 from llm4rec_cli.commands import doctor
 from llm4rec_cli.files import write_text
 from llm4rec_cli.text import weights
 
-RATES = {"torch.float32": 100.0, "torch.bfloat16": 200.0}  # GFLOP/s
-
 
 @pytest.fixture(autouse=True)
-def rates(monkeypatch):
-    """What the matrix products are said to take: two of the tests measure, the others need not wait."""
-    told = dict(RATES)
-    monkeypatch.setattr(doctor, "_rate", lambda dtype, _: told[str(dtype)])
-    return told
+def seconds(monkeypatch):
+    """What each piece of work is said to take: the tests need not wait."""
+    pretended = {"fp32": 0.002, "bf16": 0.001}
+    monkeypatch.setattr(arithmetic, "probe", lambda work, device: pretended)
+    return pretended
 
 
 @pytest.fixture
@@ -120,21 +119,12 @@ def test_an_encoder_of_other_weights_is_told(findings, monkeypatch):
 # --- what the machine has
 
 
-@pytest.mark.parametrize(("bf16", "state", "says"), [(101.0, "ok", "bf16 pays"), (99.0, "note", "does not pay")])
-def test_whether_bf16_pays_is_measured(findings, rates, bf16, state, says):
-    rates["torch.bfloat16"] = bf16
-    found = findings()["arithmetic"]
-    assert found.state == state
-    assert f"fp32 100, bf16 {bf16:.0f} GFLOP/s" in found.says
-    assert says in found.says
-
-
-def test_a_rate_is_that_of_real_products(monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr(doctor, "LOOK", 1e-9)  # the first size will do
-    import torch
-
-    assert 0.01 < doctor._rate(torch.float32, "cpu") < 1e5
+@pytest.mark.parametrize(("bf16", "taken"), [(0.001, "bf16"), (0.003, "fp32")])
+def test_what_auto_takes_is_told_for_each_kind_of_work(llm4rec, seconds, bf16, taken):
+    seconds["bf16"] = bf16
+    lines = [line for line in llm4rec("doctor").out.splitlines() if line.startswith("ok    arithmetic")]
+    assert [line.split(": ")[0].split()[-1] for line in lines] == ["training", "reading", "answering"]
+    assert all(f"fp32 2.0 ms, bf16 {1000 * bf16:.1f} ms: auto takes {taken}" in line for line in lines)
 
 
 @pytest.mark.parametrize(("cores", "state"), [(1.5, "note"), (4.0, "ok")])

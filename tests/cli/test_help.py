@@ -1,11 +1,13 @@
 """Help: instant, complete, and without what users cannot choose."""
 
+import os
 import re
+import sys
 
 import pytest
 import yaml
 
-from llm4rec_cli import __version__
+from llm4rec_cli import __version__, cli
 from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
 from tests.driver import python
 
@@ -61,3 +63,22 @@ def test_cfg_job_prints_the_composed_config_and_runs_nothing(llm4rec, tmp_path):
     assert answer.code == 0
     assert (config["model"]["name"], config["trainer"]["epochs"], config["seed"]) == ("sasrec", 3, 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_windows_is_told_in_one_line_that_it_is_not_supported(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert cli.main(["train"]) == 2
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err == "error: llm4rec does not run on Windows, whose files it cannot lock; use WSL\n"
+
+
+@pytest.mark.parametrize(("set_before", "spins"), [({}, True), ({"OMP_WAIT_POLICY": "passive"}, False)])
+def test_threads_that_wait_spin_for_a_bounded_time_unless_the_user_says_how(monkeypatch, set_before, spins):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in set_before.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cli.os, "environ", dict(os.environ))
+    cli.main(["--version"])
+    assert ("GOMP_SPINCOUNT" in cli.os.environ) == spins

@@ -8,10 +8,11 @@ import shutil
 import pandas as pd
 import pytest
 
-from llm4rec_cli.data.store import load
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
 from llm4rec_cli.llm import ask
-from tests.driver import call, python, read
+from tests.driver import call, compose, python, read
 from tests.llm.speaking import Speaking
 
 EVIL = (
@@ -207,10 +208,14 @@ def test_labels_and_draw_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
     assert (tmp_path / "a/sheet.html").read_text() == (tmp_path / "b/sheet.html").read_text()
 
 
+def demo(cache):
+    """The dataset as prepared."""
+    return prepare(experiment.settings(compose("dataset=demo").dataset), cache / "llm4rec")
+
+
 def test_an_explanation_shows_item_and_stars_and_no_review(runs, exported, cache):
     folder = exported(*runs("explanation"))
-    (prepared,) = (cache / "llm4rec/datasets").glob("demo-55*")
-    titles = set(load(prepared).items["title"])
+    titles = set(demo(cache).items["title"])
     rows = rows_of(folder)
     assert {row["item"] for row in rows} <= titles
     assert {row["stars"] for row in rows} <= set("12345")
@@ -219,8 +224,7 @@ def test_an_explanation_shows_item_and_stars_and_no_review(runs, exported, cache
 
 def test_a_heading_shows_the_review_that_it_heads(runs, exported, cache):
     folder = exported(*runs("review_summary"))
-    (prepared,) = (cache / "llm4rec/datasets").glob("demo-55*")
-    reviews = load(prepared).interactions.groupby("review_text")["review_title"].agg(set)
+    reviews = demo(cache).interactions.groupby("review_text")["review_title"].agg(set)
     key = read(folder / "key.json")["examples"]
     own = [row for row in rows_of(folder) if "reference" in key[row["example"]][row["label"]]]
     assert len(own) == 50
@@ -308,7 +312,7 @@ def test_without_the_reference_only_runs_are_judged(other, runs, exported):
     ("facts", "said"),
     [
         ({"split": "valid"}, "split is test and valid"),
-        ({"dataset_fingerprint": "0" * 64}, "the data is demo 55393c7e5e77 and demo 000000000000"),
+        ({"dataset_fingerprint": "0" * 64}, " and demo 000000000000"),
         ({"task": "review_summary", "protocol": "review_title"}, "task is explanation and review_summary"),
         ({"protocol": "rating", "task": "rating"}, "wrote nothing: its task is rating"),
     ],

@@ -13,10 +13,10 @@ def test_a_click_log_chooses_its_task_and_ends_with_its_table(llm4rec):
     assert all(word in answer.out for word in ("random", "popularity", "auc", "mrr", "ndcg@5", "ndcg@10"))
     metrics = answer.metrics
     assert (metrics["task"], metrics["protocol"], metrics["split_rule"]) == ("direct", "impression", "mind")
-    assert (metrics["n_examples"], metrics["labels"], metrics["warnings"]) == (990, ["synthetic"], [])
+    assert (metrics["n_examples"], metrics["labels"], metrics["warnings"]) == (86, ["synthetic"], [])
     assert metrics["metrics"].keys() == {"auc", "mrr", "ndcg@5", "ndcg@10", "unseen_candidates"}
     assert metrics["metrics"]["auc"] > 0.52
-    assert sum(of["n"] for of in metrics["breakdown"]["clicks_seen"].values()) == 990
+    assert sum(of["n"] for of in metrics["breakdown"]["clicks_seen"].values()) == 86
 
 
 def test_predictions_hold_what_the_metrics_are_made_of(llm4rec):
@@ -36,9 +36,9 @@ def test_empty_histories_may_be_skipped_which_is_marked_and_told(llm4rec):
     kept, skipped = (
         llm4rec("train", "model=popularity", *LOG, f"dataset.empty_history={word}") for word in ("keep", "skip")
     )
-    assert kept.metrics["n_examples"] - skipped.metrics["n_examples"] == 53
+    assert kept.metrics["n_examples"] - skipped.metrics["n_examples"] == 4
     assert skipped.metrics["labels"] == ["synthetic", "empty-history-skipped"]
-    assert skipped.metrics["warnings"] == ["53 of 990 test impressions are skipped, with an empty history"]
+    assert skipped.metrics["warnings"] == ["4 of 86 test impressions are skipped, with an empty history"]
     assert skipped.metrics["config_hash"] != kept.metrics["config_hash"]
 
 
@@ -60,7 +60,7 @@ def test_controls_work_on_click_logs(llm4rec, control):
 
 def test_prepare_tells_what_the_parts_hold(llm4rec):
     out = llm4rec("prepare", "dataset=demo_news").out
-    assert all(word in out for word in ("5,389", "284", "990", "items shown", "5 % of the impressions"))
+    assert all(word in out for word in ("508", "27", "86", "items shown", "5 % of the impressions"))
     assert "filters" not in out
 
 

@@ -127,7 +127,7 @@ def test_a_few_missing_users_are_told_and_many_refused_unless_asked(llm4rec, tar
     assert "50 of the 100 users" in refused.err
     assert "model.max_missing=1" in refused.err
     asked = llm4rec("score", "many.csv", *QUICK, "model.max_missing=1").metrics
-    assert asked["metrics"]["hr@1"] == pytest.approx(0.5, abs=0.001)
+    assert asked["metrics"]["hr@1"] == pytest.approx(0.5, abs=0.005)
 
 
 def test_it_is_train_with_the_model_external(llm4rec, targets, tmp_path):

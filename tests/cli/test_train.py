@@ -16,6 +16,7 @@ FILES = {  # as the design fixes them
     "train_log.jsonl",
     "run.log",
     "environment.json",
+    "arithmetic.json",
     "checkpoints",
 }
 FIELDS = {
@@ -142,7 +143,7 @@ def test_the_train_log_has_a_line_an_epoch(trained):
 def test_floors_stand_in_folders_of_their_own(trained):
     for floor in ("popularity", "transition_text"):
         (folder,) = (trained.parents[3] / floor / "demo" / "sequential").iterdir()
-        assert visible(folder) == FILES - {"train_log.jsonl", "checkpoints"}
+        assert visible(folder) == FILES - {"train_log.jsonl", "checkpoints", "arithmetic.json"}
         assert read(folder / "metrics.json")["n_examples"] == 100
 
 

@@ -22,10 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.hydra import Hydra
-from hydra.types import RunMode
 
-from llm4rec_cli import hydra_app
 from tests.driver import Answer, call, python, read
 
 BAD = Path(__file__).parent / "bad"
@@ -117,8 +114,7 @@ LARGE: dict[str, tuple[str, str, Callable[[Path], None]]] = {  # a file of a dat
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the commands are given. No sweep is among them, and the same command composes the same config, once."""
-    hydra_app.register_types()
+    """Where the commands are given. The same command composes the same config, once; `conf` does not change."""
     load, composed = ConfigLoaderImpl.load_configuration, {}
 
     def once(self: ConfigLoaderImpl, *arguments: object, **named: object) -> object:
@@ -131,8 +127,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(BAD / "conf", home / "conf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigLoaderImpl, "load_configuration", once)
-        patch.setattr(hydra_app, "register_types", lambda: None)
-        patch.setattr(Hydra, "get_mode", lambda *_, **__: RunMode.RUN)  # it would compose once more to find out
         yield home
 
 

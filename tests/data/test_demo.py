@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -17,8 +18,15 @@ import pytest
 from llm4rec_cli.data.demo import VARIANTS, generate
 from llm4rec_cli.data.demo.words import ASPECTS
 from llm4rec_cli.errors import UsageError
+from tests.small_demo import REAL, sized
 
 SHOP_OF = {"demo": "demo", "demo_null": "demo_null", "garden": "demo_pretrain", "kitchen": "demo_pretrain"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _of_real_size() -> Iterator[None]:
+    with sized(REAL):
+        yield
 
 
 @pytest.fixture(scope="module")

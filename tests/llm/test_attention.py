@@ -6,6 +6,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llm4rec_cli.llm import attention
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 SIZES = {
     "vocab_size": 60,
@@ -66,7 +69,7 @@ def test_a_hastened_model_says_what_transformers_own_says(window, lengths):
     expected = generated(model, lengths)
     attention.hasten(model)
     assert model.config._attn_implementation == attention.NAME
-    torch.testing.assert_close(generated(model, lengths), expected, atol=1e-5, rtol=1e-4)
+    assert_close(generated(model, lengths), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", attention.HASTENED)
@@ -75,7 +78,7 @@ def test_models_of_each_type_say_what_transformers_own_says(kind):
     expected = generated(model)
     attention.hasten(model)
     assert model.config._attn_implementation == attention.NAME
-    torch.testing.assert_close(generated(model), expected, atol=1e-5, rtol=1e-4)
+    assert_close(generated(model), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "more"), [("gpt2", {}), ("llama", {"attn_implementation": "eager"})])

@@ -23,6 +23,8 @@ from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.schema import LLMConfig
 from tests.llm.tiny_llm import CONTEXT, tiny_llm
 
+pytestmark = pytest.mark.numeric
+
 TITLES = ("red nail polish", "soap bar", "a", "Blue Hair Dryer, 1875 W", "hair brush", "soap bar", "№ 5 – eau", "soap")
 WORDS = ("red", "blue", "nail polish", "hair dryer", "soap bar", "brush", "stars", "7")
 

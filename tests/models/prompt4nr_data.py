@@ -16,7 +16,7 @@ from llm4rec_cli.models import base
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.overrides import prepared
 from tests.builders import tiny_log
-from tests.driver import compose
+from tests.driver import resolved
 
 TEMPLATES = tuple(name.partition("/")[2] for name in hydra_app.options("prompt") if name.startswith("prompt4nr/"))
 KINDS = ("lamp", "chair", "mirror", "table", "rug")
@@ -26,8 +26,8 @@ TITLED = len(TITLES) - 1
 
 @cache
 def composed(template: str, *overrides: str) -> Prompt4NRConfig:
-    chosen = ["model=prompt4nr", "task=impressions", "dataset=demo_news", f"prompt=prompt4nr/{template}", *overrides]
-    found: Any = OmegaConf.to_object(compose(*map(prepared, chosen)).model)
+    chosen = ["model=prompt4nr", "dataset=mind-small", f"prompt=prompt4nr/{template}", *overrides]
+    found: Any = OmegaConf.to_object(resolved(*map(prepared, chosen)).model)
     assert isinstance(found, Prompt4NRConfig)
     return found
 

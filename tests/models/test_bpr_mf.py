@@ -10,6 +10,8 @@ from llm4rec_cli.models.bpr_mf.model import PairRows
 from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 
+pytestmark = pytest.mark.numeric
+
 RNG = np.random.default_rng(0)
 DATASET = tiny_dataset([RNG.choice(30, size=20, replace=False).tolist() for _ in range(10)] + [[3, 3, 4, 3, 5]])
 SETTINGS = {"embedding_size": 8, "initial_std": 0.01}

@@ -17,8 +17,10 @@ from llm4rec_cli.overrides import prepared
 from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks import base, ranking, rating
 from tests.builders import tiny_dataset
-from tests.driver import compose
+from tests.driver import compose, resolved
 from tests.llm.speaking import Speaking
+
+pytestmark = pytest.mark.numeric
 
 TITLES = ["Alien", "Heat", "Seven", "Jaws", "Rocky", "Speed"]
 SEQUENCES = [[0, 1, 2, 3], [4, 3, 2, 1, 0], [5, 0, 1, 2], [1, 2, 3, 4]]
@@ -41,7 +43,7 @@ def asking(tmp_path):
     """asking(task, says, *overrides): the model, and the chat model that it asks."""
 
     def make(task, says, *overrides):
-        config = compose("model=chatgptrec", *map(prepared, overrides))
+        config = resolved("model=chatgptrec", f"task={task}", "model.answer=generate", *map(prepared, overrides))
         backend = Speaking(says)
         context = Context(
             experiment.settings(config.model), SPLIT, 0, tmp_path, "cpu", task, experiment.settings(config.llm)

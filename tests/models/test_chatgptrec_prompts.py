@@ -177,7 +177,10 @@ def test_ratings_of_another_scale_are_refused():
 
 
 def test_a_dataset_without_titles_is_refused_but_for_reviews():
-    model = experiment.settings(compose("model=chatgptrec").model)
+    def check(task):
+        config = experiment.settled(compose("model=chatgptrec", f"task={task}"))
+        experiment.settings(config.model).check_task(experiment.settings(config.task), PLAIN)
+
     with pytest.raises(DataError, match="titles"):
-        model.check_task(experiment.settings(compose("task=direct").task), PLAIN)
-    model.check_task(experiment.settings(compose("task=review_summary").task), PLAIN)
+        check("direct")
+    check("review_summary")

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pytest
 import torch
@@ -20,7 +19,6 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import set_seed
 
-from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
@@ -31,10 +29,13 @@ from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset, tiny_log
-from tests.driver import compose
+from tests.driver import resolved
 from tests.llm.speaking import Speaking
 from tests.models.tiny_bert import tiny_bert
+from tests.numeric import assert_close
 from tests.small import SIZES
+
+pytestmark = pytest.mark.numeric
 
 CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_impressions", "rate", "write", "pretrain", "all"}
 PRETRAINED = ", pre-trained"  # after the name of a model: as `task=pretrain` builds it
@@ -123,15 +124,13 @@ def composed(name):
 
     A chat model judges: what it writes depends on how candidates are told, and refuses what it leaves out.
     """
-    hydra_app.register_types()
     model = model_of(name)
     small = SMALL | SMALL_PROMPT4NR if model == "prompt4nr" else SMALL
     typed = [f"model.{f.name}={small[f.name]}" for f in fields(base.config_class(model)) if f.name in small]
     typed += VARIANTS[name.removeprefix(model)]
     typed += [f"model.samples.{kind}=1" for kind in RANKING_SAMPLES if model == "p5"]
     typed += ["model.answer=likelihood"] if model == "chatgptrec" else []
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        return experiment.settled(hydra.compose("config", overrides=[f"model={model}", *typed])).model
+    return resolved(f"model={model}", *typed).model
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,7 @@ def bert(tmp_path_factory):
 def built(tmp_path, monkeypatch, bert):
     """built(name, seed=0, split=SPLIT): a model as the commands build it."""
 
-    def encode(texts, folder, pooling, max_length, device):
+    def encode(texts, folder, pooling, max_length, device, dtype):
         return torch.stack(
             [torch.randn(12, generator=torch.Generator().manual_seed(zlib.crc32(text.encode()))) for text in texts]
         )
@@ -152,7 +151,7 @@ def built(tmp_path, monkeypatch, bert):
     monkeypatch.setattr(features, "locate_encoder", lambda name: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
     monkeypatch.setattr(ask, "backend", lambda *_: Speaking(answer))
-    llm = experiment.settings(compose().llm)
+    llm = experiment.settings(resolved().llm)
 
     def build(name, seed=0, split=SPLIT):
         set_seed(seed)
@@ -234,10 +233,10 @@ def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
     model = built(name)
     whole = model.score(ASKED)
     order = np.random.default_rng(1).permutation(len(ASKED))
-    torch.testing.assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], atol=1e-6, rtol=1e-6)
+    assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], rel=1e-6)
     for size in (1, 7):
         parts = [model.score(ASKED[slice(start, start + size)]) for start in range(0, len(ASKED), size)]
-        torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=1e-6)
+        assert_close(torch.cat(parts), whole, rel=1e-6)
 
 
 @rankers
@@ -260,7 +259,7 @@ def test_candidates_score_as_in_the_catalogue(name, built):
     model = built(name)
     scores = model.score(replace(ASKED, candidates=CANDIDATES))
     expected = model.score(ASKED).gather(1, torch.from_numpy(CANDIDATES))
-    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-6)
+    assert_close(scores, expected, rel=1e-6)
 
 
 @rankers
@@ -293,7 +292,7 @@ def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
     scores = model.score(replace(ASKED, start=start))
     assert scores.isfinite().all()
     others = start == ASKED.start
-    torch.testing.assert_close(scores[others], model.score(ASKED)[others], atol=1e-6, rtol=1e-6)
+    assert_close(scores[others], model.score(ASKED)[others], rel=1e-6)
 
 
 @impression_rankers
@@ -315,12 +314,10 @@ def test_what_is_shown_scores_alike_in_any_batch_and_order(name, built):
     model = built(name, split=LOG)
     whole = model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())
     order = np.random.default_rng(1).permutation(len(SHOWN))
-    torch.testing.assert_close(
-        model.score_shown(SHOWN[order]), torch.cat([whole[i] for i in order]), atol=1e-6, rtol=1e-6
-    )
+    assert_close(model.score_shown(SHOWN[order]), torch.cat([whole[i] for i in order]), rel=1e-6)
     for size in (1, 7):
         parts = [model.score_shown(SHOWN[start : start + size]) for start in range(0, len(SHOWN), size)]
-        torch.testing.assert_close(torch.cat(parts), torch.cat(whole), atol=1e-6, rtol=1e-6)
+        assert_close(torch.cat(parts), torch.cat(whole), rel=1e-6)
 
 
 @impression_rankers
@@ -329,7 +326,7 @@ def test_an_item_scores_alike_wherever_it_is_listed(name, built):
     n = len(SHOWN.listed)
     backwards = replace(SHOWN, listed=SHOWN.listed[::-1].copy(), first=n - SHOWN.last, last=n - SHOWN.first)
     expected = torch.cat([scores.flip(0) for scores in model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())])
-    torch.testing.assert_close(model.score_shown(backwards), expected, atol=1e-6, rtol=1e-6)
+    assert_close(model.score_shown(backwards), expected, rel=1e-6)
 
 
 @impression_rankers
@@ -364,7 +361,7 @@ def test_a_history_counts_for_its_own_impression_alone(name, built):
     scores, before = model.score_shown(replace(SHOWN, start=start)), model.score_shown(SHOWN)
     assert scores.isfinite().all()
     others = torch.from_numpy(np.repeat(~np.isin(np.arange(len(SHOWN)), emptied), SHOWN.n_shown))
-    torch.testing.assert_close(scores[others], before[others], atol=1e-6, rtol=1e-6)
+    assert_close(scores[others], before[others], rel=1e-6)
 
 
 def with_asked_rows_permuted(*columns):
@@ -391,9 +388,9 @@ def test_ratings_depend_on_the_example_and_not_on_its_batch(name, built):
     model = built(name)
     whole = model.rate(ASKED).value
     order = np.random.default_rng(1).permutation(len(ASKED))
-    np.testing.assert_allclose(model.rate(ASKED[order]).value, whole[order], atol=1e-5)
+    assert_close(torch.from_numpy(model.rate(ASKED[order]).value), torch.from_numpy(whole[order]), rel=1e-5)
     parts = [model.rate(ASKED[start : start + 7]).value for start in range(0, len(ASKED), 7)]
-    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+    assert_close(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(whole), rel=1e-5)
 
 
 @raters
@@ -445,7 +442,7 @@ def test_saved_weights_restore_the_answers(name, built):
     model, other = built(name, seed=0), built(name, seed=1)
     assert not torch.equal(answers(model), answers(other))
     other.load_state_dict(model.state_dict())
-    torch.testing.assert_close(answers(other.eval()), answers(model), atol=1e-6, rtol=1e-6)
+    assert_close(answers(other.eval()), answers(model), rel=1e-6)
 
 
 @trainable

@@ -13,6 +13,8 @@ from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.model import Ensemble, fitted_weights
 
+pytestmark = pytest.mark.numeric
+
 ITEMS = np.array(["a", "b", "c", "d"], dtype=object)
 ASKED = Impressions(
     id=np.array(["1", "2"], dtype=object),

@@ -6,13 +6,15 @@ import torch
 
 from llm4rec_cli.data.split import TEST, TRAIN, divide, leave_one_out
 from llm4rec_cli.models.frozen_text import model as frozen_text
-from llm4rec_cli.schema import EncoderConfig, Part, Pooling
+from llm4rec_cli.schema import EncoderConfig, Part, Pooling, Precision
 from tests.builders import tiny_dataset, tiny_log
+
+pytestmark = pytest.mark.numeric
 
 TEXTS = ["right", "up", "left", "diagonal", "nothing"]
 VECTORS = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
 DIRECTION = {"right": (1, 0), "up": (0, 1), "left": (-1, 0), "diagonal": (0.5**0.5, 0.5**0.5)}
-ENCODER = EncoderConfig("any", Pooling.mean, 8)
+ENCODER = EncoderConfig("any", Pooling.mean, 8, Precision.fp32)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,9 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.layers import CausalLayer, Dropout, SequenceEncoder, dropped_out, initialise
 from llm4rec_cli.models.sequences import pack
 from tests.models import naive
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_the_encoder_equals_the_naive_body(encoder):
     )
     states = encoder(packed, torch.from_numpy(packing.groups))[torch.from_numpy(packing.last)]
     expected = torch.stack([naive.encode(encoder, sequence) for sequence in sequences])
-    torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
+    assert_close(states, expected, rel=1e-5)
 
 
 def test_the_last_states_are_those_of_the_whole_pass(encoder):
@@ -108,7 +111,7 @@ def test_the_last_states_are_those_of_the_whole_pass(encoder):
     packing = pack(lengths)
     assert len(packing.groups) > 1
     x, groups, last = torch.randn(len(packing.row), 8), torch.from_numpy(packing.groups), torch.from_numpy(packing.last)
-    torch.testing.assert_close(encoder.last(x, groups, last), encoder(x, groups)[last], atol=1e-6, rtol=1e-6)
+    assert_close(encoder.last(x, groups, last), encoder(x, groups)[last], rel=1e-6)
 
 
 def test_a_position_never_sees_what_comes_after_it(encoder):
@@ -127,7 +130,7 @@ def test_attention_in_training_equals_attention_in_evaluation_where_nothing_is_d
     layer = CausalLayer(8, 12, heads=2, dropout=0.0, attention_dropout=0.001)
     naive.randomise(layer)
     x, groups = torch.randn(3 * 5, 8), [(3, 5)]
-    torch.testing.assert_close(layer.train()(x, groups), layer.eval()(x, groups), atol=1e-5, rtol=1e-5)
+    assert_close(layer.train()(x, groups), layer.eval()(x, groups), rel=1e-5)
 
 
 def test_weights_start_as_recbole_starts_them():

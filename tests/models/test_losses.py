@@ -4,6 +4,9 @@ import torch.nn.functional as F
 
 from llm4rec_cli.models import losses
 from llm4rec_cli.models.losses import ROWS_AT_ONCE, catalogue_cross_entropy, rows_of_all
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 
 @pytest.mark.parametrize("n", [1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3])
@@ -14,7 +17,7 @@ def test_the_loss_and_its_gradients_are_those_of_cross_entropy(n):
     loss, expected = catalogue_cross_entropy(hidden, table, targets), F.cross_entropy(hidden @ table.t(), targets)
     torch.testing.assert_close(loss, expected)
     found, wanted = (torch.autograd.grad(3 * of, [hidden, table]) for of in (loss, expected))
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    assert_close(found, wanted, rel=1e-5)
 
 
 def test_a_table_that_is_also_the_input_gets_both_gradients():
@@ -23,7 +26,7 @@ def test_a_table_that_is_also_the_input_gets_both_gradients():
     loss = catalogue_cross_entropy(F.embedding(items, table), table, targets)
     expected = F.cross_entropy(F.embedding(items, table) @ table.t(), targets)
     found, wanted = (torch.autograd.grad(of, table) for of in (loss, expected))
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    assert_close(found, wanted, rel=1e-5)
 
 
 def test_the_largest_logits_do_not_overflow():
@@ -89,7 +92,7 @@ def test_a_softmax_among_some_is_dense_cross_entropy_over_them():
     expected = F.cross_entropy(hidden @ table[among].t(), place)
     torch.testing.assert_close(loss, expected)
     found, wanted = (torch.autograd.grad(of, [hidden, table]) for of in (loss, expected))
-    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+    assert_close(found, wanted, rel=1e-6)
     others = [item for item in range(30) if item not in among]
     assert (found[1][others] == 0).all()
 

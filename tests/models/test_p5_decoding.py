@@ -9,6 +9,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.models.p5 import decoding
 from llm4rec_cli.models.p5.trie import START, Trie
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 END = 1
 COMMON = 2  # a token that these models write early, late or never
@@ -75,16 +78,12 @@ def brute_force(t5, tokens, mask, codes):
     return scores
 
 
-def close(found, expected, atol=1e-4):
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
-
-
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
 def test_leaf_scores_are_those_of_one_forward_a_code(t5, codes):
     tokens, mask = sources()
     found = decoding.leaf_scores(t5, remembered(t5, tokens, mask), Trie.of(codes))
-    close(found, brute_force(t5, tokens, mask, codes))
-    close(found.exp().sum(1), torch.ones(len(tokens)))
+    assert_close(found, brute_force(t5, tokens, mask, codes), rel=1e-5)
+    assert_close(found.exp().sum(1), torch.ones(len(tokens)), rel=1e-5)
 
 
 @pytest.mark.parametrize(("nodes", "rows"), [(1, 1), (2, 4), (3, 100)])
@@ -94,7 +93,7 @@ def test_leaf_scores_do_not_depend_on_how_many_nodes_are_decoded_at_once(monkeyp
     expected = decoding.leaf_scores(t5, memory, trie)
     monkeypatch.setattr(decoding, "NODES", nodes)
     monkeypatch.setattr(decoding, "ROWS", rows)
-    close(decoding.leaf_scores(t5, memory, trie), expected, atol=1e-5)
+    assert_close(decoding.leaf_scores(t5, memory, trie), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("nodes", [4, 128])
@@ -105,7 +104,7 @@ def test_candidate_scores_are_the_leaf_scores_of_the_candidates(monkeypatch, cod
     leaves = torch.tensor([[0, 6, 3], [5, 5, 1], [2, 3, 4], [6, 1, 0]])
     expected = decoding.leaf_scores(t5, memory, trie).gather(1, leaves)
     monkeypatch.setattr(decoding, "NODES", nodes)
-    close(decoding.candidate_scores(t5, memory, trie, leaves), expected, atol=1e-5)
+    assert_close(decoding.candidate_scores(t5, memory, trie, leaves), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
@@ -113,7 +112,7 @@ def test_a_beam_as_wide_as_the_catalogue_gives_the_exact_ranking(t5, codes):
     tokens, mask = sources()
     leaves, scores = decoding.beam(t5, remembered(t5, tokens, mask), Trie.of(codes), len(codes))
     expected, order = brute_force(t5, tokens, mask, codes).sort(1, descending=True)
-    close(scores, expected)
+    assert_close(scores, expected, rel=1e-5)
     assert torch.equal(leaves, order)
 
 
@@ -121,7 +120,7 @@ def test_a_beam_as_wide_as_the_catalogue_gives_the_exact_ranking(t5, codes):
 def test_beam_scores_are_those_of_the_leaves_it_returns(t5, beams):
     memory, trie = remembered(t5, *sources()), Trie.of(EVEN)
     leaves, scores = decoding.beam(t5, memory, trie, beams)
-    close(scores, decoding.leaf_scores(t5, memory, trie).gather(1, leaves), atol=1e-5)
+    assert_close(scores, decoding.leaf_scores(t5, memory, trie).gather(1, leaves), rel=1e-5)
     assert all(len(set(row)) == beams for row in leaves.tolist())
     assert torch.equal(scores, scores.sort(1, descending=True).values)
 
@@ -147,7 +146,7 @@ def test_the_beam_finds_what_that_of_transformers_finds(t5, beams):
     )
     theirs = [EVEN.index(code) for code in generated.sequences[:, 1:].tolist()]
     assert leaves.flatten().tolist() == theirs
-    close(scores.flatten(), generated.sequences_scores)
+    assert_close(scores.flatten(), generated.sequences_scores, rel=1e-5)
 
 
 def searched(codes, scores, beams, banned):
@@ -178,7 +177,7 @@ def test_the_beam_finds_what_a_naive_one_finds_in_any_tree(seed, share, beams):
     exact = decoding.leaf_scores(t5, memory, trie)
     leaves, scores = decoding.beam(t5, memory, trie, beams, banned.nonzero())
     assert leaves.tolist() == [searched(codes, *row) for row in zip(exact, [beams] * 12, banned, strict=True)]
-    close(scores, exact.gather(1, leaves.clamp(min=0)).masked_fill(leaves < 0, -torch.inf), atol=1e-5)
+    assert_close(scores, exact.gather(1, leaves.clamp(min=0)).masked_fill(leaves < 0, -torch.inf), rel=1e-5)
 
 
 @pytest.mark.parametrize("beams", [1, 3, 7, 9])
@@ -192,7 +191,7 @@ def test_forbidden_leaves_are_not_returned_and_change_no_score(beams):
         allowed = [leaf for leaf in range(7) if leaf not in forbidden[1][forbidden[0] == row]]
         found = leaves[row][leaves[row] >= 0]
         assert set(found.tolist()) <= set(allowed)
-        close(scores[row, : len(found)], exact[row, found], atol=1e-5)
+        assert_close(scores[row, : len(found)], exact[row, found], rel=1e-5)
         if beams >= 7:
             assert sorted(found.tolist()) == allowed
         assert (leaves[row, len(found) :] == -1).all()
@@ -206,7 +205,7 @@ def test_a_leaf_takes_no_beams_place():
     leaves, scores = decoding.beam(t5, remembered(t5, tokens, mask), Trie.of(codes), 1)
     best, which = brute_force(t5, tokens, mask, codes).max(1)
     inner = which != 3  # where the leaf below the root is best, or the only inner node leads to the best
-    close(scores[inner, 0], best[inner])
+    assert_close(scores[inner, 0], best[inner], rel=1e-5)
     assert torch.equal(leaves[:, 0], which)
     assert len(which.unique()) > 1
 
@@ -226,11 +225,11 @@ def test_padding_and_the_batch_change_nothing(codes):
     for i, length in enumerate(mask.sum(1).tolist()):
         alone = remembered(t5, tokens[i : i + 1, :length], mask[i : i + 1, :length])
         assert alone.mask is None
-        close(decoding.leaf_scores(t5, alone, trie)[0], together[0][i], atol=1e-5)
-        close(decoding.candidate_scores(t5, alone, trie, candidates[i : i + 1])[0], together[1][i], atol=1e-5)
+        assert_close(decoding.leaf_scores(t5, alone, trie)[0], together[0][i], rel=1e-5)
+        assert_close(decoding.candidate_scores(t5, alone, trie, candidates[i : i + 1])[0], together[1][i], rel=1e-5)
         leaves, scores = decoding.beam(t5, alone, trie, 3)
         assert leaves[0].tolist() == together[2][i].tolist()
-        close(scores[0], together[3][i], atol=1e-5)
+        assert_close(scores[0], together[3][i], rel=1e-5)
         assert decoding.greedy(t5, alone, END, 8) == [texts[i]]
 
 
@@ -276,7 +275,7 @@ def test_scores_in_bf16_are_close_and_come_back_in_fp32(how):
     assert memory.keys[0].dtype == torch.bfloat16
     assert {scores.dtype, some.dtype, best.dtype} == {torch.float32}
     assert (scores - expected).abs().mean() < 0.15
-    close(some, scores.gather(1, candidates), atol=0.2)
+    torch.testing.assert_close(some, scores.gather(1, candidates), atol=0.2, rtol=0)
     assert len(texts) == 4
 
 

@@ -14,6 +14,9 @@ from llm4rec_cli.models.p5.config import WholeWord
 from llm4rec_cli.models.p5.model import CLASSES, UNREACHED, build, stars
 from llm4rec_cli.schema import Candidates, Index, Part, Written
 from tests.models.p5_data import N_ITEMS, config, shop
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 ASKED = shop().examples(Part.test)
 
@@ -64,18 +67,18 @@ def test_an_item_scores_by_the_likelihood_of_its_name_among_names(model):
     codes = [tuple(code.tolist()) for code in found.prompter.items]
     for place, question in enumerate(found._questions(asked)):
         expected = constrained(found, found.prompter.source("2-3", question), codes)
-        torch.testing.assert_close(found.score(asked)[place], expected, atol=1e-3, rtol=1e-4)
+        assert_close(found.score(asked)[place], expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("index", [Index.collaborative, Index.random, Index.leaky_p5])
 def test_likelihoods_of_all_items_sum_to_one_however_they_are_called(model, index):
     scores = model("sequential", index=index).score(ASKED[:5])
-    torch.testing.assert_close(scores.logsumexp(1), torch.zeros(5), atol=1e-4, rtol=0)
+    assert_close(scores.logsumexp(1), torch.zeros(5), rel=1e-4)
 
 
 def test_beams_score_what_they_end_with_exactly_and_the_rest_ties_below(model):
     exact = model("sequential", digits=1).score(ASKED)
-    torch.testing.assert_close(model("sequential", digits=1, beams=N_ITEMS).score(ASKED), exact, atol=1e-4, rtol=1e-4)
+    assert_close(model("sequential", digits=1, beams=N_ITEMS).score(ASKED), exact, rel=1e-4)
     few = model("sequential", digits=1, beams=5).score(ASKED)  # fewer than the names' last digits have parents
     assert ((few > UNREACHED).sum(1) == 5).all()
     assert (few.max(1).indices == exact.max(1).indices).float().mean() > 0.6

@@ -15,6 +15,8 @@ from llm4rec_cli.models.sequences import IGNORED
 from llm4rec_cli.schema import Part
 from tests.models.p5_data import config, prompter, shop
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def rows(tmp_path):

@@ -11,6 +11,9 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.p5.rows import packed
 from llm4rec_cli.models.p5.t5 import MAX_WORDS, Groups, PackedT5, grouped, load
 from llm4rec_cli.models.sequences import IGNORED
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 
 def published(**more) -> T5ForConditionalGeneration:
@@ -55,7 +58,7 @@ def test_packed_logits_equal_those_of_transformers_row_by_row(more):
     for (source, words, target), found in zip(some, logits(model, some), strict=True):
         embedded = t5.shared(torch.tensor(source)) + model.words(torch.tensor(words))
         wanted = t5(inputs_embeds=embedded[None], decoder_input_ids=torch.tensor([[0, *target[:-1]]])).logits[0]
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        assert_close(found, wanted, rel=1e-4)
 
 
 def test_without_whole_words_the_encoder_is_transformers_own():
@@ -63,14 +66,14 @@ def test_without_whole_words_the_encoder_is_transformers_own():
     model = PackedT5(t5, whole_word=False).eval()
     (source, _, target), *_ = some = rows()[4:]
     wanted = t5(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([[0, *target[:-1]]])).logits[0]
-    torch.testing.assert_close(logits(model, some)[0], wanted, rtol=1e-4, atol=1e-4)
+    assert_close(logits(model, some)[0], wanted, rel=1e-4)
 
 
 def test_a_row_is_computed_alike_alone_and_among_others():
     model = PackedT5(published(), whole_word=True).eval()
     some = rows()
     for row, found in zip(some, logits(model, some), strict=True):
-        torch.testing.assert_close(logits(model, [row])[0], found, rtol=1e-4, atol=1e-4)
+        assert_close(logits(model, [row])[0], found, rel=1e-4)
 
 
 def test_gradients_equal_those_of_transformers_in_one_padded_batch():
@@ -87,7 +90,7 @@ def test_gradients_equal_those_of_transformers_in_one_padded_batch():
     found = t5(input_ids=tokens, attention_mask=mask, decoder_input_ids=begun).logits
     torch.cat([row[: len(target)] for row, (_, _, target) in zip(found, some, strict=True)]).square().mean().backward()
     for name, weight in t5.named_parameters():
-        torch.testing.assert_close(ours[name], weight.grad, rtol=1e-3, atol=1e-4, msg=name)
+        assert_close(ours[name], weight.grad, rel=1e-4, msg=name)
 
 
 def test_groups_hold_every_row_once_with_little_padding():

@@ -13,6 +13,9 @@ from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, packed
 from tests.models.tiny_bert import tiny_bert
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 N_NEW = 4
 ATOL = 1e-4  # of the tiny one, whose weights are large
@@ -63,7 +66,7 @@ def test_logits_of_packed_rows_are_those_of_padded_ones(tiny, lengths):
     rows = rows_of(lengths, tiny.config.vocab_size + N_NEW)
     places = torch.tensor([(7 * i) % length for i, length in enumerate(lengths)])
     found, theirs = states_and_theirs(tiny, rows, places)
-    torch.testing.assert_close(found, theirs, atol=ATOL, rtol=1e-5)
+    assert_close(found, theirs, rel=ATOL)
 
 
 @settings(max_examples=20, deadline=None)
@@ -72,7 +75,7 @@ def test_logits_are_those_of_padded_rows_whatever_their_lengths(tiny, lengths, s
     rows = rows_of(lengths, tiny.config.vocab_size + N_NEW, seed)
     places = torch.from_numpy(np.random.default_rng(seed).integers(0, lengths))
     found, theirs = states_and_theirs(tiny, rows, places)
-    torch.testing.assert_close(found, theirs, atol=ATOL, rtol=1e-5)
+    assert_close(found, theirs, rel=ATOL)
 
 
 def test_logits_of_the_packaged_encoder_are_transformers_too():
@@ -80,7 +83,7 @@ def test_logits_of_the_packaged_encoder_are_transformers_too():
     bert = BertForMaskedLM.from_pretrained(templates.folder("minilm")).eval()
     rows = rows_of((60, 17, 16, 5), bert.config.vocab_size + N_NEW)
     found, theirs = states_and_theirs(bert, rows, torch.tensor([59, 0, 3, 2]))
-    torch.testing.assert_close(found, theirs, atol=1e-5, rtol=1e-5)
+    assert_close(found, theirs, rel=1e-5)
 
 
 def test_any_tokens_are_told_as_one_a_row_is(tiny):
@@ -91,7 +94,7 @@ def test_any_tokens_are_told_as_one_a_row_is(tiny):
     begins = inputs.pop("begins")
     with torch.no_grad():
         one_a_row = ours(places, **inputs, begins=begins)
-        torch.testing.assert_close(ours.everywhere(begins + places, **inputs), one_a_row, atol=1e-6, rtol=1e-5)
+        assert_close(ours.everywhere(begins + places, **inputs), one_a_row, rel=1e-6)
 
 
 def test_gradients_are_those_of_padded_rows(tiny):
@@ -115,7 +118,7 @@ def test_gradients_are_those_of_padded_rows(tiny):
         (ours.layers[1].attention.self.key.weight.grad, theirs.bert.encoder.layer[1].attention.self.key.weight.grad),
         (ours.layers[0].intermediate.dense.weight.grad, theirs.bert.encoder.layer[0].intermediate.dense.weight.grad),
     ):
-        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
+        assert_close(mine, other, rel=1e-4)
 
 
 def test_dropout_is_drawn_in_training_alone_and_keeps_the_mean_of_attention(tiny):
@@ -127,9 +130,9 @@ def test_dropout_is_drawn_in_training_alone_and_keeps_the_mean_of_attention(tiny
         assert torch.equal(ours.eval()(places, **inputs), ours(places, **inputs))
         ours.train().dropout = ours.attention_dropout = 0.0
         without = ours(places, **inputs)
-        torch.testing.assert_close(without, ours.eval()(places, **inputs), atol=1e-6, rtol=1e-5)
+        assert_close(without, ours.eval()(places, **inputs), rel=1e-6)
         ours.attention_dropout = 1e-9  # so little that nothing drops: the explicit attention is the fused one
-        torch.testing.assert_close(ours.train()(places, **inputs), without, atol=1e-5, rtol=1e-5)
+        assert_close(ours.train()(places, **inputs), without, rel=1e-5)
 
 
 def test_new_tokens_are_drawn_as_bert_draws_its_own(tiny):

@@ -16,6 +16,9 @@ from llm4rec_cli.schema import Part, Precision
 from tests.builders import tiny_dataset
 from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 SHOWN = log().impressions(TEST)
 KINDS = ("discrete_utility", "continuous_emotion", "hybrid_action")
@@ -69,14 +72,14 @@ def rows_and_items(shown):
 def test_a_score_is_the_probability_of_the_positive_word(built, backbone, template):
     of = built(template, loss=Loss.pointwise)
     expected = naive(of, backbone, *rows_and_items(SHOWN)).sigmoid()
-    torch.testing.assert_close(of.score_shown(SHOWN), expected, atol=1e-5, rtol=1e-4)
+    assert_close(of.score_shown(SHOWN), expected, rel=1e-5)
 
 
 def test_a_score_is_the_share_of_the_probability_where_the_shown_compete(built, backbone):
     of = built()
     parts = naive(of, backbone, *rows_and_items(SHOWN)).split(SHOWN.n_shown.tolist())
     expected = torch.cat([part.softmax(0) for part in parts])
-    torch.testing.assert_close(of.score_shown(SHOWN), expected, atol=1e-5, rtol=1e-4)
+    assert_close(of.score_shown(SHOWN), expected, rel=1e-5)
 
 
 @each_loss
@@ -90,7 +93,7 @@ def test_candidates_are_scored_as_what_is_shown(built, loss):
     )
     first = np.arange(n) * 4
     shown = replace(SHOWN[:n], listed=candidates.ravel(), first=first, last=first + 4)
-    torch.testing.assert_close(of.score(asked), of.score_shown(shown).view(n, 4), atol=1e-6, rtol=1e-6)
+    assert_close(of.score(asked), of.score_shown(shown).view(n, 4), rel=1e-6)
 
 
 @each_loss
@@ -112,7 +115,7 @@ def test_scores_do_not_depend_on_how_many_are_scored_at_once(built, loss, at_onc
     of = built(loss=loss)
     whole = of.score_shown(SHOWN)
     monkeypatch.setattr("llm4rec_cli.models.prompt4nr.model.TOKENS_AT_ONCE", {"cpu": at_once})
-    torch.testing.assert_close(of.score_shown(SHOWN), whole, atol=1e-6, rtol=1e-6)
+    assert_close(of.score_shown(SHOWN), whole, rel=1e-6)
 
 
 def test_scoring_in_bf16_comes_near_that_in_fp32(built):

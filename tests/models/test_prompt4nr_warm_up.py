@@ -15,9 +15,12 @@ from llm4rec_cli.models.prompt4nr import warm_up
 from llm4rec_cli.models.prompt4nr.config import WarmUpConfig
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, packed
 from llm4rec_cli.models.prompt4nr.templates import tokenizer
+from llm4rec_cli.schema import Precision
 from tests.builders import tiny_dataset, tiny_log
 from tests.models.prompt4nr_data import TITLES, config, model
 from tests.models.tiny_bert import CHARACTERS, SPECIAL, tiny_bert
+
+pytestmark = pytest.mark.numeric
 
 BODY = "bert.layers.0.intermediate.dense.weight"
 HEAD = "bert.transform.dense.weight"
@@ -44,7 +47,9 @@ def trainings(monkeypatch):
 
 
 def settings(backbone, template="discrete_utility", epochs=1, **changes):
-    return replace(config(template), backbone=backbone, warm_up=WarmUpConfig(epochs, 8, 1e-3), **changes)
+    return replace(
+        config(template), backbone=backbone, warm_up=WarmUpConfig(epochs, 8, 1e-3, Precision.bf16), **changes
+    )
 
 
 def weights(built):
@@ -105,9 +110,10 @@ def test_of_a_shop_the_training_part_is_read(headless, tmp_path, trainings):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"warm_up": WarmUpConfig(2, 8, 1e-3)},
-        {"warm_up": WarmUpConfig(1, 4, 1e-3)},
-        {"warm_up": WarmUpConfig(1, 8, 1e-4)},
+        {"warm_up": WarmUpConfig(2, 8, 1e-3, Precision.bf16)},
+        {"warm_up": WarmUpConfig(1, 4, 1e-3, Precision.bf16)},
+        {"warm_up": WarmUpConfig(1, 8, 1e-4, Precision.bf16)},
+        {"warm_up": WarmUpConfig(1, 8, 1e-3, Precision.fp32)},
         {"new_learning_rate": 1e-2},
     ],
 )

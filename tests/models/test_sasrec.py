@@ -13,6 +13,9 @@ from llm4rec_cli.models.sequences import IGNORED
 from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 from tests.models import naive
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 SETTINGS = {
     "hidden_size": 8,
@@ -46,10 +49,10 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
         losses.append(F.cross_entropy(model.items.weight @ state, torch.tensor(target)))
     expected = torch.stack(losses).mean()
     assert len(losses) == 6 + 0 + 3 + 1 + 4 + 1
-    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    assert_close(loss.double(), expected, rel=1e-5)
     found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
     for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
         assert name.endswith("qkv.bias") or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
 
 
@@ -66,7 +69,7 @@ def test_rows_alone_average_to_the_batch_by_their_targets(model):
     weights = torch.tensor([(batch["targets"] != IGNORED).sum().item() for batch in alone]).double()
     losses = torch.stack([model(**batch)["loss"] for batch in alone])
     batch = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    torch.testing.assert_close(batch.double(), (losses * weights).sum() / weights.sum(), atol=1e-6, rtol=0)
+    assert_close(batch.double(), (losses * weights).sum() / weights.sum(), rel=1e-6)
 
 
 def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
@@ -86,7 +89,7 @@ def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
         for target, start in begin.items()
     ]
     loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    torch.testing.assert_close(loss.double(), torch.stack(losses).mean(), atol=1e-5, rtol=0)
+    assert_close(loss.double(), torch.stack(losses).mean(), rel=1e-5)
 
 
 def test_scores_are_inner_products_with_the_state_of_the_latest_items(model):
@@ -95,7 +98,7 @@ def test_scores_are_inner_products_with_the_state_of_the_latest_items(model):
     for i, user in enumerate(asked.user):
         history = SEQUENCES[user][:-1][-6:]
         expected = model.items.weight @ naive.encode(model.encoder, model.items.weight[history])
-        torch.testing.assert_close(scores[i], expected.detach(), atol=1e-9, rtol=0)
+        assert_close(scores[i], expected.detach(), rel=1e-9)
 
 
 def test_an_empty_history_scores_all_items_alike(model):
@@ -122,10 +125,10 @@ def test_cold_items_take_no_part_in_training(tmp_path):
             for prefix, target in naive.prefix_rows(split)
         ]
     ).mean()
-    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    assert_close(loss.double(), expected, rel=1e-5)
     found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
     for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
     assert (found["items.weight"][cold] == 0).all()
     assert (found["items.weight"][warm] != 0).any(1).all()
     assert set(model.state_dict()) == set(base.build(base.Context(config, SPLIT, 0, tmp_path, "cpu")).state_dict())
@@ -157,14 +160,14 @@ def test_tokens_are_added_to_items_in_input_and_output(build):
         ]
     ).mean()
     loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
-    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    assert_close(loss.double(), expected, rel=1e-5)
     found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
     for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
     assert (found["tokens.weight"] != 0).any(1).all()
     asked = SPLIT.examples(Part.test)
     states = [naive.encode(model.encoder, table[SEQUENCES[user][:-1][-6:]]) for user in asked.user]
-    torch.testing.assert_close(model.score(asked), (torch.stack(states) @ table.t()).detach(), atol=1e-9, rtol=0)
+    assert_close(model.score(asked), (torch.stack(states) @ table.t()).detach(), rel=1e-9)
 
 
 def test_a_token_that_no_two_items_of_training_share_is_no_feature(tmp_path):

@@ -14,6 +14,8 @@ from llm4rec_cli.models.transition_text.model import TransitionText, tfidf, tran
 from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 
+pytestmark = pytest.mark.numeric
+
 TEXTS = ["red nail polish", "blue nail polish", "", "hair brush", "hair dryer red", "soap", "soap bar", "brush"]
 SEQUENCES = [[0, 1, 1, 3, 4, 2], [5, 6, 0, 1], [3, 4, 7, 3, 4], [2, 0, 1, 6, 5, 7, 7], [4, 3, 0], [6, 5]]
 DATASET = tiny_dataset(SEQUENCES, TEXTS)

@@ -11,16 +11,19 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze
 from llm4rec_cli.models.unisrec.network import MoEAdaptor
-from llm4rec_cli.schema import EncoderConfig, Part, Pooling
+from llm4rec_cli.schema import EncoderConfig, Part, Pooling, Precision
 from tests.builders import tiny_dataset
 from tests.models import naive
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 TEXT_SIZE = 5
 SEQUENCES = [[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5, 6], [7, 1, 1, 2, 0, 3], [6, 5, 4, 3], [2, 9, 8, 9, 1, 7, 7], [8, 0]]
 DATASET = tiny_dataset(SEQUENCES, texts=[f"item {i}" for i in range(10)])
 SPLIT = leave_one_out(DATASET)
 SETTINGS = {
-    "encoder": EncoderConfig("minilm", Pooling.mean, 256),
+    "encoder": EncoderConfig("minilm", Pooling.mean, 256, Precision.bf16),
     "adaptor": Adaptor.moe,
     "experts": 3,
     "adaptor_dropout": 0.2,
@@ -110,10 +113,10 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(built, se
             for prefix, target in naive.prefix_rows(SPLIT)
         ]
     ).mean()
-    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=0)
+    assert_close(loss.double(), expected, rel=1e-5)
     found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
     for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=0, msg=name)
+        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
         untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
         assert untrained or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
 
@@ -128,7 +131,7 @@ def test_scores_are_cosines_by_the_formula(built, settings):
     table = item_vectors(model)
     for i, user in enumerate(asked.user):
         expected = naive_scores(model, table, SEQUENCES[user][:-1][-6:]).detach()
-        torch.testing.assert_close(scores[i], expected, atol=1e-9, rtol=0)
+        assert_close(scores[i], expected, rel=1e-9)
 
 
 def test_gates_are_uniform_at_the_start(built):
@@ -182,7 +185,7 @@ def test_both_draws_agree_without_dropout_and_noise(built, silent):
     torch.testing.assert_close(first, second)
     found, expected = naive.gradients(first, catalogue), naive.gradients(second, position)
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-4)
+        assert_close(found[name], expected[name], rel=1e-6)
 
 
 @pytest.mark.parametrize("draw", Draw)

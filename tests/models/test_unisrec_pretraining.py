@@ -24,6 +24,9 @@ from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, in_batch_cro
 from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 MAX_LENGTH = SETTINGS["max_length"]
 FILMS, BOOKS = range(6), range(6, 12)
@@ -186,11 +189,11 @@ def test_one_pass_and_its_view_equal_one_row_a_record_in_loss_and_gradients(buil
     indices = np.random.default_rng(3).permutation(len(rows)).tolist()
     out = model(**rows.batch(2, indices))
     expected = naive_loss(model, rows, 2, indices)
-    torch.testing.assert_close(out["loss"].double(), expected, atol=1e-5, rtol=0)
+    assert_close(out["loss"].double(), expected, rel=1e-5)
     assert out["n_terms"] == sum(max(0, len(s) - 3) if len(s) > 2 else len(s) - 1 for s in SEQUENCES)
     found, wanted = naive.gradients(out["loss"], model), naive.gradients(expected, model)
     for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=1e-4, msg=name)
+        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
         untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
         assert untrained or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
 
@@ -202,7 +205,7 @@ def test_a_batch_of_few_rows_is_contrasted_within_itself(built, loss):
     rows = model.training_rows()
     for indices in ([3, 0], [7, 1, 4], [len(rows) - 1, 2]):
         found, expected = model(**rows.batch(0, indices))["loss"], naive_loss(model, rows, 0, indices)
-        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+        assert_close(found.double(), expected, rel=1e-5)
 
 
 @losses
@@ -381,10 +384,10 @@ def test_nothing_from_the_target_on_reaches_a_state_or_its_view(built, contraste
         after = contrasted(model, rows.batch(0, everything(rows)))
         for name, pair in before[place].items():
             if pair is not None:
-                torch.testing.assert_close(after[place][name][0], pair[0], atol=1e-12, rtol=0)
+                assert_close(after[place][name][0], pair[0], rel=1e-12)
         assert (before[place]["view"] is None) == (after[place]["view"] is None)
         if before[place]["view"] is not None:
-            torch.testing.assert_close(after[place]["view"][1], before[place]["view"][1], atol=1e-12, rtol=0)
+            assert_close(after[place]["view"][1], before[place]["view"][1], rel=1e-12)
         assert not torch.allclose(after[place]["item"][1], before[place]["item"][1])
         rows.flat = flat.copy()
         rows.flat[place - 1] = (flat[place - 1] + 1) % N_ITEMS  # and so is the last item of the prefix
@@ -520,9 +523,9 @@ def test_the_rows_of_a_batch_may_stand_in_any_order(built):
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(indices).tolist()
         again = model(**rows.batch(1, order))["loss"]
-        torch.testing.assert_close(again, loss, atol=1e-5, rtol=0)
+        assert_close(again, loss, rel=1e-5)
         for name, gradient in naive.gradients(again, model).items():
-            torch.testing.assert_close(gradient, wanted[name], atol=1e-5, rtol=1e-4, msg=name)
+            assert_close(gradient, wanted[name], rel=1e-5, msg=name)
 
 
 # The two copies of the texts.

@@ -7,14 +7,15 @@ import torch
 from machine import Timing, executed
 from transformers import BertConfig, BertModel
 
-from llm4rec_cli.schema import EncoderConfig, Pooling
+from llm4rec_cli.schema import EncoderConfig, Pooling, Precision
 
 TEXTS = ["red nail polish", "a soft hair brush", "soap", "shampoo for dry hair, with oil of almonds, 250 ml", ""]
 
 
 def test_all_contenders_give_each_text_the_same_vector():
     vectors = {
-        name: encode() for name, encode in bench.contenders(TEXTS, EncoderConfig("minilm", Pooling.mean, 256)).items()
+        name: encode()
+        for name, encode in bench.contenders(TEXTS, EncoderConfig("minilm", Pooling.mean, 256, Precision.bf16)).items()
     }
     default = vectors[bench.DEFAULT]
     assert default.shape == (len(TEXTS), 384)

@@ -1,9 +1,13 @@
 """Both contenders answer alike, and the table tells reading from writing."""
 
 import bench_llm_answers as bench
-import torch
+import pytest
 from bench_llm_scoring import model
 from machine import Timing
+
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 
 def test_prompts_are_padded_on_their_left():
@@ -17,7 +21,7 @@ def test_both_begin_their_answers_alike():
     tokens, mask = bench.drawn([20, 13, 18], 300)
     theirs, ours = (bench.answered(made, name, tokens, mask, 3) for name in (bench.REFERENCE, bench.OURS))
     assert theirs.shape == (3, 300)
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    assert_close(ours, theirs, rel=1e-4)
 
 
 def test_rows_tell_reading_from_writing():

@@ -11,8 +11,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.schema import EncoderConfig, Pooling
+from llm4rec_cli.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.text import features, weights
+from tests.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
 
 WORDS = ["red", "blue", "nail", "polish", "hair", "brush", "dryer", "soap", "bar"]
 TEXTS = ["red nail polish", "hair brush", "", "soap", "red nail polish", "blue hair dryer brush soap bar", "soap"]
@@ -59,7 +62,9 @@ def offline(monkeypatch):
 
 
 def encoded(folder, cache, texts=TEXTS, pooling=Pooling.mean, max_length=16):
-    return features.encode_texts(list(texts), EncoderConfig(str(folder), pooling, max_length), cache, "cpu")
+    return features.encode_texts(
+        list(texts), EncoderConfig(str(folder), pooling, max_length, Precision.bf16), cache, "cpu"
+    )
 
 
 def naive(folder, text, pooling, max_length=16):
@@ -89,13 +94,13 @@ def test_poolings_differ(bert, tmp_path):
 def test_texts_are_cut_to_the_maximum_length(bert, tmp_path):
     long, short = "red red red red red", "red red"  # [CLS] red red [SEP] = 4 tokens
     vectors = encoded(bert, tmp_path, [long, short], max_length=4)
-    torch.testing.assert_close(vectors[0], vectors[1], atol=ATOL, rtol=ATOL)
+    assert_close(vectors[0], vectors[1], rel=ATOL)
 
 
 def test_vectors_do_not_depend_on_the_batches(bert, tmp_path, monkeypatch):
     whole = encoded(bert, tmp_path / "whole")
     monkeypatch.setattr(features, "TOKENS_A_BATCH", 8)
-    torch.testing.assert_close(encoded(bert, tmp_path / "small"), whole, atol=ATOL, rtol=ATOL)
+    assert_close(encoded(bert, tmp_path / "small"), whole, rel=ATOL)
 
 
 def test_equal_texts_share_a_vector_and_are_encoded_once(bert, tmp_path, encodings):

@@ -18,7 +18,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models import base
 from llm4rec_cli.training.fit import fit
 from tests.builders import tiny_dataset
-from tests.driver import compose
+from tests.driver import resolved
 from tests.training.test_fit import CONFIG
 
 STEP = torch.optim.AdamW.step
@@ -27,10 +27,10 @@ UNISREC = ["model=unisrec", *SMALL, "model.adaptor=linear"]  # the mixture of ex
 PRETRAINING = [f"model.pretraining.{setting}" for setting in ("sequence_weight=1", "item_drop=0.5", "drop=0.4")]
 SETTINGS = {
     "sasrec": ["model=sasrec", *SMALL],
-    "unisrec": [*UNISREC, "model.pretraining=null"],
+    "unisrec": UNISREC,
     "bpr_mf": ["model=bpr_mf", "model.embedding_size=8"],
-    "unisrec, pre-trained": [*UNISREC, *PRETRAINING],
-    "unisrec, pre-trained as published": [*UNISREC, *PRETRAINING, "model.pretraining.loss=paper_code"],
+    "unisrec, pre-trained": [*UNISREC, "task=pretrain", *PRETRAINING],
+    "unisrec, pre-trained as published": [*UNISREC, "task=pretrain", *PRETRAINING, "model.pretraining.loss=paper_code"],
 }
 BATCH_SIZES = (4, 3)  # of 5 rows: a last batch of one, of two
 
@@ -40,7 +40,7 @@ def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
     sequences = [rng.permutation(12)[:n].tolist() for n in (4, 9, 5, 11, 4)]
     dataset = tiny_dataset(sequences, [f"item number {i}" for i in range(12)])
     dataset.items["domain"] = ["films", "books"] * 6
-    config = compose(*SETTINGS[name])
+    config = resolved(*SETTINGS[name])
     model = base.build(base.Context(config.model, leave_one_out(dataset), 0, folder / "cache", "cpu"))
     seen: list[dict[str, torch.Tensor]] = []
 

@@ -10,7 +10,10 @@ from torch import nn
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.training import checkpoints
+from llm4rec_cli.training import fit as fit_module
 from llm4rec_cli.training.fit import fit, load_best
+
+pytestmark = pytest.mark.numeric
 
 N_ROWS, BATCH, STEPS_AN_EPOCH = 10, 4, 3  # the last batch holds two rows
 CONFIG = TrainerConfig(
@@ -536,3 +539,70 @@ def test_a_killed_run_of_several_rates_ends_as_one_never_killed(killed_at, tmp_p
     assert equal(weights_of(resumed), weights_of(whole))
     assert found == expected
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+class Poisoned(Points):
+    """Points one of which has no finite value, from an epoch on."""
+
+    def __init__(self, row, epoch, value=float("nan")):
+        super().__init__()
+        self.poison = row, epoch, value
+
+    def batch(self, epoch, indices):
+        row, begin, value = self.poison
+        batch = super().batch(epoch, indices)
+        batch["y"] = torch.where((torch.tensor(indices) == row) & (epoch >= begin), value, batch["y"])
+        return batch
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_training_at_its_step_and_keeps_earlier_checkpoints(tmp_path, value):
+    rows = Poisoned(row=7, epoch=1, value=value)
+    with pytest.raises(RunError) as refused:
+        trained(tmp_path, rows=rows)
+    batch = next(i for i, (_, indices) in enumerate(rows.asked[STEPS_AN_EPOCH:]) if 7 in indices)
+    assert refused.value.problem.startswith(
+        f"the loss of step {STEPS_AN_EPOCH + batch + 1} is not finite (epoch 2, batch {batch + 1} of {STEPS_AN_EPOCH}: "
+    )
+    assert "7" in refused.value.problem.partition("rows ")[2]
+    assert kept(tmp_path) == [STEPS_AN_EPOCH]
+    assert checkpoints.whole(tmp_path / "checkpoints")
+
+
+def test_where_asking_means_waiting_losses_are_looked_at_before_a_checkpoint_is_written(tmp_path, monkeypatch):
+    """An accelerator's, which the flag stays on: here a CPU's is asked as seldom."""
+    looks = []
+    refuse = fit_module._Trainer._refuse_nonfinite_loss
+
+    def seldom(trainer):
+        looks.append(trainer.state.global_step)
+        if trainer.state.global_step == STEPS_AN_EPOCH:
+            refuse(trainer)
+
+    monkeypatch.setattr(fit_module._Trainer, "_refuse_nonfinite_loss", seldom)
+    first = fit_module._Shares(N_ROWS, BATCH, 0).batches(0)[0][0]
+    with pytest.raises(RunError, match="the loss of step 1 is not finite"):
+        trained(tmp_path, rows=Poisoned(row=first, epoch=0))
+    assert looks[-1] == STEPS_AN_EPOCH
+    assert kept(tmp_path) == []
+
+
+def test_weights_that_are_not_finite_after_a_finite_loss_make_no_checkpoint(tmp_path, monkeypatch):
+    class Exploding(Regression):
+        def forward(self, x, y):
+            outputs = super().forward(x, y)
+            if len(self.losses) == 2 * STEPS_AN_EPOCH:  # the last step of the second epoch
+                self.line.weight.register_hook(lambda gradient: gradient * float("inf"))
+            return outputs
+
+    model = Exploding()
+    with pytest.raises(RunError, match=r"the weights line\.weight are not finite after step 6"):
+        fit(model, Points(), Validation(model, range(6)), CONFIG, tmp_path / "checkpoints", tmp_path / "log", 0)
+    assert kept(tmp_path) == [STEPS_AN_EPOCH]
+
+
+def test_training_goes_on_in_no_other_precision(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, killed_at=3)
+    with pytest.raises(RunError, match="begun on 1 x cpu, fp32, and would not end the same on 1 x cpu, bf16"):
+        trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from llm4rec_cli import processes
 from llm4rec_cli.training.fit import _Shares
 from tests.driver import read
+from tests.numeric import assert_close
 from tests.training.gradients import BATCH_SIZES, SETTINGS
+
+pytestmark = pytest.mark.numeric
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -86,7 +88,7 @@ def test_gradients_of_several_processes_are_those_of_one_with_the_whole_batch(st
     assert one.keys() == several.keys()
     assert len({name.split(".")[0] for name in one}) >= 4  # two epochs of two batches, the last smaller
     for name, gradient in one.items():
-        assert torch.allclose(gradient, several[name], rtol=1e-4, atol=1e-6), name
+        assert_close(several[name], gradient, rel=1e-5, msg=name)
     assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
 
 

@@ -1,0 +1,118 @@
+"""Which arithmetic `auto` takes: measured once a machine, kept, and the faster one by a margin."""
+
+import json
+
+import pytest
+import torch
+
+from llm4rec_cli import arithmetic
+from llm4rec_cli.schema import Precision, Work
+from tests.driver import compose
+
+
+@pytest.fixture
+def measuring(monkeypatch):
+    """measuring(fp32, bf16): the seconds that each probe finds from now on; returns the probes made."""
+
+    def pretend(fp32, bf16):
+        made = []
+        monkeypatch.setattr(arithmetic, "probe", lambda *asked: made.append(asked) or {"fp32": fp32, "bf16": bf16})
+        return made
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "taken"),
+    [(3.0, 1.0, Precision.bf16), (1.0, 3.0, Precision.fp32), (1.05, 1.0, Precision.fp32), (1.2, 1.0, Precision.bf16)],
+)
+def test_bf16_is_taken_where_it_is_faster_by_more_than_noise(tmp_path, measuring, fp32, bf16, taken):
+    measuring(fp32, bf16)
+    assert arithmetic.fastest(Work.training, "cpu", tmp_path) is taken
+
+
+def test_a_machine_is_measured_once_for_each_kind_of_work(tmp_path, measuring):
+    probes = measuring(2.0, 1.0)
+    for work in (Work.training, Work.reading, Work.training):
+        arithmetic.fastest(work, "cpu", tmp_path)
+    assert probes == [(Work.training, "cpu"), (Work.reading, "cpu")]
+
+
+def test_another_number_of_threads_is_another_machine(tmp_path, measuring, monkeypatch):
+    probes = measuring(2.0, 1.0)
+    arithmetic.fastest(Work.training, "cpu", tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
+    arithmetic.fastest(Work.training, "cpu", tmp_path)
+    assert len(probes) == 2
+    assert len(json.loads((tmp_path / "arithmetic.json").read_text())) == 2
+
+
+@pytest.mark.parametrize("work", Work)
+def test_a_probe_times_both_and_draws_no_random_number_of_ours(work, monkeypatch):
+    monkeypatch.setattr(arithmetic, "BUDGET", 0.0)
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    seconds = arithmetic.probe(work, "cpu")
+    assert torch.equal(torch.rand(3), expected)
+    assert seconds.keys() == {"fp32", "bf16"}
+    assert all(0 < value < 60 for value in seconds.values())
+
+
+def test_every_precision_of_a_config_says_what_work_it_is_about():
+    stated = dict(arithmetic.settings(compose("model=prompt4nr")))
+    assert stated == {
+        "model.scoring": Work.reading,
+        "model.warm_up.precision": Work.training,
+        "trainer.precision": Work.training,
+        "llm.precision": Work.answering,
+    }
+
+
+class TestOfARun:
+    """What `auto` does to a run: the address says what was asked, the folder what was taken."""
+
+    TINY = ("model=sasrec", "model.hidden_size=16", "model.inner_size=16", "model.layers=1", "trainer.epochs=1")
+    ASKED = ("task.max_examples=50", "task.floors=[]")
+
+    def test_the_folder_and_metrics_say_what_was_taken(self, llm4rec, measuring, tmp_path):
+        measuring(3.0, 1.0)
+        run = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path}")
+        assert run.metrics["arithmetic"] == {"trainer.precision": "bf16"}
+        assert json.loads((run.folder / "arithmetic.json").read_text()) == {"trainer.precision": "bf16"}
+        assert "bf16 arithmetic in training" in run.metrics["deviations"]
+        assert "arithmetic: trainer.precision=bf16" in run.err
+        assert "precision: auto" in (run.folder / "config.yaml").read_text()
+
+    def test_what_was_asked_is_the_address_and_what_was_taken_is_not(self, llm4rec, measuring, tmp_path):
+        measuring(3.0, 1.0)
+        first = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path / 'one'}")
+        measuring(1.0, 3.0)
+        second = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path / 'other'}")
+        named = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path / 'one'}", "trainer.precision=bf16")
+        assert second.folder == first.folder
+        assert named.folder != first.folder
+
+    def test_a_run_goes_on_in_the_arithmetic_it_began_with(self, llm4rec, measuring, tmp_path, monkeypatch):
+        """Also where another would be faster now; without the note its checkpoints refuse the other."""
+        typed = ("train", *self.TINY, "trainer.epochs=2", *self.ASKED)
+        measuring(3.0, 1.0)
+        whole = llm4rec(*typed, f"paths.cache={tmp_path / 'one'}", "paths.outputs=whole")
+        assert whole.code == 0
+        from llm4rec_cli.training import fit
+
+        evaluate, calls = fit._Trainer.evaluate, []
+
+        def killed(self, *given, **named):
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return evaluate(self, *given, **named)
+
+        monkeypatch.setattr(fit._Trainer, "evaluate", killed)
+        assert llm4rec(*typed, f"paths.cache={tmp_path / 'one'}").code == 130
+        measuring(1.0, 3.0)
+        resumed = llm4rec(*typed, f"paths.cache={tmp_path / 'other'}")
+        assert "resuming at step" in resumed.err
+        assert resumed.metrics["arithmetic"] == {"trainer.precision": "bf16"}
+        assert resumed.metrics["metrics"] == whole.metrics["metrics"]
