@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # All checks: makes .venv, installs the project, then lint, types and tests.
 #   bash scripts/test.sh [arguments for pytest, e.g. -k ranking]     WORKERS=0 runs the tests in one process
+#   bash scripts/test.sh --fast [arguments]                          while editing: without the tests marked slow
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/venv.sh "[dev]"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+if [ "${1:-}" = --fast ]; then
+  shift
+  set -- -m "not slow" "$@"
+fi
 echo "== ruff: lint and format"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 echo "== mypy"
 .venv/bin/mypy
 echo "== pytest"
-.venv/bin/python -m pytest -n "${WORKERS:-2}" --dist loadfile "$@"
+.venv/bin/python -m pytest -n "${WORKERS:-2}" --dist loadfile --no-loadscope-reorder "$@"

