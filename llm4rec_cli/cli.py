@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
-# How long OpenMP's threads spin while they wait, read when torch is imported. Unbounded, two commands on the same cores
-# take up to ten times as long each. Measured: docs/benchmarks.md.
+# How long OpenMP's threads spin while they wait; libgomp reads it when torch is imported. With its default, two
+# commands on the same two cores take three to four times as long each, with this twice: docs/benchmarks.md.
 SPINS = "5000"
 
 USAGE = """\
