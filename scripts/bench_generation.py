@@ -30,8 +30,9 @@ from synthetic import MEAN, SHORTEST
 from torch import Tensor
 
 from llm4rec_cli.models.p5 import decoding
+from llm4rec_cli.models.p5.config import SHAPES
 from llm4rec_cli.models.p5.model import memories as packed_memories
-from llm4rec_cli.models.p5.t5 import SHAPES, PackedT5, load
+from llm4rec_cli.models.p5.t5 import PackedT5, load
 from llm4rec_cli.models.p5.trie import START, Trie
 
 REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"

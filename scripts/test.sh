@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/venv.sh "[dev]"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+unset PYTHONDONTWRITEBYTECODE # pytest compiles the tests with their assertions: five seconds a worker where nothing is kept
 if [ "${1:-}" = --fast ]; then
   shift
   set -- -m "not slow" "$@"

@@ -9,6 +9,8 @@ from llm4rec_cli import arithmetic
 from llm4rec_cli.schema import Precision, Work
 from tests.driver import compose
 
+PROBE = arithmetic.probe  # as tests are collected; while they run, probes are pretended
+
 
 @pytest.fixture
 def measuring(monkeypatch):
@@ -53,7 +55,7 @@ def test_a_probe_times_both_and_draws_no_random_number_of_ours(work, monkeypatch
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    seconds = arithmetic.probe(work, "cpu")
+    seconds = PROBE(work, "cpu")
     assert torch.equal(torch.rand(3), expected)
     assert seconds.keys() == {"fp32", "bf16"}
     assert all(0 < value < 60 for value in seconds.values())
@@ -69,6 +71,7 @@ def test_every_precision_of_a_config_says_what_work_it_is_about():
     }
 
 
+@pytest.mark.slow
 class TestOfARun:
     """What `auto` does to a run: the address says what was asked, the folder what was taken."""
 

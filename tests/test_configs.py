@@ -12,6 +12,8 @@ from llm4rec_cli.files import write_text
 from llm4rec_cli.models import base
 from tests.data.misbehaving_server import body, running
 from tests.driver import Answer, call, compose
+from tests.golden import Golden, addresses
+from tests.golden import metrics as hold_metrics
 from tests.llm.chat_server import chatting, refused
 from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
@@ -59,6 +61,14 @@ def test_every_config_composes_typed_and_whole(group, name):
     assert OmegaConf.get_type(config.task) is schema.TaskConfig
     assert OmegaConf.get_type(config.trainer) is schema.TrainerConfig
     assert OmegaConf.get_type(config.model) is base.config_class(config.model.name)
+
+
+def test_validate_finds_all_shipped_configs_and_finds_them_sound(llm4rec):
+    """Here, where they have been composed before."""
+    answer = llm4rec("validate")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith(f"{len(SHIPPED)} configs ({len(GROUPS['dataset'])} datasets, ")
+    assert answer.out.endswith("all compose, typed and whole\n")
 
 
 @pytest.mark.parametrize("group", ["model", "dataset", "task"])
@@ -143,8 +153,8 @@ TASKS = {
     "impressions": ("train", LOG, "model=popularity", "task.max_examples=20"),
 }
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
-# Five tasks asked after one training are run by p5/demo and p5/paper; these differ in what one task is asked with.
-ONE_TASK = {"p5/instruments": ("task=explanation",), "p5/transfer": ("task=rating",)}
+# Five tasks asked after one training are run by model=p5 and p5/paper; these differ in what one task is asked with.
+ONE_TASK = {"p5/demo": ("task=sequential",), "p5/instruments": ("task=explanation",), "p5/transfer": ("task=rating",)}
 
 
 @cache_function
@@ -159,15 +169,22 @@ def experiment_command(name):
 DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}
 
 
+@pytest.fixture(scope="module")
+def golden_metrics():
+    return Golden("metrics")
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs_by_its_name(small, name):
+def test_every_model_runs_by_its_name(small, golden_metrics, name):
     metrics = small(*MODELS[name]).metrics
     assert (metrics["model"], metrics["n_examples"]) == (name, 20)
+    hold_metrics(golden_metrics, f"model={name}", metrics)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_runs_small_beside_its_floors(small, name):
+def test_every_task_runs_small_beside_its_floors(small, golden_metrics, name):
     metrics = small(*TASKS[name]).metrics
+    hold_metrics(golden_metrics, f"task={name}", metrics)
     assert (metrics["task"], metrics["n_examples"]) == (compose(f"task={name}").task.name, 20)
 
 
@@ -177,11 +194,29 @@ def test_every_trainer_runs_small(small, name):
 
 
 @pytest.mark.parametrize("name", GROUPS["experiment"])
-def test_every_experiment_runs_small(small, name):
+def test_every_experiment_runs_small(small, golden_metrics, name):
     metrics = small(*experiment_command(name)).metrics
+    hold_metrics(golden_metrics, f"+experiment={name}", metrics)
     assert metrics["experiment"] == name
     assert f"dataset={metrics['dataset']}" in experiment_command(name)
     assert set(compose(*choice("experiment", name)).deviations) <= set(metrics["deviations"])
+
+
+# Each method and a baseline, asked each task that it can be asked by a command of its own.
+ASKED = {
+    **dict.fromkeys(("p5", "chatgptrec"), ("rating", "sequential", "direct", "explanation", "review_summary")),
+    **dict.fromkeys(("unisrec", "sasrec"), ("sequential", "direct")),
+}
+COMMANDS = [
+    *((f"+experiment={name}",) for name in GROUPS["experiment"]),
+    *((f"model={name}",) for name in MODELS),
+    *((f"model={name}", f"task={task}") for name, tasks in ASKED.items() for task in tasks),
+]
+
+
+@pytest.mark.parametrize("typed", COMMANDS, ids=" ".join)
+def test_an_address_is_what_it_was(typed):
+    Golden("addresses").hold(" ".join(typed), {name: list(of) for name, of in addresses(*typed).items()})
 
 
 @pytest.mark.parametrize("name", DATASETS)

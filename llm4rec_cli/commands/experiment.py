@@ -559,6 +559,7 @@ def with_model(config: Config, model: str) -> Config:
     from llm4rec_cli.data.indexing import NUMBERS
 
     other = copy.deepcopy(config)
+    OmegaConf.resolve(cast(Any, other))  # `epochs: ${model.prompts.epochs}` means the first model's
     other.model = hydra.compose("config", overrides=[f"model={model}"]).model
     index, floor = getattr(config.model, "index", None), cast(Any, other.model)
     if "index" in floor and index in NUMBERS:

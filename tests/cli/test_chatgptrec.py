@@ -1,17 +1,14 @@
 """`llm4rec train model=chatgptrec` as a user drives it: local weights, an endpoint, the store, a kill."""
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 
 import pandas as pd
 import pytest
 
 from llm4rec_cli.llm import local as backend
+from tests import forked
 from tests.driver import read
 from tests.llm.chat_server import chatting, good, hung_up, refused
 from tests.llm.tiny_llm import tiny_llm
@@ -156,13 +153,12 @@ def test_a_budget_that_is_too_small_loses_nothing(llm4rec, endpoint, tmp_path):
 def test_a_run_killed_amid_its_questions_ends_as_if_it_had_not_been(llm4rec, endpoint, tmp_path, cache):
     endpoint.moods = lambda question: [lambda request: (time.sleep(0.05), good("3 stars")(request))] * 3
     typed = (*ASKED, "task=rating", "task.max_examples=60", *endpoint.typed, "llm.concurrency=2")
-    program = [sys.executable, "-m", "llm4rec_cli", *typed, "paths.outputs=killed"]
-    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    running = subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    command = (*typed, "paths.outputs=killed", f"paths.cache={cache / 'llm4rec'}")
+    (running,) = forked.start(forked.llm4rec, *command, cwd=tmp_path)
     while sum(endpoint.asked.values()) < 10:
         time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    running.kill()
+    running.join()
     with sqlite3.connect(tmp_path / "answers.sqlite") as store:
         (kept,) = store.execute("select count(*) from answers").fetchone()
     before = sum(endpoint.asked.values())

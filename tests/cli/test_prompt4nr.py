@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from llm4rec_cli.files import write_text
+from tests import forked
 from tests.driver import read
 from tests.models.prompt4nr_data import TEMPLATES
 from tests.models.tiny_bert import tiny_bert
 from tests.small_log import small_log
 
-ROOT = Path(__file__).parents[2]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "llm4rec_cli"]
 SETTINGS = (
     *("model=prompt4nr", "dataset=mind-small-5k", "task.floors=[]", "model.titles=3", "model.max_length=128"),
     *("trainer.epochs=2", "trainer.batch_size=20", "trainer.valid_examples=5", "task.max_examples=20"),
@@ -88,11 +84,9 @@ def test_two_processes_find_what_one_does(llm4rec, small, tmp_path, cache, loss)
     exact = ["trainer.precision=fp32", f"model.loss={loss}", "trainer.epochs=1", "trainer.batch_size=8"]
     exact += ["task.max_examples=21", f"paths.cache={cache / 'llm4rec'}"]
     still = [*exact, "trainer.learning_rate=1e-9", "model.new_learning_rate=1e-9"]  # each process draws its own dropout
-    arguments = [*TORCHRUN, "train", *small, *still, "paths.outputs=two"]
-    done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    printed = forked.run(forked.llm4rec, "train", *small, *still, "paths.outputs=two", cwd=tmp_path, n=2)
     one = llm4rec("train", *small, *still, "paths.outputs=one").folder
-    two = tmp_path / done.stdout.split("run folder: ")[1].splitlines()[0]
+    two = tmp_path / printed.split("run folder: ")[1].splitlines()[0]
     assert two.relative_to(tmp_path / "two") == one.relative_to(tmp_path / "one")
     first, second = (pd.read_parquet(folder / "predictions.parquet") for folder in (one, two))
     assert first["impression_id"].tolist() == second["impression_id"].tolist()

@@ -5,7 +5,6 @@ import pytest
 from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import validate
 from llm4rec_cli.files import write_text
-from llm4rec_cli.overrides import FOLDERS
 from tests.driver import python
 
 # what ./conf/<file> holds, where it is wrong (0 = no line), what is said, and the remedy
@@ -202,14 +201,6 @@ def one_option(monkeypatch):
 
 def _user():
     return hydra_app.user_conf_dir()
-
-
-def test_all_shipped_configs_are_found_and_sound(llm4rec):
-    answer = llm4rec("validate")
-    assert (answer.code, answer.err) == (0, "")
-    n = sum(len(hydra_app.options(group)) for group in FOLDERS)
-    assert answer.out.startswith(f"{n} configs ({len(hydra_app.options('dataset'))} datasets, ")
-    assert answer.out.endswith("all compose, typed and whole\n")
 
 
 @pytest.mark.parametrize(("file", "content", "line", "problem", "remedy"), WRONG.values(), ids=WRONG)

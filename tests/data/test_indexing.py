@@ -290,6 +290,7 @@ def test_clusters_are_computed_once_for_all_that_they_depend_on(tmp_path, monkey
     assert [codes(*one, digits=2) for one in asked] == found
 
 
+@pytest.mark.slow
 def test_codes_do_not_depend_on_how_python_hashes():
     program = (
         "import numpy as np, tempfile, pathlib\n"

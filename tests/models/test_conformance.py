@@ -460,7 +460,7 @@ def test_a_batch_is_a_function_of_the_epoch_and_its_rows(name, built):
 def test_the_loss_falls_in_a_few_steps(name, built):
     model = built(name)
     rows = model.training_rows()
-    batch = rows.batch(0, list(range(len(rows))))
+    batch = rows.batch(0, list(range(min(len(rows), 50))))
     before = model(**batch)["loss"].item()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     model.train()

@@ -179,6 +179,7 @@ def cases(draw):
     return Case(titles, histories, draw(st.lists(item, min_size=len(histories), max_size=len(histories))))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(case=cases(), template=st.sampled_from(TEMPLATES), max_length=st.sampled_from([128, 300, 500]))
 def test_whatever_the_titles_one_blank_survives_and_the_newest_titles(case, template, max_length):

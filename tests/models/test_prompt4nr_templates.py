@@ -135,6 +135,7 @@ def test_training_virtual_tokens_alone_needs_some():
     assert told(replace(config("hybrid_action"), prompt_only=True)) == []
 
 
+@pytest.mark.slow
 def test_templates_are_linted_without_torch(tmp_path):
     done = python(
         "import sys; from llm4rec_cli.cli import main; assert main(['validate', 'prompt/prompt4nr']) == 0; "

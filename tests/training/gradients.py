@@ -1,11 +1,7 @@
-"""Trains models without moving them; keeps each step's gradients and the log. Run alone, or by torchrun as several.
-
-python -m tests.training.gradients FOLDER
-"""
+"""Trains models without moving them; keeps each step's gradients and the log, in one process or several."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,9 +51,10 @@ def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
         save_file({f"{i}.{n}": g for i, grads in enumerate(seen) for n, g in grads.items()}, folder / "gradients")
 
 
-if __name__ == "__main__":
+def keep_all(folder: Path) -> None:
+    """Keeps those of every setting and batch size."""
     with processes.joined("cpu"):
         for setting in SETTINGS:
             for size in BATCH_SIZES:
                 torch.manual_seed(0)
-                keep_gradients(setting, size, Path(sys.argv[1]) / setting / str(size))
+                keep_gradients(setting, size, folder / setting / str(size))

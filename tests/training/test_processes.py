@@ -8,25 +8,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from llm4rec_cli import processes
 from llm4rec_cli.training.fit import _Shares
+from tests import forked
 from tests.driver import read
 from tests.numeric import assert_close
-from tests.training.gradients import BATCH_SIZES, SETTINGS
+from tests.training.gradients import BATCH_SIZES, SETTINGS, keep_all
 
 pytestmark = pytest.mark.numeric
 
-ROOT = Path(__file__).parents[2]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "llm4rec_cli"]
 EXACT = ["model.dropout=0", "trainer.precision=fp32"]  # dropout is drawn by each process for its own share
-
-
-def python(*arguments, cwd=ROOT):
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
 
 
 @pytest.fixture
@@ -71,12 +67,11 @@ def still(tmp_path_factory):
     folder = tmp_path_factory.mktemp("still")
 
     @cache
-    def run(n):
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", n] if n > 1 else []
-        python(*torchrun, "-m", "tests.training.gradients", folder / str(n))
+    def train(n):
+        forked.run(keep_all, folder / str(n), cwd=folder, n=n)
         return folder / str(n)
 
-    return run
+    return train
 
 
 @pytest.mark.slow
@@ -107,13 +102,33 @@ def test_several_processes_log_what_one_does(still, n, setting, batch_size):
         assert ("loss/item/films" in line) == ("pre-trained" in setting)
 
 
+def leave_a_wrapped_model_behind():
+    """In a cycle of references, as the Trainer leaves it: only a collection of garbage frees it."""
+    with processes.joined("cpu"):
+        ring = [nn.parallel.DistributedDataParallel(nn.Linear(2, 2))]
+        ring.append(ring)
+        processes.gathered(ring[0](torch.ones(1, 2)).sum().backward())
+        del ring
+    names = [thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in names if "gloo" in name], names
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_no_thread_of_the_connection_is_left_to_drop_tensors_while_python_ends(tmp_path):
+    """Such a thread would take the interpreter's lock too late: "terminate called without an active exception"."""
+    forked.run(leave_a_wrapped_model_behind, cwd=tmp_path, n=2)
+
+
 @pytest.mark.slow
 def test_two_processes_write_one_run_and_rank_as_one(llm4rec, tmp_path, cache):
     """Trained in two processes; then the run that one process trained is evaluated by two."""
     tiny = ["model=sasrec", "model.hidden_size=16", "model.inner_size=16", "model.layers=1", *EXACT]
     tiny += ["trainer.epochs=1", "task.max_examples=101", "task.floors=[popularity]"]
     tiny.append(f"paths.cache={cache / 'llm4rec'}")
-    done = python(*TORCHRUN, "-m", "llm4rec_cli", "train", *tiny, "paths.outputs=two", cwd=tmp_path)
+    command = [sys.executable, *TORCHRUN, "train", *tiny, "paths.outputs=two"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
     alone = llm4rec("train", *tiny, "paths.outputs=one")
     assert done.stdout.count("run folder:") == 1
     two = tmp_path / done.stdout.split("run folder: ")[1].splitlines()[0]
@@ -125,7 +140,7 @@ def test_two_processes_write_one_run_and_rank_as_one(llm4rec, tmp_path, cache):
 
     asked = ["eval", "model=sasrec", "task=direct", "task.max_examples=101", "task.floors=[]"]
     asked += [f"run={alone.folder}", "paths.outputs=one", f"paths.cache={cache / 'llm4rec'}"]
-    python(*TORCHRUN, "-m", "llm4rec_cli", *asked, cwd=tmp_path)
+    forked.run(forked.llm4rec, *asked, cwd=tmp_path, n=2)
     (folder,) = (tmp_path / "one/sasrec/demo/direct").glob("seed0-*")
     sharded, ranked = read(folder / "metrics.json"), pd.read_parquet(folder / "predictions.parquet")
     whole = llm4rec(*asked, "force=true").metrics

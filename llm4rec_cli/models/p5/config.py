@@ -6,13 +6,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from omegaconf import MISSING
 
 from llm4rec_cli import ranges
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.schema import EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig
+
+
+class Shape(NamedTuple):
+    """Of a T5 whose weights are drawn, not published."""
+
+    layers: int
+    width: int
+    heads: int
+    head_size: int
+    inner_size: int
+
+
+# By backbone; `small` is t5-small's shape.
+SHAPES = {
+    "tiny": Shape(2, 128, 4, 32, 512),
+    "mini": Shape(4, 256, 4, 64, 1024),
+    "small": Shape(6, 512, 8, 64, 2048),
+}
 
 
 class Family(Enum):

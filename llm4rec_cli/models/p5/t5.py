@@ -20,13 +20,10 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.layers import dropped_out
+from llm4rec_cli.models.p5.config import SHAPES
 from llm4rec_cli.text.weights import BACKBONE, locate_encoder
 
 MAX_WORDS = 512  # whole words that have an embedding of their own (code); later ones share the last
-
-# Of T5 from its config: layers, width, heads, width of the feed-forward layer. `small` is t5-small's shape.
-SHAPES = {"tiny": (2, 128, 4, 512), "mini": (4, 256, 4, 1024), "small": (6, 512, 8, 2048)}
-HEAD_SIZE = {"tiny": 32, "mini": 64, "small": 64}
 
 
 @dataclass(frozen=True)
@@ -91,15 +88,15 @@ def load(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGenera
         UsageError: nothing goes by that name.
     """
     if backbone in SHAPES:
-        layers, width, heads, inner = SHAPES[backbone]
+        shape = SHAPES[backbone]
         return T5ForConditionalGeneration(
             T5Config(
                 vocab_size=n_tokens,
-                d_model=width,
-                d_kv=HEAD_SIZE[backbone],
-                d_ff=inner,
-                num_layers=layers,
-                num_heads=heads,
+                d_model=shape.width,
+                d_kv=shape.head_size,
+                d_ff=shape.inner_size,
+                num_layers=shape.layers,
+                num_heads=shape.heads,
                 dropout_rate=dropout,
             )
         )

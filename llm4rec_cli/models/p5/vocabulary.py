@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_once
-from llm4rec_cli.models.p5.t5 import SHAPES
+from llm4rec_cli.models.p5.config import SHAPES
 from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_encoder
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,62 @@
+"""Processes that start at once: forked from one that has imported torch, transformers and ours, and done nothing else.
+
+Importing those takes a process six seconds where two tests run at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from llm4rec_cli import cli
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["llm4rec_cli.training.fit", "llm4rec_cli.hydra_app", "llm4rec_cli.commands.train"])
+OUT, ERRORS = "process-{}.out", "process-{}.errors"
+
+
+def llm4rec(*arguments: str) -> int:
+    """`llm4rec <arguments>` in such a process."""
+    return cli.main(arguments)
+
+
+def start(target: Callable[..., int | None], *arguments: object, cwd: Path, n: int = 1) -> list[ForkServerProcess]:
+    """Starts n processes that call target(*arguments) in `cwd`; several are one run, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(n):
+        run = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**os.environ, **{name: str(value) for name, value in run.items() if n > 1}}
+        processes.append(CONTEXT.Process(target=_call, args=(target, arguments, cwd, rank, environment), daemon=True))
+        processes[-1].start()
+    return processes
+
+
+def run(target: Callable[..., int | None], *arguments: object, cwd: Path, n: int = 1) -> str:
+    """Lets n such processes end well; what the first of them wrote to stdout."""
+    processes = start(target, *arguments, cwd=cwd, n=n)
+    for process in processes:
+        process.join()
+    errors = [(cwd / ERRORS.format(rank)).read_text() for rank in range(n)]
+    assert [process.exitcode for process in processes] == [0] * n, "\n".join(errors)[-3000:]
+    return (cwd / OUT.format(0)).read_text()
+
+
+def _call(
+    target: Callable[..., int | None], arguments: tuple[object, ...], cwd: Path, rank: int, environment: dict[str, str]
+) -> None:
+    gc.freeze()  # each training has garbage collected: it need not look through all that was imported
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, name in ((1, OUT), (2, ERRORS)):
+        os.dup2(os.open(name.format(rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.exit(target(*arguments))

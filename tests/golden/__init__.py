@@ -1,0 +1,100 @@
+"""Addresses and metrics as they are: a change of structure moves none of them.
+
+Where a change must move some, write them anew in a commit of its own that says which, and raise RESULTS_VERSION where
+numbers moved:
+
+    GOLDEN=write python -m pytest tests/test_configs.py -n 0
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hydra
+import pytest
+import torch
+
+from llm4rec_cli.commands import experiment
+from llm4rec_cli.hydra_app import conf_dir
+from llm4rec_cli.llm import weights as llm_weights
+from llm4rec_cli.models import base as models
+from llm4rec_cli.runs.address import address
+from llm4rec_cli.text import weights as text_weights
+from tests.driver import compose
+
+FOLDER = Path(__file__).parent
+WRITES = os.environ.get("GOLDEN") == "write"
+SAME = 1e-6  # relative, where the kernels are those of the golden file
+# Of models with weights, elsewhere: of 20 examples two may be answered otherwise, and losses are rounded otherwise.
+ALIKE = 0.1
+
+
+class Golden:
+    """One golden file: holds what is given to what it says, or takes it as what it shall say."""
+
+    def __init__(self, name: str) -> None:
+        self.path = FOLDER / f"{name}.json"
+        self.values: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def hold(self, key: str, value: Any, tolerance: float | None = None) -> None:
+        """Asserts that `value` is the golden one; numbers within a tolerance, if one is given."""
+        if WRITES:
+            self.values[key] = value
+            lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self.values.items())]
+            self.path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        elif tolerance is None:
+            assert value == self.values[key], key
+        else:
+            assert value == pytest.approx(self.values[key], rel=tolerance, abs=tolerance, nan_ok=True), key
+
+
+def kernels() -> str:
+    """What the arithmetic of models depends on."""
+    return f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+
+
+def metrics(golden: Golden, key: str, found: Mapping[str, Any]) -> None:
+    """Holds the metrics of a run to the golden ones: exactly where nothing is trained or the kernels are the same."""
+    if WRITES:
+        golden.hold("kernels", kernels())
+    exact = not models.config_class(found["model"]).trainable or kernels() == golden.values["kernels"]
+    golden.hold(key, found["metrics"], SAME if exact else ALIKE)
+
+
+@contextmanager
+def stand_ins() -> Iterator[None]:
+    """While the block lasts, weights are known by their names: none need be at hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        named = lambda name, *_: (Path(name), f"weights of {name}")  # noqa: E731
+        patch.setattr(text_weights, "locate_encoder", named)
+        patch.setattr(text_weights, "backbone_identity", lambda name: f"weights of {name}")
+        patch.setattr(llm_weights, "locate", lambda name: SimpleNamespace(identity=f"weights of {name}"))
+        yield
+
+
+def addresses(*typed: str) -> dict[str, tuple[str, str]]:
+    """The hash and the variant of this experiment and of each of its floors, on stand-ins for data and weights."""
+    config = experiment.settled(compose(*typed))
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"), stand_ins():
+        floors = [experiment.with_model(config, name) for name in config.task.floors if name != config.model.name]
+        return {str(one.model.name): _address(one) for one in (config, *floors)}
+
+
+def _address(config: Any) -> tuple[str, str]:
+    dataset: Any = SimpleNamespace(fingerprint="data", manifest={"tokens": {"sha256": "tokens"}})
+    where = address(
+        config,
+        dataset.fingerprint,
+        models.config_class(config.model.name).trainable,
+        experiment.encoder_weights(config),
+        backbone=experiment.backbone_weights(config),
+        llm=experiment.chat_model(config, dataset),
+        initial=("weights", "variant") if getattr(config.model, "init_from", None) else None,
+    )
+    return where.config_hash, where.variant
