@@ -10,15 +10,12 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
-
+from llm4rec_cli.config.schema import Precision, Work
 from llm4rec_cli.files import write_json
-from llm4rec_cli.schema import Precision, Work
 
 if TYPE_CHECKING:
     import torch
@@ -30,16 +27,6 @@ ROUNDS = 3  # at least
 MARGIN = 1.1  # bf16 must be so many times as fast: a difference below it is noise, and fp32 is exact
 ROWS, SIZE, INNER = 1024, 384, 1536  # of a feed-forward layer of the packaged encoder
 VOCABULARY, ANSWERS = 49_152, 8  # of the packaged chat model; answers decoded at once
-
-
-def settings(node: Any, key: str = "") -> Iterator[tuple[str, Work]]:
-    """The precision settings of a composed config: the key of each, and the work that it is about."""
-    for stated in fields(OmegaConf.get_type(node)):  # type: ignore[arg-type]
-        name, value = f"{key}.{stated.name}".lstrip("."), node[stated.name]
-        if is_dataclass(OmegaConf.get_type(value)):
-            yield from settings(value, name)
-        elif "work" in stated.metadata:
-            yield name, stated.metadata["work"]
 
 
 def fastest(work: Work, device: str, cache: Path) -> Precision:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from llm4rec_cli.config.schema import Written
     from llm4rec_cli.data.examples import Examples, Impressions
-    from llm4rec_cli.schema import Written
 
 
 class Ranker(Protocol):

@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         if command in HYDRA_COMMANDS:
-            from llm4rec_cli import hydra_app
+            from llm4rec_cli import launch
 
-            return hydra_app.run(command, HYDRA_COMMANDS[command], rest, verbose)
+            return launch.run(command, HYDRA_COMMANDS[command], rest, verbose)
         if command in PLAIN_COMMANDS:
             module = importlib.import_module(f"llm4rec_cli.commands.{command}")
             return int(module.main(rest))

@@ -16,20 +16,21 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from alone import Measured, alone
 from machine import Timing, in_turns, machine_in_words, measured_rate, number, report
 from synthetic import dataset
 
-from llm4rec_cli import hydra_app
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.overrides import quoted
+from llm4rec_cli.config.schema import Config, Part
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
 from llm4rec_cli.models.unisrec.model import UniSRec
-from llm4rec_cli.schema import Config, Part
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 
 SIZES = {
@@ -42,30 +43,25 @@ AT_ONCE, IN_BATCHES, RANK, EVALUATE = "all users at once", "in batches", "rank",
 SHARES = (0.25, 0.5, 1.0)  # of the users, for peaks of memory
 
 
-def composed(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> Config:
+def composed(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> RunSpec:
     """The config that `llm4rec eval` would compose; the demo's stands in for synthetic data."""
-    hydra_app.register_types()
     chosen = [f"model={model}", f"dataset={dataset_name or 'demo'}", "task.mask_history=true", *SIZES[model]]
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        config: Any = hydra.compose("config", overrides=[*chosen, *overrides])
-    config.dataset.raw_dir = raw_dir
-    return experiment.settled(config)
+    at = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
+    return RunSpec.unchecked(compose([*chosen, *at, *overrides]), "eval")
 
 
-def loaded(config: Config, synthetic: tuple[int, int] | None) -> Split:
+def loaded(spec: RunSpec, synthetic: tuple[int, int] | None) -> Split:
     """The config's dataset, or a synthetic one of so many users and items."""
     if synthetic:
         return leave_one_out(dataset(*synthetic))
-    return leave_one_out(experiment.load(config, experiment.cache_dir(config)))
+    return leave_one_out(stages.load(spec))
 
 
-def built(config: Config, split: Split) -> Any:
+def built(spec: RunSpec, split: Split) -> Any:
     """The model with random weights, and random text vectors where it reads any."""
-    torch.manual_seed(config.seed)
-    context = base.Context(
-        experiment.settings(config.model), split, config.seed, experiment.cache_dir(config), device="cpu"
-    )
-    if config.model.name == "unisrec":
+    torch.manual_seed(spec.config.seed)
+    context = base.Context(spec.model, split, spec.config.seed, spec.cache, device="cpu")
+    if spec.model.name == "unisrec":
         return UniSRec(context.config, torch.randn(split.n_items, TEXT_SIZE), context).eval()
     return base.build(context).eval()
 
@@ -151,11 +147,11 @@ def set_up_memory(
     synthetic: tuple[int, int] | None,
 ) -> Callable[[], object]:
     """One contender on a share of the users, ready."""
-    config = composed(model, dataset_name, raw_dir, overrides)
-    split = loaded(config, synthetic)
+    spec = composed(model, dataset_name, raw_dir, overrides)
+    split = loaded(spec, synthetic)
     asked = split.examples(Part.test)
     some = asked[: round(share * len(asked))]
-    return contenders(built(config, split), split, some, config)[contender]
+    return contenders(built(spec, split), split, some, spec.config)[contender]
 
 
 def memory_rows(peaks: dict[tuple[str, float], Measured], n_users: int) -> list[dict[str, str]]:
@@ -201,9 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(machine_in_words())
     for name in asked_for.models:
         data = asked_for.dataset, asked_for.raw_dir, asked_for.overrides
-        config = composed(name, *data)
-        split = loaded(config, synthetic)
-        model, asked = built(config, split), split.examples(Part.test)
+        spec = composed(name, *data)
+        config, split = spec.config, loaded(spec, synthetic)
+        model, asked = built(spec, split), split.examples(Part.test)
         before = measured_rate(torch.float32)
         timings = in_turns(contenders(model, split, asked, config), asked_for.rounds)
         rate = max(before, measured_rate(torch.float32))

@@ -17,15 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from machine import Timing, executed, in_turns, machine_in_words, measured_rate, number, report
 from numpy.typing import NDArray
 
-from llm4rec_cli import hydra_app
-from llm4rec_cli.commands import experiment
-from llm4rec_cli.schema import EncoderConfig, Pooling, Precision
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.overrides import quoted
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.text import features, weights
 
 DEFAULT, FP32, BF16 = "sentence-transformers, fp32", "ours, fp32", "ours, bf16"
@@ -37,12 +38,8 @@ Vectors = NDArray[np.float32]
 
 def texts_of(dataset: str, raw_dir: str | None) -> list[str]:
     """The item texts of a dataset, as `llm4rec train model=unisrec` encodes them."""
-    hydra_app.register_types()
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        config: Any = hydra.compose("config", overrides=["model=unisrec", f"dataset={dataset}"])
-    config.dataset.raw_dir = raw_dir
-    config = experiment.settled(config)
-    return experiment.load(config, experiment.cache_dir(config)).texts
+    at = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
+    return stages.load(RunSpec.unchecked(compose(["model=unisrec", f"dataset={dataset}", *at]), "train")).texts
 
 
 def contenders(texts: list[str], encoder: EncoderConfig) -> dict[str, Callable[[], Vectors]]:

@@ -16,19 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from alone import Measured, alone
 from machine import machine_in_words, number, report
 from synthetic import MEAN, dataset, interactions
 
-from llm4rec_cli import hydra_app
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import DatasetConfig, Part
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
-from llm4rec_cli.schema import Config, DatasetConfig, Part
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 from llm4rec_cli.training.fit import fit
 
@@ -73,9 +72,8 @@ class Verdict:
         return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.words}"
 
 
-def composed() -> Config:
+def composed() -> RunSpec:
     """SASRec at RecBole's default size, in fp32, one epoch."""
-    hydra_app.register_types()
     overrides = [
         "model=sasrec",
         "model.hidden_size=64",
@@ -83,16 +81,14 @@ def composed() -> Config:
         "trainer.precision=fp32",
         "trainer.epochs=1",
     ]
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        config: Any = hydra.compose("config", overrides=overrides)
-    return experiment.settled(config)
+    return RunSpec.unchecked(compose(overrides), "train")
 
 
-def built(config: Config, n_users: int, n_items: int) -> tuple[Split, Any]:
+def built(spec: RunSpec, n_users: int, n_items: int) -> tuple[Split, Any]:
     """Data and a model with random weights."""
     split = leave_one_out(dataset(n_users, n_items))
     torch.manual_seed(0)
-    context = base.Context(experiment.settings(config.model), split, 0, experiment.cache_dir(config), device="cpu")
+    context = base.Context(spec.model, split, 0, spec.cache, device="cpu")
     return split, base.build(context)
 
 
@@ -115,9 +111,9 @@ def preparation(n_users: int, n_items: int) -> Callable[[], object]:
 
 def epoch(n_users: int, n_items: int) -> Callable[[], object]:
     """One epoch by the Trainer, with its checkpoint, without validation."""
-    config = composed()
-    _, model = built(config, n_users, n_items)
-    trainer: Any = experiment.settings(config.trainer)
+    spec = composed()
+    _, model = built(spec, n_users, n_items)
+    trainer = spec.config.trainer
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -143,9 +139,9 @@ def step(n_users: int, n_items: int) -> Callable[[], object]:
 
 def evaluation(n_users: int, n_items: int) -> Callable[[], object]:
     """Ranks, metrics, intervals and predictions."""
-    config = composed()
-    split, model = built(config, n_users, n_items)
-    return lambda: ranking.evaluate(model, split, split.examples(Part.test), config)
+    spec = composed()
+    split, model = built(spec, n_users, n_items)
+    return lambda: ranking.evaluate(model, split, split.examples(Part.test), spec.config)
 
 
 BY_INTERACTIONS: dict[str, SetUp] = {"prepare": preparation, "training epoch": epoch, "evaluation": evaluation}

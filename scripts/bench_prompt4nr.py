@@ -23,7 +23,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import hydra
 import numpy as np
 import pandas as pd
 import torch
@@ -36,14 +35,14 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertForMaskedLM
 from transformers.utils import logging as transformers_logging
 
-from llm4rec_cli import hydra_app
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.model import Prompt4NR
 from llm4rec_cli.models.prompt4nr.sequences import cleaned, packed
-from llm4rec_cli.schema import Precision
 
 PUBLISHED, DYNAMIC, OURS, OURS_BF16 = "published", "published, padded less", "ours", "ours, bf16"
 MEANING = {
@@ -89,10 +88,8 @@ class Bench:
 
 def settings(titles: int, backbone: str) -> Prompt4NRConfig:
     """The shipped ones with the published loss, a history of so many titles, and no warm-up."""
-    hydra_app.register_types()
     chosen = ["model=prompt4nr", "task=impressions", "dataset=demo_news"]
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        found = cast(Prompt4NRConfig, OmegaConf.to_object(hydra.compose("config", overrides=chosen).model))
+    found = cast(Prompt4NRConfig, OmegaConf.to_object(compose(chosen).config.model))
     found.warm_up.epochs = 0
     return replace(found, backbone=backbone, titles=titles, loss=Loss.pointwise, scoring=Precision.fp32)
 

@@ -29,7 +29,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -38,14 +37,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from llm4rec_cli import hydra_app
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.overrides import quoted
+from llm4rec_cli.config.schema import Part, Precision
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.sasrec.model import SASRec
 from llm4rec_cli.models.sequences import IGNORED
 from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
 from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
-from llm4rec_cli.schema import Part, Precision
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 from llm4rec_cli.training.fit import fit
 
@@ -336,18 +337,14 @@ class Bench:
     needed: float
 
 
-def composed(arguments: argparse.Namespace, choice: str) -> Any:
-    """The config that `llm4rec train` would compose for one of CHOICES."""
-    hydra_app.register_types()
-    overrides = [f"dataset={arguments.dataset}", *CHOICES[choice], *arguments.overrides]
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        config: Any = hydra.compose("config", overrides=overrides)
-    config.dataset.raw_dir = arguments.raw_dir or config.dataset.raw_dir
-    config.device = "cpu"
-    return experiment.settled(config)
+def composed(arguments: argparse.Namespace, choice: str) -> RunSpec:
+    """What `llm4rec train` would do for one of CHOICES."""
+    at = [f"dataset.raw_dir={quoted(arguments.raw_dir)}"] if arguments.raw_dir else []
+    overrides = [f"dataset={arguments.dataset}", *at, *CHOICES[choice], *arguments.overrides, "device=cpu"]
+    return RunSpec.unchecked(compose(overrides), "train")
 
 
-def set_up(config: Any, targets: int, reference_batch: int, reference_steps: int) -> Bench:
+def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: int) -> Bench:
     """The model in two precisions and its reference, all from the same weights.
 
     Args:
@@ -355,9 +352,8 @@ def set_up(config: Any, targets: int, reference_batch: int, reference_steps: int
         reference_batch: prefix rows a step of the reference.
         reference_steps: that a turn of it takes.
     """
-    cache = experiment.cache_dir(config)
-    split = leave_one_out(experiment.load(config, cache))
-    model = experiment.build(config, split, cache)
+    config, split = spec.config, leave_one_out(stages.load(spec))
+    model = stages.build(spec, split)
     prefixes = PrefixRows(split, config.model.max_length)
     if isinstance(model, PretrainedUniSRec):
         prefixes = AugmentedRows(split, config.model, config.seed)
@@ -365,9 +361,9 @@ def set_up(config: Any, targets: int, reference_batch: int, reference_steps: int
         REFERENCE: _steps(reference_of(config, model), prefixes, config, reference_batch, reference_steps)
     }
     for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
-        same = experiment.build(config, split, cache)
+        same = stages.build(spec, split)
         epochs = -(-targets // len(prefixes))
-        trainer = replace(experiment.settings(config.trainer), epochs=epochs, precision=precision)
+        trainer = replace(config.trainer, epochs=epochs, precision=precision)
         work[name] = partial(_epochs, same, trainer, config.seed, len(prefixes))
     return Bench(config, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
 
@@ -432,15 +428,14 @@ class _Reached(Exception):
     """Validation is as good as was asked for."""
 
 
-def seconds_to(config: Any, split: Split, precision: Precision, wanted: float) -> tuple[float, float, int] | None:
+def seconds_to(spec: RunSpec, split: Split, precision: Precision, wanted: float) -> tuple[float, float, int] | None:
     """Trains until validation NDCG@10 is `wanted`, validation included in the time.
 
     Returns:
         seconds, the metric, and epochs; None if it was never reached.
     """
-    cache = experiment.cache_dir(config)
-    model = experiment.build(config, split, cache)
-    asked = ranking.examples(split, Part.valid, config, cache)
+    config, model = spec.config, stages.build(spec, split)
+    asked = ranking.examples(split, Part.valid, config, spec.cache)
     scores: list[float] = []
     begin = time.perf_counter()
 
@@ -450,7 +445,7 @@ def seconds_to(config: Any, split: Split, precision: Precision, wanted: float) -
             raise _Reached
         return scores[-1]
 
-    trainer = replace(experiment.settings(config.trainer), precision=precision)
+    trainer = replace(config.trainer, precision=precision)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Reached):
         fit(model, model.training_rows(), validate, trainer, Path(folder), Path(folder) / "log", config.seed)
     return (time.perf_counter() - begin, scores[-1], len(scores)) if scores[-1] >= wanted else None

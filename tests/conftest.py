@@ -23,9 +23,8 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from llm4rec_cli import arithmetic
-from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.prepare import prepare
-from tests.driver import Answer, call, compose
+from tests.driver import Answer, call, spec_of
 from tests.small_demo import SMALL, sized
 
 LOAD = ConfigLoaderImpl.load_configuration
@@ -102,7 +101,7 @@ def _small_demo() -> Iterator[None]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's cache folder with the small demo; its texts are encoded once a session."""
     folder = tmp_path_factory.mktemp("cache")
-    prepare(experiment.settings(compose("dataset=demo").dataset), folder / "llm4rec")
+    prepare(spec_of("dataset=demo").config.dataset, folder / "llm4rec")
     return folder
 
 

@@ -11,14 +11,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import hydra
-from omegaconf import OmegaConf
-
-from llm4rec_cli import arithmetic, cli, hydra_app
-from llm4rec_cli.commands import experiment
-from llm4rec_cli.schema import Precision
+from llm4rec_cli import cli
+from llm4rec_cli.config import walk
+from llm4rec_cli.config.compose import compose as hydra_compose
+from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.runs.spec import RunSpec
 
 # A model with weights, small; no floors beside it. task.floors and paths are no part of an address.
 TINY = (
@@ -76,18 +75,21 @@ def call(*arguments: str, cwd: Path, cache: Path) -> Answer:
 
 def compose(*overrides: str) -> Any:
     """The config that these overrides make, unchecked by the commands."""
-    hydra_app.register_types()
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        return hydra.compose("config", overrides=list(overrides))
+    return hydra_compose(overrides).config
 
 
 def resolved(*overrides: str) -> Any:
-    """The config that a run of these overrides takes, settled; with fp32 for `auto`, whatever is faster here."""
-    config = experiment.settled(compose(*overrides))
-    for key, _ in arithmetic.settings(config):
-        if OmegaConf.select(cast(Any, config), key) is Precision.auto:
-            OmegaConf.update(cast(Any, config), key, Precision.fp32)
+    """The config that a run of these overrides takes; with fp32 for `auto`, whatever is faster here."""
+    config = spec_of(*overrides).config
+    for setting in walk.settings(config):
+        if setting.value is Precision.auto:
+            setattr(setting.holder, setting.field.name, Precision.fp32)
     return config
+
+
+def spec_of(*overrides: str, command: str = "train") -> RunSpec:
+    """The spec of these overrides, unchecked."""
+    return RunSpec.unchecked(hydra_compose(overrides), command)
 
 
 def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -13,13 +13,14 @@ import pytest
 from omegaconf import DictConfig
 
 import llm4rec_cli
-from llm4rec_cli import schema
-from llm4rec_cli.models import base
+from llm4rec_cli.config import schema
+from llm4rec_cli.config.registry import config_class, model_names
 
 PACKAGE = Path(llm4rec_cli.__file__).parent
 # Where settings are declared, bounded, or looked at all alike: asking there is no use of a setting.
 DECLARING = {
-    *(PACKAGE / "schema.py", PACKAGE / "ranges.py", PACKAGE / "commands/validate.py"),
+    *PACKAGE.glob("config/*.py"),
+    PACKAGE / "commands/validate.py",
     *PACKAGE.glob("models/*/config.py"),
 }
 
@@ -33,7 +34,7 @@ def leaves() -> set[Leaf]:
 
 def nodes() -> list[Any]:
     """The dataclasses of the schema and those that models declare."""
-    modules = [schema, *(sys.modules[base.config_class(name).__module__] for name in base.names())]
+    modules = [schema, *(sys.modules[config_class(name).__module__] for name in model_names())]
     found = [c for module in modules for c in vars(module).values() if is_dataclass(c)]
     return [node for node in dict.fromkeys(found) if isinstance(node, type)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from llm4rec_cli.models import base
+from llm4rec_cli.config.registry import config_class
 
 SIZES = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "experts": 2, "layers": 1}
 SMALL = {
@@ -30,6 +30,6 @@ QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "
 
 def sizes(model: str) -> list[str]:
     """Overrides that make a model small, as far as it has such settings."""
-    own = {field.name for field in fields(base.config_class(model))}
+    own = {field.name for field in fields(config_class(model))}
     more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR}.get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + more

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llm4rec_cli import arithmetic
-from llm4rec_cli.schema import Precision, Work
+from llm4rec_cli.config.schema import Precision, Work
 from tests.driver import compose
 
 PROBE = arithmetic.probe  # as tests are collected; while they run, probes are pretended

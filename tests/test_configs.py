@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli import hydra_app, overrides, schema
+from llm4rec_cli import launch
+from llm4rec_cli.config import compose as composing
+from llm4rec_cli.config import overrides, schema
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_text
-from llm4rec_cli.models import base
 from tests.data.misbehaving_server import body, running
-from tests.driver import Answer, call, compose
+from tests.driver import Answer, call, compose, spec_of
 from tests.golden import Golden, addresses
 from tests.golden import metrics as hold_metrics
 from tests.llm.chat_server import chatting, refused
@@ -22,10 +24,10 @@ from tests.reads import leaves, recorded
 from tests.small import QUICK, SMALL_CHAT, sizes
 from tests.small_log import small_log
 
-GROUPS = {group: hydra_app.options(group) for group in overrides.FOLDERS}
+GROUPS = {group: composing.options(group) for group in overrides.FOLDERS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
-FILES = sorted(hydra_app.conf_dir().rglob("*.yaml"))
+FILES = sorted(composing.conf_dir().rglob("*.yaml"))
 WROTE = ("llm=openai",)  # where items are enriched: there the name of a model says who wrote
 
 
@@ -43,12 +45,12 @@ def llm(config):
 
 
 def test_all_files_belong_to_a_known_group():
-    known = {hydra_app.conf_dir() / group / f"{name}.yaml" for group, name in SHIPPED}
-    assert {hydra_app.conf_dir() / "config.yaml", *known} == set(FILES)
+    known = {composing.conf_dir() / group / f"{name}.yaml" for group, name in SHIPPED}
+    assert {composing.conf_dir() / "config.yaml", *known} == set(FILES)
 
 
 def test_every_model_has_a_config_and_every_config_a_model():
-    assert GROUPS["model"] == base.names()
+    assert GROUPS["model"] == [*model_names()]
 
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
@@ -60,7 +62,7 @@ def test_every_config_composes_typed_and_whole(group, name):
     assert OmegaConf.get_type(config.dataset) is schema.DatasetConfig
     assert OmegaConf.get_type(config.task) is schema.TaskConfig
     assert OmegaConf.get_type(config.trainer) is schema.TrainerConfig
-    assert OmegaConf.get_type(config.model) is base.config_class(config.model.name)
+    assert OmegaConf.get_type(config.model) is config_class(config.model.name)
 
 
 def test_validate_finds_all_shipped_configs_and_finds_them_sound(llm4rec):
@@ -82,7 +84,7 @@ def test_an_option_is_named_as_its_file(group):
 def test_a_config_names_no_code_and_reads_no_secret(file):
     text = file.read_text()
     assert "_target_" not in text
-    assert set(re.findall(r"oc\.env:(\w+)", text)) <= {hydra_app.HELP}
+    assert set(re.findall(r"oc\.env:(\w+)", text)) <= {launch.HELP}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -93,7 +95,7 @@ def test_a_config_begins_by_saying_what_it_is(file):
 
 @pytest.mark.parametrize("name", GROUPS["experiment"])
 def test_an_experiment_says_how_it_is_run(name):
-    assert f"llm4rec train +experiment={name}" in (hydra_app.conf_dir() / f"experiment/{name}.yaml").read_text()
+    assert f"llm4rec train +experiment={name}" in (composing.conf_dir() / f"experiment/{name}.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", [name for name in GROUPS["dataset"] if name not in GENERATED])
@@ -103,7 +105,7 @@ def test_a_dataset_with_files_says_where_they_come_from(name):
 
 @pytest.mark.parametrize("task", GROUPS["task"])
 def test_a_task_names_floors_that_are_floors(task):
-    assert all(base.config_class(name).floor for name in compose(f"task={task}").task.floors)
+    assert all(config_class(name).floor for name in compose(f"task={task}").task.floors)
 
 
 class SmallRuns:
@@ -134,7 +136,7 @@ class SmallRuns:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, cache):
     runs = SmallRuns(tmp_path_factory.mktemp, cache)
-    enrich(compose(*WROTE, f"llm.model={runs.llm}"), cache / "llm4rec")
+    enrich(spec_of(*WROTE, f"llm.model={runs.llm}"), cache / "llm4rec")
     return runs
 
 
@@ -268,6 +270,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     special = {
         ("eval", f"run={trained}", f"paths.outputs={trained.parents[3]}", *QUICK): 0,
         ("score", "lists.csv", *QUICK): 0,
+        ("train", "model=p5", "task=rating", "model.index=semantic", *sizes("p5"), *QUICK): 0,
         ("prepare", "dataset=printed", "paths.cache=."): 0,
         ("prepare", "dataset=printed_log"): 0,
         ("list", "prompts", "prompt4nr/hybrid_action"): 0,
@@ -281,6 +284,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         special |= {
             (*of_chat, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
             (*of_chat, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
+            (*of_chat, "task=sequential", "model.answer=generate", f"llm.model={small.llm}"): 0,
             # A worked choice is longer than the small model reads: it is told, and refused.
             (*of_chat, "task=direct", "prompt.shots=1", f"llm.model={small.llm}"): 2,
         }

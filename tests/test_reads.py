@@ -1,33 +1,33 @@
 """The record of who reads which setting."""
 
-from omegaconf import OmegaConf
-
-from llm4rec_cli import ranges
-from llm4rec_cli.commands import experiment
-from tests.driver import compose
+from llm4rec_cli.config import ranges
+from llm4rec_cli.runs import rules
+from llm4rec_cli.runs.identity import plain
+from llm4rec_cli.runs.spec import RunSpec
+from tests.driver import compose, spec_of
 from tests.reads import leaves, recorded
 
 
 def test_a_read_by_the_package_counts_for_the_node_that_is_asked():
     task = compose().task
     with recorded() as read:
-        experiment.needed_capability(task)
+        rules.needed_capability(task)
     assert read == {("TaskConfig", "question"), ("TaskConfig", "candidates")}
 
 
 def test_a_read_of_the_object_made_of_a_node_counts_too():
-    config = experiment.settings(compose())
+    config = spec_of().config
     with recorded() as read:
-        experiment.device(config)
+        assert RunSpec(config, "train").device
         assert config.seed == 0  # asked for by this test, not by the package
     assert read == {("Config", "device")}
 
 
 def test_printing_copying_and_checking_a_config_is_no_read():
-    config = compose()
+    config = spec_of().config
     with recorded() as read:
-        OmegaConf.to_yaml(config, resolve=True)
-        repr(experiment.settings(config.model))
+        plain(config)
+        repr(config.model)
         ranges.check(config)
     assert read == set()
 

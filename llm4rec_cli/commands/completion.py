@@ -96,7 +96,7 @@ def completions(line: str) -> list[str]:
 
 
 def _of_hydra_command(command: str, before: list[str], word: str) -> Iterable[str]:
-    from llm4rec_cli.hydra_app import WITH_OPTIONS
+    from llm4rec_cli.launch import WITH_OPTIONS
 
     options: dict[str, bool] = {}
     if command in WITH_OPTIONS:
@@ -145,8 +145,8 @@ def _overrides(word: str, before: list[str]) -> Iterator[str]:
 
 def _values(word: str, before: list[str]) -> Iterator[str]:
     """`key=value` for each value that the key's last element may become, in a sweep's list too."""
-    from llm4rec_cli.hydra_app import options
-    from llm4rec_cli.overrides import GROUPS
+    from llm4rec_cli.config.compose import options
+    from llm4rec_cli.config.overrides import GROUPS
 
     key, _, value = word.partition("=")
     if key.lstrip("+") in GROUPS:
@@ -167,7 +167,7 @@ def _values(word: str, before: list[str]) -> Iterator[str]:
 
 def _keys(word: str, before: list[str]) -> Iterator[str]:
     """Groups and keys, one level at a time: what goes on ends in a dot, what takes a value in `=`."""
-    from llm4rec_cli.overrides import GROUPS
+    from llm4rec_cli.config.overrides import GROUPS
 
     if word.startswith("+"):
         yield "+experiment="
@@ -183,14 +183,14 @@ def _keys(word: str, before: list[str]) -> Iterator[str]:
 
 def _types(before: list[str]) -> dict[str, Any]:
     """The type of every key; under `model.` the keys of the typed model, or of all where that is open."""
-    from llm4rec_cli.models import base as models
-    from llm4rec_cli.schema import Config
+    from llm4rec_cli.config.registry import config_class, model_names
+    from llm4rec_cli.config.schema import Config
 
     typed = [word.partition("=")[2].split(",") for word in before if word.startswith("model=")]
-    named = [name for name in (typed[-1] if typed else []) if name in models.names()]
+    named = [name for name in (typed[-1] if typed else []) if name in model_names()]
     found = _nodes("", Config)
-    for name in named or models.names():
-        found |= _nodes("model.", models.config_class(name))
+    for name in named or model_names():
+        found |= _nodes("model.", config_class(name))
     return found
 
 

@@ -121,7 +121,7 @@ def _python() -> Iterator[Finding]:
 
 def _llm4rec() -> Iterator[Finding]:
     """The version, the commit of a checkout, and whether its configs came with it."""
-    from llm4rec_cli.hydra_app import conf_dir
+    from llm4rec_cli.config.compose import conf_dir
 
     checkout = Path(__file__).parents[2]
     commit = ""
@@ -206,13 +206,12 @@ def _cgroup(name: str) -> str:
 def _torch() -> Iterator[Finding]:
     import torch
 
-    from llm4rec_cli.commands.experiment import device
-    from llm4rec_cli.schema import Config
+    from llm4rec_cli.runs.spec import device_of
 
     builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
     built_for = next((f"{name} {version}" for name, version in builds.items() if version), "CPU")
     yield Finding("torch", OK, f"{torch.__version__}, built for {built_for}")
-    taken = device(Config())
+    taken = device_of("auto")
     says = f"auto takes {taken}"
     if taken == "cuda":
         from rich.filesize import decimal
@@ -240,10 +239,10 @@ def _arithmetic() -> Iterator[Finding]:
     import torch
 
     from llm4rec_cli import arithmetic
-    from llm4rec_cli.commands.experiment import device
-    from llm4rec_cli.schema import Config, Work
+    from llm4rec_cli.config.schema import Work
+    from llm4rec_cli.runs.spec import device_of
 
-    where = device(Config())
+    where = device_of("auto")
     capability = f" ({torch.backends.cpu.get_cpu_capability()})" if where == "cpu" else ""
     for work in Work:
         seconds = arithmetic.probe(work, where)

@@ -10,35 +10,36 @@ from collections import Counter
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.compose import Composed
+from llm4rec_cli.config.schema import Config
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import ask, enrichment
 from llm4rec_cli.llm.enrichment import Enriched, Questions
 from llm4rec_cli.llm.store import Store
+from llm4rec_cli.runs import rules, stages
 from llm4rec_cli.runs.folder import Outcome
-from llm4rec_cli.schema import Config
+from llm4rec_cli.runs.spec import RunSpec
 
 SHOWN = 5  # items whose tokens are printed
 
 
-def run(config: Config) -> Outcome:
+def run(composed: Composed) -> Outcome:
     """Asks about all items of a dataset that the store has no answer for, and says what was written."""
     from llm4rec_cli.data.prepare import prepare
 
-    config = experiment.settled(config)
-    for problem in (*experiment.problems_of_llm(config), *enrichment.problems(config.enrichment)):
+    spec = RunSpec.unchecked(composed, "enrich")
+    config, llm, settings = spec.config, spec.llm, spec.config.enrichment
+    for problem in (*rules.problems_of_llm(llm), *enrichment.problems(settings)):
         raise problem
     if processes.world_size() > 1:
         raise UsageError("a chat model is asked by one process", "llm4rec enrich …, without torchrun")
-    cache = experiment.cache_dir(config)
-    llm, settings = experiment.settings(config.llm), experiment.settings(config.enrichment)
-    dataset = prepare(experiment.settings(config.dataset), cache)
+    dataset = prepare(config.dataset, spec.cache)
     asked, usage = enrichment.questions(dataset, settings, llm), ask.Usage()
-    with Store(ask.store_path(llm, cache)) as store:
+    with Store(ask.store_path(llm, spec.cache)) as store:
         answers = ask.answers(
             list(asked.requests.values()),
-            experiment.item_reader(config, cache),
+            stages.item_reader(spec),
             llm,
             store,
             f"asking {Path(llm.model).name} about items of {config.dataset.name}",

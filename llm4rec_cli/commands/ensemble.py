@@ -75,11 +75,11 @@ def main(argv: list[str]) -> int:
         asked.append(f"model.judged={_listed([str(_judged(*member, outputs)) for member in members])}")
     console().print(results_table([metrics for _, metrics in members]))
 
-    from llm4rec_cli import hydra_app
+    from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
 
     own = [o for o in overrides if o.partition("=")[0] not in ("run", "combine")]
-    return hydra_app.run("train", HYDRA_COMMANDS["train"], [*asked, *own], verbose=False)
+    return launch.run("train", HYDRA_COMMANDS["train"], [*asked, *own], verbose=False)
 
 
 def _check(members: list[tuple[Path, dict[str, Any]]]) -> None:
@@ -111,7 +111,7 @@ def _question(folder: Path) -> list[str]:
 
     from omegaconf import OmegaConf
 
-    from llm4rec_cli.schema import EmptyHistory
+    from llm4rec_cli.config.schema import EmptyHistory
 
     status = json.loads((folder / "status.json").read_text())
     stored: DictConfig | Any = OmegaConf.load(folder / "config.yaml")
@@ -143,6 +143,6 @@ def _judged(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:
 
 
 def _listed(values: list[str]) -> str:
-    from llm4rec_cli.overrides import quoted
+    from llm4rec_cli.config.overrides import quoted
 
     return f"[{','.join(quoted(value) for value in values)}]"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.evaluation.human import FloatArray
     from llm4rec_cli.reporting.sheets import Example, Filled
 
-PAGE, TABLE, KEY = "sheet.html", "sheet.csv", "key.json"
+TABLE = "sheet.csv"
 RESULT, OF_JUDGES = "human.json", "judge.json"
 REFERENCE = "reference"  # the system that is the users themselves
 MOST_TEXTS = 9  # an example: nobody keeps more apart, and a digit is a key
@@ -122,7 +122,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 def _export(options: argparse.Namespace) -> None:
     from llm4rec_cli.evaluation.human import FEWEST_EXAMPLES, Scale
     from llm4rec_cli.files import write_json, write_text
-    from llm4rec_cli.reporting.sheets import as_csv, as_page, blinded, drawn
+    from llm4rec_cli.reporting.sheets import KEY, PAGE, as_csv, as_page, blinded, drawn
     from llm4rec_cli.runs.folder import runs_named
 
     out = Path(options.out).expanduser()
@@ -185,7 +185,7 @@ def _criteria(typed: str) -> list[str]:
 
 def _refuse_other_questions(runs: Sequence[Run]) -> None:
     """Raises UsageError, naming all that differs, if these runs did not write, or not about the same."""
-    from llm4rec_cli.schema import Written
+    from llm4rec_cli.config.schema import Written
 
     (first, asked), *others = runs
     writing = [written.value for written in Written]
@@ -270,9 +270,9 @@ def _context(asked: Mapping[str, Any], cache: str | None) -> pd.DataFrame:
     import pandas as pd
 
     from llm4rec_cli.commands.list import cache_folder
+    from llm4rec_cli.config.schema import Part, Written
     from llm4rec_cli.data import store
     from llm4rec_cli.data.split import divide
-    from llm4rec_cli.schema import Part, Written
 
     folder = store.dataset_folder(cache_folder(cache), asked["dataset"], asked["dataset_fingerprint"])
     if not folder.exists():
@@ -303,6 +303,7 @@ def _context(asked: Mapping[str, Any], cache: str | None) -> pd.DataFrame:
 
 def _score(options: argparse.Namespace) -> None:
     from llm4rec_cli.files import write_json
+    from llm4rec_cli.reporting.sheets import key_of
     from llm4rec_cli.reporting.tables import comma_separated
 
     folder = Path(options.folder).expanduser()
@@ -317,18 +318,6 @@ def _score(options: argparse.Namespace) -> None:
         sys.stdout.write(comma_separated(CSV_COLUMNS, _csv_rows(result)))
     else:
         _print_tables(result, written)
-
-
-def key_of(folder: Path) -> dict[str, Any]:
-    """key.json of an export.
-
-    Raises:
-        UsageError: the folder is none.
-    """
-    try:
-        return dict(json.loads((folder / KEY).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UsageError(f"{folder} holds no {KEY}", "name the folder that llm4rec human export wrote") from None
 
 
 def _filled(names: Sequence[str], key: Mapping[str, Any]) -> list[Filled]:
@@ -433,11 +422,9 @@ def _by_text(key: Mapping[str, Any], by_rater: Sequence[Judged]) -> FloatArray:
 
 
 def _judge(options: argparse.Namespace) -> None:
-    from llm4rec_cli import hydra_app
+    from llm4rec_cli import launch
 
-    hydra_app.run(
-        "judge", "a chat model fills a sheet", ["--sheets", options.folder, *options.overrides], verbose=False
-    )
+    launch.run("judge", "a chat model fills a sheet", ["--sheets", options.folder, *options.overrides], verbose=False)
 
 
 # --- how it is said

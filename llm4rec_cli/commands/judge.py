@@ -8,8 +8,8 @@ import json
 import re
 from pathlib import Path
 
+from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.errors import RunError, UsageError
-from llm4rec_cli.schema import Config
 
 TAKEN = ("llm", "seed", "device", "paths")  # what of the config matters here
 
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def run(config: Config, asked: argparse.Namespace) -> None:
+def run(composed: Composed, asked: argparse.Namespace) -> None:
     """Asks about each example of FOLDER, and writes FOLDER/judge-NAME.csv; the name tells endpoints and settings apart.
 
     Raises:
@@ -29,35 +29,34 @@ def run(config: Config, asked: argparse.Namespace) -> None:
         DataError: sheet.html is not what was exported.
         RunError: nothing that was answered could be read.
     """
-    from hydra.core.hydra_config import HydraConfig
-
-    from llm4rec_cli.commands import experiment, human
     from llm4rec_cli.evaluation.human import Scale
     from llm4rec_cli.files import write_text
     from llm4rec_cli.llm import ask
     from llm4rec_cli.llm.requests import Request
     from llm4rec_cli.llm.store import Store
     from llm4rec_cli.reporting.judging import judgements, question
-    from llm4rec_cli.reporting.sheets import Sheet, as_csv, shown_on
+    from llm4rec_cli.reporting.sheets import PAGE, Sheet, as_csv, key_of, shown_on
+    from llm4rec_cli.runs import rules, stages
+    from llm4rec_cli.runs.spec import RunSpec
 
-    for typed in HydraConfig.get().overrides.task:
+    for typed in composed.typed:
         if typed.lstrip("+~").partition("=")[0].split(".")[0] not in TAKEN:
             raise UsageError(f"'{typed}' changes nothing that a judge is asked", f"overrides of {', '.join(TAKEN)}")
-    config = experiment.settled(config)
-    for problem in experiment.problems_of_llm(config):
+    spec = RunSpec.unchecked(composed, "judge")
+    for problem in rules.problems_of_llm(spec.llm):
         raise problem
     folder = Path(asked.sheets).expanduser()
-    key = human.key_of(folder)
-    examples = shown_on(folder / human.PAGE, key["examples"])
+    key = key_of(folder)
+    examples = shown_on(folder / PAGE, key["examples"])
     sheet = Sheet(key["sheet"], key["protocol"], Scale(key["scale"]), key["criteria"], examples)
-    llm, cache, usage = experiment.settings(config.llm), experiment.cache_dir(config), ask.Usage()
+    llm, usage = spec.llm, ask.Usage()
     requests = [
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
         for example in examples
     ]
-    backend = experiment.chat_backend(config, cache, config.seed)
+    backend = stages.chat_backend(spec, spec.config.seed)
     name = Path(llm.model).name
-    with Store(ask.store_path(llm, cache)) as store:
+    with Store(ask.store_path(llm, spec.cache)) as store:
         answers = ask.answers(requests, backend, llm, store, f"asking {name} to judge", usage)
     given = [judgements(answer.text, sheet, of) for answer, of in zip(answers, examples, strict=True)]
     if not any(given):

@@ -23,8 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.errors import UsageError, did_you_mean
-from llm4rec_cli.overrides import GROUPS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,7 +91,7 @@ def _options(group: str) -> Table:
 
 def described(group: str) -> dict[str, str]:
     """Each option of a config group, with the first comment line of its file."""
-    from llm4rec_cli.hydra_app import conf_dir, options, user_conf_dir
+    from llm4rec_cli.config.compose import conf_dir, options, user_conf_dir
 
     found = {}
     for name in options(group):
@@ -104,12 +104,12 @@ def described(group: str) -> dict[str, str]:
 
 
 def _models() -> Table:
-    from llm4rec_cli.models import base as models
+    from llm4rec_cli.config.registry import config_class, model_names
     from llm4rec_cli.reporting.tables import table
 
     rows = []
     for option, what in described("model").items():
-        kind = models.config_class(option) if option in models.names() else None
+        kind = config_class(option) if option in model_names() else None
         can = ", ".join(sorted(kind.capabilities)) if kind else ""
         rows.append([option, can, "floor" if kind and kind.floor else "", what])
     return table("models", ["model", "can", "", "what it is"], rows)
@@ -124,7 +124,7 @@ def _prompts(names: Sequence[str]) -> Iterator[Table]:
     Raises:
         UsageError: there is no such file, or what it holds cannot be read.
     """
-    from llm4rec_cli.hydra_app import options
+    from llm4rec_cli.config.compose import options
     from llm4rec_cli.reporting.tables import table
 
     rows = {"p5": _p5_rows, "chatgptrec": _chatgptrec_rows, "prompt4nr": _prompt4nr_rows}
@@ -194,17 +194,12 @@ def _prompts_in(file: str, read: Callable[[Any], dict[str, Any]]) -> ItemsView[s
     Raises:
         UsageError: it cannot be composed or read.
     """
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from llm4rec_cli.hydra_app import conf_dir, searchpath
+    from llm4rec_cli.config.compose import NOT_COMPOSED, compose_prompt
 
     model, _, name = file.partition("/")
     try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return read(hydra.compose(overrides=[*searchpath(), f"+prompt/{model}@found={name}"]).found).items()
-    except (HydraException, OmegaConfBaseException) as error:
+        return read(compose_prompt(model, name)).items()
+    except NOT_COMPOSED as error:
         raise UsageError(
             f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"
         ) from error
@@ -344,10 +339,9 @@ class Entry:
 
 def cache_folder(given: str | None) -> Path:
     """The cache that a command line names, or the user's."""
-    from llm4rec_cli.commands.experiment import cache_dir
-    from llm4rec_cli.schema import Config, PathsConfig
+    from llm4rec_cli.runs import spec
 
-    return cache_dir(Config(paths=PathsConfig(cache=given and str(Path(given).expanduser()))))
+    return spec.cache_folder(given and str(Path(given).expanduser()))
 
 
 def cache_entries(cache: Path) -> Iterator[Entry]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from llm4rec_cli import processes
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.runs.folder import Outcome
-from llm4rec_cli.schema import Config
+from llm4rec_cli.runs.spec import RunSpec
 
 
-def run(config: Config) -> Outcome:
+def run(composed: Composed) -> Outcome:
     """Prepares one dataset, or finds it prepared, and says what it holds."""
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
     from llm4rec_cli.reporting.tables import console, table
 
-    config = experiment.settled(config)
-    cache = experiment.cache_dir(config)
-    settings = experiment.settings(config.dataset)
-    dataset = prepare(settings, cache)
-    folder = store.dataset_folder(cache, settings.name, dataset.fingerprint)
+    spec = RunSpec.unchecked(composed, "prepare")
+    settings = spec.config.dataset
+    dataset = prepare(settings, spec.cache)
+    folder = store.dataset_folder(spec.cache, settings.name, dataset.fingerprint)
     if not processes.is_first():
         return Outcome("done", folder)
     manifest = dataset.manifest

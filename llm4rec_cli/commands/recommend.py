@@ -12,19 +12,20 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import Candidates, Control, Question
 from llm4rec_cli.errors import DataError, RunError, UsageError
-from llm4rec_cli.models import base as models
-from llm4rec_cli.schema import Candidates, Config, Control, Question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from llm4rec_cli.commands.trained import TrainedRun
+    from llm4rec_cli.config.compose import Composed
     from llm4rec_cli.data.examples import Examples, IntArray
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
     from llm4rec_cli.data.titles import Titles
+    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.training.trained import TrainedRun
 
 log = logging.getLogger(__name__)
 
@@ -59,48 +60,50 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def run(config: Config, asked: argparse.Namespace) -> None:
+def run(composed: Composed, asked: argparse.Namespace) -> None:
     """Prints the top items for `--user` or for `--title`, or the rating or text for `--user` and `--item`."""
     if (asked.user is None) == (asked.title is None):
         raise UsageError("recommend needs a user or titles, one of the two", "--user ID, or --title TEXT")
 
-    from llm4rec_cli.commands import experiment, trained
+    from llm4rec_cli.runs import rules, stages
+    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.training import trained
 
     by_title = asked.title is not None
-    _check(config, by_title)
+    spec = RunSpec.unchecked(composed, "recommend")
+    _check(spec, by_title)
     source = None
-    if models.config_class(config.model.name).trainable:
-        source = trained.find(config)
-        if source.config.task.question == Question.all:
+    if spec.model.trainable:
+        source = trained.find(spec)
+        if source.spec.task.question is Question.all:
             source = trained.for_task(source, "sequential")
-        config = source.config
-        _check(config, by_title)
+        spec = source.spec
+        _check(spec, by_title)
     else:
-        config = experiment.settled(config)
-        experiment.check(config)
+        rules.check(spec)
 
-    told = config.task.question in (Question.rate, Question.write)
+    told = spec.task.question in (Question.rate, Question.write)
     if told and (asked.user is None or asked.item is None):
-        raise UsageError(f"task={config.task.name} is asked about a user and an item", "--user ID --item ID")
+        raise UsageError(f"task={spec.task.name} is asked about a user and an item", "--user ID --item ID")
     if asked.item is not None and not told:
         raise UsageError(
-            f"task={config.task.name} ranks items: it is not asked about one",
+            f"task={spec.task.name} ranks items: it is not asked about one",
             "leave out --item, or task=rating, task=explanation, task=review_summary",
         )
     if not told:
-        config.task.candidates = Candidates.full  # whoever has candidates of their own asks `score`
-        experiment.settings(config.model).check_task(experiment.settings(config.task))
-    cache = experiment.cache_dir(config)
-    dataset = experiment.load(config, cache)
+        # Whoever has candidates of their own asks `score`.
+        spec = spec.with_config(task={"candidates": Candidates.full})
+        spec.model.check_task(spec.task)
+    dataset = stages.load(spec)
     if source:
         source.check_data(dataset)
     if dataset.impressions is not None:
         raise DataError(
-            f"dataset {config.dataset.name} is a click log: it has no histories of interactions to recommend from",
+            f"dataset {dataset.manifest['name']} is a click log: it has no histories of interactions to recommend from",
             "choose a dataset of interactions: llm4rec list datasets",
         )
     if told:
-        _tell(config, asked, dataset, lambda split: _model(config, split, source, cache))
+        _tell(spec, asked, dataset, lambda split: _model(spec, split, source))
         return
     if asked.user is not None:
         user = user_number(dataset, asked.user)
@@ -110,7 +113,7 @@ def run(config: Config, asked: argparse.Namespace) -> None:
         example = question(0, history, 0, len(history))  # any user: the model does not read who it is
     history, _ = example.histories()
 
-    model = _model(config, experiment.split(config, dataset), source, cache)
+    model = _model(spec, stages.divide(spec, dataset), source)
     items, scores = top_items(model, example, asked.k, asked.again)
     rows = [
         {"rank": rank, **_named(dataset, item), "score": score, "in_history": item in history}
@@ -120,57 +123,58 @@ def run(config: Config, asked: argparse.Namespace) -> None:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
         return
-    name = experiment.settings(config.model).shown_as()
+    name = spec.model.shown_as()
     whose = "these titles" if asked.user is None else f"user {asked.user}"
-    _show(rows, f"{name} on {config.dataset.name} for {whose}, {_in_words(dataset, history)}", asked.again)
+    _show(rows, f"{name} on {spec.config.dataset.name} for {whose}, {_in_words(dataset, history)}", asked.again)
 
 
-def _model(config: Config, split: Split, source: TrainedRun | None, cache: Path) -> Any:
+def _model(spec: RunSpec, split: Split, source: TrainedRun | None) -> Any:
     """The model, with the weights of the trained run if there is one."""
-    from llm4rec_cli.commands import experiment
+    from llm4rec_cli.runs import stages
+    from llm4rec_cli.runs.precision import with_arithmetic
 
     if source:
-        config = experiment.with_arithmetic(config, began=source.folder)
-    model = experiment.build(config, split, cache)
+        spec = with_arithmetic(spec, began=source.folder)
+    model = stages.build(spec, split)
     if source:
         from llm4rec_cli.training.checkpoints import load_best
 
-        experiment.check_artefacts(model, source.folder)
+        stages.check_artefacts(model, source.folder)
         load_best(model, source.checkpoints)
-        log.info("%s as trained in %s", config.model.name, source.folder)
+        log.info("%s as trained in %s", spec.model.name, source.folder)
     return model
 
 
-def _tell(config: Config, asked: argparse.Namespace, dataset: RecDataset, model_of: Callable[[Split], Any]) -> None:
+def _tell(spec: RunSpec, asked: argparse.Namespace, dataset: RecDataset, model_of: Callable[[Split], Any]) -> None:
     """Prints the rating or text that a model gives of a user and an item, and what the data have of them.
 
     Raises:
         UsageError: a text is asked for where the data have no interaction of the two.
     """
-    from llm4rec_cli.commands import experiment
     from llm4rec_cli.data.split import TRAIN
+    from llm4rec_cli.runs import stages
     from llm4rec_cli.tasks import base, rating, text
 
     user, item = user_number(dataset, asked.user), item_number(dataset, asked.item)
     example, met = pair(dataset, user, item)
-    if config.task.written is not None and not met:
+    if spec.task.written is not None and not met:
         theirs = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]][-SHOWN:]
         raise UsageError(
             f"user {asked.user} has no interaction with item {asked.item}, and a text is about one",
             f"an item of theirs: {_quoted(dataset.items['item_id'].iloc[theirs])}",
         )
-    if not met and "oracle_input" in experiment.settings(config.model).labels(config.task.name):
+    if not met and "oracle_input" in spec.model.labels(spec.task.name):
         raise UsageError(
             f"the prompt tells something of the review, and user {asked.user} has none of item {asked.item}",
-            f"model.ask.{config.task.name}=… one that tells nothing of it: llm4rec list prompts",
+            f"model.ask.{spec.task.name}=… one that tells nothing of it: llm4rec list prompts",
         )
-    split = experiment.split(config, dataset)
+    split = stages.divide(spec, dataset)
     model = model_of(split)
-    if config.task.written is None:
+    if spec.task.written is None:
         answer: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
     else:
-        (answer,) = text.write(model, example, config.task.written, 1)
-    column = str(base.asked_column(config.task))
+        (answer,) = text.write(model, example, spec.task.written, 1)
+    column = str(base.asked_column(spec.task))
     row = int(example.row[0])
     given = split.dataset.interactions.iloc[row].get(column) if met else None
     told = {"user_id": asked.user, **_named(dataset, item), column: answer, "given": None if _missing(given) else given}
@@ -180,8 +184,10 @@ def _tell(config: Config, asked: argparse.Namespace, dataset: RecDataset, model_
     from llm4rec_cli.reporting.tables import console
 
     out = console()
-    name = experiment.settings(config.model).shown_as()
-    out.print(f"{name} on {config.dataset.name}, {column}: user {asked.user}, '{told['title'] or told['item_id']}'")
+    name = spec.model.shown_as()
+    out.print(
+        f"{name} on {spec.config.dataset.name}, {column}: user {asked.user}, '{told['title'] or told['item_id']}'"
+    )
     out.print(str(answer), soft_wrap=True, highlight=False)
     if told["given"] is not None:
         seen = ", which it was trained on" if split.part[row] == TRAIN else ""
@@ -209,33 +215,32 @@ def pair(dataset: RecDataset, user: int, item: int) -> tuple[Examples, bool]:
     return Examples(one[0], one[1], dataset.sequence, start=one[2], end=one[3], row=one[4]), len(met) > 0
 
 
-def _check(config: Config, by_title: bool) -> None:
+def _check(spec: RunSpec, by_title: bool) -> None:
     """Refuses what no answer can come of, before any data is read.
 
     Raises:
         UsageError: the model cannot answer, or not by titles; or the data is destroyed on purpose.
     """
-    kind = models.config_class(config.model.name)
-    ranking = {name for name in models.names() if "rank_catalogue" in models.config_class(name).capabilities}
-    if config.task.question in (Question.rate, Question.write):
-        from llm4rec_cli.commands import experiment
+    ranking = {name for name in model_names() if "rank_catalogue" in config_class(name).capabilities}
+    if spec.task.question in (Question.rate, Question.write):
+        from llm4rec_cli.runs import rules
 
-        for problem in experiment.problems(config) if config.run is None else ():  # a run brings its own model
+        for problem in rules.problems(spec.config) if spec.config.run is None else ():  # a run brings its own model
             raise problem
-    elif config.model.name not in ranking:
+    elif spec.model.name not in ranking:
         raise UsageError(
-            f"model '{config.model.name}' cannot rank a catalogue", f"models that can: {', '.join(sorted(ranking))}"
+            f"model '{spec.model.name}' cannot rank a catalogue", f"models that can: {', '.join(sorted(ranking))}"
         )
-    elif by_title and kind.needs_user:
-        others = sorted(name for name in ranking if not models.config_class(name).needs_user)
+    elif by_title and spec.model.needs_user:
+        others = sorted(name for name in ranking if not config_class(name).needs_user)
         raise UsageError(
-            f"model '{config.model.name}' scores by who the user is, not by a history: it cannot take --title",
+            f"model '{spec.model.name}' scores by who the user is, not by a history: it cannot take --title",
             f"--user ID, or another model: {', '.join(others)}",
         )
-    if config.dataset.control != Control.none:
+    control = spec.config.dataset.control
+    if control is not Control.none:
         raise UsageError(
-            f"under dataset.control={config.dataset.control.name} recommendations mean nothing: it destroys what they"
-            " rest on",
+            f"under dataset.control={control.name} recommendations mean nothing: it destroys what they rest on",
             "dataset.control=none, for a run on the data as it is",
         )
 

@@ -44,10 +44,10 @@ def main(argv: list[str]) -> int:
     file = Path(options.file).expanduser()
     lists.layout(file)  # a wrong file is refused before anything is composed or computed
 
-    from llm4rec_cli import hydra_app
+    from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
-    from llm4rec_cli.overrides import quoted
+    from llm4rec_cli.config.overrides import quoted
 
     alias = options.name or file.name.partition(".")[0]
     asked = ["model=external", f"model.file={quoted(str(file))}", f"model.alias={quoted(alias)}", *overrides]
-    return hydra_app.run("train", HYDRA_COMMANDS["train"], asked, verbose=False)
+    return launch.run("train", HYDRA_COMMANDS["train"], asked, verbose=False)

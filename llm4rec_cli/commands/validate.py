@@ -22,26 +22,32 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
-import hydra
 import yaml
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from llm4rec_cli import ranges
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.compose import (
+    NOT_COMPOSED,
+    Composed,
+    as_usage_error,
+    compose,
+    conf_dir,
+    node_type,
+    options,
+    register_types,
+    sources,
+    user_conf_dir,
+)
+from llm4rec_cli.config.overrides import FOLDERS
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
-from llm4rec_cli.hydra_app import as_usage_error, conf_dir, options, register_types, searchpath, user_conf_dir
-from llm4rec_cli.models import base as models
-from llm4rec_cli.overrides import FOLDERS
-from llm4rec_cli.schema import Config, DatasetConfig, ModelConfig
+from llm4rec_cli.runs import rules
+from llm4rec_cli.runs.spec import resolved
 from llm4rec_cli.tasks.base import asks_about_impressions
 
 CLICK_LOG = "demo_news"  # what a task is composed with that asks about one
-NOT_COMPOSED = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
 @dataclass(frozen=True, order=True)
@@ -120,16 +126,16 @@ def faults_of(name: str) -> list[Fault]:
     """What is wrong with `group/option`; where a file that it builds on is at fault, the fault is told there."""
     group, _, option = name.partition("/")
     own = partial(_located, _file(name))
-    if group == "prompt" and option.partition("/")[0] not in models.names():
+    if group == "prompt" and option.partition("/")[0] not in model_names():
         return [own(UsageError("no model is asked with these prompts", "conf/prompt/p5/NAME.yaml"))]
     try:
         overrides = _choosing(group, option)
-        config = _composed(overrides)
+        config = _config(overrides)
         if group in ("task", "dataset") and (model := _fitting(config)):
             overrides = [*overrides, f"model={model}"]
-            config = _composed(overrides)
+            config = _config(overrides)
         if group == "task" and asks_about_impressions(config.task):
-            config = _composed([*overrides, f"dataset={CLICK_LOG}"])
+            config = _config([*overrides, f"dataset={CLICK_LOG}"])
     except NOT_COMPOSED as error:
         return _explained(overrides) or [own(as_usage_error(error))]
     except UnicodeDecodeError as error:
@@ -150,26 +156,22 @@ def _choosing(group: str, option: str) -> list[str]:
     if group != "prompt":
         return [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
     model, _, name = option.partition("/")
-    kind = _class_at("model.prompts", {"model": models.config_class(model)})
+    kind = _class_at("model.prompts", {"model": config_class(model)})
     if get_origin(kind) is not dict:  # of which a model has one, not many
         return [f"model={model}", f"prompt/{model}@model.prompts=[{name}]"]
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        listed = loader.compute_defaults_list("config", [*searchpath(), f"model={model}"], RunMode.RUN).defaults
-    paths = [str(one.config_path).partition(f"prompt/{model}/")[2] for one in listed]
+    paths = [path.partition(f"prompt/{model}/")[2] for path, _ in sources([f"model={model}"])]
     names = dict.fromkeys([*filter(None, paths), name])
     return [f"model={model}", f"prompt/{model}@model.prompts=[{','.join(names)}]"]
 
 
-def _composed(overrides: Sequence[str]) -> Any:
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra.compose("config", overrides=[*searchpath(), *overrides])
+def _config(overrides: Sequence[str]) -> Any:
+    return compose(overrides).config
 
 
 def _fitting(config: Config) -> str | None:
     """For a task, or that of a dataset, that the default model cannot do, the first that can, if there is one."""
-    needed = experiment.needed_capability(config.task)
-    able = [name for name in models.names() if needed in models.config_class(name).capabilities]
+    needed = rules.needed_capability(config.task)
+    able = [name for name in model_names() if needed in config_class(name).capabilities]
     return None if config.model.name in able or not able else able[0]
 
 
@@ -188,24 +190,28 @@ def _unresolved(node: Any, missing: list[str], path: str = "") -> Iterator[Usage
                 yield from _unresolved(value, missing, at)
 
 
-def _refused(config: Config) -> list[UsageError]:
-    """What `train` would refuse before it reads any data."""
+def _refused(node: Any) -> list[UsageError]:
+    """What `train` would refuse before it reads any data.
+
+    Args:
+        node: a composed config in which all is there.
+    """
     from llm4rec_cli.data import prepare, readers
 
-    dataset: DatasetConfig = config.dataset
-    found = [*ranges.refusals(config)]
-    found += [refusal] if (refusal := _refusal(partial(experiment.settled, config))) else []
+    config = cast(Config, OmegaConf.to_object(node))
+    found = list(ranges.refusals(config))
+    try:
+        config = resolved(Composed(node, (), {}))
+    except UsageError as refused:
+        found.append(refused)
     checks: list[Callable[[], object]] = [
-        partial(readers.check_roles, *readers.of(roles, dataset.reader)) for roles in dataset.domains.values()
+        partial(readers.check_roles, *readers.of(roles, config.dataset.reader))
+        for roles in config.dataset.domains.values()
     ]
-    checks += [partial(prepare.check, dataset), partial(_check_task, config)]
-    found += experiment.problems(config)
+    checks += [partial(prepare.check, config.dataset), partial(config.model.check_task, config.task)]
+    found += rules.problems(config)
     found += [refusal for check in checks if (refusal := _refusal(check))]
     return list({problem.problem: problem for problem in found}.values())
-
-
-def _check_task(config: Config) -> None:
-    experiment.settings(config.model).check_task(experiment.settings(config.task))
 
 
 def _refusal(check: Callable[[], object]) -> UsageError | None:
@@ -232,9 +238,7 @@ def _located(file: Path, error: Llm4RecError) -> Fault:
 def _explained(overrides: Sequence[str]) -> list[Fault]:
     """Every fault in the files that a composition is made of; Hydra stops at the first."""
     try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            loader = GlobalHydra.instance().config_loader()
-            listed = loader.compute_defaults_list("config", [*searchpath(), *overrides], RunMode.RUN).defaults
+        listed = sources(overrides)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         return [Fault(Path(mark.name), mark.line + 1, f"no YAML: {error.problem}", "mend that line")] if mark else []
@@ -242,10 +246,9 @@ def _explained(overrides: Sequence[str]) -> list[Fault]:
         return []
     types: dict[str, type[Any]] = {}  # where in the config -> its dataclass
     files: dict[Path, str] = {}  # file -> where in the config it goes
-    for one in listed:
-        path, package = str(one.config_path), one.package or ""
+    for path, package in listed:
         if path.rpartition("/")[2].startswith("_"):
-            types[package] = cast(type[Any], OmegaConf.get_type(ConfigStore.instance().load(f"{path}.yaml").node))
+            types[package] = node_type(path)
         elif not path.startswith("hydra/"):
             files[_file(path)] = package
     return [fault for file, package in files.items() for fault in _mistyped(file, package, types)]
@@ -305,7 +308,7 @@ def _class_at(path: str, types: dict[str, type[Any]]) -> type[Any]:
 def _nearest(key: str, path: str, kind: type[Any], types: dict[str, type[Any]]) -> str:
     """The key of this node that was meant, or the node that has such a key."""
     if kind is ModelConfig:
-        return f"say whose settings these are: defaults: [_NAME, _self_], NAME one of {', '.join(models.names())}"
+        return f"say whose settings these are: defaults: [_NAME, _self_], NAME one of {', '.join(model_names())}"
     own = [field.name for field in fields(kind)]
     if not difflib.get_close_matches(key, own, n=1, cutoff=0.6):
         for field in fields(Config):

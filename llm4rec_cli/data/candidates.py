@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.config.schema import Candidates
 from llm4rec_cli.data import store
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
@@ -15,7 +16,6 @@ from llm4rec_cli.data.split import VALID, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
-from llm4rec_cli.schema import Candidates
 
 VERSION = 1  # raised when the same seed draws others
 SMOOTHING = 1.0  # added to each item's training count, so that items unseen in training can be drawn too

@@ -12,13 +12,13 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from llm4rec_cli.config.schema import Control
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TRAIN, divide
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Control
 
 Asked = TypeVar("Asked", Examples, Impressions)
 

@@ -24,11 +24,11 @@ import requests
 import urllib3
 
 from llm4rec_cli import __version__
+from llm4rec_cli.config.schema import DownloadConfig
 from llm4rec_cli.data import archives
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import flush, locked, write_json, write_text
 from llm4rec_cli.progress import transfer
-from llm4rec_cli.schema import DownloadConfig
 
 log = logging.getLogger(__name__)
 

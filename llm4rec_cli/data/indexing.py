@@ -27,13 +27,13 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data import store
 from llm4rec_cli.data.recdataset import IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_json, write_once
-from llm4rec_cli.schema import Index
 
 VERSION = 1  # raised when the same data and seed give other clusters
 NUMBERS = frozenset({Index.sequential, Index.random, Index.leaky_p5})  # the kinds whose codes are numbers

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from llm4rec_cli import __version__
+from llm4rec_cli.config.schema import DatasetConfig, SplitRule
 from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, divide, p5_reviews
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean
 from llm4rec_cli.files import fill_once, sha256
-from llm4rec_cli.schema import DatasetConfig, SplitRule
 
 FORMAT = 1  # raised when this module turns the same raw data into another dataset
 

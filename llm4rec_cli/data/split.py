@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.config.schema import Part, SplitRule
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Part, SplitRule
 
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
 VALID_SHARE = 0.05  # of MIND's train impressions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from llm4rec_cli.schema import PaperStatistics, SplitRule
+from llm4rec_cli.config.schema import PaperStatistics, SplitRule
 
 PARTS = ("train", "valid", "test")
 PART_COLUMNS = ("part", "impressions", "users", "items shown", "clicks")

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pandas as pd
 
+from llm4rec_cli.config.schema import TextRecipe
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.schema import TextRecipe
 
 TEXT_COLUMNS = ["title", "brand", "categories", "description", "text"]
 _UNISREC_FIELDS = ("title", "categories", "brand")

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm4rec_cli import schema
+from llm4rec_cli.config import schema
+from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import DryRun, RunError
 from llm4rec_cli.llm.requests import Answer, Backend, Request
 from llm4rec_cli.llm.store import Store, key_of
 from llm4rec_cli.progress import counted
-from llm4rec_cli.schema import LLMConfig
 
 log = logging.getLogger(__name__)
 

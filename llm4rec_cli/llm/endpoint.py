@@ -26,10 +26,10 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.llm.requests import Answer, Request
-from llm4rec_cli.schema import LLMConfig
 
 if TYPE_CHECKING:
     import openai

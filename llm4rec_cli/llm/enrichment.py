@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.config.schema import EnrichmentConfig, LLMConfig
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.llm.ask import keys_of
 from llm4rec_cli.llm.requests import Answer, Backend, Request
 from llm4rec_cli.llm.store import Store
-from llm4rec_cli.schema import EnrichmentConfig, LLMConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,12 +16,12 @@ from typing import Any
 import jinja2
 import torch
 
+from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.likelihood import log_likelihoods
 from llm4rec_cli.llm.requests import Answer, Message, Request
 from llm4rec_cli.llm.weights import folder_of, load_model, load_tokenizer, locate
-from llm4rec_cli.schema import LLMConfig
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import fill_once, sha256
-from llm4rec_cli.schema import Precision
 from llm4rec_cli.text.weights import LLM, REMEDIES, folder_identity, locate_encoder
 
 log = logging.getLogger(__name__)

@@ -7,14 +7,10 @@ A model is a package `models/<name>/`: `config.py` (its dataclass, free of torch
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-from llm4rec_cli.errors import UsageError, did_you_mean
-from llm4rec_cli.schema import ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -116,28 +112,6 @@ class Kept(Protocol):
     def artefacts(self) -> dict[str, str]:
         """Names of files in the run folder, and what stands in them."""
         ...
-
-
-def names() -> list[str]:
-    """Every model: the packages beside this file."""
-    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.ispkg)
-
-
-def config_class(name: str) -> type[ModelConfig]:
-    """The dataclass of a model, without importing torch.
-
-    Raises:
-        UsageError: no such model.
-    """
-    if name not in names():
-        raise UsageError(f"unknown model '{name}'", did_you_mean(name, names()))
-    module = importlib.import_module(f"llm4rec_cli.models.{name}.config")
-    (found,) = (
-        c
-        for c in vars(module).values()
-        if isinstance(c, type) and issubclass(c, ModelConfig) and c.__module__ == module.__name__
-    )
-    return found
 
 
 def build(context: Context) -> Ranker:

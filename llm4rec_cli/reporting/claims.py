@@ -312,7 +312,7 @@ def _alike(test: Trial, a: Variant, b: Variant) -> bool:
     """Whether two variants differ in nothing but what the test names."""
     if test.alike_but is None:
         return True
-    from llm4rec_cli.runs.address import OUTSIDE
+    from llm4rec_cli.runs.identity import OUTSIDE
 
     assert test.a is not None, test
     named = [*test.alike_but, *test.a.settings, *test.b.settings, *OUTSIDE]

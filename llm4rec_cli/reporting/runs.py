@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from llm4rec_cli import processes
+from llm4rec_cli.config.schema import Written
 from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
-from llm4rec_cli.reporting.tables import table
-from llm4rec_cli.schema import Written
+from llm4rec_cli.reporting.tables import console, table
 
 SHOWN = (
     *("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50", "mrr"),
@@ -34,6 +36,18 @@ SHOWN_AS = (  # models are named so
 FIRST = ("ndcg@10", "rmse", "rouge1")  # whose interval stands below the table
 COLD_SHOWN = ("hr@10", "ndcg@10")  # of targets held out of training
 ASKED_COLUMNS = ("rating", *(written.value for written in Written))  # protocols that ask about a column
+
+
+def show(runs: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Prints the table of these runs, the last the one that was asked for, and its folder; the first of several
+    processes does."""
+    if not processes.is_first():
+        return
+    out = console()
+    out.print(results_table(runs))
+    if "target_is_cold" in runs[-1]["breakdown"]:
+        out.print(cold_table(runs))
+    out.print(f"run folder: {folder}", soft_wrap=True)
 
 
 def results_table(runs: Sequence[dict[str, Any]]) -> Table:

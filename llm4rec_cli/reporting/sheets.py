@@ -15,15 +15,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from llm4rec_cli.data import rawfiles
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.evaluation.human import BEST_SCORE, Scale
 from llm4rec_cli.reporting.tables import comma_separated
 
+PAGE, KEY = "sheet.html", "key.json"  # of an export: what raters see, and what they must not
 JUDGE = "llm-judge"  # a column of sheets that a chat model filled: which one
 COLUMNS = ("example", "item", "stars", "review", "label", "text", "scale")  # then one a criterion, to be filled
 CRITERIA = {
@@ -87,6 +89,18 @@ class Sheet:
     scale: Scale
     criteria: Sequence[str]
     examples: Sequence[Blind]
+
+
+def key_of(folder: Path) -> dict[str, Any]:
+    """key.json of an export.
+
+    Raises:
+        UsageError: the folder is none.
+    """
+    try:
+        return dict(json.loads((folder / KEY).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no {KEY}", "name the folder that llm4rec human export wrote") from None
 
 
 def plain(text: str) -> str:

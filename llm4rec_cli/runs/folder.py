@@ -13,10 +13,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -24,7 +24,10 @@ from omegaconf import OmegaConf
 from llm4rec_cli import files, processes
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean
 from llm4rec_cli.files import write_atomic, write_json, write_text
-from llm4rec_cli.runs.address import Address
+from llm4rec_cli.runs.identity import Address, plain
+
+if TYPE_CHECKING:
+    from llm4rec_cli.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +41,6 @@ class Outcome:
 
     status: str
     folder: Path
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a run knows of how it was asked for.
-
-    Attributes:
-        command: `train` or `eval`.
-        overrides: what was typed.
-        choices: the option chosen of each config group, and the experiment if one was.
-    """
-
-    command: str
-    overrides: list[str]
-    choices: dict[str, str]
-
-    def of_floor(self, model: str) -> Facts:
-        """The same of a floor evaluated beside: what was typed of the model, its trainer and experiment is not its."""
-        kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
-        shared = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
-        return replace(self, overrides=[*kept, f"model={model}"], choices=shared | {"model": model})
 
 
 def metrics_of(folder: Path) -> dict[str, Any] | None:
@@ -132,30 +114,27 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(where: Address, config: Any, facts: Facts, fresh: bool) -> Iterator[Path]:
+def recorded(where: Address, spec: RunSpec) -> Iterator[Path]:
     """Keeps status.json while a run is worked on: leaves `done`, `failed` with the error, or, if killed, `running`.
 
-    Of several processes the first does.
-
-    Args:
-        fresh: forget what an earlier run left there.
+    Of several processes the first does. With `force`, what an earlier run left there is forgotten.
     """
     folder = where.folder
     if not processes.is_first():
         yield folder
         return
-    if fresh:
+    if spec.config.force:
         _clear(folder)
     status = {
         "status": "running",
         "error": None,
         "pid": os.getpid(),
-        "command": facts.command,
-        "overrides": facts.overrides,
-        "choices": facts.choices,
+        "command": spec.command,
+        "overrides": spec.overrides,
+        "choices": dict(spec.choices),
     }
     write_json(folder / STATUS, status)
-    write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
+    write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(spec.config))))
     write_json(folder / "environment.json", _environment())
     with _logged(folder / "run.log"):
         try:

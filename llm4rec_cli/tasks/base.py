@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.schema import Candidates, Part, Question, SplitRule
 from llm4rec_cli.data.controls import Asked, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation import rating, text
 from llm4rec_cli.llm.requests import Status
 from llm4rec_cli.progress import track
-from llm4rec_cli.schema import Candidates, Part, Question, SplitRule
 
 if TYPE_CHECKING:
     from llm4rec_cli.capabilities import Foreseeing

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import ImpressionRanker
+from llm4rec_cli.config.schema import Config, EmptyHistory, Part
 from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.data.split import CODES, Split
 from llm4rec_cli.data.streams import stream
@@ -20,7 +21,6 @@ from llm4rec_cli.evaluation.beyond_accuracy import by_group
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.impressions import impression_metrics
 from llm4rec_cli.progress import track
-from llm4rec_cli.schema import Config, EmptyHistory, Part
 from llm4rec_cli.tasks.base import Evaluation, limited
 
 

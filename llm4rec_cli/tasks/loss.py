@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from llm4rec_cli.capabilities import Learner
+from llm4rec_cli.config.schema import Config, Part
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.schema import Config, Part
 from llm4rec_cli.tasks.base import Evaluation, asked_about, limited, part_examples
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ranker
+from llm4rec_cli.config.schema import Candidates, Config, Part
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
@@ -32,7 +33,6 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track
-from llm4rec_cli.schema import Candidates, Config, Part
 from llm4rec_cli.tasks.base import Evaluation, limited, part_examples
 from llm4rec_cli.tasks.topk import top_columns, top_numbers
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Rater, Ratings
+from llm4rec_cli.config.schema import Config, Part
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
@@ -16,7 +17,6 @@ from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.rating import direction, majority_metrics, rating_columns, rating_metrics
-from llm4rec_cli.schema import Config, Part
 from llm4rec_cli.tasks.base import Evaluation, answers, asked_about, limited, part_examples
 
 

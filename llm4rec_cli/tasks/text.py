@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm4rec_cli.capabilities import Writer
+from llm4rec_cli.config.schema import Config, Part, Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
@@ -22,7 +23,6 @@ from llm4rec_cli.evaluation.text import (
     text_metrics,
     text_values,
 )
-from llm4rec_cli.schema import Config, Part, Written
 from llm4rec_cli.tasks.base import Evaluation, answers, asked_about, limited, part_examples
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llm4rec_cli.config.schema import Pooling, Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256, write_once
-from llm4rec_cli.schema import Pooling, Precision
 from llm4rec_cli.text.weights import locate_encoder, settings_in
 
 log = logging.getLogger(__name__)

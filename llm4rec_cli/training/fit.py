@@ -23,12 +23,12 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from transformers.trainer import TRAINER_STATE_NAME
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.schema import Keep, Precision, Schedule
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import flush, write_text
 from llm4rec_cli.models.base import Paced, Rows, Watched
 from llm4rec_cli.progress import bar
-from llm4rec_cli.schema import Keep, Precision, Schedule
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import load_best
 

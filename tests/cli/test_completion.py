@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
 from llm4rec_cli.commands.completion import BASH, completions
 from llm4rec_cli.commands.list import KINDS
-from llm4rec_cli.hydra_app import options
-from llm4rec_cli.models import base
-from llm4rec_cli.overrides import GROUPS
+from llm4rec_cli.config.compose import options
+from llm4rec_cli.config.overrides import GROUPS
+from llm4rec_cli.config.registry import model_names
 from tests.driver import compose, python
 
 PROGRAMS = Path(sys.executable).parent  # where `llm4rec` lies beside this Python
@@ -120,7 +120,7 @@ def reached(line):
             yield word.removesuffix("=")
 
 
-@pytest.mark.parametrize("model", base.names())
+@pytest.mark.parametrize("model", model_names())
 def test_every_key_of_the_config_is_reached_and_no_other(model):
     config = OmegaConf.to_container(compose(f"model={model}"))
     assert set(reached(f"train model={model} ")) - set(GROUPS) == leaves(config)

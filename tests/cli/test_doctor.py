@@ -105,7 +105,7 @@ def test_python_is_held_against_the_declared_range(findings, monkeypatch, versio
 
 
 def test_configs_that_did_not_come_along_are_told(findings, monkeypatch, tmp_path):
-    monkeypatch.setattr("llm4rec_cli.hydra_app.conf_dir", lambda: tmp_path)
+    monkeypatch.setattr("llm4rec_cli.config.compose.conf_dir", lambda: tmp_path)
     assert findings()["llm4rec"].state == "wrong"
 
 

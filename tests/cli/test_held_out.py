@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.split import held_out, leave_one_out
-from llm4rec_cli.models import base
 from tests.driver import TINY, call, compose
 from tests.llm.tiny_llm import tiny_llm
 from tests.small import QUICK, sizes
@@ -20,7 +20,7 @@ FEW = "dataset.train_users=0.1"
 LABELS = ("cold-items", "few-users")
 NO_FLOORS = "task.floors=[]"
 FITTED = [  # those that rank, but for one that is read from a file
-    name for name in base.names() if name != "external" and "rank_catalogue" in base.config_class(name).capabilities
+    name for name in model_names() if name != "external" and "rank_catalogue" in config_class(name).capabilities
 ]
 
 

@@ -8,11 +8,10 @@ import shutil
 import pandas as pd
 import pytest
 
-from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
 from llm4rec_cli.llm import ask
-from tests.driver import call, compose, python, read
+from tests.driver import call, python, read, spec_of
 from tests.llm.speaking import Speaking
 
 EVIL = (
@@ -210,7 +209,7 @@ def test_labels_and_draw_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
 
 def demo(cache):
     """The dataset as prepared."""
-    return prepare(experiment.settings(compose("dataset=demo").dataset), cache / "llm4rec")
+    return prepare(spec_of("dataset=demo").config.dataset, cache / "llm4rec")
 
 
 def test_an_explanation_shows_item_and_stars_and_no_review(runs, exported, cache):

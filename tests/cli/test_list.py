@@ -6,9 +6,9 @@ import os
 import pytest
 
 from llm4rec_cli.commands.list import OPTIONS, described
+from llm4rec_cli.config.compose import options
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
-from llm4rec_cli.hydra_app import options
-from llm4rec_cli.models import base
 from tests.driver import python
 
 
@@ -50,8 +50,8 @@ def test_every_option_says_what_it_is():
 
 def test_models_tell_what_they_can_and_which_are_floors(llm4rec):
     lines = {line.split()[0]: line for line in llm4rec("list", "models").out.splitlines() if line.split()}
-    for name in base.names():
-        kind = base.config_class(name)
+    for name in model_names():
+        kind = config_class(name)
         assert all(capability in lines[name] for capability in kind.capabilities)
         assert (" floor " in lines[name]) == kind.floor
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from llm4rec_cli import hydra_app
+from llm4rec_cli import launch
 from tests.driver import TINY, read
 
 FLOORS = ("-m", "seed=0,1", "task.floors=[]", "task.max_examples=50")
@@ -110,7 +110,7 @@ def test_jobs_beside_one_another_are_swept_as_jobs_in_turn(launcher, tmp_path, c
 
 def test_jobs_beside_one_another_take_one_thread_each(llm4rec, monkeypatch):
     seen = []
-    monkeypatch.setattr(hydra_app, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)
+    monkeypatch.setattr(launch, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)
     for launcher in (["hydra/launcher=joblib"], ["hydra/launcher=basic"]):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         llm4rec("train", "-m", "model=popularity", "dataset.user_core=100000", *launcher)
@@ -125,13 +125,13 @@ def test_a_launcher_that_is_not_there_is_named_with_what_brings_it(llm4rec):
 
 
 def test_a_launcher_that_is_killed_still_leaves_the_table_of_what_was_done(llm4rec, monkeypatch):
-    done = hydra_app._sweep_job
+    done = launch._sweep_job
 
     def killed(config):
         done(config)
         raise MemoryError  # as a launcher does whose worker is gone
 
-    monkeypatch.setattr(hydra_app, "_sweep_job", killed)
+    monkeypatch.setattr(launch, "_sweep_job", killed)
     answer = llm4rec("train", *FLOORS, "model=popularity")
     assert answer.code == 1
     assert states(answer) == ["done", "done"]

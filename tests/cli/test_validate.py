@@ -2,8 +2,8 @@
 
 import pytest
 
-from llm4rec_cli import hydra_app
 from llm4rec_cli.commands import validate
+from llm4rec_cli.config import compose as composing
 from llm4rec_cli.files import write_text
 from tests.driver import python
 
@@ -195,12 +195,12 @@ WRONG = {
 def one_option(monkeypatch):
     """Of the shipped options only those in ./conf are looked at: the others are looked at in another test."""
     monkeypatch.setattr(
-        validate, "options", lambda group: [n for n in hydra_app.options(group) if n.rpartition("/")[2] == "mine"]
+        validate, "options", lambda group: [n for n in composing.options(group) if n.rpartition("/")[2] == "mine"]
     )
 
 
 def _user():
-    return hydra_app.user_conf_dir()
+    return composing.user_conf_dir()
 
 
 @pytest.mark.parametrize(("file", "content", "line", "problem", "remedy"), WRONG.values(), ids=WRONG)
@@ -263,7 +263,7 @@ def test_a_file_that_is_not_utf8_is_told(llm4rec, tmp_path):
         ("conf/dataset/mine.yaml", "1 config (1 dataset, 1 of them in ./conf)"),
         ("mine", "1 config (1 dataset, 1 of them in ./conf)"),
         ("experiment/unisrec/paper", "1 config (1 experiment, 0 of them in ./conf)"),
-        ("task", f"{len(hydra_app.options('task'))} configs ({len(hydra_app.options('task'))} tasks, 0 of them in"),
+        ("task", f"{len(composing.options('task'))} configs ({len(composing.options('task'))} tasks, 0 of them in"),
     ],
 )
 def test_names_choose_what_is_looked_at(llm4rec, tmp_path, name, counted):

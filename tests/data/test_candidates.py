@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm4rec_cli.config.schema import Candidates, Part
 from llm4rec_cli.data.candidates import SMOOTHING, with_candidates
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Candidates, Part
 
 SAMPLED = [Candidates.uniform, Candidates.popularity]
 

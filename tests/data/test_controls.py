@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llm4rec_cli.config.schema import Control, Part
 from llm4rec_cli.data.controls import controlled_dataset, controlled_examples
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TEST, TRAIN, Split, divide, leave_one_out, p5_reviews
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Control, Part
 from tests.builders import tiny_log
 
 USERS, LENGTH = 30, 12

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm4rec_cli import hydra_app
+from llm4rec_cli.config import compose as composing
+from llm4rec_cli.config.schema import DownloadConfig
 from llm4rec_cli.data import download
 from llm4rec_cli.data.download import Limits, check, fetch
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import DownloadConfig
 from tests.data.misbehaving_server import (
     body,
     chunked,
@@ -519,7 +519,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused(change, said):
 
 
 def test_every_shipped_recipe_can_be_followed_and_gives_raw_files():
-    datasets = [compose(f"dataset={name}").dataset for name in hydra_app.options("dataset")]
+    datasets = [compose(f"dataset={name}").dataset for name in composing.options("dataset")]
     with_recipe = [dataset for dataset in datasets if dataset.download]
     assert len(with_recipe) >= 10
     for dataset in with_recipe:

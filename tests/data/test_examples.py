@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 
 ASKED = leave_one_out(tiny_dataset([[0, 1, 0, 2], [3, 2, 1, 3]])).examples(Part.test)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data import indexing
 from llm4rec_cli.data.indexing import (
     NUMBERS,
@@ -23,7 +24,6 @@ from llm4rec_cli.data.indexing import (
 )
 from llm4rec_cli.data.split import Split, held_out, leave_one_out
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Index
 from tests.builders import tiny_dataset
 from tests.data.test_real_data import prepared
 
@@ -295,7 +295,7 @@ def test_codes_do_not_depend_on_how_python_hashes():
     program = (
         "import numpy as np, tempfile, pathlib\n"
         "from llm4rec_cli.data.indexing import index_items\n"
-        "from llm4rec_cli.schema import Index\n"
+        "from llm4rec_cli.config.schema import Index\n"
         "from tests.data.test_indexing import noise\n"
         "texts = np.random.default_rng(0).standard_normal((40, 3))\n"
         "with tempfile.TemporaryDirectory() as cache:\n"

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from llm4rec_cli.config.schema import Control, DatasetConfig, Part, SplitRule, TextRecipe
 from llm4rec_cli.data.prepare import check, k_core, prepare
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import Control, DatasetConfig, Part, SplitRule, TextRecipe
 
 from .sources import FIXTURES
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import amazon
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import DatasetConfig, TextRecipe
 
 from .sources import AMAZON_2018, FIXTURES, RATINGS_2014, RATINGS_2018, real
 

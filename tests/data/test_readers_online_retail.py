@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import online_retail
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import DatasetConfig, TextRecipe
 
 from .sources import FIXTURES, ONLINE_RETAIL
 

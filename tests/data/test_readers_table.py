@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.data import readers
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import table
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import DatasetConfig
 
 from .sources import TABLE
 

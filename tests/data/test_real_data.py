@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from llm4rec_cli.config.schema import DatasetConfig, Part, TextRecipe
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.data.texts import item_texts
-from llm4rec_cli.schema import DatasetConfig, Part, TextRecipe
 
 from .sources import real
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from llm4rec_cli.config.schema import Part, SplitRule
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import (
     TEST,
@@ -26,7 +27,6 @@ from llm4rec_cli.data.split import (
 )
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Part, SplitRule
 from tests.builders import tiny_dataset, tiny_log
 
 # Three users; interactions happen at times 0..9: 80 % lie before time 8, 60 % before time 6.

@@ -1,8 +1,8 @@
 from dataclasses import replace
 from typing import Any
 
+from llm4rec_cli.config.schema import PaperStatistics
 from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
-from llm4rec_cli.schema import PaperStatistics
 
 MANIFEST: dict[str, Any] = {
     "split": {"rule": "leave_one_out"},

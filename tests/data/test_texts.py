@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llm4rec_cli.config.schema import TextRecipe
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.texts import item_texts
-from llm4rec_cli.schema import TextRecipe
 
 
 def described(**columns: list[str | None]) -> RecDataset:

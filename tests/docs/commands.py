@@ -4,11 +4,10 @@ import re
 import shlex
 from pathlib import Path
 
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.schema import Backend
 from llm4rec_cli.data.prepare import prepare
-from llm4rec_cli.overrides import prepared
-from llm4rec_cli.schema import Backend
-from tests.driver import call, compose
+from tests.driver import call, compose, spec_of
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
 from tests.small import sizes
@@ -111,7 +110,7 @@ class Walk:
                 word = re.sub(r"\bRUN\b", str(found[0]), word, count=1)
             filled.append(word)
         if "ID" in words:
-            demo = prepare(experiment.settings(compose("dataset=demo").dataset), self.cache / "llm4rec")
+            demo = prepare(spec_of("dataset=demo").config.dataset, self.cache / "llm4rec")
             filled[words.index("--user") + 1] = demo.user_ids[0]
             filled[words.index("--item") + 1] = demo.items["item_id"][0]
         return filled

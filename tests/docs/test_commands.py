@@ -2,10 +2,10 @@
 
 import pytest
 
-from llm4rec_cli.commands import experiment
-from llm4rec_cli.overrides import prepared
+from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.runs import rules
 from tests.docs.commands import DOCS, README, VALUES, commands
-from tests.driver import compose
+from tests.driver import compose, spec_of
 
 
 @pytest.mark.parametrize("arguments", commands(DOCS / "unisrec.md"), ids=" ".join)
@@ -18,32 +18,32 @@ def test_a_command_of_unisrec_composes(arguments):
 
 @pytest.mark.parametrize("arguments", commands(DOCS / "p5.md"), ids=" ".join)
 def test_a_command_of_p5_composes_to_something_that_can_be_asked(arguments):
-    config = experiment.settled(compose(*map(prepared, arguments)))
-    assert [*experiment.problems(config)] == []
-    experiment.settings(config.model).check_task(experiment.settings(config.task))
+    config = spec_of(*map(prepared, arguments)).config
+    assert [*rules.problems(config)] == []
+    config.model.check_task(config.task)
 
 
 @pytest.mark.parametrize("arguments", commands(DOCS / "chatgptrec.md"), ids=" ".join)
 def test_a_command_of_chatgptrec_composes_to_something_that_can_be_asked(arguments):
-    config = experiment.settled(compose(*map(prepared, arguments)))
-    assert [*experiment.problems(config)] == []
-    experiment.settings(config.model).check_task(experiment.settings(config.task))
+    config = spec_of(*map(prepared, arguments)).config
+    assert [*rules.problems(config)] == []
+    config.model.check_task(config.task)
 
 
 @pytest.mark.parametrize(
     "arguments", [c for c in commands(DOCS / "prompt4nr.md") if c != ["dataset=mind-small"]], ids=" ".join
 )
 def test_a_command_of_prompt4nr_composes_to_something_that_can_be_asked(arguments):
-    config = experiment.settled(compose(*map(prepared, arguments)))
-    assert [*experiment.problems(config)] == []
-    experiment.settings(config.model).check_task(experiment.settings(config.task))
+    config = spec_of(*map(prepared, arguments)).config
+    assert [*rules.problems(config)] == []
+    config.model.check_task(config.task)
 
 
 @pytest.mark.parametrize("arguments", [c for c in commands(README) if "dataset=mine" not in c], ids=" ".join)
 def test_a_command_of_the_readme_composes(arguments):
     options = [a for a in arguments if a.startswith("--") or a == "job"]
-    config = experiment.settled(compose(*[prepared(a) for a in arguments if a not in options]))
-    assert [*experiment.problems(config)] == []
+    config = spec_of(*[prepared(a) for a in arguments if a not in options]).config
+    assert [*rules.problems(config)] == []
 
 
 def test_there_are_commands_to_compose():

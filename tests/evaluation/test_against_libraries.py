@@ -12,9 +12,9 @@ import torch
 from ir_measures import RR, R, Success, nDCG
 from sklearn.metrics import roc_auc_score
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.ranking import ranking_metrics
-from llm4rec_cli.schema import Part
 from llm4rec_cli.tasks.ranking import rank
 from tests.builders import tiny_dataset
 

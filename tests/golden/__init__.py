@@ -16,17 +16,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import hydra
 import pytest
 import torch
 
-from llm4rec_cli.commands import experiment
-from llm4rec_cli.hydra_app import conf_dir
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.llm import weights as llm_weights
-from llm4rec_cli.models import base as models
-from llm4rec_cli.runs.address import address
+from llm4rec_cli.runs.identity import address_of
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.text import weights as text_weights
-from tests.driver import compose
+from tests.driver import spec_of
 
 FOLDER = Path(__file__).parent
 WRITES = os.environ.get("GOLDEN") == "write"
@@ -63,7 +61,7 @@ def metrics(golden: Golden, key: str, found: Mapping[str, Any]) -> None:
     """Holds the metrics of a run to the golden ones: exactly where nothing is trained or the kernels are the same."""
     if WRITES:
         golden.hold("kernels", kernels())
-    exact = not models.config_class(found["model"]).trainable or kernels() == golden.values["kernels"]
+    exact = not config_class(found["model"]).trainable or kernels() == golden.values["kernels"]
     golden.hold(key, found["metrics"], SAME if exact else ALIKE)
 
 
@@ -80,21 +78,14 @@ def stand_ins() -> Iterator[None]:
 
 def addresses(*typed: str) -> dict[str, tuple[str, str]]:
     """The hash and the variant of this experiment and of each of its floors, on stand-ins for data and weights."""
-    config = experiment.settled(compose(*typed))
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"), stand_ins():
-        floors = [experiment.with_model(config, name) for name in config.task.floors if name != config.model.name]
-        return {str(one.model.name): _address(one) for one in (config, *floors)}
-
-
-def _address(config: Any) -> tuple[str, str]:
+    spec = spec_of(*typed)
+    floors = [spec.of_floor(name) for name in spec.task.floors if name != spec.model.name]
     dataset: Any = SimpleNamespace(fingerprint="data", manifest={"tokens": {"sha256": "tokens"}})
-    where = address(
-        config,
-        dataset.fingerprint,
-        models.config_class(config.model.name).trainable,
-        experiment.encoder_weights(config),
-        backbone=experiment.backbone_weights(config),
-        llm=experiment.chat_model(config, dataset),
-        initial=("weights", "variant") if getattr(config.model, "init_from", None) else None,
-    )
+    with stand_ins():
+        return {one.model.name: _address(one, dataset) for one in (spec, *floors)}
+
+
+def _address(spec: RunSpec, dataset: Any) -> tuple[str, str]:
+    begins = spec.model.initial and getattr(spec.model, spec.model.initial)
+    where = address_of(spec, dataset, initial=("weights", "variant") if begins else None)
     return where.config_hash, where.variant

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from llm4rec_cli.commands import experiment
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.llm import ask, enrichment
 from llm4rec_cli.llm.requests import Answer
 from llm4rec_cli.llm.store import Store, key_of
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.spec import RunSpec
 
 
-def enrich(config: Any, cache: Path) -> None:
-    """Keeps an answer about each item of a composed config's dataset: the words of its title."""
-    llm, settings = experiment.settings(config.llm), experiment.settings(config.enrichment)
-    asked = enrichment.questions(prepare(experiment.settings(config.dataset), cache), settings, llm)
-    identity = experiment.item_reader(config, cache).identity()
+def enrich(spec: RunSpec, cache: Path) -> None:
+    """Keeps an answer about each item of a spec's dataset: the words of its title."""
+    llm, settings = spec.llm, spec.config.enrichment
+    asked = enrichment.questions(prepare(spec.config.dataset, cache), settings, llm)
+    identity = stages.item_reader(spec).identity()
     with Store(ask.store_path(llm, cache)) as store:
         for told, request in asked.requests.items():
             first, *others = json.loads(told)["title"].split()

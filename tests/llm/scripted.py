@@ -12,11 +12,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.llm import ask
 from llm4rec_cli.llm.endpoint import EndpointBackend
 from llm4rec_cli.llm.requests import Answer, Request
 from llm4rec_cli.llm.store import Store
-from llm4rec_cli.schema import LLMConfig
 
 
 def llm_config(**changes: Any) -> Any:

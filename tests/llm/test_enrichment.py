@@ -6,11 +6,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from llm4rec_cli.config.schema import EnrichmentConfig
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.llm.enrichment import enriched, problems, questions, stored
 from llm4rec_cli.llm.requests import Answer, Status
 from llm4rec_cli.llm.store import Store, key_of
-from llm4rec_cli.schema import EnrichmentConfig
 from tests.builders import tiny_dataset
 from tests.llm.scripted import llm_config
 from tests.llm.speaking import Speaking

@@ -15,12 +15,12 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import likelihood
 from llm4rec_cli.llm.likelihood import log_likelihoods
 from llm4rec_cli.llm.local import LocalBackend
 from llm4rec_cli.llm.requests import Request
-from llm4rec_cli.schema import LLMConfig
 from tests.llm.tiny_llm import CONTEXT, tiny_llm
 
 pytestmark = pytest.mark.numeric

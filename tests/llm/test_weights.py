@@ -11,11 +11,11 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
+from llm4rec_cli.config.schema import LLMConfig, Precision
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.llm import attention, weights
 from llm4rec_cli.llm.local import LocalBackend
 from llm4rec_cli.llm.requests import Request
-from llm4rec_cli.schema import LLMConfig, Precision
 from llm4rec_cli.text.weights import LLM, REMEDIES
 from tests.llm.tiny_llm import tiny_llm
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import divide
 from llm4rec_cli.models import base
@@ -18,7 +19,7 @@ def build(tmp_path: Path) -> Callable[..., Any]:
     """build(name, dataset, seed=0, **settings): a model under the dataset's split, by default leave-one-out."""
 
     def build_model(name: str, dataset: RecDataset, seed: int = 0, **settings: Any) -> Any:
-        config = base.config_class(name)(name=name, **settings)
+        config = config_class(name)(name=name, **settings)
         return base.build(base.Context(config, divide(dataset), seed, tmp_path, "cpu"))
 
     return build_model

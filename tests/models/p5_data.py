@@ -7,19 +7,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from omegaconf import OmegaConf
 
-from llm4rec_cli import hydra_app
+from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.indexing import index_items
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.model import corpus_of, literals
 from llm4rec_cli.models.p5.questions import Prompter
 from llm4rec_cli.models.p5.vocabulary import Vocabulary, tokenizer
-from llm4rec_cli.schema import Index
 from tests.builders import tiny_dataset
+from tests.driver import compose
 
 N_ITEMS = 120  # a prompt lists 100 candidates
 KINDS = ("lamp", "chair", "mirror", "table")
@@ -50,10 +49,7 @@ def shop(n_users: int = 25) -> Split:
 @cache
 def config(*overrides: str) -> P5Config:
     """P5's shipped settings with some of their own."""
-    hydra_app.register_types()
-    with hydra.initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        composed: Any = hydra.compose("config", overrides=["model=p5", "model.vocabulary=500", *overrides])
-    found: Any = OmegaConf.to_object(composed.model)
+    found: Any = OmegaConf.to_object(compose("model=p5", "model.vocabulary=500", *overrides).model)
     assert isinstance(found, P5Config)
     return replace(found)
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from llm4rec_cli import hydra_app
+from llm4rec_cli.config import compose as composing
+from llm4rec_cli.config.overrides import prepared
 from llm4rec_cli.data.split import Split, divide
 from llm4rec_cli.models import base
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
-from llm4rec_cli.overrides import prepared
 from tests.builders import tiny_log
 from tests.driver import resolved
 
-TEMPLATES = tuple(name.partition("/")[2] for name in hydra_app.options("prompt") if name.startswith("prompt4nr/"))
+TEMPLATES = tuple(name.partition("/")[2] for name in composing.options("prompt") if name.startswith("prompt4nr/"))
 KINDS = ("lamp", "chair", "mirror", "table", "rug")
 TITLES = (*(f"{KINDS[i % 5]} of make {i}" for i in range(28)), "chair of make 1", "")  # one of them twice, one empty
 TITLED = len(TITLES) - 1

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.schema import Part, Written
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
-from llm4rec_cli.overrides import prepared
-from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks import base, ranking, rating
 from tests.builders import tiny_dataset
 from tests.driver import compose, resolved
@@ -45,9 +44,7 @@ def asking(tmp_path):
     def make(task, says, *overrides):
         config = resolved("model=chatgptrec", f"task={task}", "model.answer=generate", *map(prepared, overrides))
         backend = Speaking(says)
-        context = Context(
-            experiment.settings(config.model), SPLIT, 0, tmp_path, "cpu", task, experiment.settings(config.llm)
-        )
+        context = Context(config.model, SPLIT, 0, tmp_path, "cpu", task, config.llm)
         return chatgptrec.ChatGPTRec(context.config, context, backend, Store(tmp_path / "answers.sqlite")), backend
 
     return make

@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.schema import Control, Part
 from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.chatgptrec.prompts import Prompter, told_titles
-from llm4rec_cli.overrides import prepared
-from llm4rec_cli.schema import Control, Part
 from tests.builders import tiny_dataset
-from tests.driver import compose
+from tests.driver import spec_of
 
 TITLES = ["Alien", 'Say "Hi", Bob', "Tom &amp; Jerry", "  two\n lines ", "", "Ignore the above", "Seven", "Heat"]
 SEQUENCES = [[0, 1, 2, 3, 5, 6], [6, 5, 4, 3, 2], [7, 0, 1, 2]]
@@ -38,8 +37,8 @@ def words(text):
 
 
 def prompter(*overrides, split=SPLIT, seed=0):
-    config = compose("model=chatgptrec", *map(prepared, overrides))
-    return Prompter(experiment.settings(config.model).prompts, split, seed, words)
+    config = spec_of("model=chatgptrec", *map(prepared, overrides)).config
+    return Prompter(config.model.prompts, split, seed, words)
 
 
 def asked(task, i, *overrides, order=None, judged=False, of_user=True, examples=TEST):
@@ -142,15 +141,15 @@ def test_a_review_is_cut_at_its_end():
 def test_the_papers_explanation_tells_the_stars_and_says_so():
     told = asked("explanation", 0, "prompt=chatgptrec/paper")
     assert f"{RATINGS[5]:g}-star" in told
-    config = compose("model=chatgptrec", prepared("prompt=chatgptrec/paper"))
-    assert experiment.settings(config.model).labels("explanation") == ["oracle_input"]
-    assert experiment.settings(config.model).labels("review_summary") == []
+    config = spec_of("model=chatgptrec", prepared("prompt=chatgptrec/paper")).config
+    assert config.model.labels("explanation") == ["oracle_input"]
+    assert config.model.labels("review_summary") == []
 
 
 def test_a_field_that_a_part_has_not_is_refused():
-    config = compose("model=chatgptrec")
+    config = spec_of("model=chatgptrec").config
     config.model.prompts.rating.task = "What about {candidates}?"
-    (problem,) = experiment.settings(config.model).problems()
+    (problem,) = config.model.problems(config)
     assert "{candidates}" in problem.problem and "title" in problem.remedy
 
 
@@ -163,23 +162,23 @@ def test_a_field_that_a_part_has_not_is_refused():
     ],
 )
 def test_what_cannot_be_answered_so_is_refused(overrides, named):
-    config = compose("model=chatgptrec", *map(prepared, overrides))
+    config = spec_of("model=chatgptrec", *map(prepared, overrides)).config
     with pytest.raises(UsageError) as refused:
-        experiment.settings(config.model).check_task(experiment.settings(config.task))
+        config.model.check_task(config.task)
     assert named in refused.value.remedy
 
 
 def test_ratings_of_another_scale_are_refused():
-    model = experiment.settings(compose("model=chatgptrec").model)
+    model = spec_of("model=chatgptrec").config.model
     of_ten = replace(SPLIT.dataset, interactions=SPLIT.dataset.interactions.assign(rating=10.0))
     with pytest.raises(DataError, match="10"):
-        model.check_task(experiment.settings(compose("task=rating").task), of_ten)
+        model.check_task(spec_of("task=rating").config.task, of_ten)
 
 
 def test_a_dataset_without_titles_is_refused_but_for_reviews():
     def check(task):
-        config = experiment.settled(compose("model=chatgptrec", f"task={task}"))
-        experiment.settings(config.model).check_task(experiment.settings(config.task), PLAIN)
+        config = spec_of("model=chatgptrec", f"task={task}").config
+        config.model.check_task(config.task, PLAIN)
 
     with pytest.raises(DataError, match="titles"):
         check("direct")

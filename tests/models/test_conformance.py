@@ -19,13 +19,13 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import set_seed
 
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import Part, Written
 from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.llm import ask
 from llm4rec_cli.models import base
-from llm4rec_cli.schema import Part, Written
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset, tiny_log
@@ -89,7 +89,7 @@ SHOWN = LOG.impressions(TEST)
 
 def able(capability: str) -> list[str]:
     """Models with a capability; what combines answers that are stored is tested in test_ensemble.py."""
-    return [n for n in base.names() if capability in base.config_class(n).capabilities and n != "ensemble"]
+    return [n for n in model_names() if capability in config_class(n).capabilities and n != "ensemble"]
 
 
 def model_of(name: str) -> str:
@@ -104,7 +104,7 @@ each_text = pytest.mark.parametrize("written", list(Written))
 candidate_rankers = pytest.mark.parametrize("name", [n for n in able("rank_catalogue") if n in able("rank_candidates")])
 trainable = pytest.mark.parametrize(
     "name",
-    [name for name in base.names() if base.config_class(name).trainable]
+    [name for name in model_names() if config_class(name).trainable]
     + [n + PRETRAINED for n in able("pretrain")]
     + ["sasrec" + WITH_TOKENS],
 )
@@ -126,7 +126,7 @@ def composed(name):
     """
     model = model_of(name)
     small = SMALL | SMALL_PROMPT4NR if model == "prompt4nr" else SMALL
-    typed = [f"model.{f.name}={small[f.name]}" for f in fields(base.config_class(model)) if f.name in small]
+    typed = [f"model.{f.name}={small[f.name]}" for f in fields(config_class(model)) if f.name in small]
     typed += VARIANTS[name.removeprefix(model)]
     typed += [f"model.samples.{kind}=1" for kind in RANKING_SAMPLES if model == "p5"]
     typed += ["model.answer=likelihood"] if model == "chatgptrec" else []
@@ -151,7 +151,7 @@ def built(tmp_path, monkeypatch, bert):
     monkeypatch.setattr(features, "locate_encoder", lambda name: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
     monkeypatch.setattr(ask, "backend", lambda *_: Speaking(answer))
-    llm = experiment.settings(resolved().llm)
+    llm = resolved().llm
 
     def build(name, seed=0, split=SPLIT):
         set_seed(seed)
@@ -178,29 +178,29 @@ def imported_without_torch():
         "    try: importlib.import_module(f'llm4rec_cli.models.{name}.config')\n"
         "    except ImportError as error: print(name, error, sep='\\t')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, *base.names()], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program, *model_names()], capture_output=True, text=True, check=True)
     return dict(line.split("\t") for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", model_names())
 def test_the_config_is_free_of_torch(name, imported_without_torch):
     assert name not in imported_without_torch
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", model_names())
 def test_capabilities_are_known_words(name):
-    assert base.config_class(name).capabilities
-    assert base.config_class(name).capabilities <= CAPABILITIES
+    assert config_class(name).capabilities
+    assert config_class(name).capabilities <= CAPABILITIES
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", model_names())
 def test_the_shipped_yaml_gives_every_setting(name):
     config = composed(name)
     assert config.name == name
     assert OmegaConf.missing_keys(config) == set()
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
     config: Any = OmegaConf.to_object(composed(name))
     assert all(isinstance(said, str) and said for said in [*config.deviations(), *config.labels("sequential")])
@@ -233,10 +233,10 @@ def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
     model = built(name)
     whole = model.score(ASKED)
     order = np.random.default_rng(1).permutation(len(ASKED))
-    assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], rel=1e-6)
+    assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], rel=5e-6)
     for size in (1, 7):
         parts = [model.score(ASKED[slice(start, start + size)]) for start in range(0, len(ASKED), size)]
-        assert_close(torch.cat(parts), whole, rel=1e-6)
+        assert_close(torch.cat(parts), whole, rel=5e-6)
 
 
 @rankers
@@ -259,7 +259,7 @@ def test_candidates_score_as_in_the_catalogue(name, built):
     model = built(name)
     scores = model.score(replace(ASKED, candidates=CANDIDATES))
     expected = model.score(ASKED).gather(1, torch.from_numpy(CANDIDATES))
-    assert_close(scores, expected, rel=1e-6)
+    assert_close(scores, expected, rel=5e-6)
 
 
 @rankers
@@ -281,7 +281,7 @@ def test_the_target_is_not_looked_at(name, built):
 def test_a_model_reads_who_the_user_is_only_if_it_says_so(name, built):
     model = built(name)
     same = torch.equal(model.score(replace(ASKED, user=ASKED.user[::-1].copy())), model.score(ASKED))
-    assert same != base.config_class(model_of(name)).needs_user
+    assert same != config_class(model_of(name)).needs_user
 
 
 @rankers
@@ -292,7 +292,7 @@ def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
     scores = model.score(replace(ASKED, start=start))
     assert scores.isfinite().all()
     others = start == ASKED.start
-    assert_close(scores[others], model.score(ASKED)[others], rel=1e-6)
+    assert_close(scores[others], model.score(ASKED)[others], rel=5e-6)
 
 
 @impression_rankers
@@ -314,10 +314,10 @@ def test_what_is_shown_scores_alike_in_any_batch_and_order(name, built):
     model = built(name, split=LOG)
     whole = model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())
     order = np.random.default_rng(1).permutation(len(SHOWN))
-    assert_close(model.score_shown(SHOWN[order]), torch.cat([whole[i] for i in order]), rel=1e-6)
+    assert_close(model.score_shown(SHOWN[order]), torch.cat([whole[i] for i in order]), rel=5e-6)
     for size in (1, 7):
         parts = [model.score_shown(SHOWN[start : start + size]) for start in range(0, len(SHOWN), size)]
-        assert_close(torch.cat(parts), torch.cat(whole), rel=1e-6)
+        assert_close(torch.cat(parts), torch.cat(whole), rel=5e-6)
 
 
 @impression_rankers
@@ -326,7 +326,7 @@ def test_an_item_scores_alike_wherever_it_is_listed(name, built):
     n = len(SHOWN.listed)
     backwards = replace(SHOWN, listed=SHOWN.listed[::-1].copy(), first=n - SHOWN.last, last=n - SHOWN.first)
     expected = torch.cat([scores.flip(0) for scores in model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())])
-    assert_close(model.score_shown(backwards), expected, rel=1e-6)
+    assert_close(model.score_shown(backwards), expected, rel=5e-6)
 
 
 @impression_rankers
@@ -349,7 +349,7 @@ def test_what_was_clicked_is_not_looked_at_nor_what_was_later(name, built):
 def test_of_impressions_too_a_model_reads_who_the_user_is_only_if_it_says_so(name, built):
     model = built(name, split=LOG)
     same = torch.equal(model.score_shown(replace(SHOWN, user=SHOWN.user[::-1].copy())), model.score_shown(SHOWN))
-    assert same != base.config_class(model_of(name)).needs_user
+    assert same != config_class(model_of(name)).needs_user
 
 
 @impression_rankers
@@ -361,7 +361,7 @@ def test_a_history_counts_for_its_own_impression_alone(name, built):
     scores, before = model.score_shown(replace(SHOWN, start=start)), model.score_shown(SHOWN)
     assert scores.isfinite().all()
     others = torch.from_numpy(np.repeat(~np.isin(np.arange(len(SHOWN)), emptied), SHOWN.n_shown))
-    assert_close(scores[others], before[others], rel=1e-6)
+    assert_close(scores[others], before[others], rel=5e-6)
 
 
 def with_asked_rows_permuted(*columns):

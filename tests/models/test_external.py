@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_array
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models.external.lists import read
 from llm4rec_cli.models.external.model import External
-from llm4rec_cli.schema import Part
 from llm4rec_cli.tasks.ranking import rank
 from tests.builders import tiny_dataset
 

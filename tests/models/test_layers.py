@@ -111,7 +111,7 @@ def test_the_last_states_are_those_of_the_whole_pass(encoder):
     packing = pack(lengths)
     assert len(packing.groups) > 1
     x, groups, last = torch.randn(len(packing.row), 8), torch.from_numpy(packing.groups), torch.from_numpy(packing.last)
-    assert_close(encoder.last(x, groups, last), encoder(x, groups)[last], rel=1e-6)
+    assert_close(encoder.last(x, groups, last), encoder(x, groups)[last], rel=5e-6)
 
 
 def test_a_position_never_sees_what_comes_after_it(encoder):

@@ -1,7 +1,7 @@
 import numpy as np
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.mean.model import means
 from llm4rec_cli.models.ratings import TrainRatings, train_ratings
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 
 # Trained on (0, 0) 5, (0, 1) 3, (1, 0) 4; the last two of each are held out.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.config.schema import Candidates, Index, Part, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, Kept
 from llm4rec_cli.models.p5.config import WholeWord
 from llm4rec_cli.models.p5.model import CLASSES, UNREACHED, build, stars
-from llm4rec_cli.schema import Candidates, Index, Part, Written
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.numeric import assert_close
 

@@ -7,21 +7,22 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli import hydra_app
-from llm4rec_cli.commands import trained
+from llm4rec_cli.config import compose as composing
+from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.schema import Candidates, Index, Question, TaskConfig
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import write_text
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import Asked, Family, PromptConfig
 from llm4rec_cli.models.p5.prompts import Answer, Field
-from llm4rec_cli.overrides import prepared
-from llm4rec_cli.schema import Candidates, Index, Question, TaskConfig
+from llm4rec_cli.runs.identity import plain
+from llm4rec_cli.training import trained
 from tests.builders import tiny_dataset
-from tests.driver import compose, python
+from tests.driver import compose, python, spec_of
 
 AMAZON = ["p5/rating", "p5/sequential", "p5/direct", "p5/explanation", "p5/review_summary"]
 YELP = ["p5/rating", "p5/sequential", "p5/direct", "p5/yelp_explanation", "p5/yelp_review"]
-FILES = [name for name in hydra_app.options("prompt") if name.startswith("p5/")]
+FILES = [name for name in composing.options("prompt") if name.startswith("p5/")]
 OURS = "straightforward"  # OpenP5's task: none of the paper's prompts
 
 # The paper's structure: of each prompt the fields of its source, in any order, and its target.
@@ -478,8 +479,8 @@ def test_a_users_own_prompts_are_composed_beside_the_shipped(llm4rec, tmp_path):
 
 def test_a_run_is_found_by_the_prompts_that_it_was_trained_with():
     key = "prompt/p5@model.prompts"
-    stored = OmegaConf.create(OmegaConf.to_container(compose("model=p5"), enum_to_str=True))
-    same, other = compose("model=p5", "seed=1"), compose("model=p5", prepared("prompt=[p5/rating]"))
+    typed = (["model=p5"], ["model=p5", "seed=1"], ["model=p5", prepared("prompt=[p5/rating]")])
+    stored, same, other = (OmegaConf.create(plain(spec_of(*one).config)) for one in typed)
     assert [trained._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
 
 

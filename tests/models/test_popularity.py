@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import TEST, divide, leave_one_out
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset, tiny_log
 
 DATASET = tiny_dataset([[0, 1, 2, 3], [1, 0, 3, 2], [1, 2, 2, 0]])  # the last two of each are held out

@@ -94,7 +94,7 @@ def test_any_tokens_are_told_as_one_a_row_is(tiny):
     begins = inputs.pop("begins")
     with torch.no_grad():
         one_a_row = ours(places, **inputs, begins=begins)
-        assert_close(ours.everywhere(begins + places, **inputs), one_a_row, rel=1e-6)
+        assert_close(ours.everywhere(begins + places, **inputs), one_a_row, rel=5e-6)
 
 
 def test_gradients_are_those_of_padded_rows(tiny):
@@ -130,7 +130,7 @@ def test_dropout_is_drawn_in_training_alone_and_keeps_the_mean_of_attention(tiny
         assert torch.equal(ours.eval()(places, **inputs), ours(places, **inputs))
         ours.train().dropout = ours.attention_dropout = 0.0
         without = ours(places, **inputs)
-        assert_close(without, ours.eval()(places, **inputs), rel=1e-6)
+        assert_close(without, ours.eval()(places, **inputs), rel=5e-6)
         ours.attention_dropout = 1e-9  # so little that nothing drops: the explicit attention is the fused one
         assert_close(ours.train()(places, **inputs), without, rel=1e-5)
 

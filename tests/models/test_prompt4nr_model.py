@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 from transformers import BertForMaskedLM
 
+from llm4rec_cli.config.schema import Part, Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
 from llm4rec_cli.models.prompt4nr.config import Loss
-from llm4rec_cli.schema import Part, Precision
 from tests.builders import tiny_dataset
 from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
@@ -93,7 +93,7 @@ def test_candidates_are_scored_as_what_is_shown(built, loss):
     )
     first = np.arange(n) * 4
     shown = replace(SHOWN[:n], listed=candidates.ravel(), first=first, last=first + 4)
-    assert_close(of.score(asked), of.score_shown(shown).view(n, 4), rel=1e-6)
+    assert_close(of.score(asked), of.score_shown(shown).view(n, 4), rel=5e-6)
 
 
 @each_loss
@@ -115,7 +115,7 @@ def test_scores_do_not_depend_on_how_many_are_scored_at_once(built, loss, at_onc
     of = built(loss=loss)
     whole = of.score_shown(SHOWN)
     monkeypatch.setattr("llm4rec_cli.models.prompt4nr.model.TOKENS_AT_ONCE", {"cpu": at_once})
-    assert_close(of.score_shown(SHOWN), whole, rel=1e-6)
+    assert_close(of.score_shown(SHOWN), whole, rel=5e-6)
 
 
 def test_scoring_in_bf16_comes_near_that_in_fp32(built):

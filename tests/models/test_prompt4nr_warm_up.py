@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import divide, leave_one_out
 from llm4rec_cli.models.prompt4nr import warm_up
 from llm4rec_cli.models.prompt4nr.config import WarmUpConfig
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, packed
 from llm4rec_cli.models.prompt4nr.templates import tokenizer
-from llm4rec_cli.schema import Precision
 from tests.builders import tiny_dataset, tiny_log
 from tests.models.prompt4nr_data import TITLES, config, model
 from tests.models.tiny_bert import CHARACTERS, SPECIAL, tiny_bert

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import TEST, divide, leave_one_out
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset, tiny_log
 
 DATASET = tiny_dataset([[0, 1, 2], [3, 4, 5], [6, 7, 8], [1, 9, 4]], n_items=50)

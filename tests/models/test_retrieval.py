@@ -3,9 +3,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from llm4rec_cli.config.schema import Part, Written
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.retrieval.model import heading, typicality, word_sets
-from llm4rec_cli.schema import Part, Written
 from tests.builders import tiny_dataset
 
 # Of item 0 training holds three explanations, of item 1 one, of the others none.

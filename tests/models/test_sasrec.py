@@ -5,12 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
 from llm4rec_cli.models.sequences import IGNORED
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.numeric import assert_close
@@ -111,7 +112,7 @@ def test_cold_items_take_no_part_in_training(tmp_path):
     split = held_out(SPLIT, 0.3, 1.0, seed=0)
     assert split.cold is not None
     cold, warm = np.flatnonzero(split.cold), np.flatnonzero(~split.cold)
-    config = base.config_class("sasrec")(name="sasrec", **SETTINGS)
+    config = config_class("sasrec")(name="sasrec", **SETTINGS)
     model = base.build(base.Context(config, split, 0, tmp_path, "cpu")).double().eval()
     naive.randomise(model)
     rows = model.training_rows()
@@ -174,7 +175,7 @@ def test_a_token_that_no_two_items_of_training_share_is_no_feature(tmp_path):
     cold = held_out(SPLIT, 0.3, 1.0, seed=0).cold
     of_each = [["of cold ones", "of all"] if held else ["of all"] for held in cold]
     split = held_out(leave_one_out(with_tokens(DATASET, of_each)), 0.3, 1.0, seed=0)
-    config = base.config_class("sasrec")(name="sasrec", **SETTINGS, tokens=True)
+    config = config_class("sasrec")(name="sasrec", **SETTINGS, tokens=True)
     model = base.build(base.Context(config, split, 0, tmp_path, "cpu"))
     assert cold.sum() >= 2
     assert model.tokens.weight.shape == (1, 8)

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.sequences import IGNORED, SequenceRows, pack, packed_histories
-from llm4rec_cli.schema import Part
 from tests.builders import tiny_dataset
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llm4rec_cli.config.schema import EncoderConfig, Part, Pooling, Precision
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze
 from llm4rec_cli.models.unisrec.network import MoEAdaptor
-from llm4rec_cli.schema import EncoderConfig, Part, Pooling, Precision
 from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.numeric import assert_close

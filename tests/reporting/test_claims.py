@@ -14,12 +14,12 @@ import yaml
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from llm4rec_cli import hydra_app
-from llm4rec_cli.commands import HYDRA_COMMANDS, experiment
+from llm4rec_cli.commands import HYDRA_COMMANDS
+from llm4rec_cli.config import compose as composing
+from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.paired import Margin
 from llm4rec_cli.files import write_json
-from llm4rec_cli.models import base
-from llm4rec_cli.overrides import prepared
 from llm4rec_cli.reporting.claims import (
     COLUMNS,
     Rule,
@@ -32,8 +32,9 @@ from llm4rec_cli.reporting.claims import (
     judged_claims,
     shipped,
 )
+from llm4rec_cli.runs import rules
 from llm4rec_cli.tasks import base as tasks
-from tests.driver import compose
+from tests.driver import compose, spec_of
 
 TESTS = [(claim, test) for claim in shipped() for test in claim.tests]
 IDS = [f"{claim.id}: {test.about}" for claim, test in TESTS]
@@ -666,14 +667,14 @@ def test_a_shipped_test_names_what_exists(claim_, test):
     of_task = {f"title_{kind}@10" for kind in ("similarity", "diversity")} | {"listed/hallucinated"}
     assert claim_.words.endswith(".")
     assert test.run
-    assert {*test.experiments} <= {*hydra_app.options("experiment")}
+    assert {*test.experiments} <= {*composing.options("experiment")}
     assert test.metric in tasks.metric_names(asked) | of_task
     assert (test.a is None) == (test.rule in (Rule.above, Rule.preferred))
     assert (test.than is not None) == (test.rule is Rule.above)
     assert test.protocol in (None, "impression")
     for side in filter(None, (test.a, test.b)):
-        needed = "rank_impressions" if test.protocol else experiment.needed_capability(asked)
-        assert needed in base.config_class(side.model).capabilities
+        needed = "rank_impressions" if test.protocol else rules.needed_capability(asked)
+        assert needed in config_class(side.model).capabilities
         config = composed(f"task={test.task}", f"model={side.model}").copy()
         for key, value in side.settings.items():
             for each in value if isinstance(value, list) else [value]:
@@ -696,8 +697,8 @@ def test_a_command_of_a_claim_is_one(command):
         arguments = [argument.replace(placeholder, value) for argument in arguments]
     # Of a sweep the last value.
     given = [re.sub(r"^([^\s=]+=)[^\[]*,", r"\1", argument) for argument in arguments if argument != "-m"]
-    config = experiment.settled(compose(*map(prepared, given)))
-    assert [*experiment.problems(config)] == []
+    config = spec_of(*map(prepared, given)).config
+    assert [*rules.problems(config)] == []
 
 
 def test_a_margin_and_a_rule_that_are_none_are_refused():

@@ -4,18 +4,20 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf, open_dict
 
-from llm4rec_cli.runs.address import DATASET_LATER, address
-from tests import driver
+from llm4rec_cli.runs.identity import address
+from tests.driver import spec_of
 
-compose = cache(driver.compose)
+
+@cache
+def config(*overrides):
+    return spec_of(*overrides).config
 
 
 @pytest.fixture
 def where():
-    """where(*overrides): the address of a model with weights."""
-    return lambda *overrides, **more: address(compose(*overrides), more.pop("data", "data"), True, **more)
+    """where(*overrides): the address on some data."""
+    return lambda *overrides, **more: address(config(*overrides), more.pop("data", "data"), **more)
 
 
 def test_the_folder_names_model_dataset_task_seed_and_hash(where):
@@ -45,16 +47,12 @@ def test_what_moves_no_number_moves_no_address(where, override):
 
 
 def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where):
-    """Another than this hash would have earlier runs of this very setting done again."""
+    """tests/golden holds what that address is."""
     log = ("model=random", "dataset=demo_news")
     assert where(*log, "dataset.empty_history=keep") == where(*log)
     assert where(*log, "dataset.empty_history=skip").config_hash != where(*log).config_hash
-    plain, unknowing = compose("model=random"), compose("model=random")
-    with open_dict(unknowing):
-        OmegaConf.set_struct(unknowing.dataset, False)
-        for key in DATASET_LATER:
-            del unknowing.dataset[key]
-    assert address(plain, "data", False) == address(unknowing, "data", False)
+    assert where("model=sasrec", "model.tokens=false") == where("model=sasrec")
+    assert where("model=sasrec", "model.tokens=true").config_hash != where("model=sasrec").config_hash
 
 
 def test_outputs_move_the_folder_but_not_the_hash(where):
@@ -101,10 +99,9 @@ def test_seeds_differ_in_hash_and_share_a_variant(where):
     assert len({one.variant for one in found}) == 1
 
 
-def test_without_weights_the_trainer_is_no_part_of_the_address():
-    plain, other = compose("model=popularity"), compose("model=popularity", "trainer.epochs=1")
-    assert address(plain, "data", False) == address(other, "data", False)
-    assert address(plain, "data", True) != address(other, "data", True)
+def test_without_weights_the_trainer_is_no_part_of_the_address(where):
+    assert where("model=popularity") == where("model=popularity", "trainer.epochs=1")
+    assert where("model=sasrec") != where("model=sasrec", "trainer.epochs=1")
 
 
 def test_an_evaluation_has_another_address_than_the_training(where):
@@ -126,34 +123,19 @@ def test_evaluations_of_two_trainings_share_no_variant(where):
     assert first.variant != second.variant
 
 
-def test_an_encoders_weights_count_and_its_path_does_not(where):
-    here, there = (where(f"model.encoder.name={path}", encoder="weights") for path in ("minilm", "elsewhere"))
-    assert here == there
-    assert where(encoder="other weights") != here
+def test_published_weights_count_and_their_path_does_not(where):
+    for setting, paths in (("encoder.name", ("minilm", "elsewhere")), ("backbone", ("t5-small", "a/folder"))):
+        model = "model=unisrec" if setting == "encoder.name" else "model=p5"
+        here, there = (where(model, f"model.{setting}={path}", weights={setting: "weights"}) for path in paths)
+        assert here == there
+        assert where(model, weights={setting: "other weights"}) != here
 
 
 def test_asking_for_the_address_leaves_the_config_as_it_was():
-    config = compose()
-    before = OmegaConf.to_yaml(config)
-    address(config, "data", True)
-    assert OmegaConf.to_yaml(config) == before
-
-
-def test_published_weights_count_and_their_path_does_not(where):
-    here, there = (where("model=p5", f"model.backbone={path}", backbone="weights") for path in ("t5-small", "a/folder"))
-    assert here == there
-    assert where("model=p5", backbone="other weights") != here
-
-
-def untyped(config):
-    return OmegaConf.create(OmegaConf.to_container(config, enum_to_str=True))
-
-
-def test_earlier_runs_which_knew_nothing_of_tokens_keep_their_address(where):
-    earlier = untyped(compose("model=sasrec"))
-    del earlier.model["tokens"], earlier["enrichment"]
-    assert address(earlier, "data", True) == where("model=sasrec")
-    assert where("model=sasrec", "model.tokens=true") != where("model=sasrec")
+    asked = spec_of().config
+    before = repr(asked)
+    address(asked, "data")
+    assert repr(asked) == before
 
 
 def test_how_items_are_enriched_counts_only_where_texts_are(where):

@@ -13,12 +13,12 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256, write_atomic, write_json
-from llm4rec_cli.runs.address import Address
-from llm4rec_cli.runs.folder import Facts, finished, locked, metrics_of, peak_rss_mb, recorded, write_results
-from tests.driver import read
+from llm4rec_cli.runs.folder import finished, locked, metrics_of, peak_rss_mb, recorded, write_results
+from llm4rec_cli.runs.identity import Address, plain
+from llm4rec_cli.runs.spec import RunSpec
+from tests.driver import read, spec_of
 
-ASKED = Facts("train", ["seed=0"], {"model": "sasrec"})
-CONFIG = OmegaConf.create({"seed": 0, "again": "${seed}"})
+SPEC = RunSpec(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
 METRICS = {"metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
 ROWS = pd.DataFrame({"user_id": ["u"], "n_better": [0]})
 
@@ -38,7 +38,7 @@ def status(where):
 
 
 def test_a_run_that_ends_well_is_done(where):
-    with recorded(where, CONFIG, ASKED, fresh=False):
+    with recorded(where, SPEC):
         assert status(where)["status"] == "running"
         assert status(where)["pid"] == os.getpid()
     assert (status(where)["status"], status(where)["error"]) == ("done", None)
@@ -54,14 +54,14 @@ def test_a_run_that_ends_well_is_done(where):
     ],
 )
 def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, said):
-    with pytest.raises(type(error)), recorded(where, CONFIG, ASKED, fresh=False):
+    with pytest.raises(type(error)), recorded(where, SPEC):
         raise error
     assert (status(where)["status"], status(where)["error"]) == ("failed", said)
 
 
 def test_config_and_environment_are_there_while_the_run_goes_on(where):
-    with recorded(where, CONFIG, ASKED, fresh=False) as folder:
-        assert (folder / "config.yaml").read_text() == "seed: 0\nagain: 0\n"
+    with recorded(where, SPEC) as folder:
+        assert OmegaConf.load(folder / "config.yaml") == plain(SPEC.config)
         assert {"python", "packages", "commit"} <= set(read(folder / "environment.json"))
 
 
@@ -69,9 +69,9 @@ def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
     for name in ("metrics.json", "checkpoints/checkpoint-1/weights"):
         (where.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (where.folder / name).write_text("{}")
-    with recorded(where, CONFIG, ASKED, fresh=False):
+    with recorded(where, SPEC):
         assert (where.folder / "checkpoints").exists()
-    with recorded(where, CONFIG, ASKED, fresh=True):
+    with recorded(where, SPEC.with_config(force=True)):
         assert not (where.folder / "checkpoints").exists()
         assert not (where.folder / "metrics.json").exists()
 
@@ -80,7 +80,7 @@ def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
 
 
 def test_results_are_found_once_the_run_is_done(where, tmp_path):
-    with recorded(where, CONFIG, ASKED, fresh=False) as folder:
+    with recorded(where, SPEC) as folder:
         write_results(folder, METRICS, ROWS)
         assert metrics_of(folder) is None
         assert not list(finished(tmp_path))
@@ -112,11 +112,12 @@ def test_the_newest_run_comes_first(tmp_path):
 HOLDS = """
 import sys, time
 from pathlib import Path
-from omegaconf import OmegaConf
-from llm4rec_cli.runs.address import Address
-from llm4rec_cli.runs.folder import Facts, locked, recorded
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.runs.identity import Address
+from llm4rec_cli.runs.folder import locked, recorded
+from llm4rec_cli.runs.spec import RunSpec
 where = Address(Path(sys.argv[1]), "abc", "v")
-with locked(where.folder), recorded(where, OmegaConf.create({}), Facts("train", [], {}), fresh=False):
+with locked(where.folder), recorded(where, RunSpec.unchecked(compose([]), "train")):
     print("holds", flush=True)
     sys.stdin.readline()
     (where.folder / "left").touch()

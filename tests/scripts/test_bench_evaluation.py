@@ -8,8 +8,8 @@ from alone import Measured
 from machine import Timing
 from torch.utils.flop_counter import FlopCounterMode
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.schema import Part
 from llm4rec_cli.tasks.ranking import rank
 from tests.builders import tiny_dataset
 

@@ -7,7 +7,7 @@ import torch
 from machine import Timing, executed
 from transformers import BertConfig, BertModel
 
-from llm4rec_cli.schema import EncoderConfig, Pooling, Precision
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 
 TEXTS = ["red nail polish", "a soft hair brush", "soap", "shampoo for dry hair, with oil of almonds, 250 ml", ""]
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from machine import Timing
 from torch.utils.flop_counter import FlopCounterMode
 
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.sequences import pack
 from llm4rec_cli.models.unisrec import model as unisrec
-from llm4rec_cli.schema import Precision
 from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.numeric import assert_close
@@ -44,11 +44,11 @@ def built(vectors):
     """built(name, sequences, *overrides): the config and the model, over random text vectors."""
 
     def build(name, sequences, *overrides):
-        config = bench.composed(bench.parse([*SMALL, *overrides]), name)
+        spec = bench.composed(bench.parse([*SMALL, *overrides]), name)
         split = leave_one_out(tiny_dataset(sequences, texts=[f"item {i}" for i in range(10)]))
-        model = bench.experiment.build(config, split, bench.experiment.cache_dir(config))
+        model = bench.stages.build(spec, split)
         naive.randomise(model)
-        return config, model
+        return spec.config, model
 
     return build
 
@@ -158,7 +158,7 @@ def test_a_batch_drops_either_items_or_words():
 
 def augmented(setting):
     """Batches of 1,700 prefix rows over items that ascend: items, lengths, views and their lengths."""
-    config = bench.composed(bench.parse([f"model.pretraining.{setting}"]), "unisrec-pretraining")
+    config = bench.composed(bench.parse([f"model.pretraining.{setting}"]), "unisrec-pretraining").config
     rows = bench.AugmentedRows(leave_one_out(tiny_dataset([range(20)] * 100)), config.model, seed=0)
     while True:
         batch = rows.batch(np.arange(len(rows)))
@@ -204,13 +204,13 @@ def test_every_contender_trains_on_the_targets_it_reports(name, vectors, cache, 
 def test_the_time_to_a_validation_score_ends_when_it_is_reached(cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     small = [*SMALL, "trainer.batch_size=512", "trainer.epochs=2", "model.layers=1"]
-    config = bench.composed(bench.parse(small), "sasrec")
-    split = leave_one_out(bench.experiment.load(config, bench.experiment.cache_dir(config)))
-    seconds, score, epochs = bench.seconds_to(config, split, Precision.fp32, 0.0)
+    spec = bench.composed(bench.parse(small), "sasrec")
+    split = leave_one_out(bench.stages.load(spec))
+    seconds, score, epochs = bench.seconds_to(spec, split, Precision.fp32, 0.0)
     assert seconds > 0
     assert 0 <= score <= 1
     assert epochs == 1
-    assert bench.seconds_to(config, split, Precision.fp32, 1.1) is None
+    assert bench.seconds_to(spec, split, Precision.fp32, 1.1) is None
 
 
 def test_a_share_is_of_the_rate_in_the_same_arithmetic():

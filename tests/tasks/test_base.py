@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from llm4rec_cli.config.schema import Candidates, Part, Question, TaskConfig, Written
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.schema import Candidates, Part, Question, TaskConfig, Written
 from llm4rec_cli.tasks import base, impressions, ranking, rating, text
 from tests.builders import tiny_dataset
 

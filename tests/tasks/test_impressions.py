@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from llm4rec_cli import processes
-from llm4rec_cli.data.split import divide
-from llm4rec_cli.errors import DataError, RunError
-from llm4rec_cli.schema import (
+from llm4rec_cli.config.schema import (
     Candidates,
     Config,
     Control,
@@ -19,6 +17,8 @@ from llm4rec_cli.schema import (
     TaskConfig,
     TrainerConfig,
 )
+from llm4rec_cli.data.split import divide
+from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.tasks import impressions
 from tests.builders import tiny_log
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llm4rec_cli.config.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
 from llm4rec_cli.tasks import base, loss
 from tests.builders import tiny_dataset
 

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.config.schema import (
+    Candidates,
+    Config,
+    Control,
+    DatasetConfig,
+    Part,
+    Question,
+    TaskConfig,
+    TrainerConfig,
+)
 from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
-from llm4rec_cli.schema import Candidates, Config, Control, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
 from llm4rec_cli.tasks import ranking
 from tests.builders import tiny_dataset
 

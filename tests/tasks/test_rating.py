@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.config.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
 from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
-from llm4rec_cli.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
 from llm4rec_cli.tasks import rating
 from tests.builders import tiny_dataset
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.text import features, weights
 from tests.numeric import assert_close
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.errors import RunError
-from llm4rec_cli.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training import fit as fit_module
 from llm4rec_cli.training.fit import fit, load_best

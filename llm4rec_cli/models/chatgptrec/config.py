@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli import ranges
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import Backend, Candidates, Config, LLMConfig, ModelConfig, Question, TaskConfig, Work
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import Backend, Candidates, LLMConfig, ModelConfig, Question, TaskConfig, Work
 
 ASKED = ("rating", "sequential", "direct", "explanation", "review_summary")
 
@@ -125,7 +125,13 @@ class ChatGPTRecConfig(ModelConfig):
         found.append("an answer that cannot be read counts as a miss; the paper's evaluation seems to drop it")
         return found
 
-    def problems(self) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[UsageError]:
+        if config.llm.backend is Backend.openai and self.answer not in (AnswerBy.auto, AnswerBy.generate):
+            yield UsageError(
+                f"model.answer={self.answer.name} needs likelihoods of given answers, which llm.backend=openai does "
+                "not tell",
+                "model.answer=generate, or llm=local",
+            )
         for task in ASKED:
             prompt: TaskPrompt = getattr(self.prompts, task)
             for part, allowed in {"task": OF_TARGET[task], **FIELDS}.items():

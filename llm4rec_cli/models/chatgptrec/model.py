@@ -15,6 +15,7 @@ from torch import Tensor
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.config.schema import Written
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN
 from llm4rec_cli.errors import UsageError
@@ -26,7 +27,6 @@ from llm4rec_cli.models.chatgptrec import answers
 from llm4rec_cli.models.chatgptrec.config import AnswerBy, ChatGPTRecConfig
 from llm4rec_cli.models.chatgptrec.matching import How, Matcher
 from llm4rec_cli.models.chatgptrec.prompts import RANKINGS, WRITTEN, Prompter
-from llm4rec_cli.schema import Written
 
 STARS = (1, 2, 3, 4, 5)
 AT_ONCE = 256  # titles of a request that no user stands behind: a few seconds on a CPU

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
+from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.schema import ModelConfig
 
 OF_ITS_OWN = ("floor-not-beaten",)  # a label that says nothing of an ensemble with that member
 
@@ -43,6 +43,9 @@ class EnsembleConfig(ModelConfig):
         """`ensemble by sum: A + B + C`."""
         return f"ensemble by {self.combine.name}: {' + '.join(self.names)}"
 
+    def facts(self) -> dict[str, Any]:
+        return {"members": self.members} if self.members else {}
+
     def contents(self) -> list[str]:
         return [str(Path(folder) / "predictions.parquet") for folder in (*self.members, *self.judged)]
 
@@ -66,7 +69,7 @@ class EnsembleConfig(ModelConfig):
                 "llm4rec ensemble run=[RUN,RUN,…] combine=sum",
             )
 
-    def problems(self) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[UsageError]:
         if self.members and self.combine is Combine.weights and len(self.judged) != len(self.members):
             yield UsageError(
                 "model.combine=weights fits weights to the members' answers about validation, which are not given",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli import ranges
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.schema import ModelConfig
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli.schema import EncoderConfig, ModelConfig
+from llm4rec_cli.config.schema import EncoderConfig, ModelConfig
 
 
 @dataclass

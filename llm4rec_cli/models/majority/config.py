@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm4rec_cli.schema import ModelConfig
+from llm4rec_cli.config.schema import ModelConfig
 
 
 @dataclass

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.ratings import TrainRatings, train_ratings
-from llm4rec_cli.schema import Part
 
 log = logging.getLogger(__name__)
 

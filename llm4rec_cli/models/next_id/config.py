@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from llm4rec_cli.config.schema import Index, ModelConfig
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.schema import Index, ModelConfig
 
 
 @dataclass
@@ -17,6 +17,13 @@ class NextIdConfig(ModelConfig):
     floor: ClassVar[bool] = True
 
     index: Index | None = None  # whose numbers; null = the dataset's own
+
+    def taken_over(self, model: ModelConfig) -> dict[str, Any]:
+        """The numbers that a model writes items by, if it does so with numbers."""
+        from llm4rec_cli.data.indexing import NUMBERS
+
+        index = getattr(model, "index", None)
+        return {"index": index} if index in NUMBERS else {}
 
     def shown_as(self) -> str:
         """`next_id`, and the numbers that it looks at where they are not the dataset's own."""

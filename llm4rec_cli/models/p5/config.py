@@ -10,9 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from omegaconf import MISSING
 
-from llm4rec_cli import ranges
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig
 
 
 class Shape(NamedTuple):
@@ -114,9 +114,8 @@ class P5Config(ModelConfig):
     needs_user: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
     asked: ClassVar[tuple[str, ...]] = ("ask", "beams")
-    from_scratch: ClassVar[tuple[str, ...]] = ("tiny", "mini", "small")  # backbones that are drawn anew
 
-    backbone: str = MISSING  # `tiny`, `mini`, `small` from scratch; or a hub id or folder of a T5
+    backbone: str = weights(Weights.backbone, drawn=SHAPES)  # one of SHAPES, drawn anew; or a T5
     vocabulary: int = ranges.number(at_least=300)  # pieces of the tokenizer trained on the corpus; hub: its own
     index: Index = MISSING
     digits: int = ranges.number(at_least=1, at_most=3)  # of a user's or item's number that make one piece
@@ -149,6 +148,7 @@ class P5Config(ModelConfig):
             )
 
     def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+        """Of another index than by texts no encoder is read; one may be typed, as indexes are swept over."""
         return {} if self.index is Index.semantic else {"encoder": None}
 
     def reads_text(self) -> bool:
@@ -162,7 +162,7 @@ class P5Config(ModelConfig):
         from llm4rec_cli.models.p5 import prompts  # which knows these classes
 
         found = []
-        if self.backbone in self.from_scratch:
+        if self.backbone in SHAPES:
             found.append("substitute-backbone")
         if self.index is Index.leaky_p5:
             found.append("leaky")
@@ -177,7 +177,7 @@ class P5Config(ModelConfig):
         found = [
             "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it likes"
         ]
-        if self.backbone in self.from_scratch:
+        if self.backbone in SHAPES:
             found.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
         if self.index is not Index.leaky_p5:
             found.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
@@ -199,7 +199,7 @@ class P5Config(ModelConfig):
         ]
         return found
 
-    def problems(self) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[UsageError]:
         from llm4rec_cli.models.p5 import prompts
 
         return prompts.faults(self)

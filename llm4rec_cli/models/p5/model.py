@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.config.schema import Index, Written
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.indexing import ItemIndex, index_items
 from llm4rec_cli.data.split import TRAIN, Split
@@ -30,7 +31,6 @@ from llm4rec_cli.models.p5.t5 import Groups, PackedT5, load
 from llm4rec_cli.models.p5.trie import Trie
 from llm4rec_cli.models.p5.vocabulary import END, PAD, Vocabulary, tokenizer
 from llm4rec_cli.models.sequences import IGNORED
-from llm4rec_cli.schema import Index, Written
 from llm4rec_cli.text.features import encode_texts
 
 log = logging.getLogger(__name__)

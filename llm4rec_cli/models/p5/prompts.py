@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from llm4rec_cli.config.schema import Candidates, Index, Question
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean
 from llm4rec_cli.models.p5.config import Family, P5Config, PromptConfig
-from llm4rec_cli.schema import Candidates, Index, Question
 
 if TYPE_CHECKING:
+    from llm4rec_cli.config.schema import TaskConfig
     from llm4rec_cli.data.recdataset import RecDataset
-    from llm4rec_cli.schema import TaskConfig
 
 
 class Field(Enum):

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli import ranges
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import Config, ModelConfig, Precision, Weights, Work, precision, weights
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.schema import ModelConfig, Precision, Work, precision
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Prompt4NRConfig(ModelConfig):
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 
-    backbone: str = MISSING  # `minilm` (packaged), a hub id, or a folder
+    backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
     prompts: TemplateConfig = field(default_factory=TemplateConfig)
     prompt_only: bool = False  # the backbone is frozen; the virtual tokens alone are trained
     loss: Loss = MISSING
@@ -131,7 +131,7 @@ class Prompt4NRConfig(ModelConfig):
         ]
         return found
 
-    def problems(self) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[UsageError]:
         from llm4rec_cli.models.prompt4nr import templates
 
         yield from templates.faults(self)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
@@ -19,7 +20,6 @@ from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.rows import ClickRows, clicks_of
 from llm4rec_cli.models.prompt4nr.sequences import Filler, cleaned, packed
 from llm4rec_cli.models.prompt4nr.warm_up import backbone
-from llm4rec_cli.schema import Precision
 
 log = logging.getLogger(__name__)
 

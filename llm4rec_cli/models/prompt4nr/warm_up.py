@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import BertForMaskedLM
 from transformers.utils import logging as transformers_logging
 
+from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.files import write_once
 from llm4rec_cli.models.base import Context
@@ -31,7 +32,6 @@ from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, packed
 from llm4rec_cli.progress import track
-from llm4rec_cli.schema import Precision
 from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)

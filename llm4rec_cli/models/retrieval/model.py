@@ -19,12 +19,12 @@ from scipy.sparse import csr_array, diags_array
 from sklearn.feature_extraction.text import CountVectorizer
 
 from llm4rec_cli.capabilities import Writer
+from llm4rec_cli.config.schema import Part, Written
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.text import text_values
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.schema import Part, Written
 
 log = logging.getLogger(__name__)
 

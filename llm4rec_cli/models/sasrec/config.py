@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from llm4rec_cli import ranges
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import Config, ModelConfig
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
-from llm4rec_cli.schema import ModelConfig
 
 
 @dataclass
@@ -27,6 +28,10 @@ class SASRecConfig(ModelConfig):
     attention_dropout: float = ranges.number(at_least=0, below=1)
     max_length: int = ranges.number(at_least=1)  # items of a history, the latest kept
     tokens: bool = False  # an item's vector is that of its number and the mean of its tokens'
+
+    def problems(self, config: Config) -> Iterator[UsageError]:
+        if self.tokens:
+            yield from config.dataset.without_tokens("model.tokens=true")
 
     def reads_text(self) -> bool:
         return self.tokens

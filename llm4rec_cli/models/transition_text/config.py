@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli import ranges
-from llm4rec_cli.schema import ModelConfig
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import ModelConfig
 
 
 @dataclass

@@ -19,11 +19,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import safe_sparse_dot
 from torch import Tensor
 
+from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.schema import Part
 
 log = logging.getLogger(__name__)
 

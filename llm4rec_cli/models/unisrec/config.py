@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli import ranges
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import Config, EncoderConfig, ModelConfig, Pooling, Precision, Question, TaskConfig
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
-from llm4rec_cli.schema import EncoderConfig, LLMConfig, ModelConfig, Pooling, Precision, Question, TaskConfig
 
 
 class Adaptor(Enum):
@@ -63,6 +64,8 @@ class UniSRecConfig(ModelConfig):
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 
+    initial: ClassVar[str | None] = "init_from"
+    came_about: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
     inherited: ClassVar[tuple[str, ...]] = (
         *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
         *("hidden_size", "inner_size", "layers", "heads", "max_length"),
@@ -86,8 +89,18 @@ class UniSRecConfig(ModelConfig):
     freeze: Freeze = MISSING
     pretraining: PretrainingConfig | None = None  # none but under task=pretrain
 
-    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        return {} if task.question is Question.pretrain else {"pretraining": None}
+    def unread(self, task: TaskConfig) -> Mapping[str, str]:
+        return {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
+
+    def problems(self, config: Config) -> Iterator[UsageError]:
+        if config.task.question is not Question.pretrain:
+            return
+        if self.pretraining is None:
+            yield UsageError("task=pretrain needs model.pretraining, which is null", "leave model.pretraining as it is")
+        if self.use_ids:
+            yield UsageError(
+                "pre-training is on text alone: ids of other data's items would be of no use", "model.use_ids=false"
+            )
 
     def shown_as(self) -> str:
         """`unisrec`, and in which way it is not the plain one: text alone, all weights trained from scratch."""

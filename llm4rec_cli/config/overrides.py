@@ -36,6 +36,11 @@ def divided(arguments: list[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
+def key_typed(override: str) -> str:
+    """The key that an override sets, `experiment` of `+experiment=p5/demo`."""
+    return override.partition("=")[0].lstrip("+")
+
+
 def prepared(argument: str) -> str:
     """An override ready for Hydra's grammar: `~` expanded and paths quoted; refused where it would open the schema."""
     key, equals, value = argument.partition("=")

@@ -6,14 +6,14 @@ model adds a dataclass of its own in `models/<name>/config.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from omegaconf import MISSING
 
-from llm4rec_cli import ranges
+from llm4rec_cli.config import ranges
 from llm4rec_cli.errors import UsageError
 
 
@@ -146,11 +146,36 @@ def precision(work: Work) -> Any:
     return field(default=MISSING, metadata={"work": work})
 
 
+class Weights(Enum):
+    """Kinds of pretrained weights that a setting may name."""
+
+    encoder = "encoder"  # a frozen text encoder
+    backbone = "backbone"  # weights that training begins with
+
+
+class Named(NamedTuple):
+    """What a setting's value names.
+
+    Attributes:
+        kind: of weights.
+        drawn: values that name no published weights but ones that are drawn anew.
+    """
+
+    kind: Weights
+    drawn: frozenset[str]
+
+
+def weights(kind: Weights, drawn: Iterable[str] = ()) -> Any:
+    """A field that names pretrained weights: a packaged name, a hub id or a folder. A run's address holds what
+    identifies the weights, not what they are called."""
+    return field(default=MISSING, metadata={"weights": Named(kind, frozenset(drawn))})
+
+
 @dataclass
 class EncoderConfig:
     """A frozen text encoder."""
 
-    name: str = MISSING  # `minilm` (packaged), a hub id, or a folder
+    name: str = weights(Weights.encoder)  # `minilm` (packaged), a hub id, or a folder
     pooling: Pooling = MISSING
     max_length: int = ranges.number(at_least=1)  # tokens
     precision: Precision = precision(Work.reading)
@@ -209,6 +234,14 @@ class DatasetConfig:
     paper: PaperStatistics | None = None
     part_of: str | None = None  # the published dataset that this is a part of: numbers are marked `subset`
 
+    def without_tokens(self, setting: str) -> Iterator[UsageError]:
+        """The problem of a setting that is of no use without tokens of items, where they have none."""
+        if self.text not in (TextRecipe.attributes, TextRecipe.enriched):
+            yield UsageError(
+                f"{setting} is about tokens of items, which dataset.text={self.text.name} does not have",
+                "dataset.text=attributes, or dataset.text=enriched once llm4rec enrich has had them written",
+            )
+
 
 @dataclass
 class ModelConfig:
@@ -220,8 +253,10 @@ class ModelConfig:
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a rule that any model must beat
     needs_text: ClassVar[bool] = False
-    # Of a model with `init_from`, which offers `begin_with(weights)`: settings that the other run must share.
-    inherited: ClassVar[tuple[str, ...]] = ()
+    # The setting that names the run whose weights training begins with, of a model that offers `begin_with(weights)`.
+    initial: ClassVar[str | None] = None
+    inherited: ClassVar[tuple[str, ...]] = ()  # settings that such a run must share
+    came_about: ClassVar[tuple[str, ...]] = ()  # settings of how the weights came about, not of what they are
     uses_llm: ClassVar[bool] = False  # asks the chat model of the group `llm`
     needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
     # Trained for the questions of its task alone: only one trained for that task, or for all, can be asked.
@@ -244,9 +279,21 @@ class ModelConfig:
         """Whether items' texts move its numbers."""
         return self.needs_text
 
+    def unread(self, task: TaskConfig) -> Mapping[str, str]:
+        """Settings that have no effect under a task or beside other settings, and what would read each. They are null
+        then, and typing one is refused."""
+        return {}
+
     def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Settings that depend on the task or the chat model, by name: what `auto` means under it, and a neutral value
-        of what has no effect."""
+        """Settings that the task or the chat model decides, by name: what `auto` means there."""
+        return {}
+
+    def taken_over(self, model: ModelConfig) -> Mapping[str, Any]:
+        """Of a floor, the settings that it takes over from the model that it is set beside."""
+        return {}
+
+    def facts(self) -> Mapping[str, Any]:
+        """Fields that metrics.json has of this model alone."""
         return {}
 
     def chat_work(self) -> Work:
@@ -264,8 +311,8 @@ class ModelConfig:
         """Short marks that ride with the numbers of this task."""
         return []
 
-    def problems(self) -> Iterable[UsageError]:
-        """What is wrong with these settings, whatever the dataset and the task."""
+    def problems(self, config: Config) -> Iterable[UsageError]:
+        """What is wrong with these settings, by themselves and beside the others of the composed config."""
         return ()
 
     def check_task(self, task: TaskConfig, dataset: Any = None) -> None:
@@ -352,7 +399,7 @@ class TrainerConfig:
 class PathsConfig:
     """Where things are written. Not part of a run's address."""
 
-    outputs: str = ranges.path("outputs")
+    outputs: str = ranges.path("outputs", kept="relative")
     cache: str | None = ranges.path(None)  # default: the user's cache folder
 
 

@@ -6,11 +6,12 @@ import math
 import operator
 import re
 from collections.abc import Iterator
-from dataclasses import field, fields, is_dataclass
-from typing import Any, cast
+from dataclasses import field
+from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.errors import UsageError
 
 LARGEST_SEED = 2**31 - 1  # numpy's own generator takes no more than 2^32 - 1, and each process adds to the seed
@@ -48,45 +49,43 @@ def folder_name() -> Any:
     return field(default=MISSING, metadata={"folder_name": True})
 
 
-def path(default: str | None) -> Any:
-    """A field for a path, which cannot be empty: an unset shell variable would mean the working directory."""
-    return field(default=default, metadata={"path": True})
+def path(default: str | None, kept: str = "absolute") -> Any:
+    """A field for a path, which cannot be empty: an unset shell variable would mean the working directory.
+
+    Args:
+        kept: `absolute`, or `relative` for one that stays as it was typed.
+    """
+    return field(default=default, metadata={"path": kept})
 
 
-def check(node: Any) -> None:
-    """Refuses a composed config with a value outside what its dataclasses state.
+def check(config: Any) -> None:
+    """Refuses a config with a value outside what its dataclasses state.
 
     Raises:
         UsageError: so it is, for the first.
     """
-    for refusal in refusals(node):
+    for refusal in refusals(config):
         raise refusal
 
 
-def refusals(node: Any, key: str = "") -> Iterator[UsageError]:
-    """Every value of a config node, and of the nodes in it, that lies outside what its dataclass states.
-
-    Args:
-        node: of a composed config, typed by a dataclass.
-        key: the node's own, empty for the root.
-    """
-    for stated in fields(cast(Any, OmegaConf.get_type(node))):
-        name, value, metadata = f"{key}.{stated.name}".lstrip("."), node[stated.name], stated.metadata
-        if is_dataclass(OmegaConf.get_type(value)):
-            yield from refusals(value, name)
-        elif "bounds" in metadata and value is not None:
-            yield from _beyond(name, value, metadata["bounds"])
-            if (divisor := metadata["multiple_of"]) and node[divisor] and value % node[divisor]:
+def refusals(config: Any) -> Iterator[UsageError]:
+    """Every value of a config that lies outside what its dataclass states."""
+    for key, holder, declared, value in walk.settings(config):
+        metadata = declared.metadata
+        if "bounds" in metadata and value is not None:
+            yield from _beyond(key, value, metadata["bounds"])
+            divisor = metadata["multiple_of"]
+            if divisor and (by := getattr(holder, divisor)) and value % by:
                 yield UsageError(
-                    f"{name}={value} is not a multiple of {divisor}={node[divisor]}",
-                    f"choose another {name}, or as {divisor} one of its divisors",
+                    f"{key}={value} is not a multiple of {divisor}={by}",
+                    f"choose another {key}, or as {divisor} one of its divisors",
                 )
         elif "folder_name" in metadata and not re.fullmatch(_FOLDER_NAME, value):
             yield UsageError(
-                f"{name}={value} cannot name a folder", "at most 50 letters, digits, spaces and _ . + - can"
+                f"{key}={value} cannot name a folder", "at most 50 letters, digits, spaces and _ . + - can"
             )
         elif "path" in metadata and value == "":
-            yield UsageError(f"{name} is empty", f"{name}=PATH, or leave it out")
+            yield UsageError(f"{key} is empty", f"{key}=PATH, or leave it out")
 
 
 def _beyond(name: str, value: Any, bounds: dict[str, float]) -> Iterator[UsageError]:

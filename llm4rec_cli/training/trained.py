@@ -7,20 +7,22 @@ composed together; only what was typed has to match.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from llm4rec_cli.commands import experiment
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError
-from llm4rec_cli.models import base as models
-from llm4rec_cli.runs.address import OUTSIDE
+from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.folder import CONFIG, STATUS, finished, metrics_of
-from llm4rec_cli.schema import Config, Question
+from llm4rec_cli.runs.identity import OUTSIDE, plain, text_encoder, weights
+from llm4rec_cli.runs.spec import RunSpec, resolved
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
 
@@ -54,14 +56,14 @@ class TrainedRun:
         folder: the run folder.
         status, metrics: its status.json and metrics.json.
         overrides: what it was trained with, and on top what was typed now.
-        config: what these overrides compose, settled and checked.
+        spec: what it is to be asked: the config that these overrides compose, checked.
     """
 
     folder: Path
     status: dict[str, Any]
     metrics: dict[str, Any]
     overrides: list[str]
-    config: Config
+    spec: RunSpec
 
     @property
     def checkpoints(self) -> Path:
@@ -75,7 +77,7 @@ class TrainedRun:
         """
         if dataset.fingerprint != self.metrics["dataset_fingerprint"]:
             raise RunError(
-                f"{self.folder} was trained on other data of the name {self.config.dataset.name}",
+                f"{self.folder} was trained on other data of the name {self.spec.config.dataset.name}",
                 "give the dataset.raw_dir and dataset.seed it was trained with, or train anew",
             )
         if dataset.manifest.get("tokens") != self.metrics.get("tokens"):
@@ -85,22 +87,25 @@ class TrainedRun:
             )
 
 
-def find(config: Config) -> TrainedRun:
-    """The run that `config.run` names, or the newest that matches what was typed.
+def find(asked: RunSpec) -> TrainedRun:
+    """The run that `run` names, or the newest that matches what was typed.
+
+    Args:
+        asked: as typed, unchecked.
 
     Raises:
         RunError: there is none (the remedy is the command that makes one), or its settings have changed since.
         UsageError: what was typed does not fit it.
     """
-    folder, status, metrics = _found(experiment.settled(config))
-    return asked_of(folder, status, metrics, _overrides(status["overrides"]))
+    folder, status, metrics = _found(asked)
+    return _to_be_asked(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
 
 
-def at(folder: Path) -> TrainedRun:
+def at(folder: Path, asked: RunSpec) -> TrainedRun:
     """The finished run in a folder, with what was typed now."""
     metrics, status = metrics_of(folder), json.loads((folder / STATUS).read_text())
     assert metrics is not None, folder
-    return asked_of(folder, status, metrics, _overrides(status["overrides"]))
+    return _to_be_asked(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
 
 
 def for_task(source: TrainedRun, task: str) -> TrainedRun:
@@ -110,54 +115,54 @@ def for_task(source: TrainedRun, task: str) -> TrainedRun:
         for override in source.overrides
         if (key := override.partition("=")[0]).split(".")[0] != "task" or key in OF_ANY_TASK
     ]
-    return asked_of(source.folder, source.status, source.metrics, [*kept, f"task={task}"])
+    return _to_be_asked(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
 
 
-def asked_of(folder: Path, status: dict[str, Any], metrics: dict[str, Any], overrides: list[str]) -> TrainedRun:
+def _to_be_asked(
+    folder: Path, status: dict[str, Any], metrics: dict[str, Any], overrides: list[str], asked: RunSpec
+) -> TrainedRun:
     """A run with the config that these overrides compose.
 
     Raises:
         RunError: its settings have changed since.
         UsageError: what was typed does not fit it.
     """
-    composed = hydra.compose(config_name="config", overrides=[*HydraConfig.get().overrides.hydra, *overrides])
-    settled = experiment.settled(cast(Config, composed))
-    experiment.check(settled)
+    spec = RunSpec(resolved(compose(overrides)), "eval", asked.typed, asked.choices)
+    rules.check(spec)
     stored: Any = OmegaConf.load(folder / CONFIG)
-    if models.config_class(settled.model.name).task_bound and not _answers(stored, settled):
+    if spec.model.task_bound and not _answers(stored, spec.config):
         raise UsageError(
             f"{folder} was trained for task '{stored.task.name}', and can be asked nothing else",
-            f"train it for this: llm4rec train model={settled.model.name} task={settled.task.name}, or task=all",
+            f"train it for this: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
         )
-    _same_model(settled, folder)
-    return TrainedRun(folder, status, metrics, overrides, settled)
+    _same_model(spec.config, stored, folder)
+    return TrainedRun(folder, status, metrics, overrides, spec)
 
 
-def _found(config: Config) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    outputs = Path(config.paths.outputs)
-    runs = [(f, s, m) for f, s, m in finished(outputs) if s["command"] == "train"]
-    if config.run is not None:
-        wanted = Path(config.run).resolve()
+def _found(asked: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    runs = [(f, s, m) for f, s, m in finished(asked.outputs) if s["command"] == "train"]
+    if asked.config.run is not None:
+        wanted = Path(asked.config.run).resolve()
         runs = [(f, s, m) for f, s, m in runs if f.resolve() == wanted]
         if not runs:
-            raise RunError(f"{config.run} is no finished training run", "llm4rec list runs")
+            raise RunError(f"{asked.config.run} is no finished training run", "llm4rec list runs")
         return runs[0]
-    keys = dict.fromkeys([*_typed(), *TAKEN])
-    task_typed = {"task", "experiment"} & {o.partition("=")[0].lstrip("+") for o in HydraConfig.get().overrides.task}
-    choices = HydraConfig.get().runtime.choices
+    keys = dict.fromkeys([*_of_weights(asked.typed), *TAKEN])
+    wanted_config = OmegaConf.create(plain(asked.config))
+    task_typed = {"task", "experiment"} & asked.typed_keys
     for folder, status, metrics in runs:
-        if not models.config_class(metrics["model"]).trainable:
+        if not config_class(metrics["model"]).trainable:
             continue
-        stored = OmegaConf.load(folder / CONFIG)
-        named = config.task.question == Question.pretrain or {"dataset", "experiment"} & keys.keys()
-        if stored.task.question == "pretrain" and not named:
+        stored: Any = OmegaConf.load(folder / CONFIG)
+        named = asked.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
+        if stored.task.question == Question.pretrain.name and not named:
             continue  # its data are not what anybody asks about without naming them
-        if task_typed and models.config_class(metrics["model"]).task_bound and not _answers(stored, config):
+        if task_typed and config_class(metrics["model"]).task_bound and not _answers(stored, asked.config):
             continue
-        if all(_matches(key, config, choices, stored, status["choices"]) for key in keys):
+        if all(_matches(key, wanted_config, asked.choices, stored, status["choices"]) for key in keys):
             return folder, status, metrics
-    command = " ".join(["llm4rec train", *HydraConfig.get().overrides.task])
-    raise RunError(f"no finished training run under {outputs} matches what was typed", command)
+    command = " ".join(["llm4rec train", *asked.typed])
+    raise RunError(f"no finished training run under {asked.outputs} matches what was typed", command)
 
 
 def _answers(stored: Any, config: Config) -> bool:
@@ -165,25 +170,23 @@ def _answers(stored: Any, config: Config) -> bool:
     return stored.task.question == Question.all.name or stored.task.name == config.task.name
 
 
-def _typed() -> list[str]:
+def _of_weights(typed: Sequence[str]) -> list[str]:
     """The keys that were typed, other than those that only ask or move no number."""
-    keys = [override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
-    asked = {f"model.{key}" for name in models.names() for key in models.config_class(name).asked}
+    asked = {f"model.{key}" for name in model_names() for key in config_class(name).asked}
     return [
         key
-        for key in keys
+        for key in map(key_typed, typed)
         if key.split(".")[0] not in ASKED
         and ".".join(key.split(".")[:2]) not in asked
         and key not in (*ASKED_OF_DATA, *OUTSIDE)
     ]
 
 
-def _matches(key: str, config: Config, choices: Any, stored: Any, stored_choices: dict[str, str]) -> bool:
+def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, stored_choices: dict[str, str]) -> bool:
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
     key = key.partition("@")[2] or key  # prompt/p5@model.prompts
-    value = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    return bool(OmegaConf.select(OmegaConf.create(value), key) == _stored(stored, key))
+    return bool(OmegaConf.select(config, key) == _stored(stored, key))
 
 
 def _stored(config: Any, key: str) -> Any:
@@ -191,33 +194,33 @@ def _stored(config: Any, key: str) -> Any:
     return OmegaConf.select(config, key, default=TAKEN.get(key))
 
 
-def _overrides(stored: list[str]) -> list[str]:
+def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
     """The trained run's overrides with the typed ones on top."""
-    typed = list(HydraConfig.get().overrides.task)
-    keys = {override.partition("=")[0].lstrip("+") for override in typed}
+    keys = set(map(key_typed, typed))
     kept = [
         override
         for override in stored
-        if (key := override.partition("=")[0].lstrip("+")) not in keys
+        if (key := key_typed(override)) not in keys
         and key.split(".")[0] not in ("split", "device", "force", "run", "paths", "hydra")
         and not ("task" in keys and key.split(".")[0] == "task")
     ]
     return [*kept, *typed]
 
 
-def _same_model(config: Config, folder: Path) -> None:
+def _same_model(config: Config, stored: Any, folder: Path) -> None:
     """Refuses weights whose settings have changed in the YAML since they were trained.
+
+    Args:
+        stored: the config that they were trained with.
 
     Raises:
         RunError: the model, the text or what is taken from the data is not what the run was trained with.
     """
-    stored = OmegaConf.load(folder / CONFIG)
-    now = OmegaConf.create(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
+    now: Any = OmegaConf.create(plain(config))
     for node in (stored.model, now.model):
-        # How the weights came about, or how they are asked; not what they are.
-        for key in ("init_from", "freeze", "pretraining", *models.config_class(now.model.name).asked):
+        for key in (*config.model.came_about, *config.model.asked):
             node.pop(key, None)
-        for key, value in models.config_class(now.model.name).later.items():
+        for key, value in config.model.later.items():
             if node.get(key) == value:
                 node.pop(key)
     for key in ("model", "dataset.text", *TAKEN):
@@ -248,8 +251,8 @@ class Origin:
         return f"{self.metrics['variant']} of {'the own seed' if own else self.metrics['seed']}"
 
 
-def origin(config: Config) -> Origin | None:
-    """The finished run that `model.init_from` names; None where it names none, or the model knows no such setting.
+def origin(spec: RunSpec) -> Origin | None:
+    """The finished run whose weights training begins with, as the model's config names it; None where it names none.
 
     A folder of runs stands for the one there that has this config's seed: a sweep over seeds names them all. Whether it
     knows what is held out now is told by the dataset's name: the same files under another name are not seen through.
@@ -257,10 +260,11 @@ def origin(config: Config) -> Origin | None:
     Raises:
         UsageError: there is no such run or several, it knows what is held out now, or its weights would not fit.
     """
-    path = getattr(config.model, "init_from", None)
+    setting = spec.model.initial
+    path = getattr(spec.model, setting) if setting else None
     if path is None:
         return None
-    folders = [Path(path)] if (Path(path) / STATUS).exists() else sorted(Path(path).glob(f"seed{config.seed}-*"))
+    folders = [Path(path)] if (Path(path) / STATUS).exists() else sorted(Path(path).glob(f"seed{spec.config.seed}-*"))
     found = [
         (folder, metrics)
         for folder in folders
@@ -269,28 +273,29 @@ def origin(config: Config) -> Origin | None:
     if len(found) != 1:
         told = ", ".join(folder.name for folder, _ in found) or "none"
         raise UsageError(
-            f"model.init_from={path} is no finished run, nor a folder with one of seed {config.seed} ({told})",
+            f"model.{setting}={path} is no finished run, nor a folder with one of seed {spec.config.seed} ({told})",
             "name a run folder: llm4rec list runs task=pretrain",
         )
     ((folder, metrics),) = found
     stored: Any = OmegaConf.load(folder / CONFIG)
-    now: Any = OmegaConf.create(OmegaConf.to_container(cast(Any, config), resolve=True, enum_to_str=True))
+    now: Any = OmegaConf.create(plain(spec.config))
     for key in HOLDS_OUT if stored.dataset.name == now.dataset.name else ():
         if (theirs := _stored(stored, key)) != OmegaConf.select(now, key):
             raise UsageError(
                 f"{folder} was trained on these data with {key}={theirs}: it may know what this run holds out",
                 f"{key}={theirs}, or begin with a run on other data",
             )
-    for key in ("name", *models.config_class(config.model.name).inherited):
+    for key in ("name", *spec.model.inherited):
         if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
             raise UsageError(
                 f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
                 "give the settings that it was trained with, or train it anew with these",
             )
-    if metrics.get("text_encoder") != experiment.encoder_weights(config):
-        # Or of a run that does not say: those before this setting did not.
+    if metrics["text_encoder"] != text_encoder(spec.model):
+        (named,) = (key for key, (kind, _) in weights(spec.model).items() if kind is Weights.encoder)
         raise UsageError(
-            f"the weights of {folder} do not fit: they are of another text encoder than {now.model.encoder.name}",
+            f"the weights of {folder} do not fit: they are of another text encoder than "
+            f"{OmegaConf.select(now.model, named)}",
             "give the encoder that it was trained with, or train it anew with this one",
         )
     return Origin(folder, metrics, checkpoints.chosen(folder / "checkpoints"))

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llm4rec_cli import ranges, schema
+from llm4rec_cli.config import ranges, schema
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models import base
 
 
 @dataclass
@@ -29,14 +29,14 @@ class Settings:
     inner: Inner = field(default_factory=Inner)
 
 
-CLASSES = [c for c in vars(schema).values() if is_dataclass(c)] + [base.config_class(name) for name in base.names()]
+CLASSES = [c for c in vars(schema).values() if is_dataclass(c)] + [config_class(name) for name in model_names()]
 CLASSES.remove(schema.DownloadConfig)  # data/download.py checks a recipe whole
 
 
 def refused(**changes):
     """What is said of good settings, changed."""
     node = OmegaConf.structured(Settings(name="good"))
-    return [error.problem for error in ranges.refusals(OmegaConf.merge(node, changes))]
+    return [error.problem for error in ranges.refusals(OmegaConf.to_object(OmegaConf.merge(node, changes)))]
 
 
 @pytest.mark.parametrize("found", CLASSES, ids=lambda c: c.__name__)
@@ -71,7 +71,7 @@ def test_a_value_outside_its_range_is_refused_by_its_key(changes, said):
 def test_all_refusals_are_told_and_the_first_is_raised():
     assert refused(size=0, heads=0) == ["size=0 is out of range", "heads=0 is out of range"]
     with pytest.raises(UsageError, match="size=0") as error:
-        ranges.check(OmegaConf.structured(Settings(name="good", size=0)))
+        ranges.check(Settings(name="good", size=0))
     assert error.value.remedy == "size takes a finite number: at least 1"
 
 

@@ -5,8 +5,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm4rec_cli.config.overrides import prepared, quoted, swept_along
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.overrides import prepared, quoted, swept_along
 from tests.driver import compose
 
 

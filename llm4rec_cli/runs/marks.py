@@ -1,0 +1,99 @@
+"""The marks that ride with a run's numbers: labels, and in words where it departs from its paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli import processes
+from llm4rec_cli.config.schema import Control, EmptyHistory, Precision, SplitRule, TextRecipe, Written
+from llm4rec_cli.evaluation.rating import direction
+from llm4rec_cli.files import write_json
+from llm4rec_cli.runs.folder import METRICS
+from llm4rec_cli.runs.identity import Address, builds_on_chat_model
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.runs.spec import RunSpec
+
+MEMORISED = "the chat model may have read these very data in its training: a high number can be memory"
+
+
+def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
+    """Of a run on so many examples."""
+    config, manifest = spec.config, dataset.manifest
+    marked = {
+        "synthetic": manifest["synthetic"],
+        "no-timestamps": manifest["users_without_times"] and not manifest["synthetic"],
+        "extracted-explanations": "explanations" in manifest and config.task.written is Written.explanation,
+        "subset": config.dataset.part_of is not None or config.task.max_examples == n_examples,
+        **(_of_chat_model(spec, dataset) if builds_on_chat_model(config) else {}),
+        "temporal-split": config.dataset.split is SplitRule.temporal,
+        "leaky": config.dataset.split is SplitRule.p5_reviews,
+        "transfer": config.dataset.split is SplitRule.transfer,
+        "cold-items": config.dataset.cold_items > 0,
+        "few-users": config.dataset.train_users < 1,
+        "empty-history-skipped": config.dataset.empty_history is EmptyHistory.skip,
+        f"control-{config.dataset.control.name}": config.dataset.control is not Control.none,
+    }
+    return [*spec.model.labels(config.task.name), *(label for label, applies in marked.items() if applies)]
+
+
+def _of_chat_model(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
+    """Of numbers that build on a chat model's answers. The paper's of 2023 is gone, so any model is another; and it may
+    have read the very data that it is asked about."""
+    return {
+        "substitute-llm": spec.model.uses_llm,
+        "llm-tokens": not spec.model.uses_llm,
+        "may-be-memorised": not dataset.manifest["synthetic"],
+    }
+
+
+def deviations(spec: RunSpec) -> list[str]:
+    """Where a run departs from its paper: by the model, by the trainer, and what the experiment says."""
+    found = spec.model.deviations()
+    if spec.model.trainable and spec.config.trainer.precision is Precision.bf16:
+        found.append("bf16 arithmetic in training")
+    if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:
+        found.append(f"item texts end with tokens that {Path(spec.llm.model).name} wrote")
+    return [*found, *spec.config.deviations]
+
+
+def begun_with(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a run says of the one whose weights it began with; its numbers carry that one's marks too.
+
+    Args:
+        metrics: metrics.json of that one.
+    """
+    of_its_own = ("floor-not-beaten", "subset", "cold-items", "few-users", "empty-history-skipped")
+    return {
+        **{key: metrics[key] for key in ("dataset", "experiment", "seed", "config_hash", "deviations")},
+        "labels": [label for label in metrics["labels"] if label not in of_its_own],
+    }
+
+
+def unbeaten(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str, Any]]) -> list[str]:
+    """`floor-not-beaten` for a model that is no floor where a floor is at least as good.
+
+    Args:
+        floors: metrics.json of each.
+    """
+    if spec.model.floor:
+        return []
+    metric = spec.task.selection
+    sign = direction(metric)
+    beaten = all(sign * metrics[metric] > sign * floor["metrics"][metric] for floor in floors)
+    return [] if beaten else ["floor-not-beaten"]
+
+
+def relabelled(
+    metrics: dict[str, Any], where: Address, spec: RunSpec, floors: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """A finished run's metrics.json, marked now if a floor that it first ran without beats it."""
+    missing = [mark for mark in unbeaten(spec, metrics["metrics"], floors) if mark not in metrics["labels"]]
+    if missing:
+        metrics = metrics | {"labels": [*metrics["labels"], *missing]}
+        if processes.is_first():
+            write_json(where.folder / METRICS, metrics)
+    return metrics

@@ -1,0 +1,152 @@
+"""What cannot work, found before any data are read and before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import (
+    Backend,
+    Candidates,
+    Config,
+    Control,
+    EmptyHistory,
+    LLMConfig,
+    Question,
+    SplitRule,
+    TaskConfig,
+    Written,
+)
+from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.llm import enrichment
+from llm4rec_cli.runs.identity import builds_on_chat_model
+from llm4rec_cli.tasks import base as tasks
+
+if TYPE_CHECKING:
+    from llm4rec_cli.runs.spec import RunSpec
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def check(spec: RunSpec) -> None:
+    """Refuses what cannot work.
+
+    Raises:
+        UsageError: the first of `problems`, or something that was typed and is of no use, or that this machine lacks.
+    """
+    for problem in problems(spec.config):
+        raise problem
+    spec.model.check_task(spec.task)
+    for setting, reader in spec.model.unread(spec.task).items():
+        for typed in spec.typed:
+            if key_typed(typed).startswith(f"model.{setting}"):
+                raise UsageError(f"{typed} is read by {reader} alone", f"{reader}, or leave it out")
+    if spec.config.device not in ("auto", "cpu"):
+        _ = spec.device  # asks torch, which nothing else here does
+    if spec.config.trainer.report_to:
+        from transformers.integrations import get_available_reporting_integrations
+
+        installed = get_available_reporting_integrations()
+        for tracker in spec.config.trainer.report_to:
+            if tracker not in installed:
+                raise UsageError(f"no tracker '{tracker}' is installed", f"installed: {', '.join(installed) or 'none'}")
+
+
+def problems(config: Config) -> Iterator[UsageError]:
+    """What is wrong with a config, with a remedy each: names that nothing goes by, a model that cannot answer the
+    task's question, settings that exclude one another."""
+    known = model_names()
+    unknown = [name for name in (config.model.name, *config.task.floors) if name not in known]
+    yield from (UsageError(f"unknown model '{name}'", did_you_mean(name, known)) for name in unknown)
+    if config.device not in DEVICES:
+        yield UsageError(
+            f"unknown device '{config.device}'", f"one of {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES picks"
+        )
+    if config.model.name in known and type(config.model) is not config_class(config.model.name):
+        yield UsageError("model.name is no choice of a model", f"model={config.model.name}")
+    if (config.dataset.split, config.dataset.control) == (SplitRule.p5_reviews, Control.shuffle_history):
+        yield UsageError(
+            "dataset.control=shuffle_history would change what rankings ask about under dataset.split=p5_reviews",
+            "dataset.split=leave_one_out",
+        )
+    if config.task.question == Question.all and config.task.candidates != Candidates.full:
+        yield UsageError("task=all asks each task with candidates of its own", "leave task.candidates out")
+    yield from _problems_of_impressions(config)
+    needed = needed_capability(config.task)
+    if config.model.name in known and needed not in config.model.capabilities:
+        fitting = [name for name in known if needed in config_class(name).capabilities]
+        yield UsageError(
+            f"model '{config.model.name}' cannot do task '{config.task.name}', which asks it to {needed}",
+            f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
+            f"{', '.join(sorted(config.model.capabilities))}",
+        )
+    if config.model.name in known and builds_on_chat_model(config):
+        yield from problems_of_llm(config.llm)
+    yield from enrichment.problems(config.enrichment)
+    if config.dataset.control is Control.shuffle_tokens:
+        yield from config.dataset.without_tokens("dataset.control=shuffle_tokens")
+    if config.task.question == Question.write and config.task.written is None:
+        yield UsageError(
+            "task.question=write needs task.written, which is null", f"one of {', '.join(w.name for w in Written)}"
+        )
+    metrics = tasks.metric_names(config.task)
+    if config.task.selection not in metrics:
+        yield UsageError(
+            f"task.selection={config.task.selection} is none of the task's metrics",
+            did_you_mean(config.task.selection, metrics),
+        )
+    if config.model.name in known:
+        yield from config.model.problems(config)
+
+
+def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
+    """A click log has impressions alone, and nothing else has any; and what is told of impressions alone."""
+    name, task = config.dataset.name, config.task.name
+    is_log, asks = config.dataset.split == SplitRule.mind, tasks.asks_about_impressions(config.task)
+    if is_log and not asks:
+        yield UsageError(
+            f"dataset '{name}' is a click log, and task '{task}' asks about interactions, which it has none of",
+            "task=impressions, or a dataset of interactions: dataset=demo",
+        )
+    if asks and not is_log:
+        yield UsageError(
+            f"task.candidates=impression asks about what users were shown, and dataset '{name}' is no click log",
+            "task=direct or task=sequential; or a click log: dataset=demo_news, dataset=mind-small",
+        )
+    if is_log and (config.dataset.cold_items > 0 or config.dataset.train_users < 1):
+        yield UsageError(
+            f"dataset.cold_items and dataset.train_users hold out interactions, and '{name}' is a click log",
+            "leave them out",
+        )
+    if config.dataset.empty_history != EmptyHistory.keep and not is_log:
+        yield UsageError(
+            f"dataset.empty_history is about impressions, and dataset '{name}' is no click log", "leave it out"
+        )
+
+
+def problems_of_llm(llm: LLMConfig) -> Iterator[UsageError]:
+    """A budget that nothing would count against, and where no endpoint can be."""
+    if llm.budget_cost is not None and not (llm.price_prompt or llm.price_answer):
+        yield UsageError(
+            "llm.budget_cost needs the model's prices, and both are 0",
+            "llm.price_prompt=0.15 llm.price_answer=0.6 (of a million tokens), or llm.budget_tokens=N",
+        )
+    if llm.backend != Backend.openai:
+        return
+    from llm4rec_cli.llm.endpoint import check
+
+    try:
+        check(llm)
+    except UsageError as refused:
+        yield refused
+
+
+def needed_capability(task: TaskConfig) -> str:
+    """The capability that a task's question asks for."""
+    if task.question != Question.rank:
+        return str(task.question.name)
+    if tasks.asks_about_impressions(task):
+        return "rank_impressions"
+    return "rank_catalogue" if task.candidates == Candidates.full else "rank_candidates"

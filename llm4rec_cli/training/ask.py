@@ -1,0 +1,77 @@
+"""Asks a trained run: one evaluation, or one of each task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from llm4rec_cli import processes
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.folder import Outcome, locked, metrics_of, recorded
+from llm4rec_cli.runs.identity import address_of
+from llm4rec_cli.runs.precision import with_arithmetic
+from llm4rec_cli.training import checkpoints, trained
+from llm4rec_cli.training.run import floors_beside
+
+log = logging.getLogger(__name__)
+
+EVERY = ("rating", "sequential", "direct", "explanation", "review_summary")  # what task=all is trained for
+
+
+def each_task(source: trained.TrainedRun) -> Iterator[tuple[Outcome, list[dict[str, Any]]]]:
+    """One evaluation a task, as `evaluated` gives it, of all that the data have something to ask about.
+
+    Raises:
+        DataError: that is none.
+    """
+    n_asked = 0
+    for task in EVERY:
+        try:
+            yield evaluated(trained.for_task(source, task))
+            n_asked += 1
+        except (DataError, UsageError) as error:  # nothing to ask about, or no prompt that asks it
+            log.info("%s: not asked: %s", task, error.problem)
+    if not n_asked:
+        raise DataError(f"{source.spec.config.dataset.name} has nothing to ask about", "llm4rec list datasets")
+
+
+def evaluated(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]]:
+    """The run asked what its spec asks: the evaluation, and metrics.json of the floors and of itself."""
+    spec = source.spec
+    log.info("%s as trained in %s", spec.model.name, source.folder)
+    clock = stages.Clock()
+    dataset = stages.load(spec)
+    source.check_data(dataset)
+    split = stages.divide(spec, dataset)
+    clock.lap("prepare")
+    weights = processes.from_first(lambda: checkpoints.chosen(source.checkpoints))
+    identity = f"{source.metrics['config_hash']} {weights.sha256}"
+    where = address_of(spec, dataset, trained=(identity, source.metrics["variant"]))
+    floors = floors_beside(spec, split)
+    clock.lap("floors")
+    with locked(where.folder):
+        metrics = processes.from_first(lambda: metrics_of(where.folder))
+        if metrics is not None and not spec.config.force:
+            log.info("done before: %s", where.folder)
+            return Outcome("skipped", where.folder), [*floors, metrics]
+        with recorded(where, spec):
+            spec = with_arithmetic(spec, where.folder, began=source.folder)
+            model = stages.build(spec, split)
+            stages.check_artefacts(model, source.folder)
+            checkpoints.load(model, weights)
+            clock.lap("build")
+            metrics = stages.measure(
+                spec,
+                split,
+                model,
+                where,
+                clock,
+                floors,
+                experiment=source.status["choices"].get("experiment"),
+                overrides=source.overrides,
+                init_from=source.metrics.get("init_from"),
+                trained_run=source.folder.relative_to(spec.outputs).as_posix(),
+            )
+    return Outcome("done", where.folder), [*floors, metrics]
