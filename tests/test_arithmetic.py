@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from llm4rec_cli import arithmetic
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Precision, Work
-from tests.driver import compose
+from tests.driver import spec_of
 
 PROBE = arithmetic.probe  # as tests are collected; while they run, probes are pretended
 
@@ -62,7 +63,8 @@ def test_a_probe_times_both_and_draws_no_random_number_of_ours(work, monkeypatch
 
 
 def test_every_precision_of_a_config_says_what_work_it_is_about():
-    stated = dict(arithmetic.settings(compose("model=prompt4nr")))
+    settings = walk.settings(spec_of("model=prompt4nr").config)
+    stated = {one.key: one.field.metadata["work"] for one in settings if "work" in one.field.metadata}
     assert stated == {
         "model.scoring": Work.reading,
         "model.warm_up.precision": Work.training,

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli.evaluation.paired import as_one_family
     from llm4rec_cli.reporting.pairing import refuse_other_questions, shared_metrics
-    from llm4rec_cli.runs.folder import runs_named
+    from llm4rec_cli.runs.catalog import runs_named
 
     outputs = Path(options.outputs).expanduser()
     runs = runs_named([options.a, *options.others], outputs)
@@ -183,7 +183,7 @@ def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
         UsageError: there are fewer than two such seeds.
     """
     from llm4rec_cli.reporting.pairing import refuse_other_questions
-    from llm4rec_cli.runs.folder import finished
+    from llm4rec_cli.runs.catalog import finished
 
     found: list[dict[int, Run]] = [{} for _ in runs]
     for folder, _, metrics in finished(outputs):

@@ -26,8 +26,9 @@ from importlib import metadata
 from pathlib import Path
 
 from llm4rec_cli import __version__
-from llm4rec_cli.commands import list as listing
 from llm4rec_cli.errors import Llm4RecError
+from llm4rec_cli.runs import catalog
+from llm4rec_cli.runs.catalog import cache_folder
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 LITTLE_MEMORY = 4 * 2**30
@@ -295,11 +296,11 @@ def _outputs(outputs: Path) -> Iterator[Finding]:
 def _cache(given: str | None) -> Iterator[Finding]:
     from rich.filesize import decimal
 
-    cache = listing.cache_folder(given).absolute()
+    cache = cache_folder(given).absolute()
     yield from _writable("cache", cache)
     sizes: dict[str, int] = {}
     left = 0
-    for entry in listing.cache_entries(cache):
+    for entry in catalog.cache_entries(cache):
         sizes[entry.part] = sizes.get(entry.part, 0) + entry.bytes
         left += entry.state == "left half written"
     for part, size in sizes.items():

@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 
 # What all members must have been asked alike, in the words of metrics.json.
 ALIKE = ("dataset", "dataset_fingerprint", "task", "split", "protocol", "n_examples")
-KEPT = (
-    "dataset.seed",
-    "dataset.raw_dir",
-    "dataset.empty_history",
-    "dataset.control",
-    "dataset.text",
-    "task.max_examples",
-)
 
 
 def main(argv: list[str]) -> int:
@@ -53,7 +45,7 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli.reporting.runs import results_table, shown_as
     from llm4rec_cli.reporting.tables import console
-    from llm4rec_cli.runs.folder import runs_named
+    from llm4rec_cli.runs.catalog import runs_named
 
     outputs = Path(options.outputs).expanduser()
     members = runs_named([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
@@ -111,11 +103,16 @@ def _question(folder: Path) -> list[str]:
 
     from omegaconf import OmegaConf
 
+    from llm4rec_cli.config.overrides import key_typed
+    from llm4rec_cli.config.roles import Role
     from llm4rec_cli.config.schema import EmptyHistory
+    from llm4rec_cli.config.walk import keys_of
 
     status = json.loads((folder / "status.json").read_text())
     stored: DictConfig | Any = OmegaConf.load(folder / "config.yaml")
-    typed = [override for override in status["overrides"] if override.startswith(KEPT)]
+    # What was typed of the data, and how much was asked.
+    keys = [(override, key_typed(override)) for override in status["overrides"]]
+    typed = [override for override, key in keys if key.startswith("dataset.") or key in keys_of(Role.extent)]
     found = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
     if stored.dataset.empty_history != EmptyHistory.keep.name:  # an experiment may say so
         typed.append(f"dataset.empty_history={stored.dataset.empty_history}")
@@ -128,7 +125,7 @@ def _judged(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:
     Raises:
         UsageError: there is none.
     """
-    from llm4rec_cli.runs.folder import finished
+    from llm4rec_cli.runs.catalog import finished
 
     def is_it(other: dict[str, Any]) -> bool:
         if metrics["training"] is None:

@@ -123,7 +123,7 @@ def _export(options: argparse.Namespace) -> None:
     from llm4rec_cli.evaluation.human import FEWEST_EXAMPLES, Scale
     from llm4rec_cli.files import write_json, write_text
     from llm4rec_cli.reporting.sheets import KEY, PAGE, as_csv, as_page, blinded, drawn
-    from llm4rec_cli.runs.folder import runs_named
+    from llm4rec_cli.runs.catalog import runs_named
 
     out = Path(options.out).expanduser()
     if (out / KEY).exists():
@@ -269,10 +269,10 @@ def _context(asked: Mapping[str, Any], cache: str | None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from llm4rec_cli.commands.list import cache_folder
     from llm4rec_cli.config.schema import Part, Written
     from llm4rec_cli.data import store
     from llm4rec_cli.data.split import divide
+    from llm4rec_cli.runs.catalog import cache_folder
 
     folder = store.dataset_folder(cache_folder(cache), asked["dataset"], asked["dataset_fingerprint"])
     if not folder.exists():

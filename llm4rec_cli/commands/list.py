@@ -12,32 +12,25 @@ llm4rec list cache                        prepared datasets, text features and r
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
-import json
-import os
-import re
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, ItemsView, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.runs import catalog
+from llm4rec_cli.runs.catalog import FILTERS, Run, bytes_in, cache_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "cache")
-STATES = ("done", "failed", "running", "killed", "unreadable")
-FILTERS = ("model", "dataset", "task", "seed", "status")
 UNUSUAL = (  # labels of runs that were asked or trained otherwise
     *("temporal-", "transfer", "control-", "subset", "cold-", "few-"),
     *("leaky", "oracle_input", "extracted-", "like-only"),
 )
-TRASH = ".pruned"  # where `prune` puts things aside before it removes them
 
 
 def main(argv: list[str]) -> int:
@@ -66,7 +59,7 @@ def main(argv: list[str]) -> int:
     for kind in [options.kind] if options.kind else OPTIONS:
         if kind == "runs":
             outputs = Path(options.outputs).expanduser()
-            out.print(runs_table(selected(runs(outputs), options.filters), outputs))
+            out.print(runs_table(catalog.selected(catalog.runs(outputs), options.filters), outputs))
         elif kind == "cache":
             for shown in _cache(cache_folder(options.cache)):
                 out.print(shown)
@@ -208,77 +201,6 @@ def _prompts_in(file: str, read: Callable[[Any], dict[str, Any]]) -> ItemsView[s
 # --- runs
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run folder as it lies there.
-
-    Attributes:
-        folder: <outputs>/<model>/<dataset>/<task>/seed<seed>-<hash>.
-        state: one of STATES; `killed` says running, but nobody holds its lock.
-        status: status.json; empty where it is unreadable.
-        metrics: metrics.json of a run that is done; otherwise empty.
-        written: when its state last changed, in seconds since 1970.
-    """
-
-    folder: Path
-    state: str
-    status: dict[str, Any]
-    metrics: dict[str, Any]
-    written: float
-
-    def fact(self, key: str) -> str:
-        """What a filter's key is compared with."""
-        model, dataset, task, name = self.folder.parts[-4:]
-        seed = name.removeprefix("seed").rpartition("-")[0]
-        return {"model": model, "dataset": dataset, "task": task, "seed": seed, "status": self.state}[key]
-
-
-def runs(outputs: Path) -> list[Run]:
-    """Every run under `outputs`, newest first. A folder counts by its place, its name and its status.json; no symbolic
-    link is followed."""
-    folders = [path.parent for path in outputs.glob("*/*/*/seed*/status.json")]
-    own = [f for f in folders if re.fullmatch(r"seed-?\d+-\w+", f.name) and not _linked(f, outputs)]
-    return sorted(map(run_in, own), key=lambda run: (-run.written, run.folder))
-
-
-def run_in(folder: Path) -> Run:
-    """The run in a folder that holds a status.json."""
-    status = json_in(folder / "status.json")
-    state = str(status.get("status", "unreadable"))
-    metrics = json_in(folder / "metrics.json") if state == "done" else {}
-    if state == "running" and not held(folder / ".lock"):
-        state = "killed"
-    elif state == "done" and not metrics:
-        state = "unreadable"
-    return Run(folder, state, status, metrics, (folder / "status.json").lstat().st_mtime)
-
-
-def json_in(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; empty where it is torn, not ours to read, or not there."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def selected(found: Iterable[Run], filters: Sequence[str]) -> list[Run]:
-    """The runs that meet every `key=value[,value…]`.
-
-    Raises:
-        UsageError: an unknown key, or a state of no name.
-    """
-    wanted = {}
-    for text in filters:
-        key, equals, values = text.partition("=")
-        if not equals or key not in FILTERS:
-            raise UsageError(f"unknown filter '{text}'", did_you_mean(key, FILTERS))
-        wanted[key] = values.split(",")
-    for state in wanted.get("status", []):
-        if state not in STATES:
-            raise UsageError(f"no run's status is '{state}'", did_you_mean(state, STATES))
-    return [run for run in found if all(run.fact(key) in values for key, values in wanted.items())]
-
-
 def runs_table(found: Sequence[Run], outputs: Path) -> Table:
     """One run a row."""
     from rich.filesize import decimal
@@ -297,6 +219,11 @@ def runs_table(found: Sequence[Run], outputs: Path) -> Table:
         for run in found
     ]
     return table(f"runs under {outputs}", ["run", "status", "result", "when", "size", "error"], rows)
+
+
+def moment(time: float) -> str:
+    """Local time to the minute."""
+    return datetime.fromtimestamp(time).strftime("%Y-%m-%d %H:%M")
 
 
 def _result(run: Run) -> str:
@@ -318,48 +245,13 @@ def _result(run: Run) -> str:
 # --- the cache
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One thing kept in the cache.
-
-    Attributes:
-        path: <cache>/<part>/<name>.
-        part: datasets, features, raw, …
-        state: `whole`; `being written`; or `left half written` by a process that was killed.
-        bytes: on disk.
-        used: when a file of it was last read or written, as far as the file system keeps that.
-    """
-
-    path: Path
-    part: str
-    state: str
-    bytes: int
-    used: float
-
-
-def cache_folder(given: str | None) -> Path:
-    """The cache that a command line names, or the user's."""
-    from llm4rec_cli.runs import spec
-
-    return spec.cache_folder(given and str(Path(given).expanduser()))
-
-
-def cache_entries(cache: Path) -> Iterator[Entry]:
-    """What lies in the cache, by part and name, without lock files. No symbolic link is followed."""
-    parts = sorted(p for p in cache.iterdir() if p.is_dir() and not p.is_symlink()) if cache.is_dir() else []
-    for part in parts:
-        for path in sorted(part.iterdir()) if part.name != TRASH else []:
-            if path.suffix != ".lock":
-                yield Entry(path, part.name, _writing(path), bytes_in(path), _last_use(path))
-
-
 def _cache(cache: Path) -> Iterator[Table]:
     """Two tables: the parts, and what is in them, the latest used first."""
     from rich.filesize import decimal
 
     from llm4rec_cli.reporting.tables import table
 
-    entries = sorted(cache_entries(cache), key=lambda entry: (entry.part, -entry.used))
+    entries = sorted(catalog.cache_entries(cache), key=lambda entry: (entry.part, -entry.used))
     sizes: dict[str, list[int]] = {}
     for entry in entries:
         sizes.setdefault(entry.part, []).append(entry.bytes)
@@ -373,54 +265,3 @@ def _cache(cache: Path) -> Iterator[Table]:
             for e in entries
         ],
     )
-
-
-def _writing(path: Path) -> str:
-    """State of a cache entry: half-written ones are `.<name>.<random>.part`, under the lock `.<name>.lock`."""
-    if path.suffix != ".part":
-        return "whole"
-    name = path.name.removesuffix(".part").rpartition(".")[0]
-    return "being written" if held(path.with_name(f"{name}.lock")) else "left half written"
-
-
-# --- files, however they are reached: links are never followed
-
-
-def held(lock: Path) -> bool:
-    """Whether some process holds this lock file."""
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def bytes_in(path: Path) -> int:
-    """Of a file, or of all files under a folder."""
-    return sum(facts.st_size for facts in _facts(path))
-
-
-def moment(time: float) -> str:
-    """Local time to the minute."""
-    return datetime.fromtimestamp(time).strftime("%Y-%m-%d %H:%M")
-
-
-def _last_use(path: Path) -> float:
-    return max((max(facts.st_atime, facts.st_mtime) for facts in _facts(path)), default=path.lstat().st_mtime)
-
-
-def _facts(path: Path) -> Iterator[os.stat_result]:
-    """Of a file, or of every file under a folder; a run at work may take one away meanwhile."""
-    folder = path.is_dir() and not path.is_symlink()
-    files = (Path(at, name) for at, _, names in os.walk(path) for name in names) if folder else [path]
-    for file in files:
-        with contextlib.suppress(FileNotFoundError):
-            yield file.lstat()
-
-
-def _linked(folder: Path, root: Path) -> bool:
-    """Whether a symbolic link stands between `root` and `folder`."""
-    return any(path.is_symlink() for path in (folder, *folder.parents) if root in path.parents)

@@ -25,9 +25,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm4rec_cli.commands import list as listing
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 from llm4rec_cli.files import locked
+from llm4rec_cli.runs import catalog
+from llm4rec_cli.runs.catalog import cache_folder
 
 NEEDED_AFTER = ("pretrain", "all")  # tasks whose runs are nothing without their weights
 PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "backbones", "explanations", "raw")
@@ -46,10 +47,10 @@ class Doomed:
 
     paths: list[Path]
     said: str
-    run: listing.Run | None = None
+    run: catalog.Run | None = None
 
     def bytes(self) -> int:
-        return sum(map(listing.bytes_in, self.paths))
+        return sum(map(catalog.bytes_in, self.paths))
 
 
 def main(argv: list[str]) -> int:
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
         "llm4rec prune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("runs", "cache"))
-    parser.add_argument("which", nargs="*", help=f"runs: {'=, '.join(listing.FILTERS)}=; cache: {', '.join(PARTS)}")
+    parser.add_argument("which", nargs="*", help=f"runs: {'=, '.join(catalog.FILTERS)}=; cache: {', '.join(PARTS)}")
     parser.add_argument("--older-than", metavar="AGE", help="12h, 30d or 8w since a run ended or a thing was last used")
     parser.add_argument("--checkpoints", action="store_true", help="runs: only the weights of finished ones")
     parser.add_argument("--keep-best", action="store_true", help="with --checkpoints: all but the best")
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> int:
     _refuse_what_does_not_go_together(options)
     before = time.time() - _seconds(options.older_than) if options.older_than else float("inf")
     outputs = Path(options.outputs).expanduser()
-    root = outputs if options.what == "runs" else listing.cache_folder(options.cache)
+    root = outputs if options.what == "runs" else cache_folder(options.cache)
     if options.what == "cache":
         doomed = list(_cached(root, options.which, outputs if options.unused else None, before))
     elif options.checkpoints:
@@ -107,16 +108,16 @@ def _seconds(age: str) -> float:
 # --- what goes
 
 
-def _runs(outputs: Path, filters: Sequence[str], default: Sequence[str], before: float) -> list[listing.Run]:
+def _runs(outputs: Path, filters: Sequence[str], default: Sequence[str], before: float) -> list[catalog.Run]:
     """The runs that meet the filters and have ended before; of status `default` where no filter says which."""
     asked = [f for f in filters if f.startswith("status=")] or [f"status={','.join(default)}"]
     if any("running" in status for status in asked):
         raise UsageError("a run that a process works on is not deleted", "stop the process first: then it is `killed`")
-    found = listing.selected(listing.runs(outputs), [*filters, *asked])
+    found = catalog.selected(catalog.runs(outputs), [*filters, *asked])
     return [run for run in found if run.written < before]
 
 
-def _checkpoints(runs: Sequence[listing.Run], keep_best: bool, pretrained: bool) -> Iterator[Doomed]:
+def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, pretrained: bool) -> Iterator[Doomed]:
     """Of each run its checkpoints; where the best stays and is not whole, none.
 
     Args:
@@ -153,15 +154,15 @@ def _cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: flo
         if part not in PARTS:
             raise UsageError(f"no part of the cache is called '{part}'", did_you_mean(part, PARTS))
     parts = ["datasets"] if outputs else parts or [part for part in PARTS if part != "raw"]
-    used = _datasets_of(listing.runs(outputs)) if outputs else ""
-    for entry in listing.cache_entries(cache):
+    used = _datasets_of(catalog.runs(outputs)) if outputs else ""
+    for entry in catalog.cache_entries(cache):
         if entry.part not in parts or entry.used >= before or entry.state == "being written":
             continue
         if not re.fullmatch(used, entry.path.name):
             yield Doomed([entry.path], f"{entry.part}/{entry.path.name}")
 
 
-def _datasets_of(runs: Sequence[listing.Run]) -> str:
+def _datasets_of(runs: Sequence[catalog.Run]) -> str:
     """A pattern of the dataset folders that these runs may read again; of one that is not done, all of its name."""
     finished = {f"{run.fact('dataset')}-{run.metrics['dataset_fingerprint'][:12]}" for run in runs if run.metrics}
     unfinished = {run.fact("dataset") for run in runs if not run.metrics}
@@ -192,7 +193,7 @@ def _delete(doomed: Sequence[Doomed], root: Path, yes: bool) -> int:
     if not yes and not _confirmed():
         print("nothing was deleted")
         return 0
-    trash = root / listing.TRASH
+    trash = root / catalog.TRASH
     freed = 0
     with locked(root / f"{trash.name}.lock", trash):  # one prune at a time
         _empty(trash)
@@ -227,7 +228,7 @@ def _stays(one: Doomed, trash: Path) -> str:
         if not one.run.folder.is_dir():
             return "as it has gone already"
         with locked(one.run.folder / ".lock", one.run.folder, wait=False):
-            if listing.json_in(one.run.folder / "status.json") != one.run.status:
+            if catalog.json_in(one.run.folder / "status.json") != one.run.status:
                 return "as it has changed meanwhile"
             _move(one.paths, trash)
             return ""

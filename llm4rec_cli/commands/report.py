@@ -81,7 +81,7 @@ def _runs(root: Path, wanted: dict[str, str]) -> list[tuple[Path, dict[str, Any]
     Raises:
         RunError: there is none.
     """
-    from llm4rec_cli.runs.folder import finished
+    from llm4rec_cli.runs.catalog import finished
 
     runs = [
         (folder, metrics)

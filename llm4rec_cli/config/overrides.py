@@ -5,16 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from llm4rec_cli.errors import UsageError
 
 GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
 FOLDERS = (*GROUPS, "home")  # of conf/; what is in the last is not chosen but goes with a model and a dataset
-PATH_KEYS = (
-    *("dataset.raw_dir", "paths.outputs", "paths.cache", "run", "llm.model", "llm.store"),
-    *("model.encoder.name", "model.backbone", "model.file", "model.init_from"),
-)
 FLAGS = (  # Hydra's; other configs are searched for in ./conf alone
     *("--help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--hydra-help", "--version"),
     "--shell-completion",
@@ -39,6 +36,14 @@ def divided(arguments: list[str]) -> tuple[list[str], list[str]]:
 def key_typed(override: str) -> str:
     """The key that an override sets, `experiment` of `+experiment=p5/demo`."""
     return override.partition("=")[0].lstrip("+")
+
+
+@cache
+def _paths() -> frozenset[str]:
+    """The keys whose values are paths, or may be: weights are named by folders, too."""
+    from llm4rec_cli.config.walk import all_declared
+
+    return frozenset(one.key for one in all_declared() if {"path", "weights"} & one.field.metadata.keys())
 
 
 def prepared(argument: str) -> str:
@@ -67,7 +72,7 @@ def prepared(argument: str) -> str:
         raise UsageError(f"{key} is set in a dataset's YAML, not here", "conf/dataset/NAME.yaml, and dataset=NAME")
     if key == "dataset.columns" and value.startswith("{"):
         return f"+{argument}"  # Hydra replaces no dictionary, it adds to one
-    if equals and key in PATH_KEYS and value not in ("", "null") and value[0] not in "'\"":
+    if equals and key in _paths() and value not in ("", "null") and value[0] not in "'\"":
         expanded = str(Path(value).expanduser()) if value.startswith("~") else value
         plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # without, 1e5 would be the number 100000.0
         return f"{key}={expanded}" if plain else f"{key}={quoted(expanded)}"

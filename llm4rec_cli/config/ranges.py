@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from llm4rec_cli.config import walk
+from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import UsageError
 
 LARGEST_SEED = 2**31 - 1  # numpy's own generator takes no more than 2^32 - 1, and each process adds to the seed
@@ -25,23 +26,24 @@ _BOUNDS = {
 _FOLDER_NAME = r"[\w+][\w.+ -]{0,49}"  # none that leads out of its folder, hides, or is longer than disks take
 
 
-def number(default: Any = MISSING, multiple_of: str | None = None, **bounds: float) -> Any:
+def number(default: Any = MISSING, multiple_of: str | None = None, role: Role | None = None, **bounds: float) -> Any:
     """A field for a finite number, or for a list of at least one, within bounds.
 
     Args:
         default: its value, copied if it is a list; None stands for no number where the type allows it.
         multiple_of: another field of the class that must divide it.
+        role: of its own; None = that of its dataclass. Likewise below.
         bounds: any of `at_least`, `above`, `at_most`, `below`.
     """
-    metadata = {"bounds": bounds, "multiple_of": multiple_of}
+    metadata = {"bounds": bounds, "multiple_of": multiple_of, "role": role}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def seed() -> Any:
+def seed(role: Role) -> Any:
     """A field for the seed of random numbers, by default 0."""
-    return number(0, at_least=0, at_most=LARGEST_SEED)
+    return number(0, role=role, at_least=0, at_most=LARGEST_SEED)
 
 
 def folder_name() -> Any:
@@ -49,13 +51,13 @@ def folder_name() -> Any:
     return field(default=MISSING, metadata={"folder_name": True})
 
 
-def path(default: str | None, kept: str = "absolute") -> Any:
+def path(default: str | None, role: Role | None = None, kept: str = "absolute") -> Any:
     """A field for a path, which cannot be empty: an unset shell variable would mean the working directory.
 
     Args:
         kept: `absolute`, or `relative` for one that stays as it was typed.
     """
-    return field(default=default, metadata={"path": kept})
+    return field(default=default, metadata={"path": kept, "role": role})
 
 
 def check(config: Any) -> None:

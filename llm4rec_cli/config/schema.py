@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
+from llm4rec_cli.config.roles import Role, Settings
 from llm4rec_cli.errors import UsageError
 
 
@@ -141,6 +142,11 @@ class Work(Enum):
     answering = "answering"  # prompts are read, and answers written token by token
 
 
+def about(role: Role, default: Any) -> Any:
+    """A field whose role is another than its dataclass's."""
+    return field(default=default, metadata={"role": role})
+
+
 def precision(work: Work) -> Any:
     """A field for the arithmetic of this kind of work; a run's address holds what the config says, `auto` too."""
     return field(default=MISSING, metadata={"work": work})
@@ -151,6 +157,7 @@ class Weights(Enum):
 
     encoder = "encoder"  # a frozen text encoder
     backbone = "backbone"  # weights that training begins with
+    chat = "chat"  # a chat model, or what a server calls one
 
 
 class Named(NamedTuple):
@@ -172,7 +179,7 @@ def weights(kind: Weights, drawn: Iterable[str] = ()) -> Any:
 
 
 @dataclass
-class EncoderConfig:
+class EncoderConfig(Settings):
     """A frozen text encoder."""
 
     name: str = weights(Weights.encoder)  # `minilm` (packaged), a hub id, or a folder
@@ -182,7 +189,7 @@ class EncoderConfig:
 
 
 @dataclass
-class PaperStatistics:
+class PaperStatistics(Settings):
     """What the paper prints about a dataset after its filters."""
 
     users: int = ranges.number(at_least=1)
@@ -197,7 +204,7 @@ class PaperStatistics:
 
 
 @dataclass
-class DownloadConfig:
+class DownloadConfig(Settings):
     """A file that can be fetched: a raw file, or an archive of raw files."""
 
     file: str = ""  # what it is called here
@@ -208,31 +215,45 @@ class DownloadConfig:
 
 
 @dataclass
-class DatasetConfig:
+class DatasetConfig(Settings):
     """A dataset: raw files, how they are read, filtered and split."""
+
+    role: ClassVar[Role | None] = Role.data
 
     name: str = ranges.folder_name()
     reader: str = MISSING  # a module of data/readers; a domain may name one of its own
     domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file (or `reader`) -> name
-    columns: dict[str, str] = field(default_factory=dict)  # our name of a column -> the file's, for `reader: table`
-    raw_dir: str | None = ranges.path(None)
+    columns: dict[str, str] = field(
+        default_factory=dict, metadata={"role": Role.source}
+    )  # our name of a column -> the file's, for `reader: table`
+    raw_dir: str | None = ranges.path(None, role=Role.source)
     generator: str | None = None  # a variant of data/demo: raw files are written, not fetched
-    get: str = ""  # where raw files come from and where to put them
-    download: list[DownloadConfig] = field(default_factory=list)  # how those that are missing are fetched
+    get: str = about(Role.source, "")  # where raw files come from and where to put them
+    download: list[DownloadConfig] = field(
+        default_factory=list, metadata={"role": Role.source}
+    )  # how those that are missing are fetched
     user_core: int = ranges.number(at_least=0)  # each user keeps at least so many interactions
     item_core: int = ranges.number(at_least=0)
-    split: SplitRule = SplitRule.leave_one_out
-    cuts: list[float] = ranges.number([0.8, 0.9], above=0, below=1)  # temporal: the share of interactions before each
-    test_domain: str | None = None  # transfer: the domain that is asked about
+    split: SplitRule = about(Role.intervention, SplitRule.leave_one_out)  # what a training does not see
+    cuts: list[float] = ranges.number(
+        [0.8, 0.9], above=0, below=1, role=Role.division
+    )  # temporal: the share of interactions before each
+    test_domain: str | None = about(Role.division, None)  # transfer: the domain that is asked about
     shared_users: bool = False  # the same raw id in two domains is one user
-    cold_items: float = ranges.number(0.0, at_least=0, below=1)  # the share of items held out of all training
-    train_users: float = ranges.number(1.0, above=0, at_most=1)  # the share of users trained and validated on
-    empty_history: EmptyHistory = EmptyHistory.keep  # of a click log
+    cold_items: float = ranges.number(
+        0.0, at_least=0, below=1, role=Role.intervention
+    )  # the share of items held out of all training
+    train_users: float = ranges.number(
+        1.0, above=0, at_most=1, role=Role.intervention
+    )  # the share of users trained and validated on
+    empty_history: EmptyHistory = about(Role.question, EmptyHistory.keep)  # of a click log
     text: TextRecipe = TextRecipe.unisrec
-    control: Control = Control.none
-    seed: int = ranges.seed()  # splits, candidates, generated data, subsets and bootstrap
-    paper: PaperStatistics | None = None
-    part_of: str | None = None  # the published dataset that this is a part of: numbers are marked `subset`
+    control: Control = about(Role.intervention, Control.none)
+    seed: int = ranges.seed(Role.division)  # splits, candidates, generated data, subsets and bootstrap
+    paper: PaperStatistics | None = about(Role.citation, None)
+    part_of: str | None = about(
+        Role.citation, None
+    )  # the published dataset that this is a part of: numbers are marked `subset`
 
     def without_tokens(self, setting: str) -> Iterator[UsageError]:
         """The problem of a setting that is of no use without tokens of items, where they have none."""
@@ -244,8 +265,10 @@ class DatasetConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(Settings):
     """What every model states. A model's own dataclass adds its settings."""
+
+    role: ClassVar[Role | None] = Role.model
 
     name: str = MISSING  # a package of models/
 
@@ -261,7 +284,6 @@ class ModelConfig:
     needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
     # Trained for the questions of its task alone: only one trained for that task, or for all, can be asked.
     task_bound: ClassVar[bool] = False
-    asked: ClassVar[tuple[str, ...]] = ()  # settings of how it is asked, which its weights do not depend on
     # Settings that came when there were runs already, and the values that these had unknowing: they move no address.
     later: ClassVar[Mapping[str, Any]] = {}
 
@@ -321,34 +343,54 @@ class ModelConfig:
 
 
 @dataclass
-class LLMConfig:
+class LLMConfig(Settings):
     """A chat model, how it answers, and what asking it may cost."""
 
+    role: ClassVar[Role | None] = Role.chat
+
     backend: Backend = MISSING
-    model: str = MISSING  # local: `smollm2` (packaged), a hub id, a folder or a GGUF file; openai: the server's name
+    model: str = weights(
+        Weights.chat
+    )  # local: `smollm2` (packaged), a hub id, a folder or a GGUF file; openai: the server's name
     base_url: str | None = None  # openai: of the endpoint; null = OpenAI's own
-    key_variable: str = MISSING  # openai: the environment variable that holds the key, which is written nowhere
+    key_variable: str = about(
+        Role.machine, MISSING
+    )  # openai: the environment variable that holds the key, which is written nowhere
     temperature: float = ranges.number(at_least=0)  # 0 = greedy
     top_p: float = ranges.number(above=0, at_most=1)
     max_tokens: int = ranges.number(at_least=1)  # of an answer, at most
-    context: int = ranges.number(at_least=64)  # tokens that the model takes, answer included
+    context: int = ranges.number(at_least=64, role=Role.machine)  # tokens that the model takes, answer included
     precision: Precision = precision(Work.answering)  # local
     batch_tokens: int = ranges.number(at_least=1)  # local: of the prompts answered together, padding included
-    concurrency: int = ranges.number(at_least=1)  # openai: requests under way at once
-    timeout: float = ranges.number(above=0)  # openai: seconds until an answer is given up
-    retries: int = ranges.number(at_least=0)  # openai: of a request that failed in a way that may pass
-    price_prompt: float = ranges.number(at_least=0)  # of a million tokens of prompts, in any currency
-    price_answer: float = ranges.number(at_least=0)  # of a million tokens of answers, in the same
-    budget_tokens: int | None = ranges.number(None, at_least=0)  # that may be spent by one run; null = any number
-    budget_cost: float | None = ranges.number(None, at_least=0)  # likewise, in the currency of the prices
-    replay: bool = False  # answers come from the store alone
-    dry_run: bool = False  # nothing is asked: requests are shown with the tokens and the cost that they would take
-    store: str | None = ranges.path(None)  # the file of all answers; null = llm/answers.sqlite in the cache folder
+    concurrency: int = ranges.number(at_least=1, role=Role.machine)  # openai: requests under way at once
+    timeout: float = ranges.number(above=0, role=Role.machine)  # openai: seconds until an answer is given up
+    retries: int = ranges.number(
+        at_least=0, role=Role.machine
+    )  # openai: of a request that failed in a way that may pass
+    price_prompt: float = ranges.number(
+        at_least=0, role=Role.machine
+    )  # of a million tokens of prompts, in any currency
+    price_answer: float = ranges.number(at_least=0, role=Role.machine)  # of a million tokens of answers, in the same
+    budget_tokens: int | None = ranges.number(
+        None, at_least=0, role=Role.machine
+    )  # that may be spent by one run; null = any number
+    budget_cost: float | None = ranges.number(
+        None, at_least=0, role=Role.machine
+    )  # likewise, in the currency of the prices
+    replay: bool = about(Role.machine, False)  # answers come from the store alone
+    dry_run: bool = about(
+        Role.machine, False
+    )  # nothing is asked: requests are shown with the tokens and the cost that they would take
+    store: str | None = ranges.path(
+        None, role=Role.machine
+    )  # the file of all answers; null = llm/answers.sqlite in the cache folder
 
 
 @dataclass
-class EnrichmentConfig:
+class EnrichmentConfig(Settings):
     """What a chat model is asked about each item, and how much of its answer is kept."""
+
+    role: ClassVar[Role | None] = Role.data
 
     system: str | None = None
     noun: str = MISSING  # what an item is called
@@ -359,26 +401,30 @@ class EnrichmentConfig:
 
 
 @dataclass
-class TaskConfig:
+class TaskConfig(Settings):
     """One question, what it is asked about, and how the answers are scored."""
+
+    role: ClassVar[Role | None] = Role.question
 
     name: str = ranges.folder_name()
     question: Question = MISSING
     candidates: Candidates = Candidates.full
     negatives: int = ranges.number(99, at_least=1)
-    mask_history: bool = False
+    mask_history: bool = about(Role.extent, False)
     written: Written | None = None  # question: write
-    max_examples: int | None = ranges.number(None, at_least=1)
+    max_examples: int | None = ranges.number(None, at_least=1, role=Role.extent)
     cutoffs: list[int] = ranges.number([10], at_least=1, at_most=1_000_000)  # question: rank
     selection: str = MISSING  # the validation metric that chooses the checkpoint, and that floors are compared by
-    floors: list[str] = MISSING
+    floors: list[str] = about(Role.citation, MISSING)
     top_items: int = ranges.number(10, at_least=1)  # kept an example in predictions.parquet
-    bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000)  # resamples of an interval
+    bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000, role=Role.extent)  # resamples of an interval
 
 
 @dataclass
-class TrainerConfig:
+class TrainerConfig(Settings):
     """Optimisation, for every model that has weights."""
+
+    role: ClassVar[Role | None] = Role.training
 
     epochs: int = ranges.number(at_least=1)
     batch_size: int = ranges.number(at_least=1)  # rows a step
@@ -391,20 +437,24 @@ class TrainerConfig:
     keep: Keep = MISSING
     patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; keep=last has endless
     valid_examples: int | None = ranges.number(None, at_least=1)  # of validation that choose the checkpoint; null = all
-    eval_batch_size: int = ranges.number(at_least=1)  # users scored at once, or items shown in impressions
-    report_to: list[str] = MISSING
+    eval_batch_size: int = ranges.number(
+        at_least=1, role=Role.machine
+    )  # users scored at once, or items shown in impressions
+    report_to: list[str] = about(Role.machine, MISSING)
 
 
 @dataclass
-class PathsConfig:
+class PathsConfig(Settings):
     """Where things are written. Not part of a run's address."""
+
+    role: ClassVar[Role | None] = Role.machine
 
     outputs: str = ranges.path("outputs", kept="relative")
     cache: str | None = ranges.path(None)  # default: the user's cache folder
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """The root."""
 
     dataset: DatasetConfig = MISSING
@@ -413,10 +463,10 @@ class Config:
     trainer: TrainerConfig = MISSING
     llm: LLMConfig = MISSING
     enrichment: EnrichmentConfig = MISSING
-    paths: PathsConfig = field(default_factory=PathsConfig)
-    seed: int = ranges.seed()
-    split: Part = Part.test
-    device: str = "auto"
-    force: bool = False
-    run: str | None = ranges.path(None)
-    deviations: list[str] = field(default_factory=list)
+    paths: PathsConfig = field(default_factory=PathsConfig, metadata={"role": Role.machine})
+    seed: int = ranges.seed(Role.training)
+    split: Part = about(Role.question, Part.test)
+    device: str = about(Role.machine, "auto")
+    force: bool = about(Role.command, False)
+    run: str | None = ranges.path(None, role=Role.command)
+    deviations: list[str] = field(default_factory=list, metadata={"role": Role.citation})

@@ -1,10 +1,14 @@
-"""The one walk over the settings of a config."""
+"""The one walk over the settings of a config, and over those that the schema declares."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
-from typing import Any, NamedTuple
+from functools import cache
+from types import UnionType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+from llm4rec_cli.config.roles import Role, role_of
 
 
 class Setting(NamedTuple):
@@ -36,3 +40,72 @@ def settings(node: Any, key: str = "") -> Iterator[Setting]:
             yield from settings(value, name)
         else:
             yield Setting(name, node, declared, value)
+
+
+class Declared(NamedTuple):
+    """A setting as the schema declares it.
+
+    Attributes:
+        key: its path.
+        field: its declaration.
+        kind: its type; of a node, the dataclass; of nodes by names of one's own, `dict[str, dataclass]`.
+        role: what it is about.
+    """
+
+    key: str
+    field: Field[Any]
+    kind: Any
+    role: Role | None
+
+    @property
+    def is_node(self) -> bool:
+        return is_dataclass(self.kind) or (get_origin(self.kind) is dict and is_dataclass(get_args(self.kind)[1]))
+
+
+def declared(holder: Any, key: str = "", above: Role | None = None) -> Iterator[Declared]:
+    """Every setting that a dataclass of the schema declares, nodes before what they hold.
+
+    Args:
+        key: the dataclass's own path.
+        above: the role of what holds it.
+    """
+    for field, kind in _typed_fields(holder):
+        role = role_of(holder, field.metadata, above)
+        one = Declared(f"{key}.{field.name}".lstrip("."), field, kind, role)
+        yield one
+        if is_dataclass(kind):
+            yield from declared(kind, one.key, role)
+
+
+@cache
+def _typed_fields(holder: Any) -> list[tuple[Field[Any], Any]]:
+    """The fields of a dataclass with their types; of one that may be null, the dataclass that it may be."""
+    hints = get_type_hints(holder)
+    nullable = {name: get_args(hint) if isinstance(hint, UnionType) else () for name, hint in hints.items()}
+    kinds = {name: next(filter(is_dataclass, of), hints[name]) for name, of in nullable.items()}
+    return [(field, kinds[field.name]) for field in fields(holder)]
+
+
+@cache
+def declared_with(model: Any) -> tuple[Declared, ...]:
+    """Every setting of a config with this model's."""
+    from llm4rec_cli.config.schema import Config
+
+    shared = (one for one in declared(Config) if one.key.partition(".")[0] != "model")
+    return (*shared, *declared(model, "model"))
+
+
+@cache
+def all_declared() -> tuple[Declared, ...]:
+    """Every setting there is, with those of every model; one that several have, once."""
+    from llm4rec_cli.config.registry import config_class, model_names
+
+    classes: list[Any] = [config_class(name) for name in model_names()]
+    found = [one for kind in classes for one in declared_with(kind)]
+    return tuple({(one.key, one.role): one for one in found}.values())
+
+
+@cache
+def keys_of(*roles: Role) -> frozenset[str]:
+    """The keys of all settings of these roles, but of nodes."""
+    return frozenset(one.key for one in all_declared() if one.role in roles and not one.is_node)

@@ -259,7 +259,7 @@ def variants(outputs: Path) -> list[Variant]:
 
     A script that writes to outputs/NAME makes such a folder.
     """
-    from llm4rec_cli.runs.folder import finished
+    from llm4rec_cli.runs.catalog import finished
 
     found: dict[str, dict[int, Run]] = {}
     within = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
@@ -312,10 +312,16 @@ def _alike(test: Trial, a: Variant, b: Variant) -> bool:
     """Whether two variants differ in nothing but what the test names."""
     if test.alike_but is None:
         return True
-    from llm4rec_cli.runs.identity import OUTSIDE
+    from llm4rec_cli.config.roles import OUTSIDE
+    from llm4rec_cli.config.walk import all_declared
 
     assert test.a is not None, test
-    named = [*test.alike_but, *test.a.settings, *test.b.settings, *OUTSIDE]
+    named = [
+        *test.alike_but,
+        *test.a.settings,
+        *test.b.settings,
+        *(one.key for one in all_declared() if one.role in OUTSIDE),
+    ]
     named += ["model.init_from"] if test.a.pretrained != test.b.pretrained else []
 
     def rest(variant: Variant) -> dict[str, Any]:

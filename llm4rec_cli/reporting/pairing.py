@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.config.roles import OUTSIDE
+from llm4rec_cli.config.schema import DatasetConfig
+from llm4rec_cli.config.walk import declared
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -34,7 +37,6 @@ GIVEN |= {"items": "items shown", "clicked": "clicks"}
 # Metrics of all answers together, which no single one has a value of; and which of those that have one comes nearest.
 OF_ALL_TOGETHER = {"rmse": "mse", "bleu2": "rouge1", "bleu4": "rouge1"}
 OF_SOME = ("feature_match",)  # metrics that some examples may lack: compared where they are asked for
-NOT_OF_DATA = ("name", "raw_dir", "get", "download", "columns", "paper")  # of a config's dataset
 
 Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
 
@@ -69,7 +71,8 @@ def _settings_of_data(runs: Sequence[Run]) -> list[str]:
     a, b = (config_of(folder).get("dataset", {}) for folder, _ in runs)
     if a.get("name") != b.get("name"):
         return []
-    keys = [key for key in {**a, **b} if key not in NOT_OF_DATA and a.get(key) != b.get(key)]
+    told = {one.field.name for one in declared(DatasetConfig) if one.role in OUTSIDE}
+    keys = [key for key in {**a, **b} if key not in {"name", *told} and a.get(key) != b.get(key)]
     return [f"dataset.{key} is {a.get(key)} in A and {b.get(key)} in B" for key in keys]
 
 
@@ -77,7 +80,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     """config.yaml of a run; empty where there is none."""
     import yaml
 
-    from llm4rec_cli.runs.folder import CONFIG
+    from llm4rec_cli.runs.catalog import CONFIG
 
     file = folder / CONFIG
     return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}

@@ -9,7 +9,10 @@ from typing import Any
 from rich.table import Table
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.roles import OUTSIDE
 from llm4rec_cli.config.schema import Written
+from llm4rec_cli.config.walk import keys_of
 from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
 from llm4rec_cli.reporting.tables import console, table
 
@@ -27,8 +30,6 @@ TOLD_BY = (
     *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
     *("dataset.cold_items=", "dataset.train_users=", "task.max_", "llm", "enrichment", "prompt/"),
 )
-# What moves no number, and shots, which a model's name tells.
-UNTOLD = ("llm.store=", "llm.replay=", "llm.budget", "llm.price", "llm.concurrency=", "llm.retries=", "llm.timeout=")
 SHOWN_AS = (  # models are named so
     *("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=", "prompt/prompt4nr@"),
     *("model.members=", "model.judged=", "model.names=", "model.variants=", "model.combine="),
@@ -136,7 +137,8 @@ def protocol_in_words(run: dict[str, Any]) -> str:
 
 def variant_in_words(run: dict[str, Any]) -> list[str]:
     """The experiment's name, what training began with, and what was typed of the model, the trainer and the control."""
-    typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith((*SHOWN_AS, *UNTOLD))]
+    typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith(SHOWN_AS)]
+    typed = [o for o in typed if key_typed(o) not in keys_of(*OUTSIDE)]  # which moves no number
     typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # as they are typed
     origin = run.get("init_from")
     begun = f"from {' '.join(filter(None, [origin['dataset'], origin['experiment']]))}" if origin else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -11,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,8 +21,9 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from llm4rec_cli import files, processes
-from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean
+from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
+from llm4rec_cli.runs.catalog import CONFIG, LOCK, METRICS, STATUS
 from llm4rec_cli.runs.identity import Address, plain
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"
 PACKAGES = ("llm4rec", "torch", "transformers", "accelerate", "numpy", "pandas", "scikit-learn", "hydra-core")
 
 
@@ -41,61 +40,6 @@ class Outcome:
 
     status: str
     folder: Path
-
-
-def metrics_of(folder: Path) -> dict[str, Any] | None:
-    """metrics.json of a finished run; None where there is none."""
-    try:
-        status = json.loads((folder / STATUS).read_text())
-        return dict(json.loads((folder / METRICS).read_text())) if status["status"] == "done" else None
-    except FileNotFoundError:
-        return None
-
-
-def finished(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """Every finished run under `outputs`, newest first: its folder, status.json and metrics.json."""
-    found = []
-    for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
-        with suppress(FileNotFoundError):  # somebody begins it anew just now
-            status = json.loads(path.read_text())
-            metrics = metrics_of(path.parent)
-            if metrics is not None:
-                found.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
-    yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(found, key=lambda f: -f[0]))
-
-
-def runs_named(named: Sequence[str], outputs: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The finished run that each name means, a folder or an end of its path, and its metrics.json.
-
-    Raises:
-        RunError: no finished run is called so.
-        UsageError: several are.
-    """
-    runs = {folder: metrics for folder, _, metrics in finished(outputs)}
-    found = []
-    for name in named:
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            metrics = metrics_of(folder)
-            if metrics is None:
-                raise RunError(f"{folder} is no finished run", "llm4rec list runs")
-            found.append((folder, metrics))
-            continue
-        meant = [run for run in runs if _ends_on(run, folder)]
-        if not meant:
-            known = ["/".join(run.parts[-len(folder.parts) :]) for run in runs]
-            raise RunError(f"no finished run under {outputs} is called '{name}'", did_you_mean(name, known))
-        if len(meant) > 1:
-            several = ", ".join(str(run.relative_to(outputs)) for run in sorted(meant))
-            raise UsageError(f"'{name}' may be any of {len(meant)} runs", several)
-        found.append((meant[0], runs[meant[0]]))
-    return found
-
-
-def _ends_on(run: Path, end: Path) -> bool:
-    """Whether a run's path ends on these parts, the last of which may be cut."""
-    *parents, last = end.parts
-    return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents
 
 
 @contextmanager

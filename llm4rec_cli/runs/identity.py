@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from llm4rec_cli.config import walk
+from llm4rec_cli.config.roles import OUTSIDE
 from llm4rec_cli.config.schema import Backend, Config, ModelConfig, TextRecipe, Weights
 from llm4rec_cli.files import sha256
 
@@ -20,28 +21,6 @@ if TYPE_CHECKING:
     from llm4rec_cli.runs.spec import RunSpec
 
 RESULTS_VERSION = 2  # raised when a change moves numbers; the CHANGELOG says which
-
-# What changes where or how fast things are computed, or how they are shown, but no number.
-OUTSIDE = (
-    "paths",
-    "device",
-    "force",
-    "run",
-    "deviations",
-    "dataset.raw_dir",
-    "dataset.columns",  # they are in the fingerprint
-    "dataset.get",
-    "dataset.download",
-    "dataset.paper",
-    "dataset.part_of",  # a mark of the data, which are in the fingerprint
-    "trainer.eval_batch_size",
-    "trainer.report_to",
-    "task.floors",
-    "model.max_missing",  # more than so many is an error
-    *("llm.key_variable", "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt", "llm.price_answer"),
-    *("llm.budget_tokens", "llm.budget_cost", "llm.replay", "llm.dry_run", "llm.store", "llm.context"),
-)
-
 
 # Settings of data that came later than some runs, and the values that these had unknowing: they move no address.
 DATASET_LATER = {"empty_history": "keep"}
@@ -107,7 +86,10 @@ def address(
         llm: what identifies the chat model that is asked or has enriched the items, and what it wrote of them.
     """
     content = plain(config)
-    outside = [*OUTSIDE, *([] if config.model.trainable else ["trainer"])]
+    model: Any = type(config.model)
+    outside = [one.key for one in walk.declared_with(model) if one.role in OUTSIDE]
+    if not config.model.trainable:
+        outside.append("trainer")
     if config.dataset.text is not TextRecipe.enriched:
         outside.append("enrichment")
     for key in outside:

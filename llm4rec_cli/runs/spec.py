@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from llm4rec_cli.config.compose import Composed, compose, options
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.schema import Candidates, Config, Keep, LLMConfig, ModelConfig, Question, TaskConfig
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.runs.catalog import cache_folder
 
 DEFAULTS = ("dataset", "task", "trainer")  # groups that a model has defaults of its own for
 
@@ -131,13 +131,6 @@ class RunSpec:
         return f"{self.model.name}: {' '.join(left)}, its defaults"
 
 
-def cache_folder(given: str | None) -> Path:
-    """Where prepared data and the like are kept: the folder that is given, or the user's."""
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm4rec"
-
-
 def device_of(stated: str) -> str:
     """A device as a config states it, with `auto` resolved.
 
@@ -165,6 +158,8 @@ def resolved(composed: Composed) -> Config:
     """
     if "${oc.env" in OmegaConf.to_yaml(composed.config):
         raise UsageError("the config reads an environment variable, which config.yaml would hold", "write the value")
+    if missing := sorted(OmegaConf.missing_keys(composed.config)):
+        raise UsageError(f"{missing[0]} has no value", f"{missing[0]}=…, or write it into its YAML")
     config = cast(Config, OmegaConf.to_object(composed.config))
     ranges.check(config)
     for setting in walk.settings(config):

@@ -9,7 +9,8 @@ from typing import Any
 from llm4rec_cli import processes
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.folder import Outcome, locked, metrics_of, recorded
+from llm4rec_cli.runs.catalog import metrics_of
+from llm4rec_cli.runs.folder import Outcome, locked, recorded
 from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import with_arithmetic
 from llm4rec_cli.training import checkpoints, trained

@@ -11,7 +11,8 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Part
 from llm4rec_cli.evaluation.rating import direction
 from llm4rec_cli.runs import marks, stages
-from llm4rec_cli.runs.folder import Outcome, locked, metrics_of, recorded
+from llm4rec_cli.runs.catalog import metrics_of
+from llm4rec_cli.runs.folder import Outcome, locked, recorded
 from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import with_arithmetic
 from llm4rec_cli.runs.spec import RunSpec

@@ -9,19 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.roles import OUTSIDE, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
+from llm4rec_cli.config.walk import all_declared, keys_of
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.folder import CONFIG, STATUS, finished, metrics_of
-from llm4rec_cli.runs.identity import OUTSIDE, plain, text_encoder, weights
+from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished, metrics_of
+from llm4rec_cli.runs.identity import plain, text_encoder, weights
 from llm4rec_cli.runs.spec import RunSpec, resolved
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
@@ -29,23 +34,7 @@ from llm4rec_cli.training.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
-# What may differ from the trained run: the question, not the weights.
-ASKED = ("task", "split", "device", "force", "run", "paths", "hydra")
-ASKED_OF_DATA = ("dataset.empty_history",)
-OF_ANY_TASK = ("task.max_examples", "task.floors", "task.bootstrap", "task.mask_history")
-# What takes something from the data on purpose, and what leaves it whole: only who asks for such a run gets one.
-TAKEN = {
-    "dataset.control": "none",
-    "dataset.cold_items": 0.0,
-    "dataset.train_users": 1.0,
-    "dataset.split": "leave_one_out",
-}
-
-# What decides which interactions a training does not see.
-HOLDS_OUT = (
-    *("dataset.seed", "dataset.split", "dataset.cuts", "dataset.test_domain"),
-    *("dataset.cold_items", "dataset.train_users"),
-)
+ASKING = (Role.question, Role.extent, *OUTSIDE)  # what may differ from the trained run: the question, not the weights
 
 
 @dataclass(frozen=True)
@@ -110,10 +99,11 @@ def at(folder: Path, asked: RunSpec) -> TrainedRun:
 
 def for_task(source: TrainedRun, task: str) -> TrainedRun:
     """The same run, to be asked another task with its ordinary settings, and with what was typed for any task."""
+    of_any_task = keys_of(Role.extent, Role.citation)
     kept = [
         override
         for override in source.overrides
-        if (key := override.partition("=")[0]).split(".")[0] != "task" or key in OF_ANY_TASK
+        if (key := key_typed(override)).split(".")[0] != "task" or key in of_any_task
     ]
     return _to_be_asked(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
 
@@ -147,7 +137,7 @@ def _found(asked: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         if not runs:
             raise RunError(f"{asked.config.run} is no finished training run", "llm4rec list runs")
         return runs[0]
-    keys = dict.fromkeys([*_of_weights(asked.typed), *TAKEN])
+    keys = dict.fromkeys([*_of_weights(asked.typed), *_untouched()])
     wanted_config = OmegaConf.create(plain(asked.config))
     task_typed = {"task", "experiment"} & asked.typed_keys
     for folder, status, metrics in runs:
@@ -172,14 +162,15 @@ def _answers(stored: Any, config: Config) -> bool:
 
 def _of_weights(typed: Sequence[str]) -> list[str]:
     """The keys that were typed, other than those that only ask or move no number."""
-    asked = {f"model.{key}" for name in model_names() for key in config_class(name).asked}
-    return [
-        key
-        for key in map(key_typed, typed)
-        if key.split(".")[0] not in ASKED
-        and ".".join(key.split(".")[:2]) not in asked
-        and key not in (*ASKED_OF_DATA, *OUTSIDE)
-    ]
+    return [key for key in map(key_typed, typed) if key != "task" and key not in keys_of(*ASKING)]
+
+
+@cache
+def _untouched() -> dict[str, Any]:
+    """The settings that take something from the data on purpose, as they leave it whole: only who asks for such a run
+    gets one."""
+    found = {one.key: one.field.default for one in all_declared() if one.role is Role.intervention}
+    return {key: default.name if isinstance(default, Enum) else default for key, default in found.items()}
 
 
 def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, stored_choices: dict[str, str]) -> bool:
@@ -191,7 +182,7 @@ def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, sto
 
 def _stored(config: Any, key: str) -> Any:
     """A setting of a stored config; earlier runs do not say that they held nothing out."""
-    return OmegaConf.select(config, key, default=TAKEN.get(key))
+    return OmegaConf.select(config, key, default=_untouched().get(key))
 
 
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -217,13 +208,14 @@ def _same_model(config: Config, stored: Any, folder: Path) -> None:
         RunError: the model, the text or what is taken from the data is not what the run was trained with.
     """
     now: Any = OmegaConf.create(plain(config))
+    asking = [one.field.name for one in walk.declared(type(config.model)) if one.role in ASKING and "." not in one.key]
     for node in (stored.model, now.model):
-        for key in (*config.model.came_about, *config.model.asked):
+        for key in (*config.model.came_about, *asking):
             node.pop(key, None)
         for key, value in config.model.later.items():
             if node.get(key) == value:
                 node.pop(key)
-    for key in ("model", "dataset.text", *TAKEN):
+    for key in ("model", "dataset.text", *_untouched()):
         if _stored(stored, key) != OmegaConf.select(now, key):
             raise RunError(
                 f"{key} is not what {folder} was trained with: {_stored(stored, key)}",
@@ -279,7 +271,9 @@ def origin(spec: RunSpec) -> Origin | None:
     ((folder, metrics),) = found
     stored: Any = OmegaConf.load(folder / CONFIG)
     now: Any = OmegaConf.create(plain(spec.config))
-    for key in HOLDS_OUT if stored.dataset.name == now.dataset.name else ():
+    # What decides which interactions a training does not see; a control destroys, and hides nothing.
+    hides = sorted(keys_of(Role.division, Role.intervention) - {"dataset.control"})
+    for key in hides if stored.dataset.name == now.dataset.name else ():
         if (theirs := _stored(stored, key)) != OmegaConf.select(now, key):
             raise UsageError(
                 f"{folder} was trained on these data with {key}={theirs}: it may know what this run holds out",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.overrides import prepared
@@ -27,7 +26,7 @@ TITLED = len(TITLES) - 1
 @cache
 def composed(template: str, *overrides: str) -> Prompt4NRConfig:
     chosen = ["model=prompt4nr", "dataset=mind-small", f"prompt=prompt4nr/{template}", *overrides]
-    found: Any = OmegaConf.to_object(resolved(*map(prepared, chosen)).model)
+    found: Any = resolved(*map(prepared, chosen)).model
     assert isinstance(found, Prompt4NRConfig)
     return found
 

@@ -169,10 +169,10 @@ def test_what_cannot_be_answered_so_is_refused(overrides, named):
 
 
 def test_ratings_of_another_scale_are_refused():
-    model = spec_of("model=chatgptrec").config.model
+    config = spec_of("model=chatgptrec", "task=rating").config
     of_ten = replace(SPLIT.dataset, interactions=SPLIT.dataset.interactions.assign(rating=10.0))
     with pytest.raises(DataError, match="10"):
-        model.check_task(spec_of("task=rating").config.task, of_ten)
+        config.model.check_task(config.task, of_ten)
 
 
 def test_a_dataset_without_titles_is_refused_but_for_reviews():

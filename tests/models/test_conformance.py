@@ -29,7 +29,7 @@ from llm4rec_cli.models import base
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset, tiny_log
-from tests.driver import resolved
+from tests.driver import compose, resolved
 from tests.llm.speaking import Speaking
 from tests.models.tiny_bert import tiny_bert
 from tests.numeric import assert_close
@@ -157,9 +157,9 @@ def built(tmp_path, monkeypatch, bert):
         set_seed(seed)
         config = composed(name)
         if name == "prompt4nr":
-            config = OmegaConf.merge(config, {"backbone": str(bert)})
-        if "file" in config:  # a model that is read from one
-            config = OmegaConf.merge(config, {"file": str(tmp_path / "lists.csv")})
+            config = replace(config, backbone=str(bert))
+        if name == "external":  # which is read from a file
+            config = replace(config, file=str(tmp_path / "lists.csv"))
             lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
             Path(config.file).write_text("\n".join(["user,item", *lists]))
         model = base.build(base.Context(config, split, seed, tmp_path, "cpu", llm=llm))
@@ -195,14 +195,14 @@ def test_capabilities_are_known_words(name):
 
 @pytest.mark.parametrize("name", model_names())
 def test_the_shipped_yaml_gives_every_setting(name):
-    config = composed(name)
+    config = compose(f"model={name}").model
     assert config.name == name
     assert OmegaConf.missing_keys(config) == set()
 
 
 @pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
-    config: Any = OmegaConf.to_object(composed(name))
+    config = composed(name)
     assert all(isinstance(said, str) and said for said in [*config.deviations(), *config.labels("sequential")])
 
 

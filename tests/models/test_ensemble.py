@@ -12,6 +12,7 @@ from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.model import Ensemble, fitted_weights
+from tests.driver import spec_of
 
 pytestmark = pytest.mark.numeric
 
@@ -119,5 +120,5 @@ def test_one_member_or_weights_without_validation_are_refused(members):
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
     with pytest.raises(UsageError, match="several members, and 1 are given"):
         alone.check(None)
-    (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems()
+    (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(spec_of().config)
     assert "which are not given" in problem.problem

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256, write_atomic, write_json
-from llm4rec_cli.runs.folder import finished, locked, metrics_of, peak_rss_mb, recorded, write_results
+from llm4rec_cli.runs.catalog import finished, metrics_of
+from llm4rec_cli.runs.folder import locked, peak_rss_mb, recorded, write_results
 from llm4rec_cli.runs.identity import Address, plain
 from llm4rec_cli.runs.spec import RunSpec
 from tests.driver import read, spec_of

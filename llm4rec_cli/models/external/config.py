@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
+from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError
 
@@ -26,7 +27,9 @@ class ExternalConfig(ModelConfig):
 
     file: str | None = ranges.path(None)
     alias: str = MISSING  # what tables call it
-    max_missing: float = ranges.number(at_least=0, at_most=1)  # share of the users asked about that may have no row
+    max_missing: float = ranges.number(
+        role=Role.machine, at_least=0, at_most=1
+    )  # share of the users asked about that may have no row
 
     def shown_as(self) -> str:
         return self.alias

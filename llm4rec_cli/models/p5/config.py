@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
+from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
 from llm4rec_cli.errors import DataError, UsageError
 
@@ -113,7 +114,6 @@ class P5Config(ModelConfig):
     trainable: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
-    asked: ClassVar[tuple[str, ...]] = ("ask", "beams")
 
     backbone: str = weights(Weights.backbone, drawn=SHAPES)  # one of SHAPES, drawn anew; or a T5
     vocabulary: int = ranges.number(at_least=300)  # pieces of the tokenizer trained on the corpus; hub: its own
@@ -125,8 +125,10 @@ class P5Config(ModelConfig):
     max_target: int = ranges.number(at_least=4)  # tokens
     prompts: dict[str, PromptConfig] = MISSING
     samples: SamplesConfig = field(default_factory=SamplesConfig)
-    ask: Asked = field(default_factory=Asked)
-    beams: int | None = ranges.number(None, at_least=1)  # null = the whole catalogue is scored, exactly
+    ask: Asked = field(default_factory=Asked, metadata={"role": Role.question})
+    beams: int | None = ranges.number(
+        None, role=Role.question, at_least=1
+    )  # null = the whole catalogue is scored, exactly
     encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; read by index=semantic alone
 
     def check(self, dataset: Any) -> None:

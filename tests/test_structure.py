@@ -1,0 +1,161 @@
+"""How the house is built: who imports whom, and that generic code knows no particular model."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import llm4rec_cli
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import EncoderConfig, Index, ModelConfig, Weights, weights
+from llm4rec_cli.runs import identity
+from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.text import weights as text_weights
+from tests.driver import spec_of
+
+PACKAGE = Path(llm4rec_cli.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [file.relative_to(PACKAGE).as_posix() for file in FILES]
+# What comes later may import what comes earlier, and not the other way; what stands together is of one height.
+HEIGHTS = (
+    {"errors"},
+    {"config"},
+    {"files", "processes", "progress", "capabilities", "arithmetic"},
+    {"data", "text", "llm", "evaluation"},
+    {"tasks", "models"},
+    {"runs"},
+    {"training", "reporting", "launch"},
+    {"commands"},
+    {"cli", "__main__"},
+)
+
+
+def room(name: str) -> str:
+    """`runs` of `runs/spec.py`, `errors` of `errors.py`."""
+    return name.partition("/")[0].removesuffix(".py")
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / name).read_text())
+
+
+def imported(name: str) -> Iterator[str]:
+    """The modules that a file imports, at its top or within functions, but not those for types alone."""
+    module = tree(name)
+    typed_only = {
+        id(statement)
+        for node in ast.walk(module)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+    }
+    for node in ast.walk(module):
+        if id(node) in typed_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if room(name) != "__init__"])
+def test_imports_run_one_way(name):
+    height = {of: i for i, rooms in enumerate(HEIGHTS) for of in rooms}
+    for module in imported(name):
+        package, _, rest = module.partition(".")
+        of = rest.partition(".")[0]
+        if package == "llm4rec_cli" and of in height:
+            assert height[of] <= height[room(name)], module
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("commands/")])
+def test_no_command_imports_another(name):
+    others = {f"llm4rec_cli.commands.{file.stem}" for file in (PACKAGE / "commands").glob("[!_]*.py")}
+    assert not others & {*imported(name)}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if room(name) != "config"])
+def test_only_the_compose_module_talks_to_hydra(name):
+    """config/overrides.py asks its grammar how a value is quoted."""
+    assert not [module for module in imported(name) if module.partition(".")[0] == "hydra"]
+
+
+def of_particular_models() -> set[str]:
+    """The names of the settings that only particular models have."""
+    own = {declared.name for name in model_names() for declared in fields(config_class(name))}
+    return own - {declared.name for declared in fields(ModelConfig)}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if room(name) not in ("models", "__init__")])
+def test_generic_code_reads_no_setting_of_a_particular_model(name):
+    """As `….model.encoder`, `getattr(….model, "encoder")` or `….model["encoder"]`."""
+    particular = of_particular_models()
+    assert {"encoder", "backbone", "index", "init_from", "tokens"} <= particular
+
+    def is_model(node: ast.expr) -> bool:
+        return (isinstance(node, ast.Attribute) and node.attr == "model") or (
+            isinstance(node, ast.Name) and node.id == "model"
+        )
+
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "model":
+            assert node.attr not in particular, ast.unparse(node)
+        if isinstance(node, ast.Subscript) and is_model(node.value) and isinstance(node.slice, ast.Constant):
+            assert node.slice.value not in particular, ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and is_model(node.args[0]):
+            named = node.args[1]
+            assert not isinstance(named, ast.Constant) or named.value not in particular, ast.unparse(node)
+
+
+# --- a model that nobody has heard of
+
+
+@dataclass
+class ToyConfig(ModelConfig):
+    """A model whose settings are called as no other's."""
+
+    trainable: ClassVar[bool] = True
+
+    text_encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    trunk: str = weights(Weights.backbone, drawn=("scratch",))
+    index: Index = Index.random
+    encoder: str = "a word of its own"
+
+
+@pytest.fixture
+def toy(monkeypatch) -> Any:
+    """toy(**settings): the hash of the toy's address, where weights are what `known` says of their names."""
+    known: dict[str, str] = {}
+    monkeypatch.setattr(text_weights, "locate_encoder", lambda name: (Path(name), known.get(name, name)))
+    monkeypatch.setattr(text_weights, "backbone_identity", lambda name: known.get(name, name))
+    base = spec_of("model=popularity")
+
+    def at(**settings: Any) -> str:
+        model = ToyConfig("toy", text_encoder=EncoderConfig("minilm"), trunk="trunk")
+        spec = RunSpec(replace(base.config, model=replace(model, **settings)), "train")
+        data: Any = type("Data", (), {"fingerprint": "data", "manifest": {}})
+        return identity.address_of(spec, data).config_hash
+
+    at.known = known  # type: ignore[attr-defined]
+    return at
+
+
+def test_the_address_of_any_model_follows_the_weights_that_its_settings_name(toy):
+    before = toy()
+    assert toy(index=Index.sequential) != before
+    assert toy(encoder="another") != before, "a setting of that name that names no weights"
+    for name in ("minilm", "trunk"):
+        toy.known[name] = "other weights of the same name"
+        assert toy() != before
+        before = toy()
+    toy.known["elsewhere"] = toy.known["minilm"]
+    assert toy(text_encoder=EncoderConfig("elsewhere")) == before, "the same weights in another place"
+
+
+def test_weights_that_are_drawn_anew_have_no_identity(toy):
+    assert [*identity.weights(ToyConfig("toy", EncoderConfig("minilm"), "scratch"))] == ["text_encoder.name"]
