@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation.bootstrap import bootstrap_over_seeds
-from llm4rec_cli.evaluation.rating import direction
+from llm4rec_cli.evaluation.metrics import direction
 
 FloatArray = NDArray[np.floating[Any]]
 Values = Mapping[str, FloatArray]  # metric -> (n,), one an example

@@ -13,15 +13,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
-NAMES = ("rmse", "mae", "like_accuracy", "mse")  # what every model is scored by
-LOWER_IS_BETTER = ("rmse", "mae", "mse", "said/rmse", "said/mae", "loss")  # of all metrics of all tasks
 LIKED = 4  # stars from which P5 calls it a like
 TOLD_LIKED = 3.5  # a told rating is no whole number: from here on it is nearer to a like than to the stars below
-
-
-def direction(metric: str) -> int:
-    """-1 for a metric that is better when lower, otherwise 1: times this, all are better when higher."""
-    return -1 if metric in LOWER_IS_BETTER else 1
 
 
 def rating_values(rating: FloatArray, told: FloatArray) -> dict[str, FloatArray]:

@@ -21,8 +21,6 @@ FloatArray = NDArray[np.floating[Any]]
 
 BLEU_ORDERS = (2, 4)  # P5 prints BLEU-4 of explanations and BLEU-2 of review summaries
 ROUGE = ("rouge1", "rouge2", "rougeL")
-PER_EXAMPLE = (*ROUGE, "feature_match")  # means over examples; BLEU and `diversity` are of all texts together
-NAMES = (*(f"bleu{n}" for n in BLEU_ORDERS), *ROUGE, "distinct1", "distinct2", "unique_sentences")
 _LONGEST = max(BLEU_ORDERS)
 _SMOOTHING = "exp"  # sacrebleu's own: only an order without a single match in the whole corpus is smoothed
 

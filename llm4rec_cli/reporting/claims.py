@@ -48,8 +48,8 @@ from rich.text import Text
 
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference, Margin, paired_differences
-from llm4rec_cli.evaluation.rating import direction
 from llm4rec_cli.reporting.pairing import ASKED, Paired, Run, config_of, paired, shared_metrics
 from llm4rec_cli.reporting.runs import counted, protocol_in_words, shown_as
 from llm4rec_cli.reporting.tables import table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
+from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.runs import IMPRESSION, counted
 from llm4rec_cli.reporting.tables import Content
@@ -54,7 +54,7 @@ def notes(group: Group) -> list[str]:
         f"{asked if fewest == most else f'{fewest:,} to {asked}'}; mean ± sd over n seeds; intervals: 95 %, bootstrap "
         f"over {over}, and over seeds where there are several"
     ]
-    if down := [name for name in group.metrics if name in LOWER_IS_BETTER]:
+    if down := lower_is_better(group.metrics):
         said.append(f"lower is better: {', '.join(down)}")
     of_all = shared([[*variant.parts, *variant.labels] for variant in group.members])
     if told := [part for part in of_all if part != "synthetic"]:

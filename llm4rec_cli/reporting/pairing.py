@@ -11,6 +11,7 @@ from llm4rec_cli.config.roles import OUTSIDE
 from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.config.walk import declared
 from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.evaluation import metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # What two runs must have been asked alike, besides the same data; in the words of metrics.json.
 ASKED = ("split", "split_rule", "protocol", "mask_history")
 EXAMPLE, IMPRESSION = ("user_id", "target"), ("impression_id",)  # what tells examples apart
-OF_IMPRESSION = ("auc", "mrr", "ndcg@5", "ndcg@10")  # metrics that predictions.parquet has of each impression
 # What predictions.parquet says of answers: rankings, ratings, texts about a feature, texts, and rankings of what was
 # shown together, whose metrics stand there.
 ANSWERS = (
@@ -29,15 +29,11 @@ ANSWERS = (
     ("rating", "prediction"),
     ("reference", "prediction", "feature"),
     ("reference", "prediction"),
-    ("items", "clicked", *OF_IMPRESSION),
+    ("items", "clicked", *metrics.shown(of_impressions=True)),
 )
 # What is the question's and not the answer's: it must be equal. Candidates are counted where they were drawn.
 GIVEN = {"rating": "ratings", "reference": "texts of users", "n_candidates": "numbers of candidates"}
 GIVEN |= {"items": "items shown", "clicked": "clicks"}
-# Metrics of all answers together, which no single one has a value of; and which of those that have one comes nearest.
-OF_ALL_TOGETHER = {"rmse": "mse", "bleu2": "rouge1", "bleu4": "rouge1"}
-OF_SOME = ("feature_match",)  # metrics that some examples may lack: compared where they are asked for
-
 Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
 
 
@@ -95,16 +91,16 @@ def shared_metrics(runs: Sequence[Run], wanted: Sequence[str] | None = None) -> 
     from llm4rec_cli.reporting.runs import usual_metrics
 
     # An interval: a mean over users; a slash: over some of them.
-    shared = [name for name in runs[0][1]["intervals"] if all(name in metrics["intervals"] for _, metrics in runs)]
-    shared = [name for name in shared if "/" not in name and name not in OF_ALL_TOGETHER]
+    shared = [name for name in runs[0][1]["intervals"] if all(name in one["intervals"] for _, one in runs)]
+    shared = [name for name in shared if "/" not in name and not metrics.pairs_as(name)]
     if wanted is None:
         usual = ("mse", *usual_metrics(runs[0][1]["protocol"]))
-        return [name for name in usual if name in shared and name not in OF_SOME]
+        return [name for name in usual if name in shared and not metrics.of_some(name)]
     for name in wanted:
-        if name in OF_ALL_TOGETHER:
+        if other := metrics.pairs_as(name):
             raise UsageError(
                 f"{name} is of all answers together, and nothing to pair example by example",
-                f"--metric {OF_ALL_TOGETHER[name]}",
+                f"--metric {other}",
             )
         if name not in shared:
             both = "the two runs do not both" if len(runs) == 2 else "these runs do not all"

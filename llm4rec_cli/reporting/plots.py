@@ -21,7 +21,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
+from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -219,7 +219,7 @@ def _clusters(points: Sequence[tuple[float, float]]) -> list[list[int]]:
 
 
 def _axis(metric: str) -> str:
-    return f"{metric} (lower is better)" if metric in LOWER_IS_BETTER else metric
+    return f"{metric} (lower is better)" if lower_is_better([metric]) else metric
 
 
 def _of_how_many(shown: Sequence[Any], group: Group) -> str:

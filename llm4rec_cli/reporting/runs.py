@@ -13,18 +13,11 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import OUTSIDE
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.config.walk import keys_of
-from llm4rec_cli.evaluation.rating import LOWER_IS_BETTER
+from llm4rec_cli.evaluation import metrics as table_of_metrics
+from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting.tables import console, table
 
-SHOWN = (
-    *("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50", "mrr"),
-    *("rmse", "mae", "like_accuracy", "said/rmse", "said/mae", "said/coverage"),
-    "loss",
-    *("bleu2", "bleu4", "rouge1", "rouge2", "rougeL", "feature_match", "distinct1", "distinct2", "unique_sentences"),
-    *("answers/repaired", "answers/invalid", "listed/hallucinated", "listed/duplicate", "valid/hr@10", "valid/rouge1"),
-)
 IMPRESSION = "impression"  # the protocol that ranks what a user was shown
-SHOWN_OF_IMPRESSIONS = ("auc", "mrr", "ndcg@5", "ndcg@10")
 # Overrides that tell one variant from another; the other columns say the rest.
 TOLD_BY = (
     *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
@@ -34,7 +27,6 @@ SHOWN_AS = (  # models are named so
     *("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=", "prompt/prompt4nr@"),
     *("model.members=", "model.judged=", "model.names=", "model.variants=", "model.combine="),
 )
-FIRST = ("ndcg@10", "rmse", "rouge1")  # whose interval stands below the table
 COLD_SHOWN = ("hr@10", "ndcg@10")  # of targets held out of training
 ASKED_COLUMNS = ("rating", *(written.value for written in Written))  # protocols that ask about a column
 
@@ -62,7 +54,7 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Table:
         low, high = last["intervals"][first]
         over = "impressions" if last["protocol"] == IMPRESSION else "users"
         notes[0] += f"; {shown_as(last)} {first} within {low:.4f}–{high:.4f} (95 %, over {over})"
-    if down := [name for name in metrics if name in LOWER_IS_BETTER]:
+    if down := lower_is_better(metrics):
         notes.append(f"lower is better: {', '.join(down)}")
     notes += [f"{shown_as(run)}: {', '.join(found)}" for run in runs if (found := marks(run))]
     notes += last["warnings"]
@@ -91,14 +83,13 @@ def cold_table(runs: Sequence[dict[str, Any]]) -> Table:
 
 def leading(protocol: str, metrics: Iterable[str]) -> str | None:
     """The metric whose interval is told first, of those that there are."""
-    first = SHOWN_OF_IMPRESSIONS[:1] if protocol == IMPRESSION else FIRST
     found = list(metrics)
-    return next((name for name in (*first, *found) if name in found), None)
+    return next((name for name in (*table_of_metrics.leading(protocol == IMPRESSION), *found) if name in found), None)
 
 
 def usual_metrics(protocol: str) -> tuple[str, ...]:
     """The metrics that tables show unasked, in their order."""
-    return SHOWN_OF_IMPRESSIONS if protocol == IMPRESSION else SHOWN
+    return table_of_metrics.shown(protocol == IMPRESSION)
 
 
 def number(run: dict[str, Any], name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from llm4rec_cli.evaluation.rating import direction
+from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.pairing import Run
 from llm4rec_cli.reporting.runs import leading, protocol_in_words, shown_as, usual_metrics, variant_in_words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Control, EmptyHistory, Precision, SplitRule, TextRecipe, Written
-from llm4rec_cli.evaluation.rating import direction
+from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.runs.catalog import METRICS
 from llm4rec_cli.runs.identity import Address, builds_on_chat_model

@@ -19,7 +19,7 @@ from llm4rec_cli.config.schema import Candidates, Part, Question, SplitRule
 from llm4rec_cli.data.controls import Asked, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.evaluation import rating, text
+from llm4rec_cli.evaluation.metrics import Kind, selectable
 from llm4rec_cli.llm.requests import Status
 from llm4rec_cli.progress import track
 
@@ -75,15 +75,9 @@ def asks_about_impressions(task: Any) -> bool:
 
 def metric_names(task: Any) -> set[str]:
     """The metrics that every model has on this task: those that it can select by."""
-    if task.question == Question.rate:
-        return set(rating.NAMES)
-    if task.question == Question.write:
-        return set(text.NAMES)
-    if task.question == Question.all:
-        return {"loss"}
-    if asks_about_impressions(task):
-        return {"auc", "mrr"} | {f"ndcg@{k}" for k in task.cutoffs}
-    return {f"{kind}@{k}" for kind in ("hr", "recall", "ndcg") for k in task.cutoffs} - {"ndcg@1"} | {"mrr", "auc"}
+    asked = {Question.rate: Kind.rating, Question.write: Kind.text, Question.all: Kind.loss}
+    kind = Kind.impression if asks_about_impressions(task) else asked.get(task.question, Kind.ranking)
+    return selectable(kind, task.cutoffs)
 
 
 def asked_column(task: Any) -> str | None:

@@ -16,7 +16,8 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
-from llm4rec_cli.evaluation.rating import direction, majority_metrics, rating_columns, rating_metrics
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics
 from llm4rec_cli.tasks.base import Evaluation, answers, asked_about, limited, part_examples
 
 

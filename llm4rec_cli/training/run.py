@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Part
-from llm4rec_cli.evaluation.rating import direction
+from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs import marks, stages
 from llm4rec_cli.runs.catalog import metrics_of
 from llm4rec_cli.runs.folder import Outcome, locked, recorded

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
+from llm4rec_cli.evaluation.metrics import Kind, direction, lower_is_better, selectable
 from llm4rec_cli.evaluation.rating import (
-    LOWER_IS_BETTER,
-    NAMES,
     commonest,
-    direction,
     majority_metrics,
     rating_columns,
     rating_metrics,
@@ -36,7 +34,7 @@ def test_a_rating_of_three_and_a_half_is_told_a_like():
 
 
 def test_each_model_has_the_metrics_that_one_may_select_by():
-    assert set(metrics(RATING, TOLD)) == set(NAMES)
+    assert set(metrics(RATING, TOLD)) == selectable(Kind.rating, [])
 
 
 def test_what_was_said_is_scored_where_it_can_be_read():
@@ -77,5 +75,7 @@ def test_of_equally_common_ratings_the_lowest_is_taken():
 
 
 def test_times_its_direction_every_metric_is_better_when_higher():
-    assert [direction(name) for name in LOWER_IS_BETTER] == [-1] * len(LOWER_IS_BETTER)
+    errors = ["rmse", "mae", "mse", "said/rmse", "said/mae", "loss"]
+    assert lower_is_better(["ndcg@10", *errors, "rouge1"]) == errors
+    assert [direction(name) for name in errors] == [-1] * 6
     assert [direction(name) for name in ("ndcg@10", "like_accuracy", "said/coverage", "rouge1")] == [1] * 4

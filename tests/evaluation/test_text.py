@@ -5,9 +5,8 @@ import pytest
 import sacrebleu
 
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
+from llm4rec_cli.evaluation.metrics import METRICS, Kind, selectable
 from llm4rec_cli.evaluation.text import (
-    NAMES,
-    PER_EXAMPLE,
     bleu_counts,
     diversity,
     signatures,
@@ -106,8 +105,9 @@ def test_diversity_by_hand():
 
 
 def test_each_model_has_the_metrics_that_one_may_select_by():
-    assert set(NAMES) <= set(metrics(WRITTEN, REFERENCES)) | set(diversity(WRITTEN))
-    assert set(PER_EXAMPLE) == set(text_values(WRITTEN, REFERENCES, ["strap"] * 4))
+    assert selectable(Kind.text, []) <= set(metrics(WRITTEN, REFERENCES)) | set(diversity(WRITTEN))
+    of_each = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.pairs_as}
+    assert of_each - set(diversity(WRITTEN)) == set(text_values(WRITTEN, REFERENCES, ["strap"] * 4))
 
 
 def test_signatures_tell_order_case_tokenisation_and_smoothing():

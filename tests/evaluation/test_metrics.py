@@ -1,0 +1,35 @@
+"""The table of metrics: one row each, and what is read off it."""
+
+from llm4rec_cli.evaluation import metrics
+from llm4rec_cli.evaluation.metrics import METRICS, Kind
+
+
+def test_a_metric_of_one_kind_has_one_row():
+    rows = [(metric.name, metric.kind) for metric in METRICS]
+    assert len(rows) == len(set(rows))
+
+
+def test_tables_show_metrics_with_cutoffs_by_cutoff_and_then_the_others():
+    assert metrics.shown(of_impressions=False)[:8] == (
+        *("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50"),
+        *("mrr", "rmse"),
+    )
+    assert metrics.shown(of_impressions=True) == ("auc", "mrr", "ndcg@5", "ndcg@10")
+
+
+def test_one_can_select_by_what_every_model_has():
+    assert metrics.selectable(Kind.ranking, [1, 5]) == {"hr@1", "hr@5", "recall@1", "recall@5", "ndcg@5", "mrr", "auc"}
+    assert metrics.selectable(Kind.impression, [5]) == {"auc", "mrr", "ndcg@5"}
+    assert metrics.selectable(Kind.loss, []) == {"loss"}
+    assert "feature_match" not in metrics.selectable(Kind.text, [])
+
+
+def test_what_is_of_all_answers_together_pairs_as_a_mean_over_examples():
+    known = {metric.name for metric in METRICS if metric.pairs_as is None}
+    assert {metric.pairs_as for metric in METRICS if metric.pairs_as} <= known
+    assert (metrics.pairs_as("bleu4"), metrics.pairs_as("ndcg@10")) == ("rouge1", None)
+
+
+def test_the_leading_metric_of_each_question():
+    assert metrics.leading(of_impressions=False) == ["ndcg@10", "rmse", "rouge1"]
+    assert metrics.leading(of_impressions=True) == ["auc"]
