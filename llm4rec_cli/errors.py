@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class Llm4RecError(Exception):
@@ -84,6 +84,20 @@ def as_unusable_path(error: BaseException) -> RunError | None:
         f"{error.filename}: {str(error.strerror).lower()}",
         "check that path and its permissions; paths.outputs=PATH and paths.cache=PATH say where things are written",
     )
+
+
+def refuse(problems: Iterable[Llm4RecError]) -> None:
+    """Raises the first problem, if there is one."""
+    for problem in problems:
+        raise problem
+
+
+def refusals(call: Callable[[], object]) -> Iterator[Llm4RecError]:
+    """What a call refuses, as a problem among others."""
+    try:
+        call()
+    except Llm4RecError as refused:
+        yield refused
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

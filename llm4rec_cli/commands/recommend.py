@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import Candidates, Control, Question
-from llm4rec_cli.errors import DataError, RunError, UsageError
+from llm4rec_cli.errors import DataError, RunError, UsageError, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +93,7 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
     if not told:
         # Whoever has candidates of their own asks `score`.
         spec = spec.with_config(task={"candidates": Candidates.full})
-        spec.model.check_task(spec.task)
+        refuse(spec.model.problems(spec.config))
     dataset = stages.load(spec)
     if source:
         source.check_data(dataset)

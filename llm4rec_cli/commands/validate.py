@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -190,36 +190,22 @@ def _unresolved(node: Any, missing: list[str], path: str = "") -> Iterator[Usage
                 yield from _unresolved(value, missing, at)
 
 
-def _refused(node: Any) -> list[UsageError]:
+def _refused(node: Any) -> list[Llm4RecError]:
     """What `train` would refuse before it reads any data.
 
     Args:
         node: a composed config in which all is there.
     """
-    from llm4rec_cli.data import prepare, readers
+    from llm4rec_cli.data import prepare
 
     config = cast(Config, OmegaConf.to_object(node))
-    found = list(ranges.refusals(config))
+    found: list[Llm4RecError] = list(ranges.refusals(config))
     try:
         config = resolved(Composed(node, (), {}))
     except UsageError as refused:
         found.append(refused)
-    checks: list[Callable[[], object]] = [
-        partial(readers.check_roles, *readers.of(roles, config.dataset.reader))
-        for roles in config.dataset.domains.values()
-    ]
-    checks += [partial(prepare.check, config.dataset), partial(config.model.check_task, config.task)]
-    found += rules.problems(config)
-    found += [refusal for check in checks if (refusal := _refusal(check))]
+    found += [*prepare.problems(config.dataset), *rules.problems(config)]
     return list({problem.problem: problem for problem in found}.values())
-
-
-def _refusal(check: Callable[[], object]) -> UsageError | None:
-    try:
-        check()
-    except UsageError as error:
-        return error
-    return None
 
 
 def _located(file: Path, error: Llm4RecError) -> Fault:

@@ -15,7 +15,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role, Settings
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import Llm4RecError, UsageError
 
 
 class Question(Enum):
@@ -322,9 +322,6 @@ class ModelConfig(Settings):
         """What the chat model does for this model, as `llm.precision=auto` asks."""
         return Work.answering
 
-    def check(self, dataset: Any) -> None:
-        """Raises a UsageError or DataError if these settings do not fit the dataset; before torch is imported."""
-
     def deviations(self) -> list[str]:
         """In words, where these settings depart from the paper."""
         return []
@@ -333,13 +330,14 @@ class ModelConfig(Settings):
         """Short marks that ride with the numbers of this task."""
         return []
 
-    def problems(self, config: Config) -> Iterable[UsageError]:
-        """What is wrong with these settings, by themselves and beside the others of the composed config."""
+    def problems(self, config: Config) -> Iterable[Llm4RecError]:
+        """What is wrong with these settings, by themselves and beside the others of the composed config; found before
+        torch is imported."""
         return ()
 
-    def check_task(self, task: TaskConfig, dataset: Any = None) -> None:
-        """Raises a UsageError or DataError if these settings cannot answer the task, of a dataset once that is known;
-        before torch is imported."""
+    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterable[Llm4RecError]:
+        """What these settings, asked this task, cannot do with a dataset; found before torch is imported."""
+        return ()
 
 
 @dataclass

@@ -72,26 +72,22 @@ class _Refused(Exception):
     """An address that does not give the file."""
 
 
-def check(recipe: Sequence[DownloadConfig]) -> None:
-    """Refuses a recipe that cannot be followed, or that would write outside its folder.
-
-    Raises:
-        UsageError: so it is.
-    """
+def problems(recipe: Sequence[DownloadConfig]) -> Iterator[UsageError]:
+    """What is wrong with a recipe that cannot be followed, or that would write outside its folder."""
     for entry in recipe:
         for name in (entry.file, *entry.unpack):
             if not all(re.fullmatch(_PART, part) for part in name.split("/")) or (name == entry.file and "/" in name):
-                raise UsageError(f"dataset.download: '{name}' cannot name a file in a folder of ours", "file: NAME.zip")
+                yield UsageError(f"dataset.download: '{name}' cannot name a file in a folder of ours", "file: NAME.zip")
         if not entry.urls or not all(re.match("https?://", url) for url in entry.urls):
-            raise UsageError(f"dataset.download: {entry.file} needs urls, by http or https", "urls: [https://…]")
+            yield UsageError(f"dataset.download: {entry.file} needs urls, by http or https", "urls: [https://…]")
         algorithm, digits = _parsed(entry.hash)
         if entry.hash and not re.fullmatch(f"[0-9a-f]{{{_HASHES.get(algorithm, 0)}}}", digits):
-            raise UsageError(
+            yield UsageError(
                 f"dataset.download: {entry.file} has no hash of a known kind: '{entry.hash}'",
                 f"hash: ALGORITHM:DIGITS with {', '.join(_HASHES)}, in hexadecimal",
             )
         if entry.max_bytes < 1:
-            raise UsageError(f"dataset.download: {entry.file} has no max_bytes", "max_bytes: 10_000_000")
+            yield UsageError(f"dataset.download: {entry.file} has no max_bytes", "max_bytes: 10_000_000")
 
 
 def offered(recipe: Sequence[DownloadConfig]) -> set[str]:

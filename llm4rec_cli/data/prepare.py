@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, divide, p5_reviews
 from llm4rec_cli.data.texts import TEXT_COLUMNS
-from llm4rec_cli.errors import DataError, UsageError, did_you_mean
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, refusals, refuse
 from llm4rec_cli.files import fill_once, sha256
 
 FORMAT = 1  # raised when this module turns the same raw data into another dataset
@@ -49,7 +51,7 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
         DataError: a raw file is missing or malformed, the filters leave nothing, or the data cannot be divided.
         UsageError: as `check`.
     """
-    check(config)
+    refuse(problems(config))
     raw_files = _raw_files(config, cache)
     provenance = _provenance(config, raw_files)
     folder = store.dataset_folder(cache, config.name, provenance["fingerprint"])
@@ -57,61 +59,63 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
     return store.load(folder)
 
 
-def check(config: DatasetConfig) -> None:
-    """Refuses settings that no raw file could satisfy.
-
-    Raises:
-        UsageError: no domain, an unknown generator or reader, roles or columns that it does not take, a file outside
-            the folder of raw files, such a folder for a dataset that is generated, a recipe that cannot be followed,
-            cuts that are none, or a split by domain without a domain to ask about or without shared users.
-    """
+def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
+    """Settings that no raw file could satisfy: no domain, an unknown generator or reader, roles or columns that
+    it does not take, a file outside the folder of raw files, such a folder for a dataset that is generated, a recipe
+    that cannot be followed, cuts that are none, a split by domain without a domain to ask about or shared users."""
     if not config.domains:
-        raise UsageError(f"dataset '{config.name}' has no domains, so no raw files", "domains: {NAME: {ROLE: FILE}}")
+        yield UsageError(f"dataset '{config.name}' has no domains, so no raw files", "domains: {NAME: {ROLE: FILE}}")
+        return
     if config.generator and config.raw_dir:
-        raise UsageError(
+        yield UsageError(
             f"dataset '{config.name}' is generated and would not read dataset.raw_dir",
             "choose the dataset that these files are: llm4rec list datasets",
         )
     if config.generator:
-        demo.check(config.generator)
-    readers.load(config.reader)  # one that no domain needs still stands in the provenance
+        yield from refusals(partial(demo.check, config.generator))
+    unknown = list(refusals(partial(readers.load, config.reader)))  # one that no domain needs is in the provenance
+    named = [of for domain in config.domains.values() if (of := domain.get("reader"))]
+    unknown += [refused for of in named for refused in refusals(partial(readers.load, of))]
+    yield from unknown
+    if unknown:
+        return
     used = []
     for domain in config.domains.values():
         reader, files = readers.of(domain, config.reader)
-        readers.check_roles(reader, files)
+        yield from readers.problems_of_roles(reader, files)
         used.append(reader)
         for name in files.values():
             if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise UsageError(
+                yield UsageError(
                     f"dataset '{config.name}' names a file outside its folder of raw files: {name}",
                     "name it as it is called in there, FILE or FOLDER/FILE, and the folder with dataset.raw_dir=PATH",
                 )
-    readers.check_columns(next(filter(readers.columns, used), config.reader), config.columns)
-    download.check(config.download)
+    yield from readers.problems_of_columns(next(filter(readers.columns, used), config.reader), config.columns)
+    yield from download.problems(config.download)
     if not (len(config.cuts) == 2 and 0 < config.cuts[0] < config.cuts[1] < 1):
-        raise UsageError(f"dataset.cuts={list(config.cuts)} are not two rising shares", "dataset.cuts=[0.8,0.9]")
+        yield UsageError(f"dataset.cuts={list(config.cuts)} are not two rising shares", "dataset.cuts=[0.8,0.9]")
     if config.split == SplitRule.transfer:
-        _check_transfer(config)
+        yield from _problems_of_transfer(config)
 
 
-def _check_transfer(config: DatasetConfig) -> None:
+def _problems_of_transfer(config: DatasetConfig) -> Iterator[UsageError]:
     if len(config.domains) == 1:
-        raise UsageError(
+        yield UsageError(
             f"dataset.split=transfer asks about one domain of several, and dataset '{config.name}' has one",
             "dataset=demo_transfer, or a dataset of your own with several domains",
         )
     if config.test_domain is None:
-        raise UsageError(
+        yield UsageError(
             "dataset.split=transfer needs dataset.test_domain, the domain that is asked about",
             f"dataset.test_domain=NAME, one of {', '.join(config.domains)}",
         )
-    if config.test_domain not in config.domains:
-        raise UsageError(
+    elif config.test_domain not in config.domains:
+        yield UsageError(
             f"dataset.test_domain={config.test_domain} is no domain of dataset '{config.name}'",
             did_you_mean(config.test_domain, config.domains),
         )
     if not config.shared_users:
-        raise UsageError(
+        yield UsageError(
             "dataset.split=transfer asks about users of several domains, which dataset.shared_users=false keeps apart",
             "dataset.shared_users=true",
         )

@@ -28,7 +28,7 @@ import urllib3
 
 from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, refuse
 from llm4rec_cli.llm.requests import Answer, Request
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class EndpointBackend:
     """
 
     def __init__(self, config: LLMConfig, seed: int) -> None:
-        check(config)
+        refuse(problems(config))
         self.config, self.seed = config, seed
         self.base_url = (config.base_url or OPENAI).rstrip("/")
         self._jitter = random.Random()  # of its own: when a server fails must not change what others draw
@@ -236,14 +236,10 @@ async def _next(answers: AsyncIterator[tuple[int, Answer]]) -> tuple[int, Answer
     return await anext(answers, None)
 
 
-def check(config: LLMConfig) -> None:
-    """Refuses settings that cannot be used, or that would hold a secret; repeats none of them.
-
-    Raises:
-        UsageError: so it is.
-    """
+def problems(config: LLMConfig) -> Iterator[UsageError]:
+    """Settings that cannot be used, or that would hold a secret; none of them is repeated."""
     if not re.fullmatch(r"[A-Za-z_]\w*", config.key_variable):
-        raise UsageError(
+        yield UsageError(
             "llm.key_variable is no name of an environment variable: the key itself stands nowhere but in one",
             "export OPENAI_API_KEY=…, and leave llm.key_variable out",
         )
@@ -255,7 +251,7 @@ def check(config: LLMConfig) -> None:
     except ValueError:
         plain = False
     if not plain or "@" in config.base_url or "?" in config.base_url or "#" in config.base_url:
-        raise UsageError(
+        yield UsageError(
             "llm.base_url is not an address alone, by http or https, without a user, a password or a query",
             "llm.base_url=http://HOST:PORT/v1; the key comes from the environment",
         )

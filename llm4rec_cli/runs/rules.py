@@ -19,12 +19,13 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     Written,
 )
-from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, refuse
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.runs.identity import builds_on_chat_model
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
+    from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.runs.spec import RunSpec
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -36,9 +37,7 @@ def check(spec: RunSpec) -> None:
     Raises:
         UsageError: the first of `problems`, or something that was typed and is of no use, or that this machine lacks.
     """
-    for problem in problems(spec.config):
-        raise problem
-    spec.model.check_task(spec.task)
+    refuse(problems(spec.config))
     for setting, reader in spec.model.unread(spec.task).items():
         for typed in spec.typed:
             if key_typed(typed).startswith(f"model.{setting}"):
@@ -54,7 +53,7 @@ def check(spec: RunSpec) -> None:
                 raise UsageError(f"no tracker '{tracker}' is installed", f"installed: {', '.join(installed) or 'none'}")
 
 
-def problems(config: Config) -> Iterator[UsageError]:
+def problems(config: Config) -> Iterator[Llm4RecError]:
     """What is wrong with a config, with a remedy each: names that nothing goes by, a model that cannot answer the
     task's question, settings that exclude one another."""
     known = model_names()
@@ -97,8 +96,19 @@ def problems(config: Config) -> Iterator[UsageError]:
             f"task.selection={config.task.selection} is none of the task's metrics",
             did_you_mean(config.task.selection, metrics),
         )
-    if config.model.name in known:
+    if config.model.name in known and needed in config.model.capabilities:
         yield from config.model.problems(config)
+
+
+def problems_of_data(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4RecError]:
+    """What cannot be done with a dataset once it is there."""
+    if spec.model.needs_text and not any(dataset.texts):
+        yield DataError(
+            f"model '{spec.model.name}' needs item text, and dataset '{spec.config.dataset.name}' has none",
+            "choose a dataset with titles, or a model of ids: llm4rec list models",
+        )
+    yield from spec.model.problems_of_data(spec.task, dataset)
+    yield from tasks.problems_of_data(spec.task, dataset)
 
 
 def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
@@ -135,12 +145,9 @@ def problems_of_llm(llm: LLMConfig) -> Iterator[UsageError]:
         )
     if llm.backend != Backend.openai:
         return
-    from llm4rec_cli.llm.endpoint import check
+    from llm4rec_cli.llm import endpoint
 
-    try:
-        check(llm)
-    except UsageError as refused:
-        yield refused
+    yield from endpoint.problems(llm)
 
 
 def needed_capability(task: TaskConfig) -> str:

@@ -12,11 +12,11 @@ from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Foreseeing, Incomplete
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.schema import Question, TextRecipe, Written
-from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.errors import DataError, RunError, refuse
 from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
-from llm4rec_cli.runs import marks
+from llm4rec_cli.runs import marks, rules
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
 from llm4rec_cli.runs.identity import Address, text_encoder
 from llm4rec_cli.runs.precision import answering_llm, taken_arithmetic, with_arithmetic
@@ -72,14 +72,7 @@ def load(spec: RunSpec) -> RecDataset:
         dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.control, config.seed)
     dataset = with_texts(dataset, config.text)
-    if spec.model.needs_text and not any(dataset.texts):
-        raise DataError(
-            f"model '{spec.model.name}' needs item text, and dataset '{config.name}' has none",
-            "choose a dataset with titles, or a model of ids: llm4rec list models",
-        )
-    spec.model.check(dataset)
-    spec.model.check_task(spec.task, dataset)
-    tasks.check(spec.task, dataset)
+    refuse(rules.problems_of_data(spec, dataset))
     return dataset
 
 

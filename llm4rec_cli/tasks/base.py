@@ -6,7 +6,7 @@ A task's module offers `examples`, `evaluate`, `validation_score` and `protocol`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -87,17 +87,14 @@ def asked_column(task: Any) -> str | None:
     return str(task.written.value) if task.question == Question.write else None
 
 
-def check(task: Any, dataset: RecDataset) -> None:
-    """Refuses data that the task cannot ask about.
-
-    Raises:
-        DataError: no interaction has what the answers are compared with, or what they are about.
-    """
+def problems_of_data(task: Any, dataset: RecDataset) -> Iterator[DataError]:
+    """Data that the task cannot ask about: no interaction has what the answers are compared with, or what they are
+    about."""
     for column in _needed_columns(task):
         if column == "explanation" and _has(dataset, "review_text").any():
             continue  # some will be found in the reviews
         if not _has(dataset, column).any():
-            raise DataError(
+            yield DataError(
                 f"task '{task.name}' needs interactions with '{column}', and dataset '{dataset.manifest['name']}' has "
                 "none",
                 WHERE[column],

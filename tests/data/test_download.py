@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.schema import DownloadConfig
 from llm4rec_cli.data import download
-from llm4rec_cli.data.download import Limits, check, fetch
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.data.download import Limits, fetch, problems
+from llm4rec_cli.errors import DataError, UsageError, refuse
 from tests.data.misbehaving_server import (
     body,
     chunked,
@@ -513,9 +513,9 @@ def wait_until(true):
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(change, said):
     good = {"file": "log.zip", "urls": ["https://a.org/log.zip"], "hash": SHA256, "max_bytes": 10}
-    check([DownloadConfig(**good)])
+    assert [*problems([DownloadConfig(**good)])] == []
     with pytest.raises(UsageError, match=said):
-        check([DownloadConfig(**(good | change))])
+        refuse(problems([DownloadConfig(**(good | change))]))
 
 
 def test_every_shipped_recipe_can_be_followed_and_gives_raw_files():
@@ -523,7 +523,7 @@ def test_every_shipped_recipe_can_be_followed_and_gives_raw_files():
     with_recipe = [dataset for dataset in datasets if dataset.download]
     assert len(with_recipe) >= 10
     for dataset in with_recipe:
-        check(dataset.download)
+        assert [*problems(dataset.download)] == []
         raw = {file for files in dataset.domains.values() for file in files.values()}
         given = download.offered(dataset.download)
         assert given & raw, dataset.name

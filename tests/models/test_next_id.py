@@ -5,7 +5,7 @@ import pytest
 
 from llm4rec_cli.config.schema import Index, Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, refuse
 from llm4rec_cli.models.next_id.config import NextIdConfig
 from tests.builders import tiny_dataset
 from tests.data.test_real_data import prepared
@@ -54,7 +54,7 @@ def test_scores_stand_at_the_items_own_places(build):
 @pytest.mark.parametrize("kind", [Index.collaborative, Index.semantic])
 def test_an_index_without_numbers_is_refused(kind):
     with pytest.raises(UsageError, match=f"model.index={kind.name} gives items no numbers"):
-        NextIdConfig(name="next_id", index=kind).check(DATASET)
+        refuse(NextIdConfig(name="next_id", index=kind).problems(None))
 
 
 def test_tables_say_whose_numbers_are_looked_at():

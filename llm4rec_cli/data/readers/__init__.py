@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -65,34 +65,27 @@ def columns(name: str) -> frozenset[str]:
     return known
 
 
-def check_columns(name: str, mapped: Iterable[str]) -> None:
-    """Refuse a column map that the reader of that name does not take, or names in it that are none of ours.
-
-    Raises:
-        UsageError: so it is.
-    """
+def problems_of_columns(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
+    """A column map that the reader of that name does not take, or names in it that are none of ours."""
     known = columns(name)
     for column in mapped:
         if not known:
-            raise UsageError(
+            yield UsageError(
                 f"reader '{name}' knows the columns of its files and takes no dataset.columns", "reader: table does"
             )
-        if column not in known:
-            raise UsageError(f"dataset.columns names '{column}', no column of ours", did_you_mean(column, known))
+        elif column not in known:
+            yield UsageError(f"dataset.columns names '{column}', no column of ours", did_you_mean(column, known))
 
 
-def check_roles(name: str, roles: Iterable[str]) -> None:
-    """Refuse roles that the reader of that name does not know, or that are not enough for it.
-
-    Raises:
-        UsageError: so it is; the remedy lists what the reader takes.
-    """
+def problems_of_roles(name: str, roles: Iterable[str]) -> Iterator[UsageError]:
+    """Roles that the reader of that name does not know, or that are not enough for it; the remedy lists what it
+    takes."""
     given, forms = set(roles), load(name).FORMS
     if any(needed <= given <= needed | optional for needed, optional in forms):
         return
     known = " | ".join(
         ", ".join([*sorted(needed), *(f"[{role}]" for role in sorted(optional))]) for needed, optional in forms
     )
-    raise UsageError(
+    yield UsageError(
         f"reader '{name}' cannot work with these roles of files: {', '.join(sorted(given))}", f"it takes {known}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,7 +13,8 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Backend, Candidates, Config, LLMConfig, ModelConfig, Question, TaskConfig, Work
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.models.stars import problems_of_stars
 
 ASKED = ("rating", "sequential", "direct", "explanation", "review_summary")
 
@@ -150,48 +152,40 @@ class ChatGPTRecConfig(ModelConfig):
                     )
         if self.prompts.shuffles > 1 and self.answer is not AnswerBy.generate:
             yield UsageError("likelihoods list no candidates, so their order cannot matter", "prompt.shuffles=1")
+        yield from self._problems_of_task(config.task)
 
-    def check_task(self, task: TaskConfig, dataset: Any = None) -> None:
-        """Refuses a task that cannot be answered so, or a dataset without what its prompt tells.
-
-        Raises:
-            UsageError: the one.
-            DataError: the other.
-        """
+    def _problems_of_task(self, task: TaskConfig) -> Iterator[UsageError]:
+        """A task that cannot be answered so."""
         if task.name not in ASKED:
-            raise UsageError(
+            yield UsageError(
                 f"model 'chatgptrec' has no prompt for task '{task.name}'", f"tasks it is asked: {', '.join(ASKED)}"
             )
-        if task.question is Question.write and self.answer is not AnswerBy.generate:
-            raise UsageError(
+        if task.question is Question.write and self.answer not in (AnswerBy.auto, AnswerBy.generate):
+            yield UsageError(
                 f"model.answer={self.answer.name} judges given answers, and task '{task.name}' asks for a new text",
                 "model.answer=generate",
             )
         if task.question is Question.rate and self.answer is AnswerBy.pmi and not self.prompts.shots:
-            raise UsageError("pmi takes off what is told without the user, and nothing else is told", "prompt.shots=3")
+            yield UsageError("pmi takes off what is told without the user, and nothing else is told", "prompt.shots=3")
         if self.prompts.shuffles > 1 and (task.question is not Question.rank or task.candidates is Candidates.full):
-            raise UsageError(
+            yield UsageError(
                 "prompt.shuffles orders candidates, and there are none", "task=direct, or leave prompt.shuffles out"
             )
-        if dataset is None:
-            return
+
+    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
+        """A dataset without what the prompt tells, or too large for what is judged."""
         judges_all = self.answer is not AnswerBy.generate and task.question is Question.rank
         if judges_all and task.candidates is Candidates.full and dataset.n_items > MOST_JUDGED:
-            raise UsageError(
+            yield UsageError(
                 f"model.answer={self.answer.name} would judge {dataset.n_items:,} titles for each user",
                 "task.candidates=uniform judges 100; model.answer=generate has a list written",
             )
-        ratings = dataset.interactions.get("rating")
-        if task.question is Question.rate and ratings is not None and not ratings.dropna().between(1, 5).all():
-            raise DataError(
-                f"model 'chatgptrec' speaks of 1 to 5 stars, and dataset '{dataset.manifest['name']}' has ratings from "
-                f"{ratings.min():g} to {ratings.max():g}",
-                "bring them to that scale in your table",
-            )
+        if task.question is Question.rate:
+            yield from problems_of_stars(self.name, dataset, 1.0, math.nextafter(5.0, 6.0))
         named = fields_of(getattr(self.prompts, task.name).task)
         name = dataset.manifest["name"]
         if task.name != "review_summary" and not _has(dataset.items, "title"):
-            raise DataError(
+            yield DataError(
                 f"model 'chatgptrec' speaks of items by their titles, and dataset '{name}' has none",
                 "choose a dataset with titles (llm4rec list datasets); task=review_summary needs none",
             )
@@ -199,7 +193,7 @@ class ChatGPTRecConfig(ModelConfig):
             table = dataset.items if field_name == "category" else dataset.interactions
             column = COLUMNS[field_name]
             if not _has(table, column):
-                raise DataError(
+                yield DataError(
                     f"the prompt of {task.name} tells {{{field_name}}}, and dataset '{name}' has no '{column}'",
                     "choose another dataset, or another prompt: llm4rec list prompts",
                 )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from llm4rec_cli.config.schema import Config, ModelConfig
+from llm4rec_cli.config.schema import Config, ModelConfig, TaskConfig
 from llm4rec_cli.errors import UsageError
 
 OF_ITS_OWN = ("floor-not-beaten",)  # a label that says nothing of an ensemble with that member
@@ -57,14 +57,9 @@ class EnsembleConfig(ModelConfig):
         found = [deviation for folder in self.members for deviation in _metrics(folder)["deviations"]]
         return list(dict.fromkeys(found))
 
-    def check(self, dataset: Any) -> None:
-        """Refuses an ensemble of nothing.
-
-        Raises:
-            UsageError: it has fewer than two members.
-        """
+    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
         if len(self.members) < 2:
-            raise UsageError(
+            yield UsageError(
                 f"an ensemble has several members, and {len(self.members)} are given",
                 "llm4rec ensemble run=[RUN,RUN,…] combine=sum",
             )

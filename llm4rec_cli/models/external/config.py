@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,8 +12,8 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import ModelConfig
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.config.schema import ModelConfig, TaskConfig
+from llm4rec_cli.errors import Llm4RecError, UsageError, refusals
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -40,14 +42,11 @@ class ExternalConfig(ModelConfig):
     def labels(self, task: str) -> list[str]:
         return ["external"]
 
-    def check(self, dataset: RecDataset) -> None:
-        """Refuses a file that is malformed, or names other users and items than the dataset's.
-
-        Raises:
-            UsageError, DataError: as `lists.read`; or there is no file.
-        """
+    def problems_of_data(self, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
+        """A file that is malformed, or names other users and items than the dataset's; or there is no file."""
         from llm4rec_cli.models.external import lists
 
         if self.file is None:
-            raise UsageError("model 'external' reads its scores from a file, and none is given", "llm4rec score FILE")
-        lists.read(Path(self.file), dataset)
+            yield UsageError("model 'external' reads its scores from a file, and none is given", "llm4rec score FILE")
+        else:
+            yield from refusals(partial(lists.read, Path(self.file), dataset))

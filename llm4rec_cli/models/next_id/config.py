@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from llm4rec_cli.config.schema import Index, ModelConfig
+from llm4rec_cli.config.schema import Config, Index, ModelConfig
 from llm4rec_cli.errors import UsageError
 
 
@@ -32,16 +33,12 @@ class NextIdConfig(ModelConfig):
     def labels(self, task: str) -> list[str]:
         return ["leaky"] if self.index is Index.leaky_p5 else []
 
-    def check(self, dataset: Any) -> None:
-        """Refuses an index that has no numbers.
-
-        Raises:
-            UsageError: so it is.
-        """
+    def problems(self, config: Config) -> Iterator[UsageError]:
+        """An index that has no numbers."""
         from llm4rec_cli.data.indexing import NUMBERS
 
         if self.index is not None and self.index not in NUMBERS:
-            raise UsageError(
+            yield UsageError(
                 f"model.index={self.index.name} gives items no numbers that could follow one another",
                 f"model.index={'|'.join(sorted(kind.name for kind in NUMBERS))}, or null for the dataset's own",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,7 +14,8 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import Llm4RecError, refusals
+from llm4rec_cli.models.stars import problems_of_stars
 
 
 class Shape(NamedTuple):
@@ -131,23 +133,15 @@ class P5Config(ModelConfig):
     )  # null = the whole catalogue is scored, exactly
     encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; read by index=semantic alone
 
-    def check(self, dataset: Any) -> None:
-        """Refuses prompts that do not fit the dataset, and ratings that are no stars.
-
-        Raises:
-            UsageError: the one.
-            DataError: the other.
-        """
+    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
+        """Prompts that do not fit the dataset, ratings that are no stars, and data that lack what the asked prompt
+        tells."""
         from llm4rec_cli.models.p5 import prompts
 
-        prompts.check(self, dataset)
-        ratings = dataset.interactions.get("rating")
-        if ratings is not None and not ratings.dropna().between(0.5, 5.5, inclusive="left").all():
-            raise DataError(
-                f"model 'p5' speaks of 1 to 5 stars, and dataset '{dataset.manifest['name']}' has ratings from "
-                f"{ratings.min():g} to {ratings.max():g}",
-                "bring them to that scale in your table",
-            )
+        yield from prompts.faults_of_data(self, dataset)
+        yield from problems_of_stars(self.name, dataset, 0.5, 5.5)
+        if task.name in Family.__members__:
+            yield from refusals(partial(prompts.asked, self, Family[task.name], dataset))
 
     def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Of another index than by texts no encoder is read; one may be typed, as indexes are swept over."""
@@ -201,20 +195,8 @@ class P5Config(ModelConfig):
         ]
         return found
 
-    def problems(self, config: Config) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.p5 import prompts
 
-        return prompts.faults(self)
-
-    def check_task(self, task: TaskConfig, dataset: Any = None) -> None:
-        """Refuses a task that the prompt it is asked with cannot answer.
-
-        Raises:
-            UsageError: there is no such prompt, it is of another family, or lacks the candidates.
-            DataError: the dataset lacks what it tells.
-        """
-        from llm4rec_cli.models.p5 import prompts
-
-        prompts.check_asked(self, task)
-        if dataset is not None and task.name in Family.__members__:
-            prompts.asked(self, Family[task.name], dataset)
+        yield from prompts.faults(self)
+        yield from prompts.faults_of_asking(self, config.task)

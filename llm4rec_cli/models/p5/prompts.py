@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Candidates, Index, Question
-from llm4rec_cli.errors import DataError, UsageError, did_you_mean
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, refusals
 from llm4rec_cli.models.p5.config import Family, P5Config, PromptConfig
 
 if TYPE_CHECKING:
@@ -332,17 +333,12 @@ def left_out(prompts: Mapping[str, PromptConfig], dataset: RecDataset) -> list[s
     return [f"the data have no {lacking}: left out {', '.join(names)}" for lacking, names in found.items()]
 
 
-def check(config: P5Config, dataset: RecDataset) -> None:
-    """Refuses prompts that would not fit with the dataset's numbers.
-
-    Raises:
-        UsageError: so it is, for the first.
-    """
+def faults_of_data(config: P5Config, dataset: RecDataset) -> Iterator[UsageError]:
+    """Prompts that would not fit with the dataset's numbers."""
     item_pieces = 1  # at least, of a path of clusters
     if config.index in (Index.sequential, Index.random, Index.leaky_p5):
         item_pieces = _pieces(dataset.n_items, config.digits)
-    for fault in faults(config, item_pieces, _pieces(dataset.n_users, config.digits)):
-        raise fault
+    yield from faults(config, item_pieces, _pieces(dataset.n_users, config.digits))
 
 
 def trained(config: P5Config, family: Family, dataset: RecDataset) -> list[str]:
@@ -381,27 +377,29 @@ def asked(config: P5Config, task: Family, dataset: RecDataset) -> Prompt:
     return found
 
 
-def check_asked(config: P5Config, task: TaskConfig) -> None:
-    """Refuses a task that the prompt it is asked with cannot answer.
-
-    Raises:
-        UsageError: there is no such prompt, it asks something else, or needs candidates where there are none; or every
-            prompt of the task is held out.
-    """
+def faults_of_asking(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecError]:
+    """A task that the prompt it is asked with cannot answer: there is no such prompt, it asks something else, or needs
+    candidates where there are none; or every prompt of the task is held out."""
     if task.question is Question.all:
         return
     if task.name not in Family.__members__:
-        raise UsageError(f"no prompt asks for task '{task.name}'", did_you_mean(task.name, Family.__members__))
+        yield UsageError(f"no prompt asks for task '{task.name}'", did_you_mean(task.name, Family.__members__))
+        return
     prompts, family = _all(config), Family[task.name]
-    found = _answering(prompts, family, getattr(config.ask, family.name))
+    answering = partial(_answering, prompts, family, getattr(config.ask, family.name))
+    none = list(refusals(answering))
+    yield from none
+    if none:
+        return
+    found = answering()
     if not any(prompt.trained for prompt in prompts.values() if prompt.family is family):
-        raise UsageError(
+        yield UsageError(
             f"no prompt of family {family.name} is trained: each is held out, or there is none",
             f"prompt=[…,p5/{family.name}]",
         )
     if task.question is Question.rank and task.candidates is Candidates.full and not found.ranks_catalogue:
         able = [prompt.name for prompt in prompts.values() if prompt.task is family and prompt.ranks_catalogue]
-        raise UsageError(
+        yield UsageError(
             f"model.ask.{family.name}={found.name} asks about given candidates, not about the whole catalogue",
             f"task.candidates=uniform, or model.ask.{family.name}=… one of {', '.join(able)}",
         )

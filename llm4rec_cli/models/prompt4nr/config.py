@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, ModelConfig, Precision, Weights, Work, precision, weights
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.config.schema import Config, ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 
 @dataclass
@@ -80,21 +80,16 @@ class Prompt4NRConfig(ModelConfig):
         name = f"prompt4nr {self.prompts.name}"
         return f"{name}, virtual tokens alone" if self.prompt_only else name
 
-    def check(self, dataset: Any) -> None:
-        """Refuses answer words that are none of the backbone's, templates that leave no room, and data without titles.
+    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
+        """Data without titles, answer words that are none of the backbone's, templates that leave no room."""
+        from llm4rec_cli.models.prompt4nr import templates
 
-        Raises:
-            UsageError: the former.
-            DataError: the latter.
-        """
         if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
-            raise DataError(
+            yield DataError(
                 f"model 'prompt4nr' reads titles, and dataset '{dataset.manifest['name']}' has none",
                 "choose a dataset with titles: llm4rec list datasets",
             )
-        from llm4rec_cli.models.prompt4nr import templates
-
-        templates.check(self)
+        yield from templates.problems_of_backbone(self)
 
     def labels(self, task: str) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates

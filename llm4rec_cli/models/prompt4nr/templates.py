@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import Llm4RecError, UsageError, refusals
 from llm4rec_cli.text.weights import BACKBONE, at_hand, locate_encoder
 
 if TYPE_CHECKING:
@@ -132,35 +133,41 @@ def faults_in(template: TemplateConfig) -> Iterator[UsageError]:
             )
 
 
-def check(config: Prompt4NRConfig) -> None:
-    """Refuses what does not fit the backbone.
+def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
+    """What does not fit the backbone: it is no BERT, an answer word is not one of its tokens, or a template leaves no
+    room for a history.
 
     Raises:
-        UsageError: it is no BERT, an answer word is not one of its tokens, or a template leaves no room for a history.
+        UsageError: there is no such backbone.
     """
     found_in = Path(locate_encoder(config.backbone, BACKBONE)[0])
     settings = json.loads((found_in / "config.json").read_text())
     if (kind := settings.get("model_type")) != "bert":
-        raise UsageError(
+        yield UsageError(
             f"model.backbone={config.backbone} is a {kind}, and model 'prompt4nr' asks a BERT",
             "model.backbone=bert-base-uncased, or minilm",
         )
+        return
     if config.max_length > settings["max_position_embeddings"]:
-        raise UsageError(
+        yield UsageError(
             f"model.max_length={config.max_length}, and {config.backbone} takes {settings['max_position_embeddings']} "
             "tokens at most",
             f"model.max_length={settings['max_position_embeddings']}",
         )
     n_words = tokenizer(found_in).get_vocab_size(with_added_tokens=True)
     if n_words != settings["vocab_size"]:
-        raise UsageError(
+        yield UsageError(
             f"model.backbone={config.backbone} has {settings['vocab_size']:,} embeddings for {n_words:,} tokens",
             "give it as many: model.resize_token_embeddings(len(tokenizer)), and save it",
         )
+    unfit = list(refusals(partial(pieces, config.prompts, tokenizer(found_in))))
+    yield from unfit
+    if unfit:
+        return
     found = pieces(config.prompts, tokenizer(found_in))
     longest = found.overhead + 3 * config.candidate_words  # a word of a title has seldom more than three pieces
     if longest >= config.max_length:
-        raise UsageError(
+        yield UsageError(
             f"template '{config.prompts.name}' and a candidate of {config.candidate_words} words leave no room for a "
             f"history in model.max_length={config.max_length}",
             f"model.max_length={longest + 100}, or fewer model.candidate_words",
