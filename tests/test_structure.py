@@ -112,6 +112,13 @@ def test_generic_code_reads_no_setting_of_a_particular_model(name):
             assert not isinstance(named, ast.Constant) or named.value not in particular, ast.unparse(node)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_finds_problems_yields_them_and_raises_none(name):
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith(("problems", "faults", "refusals")):
+            assert not [one for one in ast.walk(node) if isinstance(one, ast.Raise)], node.name
+
+
 # --- a model that nobody has heard of
 
 

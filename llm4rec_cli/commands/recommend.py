@@ -221,17 +221,14 @@ def _check(spec: RunSpec, by_title: bool) -> None:
     Raises:
         UsageError: the model cannot answer, or not by titles; or the data is destroyed on purpose.
     """
-    ranking = {name for name in model_names() if "rank_catalogue" in config_class(name).capabilities}
-    if spec.task.question in (Question.rate, Question.write):
-        from llm4rec_cli.runs import rules
+    from llm4rec_cli.runs import rules
 
-        for problem in rules.problems(spec.config) if spec.config.run is None else ():  # a run brings its own model
-            raise problem
-    elif spec.model.name not in ranking:
-        raise UsageError(
-            f"model '{spec.model.name}' cannot rank a catalogue", f"models that can: {', '.join(sorted(ranking))}"
-        )
-    elif by_title and spec.model.needs_user:
+    if spec.task.question in (Question.rate, Question.write):
+        refuse(rules.problems(spec.config) if spec.config.run is None else ())  # a run brings its own model
+    else:  # whatever the task's own candidates are
+        refuse(rules.problems_of_capability(spec.with_config(task={"candidates": Candidates.full}).config))
+    if by_title and spec.model.needs_user:
+        ranking = {name for name in model_names() if "rank_catalogue" in config_class(name).capabilities}
         others = sorted(name for name in ranking if not config_class(name).needs_user)
         raise UsageError(
             f"model '{spec.model.name}' scores by who the user is, not by a history: it cannot take --title",

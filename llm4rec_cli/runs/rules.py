@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.overrides import key_typed
@@ -44,13 +44,6 @@ def check(spec: RunSpec) -> None:
                 raise UsageError(f"{typed} is read by {reader} alone", f"{reader}, or leave it out")
     if spec.config.device not in ("auto", "cpu"):
         _ = spec.device  # asks torch, which nothing else here does
-    if spec.config.trainer.report_to:
-        from transformers.integrations import get_available_reporting_integrations
-
-        installed = get_available_reporting_integrations()
-        for tracker in spec.config.trainer.report_to:
-            if tracker not in installed:
-                raise UsageError(f"no tracker '{tracker}' is installed", f"installed: {', '.join(installed) or 'none'}")
 
 
 def problems(config: Config) -> Iterator[Llm4RecError]:
@@ -73,14 +66,8 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
     if config.task.question == Question.all and config.task.candidates != Candidates.full:
         yield UsageError("task=all asks each task with candidates of its own", "leave task.candidates out")
     yield from _problems_of_impressions(config)
-    needed = needed_capability(config.task)
-    if config.model.name in known and needed not in config.model.capabilities:
-        fitting = [name for name in known if needed in config_class(name).capabilities]
-        yield UsageError(
-            f"model '{config.model.name}' cannot do task '{config.task.name}', which asks it to {needed}",
-            f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
-            f"{', '.join(sorted(config.model.capabilities))}",
-        )
+    incapable = list(problems_of_capability(config)) if config.model.name in known else []
+    yield from incapable
     if config.model.name in known and builds_on_chat_model(config):
         yield from problems_of_llm(config.llm)
     yield from enrichment.problems(config.enrichment)
@@ -96,8 +83,32 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
             f"task.selection={config.task.selection} is none of the task's metrics",
             did_you_mean(config.task.selection, metrics),
         )
-    if config.model.name in known and needed in config.model.capabilities:
+    if config.model.name in known and not incapable:
         yield from config.model.problems(config)
+    if config.trainer.report_to:
+        yield from _problems_of_trackers(config.trainer.report_to)
+
+
+def problems_of_capability(config: Config) -> Iterator[UsageError]:
+    """A model that cannot answer the task's question."""
+    needed = needed_capability(config.task)
+    if needed not in config.model.capabilities:
+        fitting = [name for name in model_names() if needed in config_class(name).capabilities]
+        yield UsageError(
+            f"model '{config.model.name}' cannot do task '{config.task.name}', which asks it to {needed}",
+            f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
+            f"{', '.join(sorted(config.model.capabilities))}",
+        )
+
+
+def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:
+    """Trackers that are not installed; asks transformers, which nothing else here does."""
+    from transformers.integrations import get_available_reporting_integrations
+
+    installed = get_available_reporting_integrations()
+    for tracker in names:
+        if tracker not in installed:
+            yield UsageError(f"no tracker '{tracker}' is installed", f"installed: {', '.join(installed) or 'none'}")
 
 
 def problems_of_data(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4RecError]:
