@@ -73,6 +73,15 @@ def test_imports_run_one_way(name):
             assert height[of] <= height[room(name)], module
 
 
+def test_no_modules_import_one_another():
+    modules = {"llm4rec_cli." + name.removesuffix(".py").replace("/", "."): name for name in NAMES}
+    left = {module: {*imported(name)} & modules.keys() for module, name in modules.items()}
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    assert left == {}, "these import one another, or what does"
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("commands/")])
 def test_no_command_imports_another(name):
     others = {f"llm4rec_cli.commands.{file.stem}" for file in (PACKAGE / "commands").glob("[!_]*.py")}

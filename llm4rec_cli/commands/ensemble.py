@@ -103,10 +103,10 @@ def _question(folder: Path) -> list[str]:
 
     from omegaconf import OmegaConf
 
+    from llm4rec_cli.config.keys import keys_of
     from llm4rec_cli.config.overrides import key_typed
     from llm4rec_cli.config.roles import Role
     from llm4rec_cli.config.schema import EmptyHistory
-    from llm4rec_cli.config.walk import keys_of
 
     status = json.loads((folder / "status.json").read_text())
     stored: DictConfig | Any = OmegaConf.load(folder / "config.yaml")

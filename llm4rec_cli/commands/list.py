@@ -135,7 +135,7 @@ def _prompts(names: Sequence[str]) -> Iterator[Table]:
 def _p5_rows(file: str) -> tuple[list[str], list[list[str]]]:
     """Columns, and a row a prompt."""
     from llm4rec_cli.models.p5 import prompts
-    from llm4rec_cli.models.p5.config import PromptConfig
+    from llm4rec_cli.models.p5.families import PromptConfig
 
     rows = []
     for name, prompt in _prompts_in(file, lambda found: {n: _typed(PromptConfig, one) for n, one in found.items()}):

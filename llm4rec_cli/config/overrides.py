@@ -41,7 +41,7 @@ def key_typed(override: str) -> str:
 @cache
 def _paths() -> frozenset[str]:
     """The keys whose values are paths, or may be: weights are named by folders, too."""
-    from llm4rec_cli.config.walk import all_declared
+    from llm4rec_cli.config.keys import all_declared
 
     return frozenset(one.key for one in all_declared() if {"path", "weights"} & one.field.metadata.keys())
 

@@ -84,28 +84,3 @@ def _typed_fields(holder: Any) -> list[tuple[Field[Any], Any]]:
     nullable = {name: get_args(hint) if isinstance(hint, UnionType) else () for name, hint in hints.items()}
     kinds = {name: next(filter(is_dataclass, of), hints[name]) for name, of in nullable.items()}
     return [(field, kinds[field.name]) for field in fields(holder)]
-
-
-@cache
-def declared_with(model: Any) -> tuple[Declared, ...]:
-    """Every setting of a config with this model's."""
-    from llm4rec_cli.config.schema import Config
-
-    shared = (one for one in declared(Config) if one.key.partition(".")[0] != "model")
-    return (*shared, *declared(model, "model"))
-
-
-@cache
-def all_declared() -> tuple[Declared, ...]:
-    """Every setting there is, with those of every model; one that several have, once."""
-    from llm4rec_cli.config.registry import config_class, model_names
-
-    classes: list[Any] = [config_class(name) for name in model_names()]
-    found = [one for kind in classes for one in declared_with(kind)]
-    return tuple({(one.key, one.role): one for one in found}.values())
-
-
-@cache
-def keys_of(*roles: Role) -> frozenset[str]:
-    """The keys of all settings of these roles, but of nodes."""
-    return frozenset(one.key for one in all_declared() if one.role in roles and not one.is_node)

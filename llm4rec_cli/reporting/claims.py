@@ -312,8 +312,8 @@ def _alike(test: Trial, a: Variant, b: Variant) -> bool:
     """Whether two variants differ in nothing but what the test names."""
     if test.alike_but is None:
         return True
+    from llm4rec_cli.config.keys import all_declared
     from llm4rec_cli.config.roles import OUTSIDE
-    from llm4rec_cli.config.walk import all_declared
 
     assert test.a is not None, test
     named = [

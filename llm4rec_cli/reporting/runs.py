@@ -9,10 +9,10 @@ from typing import Any
 from rich.table import Table
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.keys import keys_of
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import OUTSIDE
 from llm4rec_cli.config.schema import Written
-from llm4rec_cli.config.walk import keys_of
 from llm4rec_cli.evaluation import metrics as table_of_metrics
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting.tables import console, table

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from llm4rec_cli.config import walk
+from llm4rec_cli.config.keys import declared_with
 from llm4rec_cli.config.roles import OUTSIDE
 from llm4rec_cli.config.schema import Backend, Config, ModelConfig, TextRecipe, Weights
 from llm4rec_cli.files import sha256
@@ -87,7 +88,7 @@ def address(
     """
     content = plain(config)
     model: Any = type(config.model)
-    outside = [one.key for one in walk.declared_with(model) if one.role in OUTSIDE]
+    outside = [one.key for one in declared_with(model) if one.role in OUTSIDE]
     if not config.model.trainable:
         outside.append("trainer")
     if config.dataset.text is not TextRecipe.enriched:

@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.keys import all_declared, keys_of
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import OUTSIDE, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
-from llm4rec_cli.config.walk import all_declared, keys_of
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished, metrics_of

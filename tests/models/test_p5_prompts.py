@@ -13,7 +13,8 @@ from llm4rec_cli.config.schema import Candidates, Index, Question, TaskConfig
 from llm4rec_cli.errors import DataError, UsageError, refuse
 from llm4rec_cli.files import write_text
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Asked, Family, PromptConfig
+from llm4rec_cli.models.p5.config import Asked
+from llm4rec_cli.models.p5.families import Family, PromptConfig
 from llm4rec_cli.models.p5.prompts import Answer, Field
 from llm4rec_cli.runs.identity import plain
 from llm4rec_cli.training import trained

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.models.p5.config import Family, PromptConfig
+from llm4rec_cli.models.p5.families import Family, PromptConfig
 from llm4rec_cli.models.p5.questions import FIELD_TOKENS, JITTER, Prompter, Question, column, jittered
 from llm4rec_cli.models.p5.vocabulary import END
 from tests.models.p5_data import config, prompter, shop

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.demo import words
+import llm4rec_cli.data.demo.words as words
 from llm4rec_cli.data.demo.words import Words, pick
 
 PRAISE_CHANCE = (0.05, 0.15, 0.5, 0.85, 0.97)  # that an aspect is praised, by stars

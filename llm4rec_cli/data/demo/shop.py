@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.demo import words
+import llm4rec_cli.data.demo.words as words
 from llm4rec_cli.data.demo.reviews import Opinion, Product, Reviewer, review
 from llm4rec_cli.data.demo.words import pick
 from llm4rec_cli.data.streams import stream

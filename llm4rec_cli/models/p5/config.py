@@ -15,6 +15,8 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
 from llm4rec_cli.errors import Llm4RecError, refusals
+from llm4rec_cli.models.p5 import prompts
+from llm4rec_cli.models.p5.families import Family, PromptConfig
 from llm4rec_cli.models.stars import problems_of_stars
 
 
@@ -34,26 +36,6 @@ SHAPES = {
     "mini": Shape(4, 256, 4, 64, 1024),
     "small": Shape(6, 512, 8, 64, 2048),
 }
-
-
-class Family(Enum):
-    """P5's five families of prompts; each is one of our tasks, or the same task on other data (`transfer`)."""
-
-    rating = "rating"
-    sequential = "sequential"
-    direct = "direct"
-    explanation = "explanation"
-    review_summary = "review_summary"
-
-
-@dataclass
-class PromptConfig:
-    """One prompt: what is asked, and what shall be answered. Fields stand in braces."""
-
-    family: Family = MISSING
-    source: str = MISSING
-    target: str = MISSING
-    trained: bool = True  # false = held out, asked at evaluation alone
 
 
 @dataclass
@@ -136,8 +118,6 @@ class P5Config(ModelConfig):
     def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Prompts that do not fit the dataset, ratings that are no stars, and data that lack what the asked prompt
         tells."""
-        from llm4rec_cli.models.p5 import prompts
-
         yield from prompts.faults_of_data(self, dataset)
         yield from problems_of_stars(self.name, dataset, 0.5, 5.5)
         if task.name in Family.__members__:
@@ -155,8 +135,6 @@ class P5Config(ModelConfig):
         return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
 
     def labels(self, task: str) -> list[str]:
-        from llm4rec_cli.models.p5 import prompts  # which knows these classes
-
         found = []
         if self.backbone in SHAPES:
             found.append("substitute-backbone")
@@ -196,7 +174,5 @@ class P5Config(ModelConfig):
         return found
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        from llm4rec_cli.models.p5 import prompts
-
         yield from prompts.faults(self)
         yield from prompts.faults_of_asking(self, config.task)

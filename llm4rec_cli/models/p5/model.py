@@ -23,7 +23,8 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import decoding, prompts
-from llm4rec_cli.models.p5.config import Family, P5Config, WholeWord
+from llm4rec_cli.models.p5.config import P5Config, WholeWord
+from llm4rec_cli.models.p5.families import Family
 from llm4rec_cli.models.p5.questions import LIKED, Prompter, Question, whole_stars
 from llm4rec_cli.models.p5.rows import KINDS, P5Rows, packed
 from llm4rec_cli.models.p5.rows import kind as kind_of

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Candidates, Index, Question
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, refusals
-from llm4rec_cli.models.p5.config import Family, P5Config, PromptConfig
+from llm4rec_cli.models.p5.families import Family, PromptConfig
 
 if TYPE_CHECKING:
     from llm4rec_cli.config.schema import TaskConfig
     from llm4rec_cli.data.recdataset import RecDataset
+    from llm4rec_cli.models.p5.config import P5Config
 
 
 class Field(Enum):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.p5.config import P5Config, PromptConfig
+from llm4rec_cli.models.p5.config import P5Config
+from llm4rec_cli.models.p5.families import PromptConfig
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
 Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and which of them begin a word

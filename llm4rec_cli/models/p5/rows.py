@@ -13,7 +13,8 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Family, Negatives, P5Config, PromptConfig, SamplesConfig, Targets
+from llm4rec_cli.models.p5.config import Negatives, P5Config, SamplesConfig, Targets
+from llm4rec_cli.models.p5.families import Family, PromptConfig
 from llm4rec_cli.models.p5.prompts import N_CANDIDATES
 from llm4rec_cli.models.p5.questions import LIKED, Prompter, Question, jittered, whole_stars
 from llm4rec_cli.models.p5.t5 import grouped, padded
