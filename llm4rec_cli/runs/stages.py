@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Foreseeing, Incomplete
@@ -141,9 +144,11 @@ def divide(spec: RunSpec, dataset: RecDataset) -> Split:
 def build(spec: RunSpec, split: Split) -> Any:
     """The model, its initial weights a function of `seed` alone."""
     import torch
-    from transformers import set_seed
 
-    set_seed(spec.config.seed)
+    # As transformers' set_seed does, which takes seconds to import where a floor needs nothing else of it.
+    random.seed(spec.config.seed)
+    np.random.seed(spec.config.seed)  # noqa: NPY002
+    torch.manual_seed(spec.config.seed)
     spec = with_arithmetic(spec)
     if spec.task.question is Question.rank and not spec.model.task_bound:
         split = split.ranking()  # one that is trained for several tasks sees to that itself

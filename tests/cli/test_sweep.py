@@ -93,18 +93,26 @@ def test_a_wrong_override_ends_a_sweep_before_it_begins(llm4rec, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_jobs_beside_one_another_are_swept_as_jobs_in_turn(launcher, tmp_path, cache, llm4rec):
+@pytest.mark.parametrize(
+    ("launcher", "tiny", "swept"),
+    [
+        ("joblib", TINY, ("model.heads=2", "model.heads=2,3")),
+        # A floor: its processes start in a third of the time.
+        ("submitit_local", ("model=popularity", *TINY[-2:]), ("dataset.user_core=5", "dataset.user_core=5,100000")),
+    ],
+)
+def test_jobs_beside_one_another_are_swept_as_jobs_in_turn(launcher, tiny, swept, tmp_path, cache, llm4rec):
     """In processes of their own, one thread each: a failure survives, the runs are the same, and are skipped again."""
-    swept = [f"hydra/launcher={launcher}", *TINY, "model.heads=2,3", "trainer.report_to=[]"]
+    good, values = swept
+    swept = [f"hydra/launcher={launcher}", *tiny, values, "trainer.report_to=[]"]
     command = [sys.executable, "-m", "llm4rec_cli", "train", "-m", *swept, f"paths.cache={cache / 'llm4rec'}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert re.findall(r"\b(done|skipped|failed)\b", done.stdout.rsplit("sweep", 1)[1]) == ["done", "failed"]
-    (run,) = tmp_path.glob("outputs/sasrec/demo/sequential/seed0-*/metrics.json")
-    again = llm4rec("train", "-m", *TINY, "model.heads=2")
+    (run,) = tmp_path.glob("outputs/*/demo/sequential/seed0-*/metrics.json")
+    again = llm4rec("train", "-m", *tiny, good)
     assert states(again) == ["skipped"]
-    alone = llm4rec("train", *TINY, "model.heads=2", "paths.outputs=alone")
+    alone = llm4rec("train", *tiny, good, "paths.outputs=alone")
     assert alone.metrics["metrics"] == read(run)["metrics"]
 
 
