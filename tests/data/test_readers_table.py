@@ -14,7 +14,7 @@ from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.data import readers
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import table
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError, UsageError, refuse
 
 from .sources import TABLE
 
@@ -267,12 +267,12 @@ def test_half_a_surrogate_pair_becomes_a_question_mark(tmp_path):
 
 
 def test_a_column_map_is_refused_where_it_says_nothing():
-    readers.check_columns("table", COLUMNS)
-    readers.check_columns("amazon", {})
+    assert [*readers.problems_of_columns("table", COLUMNS)] == []
+    assert [*readers.problems_of_columns("amazon", {})] == []
     with pytest.raises(UsageError, match=r"reader 'amazon' .* takes no dataset\.columns"):
-        readers.check_columns("amazon", {"user_id": "uid"})
+        refuse(readers.problems_of_columns("amazon", {"user_id": "uid"}))
     with pytest.raises(UsageError, match=r"dataset\.columns names 'user', no column of ours") as error:
-        readers.check_columns("table", {"user": "uid"})
+        refuse(readers.problems_of_columns("table", {"user": "uid"}))
     assert error.value.remedy == "did you mean 'user_id'?"
 
 
