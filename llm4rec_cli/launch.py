@@ -66,6 +66,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs beside one another on these cores: more only collide
     typed = [prepared(override) for override in overrides]
     try:
+        typed = swept_along(typed) if sweep else typed
         with _outcomes(overrides if sweep else None) as outcomes:
             os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
             if not flags:
@@ -73,14 +74,14 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
                 with processes.joined(composed.config.device):
                     importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *given)
                 return 0
-            if sweep:
-                return _swept(lambda: launch(_sweep_job, command, flags, swept_along(typed)), Path(outcomes))
             if "--help" in flags:
                 shown = io.StringIO()
                 with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):  # Hydra exits after its help
                     launch(_sweep_job, command, flags, typed)
                 sys.stdout.write(re.sub(r"\b_\w+, ", "", shown.getvalue()))  # less the types, which nobody can choose
                 return 0
+            if sweep:
+                return _swept(lambda: launch(_sweep_job, command, flags, typed), Path(outcomes))
             launch(_sweep_job, command, flags, typed)
             return 0
     except NOT_COMPOSED as error:

@@ -225,15 +225,16 @@ def _check(spec: RunSpec, by_title: bool) -> None:
 
     if spec.task.question in (Question.rate, Question.write):
         refuse(rules.problems(spec.config) if spec.config.run is None else ())  # a run brings its own model
-    else:  # whatever the task's own candidates are
-        refuse(rules.problems_of_capability(spec.with_config(task={"candidates": Candidates.full}).config))
-    if by_title and spec.model.needs_user:
-        ranking = {name for name in model_names() if "rank_catalogue" in config_class(name).capabilities}
-        others = sorted(name for name in ranking if not config_class(name).needs_user)
-        raise UsageError(
-            f"model '{spec.model.name}' scores by who the user is, not by a history: it cannot take --title",
-            f"--user ID, or another model: {', '.join(others)}",
-        )
+    else:  # whatever the task's own question and candidates are
+        asked = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
+        refuse(rules.problems_of_capability(asked.config))
+        if by_title and spec.model.needs_user:
+            ranking = (name for name in model_names() if "rank_catalogue" in config_class(name).capabilities)
+            others = [name for name in ranking if not config_class(name).needs_user]
+            raise UsageError(
+                f"model '{spec.model.name}' scores by who the user is, not by a history: it cannot take --title",
+                f"--user ID, or another model: {', '.join(others)}",
+            )
     control = spec.config.dataset.control
     if control is not Control.none:
         raise UsageError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.schema import Question
@@ -13,14 +11,10 @@ from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import ask, trained
 from llm4rec_cli.training.run import run as run_beside_floors
 
-log = logging.getLogger(__name__)
-
 
 def run(composed: Composed) -> Outcome:
     """One composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
     spec = RunSpec.resolve(composed, "train")
-    if defaults := spec.defaults_in_words():
-        log.info(defaults)
     origin = processes.from_first(lambda: trained.origin(spec))  # refused before anything is computed
     outcome, runs = run_beside_floors(spec, origin)
     show(runs, outcome.folder)

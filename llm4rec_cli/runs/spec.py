@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -110,12 +111,14 @@ class RunSpec:
         What was typed of the model, its trainer and its experiment is none of the floor's.
         """
         node = compose([f"model={name}"]).config
-        node.task = self.task  # a floor's setting may be the task's
+        for part in ("dataset", "task", "trainer", "seed"):  # a floor's setting may be one of these
+            node[part] = getattr(self.config, part)
         floor = cast(ModelConfig, OmegaConf.to_object(node.model))
         config = replace(self.config, model=replace(floor, **floor.taken_over(self.model)), deviations=[])
         kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
         shared = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
-        return replace(self, config=config, typed=(*kept, f"model={name}"), choices=shared | {"model": name})
+        choices = shared | {"model": name}
+        return replace(self, config=config, command="train", typed=(*kept, f"model={name}"), choices=choices)
 
     def defaults_in_words(self) -> str:
         """`prompt4nr: dataset=demo_news task=impressions, its defaults`: the choices that the command line left to the
@@ -160,7 +163,13 @@ def resolved(composed: Composed) -> Config:
         raise UsageError("the config reads an environment variable, which config.yaml would hold", "write the value")
     if missing := sorted(OmegaConf.missing_keys(composed.config)):
         raise UsageError(f"{missing[0]} has no value", f"{missing[0]}=…, or write it into its YAML")
-    config = cast(Config, OmegaConf.to_object(composed.config))
+    node = copy.deepcopy(composed.config)
+    # First of all, as other settings may refer to these.
+    if node.trainer.keep == Keep.last:
+        node.trainer.patience = 1  # nobody asks for it
+    if node.task.candidates != Candidates.full or node.task.question not in (Question.rank, Question.pretrain):
+        node.task.mask_history = False  # sampled candidates are never in the history, and others are not ranked
+    config = cast(Config, OmegaConf.to_object(node))
     ranges.check(config)
     for setting in walk.settings(config):
         if "path" in setting.field.metadata and setting.value is not None:
@@ -171,8 +180,4 @@ def resolved(composed: Composed) -> Config:
         setattr(config.model, key, None)
     for key, value in config.model.resolved(config.task, config.llm).items():
         setattr(config.model, key, value)
-    if config.trainer.keep == Keep.last:
-        config.trainer.patience = 1  # nobody asks for it
-    if config.task.candidates != Candidates.full or config.task.question not in (Question.rank, Question.pretrain):
-        config.task.mask_history = False  # sampled candidates are never in the history, and others are not ranked
     return config

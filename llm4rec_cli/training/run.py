@@ -35,6 +35,8 @@ def run(spec: RunSpec, origin: Origin | None = None) -> tuple[Outcome, list[dict
     Returns:
         how it ended, and metrics.json of the floors and of itself.
     """
+    if defaults := spec.defaults_in_words():
+        log.info(defaults)
     clock = stages.Clock()
     dataset = stages.load(spec)
     split = stages.divide(spec, dataset)

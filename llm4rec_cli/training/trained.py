@@ -162,7 +162,8 @@ def _answers(stored: Any, config: Config) -> bool:
 
 def _of_weights(typed: Sequence[str]) -> list[str]:
     """The keys that were typed, other than those that only ask or move no number."""
-    return [key for key in map(key_typed, typed) if key != "task" and key not in keys_of(*ASKING)]
+    asking = {one.key for one in all_declared() if one.role in ASKING}  # whole nodes, too
+    return [key for key in map(key_typed, typed) if key != "task" and key not in asking]
 
 
 @cache
@@ -285,7 +286,7 @@ def origin(spec: RunSpec) -> Origin | None:
                 f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
                 "give the settings that it was trained with, or train it anew with these",
             )
-    if metrics["text_encoder"] != text_encoder(spec.model):
+    if metrics.get("text_encoder") != text_encoder(spec.model):
         (named,) = (key for key, (kind, _) in weights(spec.model).items() if kind is Weights.encoder)
         raise UsageError(
             f"the weights of {folder} do not fit: they are of another text encoder than "

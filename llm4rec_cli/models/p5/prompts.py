@@ -386,6 +386,9 @@ def faults_of_asking(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
     if task.name not in Family.__members__:
         yield UsageError(f"no prompt asks for task '{task.name}'", did_you_mean(task.name, Family.__members__))
         return
+    unread = [fault for name, prompt in config.prompts.items() for fault in refusals(partial(read, name, prompt))]
+    if unread:
+        return  # `faults` says so
     prompts, family = _all(config), Family[task.name]
     answering = partial(_answering, prompts, family, getattr(config.ask, family.name))
     none = list(refusals(answering))
