@@ -18,7 +18,7 @@ from pathlib import Path
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import NOT_COMPOSED, Job, as_usage_error, compose, launch
-from llm4rec_cli.config.overrides import FLAGS, divided, prepared, swept_along
+from llm4rec_cli.config.overrides import FLAGS, divided, key_typed, prepared, swept_along
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def _sweep_job(job: Job) -> None:
     if os.environ[CONDUCTOR] != str(os.getpid()):  # a process of a launcher: jobs speak at the same time
         _log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
-    typed = {override.partition("=")[0].lstrip("+") for override in job.composed.typed}
+    typed = {key_typed(override) for override in job.composed.typed}
     left = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed]
     outcome = {"overrides": " ".join(job.composed.typed), "status": "failed", "folder": "", "error": ""}
     outcome["defaults"] = "" if "experiment" in typed else " ".join(left)

@@ -46,6 +46,7 @@ from llm4rec_cli.models.sequences import IGNORED
 from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
 from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
 from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.precision import with_arithmetic
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 from llm4rec_cli.training.fit import fit
@@ -341,7 +342,7 @@ def composed(arguments: argparse.Namespace, choice: str) -> RunSpec:
     """What `llm4rec train` would do for one of CHOICES."""
     at = [f"dataset.raw_dir={quoted(arguments.raw_dir)}"] if arguments.raw_dir else []
     overrides = [f"dataset={arguments.dataset}", *at, *CHOICES[choice], *arguments.overrides, "device=cpu"]
-    return RunSpec.unchecked(compose(overrides), "train")
+    return with_arithmetic(RunSpec.unchecked(compose(overrides), "train"))
 
 
 def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: int) -> Bench:

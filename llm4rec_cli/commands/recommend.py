@@ -133,9 +133,7 @@ def _model(spec: RunSpec, split: Split, source: TrainedRun | None) -> Any:
     from llm4rec_cli.runs import stages
     from llm4rec_cli.runs.precision import with_arithmetic
 
-    if source:
-        spec = with_arithmetic(spec, began=source.folder)
-    model = stages.build(spec, split)
+    model = stages.build(with_arithmetic(spec, began=source.folder if source else None), split)
     if source:
         from llm4rec_cli.training.checkpoints import load_best
 

@@ -44,7 +44,7 @@ from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.spec import resolved
+from llm4rec_cli.runs.spec import resolved_config
 from llm4rec_cli.tasks.base import asks_about_impressions
 
 CLICK_LOG = "demo_news"  # what a task is composed with that asks about one
@@ -201,7 +201,7 @@ def _refused(node: Any) -> list[Llm4RecError]:
     config = cast(Config, OmegaConf.to_object(node))
     found: list[Llm4RecError] = list(ranges.refusals(config))
     try:
-        config = resolved(Composed(node, (), {}))
+        config = resolved_config(Composed(node, (), {}))
     except UsageError as refused:
         found.append(refused)
     found += [*prepare.problems(config.dataset), *rules.problems(config)]

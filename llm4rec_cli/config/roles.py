@@ -6,7 +6,7 @@ Addresses, the runs that `eval` finds, pairing, claims and paths derive from it 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
 
 class Role(Enum):
@@ -29,18 +29,8 @@ class Role(Enum):
 OUTSIDE = frozenset({Role.source, Role.machine, Role.command, Role.citation})  # what is no part of a run's address
 
 
-class Settings:
-    """Base of the dataclasses of settings.
-
-    Attributes:
-        role: of each setting that states none of its own.
-    """
-
-    role: ClassVar[Role | None] = None  # None = that of the setting that holds it
-
-
 def role_of(holder: type[Any], metadata: Any, above: Role | None) -> Role | None:
-    """The role of a setting: its own, or its dataclass's, or that of what holds it.
+    """The role of a setting: its own, or that which its dataclass states for all of its own, or that of what holds it.
 
     Args:
         holder: the dataclass that declares it.

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.roles import Role, Settings
-from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.config.roles import Role
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 
 class Question(Enum):
@@ -179,7 +179,7 @@ def weights(kind: Weights, drawn: Iterable[str] = ()) -> Any:
 
 
 @dataclass
-class EncoderConfig(Settings):
+class EncoderConfig:
     """A frozen text encoder."""
 
     name: str = weights(Weights.encoder)  # `minilm` (packaged), a hub id, or a folder
@@ -189,7 +189,7 @@ class EncoderConfig(Settings):
 
 
 @dataclass
-class PaperStatistics(Settings):
+class PaperStatistics:
     """What the paper prints about a dataset after its filters."""
 
     users: int = ranges.number(at_least=1)
@@ -204,7 +204,7 @@ class PaperStatistics(Settings):
 
 
 @dataclass
-class DownloadConfig(Settings):
+class DownloadConfig:
     """A file that can be fetched: a raw file, or an archive of raw files."""
 
     file: str = ""  # what it is called here
@@ -215,10 +215,10 @@ class DownloadConfig(Settings):
 
 
 @dataclass
-class DatasetConfig(Settings):
+class DatasetConfig:
     """A dataset: raw files, how they are read, filtered and split."""
 
-    role: ClassVar[Role | None] = Role.data
+    role: ClassVar[Role] = Role.data
 
     name: str = ranges.folder_name()
     reader: str = MISSING  # a module of data/readers; a domain may name one of its own
@@ -265,10 +265,10 @@ class DatasetConfig(Settings):
 
 
 @dataclass
-class ModelConfig(Settings):
+class ModelConfig:
     """What every model states. A model's own dataclass adds its settings."""
 
-    role: ClassVar[Role | None] = Role.model
+    role: ClassVar[Role] = Role.model
 
     name: str = MISSING  # a package of models/
 
@@ -322,6 +322,16 @@ class ModelConfig(Settings):
         """What the chat model does for this model, as `llm.precision=auto` asks."""
         return Work.answering
 
+    def problems_of_stars(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:
+        """Of a model that speaks of 1 to 5 stars: a dataset with ratings outside least <= rating < below."""
+        ratings = dataset.interactions.get("rating")
+        if ratings is not None and not ratings.dropna().between(least, below, inclusive="left").all():
+            yield DataError(
+                f"model '{self.name}' speaks of 1 to 5 stars, and dataset '{dataset.manifest['name']}' has ratings "
+                f"from {ratings.min():g} to {ratings.max():g}",
+                "bring them to that scale in your table",
+            )
+
     def deviations(self) -> list[str]:
         """In words, where these settings depart from the paper."""
         return []
@@ -341,10 +351,10 @@ class ModelConfig(Settings):
 
 
 @dataclass
-class LLMConfig(Settings):
+class LLMConfig:
     """A chat model, how it answers, and what asking it may cost."""
 
-    role: ClassVar[Role | None] = Role.chat
+    role: ClassVar[Role] = Role.chat
 
     backend: Backend = MISSING
     model: str = weights(
@@ -385,10 +395,10 @@ class LLMConfig(Settings):
 
 
 @dataclass
-class EnrichmentConfig(Settings):
+class EnrichmentConfig:
     """What a chat model is asked about each item, and how much of its answer is kept."""
 
-    role: ClassVar[Role | None] = Role.data
+    role: ClassVar[Role] = Role.data
 
     system: str | None = None
     noun: str = MISSING  # what an item is called
@@ -399,10 +409,10 @@ class EnrichmentConfig(Settings):
 
 
 @dataclass
-class TaskConfig(Settings):
+class TaskConfig:
     """One question, what it is asked about, and how the answers are scored."""
 
-    role: ClassVar[Role | None] = Role.question
+    role: ClassVar[Role] = Role.question
 
     name: str = ranges.folder_name()
     question: Question = MISSING
@@ -419,10 +429,10 @@ class TaskConfig(Settings):
 
 
 @dataclass
-class TrainerConfig(Settings):
+class TrainerConfig:
     """Optimisation, for every model that has weights."""
 
-    role: ClassVar[Role | None] = Role.training
+    role: ClassVar[Role] = Role.training
 
     epochs: int = ranges.number(at_least=1)
     batch_size: int = ranges.number(at_least=1)  # rows a step
@@ -442,17 +452,17 @@ class TrainerConfig(Settings):
 
 
 @dataclass
-class PathsConfig(Settings):
+class PathsConfig:
     """Where things are written. Not part of a run's address."""
 
-    role: ClassVar[Role | None] = Role.machine
+    role: ClassVar[Role] = Role.machine
 
     outputs: str = ranges.path("outputs", kept="relative")
     cache: str | None = ranges.path(None)  # default: the user's cache folder
 
 
 @dataclass
-class Config(Settings):
+class Config:
     """The root."""
 
     dataset: DatasetConfig = MISSING

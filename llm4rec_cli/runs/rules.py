@@ -38,12 +38,17 @@ def check(spec: RunSpec) -> None:
         UsageError: the first of `problems`, or something that was typed and is of no use, or that this machine lacks.
     """
     refuse(problems(spec.config))
-    for setting, reader in spec.model.unread(spec.task).items():
-        for typed in spec.typed:
-            if key_typed(typed).startswith(f"model.{setting}"):
-                raise UsageError(f"{typed} is read by {reader} alone", f"{reader}, or leave it out")
+    refuse(_problems_of_typing(spec))
     if spec.config.device not in ("auto", "cpu"):
         _ = spec.device  # asks torch, which nothing else here does
+
+
+def _problems_of_typing(spec: RunSpec) -> Iterator[UsageError]:
+    """Settings that were typed and that nothing reads under this task."""
+    for setting, reader in spec.model.unread(spec.task).items():
+        for typed in spec.typed:
+            if f"{key_typed(typed)}.".startswith(f"model.{setting}."):
+                yield UsageError(f"{typed} is read by {reader} alone", f"{reader}, or leave it out")
 
 
 def problems(config: Config) -> Iterator[Llm4RecError]:

@@ -53,7 +53,7 @@ class RunSpec:
     @classmethod
     def unchecked(cls, composed: Composed, command: str) -> RunSpec:
         """The same without the rules: of what only says which run is meant, or asks no model."""
-        return cls(resolved(composed), command, composed.typed, composed.choices)
+        return cls(resolved_config(composed), command, composed.typed, composed.choices)
 
     @property
     def model(self) -> ModelConfig:
@@ -151,7 +151,7 @@ def device_of(stated: str) -> str:
     return found
 
 
-def resolved(composed: Composed) -> Config:
+def resolved_config(composed: Composed) -> Config:
     """The composed config, typed: paths are absolute, and what has no effect holds a neutral value, so that it makes
     no other address.
 

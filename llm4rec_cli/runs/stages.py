@@ -142,14 +142,17 @@ def divide(spec: RunSpec, dataset: RecDataset) -> Split:
 
 
 def build(spec: RunSpec, split: Split) -> Any:
-    """The model, its initial weights a function of `seed` alone."""
+    """The model, its initial weights a function of `seed` alone.
+
+    Args:
+        spec: its arithmetic chosen: `with_arithmetic`.
+    """
     import torch
 
     # As transformers' set_seed does, which takes seconds to import where a floor needs nothing else of it.
     random.seed(spec.config.seed)
     np.random.seed(spec.config.seed)  # noqa: NPY002
     torch.manual_seed(spec.config.seed)
-    spec = with_arithmetic(spec)
     if spec.task.question is Question.rank and not spec.model.task_bound:
         split = split.ranking()  # one that is trained for several tasks sees to that itself
     context = models.Context(spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm)
@@ -164,7 +167,7 @@ def rehearse(spec: RunSpec, split: Split) -> None:
         DryRun: always, when it has.
     """
     task = tasks.module(spec.task)
-    build(spec, split).foresee(task.examples(split, spec.config.split, spec.config, spec.cache))
+    build(with_arithmetic(spec), split).foresee(task.examples(split, spec.config.split, spec.config, spec.cache))
 
 
 def keep_artefacts(model: Any, folder: Path) -> None:

@@ -43,17 +43,17 @@ def run(spec: RunSpec, origin: Origin | None = None) -> tuple[Outcome, list[dict
     clock.lap("prepare")
     floors = floors_beside(spec, split)
     clock.lap("floors")
-    outcome, metrics = _completed(spec, split, clock, floors, origin)
+    outcome, metrics = _found_or_done(spec, split, clock, floors, origin)
     return outcome, [*floors, metrics]
 
 
 def floors_beside(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
     """metrics.json of each of the task's floors under the same protocol: evaluated now, or found."""
     names = [name for name in spec.task.floors if name != spec.model.name]
-    return [_completed(spec.of_floor(name), split, stages.Clock())[1] for name in names]
+    return [_found_or_done(spec.of_floor(name), split, stages.Clock())[1] for name in names]
 
 
-def _completed(
+def _found_or_done(
     spec: RunSpec,
     split: Split,
     clock: stages.Clock,

@@ -27,7 +27,7 @@ from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished, metrics_of
 from llm4rec_cli.runs.identity import plain, text_encoder, weights
-from llm4rec_cli.runs.spec import RunSpec, resolved
+from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
 
@@ -117,7 +117,7 @@ def _to_be_asked(
         RunError: its settings have changed since.
         UsageError: what was typed does not fit it.
     """
-    spec = RunSpec(resolved(compose(overrides)), "eval", asked.typed, asked.choices)
+    spec = RunSpec(resolved_config(compose(overrides)), "eval", asked.typed, asked.choices)
     rules.check(spec)
     stored: Any = OmegaConf.load(folder / CONFIG)
     if spec.model.task_bound and not _answers(stored, spec.config):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llm4rec_cli.config import keys, walk
-from llm4rec_cli.config.roles import OUTSIDE, Role, Settings
+from llm4rec_cli.config.roles import OUTSIDE, Role
 from llm4rec_cli.config.schema import Config
 from tests.driver import spec_of
 
@@ -16,8 +16,8 @@ class Inner:
 
 
 @dataclass
-class Outer(Settings):
-    role: ClassVar[Role | None] = Role.model
+class Outer:
+    role: ClassVar[Role] = Role.model
 
     inner: Inner = field(default_factory=Inner)
     maybe: Inner | None = field(default=None, metadata={"role": Role.question})

@@ -14,7 +14,6 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Backend, Candidates, Config, LLMConfig, ModelConfig, Question, TaskConfig, Work
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
-from llm4rec_cli.models.stars import problems_of_stars
 
 ASKED = ("rating", "sequential", "direct", "explanation", "review_summary")
 
@@ -181,7 +180,7 @@ class ChatGPTRecConfig(ModelConfig):
                 "task.candidates=uniform judges 100; model.answer=generate has a list written",
             )
         if task.question is Question.rate:
-            yield from problems_of_stars(self.name, dataset, 1.0, math.nextafter(5.0, 6.0))
+            yield from self.problems_of_stars(dataset, 1.0, math.nextafter(5.0, 6.0))
         named = fields_of(getattr(self.prompts, task.name).task)
         name = dataset.manifest["name"]
         if task.name != "review_summary" and not _has(dataset.items, "title"):

@@ -17,7 +17,6 @@ from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, M
 from llm4rec_cli.errors import Llm4RecError, refusals
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import Family, PromptConfig
-from llm4rec_cli.models.stars import problems_of_stars
 
 
 class Shape(NamedTuple):
@@ -119,7 +118,7 @@ class P5Config(ModelConfig):
         """Prompts that do not fit the dataset, ratings that are no stars, and data that lack what the asked prompt
         tells."""
         yield from prompts.faults_of_data(self, dataset)
-        yield from problems_of_stars(self.name, dataset, 0.5, 5.5)
+        yield from self.problems_of_stars(dataset, 0.5, 5.5)
         if task.name in Family.__members__:
             yield from refusals(partial(prompts.asked, self, Family[task.name], dataset))
 
