@@ -41,8 +41,8 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.config.schema import Part, Precision
 from llm4rec_cli.data.split import Split, leave_one_out
-from llm4rec_cli.models.sasrec.model import SASRec
-from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.models.baselines.sasrec import SASRec
+from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
 from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
 from llm4rec_cli.runs import stages

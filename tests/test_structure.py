@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,70 +40,86 @@ def room(name: str) -> str:
     return name.partition("/")[0].removesuffix(".py")
 
 
+@cache
 def tree(name: str) -> ast.Module:
     return ast.parse((PACKAGE / name).read_text())
 
 
-def imported(name: str) -> Iterator[str]:
+@cache
+def imported(name: str) -> frozenset[str]:
     """The modules that a file imports, at its top or within functions, but not those for types alone."""
-    module = tree(name)
     typed_only = {
         id(statement)
-        for node in ast.walk(module)
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for statement in node.body
     }
-    for node in ast.walk(module):
+    modules = set()
+    for node in ast.walk(tree(name)):
         if id(node) in typed_only:
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            modules |= {alias.name for alias in node.names}
+    return frozenset(modules)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if room(name) != "__init__"])
-def test_imports_run_one_way(name):
-    height = {of: i for i, rooms in enumerate(HEIGHTS) for of in rooms}
-    for module in imported(name):
-        package, _, rest = module.partition(".")
-        of = rest.partition(".")[0]
-        if package == "llm4rec_cli" and of in height:
-            assert height[of] <= height[room(name)], module
+def test_imports_run_one_way():
+    height = {room_name: i for i, rooms in enumerate(HEIGHTS) for room_name in rooms}
+    upwards = []
+    for name in NAMES:
+        if room(name) == "__init__":
+            continue
+        for module in imported(name):
+            package, _, rest = module.partition(".")
+            target = rest.partition(".")[0]
+            if package == "llm4rec_cli" and target in height and height[target] > height[room(name)]:
+                upwards.append(f"{name} imports {module}")
+    assert upwards == []
 
 
 def test_no_modules_import_one_another():
     modules = {"llm4rec_cli." + name.removesuffix(".py").replace("/", "."): name for name in NAMES}
-    left = {module: {*imported(name)} & modules.keys() for module, name in modules.items()}
+    left = {module: imported(name) & modules.keys() for module, name in modules.items()}
     while free := [module for module, others in left.items() if not others & left.keys()]:
         for module in free:
             del left[module]
     assert left == {}, "these import one another, or what does"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("commands/")])
-def test_no_command_imports_another(name):
-    others = {f"llm4rec_cli.commands.{file.stem}" for file in (PACKAGE / "commands").glob("[!_]*.py")}
-    assert not others & {*imported(name)}
+def test_methods_share_nothing_but_what_is_shared():
+    """No method imports another one, and baselines import none."""
+    methods = {name.split("/")[1] for name in NAMES if name.startswith("models/") and name.count("/") == 2}
+    crossing = [
+        f"{name} imports {module}"
+        for name in NAMES
+        if name.startswith("models/")
+        for module in imported(name)
+        for method in methods - {"shared", name.split("/")[1]}
+        if module.startswith(f"llm4rec_cli.models.{method}.")
+    ]
+    assert crossing == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if room(name) != "config"])
-def test_only_the_compose_module_talks_to_hydra(name):
-    """config/overrides.py asks its grammar how a value is quoted."""
-    assert not [module for module in imported(name) if module.partition(".")[0] == "hydra"]
+def test_no_command_imports_another():
+    commands = {f"llm4rec_cli.commands.{file.stem}" for file in (PACKAGE / "commands").glob("[!_]*.py")}
+    assert [name for name in NAMES if name.startswith("commands/") and imported(name) & commands] == []
 
 
-def of_particular_models() -> set[str]:
-    """The names of the settings that only particular models have."""
+def test_only_the_config_package_imports_hydra():
+    hydra = [n for n in NAMES if any(module.partition(".")[0] == "hydra" for module in imported(n))]
+    assert hydra == ["config/compose.py", "config/overrides.py"]  # the second asks its grammar how a value is quoted
+
+
+def fields_of_particular_models() -> set[str]:
     own = {declared.name for name in model_names() for declared in fields(config_class(name))}
     return own - {declared.name for declared in fields(ModelConfig)}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if room(name) not in ("models", "__init__")])
-def test_generic_code_reads_no_setting_of_a_particular_model(name):
+def test_generic_code_reads_no_field_of_a_particular_model():
     """As `….model.encoder`, `getattr(….model, "encoder")` or `….model["encoder"]`."""
-    particular = of_particular_models()
+    particular = fields_of_particular_models()
     assert {"encoder", "backbone", "index", "init_from", "tokens"} <= particular
 
     def is_model(node: ast.expr) -> bool:
@@ -111,21 +127,32 @@ def test_generic_code_reads_no_setting_of_a_particular_model(name):
             isinstance(node, ast.Name) and node.id == "model"
         )
 
-    for node in ast.walk(tree(name)):
+    def field_read(node: ast.AST) -> Any:
+        """The name that an expression reads off a model config; None of other expressions."""
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "model":
-            assert node.attr not in particular, ast.unparse(node)
+            return node.attr
         if isinstance(node, ast.Subscript) and is_model(node.value) and isinstance(node.slice, ast.Constant):
-            assert node.slice.value not in particular, ast.unparse(node)
+            return node.slice.value
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and is_model(node.args[0]):
-            named = node.args[1]
-            assert not isinstance(named, ast.Constant) or named.value not in particular, ast.unparse(node)
+            return node.args[1].value if isinstance(node.args[1], ast.Constant) else None
+        return None
+
+    generic = [name for name in NAMES if room(name) not in ("models", "__init__")]
+    read = [
+        f"{n}: {ast.unparse(node)}" for n in generic for node in ast.walk(tree(n)) if field_read(node) in particular
+    ]
+    assert read == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_finds_problems_yields_them_and_raises_none(name):
-    for node in ast.walk(tree(name)):
-        if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith(("problems", "faults", "refusals")):
-            assert not [one for one in ast.walk(node) if isinstance(one, ast.Raise)], node.name
+def test_what_finds_problems_yields_them_and_raises_none():
+    raising = [
+        f"{name}: {node.name}"
+        for name in NAMES
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith(("problems", "faults", "refusals"))
+        if any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+    ]
+    assert raising == []
 
 
 # --- a model that nobody has heard of

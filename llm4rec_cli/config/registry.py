@@ -1,4 +1,9 @@
-"""The models there are: the packages of `models/`, found by listing the folder, and the config class of each."""
+"""The models that exist, found by listing `models/`, and the config class of each.
+
+A method is a package `models/NAME/` with the modules `config` and `model`. A floor or small baseline is one module
+`models/baselines/NAME.py`, with its config class in `models/baselines/config.py`. The class of `bpr_mf` is called
+`BprMfConfig`, in whatever case.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,25 @@ from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 MODELS = Path(__file__).parents[1] / "models"
+NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules there that are no model
 
 
 @cache
 def model_names() -> tuple[str, ...]:
-    """Every model, in the order of the alphabet."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(MODELS)]) if m.ispkg))
+    """Every model, sorted."""
+    methods = [module.name for module in pkgutil.iter_modules([str(MODELS)]) if module.ispkg]
+    return tuple(sorted({*methods, *_baselines()} - NOT_MODELS))
+
+
+@cache
+def _baselines() -> tuple[str, ...]:
+    return tuple(module.name for module in pkgutil.iter_modules([str(MODELS / "baselines")]))
+
+
+def model_module(name: str) -> str:
+    """The module that builds a model; importing it imports torch."""
+    package = "llm4rec_cli.models"
+    return f"{package}.baselines.{name}" if name in _baselines() else f"{package}.{name}.model"
 
 
 @cache
@@ -28,10 +46,8 @@ def config_class(name: str) -> type[ModelConfig]:
     """
     if name not in model_names():
         raise UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))
-    module = importlib.import_module(f"llm4rec_cli.models.{name}.config")
-    (found,) = (
-        c
-        for c in vars(module).values()
-        if isinstance(c, type) and issubclass(c, ModelConfig) and c.__module__ == module.__name__
-    )
-    return found
+    package = "baselines" if name in _baselines() else name
+    module = importlib.import_module(f"llm4rec_cli.models.{package}.config")
+    class_name = f"{name.replace('_', '')}config"
+    (model_config,) = (value for key, value in vars(module).items() if key.lower() == class_name)
+    return model_config

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from llm4rec_cli.config.registry import model_module
+
 if TYPE_CHECKING:
     import torch
 
@@ -116,6 +118,6 @@ class Kept(Protocol):
 
 def build(context: Context) -> Ranker:
     """The model that `context.config.name` names."""
-    module = importlib.import_module(f"llm4rec_cli.models.{context.config.name}.model")
+    module = importlib.import_module(model_module(context.config.name))
     ranker: Ranker = module.build(context)
     return ranker

@@ -337,7 +337,7 @@ def test_a_refusal_never_imports_torch(movies, tmp_path):
 
 
 def test_scores_that_are_no_numbers_are_an_error(llm4rec, movies, monkeypatch):
-    from llm4rec_cli.models.popularity import model
+    from llm4rec_cli.models.baselines import popularity as model
 
     monkeypatch.setattr(model, "build", lambda context: model.Popularity(np.full(context.split.n_items, np.nan)))
     answer = llm4rec(*POPULARITY, "--user", "bob")

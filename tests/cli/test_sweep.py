@@ -60,7 +60,7 @@ def test_a_diverging_model_is_a_failed_job_and_is_tried_again(llm4rec, tmp_path)
 
 
 def test_a_bug_in_one_job_stops_no_other(llm4rec, monkeypatch):
-    from llm4rec_cli.models.random import model
+    from llm4rec_cli.models.baselines import random as model
 
     def broken(_):
         raise ZeroDivisionError("division by zero")

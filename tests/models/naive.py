@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.layers import CausalLayer, SequenceEncoder
+from llm4rec_cli.models.shared.layers import CausalLayer, SequenceEncoder
 
 
 def prefix_rows(split: Split) -> list[tuple[list[int], int]]:

@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 
 from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import held_out, leave_one_out
-from llm4rec_cli.models.bpr_mf.model import PairRows
+from llm4rec_cli.models.baselines.bpr_mf import PairRows
 from tests.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric

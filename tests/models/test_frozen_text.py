@@ -6,7 +6,7 @@ import torch
 
 from llm4rec_cli.config.schema import EncoderConfig, Part, Pooling, Precision
 from llm4rec_cli.data.split import TEST, TRAIN, divide, leave_one_out
-from llm4rec_cli.models.frozen_text import model as frozen_text
+from llm4rec_cli.models.baselines import frozen_text
 from tests.builders import tiny_dataset, tiny_log
 
 pytestmark = pytest.mark.numeric

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.layers import CausalLayer, Dropout, SequenceEncoder, dropped_out, initialise
-from llm4rec_cli.models.sequences import pack
+from llm4rec_cli.models.shared.layers import CausalLayer, Dropout, SequenceEncoder, dropped_out, initialise
+from llm4rec_cli.models.shared.sequences import pack
 from tests.models import naive
 from tests.numeric import assert_close
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llm4rec_cli.models import losses
-from llm4rec_cli.models.losses import ROWS_AT_ONCE, catalogue_cross_entropy, rows_of_all
+from llm4rec_cli.models.shared import losses
+from llm4rec_cli.models.shared.losses import ROWS_AT_ONCE, catalogue_cross_entropy, rows_of_all
 from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric

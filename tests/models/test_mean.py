@@ -3,8 +3,8 @@ import pytest
 
 from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.mean.model import means
-from llm4rec_cli.models.ratings import TrainRatings, train_ratings
+from llm4rec_cli.models.baselines.mean import means
+from llm4rec_cli.models.shared.ratings import TrainRatings, train_ratings
 from tests.builders import tiny_dataset
 
 # Trained on (0, 0) 5, (0, 1) 3, (1, 0) 4; the last two of each are held out.

@@ -6,7 +6,7 @@ import pytest
 from llm4rec_cli.config.schema import Index, Part
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import UsageError, refuse
-from llm4rec_cli.models.next_id.config import NextIdConfig
+from llm4rec_cli.models.baselines.config import NextIdConfig
 from tests.builders import tiny_dataset
 from tests.data.test_real_data import prepared
 

@@ -12,7 +12,7 @@ from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import Negatives, Targets
 from llm4rec_cli.models.p5.rows import KINDS, N_CANDIDATES, P5Rows, kind
-from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models.p5_data import config, prompter, shop
 
 pytestmark = pytest.mark.numeric

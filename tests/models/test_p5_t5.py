@@ -10,7 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.p5.rows import packed
 from llm4rec_cli.models.p5.t5 import MAX_WORDS, Groups, PackedT5, grouped, load
-from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric

@@ -5,7 +5,7 @@ import pytest
 
 from llm4rec_cli.config.schema import Part, Written
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.retrieval.model import heading, typicality, word_sets
+from llm4rec_cli.models.baselines.retrieval import heading, typicality, word_sets
 from tests.builders import tiny_dataset
 
 # Of item 0 training holds three explanations, of item 1 one, of the others none.

@@ -11,7 +11,7 @@ from llm4rec_cli.data.split import held_out, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
-from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.numeric import assert_close

@@ -10,8 +10,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.transition_text import model as transition_text
-from llm4rec_cli.models.transition_text.model import TransitionText, tfidf, transition_matrix
+from llm4rec_cli.models.baselines import transition_text
+from llm4rec_cli.models.baselines.transition_text import TransitionText, tfidf, transition_matrix
 from tests.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric

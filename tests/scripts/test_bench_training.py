@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.sequences import pack
+from llm4rec_cli.models.shared.sequences import pack
 from llm4rec_cli.models.unisrec import model as unisrec
 from tests.builders import tiny_dataset
 from tests.models import naive

@@ -31,7 +31,7 @@ from llm4rec_cli.models.p5.rows import kind as kind_of
 from llm4rec_cli.models.p5.t5 import Groups, PackedT5, load
 from llm4rec_cli.models.p5.trie import Trie
 from llm4rec_cli.models.p5.vocabulary import END, PAD, Vocabulary, tokenizer
-from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.text.features import encode_texts
 
 log = logging.getLogger(__name__)

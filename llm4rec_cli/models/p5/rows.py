@@ -19,7 +19,7 @@ from llm4rec_cli.models.p5.prompts import N_CANDIDATES
 from llm4rec_cli.models.p5.questions import LIKED, Prompter, Question, jittered, whole_stars
 from llm4rec_cli.models.p5.t5 import grouped, padded
 from llm4rec_cli.models.p5.vocabulary import PAD
-from llm4rec_cli.models.sequences import IGNORED
+from llm4rec_cli.models.shared.sequences import IGNORED
 
 KINDS = tuple(f.name for f in fields(SamplesConfig) if f.type == "int")
 FIRST_AND_LAST = 3  # code: targets are among the last three training items, histories begin at one of the first three

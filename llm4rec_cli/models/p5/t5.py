@@ -19,8 +19,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from llm4rec_cli.data.examples import IntArray
-from llm4rec_cli.models.layers import dropped_out
 from llm4rec_cli.models.p5.config import SHAPES
+from llm4rec_cli.models.shared.layers import dropped_out
 from llm4rec_cli.text.weights import BACKBONE, locate_encoder
 
 MAX_WORDS = 512  # whole words that have an embedding of their own (code); later ones share the last

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertForMaskedLM
 
-from llm4rec_cli.models.layers import INITIAL_STD, dropped_out
+from llm4rec_cli.models.shared.layers import INITIAL_STD, dropped_out
 
 Shapes = list[tuple[int, int]]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from llm4rec_cli.data.examples import Histories, IntArray, slices
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.templates import CANDIDATE, MASK, USER, Pieces
-from llm4rec_cli.models.sequences import pack
+from llm4rec_cli.models.shared.sequences import pack
 
 WIDENING = 1.1  # from one group of like length to the next: padding stays below a tenth
 

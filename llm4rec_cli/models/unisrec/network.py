@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.layers import INITIAL_STD, Dropout, SequenceEncoder, initialise
-from llm4rec_cli.models.losses import catalogue_cross_entropy
-from llm4rec_cli.models.sequences import IGNORED, SequenceRows, packed_histories
+from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, SequenceEncoder, initialise
+from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
+from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, UniSRecConfig
 
 NOISE_FLOOR = 0.01  # added to the gate noise's scale (published code)

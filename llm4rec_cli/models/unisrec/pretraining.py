@@ -31,8 +31,8 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.losses import rows_of_all
-from llm4rec_cli.models.sequences import IGNORED, SequenceRows, pack
+from llm4rec_cli.models.shared.losses import rows_of_all
+from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack
 from llm4rec_cli.models.unisrec.config import Draw, Loss, PretrainingConfig, UniSRecConfig
 from llm4rec_cli.models.unisrec.network import MoEAdaptor, UniSRec
 

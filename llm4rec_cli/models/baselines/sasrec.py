@@ -14,10 +14,10 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.tokens import vocabulary
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.layers import SequenceEncoder, initialise
-from llm4rec_cli.models.losses import catalogue_cross_entropy
-from llm4rec_cli.models.sasrec.config import SASRecConfig
-from llm4rec_cli.models.sequences import IGNORED, SequenceRows, packed_histories
+from llm4rec_cli.models.baselines.config import SASRecConfig
+from llm4rec_cli.models.shared.layers import SequenceEncoder, initialise
+from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
+from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
 
 
 class SASRec(nn.Module):

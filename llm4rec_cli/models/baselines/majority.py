@@ -8,7 +8,7 @@ from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.evaluation.rating import commonest
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.ratings import train_ratings
+from llm4rec_cli.models.shared.ratings import train_ratings
 
 
 class Majority:

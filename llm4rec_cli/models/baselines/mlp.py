@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.mlp.config import MlpConfig
-from llm4rec_cli.models.ratings import RatingRows, train_ratings
+from llm4rec_cli.models.baselines.config import MlpConfig
+from llm4rec_cli.models.shared.ratings import RatingRows, train_ratings
 
 
 class Mlp(nn.Module):

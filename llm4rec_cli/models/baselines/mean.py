@@ -21,7 +21,7 @@ from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.ratings import TrainRatings, train_ratings
+from llm4rec_cli.models.shared.ratings import TrainRatings, train_ratings
 
 log = logging.getLogger(__name__)
 
