@@ -284,9 +284,6 @@ class ModelConfig:
     needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
     # Trained for the questions of its task alone: only one trained for that task, or for all, can be asked.
     task_bound: ClassVar[bool] = False
-    # Settings that came when there were runs already, and the values that these had unknowing: they move no address.
-    later: ClassVar[Mapping[str, Any]] = {}
-
     files: ClassVar[tuple[str, ...]] = ()  # settings that name what it is read from: a path says nothing of the content
 
     def shown_as(self) -> str:

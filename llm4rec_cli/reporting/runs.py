@@ -98,8 +98,8 @@ def number(run: dict[str, Any], name: str) -> str:
 
 
 def shown_as(run: dict[str, Any]) -> str:
-    """What tables call a run's model; runs of before 0.2 do not say."""
-    return str(run.get("shown_as", run["model"]))
+    """What tables call a run's model."""
+    return str(run["shown_as"])
 
 
 def marks(run: dict[str, Any]) -> list[str]:
@@ -121,7 +121,7 @@ def protocol_in_words(run: dict[str, Any]) -> str:
     asked = "full ranking" if run["protocol"] == "full" else run["protocol"]
     ranking = [] if asked == run.get("task") else [asked]
     masked = ["history masked" if run["mask_history"] else "history not masked"] if run["protocol"] == "full" else []
-    rule = run.get("split_rule", "leave_one_out")
+    rule = run["split_rule"]
     divided = [] if rule == "leave_one_out" else [f"{rule} split"]
     return " · ".join([run["split"], *divided, *ranking, *masked])
 
@@ -131,6 +131,6 @@ def variant_in_words(run: dict[str, Any]) -> list[str]:
     typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith(SHOWN_AS)]
     typed = [o for o in typed if key_typed(o) not in keys_of(*OUTSIDE)]  # which moves no number
     typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # as they are typed
-    origin = run.get("init_from")
+    origin = run["init_from"]
     begun = f"from {' '.join(filter(None, [origin['dataset'], origin['experiment']]))}" if origin else None
     return [part for part in (run["experiment"], begun, *typed) if part]

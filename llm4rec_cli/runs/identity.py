@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 RESULTS_VERSION = 2  # raised when a change moves numbers; the CHANGELOG says which
 
-# Settings of data that came later than some runs, and the values that these had unknowing: they move no address.
-DATASET_LATER = {"empty_history": "keep"}
-
 
 @dataclass(frozen=True)
 class Address:
@@ -97,10 +94,6 @@ def address(
         *parents, leaf = key.split(".")
         _at(content, parents).pop(leaf, None)
     facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
-    for node, later in ((content["model"], config.model.later), (content["dataset"], DATASET_LATER)):
-        for key, value in later.items():
-            if node.get(key) == value:
-                del node[key]
     if llm is None:
         del content["llm"]
     else:

@@ -72,7 +72,7 @@ def evaluated(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]
                 floors,
                 experiment=source.status["choices"].get("experiment"),
                 overrides=source.overrides,
-                init_from=source.metrics.get("init_from"),
+                init_from=source.metrics["init_from"],
                 trained_run=source.folder.relative_to(spec.outputs).as_posix(),
             )
     return Outcome("done", where.folder), [*floors, metrics]

@@ -69,7 +69,7 @@ class TrainedRun:
                 f"{self.folder} was trained on other data of the name {self.spec.config.dataset.name}",
                 "give the dataset.raw_dir and dataset.seed it was trained with, or train anew",
             )
-        if dataset.manifest.get("tokens") != self.metrics.get("tokens"):
+        if dataset.manifest.get("tokens") != self.metrics["tokens"]:
             raise RunError(
                 f"{self.folder} was trained with other tokens of the items",
                 "give the llm, enrichment and dataset.seed it was trained with, or train anew",
@@ -178,12 +178,7 @@ def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, sto
     if key in ("model", "dataset", "trainer", "experiment"):
         return str(choices.get(key)) == str(stored_choices.get(key))
     key = key.partition("@")[2] or key  # prompt/p5@model.prompts
-    return bool(OmegaConf.select(config, key) == _stored(stored, key))
-
-
-def _stored(config: Any, key: str) -> Any:
-    """A setting of a stored config; earlier runs do not say that they held nothing out."""
-    return OmegaConf.select(config, key, default=_untouched().get(key))
+    return bool(OmegaConf.select(config, key) == OmegaConf.select(stored, key))
 
 
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -213,13 +208,10 @@ def _same_model(config: Config, stored: Any, folder: Path) -> None:
     for node in (stored.model, now.model):
         for key in (*config.model.came_about, *asking):
             node.pop(key, None)
-        for key, value in config.model.later.items():
-            if node.get(key) == value:
-                node.pop(key)
     for key in ("model", "dataset.text", *_untouched()):
-        if _stored(stored, key) != OmegaConf.select(now, key):
+        if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
             raise RunError(
-                f"{key} is not what {folder} was trained with: {_stored(stored, key)}",
+                f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
                 "give the settings it was trained with, or train anew",
             )
 
@@ -275,7 +267,7 @@ def origin(spec: RunSpec) -> Origin | None:
     # What decides which interactions a training does not see; a control destroys, and hides nothing.
     hides = sorted(keys_of(Role.division, Role.intervention) - {"dataset.control"})
     for key in hides if stored.dataset.name == now.dataset.name else ():
-        if (theirs := _stored(stored, key)) != OmegaConf.select(now, key):
+        if (theirs := OmegaConf.select(stored, key)) != OmegaConf.select(now, key):
             raise UsageError(
                 f"{folder} was trained on these data with {key}={theirs}: it may know what this run holds out",
                 f"{key}={theirs}, or begin with a run on other data",
@@ -286,7 +278,7 @@ def origin(spec: RunSpec) -> Origin | None:
                 f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
                 "give the settings that it was trained with, or train it anew with these",
             )
-    if metrics.get("text_encoder") != text_encoder(spec.model):
+    if metrics["text_encoder"] != text_encoder(spec.model):
         (named,) = (key for key, (kind, _) in weights(spec.model).items() if kind is Weights.encoder)
         raise UsageError(
             f"the weights of {folder} do not fit: they are of another text encoder than "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -174,7 +174,6 @@ class SASRecConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     trainable: ClassVar[bool] = True
-    later: ClassVar[Mapping[str, Any]] = {"tokens": False}
 
     hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
     inner_size: int = ranges.number(at_least=1)
