@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from omegaconf import OmegaConf
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import declared_with
@@ -118,9 +117,15 @@ def address(
     return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": variant}))
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """A config as config.yaml holds it: dictionaries, lists and words."""
-    return dict(OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))  # type: ignore[arg-type]
+def plain(value: Any) -> Any:
+    """A config as config.yaml holds it: dictionaries, lists, and enums by their names."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value
 
 
 def _at(content: dict[str, Any], parents: list[str]) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def resolved_config(composed: Composed) -> Config:
         UsageError: a value is out of its range, or read from the environment: it might be a secret, and config.yaml
             would hold it.
     """
-    if "${oc.env" in OmegaConf.to_yaml(composed.config):
+    if "${oc.env" in str(OmegaConf.to_container(composed.config)):
         raise UsageError("the config reads an environment variable, which config.yaml would hold", "write the value")
     if missing := sorted(OmegaConf.missing_keys(composed.config)):
         raise UsageError(f"{missing[0]} has no value", f"{missing[0]}=…, or write it into its YAML")
