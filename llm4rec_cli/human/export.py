@@ -22,7 +22,7 @@ from llm4rec_cli.human.sheets import KEY, PAGE, TABLE, Example
 from llm4rec_cli.reporting.runs import shown_as
 from llm4rec_cli.runs.catalog import cache_folder, runs_named
 
-REFERENCE = "reference"  # the system that stands for the users' own texts
+REFERENCE = "reference"  # the system name of the users' own texts
 MAX_TEXTS = 9  # per example: nobody keeps more apart, and the page enters values by one digit
 NO_TEXT = "(no text)"  # an empty answer is judged like any other
 # The keys of metrics.json that runs must share, besides the dataset; and those that the key records of each run.

@@ -1,6 +1,6 @@
-"""Blind sheets: examples whose texts stand under shuffled letters, written as CSV and as a web page, read when filled.
+"""Blind sheets: texts labelled with shuffled letters, written as CSV and as a web page, and read when filled.
 
-Only the key maps letters to systems. Texts that are identical within an example are shown and judged once.
+Only the key maps letters to systems. Identical texts of an example are shown and judged once.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class FilledSheet:
 
     Attributes:
         rater: stem of the file's name.
-        values: judgements of the examples whose texts are all judged on the criterion.
-        unfilled: criterion -> number of examples that are not, or only in part.
+        values: judgements of the examples in which all texts are judged on the criterion.
+        unfilled: criterion -> number of the other examples.
         judge: the chat model that filled the sheet; empty for a person.
     """
 
@@ -104,7 +104,7 @@ class FilledSheet:
 def blind(
     examples: Sequence[Example], column: str, scale: Scale, criteria: Sequence[str], seed: int
 ) -> tuple[Sheet, Key]:
-    """Return a sheet whose texts stand under labels, shuffled in each example by the seed, and its key."""
+    """Return a sheet and its key; labels are shuffled in each example by the seed."""
     content, systems_by_label = [], []
     for i, example in enumerate(examples):
         systems_by_text = defaultdict(list)
@@ -225,7 +225,7 @@ def read_filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> 
         row = dict(zip(header, map(str.strip, fields), strict=True))
         example, label = row["example"], row["label"]
         if example not in key:
-            what = f"no example '{example}' on this sheet, whose examples are {next(iter(key))} and so on"
+            what = f"no example '{example}' on this sheet, which has {next(iter(key))} and so on"
             raise _malformed(path, line, what, "name the folder that this sheet was exported to")
         if label not in key[example]:
             what, remedy = f"example {example} has no label '{label}'", f"its labels: {', '.join(key[example])}"
