@@ -29,7 +29,7 @@ HEIGHTS = (
     {"data", "text", "llm", "evaluation"},
     {"tasks", "models"},
     {"runs"},
-    {"training", "reporting", "launch"},
+    {"training", "reporting", "human", "launch"},
     {"commands"},
     {"cli", "__main__"},
 )

@@ -1,4 +1,4 @@
-"""`human`: from runs to blind sheets, from filled sheets to numbers; what raters see, and what is refused."""
+"""`human`: export of blind sheets, scoring of filled ones, chat models as raters; what raters see, and errors."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from llm4rec_cli.llm import ask
 from tests.driver import call, python, read, spec_of
 from tests.llm.speaking import Speaking
 
-EVIL = (
+MARKUP = (
     '</script><img src=x onerror="alert(1)">',
     "<!-- <script>alert(1)</script>",
     "{{ 7 * 7 }} ${1 + 1} 'single' \"double\"",
@@ -25,32 +25,32 @@ EVIL = (
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, cache):
-    """A folder where retrieval was asked for explanations, and for headings in two ways, of 60 examples each."""
-    home = tmp_path_factory.mktemp("written")
+    """A folder with runs of retrieval on 60 examples each: explanations, and headings in two ways."""
+    folder = tmp_path_factory.mktemp("written")
     for arguments in (["task=explanation"], ["task=review_summary"], ["task=review_summary", "model.words=[1]"]):
-        answer = call("train", "model=retrieval", "task.max_examples=60", *arguments, cwd=home, cache=cache)
+        answer = call("train", "model=retrieval", "task.max_examples=60", *arguments, cwd=folder, cache=cache)
         assert answer.code == 0, answer.err
-    return home
+    return folder
 
 
 @pytest.fixture
 def runs(tmp_path, written):
-    """runs(task): the run folders of that task under tmp_path/outputs; copies, free to change."""
+    """runs(task): the run folders of that task under tmp_path/outputs; copies that a test may change."""
     shutil.copytree(written / "outputs", tmp_path / "outputs", dirs_exist_ok=True)
     return lambda task: sorted((tmp_path / "outputs/retrieval/demo" / task).iterdir())
 
 
 @pytest.fixture
 def other(runs, tmp_path):
-    """other(texts, **facts): the run of explanations over again as that of a model `other` which wrote these texts."""
+    """other(texts, **facts): a copy of the run of explanations, by a model `other` that wrote these texts."""
 
     def copy(texts, name="seed0-other", **facts):
         (run,) = runs("explanation")
         folder = tmp_path / "outputs/other/demo/explanation" / name
         shutil.copytree(run, folder)
         rows = pd.read_parquet(folder / "predictions.parquet")
-        given = [texts[i % len(texts)] for i in range(len(rows))]
-        rows.assign(prediction=given).to_parquet(folder / "predictions.parquet", index=False)
+        predictions = [texts[i % len(texts)] for i in range(len(rows))]
+        rows.assign(prediction=predictions).to_parquet(folder / "predictions.parquet", index=False)
         metrics = read(run / "metrics.json") | {"model": "other", "shown_as": "other"} | facts
         write_json(folder / "metrics.json", metrics)
         return folder
@@ -76,13 +76,13 @@ def rows_of(folder):
 
 
 def shown_in(page):
-    """The data of a page as its script reads them."""
+    """The data that a page's script reads."""
     (data,) = re.findall(r'<script type="application/json" id="shown">(.*?)</script>', page, re.DOTALL)
     return json.loads(data)
 
 
 def fill(folder, rater, judge, delimiter=","):
-    """Fills a sheet; judge(systems, row) gives the values of all criteria by name."""
+    """Fill a sheet; judge(systems, row) returns criterion -> value."""
     key = read(folder / "key.json")["examples"]
     rows = [row | judge(key[row["example"]][row["label"]], row) for row in rows_of(folder)]
     path = folder.parent / f"{rater}.csv"
@@ -93,14 +93,14 @@ def fill(folder, rater, judge, delimiter=","):
     return path
 
 
-def likes_people(systems, row):
-    best = 5 if "reference" in systems else 2
-    return {"clarity": best, "reasonableness": best - 1}
+def prefers_people(systems, row):
+    score = 5 if "reference" in systems else 2
+    return {"clarity": score, "reasonableness": score - 1}
 
 
 @pytest.fixture
 def scored(llm4rec):
-    """scored(folder, *sheets): what `score --json` says."""
+    """scored(folder, *sheets): the output of `score --json`."""
 
     def score(folder, *sheets):
         answer = llm4rec("human", "score", str(folder), *map(str, sheets), "--json")
@@ -115,17 +115,17 @@ def scored(llm4rec):
 
 def test_from_runs_to_numbers(runs, exported, scored):
     folder = exported(*runs("review_summary"), "--examples", "55")
-    sheets = [fill(folder, rater, likes_people) for rater in ("ann", "ben", "cem")]
-    found = scored(folder, *sheets)
-    assert found == read(folder / "human.json")
-    clarity = found["criteria"]["clarity"]
+    sheets = [fill(folder, rater, prefers_people) for rater in ("ann", "ben", "cem")]
+    result = scored(folder, *sheets)
+    assert result == read(folder / "human.json")
+    clarity = result["criteria"]["clarity"]
     assert (clarity["raters"], clarity["examples"], clarity["alpha"]) == (3, 55, 1)
     assert clarity["enough"]
-    assert found["synthetic"]
+    assert result["synthetic"]
     reference, *others = reversed(clarity["systems"].values())
-    assert reference["mean_rank"]["mean"] < min(of["mean_rank"]["mean"] for of in others)
-    assert sum(of["first"]["mean"] for of in clarity["systems"].values()) == pytest.approx(1)
-    assert found["criteria"]["reasonableness"]["systems"]["reference"]["mean_score"] == {"mean": 4, "interval": [4, 4]}
+    assert reference["mean_rank"]["mean"] < min(system["mean_rank"]["mean"] for system in others)
+    assert sum(system["first"]["mean"] for system in clarity["systems"].values()) == pytest.approx(1)
+    assert result["criteria"]["reasonableness"]["systems"]["reference"]["mean_score"] == {"mean": 4, "interval": [4, 4]}
 
 
 def test_numbers_by_hand(other, runs, exported, scored):
@@ -135,25 +135,25 @@ def test_numbers_by_hand(other, runs, exported, scored):
 
     def judge(systems, row):
         (system,) = systems
-        of_first = {"reference": 5, "retrieval": 3, "other": 3}
-        of_second = {"reference": 1, "retrieval": 4, "other": 2}
-        return {"clarity": (of_first if row["example"] == first else of_second)[system]}
+        on_first = {"reference": 5, "retrieval": 3, "other": 3}
+        on_second = {"reference": 1, "retrieval": 4, "other": 2}
+        return {"clarity": (on_first if row["example"] == first else on_second)[system]}
 
-    found = scored(folder, fill(folder, "ann", judge))
-    systems = found["criteria"]["clarity"]["systems"]
-    assert {name: of["mean_rank"]["mean"] for name, of in systems.items()} == {
+    result = scored(folder, fill(folder, "ann", judge))
+    systems = result["criteria"]["clarity"]["systems"]
+    assert {name: system["mean_rank"]["mean"] for name, system in systems.items()} == {
         "retrieval": (2.5 + 1) / 2,
         "other": (2.5 + 2) / 2,
         "reference": (1 + 3) / 2,
     }
-    assert {name: of["first"]["mean"] for name, of in systems.items()} == {
+    assert {name: system["first"]["mean"] for name, system in systems.items()} == {
         "retrieval": 0.5,
         "other": 0,
         "reference": 0.5,
     }
     assert systems["reference"]["mean_score"] == {"mean": 3, "interval": [1, 5]}
-    assert found["criteria"]["clarity"]["alpha"] is None
-    assert found["criteria"]["reasonableness"] == {
+    assert result["criteria"]["clarity"]["alpha"] is None
+    assert result["criteria"]["reasonableness"] == {
         "raters": 0,
         "examples": 0,
         "enough": False,
@@ -163,7 +163,7 @@ def test_numbers_by_hand(other, runs, exported, scored):
     }
 
 
-def test_a_text_of_two_systems_stands_once_and_counts_for_both(other, runs, exported, scored):
+def test_a_text_of_two_systems_is_shown_once_and_counts_for_both(other, runs, exported, scored):
     other(["the same"], "seed0-one")
     other(["the same"], "seed0-two")
     folder = exported("seed0-one", "seed0-two", "--examples", "5", "--scale", "rank")
@@ -173,30 +173,32 @@ def test_a_text_of_two_systems_stands_once_and_counts_for_both(other, runs, expo
         return dict.fromkeys(("clarity", "reasonableness"), 2 if "reference" in systems else 1)
 
     systems = scored(folder, fill(folder, "ann", judge))["criteria"]["clarity"]["systems"]
-    assert {name: of["mean_rank"]["mean"] for name, of in systems.items()} == {
+    assert {name: system["mean_rank"]["mean"] for name, system in systems.items()} == {
         "other seed0-one": 1.5,
         "other seed0-two": 1.5,
         "reference": 3,
     }
-    assert [of["first"]["mean"] for of in systems.values()] == [0.5, 0.5, 0]
-    assert all(of["mean_score"] is None for of in systems.values())
+    assert [system["first"]["mean"] for system in systems.values()] == [0.5, 0.5, 0]
+    assert all(system["mean_score"] is None for system in systems.values())
 
 
 # ---- what raters see
 
 
-def test_nothing_in_a_sheet_tells_whose_a_text_is(other, runs, exported):
+def test_a_sheet_does_not_reveal_the_system_of_a_text(other, runs, exported):
     other(["a text"])
     folder = exported(*runs("explanation"), "other/demo/explanation/seed0")
     page, table = (folder / "sheet.html").read_text(), (folder / "sheet.csv").read_text()
-    for told in ("retrieval", "reference", "seed0", "outputs", read(folder / "key.json")["runs"][0]["config_hash"]):
-        assert told not in page + table
-    whose = read(folder / "key.json")["examples"]
-    places = {label for labels in whose.values() for label, systems in labels.items() if "other" in systems}
-    assert places == {"A", "B", "C"}
+    key = read(folder / "key.json")
+    for revealing in ("retrieval", "reference", "seed0", "outputs", key["runs"][0]["config_hash"]):
+        assert revealing not in page + table
+    labels_of_other = {
+        label for labels in key["examples"].values() for label, systems in labels.items() if "other" in systems
+    }
+    assert labels_of_other == {"A", "B", "C"}
 
 
-def test_labels_and_draw_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
+def test_labels_and_sample_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
     run = str(*runs("explanation"))
     keys = []
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -208,7 +210,7 @@ def test_labels_and_draw_are_a_function_of_the_seed(runs, llm4rec, tmp_path):
 
 
 def demo(cache):
-    """The dataset as prepared."""
+    """The prepared dataset."""
     return prepare(spec_of("dataset=demo").config.dataset, cache / "llm4rec")
 
 
@@ -233,37 +235,37 @@ def test_a_heading_shows_the_review_that_it_heads(runs, exported, cache):
 def test_page_and_table_hold_the_same(runs, exported):
     folder = exported(*runs("review_summary"))
     shown = shown_in((folder / "sheet.html").read_text())
-    told = [
+    rows = [
         (example["name"], example["item"], example["stars"], example["review"], label, text)
         for example in shown["examples"]
         for label, text in example["texts"].items()
     ]
-    assert told == [tuple(row.values())[:6] for row in rows_of(folder)]
+    assert rows == [tuple(row.values())[:6] for row in rows_of(folder)]
 
 
-def test_what_looks_like_markup_stays_text(other, exported):
-    folder = exported(other(EVIL), "--examples", "60")
+def test_markup_in_texts_is_not_interpreted(other, exported):
+    folder = exported(other(MARKUP), "--examples", "60")
     page = (folder / "sheet.html").read_text()
     assert page.count("</script>") == page.count("<script") == 2
     assert "<img" not in page
     assert "<!--" not in page
     texts = {text for example in shown_in(page)["examples"] for text in example["texts"].values()}
-    assert {*EVIL[:4], "(no text)"} <= texts
+    assert {*MARKUP[:4], "(no text)"} <= texts
 
 
-def test_a_spreadsheet_finds_no_formula(other, exported):
-    rows = rows_of(exported(other(EVIL), "--examples", "60"))
+def test_no_cell_is_a_formula(other, exported):
+    rows = rows_of(exported(other(MARKUP), "--examples", "60"))
     assert "'=HYPERLINK(1)" in {row["text"] for row in rows}
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
 
 
-def test_the_page_asks_for_nothing_from_anywhere(runs, exported):
+def test_the_page_loads_nothing(runs, exported):
     page = (exported(*runs("explanation")) / "sheet.html").read_text()
     assert "default-src 'none'" in page
     assert not re.search(r"""(src|href)\s*=\s*["']|https?:|@import|url\(""", page)
 
 
-def test_entities_and_spaces_do_not_tell_a_text_from_another(other, runs, exported):
+def test_texts_that_differ_in_entities_and_spaces_are_identical(other, runs, exported):
     (run,) = runs("explanation")
     people = pd.read_parquet(run / "predictions.parquet")["reference"]
     folder = exported(run, other([text.replace(" ", "&#32; ") for text in people]))
@@ -274,13 +276,13 @@ def test_entities_and_spaces_do_not_tell_a_text_from_another(other, runs, export
 # ---- which examples
 
 
-def test_examples_whose_texts_are_all_alike_are_left_out_and_counted(other, runs, llm4rec, tmp_path):
+def test_examples_with_identical_texts_are_excluded_and_counted(other, runs, llm4rec, tmp_path):
     (run,) = runs("explanation")
     people = pd.read_parquet(run / "predictions.parquet")["reference"].tolist()
     folder = other([*people[:50], *["something else"] * 10])
     answer = llm4rec("human", "export", str(folder), "--out", "judged")
-    assert "10 of 60 examples that these runs share; all texts alike in 50 of them" in answer.out
-    assert "settle nothing" in answer.out
+    assert "exported 10 of 60 shared examples; excluded because all texts are identical: 50" in answer.out
+    assert "the results will not be conclusive" in answer.out
     assert len(read(tmp_path / "judged/key.json")["examples"]) == 10
 
 
@@ -289,10 +291,10 @@ def test_nothing_to_judge_is_refused(other, runs, llm4rec):
     people = pd.read_parquet(run / "predictions.parquet")["reference"].tolist()
     answer = llm4rec("human", "export", str(other(people)), "--out", "judged")
     assert answer.code == 1
-    assert "the texts are the same" in answer.err
+    assert "have identical texts" in answer.err
 
 
-def test_only_examples_that_all_runs_share_are_drawn(other, runs, exported):
+def test_only_examples_that_all_runs_share_are_sampled(other, runs, exported):
     folder = other(["a text"])
     file = folder / "predictions.parquet"
     pd.read_parquet(file)[:7].to_parquet(file, index=False)
@@ -308,35 +310,35 @@ def test_without_the_reference_only_runs_are_judged(other, runs, exported):
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "message"),
     [
         ({"split": "valid"}, "split is test and valid"),
         ({"dataset_fingerprint": "0" * 64}, " and demo 000000000000"),
         ({"task": "review_summary", "protocol": "review_title"}, "task is explanation and review_summary"),
-        ({"protocol": "rating", "task": "rating"}, "wrote nothing: its task is rating"),
+        ({"protocol": "rating", "task": "rating"}, "has no texts: its task is rating"),
     ],
 )
-def test_runs_that_were_asked_otherwise_are_refused_with_what_differs(other, runs, llm4rec, facts, said):
+def test_runs_that_are_not_comparable_are_refused_with_their_differences(other, runs, llm4rec, facts, message):
     answer = llm4rec("human", "export", str(*runs("explanation")), str(other(["a text"], **facts)), "--out", "judged")
     assert answer.code == 2
-    assert said in answer.err
+    assert message in answer.err
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (["--no-reference"], "1 texts an example"),
+        (["--no-reference"], "1 texts per example"),
         (["--criteria", "clarity,clarity"], "'clarity' cannot be a criterion"),
         (["--criteria", "clarity,text"], "'text' cannot be a criterion"),
         (["--criteria", "a b"], "'a b' cannot be a criterion"),
-        (["--examples", "0"], "no whole number from 1 on"),
-        (["--seed", "-1"], "no whole number from 0 on"),
+        (["--examples", "0"], "not a whole number of at least 1"),
+        (["--seed", "-1"], "not a whole number of at least 0"),
     ],
 )
-def test_options_that_make_no_sheet_are_refused(runs, llm4rec, options, said):
+def test_invalid_options_are_refused(runs, llm4rec, options, message):
     answer = llm4rec("human", "export", str(*runs("explanation")), "--out", "judged", *options)
     assert answer.code == 2
-    assert said in answer.err
+    assert message in answer.err
 
 
 def test_one_run_twice_is_refused(runs, llm4rec):
@@ -346,15 +348,15 @@ def test_one_run_twice_is_refused(runs, llm4rec):
     assert "named twice" in answer.err
 
 
-def test_sheets_that_are_out_are_not_overwritten(runs, exported, llm4rec):
+def test_exported_sheets_are_not_overwritten(runs, exported, llm4rec):
     run = str(*runs("explanation"))
     exported(run)
     answer = llm4rec("human", "export", run, "--out", "judged")
     assert answer.code == 2
-    assert "holds sheets already" in answer.err
+    assert "already holds sheets" in answer.err
 
 
-def test_a_dataset_that_is_not_in_the_cache_is_asked_for(runs, llm4rec):
+def test_a_dataset_missing_from_the_cache_is_refused_with_a_command(runs, llm4rec):
     answer = llm4rec("human", "export", str(*runs("explanation")), "--out", "judged", "--cache", "nowhere")
     assert answer.code == 1
     assert "llm4rec prepare dataset=demo" in answer.err
@@ -370,33 +372,33 @@ def judged(runs, exported):
 
 
 def sheet(folder, *lines, name="ann"):
-    """A filled sheet of these lines below the header; `1A` stands for the first example and label A."""
+    """A filled sheet with these lines below the header; `1A` means label A of the first example."""
     names = list(read(folder / "key.json")["examples"])
-    text = [re.sub(r"^(\d)([A-Z])", lambda found: f"{names[int(found[1]) - 1]},{found[2]}", line) for line in lines]
+    text = [re.sub(r"^(\d)([A-Z])", lambda match: f"{names[int(match[1]) - 1]},{match[2]}", line) for line in lines]
     path = folder.parent / f"{name}.csv"
     path.write_text("\n".join(["example,label,clarity", *text]) + "\n")
     return path
 
 
 @pytest.mark.parametrize(
-    ("lines", "line", "said", "remedy"),
+    ("lines", "line", "message", "remedy"),
     [
         (["1A,1", "nothing,A,1"], 3, "no example 'nothing'", "the folder that this sheet was exported to"),
-        (["1A,1", "1C,1"], 3, "no label 'C'", "its labels: A, B"),
+        (["1A,1", "1C,1"], 3, "has no label 'C'", "its labels: A, B"),
         (["1A,1", "1B,3"], 3, "clarity of B is '3'", "1 to 2"),
         (["1A,0"], 2, "clarity of A is '0'", "1 to 2"),
         (["1A,1.5"], 2, "clarity of A is '1.5'", "a whole number"),
         (["1A,best"], 2, "clarity of A is 'best'", "a whole number"),
-        (["1A,1", "2A,1", "1B,1"], 4, "rank 1 is that of A too", "each rank once"),
-        (["1A,1", "1B,2", "1A,1"], 4, "stands in line 2 too", "keep one"),
-        (["1A,1,2"], 2, "4 fields, expected 3", "mend that row"),
+        (["1A,1", "2A,1", "1B,1"], 4, "rank 1 is already given to A", "each rank once"),
+        (["1A,1", "1B,2", "1A,1"], 4, "is already on line 2", "keep one"),
+        (["1A,1,2"], 2, "4 fields, expected 3", "correct that row"),
     ],
 )
-def test_what_is_wrong_in_a_filled_sheet_is_told_by_file_and_line(judged, llm4rec, lines, line, said, remedy):
+def test_errors_in_a_filled_sheet_name_file_and_line(judged, llm4rec, lines, line, message, remedy):
     answer = llm4rec("human", "score", "judged", str(sheet(judged, *lines)))
     assert answer.code == 1
     assert f"ann.csv, line {line}: " in answer.err
-    assert said in answer.err
+    assert message in answer.err
     assert remedy in answer.err
     assert not (judged / "human.json").exists()
 
@@ -412,16 +414,16 @@ def test_a_score_beyond_five_is_refused(runs, exported, llm4rec):
 
 def test_rows_left_empty_are_allowed_and_their_examples_counted(judged, scored, llm4rec):
     path = sheet(judged, "1A,1", "1B,2", "2A,1", "2B,")  # the second is half filled, the third is missing
-    found = scored(judged, path)
-    assert found["raters"] == [{"rater": "ann", "unfilled": {"clarity": 2}}]
-    assert found["criteria"]["clarity"]["examples"] == 1
-    assert "ann 2 by clarity" in llm4rec("human", "score", "judged", str(path)).out
+    result = scored(judged, path)
+    assert result["raters"] == [{"rater": "ann", "unfilled": {"clarity": 2}}]
+    assert result["criteria"]["clarity"]["examples"] == 1
+    assert "ann 2 on clarity" in llm4rec("human", "score", "judged", str(path)).out
 
 
 def test_a_sheet_with_nothing_filled_is_refused(judged, llm4rec):
     answer = llm4rec("human", "score", "judged", str(sheet(judged, "1A,", "1B,2")))
     assert answer.code == 1
-    assert "ann.csv judges no example in full" in answer.err
+    assert "ann.csv has no fully judged example" in answer.err
 
 
 def test_a_sheet_without_a_criterion_is_refused(judged, llm4rec):
@@ -429,7 +431,7 @@ def test_a_sheet_without_a_criterion_is_refused(judged, llm4rec):
     path.write_text(path.read_text().replace("clarity", "charity"))
     answer = llm4rec("human", "score", "judged", str(path))
     assert answer.code == 1
-    assert "ann.csv, line 1: no column 'clarity' (found example, label, charity)" in answer.err
+    assert "ann.csv, line 1: no column 'clarity' (columns: example, label, charity)" in answer.err
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -453,32 +455,34 @@ def test_two_files_of_one_rater_are_refused(judged, llm4rec, tmp_path):
     shutil.copy(path, tmp_path / "more")
     answer = llm4rec("human", "score", "judged", "ann.csv", "more/ann.csv")
     assert answer.code == 2
-    assert "two sheets are of the rater 'ann'" in answer.err
+    assert "two sheets of rater 'ann'" in answer.err
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["judged", "no.csv"], "no file no.csv"), ([".", "x"], "no key.json")])
-def test_what_is_not_there_is_refused(judged, llm4rec, arguments, said):
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["judged", "no.csv"], "no.csv is not a file"), ([".", "x"], "no key.json")]
+)
+def test_missing_files_are_refused(judged, llm4rec, arguments, message):
     answer = llm4rec("human", "score", *arguments)
     assert answer.code == 2
-    assert said in answer.err
+    assert message in answer.err
 
 
-# ---- how it is said
+# ---- output
 
 
-def test_the_table_says_what_it_is_worth(judged, llm4rec):
+def test_the_table_says_whether_it_is_conclusive(judged, llm4rec):
     paths = [sheet(judged, "1A,1", "1B,2", "2A,2", "2B,1", name=name) for name in ("ann", "ben")]
     out = llm4rec("human", "score", "judged", *map(str, paths)).out
     assert "clarity · demo · explanation · test" in out
-    assert "2 raters and 2 examples; Krippendorff's alpha (ordinal) 1.00" in out
-    assert "this settles nothing: it takes at least 3 raters and 50 examples" in out
+    assert "2 raters and 2 examples; Krippendorff's alpha (ordinal): 1.00" in out
+    assert "not conclusive: at least 3 raters and 50 examples are needed" in out
     assert "synthetic data" in out
     assert "mean score" not in out
 
 
-def test_csv_has_one_row_a_criterion_and_system(runs, exported, llm4rec):
+def test_csv_has_one_row_per_criterion_and_system(runs, exported, llm4rec):
     folder = exported(*runs("explanation"))
-    answer = llm4rec("human", "score", "judged", str(fill(folder, "ann", likes_people)), "--csv")
+    answer = llm4rec("human", "score", "judged", str(fill(folder, "ann", prefers_people)), "--csv")
     rows = list(csv.DictReader(answer.out.splitlines()))
     assert [(row["criterion"], row["system"]) for row in rows] == [
         (criterion, system) for criterion in ("clarity", "reasonableness") for system in ("retrieval", "reference")
@@ -488,13 +492,13 @@ def test_csv_has_one_row_a_criterion_and_system(runs, exported, llm4rec):
 
 def test_the_same_sheets_give_the_same_numbers(runs, exported, scored):
     folder = exported(*runs("review_summary"))
-    path = fill(folder, "ann", likes_people)
+    path = fill(folder, "ann", prefers_people)
     assert scored(folder, path) == scored(folder, path)
 
 
 def test_torch_is_never_imported(judged, tmp_path, cache):
     path = sheet(judged, "1A,1", "1B,2")
-    done = python(
+    process = python(
         "import os, sys; from llm4rec_cli.cli import main; "
         f"os.environ['XDG_CACHE_HOME'] = {str(cache)!r}; "
         "assert main(['human', 'export', 'explanation/seed0', '--out', 'more']) == 0; "
@@ -502,73 +506,73 @@ def test_torch_is_never_imported(judged, tmp_path, cache):
         "assert 'torch' not in sys.modules",
         tmp_path,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
-# ---- a chat model in the place of a rater
+# ---- a chat model as a rater
 
 
-def says_five_of_the_longest(request):
-    """Scores that a judge who likes long texts gives, of both criteria."""
-    (told,) = re.findall(r"^The texts: (.*)$", request.messages[-1]["content"], re.M)
-    texts = json.loads(told)
+def scores_the_longest_highest(request):
+    """The answer of a judge that prefers long texts, on both criteria."""
+    (listed,) = re.findall(r"^The texts: (.*)$", request.messages[-1]["content"], re.M)
+    texts = json.loads(listed)
     scores = {label: 5 if text == max(texts.values(), key=len) else 2 for label, text in texts.items()}
     return f"Here you are: {json.dumps({'clarity': scores, 'reasonableness': scores})}"
 
 
 @pytest.fixture
-def chat(monkeypatch, tmp_path):
-    """Who answers in the place of llm.backend; it remembers what it was asked. With a store of this test's own."""
-    speaking = Speaking(says_five_of_the_longest)
+def chat(monkeypatch):
+    """A scripted backend, which records the requests."""
+    speaking = Speaking(scores_the_longest_highest)
     monkeypatch.setattr(ask, "backend", lambda *_: speaking)
     return speaking
 
 
 @pytest.fixture
 def by_model(llm4rec, chat, tmp_path):
-    """by_model(folder, *overrides): `human judge` by an endpoint's model."""
+    """by_model(folder, *overrides): `human judge` with an endpoint's model, and a store of the test's own."""
     store = f"llm.store={tmp_path / 'answers.sqlite'}"
-    return lambda folder, *typed: llm4rec(
-        "human", "judge", str(folder), "llm=openai", "llm.model=a/judge", store, *typed
+    return lambda folder, *overrides: llm4rec(
+        "human", "judge", str(folder), "llm=openai", "llm.model=a/judge", store, *overrides
     )
 
 
-def test_a_chat_model_fills_a_sheet_and_is_scored_by_itself(runs, exported, by_model, chat, llm4rec):
+def test_a_chat_model_fills_a_sheet_that_is_scored_separately(runs, exported, by_model, chat, llm4rec):
     folder = exported(*runs("review_summary"), "--examples", "55")
     answer = by_model(folder)
     assert answer.code == 0, answer.err
-    assert "clarity: 55 of 55 examples judged in full" in answer.out
-    assert "a chat model, and no person" in answer.out
+    assert "clarity: 55 of 55 examples fully judged" in answer.out
+    assert "marked as filled by a chat model" in answer.out
     assert len(chat.asked) == 55
     (filled,) = folder.glob("judge-judge-*.csv")
     score = llm4rec("human", "score", str(folder), str(filled))
     assert score.code == 0, score.err
     assert "1 chat model and 55 examples" in score.out
-    assert "this settles nothing: judged by a/judge (llm-judge), and by no person" in score.out
-    assert not (folder / "human.json").exists(), "which claims read"
-    found = read(folder / "judge.json")
-    assert found["raters"][0]["judge"] == "a/judge"
-    assert found["labels"] == ["llm-judge"]
-    assert not found["criteria"]["clarity"]["enough"]
+    assert "not conclusive: judged by a/judge (llm-judge), not by people" in score.out
+    assert not (folder / "human.json").exists(), "human.json is what claims read"
+    result = read(folder / "judge.json")
+    assert result["raters"][0]["judge"] == "a/judge"
+    assert result["labels"] == ["llm-judge"]
+    assert not result["criteria"]["clarity"]["enough"]
 
 
-def test_many_chat_models_are_never_enough(runs, exported, by_model, scored, tmp_path):
+def test_chat_models_are_never_conclusive(runs, exported, by_model, scored, tmp_path):
     folder = exported(*runs("review_summary"), "--examples", "55")
     assert by_model(folder).code == 0
     (filled,) = folder.glob("judge-judge-*.csv")
     copies = [shutil.copy(filled, tmp_path / f"{name}.csv") for name in "abc"]
-    found = scored(folder, *copies)["criteria"]["clarity"]
-    assert (found["raters"], found["examples"], found["enough"]) == (3, 55, False)
+    clarity = scored(folder, *copies)["criteria"]["clarity"]
+    assert (clarity["raters"], clarity["examples"], clarity["enough"]) == (3, 55, False)
 
 
-def test_a_judge_is_told_nothing_that_a_rater_is_not(runs, exported, by_model, chat):
+def test_a_prompt_does_not_reveal_the_systems(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     assert by_model(folder).code == 0
     for request in chat.asked:
         assert not any(name in str(request.messages) for name in ("retrieval", "reference", "seed0"))
 
 
-def test_judging_again_asks_nothing(runs, exported, by_model, chat):
+def test_judging_again_sends_no_requests(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     first = by_model(folder)
     (filled,) = folder.glob("judge-judge-*.csv")
@@ -579,37 +583,37 @@ def test_judging_again_asks_nothing(runs, exported, by_model, chat):
     chat.name = "another"
     assert by_model(folder).code == 0
     assert len(chat.asked) == 10
-    assert len([*folder.glob("judge-judge-*.csv")]) == 2, "the other's stays"
+    assert len([*folder.glob("judge-judge-*.csv")]) == 2, "the first file is kept"
 
 
 def test_people_and_chat_models_are_not_averaged(runs, exported, by_model, llm4rec):
     folder = exported(*runs("review_summary"), "--examples", "5")
     assert by_model(folder).code == 0
     (filled,) = folder.glob("judge-judge-*.csv")
-    answer = llm4rec("human", "score", str(folder), str(fill(folder, "ann", likes_people)), str(filled))
+    answer = llm4rec("human", "score", str(folder), str(fill(folder, "ann", prefers_people)), str(filled))
     assert answer.code == 2
-    assert f"a chat model filled {filled.stem}" in answer.err
+    assert f"a chat model filled {filled.stem}, people the others" in answer.err
 
 
-def test_csv_says_who_judged(runs, exported, by_model, llm4rec):
+def test_csv_names_the_judge(runs, exported, by_model, llm4rec):
     folder = exported(*runs("review_summary"), "--examples", "5")
     assert by_model(folder).code == 0
-    sheets = {"people": fill(folder, "ann", likes_people), "a/judge": next(folder.glob("judge-judge-*.csv"))}
-    for who, filled in sheets.items():
+    sheets = {"people": fill(folder, "ann", prefers_people), "a/judge": next(folder.glob("judge-judge-*.csv"))}
+    for judge, filled in sheets.items():
         answer = llm4rec("human", "score", str(folder), str(filled), "--csv")
-        assert {row["judged_by"] for row in csv.DictReader(answer.out.splitlines())} == {who}
+        assert {row["judged_by"] for row in csv.DictReader(answer.out.splitlines())} == {judge}
 
 
-def test_answers_that_judge_nothing_are_told_with_what_they_say(runs, exported, by_model, chat):
+def test_answers_without_judgements_are_refused_with_the_first_one(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     chat.says = lambda _: "I like them all."
     answer = by_model(folder)
     assert answer.code == 1
-    assert "none of 5 answers judges an example; the first says 'I like them all.'" in answer.err
+    assert "none of 5 answers judges an example; the first is 'I like them all.'" in answer.err
     assert not list(folder.glob("judge-*"))
 
 
-def test_a_dry_run_of_a_judge_asks_nothing(runs, exported, by_model, chat):
+def test_a_dry_run_of_a_judge_sends_no_requests(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     answer = by_model(folder, "llm.dry_run=true")
     assert answer.code == 0
@@ -618,18 +622,18 @@ def test_a_dry_run_of_a_judge_asks_nothing(runs, exported, by_model, chat):
 
 
 @pytest.mark.parametrize(
-    ("folder", "typed", "said"),
+    ("folder", "override", "message"),
     [
-        ("judged", "task=rating", "'task=rating' changes nothing"),
+        ("judged", "task=rating", "'task=rating' has no effect"),
         ("judged", "llm.budget_cost=1", "needs the model's prices"),
-        ("elsewhere", "seed=1", "elsewhere holds no key.json"),
+        ("elsewhere", "seed=1", "elsewhere has no key.json"),
     ],
 )
-def test_a_judge_refuses_what_it_cannot_use(runs, exported, by_model, folder, typed, said):
+def test_a_judge_refuses_invalid_arguments(runs, exported, by_model, folder, override, message):
     exported(*runs("review_summary"), "--examples", "5")
-    answer = by_model(folder, typed)
+    answer = by_model(folder, override)
     assert answer.code == 2
-    assert said in answer.err
+    assert message in answer.err
 
 
 def test_a_criterion_cannot_be_called_judge(runs, llm4rec):

@@ -1,4 +1,4 @@
-"""What people judged: ranks, first places and agreement by hand, and against the library."""
+"""Ranks, first places and agreement, against values worked out by hand and against the library."""
 
 import krippendorff
 import numpy as np
@@ -7,36 +7,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llm4rec_cli.evaluation.human import Estimate, Scale, firsts, krippendorff_alpha, ranks, standings
+from llm4rec_cli.human.agreement import Estimate, Scale, first_places, krippendorff_alpha, ranks, system_results
 
-NONE = [np.nan] * 3
-# Two raters, two examples, three systems; the second rater left out the second example.
-SCORES = np.array([[[5, 3, 3], [1, 4, 2]], [[4, 4, 1], NONE]], dtype=float)
-
-
-def stood(ratings, scale=Scale.score):
-    return standings(np.asarray(ratings, dtype=float), scale, np.random.default_rng(0))
+SKIPPED = [np.nan] * 3
+# Two raters, two examples, three systems; the second rater skipped the second example.
+SCORES = np.array([[[5, 3, 3], [1, 4, 2]], [[4, 4, 1], SKIPPED]], dtype=float)
 
 
-def test_equal_texts_share_the_mean_of_their_ranks():
+def results(ratings, scale=Scale.score):
+    return system_results(np.asarray(ratings, dtype=float), scale, np.random.default_rng(0))
+
+
+def test_ties_share_the_mean_of_their_ranks():
     assert ranks(np.array([5.0, 3, 3]), Scale.score).tolist() == [1, 2.5, 2.5]
     assert ranks(np.array([4.0, 4, 1]), Scale.score).tolist() == [1.5, 1.5, 3]
     assert ranks(np.array([2.0, 2, 2]), Scale.score).tolist() == [2, 2, 2]
 
 
-def test_a_rank_stays_what_it_is_and_one_text_of_two_systems_is_shared():
+def test_ranks_are_kept_and_a_text_of_two_systems_is_a_tie():
     assert ranks(np.array([3.0, 1, 2]), Scale.rank).tolist() == [3, 1, 2]
     assert ranks(np.array([1.0, 2, 1]), Scale.rank).tolist() == [1.5, 3, 1.5]
 
 
-def test_first_places_are_shared_by_equals():
-    assert firsts(np.array([5.0, 3, 3]), Scale.score).tolist() == [1, 0, 0]
-    assert firsts(np.array([4.0, 4, 1]), Scale.score).tolist() == [0.5, 0.5, 0]
-    assert firsts(np.array([2.0, 1, 3]), Scale.rank).tolist() == [0, 1, 0]
+def test_first_places_are_split_among_ties():
+    assert first_places(np.array([5.0, 3, 3]), Scale.score).tolist() == [1, 0, 0]
+    assert first_places(np.array([4.0, 4, 1]), Scale.score).tolist() == [0.5, 0.5, 0]
+    assert first_places(np.array([2.0, 1, 3]), Scale.rank).tolist() == [0, 1, 0]
 
 
-def test_an_example_counts_once_with_the_mean_over_its_raters():
-    first, second, third = stood(SCORES)
+def test_each_example_counts_once_with_the_mean_over_its_raters():
+    first, second, third = results(SCORES)
     # Ranks of the first example: 1, 2.5, 2.5 and 1.5, 1.5, 3, so on average 1.25, 2, 2.75; of the second: 3, 1, 2.
     assert [s.mean_rank.mean for s in (first, second, third)] == pytest.approx([2.125, 1.5, 2.375])
     assert [s.first.mean for s in (first, second, third)] == pytest.approx([0.375, 0.625, 0])
@@ -45,17 +45,17 @@ def test_an_example_counts_once_with_the_mean_over_its_raters():
 
 def test_an_example_that_nobody_judged_does_not_count():
     with_empty = np.concatenate([SCORES, np.full((2, 1, 3), np.nan)], axis=1)
-    assert stood(with_empty) == stood(SCORES)
+    assert results(with_empty) == results(SCORES)
 
 
-def test_ranks_make_no_score():
-    assert [s.mean_score for s in stood([[[1, 2]]], Scale.rank)] == [None, None]
+def test_ranks_give_no_mean_score():
+    assert [s.mean_score for s in results([[[1, 2]]], Scale.rank)] == [None, None]
 
 
 def test_the_interval_is_over_examples():
-    same = stood([[[5, 1]] * 10, [[4, 2]] * 10])  # raters differ, examples do not
-    assert same[0].mean_score == Estimate(4.5, (4.5, 4.5))
-    (first, _) = stood([[[5, 1], [1, 5]] * 25])
+    equal = results([[[5, 1]] * 10, [[4, 2]] * 10])  # raters differ, examples do not
+    assert equal[0].mean_score == Estimate(4.5, (4.5, 4.5))
+    (first, _) = results([[[5, 1], [1, 5]] * 25])
     low, high = first.first.interval
     assert (low, high) == pytest.approx((0.5 - 0.14, 0.5 + 0.14), abs=0.03)  # 1.96 · sqrt(0.25 / 50)
 
@@ -63,13 +63,13 @@ def test_the_interval_is_over_examples():
 @given(scores=arrays(float, (3, 5, 4), elements=st.integers(1, 5).map(float)))
 def test_ranks_sum_to_the_same_and_first_places_to_one(scores):
     assert ranks(scores, Scale.score).sum(axis=-1) == pytest.approx(10)
-    assert firsts(scores, Scale.score).sum(axis=-1) == pytest.approx(1)
+    assert first_places(scores, Scale.score).sum(axis=-1) == pytest.approx(1)
 
 
 @given(scores=arrays(float, (2, 6, 3), elements=st.integers(1, 5).map(float)))
-def test_better_scores_and_lower_ranks_say_the_same(scores):
-    by_rank = stood(ranks(scores, Scale.score), Scale.rank)
-    for scored, ranked in zip(stood(scores), by_rank, strict=True):
+def test_scores_and_the_ranks_made_of_them_give_the_same_results(scores):
+    by_rank = results(ranks(scores, Scale.score), Scale.rank)
+    for scored, ranked in zip(results(scores), by_rank, strict=True):
         assert (scored.mean_rank, scored.first) == (ranked.mean_rank, ranked.first)
 
 
@@ -90,7 +90,7 @@ def test_alpha_is_ordinal():
     assert krippendorff_alpha(near) > krippendorff_alpha(far)
 
 
-def test_alpha_is_the_librarys_with_values_missing():
+def test_alpha_with_missing_values_equals_the_librarys():
     # The example of Krippendorff (2011), "Computing Krippendorff's alpha-reliability": 0.815 on an ordinal scale.
     x = np.nan
     ratings = [
@@ -99,12 +99,12 @@ def test_alpha_is_the_librarys_with_values_missing():
         [x, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, x],
         [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, x],
     ]
-    found = krippendorff_alpha(np.array(ratings))
-    assert found == pytest.approx(0.815, abs=5e-4)
-    assert found == pytest.approx(krippendorff.alpha(ratings, level_of_measurement="ordinal"))
+    alpha = krippendorff_alpha(np.array(ratings))
+    assert alpha == pytest.approx(0.815, abs=5e-4)
+    assert alpha == pytest.approx(krippendorff.alpha(ratings, level_of_measurement="ordinal"))
 
 
-def test_all_agreeing_is_one():
+def test_perfect_agreement_is_one():
     assert krippendorff_alpha(np.array([[1, 3, 5], [1, 3, 5]], dtype=float)) == pytest.approx(1)
 
 
@@ -112,11 +112,11 @@ def test_all_agreeing_is_one():
     "ratings",
     [
         [[1, 2, 3]],  # one rater
-        [[1, 2, np.nan], [np.nan, np.nan, 3]],  # nobody judged what another did
+        [[1, 2, np.nan], [np.nan, np.nan, 3]],  # no text has two raters
         [[2, 2, 2], [2, 2, 2]],  # nothing varies
-        [[2, 2, 5], [2, 2, np.nan]],  # nor among what several judged
+        [[2, 2, 5], [2, 2, np.nan]],  # nor in texts with two raters
         [[np.nan] * 3] * 2,
     ],
 )
-def test_alpha_of_what_cannot_agree_or_differ_is_none(ratings):
+def test_undefined_alpha_is_none(ratings):
     assert krippendorff_alpha(np.array(ratings, dtype=float)) is None

@@ -1,0 +1,118 @@
+"""Statistics of human judgements: ranks, first places and scores of each system, and the agreement of the raters.
+
+A rater judges all texts of an example or none, so all systems are compared on the same examples. Each example counts
+once, with the mean over the raters who judged it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
+
+FloatArray = NDArray[np.floating[Any]]
+
+# Fewer are not conclusive.
+MIN_RATERS = 3
+MIN_EXAMPLES = 50
+
+
+class Scale(Enum):
+    """How texts are judged."""
+
+    score = "score"  # 1 to BEST_SCORE, each text on its own
+    rank = "rank"  # 1 is the best of the example's texts; no ties
+
+
+BEST_SCORE = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over examples and its 95 % bootstrap interval."""
+
+    mean: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """Results of one system on one criterion.
+
+    Attributes:
+        mean_rank: 1 is best; tied texts share the mean of their ranks.
+        first: share of examples in which its text is the best; each of k texts that tie for best counts 1 / k.
+        mean_score: None where texts were ranked.
+    """
+
+    mean_rank: Estimate
+    first: Estimate
+    mean_score: Estimate | None = None
+
+
+def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[SystemResult]:
+    """Return the results of each system.
+
+    Args:
+        ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped.
+            At least one example is rated.
+        scale: of the ratings.
+        rng: draws the bootstrap resamples, which all systems share.
+    """
+    values = {"mean_rank": ranks(ratings, scale), "first": first_places(ratings, scale)}
+    if scale is Scale.score:
+        values["mean_score"] = ratings
+    systems = range(ratings.shape[2])
+    means = {name: _mean_over_raters(array) for name, array in values.items()}
+    columns = {f"{name} {i}": array[:, i] for name, array in means.items() for i in systems}
+    intervals = bootstrap_intervals(columns, rng)
+    estimates = {key: Estimate(float(column.mean()), intervals[key]) for key, column in columns.items()}
+    return [SystemResult(**{name: estimates[f"{name} {i}"] for name in means}) for i in systems]
+
+
+def ranks(ratings: FloatArray, scale: Scale) -> FloatArray:
+    """Return (…, systems) ranks within each example, 1 = best; ties share the mean of their ranks."""
+    ranked: FloatArray = rankdata(_lower_is_better(ratings, scale), axis=-1)
+    return ranked
+
+
+def first_places(ratings: FloatArray, scale: Scale) -> FloatArray:
+    """Return (…, systems) 1 for the best system of each example, else 0; each of k that tie for best gets 1 / k."""
+    costs = _lower_is_better(ratings, scale)
+    best = (costs == costs.min(axis=-1, keepdims=True)).astype(np.float64)
+    shares = best / np.maximum(best.sum(axis=-1, keepdims=True), 1)
+    return np.where(np.isnan(costs), np.nan, shares)
+
+
+def krippendorff_alpha(ratings: FloatArray) -> float | None:
+    """Compute Krippendorff's alpha of ordinal ratings: 1 = perfect agreement, 0 = chance, below 0 = worse than chance.
+
+    Args:
+        ratings: (raters, texts) scores or ranks; NaN where a rater gave none.
+
+    Returns:
+        None where alpha is undefined: no text has two raters, or all ratings of those that do are equal.
+    """
+    import krippendorff
+
+    rated_twice = ratings[:, (~np.isnan(ratings)).sum(axis=0) > 1]
+    if len(np.unique(rated_twice[~np.isnan(rated_twice)])) < 2:
+        return None
+    return float(krippendorff.alpha(reliability_data=rated_twice, level_of_measurement="ordinal"))
+
+
+def _lower_is_better(ratings: FloatArray, scale: Scale) -> FloatArray:
+    return -ratings if scale is Scale.score else ratings
+
+
+def _mean_over_raters(values: FloatArray) -> FloatArray:
+    """Return (rated examples, systems) means over the raters of each example."""
+    rated = ~np.isnan(values[:, :, 0]).all(axis=0)
+    means: FloatArray = np.nanmean(values[:, rated], axis=0)
+    return means
