@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.models.shared import losses
-from llm4rec_cli.models.shared.losses import ROWS_AT_ONCE, catalogue_cross_entropy, rows_of_all
+from llm4rec_cli.models.shared.losses import ROWS_AT_ONCE, catalogue_cross_entropy, gather_rows
 from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -128,13 +128,13 @@ def as_second_of_two(monkeypatch):
 def test_rows_of_all_stand_in_order_of_rank_however_many_each_has(as_second_of_two, n_others):
     theirs, mine = 10.0 + torch.arange(2.0 * n_others).view(n_others, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     as_second_of_two(theirs)
-    assert torch.equal(rows_of_all(mine), torch.cat([theirs, mine]))
+    assert torch.equal(gather_rows(mine), torch.cat([theirs, mine]))
 
 
 def test_a_row_has_the_gradient_of_what_every_process_makes_of_it(as_second_of_two):
     mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
     as_second_of_two(torch.zeros(3, 1), their_gradient=torch.tensor([[9.0], [9.0], [9.0], [100.0], [200.0]]))
-    everything = rows_of_all(mine)
+    everything = gather_rows(mine)
     (everything * torch.tensor([[5.0], [5.0], [5.0], [1.0], [2.0]])).sum().backward()
     assert mine.grad.tolist() == [[101.0], [202.0]]
 
@@ -142,7 +142,7 @@ def test_a_row_has_the_gradient_of_what_every_process_makes_of_it(as_second_of_t
 def test_rows_of_all_leaves_the_gradient_it_is_given_alone(as_second_of_two):
     mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
     as_second_of_two(torch.zeros(0, 1), their_gradient=torch.ones(2, 1))
-    everything = rows_of_all(mine)
+    everything = gather_rows(mine)
     given = torch.tensor([[3.0], [4.0]])
     everything.backward(given)
     assert given.tolist() == [[3.0], [4.0]]
@@ -150,4 +150,4 @@ def test_rows_of_all_leaves_the_gradient_it_is_given_alone(as_second_of_two):
 
 def test_a_process_that_is_alone_has_all_rows():
     rows = torch.zeros(3, 2)
-    assert rows_of_all(rows) is rows
+    assert gather_rows(rows) is rows

@@ -274,7 +274,7 @@ def test_a_model_begins_with_the_weights_of_another_but_keeps_its_own_ids(built,
     other, model = built(use_ids=True), built(use_ids=use_ids)
     naive.randomise(other)
     ids = model.ids.weight.clone() if use_ids else None
-    model.begin_with(other.state_dict())
+    model.initialise_from(other.state_dict())
     for name, value in model.state_dict().items():
         assert torch.equal(value, ids if name == "ids.weight" else other.state_dict()[name]), name
 
@@ -283,11 +283,11 @@ def test_a_model_of_ids_begins_with_the_weights_of_one_without(built):
     other, model = built(), built(use_ids=True)
     naive.randomise(other)
     ids = model.ids.weight.clone()
-    model.begin_with(other.state_dict())
+    model.initialise_from(other.state_dict())
     assert torch.equal(model.ids.weight, ids)
     assert torch.equal(model.adaptor.whiten, other.adaptor.whiten)
 
 
 def test_weights_of_another_shape_are_not_begun_with(built):
     with pytest.raises(RuntimeError, match="size mismatch"):
-        built().begin_with(built(hidden_size=4).state_dict())
+        built().initialise_from(built(hidden_size=4).state_dict())

@@ -20,7 +20,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Loss, PretrainingConfig
-from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, in_batch_cross_entropy, words_dropped
+from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy
 from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
@@ -533,7 +533,7 @@ def test_the_rows_of_a_batch_may_stand_in_any_order(built):
 
 def test_each_word_is_dropped_with_its_probability():
     texts = [" ".join(f"{i}-{j}" for j in range(20)) for i in range(500)]
-    copies = words_dropped(texts, 0.15, seed=0)
+    copies = drop_words(texts, 0.15, seed=0)
     kept = [set(copy.split(" ")) for copy in copies]
     for text, copy in zip(texts, copies, strict=True):
         words = copy.split(" ")
@@ -545,24 +545,24 @@ def test_each_word_is_dropped_with_its_probability():
 
 def test_equal_texts_lose_the_same_words_and_the_order_of_items_does_not_matter():
     texts = [f"a red brush for number {i % 7} in blue" for i in range(20)]
-    copies = words_dropped(texts, 0.5, seed=0)
+    copies = drop_words(texts, 0.5, seed=0)
     assert all(copies[i] == copies[i % 7] for i in range(20))
-    assert words_dropped(texts[::-1], 0.5, seed=0) == copies[::-1]
+    assert drop_words(texts[::-1], 0.5, seed=0) == copies[::-1]
 
 
 def test_words_are_dropped_anew_for_another_seed_of_the_dataset():
     texts = [f"a red brush for number {i} in blue" for i in range(20)]
-    assert words_dropped(texts, 0.5, seed=0) == words_dropped(texts, 0.5, seed=0)
-    assert words_dropped(texts, 0.5, seed=0) != words_dropped(texts, 0.5, seed=1)
+    assert drop_words(texts, 0.5, seed=0) == drop_words(texts, 0.5, seed=0)
+    assert drop_words(texts, 0.5, seed=0) != drop_words(texts, 0.5, seed=1)
 
 
 def test_without_word_drop_texts_are_left_as_they_are():
     texts = ["two  spaces", "", " begins and ends with one ", "a\nbreak", "a red brush"]
-    assert words_dropped(texts, 0.0, seed=0) == texts
+    assert drop_words(texts, 0.0, seed=0) == texts
 
 
 def test_a_text_may_lose_all_its_words():
-    assert words_dropped(["a red brush"], 0.999999, seed=0) == [""]
+    assert drop_words(["a red brush"], 0.999999, seed=0) == [""]
 
 
 def test_the_second_copy_is_drawn_by_the_seed_of_the_dataset_and_not_of_the_model(built):
@@ -631,7 +631,7 @@ def test_the_loss_of_a_domain_is_that_of_its_targets(built):
 
 
 def test_the_gate_is_even_at_the_start(built):
-    facts = built().eval().facts({})
+    facts = built().eval().epoch_metrics({})
     assert facts["gate_entropy"] == pytest.approx(1)
     assert facts["expert_usage"] == pytest.approx([1 / 3] * 3)
 
@@ -642,7 +642,7 @@ def test_gate_entropy_and_usage_by_hand(built):
     model.features[:3, 0], model.features[3:, 1] = 1, 1
     model.adaptor.gate.data[0] = torch.tensor([100.0, 0, 0])  # a quarter of the items has the first expert alone
     model.adaptor.gate.data[1] = torch.tensor([0.0, 100, 100])  # three have the two others by halves
-    facts = model.facts({})
+    facts = model.epoch_metrics({})
     assert facts["expert_usage"] == pytest.approx([0.25, 0.375, 0.375])
     assert facts["gate_entropy"] == pytest.approx(0.75 * math.log(2) / math.log(3))
 
@@ -653,7 +653,7 @@ def test_gate_entropy_and_usage_by_hand(built):
 def test_separation_of_two_domains_that_lie_at_a_point_each(built, one, other, separation):
     model = built().eval()
     model.features = torch.tensor([[*one, 0, 0, 0]] * 6 + [[*other, 0, 0, 0]] * 6).float() * 3
-    assert model.facts({})["separation/text"] == pytest.approx(separation, abs=1e-6)
+    assert model.epoch_metrics({})["separation/text"] == pytest.approx(separation, abs=1e-6)
 
 
 def test_separation_of_three_domains_by_hand(built):
@@ -663,7 +663,8 @@ def test_separation_of_three_domains_by_hand(built):
     model.features = torch.tensor([right, right, right, right, right, up, right, up, up, right, up, up])
     # domains: a = 4 right; b = 2 right, 2 up; c = 1 right, 3 up
     # within, all but an item with itself: 1; (1 + 1) / 6 pairs; 3 / 6 pairs. Between: a-b 1/2, a-c 1/4, b-c 1/8 + 3/8
-    assert model.facts({})["separation/text"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3 - (1 / 2 + 1 / 4 + 1 / 2) / 3)
+    expected = (1 + 1 / 3 + 1 / 2) / 3 - (1 / 2 + 1 / 4 + 1 / 2) / 3
+    assert model.epoch_metrics({})["separation/text"] == pytest.approx(expected)
 
 
 def test_domains_mixed_at_random_have_no_separation(built):
@@ -678,19 +679,19 @@ def test_domains_mixed_at_random_have_no_separation(built):
 
 def test_separation_is_of_the_weights_as_they_are(built):
     model = built().eval()
-    before = model.facts({})
+    before = model.epoch_metrics({})
     model.train()
     naive.randomise(model, std=3)
-    after = model.eval().facts({})
+    after = model.eval().epoch_metrics({})
     assert after["separation"] != before["separation"]
     assert after["separation/text"] == before["separation/text"]
 
 
 def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
     plain = replace(DATASET, items=DATASET.items.drop(columns="domain"))
-    assert set(built(dataset=plain).eval().facts({})) == {"gate_entropy", "expert_usage"}
-    assert set(built(experts=1).eval().facts({})) == {"separation", "separation/text"}
-    assert built(dataset=plain, adaptor=Adaptor.linear).eval().facts({}) == {}
+    assert set(built(dataset=plain).eval().epoch_metrics({})) == {"gate_entropy", "expert_usage"}
+    assert set(built(experts=1).eval().epoch_metrics({})) == {"separation", "separation/text"}
+    assert built(dataset=plain, adaptor=Adaptor.linear).eval().epoch_metrics({}) == {}
     out = built(dataset=plain)
     rows = out.training_rows()
     assert set(out(**rows.batch(0, everything(rows)))["sums"]) == {"loss/item", "loss/view", "loss/item/tiny"}
@@ -699,5 +700,5 @@ def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
 def test_facts_draw_nothing_at_random(built):
     model = built().eval()
     before = torch.get_rng_state()
-    assert model.facts({}) == model.facts({})
+    assert model.epoch_metrics({}) == model.epoch_metrics({})
     assert torch.equal(torch.get_rng_state(), before)

@@ -44,7 +44,7 @@ class Ensemble:
             told = zip(config.names, self.weights, strict=True)
             log.info("weights by validation: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in told))
 
-    def artefacts(self) -> dict[str, str]:
+    def artifacts(self) -> dict[str, str]:
         """What a run keeps: who its members are, and the weight of each where there are any."""
         weights = [None] * len(self.given) if self.weights is None else self.weights.tolist()
         of_each = zip(self.config.members, self.config.names, self.config.variants, weights, strict=True)

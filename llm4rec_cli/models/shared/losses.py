@@ -117,7 +117,7 @@ class _RowsOfAll(torch.autograd.Function):
         return gradient[ctx.begin : ctx.end]
 
 
-def rows_of_all(rows: Tensor) -> Tensor:
+def gather_rows(rows: Tensor) -> Tensor:
     """(n, …) rows of this process to (total, …) of all, in order of rank, with gradient: each process must ask.
 
     As every process's loss reaches the rows of all, the mean of gradients over processes is that of the mean loss.

@@ -31,7 +31,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.shared.losses import rows_of_all
+from llm4rec_cli.models.shared.losses import gather_rows
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack
 from llm4rec_cli.models.unisrec.config import Draw, Loss, PretrainingConfig, UniSRecConfig
 from llm4rec_cli.models.unisrec.network import MoEAdaptor, UniSRec
@@ -39,7 +39,7 @@ from llm4rec_cli.models.unisrec.network import MoEAdaptor, UniSRec
 BoolArray = NDArray[np.bool_]
 
 
-def words_dropped(texts: list[str], probability: float, seed: int) -> list[str]:
+def drop_words(texts: list[str], probability: float, seed: int) -> list[str]:
     """A copy of the texts in which each word is missing with that probability: one copy for all of pre-training.
 
     Words are divided by spaces. Equal texts lose the same words.
@@ -139,7 +139,7 @@ def in_batch_cross_entropy(
     Returns:
         (n,) losses.
     """
-    columns, others = rows_of_all(positives), rows_of_all(records)
+    columns, others = gather_rows(positives), gather_rows(records)
     places, back = others[:, 0].unique(return_inverse=True)  # a process that sits a batch out repeats another's row
     first = torch.full_like(places, len(back)).scatter_reduce(0, back, torch.arange(len(back)).to(back), "amin")
     columns, others = columns[first], others[first]
@@ -193,7 +193,7 @@ class PretrainedUniSRec(UniSRec):
         by_item = contrast(state, F.normalize(vectors[1], dim=-1), records)
         by_view = contrast(state[augmented], view[augmented], records[augmented])
         # The mean over all that several processes have, each once, when the trainer has weighed by `n_terms`.
-        all_of_them = rows_of_all(torch.stack([records[:, 0], augmented.long()], 1)).unique(dim=0)[:, 1]
+        all_of_them = gather_rows(torch.stack([records[:, 0], augmented.long()], 1)).unique(dim=0)[:, 1]
         view_loss = by_view.sum() / len(target) * (len(all_of_them) / all_of_them.sum())
         return {
             "loss": by_item.mean() + self.pretraining.sequence_weight * view_loss,
@@ -221,7 +221,7 @@ class PretrainedUniSRec(UniSRec):
         return pairs | {f"loss/item/{name}": pair for name, pair in zip(self.domains, of_domain, strict=True)}
 
     @torch.no_grad()
-    def facts(self, means: Mapping[str, float]) -> dict[str, Any]:
+    def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
         """How the gate mixes experts, and how far domains lie apart.
 
         `gate_entropy`: mean over items, 1 = all experts alike, 0 = one each. `expert_usage`: mean share of each expert.
