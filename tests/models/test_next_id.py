@@ -53,7 +53,7 @@ def test_scores_stand_at_the_items_own_places(build):
 
 @pytest.mark.parametrize("kind", [Index.collaborative, Index.semantic])
 def test_an_index_without_numbers_is_refused(kind):
-    with pytest.raises(UsageError, match=f"model.index={kind.name} gives items no numbers"):
+    with pytest.raises(UsageError, match=f"model.index={kind.name} does not number items"):
         refuse(NextIdConfig(name="next_id", index=kind).problems(None))
 
 

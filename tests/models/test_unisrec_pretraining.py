@@ -92,7 +92,7 @@ def user_of(rows, place):
 
 def naive_view(rows, epoch, by_items, first, last):
     """The augmented prefix that stands at these places, made from it alone: (item, whether words are missing)."""
-    changed = rows._drawn(epoch)[1]
+    changed = rows._augmentations(epoch)[1]
     view = []
     for place in range(first, last + 1):
         item = int(rows.flat[place])
@@ -107,7 +107,7 @@ def naive_view(rows, epoch, by_items, first, last):
 
 def naive_views(rows, epoch, indices):
     """Place of the target -> augmented prefix, of every record in L_SS."""
-    by_items, changed = rows._drawn(epoch)
+    by_items, changed = rows._augmentations(epoch)
     paper_code = rows.config.loss == Loss.paper_code
     found = {}
     for index, first, last in records_of(rows, indices):
@@ -138,7 +138,7 @@ def views_of(batch):
 def naive_loss(model, rows, epoch, indices):
     """L_SI and L_SS by loops over records; the text of an item, or the copy with words dropped, is encoded anew."""
     paper_code, weight = rows.config.loss == Loss.paper_code, rows.config.sequence_weight
-    vectors = torch.stack([adapted(model.adaptor, model.features), adapted(model.adaptor, model.reworded)])
+    vectors = torch.stack([adapted(model.adaptor, model.features), adapted(model.adaptor, model.word_drop_features)])
     views = naive_views(rows, epoch, indices)
     records = []
     for _, first, last in records_of(rows, indices):
@@ -408,7 +408,7 @@ def test_each_target_is_in_one_record_however_windows_overlap(built):
 
 def test_the_published_code_leaves_out_of_l_ss_no_record_because_of_its_own_items(built):
     rows = built(loss=Loss.paper_code, item_drop=1).training_rows()
-    changed = rows._drawn(0)[1]
+    changed = rows._augmentations(0)[1]
     batch = rows.batch(0, everything(rows))
     last = {int(rows.starts[i] + rows.lengths[i]) for i in everything(rows)}
     for place, augmented in zip(batch["records"][:, 0].tolist(), batch["augmented"].tolist(), strict=True):
@@ -448,7 +448,7 @@ def test_items_and_words_are_dropped_as_often_as_the_settings_say(many):
 
 
 def test_every_position_is_as_likely_to_be_dropped_but_the_first(many):
-    by_items, _ = many._drawn(0)
+    by_items, _ = many._augmentations(0)
     views = views_of(many.batch(0, everything(many)))
     for position in range(1, 10):
         gone = [
@@ -494,7 +494,7 @@ def test_draws_depend_on_seed_epoch_and_position_alone():
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0), (1, 1)])
 def test_two_epochs_and_two_seeds_are_drawn_independently(many, seed, epoch):
     other = rows_of(MANY, seed, max_length=10, item_drop=0.9, drop=0.2)
-    (first, changed), (second, again) = many._drawn(0), other._drawn(epoch)
+    (first, changed), (second, again) = many._augmentations(0), other._augmentations(epoch)
     assert (first == second).mean() == pytest.approx(0.9**2 + 0.1**2, abs=0.03)
     assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
 
@@ -567,9 +567,9 @@ def test_a_text_may_lose_all_its_words():
 
 def test_the_second_copy_is_drawn_by_the_seed_of_the_dataset_and_not_of_the_model(built):
     first, second = built(seed=0), built(seed=1)
-    assert torch.equal(first.reworded, second.reworded)
+    assert torch.equal(first.word_drop_features, second.word_drop_features)
     other = replace(DATASET, manifest=DATASET.manifest | {"split": {"rule": "leave_one_out", "seed": 1}})
-    assert not torch.equal(built(dataset=other).reworded, first.reworded)
+    assert not torch.equal(built(dataset=other).word_drop_features, first.word_drop_features)
     assert torch.equal(built(dataset=other).features, first.features)
 
 
@@ -579,7 +579,7 @@ def test_words_are_missing_in_views_only(built, contrasted):
     rows = model.training_rows()
     batch = rows.batch(0, everything(rows))
     before, loss = contrasted(model, batch), model(**batch)["loss"]
-    model.reworded = model.reworded + 1
+    model.word_drop_features = model.word_drop_features + 1
     after = contrasted(model, batch)
     assert not torch.allclose(model(**batch)["loss"], loss)
     for place, view in views_of(batch).items():
@@ -590,7 +590,7 @@ def test_words_are_missing_in_views_only(built, contrasted):
 
 
 def test_neither_copy_is_among_the_saved_weights(built):
-    assert not [name for name in built().state_dict() if "features" in name or "reworded" in name or "domain" in name]
+    assert not [name for name in built().state_dict() if "features" in name or "word_drop" in name or "domain" in name]
 
 
 # What the log shows.
