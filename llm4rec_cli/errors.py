@@ -86,13 +86,13 @@ def as_unusable_path(error: BaseException) -> RunError | None:
     )
 
 
-def refuse(problems: Iterable[Llm4RecError]) -> None:
+def raise_first(problems: Iterable[Llm4RecError]) -> None:
     """Raise the first problem, if there is one."""
     for problem in problems:
         raise problem
 
 
-def refusals(call: Callable[[], object]) -> Iterator[Llm4RecError]:
+def problems_raised_by(call: Callable[[], object]) -> Iterator[Llm4RecError]:
     """Yield the error that `call()` raises, if any."""
     try:
         call()

@@ -15,7 +15,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.capabilities import BatchAnswering, Incomplete
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.schema import Question, TextRecipe, Written
-from llm4rec_cli.errors import DataError, RunError, refuse
+from llm4rec_cli.errors import DataError, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
@@ -75,7 +75,7 @@ def load(spec: RunSpec) -> RecDataset:
         dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.control, config.seed)
     dataset = with_texts(dataset, config.text)
-    refuse(rules.problems_of_data(spec, dataset))
+    raise_first(rules.problems_of_data(spec, dataset))
     return dataset
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llm4rec_cli.data.examples import Impressions
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.model import Ensemble, fit_weights
 from tests.driver import spec_of
@@ -119,6 +119,6 @@ def test_labels_and_deviations_are_those_of_its_members(members):
 def test_one_member_or_weights_without_validation_are_refused(members):
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
     with pytest.raises(UsageError, match="at least two members, not 1"):
-        refuse(alone.problems_of_data(None, None))
+        raise_first(alone.problems_of_data(None, None))
     (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(spec_of().config)
     assert "model.judged does not list them" in problem.problem

@@ -5,7 +5,7 @@ import pytest
 
 from llm4rec_cli.config.schema import Index, Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.errors import UsageError, refuse
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.models.baselines.config import NextIdConfig
 from tests.builders import tiny_dataset
 from tests.data.test_real_data import prepared
@@ -54,7 +54,7 @@ def test_scores_are_in_the_order_of_the_catalogue(build):
 @pytest.mark.parametrize("kind", [Index.collaborative, Index.semantic])
 def test_an_index_without_numbers_is_refused(kind):
     with pytest.raises(UsageError, match=f"model.index={kind.name} does not number items"):
-        refuse(NextIdConfig(name="next_id", index=kind).problems(None))
+        raise_first(NextIdConfig(name="next_id", index=kind).problems(None))
 
 
 def test_the_name_in_tables_shows_the_index():

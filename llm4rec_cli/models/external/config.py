@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import ModelConfig, TaskConfig
-from llm4rec_cli.errors import Llm4RecError, UsageError, refusals
+from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -49,4 +49,4 @@ class ExternalConfig(ModelConfig):
         if self.file is None:
             yield UsageError("model 'external' needs a file of scores, and model.file is not set", "llm4rec score FILE")
         else:
-            yield from refusals(partial(lists.read_lists, Path(self.file), dataset))
+            yield from problems_raised_by(partial(lists.read_lists, Path(self.file), dataset))
