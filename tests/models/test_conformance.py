@@ -204,7 +204,7 @@ def test_the_shipped_yaml_gives_every_setting(name):
 @pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
     config = composed(name)
-    assert all(isinstance(said, str) and said for said in [*config.deviations(), *config.labels("sequential")])
+    assert all(isinstance(text, str) and text for text in [*config.deviations(), *config.labels("sequential")])
 
 
 @trainable

@@ -1,4 +1,4 @@
-"""BPR-MF (Rendle et al., UAI 2009): score(u, i) = <user, item> + bias, trained to rank items of the user first."""
+"""BPR-MF (Rendle et al., UAI 2009): score(u, i) = <user, item> + bias, trained on pairs of items."""
 
 from __future__ import annotations
 

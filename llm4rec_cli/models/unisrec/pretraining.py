@@ -133,7 +133,7 @@ def in_batch_cross_entropy(
 
     Args:
         anchors, positives: (n, size), of length 1.
-        records: (n, 3) position in the training data, target and user. Positives of the anchor's user are no negatives.
+        records: (n, 3) position in the training data, target and user. Other positives of the same user are left out.
         same_target: logit of other positives with the anchor's target; 0 in the published code.
 
     Returns:
