@@ -1,7 +1,4 @@
-"""Which arithmetic is faster on this machine, fp32 or bf16: measured on a piece of the work, once a machine.
-
-`precision: auto` in a config is replaced by the answer before the work begins.
-"""
+"""Resolve `precision: auto` to fp32 or bf16: the faster one in a benchmark, run once per machine and kind of work."""
 
 from __future__ import annotations
 
@@ -22,74 +19,70 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUDGET = 0.4  # seconds that the timed rounds of one probe take, about
-ROUNDS = 3  # at least
-MARGIN = 1.1  # bf16 must be so many times as fast: a difference below it is noise, and fp32 is exact
-ROWS, SIZE, INNER = 1024, 384, 1536  # of a feed-forward layer of the packaged encoder
-VOCABULARY, ANSWERS = 49_152, 8  # of the packaged chat model; answers decoded at once
+BUDGET = 0.4  # approximate seconds for the timed rounds of one probe
+ROUNDS = 3  # minimum
+MARGIN = 1.1  # required speed-up of bf16: a smaller one is noise, and fp32 is exact
+ROWS, SIZE, INNER = 1024, 384, 1536  # a feed-forward layer of the packaged encoder
+VOCABULARY, ANSWERS = 49_152, 8  # of the packaged chat model; answers decoded in parallel
 
 
 def fastest(work: Work, device: str, cache: Path) -> Precision:
-    """The faster arithmetic for this kind of work.
+    """Return the faster precision for this kind of work.
 
     Args:
         device: where the work is done.
-        cache: folder; measurements are kept in arithmetic.json, by machine.
+        cache: folder whose arithmetic.json keeps the timings by machine.
     """
-    return faster(measured(work, device, cache))
+    return faster(timings(work, device, cache))
 
 
 def faster(seconds: Mapping[str, float]) -> Precision:
-    """The faster of two, by the seconds that each takes."""
+    """Return bf16 if its seconds beat those of fp32 by `MARGIN`, otherwise fp32."""
     return Precision.bf16 if seconds["bf16"] * MARGIN < seconds["fp32"] else Precision.fp32
 
 
-def measured(work: Work, device: str, cache: Path) -> dict[str, float]:
-    """Seconds that a piece of this work takes by precision: as kept for this machine, or measured now and kept."""
+def timings(work: Work, device: str, cache: Path) -> dict[str, float]:
+    """Return `probe`'s seconds by precision, from the cache or measured now and cached."""
     path = cache / "arithmetic.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
+    by_machine = json.loads(path.read_text()) if path.exists() else {}
     machine = _machine(device)
-    if work.name not in known.get(machine, {}):
+    if work.name not in by_machine.get(machine, {}):
         seconds = probe(work, device)
-        known.setdefault(machine, {})[work.name] = seconds
+        by_machine.setdefault(machine, {})[work.name] = seconds
         log.info("%s on %s: fp32 takes %.1f ms, bf16 %.1f ms", work.name, device, *(1e3 * s for s in seconds.values()))
-        write_json(path, known)
-    found: dict[str, float] = known[machine][work.name]
-    return found
+        write_json(path, by_machine)
+    return dict(by_machine[machine][work.name])
 
 
 def probe(work: Work, device: str) -> dict[str, float]:
-    """The least seconds that a piece of this work takes in fp32 and in bf16.
+    """Return the minimum seconds of a sample of this work in fp32 and in bf16.
 
-    The two are timed in turns, so that whatever else runs slows both; the minimum is what the machine can do.
+    The two are timed in turns, so that other load slows both; the minimum is what the machine can do.
     """
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        pieces = {name: _piece(work, dtype, device) for name, dtype in _dtypes().items()}
-        for piece in pieces.values():
-            piece()
-        least = dict.fromkeys(pieces, float("inf"))
+        samples = {
+            "fp32": _workload(work, torch.float32, device),
+            "bf16": _workload(work, torch.bfloat16, device),
+        }
+        for sample in samples.values():  # warm up
+            sample()
+        least = dict.fromkeys(samples, float("inf"))
         start, rounds = time.perf_counter(), 0
         while rounds < ROUNDS or time.perf_counter() - start < BUDGET:
-            for name, piece in pieces.items():
-                least[name] = min(least[name], _seconds(piece, device))
+            for name, sample in samples.items():
+                least[name] = min(least[name], _seconds(sample, device))
             rounds += 1
     return least
 
 
-def _dtypes() -> dict[str, torch.dtype]:
-    import torch
+def _workload(work: Work, dtype: torch.dtype, device: str) -> Callable[[], object]:
+    """Return the function to time.
 
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def _piece(work: Work, dtype: torch.dtype, device: str) -> Callable[[], object]:
-    """What is timed. Training goes forward and back under autocast, as the Trainer does; weights that only answer are
-    held in the precision.
-
-    An answer of some hundred tokens to a prompt of a thousand takes about as much arithmetic of one prompt's layer as
-    of eight rows times the vocabulary, where memory decides.
+    Training runs forward and backward under autocast, as the Trainer does; for inference the weights are cast.
+    Answering adds eight rows times the vocabulary, which is bound by memory: answering a prompt of a thousand tokens
+    with some hundred costs about as much there as in one layer over the prompt.
     """
     import torch
     from torch import nn
@@ -112,33 +105,33 @@ def _piece(work: Work, dtype: torch.dtype, device: str) -> Callable[[], object]:
 
     if work is Work.reading:
         return read
-    words, states = (torch.randn(n, SIZE, device=device).to(dtype) for n in (VOCABULARY, ANSWERS))
+    embeddings, states = (torch.randn(n, SIZE, device=device).to(dtype) for n in (VOCABULARY, ANSWERS))
 
     @torch.inference_mode()
     def answer() -> object:
-        return layer(rows), states @ words.T
+        return layer(rows), states @ embeddings.T
 
     return answer
 
 
-def _seconds(piece: Callable[[], object], device: str) -> float:
+def _seconds(sample: Callable[[], object], device: str) -> float:
     import torch
 
     begin = time.perf_counter()
-    piece()
+    sample()
     if device != "cpu":
         torch.accelerator.synchronize()
     return time.perf_counter() - begin
 
 
 def _machine(device: str) -> str:
-    """What decides the rates: the device, its instructions, torch and its threads."""
+    """Return a hash of what determines the speed: the device, its instructions, torch and its threads."""
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    about = [line for line in lines if line.startswith(("model name", "flags", "Features"))][:2]
+    cpu = [line for line in lines if line.startswith(("model name", "flags", "Features"))][:2]
     name = torch.cuda.get_device_name() if device == "cuda" else ""
-    facts = [device, name, platform.machine(), *about, torch.backends.cpu.get_cpu_capability()]
+    facts = [device, name, platform.machine(), *cpu, torch.backends.cpu.get_cpu_capability()]
     facts += [torch.__version__, str(torch.get_num_threads())]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a model can be asked. Tasks ask by these words, models answer to them; neither knows the other."""
+"""The capabilities of models, as protocols: tasks call them, models implement them, and neither imports the other."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 class Ranker(Protocol):
-    """Scores items. `rank_catalogue`: without candidates; `rank_candidates`: with."""
+    """Capabilities `rank_catalogue` (examples without candidates) and `rank_candidates` (with candidates)."""
 
     def score(self, examples: Examples) -> torch.Tensor:
-        """Scores, higher is better, float32; the caller may overwrite them.
+        """Return float32 scores, higher is better; the caller may overwrite them.
 
         Returns:
-            (n, n_items) where `examples.candidates` is None, and (n, c), one a candidate, otherwise.
+            (n, n_items) where `examples.candidates` is None, otherwise (n, c), one score per candidate.
         """
         ...
 
 
 class ImpressionRanker(Protocol):
-    """`rank_impressions`: scores what a user was shown."""
+    """Capability `rank_impressions`: scores the items of an impression."""
 
     def score_shown(self, impressions: Impressions) -> torch.Tensor:
-        """(total,) scores of all items shown, higher is better, float32, in the order of `impressions.shown()`.
+        """Return (total,) float32 scores of all items shown, higher is better, in the order of `impressions.shown()`.
 
-        Of an impression nothing but its user, its time, its history and the items may be looked at.
+        Only the user, time, history and items of an impression may be read, never its clicks.
         """
         ...
 
@@ -44,72 +44,72 @@ class Ratings:
     """A model's ratings of n interactions, in the dataset's scale.
 
     Attributes:
-        value: (n,) always defined.
-        said: (n,) for a model that answers in words, the number that could be read in them, NaN where none could;
-            None for a model that computes numbers.
+        value: (n,) predicted ratings, never NaN.
+        parsed: (n,) ratings parsed from generated text, NaN where parsing failed; None for a model that does not
+            answer in text.
     """
 
     value: NDArray[np.floating[Any]]
-    said: NDArray[np.floating[Any]] | None = None
+    parsed: NDArray[np.floating[Any]] | None = None
 
 
 class Rater(Protocol):
-    """`rate`: tells how many stars a user gives an item."""
+    """Capability `rate`: predicts how a user rates an item."""
 
     def rate(self, examples: Examples) -> Ratings:
-        """(n) ratings; of the interaction itself nothing but its user and item may be looked at."""
+        """Return (n) ratings; only the user and item of the interaction itself may be read."""
         ...
 
 
 class Writer(Protocol):
-    """`write`: writes a text about a user's interaction with an item."""
+    """Capability `write`: writes a text about a user's interaction with an item."""
 
     def write(self, examples: Examples, written: Written) -> list[str]:
-        """(n) texts like the interactions' column `written`, which may not be looked at."""
+        """Return (n) predictions of the interactions' column `written`, which may not be read."""
         ...
 
 
 class Learner(Protocol):
-    """`all`: trained for every task by one loss, which can be told of what training did not see."""
+    """Capability `all`: trained for all tasks by one loss, which can be computed on held-out interactions."""
 
     def held_out_losses(self, examples: Examples) -> dict[str, float]:
-        """The mean loss of each kind of question about these held-out interactions, by name."""
+        """Return the mean loss on these held-out interactions for each kind of prompt, by name."""
         ...
 
 
 @runtime_checkable
-class Foreseeing(Protocol):
-    """A model that wants to know all questions before it gives the first answer, and accounts for what it was told."""
+class BatchAnswering(Protocol):
+    """A model that needs all examples before its first answer, and reports the quality and cost of its answers."""
 
-    def foresee(self, examples: Examples) -> Examples:
-        """Prepares all answers; returns the examples as they are to be evaluated, some perhaps several times."""
+    def prepare_answers(self, examples: Examples) -> Examples:
+        """Compute all answers; return the examples to evaluate, in which some may be repeated."""
         ...
 
-    def account(self, examples: Examples) -> pd.DataFrame:
-        """(n) rows to stand beside the predictions: `status` (ok, repaired, invalid) and numbers `n_…` of an answer."""
+    def answer_details(self, examples: Examples) -> pd.DataFrame:
+        """Return (n) rows to store with the predictions: `status` (ok, repaired, invalid) and counts `n_…`."""
         ...
 
-    def spent(self) -> dict[str, Any]:
-        """What the answers took: requests, tokens, seconds, cost."""
+    def usage_summary(self) -> dict[str, Any]:
+        """Return the requests, tokens, seconds and cost of the answers."""
         ...
 
 
 @runtime_checkable
 class Incomplete(Protocol):
-    """A ranker that may lack some of the answers, and says what its numbers then hold."""
+    """A ranker whose scores may be incomplete, and which reports how that affects its metrics."""
 
     def gaps(self, examples: Examples, ranks: pd.DataFrame, cutoffs: Sequence[int]) -> dict[str, str]:
-        """What a reader of the numbers must know.
+        """Return a warning for each label that the metrics need.
 
         Args:
-            examples: (n) what was asked.
-            ranks: (n) rows with `n_better`, `n_tied` and `n_candidates`: where the targets came out.
+            examples: (n) the evaluated examples.
+            ranks: (n) rows with `n_better`, `n_tied` and `n_candidates` of the targets.
             cutoffs: the k of the metrics.
 
         Returns:
             label -> a sentence.
 
         Raises:
-            DataError: so much is lacking that the numbers would mean nothing.
+            DataError: too many scores are missing for the metrics to mean anything.
         """
         ...

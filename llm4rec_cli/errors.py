@@ -1,4 +1,4 @@
-"""The errors a user may see: each says what is wrong in one line and what to do in the next."""
+"""Errors shown to users: one line says what is wrong, the next what to do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 
 class Llm4RecError(Exception):
-    """A failure with a remedy.
+    """Base of all errors shown to users.
 
     Args:
-        problem: one line, what is wrong (with file and line where there is one).
-        remedy: one line, what to do about it.
+        problem: one line: what is wrong, with file and line if known.
+        remedy: one line: what to do about it.
     """
 
     exit_code = 1
@@ -23,30 +23,30 @@ class Llm4RecError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[type[Llm4RecError], tuple[str, str]]:
-        return type(self), (self.problem, self.remedy)  # parallel launchers send errors between processes
+        return type(self), (self.problem, self.remedy)  # parallel launchers pickle errors
 
 
 class UsageError(Llm4RecError):
-    """The command line or a config is wrong: nothing was computed."""
+    """Raised when the command line or a config is wrong; nothing was computed."""
 
     exit_code = 2
 
 
 class DataError(Llm4RecError):
-    """A raw file is missing or malformed, or a dataset lacks what was asked of it."""
+    """Raised when a raw file is missing or malformed, or a dataset lacks what a model or task needs."""
 
 
 class RunError(Llm4RecError):
-    """A run cannot go on: its folder is held by another process, or what it needs is gone."""
+    """Raised when a run cannot continue: another process locks its folder, or a file it needs is gone."""
 
 
 class DryRun(Llm4RecError):
-    """No failure: the command has shown what it would do, and ends there."""
+    """Raised to end a dry run once it has shown what it would do; not a failure."""
 
     exit_code = 0
 
 
-# How a full disk is told: by Python and pyarrow, by quotas, by safetensors, by torch (twice), by numpy, by SQLite.
+# Messages for a full disk of Python and pyarrow, quotas, safetensors, torch (twice), numpy and SQLite.
 _FULL_DISK = (
     "No space left",
     "quota exceeded",
@@ -65,43 +65,43 @@ _UNUSABLE = (
 
 
 def as_full_disk(error: BaseException | None) -> RunError | None:
-    """The same error in our words if it says, or comes of one that says, that the disk is full."""
+    """Return a RunError if the error, or an error that caused it, says that the disk is full."""
     while error is not None:
         if any(words in str(error) for words in _FULL_DISK):
             return RunError(
                 f"the disk is full: {str(error).splitlines()[0]}",
-                "free some space (llm4rec prune) and give the same command again: it goes on from what is whole",
+                "free some space (llm4rec prune) and run the same command again: it resumes from what is complete",
             )
         error = error.__cause__ or error.__context__
     return None
 
 
 def as_unusable_path(error: BaseException) -> RunError | None:
-    """The same error in our words if it says that a path may not be used, or not as what it should be."""
+    """Return a RunError if the error says that a path is not accessible, or is a folder or file by mistake."""
     if not isinstance(error, OSError) or error.errno not in _UNUSABLE or error.filename is None:
         return None
     return RunError(
         f"{error.filename}: {str(error.strerror).lower()}",
-        "check that path and its permissions; paths.outputs=PATH and paths.cache=PATH say where things are written",
+        "check the path and its permissions; paths.outputs=PATH and paths.cache=PATH set where files are written",
     )
 
 
-def refuse(problems: Iterable[Llm4RecError]) -> None:
-    """Raises the first problem, if there is one."""
+def raise_first(problems: Iterable[Llm4RecError]) -> None:
+    """Raise the first problem, if there is one."""
     for problem in problems:
         raise problem
 
 
-def refusals(call: Callable[[], object]) -> Iterator[Llm4RecError]:
-    """What a call refuses, as a problem among others."""
+def problems_raised_by(call: Callable[[], object]) -> Iterator[Llm4RecError]:
+    """Yield the error that `call()` raises, if any."""
     try:
         call()
-    except Llm4RecError as refused:
-        yield refused
+    except Llm4RecError as error:
+        yield error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence naming the closest known names, and otherwise all of them."""
+    """Return a remedy that names the closest known name, or all of them if none is close."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:

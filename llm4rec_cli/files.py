@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what they hash to. One process makes a thing; others wait for it."""
+"""Atomic writes of files and folders, locks between processes, and file hashes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside `path`, flushes it to disk, then renames it."""
+    """Let `write` fill a temporary file in the same folder, flush it to disk, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _aside(path)
+    part = _part(path)
     try:
-        write(aside)
-        flush(aside)
-        aside.replace(path)
+        write(part)
+        flush(part)
+        part.replace(path)
         flush(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomic(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -39,7 +39,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """`write_atomic` where there is no such file; of several processes one writes, and the others wait for it."""
+    """Write a file with `write_atomic` unless it exists; of several processes one writes and the others wait."""
     if path.exists():
         return
     with locked(path.with_name(f".{path.name}.lock"), path):
@@ -49,9 +49,9 @@ def write_once(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def fill_once(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Lets `fill` fill an empty folder, which becomes `folder` when all in it is on disk; done where it is not there.
+    """Let `fill` fill a temporary folder, flush it to disk, then rename it to `folder`, unless that exists.
 
-    Of several processes one fills, and the others wait for it.
+    Of several processes one fills the folder and the others wait.
     """
     if folder.exists():
         return
@@ -59,26 +59,26 @@ def fill_once(folder: Path, fill: Callable[[Path], object]) -> None:
         if folder.exists():
             return
         remove_parts(folder)
-        aside = _aside(folder)
-        aside.mkdir()
+        part = _part(folder)
+        part.mkdir()
         try:
-            fill(aside)
-            for path in (*aside.rglob("*"), aside):
+            fill(part)
+            for path in (*part.rglob("*"), part):
                 flush(path)
-            aside.rename(folder)
+            part.rename(folder)
             flush(folder.parent)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
 def locked(lock: Path, what: Path, wait: bool = True) -> Iterator[None]:
-    """Holds `what` by a lock file: another process waits, and its log says for whom. A killed holder holds nothing.
+    """Hold a lock file while the block works on `what`; another process waits, and logs which process it waits for.
 
-    The file is there while somebody holds it, or if they were killed.
+    The file is removed afterwards. If its holder is killed, the file remains but the lock is free.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is false.
+        BlockingIOError: another process holds the lock, and `wait` is false.
     """
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -91,39 +91,39 @@ def locked(lock: Path, what: Path, wait: bool = True) -> Iterator[None]:
                 file.seek(0)
                 log.info("waiting for process %s, which works on %s", file.read() or "unknown", what)
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_still(lock, file.fileno()):
-                continue  # its holder removed it while we waited
+            if not _is_same_file(lock, file.fileno()):
+                continue  # its holder removed the file while this process waited
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
             try:
                 yield
             finally:
-                if _is_still(lock, file.fileno()):  # it goes with a folder that its holder removed
+                if _is_same_file(lock, file.fileno()):  # not if its folder was removed meanwhile
                     lock.unlink()
             return
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
+def _is_same_file(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
 
-def _aside(path: Path) -> Path:
-    """Where this process makes `path` before it is whole."""
+def _part(path: Path) -> Path:
+    """Return the temporary path at which this process writes `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def remove_parts(path: Path) -> None:
-    """Removes what a killed process left of `path` half written. Only for the holder of its lock."""
+    """Remove the temporary files of `path` that killed processes left. Only for the holder of its lock."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def flush(path: Path) -> None:
-    """Makes a file's bytes, or the names in a folder, durable."""
+    """Flush a file's bytes, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -132,6 +132,6 @@ def flush(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of the file's bytes, in hexadecimal."""
+    """Return the SHA-256 of the file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

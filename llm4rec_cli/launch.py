@@ -71,7 +71,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
             os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
             if not flags:
                 composed = compose(typed)
-                with processes.joined(composed.config.device):
+                with processes.process_group(composed.config.device):
                     importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *given)
                 return 0
             if "--help" in flags:

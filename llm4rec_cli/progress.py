@@ -1,4 +1,4 @@
-"""Progress: a Rich bar on a terminal, one log line an interval elsewhere. Always on stderr: tables own stdout."""
+"""Progress on stderr: a Rich bar on a terminal, otherwise a log line every `INTERVAL` seconds. Tables use stdout."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from llm4rec_cli import processes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-INTERVAL = 10.0  # seconds between two lines where there is no terminal
+INTERVAL = 10.0  # seconds between two log lines without a terminal
 
 console = Console(stderr=True)
 
 
 def bar(amount: ProgressColumn | None = None) -> Progress:
-    """A Rich progress display; invisible where stderr is no terminal.
+    """Return a Rich progress display, invisible unless stderr is a terminal.
 
     Args:
-        amount: the column that tells how much is done; by default steps of so many.
+        amount: the column for the completed amount; by default "m/n" steps.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -49,35 +49,35 @@ def bar(amount: ProgressColumn | None = None) -> Progress:
 
 
 def track(steps: Collection[T], description: str) -> Iterator[T]:
-    """Iterates over `steps` and shows how far it is."""
-    return counted(steps, len(steps), description)
+    """Iterate over `steps` and show progress."""
+    return track_iterable(steps, len(steps), description)
 
 
-def counted(steps: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """The same of steps that come one by one, and do not know how many they are."""
+def track_iterable(steps: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """Iterate over `steps`, `total` in number, and show progress."""
     with bar() as progress:
         task = progress.add_task(description, total=total, note="")
-        said = time.monotonic()
+        last_logged = time.monotonic()
         for done, step in enumerate(steps):
             yield step
             progress.update(task, completed=done + 1)
-            if not console.is_terminal and time.monotonic() - said > INTERVAL:
-                said = time.monotonic()
+            if not console.is_terminal and time.monotonic() - last_logged > INTERVAL:
+                last_logged = time.monotonic()
                 log.info("%s: %d of %d", description, done + 1, total)
 
 
 @contextmanager
 def transfer(description: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Shows how far a transfer is; yields what is to be told how many bytes there are and, if known, will be."""
+    """Show the progress of a transfer; yields a function to call with (bytes done, total bytes or None)."""
     with bar(DownloadColumn()) as progress:
         task = progress.add_task(description, total=None, note="")
-        said = time.monotonic()
+        last_logged = time.monotonic()
 
-        def tell(done: int, total: int | None) -> None:
-            nonlocal said
+        def update(done: int, total: int | None) -> None:
+            nonlocal last_logged
             progress.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - said > INTERVAL:
-                said = time.monotonic()
+            if not console.is_terminal and time.monotonic() - last_logged > INTERVAL:
+                last_logged = time.monotonic()
                 log.info("%s: %.1f of %s MB", description, done / 1e6, f"{total / 1e6:.1f}" if total else "?")
 
-        yield tell
+        yield update

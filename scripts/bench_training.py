@@ -165,7 +165,7 @@ class ReferencePretraining(ReferenceUniSRec):
     def __init__(self, config: Any, like: Any) -> None:
         super().__init__(config, like)
         self.sequence_weight = config.pretraining.sequence_weight
-        self.register_buffer("texts", torch.cat([like.features, like.reworded]), persistent=False)
+        self.register_buffer("texts", torch.cat([like.features, like.word_drop_features]), persistent=False)
 
     def forward(  # type: ignore[override]
         self, items: Tensor, lengths: Tensor, targets: Tensor, views: Tensor, view_lengths: Tensor

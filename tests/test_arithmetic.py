@@ -1,4 +1,4 @@
-"""Which arithmetic `auto` takes: measured once a machine, kept, and the faster one by a margin."""
+"""`precision: auto` resolves to the faster precision by a margin, measured once per machine."""
 
 import json
 
@@ -10,28 +10,28 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Precision, Work
 from tests.driver import spec_of
 
-PROBE = arithmetic.probe  # as tests are collected; while they run, probes are pretended
+PROBE = arithmetic.probe  # tests replace arithmetic.probe by a fake
 
 
 @pytest.fixture
 def measuring(monkeypatch):
-    """measuring(fp32, bf16): the seconds that each probe finds from now on; returns the probes made."""
+    """measuring(fp32, bf16): fake the seconds of later probes; returns the list of their arguments."""
 
     def pretend(fp32, bf16):
         made = []
-        monkeypatch.setattr(arithmetic, "probe", lambda *asked: made.append(asked) or {"fp32": fp32, "bf16": bf16})
+        monkeypatch.setattr(arithmetic, "probe", lambda *args: made.append(args) or {"fp32": fp32, "bf16": bf16})
         return made
 
     return pretend
 
 
 @pytest.mark.parametrize(
-    ("fp32", "bf16", "taken"),
+    ("fp32", "bf16", "chosen"),
     [(3.0, 1.0, Precision.bf16), (1.0, 3.0, Precision.fp32), (1.05, 1.0, Precision.fp32), (1.2, 1.0, Precision.bf16)],
 )
-def test_bf16_is_taken_where_it_is_faster_by_more_than_noise(tmp_path, measuring, fp32, bf16, taken):
+def test_bf16_is_chosen_if_it_is_faster_by_more_than_noise(tmp_path, measuring, fp32, bf16, chosen):
     measuring(fp32, bf16)
-    assert arithmetic.fastest(Work.training, "cpu", tmp_path) is taken
+    assert arithmetic.fastest(Work.training, "cpu", tmp_path) is chosen
 
 
 def test_a_machine_is_measured_once_for_each_kind_of_work(tmp_path, measuring):
@@ -62,9 +62,9 @@ def test_a_probe_times_both_and_draws_no_random_number_of_ours(work, monkeypatch
     assert all(0 < value < 60 for value in seconds.values())
 
 
-def test_every_precision_of_a_config_says_what_work_it_is_about():
+def test_every_precision_setting_declares_its_kind_of_work():
     settings = walk.settings(spec_of("model=prompt4nr").config)
-    stated = {one.key: one.field.metadata["work"] for one in settings if "work" in one.field.metadata}
+    stated = {s.key: s.field.metadata["work"] for s in settings if "work" in s.field.metadata}
     assert stated == {
         "model.scoring": Work.reading,
         "model.warm_up.precision": Work.training,
@@ -75,32 +75,34 @@ def test_every_precision_of_a_config_says_what_work_it_is_about():
 
 @pytest.mark.slow
 class TestOfARun:
-    """What `auto` does to a run: the address says what was asked, the folder what was taken."""
+    """Runs with `auto`: the address holds the setting, the folder the resolved precision."""
 
     TINY = ("model=sasrec", "model.hidden_size=16", "model.inner_size=16", "model.layers=1", "trainer.epochs=1")
-    ASKED = ("task.max_examples=50", "task.floors=[]")
+    EVALUATION = ("task.max_examples=50", "task.floors=[]")
 
     def test_the_folder_and_metrics_say_what_was_taken(self, llm4rec, measuring, tmp_path):
         measuring(3.0, 1.0)
-        run = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path}")
+        run = llm4rec("train", *self.TINY, *self.EVALUATION, f"paths.cache={tmp_path}")
         assert run.metrics["arithmetic"] == {"trainer.precision": "bf16"}
         assert json.loads((run.folder / "arithmetic.json").read_text()) == {"trainer.precision": "bf16"}
         assert "bf16 arithmetic in training" in run.metrics["deviations"]
         assert "arithmetic: trainer.precision=bf16" in run.err
         assert "precision: auto" in (run.folder / "config.yaml").read_text()
 
-    def test_what_was_asked_is_the_address_and_what_was_taken_is_not(self, llm4rec, measuring, tmp_path):
+    def test_the_setting_is_in_the_address_and_the_resolved_precision_is_not(self, llm4rec, measuring, tmp_path):
         measuring(3.0, 1.0)
-        first = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path / 'one'}")
+        first = llm4rec("train", *self.TINY, *self.EVALUATION, f"paths.cache={tmp_path / 'one'}")
         measuring(1.0, 3.0)
-        second = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path / 'other'}")
-        named = llm4rec("train", *self.TINY, *self.ASKED, f"paths.cache={tmp_path / 'one'}", "trainer.precision=bf16")
+        second = llm4rec("train", *self.TINY, *self.EVALUATION, f"paths.cache={tmp_path / 'other'}")
+        named = llm4rec(
+            "train", *self.TINY, *self.EVALUATION, f"paths.cache={tmp_path / 'one'}", "trainer.precision=bf16"
+        )
         assert second.folder == first.folder
         assert named.folder != first.folder
 
     def test_a_run_goes_on_in_the_arithmetic_it_began_with(self, llm4rec, measuring, tmp_path, monkeypatch):
-        """Also where another would be faster now; without the note its checkpoints refuse the other."""
-        typed = ("train", *self.TINY, "trainer.epochs=2", *self.ASKED)
+        """Even if the other is faster now; without arithmetic.json its checkpoints would refuse the other."""
+        typed = ("train", *self.TINY, "trainer.epochs=2", *self.EVALUATION)
         measuring(3.0, 1.0)
         whole = llm4rec(*typed, f"paths.cache={tmp_path / 'one'}", "paths.outputs=whole")
         assert whole.code == 0
@@ -108,11 +110,11 @@ class TestOfARun:
 
         evaluate, calls = fit._Trainer.evaluate, []
 
-        def killed(self, *given, **named):
+        def killed(self, *args, **kwargs):
             calls.append(1)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return evaluate(self, *given, **named)
+            return evaluate(self, *args, **kwargs)
 
         monkeypatch.setattr(fit._Trainer, "evaluate", killed)
         assert llm4rec(*typed, f"paths.cache={tmp_path / 'one'}").code == 130

@@ -1,4 +1,4 @@
-"""A full disk, told in our words whichever library met it."""
+"""A full disk gives the same error whichever library reports it."""
 
 from pathlib import Path
 
@@ -26,20 +26,20 @@ def text():
     ],
     ids=["text", "numpy", "torch"],
 )
-def test_a_full_disk_is_told_in_one_line_with_a_remedy(write):
-    with pytest.raises((OSError, RuntimeError)) as met:
+def test_a_full_disk_is_reported_in_one_line_with_a_remedy(write):
+    with pytest.raises((OSError, RuntimeError)) as caught:
         write()
-    told = as_full_disk(met.value)
-    assert isinstance(told, RunError)
-    assert told.problem.startswith("the disk is full: ")
-    assert "same command again" in told.remedy
+    error = as_full_disk(caught.value)
+    assert isinstance(error, RunError)
+    assert error.problem.startswith("the disk is full: ")
+    assert "same command again" in error.remedy
 
 
-def test_safetensors_tells_it_by_number():
+def test_safetensors_reports_it_by_number():
     assert as_full_disk(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
 
 
-def test_an_error_that_a_full_disk_caused_is_told_as_one():
+def test_an_error_caused_by_a_full_disk_is_reported_as_one():
     try:
         try:
             raise OSError(28, "No space left on device")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, made by one process while others wait."""
+"""Atomic writes, and locks between processes."""
 
 import multiprocessing
 import os
@@ -12,9 +12,9 @@ from llm4rec_cli.files import fill_once, locked, write_atomic, write_once
 spawn = multiprocessing.get_context("spawn")
 
 
-def test_a_file_is_whole_or_not_there(tmp_path):
-    def broken(aside):
-        aside.write_text("half")
+def test_a_file_is_complete_or_absent(tmp_path):
+    def broken(part):
+        part.write_text("half")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -22,17 +22,17 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_not_made_again(tmp_path):
-    write_once(tmp_path / "kept", lambda aside: aside.write_text("1"))
-    write_once(tmp_path / "kept", lambda aside: aside.write_text("2"))
-    fill_once(tmp_path / "folder", lambda aside: (aside / "file").write_text("1"))
-    fill_once(tmp_path / "folder", lambda aside: (aside / "file").write_text("2"))
+def test_existing_files_and_folders_are_not_made_again(tmp_path):
+    write_once(tmp_path / "kept", lambda part: part.write_text("1"))
+    write_once(tmp_path / "kept", lambda part: part.write_text("2"))
+    fill_once(tmp_path / "folder", lambda part: (part / "file").write_text("1"))
+    fill_once(tmp_path / "folder", lambda part: (part / "file").write_text("2"))
     assert (tmp_path / "kept").read_text() == (tmp_path / "folder" / "file").read_text() == "1"
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
-    def broken(aside):
-        (aside / "half").write_text("…")
+def test_a_folder_is_complete_or_absent(tmp_path):
+    def broken(part):
+        (part / "half").write_text("…")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -40,30 +40,30 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def slowly(aside):
-    (aside / "file").write_text(str(os.getpid()))
-    (aside.parent / "begun").touch()
+def slowly(part):
+    (part / "file").write_text(str(os.getpid()))
+    (part.parent / "begun").touch()
     time.sleep(0.3)
 
 
 def test_of_two_processes_one_fills_a_folder_and_the_other_waits(tmp_path):
-    both = [spawn.Process(target=fill_once, args=(tmp_path / "kept", slowly)) for _ in range(2)]
-    for process in both:
+    workers = [spawn.Process(target=fill_once, args=(tmp_path / "kept", slowly)) for _ in range(2)]
+    for process in workers:
         process.start()
-    for process in both:
+    for process in workers:
         process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    assert [process.exitcode for process in workers] == [0, 0]
     assert {path.name for path in tmp_path.iterdir()} == {"kept", "begun"}
-    assert (tmp_path / "kept" / "file").read_text() in {str(process.pid) for process in both}
+    assert (tmp_path / "kept" / "file").read_text() in {str(process.pid) for process in workers}
 
 
-def forever(aside):
-    (aside / "file").write_text("half")
-    (aside.parent / "begun").touch()
+def forever(part):
+    (part / "file").write_text("half")
+    (part.parent / "begun").touch()
     time.sleep(60)
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+def test_temporary_files_of_a_killed_process_are_removed_by_the_next(tmp_path):
     killed = spawn.Process(target=fill_once, args=(tmp_path / "kept", forever))
     killed.start()
     while not (tmp_path / "begun").exists():
@@ -72,7 +72,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     killed.join()
     assert len(list(tmp_path.glob(".kept.*.part"))) == 1
     assert not (tmp_path / "kept").exists()
-    fill_once(tmp_path / "kept", lambda aside: (aside / "file").write_text("whole"))
+    fill_once(tmp_path / "kept", lambda part: (part / "file").write_text("whole"))
     assert (tmp_path / "kept" / "file").read_text() == "whole"
     assert {path.name for path in tmp_path.iterdir()} == {"kept", "begun"}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import Candidates, Control, Question
-from llm4rec_cli.errors import DataError, RunError, UsageError, refuse
+from llm4rec_cli.errors import DataError, RunError, UsageError, raise_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +93,7 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
     if not told:
         # Whoever has candidates of their own asks `score`.
         spec = spec.with_config(task={"candidates": Candidates.full})
-        refuse(spec.model.problems(spec.config))
+        raise_first(spec.model.problems(spec.config))
     dataset = stages.load(spec)
     if source:
         source.check_data(dataset)
@@ -222,10 +222,10 @@ def _check(spec: RunSpec, by_title: bool) -> None:
     from llm4rec_cli.runs import rules
 
     if spec.task.question in (Question.rate, Question.write):
-        refuse(rules.problems(spec.config) if spec.config.run is None else ())  # a run brings its own model
+        raise_first(rules.problems(spec.config) if spec.config.run is None else ())  # a run brings its own model
     else:  # whatever the task's own question and candidates are
         asked = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
-        refuse(rules.problems_of_capability(asked.config))
+        raise_first(rules.problems_of_capability(asked.config))
         if by_title and spec.model.needs_user:
             ranking = (name for name in model_names() if "rank_catalogue" in config_class(name).capabilities)
             others = [name for name in ranking if not config_class(name).needs_user]

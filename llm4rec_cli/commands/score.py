@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.models.external import lists
 
     file = Path(options.file).expanduser()
-    lists.layout(file)  # a wrong file is refused before anything is composed or computed
+    lists.read_layout(file)  # a wrong file is refused before anything is composed or computed
 
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS

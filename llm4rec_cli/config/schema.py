@@ -276,7 +276,7 @@ class ModelConfig:
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a rule that any model must beat
     needs_text: ClassVar[bool] = False
-    # The setting that names the run whose weights training begins with, of a model that offers `begin_with(weights)`.
+    # The setting that names the run whose weights training begins with, of a model with `initialise_from`.
     initial: ClassVar[str | None] = None
     inherited: ClassVar[tuple[str, ...]] = ()  # settings that such a run must share
     came_about: ClassVar[tuple[str, ...]] = ()  # settings of how the weights came about, not of what they are

@@ -20,7 +20,7 @@ from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, divide, p5_reviews
 from llm4rec_cli.data.texts import TEXT_COLUMNS
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, refusals, refuse
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.files import fill_once, sha256
 
 FORMAT = 1  # raised when this module turns the same raw data into another dataset
@@ -51,7 +51,7 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
         DataError: a raw file is missing or malformed, the filters leave nothing, or the data cannot be divided.
         UsageError: as `check`.
     """
-    refuse(problems(config))
+    raise_first(problems(config))
     raw_files = _raw_files(config, cache)
     provenance = _provenance(config, raw_files)
     folder = store.dataset_folder(cache, config.name, provenance["fingerprint"])
@@ -72,10 +72,12 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
             "choose the dataset that these files are: llm4rec list datasets",
         )
     if config.generator:
-        yield from refusals(partial(demo.check, config.generator))
-    unknown = list(refusals(partial(readers.load, config.reader)))  # one that no domain needs is in the provenance
+        yield from problems_raised_by(partial(demo.check, config.generator))
+    unknown = list(
+        problems_raised_by(partial(readers.load, config.reader))
+    )  # one that no domain needs is in the provenance
     named = [of for domain in config.domains.values() if (of := domain.get("reader"))]
-    unknown += [refused for of in named for refused in refusals(partial(readers.load, of))]
+    unknown += [refused for of in named for refused in problems_raised_by(partial(readers.load, of))]
     yield from unknown
     if unknown:
         return

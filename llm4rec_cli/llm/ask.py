@@ -16,7 +16,7 @@ from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import DryRun, RunError
 from llm4rec_cli.llm.requests import Answer, Backend, Request
 from llm4rec_cli.llm.store import Store, key_of
-from llm4rec_cli.progress import counted
+from llm4rec_cli.progress import track_iterable
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def answers(
     usage.requests += len(asking.requests)
     usage.stored += len(asking.found)
     try:
-        for _ in counted(asking.answered(), sum(map(len, asking.waiting)), doing):
+        for _ in track_iterable(asking.answered(), sum(map(len, asking.waiting)), doing):
             pass
     finally:
         log.info(

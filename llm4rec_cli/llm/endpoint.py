@@ -28,7 +28,7 @@ import urllib3
 
 from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, refuse
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, raise_first
 from llm4rec_cli.llm.requests import Answer, Request
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class EndpointBackend:
     """
 
     def __init__(self, config: LLMConfig, seed: int) -> None:
-        refuse(problems(config))
+        raise_first(problems(config))
         self.config, self.seed = config, seed
         self.base_url = (config.base_url or OPENAI).rstrip("/")
         self._jitter = random.Random()  # of its own: when a server fails must not change what others draw

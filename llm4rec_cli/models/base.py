@@ -1,6 +1,6 @@
-"""What a model of this house looks like to the tasks and the trainer.
+"""The interface between models, tasks and the trainer.
 
-A model is a package `models/<name>/`: `config.py` (its dataclass, free of torch) and `model.py` with
+A model is a package `models/<name>/`: `config.py` (its dataclass, without torch) and `model.py` with
 `build(context) -> Ranker`. Names come from listing the folder.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
 
 
-# Of models trained by `sequences.SequenceRows`, against RecBole's prefix rows.
+# How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
 ONE_PASS_DEVIATIONS = (
     "a step takes whole sequences of users, where the published code shuffles prefix rows",
     "sequences over max_length are covered by half-overlapping windows, each target once",
@@ -32,7 +32,7 @@ ONE_PASS_DEVIATIONS = (
 
 @dataclass(frozen=True)
 class Context:
-    """All that a model may know when it is built.
+    """Everything a model may use when it is built.
 
     Attributes:
         config: the model's own dataclass, as composed (attribute access).
@@ -40,8 +40,8 @@ class Context:
         seed: of the model's own randomness (`streams.stream(seed, name, …)`).
         cache: folder for what is computed once, e.g. text features.
         device: `cpu`, `cuda`, …
-        task: the name of the task that it is trained for or asked; `all` for every one.
-        llm: an LLMConfig, for a model that asks a chat model.
+        task: the name of the task that the model is trained or evaluated on; `all` for all tasks.
+        llm: an LLMConfig, for a model that queries a chat model.
     """
 
     config: Any
@@ -54,12 +54,12 @@ class Context:
 
 
 class Rows(Protocol):
-    """Training rows of a model with weights. A row's batch is a function of (epoch, indices) alone."""
+    """Training rows of a model with weights. A batch is a function of (epoch, indices) alone."""
 
     def __len__(self) -> int: ...
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, torch.Tensor]:
-        """The keyword arguments of the model's forward for these rows."""
+        """Return the keyword arguments of the model's forward for these rows."""
         ...
 
 
@@ -71,25 +71,25 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
-class Watched(Protocol):
-    """A trainable model that its log tells more of than loss and validation metric.
+class LogsEpochMetrics(Protocol):
+    """A trainable model with more to log than its loss and validation metric.
 
-    Its forward may also give "sums": name -> (2,) a sum over terms and their number, whose quotient over an epoch is
+    Its forward may also return "sums": name -> (2,) a sum over terms and their number. The quotient over an epoch is
     logged.
     """
 
-    def facts(self, means: Mapping[str, float]) -> dict[str, Any]:
-        """Numbers by name, of the weights as they are after an epoch; in evaluation mode.
+    def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
+        """Return values to log by name, computed from the weights at the end of an epoch, in evaluation mode.
 
         Args:
-            means: the epoch's, of the sums; over all processes.
+            means: the epoch's means of the "sums", over all processes.
         """
         ...
 
 
 @runtime_checkable
-class Paced(Protocol):
-    """A trainable model some of whose weights learn at a rate of their own.
+class HasParameterGroups(Protocol):
+    """A trainable model with separate learning rates for some of its weights.
 
     Attributes:
         epsilon: Adam's.
@@ -99,7 +99,7 @@ class Paced(Protocol):
     def epsilon(self) -> float: ...
 
     def learning_rate_of(self, name: str, usual: float) -> float:
-        """Of the weights of that name.
+        """Return the learning rate of the parameter `name`.
 
         Args:
             usual: `trainer.learning_rate`.
@@ -108,16 +108,16 @@ class Paced(Protocol):
 
 
 @runtime_checkable
-class Kept(Protocol):
-    """A model whose weights mean nothing without something beside them, which a run keeps."""
+class HasArtifacts(Protocol):
+    """A model whose weights are only meaningful together with other files, which its run folder keeps."""
 
-    def artefacts(self) -> dict[str, str]:
-        """Names of files in the run folder, and what stands in them."""
+    def artifacts(self) -> dict[str, str]:
+        """Return file name -> content."""
         ...
 
 
 def build(context: Context) -> Ranker:
-    """The model that `context.config.name` names."""
+    """Build the model named by `context.config.name`."""
     module = importlib.import_module(model_module(context.config.name))
     ranker: Ranker = module.build(context)
     return ranker

@@ -19,7 +19,7 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     Written,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, refuse
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.runs.identity import builds_on_chat_model
 from llm4rec_cli.tasks import base as tasks
@@ -37,8 +37,8 @@ def check(spec: RunSpec) -> None:
     Raises:
         UsageError: the first of `problems`, or something that was typed and is of no use, or that this machine lacks.
     """
-    refuse(problems(spec.config))
-    refuse(_problems_of_typing(spec))
+    raise_first(problems(spec.config))
+    raise_first(_problems_of_typing(spec))
     if spec.config.device not in ("auto", "cpu"):
         _ = spec.device  # asks torch, which nothing else here does
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm4rec_cli import processes
-from llm4rec_cli.capabilities import Foreseeing, Incomplete
+from llm4rec_cli.capabilities import BatchAnswering, Incomplete
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.schema import Question, TextRecipe, Written
-from llm4rec_cli.errors import DataError, RunError, refuse
+from llm4rec_cli.errors import DataError, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
@@ -75,7 +75,7 @@ def load(spec: RunSpec) -> RecDataset:
         dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.control, config.seed)
     dataset = with_texts(dataset, config.text)
-    refuse(rules.problems_of_data(spec, dataset))
+    raise_first(rules.problems_of_data(spec, dataset))
     return dataset
 
 
@@ -167,15 +167,16 @@ def rehearse(spec: RunSpec, split: Split) -> None:
         DryRun: always, when it has.
     """
     task = tasks.module(spec.task)
-    build(with_arithmetic(spec), split).foresee(task.examples(split, spec.config.split, spec.config, spec.cache))
+    examples = task.examples(split, spec.config.split, spec.config, spec.cache)
+    build(with_arithmetic(spec), split).prepare_answers(examples)
 
 
 def keep_artefacts(model: Any, folder: Path) -> None:
     """Writes beside the weights what they mean nothing without, and refuses to train on with another."""
-    if not isinstance(model, models.Kept) or not processes.is_first():
+    if not isinstance(model, models.HasArtifacts) or not processes.is_first():
         return
     check_artefacts(model, folder)
-    for name, content in model.artefacts().items():
+    for name, content in model.artifacts().items():
         write_text(folder / name, content)
 
 
@@ -185,7 +186,7 @@ def check_artefacts(model: Any, folder: Path) -> None:
     Raises:
         RunError: so it is.
     """
-    for name, content in model.artefacts().items() if isinstance(model, models.Kept) else ():
+    for name, content in model.artifacts().items() if isinstance(model, models.HasArtifacts) else ():
         kept = folder / name
         if kept.exists() and kept.read_text(encoding="utf-8") != content:
             raise RunError(
@@ -221,9 +222,9 @@ def measure(
 
     config, task = spec.config, tasks.module(spec.task)
     asked = task.examples(split, config.split, config, spec.cache)
-    n_asked, foreseen = len(asked), isinstance(model, Foreseeing)
+    n_asked, foreseen = len(asked), isinstance(model, BatchAnswering)
     if foreseen:
-        asked = model.foresee(asked)
+        asked = model.prepare_answers(asked)
         clock.lap("ask")
     evaluation = task.evaluate(model, split, asked, config)
     if foreseen:
@@ -270,7 +271,7 @@ def measure(
         "signatures": evaluation.signatures,
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
-        "llm": model.spent() if foreseen else None,
+        "llm": model.usage_summary() if foreseen else None,
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
         **config.model.facts(),

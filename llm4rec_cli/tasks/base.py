@@ -24,7 +24,7 @@ from llm4rec_cli.llm.requests import Status
 from llm4rec_cli.progress import track
 
 if TYPE_CHECKING:
-    from llm4rec_cli.capabilities import Foreseeing
+    from llm4rec_cli.capabilities import BatchAnswering
     from llm4rec_cli.data.examples import Examples
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
@@ -170,11 +170,11 @@ def answers(model: Any, asked: Examples, batch_size: int, ask: Callable[[Example
 
 
 def accounted(
-    evaluation: Evaluation, model: Foreseeing, task: Any, split: Split, asked: Examples, config: Any
+    evaluation: Evaluation, model: BatchAnswering, task: Any, split: Split, asked: Examples, config: Any
 ) -> Evaluation:
     """An evaluation with what the model says of its answers: beside each prediction; as shares of all answers
     (`answers/…`) and of all that they list (`listed/…`); and all metrics over the valid ones alone (`valid/…`)."""
-    told = model.account(asked)
+    told = model.answer_details(asked)
     if "status" not in told:
         return evaluation
     shares = {f"answers/{status.value}": float((told["status"] == status.value).mean()) for status in Status}

@@ -45,7 +45,7 @@ def rate(model: Rater, asked: Examples, batch_size: int) -> Ratings:
     value = np.concatenate([ratings.value for ratings in given])
     if not np.isfinite(value).all():
         raise RunError("the model's ratings are not numbers: training diverged", "lower trainer.learning_rate")
-    said = [ratings.said for ratings in given if ratings.said is not None]
+    said = [ratings.parsed for ratings in given if ratings.parsed is not None]
     return Ratings(value, np.concatenate(said) if said else None)
 
 
@@ -66,7 +66,7 @@ def evaluate(model: Rater, split: Split, asked: Examples, config: Config) -> Eva
     ratings = rate(model, asked, config.trainer.eval_batch_size)
     given = given_ratings(split)
     rating = given[asked.row]
-    columns = rating_columns(rating, ratings.value, ratings.said)
+    columns = rating_columns(rating, ratings.value, ratings.parsed)
     (whole,) = by_group_of_sums(columns, rating_metrics, {"all": np.ones(len(asked), dtype=bool)}).values()
     del whole["n"]
     rng = stream(config.dataset.seed, "bootstrap")
@@ -81,8 +81,8 @@ def evaluate(model: Rater, split: Split, asked: Examples, config: Config) -> Eva
         "majority": {"all": majority_metrics(rating, trained_on[~np.isnan(trained_on)])},
     }
     predictions["rating"], predictions["prediction"] = rating, ratings.value
-    if ratings.said is not None:
-        predictions["said"] = ratings.said
+    if ratings.parsed is not None:
+        predictions["said"] = ratings.parsed
     return Evaluation(whole, intervals, breakdown, predictions)
 
 

@@ -27,7 +27,7 @@ from llm4rec_cli.config.schema import Keep, Precision, Schedule
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import flush, write_text
-from llm4rec_cli.models.base import Paced, Rows, Watched
+from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import bar
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import load_best
@@ -261,7 +261,7 @@ class _Trainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's; of a model whose weights learn at several rates a group for each, decayed and not."""
         inner: nn.Module = self.accelerator.unwrap_model(self.model)
-        if not isinstance(inner, Paced) or self.optimizer is not None:
+        if not isinstance(inner, HasParameterGroups) or self.optimizer is not None:
             return super().create_optimizer()
         decayed = set(self.get_decay_parameter_names(inner))
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -332,8 +332,8 @@ class _Trainer(Trainer):
         with torch.no_grad():
             self.score = self.validate()
         self.facts = self._means()
-        if isinstance(model := self.accelerator.unwrap_model(self.model), Watched):
-            self.facts |= model.facts(self.facts)
+        if isinstance(model := self.accelerator.unwrap_model(self.model), LogsEpochMetrics):
+            self.facts |= model.epoch_metrics(self.facts)
         metrics = {"eval_score": self.score}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -77,7 +77,7 @@ def _found_or_done(
             model = stages.build(spec, split)
             if origin:
                 log.info("begins with the weights of %s", origin.folder)
-                model.begin_with(checkpoints.weights(origin.weights))
+                model.initialise_from(checkpoints.weights(origin.weights))
             stages.keep_artefacts(model, folder)
             clock.lap("build")
             training = _fitted(spec, model, split, folder) if spec.model.trainable else None

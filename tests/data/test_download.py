@@ -19,7 +19,7 @@ from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.schema import DownloadConfig
 from llm4rec_cli.data import download
 from llm4rec_cli.data.download import Limits, fetch, problems
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from tests.data.misbehaving_server import (
     body,
     chunked,
@@ -515,7 +515,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused(change, said):
     good = {"file": "log.zip", "urls": ["https://a.org/log.zip"], "hash": SHA256, "max_bytes": 10}
     assert [*problems([DownloadConfig(**good)])] == []
     with pytest.raises(UsageError, match=said):
-        refuse(problems([DownloadConfig(**(good | change))]))
+        raise_first(problems([DownloadConfig(**(good | change))]))
 
 
 def test_every_shipped_recipe_can_be_followed_and_gives_raw_files():

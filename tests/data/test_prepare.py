@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config.schema import Control, DatasetConfig, Part, SplitRule, TextRecipe
 from llm4rec_cli.data.prepare import k_core, prepare, problems
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 
 from .sources import FIXTURES
 
@@ -299,7 +299,7 @@ def test_a_column_map_goes_to_the_domains_whose_reader_takes_one(tmp_path):
 @pytest.mark.parametrize("reader, role", [("nonsense", "interactions"), ("recbole", "reviews")])
 def test_a_domain_s_own_reader_is_checked_like_the_dataset_s(reader, role):
     with pytest.raises(UsageError, match=f"reader '{reader}'"):
-        refuse(problems(replace(MIXED, domains=MIXED.domains | {"films": {"reader": reader, role: "x"}})))
+        raise_first(problems(replace(MIXED, domains=MIXED.domains | {"films": {"reader": reader, role: "x"}})))
 
 
 @pytest.mark.parametrize("name", ["../log.inter", "a/../../log.inter", "/log.inter"])
@@ -445,7 +445,7 @@ def test_a_split_by_domain_that_has_nobody_to_ask_about_is_refused(change, said,
     config = replace(SHARED, split=SplitRule.transfer, test_domain="films")
     assert [*problems(config)] == []
     with pytest.raises(UsageError, match=said) as refused:
-        refuse(problems(replace(config, **change)))
+        raise_first(problems(replace(config, **change)))
     assert remedy in refused.value.remedy
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from llm4rec_cli.data import readers
 from llm4rec_cli.data.readers import amazon, mind, recbole, s3rec
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 
 from .sources import (
     AMAZON,
@@ -55,14 +55,14 @@ def test_a_reader_is_found_by_its_name():
 
 
 def test_roles_that_a_reader_does_not_take_are_refused():
-    refuse(readers.problems_of_roles("recbole", UNISREC))
+    raise_first(readers.problems_of_roles("recbole", UNISREC))
     with pytest.raises(UsageError, match="sequences") as error:
-        refuse(readers.problems_of_roles("amazon", ["reviews", "sequences"]))
+        raise_first(readers.problems_of_roles("amazon", ["reviews", "sequences"]))
     assert error.value.remedy == (
         "it takes reviews, [explanations], [metadata] | ratings_2014, [metadata] | ratings_2018, [metadata]"
     )
     with pytest.raises(UsageError):
-        refuse(readers.problems_of_roles("s3rec", ["sequences"]))
+        raise_first(readers.problems_of_roles("s3rec", ["sequences"]))
 
 
 def test_amazon_reviews_with_metadata_and_explanations():

@@ -14,7 +14,7 @@ from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.data import readers
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.readers import table
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 
 from .sources import TABLE
 
@@ -270,9 +270,9 @@ def test_a_column_map_is_refused_where_it_says_nothing():
     assert [*readers.problems_of_columns("table", COLUMNS)] == []
     assert [*readers.problems_of_columns("amazon", {})] == []
     with pytest.raises(UsageError, match=r"reader 'amazon' .* takes no dataset\.columns"):
-        refuse(readers.problems_of_columns("amazon", {"user_id": "uid"}))
+        raise_first(readers.problems_of_columns("amazon", {"user_id": "uid"}))
     with pytest.raises(UsageError, match=r"dataset\.columns names 'user', no column of ours") as error:
-        refuse(readers.problems_of_columns("table", {"user": "uid"}))
+        raise_first(readers.problems_of_columns("table", {"user": "uid"}))
     assert error.value.remedy == "did you mean 'user_id'?"
 
 

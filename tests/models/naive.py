@@ -1,4 +1,4 @@
-"""The sequence models written a second time: one padded row a (prefix, target) pair, explicit masks, no packing."""
+"""A naive second implementation: one padded row per (prefix, target) pair, explicit masks, no packing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from llm4rec_cli.models.shared.layers import CausalLayer, SequenceEncoder
 
 
 def prefix_rows(split: Split) -> list[tuple[list[int], int]]:
-    """Every (prefix, target) of the training part, as the published code augments it."""
+    """Return every (prefix, target) of the training part, as in the published code."""
     flat, offsets = split.train_sequences()
     sequences = [flat[a:b].tolist() for a, b in pairwise(offsets)]
     return [(sequence[:t], sequence[t]) for sequence in sequences for t in range(1, len(sequence))]
 
 
 def encode(encoder: SequenceEncoder, vectors: Tensor) -> Tensor:
-    """RecBole's SASRec body on one sequence, padded at the right to `max_length`.
+    """Apply RecBole's SASRec encoder to one sequence, padded at the right to `max_length`.
 
     Args:
         vectors: (length, hidden) item vectors.
@@ -65,14 +65,14 @@ def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 def gradients(loss: Tensor, model: nn.Module) -> dict[str, Tensor]:
-    """The gradient of each parameter by name; zeros where the loss does not reach it."""
+    """Return the gradient of each parameter by name; zeros where the loss does not depend on it."""
     named = dict(model.named_parameters())
-    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
+    values = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), values, strict=True)}
 
 
 def randomise(model: nn.Module, std: float = 0.3) -> None:
-    """Weights far from their initial ones, so that nothing is 0 or 1 by chance of initialisation."""
+    """Move weights far from their initial values, so that none is 0 or 1."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data.add_(torch.randn(parameter.shape, generator=generator) * std)

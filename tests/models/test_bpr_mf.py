@@ -49,7 +49,7 @@ def test_negatives_are_uniform_over_unseen_items():
 
 
 def test_negatives_are_uniform_over_unseen_items_that_are_not_cold():
-    sequences = [[1, 4, 0, 5, 2, 3], [7, 9, 0, 1, 2]]  # they train on all but the last two
+    sequences = [[1, 4, 0, 5, 2, 3], [7, 9, 0, 1, 2]]  # training uses all but the last two items
     split = held_out(leave_one_out(tiny_dataset(sequences, n_items=12)), 0.3, 1.0, seed=1)
     warm = set(split.softmax_items().tolist())
     assert set(range(12)) - warm == {3, 4, 9, 11}
@@ -106,8 +106,8 @@ def test_training_puts_seen_items_above_the_others(build):
 def test_candidates_score_as_in_the_catalogue(build):
     model = build("bpr_mf", DATASET, **SETTINGS)
     torch.nn.init.normal_(model.bias)
-    asked = leave_one_out(DATASET).examples(Part.test)
-    candidates = np.stack([asked.target, (asked.target + 1) % 30], axis=1)
-    scores = model.score(replace(asked, candidates=candidates))
-    catalogue = model.score(asked).gather(1, torch.from_numpy(candidates).long())
+    examples = leave_one_out(DATASET).examples(Part.test)
+    candidates = np.stack([examples.target, (examples.target + 1) % 30], axis=1)
+    scores = model.score(replace(examples, candidates=candidates))
+    catalogue = model.score(examples).gather(1, torch.from_numpy(candidates).long())
     torch.testing.assert_close(scores, catalogue)

@@ -20,7 +20,7 @@ def test_scores_are_the_clicks_of_the_whole_log_strictly_before(build):
     model, split = build("causal_popularity", LOG), divide(LOG)
     shown = {part: model.score_shown(split.impressions(part)).tolist() for part in (TRAIN, VALID, TEST)}
     assert sorted([shown[TRAIN], shown[VALID]]) == [[0, 0], [1, 0]]
-    assert shown[TEST] == [0, 0, 1, 2, 2, 0, 0, 2, 2]  # clicks of one moment do not know of one another
+    assert shown[TEST] == [0, 0, 1, 2, 2, 0, 0, 2, 2]  # clicks at the same time do not count
 
 
 def test_counts_are_those_of_a_walk_through_the_log(build):
@@ -40,7 +40,7 @@ def test_counts_are_those_of_a_walk_through_the_log(build):
             assert next(scores) == before
 
 
-def test_an_item_that_nobody_clicked_scores_nothing(build):
-    model, asked = build("causal_popularity", LOG), divide(LOG).impressions(TEST)
-    assert model.score_shown(asked)[1].item() == 0
-    assert model.score_shown(asked[np.array([1])]).tolist() == pytest.approx([2, 2, 0])
+def test_an_item_without_clicks_scores_zero(build):
+    model, impressions = build("causal_popularity", LOG), divide(LOG).impressions(TEST)
+    assert model.score_shown(impressions)[1].item() == 0
+    assert model.score_shown(impressions[np.array([1])]).tolist() == pytest.approx([2, 2, 0])

@@ -69,7 +69,7 @@ def test_a_title_that_is_no_candidate_is_no_answer(asking):
     model, _ = asking("direct", lambda _: '["Jaws", "Heat"]')
     few = replace(LISTED, candidates=LISTED.candidates[:, :3])  # of user 3: Rocky, Alien, Heat
     assert model.score(few)[3].argmax() == 2
-    assert model.account(few)["n_hallucinated"].tolist()[3] == 1
+    assert model.answer_details(few)["n_hallucinated"].tolist()[3] == 1
 
 
 @pytest.mark.parametrize("said", ["", "I cannot help with that.", '["Nothing of the kind", "Neither this"]'])
@@ -96,7 +96,7 @@ def test_valid_answers_are_scored_apart_and_every_answer_is_kept(asking):
 
 def test_a_title_said_twice_counts_once_and_is_told(asking):
     model, _ = asking("sequential", lambda _: '["Jaws", "jaws", "Speed"]')
-    told = model.account(TEST)
+    told = model.answer_details(TEST)
     assert (told["n_duplicate"] == 1).all() and (told["n_listed"] == 3).all()
     assert (model.score(TEST)[0] > -torch.inf).sum() == 2
 
@@ -107,7 +107,7 @@ def test_the_first_answers_place_among_the_candidates_is_told(asking):
         return json.dumps([json.loads(line[line.index("[") :])[0]])
 
     model, _ = asking("direct", first)
-    assert (model.account(LISTED)["first_place"] == 1).all()
+    assert (model.answer_details(LISTED)["first_place"] == 1).all()
 
 
 def test_said_ratings_stand_and_others_become_the_training_mean(asking):
@@ -118,15 +118,15 @@ def test_said_ratings_stand_and_others_become_the_training_mean(asking):
     given = model.rate(TEST)
     mean = SPLIT.dataset.interactions["rating"][SPLIT.part == TRAIN].mean()
     assert given.value.tolist() == pytest.approx([4, mean, 4, mean])
-    assert np.isnan(given.said).tolist() == [False, True, False, True]
-    assert model.account(TEST)["status"].tolist() == ["ok", "invalid", "repaired", "invalid"]
+    assert np.isnan(given.parsed).tolist() == [False, True, False, True]
+    assert model.answer_details(TEST)["status"].tolist() == ["ok", "invalid", "repaired", "invalid"]
 
 
 def test_likelihoods_of_stars_give_an_expected_value(asking):
     model, backend = asking("rating", lambda _: np.log([0.1, 0.2, 0.3, 0.2, 0.2]).tolist(), "model.answer=likelihood")
     assert model.rate(TEST).value.tolist() == pytest.approx([3.2] * 4)
     assert backend.asked[0].continuations == ("1", "2", "3", "4", "5")
-    assert "status" not in model.account(TEST)
+    assert "status" not in model.answer_details(TEST)
 
 
 def test_likelihood_judges_the_candidates_titles_and_lists_none(asking):
@@ -149,7 +149,7 @@ def test_pmi_takes_off_what_is_likely_without_the_history(asking):
 def test_pmi_judges_a_title_without_a_user_once(asking, monkeypatch):
     monkeypatch.setattr(chatgptrec, "AT_ONCE", 4)
     model, backend = asking("direct", lambda r: [-len(t) for t in r.continuations], "model.answer=pmi")
-    for batch in (model.foresee(LISTED), LISTED[:2], LISTED[2:]):
+    for batch in (model.prepare_answers(LISTED), LISTED[:2], LISTED[2:]):
         assert (model.score(batch) == 0).all()
     assert sorted(without_user(backend)) == [("Alien", "Heat", "Jaws", "Rocky"), ("Seven", "Speed")]
 
@@ -197,19 +197,19 @@ def test_texts_are_what_is_said_without_its_wrapping(asking):
 
 def test_all_questions_are_asked_at_once_and_none_twice(asking):
     model, backend = asking("sequential", lambda _: '["Jaws"]')
-    asked = model.foresee(TEST)
+    asked = model.prepare_answers(TEST)
     assert len(backend.asked) == 4
-    model.score(asked), model.account(asked)
+    model.score(asked), model.answer_details(asked)
     assert len(backend.asked) == 4
-    assert model.spent()["requests"] == 4
+    assert model.usage_summary()["requests"] == 4
 
 
 def test_several_orders_are_asked_and_evaluated_each(asking):
     model, backend = asking("direct", lambda _: '["Jaws"]', "prompt.shuffles=3")
-    asked = model.foresee(LISTED)
+    asked = model.prepare_answers(LISTED)
     assert len(asked) == 12 and asked.user.tolist() == np.repeat(LISTED.user, 3).tolist()
     assert len({json.dumps(r.messages) for r in backend.asked}) > 4
-    assert len(model.account(asked)) == 12
+    assert len(model.answer_details(asked)) == 12
 
 
 def test_answers_do_not_depend_on_how_examples_are_batched(asking):
@@ -222,7 +222,7 @@ def test_several_processes_are_refused(asking, monkeypatch):
     model, _ = asking("direct", lambda _: "")
     monkeypatch.setattr("llm4rec_cli.processes.world_size", lambda: 2)
     with pytest.raises(UsageError, match="one process"):
-        model.foresee(LISTED)
+        model.prepare_answers(LISTED)
 
 
 def test_rating_errors_count_every_example_and_coverage_says_how_many_were_read(asking):

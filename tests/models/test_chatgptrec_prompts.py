@@ -11,7 +11,7 @@ from llm4rec_cli.config.overrides import prepared
 from llm4rec_cli.config.schema import Control, Part
 from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.split import TRAIN, leave_one_out
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.chatgptrec.prompts import Prompter, told_titles
 from tests.builders import tiny_dataset
 from tests.driver import spec_of
@@ -164,7 +164,7 @@ def test_a_field_that_a_part_has_not_is_refused():
 def test_what_cannot_be_answered_so_is_refused(overrides, named):
     config = spec_of("model=chatgptrec", *map(prepared, overrides)).config
     with pytest.raises(UsageError) as refused:
-        refuse(config.model.problems(config))
+        raise_first(config.model.problems(config))
     assert named in refused.value.remedy
 
 
@@ -172,13 +172,13 @@ def test_ratings_of_another_scale_are_refused():
     config = spec_of("model=chatgptrec", "task=rating").config
     of_ten = replace(SPLIT.dataset, interactions=SPLIT.dataset.interactions.assign(rating=10.0))
     with pytest.raises(DataError, match="10"):
-        refuse(config.model.problems_of_data(config.task, of_ten))
+        raise_first(config.model.problems_of_data(config.task, of_ten))
 
 
 def test_a_dataset_without_titles_is_refused_but_for_reviews():
     def check(task):
         config = spec_of("model=chatgptrec", f"task={task}").config
-        refuse(config.model.problems_of_data(config.task, PLAIN))
+        raise_first(config.model.problems_of_data(config.task, PLAIN))
 
     with pytest.raises(DataError, match="titles"):
         check("direct")

@@ -1,6 +1,6 @@
-"""What every model keeps, checked for each package in llm4rec_cli/models with the values it ships with in conf/.
+"""Properties of every model, with the values shipped in conf/.
 
-A new model is checked by being there. Its settings of size are shrunk; texts are encoded by random vectors.
+A new model is checked automatically. Its sizes are shrunk, and texts are encoded by random vectors.
 """
 
 import json
@@ -38,15 +38,15 @@ from tests.small import SIZES
 pytestmark = pytest.mark.numeric
 
 CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_impressions", "rate", "write", "pretrain", "all"}
-PRETRAINED = ", pre-trained"  # after the name of a model: as `task=pretrain` builds it
-WITH_TOKENS = ", with tokens"  # likewise: as `model.tokens=true` builds it
+PRETRAINED = ", pre-trained"  # suffix of a model's name: as built by `task=pretrain`
+WITH_TOKENS = ", with tokens"  # likewise: as built by `model.tokens=true`
 VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"]}
 SMALL = {
     **SIZES,
     "max_length": 8,
     "dropout": 0.1,  # at 0.5 all of 16 elements may fall, and LayerNorm's gradient then explodes
 }
-SMALL_PROMPT4NR = {  # on a backbone of no size
+SMALL_PROMPT4NR = {  # on a tiny backbone
     "max_length": 64,
     "titles": 2,
     "negatives": 1,
@@ -71,12 +71,12 @@ REVIEWS: dict[str, Any] = {
 PLAIN = tiny_dataset(SEQUENCES, TEXTS, **REVIEWS)
 TOKENS = [text.split()[: i % 4] for i, text in enumerate(TEXTS)]  # of some items none
 SPLIT = leave_one_out(with_tokens(replace(PLAIN, items=PLAIN.items.assign(title=TEXTS)), TOKENS))
-ASKED = SPLIT.examples(Part.test)
-CANDIDATES = np.column_stack([ASKED.target, rng.integers(0, N_ITEMS, (len(ASKED), 6))])
+EXAMPLES = SPLIT.examples(Part.test)
+CANDIDATES = np.column_stack([EXAMPLES.target, rng.integers(0, N_ITEMS, (len(EXAMPLES), 6))])
 
 
 def visit(number: int) -> tuple[str, int, float, list[int], str]:
-    """An impression as of `tiny_log`: every seventh is of somebody without a history, and some have the same time."""
+    """Return an impression for `tiny_log`: every seventh has no history, and some share their time."""
     part, shown = "dev" if number >= 40 else "train", writer.choice(N_ITEMS, writer.integers(2, 9), replace=False)
     history = writer.integers(0, N_ITEMS, 0 if number % 7 == 0 else writer.integers(1, 12)).tolist()
     clicked = [1, 0, *writer.integers(0, 2, len(shown) - 2)]
@@ -88,7 +88,7 @@ SHOWN = LOG.impressions(TEST)
 
 
 def able(capability: str) -> list[str]:
-    """Models with a capability; what combines answers that are stored is tested in test_ensemble.py."""
+    """Return the models with a capability, except ensembles, which test_ensemble.py tests."""
     return [n for n in model_names() if capability in config_class(n).capabilities and n != "ensemble"]
 
 
@@ -111,18 +111,18 @@ trainable = pytest.mark.parametrize(
 
 
 def answer(request):
-    """What a chat model of no brains says: by chance, but always the same of the same question."""
-    told = json.dumps(request.messages)
+    """Return a fake chat model's answer: random, but the same for the same request."""
+    prompt = json.dumps(request.messages)
     if request.continuations is not None:
-        return [zlib.crc32(f"{told} {text}".encode()) / 2**32 for text in request.continuations]
-    return f"It is {WORDS[zlib.crc32(told.encode()) % len(WORDS)]}."
+        return [zlib.crc32(f"{prompt} {text}".encode()) / 2**32 for text in request.continuations]
+    return f"It is {WORDS[zlib.crc32(prompt.encode()) % len(WORDS)]}."
 
 
 @cache
 def composed(name):
-    """The model's part of the config as shipped, shrunk, and settled as by the commands.
+    """Return the model config as shipped, shrunk, and resolved as by the commands.
 
-    A chat model judges: what it writes depends on how candidates are told, and refuses what it leaves out.
+    Chat models score by likelihood: generated lists depend on the order of candidates and may omit some.
     """
     model = model_of(name)
     small = SMALL | SMALL_PROMPT4NR if model == "prompt4nr" else SMALL
@@ -158,7 +158,7 @@ def built(tmp_path, monkeypatch, bert):
         config = composed(name)
         if name == "prompt4nr":
             config = replace(config, backbone=str(bert))
-        if name == "external":  # which is read from a file
+        if name == "external":  # needs a file
             config = replace(config, file=str(tmp_path / "lists.csv"))
             lists = [f"u{user},i{item}" for user in range(len(SEQUENCES)) for item in range(user % N_ITEMS + 1)]
             Path(config.file).write_text("\n".join(["user,item", *lists]))
@@ -170,12 +170,13 @@ def built(tmp_path, monkeypatch, bert):
 
 @pytest.fixture(scope="module")
 def imported_without_torch():
-    """model -> what went wrong when its config.py was imported where torch cannot be."""
+    """model -> the error when its config class is imported without torch."""
     program = (
-        "import importlib, sys\n"
+        "import sys\n"
+        "from llm4rec_cli.config.registry import config_class\n"
         "sys.modules['torch'] = sys.modules['transformers'] = None\n"
         "for name in sys.argv[1:]:\n"
-        "    try: importlib.import_module(f'llm4rec_cli.models.{name}.config')\n"
+        "    try: config_class(name)\n"
         "    except ImportError as error: print(name, error, sep='\\t')\n"
     )
     done = subprocess.run([sys.executable, "-c", program, *model_names()], capture_output=True, text=True, check=True)
@@ -203,7 +204,7 @@ def test_the_shipped_yaml_gives_every_setting(name):
 @pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
     config = composed(name)
-    assert all(isinstance(said, str) and said for said in [*config.deviations(), *config.labels("sequential")])
+    assert all(isinstance(text, str) and text for text in [*config.deviations(), *config.labels("sequential")])
 
 
 @trainable
@@ -216,8 +217,8 @@ def test_a_trainable_model_is_a_module_with_rows(name, built):
 
 @rankers
 def test_the_catalogue_is_scored_in_finite_float32(name, built):
-    scores = built(name).score(ASKED)
-    assert scores.shape == (len(ASKED), N_ITEMS)
+    scores = built(name).score(EXAMPLES)
+    assert scores.shape == (len(EXAMPLES), N_ITEMS)
     assert scores.dtype == torch.float32
     assert scores.isfinite().all()
     assert not scores.requires_grad
@@ -225,17 +226,17 @@ def test_the_catalogue_is_scored_in_finite_float32(name, built):
 
 @rankers
 def test_one_seed_gives_one_set_of_scores(name, built):
-    assert torch.equal(built(name).score(ASKED), built(name).score(ASKED))
+    assert torch.equal(built(name).score(EXAMPLES), built(name).score(EXAMPLES))
 
 
 @rankers
 def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
     model = built(name)
-    whole = model.score(ASKED)
-    order = np.random.default_rng(1).permutation(len(ASKED))
-    assert_close(model.score(ASKED[order]), whole[torch.from_numpy(order)], rel=5e-6)
+    whole = model.score(EXAMPLES)
+    order = np.random.default_rng(1).permutation(len(EXAMPLES))
+    assert_close(model.score(EXAMPLES[order]), whole[torch.from_numpy(order)], rel=5e-6)
     for size in (1, 7):
-        parts = [model.score(ASKED[slice(start, start + size)]) for start in range(0, len(ASKED), size)]
+        parts = [model.score(EXAMPLES[slice(start, start + size)]) for start in range(0, len(EXAMPLES), size)]
         assert_close(torch.cat(parts), whole, rel=5e-6)
 
 
@@ -243,60 +244,60 @@ def test_scores_depend_on_the_example_and_not_on_its_batch(name, built):
 def test_metrics_do_not_depend_on_the_batch_size_or_the_order_of_users(name, built):
     model = built(name)
 
-    def metrics(asked, batch_size):
-        found = rank(model, asked, mask_history=True, top_items=5, batch_size=batch_size)
-        values = ranking_metrics(found.n_better, found.n_tied, found.n_candidates, [1, 5, 10])
+    def metrics(examples, batch_size):
+        ranks = rank(model, examples, mask_history=True, top_items=5, batch_size=batch_size)
+        values = ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, [1, 5, 10])
         return {metric: value.mean() for metric, value in values.items()}
 
-    whole = metrics(ASKED, 100)
-    order = np.random.default_rng(1).permutation(len(ASKED))
-    for asked, batch_size in ((ASKED, 1), (ASKED, 7), (ASKED[order], 100)):
-        assert metrics(asked, batch_size) == pytest.approx(whole, abs=1e-6, rel=0)
+    whole = metrics(EXAMPLES, 100)
+    order = np.random.default_rng(1).permutation(len(EXAMPLES))
+    for examples, batch_size in ((EXAMPLES, 1), (EXAMPLES, 7), (EXAMPLES[order], 100)):
+        assert metrics(examples, batch_size) == pytest.approx(whole, abs=1e-6, rel=0)
 
 
 @candidate_rankers
 def test_candidates_score_as_in_the_catalogue(name, built):
     model = built(name)
-    scores = model.score(replace(ASKED, candidates=CANDIDATES))
-    expected = model.score(ASKED).gather(1, torch.from_numpy(CANDIDATES))
+    scores = model.score(replace(EXAMPLES, candidates=CANDIDATES))
+    expected = model.score(EXAMPLES).gather(1, torch.from_numpy(CANDIDATES))
     assert_close(scores, expected, rel=5e-6)
 
 
 @rankers
 def test_overwritten_scores_do_not_touch_the_next_ones(name, built):
     model = built(name)
-    first = model.score(ASKED)
+    first = model.score(EXAMPLES)
     kept = first.clone()
     first.fill_(-torch.inf)
-    assert torch.equal(model.score(ASKED), kept)
+    assert torch.equal(model.score(EXAMPLES), kept)
 
 
 @rankers
-def test_the_target_is_not_looked_at(name, built):
+def test_the_target_is_not_read(name, built):
     model = built(name)
-    assert torch.equal(model.score(replace(ASKED, target=ASKED.target[::-1])), model.score(ASKED))
+    assert torch.equal(model.score(replace(EXAMPLES, target=EXAMPLES.target[::-1])), model.score(EXAMPLES))
 
 
 @rankers
-def test_a_model_reads_who_the_user_is_only_if_it_says_so(name, built):
+def test_a_model_reads_the_user_id_only_if_it_declares_so(name, built):
     model = built(name)
-    same = torch.equal(model.score(replace(ASKED, user=ASKED.user[::-1].copy())), model.score(ASKED))
+    same = torch.equal(model.score(replace(EXAMPLES, user=EXAMPLES.user[::-1].copy())), model.score(EXAMPLES))
     assert same != config_class(model_of(name)).needs_user
 
 
 @rankers
 def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
     model = built(name)
-    start = ASKED.start.copy()
-    start[[0, 5, len(start) - 1]] = ASKED.end[[0, 5, len(start) - 1]]
-    scores = model.score(replace(ASKED, start=start))
+    start = EXAMPLES.start.copy()
+    start[[0, 5, len(start) - 1]] = EXAMPLES.end[[0, 5, len(start) - 1]]
+    scores = model.score(replace(EXAMPLES, start=start))
     assert scores.isfinite().all()
-    others = start == ASKED.start
-    assert_close(scores[others], model.score(ASKED)[others], rel=5e-6)
+    others = start == EXAMPLES.start
+    assert_close(scores[others], model.score(EXAMPLES)[others], rel=5e-6)
 
 
 @impression_rankers
-def test_all_that_is_shown_is_scored_in_finite_float32(name, built):
+def test_all_items_shown_are_scored_in_finite_float32(name, built):
     model = built(name, split=LOG)
     scores = model.score_shown(SHOWN)
     assert scores.shape == (SHOWN.n_shown.sum(),)
@@ -310,7 +311,7 @@ def test_all_that_is_shown_is_scored_in_finite_float32(name, built):
 
 
 @impression_rankers
-def test_what_is_shown_scores_alike_in_any_batch_and_order(name, built):
+def test_impression_scores_do_not_depend_on_batch_and_order(name, built):
     model = built(name, split=LOG)
     whole = model.score_shown(SHOWN).split(SHOWN.n_shown.tolist())
     order = np.random.default_rng(1).permutation(len(SHOWN))
@@ -321,7 +322,7 @@ def test_what_is_shown_scores_alike_in_any_batch_and_order(name, built):
 
 
 @impression_rankers
-def test_an_item_scores_alike_wherever_it_is_listed(name, built):
+def test_an_impression_score_does_not_depend_on_position(name, built):
     model = built(name, split=LOG)
     n = len(SHOWN.listed)
     backwards = replace(SHOWN, listed=SHOWN.listed[::-1].copy(), first=n - SHOWN.last, last=n - SHOWN.first)
@@ -330,7 +331,7 @@ def test_an_item_scores_alike_wherever_it_is_listed(name, built):
 
 
 @impression_rankers
-def test_what_was_clicked_is_not_looked_at_nor_what_was_later(name, built):
+def test_neither_own_clicks_nor_later_ones_are_read(name, built):
     scores = built(name, split=LOG).score_shown(SHOWN)
     rows = LOG.dataset.impressions
     moment = float(np.median(SHOWN.time))
@@ -346,14 +347,14 @@ def test_what_was_clicked_is_not_looked_at_nor_what_was_later(name, built):
 
 
 @impression_rankers
-def test_of_impressions_too_a_model_reads_who_the_user_is_only_if_it_says_so(name, built):
+def test_an_impression_ranker_reads_the_user_id_only_if_it_declares_so(name, built):
     model = built(name, split=LOG)
     same = torch.equal(model.score_shown(replace(SHOWN, user=SHOWN.user[::-1].copy())), model.score_shown(SHOWN))
     assert same != config_class(model_of(name)).needs_user
 
 
 @impression_rankers
-def test_a_history_counts_for_its_own_impression_alone(name, built):
+def test_a_history_affects_its_own_impression_only(name, built):
     model = built(name, split=LOG)
     emptied = np.array([1, 4, len(SHOWN) - 1])
     start = SHOWN.start.copy()
@@ -364,60 +365,60 @@ def test_a_history_counts_for_its_own_impression_alone(name, built):
     assert_close(scores[others], before[others], rel=5e-6)
 
 
-def with_asked_rows_permuted(*columns):
-    """The split with these columns permuted among the rows that are asked about."""
-    other = np.random.default_rng(2).permutation(ASKED.row)
+def with_test_rows_permuted(*columns):
+    """Return the split with these columns permuted among the evaluated interactions."""
+    other = np.random.default_rng(2).permutation(EXAMPLES.row)
     changed = SPLIT.dataset.interactions.copy()
     for name in columns:
         values = changed[name].to_numpy(copy=True)
-        values[ASKED.row] = values[other]
+        values[EXAMPLES.row] = values[other]
         changed[name] = values
     return replace(SPLIT, dataset=replace(SPLIT.dataset, interactions=changed))
 
 
 @raters
 def test_ratings_are_finite_numbers_one_an_example(name, built):
-    value = built(name).rate(ASKED).value
+    value = built(name).rate(EXAMPLES).value
     assert isinstance(value, np.ndarray)
-    assert value.shape == (len(ASKED),)
+    assert value.shape == (len(EXAMPLES),)
     assert np.isfinite(value).all()
 
 
 @raters
 def test_ratings_depend_on_the_example_and_not_on_its_batch(name, built):
     model = built(name)
-    whole = model.rate(ASKED).value
-    order = np.random.default_rng(1).permutation(len(ASKED))
-    assert_close(torch.from_numpy(model.rate(ASKED[order]).value), torch.from_numpy(whole[order]), rel=1e-5)
-    parts = [model.rate(ASKED[start : start + 7]).value for start in range(0, len(ASKED), 7)]
+    whole = model.rate(EXAMPLES).value
+    order = np.random.default_rng(1).permutation(len(EXAMPLES))
+    assert_close(torch.from_numpy(model.rate(EXAMPLES[order]).value), torch.from_numpy(whole[order]), rel=1e-5)
+    parts = [model.rate(EXAMPLES[start : start + 7]).value for start in range(0, len(EXAMPLES), 7)]
     assert_close(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(whole), rel=1e-5)
 
 
 @raters
-def test_a_rating_does_not_depend_on_what_was_given_or_written_where_it_is_asked(name, built):
-    changed = with_asked_rows_permuted(*REVIEWS)
+def test_a_rating_does_not_depend_on_the_test_rating_or_review(name, built):
+    changed = with_test_rows_permuted(*REVIEWS)
     assert not changed.dataset.interactions["rating"].equals(SPLIT.dataset.interactions["rating"])
-    np.testing.assert_array_equal(built(name, split=changed).rate(ASKED).value, built(name).rate(ASKED).value)
+    np.testing.assert_array_equal(built(name, split=changed).rate(EXAMPLES).value, built(name).rate(EXAMPLES).value)
 
 
 @writers
 @each_text
 def test_texts_are_written_one_an_example_the_same_in_any_batch(name, written, built):
     model = built(name)
-    whole = model.write(ASKED, written)
-    assert len(whole) == len(ASKED)
+    whole = model.write(EXAMPLES, written)
+    assert len(whole) == len(EXAMPLES)
     assert all(isinstance(text, str) for text in whole)
-    order = np.random.default_rng(1).permutation(len(ASKED))
-    assert model.write(ASKED[order], written) == [whole[i] for i in order]
-    parts = [model.write(ASKED[start : start + 7], written) for start in range(0, len(ASKED), 7)]
+    order = np.random.default_rng(1).permutation(len(EXAMPLES))
+    assert model.write(EXAMPLES[order], written) == [whole[i] for i in order]
+    parts = [model.write(EXAMPLES[start : start + 7], written) for start in range(0, len(EXAMPLES), 7)]
     assert [text for part in parts for text in part] == whole
 
 
 @writers
 @each_text
-def test_a_text_does_not_depend_on_the_one_that_it_is_compared_with(name, written, built):
-    changed = with_asked_rows_permuted(written.value)
-    assert built(name, split=changed).write(ASKED, written) == built(name).write(ASKED, written)
+def test_a_text_does_not_depend_on_its_reference(name, written, built):
+    changed = with_test_rows_permuted(written.value)
+    assert built(name, split=changed).write(EXAMPLES, written) == built(name).write(EXAMPLES, written)
 
 
 @trainable
@@ -436,8 +437,8 @@ def test_every_trainable_parameter_gets_a_finite_gradient(name, built):
 @trainable
 def test_saved_weights_restore_the_answers(name, built):
     def answers(model):
-        asked = ASKED if model_of(name) in able("rank_catalogue") else replace(ASKED, candidates=CANDIDATES)
-        return model.score(asked) if hasattr(model, "score") else torch.from_numpy(model.rate(ASKED).value)
+        examples = EXAMPLES if model_of(name) in able("rank_catalogue") else replace(EXAMPLES, candidates=CANDIDATES)
+        return model.score(examples) if hasattr(model, "score") else torch.from_numpy(model.rate(EXAMPLES).value)
 
     model, other = built(name, seed=0), built(name, seed=1)
     assert not torch.equal(answers(model), answers(other))
@@ -449,7 +450,7 @@ def test_saved_weights_restore_the_answers(name, built):
 def test_a_batch_is_a_function_of_the_epoch_and_its_rows(name, built):
     rows, others = built(name).training_rows(), built(name).training_rows()
     indices = list(range(0, len(rows), 2))
-    for epoch in (3, 0):  # in another order than `others` was asked, and once more
+    for epoch in (3, 0):  # the epochs of `others` are in another order
         others.batch(epoch + 1, indices[:3])
         first, second = rows.batch(epoch, indices), others.batch(epoch, indices)
         assert first.keys() == second.keys()

@@ -1,4 +1,4 @@
-"""Stored scores of several runs, combined: by hand-made answers about two impressions."""
+"""Combining stored scores of several runs, on hand-made predictions for two impressions."""
 
 import json
 from dataclasses import replace
@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from llm4rec_cli.data.examples import Impressions
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
-from llm4rec_cli.models.ensemble.model import Ensemble, fitted_weights
+from llm4rec_cli.models.ensemble.model import Ensemble, fit_weights
 from tests.driver import spec_of
 
 pytestmark = pytest.mark.numeric
 
 ITEMS = np.array(["a", "b", "c", "d"], dtype=object)
-ASKED = Impressions(
+IMPRESSIONS = Impressions(
     id=np.array(["1", "2"], dtype=object),
     user=np.array([0, 1]),
     time=np.zeros(2),
@@ -29,7 +29,7 @@ ASKED = Impressions(
     first=np.array([0, 3]),
     last=np.array([3, 5]),
 )
-ANSWERS = {"one": [[0.9, 0.5, 0.1], [0.2, 0.3]], "two": [[0.2, 0.4, 0.4], [0.8, 0.1]]}
+SCORES = {"one": [[0.9, 0.5, 0.1], [0.2, 0.3]], "two": [[0.2, 0.4, 0.4], [0.8, 0.1]]}
 
 
 class _Split:
@@ -43,8 +43,8 @@ class _Context:
 
 @pytest.fixture
 def members(tmp_path):
-    """The folders of two runs that were asked about ASKED."""
-    for name, scores in ANSWERS.items():
+    """Folders of two runs that were evaluated on IMPRESSIONS."""
+    for name, scores in SCORES.items():
         folder = tmp_path / name
         folder.mkdir()
         rows = {
@@ -54,9 +54,9 @@ def members(tmp_path):
             "scores": [np.float32(s) for s in scores],
         }
         pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
-        marks = {"labels": ["synthetic", "floor-not-beaten", name], "deviations": [f"as {name}"]}
-        (folder / "metrics.json").write_text(json.dumps(marks))
-    return [str(tmp_path / name) for name in ANSWERS]
+        metrics = {"labels": ["synthetic", "floor-not-beaten", name], "deviations": [f"as {name}"]}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    return [str(tmp_path / name) for name in SCORES]
 
 
 def ensemble(members, combine, **more):
@@ -76,40 +76,40 @@ def ensemble(members, combine, **more):
     ],
 )
 def test_scores_are_combined_impression_by_impression(members, combine, expected):
-    assert ensemble(members, combine).score_shown(ASKED).tolist() == pytest.approx(expected, abs=1e-6)
+    assert ensemble(members, combine).score_shown(IMPRESSIONS).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_impressions_are_found_by_their_id_in_any_order(members):
+def test_impressions_are_looked_up_by_id_in_any_order(members):
     model = ensemble(members, Combine.sum)
-    turned = model.score_shown(ASKED[np.array([1, 0])])
-    assert torch.equal(turned, model.score_shown(ASKED)[[3, 4, 0, 1, 2]])
+    reversed_scores = model.score_shown(IMPRESSIONS[np.array([1, 0])])
+    assert torch.equal(reversed_scores, model.score_shown(IMPRESSIONS)[[3, 4, 0, 1, 2]])
 
 
 def test_weights_are_those_that_make_the_clicks_of_validation_likeliest():
     rng = np.random.default_rng(0)
     lists = [[f"{i}{k}" for k in "abcde"] for i in range(400)]
     good, noise = rng.normal(size=(400, 5)), rng.normal(size=(400, 5))
-    likely = np.exp(2.0 * good) / np.exp(2.0 * good).sum(1, keepdims=True)
+    probability = np.exp(2.0 * good) / np.exp(2.0 * good).sum(1, keepdims=True)
     clicked = np.zeros((400, 5), dtype=bool)
-    clicked[np.arange(400), [rng.choice(5, p=p) for p in likely]] = True
-    judged = [
+    clicked[np.arange(400), [rng.choice(5, p=p) for p in probability]] = True
+    predictions = [
         pd.DataFrame({"items": lists, "clicked": list(clicked), "scores": list(s)}, index=[str(i) for i in range(400)])
         for s in (good / 10, -noise)
     ]
-    weights = fitted_weights(judged)
-    assert weights[0] == pytest.approx(20.0, rel=0.15)  # which undoes the tenth
+    weights = fit_weights(predictions)
+    assert weights[0] == pytest.approx(20.0, rel=0.15)  # undoes the division by ten
     assert 0 <= weights[1] < 0.15
 
 
-def test_a_member_that_was_shown_something_else_is_refused(members):
+def test_a_member_evaluated_on_other_impressions_or_items_is_refused(members):
     model = ensemble(members, Combine.sum)
-    with pytest.raises(DataError, match="one was shown other items in impression '1'"):
-        model.score_shown(replace(ASKED, listed=np.array([1, 0, 2, 3, 0])))
-    with pytest.raises(DataError, match="one has no answer about impression '3'"):
-        model.score_shown(replace(ASKED, id=np.array(["1", "3"], dtype=object)))
+    with pytest.raises(DataError, match="one has predictions for other items of impression '1'"):
+        model.score_shown(replace(IMPRESSIONS, listed=np.array([1, 0, 2, 3, 0])))
+    with pytest.raises(DataError, match="one has no predictions for impression '3'"):
+        model.score_shown(replace(IMPRESSIONS, id=np.array(["1", "3"], dtype=object)))
 
 
-def test_its_marks_are_its_members(members):
+def test_labels_and_deviations_are_those_of_its_members(members):
     config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
     assert config.labels("direct") == ["synthetic", "one", "two"]
     assert config.deviations() == ["as one", "as two"]
@@ -118,7 +118,7 @@ def test_its_marks_are_its_members(members):
 
 def test_one_member_or_weights_without_validation_are_refused(members):
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
-    with pytest.raises(UsageError, match="several members, and 1 are given"):
-        refuse(alone.problems_of_data(None, None))
+    with pytest.raises(UsageError, match="at least two members, not 1"):
+        raise_first(alone.problems_of_data(None, None))
     (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(spec_of().config)
-    assert "which are not given" in problem.problem
+    assert "model.judged does not list them" in problem.problem

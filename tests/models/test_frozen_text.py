@@ -25,7 +25,7 @@ def encoded(monkeypatch):
 
 
 def log(*histories):
-    """A log whose dev impressions have these histories and show all items; in training everybody read `up`."""
+    """Return a log whose dev impressions have these histories and show all items; all training histories are `up`."""
     trained = [("train", i, 1, [1], "0-1 1-0") for i in range(20)]
     return tiny_log(
         [*trained, *(("dev", i, 2, history, "0-1 1-0 2-0 3-0") for i, history in enumerate(histories))], TEXTS
@@ -35,31 +35,31 @@ def log(*histories):
 def test_scores_are_cosines_with_the_mean_of_the_history(build):
     dataset = log([0, 0, 1], [2])
     scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TEST))
-    taste = np.array([2, 1]) / 5**0.5
-    assert scores[:4].tolist() == pytest.approx([np.dot(taste, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
+    profile = np.array([2, 1]) / 5**0.5
+    assert scores[:4].tolist() == pytest.approx([np.dot(profile, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
     assert scores[4:].tolist() == pytest.approx([-1, 0, 1, -(0.5**0.5)], abs=1e-6)
 
 
-def test_without_a_history_a_user_reads_what_all_read_in_training(build):
+def test_a_user_without_a_history_gets_the_mean_training_history(build):
     dataset = log([], [1])
     scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TEST))
     assert scores[:4].tolist() == pytest.approx(scores[4:].tolist(), abs=1e-6)
 
 
-def test_where_nobody_has_a_history_nothing_is_liked_more(build):
+def test_without_any_history_all_items_tie(build):
     empty = [("train", 0, 1, [], "0-1 1-0")] * 20 + [("dev", 0, 2, [], "0-1 1-0")]
     dataset = tiny_log(empty, TEXTS)
     assert build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TRAIN)).unique() == 0
 
 
-def test_interactions_are_ranked_by_the_same_rule(build):
+def test_examples_are_ranked_by_the_same_rule(build):
     dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
-    asked = leave_one_out(dataset).examples(Part.test)
+    examples = leave_one_out(dataset).examples(Part.test)
     model = build("frozen_text", dataset, encoder=ENCODER)
-    taste = np.array([2, 1]) / 5**0.5
-    assert model.score(asked)[0].tolist() == pytest.approx(
-        [*(np.dot(taste, DIRECTION[text]) for text in TEXTS[:4]), 0], abs=1e-6
+    profile = np.array([2, 1]) / 5**0.5
+    assert model.score(examples)[0].tolist() == pytest.approx(
+        [*(np.dot(profile, DIRECTION[text]) for text in TEXTS[:4]), 0], abs=1e-6
     )
     candidates = np.array([[3, 1], [4, 0]])
-    some = model.score(replace(asked, candidates=candidates))
-    torch.testing.assert_close(some, model.score(asked).gather(1, torch.from_numpy(candidates)))
+    scores = model.score(replace(examples, candidates=candidates))
+    torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.models.shared import losses
-from llm4rec_cli.models.shared.losses import ROWS_AT_ONCE, catalogue_cross_entropy, rows_of_all
+from llm4rec_cli.models.shared.losses import ROWS_AT_ONCE, catalogue_cross_entropy, gather_rows
 from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -16,8 +16,8 @@ def test_the_loss_and_its_gradients_are_those_of_cross_entropy(n):
     targets = torch.randint(30, (n,))
     loss, expected = catalogue_cross_entropy(hidden, table, targets), F.cross_entropy(hidden @ table.t(), targets)
     torch.testing.assert_close(loss, expected)
-    found, wanted = (torch.autograd.grad(3 * of, [hidden, table]) for of in (loss, expected))
-    assert_close(found, wanted, rel=1e-5)
+    actual, reference = (torch.autograd.grad(3 * value, [hidden, table]) for value in (loss, expected))
+    assert_close(actual, reference, rel=1e-5)
 
 
 def test_a_table_that_is_also_the_input_gets_both_gradients():
@@ -25,8 +25,8 @@ def test_a_table_that_is_also_the_input_gets_both_gradients():
     table, items, targets = torch.randn(30, 8, requires_grad=True), torch.randint(30, (9,)), torch.randint(30, (9,))
     loss = catalogue_cross_entropy(F.embedding(items, table), table, targets)
     expected = F.cross_entropy(F.embedding(items, table) @ table.t(), targets)
-    found, wanted = (torch.autograd.grad(of, table) for of in (loss, expected))
-    assert_close(found, wanted, rel=1e-5)
+    actual, reference = (torch.autograd.grad(value, table) for value in (loss, expected))
+    assert_close(actual, reference, rel=1e-5)
 
 
 def test_the_largest_logits_do_not_overflow():
@@ -51,8 +51,8 @@ def test_under_autocast_products_are_in_bf16_and_gradients_in_fp32():
     expected = F.cross_entropy(hidden @ table.t(), targets)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, atol=0.02, rtol=0)
-    found, wanted = (torch.autograd.grad(of, [hidden, table]) for of in (loss, expected))
-    for gradient, exact in zip(found, wanted, strict=True):
+    actual, reference = (torch.autograd.grad(value, [hidden, table]) for value in (loss, expected))
+    for gradient, exact in zip(actual, reference, strict=True):
         assert gradient.dtype == torch.float32
         assert F.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.999
 
@@ -66,38 +66,38 @@ def test_a_large_catalogue_shrinks_the_blocks_and_changes_nothing(monkeypatch):
         torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), whole)
 
 
-@pytest.mark.parametrize("sure", [0.5, 0.9, 1.0])
-def test_targets_the_model_is_sure_of_keep_their_gradient_under_autocast(sure):
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_targets_the_model_is_sure_of_keep_their_gradient_under_autocast(share):
     """Near 1 the steps of bf16 are 0.004 wide: a probability of 0.998 less 1 would be nothing, or twice itself."""
     torch.manual_seed(0)
     table, targets = F.normalize(torch.randn(1000, 64), dim=1).requires_grad_(), torch.arange(400)
-    scale = torch.where(torch.arange(400) < sure * 400, 15.0, 1.0)[:, None]
+    scale = torch.where(torch.arange(400) < share * 400, 15.0, 1.0)[:, None]
     hidden = (scale * table[:400]).detach().requires_grad_()
     assert (hidden @ table.t()).softmax(1)[:1, 0] > 0.98
     with torch.autocast("cpu", torch.bfloat16):
         loss = catalogue_cross_entropy(hidden, table, targets)
     expected = F.cross_entropy(hidden @ table.t(), targets)
-    found, wanted = (torch.autograd.grad(of, [hidden, table]) for of in (loss, expected))
-    rows = slice(0, int(sure * 400))
-    for gradient, exact in ((found[0][rows], wanted[0][rows]), (found[1], wanted[1])):
+    actual, reference = (torch.autograd.grad(value, [hidden, table]) for value in (loss, expected))
+    rows = slice(0, int(share * 400))
+    for gradient, exact in ((actual[0][rows], reference[0][rows]), (actual[1], reference[1])):
         assert (gradient - exact).norm() < 0.05 * exact.norm()
 
 
-def test_a_softmax_among_some_is_dense_cross_entropy_over_them():
+def test_the_loss_over_a_subset_is_dense_cross_entropy_over_it():
     torch.manual_seed(0)
     hidden, table = torch.randn(40, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
-    among = torch.tensor([0, 3, 4, 11, 17, 29])
-    place = torch.randint(len(among), (40,))
-    loss = catalogue_cross_entropy(hidden, table, among[place], among)
-    expected = F.cross_entropy(hidden @ table[among].t(), place)
+    items = torch.tensor([0, 3, 4, 11, 17, 29])
+    place = torch.randint(len(items), (40,))
+    loss = catalogue_cross_entropy(hidden, table, items[place], items)
+    expected = F.cross_entropy(hidden @ table[items].t(), place)
     torch.testing.assert_close(loss, expected)
-    found, wanted = (torch.autograd.grad(of, [hidden, table]) for of in (loss, expected))
-    assert_close(found, wanted, rel=1e-6)
-    others = [item for item in range(30) if item not in among]
-    assert (found[1][others] == 0).all()
+    actual, reference = (torch.autograd.grad(value, [hidden, table]) for value in (loss, expected))
+    assert_close(actual, reference, rel=1e-6)
+    others = [item for item in range(30) if item not in items]
+    assert (actual[1][others] == 0).all()
 
 
-def test_a_softmax_among_all_is_the_softmax():
+def test_the_subset_of_all_items_changes_nothing():
     torch.manual_seed(0)
     hidden, table, targets = torch.randn(40, 8), torch.randn(30, 8), torch.randint(30, (40,))
     assert torch.equal(
@@ -108,7 +108,7 @@ def test_a_softmax_among_all_is_the_softmax():
 
 @pytest.fixture
 def as_second_of_two(monkeypatch):
-    """as_second_of_two(rows of the first, what the first makes of all rows): this process as the second of two."""
+    """as_second_of_two(rows of the first process, its gradient of all rows): make this process the second of two."""
 
     def become(others, their_gradient=None):
         def all_gather(parts, padded):
@@ -125,29 +125,29 @@ def as_second_of_two(monkeypatch):
 
 
 @pytest.mark.parametrize("n_others", [0, 1, 2, 5])
-def test_rows_of_all_stand_in_order_of_rank_however_many_each_has(as_second_of_two, n_others):
+def test_rows_are_gathered_in_order_of_rank_however_many_each_process_has(as_second_of_two, n_others):
     theirs, mine = 10.0 + torch.arange(2.0 * n_others).view(n_others, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     as_second_of_two(theirs)
-    assert torch.equal(rows_of_all(mine), torch.cat([theirs, mine]))
+    assert torch.equal(gather_rows(mine), torch.cat([theirs, mine]))
 
 
-def test_a_row_has_the_gradient_of_what_every_process_makes_of_it(as_second_of_two):
+def test_the_gradient_of_a_row_is_the_sum_over_all_processes(as_second_of_two):
     mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
     as_second_of_two(torch.zeros(3, 1), their_gradient=torch.tensor([[9.0], [9.0], [9.0], [100.0], [200.0]]))
-    everything = rows_of_all(mine)
-    (everything * torch.tensor([[5.0], [5.0], [5.0], [1.0], [2.0]])).sum().backward()
+    gathered = gather_rows(mine)
+    (gathered * torch.tensor([[5.0], [5.0], [5.0], [1.0], [2.0]])).sum().backward()
     assert mine.grad.tolist() == [[101.0], [202.0]]
 
 
-def test_rows_of_all_leaves_the_gradient_it_is_given_alone(as_second_of_two):
+def test_gathering_leaves_the_incoming_gradient_unchanged(as_second_of_two):
     mine = torch.tensor([[1.0], [2.0]], requires_grad=True)
     as_second_of_two(torch.zeros(0, 1), their_gradient=torch.ones(2, 1))
-    everything = rows_of_all(mine)
-    given = torch.tensor([[3.0], [4.0]])
-    everything.backward(given)
-    assert given.tolist() == [[3.0], [4.0]]
+    gathered = gather_rows(mine)
+    outer = torch.tensor([[3.0], [4.0]])
+    gathered.backward(outer)
+    assert outer.tolist() == [[3.0], [4.0]]
 
 
-def test_a_process_that_is_alone_has_all_rows():
+def test_a_single_process_returns_its_rows():
     rows = torch.zeros(3, 2)
-    assert rows_of_all(rows) is rows
+    assert gather_rows(rows) is rows

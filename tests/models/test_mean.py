@@ -3,53 +3,53 @@ import pytest
 
 from llm4rec_cli.config.schema import Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.baselines.mean import means
+from llm4rec_cli.models.baselines.mean import fit_means
 from llm4rec_cli.models.shared.ratings import TrainRatings, train_ratings
 from tests.builders import tiny_dataset
 
 # Trained on (0, 0) 5, (0, 1) 3, (1, 0) 4; the last two of each are held out.
 DATASET = tiny_dataset([[0, 1, 2, 1], [0, 2, 3], [3, 0]], rating=[5, 3, 1, 1, 4, 2, 5, np.nan, np.nan])
-ASKED = leave_one_out(DATASET).examples(Part.test)
+EXAMPLES = leave_one_out(DATASET).examples(Part.test)
 
 
 def test_means_by_hand():
-    found = means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=0)
-    assert found.mean == 4
-    assert found.of_item.tolist() == [0.5, -1, 0, 0]  # (1 + 0) / 2, -1, none
-    assert found.of_user.tolist() == [pytest.approx(0.25), -0.5, 0]  # (5 - 4.5 + 3 - 3) / 2, 4 - 4.5, none
+    model = fit_means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=0)
+    assert model.mean == 4
+    assert model.item_offset.tolist() == [0.5, -1, 0, 0]  # (1 + 0) / 2, -1, none
+    assert model.user_offset.tolist() == [pytest.approx(0.25), -0.5, 0]  # (5 - 4.5 + 3 - 3) / 2, 4 - 4.5, none
 
 
 def test_damping_counts_as_ratings_of_the_mean():
-    found = means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=2)
-    assert found.of_item[:2].tolist() == [1 / 4, -1 / 3]
-    assert found.of_user[1] == pytest.approx((4 - 4.25) / 3)
+    model = fit_means(train_ratings(leave_one_out(DATASET)), 3, 4, damping=2)
+    assert model.item_offset[:2].tolist() == [1 / 4, -1 / 3]
+    assert model.user_offset[1] == pytest.approx((4 - 4.25) / 3)
 
 
-def test_what_is_told_is_clipped_to_the_scale_of_the_training_part(build):
+def test_predictions_are_clipped_to_the_scale_of_the_training_part(build):
     ratings = TrainRatings(np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([5.0, 5.0, 1.0]))
-    found = means(ratings, 2, 2, damping=0)
-    assert found.mean + found.of_item[1] + found.of_user[0] > 5
-    assert found.rate(ASKED[np.array([0])]).value.tolist() == [5]  # user 0, item 1
+    model = fit_means(ratings, 2, 2, damping=0)
+    assert model.mean + model.item_offset[1] + model.user_offset[0] > 5
+    assert model.rate(EXAMPLES[np.array([0])]).value.tolist() == [5]  # user 0, item 1
 
 
-def test_a_user_and_an_item_without_ratings_are_told_the_mean(build):
+def test_a_user_and_an_item_without_ratings_get_the_mean(build):
     model = build("mean", DATASET, damping=[0])
-    assert model.rate(ASKED).value.tolist() == [pytest.approx(4 - 1 + 0.25), pytest.approx(4 + 0 - 0.5)]
+    assert model.rate(EXAMPLES).value.tolist() == [pytest.approx(4 - 1 + 0.25), pytest.approx(4 + 0 - 0.5)]
 
 
 def test_the_damping_is_chosen_on_validation(build):
     rng = np.random.default_rng(0)
     sequences = [rng.permutation(20)[:8].tolist() for _ in range(50)]
     noise = tiny_dataset(sequences, rating=rng.integers(1, 6, 400))
-    of_users = tiny_dataset(sequences, rating=np.repeat(rng.integers(1, 6, 50), 8))
-    candidates = {damping: build("mean", noise, damping=[damping]).of_user for damping in (0, 1000)}
-    assert np.array_equal(build("mean", noise, damping=[0, 1000]).of_user, candidates[1000])
-    assert np.abs(build("mean", of_users, damping=[0, 1000]).of_user).max() > 1
+    by_user = tiny_dataset(sequences, rating=np.repeat(rng.integers(1, 6, 50), 8))
+    candidates = {damping: build("mean", noise, damping=[damping]).user_offset for damping in (0, 1000)}
+    assert np.array_equal(build("mean", noise, damping=[0, 1000]).user_offset, candidates[1000])
+    assert np.abs(build("mean", by_user, damping=[0, 1000]).user_offset).max() > 1
 
 
-def test_test_ratings_are_not_looked_at(build):
+def test_test_ratings_are_not_used(build):
     changed = DATASET.interactions.assign(rating=DATASET.interactions["rating"].to_numpy(copy=True))
-    changed.loc[ASKED.row, "rating"] = 5.0
+    changed.loc[EXAMPLES.row, "rating"] = 5.0
     other = tiny_dataset([[0, 1, 2, 1], [0, 2, 3], [3, 0]], rating=changed["rating"])
-    told = [build("mean", data, damping=[0, 1, 2]).rate(ASKED).value for data in (DATASET, other)]
-    assert np.array_equal(*told)
+    predictions = [build("mean", data, damping=[0, 1, 2]).rate(EXAMPLES).value for data in (DATASET, other)]
+    assert np.array_equal(*predictions)

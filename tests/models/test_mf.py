@@ -13,7 +13,7 @@ pytestmark = pytest.mark.numeric
 # Training holds no rating of items 4 and 5, nor of user 2.
 DATASET = tiny_dataset([[0, 1, 2, 4], [2, 1, 3, 5, 4], [5, 4]], rating=[5, 4, 1, 3, 2, 2, 4, 5, 5, np.nan, np.nan])
 SPLIT = leave_one_out(DATASET)
-ASKED = SPLIT.examples(Part.test)
+EXAMPLES = SPLIT.examples(Part.test)
 SETTINGS = {"embedding_size": 4, "initial_std": 0.5, "penalty": 0.1}
 
 
@@ -32,25 +32,25 @@ def test_a_rating_and_the_loss_by_hand(build):
         model.items.weight[1] = torch.tensor([0.5, 2, 0, 0])
         model.user_bias[0], model.item_bias[1] = -0.1, 0.3
     user, item = torch.tensor([0]), torch.tensor([1])
-    told = 17 / 5 - 0.1 + 0.3 + 0.5
-    assert model.told(user, item).tolist() == [pytest.approx(told)]
+    predicted = 17 / 5 - 0.1 + 0.3 + 0.5
+    assert model.predict(user, item).tolist() == [pytest.approx(predicted)]
     loss = model(user=user, item=item, rating=torch.tensor([4.0]))["loss"]
-    assert loss.item() == pytest.approx((told - 4) ** 2 + 0.1 * (0.01 + 0.09 + 1 + 4.25))
+    assert loss.item() == pytest.approx((predicted - 4) ** 2 + 0.1 * (0.01 + 0.09 + 1 + 4.25))
 
 
 def test_an_unseen_user_or_item_falls_back_to_the_biases(build):
     model = build("mf", DATASET, **SETTINGS)
     with torch.no_grad():
         model.user_bias[:] = torch.tensor([0.1, 0.2, 0.0])
-    told = model.rate(replace(ASKED, target=np.array([4, 5]))).value
-    assert told == pytest.approx([17 / 5 + 0.1, 17 / 5 + 0.2])
+    predicted = model.rate(replace(EXAMPLES, target=np.array([4, 5]))).value
+    assert predicted == pytest.approx([17 / 5 + 0.1, 17 / 5 + 0.2])
 
 
-def test_what_is_told_is_clipped_to_the_scale_of_the_training_part(build):
+def test_predictions_are_clipped_to_the_scale_of_the_training_part(build):
     model = build("mf", DATASET, **SETTINGS)
     with torch.no_grad():
         model.user_bias[:] = torch.tensor([9.0, -9.0, 0.0])
-    assert model.rate(ASKED).value.tolist() == [5, 2]
+    assert model.rate(EXAMPLES).value.tolist() == [5, 2]
 
 
 def test_it_learns_what_users_and_items_have_in_common(build):
@@ -66,5 +66,5 @@ def test_it_learns_what_users_and_items_have_in_common(build):
         optimiser.zero_grad()
         model(**batch)["loss"].backward()
         optimiser.step()
-    asked = leave_one_out(dataset).examples(Part.test)
-    assert np.abs(model.rate(asked).value - np.array(rating)[asked.row]).mean() < 0.5  # the means are 2 away
+    examples = leave_one_out(dataset).examples(Part.test)
+    assert np.abs(model.rate(examples).value - np.array(rating)[examples.row]).mean() < 0.5  # the means are 2 away

@@ -11,10 +11,10 @@ pytestmark = pytest.mark.numeric
 # Training holds no rating of items 4 and 5, nor of user 2.
 DATASET = tiny_dataset([[0, 1, 2, 4], [2, 1, 3, 5, 4], [5, 4]], rating=[5, 4, 1, 3, 2, 2, 4, 5, 5, np.nan, np.nan])
 SETTINGS = {"embedding_size": 4, "hidden_sizes": [8, 3], "dropout": 0.0, "initial_std": 0.1}
-ASKED = leave_one_out(DATASET).examples(Part.test)
+EXAMPLES = leave_one_out(DATASET).examples(Part.test)
 
 
-def test_layers_are_as_wide_as_asked(build):
+def test_layers_are_as_wide_as_configured(build):
     model = build("mlp", DATASET, **SETTINGS)
     assert [layer.weight.shape for layer in model.layers if hasattr(layer, "weight")] == [(8, 8), (3, 8), (1, 3)]
 
@@ -22,9 +22,9 @@ def test_layers_are_as_wide_as_asked(build):
 def test_the_loss_is_the_mean_squared_error(build):
     model = build("mlp", DATASET, **SETTINGS)
     user, item, rating = torch.tensor([0, 1]), torch.tensor([0, 2]), torch.tensor([5.0, 2.0])
-    told = model.told(user, item)
+    predicted = model.predict(user, item)
     assert model(user=user, item=item, rating=rating)["loss"].item() == pytest.approx(
-        ((told - rating) ** 2).mean().item()
+        ((predicted - rating) ** 2).mean().item()
     )
 
 
@@ -33,7 +33,7 @@ def test_a_rating_begins_at_the_mean_of_the_training_part(build):
     with torch.no_grad():
         model.layers[-1].weight.zero_()
         model.layers[-1].bias.zero_()
-    assert model.rate(ASKED).value == pytest.approx([17 / 5] * 2)
+    assert model.rate(EXAMPLES).value == pytest.approx([17 / 5] * 2)
 
 
 def test_an_unseen_user_or_item_has_an_embedding_of_zeros_that_training_leaves_alone(build):
@@ -49,8 +49,8 @@ def test_an_unseen_user_or_item_has_an_embedding_of_zeros_that_training_leaves_a
     assert model.items.weight[:4].any(1).all()
 
 
-def test_what_is_told_is_clipped_to_the_scale_of_the_training_part(build):
+def test_predictions_are_clipped_to_the_scale_of_the_training_part(build):
     model = build("mlp", DATASET, **SETTINGS)
     with torch.no_grad():
         model.layers[-1].bias.fill_(9)
-    assert model.rate(ASKED).value.tolist() == [5, 5]
+    assert model.rate(EXAMPLES).value.tolist() == [5, 5]

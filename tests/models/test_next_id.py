@@ -5,7 +5,7 @@ import pytest
 
 from llm4rec_cli.config.schema import Index, Part
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.errors import UsageError, refuse
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.models.baselines.config import NextIdConfig
 from tests.builders import tiny_dataset
 from tests.data.test_real_data import prepared
@@ -19,25 +19,25 @@ def test_guesses_the_number_after_the_highest_of_the_history(build):
 
 
 def test_guesses_among_candidates(build):
-    asked = replace(leave_one_out(DATASET).examples(Part.test), candidates=np.array([[3, 0], [2, 5], [0, 1]]))
-    assert build("next_id", DATASET).score(asked).tolist() == [[1, 0], [0, 1], [0, 0]]
+    examples = replace(leave_one_out(DATASET).examples(Part.test), candidates=np.array([[3, 0], [2, 5], [0, 1]]))
+    assert build("next_id", DATASET).score(examples).tolist() == [[1, 0], [0, 1], [0, 0]]
 
 
 def test_an_empty_history_guesses_nothing(build):
-    asked = leave_one_out(DATASET).examples(Part.test)
-    scores = build("next_id", DATASET).score(replace(asked, end=asked.start))
+    examples = leave_one_out(DATASET).examples(Part.test)
+    scores = build("next_id", DATASET).score(replace(examples, end=examples.start))
     assert scores.tolist() == [[0] * 6] * 3
 
 
 def hit_rate(build, dataset, index, seed=0):
     dataset = replace(dataset, manifest=dataset.manifest | {"split": {"rule": "leave_one_out", "seed": seed}})
-    asked = leave_one_out(dataset).examples(Part.test)
-    asked = replace(asked, candidates=asked.target[:, None])  # the target alone: scored 1 if it is guessed
-    return build("next_id", dataset, index=index).score(asked).mean().item()
+    examples = leave_one_out(dataset).examples(Part.test)
+    examples = replace(examples, candidates=examples.target[:, None])  # the target alone: scored 1 if it is guessed
+    return build("next_id", dataset, index=index).score(examples).mean().item()
 
 
-def test_looks_at_the_numbers_of_an_index(build):
-    """Each user's items are new, in an order that the dataset's own numbers do not show."""
+def test_uses_the_numbers_of_an_index(build):
+    """Each user has new items, in an order that the dataset's own numbers do not show."""
     dataset = tiny_dataset(np.random.default_rng(0).permutation(800).reshape(200, 4).tolist())
     assert hit_rate(build, dataset, Index.leaky_p5) == 1
     assert hit_rate(build, dataset, Index.sequential) < 0.02
@@ -45,19 +45,19 @@ def test_looks_at_the_numbers_of_an_index(build):
     assert hit_rate(build, dataset, None) < 0.02
 
 
-def test_scores_stand_at_the_items_own_places(build):
+def test_scores_are_in_the_order_of_the_catalogue(build):
     dataset = tiny_dataset([[4, 1, 3, 0, 2]], n_items=6)
-    asked = leave_one_out(dataset).examples(Part.test)
-    assert build("next_id", dataset, index=Index.leaky_p5).score(asked).tolist() == [[0, 0, 1, 0, 0, 0]]
+    examples = leave_one_out(dataset).examples(Part.test)
+    assert build("next_id", dataset, index=Index.leaky_p5).score(examples).tolist() == [[0, 0, 1, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", [Index.collaborative, Index.semantic])
 def test_an_index_without_numbers_is_refused(kind):
-    with pytest.raises(UsageError, match=f"model.index={kind.name} gives items no numbers"):
-        refuse(NextIdConfig(name="next_id", index=kind).problems(None))
+    with pytest.raises(UsageError, match=f"model.index={kind.name} does not number items"):
+        raise_first(NextIdConfig(name="next_id", index=kind).problems(None))
 
 
-def test_tables_say_whose_numbers_are_looked_at():
+def test_the_name_in_tables_shows_the_index():
     assert NextIdConfig(name="next_id").shown_as() == "next_id"
     assert NextIdConfig(name="next_id", index=Index.leaky_p5).shown_as() == "next_id, leaky_p5 numbers"
 
@@ -66,7 +66,7 @@ def test_tables_say_whose_numbers_are_looked_at():
 def test_on_beauty_only_leaky_numbers_are_guessed(build, tmp_path):
     dataset, _ = prepared("amazon2014-beauty", "amazon2014-beauty", tmp_path)
     leaky = [hit_rate(build, dataset, Index.leaky_p5, seed) for seed in range(5)]
-    assert np.mean(leaky) == pytest.approx(0.0556, abs=0.002)  # 20 seeds: 0.0556, of one the deviation is 0.0014
+    assert np.mean(leaky) == pytest.approx(0.0556, abs=0.002)  # mean of 20 seeds: 0.0556, standard deviation 0.0014
     assert hit_rate(build, dataset, None) == pytest.approx(0.0441, abs=1e-4)
     assert hit_rate(build, dataset, Index.sequential) < 0.005
     assert hit_rate(build, dataset, Index.random) < 0.001

@@ -10,7 +10,7 @@ import torch
 
 from llm4rec_cli.config.schema import Candidates, Index, Part, Written
 from llm4rec_cli.data.candidates import with_candidates
-from llm4rec_cli.models.base import Context, Kept
+from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.config import WholeWord
 from llm4rec_cli.models.p5.model import CLASSES, UNREACHED, build, stars
 from tests.models.p5_data import N_ITEMS, config, shop
@@ -130,8 +130,8 @@ def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
         chance = constrained(found, found.prompter.source("1-6", question), codes).double().softmax(0)
         expected = float((chance * torch.tensor([float(c) for c in CLASSES])).sum())
         assert given.value[place] == pytest.approx(expected, abs=1e-3)
-    assert given.said is not None
-    assert given.said.shape == (2,)
+    assert given.parsed is not None
+    assert given.parsed.shape == (2,)
 
 
 def test_like_and_dislike_are_read_as_stars_on_their_side(model):
@@ -198,10 +198,10 @@ def test_a_loss_is_the_mean_over_rows_of_the_mean_over_tokens(model):
 
 def test_names_of_items_and_the_tokenizer_are_kept_with_a_run(model):
     found = model("sequential")
-    assert isinstance(found, Kept)
-    kept = found.artefacts()
-    assert kept == model("sequential", seed=3).artefacts()
-    assert kept != model("sequential", index=Index.random).artefacts()
+    assert isinstance(found, HasArtifacts)
+    kept = found.artifacts()
+    assert kept == model("sequential", seed=3).artifacts()
+    assert kept != model("sequential", index=Index.random).artifacts()
     assert found.index.digest in kept["item_index.json"]
 
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.overrides import prepared
 from llm4rec_cli.config.schema import Candidates, Index, Question, TaskConfig
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import Asked
@@ -303,9 +303,9 @@ def test_a_task_without_a_prompt_to_train_on_is_refused():
     config = config_of("p5/sequential", "p5/transfer")
     assert list(prompts.faults(config)) == []
     config = replace(config, ask=replace(config.ask, rating="Z-2"))
-    refuse(prompts.faults_of_asking(config, TaskConfig(name="sequential", question=Question.rank)))
+    raise_first(prompts.faults_of_asking(config, TaskConfig(name="sequential", question=Question.rank)))
     with pytest.raises(UsageError, match="no prompt of family rating is trained"):
-        refuse(prompts.faults_of_asking(config, TaskConfig(name="rating", question=Question.rate)))
+        raise_first(prompts.faults_of_asking(config, TaskConfig(name="rating", question=Question.rate)))
 
 
 @pytest.mark.parametrize(
@@ -398,11 +398,11 @@ def test_a_hundred_candidates_by_their_digits_must_fit(dataset, n_items, fits):
     items = pd.DataFrame({"item_id": range(n_items), "title": "pen"})
     config = config_of(index=Index.sequential, digits=1, max_source=512)
     if fits:
-        refuse(prompts.faults_of_data(config, replace(dataset, items=items)))
+        raise_first(prompts.faults_of_data(config, replace(dataset, items=items)))
         return
     with pytest.raises(UsageError, match="prompt '2-7' takes about"):
-        refuse(prompts.faults_of_data(config, replace(dataset, items=items)))
-    refuse(prompts.faults_of_data(replace(config, digits=3), replace(dataset, items=items)))
+        raise_first(prompts.faults_of_data(config, replace(dataset, items=items)))
+    raise_first(prompts.faults_of_data(replace(config, digits=3), replace(dataset, items=items)))
 
 
 @pytest.mark.parametrize(
@@ -422,10 +422,10 @@ def test_a_ranking_is_refused_where_its_prompt_cannot_give_it(name, candidates, 
     config = replace(config, ask=replace(config.ask, **ask))
     task = TaskConfig(name=name, question=Question.rank, candidates=candidates)
     if problem is None:
-        refuse(prompts.faults_of_asking(config, task))
+        raise_first(prompts.faults_of_asking(config, task))
         return
     with pytest.raises(UsageError, match=problem):
-        refuse(prompts.faults_of_asking(config, task))
+        raise_first(prompts.faults_of_asking(config, task))
 
 
 # --- how they are chosen

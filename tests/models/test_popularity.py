@@ -10,19 +10,19 @@ DATASET = tiny_dataset([[0, 1, 2, 3], [1, 0, 3, 2], [1, 2, 2, 0]])  # the last t
 
 
 def test_scores_are_training_counts(build):
-    asked = leave_one_out(DATASET).examples(Part.test)
-    assert build("popularity", DATASET).score(asked).tolist() == [[2, 3, 1, 0]] * 3
+    examples = leave_one_out(DATASET).examples(Part.test)
+    assert build("popularity", DATASET).score(examples).tolist() == [[2, 3, 1, 0]] * 3
 
 
 def test_candidates_get_their_own_counts(build):
-    asked = replace(leave_one_out(DATASET).examples(Part.test), candidates=np.array([[3, 0], [2, 1], [0, 2]]))
-    assert build("popularity", DATASET).score(asked).tolist() == [[0, 2], [1, 3], [2, 1]]
+    examples = replace(leave_one_out(DATASET).examples(Part.test), candidates=np.array([[3, 0], [2, 1], [0, 2]]))
+    assert build("popularity", DATASET).score(examples).tolist() == [[0, 2], [1, 3], [2, 1]]
 
 
 def test_scores_may_be_overwritten(build):
-    asked, model = leave_one_out(DATASET).examples(Part.test), build("popularity", DATASET)
-    model.score(asked).fill_(0)
-    assert model.score(asked)[0].tolist() == [2, 3, 1, 0]
+    examples, model = leave_one_out(DATASET).examples(Part.test), build("popularity", DATASET)
+    model.score(examples).fill_(0)
+    assert model.score(examples)[0].tolist() == [2, 3, 1, 0]
 
 
 def test_of_a_click_log_scores_are_training_clicks(build):

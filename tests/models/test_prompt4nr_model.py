@@ -178,12 +178,12 @@ def test_pointwise_training_that_answers_every_click_negatively_is_told(built, c
         with torch.no_grad():
             of.bert.bias[of.answers[0]] = bias
             sums = of(**of.training_rows().batch(0, list(range(10))))["sums"]
-        assert of.facts({name: (total / n).item() for name, (total, n) in sums.items()}) == {}
+        assert of.epoch_metrics({name: (total / n).item() for name, (total, n) in sums.items()}) == {}
         return caplog.text
 
     assert "none of the epoch's clicks was answered 'good'" in told(1000.0)
     assert told(-1000.0) == ""
-    of.facts({})  # of an epoch without clicks there is nothing to tell
+    of.epoch_metrics({})  # of an epoch without clicks there is nothing to tell
     assert caplog.text == ""
 
 

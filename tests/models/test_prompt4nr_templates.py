@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.errors import DataError, UsageError, refuse
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.config import TemplateConfig
 from tests.driver import python
@@ -65,7 +65,7 @@ def test_a_shipped_template_has_the_published_overhead_answers_and_virtual_token
 def test_shipped_templates_are_sound_and_named_as_their_files(name):
     assert told(config(name)) == []
     assert config(name).prompts.name == name
-    refuse(templates.problems_of_backbone(config(name)))
+    raise_first(templates.problems_of_backbone(config(name)))
 
 
 def test_the_layouts_of_two_continuous_templates_are_one(minilm):
@@ -163,30 +163,30 @@ def altered(tmp_path):
 
 def test_a_backbone_that_is_no_bert_is_refused(altered):
     with pytest.raises(UsageError, match="is a roberta, and model 'prompt4nr' asks a BERT"):
-        refuse(templates.problems_of_backbone(replace(config(), backbone=altered(model_type="roberta"))))
+        raise_first(templates.problems_of_backbone(replace(config(), backbone=altered(model_type="roberta"))))
 
 
 def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tiny):
-    refuse(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT)))
+    raise_first(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT)))
     with pytest.raises(UsageError, match=f"max_length={CONTEXT + 1}, and .* takes {CONTEXT}"):
-        refuse(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT + 1)))
+        raise_first(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT + 1)))
 
 
 def test_embeddings_that_are_not_one_a_token_are_refused(altered):
     with pytest.raises(UsageError, match="has 1,000 embeddings for"):
-        refuse(templates.problems_of_backbone(replace(config(), backbone=altered(vocab_size=1000))))
+        raise_first(templates.problems_of_backbone(replace(config(), backbone=altered(vocab_size=1000))))
 
 
 def test_an_answer_word_that_the_backbone_lacks_is_refused(tiny):
     with pytest.raises(UsageError, match="answer word 'splendid'"):
-        refuse(templates.problems_of_backbone(replace(with_template(positive="splendid"), backbone=str(tiny))))
+        raise_first(templates.problems_of_backbone(replace(with_template(positive="splendid"), backbone=str(tiny))))
 
 
 def test_a_template_that_leaves_no_room_for_a_history_is_refused():
     long = {"text": "{P:60} {user} {Q:60} {candidate} {mask}"}
     with pytest.raises(UsageError, match="leave no room"):
-        refuse(templates.problems_of_backbone(replace(with_template(**long), max_length=128)))
-    refuse(templates.problems_of_backbone(with_template(**long)))
+        raise_first(templates.problems_of_backbone(replace(with_template(**long), max_length=128)))
+    raise_first(templates.problems_of_backbone(with_template(**long)))
 
 
 @pytest.mark.parametrize("titles", [None, ["", " ", None]])
@@ -195,8 +195,8 @@ def test_data_without_titles_is_refused(titles):
     items = found.items.drop(columns="title").head(3)
     bare = RecDataset(items if titles is None else items.assign(title=titles), *list(vars(found).values())[1:])
     with pytest.raises(DataError, match="reads titles, and dataset 'tiny' has none"):
-        refuse(config().problems_of_data(None, bare))
-    refuse(config().problems_of_data(None, found))
+        raise_first(config().problems_of_data(None, bare))
+    raise_first(config().problems_of_data(None, found))
 
 
 @pytest.mark.parametrize(

@@ -12,33 +12,33 @@ DATASET = tiny_dataset([[0, 1, 2], [3, 4, 5], [6, 7, 8], [1, 9, 4]], n_items=50)
 
 
 @pytest.fixture
-def asked():
+def examples():
     return leave_one_out(DATASET).examples(Part.test)
 
 
-def test_scores_depend_on_neither_batch_nor_order(build, asked):
+def test_scores_depend_on_neither_batch_nor_order(build, examples):
     model = build("random", DATASET)
-    whole, order = model.score(asked), np.array([2, 0, 3, 1])
-    assert torch.equal(model.score(asked[order]), whole[order])
-    assert torch.equal(model.score(asked[1:2]), whole[1:2])
+    whole, order = model.score(examples), np.array([2, 0, 3, 1])
+    assert torch.equal(model.score(examples[order]), whole[order])
+    assert torch.equal(model.score(examples[1:2]), whole[1:2])
 
 
-def test_candidates_score_as_in_the_catalogue(build, asked):
+def test_candidates_score_as_in_the_catalogue(build, examples):
     model = build("random", DATASET)
     candidates = np.array([[2, 0], [5, 40], [8, 8], [4, 1]])
-    scores = model.score(replace(asked, candidates=candidates))
-    assert torch.equal(scores, model.score(asked).gather(1, torch.from_numpy(candidates)))
+    scores = model.score(replace(examples, candidates=candidates))
+    assert torch.equal(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
 
 
-def test_users_and_seeds_draw_differently(build, asked):
-    scores = build("random", DATASET).score(asked)
+def test_users_and_seeds_draw_differently(build, examples):
+    scores = build("random", DATASET).score(examples)
     assert scores.unique().numel() == scores.numel()
-    assert not torch.equal(scores, build("random", DATASET, seed=1).score(asked))
+    assert not torch.equal(scores, build("random", DATASET, seed=1).score(examples))
 
 
-def test_what_is_shown_scores_as_in_the_catalogue(build, asked):
+def test_what_is_shown_scores_as_in_the_catalogue(build, examples):
     log = tiny_log(
         [("train", i, 1, [], "0-1 1-0") for i in range(20)] + [("dev", 3, 2, [], "7-1 0-0 40-0")], ["any"] * 50
     )
     shown = build("random", log).score_shown(divide(log).impressions(TEST))
-    assert torch.equal(shown, build("random", DATASET).score(asked)[3, [7, 0, 40]])
+    assert torch.equal(shown, build("random", DATASET).score(examples)[3, [7, 0, 40]])

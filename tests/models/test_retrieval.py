@@ -5,10 +5,10 @@ import pytest
 
 from llm4rec_cli.config.schema import Part, Written
 from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.baselines.retrieval import heading, typicality, word_sets
+from llm4rec_cli.models.baselines.retrieval import title_from_review, typicality, word_sets
 from tests.builders import tiny_dataset
 
-# Of item 0 training holds three explanations, of item 1 one, of the others none.
+# Training explanations: three of item 0, one of item 1, none of the others.
 EXPLAINED = [
     *("the strap is soft", "dull lens", "x", "y"),
     *("so soft a strap", None, "x", "y"),
@@ -18,7 +18,7 @@ REVIEWS = ["Bought for a trip. It broke soon! Would not buy again"] * 12
 TITLES = ["Would not buy"] * 12
 SEQUENCES = [[0, 1, 2, 3], [0, 2, 3, 1], [0, 1, 3, 0]]
 DATASET = tiny_dataset(SEQUENCES, explanation=EXPLAINED, review_text=REVIEWS, review_title=TITLES)
-ASKED = leave_one_out(DATASET).examples(Part.test)  # of items 3, 1, 0
+EXAMPLES = leave_one_out(DATASET).examples(Part.test)  # targets: items 3, 1, 0
 
 
 def cosine(a, b):
@@ -38,37 +38,37 @@ def test_typicality_is_the_mean_cosine_with_the_others_of_the_group():
     assert typicality(word_sets(texts), group) == pytest.approx(expected)
 
 
-def test_an_item_gets_its_most_typical_explanation_and_one_without_any_that_of_all(build):
-    told = build("retrieval", DATASET, words=[3]).write(ASKED, Written.explanation)
-    assert told == ["strap is soft", "dull lens", "strap is soft"]
+def test_an_item_gets_its_most_typical_explanation_and_one_without_any_the_most_typical_of_all(build):
+    texts = build("retrieval", DATASET, words=[3]).write(EXAMPLES, Written.explanation)
+    assert texts == ["strap is soft", "dull lens", "strap is soft"]
 
 
 def test_of_equally_typical_explanations_the_earliest_is_taken(build):
     dataset = tiny_dataset([[0, 1, 2]] * 2, explanation=["a b", "x", "y", "b c", "x", "y"])
-    asked = leave_one_out(tiny_dataset([[1, 2, 0]])).examples(Part.test)
-    assert build("retrieval", dataset, words=[3]).write(asked, Written.explanation) == ["a b"]
+    examples = leave_one_out(tiny_dataset([[1, 2, 0]])).examples(Part.test)
+    assert build("retrieval", dataset, words=[3]).write(examples, Written.explanation) == ["a b"]
 
 
 @pytest.mark.parametrize(
-    ("sentence", "words", "said"),
+    ("sentence", "words", "title"),
     [(0, 3, "Bought for a"), (0, 12, "Bought for a trip."), (-1, 3, "Would not buy"), (-1, 1, "Would")],
 )
-def test_a_heading_is_the_beginning_of_a_sentence(sentence, words, said):
-    assert heading(REVIEWS[0], sentence, words) == said
+def test_a_title_is_the_beginning_of_a_sentence(sentence, words, title):
+    assert title_from_review(REVIEWS[0], sentence, words) == title
 
 
-def test_a_review_of_no_words_has_no_heading():
-    assert heading("  ", 0, 5) == ""
+def test_an_empty_review_has_an_empty_title():
+    assert title_from_review("  ", 0, 5) == ""
 
 
 def test_which_sentence_and_how_many_words_is_chosen_on_validation(build):
     model = build("retrieval", DATASET, words=[1, 3, 8])
-    assert model.headed == (-1, 3)
-    assert model.write(ASKED, Written.review_title) == ["Would not buy"] * 3
+    assert model.title_rule == (-1, 3)
+    assert model.write(EXAMPLES, Written.review_title) == ["Would not buy"] * 3
 
 
-def test_test_headings_are_not_looked_at(build):
+def test_test_titles_are_not_used(build):
     titles = np.array(TITLES, dtype=object)
-    titles[ASKED.row] = "Bought for a trip."
+    titles[EXAMPLES.row] = "Bought for a trip."
     other = tiny_dataset(SEQUENCES, explanation=EXPLAINED, review_text=REVIEWS, review_title=titles)
-    assert build("retrieval", other, words=[1, 3, 8]).headed == (-1, 3)
+    assert build("retrieval", other, words=[1, 3, 8]).title_rule == (-1, 3)

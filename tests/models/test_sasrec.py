@@ -1,4 +1,4 @@
-"""SASRec against one padded row a (prefix, target) pair, written out."""
+"""SASRec against a naive implementation with one padded row per (prefix, target) pair."""
 
 import numpy as np
 import pytest
@@ -51,17 +51,17 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(model):
     expected = torch.stack(losses).mean()
     assert len(losses) == 6 + 0 + 3 + 1 + 4 + 1
     assert_close(loss.double(), expected, rel=1e-5)
-    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
-    for name in wanted:
-        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
-        assert name.endswith("qkv.bias") or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
+    actual, reference = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in reference:
+        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
+        assert name.endswith("qkv.bias") or reference[name].abs().max() > 1e-6, f"{name} is not trained"
 
 
 def test_the_loss_of_a_batch_does_not_depend_on_the_order_of_its_rows(model):
     rows = model.training_rows()
     order = np.random.default_rng(0).permutation(len(rows)).tolist()
-    found, expected = model(**rows.batch(0, order))["loss"], model(**rows.batch(0, sorted(order)))["loss"]
-    torch.testing.assert_close(found, expected)
+    shuffled, expected = model(**rows.batch(0, order))["loss"], model(**rows.batch(0, sorted(order)))["loss"]
+    torch.testing.assert_close(shuffled, expected)
 
 
 def test_rows_alone_average_to_the_batch_by_their_targets(model):
@@ -94,18 +94,18 @@ def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
 
 
 def test_scores_are_inner_products_with_the_state_of_the_latest_items(model):
-    asked = SPLIT.examples(Part.test)
-    scores = model.score(asked)
-    for i, user in enumerate(asked.user):
+    examples = SPLIT.examples(Part.test)
+    scores = model.score(examples)
+    for i, user in enumerate(examples.user):
         history = SEQUENCES[user][:-1][-6:]
         expected = model.items.weight @ naive.encode(model.encoder, model.items.weight[history])
         assert_close(scores[i], expected.detach(), rel=1e-9)
 
 
 def test_an_empty_history_scores_all_items_alike(model):
-    asked = SPLIT.examples(Part.test)
-    asked.start[1] = asked.end[1]
-    assert torch.equal(model.score(asked)[1], torch.zeros(10, dtype=torch.float64))
+    examples = SPLIT.examples(Part.test)
+    examples.start[1] = examples.end[1]
+    assert torch.equal(model.score(examples)[1], torch.zeros(10, dtype=torch.float64))
 
 
 def test_cold_items_take_no_part_in_training(tmp_path):
@@ -127,25 +127,25 @@ def test_cold_items_take_no_part_in_training(tmp_path):
         ]
     ).mean()
     assert_close(loss.double(), expected, rel=1e-5)
-    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
-    for name in wanted:
-        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
-    assert (found["items.weight"][cold] == 0).all()
-    assert (found["items.weight"][warm] != 0).any(1).all()
+    actual, reference = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in reference:
+        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
+    assert (actual["items.weight"][cold] == 0).all()
+    assert (actual["items.weight"][warm] != 0).any(1).all()
     assert set(model.state_dict()) == set(base.build(base.Context(config, SPLIT, 0, tmp_path, "cpu")).state_dict())
 
 
-# Two tokens are shared; `oil` and `soap` are of one item each, and item 4 has none.
+# Two tokens are shared; `oil` and `soap` belong to one item each, and item 4 has none.
 TOKENS = ["red nail", "red", "oil", "nail red", "", "red", "red", "nail", "nail", "nail soap"]
-DATASET_WITH_TOKENS = with_tokens(DATASET, [of_one.split() for of_one in TOKENS])
+DATASET_WITH_TOKENS = with_tokens(DATASET, [tokens.split() for tokens in TOKENS])
 
 
 def naive_table(model, split):
-    """Item vectors with tokens, written out: those of tokens in order of the alphabet."""
+    """Return item vectors with tokens; token embeddings are in alphabetical order."""
     nail, red = model.tokens.weight
     means = {"nail": nail, "red": red, "nail red": (nail + red) / 2, "": torch.zeros_like(red)}
-    known = [" ".join(sorted({"nail", "red"} & set(of_one))) for of_one in split.dataset.items["tokens"]]
-    return torch.stack([model.items.weight[item] + means[of_one] for item, of_one in enumerate(known)])
+    known = [" ".join(sorted({"nail", "red"} & set(tokens))) for tokens in split.dataset.items["tokens"]]
+    return torch.stack([model.items.weight[item] + means[tokens] for item, tokens in enumerate(known)])
 
 
 def test_tokens_are_added_to_items_in_input_and_output(build):
@@ -162,25 +162,25 @@ def test_tokens_are_added_to_items_in_input_and_output(build):
     ).mean()
     loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
     assert_close(loss.double(), expected, rel=1e-5)
-    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
-    for name in wanted:
-        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
-    assert (found["tokens.weight"] != 0).any(1).all()
-    asked = SPLIT.examples(Part.test)
-    states = [naive.encode(model.encoder, table[SEQUENCES[user][:-1][-6:]]) for user in asked.user]
-    assert_close(model.score(asked), (torch.stack(states) @ table.t()).detach(), rel=1e-9)
+    actual, reference = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in reference:
+        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
+    assert (actual["tokens.weight"] != 0).any(1).all()
+    examples = SPLIT.examples(Part.test)
+    states = [naive.encode(model.encoder, table[SEQUENCES[user][:-1][-6:]]) for user in examples.user]
+    assert_close(model.score(examples), (torch.stack(states) @ table.t()).detach(), rel=1e-9)
 
 
-def test_a_token_that_no_two_items_of_training_share_is_no_feature(tmp_path):
+def test_a_token_that_no_two_training_items_share_is_ignored(tmp_path):
     cold = held_out(SPLIT, 0.3, 1.0, seed=0).cold
-    of_each = [["of cold ones", "of all"] if held else ["of all"] for held in cold]
-    split = held_out(leave_one_out(with_tokens(DATASET, of_each)), 0.3, 1.0, seed=0)
+    tokens = [["of cold items", "of all"] if is_cold else ["of all"] for is_cold in cold]
+    split = held_out(leave_one_out(with_tokens(DATASET, tokens)), 0.3, 1.0, seed=0)
     config = config_class("sasrec")(name="sasrec", **SETTINGS, tokens=True)
     model = base.build(base.Context(config, split, 0, tmp_path, "cpu"))
     assert cold.sum() >= 2
     assert model.tokens.weight.shape == (1, 8)
 
 
-def test_without_a_token_to_share_it_is_refused(build):
+def test_without_a_shared_token_it_is_refused(build):
     with pytest.raises(DataError, match="no token is shared"):
         build("sasrec", with_tokens(DATASET, [[str(i)] for i in range(10)]), **SETTINGS, tokens=True)

@@ -1,4 +1,4 @@
-"""Packing and windows: what every sequence model trains and scores on."""
+"""Packing and windows of sequence models."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
 
 
 def tokens(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens of the packed array are real, and the packing's (row, position) pairs of those."""
+    """Return which tokens of the packed array are real, and their (row, position) pairs."""
     packing = pack(lengths)
     real = packing.position < lengths[packing.row]
     return real, np.stack([packing.row[real], packing.position[real]], axis=1)
@@ -23,8 +23,8 @@ def tokens(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @given(LENGTHS)
 def test_every_real_token_is_packed_once(lengths):
-    _, found = tokens(np.array(lengths))
-    assert sorted(map(tuple, found)) == [(row, t) for row, length in enumerate(lengths) for t in range(length)]
+    _, packed = tokens(np.array(lengths))
+    assert sorted(map(tuple, packed)) == [(row, t) for row, length in enumerate(lengths) for t in range(length)]
 
 
 @given(LENGTHS)

@@ -1,4 +1,4 @@
-"""The floor against its formula, written out as loops over users, items and distances."""
+"""The floor against a naive implementation: loops over users, items and distances."""
 
 from dataclasses import replace
 
@@ -23,12 +23,12 @@ SETTINGS = {"recent": 3, "steps": 3, "mask_history": False}
 
 
 @pytest.fixture
-def asked():
+def examples():
     return leave_one_out(DATASET).examples(Part.test)
 
 
 def naive_scores(history: list[int], weight: float) -> np.ndarray:
-    """Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j)), step by step."""
+    """Return Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j)), step by step."""
     n = len(TEXTS)
     transitions = np.zeros((n, n))
     for sequence in SEQUENCES:
@@ -49,31 +49,31 @@ def naive_scores(history: list[int], weight: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
-def test_scores_follow_the_formula(build, asked, weight):
-    scores = build("transition_text", DATASET, text_weights=[weight], **SETTINGS).score(asked)
+def test_scores_follow_the_formula(build, examples, weight):
+    scores = build("transition_text", DATASET, text_weights=[weight], **SETTINGS).score(examples)
     assert scores.dtype == torch.float32
     for example, row in enumerate(scores):
-        history = SEQUENCES[asked.user[example]][:-1]
+        history = SEQUENCES[examples.user[example]][:-1]
         assert row.numpy() == pytest.approx(naive_scores(history, weight), abs=1e-6)
 
 
-def test_candidates_score_as_in_the_catalogue(build, asked):
+def test_candidates_score_as_in_the_catalogue(build, examples):
     model = build("transition_text", DATASET, text_weights=[0.5], **SETTINGS)
-    candidates = np.stack([asked.target, (asked.target + 3) % len(TEXTS)], axis=1)
-    scores = model.score(replace(asked, candidates=candidates))
-    assert torch.equal(scores, model.score(asked).gather(1, torch.from_numpy(candidates).long()))
+    candidates = np.stack([examples.target, (examples.target + 3) % len(TEXTS)], axis=1)
+    scores = model.score(replace(examples, candidates=candidates))
+    assert torch.equal(scores, model.score(examples).gather(1, torch.from_numpy(candidates).long()))
 
 
-def test_scores_do_not_depend_on_the_batch(build, asked):
+def test_scores_do_not_depend_on_the_batch(build, examples):
     model = build("transition_text", DATASET, text_weights=[0.5], **SETTINGS)
-    assert torch.equal(model.score(asked[2:3]), model.score(asked)[2:3])
+    assert torch.equal(model.score(examples[2:3]), model.score(examples)[2:3])
 
 
 @pytest.mark.parametrize("scores_at_once", [1, 20])
 def test_candidates_and_weight_do_not_depend_on_how_many_scores_are_dense_at_once(
-    build, asked, monkeypatch, scores_at_once
+    build, examples, monkeypatch, scores_at_once
 ):
-    candidates = replace(asked, candidates=np.stack([asked.target, (asked.target + 3) % len(TEXTS)], axis=1))
+    candidates = replace(examples, candidates=np.stack([examples.target, (examples.target + 3) % len(TEXTS)], axis=1))
     whole = build("transition_text", DATASET, text_weights=[0.0, 0.5, 2.0], **SETTINGS)
     expected = whole.score(candidates)
     monkeypatch.setattr(transition_text, "SCORES_AT_ONCE", scores_at_once)
@@ -82,28 +82,30 @@ def test_candidates_and_weight_do_not_depend_on_how_many_scores_are_dense_at_onc
     torch.testing.assert_close(model.score(candidates), expected)
 
 
-def test_an_empty_history_scores_zero(build, asked):
-    scores = build("transition_text", DATASET, text_weights=[1.0], **SETTINGS).score(replace(asked, end=asked.start))
+def test_an_empty_history_scores_zero(build, examples):
+    scores = build("transition_text", DATASET, text_weights=[1.0], **SETTINGS).score(
+        replace(examples, end=examples.start)
+    )
     assert torch.count_nonzero(scores) == 0
 
 
 @pytest.mark.parametrize("texts", [[""] * 8, [None] * 8, ["-", "a", *[""] * 6]])
-def test_without_text_transitions_remain(build, asked, texts):
+def test_without_text_transitions_remain(build, examples, texts):
     bare = tiny_dataset(SEQUENCES, texts)
     model = build("transition_text", bare, text_weights=[0.0, 1.0], **SETTINGS)
     assert model.text_weight == 0.0
-    assert model.score(asked)[0].numpy() == pytest.approx(naive_scores(SEQUENCES[0][:-1], 0.0), abs=1e-6)
+    assert model.score(examples)[0].numpy() == pytest.approx(naive_scores(SEQUENCES[0][:-1], 0.0), abs=1e-6)
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
 def test_the_weight_is_best_on_validation(mask_history):
     split = leave_one_out(DATASET)
-    asked, weights = split.examples(Part.valid), [0.0, 0.5, 1.0, 4.0]
+    examples, weights = split.examples(Part.valid), [0.0, 0.5, 1.0, 4.0]
     model = TransitionText(transition_matrix(split, steps=3), tfidf(TEXTS), recent=3)
 
     def ndcg(weight: float) -> float:
         total = 0.0
-        for user, target in zip(asked.user, asked.target, strict=True):
+        for user, target in zip(examples.user, examples.target, strict=True):
             history = SEQUENCES[user][:-2]
             scores = naive_scores(history, weight)
             allowed = [j for j in range(len(TEXTS)) if j == target or not (mask_history and j in history)]
@@ -112,5 +114,5 @@ def test_the_weight_is_best_on_validation(mask_history):
             total += np.mean([1 / np.log2(r + 1) if r <= 10 else 0 for r in range(better + 1, better + tied + 1)])
         return total
 
-    model.choose_text_weight(asked, weights, mask_history)
+    model.choose_text_weight(examples, weights, mask_history)
     assert model.text_weight == max(weights, key=ndcg)

@@ -1,4 +1,4 @@
-"""UniSRec against the formulas of the paper and one padded row a (prefix, target) pair, written out."""
+"""UniSRec against the paper's formulas and a naive implementation with one padded row per (prefix, target) pair."""
 
 from dataclasses import replace
 
@@ -82,20 +82,20 @@ def mixed(adaptor, gate, x):
 
 
 def adapted(adaptor, x):
-    """(n, hidden) universal vectors by the paper's formula."""
+    """Return (n, hidden) universal vectors by the paper's formula."""
     if isinstance(adaptor, MoEAdaptor):
         return mixed(adaptor, (x @ adaptor.gate).softmax(-1), x)
     return x @ adaptor.weight.t() + adaptor.bias
 
 
 def item_vectors(model):
-    """(n_items, hidden): adapted text, plus the id embedding."""
+    """Return (n_items, hidden): adapted text, plus the id embedding."""
     vectors = adapted(model.adaptor, model.features)
     return vectors if model.ids is None else vectors + model.ids.weight
 
 
 def naive_scores(model, table, history):
-    """(n_items,) cosine of the history's state and each item."""
+    """Return (n_items,) the cosine of the history's state and each item."""
     state = naive.encode(model.encoder, table[history])
     return (table / table.norm(dim=1, keepdim=True)) @ (state / state.norm())
 
@@ -114,22 +114,22 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(built, se
         ]
     ).mean()
     assert_close(loss.double(), expected, rel=1e-5)
-    found, wanted = naive.gradients(loss, model), naive.gradients(expected, model)
-    for name in wanted:
-        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
+    actual, reference = naive.gradients(loss, model), naive.gradients(expected, model)
+    for name in reference:
+        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
         untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
-        assert untrained or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
+        assert untrained or reference[name].abs().max() > 1e-6, f"{name} is not trained"
 
 
 @variants
 def test_scores_are_cosines_by_the_formula(built, settings):
     model = built(**settings).double().eval()
     naive.randomise(model)
-    asked = SPLIT.examples(Part.test)
-    scores = model.score(asked)
+    examples = SPLIT.examples(Part.test)
+    scores = model.score(examples)
     assert scores.abs().max() <= 1 + 1e-9
     table = item_vectors(model)
-    for i, user in enumerate(asked.user):
+    for i, user in enumerate(examples.user):
         expected = naive_scores(model, table, SEQUENCES[user][:-1][-6:]).detach()
         assert_close(scores[i], expected, rel=1e-9)
 
@@ -183,13 +183,13 @@ def test_both_draws_agree_without_dropout_and_noise(built, silent):
     batch = rows.batch(0, list(range(len(rows))))
     first, second = catalogue(**batch)["loss"], position(**batch)["loss"]
     torch.testing.assert_close(first, second)
-    found, expected = naive.gradients(first, catalogue), naive.gradients(second, position)
+    actual, expected = naive.gradients(first, catalogue), naive.gradients(second, position)
     for name in expected:
-        assert_close(found[name], expected[name], rel=1e-6)
+        assert_close(actual[name], expected[name], rel=1e-6)
 
 
 @pytest.mark.parametrize("draw", Draw)
-def test_an_item_is_drawn_once_a_step_or_at_each_position(built, draw):
+def test_an_item_is_drawn_once_per_step_or_at_each_position(built, draw):
     model = built(draw=draw).train()
     seen = []
     model.encoder.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
@@ -197,29 +197,29 @@ def test_an_item_is_drawn_once_a_step_or_at_each_position(built, draw):
     assert torch.equal(seen[0], seen[1]) == (draw == Draw.catalogue)
 
 
-def test_a_step_of_training_refreshes_the_kept_catalogue(built):
+def test_a_training_step_refreshes_the_cached_catalogue(built):
     model = built(dropout=0.0, attention_dropout=0.0).eval()
-    asked = SPLIT.examples(Part.test)
-    before = model.score(asked)
+    examples = SPLIT.examples(Part.test)
+    before = model.score(examples)
     rows = model.training_rows()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     model.train()
     model(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
     optimiser.step()
-    after = model.eval().score(asked)
+    after = model.eval().score(examples)
     assert not torch.allclose(after, before)
     fresh = built()
     fresh.load_state_dict(model.state_dict())
-    torch.testing.assert_close(after, fresh.eval().score(asked))
+    torch.testing.assert_close(after, fresh.eval().score(examples))
 
 
-def test_the_catalogue_is_adapted_once_an_evaluation(built):
+def test_the_catalogue_is_adapted_once_per_evaluation(built):
     model = built().eval()
     calls = []
     model.adaptor.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
-    asked = SPLIT.examples(Part.test)
-    for start in range(len(asked)):
-        model.score(asked[slice(start, start + 1)])
+    examples = SPLIT.examples(Part.test)
+    for start in range(len(examples)):
+        model.score(examples[slice(start, start + 1)])
     assert calls == [10]
 
 
@@ -228,35 +228,35 @@ def test_text_features_are_not_among_the_saved_weights(built):
 
 
 def test_overwritten_scores_do_not_touch_the_next_ones(built):
-    model, asked = built().eval(), SPLIT.examples(Part.test)
-    first = model.score(asked)
+    model, examples = built().eval(), SPLIT.examples(Part.test)
+    first = model.score(examples)
     kept = first.clone()
     first.fill_(-torch.inf)
-    assert torch.equal(model.score(asked), kept)
+    assert torch.equal(model.score(examples), kept)
 
 
 def test_an_empty_history_scores_all_items_alike(built):
-    asked = SPLIT.examples(Part.test)
-    asked.start[1] = asked.end[1]
-    assert torch.equal(built().eval().score(asked)[1], torch.zeros(10))
+    examples = SPLIT.examples(Part.test)
+    examples.start[1] = examples.end[1]
+    assert torch.equal(built().eval().score(examples)[1], torch.zeros(10))
 
 
 def test_candidates_score_as_in_the_catalogue(built):
-    model, asked = built().eval(), SPLIT.examples(Part.test)
-    candidates = np.random.default_rng(0).integers(0, 10, (len(asked), 4))
-    scores = model.score(replace(asked, candidates=candidates))
-    torch.testing.assert_close(scores, model.score(asked).gather(1, torch.from_numpy(candidates)))
+    model, examples = built().eval(), SPLIT.examples(Part.test)
+    candidates = np.random.default_rng(0).integers(0, 10, (len(examples), 4))
+    scores = model.score(replace(examples, candidates=candidates))
+    torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
 
 
 FROZEN = {
     Freeze.none: (),
-    Freeze.encoder: ("encoder.positions.", "encoder.layers."),  # the input LayerNorm is tuned with the adaptor
+    Freeze.encoder: ("encoder.positions.", "encoder.layers."),  # the input LayerNorm is trained with the adaptor
     Freeze.adaptor: ("adaptor.",),
 }
 
 
 @pytest.mark.parametrize("freeze", Freeze)
-def test_what_is_frozen_is_left_as_it_was_and_all_else_is_trained(built, freeze):
+def test_frozen_weights_stay_and_all_others_are_trained(built, freeze):
     model = built(freeze=freeze, use_ids=True).train()
     before = {name: value.clone() for name, value in model.named_parameters()}
     rows = model.training_rows()
@@ -270,24 +270,24 @@ def test_what_is_frozen_is_left_as_it_was_and_all_else_is_trained(built, freeze)
 
 
 @pytest.mark.parametrize("use_ids", [False, True])
-def test_a_model_begins_with_the_weights_of_another_but_keeps_its_own_ids(built, use_ids):
+def test_a_model_starts_from_the_weights_of_another_but_keeps_its_own_ids(built, use_ids):
     other, model = built(use_ids=True), built(use_ids=use_ids)
     naive.randomise(other)
     ids = model.ids.weight.clone() if use_ids else None
-    model.begin_with(other.state_dict())
+    model.initialise_from(other.state_dict())
     for name, value in model.state_dict().items():
         assert torch.equal(value, ids if name == "ids.weight" else other.state_dict()[name]), name
 
 
-def test_a_model_of_ids_begins_with_the_weights_of_one_without(built):
+def test_a_transductive_model_starts_from_an_inductive_one(built):
     other, model = built(), built(use_ids=True)
     naive.randomise(other)
     ids = model.ids.weight.clone()
-    model.begin_with(other.state_dict())
+    model.initialise_from(other.state_dict())
     assert torch.equal(model.ids.weight, ids)
     assert torch.equal(model.adaptor.whiten, other.adaptor.whiten)
 
 
-def test_weights_of_another_shape_are_not_begun_with(built):
+def test_initial_weights_of_another_shape_are_refused(built):
     with pytest.raises(RuntimeError, match="size mismatch"):
-        built().begin_with(built(hidden_size=4).state_dict())
+        built().initialise_from(built(hidden_size=4).state_dict())

@@ -1,6 +1,6 @@
-"""UniSRec's pre-training against one written out: each record a row of its own, its view made of it alone.
+"""UniSRec's pre-training against a naive implementation: each record is a row, and its view is made from it alone.
 
-A record is a prefix and its target. Records are known by their place: where in the training data the target stands.
+A record is a prefix and its target. Records are identified by the target's place, its index in the training data.
 """
 
 import math
@@ -20,7 +20,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Loss, PretrainingConfig
-from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, in_batch_cross_entropy, words_dropped
+from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy
 from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
@@ -31,12 +31,12 @@ pytestmark = pytest.mark.numeric
 MAX_LENGTH = SETTINGS["max_length"]
 FILMS, BOOKS = range(6), range(6, 12)
 N_ITEMS = 12
-SEQUENCES = [  # all but the last two of each are trained on
+SEQUENCES = [  # training uses all but the last two items of each
     [0, 1, 2, 3, 4, 5, 0, 2, 4, 1, 3, 5, 0, 1, 5, 2, 4, 3, 1],  # windows: 16 targets
     [1, 2, 3, 0, 5],
     [6, 7, 8, 9, 10, 11, 6, 7],
     [9, 8, 7, 7, 10, 11, 9],
-    [4, 5],  # too short to be asked about: trained on whole
+    [4, 5],  # too short for a held-out item: used for training in full
     [11],
     [8, 6, 9, 11, 10, 6, 7, 8, 9, 10, 11],  # windows: 8 targets
     [2, 3, 2, 0],
@@ -50,7 +50,7 @@ losses = pytest.mark.parametrize("loss", Loss)
 
 @pytest.fixture
 def built(build, monkeypatch):
-    """built(loss=…, …, **settings): UniSRec to be pre-trained, over random text vectors; `exact` by default."""
+    """built(loss=…, …, **settings): UniSRec in pre-training over random text vectors; loss `exact` by default."""
 
     def vectors(texts, config, cache, device):
         generators = (torch.Generator().manual_seed(sum(text.encode())) for text in texts)
@@ -68,7 +68,7 @@ def built(build, monkeypatch):
 
 
 def rows_of(sequences, seed=0, max_length=MAX_LENGTH, **changed):
-    """The rows of users that train on these sequences whole."""
+    """Return the rows of users whose training parts are these sequences."""
     split = leave_one_out(tiny_dataset([[*sequence, 0, 0] for sequence in sequences], n_items=N_ITEMS))
     return PretrainingRows(split, max_length, replace(PRETRAINING, **changed), seed)
 
@@ -78,7 +78,7 @@ def everything(rows):
 
 
 def records_of(rows, indices):
-    """(row, first place, last place of the prefix) of each record of these rows, row by row."""
+    """Return (row, first place, last place of the prefix) of each record of these rows, row by row."""
     return [
         (index, int(rows.starts[index]), int(rows.starts[index]) + position)
         for index in indices
@@ -91,8 +91,8 @@ def user_of(rows, place):
 
 
 def naive_view(rows, epoch, by_items, first, last):
-    """The augmented prefix that stands at these places, made from it alone: (item, whether words are missing)."""
-    changed = rows._drawn(epoch)[1]
+    """Return the augmented prefix at these places, made from it alone: (item, whether words are dropped)."""
+    changed = rows._augmentations(epoch)[1]
     view = []
     for place in range(first, last + 1):
         item = int(rows.flat[place])
@@ -101,25 +101,25 @@ def naive_view(rows, epoch, by_items, first, last):
         elif place == first or not changed[place]:
             view.append((item, False))
         elif rows.config.loss == Loss.paper_code:
-            view[-1] = (item, False)  # the published code scatters it there
+            view[-1] = (item, False)  # the published code overwrites the previous item
     return view
 
 
 def naive_views(rows, epoch, indices):
-    """Place of the target -> augmented prefix, of every record in L_SS."""
-    by_items, changed = rows._drawn(epoch)
+    """Return target place -> augmented prefix of every record in L_SS."""
+    by_items, changed = rows._augmentations(epoch)
     paper_code = rows.config.loss == Loss.paper_code
-    found = {}
+    views = {}
     for index, first, last in records_of(rows, indices):
         drops_items = bool(by_items[indices[0] if paper_code else index])
         ends_row = last + 1 == rows.starts[index] + rows.lengths[index]
         if not (paper_code and drops_items and changed[last + 1]) or ends_row:
-            found[last + 1] = naive_view(rows, epoch, drops_items, first, last)
-    return found
+            views[last + 1] = naive_view(rows, epoch, drops_items, first, last)
+    return views
 
 
 def views_of(batch):
-    """Place of the target -> augmented prefix, of every record in L_SS, as a batch has it."""
+    """Return target place -> augmented prefix of every record in L_SS, read from a batch."""
     starts, begin = [], 0
     for n, length in batch["view_groups"].tolist():
         starts += range(begin, begin + n * length, length)
@@ -127,18 +127,18 @@ def views_of(batch):
     tokens = batch["views"].tolist()
     assert begin == len(tokens)
     ends = zip(batch["records"][:, 0].tolist(), batch["seen_at"].tolist(), batch["augmented"].tolist(), strict=True)
-    found = {}
+    views = {}
     for place, end, augmented in ends:
         if augmented:
             start = starts[bisect_right(starts, end) - 1]
-            found[place] = [(token % N_ITEMS, token >= N_ITEMS) for token in tokens[start : end + 1]]
-    return found
+            views[place] = [(token % N_ITEMS, token >= N_ITEMS) for token in tokens[start : end + 1]]
+    return views
 
 
 def naive_loss(model, rows, epoch, indices):
-    """L_SI and L_SS by loops over records; the text of an item, or the copy with words dropped, is encoded anew."""
+    """Return the loss by loops over records; each encodes the item text or its copy with words dropped."""
     paper_code, weight = rows.config.loss == Loss.paper_code, rows.config.sequence_weight
-    vectors = torch.stack([adapted(model.adaptor, model.features), adapted(model.adaptor, model.reworded)])
+    vectors = torch.stack([adapted(model.adaptor, model.features), adapted(model.adaptor, model.word_drop_features)])
     views = naive_views(rows, epoch, indices)
     records = []
     for _, first, last in records_of(rows, indices):
@@ -154,12 +154,12 @@ def naive_loss(model, rows, epoch, indices):
             }
         )
 
-    def contrast(positive, among):
+    def contrast(positive, records):
         terms = []
-        for own in among:
+        for own in records:
             numerator = torch.exp(F.cosine_similarity(own["state"], own[positive], 0) / model.temperature)
             denominator = numerator
-            for other in among:
+            for other in records:
                 if other is own or other["user"] == own["user"]:
                     continue
                 if other["target"] != own["target"]:
@@ -173,7 +173,7 @@ def naive_loss(model, rows, epoch, indices):
     return contrast("item", records) + weight * contrast("view", [r for r in records if r["view"] is not None])
 
 
-# The loss against one written out.
+# The loss against the naive one.
 
 
 @losses
@@ -191,11 +191,11 @@ def test_one_pass_and_its_view_equal_one_row_a_record_in_loss_and_gradients(buil
     expected = naive_loss(model, rows, 2, indices)
     assert_close(out["loss"].double(), expected, rel=1e-5)
     assert out["n_terms"] == sum(max(0, len(s) - 3) if len(s) > 2 else len(s) - 1 for s in SEQUENCES)
-    found, wanted = naive.gradients(out["loss"], model), naive.gradients(expected, model)
-    for name in wanted:
-        assert_close(found[name], wanted[name], rel=1e-5, msg=name)
+    actual, reference = naive.gradients(out["loss"], model), naive.gradients(expected, model)
+    for name in reference:
+        assert_close(actual[name], reference[name], rel=1e-5, msg=name)
         untrained = name.endswith("qkv.bias") or name == "adaptor.noise"  # keys' biases cancel; noise is off
-        assert untrained or wanted[name].abs().max() > 1e-6, f"{name} is not trained"
+        assert untrained or reference[name].abs().max() > 1e-6, f"{name} is not trained"
 
 
 @losses
@@ -204,8 +204,8 @@ def test_a_batch_of_few_rows_is_contrasted_within_itself(built, loss):
     naive.randomise(model)
     rows = model.training_rows()
     for indices in ([3, 0], [7, 1, 4], [len(rows) - 1, 2]):
-        found, expected = model(**rows.batch(0, indices))["loss"], naive_loss(model, rows, 0, indices)
-        assert_close(found.double(), expected, rel=1e-5)
+        loss, expected = model(**rows.batch(0, indices))["loss"], naive_loss(model, rows, 0, indices)
+        assert_close(loss.double(), expected, rel=1e-5)
 
 
 @losses
@@ -230,7 +230,7 @@ def test_inputs_views_and_targets_share_a_draw_an_item_or_have_one_each(built, d
 
 # By hand.
 
-ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the target of all, less ten
+ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the last target, minus ten
 KEEPERS = np.array([True, False, True, False, False, False])  # 11 and 13; the first is never dropped
 DROPPED_BY_HAND = (0, (np.array([True]), ~KEEPERS))
 
@@ -268,23 +268,23 @@ def test_words_are_dropped_where_drawn_even_of_the_first_item():
 AHEAD = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
 
 
-def test_a_record_of_the_same_target_is_no_negative():
+def test_a_record_with_the_same_target_is_not_a_negative():
     records = torch.tensor([[1, 7, 0], [5, 7, 1]])
     assert in_batch_cross_entropy(AHEAD, AHEAD, records, temperature=1.0).tolist() == [0, 0]
 
 
 def test_the_published_code_counts_a_record_of_the_same_target_as_one():
     records = torch.tensor([[1, 7, 0], [5, 7, 1]])
-    found = in_batch_cross_entropy(AHEAD, AHEAD, records, temperature=1.0, same_target=0.0)
-    assert found.tolist() == pytest.approx([math.log(1 + math.exp(-1))] * 2)  # -log(e / (e + exp(0)))
+    terms = in_batch_cross_entropy(AHEAD, AHEAD, records, temperature=1.0, same_target=0.0)
+    assert terms.tolist() == pytest.approx([math.log(1 + math.exp(-1))] * 2)  # -log(e / (e + exp(0)))
 
 
-def test_another_record_of_the_same_user_is_no_negative():
+def test_another_record_of_the_same_user_is_not_a_negative():
     for same_target in (-torch.inf, 0.0):
         for targets in ([7, 8], [7, 7]):
             records = torch.tensor([[1, targets[0], 4], [2, targets[1], 4]])
-            found = in_batch_cross_entropy(AHEAD, AHEAD, records, 0.5, same_target)
-            assert found.tolist() == [0, 0]
+            terms = in_batch_cross_entropy(AHEAD, AHEAD, records, 0.5, same_target)
+            assert terms.tolist() == [0, 0]
 
 
 def test_two_records_by_hand():
@@ -293,8 +293,8 @@ def test_two_records_by_hand():
     expected = [math.log(1 + math.exp(-1.2)), math.log(1 + math.exp(-0.4))]
     for order in ([0, 1], [1, 0]):
         records = torch.tensor([[9, 7, 0], [5, 8, 1]])[order]
-        found = in_batch_cross_entropy(anchors[order], positives[order], records, temperature=0.5)
-        assert found.tolist() == pytest.approx([expected[i] for i in order], rel=1e-5)
+        terms = in_batch_cross_entropy(anchors[order], positives[order], records, temperature=0.5)
+        assert terms.tolist() == pytest.approx([expected[i] for i in order], rel=1e-5)
 
 
 def test_a_single_record_has_no_loss_and_no_nan(built):
@@ -317,8 +317,8 @@ def test_under_autocast_loss_and_gradients_are_nearly_those_of_fp32(built):
         loss = model(**batch)["loss"]
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, exact, atol=0.1, rtol=0)
-    found, wanted = naive.gradients(loss, model), naive.gradients(exact, model)
-    first, second = (torch.cat([g.flatten() for g in of.values()]) for of in (found, wanted))
+    actual, reference = naive.gradients(loss, model), naive.gradients(exact, model)
+    first, second = (torch.cat([g.flatten() for g in gradients.values()]) for gradients in (actual, reference))
     assert F.cosine_similarity(first, second, dim=0) > 0.98
 
 
@@ -380,7 +380,7 @@ def test_nothing_from_the_target_on_reaches_a_state_or_its_view(built, contraste
     for place in before:
         end = rows.offsets[user_of(rows, place) + 1]
         rows.flat = flat.copy()
-        rows.flat[place:end] = (flat[place:end] + 1) % N_ITEMS  # the future is another
+        rows.flat[place:end] = (flat[place:end] + 1) % N_ITEMS  # change the future
         after = contrasted(model, rows.batch(0, everything(rows)))
         for name, pair in before[place].items():
             if pair is not None:
@@ -390,12 +390,12 @@ def test_nothing_from_the_target_on_reaches_a_state_or_its_view(built, contraste
             assert_close(after[place]["view"][1], before[place]["view"][1], rel=1e-12)
         assert not torch.allclose(after[place]["item"][1], before[place]["item"][1])
         rows.flat = flat.copy()
-        rows.flat[place - 1] = (flat[place - 1] + 1) % N_ITEMS  # and so is the last item of the prefix
+        rows.flat[place - 1] = (flat[place - 1] + 1) % N_ITEMS  # change the last item of the prefix
         after = contrasted(model, rows.batch(0, everything(rows)))
         assert not torch.allclose(after[place]["item"][0], before[place]["item"][0])
         if before[place]["view"] is not None:
             moved += not torch.allclose(after[place]["view"][1], before[place]["view"][1])
-    assert moved > 0.4 * len(before)  # where it was not dropped
+    assert moved > 0.4 * len(before)  # unless it was dropped
 
 
 def test_each_target_is_in_one_record_however_windows_overlap(built):
@@ -408,7 +408,7 @@ def test_each_target_is_in_one_record_however_windows_overlap(built):
 
 def test_the_published_code_leaves_out_of_l_ss_no_record_because_of_its_own_items(built):
     rows = built(loss=Loss.paper_code, item_drop=1).training_rows()
-    changed = rows._drawn(0)[1]
+    changed = rows._augmentations(0)[1]
     batch = rows.batch(0, everything(rows))
     last = {int(rows.starts[i] + rows.lengths[i]) for i in everything(rows)}
     for place, augmented in zip(batch["records"][:, 0].tolist(), batch["augmented"].tolist(), strict=True):
@@ -423,20 +423,22 @@ MANY = np.random.default_rng(0).integers(0, N_ITEMS, (3000, 11)).tolist()
 
 @pytest.fixture(scope="module")
 def many():
-    """Rows of 3,000 users of ten inputs each, with the paper's probabilities."""
+    """Rows of 3,000 users with ten inputs each, and the paper's probabilities."""
     return rows_of(MANY, max_length=10, item_drop=0.9, drop=0.2)
 
 
 def kinds(rows):
-    """Of each row, the length of its view and how many of its items have words missing."""
+    """Return for each row the length of its view and the number of its items with words dropped."""
     views = views_of(rows.batch(0, everything(rows)))
     ends = [views[int(rows.starts[i] + rows.lengths[i])] for i in everything(rows)]
-    return np.array([len(view) for view in ends]), np.array([sum(reworded for _, reworded in view) for view in ends])
+    return np.array([len(view) for view in ends]), np.array(
+        [sum(words_dropped for _, words_dropped in view) for view in ends]
+    )
 
 
 def test_items_and_words_are_dropped_as_often_as_the_settings_say(many):
-    lengths, reworded = kinds(many)
-    by_words = reworded > 0
+    lengths, words_dropped = kinds(many)
+    by_words = words_dropped > 0
     assert not (by_words & (lengths < 10)).any()  # either, never both
     # a row is left as it is with probability 0.9 · 0.8⁹ + 0.1 · 0.8¹⁰
     n = len(lengths)
@@ -444,11 +446,11 @@ def test_items_and_words_are_dropped_as_often_as_the_settings_say(many):
     assert (lengths < 10).mean() == pytest.approx(0.9 * (1 - 0.8**9), abs=4 * (0.18 / n) ** 0.5)
     dropped = (10 - lengths[lengths < 10]).sum() / (9 * 0.9 * n)
     assert dropped == pytest.approx(0.2, abs=4 * (0.16 / (9 * n)) ** 0.5 + 0.01)
-    assert reworded.sum() / (10 * 0.1 * n) == pytest.approx(0.2, abs=0.03)
+    assert words_dropped.sum() / (10 * 0.1 * n) == pytest.approx(0.2, abs=0.03)
 
 
 def test_every_position_is_as_likely_to_be_dropped_but_the_first(many):
-    by_items, _ = many._drawn(0)
+    by_items, _ = many._augmentations(0)
     views = views_of(many.batch(0, everything(many)))
     for position in range(1, 10):
         gone = [
@@ -479,14 +481,14 @@ def test_draws_depend_on_seed_epoch_and_position_alone():
     sequences = np.random.default_rng(0).integers(0, N_ITEMS, (40, 9)).tolist()
     rows, other = rows_of(sequences), rows_of(sequences)
     whole = views_of(rows.batch(5, everything(rows)))
-    other.batch(4, [3, 1])  # what was asked before does not matter
+    other.batch(4, [3, 1])  # earlier batches do not matter
     parts = [views_of(other.batch(5, indices)) for indices in ([7, 2], [0], [30, 5, 11])]
     for part in parts:
         assert part == {place: whole[place] for place in part}
     assert views_of(rows.batch(5, everything(rows))) == whole
     assert views_of(rows.batch(6, everything(rows))) != whole
     assert views_of(rows_of(sequences, seed=1).batch(5, everything(rows))) != whole
-    permuted = [[(item + 1) % N_ITEMS for item in sequence] for sequence in sequences]  # nor which items there are
+    permuted = [[(item + 1) % N_ITEMS for item in sequence] for sequence in sequences]  # neither do the items
     moved = views_of(rows_of(permuted).batch(5, everything(rows)))
     assert moved == {p: [((item + 1) % N_ITEMS, w) for item, w in view] for p, view in whole.items()}
 
@@ -494,7 +496,7 @@ def test_draws_depend_on_seed_epoch_and_position_alone():
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0), (1, 1)])
 def test_two_epochs_and_two_seeds_are_drawn_independently(many, seed, epoch):
     other = rows_of(MANY, seed, max_length=10, item_drop=0.9, drop=0.2)
-    (first, changed), (second, again) = many._drawn(0), other._drawn(epoch)
+    (first, changed), (second, again) = many._augmentations(0), other._augmentations(epoch)
     assert (first == second).mean() == pytest.approx(0.9**2 + 0.1**2, abs=0.03)
     assert (changed == again).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
 
@@ -504,28 +506,28 @@ def test_the_published_code_chooses_once_a_batch():
     chosen = []
     for start in range(0, 60, 6):
         indices = list(range(start, start + 6))
-        found = [
-            {reworded for view in views_of(rows.batch(0, [i, *indices[:j], *indices[j + 1 :]])).values()
-             for _, reworded in view}
+        kinds_by_first = [
+            {words_dropped for view in views_of(rows.batch(0, [i, *indices[:j], *indices[j + 1 :]])).values()
+             for _, words_dropped in view}
             for j, i in enumerate(indices)
         ]  # fmt: skip
-        chosen += [len(kind) == 1 for kind in found]  # some words are missing, or some items: never both
+        chosen += [len(kind) == 1 for kind in kinds_by_first]  # words or items are dropped, never both
     assert 0.3 < np.mean(chosen) < 0.7  # item_drop is 0.5
 
 
-def test_the_rows_of_a_batch_may_stand_in_any_order(built):
+def test_the_rows_of_a_batch_may_be_in_any_order(built):
     model = built().double().eval()
     naive.randomise(model)
     rows = model.training_rows()
     indices = everything(rows)
     loss = model(**rows.batch(1, indices))["loss"]
-    wanted = naive.gradients(loss, model)
+    reference = naive.gradients(loss, model)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(indices).tolist()
         again = model(**rows.batch(1, order))["loss"]
         assert_close(again, loss, rel=1e-5)
         for name, gradient in naive.gradients(again, model).items():
-            assert_close(gradient, wanted[name], rel=1e-5, msg=name)
+            assert_close(gradient, reference[name], rel=1e-5, msg=name)
 
 
 # The two copies of the texts.
@@ -533,7 +535,7 @@ def test_the_rows_of_a_batch_may_stand_in_any_order(built):
 
 def test_each_word_is_dropped_with_its_probability():
     texts = [" ".join(f"{i}-{j}" for j in range(20)) for i in range(500)]
-    copies = words_dropped(texts, 0.15, seed=0)
+    copies = drop_words(texts, 0.15, seed=0)
     kept = [set(copy.split(" ")) for copy in copies]
     for text, copy in zip(texts, copies, strict=True):
         words = copy.split(" ")
@@ -545,31 +547,31 @@ def test_each_word_is_dropped_with_its_probability():
 
 def test_equal_texts_lose_the_same_words_and_the_order_of_items_does_not_matter():
     texts = [f"a red brush for number {i % 7} in blue" for i in range(20)]
-    copies = words_dropped(texts, 0.5, seed=0)
+    copies = drop_words(texts, 0.5, seed=0)
     assert all(copies[i] == copies[i % 7] for i in range(20))
-    assert words_dropped(texts[::-1], 0.5, seed=0) == copies[::-1]
+    assert drop_words(texts[::-1], 0.5, seed=0) == copies[::-1]
 
 
-def test_words_are_dropped_anew_for_another_seed_of_the_dataset():
+def test_another_dataset_seed_drops_other_words():
     texts = [f"a red brush for number {i} in blue" for i in range(20)]
-    assert words_dropped(texts, 0.5, seed=0) == words_dropped(texts, 0.5, seed=0)
-    assert words_dropped(texts, 0.5, seed=0) != words_dropped(texts, 0.5, seed=1)
+    assert drop_words(texts, 0.5, seed=0) == drop_words(texts, 0.5, seed=0)
+    assert drop_words(texts, 0.5, seed=0) != drop_words(texts, 0.5, seed=1)
 
 
 def test_without_word_drop_texts_are_left_as_they_are():
     texts = ["two  spaces", "", " begins and ends with one ", "a\nbreak", "a red brush"]
-    assert words_dropped(texts, 0.0, seed=0) == texts
+    assert drop_words(texts, 0.0, seed=0) == texts
 
 
 def test_a_text_may_lose_all_its_words():
-    assert words_dropped(["a red brush"], 0.999999, seed=0) == [""]
+    assert drop_words(["a red brush"], 0.999999, seed=0) == [""]
 
 
 def test_the_second_copy_is_drawn_by_the_seed_of_the_dataset_and_not_of_the_model(built):
     first, second = built(seed=0), built(seed=1)
-    assert torch.equal(first.reworded, second.reworded)
+    assert torch.equal(first.word_drop_features, second.word_drop_features)
     other = replace(DATASET, manifest=DATASET.manifest | {"split": {"rule": "leave_one_out", "seed": 1}})
-    assert not torch.equal(built(dataset=other).reworded, first.reworded)
+    assert not torch.equal(built(dataset=other).word_drop_features, first.word_drop_features)
     assert torch.equal(built(dataset=other).features, first.features)
 
 
@@ -579,18 +581,18 @@ def test_words_are_missing_in_views_only(built, contrasted):
     rows = model.training_rows()
     batch = rows.batch(0, everything(rows))
     before, loss = contrasted(model, batch), model(**batch)["loss"]
-    model.reworded = model.reworded + 1
+    model.word_drop_features = model.word_drop_features + 1
     after = contrasted(model, batch)
     assert not torch.allclose(model(**batch)["loss"], loss)
     for place, view in views_of(batch).items():
         assert torch.equal(before[place]["item"][0], after[place]["item"][0])
         assert torch.equal(before[place]["item"][1], after[place]["item"][1])
         moved = not torch.allclose(before[place]["view"][1], after[place]["view"][1])
-        assert moved == any(reworded for _, reworded in view)
+        assert moved == any(words_dropped for _, words_dropped in view)
 
 
 def test_neither_copy_is_among_the_saved_weights(built):
-    assert not [name for name in built().state_dict() if "features" in name or "reworded" in name or "domain" in name]
+    assert not [name for name in built().state_dict() if "features" in name or "word_drop" in name or "domain" in name]
 
 
 # What the log shows.
@@ -631,9 +633,9 @@ def test_the_loss_of_a_domain_is_that_of_its_targets(built):
 
 
 def test_the_gate_is_even_at_the_start(built):
-    facts = built().eval().facts({})
-    assert facts["gate_entropy"] == pytest.approx(1)
-    assert facts["expert_usage"] == pytest.approx([1 / 3] * 3)
+    metrics = built().eval().epoch_metrics({})
+    assert metrics["gate_entropy"] == pytest.approx(1)
+    assert metrics["expert_usage"] == pytest.approx([1 / 3] * 3)
 
 
 def test_gate_entropy_and_usage_by_hand(built):
@@ -642,9 +644,9 @@ def test_gate_entropy_and_usage_by_hand(built):
     model.features[:3, 0], model.features[3:, 1] = 1, 1
     model.adaptor.gate.data[0] = torch.tensor([100.0, 0, 0])  # a quarter of the items has the first expert alone
     model.adaptor.gate.data[1] = torch.tensor([0.0, 100, 100])  # three have the two others by halves
-    facts = model.facts({})
-    assert facts["expert_usage"] == pytest.approx([0.25, 0.375, 0.375])
-    assert facts["gate_entropy"] == pytest.approx(0.75 * math.log(2) / math.log(3))
+    metrics = model.epoch_metrics({})
+    assert metrics["expert_usage"] == pytest.approx([0.25, 0.375, 0.375])
+    assert metrics["gate_entropy"] == pytest.approx(0.75 * math.log(2) / math.log(3))
 
 
 @pytest.mark.parametrize(
@@ -653,7 +655,7 @@ def test_gate_entropy_and_usage_by_hand(built):
 def test_separation_of_two_domains_that_lie_at_a_point_each(built, one, other, separation):
     model = built().eval()
     model.features = torch.tensor([[*one, 0, 0, 0]] * 6 + [[*other, 0, 0, 0]] * 6).float() * 3
-    assert model.facts({})["separation/text"] == pytest.approx(separation, abs=1e-6)
+    assert model.epoch_metrics({})["separation/text"] == pytest.approx(separation, abs=1e-6)
 
 
 def test_separation_of_three_domains_by_hand(built):
@@ -663,41 +665,42 @@ def test_separation_of_three_domains_by_hand(built):
     model.features = torch.tensor([right, right, right, right, right, up, right, up, up, right, up, up])
     # domains: a = 4 right; b = 2 right, 2 up; c = 1 right, 3 up
     # within, all but an item with itself: 1; (1 + 1) / 6 pairs; 3 / 6 pairs. Between: a-b 1/2, a-c 1/4, b-c 1/8 + 3/8
-    assert model.facts({})["separation/text"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3 - (1 / 2 + 1 / 4 + 1 / 2) / 3)
+    expected = (1 + 1 / 3 + 1 / 2) / 3 - (1 / 2 + 1 / 4 + 1 / 2) / 3
+    assert model.epoch_metrics({})["separation/text"] == pytest.approx(expected)
 
 
 def test_domains_mixed_at_random_have_no_separation(built):
-    """On average over draws: an item with itself is no pair, or small domains would seem to lie apart."""
-    found = []
+    """On average over draws. Pairs of an item with itself are excluded, or small domains would seem separated."""
+    separations = []
     model = built().eval()
     for seed in range(300):
         directions = torch.randn(N_ITEMS, TEXT_SIZE, generator=torch.Generator().manual_seed(seed))
-        found.append(model._separation(F.normalize(directions, dim=-1)))
-    assert np.mean(found) == pytest.approx(0, abs=4 * np.std(found) / 300**0.5)
+        separations.append(model._separation(F.normalize(directions, dim=-1)))
+    assert np.mean(separations) == pytest.approx(0, abs=4 * np.std(separations) / 300**0.5)
 
 
 def test_separation_is_of_the_weights_as_they_are(built):
     model = built().eval()
-    before = model.facts({})
+    before = model.epoch_metrics({})
     model.train()
     naive.randomise(model, std=3)
-    after = model.eval().facts({})
+    after = model.eval().epoch_metrics({})
     assert after["separation"] != before["separation"]
     assert after["separation/text"] == before["separation/text"]
 
 
 def test_one_domain_has_no_separation_and_one_expert_no_gate(built):
     plain = replace(DATASET, items=DATASET.items.drop(columns="domain"))
-    assert set(built(dataset=plain).eval().facts({})) == {"gate_entropy", "expert_usage"}
-    assert set(built(experts=1).eval().facts({})) == {"separation", "separation/text"}
-    assert built(dataset=plain, adaptor=Adaptor.linear).eval().facts({}) == {}
+    assert set(built(dataset=plain).eval().epoch_metrics({})) == {"gate_entropy", "expert_usage"}
+    assert set(built(experts=1).eval().epoch_metrics({})) == {"separation", "separation/text"}
+    assert built(dataset=plain, adaptor=Adaptor.linear).eval().epoch_metrics({}) == {}
     out = built(dataset=plain)
     rows = out.training_rows()
     assert set(out(**rows.batch(0, everything(rows)))["sums"]) == {"loss/item", "loss/view", "loss/item/tiny"}
 
 
-def test_facts_draw_nothing_at_random(built):
+def test_epoch_metrics_draw_no_random_numbers(built):
     model = built().eval()
     before = torch.get_rng_state()
-    assert model.facts({}) == model.facts({})
+    assert model.epoch_metrics({}) == model.epoch_metrics({})
     assert torch.equal(torch.get_rng_state(), before)

@@ -53,7 +53,7 @@ def keep_gradients(name: str, batch_size: int, folder: Path) -> None:
 
 def keep_all(folder: Path) -> None:
     """Keeps those of every setting and batch size."""
-    with processes.joined("cpu"):
+    with processes.process_group("cpu"):
         for setting in SETTINGS:
             for size in BATCH_SIZES:
                 torch.manual_seed(0)

@@ -104,7 +104,7 @@ def test_several_processes_log_what_one_does(still, n, setting, batch_size):
 
 def leave_a_wrapped_model_behind():
     """In a cycle of references, as the Trainer leaves it: only a collection of garbage frees it."""
-    with processes.joined("cpu"):
+    with processes.process_group("cpu"):
         ring = [nn.parallel.DistributedDataParallel(nn.Linear(2, 2))]
         ring.append(ring)
         processes.gathered(ring[0](torch.ones(1, 2)).sum().backward())

@@ -1,4 +1,4 @@
-"""BPR-MF (Rendle et al., UAI 2009): score(u, i) = <user, item> + bias, an item bought above an item not bought."""
+"""BPR-MF (Rendle et al., UAI 2009): score(u, i) = <user, item> + bias, trained on pairs of items."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ from llm4rec_cli.models.baselines.config import BprMfConfig
 
 
 class PairRows:
-    """One row an interaction of the training part: its user, its item, and an item that the user has not in training.
+    """One row per training interaction: user, item, and a negative, an item without an interaction of that user.
 
-    Negatives are uniform, drawn for all rows of an epoch at once from (seed, epoch): batching does not touch them.
-    Items held out of training are none of them. Interactions of a user who has all others are left out: nothing stands
-    against them.
+    Negatives are uniform over the items that take part in training, drawn for a whole epoch from (seed, epoch), and so
+    independent of batching. Users who have all items are left out: there is no negative for them.
     """
 
     def __init__(self, split: Split, seed: int) -> None:
         flat, offsets = split.train_sequences()
         user = np.repeat(np.arange(split.n_users), np.diff(offsets))
-        among = split.softmax_items()
-        self.among = np.arange(split.n_items) if among is None else among
-        n_items = len(self.among)
-        # From here on, but for the rows themselves, an item goes by its place among these.
-        owner, item = np.divmod(np.unique(user * n_items + np.searchsorted(self.among, flat)), n_items)
+        items = split.softmax_items()
+        self.items = np.arange(split.n_items) if items is None else items
+        n_items = len(self.items)
+        # Below, `item` is an index into self.items.
+        owner, item = np.divmod(np.unique(user * n_items + np.searchsorted(self.items, flat)), n_items)
         n_seen = np.bincount(owner, minlength=split.n_users)
         self.n_unseen = n_items - n_seen
         self.first = np.cumsum(n_seen) - n_seen
-        # Before each seen item, how many unseen ones have a smaller number: sorted, once the user stands in front.
-        self.unseen_before = owner * n_items + item - (np.arange(len(item)) - self.first[owner])
+        # The number of unseen items below each seen item, offset by user so that the whole array is sorted.
+        self.unseen_below = owner * n_items + item - (np.arange(len(item)) - self.first[owner])
         kept = self.n_unseen[user] > 0
         self.user, self.positive = user[kept], flat[kept]
         self.seed = seed
@@ -46,11 +45,11 @@ class PairRows:
         return len(self.user)
 
     def negatives(self, epoch: int) -> IntArray:
-        """(n_rows,) the k-th unseen item of each row's user, k uniform: no draw is ever rejected."""
+        """Return (n_rows,) the k-th unseen item of each row's user with k uniform, so that no draw is rejected."""
         if self.drawn[0] != epoch:
             k = stream(self.seed, "negatives", epoch).integers(self.n_unseen[self.user])
-            smaller = np.searchsorted(self.unseen_before, self.user * len(self.among) + k, side="right")
-            self.drawn = epoch, self.among[k + smaller - self.first[self.user]]
+            seen_below = np.searchsorted(self.unseen_below, self.user * len(self.items) + k, side="right")
+            self.drawn = epoch, self.items[k + seen_below - self.first[self.user]]
         return self.drawn[1]
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
@@ -59,7 +58,7 @@ class PairRows:
 
 
 class BprMf(nn.Module):
-    """Embeddings of users and items, and a bias an item."""
+    """Embeddings of users and items, and a bias per item."""
 
     def __init__(self, config: BprMfConfig, context: Context) -> None:
         super().__init__()
@@ -74,7 +73,7 @@ class BprMf(nn.Module):
         return PairRows(self.split, self.seed)
 
     def forward(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Any]:
-        """The mean of -log σ(score(user, positive) - score(user, negative)).
+        """Return the mean of -log σ(score(user, positive) - score(user, negative)).
 
         Args:
             user, positive, negative: (n,) int64 numbers.

@@ -1,8 +1,7 @@
-"""What a running site knows of its news: how often each was clicked until now.
+"""Popularity as known to a live site: the number of clicks on each item before an impression.
 
-Counted are the clicks of the whole log, validation and test included, strictly before an impression's time: so it sees
-what other users clicked earlier in the test part, which a model that was trained once does not. Nothing of the
-impression itself, nor of any later one, is counted.
+It counts clicks in the whole log, validation and test included, strictly before the impression's time. Unlike a model
+trained once, it thus sees earlier clicks of the test part. Clicks of the impression itself or later are not counted.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from llm4rec_cli.models.base import Context
 
 
 class CausalPopularity:
-    """Scores are counts of sorted events.
+    """Counts clicks by binary search in sorted events.
 
     Args:
-        item, time: (clicks,) of every click of the log.
+        item, time: (clicks,) item and time of every click in the log.
     """
 
     def __init__(self, item: IntArray, time: np.ndarray) -> None:
@@ -28,18 +27,18 @@ class CausalPopularity:
 
     def score_shown(self, impressions: Impressions) -> Tensor:
         shown, offsets = impressions.shown()
-        until = self._event(shown, np.repeat(impressions.time, np.diff(offsets)))
+        end = self._event(shown, np.repeat(impressions.time, np.diff(offsets)))
         begin = shown.astype(np.int64) * (len(self.times) + 1)
-        count = np.searchsorted(self.events, until) - np.searchsorted(self.events, begin)
+        count = np.searchsorted(self.events, end) - np.searchsorted(self.events, begin)
         return torch.from_numpy(count).float()
 
     def _event(self, item: IntArray, time: np.ndarray) -> IntArray:
-        """Numbers that order (item, time) pairs by item, then time; a moment comes before the clicks of that moment."""
+        """Return keys that sort (item, time) pairs by item, then time; searches exclude clicks at the same time."""
         return item.astype(np.int64) * (len(self.times) + 1) + np.searchsorted(self.times, time)
 
 
 def build(context: Context) -> CausalPopularity:
     log = context.split.log
-    listed, offsets = log.shown()
+    shown, offsets = log.shown()
     clicked = log.clicked()
-    return CausalPopularity(listed[clicked], np.repeat(log.time, np.diff(offsets))[clicked])
+    return CausalPopularity(shown[clicked], np.repeat(log.time, np.diff(offsets))[clicked])

@@ -1,4 +1,4 @@
-"""The settings of the floors and small baselines, one class a module of this package."""
+"""Settings of the floors and small baselines, one class per module of this package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
 
 @dataclass
 class RandomConfig(ModelConfig):
-    """Uniformly random scores: chance."""
+    """Uniformly random scores: the level of chance."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
     floor: ClassVar[bool] = True
@@ -25,7 +25,7 @@ class RandomConfig(ModelConfig):
 
 @dataclass
 class PopularityConfig(ModelConfig):
-    """Items by how often they occur (of a click log, are clicked) in the training part, the same for everyone."""
+    """Items by their number of interactions (in a click log: clicks) in the training part, the same for all users."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
     floor: ClassVar[bool] = True
@@ -33,7 +33,7 @@ class PopularityConfig(ModelConfig):
 
 @dataclass
 class CausalPopularityConfig(ModelConfig):
-    """Of a click log, items by how often anyone clicked them before the moment that is asked about."""
+    """For click logs: items by their number of clicks before the impression."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
     floor: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class CausalPopularityConfig(ModelConfig):
 
 @dataclass
 class MajorityConfig(ModelConfig):
-    """The training part's commonest rating, for everyone and everything."""
+    """The most common training rating, for all users and items."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
     floor: ClassVar[bool] = True
@@ -49,70 +49,70 @@ class MajorityConfig(ModelConfig):
 
 @dataclass
 class MeanConfig(ModelConfig):
-    """The mean rating, and how far the item's and the user's ratings lie from it."""
+    """The mean rating plus the mean deviations of the item and the user."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
     floor: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
 
-    damping: list[float] = ranges.number(at_least=0)  # ratings of nobody, equal to the mean; chosen on validation
+    damping: list[float] = ranges.number(at_least=0)  # pseudo-ratings equal to the mean; chosen on validation
 
 
 @dataclass
 class NextIdConfig(ModelConfig):
-    """The item numbered after the highest of the history: shows whether item numbers leak the order of interactions."""
+    """The item numbered after the highest in the history: tests whether item numbers leak the order of interactions."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
 
-    index: Index | None = None  # whose numbers; null = the dataset's own
+    index: Index | None = None  # an item index of P5; null = the dataset's own numbers
 
     def taken_over(self, model: ModelConfig) -> dict[str, Any]:
-        """The numbers that a model writes items by, if it does so with numbers."""
+        """Return the index of the evaluated model, if it is one of item numbers."""
         from llm4rec_cli.data.indexing import NUMBERS
 
         index = getattr(model, "index", None)
         return {"index": index} if index in NUMBERS else {}
 
     def shown_as(self) -> str:
-        """`next_id`, and the numbers that it looks at where they are not the dataset's own."""
+        """`next_id`, with the index if it is not the dataset's own numbers."""
         return self.name if self.index is None else f"{self.name}, {self.index.name} numbers"
 
     def labels(self, task: str) -> list[str]:
         return ["leaky"] if self.index is Index.leaky_p5 else []
 
     def problems(self, config: Config) -> Iterator[UsageError]:
-        """An index that has no numbers."""
+        """Yield a problem if the index does not number items."""
         from llm4rec_cli.data.indexing import NUMBERS
 
         if self.index is not None and self.index not in NUMBERS:
             yield UsageError(
-                f"model.index={self.index.name} gives items no numbers that could follow one another",
+                f"model.index={self.index.name} does not number items",
                 f"model.index={'|'.join(sorted(kind.name for kind in NUMBERS))}, or null for the dataset's own",
             )
 
 
 @dataclass
 class RetrievalConfig(ModelConfig):
-    """What others wrote about the item, and how the review itself begins or ends: nothing is written anew."""
+    """Copied texts: an explanation of another user, or the review's own first or last words as its title."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
     floor: ClassVar[bool] = True
 
-    words: list[int] = ranges.number(at_least=1)  # of a review's first or last sentence, as its heading
+    words: list[int] = ranges.number(at_least=1)  # words of a review's first or last sentence that form its title
 
 
 @dataclass
 class TransitionTextConfig(ModelConfig):
-    """Item-to-item transitions and TF-IDF closeness of the latest items' text: the floor that matters."""
+    """Item-to-item transitions plus TF-IDF similarity to the latest items: the strongest ranking floor."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
 
-    recent: int = ranges.number(at_least=1)  # items of the history that count, the latest kept
-    steps: int = ranges.number(at_least=1)  # how far ahead a transition reaches
-    text_weights: list[float] = ranges.number(at_least=0)  # the weight w of text is chosen among these on validation
-    mask_history: bool = MISSING  # while w is chosen: as the task has it
+    recent: int = ranges.number(at_least=1)  # number of latest history items used
+    steps: int = ranges.number(at_least=1)  # maximum distance of a transition
+    text_weights: list[float] = ranges.number(at_least=0)  # candidates for the text weight w, chosen on validation
+    mask_history: bool = MISSING  # when choosing w; the task's value
 
     def reads_text(self) -> bool:
         return True
@@ -120,7 +120,7 @@ class TransitionTextConfig(ModelConfig):
 
 @dataclass
 class FrozenTextConfig(ModelConfig):
-    """Closeness of an item's text to the texts of the history, by a frozen encoder. Nothing is trained."""
+    """Similarity of an item's text to the texts of the history under a frozen encoder, without training."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
     floor: ClassVar[bool] = True
@@ -139,26 +139,26 @@ class MfConfig(ModelConfig):
 
     embedding_size: int = ranges.number(at_least=1)
     initial_std: float = ranges.number(above=0)  # of the embeddings
-    penalty: float = ranges.number(at_least=0)  # on the squares of what a rating is told by
+    penalty: float = ranges.number(at_least=0)  # L2 penalty λ on embeddings and biases
 
 
 @dataclass
 class MlpConfig(ModelConfig):
-    """A user's and an item's embedding through a multilayer perceptron, under squared error: P5's baseline MLP."""
+    """A multilayer perceptron over user and item embeddings, under squared error: P5's baseline MLP."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
     trainable: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
 
     embedding_size: int = ranges.number(at_least=1)
-    hidden_sizes: list[int] = ranges.number(at_least=1)  # of the layers, from the embeddings on
-    dropout: float = ranges.number(at_least=0, below=1)  # of the embeddings and of every layer
+    hidden_sizes: list[int] = ranges.number(at_least=1)  # of the layers, first to last
+    dropout: float = ranges.number(at_least=0, below=1)  # of the embeddings and every layer
     initial_std: float = ranges.number(above=0)  # of the embeddings
 
 
 @dataclass
 class BprMfConfig(ModelConfig):
-    """Matrix factorisation under Bayesian personalised ranking (Rendle et al., UAI 2009): who, not when."""
+    """Matrix factorisation under Bayesian personalised ranking (Rendle et al., UAI 2009); ignores order."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     trainable: ClassVar[bool] = True
@@ -181,8 +181,8 @@ class SASRecConfig(ModelConfig):
     heads: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
     attention_dropout: float = ranges.number(at_least=0, below=1)
-    max_length: int = ranges.number(at_least=1)  # items of a history, the latest kept
-    tokens: bool = False  # an item's vector is that of its number and the mean of its tokens'
+    max_length: int = ranges.number(at_least=1)  # latest items of a history
+    tokens: bool = False  # add the mean of an item's token vectors to its id vector
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.tokens:
@@ -195,7 +195,5 @@ class SASRecConfig(ModelConfig):
         return f"{self.name} + tokens" if self.tokens else self.name
 
     def deviations(self) -> list[str]:
-        found = list(ONE_PASS_DEVIATIONS)
-        if self.tokens:
-            found.append("the mean of its tokens' vectors is added to an item's, in input and output alike")
-        return found
+        tokens = "the mean of its tokens' vectors is added to an item's, in input and output alike"
+        return [*ONE_PASS_DEVIATIONS, *([tokens] if self.tokens else [])]

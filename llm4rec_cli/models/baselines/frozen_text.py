@@ -1,9 +1,8 @@
-"""What a language model knows without any training: which items read like the user's history.
+"""Similarity of item texts to the user's history under a frozen language model, without any training.
 
     score(j) = cos(mean of v_i over the history's items i, v_j)        v: a frozen encoder's vectors, of length 1
 
-Without a history the mean is taken over the histories of the training part, each item as often as it stands there: such
-a user counts as an average reader.
+A user without a history gets the mean over the histories of the training part, weighted by frequency.
 """
 
 from __future__ import annotations
@@ -21,49 +20,49 @@ from llm4rec_cli.text.features import encode_texts
 
 
 class FrozenText:
-    """Cosines.
+    """Scores items by cosine similarity.
 
     Args:
         vectors: (n_items, size) of length 1.
-        average: (size,) what stands for the history of a user without one.
+        average: (size,) profile of a user without a history.
     """
 
     def __init__(self, vectors: NDArray[np.float32], average: NDArray[np.float32]) -> None:
         self.vectors, self.average = vectors, average
 
     def score(self, examples: Examples) -> Tensor:
-        tastes = self._tastes(examples)
+        profiles = self._profiles(examples)
         if examples.candidates is None:
-            return torch.from_numpy(tastes @ self.vectors.T)
-        return torch.from_numpy(np.einsum("nd,ncd->nc", tastes, self.vectors[examples.candidates]))
+            return torch.from_numpy(profiles @ self.vectors.T)
+        return torch.from_numpy(np.einsum("nd,ncd->nc", profiles, self.vectors[examples.candidates]))
 
     def score_shown(self, impressions: Impressions) -> Tensor:
         shown, offsets = impressions.shown()
         row = np.repeat(np.arange(len(impressions)), np.diff(offsets))
-        return torch.from_numpy(np.einsum("td,td->t", self._tastes(impressions)[row], self.vectors[shown]))
+        return torch.from_numpy(np.einsum("td,td->t", self._profiles(impressions)[row], self.vectors[shown]))
 
-    def _tastes(self, asked: Histories) -> NDArray[np.float32]:
-        """(n, size) the direction of each history."""
-        flat, offsets = asked.histories()
-        within = csr_array((np.ones(len(flat), dtype=np.float32), flat, offsets), shape=(len(asked), len(self.vectors)))
-        total = within @ self.vectors
-        return _directions(np.where(asked.history_length[:, None] > 0, total, self.average))
+    def _profiles(self, examples: Histories) -> NDArray[np.float32]:
+        """Return (n, size) the mean vector of each history, normalised to length 1."""
+        flat, offsets = examples.histories()
+        ones, shape = np.ones(len(flat), dtype=np.float32), (len(examples), len(self.vectors))
+        total = csr_array((ones, flat, offsets), shape=shape) @ self.vectors
+        return _normalised(np.where(examples.history_length[:, None] > 0, total, self.average))
 
 
-def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row at length 1; one of zeros stays."""
+def _normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return each row scaled to length 1; rows of zeros stay."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def _average_history(split: Split, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(size,) the mean vector of what stands in the histories of the training part."""
-    of_log = split.impression_part is not None
-    flat, _ = split.impressions(TRAIN).histories() if of_log else split.train_sequences()
+    """Return (size,) the mean vector over the histories of the training part."""
+    is_log = split.impression_part is not None
+    flat, _ = split.impressions(TRAIN).histories() if is_log else split.train_sequences()
     count = np.bincount(flat, minlength=len(vectors)).astype(np.float32)
     return count @ vectors / np.float32(max(1, len(flat)))
 
 
 def build(context: Context) -> FrozenText:
     texts = context.split.dataset.texts
-    vectors = _directions(encode_texts(texts, context.config.encoder, context.cache, context.device).numpy())
+    vectors = _normalised(encode_texts(texts, context.config.encoder, context.cache, context.device).numpy())
     return FrozenText(vectors, _average_history(context.split, vectors))

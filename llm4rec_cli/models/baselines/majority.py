@@ -1,4 +1,4 @@
-"""The same answer to all: the commonest rating of the training part. MAE rewards it where ratings are skewed."""
+"""Predicts the most common training rating for everyone; MAE rewards this where ratings are skewed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm4rec_cli.models.shared.ratings import train_ratings
 
 
 class Majority:
-    """One rating."""
+    """Predicts one constant rating."""
 
     def __init__(self, rating: float) -> None:
         self.rating = rating

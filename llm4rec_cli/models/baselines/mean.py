@@ -1,9 +1,9 @@
-"""Means of the training part:
+"""Mean ratings with user and item offsets:
 
     rating(u, i) = μ + b_i + b_u        b_i = Σ_u (r_ui - μ) / (n_i + λ)        b_u = Σ_i (r_ui - μ - b_i) / (n_u + λ)
 
-as in Koren, "Factor in the Neighbors" (TKDD 2010), 2.1, which has one λ for users and another for items; here one,
-chosen on validation. A user or item without ratings is like the mean of all. Clipped to the scale.
+as in Koren, "Factor in the Neighbors" (TKDD 2010), 2.1, which has separate λ for users and items; here a single λ is
+chosen on validation. Users and items without ratings have offset 0. Predictions are clipped to the scale.
 """
 
 from __future__ import annotations
@@ -28,52 +28,52 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mean:
-    """Means of ratings.
+    """Predicts the mean plus item and user offsets.
 
     Attributes:
-        mean: of all.
-        of_item, of_user: (n_items,) and (n_users,) how far theirs lie from it.
+        mean: μ, over all training ratings.
+        item_offset, user_offset: (n_items,) b_i and (n_users,) b_u.
         scale: the lowest and the highest rating.
     """
 
     mean: float
-    of_item: NDArray[np.float64]
-    of_user: NDArray[np.float64]
+    item_offset: NDArray[np.float64]
+    user_offset: NDArray[np.float64]
     scale: tuple[float, float]
 
     def rate(self, examples: Examples) -> Ratings:
-        value = self.mean + self.of_item[examples.target] + self.of_user[examples.user]
+        value = self.mean + self.item_offset[examples.target] + self.user_offset[examples.user]
         return Ratings(np.clip(value, *self.scale))
 
 
-def means(ratings: TrainRatings, n_users: int, n_items: int, damping: float) -> Mean:
-    """The means of these ratings; `damping` is λ."""
+def fit_means(ratings: TrainRatings, n_users: int, n_items: int, damping: float) -> Mean:
+    """Fit the means to these ratings; `damping` is λ."""
     mean = float(ratings.rating.mean())
-    of_item = _damped(ratings.item, ratings.rating - mean, n_items, damping)
-    of_user = _damped(ratings.user, ratings.rating - mean - of_item[ratings.item], n_users, damping)
-    return Mean(mean, of_item, of_user, ratings.scale)
+    item_offset = _damped_mean(ratings.rating - mean, ratings.item, n_items, damping)
+    user_offset = _damped_mean(ratings.rating - mean - item_offset[ratings.item], ratings.user, n_users, damping)
+    return Mean(mean, item_offset, user_offset, ratings.scale)
 
 
-def _damped(owner: NDArray[Any], values: NDArray[np.float64], n: int, damping: float) -> NDArray[np.float64]:
-    count = np.bincount(owner, minlength=n) + damping
-    total = np.bincount(owner, weights=values, minlength=n)
+def _damped_mean(values: NDArray[np.float64], group: NDArray[Any], n: int, damping: float) -> NDArray[np.float64]:
+    count = np.bincount(group, minlength=n) + damping
+    total = np.bincount(group, weights=values, minlength=n)
     return np.divide(total, count, out=np.zeros(n), where=count > 0)
 
 
-def chosen(split: Split, dampings: Sequence[float]) -> Mean:
-    """The means with the damping whose RMSE on validation is lowest, the first of equals."""
+def fit_best_damping(split: Split, dampings: Sequence[float]) -> Mean:
+    """Fit the means with the damping of lowest RMSE on validation; the first one on ties."""
     ratings = train_ratings(split)
-    candidates = [means(ratings, split.n_users, split.n_items, damping) for damping in dampings]
-    given = split.dataset.interactions["rating"].to_numpy(dtype=np.float64)
-    asked = split.examples(Part.valid)
-    asked = asked[np.flatnonzero(~np.isnan(given[asked.row]))]
-    if len(asked) == 0:
+    candidates = [fit_means(ratings, split.n_users, split.n_items, damping) for damping in dampings]
+    examples = split.examples(Part.valid)
+    truth = split.dataset.interactions["rating"].to_numpy(dtype=np.float64)[examples.row]
+    examples, truth = examples[np.flatnonzero(~np.isnan(truth))], truth[~np.isnan(truth)]
+    if len(examples) == 0:
         return candidates[0]
-    errors = [float(np.sqrt(np.mean((m.rate(asked).value - given[asked.row]) ** 2))) for m in candidates]
+    errors = [float(np.sqrt(np.mean((m.rate(examples).value - truth) ** 2))) for m in candidates]
     best = int(np.argmin(errors))
     log.info("damping %g: RMSE %.4f on validation", dampings[best], errors[best])
     return candidates[best]
 
 
 def build(context: Context) -> Mean:
-    return chosen(context.split, list(context.config.damping))
+    return fit_best_damping(context.split, list(context.config.damping))

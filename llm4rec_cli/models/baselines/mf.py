@@ -2,8 +2,8 @@
 
     Σ over ratings of (r_ui - rating(u, i))² + λ (b_u² + b_i² + |p_u|² + |q_i|²)
 
-as small as it gets. μ is the mean of the training part. Of a user or an item that it does not hold, the bias is 0 and
-the product is left out. Clipped to the scale.
+minimised. μ is the mean training rating. Users and items that training lacks have bias 0 and no product. Predictions
+are clipped to the scale.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from llm4rec_cli.models.shared.ratings import RatingRows, train_ratings
 class Mf(nn.Module):
     """Embeddings and biases of users and items."""
 
-    known_users: Tensor  # (n_users,) 1 where training holds them, otherwise 0
+    known_users: Tensor  # (n_users,) 1 if in training, otherwise 0
     known_items: Tensor
 
     def __init__(self, config: MfConfig, context: Context) -> None:
@@ -47,8 +47,8 @@ class Mf(nn.Module):
     def training_rows(self) -> RatingRows:
         return RatingRows(self.ratings)
 
-    def told(self, user: Tensor, item: Tensor) -> Tensor:
-        """(n,) ratings, not clipped.
+    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+        """Return (n,) ratings, not clipped.
 
         Args:
             user, item: (n,) int64 numbers.
@@ -58,10 +58,10 @@ class Mf(nn.Module):
         return self.mean + self.user_bias[user] + self.item_bias[item] + product
 
     def forward(self, user: Tensor, item: Tensor, rating: Tensor) -> dict[str, Any]:
-        """The mean of the squared errors and their penalties."""
+        """Return the mean of the squared errors and penalties."""
         squares = self.users(user) ** 2 + self.items(item) ** 2
         penalty = squares.sum(-1) + self.user_bias[user] ** 2 + self.item_bias[item] ** 2
-        loss = F.mse_loss(self.told(user, item), rating) + self.penalty * penalty.mean()
+        loss = F.mse_loss(self.predict(user, item), rating) + self.penalty * penalty.mean()
         return {"loss": loss, "n_terms": len(user)}
 
     @torch.no_grad()
@@ -69,7 +69,7 @@ class Mf(nn.Module):
         user, item = (
             torch.from_numpy(numbers).long().to(self.user_bias.device) for numbers in (examples.user, examples.target)
         )
-        return Ratings(self.told(user, item).clamp(*self.ratings.scale).cpu().numpy())
+        return Ratings(self.predict(user, item).clamp(*self.ratings.scale).cpu().numpy())
 
 
 def build(context: Context) -> Mf:

@@ -1,7 +1,7 @@
 """Ratings by a multilayer perceptron: rating(u, i) = μ + MLP([p_u; q_i]), P5's baseline MLP.
 
-μ is the mean of the training part. A user or an item that it does not hold has an embedding of zeros, which is the mean
-of what embeddings begin with. Clipped to the scale.
+μ is the mean training rating. Users and items that training lacks have embeddings of zeros, the mean of the initial
+embeddings. Predictions are clipped to the scale.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llm4rec_cli.models.shared.ratings import RatingRows, train_ratings
 
 
 class Mlp(nn.Module):
-    """Embeddings of users and items, and layers above both."""
+    """Embeddings of users and items, and a multilayer perceptron over both."""
 
     def __init__(self, config: MlpConfig, context: Context) -> None:
         super().__init__()
@@ -43,18 +43,18 @@ class Mlp(nn.Module):
     def training_rows(self) -> RatingRows:
         return RatingRows(self.ratings)
 
-    def told(self, user: Tensor, item: Tensor) -> Tensor:
-        """(n,) ratings, not clipped.
+    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+        """Return (n,) ratings, not clipped.
 
         Args:
             user, item: (n,) int64 numbers.
         """
-        above: Tensor = self.layers(torch.cat([self.users(user), self.items(item)], dim=-1))
-        return self.mean + above.squeeze(-1)
+        offset: Tensor = self.layers(torch.cat([self.users(user), self.items(item)], dim=-1))
+        return self.mean + offset.squeeze(-1)
 
     def forward(self, user: Tensor, item: Tensor, rating: Tensor) -> dict[str, Any]:
-        """The mean squared error."""
-        return {"loss": F.mse_loss(self.told(user, item), rating), "n_terms": len(user)}
+        """Return the mean squared error."""
+        return {"loss": F.mse_loss(self.predict(user, item), rating), "n_terms": len(user)}
 
     @torch.no_grad()
     def rate(self, examples: Examples) -> Ratings:
@@ -62,7 +62,7 @@ class Mlp(nn.Module):
             torch.from_numpy(numbers).long().to(self.users.weight.device)
             for numbers in (examples.user, examples.target)
         )
-        return Ratings(self.told(user, item).clamp(*self.ratings.scale).cpu().numpy())
+        return Ratings(self.predict(user, item).clamp(*self.ratings.scale).cpu().numpy())
 
 
 def build(context: Context) -> Mlp:

@@ -1,4 +1,4 @@
-"""The same list for everyone: items by how often they occur in the training part; of a click log, are clicked there."""
+"""Items by their number of training interactions, in a click log of clicks; the same list for everyone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llm4rec_cli.models.base import Context
 
 
 class Popularity:
-    """Scores are training counts, (n_items,), alike for all users."""
+    """Scores items by their training counts, (n_items,), for all users."""
 
     def __init__(self, counts: IntArray) -> None:
         self.counts = torch.from_numpy(counts).float()

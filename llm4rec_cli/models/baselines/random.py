@@ -1,4 +1,4 @@
-"""Chance: what a ranking metric gives without any knowledge."""
+"""Random scores: the value of a ranking metric at chance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm4rec_cli.models.base import Context
 
 
 class Random:
-    """Scores drawn from (seed, user): the same in any batch, in any order, for candidates and for the catalogue."""
+    """Scores drawn from (seed, user), independent of batch and order, the same for candidates and the catalogue."""
 
     def __init__(self, seed: int, n_items: int) -> None:
         self.seed, self.n_items = seed, n_items

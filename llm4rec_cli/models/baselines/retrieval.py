@@ -1,8 +1,8 @@
-"""Texts that are there already.
+"""Copies existing texts.
 
-Explanation: the item's most typical one of the training part, which shares most words with its others; for an item
-without any, the most typical of all. Heading of a review: the first words of its first or its last sentence, whichever,
-and how many, comes closer to the headings of validation.
+Explanation: the item's most typical training explanation, which shares the most words with its others; for an item
+without any, the most typical of all. Review title: the first words of the review's first or last sentence; the sentence
+and the number of words are chosen on validation.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from llm4rec_cli.models.base import Context
 
 log = logging.getLogger(__name__)
 
-CHOSEN_ON = 1000  # reviews of validation at most
+VALIDATION_REVIEWS = 1000  # maximum number used to choose the title rule
 
 
 class Retrieval:
-    """Looks up explanations, and copies from reviews.
+    """Looks up explanations, and copies titles from reviews.
 
     Args:
-        split: whose training part holds the explanations.
-        words: how many of a sentence make a heading, if it has so many: one of these is chosen.
+        split: its training part provides the explanations.
+        words: candidate maximum lengths of a title, in words.
     """
 
     def __init__(self, split: Split, words: Sequence[int]) -> None:
@@ -44,44 +44,44 @@ class Retrieval:
 
     def write(self, examples: Examples, written: Written) -> list[str]:
         if written == Written.explanation:
-            return [self.typical[item] for item in examples.target]
-        return [heading(review, *self.headed) for review in self._column("review_text", examples)]
+            return [self.typical_explanations[item] for item in examples.target]
+        return [title_from_review(review, *self.title_rule) for review in self._column("review_text", examples)]
 
     def _column(self, name: str, examples: Examples) -> list[str]:
         return self.split.dataset.interactions[name].fillna("").iloc[examples.row].tolist()
 
     @cached_property
-    def headed(self) -> tuple[int, int]:
-        """Which sentence heads a review, 0 or -1, and how many of its words: the highest ROUGE-1 on validation."""
-        asked = self.split.examples(Part.valid)
-        drawn = stream(self.split.dataset.seed, "retrieval").permutation(len(asked))[:CHOSEN_ON]
-        reviews, titles = (self._column(name, asked[drawn]) for name in ("review_text", "review_title"))
+    def title_rule(self) -> tuple[int, int]:
+        """The sentence, 0 or -1, and number of words with the highest ROUGE-1 on validation."""
+        examples = self.split.examples(Part.valid)
+        drawn = stream(self.split.dataset.seed, "retrieval").permutation(len(examples))[:VALIDATION_REVIEWS]
+        reviews, titles = (self._column(name, examples[drawn]) for name in ("review_text", "review_title"))
         scores = {
-            choice: text_values([heading(review, *choice) for review in reviews], titles)["rouge1"].mean()
-            for choice in product((0, -1), self.words)
+            rule: text_values([title_from_review(review, *rule) for review in reviews], titles)["rouge1"].mean()
+            for rule in product((0, -1), self.words)
         }
-        best = max(scores, key=lambda choice: scores[choice])
+        best = max(scores, key=lambda rule: scores[rule])
         where = "last" if best[0] else "first"
         log.info("%d words of the %s sentence: ROUGE-1 %.4f on validation", best[1], where, scores[best])
         return best
 
     @cached_property
-    def typical(self) -> list[str]:
-        """Each item's most typical explanation of the training part, or that of all."""
+    def typical_explanations(self) -> list[str]:
+        """Each item's most typical training explanation, or the most typical of all for an item without any."""
         rows = self.split.dataset.interactions[self.split.part == TRAIN]
         rows = rows[rows["explanation"].fillna("").str.strip() != ""]
         texts = rows["explanation"].tolist()
         words = word_sets(texts)
-        of_all = texts[int(typicality(words, np.zeros(len(texts), dtype=np.int64)).argmax())]
+        fallback = texts[int(typicality(words, np.zeros(len(texts), dtype=np.int64)).argmax())]
         item = rows["item"].to_numpy()
-        order = np.lexsort((-typicality(words, item), item))  # the best of each item first; of equals the earliest
-        found, first = np.unique(item[order], return_index=True)
-        best = dict(zip(found.tolist(), order[first].tolist(), strict=True))
-        return [texts[best[i]] if i in best else of_all for i in range(self.split.n_items)]
+        order = np.lexsort((-typicality(words, item), item))  # by item, best first, then earliest
+        items, first = np.unique(item[order], return_index=True)
+        best = dict(zip(items.tolist(), order[first].tolist(), strict=True))
+        return [texts[best[i]] if i in best else fallback for i in range(self.split.n_items)]
 
 
 def word_sets(texts: list[str]) -> csr_array:
-    """(n, words) rows of length 1: the different words of each text, all of one weight; 0 for a text without words."""
+    """Return (n, words) rows of length 1 with equal weights for a text's distinct words; 0 for a text without words."""
     vectorizer = CountVectorizer(binary=True, token_pattern=r"\w+", dtype=np.float64)
     counts = csr_array(vectorizer.fit_transform(texts))
     length = np.sqrt(np.maximum(counts.sum(axis=1), 1))
@@ -89,24 +89,24 @@ def word_sets(texts: list[str]) -> csr_array:
 
 
 def typicality(words: csr_array, group: IntArray) -> NDArray[np.float64]:
-    """How much each text is like the others of its group: the mean cosine of their words; 0 for a single one.
+    """Return (n,) each text's mean cosine similarity to the other texts of its group; 0 for a group of one.
 
-    A sum of cosines is the cosine with a sum, so it takes no pairs.
+    A sum of cosines is the product with a sum of vectors, so no pairs are formed.
 
     Args:
-        words: (n, words) as of `word_sets`.
+        words: (n, words) as returned by `word_sets`.
         group: (n,) numbers from 0.
     """
     n = len(group)
     members = csr_array((np.ones(n), (group, np.arange(n))))
-    with_all = (words * (members @ words)[group]).sum(axis=1)
-    with_itself = words.power(2).sum(axis=1)
+    to_all = (words * (members @ words)[group]).sum(axis=1)
+    to_itself = words.power(2).sum(axis=1)
     others = np.bincount(group)[group] - 1
-    return np.round((with_all - with_itself) / np.maximum(others, 1), 12)  # equal ones stay equal in any order of sums
+    return np.round((to_all - to_itself) / np.maximum(others, 1), 12)  # so that ties survive rounding
 
 
-def heading(review: str, sentence: int, words: int) -> str:
-    """The first words of a sentence of a review; sentences end with a point, an exclamation or a question mark."""
+def title_from_review(review: str, sentence: int, words: int) -> str:
+    """Return the first `words` words of a sentence of a review; sentences end with ".", "!" or "?"."""
     return " ".join(re.split(r"(?<=[.!?])\s+", review.strip())[sentence].split()[:words])
 
 

@@ -1,4 +1,4 @@
-"""SASRec (Kang and McAuley, ICDM 2018) with cross-entropy over the whole catalogue, as UniSRec's table has it."""
+"""SASRec (Kang and McAuley, ICDM 2018) with cross-entropy over the whole catalogue, as in UniSRec's tables."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_hi
 class SASRec(nn.Module):
     """Item embeddings, a causal Transformer, scores by inner product.
 
-    With `tokens` the vector of an item, in input and output, is its embedding and the mean of its tokens' embeddings. A
-    token counts that several items of training share.
+    With `tokens` the vector of an item, in input and output, is its embedding plus the mean of its tokens' embeddings.
+    Only tokens shared by several training items are used.
 
     Raises:
-        DataError: there is no such token.
+        DataError: no token is shared by several training items.
     """
 
-    among: Tensor | None
+    softmax_items: Tensor | None
     token: Tensor
     first_token: Tensor
 
     def __init__(self, config: SASRecConfig, context: Context) -> None:
         super().__init__()
         self.split = context.split
-        among = context.split.softmax_items()
-        self.register_buffer("among", None if among is None else torch.from_numpy(among), persistent=False)
+        items = context.split.softmax_items()
+        self.register_buffer("softmax_items", None if items is None else torch.from_numpy(items), persistent=False)
         self.items = nn.Embedding(context.split.n_items, config.hidden_size)
         self.encoder = SequenceEncoder(
             config.hidden_size,
@@ -49,27 +49,24 @@ class SASRec(nn.Module):
             config.attention_dropout,
             config.max_length,
         )
-        self.tokens = self._token_embedding(among, config.hidden_size) if config.tokens else None
+        self.tokens = self._token_embedding(items, config.hidden_size) if config.tokens else None
         self.apply(initialise)
 
-    def _token_embedding(self, among: IntArray | None, size: int) -> nn.Embedding:
-        """The embedding of all tokens that count; which items have which goes to two buffers, an item after another."""
+    def _token_embedding(self, training_items: IntArray | None, size: int) -> nn.Embedding:
+        """Return the embedding of the shared tokens; two buffers hold the concatenated tokens of all items."""
         tokens = list(self.split.dataset.items["tokens"])
-        of_trained = tokens if among is None else [tokens[i] for i in among]
-        number = {token: i for i, token in enumerate(vocabulary(of_trained))}
+        training_tokens = tokens if training_items is None else [tokens[i] for i in training_items]
+        number = {token: i for i, token in enumerate(vocabulary(training_tokens))}
         if not number:
-            raise DataError(
-                "no token is shared by two items",
-                "model.tokens=false, or other tokens",
-            )
-        kept = [[number[token] for token in of_one if token in number] for of_one in tokens]
+            raise DataError("no token is shared by two items", "set model.tokens=false or use other tokens")
+        kept = [[number[token] for token in item if token in number] for item in tokens]
         first = np.cumsum([0, *map(len, kept)])[:-1]
         self.register_buffer("token", torch.tensor(list(chain.from_iterable(kept))), persistent=False)
         self.register_buffer("first_token", torch.from_numpy(first), persistent=False)
         return nn.Embedding(len(number), size)
 
     def table(self) -> Tensor:
-        """(n_items, hidden) the vectors of all items."""
+        """Return (n_items, hidden) the vectors of all items."""
         if self.tokens is None:
             return self.items.weight
         return self.items.weight + F.embedding_bag(self.token, self.tokens.weight, self.first_token, mode="mean")
@@ -78,16 +75,16 @@ class SASRec(nn.Module):
         return SequenceRows(self.split, self.encoder.max_length)
 
     def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """The mean cross-entropy over all positions that carry loss.
+        """Return the mean cross-entropy over all positions with a target.
 
         Args:
-            items, targets: (total,) int64, packed; targets are IGNORED where there is no loss.
+            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
             groups: (n_groups, 2) of the packing.
         """
         table = self.table()
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         hidden = self.encoder(F.embedding(items, table), groups)[carries_loss]
-        loss = catalogue_cross_entropy(hidden, table, targets[carries_loss], self.among)
+        loss = catalogue_cross_entropy(hidden, table, targets[carries_loss], self.softmax_items)
         return {"loss": loss, "n_terms": len(hidden)}
 
     @torch.no_grad()

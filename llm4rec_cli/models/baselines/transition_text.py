@@ -1,9 +1,9 @@
-"""The floor that matters: what followed the user's latest items in training, and what reads like them.
+"""The strongest ranking floor: items that followed the latest items in training, or have similar texts.
 
     score(j) = Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j))        i_d: the history's d-th last item, d = 1, 2, 3
 
-T counts transitions of the training part up to three steps ahead, each with weight 1 / step; its rows are divided by
-the root of their sum. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
+T counts transitions of the training part up to three steps ahead, with weight 1 / step; each row is divided by the root
+of its sum. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from llm4rec_cli.models.base import Context
 
 log = logging.getLogger(__name__)
 
-SCORES_AT_ONCE = 1 << 20  # 4 MB a matrix: near the processor's cache, and memory does not grow with users × items
+SCORES_AT_ONCE = 1 << 20  # 4 MB per matrix: fits the CPU cache, and memory does not grow with users × items
 
 
 class TransitionText:
-    """Products of sparse matrices; only the scores asked for are ever dense.
+    """Scores by products of sparse matrices; only the requested scores are dense.
 
     Args:
         transitions: (n_items, n_items) T.
         texts: (n_items, terms) TF-IDF rows of length 1, or 0 where an item has no text.
-        recent: how many items of a history count.
+        recent: number of latest history items used.
         text_weight: w.
     """
 
@@ -45,7 +45,7 @@ class TransitionText:
         self.recent, self.text_weight = recent, text_weight
 
     def parts(self, examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The transition and the text part of the scores, each (n, n_items)."""
+        """Return the transition and text parts of the scores, each (n, n_items)."""
         flat, offsets = examples.histories(last=self.recent)
         distance = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(len(flat))
         shape = len(examples), self.transitions.shape[0]
@@ -59,24 +59,24 @@ class TransitionText:
         candidates = examples.candidates
         if candidates is None:
             return torch.from_numpy(self._dense(examples))
-        chosen = [
+        parts = [
             np.take_along_axis(self._dense(examples[rows]), candidates[rows], axis=1)
             for rows in self._chunks(len(examples))
         ]
-        return torch.from_numpy(np.concatenate(chosen))
+        return torch.from_numpy(np.concatenate(parts))
 
     def _dense(self, examples: Examples) -> NDArray[np.float32]:
         transition, text = self.parts(examples)
         return transition + np.float32(self.text_weight) * text
 
     def _chunks(self, n: int) -> Iterator[slice]:
-        """0..n-1, so many at a time that their dense scores stay small."""
+        """Yield slices of 0..n-1 whose dense scores have at most `SCORES_AT_ONCE` elements."""
         rows = max(1, SCORES_AT_ONCE // self.transitions.shape[0])
         for start in range(0, n, rows):
             yield slice(start, start + rows)
 
     def choose_text_weight(self, examples: Examples, weights: list[float], mask_history: bool) -> None:
-        """Takes the weight with the highest NDCG@10 over the whole catalogue; the first of equals."""
+        """Set the text weight with the highest NDCG@10 over the whole catalogue; the first one on ties."""
         ndcg = np.zeros(len(weights))
         for rows in self._chunks(len(examples)):
             chunk = examples[rows]
@@ -97,7 +97,7 @@ class TransitionText:
 
 
 def transition_matrix(split: Split, steps: int) -> csr_array:
-    """(n_items, n_items) T: row i holds what followed item i in training, the nearer the heavier."""
+    """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more."""
     flat, offsets = split.train_sequences()
     user = np.repeat(np.arange(split.n_users), np.diff(offsets))
     shape = split.n_items, split.n_items
@@ -111,7 +111,7 @@ def transition_matrix(split: Split, steps: int) -> csr_array:
 
 
 def tfidf(texts: list[str]) -> csr_array:
-    """(n_items, terms) rows of length 1, or 0 for an item without words; no columns where no item has any."""
+    """Return (n_items, terms) rows of length 1, 0 for an item without words; no columns if no item has words."""
     vectorizer = TfidfVectorizer(dtype=np.float32)
     if not any(map(vectorizer.build_analyzer(), texts)):
         return csr_array((len(texts), 0), dtype=np.float32)

@@ -54,7 +54,7 @@ class ChatGPTRec:
 
     # --- what is asked
 
-    def foresee(self, examples: Examples) -> Examples:
+    def prepare_answers(self, examples: Examples) -> Examples:
         """Asks all questions at once, so that an answer does not depend on how they are batched.
 
         Returns:
@@ -192,7 +192,7 @@ class ChatGPTRec:
         task = "explanation" if written is Written.explanation else "review_summary"
         return [answers.text(answer.text)[0] for answer in self._answers(task, examples)]
 
-    def account(self, examples: Examples) -> pd.DataFrame:
+    def answer_details(self, examples: Examples) -> pd.DataFrame:
         """(n) rows: each raw answer, its status, and of a list what became of its titles; nothing of likelihoods."""
         if self.config.answer is not AnswerBy.generate:
             return pd.DataFrame(index=range(len(examples)))
@@ -203,7 +203,7 @@ class ChatGPTRec:
         read = [self._rating(a, examples, i) if rated else answers.text(a.text) for i, a in enumerate(found)]
         return pd.DataFrame({"answer": [a.text for a in found], "status": [status.value for _, status in read]})
 
-    def spent(self) -> dict[str, Any]:
+    def usage_summary(self) -> dict[str, Any]:
         return {"backend": self.llm.backend.name, "model": self.llm.model, **self.usage.describe()}
 
 

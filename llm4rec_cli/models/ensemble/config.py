@@ -1,4 +1,4 @@
-"""Settings of an ensemble: finished runs, and how their scores are combined."""
+"""Settings of an ensemble: its member runs, and how their scores are combined."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from omegaconf import MISSING
 from llm4rec_cli.config.schema import Config, ModelConfig, TaskConfig
 from llm4rec_cli.errors import UsageError
 
-OF_ITS_OWN = ("floor-not-beaten",)  # a label that says nothing of an ensemble with that member
+NOT_INHERITED = ("floor-not-beaten",)  # a member's label that says nothing about the ensemble
 
 
 class Combine(Enum):
-    """What several scores of one item become."""
+    """How the members' scores of an item are combined."""
 
-    sum = "sum"  # of probabilities (the authors, in an answer of theirs)
+    sum = "sum"  # of probabilities (the authors, by their own reply)
     mean = "mean"  # the same order
-    rank = "rank"  # the mean place within the impression, so that no member speaks louder
+    rank = "rank"  # the mean rank within the impression, so that all members weigh the same
     weights = "weights"  # a weighted sum, fitted on validation
 
 
 @dataclass
 class EnsembleConfig(ModelConfig):
-    """Several finished runs that were asked about the same impressions."""
+    """Several finished runs, evaluated on the same impressions."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
     files: ClassVar[tuple[str, ...]] = ("members", "judged")
 
-    members: list[str] = field(default_factory=list)  # run folders with the answers that are combined
-    judged: list[str] = field(default_factory=list)  # combine=weights: the same runs' answers about validation
-    names: list[str] = field(default_factory=list)  # what tables call the members
-    variants: list[str] = field(default_factory=list)  # what each of them is apart from its seed
+    members: list[str] = field(default_factory=list)  # run folders with the predictions to combine
+    judged: list[str] = field(default_factory=list)  # combine=weights: the same for the validation split
+    names: list[str] = field(default_factory=list)  # the members' names in tables
+    variants: list[str] = field(default_factory=list)  # the members' variants: their hashes without the seed
     combine: Combine = MISSING
 
     def shown_as(self) -> str:
@@ -50,25 +50,24 @@ class EnsembleConfig(ModelConfig):
         return [str(Path(folder) / "predictions.parquet") for folder in (*self.members, *self.judged)]
 
     def labels(self, task: str) -> list[str]:
-        found = [label for folder in self.members for label in _metrics(folder)["labels"] if label not in OF_ITS_OWN]
-        return list(dict.fromkeys(found))
+        labels = [label for folder in self.members for label in _metrics(folder)["labels"]]
+        return [label for label in dict.fromkeys(labels) if label not in NOT_INHERITED]
 
     def deviations(self) -> list[str]:
-        found = [deviation for folder in self.members for deviation in _metrics(folder)["deviations"]]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(d for folder in self.members for d in _metrics(folder)["deviations"]))
 
     def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
         if len(self.members) < 2:
             yield UsageError(
-                f"an ensemble has several members, and {len(self.members)} are given",
+                f"an ensemble needs at least two members, not {len(self.members)}",
                 "llm4rec ensemble run=[RUN,RUN,…] combine=sum",
             )
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.members and self.combine is Combine.weights and len(self.judged) != len(self.members):
             yield UsageError(
-                "model.combine=weights fits weights to the members' answers about validation, which are not given",
-                "llm4rec ensemble run=[RUN,RUN,…] combine=weights finds them",
+                "model.combine=weights needs the members' validation runs, and model.judged does not list them",
+                "use llm4rec ensemble run=[RUN,RUN,…] combine=weights, which fills it in",
             )
 
 

@@ -1,4 +1,4 @@
-"""An ensemble of finished runs: their stored scores of the same impressions, combined (reference 1.7)."""
+"""An ensemble of finished runs: combines their stored scores of the same impressions (reference 1.7)."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ COLUMNS = ["impression_id", "items", "clicked", "scores"]
 
 
 class Ensemble:
-    """Scores of several runs, looked up by impression.
+    """Combined scores of several runs, looked up by impression.
 
     Attributes:
-        weights: (members,) of the weighted sum; None where none are fitted.
+        weights: (members,) of the weighted sum; None unless `combine=weights`.
     """
 
     def __init__(self, config: EnsembleConfig, context: Context) -> None:
         self.config = config
         self.item_ids = context.split.dataset.items["item_id"].to_numpy()
-        self.given = [_answers(folder) for folder in config.members]
+        self.predictions = [_read_predictions(folder) for folder in config.members]
         self.weights = None
         if config.combine is Combine.weights:
-            self.weights = fitted_weights([_answers(folder) for folder in config.judged])
-            told = zip(config.names, self.weights, strict=True)
-            log.info("weights by validation: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in told))
+            self.weights = fit_weights([_read_predictions(folder) for folder in config.judged])
+            weights = zip(config.names, self.weights, strict=True)
+            log.info("weights fitted on validation: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in weights))
 
-    def artefacts(self) -> dict[str, str]:
-        """What a run keeps: who its members are, and the weight of each where there are any."""
-        weights = [None] * len(self.given) if self.weights is None else self.weights.tolist()
-        of_each = zip(self.config.members, self.config.names, self.config.variants, weights, strict=True)
-        told = [dict(zip(("run", "name", "variant", "weight"), member, strict=True)) for member in of_each]
-        return {"members.json": json.dumps(told, indent=1) + "\n"}
+    def artifacts(self) -> dict[str, str]:
+        """Return members.json: run folder, name, variant and weight (null unless fitted) of each member."""
+        weights = [None] * len(self.predictions) if self.weights is None else self.weights.tolist()
+        columns = zip(self.config.members, self.config.names, self.config.variants, weights, strict=True)
+        members = [dict(zip(("run", "name", "variant", "weight"), values, strict=True)) for values in columns]
+        return {"members.json": json.dumps(members, indent=1) + "\n"}
 
     def score_shown(self, impressions: Impressions) -> Tensor:
         items, offsets = impressions.shown()
         lists = np.split(self.item_ids[items], offsets[1:-1])
-        of_members = [
-            _looked_up(given, impressions.id, lists, name)
-            for given, name in zip(self.given, self.config.names, strict=True)
+        by_member = [
+            _look_up(predictions, impressions.id, lists, name)
+            for predictions, name in zip(self.predictions, self.config.names, strict=True)
         ]
         if self.config.combine is Combine.rank:
-            of_members = [
+            by_member = [
                 np.concatenate([rankdata(part) / len(part) for part in np.split(scores, offsets[1:-1])])
-                for scores in of_members
+                for scores in by_member
             ]
-        matrix = np.stack(of_members)
+        matrix = np.stack(by_member)
         if self.weights is not None:
             combined = self.weights @ matrix
         else:
@@ -71,67 +71,67 @@ class Ensemble:
         return torch.from_numpy(combined.astype(np.float32))
 
 
-def fitted_weights(judged: Sequence[pd.DataFrame]) -> FloatArray:
-    """The weights of the sum of scores whose softmax makes the clicks of validation likeliest; none is negative.
+def fit_weights(predictions: Sequence[pd.DataFrame]) -> FloatArray:
+    """Fit non-negative weights that maximise the likelihood of the clicks under the softmax of the weighted sum.
 
     Args:
-        judged: each member's answers about the same impressions, with what was clicked.
+        predictions: each member's predictions on the same validation impressions, with the clicks.
 
     Returns:
         (members,) weights.
 
     Raises:
-        DataError: they are about different impressions.
+        DataError: the members were evaluated on different impressions.
     """
-    first = judged[0]
-    lists = [np.asarray(items) for items in first["items"]]
-    scores = np.stack(
-        [_looked_up(given, first.index.to_numpy(), lists, f"member {i}") for i, given in enumerate(judged)]
-    )
+    first = predictions[0]
+    ids, lists = first.index.to_numpy(), [np.asarray(items) for items in first["items"]]
+    scores = np.stack([_look_up(member, ids, lists, f"member {i}") for i, member in enumerate(predictions)])
     lengths = np.array([len(items) for items in lists])
     begins = np.cumsum(lengths) - lengths
-    of = np.repeat(np.arange(len(lists)), lengths)
+    impression = np.repeat(np.arange(len(lists)), lengths)
     clicked = np.concatenate([np.asarray(row, dtype=bool) for row in first["clicked"]])
     n_clicks = np.add.reduceat(clicked.astype(float), begins)
-    scale = scores.std(axis=1, keepdims=True).clip(min=1e-12)  # so that the search begins near, whatever the scores
+    scale = scores.std(axis=1, keepdims=True).clip(min=1e-12)  # so that the search starts near the optimum
     scaled = scores / scale
 
-    def surprise(weights: FloatArray) -> tuple[float, FloatArray]:
+    def loss_and_gradient(weights: FloatArray) -> tuple[float, FloatArray]:
         logits = weights @ scaled
-        logits = logits - np.maximum.reduceat(logits, begins)[of]
-        likely = np.exp(logits)
-        total = np.add.reduceat(likely, begins)
-        likely = likely / total[of] * n_clicks[of]
+        logits = logits - np.maximum.reduceat(logits, begins)[impression]
+        expected = np.exp(logits)
+        total = np.add.reduceat(expected, begins)
+        expected = expected / total[impression] * n_clicks[impression]
         loss = float((n_clicks * np.log(total)).sum() - logits[clicked].sum())
-        return loss / len(lists), scaled @ (likely - clicked) / len(lists)
+        return loss / len(lists), scaled @ (expected - clicked) / len(lists)
 
-    found = minimize(surprise, np.ones(len(judged)), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(judged))
-    weights: FloatArray = found.x / scale[:, 0]
+    start, bounds = np.ones(len(predictions)), [(0.0, None)] * len(predictions)
+    optimum = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    weights: FloatArray = optimum.x / scale[:, 0]
     return weights
 
 
-def _answers(folder: str) -> pd.DataFrame:
-    """A run's predictions, by impression."""
+def _read_predictions(folder: str) -> pd.DataFrame:
+    """Return a run's predictions, indexed by impression."""
     return pd.read_parquet(Path(folder) / "predictions.parquet", columns=COLUMNS).set_index("impression_id")
 
 
-def _looked_up(
-    given: pd.DataFrame, ids: NDArray[np.object_], lists: Sequence[NDArray[np.object_]], name: str
+def _look_up(
+    predictions: pd.DataFrame, ids: NDArray[np.object_], lists: Sequence[NDArray[np.object_]], name: str
 ) -> FloatArray:
-    """(total,) a member's scores of these lists of items.
+    """Return (total,) a member's scores of these impressions' items.
 
     Raises:
-        DataError: it was asked about other impressions, or other items.
+        DataError: the member was not evaluated on these impressions, or on other items.
     """
-    place, items, scores = given.index.get_indexer(pd.Index(ids)), given["items"].to_numpy(), given["scores"].to_numpy()
-    for i, row in enumerate(place):
+    rows = predictions.index.get_indexer(pd.Index(ids))
+    items, scores = predictions["items"].to_numpy(), predictions["scores"].to_numpy()
+    for i, row in enumerate(rows):
         if row < 0 or not np.array_equal(items[row], lists[i]):
-            what = "has no answer about" if row < 0 else "was shown other items in"
+            problem = "has no predictions for" if row < 0 else "has predictions for other items of"
             raise DataError(
-                f"{name} {what} impression '{ids[i]}'",
-                "combine runs of one dataset, split, dataset.seed, dataset.empty_history and task.max_examples",
+                f"{name} {problem} impression '{ids[i]}'",
+                "combine runs with the same dataset, split, dataset.seed, dataset.empty_history and task.max_examples",
             )
-    return np.concatenate(scores[place]).astype(np.float64)
+    return np.concatenate(scores[rows]).astype(np.float64)
 
 
 def build(context: Context) -> Ensemble:

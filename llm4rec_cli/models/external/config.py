@@ -1,4 +1,4 @@
-"""Settings of a file of somebody else's scores."""
+"""Settings of `external`: scores of another system, read from a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import ModelConfig, TaskConfig
-from llm4rec_cli.errors import Llm4RecError, UsageError, refusals
+from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class ExternalConfig(ModelConfig):
-    """Scores or ranked lists made elsewhere: nobody here knows what they were trained on."""
+    """Scores or ranked lists of another system; what it was trained on is not known here."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     needs_user: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = ("file",)
 
     file: str | None = ranges.path(None)
-    alias: str = MISSING  # what tables call it
+    alias: str = MISSING  # name in tables
     max_missing: float = ranges.number(
         role=Role.machine, at_least=0, at_most=1
-    )  # share of the users asked about that may have no row
+    )  # maximum share of evaluated users without a row
 
     def shown_as(self) -> str:
         return self.alias
@@ -43,10 +43,10 @@ class ExternalConfig(ModelConfig):
         return ["external"]
 
     def problems_of_data(self, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
-        """A file that is malformed, or names other users and items than the dataset's; or there is no file."""
+        """Yield a problem if the file is not set, is malformed, or has users or items that the dataset lacks."""
         from llm4rec_cli.models.external import lists
 
         if self.file is None:
-            yield UsageError("model 'external' reads its scores from a file, and none is given", "llm4rec score FILE")
+            yield UsageError("model 'external' needs a file of scores, and model.file is not set", "llm4rec score FILE")
         else:
-            yield from refusals(partial(lists.read, Path(self.file), dataset))
+            yield from problems_raised_by(partial(lists.read_lists, Path(self.file), dataset))

@@ -1,4 +1,4 @@
-"""A file of scores or ranked lists: read, checked against a dataset, and kept as one sparse row a user."""
+"""Read a file of scores or ranked lists, check it against a dataset, and store it as a sparse matrix."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PARQUET = ".parquet"
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file's columns are called.
+    """The column names of a file.
 
     Attributes:
-        user, item: raw ids, as the dataset's raw files have them.
-        by: `score` (higher is better) or `rank` (1 is best); None where each user's rows stand best first.
+        user, item: columns of raw ids, as in the dataset's raw files.
+        by: `score` (higher is better) or `rank` (1 is best); None if each user's rows are sorted best first.
     """
 
     user: str
@@ -34,42 +34,61 @@ class Layout:
     by: str | None
 
 
-def layout(path: Path) -> Layout:
-    """The layout that the file's header tells; nothing more is read.
+def read_layout(path: Path) -> Layout:
+    """Return the file's layout, reading only its header.
 
     Raises:
-        UsageError: no such file, or one of another format.
-        DataError: an unreadable file, or columns that do not say what is meant.
+        UsageError: the file does not exist or has an unsupported format.
+        DataError: the file is unreadable, or its columns are missing or ambiguous.
     """
     if not path.is_file():
-        raise UsageError(f"no file {path}", "llm4rec score FILE")
-    return _layout(path, _columns(path))
+        raise UsageError(f"no file {path}", "check the path: llm4rec score FILE")
+    columns = [c for c in _columns(path) if c and not c.startswith("__index_level_")]  # pandas adds these
+    header = f"(columns: {', '.join(columns)})"
+    names = {}
+    for name in ("user", "item"):
+        matches = [column for column in columns if column in (name, f"{name}_id")]
+        if len(matches) != 1:
+            problem = f"more than one {name} column" if matches else f"no column '{name}'"
+            raise DataError(f"{path.name}: {problem} {header}", "use the header user,item,score or user,item,rank")
+        (names[name],) = matches
+    by = [column for column in columns if column in ("score", "rank")]
+    if len(by) > 1:
+        raise DataError(f"{path.name}: both 'score' and 'rank' {header}", "keep only one of the two columns")
+    if not by and len(columns) > 2:
+        raise DataError(
+            f"{path.name}: no column 'score' or 'rank' {header}",
+            "rename your column to 'score' (higher is better) or 'rank' (1 is best); if each user's rows are sorted "
+            "best first, keep only user and item",
+        )
+    return Layout(names["user"], names["item"], by[0] if by else None)
 
 
-def read(path: Path, dataset: RecDataset) -> csr_array:
-    """The lists of all users.
+def read_lists(path: Path, dataset: RecDataset) -> csr_array:
+    """Read the lists of all users.
 
     Returns:
-        (n_users, n_items) float32: 1 for the worst of a user's listed items, 2 for the next better, …, alike where
-        scores are equal; 0 = not listed. So the order of scores survives float32, whatever they were.
+        (n_users, n_items) float32: 1 for the worst of a user's listed items, 2 for the next better, …, equal where
+        scores are equal; 0 = not listed. Any order of scores thus survives float32.
 
     Raises:
-        UsageError, DataError: as `layout`; or a score that is no finite number, an id that the dataset does not hold,
-            or an item listed twice for a user.
+        UsageError, DataError: as `read_layout`; or a score is not a finite number, an id is not in the dataset, or an
+            item is listed twice for a user.
     """
-    columns = layout(path)
-    frame = _parquet(path, columns) if path.suffix == PARQUET else _delimited(path, columns)
-    user = _numbers(path, "user", frame[columns.user], pd.Index(dataset.user_ids), dataset)
-    item = _numbers(path, "item", frame[columns.item], pd.Index(dataset.items["item_id"]), dataset)
+    layout = read_layout(path)
+    frame = _read_parquet(path, layout) if path.suffix == PARQUET else _read_delimited(path, layout)
+    user = _numbers(path, "user", frame[layout.user], pd.Index(dataset.user_ids), dataset)
+    item = _numbers(path, "item", frame[layout.item], pd.Index(dataset.items["item_id"]), dataset)
     repeated = pd.Series(user * dataset.n_items + item).duplicated().to_numpy()
     if repeated.any():
         row = int(repeated.argmax())
-        who, what = frame[columns.user].iloc[row], frame[columns.item].iloc[row]
-        raise _wrong(path, row, f"item '{what}' stands here once more for user '{who}'", "list each item once a user")
-    if columns.by is None:
+        user_id, item_id = frame[layout.user].iloc[row], frame[layout.item].iloc[row]
+        problem = f"item '{item_id}' is listed more than once for user '{user_id}'"
+        raise _row_error(path, row, problem, "list each item once per user")
+    if layout.by is None:
         score = -np.arange(len(frame))
     else:
-        score = frame[columns.by].to_numpy() * (1 if columns.by == "score" else -1)
+        score = frame[layout.by].to_numpy() * (1 if layout.by == "score" else -1)
     order = np.lexsort((score, user))
     user, item, score = user[order], item[order], score[order]
     first = np.searchsorted(user, user)  # of each row's user
@@ -82,30 +101,9 @@ def _columns(path: Path) -> list[str]:
         try:
             return list(pa.parquet.read_schema(path).names)
         except pa.ArrowInvalid as error:
-            raise DataError(f"{path.name} is no Parquet file: {error}", f"write it again: {path}") from error
+            raise DataError(f"{path.name} is not a Parquet file: {error}", f"write it again: {path}") from error
     _, header = next(rows(path, _delimiter(path), quoted=True))
     return header
-
-
-def _layout(path: Path, columns: list[str]) -> Layout:
-    columns = [column for column in columns if column and not column.startswith("__index_level_")]  # pandas's own
-    found = f"(found {', '.join(columns)})"
-    names = {}
-    for name in ("user", "item"):
-        called = [column for column in columns if column in (name, f"{name}_id")]
-        if len(called) != 1:
-            problem = f"no column '{name}'" if not called else f"several columns hold the {name}"
-            raise DataError(f"{path.name}: {problem} {found}", "the header: user,item,score or user,item,rank")
-        (names[name],) = called
-    by = [column for column in columns if column in ("score", "rank")]
-    if len(by) > 1:
-        raise DataError(f"{path.name} has several columns to rank by {found}", "keep one of score and rank")
-    if not by and len(columns) > 2:
-        raise DataError(
-            f"{path.name}: no column 'score' or 'rank' {found}",
-            "name the column that ranks score or rank; if rows stand best first, keep only user and item",
-        )
-    return Layout(names["user"], names["item"], by[0] if by else None)
 
 
 def _delimiter(path: Path) -> str:
@@ -113,50 +111,48 @@ def _delimiter(path: Path) -> str:
     for suffix, delimiter in DELIMITERS.items():
         if name.endswith(suffix):
             return delimiter
-    raise UsageError(
-        f"{path.name}: its name does not say what it holds", "one of .csv, .tsv, .csv.gz, .tsv.gz, .parquet"
-    )
+    raise UsageError(f"{path.name}: unknown file format", "end the name with .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
 
 
-def _delimited(path: Path, columns: Layout) -> pd.DataFrame:
-    ranked = [columns.by] if columns.by else []
-    keep = [columns.user, columns.item, *ranked]
-    return table(path, _columns(path), skip=1, numbers=ranked, keep=keep, delimiter=_delimiter(path), quoted=True)
+def _read_delimited(path: Path, layout: Layout) -> pd.DataFrame:
+    by = [layout.by] if layout.by else []
+    keep = [layout.user, layout.item, *by]
+    return table(path, _columns(path), skip=1, numbers=by, keep=keep, delimiter=_delimiter(path), quoted=True)
 
 
-def _parquet(path: Path, columns: Layout) -> pd.DataFrame:
-    """The same of a Parquet file; ids may be numbers there."""
-    ranked = [columns.by] if columns.by else []
-    frame = pd.read_parquet(path, columns=[columns.user, columns.item, *ranked])
+def _read_parquet(path: Path, layout: Layout) -> pd.DataFrame:
+    """Read the columns of a Parquet file, whose ids may be numbers."""
+    by = [layout.by] if layout.by else []
+    frame = pd.read_parquet(path, columns=[layout.user, layout.item, *by])
     if frame.empty:
-        raise DataError(f"{path.name} has no row", f"write it again: {path}")
-    frame[ranked] = frame[ranked].apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    finite = np.isfinite(frame[ranked].to_numpy()).all(axis=1)
+        raise DataError(f"{path.name} has no rows", f"write it again: {path}")
+    frame[by] = frame[by].apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    finite = np.isfinite(frame[by].to_numpy()).all(axis=1)
     if not finite.all():
-        raise _wrong(path, int(finite.argmin()), f"{columns.by} is not a finite number", "every row needs one")
-    return frame.astype({columns.user: str, columns.item: str})
+        raise _row_error(path, int(finite.argmin()), f"{layout.by} is not a finite number", "every row needs one")
+    return frame.astype({layout.user: str, layout.item: str})
 
 
-def _numbers(path: Path, what: str, ids: pd.Series, known: pd.Index, dataset: RecDataset) -> IntArray:
-    """(n,) the dataset's numbers of raw ids."""
+def _numbers(path: Path, kind: str, ids: pd.Series, known: pd.Index, dataset: RecDataset) -> IntArray:
+    """Return (n,) the dataset's numbers of raw ids; `kind` is `user` or `item`."""
     number = known.get_indexer(pd.Index(ids)).astype(np.int64)
     unknown = number < 0
     if unknown.any():
         row, n = int(unknown.argmax()), ids[unknown].nunique()
-        more = f", and {n - 1:,} more" if n > 1 else ""
-        raise _wrong(
+        more = f" ({n:,} unknown {kind}s in total)" if n > 1 else ""
+        raise _row_error(
             path,
             row,
-            f"no {what} '{ids.iloc[row]}' in dataset '{dataset.manifest['name']}' after its filters{more}",
-            "use the ids of the raw files, not numbers of your own, and leave out what the dataset does not hold",
+            f"no {kind} '{ids.iloc[row]}' in dataset '{dataset.manifest['name']}' after its filters{more}",
+            f"use the ids of the raw files, not internal numbers, and leave out {kind}s that the dataset lacks",
         )
     return number
 
 
-def _wrong(path: Path, row: int, what: str, remedy: str) -> DataError:
-    """The error for one row, which a text file counts in lines, the header being one."""
+def _row_error(path: Path, row: int, problem: str, remedy: str) -> DataError:
+    """Return the error for one row: by line, counting the header, in a text file, by row in Parquet."""
     place = f"row {row + 1}"
     if path.suffix != PARQUET:
         line, _ = next(islice(rows(path, _delimiter(path), quoted=True), row + 1, None))
         place = f"line {line}"
-    return DataError(f"{path.name}, {place}: {what}", remedy)
+    return DataError(f"{path.name}, {place}: {problem}", remedy)

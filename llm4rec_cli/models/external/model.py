@@ -1,4 +1,4 @@
-"""Scores that stand in a file. What a user's list leaves out ties below all that it holds."""
+"""Scores read from a file. Items that a user's list omits tie below the listed ones."""
 
 from __future__ import annotations
 
@@ -17,66 +17,69 @@ from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.external import lists
+from llm4rec_cli.models.external.lists import read_lists
 
 log = logging.getLogger(__name__)
 
 
 class External:
-    """Ranked lists by user number: all examples of one user get the same scores.
+    """Ranked lists by user: all examples of one user get the same scores.
 
     Args:
-        listed: (n_users, n_items) as `lists.read` gives it.
+        lists: (n_users, n_items) as returned by `read_lists`.
         user_ids: (n_users,) raw ids.
-        max_missing: the share of examples whose user may have no row.
+        max_missing: the maximum share of examples whose user has no row.
     """
 
-    def __init__(self, listed: csr_array, user_ids: NDArray[np.object_], max_missing: float) -> None:
-        self.listed, self.user_ids, self.max_missing = listed, user_ids, max_missing
+    def __init__(self, lists: csr_array, user_ids: NDArray[np.object_], max_missing: float) -> None:
+        self.lists, self.user_ids, self.max_missing = lists, user_ids, max_missing
 
     def score(self, examples: Examples) -> Tensor:
         if examples.candidates is None:
-            return torch.from_numpy(self.listed[examples.user].toarray())
+            return torch.from_numpy(self.lists[examples.user].toarray())
         user = np.repeat(examples.user, examples.candidates.shape[1])
-        scores = self.listed[user, examples.candidates.ravel()]  # nothing of users × items, even of a batch
+        scores = self.lists[user, examples.candidates.ravel()]  # avoids a dense (batch, n_items) array
         return torch.from_numpy(scores.reshape(examples.candidates.shape))
 
     def gaps(self, examples: Examples, ranks: pd.DataFrame, cutoffs: Sequence[int]) -> dict[str, str]:
-        """`missing-users`: they have no row; `truncated-lists`: chance among unlisted items is part of a metric.
+        """Return `missing-users` if users lack rows, `truncated-lists` if chance among omitted items adds to a metric.
 
-        A target that its list does not hold stands, by expectation, anywhere among the unlisted. Behind a list of L
-        items that adds nothing to HR@K for K <= L, a little beyond, and much to AUC.
+        An omitted target has, in expectation, any place among the omitted items. Below a list of L items that adds
+        nothing to HR@K for K <= L, a little beyond, and much to AUC.
 
         Raises:
             DataError: more users are missing than `max_missing` allows.
         """
-        missing = np.diff(self.listed.indptr)[examples.user] == 0
+        missing = np.diff(self.lists.indptr)[examples.user] == 0
         if missing.sum() > self.max_missing * len(examples):
             raise DataError(
-                f"{missing.sum():,} of the {len(examples):,} users asked about have no row in the file, such as user "
+                f"{missing.sum():,} of the {len(examples):,} users evaluated have no row in the file, for example user "
                 f"'{self.user_ids[examples.user[missing][0]]}'",
-                "add their rows, or let each count as chance: model.max_missing=1",
+                "add their rows, or score them as chance: model.max_missing=1",
             )
-        said = {}
+        warnings = {}
         if missing.any():
-            said["missing-users"] = f"{missing.sum():,} of {len(examples):,} users have no row: each counts as chance"
+            warnings["missing-users"] = f"{missing.sum():,} of {len(examples):,} users have no row and count as chance"
         n_better, n_tied, n_candidates = (ranks[name].to_numpy() for name in ("n_better", "n_tied", "n_candidates"))
-        unlisted = (self.listed[examples.user, examples.target] == 0) & (n_tied > 1) & ~missing
-        values = ranking_metrics(n_better[unlisted], n_tied[unlisted], n_candidates[unlisted], cutoffs)
-        parts = [
+        omitted = (self.lists[examples.user, examples.target] == 0) & (n_tied > 1) & ~missing
+        values = ranking_metrics(n_better[omitted], n_tied[omitted], n_candidates[omitted], cutoffs)
+        shares = [
             f"{value.sum() / len(examples):.4f} of {name}"
             for name, value in values.items()
-            if value.any() and not name.startswith("recall")  # which equals hr
+            if value.any() and not name.startswith("recall")  # equals hr
         ]
-        if parts:
-            said["truncated-lists"] = f"lists end early: chance among the items left out makes {', '.join(parts)}"
-        return said
+        if shares:
+            warnings["truncated-lists"] = f"lists omit items: chance among them contributes {', '.join(shares)}"
+        return warnings
 
 
 def build(context: Context) -> External:
     config = context.config
-    listed = lists.read(Path(config.file), context.split.dataset)
-    lengths = np.diff(listed.indptr)
-    held = lengths[lengths > 0]
-    log.info("%s: lists of %s users, %d to %d items long", config.alias, f"{len(held):,}", held.min(), held.max())
-    return External(listed, context.split.dataset.user_ids, config.max_missing)
+    lists = read_lists(Path(config.file), context.split.dataset)
+    lengths = np.diff(lists.indptr)
+    lengths = lengths[lengths > 0]
+    log.info(
+        "%s: lists of %s users, %d to %d items long",
+        *(config.alias, f"{len(lengths):,}", lengths.min(), lengths.max()),
+    )
+    return External(lists, context.split.dataset.user_ids, config.max_missing)

@@ -14,7 +14,7 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
-from llm4rec_cli.errors import Llm4RecError, refusals
+from llm4rec_cli.errors import Llm4RecError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import Family, PromptConfig
 
@@ -120,7 +120,7 @@ class P5Config(ModelConfig):
         yield from prompts.faults_of_data(self, dataset)
         yield from self.problems_of_stars(dataset, 0.5, 5.5)
         if task.name in Family.__members__:
-            yield from refusals(partial(prompts.asked, self, Family[task.name], dataset))
+            yield from problems_raised_by(partial(prompts.asked, self, Family[task.name], dataset))
 
     def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Of another index than by texts no encoder is read; one may be typed, as indexes are swept over."""

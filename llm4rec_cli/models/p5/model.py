@@ -136,7 +136,7 @@ class P5(nn.Module):
     def device(self) -> torch.device:
         return self.packed.t5.shared.weight.device
 
-    def artefacts(self) -> dict[str, str]:
+    def artifacts(self) -> dict[str, str]:
         """What the weights mean nothing without: file name -> content."""
         return {
             "item_index.json": json.dumps(self.index.describe() | {"codes": self.index.codes}) + "\n",

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Candidates, Index, Question
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, refusals
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by
 from llm4rec_cli.models.p5.families import Family, PromptConfig
 
 if TYPE_CHECKING:
@@ -386,12 +386,14 @@ def faults_of_asking(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
     if task.name not in Family.__members__:
         yield UsageError(f"no prompt asks for task '{task.name}'", did_you_mean(task.name, Family.__members__))
         return
-    unread = [fault for name, prompt in config.prompts.items() for fault in refusals(partial(read, name, prompt))]
+    unread = [
+        fault for name, prompt in config.prompts.items() for fault in problems_raised_by(partial(read, name, prompt))
+    ]
     if unread:
         return  # `faults` says so
     prompts, family = _all(config), Family[task.name]
     answering = partial(_answering, prompts, family, getattr(config.ask, family.name))
-    none = list(refusals(answering))
+    none = list(problems_raised_by(answering))
     yield from none
     if none:
         return

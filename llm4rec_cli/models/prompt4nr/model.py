@@ -81,7 +81,7 @@ class Prompt4NR(nn.Module):
         }
         return {"loss": loss, "n_terms": n_terms, "sums": sums}
 
-    def facts(self, means: Mapping[str, float]) -> dict[str, Any]:
+    def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
         """Nothing beside the means; but warns where every click of the epoch was answered negatively."""
         if self.config.loss is Loss.pointwise and means.get("positive_accuracy") == 0:
             log.warning(

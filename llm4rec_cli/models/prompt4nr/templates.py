@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.errors import Llm4RecError, UsageError, refusals
+from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.text.weights import BACKBONE, at_hand, locate_encoder
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
             f"model.backbone={config.backbone} has {settings['vocab_size']:,} embeddings for {n_words:,} tokens",
             "give it as many: model.resize_token_embeddings(len(tokenizer)), and save it",
         )
-    unfit = list(refusals(partial(pieces, config.prompts, tokenizer(found_in))))
+    unfit = list(problems_raised_by(partial(pieces, config.prompts, tokenizer(found_in))))
     yield from unfit
     if unfit:
         return

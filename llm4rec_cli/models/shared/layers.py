@@ -1,4 +1,4 @@
-"""What several models are built from."""
+"""Layers shared by several models: dropout, causal Transformer layers, and SASRec's sequence encoder."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch.autograd.function import once_differentiable
 from llm4rec_cli.errors import UsageError
 
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as a float of so many bytes
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of that many bytes
 
 
 def dropped_out(x: Tensor, p: float) -> Tensor:
-    """`x` with each element 0 with probability `p` (to 1/256) and scaled to keep its mean."""
-    dropped: Tensor = _DroppedOut.apply(x, min(round(p * 256), 255))
-    return dropped
+    """Return `x` with each element zeroed with probability `p` (rounded to 1/256), scaled to keep its mean."""
+    result: Tensor = _Dropout.apply(x, min(round(p * 256), 255))
+    return result
 
 
-class _DroppedOut(torch.autograd.Function):
-    """On a CPU drawing a dropout mask can cost more than the matrix product behind it: here it costs little.
+class _Dropout(torch.autograd.Function):
+    """Fast dropout: on a CPU, drawing an ordinary mask can cost more than the matrix product that follows it.
 
-    One 64-bit draw decides eight elements. The comparison writes its bytes in place, and elements are chosen by
-    multiplying their bits, read as integers, by 0 or 1: each several times as fast as its ordinary form.
+    One 64-bit draw decides eight elements. The comparison writes its bytes in place, and elements are kept by
+    multiplying their bits, read as integers, by 0 or 1. Both are several times as fast as the usual operations.
     """
 
     @staticmethod
@@ -35,21 +35,21 @@ class _DroppedOut(torch.autograd.Function):
         kept = bits.view(torch.uint8)[:n].view(x.shape).ge_(dropped)
         ctx.save_for_backward(kept)
         ctx.scale = 256 / (256 - dropped)
-        return _chosen(x * ctx.scale, kept)
+        return _masked(x * ctx.scale, kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        return _chosen(outer[0] * ctx.scale, *ctx.saved_tensors), None
+        return _masked(outer[0] * ctx.scale, *ctx.saved_tensors), None
 
 
-def _chosen(x: Tensor, kept: Tensor) -> Tensor:
-    """`x` where `kept` is 1, 0 where it is 0."""
+def _masked(x: Tensor, kept: Tensor) -> Tensor:
+    """Return `x` where `kept` is 1, 0 where it is 0."""
     return (x.view(INTEGERS[x.element_size()]) * kept).view(x.dtype)
 
 
 class Dropout(nn.Module):
-    """Dropout by `dropped_out`."""
+    """Dropout layer that uses `dropped_out`."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -62,13 +62,14 @@ class Dropout(nn.Module):
 
 
 class CausalLayer(nn.Module):
-    """One Transformer layer of SASRec as RecBole writes it: post-LayerNorm, GELU, causal attention."""
+    """One Transformer layer of SASRec as in RecBole: post-LayerNorm, GELU, causal attention."""
 
     def __init__(self, hidden: int, inner: int, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
         if hidden % heads:
             raise UsageError(
-                f"hidden_size {hidden} is not a multiple of heads {heads}", "choose model.heads that divides it"
+                f"hidden_size {hidden} is not a multiple of heads {heads}",
+                "choose model.heads that divides hidden_size",
             )
         self.heads = heads
         self.qkv = nn.Linear(hidden, 3 * hidden)
@@ -82,8 +83,8 @@ class CausalLayer(nn.Module):
 
     def attend(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
         hidden, mixed = x.shape[-1], []
-        # Split, because slices would each give a gradient as large as the whole. On a CPU in fp32, because a bf16
-        # product this small costs less than the kernel set up for its shape, which is new in nearly every batch.
+        # Split, because each slice would give a gradient as large as the whole. On a CPU in fp32, because a bf16
+        # product this small costs less than setting up the kernel for its shape, which is new in nearly every batch.
         parts = self.qkv(x).to(x.dtype).split([rows * length for rows, length in groups])
         with torch.autocast("cpu", enabled=False):
             for (rows, length), part in zip(groups, parts, strict=True):
@@ -106,21 +107,21 @@ class CausalLayer(nn.Module):
         x = self.norm_attention(x + self.dropout(attended))
         return self.norm_feedforward(x + self.dropout(self.down(F.gelu(self.up(x)))))
 
-    def at(self, x: Tensor, groups: list[tuple[int, int]], places: Tensor) -> Tensor:
-        """`forward` at one token a sequence: of all others only keys and values are computed. Without dropout.
+    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+        """Return `forward` at one token per sequence, without dropout; the others only give keys and values.
 
         Args:
-            places: (n,) where those tokens stand, one in each sequence, in ascending order.
+            tokens: (n,) indices of those tokens, one in each sequence, in ascending order.
         """
         hidden = x.shape[-1]
         kv = F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
-        x = x[places]
+        x = x[tokens]
         q = F.linear(x, self.qkv.weight[:hidden], self.qkv.bias[:hidden]).view(-1, self.heads, 1, hidden // self.heads)
         mixed, first, start = [], 0, 0
         for rows, length in groups:
             group = kv[start : start + rows * length].view(rows, length, 2, self.heads, hidden // self.heads)
             k, v = group.permute(2, 0, 3, 1, 4)
-            position = (places[first : first + rows] - start) % length
+            position = (tokens[first : first + rows] - start) % length
             seen = torch.arange(length, device=x.device) <= position.view(rows, 1, 1, 1)
             mixed.append(F.scaled_dot_product_attention(q[first : first + rows], k, v, attn_mask=seen))
             first, start = first + rows, start + rows * length
@@ -128,10 +129,10 @@ class CausalLayer(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """SASRec's body over item vectors: positions, LayerNorm, dropout, then causal layers.
+    """SASRec's encoder over item vectors: positions, LayerNorm, dropout, then causal layers.
 
-    Sequences come packed (`sequences.pack`) and, within their group, padded at the right. Causality keeps padding out
-    of every real position, so no padding mask is needed: what comes out at padded positions is never read.
+    Sequences are packed (`sequences.pack`) and padded at the right within their group. Causality keeps padding from
+    affecting real positions, so no padding mask is needed; outputs at padded positions are never read.
     """
 
     def __init__(
@@ -154,45 +155,45 @@ class SequenceEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor, groups: Tensor) -> Tensor:
-        """(total, hidden) packed item vectors to (total, hidden): the token at position t has seen items 0..t.
+        """Return (total, hidden) states; the state at position t depends on items 0..t.
 
         Args:
-            x: item vectors.
-            groups: (n_groups, 2) rows and length of each group.
+            x: (total, hidden) packed item vectors.
+            groups: (n_groups, 2) number of rows and length of each group.
         """
         shapes = [(rows, length) for rows, length in groups.tolist()]
-        x = self._placed(x, shapes)
+        x = self._with_positions(x, shapes)
         for layer in self.layers:
             x = layer(x, shapes)
         return x
 
     def last(self, x: Tensor, groups: Tensor, last: Tensor) -> Tensor:
-        """`forward` at the last token of each sequence; the top layer computes next to nothing of the others.
+        """Return `forward` at the last token of each sequence, skipping most of the top layer for the others.
 
         Args:
-            last: (n,) where those tokens stand.
+            last: (n,) indices of those tokens.
 
         Returns:
             (n, hidden) in the order of `last`.
         """
         shapes = [(rows, length) for rows, length in groups.tolist()]
-        x = self._placed(x, shapes)
+        x = self._with_positions(x, shapes)
         *below, top = self.layers
         assert isinstance(top, CausalLayer)
         for layer in below:
             x = layer(x, shapes)
-        places, order = last.sort()
+        tokens, order = last.sort()
         states = torch.empty(len(last), x.shape[1], dtype=x.dtype, device=x.device)
-        states[order] = top.at(x, shapes, places)
+        states[order] = top.at(x, shapes, tokens)
         return states
 
-    def _placed(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    def _with_positions(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         position = torch.cat([torch.arange(length, device=x.device).repeat(rows) for rows, length in shapes])
         return self.dropout(self.norm(x + self.positions(position)))
 
 
 def initialise(module: nn.Module) -> None:
-    """RecBole's initialisation: weights N(0, 0.02²), biases 0, LayerNorm (1, 0). For `module.apply`."""
+    """Initialise a module as RecBole does: weights N(0, 0.02²), biases 0, LayerNorm (1, 0). For `module.apply`."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=INITIAL_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:

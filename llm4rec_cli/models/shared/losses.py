@@ -1,4 +1,4 @@
-"""Losses over a whole catalogue, and over the batches of all processes."""
+"""Cross-entropy over the whole catalogue, and gathering rows of all processes with gradients."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from torch.autograd.function import once_differentiable
 
 from llm4rec_cli import processes
 
-ROWS_AT_ONCE = 512  # a block of logits stays near the cache
-LOGITS_AT_ONCE = (
-    1 << 24
-)  # two buffers of 64 MB in fp32: memory does not grow with batch × items, however large the catalogue
-SURE = 0.5  # a probability from which on its distance to 1 is better summed
-UNDERFLOWS = 1e-30  # a probability whose logarithm is no longer sure
+ROWS_AT_ONCE = 512  # keeps a block of logits near the cache
+LOGITS_AT_ONCE = 1 << 24  # two buffers of 64 MB in fp32, so that memory does not grow with batch × items
+HIGH = 0.5  # probabilities above it compute 1 - p as the sum of the others
+TINY = 1e-30  # the logarithm of a smaller probability is inaccurate
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
-    """Loss and both gradients in one sweep over blocks of rows: logits are never kept, nor computed twice.
+    """Loss and both gradients in one pass over blocks of rows, so that logits are neither stored nor recomputed.
 
-    The gradient by a row's logits is its softmax, less 1 at the target.
+    The gradient with respect to a row's logits is its softmax minus 1 at the target.
     """
 
     @staticmethod
@@ -31,16 +29,16 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        # Two buffers for all blocks: fresh memory of this size costs about as much as a pass over it.
+        # All blocks reuse two buffers: allocating memory of this size costs about as much as a pass over it.
         rows = min(ROWS_AT_ONCE, max(1, LOGITS_AT_ONCE // len(table)))
         logits, probability = hidden.new_empty(2, min(rows, len(hidden)), len(table))
         for start in range(0, len(hidden), rows):
-            block, wanted = hidden[start : start + rows], targets[start : start + rows, None]
+            block, target = hidden[start : start + rows], targets[start : start + rows, None]
             logits, probability = logits[: len(block)], probability[: len(block)]
             torch.mm(block, table.t(), out=logits)
             torch.softmax(logits, 1, out=probability)
-            total += _surprise(logits, probability, wanted)
-            _less_one(probability, wanted)
+            total += _negative_log_likelihood(logits, probability, target)
+            _subtract_one_at(probability, target)
             torch.mm(probability, table, out=grad_hidden[start : start + rows])
             if hidden.dtype == torch.float32:
                 torch.addmm(grad_table, probability.t(), block, out=grad_table)
@@ -57,38 +55,38 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         return grad_hidden, grad_table, None, None
 
 
-def _less_one(probability: Tensor, wanted: Tensor) -> None:
-    """Takes 1 from each row's probability of `wanted` (rows, 1), in place.
+def _subtract_one_at(probability: Tensor, target: Tensor) -> None:
+    """Subtract 1 from each row's probability of `target` (rows, 1), in place.
 
-    Where that probability is near 1, bf16 cannot hold what it lacks: there it is the sum of all the others.
+    Near 1, bf16 cannot represent p - 1; there it is computed as minus the sum of the other probabilities.
     """
-    slope = probability.gather(1, wanted).float() - 1
-    probability.scatter_(1, wanted, 0)
-    sure = torch.nonzero(slope[:, 0] > SURE - 1)[:, 0]
-    slope[sure] = -probability[sure].sum(1, keepdim=True, dtype=torch.float32)
-    probability.scatter_(1, wanted, slope.to(probability.dtype))
+    difference = probability.gather(1, target).float() - 1
+    probability.scatter_(1, target, 0)
+    high = torch.nonzero(difference[:, 0] > HIGH - 1)[:, 0]
+    difference[high] = -probability[high].sum(1, keepdim=True, dtype=torch.float32)
+    probability.scatter_(1, target, difference.to(probability.dtype))
 
 
-def _surprise(logits: Tensor, probability: Tensor, wanted: Tensor) -> Tensor:
-    """The sum of -log probability of `wanted` (rows, 1); if need be by way of the largest, which never underflows."""
-    found = probability.gather(1, wanted).float()
-    if found.min() > UNDERFLOWS:
-        return -found.log().sum()
+def _negative_log_likelihood(logits: Tensor, probability: Tensor, target: Tensor) -> Tensor:
+    """Return the sum of -log probability of `target` (rows, 1); from the logits where a probability underflows."""
+    likelihood = probability.gather(1, target).float()
+    if likelihood.min() > TINY:
+        return -likelihood.log().sum()
     log_normaliser = logits.amax(1).float() - probability.amax(1).float().log()
-    return (log_normaliser - logits.gather(1, wanted).squeeze(1)).sum()
+    return (log_normaliser - logits.gather(1, target).squeeze(1)).sum()
 
 
-def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, among: Tensor | None = None) -> Tensor:
-    """The mean cross-entropy of `hidden @ table.t()` against `targets`, over all items or `among` some.
+def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, items: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of `hidden @ table.t()` against `targets`, over all items or a subset.
 
     Args:
         hidden: (n, size), n > 0.
         table: (n_items, size).
         targets: (n,) item numbers.
-        among: (k,) the sorted numbers of the items that take part in the softmax, targets among them; None = all.
+        items: (k,) sorted numbers of the items in the softmax, which include the targets; None = all.
     """
-    if among is not None:
-        table, targets = table.index_select(0, among), torch.searchsorted(among, targets)
+    if items is not None:
+        table, targets = table.index_select(0, items), torch.searchsorted(items, targets)
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     with torch.autocast(device, enabled=False):
@@ -96,8 +94,8 @@ def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, amon
     return loss
 
 
-class _RowsOfAll(torch.autograd.Function):
-    """The gradient of a process's rows is summed over what every process makes of them."""
+class _GatherRows(torch.autograd.Function):
+    """Gathers rows; the gradient of a process's rows is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -117,12 +115,12 @@ class _RowsOfAll(torch.autograd.Function):
         return gradient[ctx.begin : ctx.end]
 
 
-def rows_of_all(rows: Tensor) -> Tensor:
-    """(n, …) rows of this process to (total, …) of all, in order of rank, with gradient: each process must ask.
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return (total, …) rows of all processes in order of rank, with gradient; every process must call it.
 
-    As every process's loss reaches the rows of all, the mean of gradients over processes is that of the mean loss.
+    Since each process's loss reaches all rows, the mean of gradients over processes is that of the mean loss.
     """
     if processes.world_size() == 1:
         return rows
-    everything: Tensor = _RowsOfAll.apply(rows)
-    return everything
+    all_rows: Tensor = _GatherRows.apply(rows)
+    return all_rows

@@ -1,4 +1,4 @@
-"""What rating models share: the ratings of the training part, and training rows over them."""
+"""Training ratings and training rows, shared by the rating models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TrainRatings:
 
     Attributes:
         user, item: (n,) numbers.
-        rating: (n,) what the user gave.
+        rating: (n,) ratings.
     """
 
     user: IntArray
@@ -28,18 +28,18 @@ class TrainRatings:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The lowest and the highest rating: no other is ever right outside of it, so what is told is clipped to it."""
+        """The lowest and the highest rating, to which predictions are clipped."""
         return float(self.rating.min()), float(self.rating.max())
 
 
 def train_ratings(split: Split) -> TrainRatings:
-    """The rated interactions of the training part, in their order."""
+    """Return the rated interactions of the training part, in their order."""
     rows = split.dataset.interactions[(split.part == TRAIN) & split.dataset.interactions["rating"].notna().to_numpy()]
     return TrainRatings(*(rows[name].to_numpy(copy=True) for name in ("user", "item", "rating")))
 
 
 class RatingRows:
-    """One row a rated interaction of the training part: `user`, `item` (int64) and `rating` (float32)."""
+    """One row per rated interaction of the training part: `user`, `item` (int64) and `rating` (float32)."""
 
     def __init__(self, ratings: TrainRatings) -> None:
         self.user = torch.from_numpy(ratings.user).long()

@@ -1,4 +1,4 @@
-"""Item sequences as tensors: packed by length, so that next to nothing is computed on padding."""
+"""Item sequences as tensors, packed by length to avoid computation on padding."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ IGNORED = -100  # the target of a position that carries no loss
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the tokens of n sequences stand in one flat array.
+    """The layout of the tokens of n sequences in one flat array.
 
-    Sequences of like length form a group, padded to its longest; groups stand behind one another, so that each group
-    is a (rows, length) view of the flat array and everything but attention runs on the flat array as a whole.
+    Sequences of similar length form a group, padded to its longest. Groups are concatenated, so that each group is a
+    (rows, length) view of the flat array and everything but attention runs on the flat array as a whole.
 
     Attributes:
-        row: (total,) which sequence a token belongs to.
-        position: (total,) where in the sequence it stands; beyond its length = padding.
-        groups: (n_groups, 2) rows and length of each.
-        last: (n,) where each sequence's last token stands.
+        row: (total,) the sequence of each token.
+        position: (total,) its position in the sequence; beyond the sequence's length = padding.
+        groups: (n_groups, 2) number of rows and length of each group.
+        last: (n,) index of each sequence's last token.
     """
 
     row: IntArray
@@ -37,18 +37,18 @@ class Packing:
 
 
 def pack(lengths: IntArray, widening: float = 1.5) -> Packing:
-    """Packs sequences of these lengths (>= 0; an empty one takes one padded place).
+    """Pack sequences of these lengths (>= 0; an empty one takes one padded token).
 
     Args:
-        widening: how many times as long as the group before a group's longest may be, so how much is padded at most.
+        widening: maximum ratio between the lengths of successive groups, which limits the padding.
     """
     lengths = np.maximum(lengths, 1)
     order = np.argsort(lengths, kind="stable")
-    ladder = _ladder(int(lengths.max(initial=1)), widening)
-    step = np.searchsorted(ladder, lengths[order])
+    steps = _group_lengths(int(lengths.max(initial=1)), widening)
+    step = np.searchsorted(steps, lengths[order])
     bounds = np.flatnonzero(np.diff(step, prepend=-1))
     rows = np.diff(np.append(bounds, len(order)))
-    width = lengths[order][np.cumsum(rows) - 1]  # the group's longest, often shorter than the ladder's step
+    width = lengths[order][np.cumsum(rows) - 1]  # the group's longest, often shorter than its step
     widths = np.repeat(width, rows)
     begin = np.concatenate([[0], np.cumsum(widths)])
     row = np.repeat(order, widths)
@@ -58,8 +58,8 @@ def pack(lengths: IntArray, widening: float = 1.5) -> Packing:
     return Packing(row, position, np.stack([rows, width], axis=1), last)
 
 
-def _ladder(longest: int, widening: float) -> NDArray[np.int64]:
-    """Lengths at which groups end: each so many times the one before; at 1.5 padding stays below a third."""
+def _group_lengths(longest: int, widening: float) -> NDArray[np.int64]:
+    """Return the maximum lengths of groups, growing by `widening`; at 1.5 padding stays below a third."""
     steps = [1]
     while steps[-1] < longest:
         steps.append(max(steps[-1] + 1, int(steps[-1] * widening)))
@@ -67,12 +67,12 @@ def _ladder(longest: int, widening: float) -> NDArray[np.int64]:
 
 
 class SequenceRows:
-    """Training rows for models with a causal encoder: the loss of every position in one pass.
+    """Training rows for causal encoders: one pass computes the loss of every position.
 
     A training sequence of n items gives the inputs 0..n-2 with targets 1..n-1: the same (prefix, target) pairs as one
-    row a prefix, at the cost of one row. Sequences longer than `max_length` are covered by windows that overlap by
-    half, and each target carries loss in exactly one: the first that holds it, so that but for the first window it sees
-    at least max_length / 2 items (the published rows would show it max_length).
+    row per prefix, at the cost of one row. Sequences longer than `max_length` are covered by windows that overlap by
+    half. A target carries loss only in the first window that contains it, so that after the first window it sees at
+    least max_length / 2 items (max_length in the published rows).
     """
 
     def __init__(self, split: Split, max_length: int) -> None:
@@ -93,7 +93,7 @@ class SequenceRows:
         return len(self.starts)
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """`items` and `targets`, packed (total,) int64, IGNORED where no loss is; and `groups` (n_groups, 2)."""
+        """Return `items`, `targets` (packed, (total,) int64, IGNORED = no loss) and `groups` (n_groups, 2)."""
         starts, lengths, first_loss = self.starts[indices], self.lengths[indices], self.first_loss[indices]
         packing = pack(lengths)
         row, position = packing.row, packing.position
@@ -108,7 +108,7 @@ class SequenceRows:
 
 
 def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """(begin, end, first uncovered position) of windows of at most `size` over 0..n-1, in steps of half a window."""
+    """Yield (begin, end, first uncovered position) of windows of at most `size` over 0..n-1, overlapping by half."""
     begin = covered = 0
     while covered < n:
         end = min(begin + size, n)
@@ -118,16 +118,16 @@ def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
 
 
 def packed_histories(examples: Examples, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The latest `last` items of each history, packed.
+    """Pack the latest `last` items of each history.
 
     Returns:
-        items (total,) int64; groups (n_groups, 2); where each history's last item stands (n,); whether it has one (n,).
+        items (total,) int64; groups (n_groups, 2); index of each history's last item (n,); whether it has one (n,).
     """
     flat, offsets = examples.histories(last)
     lengths = np.diff(offsets)
     packing = pack(lengths)
     source = offsets[packing.row] + np.minimum(packing.position, np.maximum(lengths[packing.row] - 1, 0))
-    items = np.append(flat, 0)[source]  # an empty history at the very end points one past the array
+    items = np.append(flat, 0)[source]  # an empty last history points one past the array
     return (
         torch.from_numpy(items.astype(np.int64)),
         torch.from_numpy(packing.groups.astype(np.int64)),

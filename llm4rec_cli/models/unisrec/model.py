@@ -1,11 +1,11 @@
-"""UniSRec as the commands build it: the network over a catalogue's text vectors, to be tuned or pre-trained."""
+"""Build UniSRec over a catalogue's text vectors, for fine-tuning or pre-training."""
 
 from __future__ import annotations
 
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.unisrec.config import UniSRecConfig
 from llm4rec_cli.models.unisrec.network import UniSRec
-from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec, words_dropped
+from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec, drop_words
 from llm4rec_cli.text.features import encode_texts
 
 
@@ -15,7 +15,6 @@ def build(context: Context) -> UniSRec:
     features = encode_texts(texts, config.encoder, context.cache, context.device)
     if config.pretraining is None:
         return UniSRec(config, features, context)
-    reworded = words_dropped(texts, config.pretraining.word_drop, context.split.dataset.seed)
-    return PretrainedUniSRec(
-        config, features, encode_texts(reworded, config.encoder, context.cache, context.device), context
-    )
+    shortened = drop_words(texts, config.pretraining.word_drop, context.split.dataset.seed)
+    word_drop_features = encode_texts(shortened, config.encoder, context.cache, context.device)
+    return PretrainedUniSRec(config, features, word_drop_features, context)

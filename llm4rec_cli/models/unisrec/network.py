@@ -1,4 +1,4 @@
-"""UniSRec (Hou et al., KDD 2022, arXiv 2206.05941): item vectors from text, a SASRec body, cosine over temperature."""
+"""UniSRec (Hou et al., KDD 2022, arXiv 2206.05941): item vectors from text, SASRec encoder, cosine scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MoEAdaptor(nn.Module):
     """Parametric whitening by several experts, mixed by a noisy softmax gate (paper, equations 1-4).
 
     v = Σ_k g_k (Dropout(x) - b_k) W_k with g = softmax(x W_2 + δ), δ = ε (softplus(x W_3) + 0.01) in training, 0 after.
-    Every expert drops its own input elements.
+    Each expert draws its own dropout.
     """
 
     def __init__(self, text_size: int, hidden_size: int, experts: int, dropout: float) -> None:
@@ -34,19 +34,19 @@ class MoEAdaptor(nn.Module):
         self.noise = nn.Parameter(torch.zeros(text_size, experts))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, text_size) text vectors to (n, hidden_size) item vectors."""
+        """Map (n, text_size) text vectors to (n, hidden_size) item vectors."""
         gates = self.gates(x)
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         x, gates = x.to(dtype), gates.to(dtype)
-        # b_k W_k is one vector an expert, so the bias never touches the inputs. And one expert after the other: all of
-        # them at once would leave the cache.
+        # b_k W_k is one vector per expert, so the bias is applied without touching the inputs. Experts are computed one
+        # by one, because all at once would exceed the cache.
         mixed = -gates @ torch.bmm(self.bias.unsqueeze(1), self.whiten).squeeze(1)
         for gate, whiten in zip(gates.unsqueeze(-1).unbind(1), self.whiten, strict=True):
             mixed = mixed + gate * (self.dropout(x) @ whiten)
         return mixed
 
     def gates(self, x: Tensor) -> Tensor:
-        """(n, experts) how much each expert has of each item; with noise in training."""
+        """Return (n, experts) the weights of the experts for each item, with noise in training."""
         logits = x @ self.gate
         if self.training:
             scale = F.softplus(x @ self.noise) + NOISE_FLOOR
@@ -55,20 +55,20 @@ class MoEAdaptor(nn.Module):
 
 
 class UniSRec(nn.Module):
-    """Text vectors through the adaptor (plus an id embedding if transductive) into a causal Transformer.
+    """Text vectors, adapted (plus an id embedding if transductive), into a causal Transformer.
 
-    The adaptor runs once over the catalogue a step; inputs and targets are looked up in its result.
+    The adaptor runs over the catalogue once per step; inputs and targets are looked up in its result.
     """
 
     features: Tensor
-    among: Tensor | None
+    softmax_items: Tensor | None
 
     def __init__(self, config: UniSRecConfig, features: Tensor, context: Context) -> None:
         super().__init__()
         self.split = context.split
         self.temperature = config.temperature
         self.draw = config.draw
-        self.register_buffer("features", features, persistent=False)  # frozen, and kept in the feature cache
+        self.register_buffer("features", features, persistent=False)  # frozen, stored in the feature cache
         self.encoder = SequenceEncoder(
             config.hidden_size,
             config.inner_size,
@@ -83,20 +83,21 @@ class UniSRec(nn.Module):
         else:
             self.adaptor = MoEAdaptor(features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout)
         self.ids = nn.Embedding(len(features), config.hidden_size) if config.use_ids else None
-        self._tables: tuple[Tensor, Tensor] | None = None
-        among = context.split.softmax_items()
-        self.register_buffer("among", None if among is None else torch.from_numpy(among).long(), persistent=False)
+        self._cached_catalogue: tuple[Tensor, Tensor] | None = None
+        items = context.split.softmax_items()
+        subset = None if items is None else torch.from_numpy(items).long()
+        self.register_buffer("softmax_items", subset, persistent=False)
         self.apply(initialise)
         frozen: dict[Freeze, list[nn.Module]] = {
             Freeze.none: [],
-            Freeze.encoder: [self.encoder.positions, self.encoder.layers],  # its input LayerNorm is tuned
+            Freeze.encoder: [self.encoder.positions, self.encoder.layers],  # its input LayerNorm is trained
             Freeze.adaptor: [self.adaptor],
         }
         for part in frozen[config.freeze]:
             part.requires_grad_(False)
 
-    def begin_with(self, weights: dict[str, Tensor]) -> None:
-        """Takes the weights of another UniSRec: ids are the own catalogue's alone, and stay as they are.
+    def initialise_from(self, weights: dict[str, Tensor]) -> None:
+        """Load the weights of another UniSRec, except id embeddings, which belong to their own catalogue.
 
         Raises:
             RuntimeError: the shapes differ.
@@ -108,15 +109,15 @@ class UniSRec(nn.Module):
         return SequenceRows(self.split, self.encoder.max_length)
 
     def catalogue(self) -> Tensor:
-        """(n_items, hidden) item vectors: adapted text, plus the id embedding if there is one."""
+        """Return (n_items, hidden) item vectors: adapted text, plus the id embedding if transductive."""
         adapted: Tensor = self.adaptor(self.features)
         return adapted if self.ids is None else adapted + self.ids.weight
 
     def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """The mean cross-entropy of cosine / temperature over all items, over all positions that carry loss.
+        """Return the mean cross-entropy of cosine / temperature over all items, at positions with a target.
 
         Args:
-            items, targets: (total,) int64, packed; targets are IGNORED where there is no loss.
+            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
             groups: (n_groups, 2) of the packing.
         """
         catalogue = self.catalogue()
@@ -129,29 +130,29 @@ class UniSRec(nn.Module):
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         hidden = F.normalize(self.encoder(inputs, groups)[carries_loss], dim=-1)
         loss = catalogue_cross_entropy(
-            hidden / self.temperature, F.normalize(catalogue, dim=-1), targets[carries_loss], self.among
+            hidden / self.temperature, F.normalize(catalogue, dim=-1), targets[carries_loss], self.softmax_items
         )
         return {"loss": loss, "n_terms": len(hidden)}
 
     def train(self, mode: bool = True) -> UniSRec:
-        self._tables = None  # weights may change: the catalogue of an earlier evaluation is stale
+        self._cached_catalogue = None  # weights may have changed since the last evaluation
         return super().train(mode)
 
-    def tables(self) -> tuple[Tensor, Tensor]:
-        """The catalogue and its directions, computed once an evaluation and not once a batch."""
-        if self._tables is None:
-            table = self.catalogue()
-            self._tables = table, F.normalize(table, dim=-1)
-        return self._tables
+    def cached_catalogue(self) -> tuple[Tensor, Tensor]:
+        """Return item vectors, raw and normalised, computed once per evaluation."""
+        if self._cached_catalogue is None:
+            vectors = self.catalogue()
+            self._cached_catalogue = vectors, F.normalize(vectors, dim=-1)
+        return self._cached_catalogue
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
-        table, directions = self.tables()
+        vectors, directions = self.cached_catalogue()
         items, groups, last, nonempty = (
-            t.to(table.device) for t in packed_histories(examples, self.encoder.max_length)
+            t.to(vectors.device) for t in packed_histories(examples, self.encoder.max_length)
         )
-        hidden = F.normalize(self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1), dim=-1)
+        hidden = F.normalize(self.encoder.last(vectors[items], groups, last) * nonempty.unsqueeze(1), dim=-1)
         if examples.candidates is None:
             return hidden @ directions.t()
-        candidates = torch.from_numpy(examples.candidates).long().to(table.device)
+        candidates = torch.from_numpy(examples.candidates).long().to(vectors.device)
         return torch.einsum("nh,nch->nc", hidden, directions[candidates])
