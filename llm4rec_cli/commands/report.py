@@ -1,18 +1,20 @@
-"""`llm4rec report`: finished runs side by side, averaged over seeds, and the papers' numbers beside them.
+"""`llm4rec report`: finished runs side by side, averaged over seeds, and compared with the papers.
 
 llm4rec report                                          on the terminal
 llm4rec report model=unisrec,sasrec dataset=amazon2018-scientific split=test
 llm4rec report --html report.html                       one page with plots, which needs no network
 llm4rec report --markdown > tables.md                   or --latex > tables.tex (booktabs)
 llm4rec report --csv > all.csv                          every metric with its interval
-llm4rec report --papers --csv > papers.csv              only what stands beside a paper
+llm4rec report --papers --csv > papers.csv              only comparisons with papers
+llm4rec report --papers --numbers mine.csv              with printed numbers of your own
 llm4rec report --claims                                 the papers' claims, and what our runs say to them
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
 A row is a variant: runs that differ in their seed alone. mean ± sd is over its n seeds; the 95 % interval is a
 bootstrap over users, and over seeds where there are several. Runs of other data, splits, protocols or settings are
-never averaged. A paper's number stands beside ours where dataset, task, metric, split, candidates and mask agree, and
-never where our data are synthetic, a control, or changed; marks tell what is unknown, unverified, or over a sample.
+never averaged. A paper's number is compared with ours if both answer the same question (dataset, task, metric, split,
+candidates, history mask) with the same method; whatever else differs (weights, item ids, prompt, loss, …) is printed
+with it, as letters with a legend. Runs on synthetic or changed data and controls are compared with no paper.
 """
 
 from __future__ import annotations
@@ -40,8 +42,11 @@ def main(argv: list[str]) -> int:
     form.add_argument("--latex", action="store_true", help="LaTeX tables for booktabs")
     form.add_argument("--html", metavar="FILE", help="one page for a browser, with plots")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--papers", action="store_true", help="only what stands beside a paper's number")
+    what.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
     what.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
+    parser.add_argument(
+        "--numbers", metavar="FILE", help="a CSV of printed numbers, with the columns of papers/paper_results.csv"
+    )
     parser.add_argument("--metrics", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
     parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
     options = parser.parse_args(argv)
@@ -54,6 +59,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("the page shows papers and claims unasked", f"llm4rec report --html {options.html}")
     if options.claims:
         return _show_claims(root, options)
+    own = _own_numbers(options.numbers)
     runs = _runs(root, dict(_filter(f) for f in options.filters))
     typed = _metrics(options.metrics, {name for _, run in runs for name in run["metrics"]})
     shown = groups(variants(runs), typed)
@@ -63,16 +69,34 @@ def main(argv: list[str]) -> int:
 
         path = Path(options.html).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, page(shown, _claims(root)))
+        write_text(path, page(shown, _claims(root), own))
         print(path)
     elif options.csv:
-        _show([contents.flat_papers(shown) if options.papers else contents.flat_results(shown, typed)], options)
+        _show([contents.flat_papers(shown, own) if options.papers else contents.flat_results(shown, typed)], options)
     else:
-        beside = [content for group in shown if (content := contents.beside_papers(group)) is not None]
-        if options.papers and not beside:
+        comparisons = [content for group in shown if (content := contents.paper_comparisons(group, own))]
+        if not options.papers:
+            _show([*map(contents.results, shown), *comparisons], options)
+            return 0
+        related = [content for group in shown if (content := contents.related_work(group))]
+        if not comparisons and not related:
             raise RunError("no paper's number answers the same question as these runs", "leave --papers out")
-        _show([*([] if options.papers else map(contents.results, shown)), *beside], options)
+        _show([*comparisons, *related], options)
     return 0
+
+
+def _own_numbers(name: str | None) -> Path | None:
+    """The user's file of printed numbers.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(f"no file {path}", "--numbers FILE, a CSV with the columns of papers/paper_results.csv")
+    return path
 
 
 def _runs(root: Path, wanted: dict[str, str]) -> list[tuple[Path, dict[str, Any]]]:

@@ -311,6 +311,13 @@ class ModelConfig:
         """Of a floor, the settings that it takes over from the model that it is set beside."""
         return {}
 
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        """Facts that say which method of which paper this configuration is, for one task. Printed numbers are joined by
+        them: reporting/papers/identities.yaml names those that must agree and those whose difference is printed. A
+        fact `task` replaces the task's name, where a paper counts the question as another task.
+        """
+        return {"method": self.name}
+
     def facts(self) -> Mapping[str, Any]:
         """Fields that metrics.json has of this model alone."""
         return {}

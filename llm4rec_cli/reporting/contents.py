@@ -1,9 +1,12 @@
-"""What `report` shows: variants in rows, the papers' numbers beside them, and either as one flat table."""
+"""What `report` shows: variants in rows, comparisons with the papers, related work; each also as one flat table."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
+import string
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
@@ -13,7 +16,8 @@ from llm4rec_cli.reporting.variants import Group, Variant
 
 HEADING = ("dataset", "task", "protocol")
 NAME = ("model", "variant")
-PAPER_COLUMNS = (*NAME, "metric", "ours", "n", "95 % interval", "paper", "inside", "mark", "whose", "source")
+PAPER_COLUMNS = (*NAME, "metric", "ours", "n", "95 % interval", "paper", "inside", "differences", "of", "source")
+RELATED_COLUMNS = ("metric", "value", "of", "history masked", "read", "source")
 INSIDE = {True: "yes", False: "no", None: ""}
 
 
@@ -66,23 +70,54 @@ def notes(group: Group) -> list[str]:
     return said
 
 
-def beside_papers(group: Group) -> Content | None:
-    """One row a paper's number that answers the same question as a variant; None where there is none to tell of."""
-    rows, used, apart = [], set(), []
-    for variant in group.members:
-        for found in papers.beside(variant):
-            used |= set(found.marks)
-            rows.append(_paper_row(variant, found))
-        if why := papers.apart(variant):
-            apart.append(f"{' '.join(filter(None, variant.name))} stands beside no paper: {', '.join(why)}")
-    if not rows and not apart:
+def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
+    """One row a printed number that a variant can be compared with; None where there is nothing to show.
+
+    Differences are letters, explained below the table.
+
+    Args:
+        own: a user's CSV file of printed numbers.
+    """
+    found = [(variant, comparison) for variant in group.members for comparison in papers.comparisons(variant, own)]
+    letters = _letters(difference for _, comparison in found for difference in comparison.differences)
+    rows = [_paper_row(variant, one, " ".join(letters[d] for d in one.differences)) for variant, one in found]
+    excluded = [
+        f"{' '.join(filter(None, variant.name))} is compared with no paper: {', '.join(reasons)}"
+        for variant in group.members
+        if (reasons := papers.excluded(variant, own))
+    ]
+    if not rows and not excluded:
         return None
-    marks = [f"{mark} {meaning}" for mark, meaning in papers.MARKS.items() if mark in used]
-    inside = ["inside: whether the paper's number lies in our 95 % interval"] if rows else []
-    return Content(f"{group.title}, beside the papers", PAPER_COLUMNS, rows, [*inside, *marks, *dict.fromkeys(apart)])
+    inside = ["inside: whether the paper's number lies in our 95 % interval; empty where something differs"]
+    legend = [f"{letter}: {difference}" for difference, letter in letters.items()]
+    notes = [*(inside if rows else []), *legend, *dict.fromkeys(excluded)]
+    return Content(f"{group.title}, compared with the papers", PAPER_COLUMNS, rows, notes)
 
 
-def _paper_row(variant: Variant, found: papers.Beside) -> list[str]:
+def related_work(group: Group) -> Content | None:
+    """Numbers of other methods on the same question, the best first; None where there are none."""
+    numbers = list(dict.fromkeys(row for variant in group.members for row in papers.related_to(variant)))
+    if not numbers or any("synthetic" in variant.labels for variant in group.members):
+        return None
+    numbers.sort(key=lambda row: (row.metric, -row.value))
+    rows = [
+        [row.metric, f"{row.value:.4f}", row.owner, row.mask_history, "yes" if row.verified else "no", row.source]
+        for row in numbers
+    ]
+    notes = [
+        "related work: other methods' own numbers, not reproduced here; not all that is published",
+        "read: whether the value was read in the source named",
+    ]
+    return Content(f"{group.title}, related work", RELATED_COLUMNS, rows, notes)
+
+
+def _letters(differences: Iterable[str]) -> dict[str, str]:
+    """A letter for each difference, in order of appearance: a, b, …, z, aa, ab, …"""
+    letters = itertools.chain(string.ascii_lowercase, map("".join, itertools.product(string.ascii_lowercase, repeat=2)))
+    return dict(zip(dict.fromkeys(differences), letters, strict=False))
+
+
+def _paper_row(variant: Variant, found: papers.Comparison, differences: str) -> list[str]:
     return [
         *variant.name,
         found.metric,
@@ -91,8 +126,8 @@ def _paper_row(variant: Variant, found: papers.Beside) -> list[str]:
         interval(variant, found.metric),
         f"{found.printed.value:.4f}",
         INSIDE[found.inside],
-        found.marks,
-        found.printed.whose,
+        differences,
+        found.printed.owner,
         found.printed.source,
     ]
 
@@ -125,15 +160,15 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
     return Content("results", columns, rows)
 
 
-def flat_papers(groups: Iterable[Group]) -> Content:
-    """All numbers of papers beside ours in one table, labels and deviations in words."""
+def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
+    """All comparisons with papers in one table; differences, labels and deviations in words."""
     rows = [
-        [*variant.heading, *_paper_row(variant, found), *_in_full(variant)]
+        [*variant.heading, *_paper_row(variant, found, " | ".join(found.differences)), *_in_full(variant)]
         for group in groups
         for variant in group.members
-        for found in papers.beside(variant)
+        for found in papers.comparisons(variant, own)
     ]
-    return Content("beside the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
+    return Content("compared with the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
 
 
 def _ends(variant: Variant, metric: str) -> list[str]:

@@ -1,25 +1,32 @@
-"""The papers' numbers beside ours: only where both answer the same question.
+"""Printed numbers next to ours: joined by what each is a number of.
 
-`papers/` holds what the papers print, one number a row, with where it stands; its columns `split`, `candidates` and
-`mask_history` say how it was measured. A number joins a variant of ours of the same dataset, task, metric, split,
-candidates and mask. What is short of that, but worth showing, bears a mark.
+`papers/*.csv` holds what papers print, one number a row, with its source. `papers/identities.yaml` says what method,
+weights, item ids, loss and metric definition a row belongs to. A run states the same facts of itself. A row joins a run
+if both answer the same question (dataset, task, metric, split, candidates, mask) with the same method. Facts that may
+differ, and do, are printed with the number as a difference; a number with a difference is never said to lie inside our
+interval. Everything else does not join.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm4rec_cli.reporting.pairing import Run, config_of
-from llm4rec_cli.reporting.runs import ASKED_COLUMNS, shown_as
+import yaml
+
+from llm4rec_cli.config.registry import model_names
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.reporting.runs import ASKED_COLUMNS
 from llm4rec_cli.reporting.variants import Variant
 
-FILES = ("paper_results.csv", "openp5_results.csv")
+FOLDER = files("llm4rec_cli.reporting") / "papers"
+REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv"), "related_results.csv"
 NAMES = {
     "unisrec": "UniSRec",
     "p5": "P5",
@@ -28,75 +35,46 @@ NAMES = {
     "openp5": "OpenP5",
     "tiger": "TIGER",
     "llm-recsys-id": "LLM-RecSys-ID",
+    "related": "related work",
 }
-MARKS = {
-    "?": "whether the paper leaves items of the history out of its ranking is unknown",
-    "u": "unverified: no source confirms this value",
-    "s": "over a sample of the test examples: ours, the paper's, or both",
-    "p": "the paper asked with another prompt",
-}
-UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0}  # what one of the paper's is in ours
-# Ours that are made from other files to be the same data, or are a part of it (label `subset`).
+UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0}  # one of the paper's units in ours
+NOT_READ = "the value was not read in its source"
+# Our datasets that equal a published one but are made from other files, or are a part of it (label `subset`).
 SAME_DATA = {
     **{f"amazon2014-{name}-reviews": f"amazon2014-{name}" for name in ("beauty", "sports", "toys")},
     **{f"amazon2018-{n}-raw": f"amazon2018-{n}" for n in ("scientific", "pantry", "instruments", "arts", "office")},
     "ml-100k-official": "ml-100k",
     "mind-small-5k": "mind-small",
 }
+# Runs that answer another question than any paper: by a label, or by an override of the dataset.
+OTHER_QUESTION = re.compile("synthetic|cold-items|few-users|transfer|temporal-split|like-only|llm-tokens|control-.*")
+OTHER_DATA = re.compile(r"\+?dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
 
 
-class Division(NamedTuple):
-    """Our split_rule that a paper's `split` is, and whether the paper asked about a sample of its test part."""
+class SplitOfPaper(NamedTuple):
+    """Our split rule for a paper's `split`, and whether the paper evaluated a sample of its test examples."""
 
     rule: str
     sampled: bool
 
 
-DIVISIONS = {
-    "leave_one_out": Division("leave_one_out", False),
-    "leave_one_out_subset": Division("leave_one_out", True),
-    "p5_reviews": Division("p5_reviews", False),
-    "p5_reviews_subset": Division("p5_reviews", True),
-    "p5_reviews_first816": Division("p5_reviews", True),
-    "mind": Division("mind", False),
+SPLITS = {
+    "leave_one_out": SplitOfPaper("leave_one_out", False),
+    "leave_one_out_subset": SplitOfPaper("leave_one_out", True),
+    "p5_reviews": SplitOfPaper("p5_reviews", False),
+    "p5_reviews_subset": SplitOfPaper("p5_reviews", True),
+    "p5_reviews_first816": SplitOfPaper("p5_reviews", True),
+    "mind": SplitOfPaper("mind", False),
 }
 
 
-class Method(NamedTuple):
-    """One method in the papers' words and in ours.
+@dataclass(frozen=True)
+class Identity:
+    """What a printed number is a number of; as an entry of identities.yaml."""
 
-    Attributes:
-        theirs, variant: the columns `model` and `variant`; the second a pattern.
-        ours, shown: our model, and a pattern of what tables call it. An ablation is none of the paper's method.
-    """
-
-    theirs: str
-    variant: str
-    ours: str
-    shown: str
-
-
-METHODS = (
-    Method("SASRec", "", "sasrec", "sasrec"),
-    Method("BPR-MF", "", "bpr_mf", "bpr_mf"),
-    Method("MF", "", "mf", "mf"),
-    Method("MLP", "", "mlp", "mlp"),
-    Method("UniSRec", r"inductive \(text\)", "unisrec", "unisrec(, pre-trained)?(, frozen encoder)?"),
-    Method("UniSRec", r"transductive \(text\+ID\)", "unisrec", r"unisrec \+ ids(, pre-trained)?(, frozen encoder)?"),
-    Method("P5-S", "T5-small.*", "p5", "p5 (?!t5-base).*"),
-    Method("P5-B", "T5-base.*", "p5", "p5 (?!t5-small).*"),
-    *(
-        Method(theirs, f"(T5; )?{index} ids", "p5", f"p5 .*, {index} ids")
-        for theirs in ("OpenP5", "P5-small", "P5")
-        for index in ("sequential", "random", "collaborative")
-    ),
-    Method("ChatGPT", "zero-shot", "chatgptrec", r"chatgptrec \w+, zero-shot"),
-    Method("ChatGPT", "few-shot", "chatgptrec", r"chatgptrec \w+, [1-9]\d*-shot"),
-    Method("Prompt4NR", ".*", "prompt4nr", "prompt4nr [^,]*"),
-)
-# Ours that answer another question than any paper: by a label, or by what was typed of the data.
-APART = re.compile("synthetic|cold-items|few-users|transfer|temporal-split|like-only|llm-tokens|control-.*")
-OTHER_DATA = re.compile(r"\+?dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
+    equal: Mapping[str, str]
+    compare: Mapping[str, str]
+    metrics: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -105,15 +83,17 @@ class Printed:
 
     Attributes:
         paper: the document that prints it.
-        model, variant, prompt: whose it is, in the paper's words.
-        dataset, task: as ours are called.
-        metric: likewise; of one target recall is hr.
+        model, variant, prompt: the method, in the paper's words.
+        dataset, task: in our names; P5's review preference is a task of its own.
+        metric: in our names; of one target recall is hr.
         value: in our unit.
-        division: how test examples were chosen; None for a way that ours has no counterpart of.
+        split: None for a split that we do not have.
         candidates: `full`, `uniform-100`, `impression`, or `na` where nothing is ranked.
-        mask_history: `yes`, `no`, `unknown`, or `na` where not the whole catalogue is ranked.
+        mask_history: `yes`, `no`, `zeroed` (scores of seen items set to 0), `unknown`, or `na` unless the whole
+            catalogue is ranked.
         source: where it can be read.
         verified: whether it was read there.
+        identity: None where no run of ours is a run of this method.
     """
 
     paper: str
@@ -124,142 +104,206 @@ class Printed:
     task: str
     metric: str
     value: float
-    division: Division | None
+    split: SplitOfPaper | None
     candidates: str
     mask_history: str
     source: str
     verified: bool
+    identity: Identity | None
 
     @property
-    def whose(self) -> str:
+    def owner(self) -> str:
         """`P5-S (T5-small, prompt 2-3), P5`"""
         prompt = [f"prompt {self.prompt}"] if self.prompt else []
         details = ", ".join(filter(None, [self.variant.replace("; ", ", "), *prompt]))
-        return f"{self.model} ({details}), {NAMES[self.paper]}" if details else f"{self.model}, {NAMES[self.paper]}"
+        paper = NAMES.get(self.paper, self.paper)
+        return f"{self.model} ({details}), {paper}" if details else f"{self.model}, {paper}"
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A paper's number beside a variant of ours.
+class Comparison:
+    """A printed number next to a variant of ours.
 
     Attributes:
         metric: as the variant calls it.
-        printed: the paper's.
-        inside: whether it lies in our interval; None where we have none.
-        marks: of MARKS, in their order.
+        inside: whether the number lies in our interval; None where we have none, or something differs.
+        differences: what differs, each in words; empty for a plain comparison.
     """
 
     metric: str
     printed: Printed
     inside: bool | None
-    marks: str
+    differences: Sequence[str]
+
+
+# --- the printed numbers
 
 
 @cache
-def printed() -> tuple[Printed, ...]:
-    """All numbers, in the order of the files; what one paper is said to quote of another stands once, where it is
-    verified."""
-    rows = [row for name in FILES for row in _rows(name)]
-    found = [_printed(row) for row in rows]
-    verified = {_number(one) for one in found if one.verified}
-    return tuple(one for one in found if one.verified or _number(one) not in verified)
+def printed(own: Path | None = None) -> tuple[Printed, ...]:
+    """The numbers of the reproduced papers, in the order of the files. A quotation of a verified number is left out.
+
+    Args:
+        own: a user's CSV file with the same columns, read after the shipped ones.
+
+    Raises:
+        DataError: the user's file cannot be read.
+    """
+    rows = [row for name in REPRODUCED for row in _rows(FOLDER / name)] + ([*_rows(own)] if own else [])
+    verified = {_quotable(row) for row in rows if row.verified}
+    return tuple(row for row in rows if row.verified or _quotable(row) not in verified)
 
 
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    with (files("llm4rec_cli.reporting") / "papers" / name).open(encoding="utf-8") as file:
-        yield from csv.DictReader(file)
+@cache
+def related() -> tuple[Printed, ...]:
+    """Numbers of other methods on the same data: related work, of which no run of ours is a reproduction."""
+    return tuple(_rows(FOLDER / RELATED))
+
+
+def _quotable(row: Printed) -> tuple[Any, ...]:
+    """The same for a number and for its quotation in another paper."""
+    return row.model, row.variant, row.prompt, row.dataset, row.task, row.metric, row.value
+
+
+def _rows(path: Any) -> Iterator[Printed]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        try:
+            for row in reader:
+                yield _printed(row)
+        except (KeyError, ValueError) as error:
+            raise DataError(
+                f"{path}, line {reader.line_num}: {type(error).__name__}: {error}",
+                "give the columns of papers/paper_results.csv: paper, model, …, metric, value, unit, …, verified",
+            ) from error
 
 
 def _printed(row: dict[str, str]) -> Printed:
+    identity = next((identity for rows, identity in _identities() if _applies(rows, row)), None)
+    if identity is None and row["model"] in model_names():  # as users name our models in files of their own
+        identity = Identity({"method": row["model"]}, {}, {})
+    metric = row["metric"].replace("recall@", "hr@")
     return Printed(
         **{key: row[key] for key in ("paper", "model", "variant", "prompt", "dataset", "task", "source")},
         **{key: row[key] for key in ("candidates", "mask_history")},
-        metric=_metric(row["metric"]),
+        metric=identity.metrics.get(metric, metric) if identity else metric,
         value=round(float(row["value"]) * UNITS[row["unit"]], 10),
-        division=DIVISIONS.get(row["split"]),
+        split=SPLITS.get(row["split"]),
         verified=row["verified"] == "yes",
+        identity=identity,
     )
 
 
-def _number(one: Printed) -> tuple[Any, ...]:
-    """What tells a number from another one, whoever quotes it."""
-    return one.model, one.variant, one.prompt, one.dataset, one.task, one.metric, one.value
-
-
-def _metric(name: str) -> str:
-    return name.replace("recall@", "hr@")
-
-
-def beside(variant: Variant) -> list[Beside]:
-    """The papers' numbers of the same method that answer the same question as ours; none where `apart` says why."""
-    return [] if apart(variant) else _joined(variant)
-
-
-def apart(variant: Variant) -> list[str]:
-    """Why a variant stands beside no paper's number that it would have: labels, and what was typed of the data."""
-    typed = dict.fromkeys(o for _, run in variant.runs for o in run["overrides"] if OTHER_DATA.fullmatch(o))
-    return [label for label in variant.labels if APART.fullmatch(label)] + list(typed) if _joined(variant) else []
-
-
-def _joined(variant: Variant) -> list[Beside]:
-    run = variant.one
-    names = {_metric(name): name for name in reversed(run["metrics"]) if variant.values(name)}
-    found = [one for one in printed() if one.metric in names and _same_method(one, run) and _same_question(one, run)]
-    prompt = _prompt(variant.runs[0])
-    if any(one.prompt == prompt for one in found):
-        found = [one for one in found if one.prompt in ("", prompt)]
-    order = {name: i for i, name in enumerate(run["metrics"])}
-    return [
-        Beside(name, one, _inside(one, variant.intervals.get(name)), _marks(one, variant, prompt))
-        for name, one in sorted(((names[one.metric], one) for one in found), key=lambda of: order[of[0]])
-    ]
-
-
-def _same_method(one: Printed, run: dict[str, Any]) -> bool:
-    return any(
-        (method.theirs, method.ours) == (one.model, run["model"])
-        and re.fullmatch(method.variant, one.variant)
-        and re.fullmatch(method.shown, shown_as(run))
-        for method in METHODS
+@cache
+def _identities() -> tuple[tuple[dict[str, Any], Identity], ...]:
+    entries = yaml.safe_load((FOLDER / "identities.yaml").read_text(encoding="utf-8"))
+    return tuple(
+        (entry["rows"], Identity(entry["equal"], entry.get("compare", {}), entry.get("metrics", {})))
+        for entry in entries
     )
 
 
-def _same_question(one: Printed, run: dict[str, Any]) -> bool:
-    """Whether dataset, task, split, candidates and mask agree; a mask may be unknown."""
-    ranked = run["protocol"] not in ASKED_COLUMNS
-    rule = run.get("split_rule", "leave_one_out")
-    if ranked and rule == "p5_reviews":
-        rule = "leave_one_out"  # as P5: the reviews at random, rankings by order
-    masks = {"yes" if run["mask_history"] else "no", "unknown"} if run["protocol"] == "full" else {"na"}
-    return (
-        one.dataset == SAME_DATA.get(run["dataset"], run["dataset"])
-        and one.task == run["task"]
-        and run["split"] == "test"
-        and one.division is not None
-        and one.division.rule == rule
-        and one.candidates == (run["protocol"] if ranked else "na")
-        and one.mask_history in masks
-    )
+def _applies(rows: Mapping[str, Any], row: Mapping[str, str]) -> bool:
+    return all(row[key] in (value if isinstance(value, list) else [value]) for key, value in rows.items())
 
 
-def _prompt(run: Run) -> str | None:
-    """The prompt that P5 was asked with, by the paper's numbers; None of other models, and where none is told."""
-    folder, metrics = run
-    asked = config_of(folder).get("model", {}).get("ask", {})
-    return asked.get(metrics["task"]) if metrics["model"] == "p5" else None
+# --- the join
 
 
-def _inside(one: Printed, interval: tuple[float, float] | None) -> bool | None:
-    return None if interval is None else interval[0] <= one.value <= interval[1]
+def comparisons(variant: Variant, own: Path | None = None) -> list[Comparison]:
+    """The printed numbers that a variant can be compared with; none where `excluded` says why.
+
+    Args:
+        own: a user's CSV file of printed numbers.
+    """
+    return [] if excluded(variant, own) else _joined(variant, own)
 
 
-def _marks(one: Printed, variant: Variant, prompt: str | None) -> str:
-    numbered = re.fullmatch(r"\d+-\d+", one.prompt) is not None
-    sampled = one.division is not None and one.division.sampled
-    marked = {
-        "?": one.mask_history == "unknown",
-        "u": not one.verified,
-        "s": sampled or "subset" in variant.labels,
-        "p": numbered and prompt is not None and one.prompt != prompt,
+def excluded(variant: Variant, own: Path | None = None) -> list[str]:
+    """Why a variant is compared with no paper though one has its method and question: labels, overrides of the data."""
+    overrides = dict.fromkeys(o for _, run in variant.runs for o in run["overrides"] if OTHER_DATA.fullmatch(o))
+    reasons = [label for label in variant.labels if OTHER_QUESTION.fullmatch(label)] + list(overrides)
+    return reasons if reasons and _joined(variant, own) else []
+
+
+def related_to(variant: Variant) -> list[Printed]:
+    """Related work that answers the same question as a variant, by any method; masks may differ."""
+    return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.one)]
+
+
+def facts(run: Mapping[str, Any]) -> dict[str, str]:
+    """What a run says of its method: what its model says, where its weights come from, and how its texts were made."""
+    origin, trained_run = run["init_from"], run["trained_run"]
+    return {
+        **run["paper_method"],
+        "pre-trained on": origin["dataset"] if origin else "nothing",
+        "trained for": trained_run.split("/")[-2] if trained_run else run["task"],
+        "explanations": "extracted from reviews" if "extracted-explanations" in run["labels"] else "of Sentires",
     }
-    return "".join(mark for mark in MARKS if marked[mark])
+
+
+def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
+    run, names = variant.one, _metric_names(variant)
+    method = facts(run)
+    rows = [
+        row
+        for row in printed(own)
+        if row.metric in names and row.identity and _same_method(row.identity, method) and _same_question(row, run)
+    ]
+    if any(row.prompt == method.get("prompt") for row in rows):
+        rows = [row for row in rows if row.prompt in ("", method["prompt"])]
+    order = {name: i for i, name in enumerate(run["metrics"])}
+    rows.sort(key=lambda row: order[names[row.metric]])
+    return [_compared(row, names[row.metric], variant, method) for row in rows]
+
+
+def _metric_names(variant: Variant) -> dict[str, str]:
+    """The names by which the CSV files and the variant call a metric; of one target recall is hr."""
+    return {name.replace("recall@", "hr@"): name for name in reversed(variant.one["metrics"]) if variant.values(name)}
+
+
+def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
+    return all(method.get(key) == value for key, value in identity.equal.items())
+
+
+def _same_question(row: Printed, run: Mapping[str, Any]) -> bool:
+    """Whether dataset, task, split and candidates agree, and the mask does not contradict ours."""
+    ranked = run["protocol"] not in ASKED_COLUMNS
+    rule = run["split_rule"]
+    if ranked and rule == "p5_reviews":
+        rule = "leave_one_out"  # P5 splits reviews at random and rankings by time
+    masks = {"yes", "zeroed", "unknown"} if run["mask_history"] else {"no", "unknown"}
+    return (
+        row.dataset == SAME_DATA.get(run["dataset"], run["dataset"])
+        and row.task == run["paper_method"].get("task", run["task"])
+        and run["split"] == "test"
+        and row.split is not None
+        and row.split.rule == rule
+        and row.candidates == (run["protocol"] if ranked else "na")
+        and row.mask_history in (masks if run["protocol"] == "full" else {"na"})
+    )
+
+
+def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, str]) -> Comparison:
+    assert row.identity is not None, row
+    differences = [
+        f"{key}: ours {method.get(key, 'without')}, the paper's {value}"
+        for key, value in row.identity.compare.items()
+        if method.get(key) != value and (key != "explanations" or variant.one["task"] == "explanation")
+    ]
+    ours = "masked" if variant.one["mask_history"] else "not masked"
+    if row.mask_history == "unknown":
+        differences.append(f"history: ours {ours}, the paper's unknown")
+    if row.mask_history == "zeroed":
+        differences.append(f"history: ours {ours}, the paper's scores of seen items set to 0")
+    if row.prompt and method.get("prompt") not in (None, row.prompt):
+        differences.append(f"prompt: ours {method['prompt']}, the paper's {row.prompt}")
+    samples = {"ours": "subset" in variant.labels, "the paper's": bool(row.split and row.split.sampled)}
+    if any(samples.values()):
+        whose = " and ".join(owner for owner, sampled in samples.items() if sampled)
+        differences.append(f"examples: a sample is {whose}")
+    if not row.verified:
+        differences.append(NOT_READ)
+    ends = variant.intervals.get(metric)
+    inside = None if ends is None or differences else ends[0] <= row.value <= ends[1]
+    return Comparison(metric, row, inside, differences)

@@ -81,21 +81,21 @@ def plots(group: Group, name: str) -> list[Plot]:
 
 
 def by_model(group: Group) -> tuple[Figure, str]:
-    """The first metric of each variant with its interval, and the papers' numbers that stand beside it."""
+    """The first metric of each variant with its interval, and the papers' numbers that it can be compared with."""
     metric = str(group.first)
     shown = sorted(group.ranked()[:DOTS])
     figure, (axes,) = _figure(0.42 * len(shown) + 0.75)
-    beside = False
+    has_papers = False
     for row, (number, variant) in enumerate(shown):
         mean = variant.mean(metric)
         low, high = variant.intervals.get(metric, (mean, mean))
         axes.plot([low, high], [row, row], color=COLOURS[0], linewidth=2)
         axes.plot([mean], [row], color=COLOURS[0], marker="o", markersize=5)
-        for found in papers.beside(variant):
-            if found.metric == metric:
-                fill = "none" if found.marks else "full"
-                axes.plot([found.printed.value], [row], color=PAPER, marker="D", markersize=5, fillstyle=fill)
-                beside = True
+        for comparison in papers.comparisons(variant):
+            if comparison.metric == metric:
+                fill = "none" if comparison.differences else "full"
+                axes.plot([comparison.printed.value], [row], color=PAPER, marker="D", markersize=5, fillstyle=fill)
+                has_papers = True
         name = _name(number, variant)
         axes.annotate(name, (0, row), (0, 5), ("axes fraction", "data"), "offset points", color=INK, in_layout=False)
     axes.set_ylim(len(shown) - 0.6, -0.8)
@@ -103,7 +103,7 @@ def by_model(group: Group) -> tuple[Figure, str]:
     axes.locator_params(axis="x", nbins=5)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(_axis(metric))
-    marks = "; diamonds: papers' numbers, hollow where marked" if beside else ""
+    marks = "; diamonds: papers' numbers, hollow where something differs" if has_papers else ""
     return figure, f"{metric} by model, with 95 % intervals{marks}{_of_how_many(shown, group)}"
 
 

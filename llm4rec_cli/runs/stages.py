@@ -240,6 +240,7 @@ def measure(
         "schema": 1,
         "model": config.model.name,
         "shown_as": config.model.shown_as(),
+        "paper_method": marks.paper_method(spec),
         "dataset": config.dataset.name,
         "task": config.task.name,
         "split": config.split.name,

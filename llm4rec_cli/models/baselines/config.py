@@ -191,6 +191,10 @@ class SASRecConfig(ModelConfig):
     def reads_text(self) -> bool:
         return self.tokens
 
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        items = "ids + tokens" if self.tokens else "ids"
+        return {"method": self.name, "items": items, "loss": "cross-entropy over the catalogue"}
+
     def shown_as(self) -> str:
         return f"{self.name} + tokens" if self.tokens else self.name
 

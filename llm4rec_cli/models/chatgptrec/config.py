@@ -110,6 +110,13 @@ class ChatGPTRecConfig(ModelConfig):
         shots = f"{self.prompts.shots}-shot" if self.prompts.shots else "zero-shot"
         return f"chatgptrec {self.answer.name}, {shots}"
 
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        return {
+            "method": "chatgptrec",
+            "shots": "few-shot" if self.prompts.shots else "zero-shot",
+            "answers": "generated" if self.answer is AnswerBy.generate else f"chosen by {self.answer.name}",
+        }
+
     def labels(self, task: str) -> list[str]:
         found = []
         prompt = getattr(self.prompts, task, None)

@@ -133,6 +133,24 @@ class P5Config(ModelConfig):
         """`p5` with what of it is compared most: its backbone and how items are numbered."""
         return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
 
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        """With the paper's names of prompts; stars read from the review are its task `review_preference`."""
+        name, prompt = Path(self.backbone).name, getattr(self.ask, task, None)
+        method = {
+            "method": "p5",
+            "size": "base" if name == "t5-base" else "small",
+            "weights": f"{name}, from scratch" if self.backbone in SHAPES else name,
+            "ids": self.index.name,
+            "whole-word embeddings in evaluation": "yes" if self.whole_word is WholeWord.always else "no",
+            "decoding": f"beam search of {self.beams}, item names" if self.beams else "likelihood of every item name",
+            "direct samples of a user": str(self.samples.direct_candidates),
+        }
+        if prompt is not None:
+            method["prompt"] = prompt
+            if task == "rating" and "{review}" in self.prompts[prompt].source:
+                method["task"] = "review_preference"
+        return method
+
     def labels(self, task: str) -> list[str]:
         found = []
         if self.backbone in SHAPES:

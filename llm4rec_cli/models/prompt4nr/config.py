@@ -80,6 +80,15 @@ class Prompt4NRConfig(ModelConfig):
         name = f"prompt4nr {self.prompts.name}"
         return f"{name}, virtual tokens alone" if self.prompt_only else name
 
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        trained = {} if not self.prompt_only else {"trained": "virtual tokens alone"}
+        return {
+            "method": "prompt4nr",
+            "weights": Path(self.backbone).name,
+            "template": self.prompts.name,
+            **trained,
+        }
+
     def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Data without titles, answer words that are none of the backbone's, templates that leave no room."""
         from llm4rec_cli.models.prompt4nr import templates

@@ -113,6 +113,17 @@ class UniSRecConfig(ModelConfig):
         name = f"{self.name} + ids" if self.use_ids else self.name
         return ", ".join([name, *(variant for variant, applies in variants.items() if applies)])
 
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        items = "text + ids" if self.use_ids else "text"
+        if self.adaptor is Adaptor.linear or self.experts == 1:
+            items += ", an ablation of the adaptor"
+        return {
+            "method": "unisrec",
+            "items": items,
+            "text encoder": f"{Path(self.encoder.name).name} {self.encoder.pooling.name}",
+            "frozen": self.freeze.name,
+        }
+
     def deviations(self) -> list[str]:
         deviations = [*ONE_PASS_DEVIATIONS]
         if self.encoder.precision is Precision.bf16:
