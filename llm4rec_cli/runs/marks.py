@@ -51,7 +51,7 @@ def _of_chat_model(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
 
 
 def paper_method(spec: RunSpec) -> dict[str, str]:
-    """The facts by which printed numbers join a run; `ModelConfig.paper_method` with the chat model, if there is one."""
+    """The facts by which printed numbers join a run: `ModelConfig.paper_method`, and the chat model."""
     chat = {"chat model": Path(spec.llm.model).name} if spec.model.uses_llm else {}
     return {**spec.model.paper_method(spec.task.name), **chat}
 

@@ -185,7 +185,7 @@ SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"ndcg@10": 0.06, "
 def test_a_papers_number_stands_below_our_runs(llm4rec, write):
     write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
     answer = llm4rec("report")
-    assert "beside the papers" in answer.out
+    assert "compared with the papers" in answer.out
     assert "0.1080" in answer.out
     assert "UniSRec" in answer.out
 
@@ -202,7 +202,19 @@ def test_synthetic_runs_stand_beside_no_paper(llm4rec, write):
     write(0.06, **SCIENTIFIC, labels=["synthetic"])
     answer = llm4rec("report")
     assert "0.1080" not in answer.out
-    assert "stands beside no paper: synthetic" in answer.out
+    assert "is compared with no paper: synthetic" in answer.out
+
+
+def test_numbers_of_ones_own_join_by_the_models_name(llm4rec, write, rows, tmp_path):
+    write(0.06, model="bpr_mf", **SCIENTIFIC)
+    (tmp_path / "own.csv").write_text(
+        "paper,model,variant,dataset,task,prompt,metric,value,unit,split,candidates,mask_history,source,verified\n"
+        "Doe 2026,bpr_mf,,amazon2018-scientific,sequential,,hr@10,7.5,percent,leave_one_out,full,no,Table 1,yes\n"
+    )
+    (row,) = rows("--papers", "--numbers", "own.csv")
+    assert (row["paper"], row["of"]) == ("0.0750", "bpr_mf, Doe 2026")
+    missing = llm4rec("report", "--papers", "--numbers", "none.csv")
+    assert (missing.code, "no file none.csv" in missing.err) == (2, True)
 
 
 def test_where_no_paper_asks_the_same_there_is_nothing_to_show(llm4rec, write):

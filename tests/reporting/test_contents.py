@@ -1,21 +1,22 @@
-"""What a report says: variants in rows, the papers beside them, labels and deviations."""
+"""What a report says: variants in rows, comparisons with the papers, labels and deviations."""
 
 import statistics
 
 import pytest
 
 from llm4rec_cli.reporting.contents import (
-    beside_papers,
     flat_papers,
     flat_results,
     mean_and_deviation,
     numbers,
+    paper_comparisons,
+    related_work,
     results,
 )
 from llm4rec_cli.reporting.variants import groups, variants
 from tests.reporting.made import run
 
-BESIDE = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
+SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
 
 
 def group(*runs):
@@ -93,24 +94,37 @@ def test_how_many_were_asked_is_told_and_synthetic_data_are():
     assert "synthetic data: these numbers settle no claim" in notes
 
 
-def test_a_papers_number_stands_in_a_row_with_ours_and_what_to_think_of_it():
-    shown = beside_papers(group(run(**BESIDE, labels=["subset"])))
-    (row,) = rows(shown)
+def test_a_comparison_is_a_row_with_letters_for_what_differs():
+    content = paper_comparisons(group(run(**SCIENTIFIC, labels=["subset"])))
+    (row,) = rows(content)
     assert (row["ours"], row["n"], row["95 % interval"]) == ("0.1050", "1", "0.1000–0.1100")
-    assert (row["paper"], row["inside"], row["mark"]) == ("0.1080", "yes", "s")
-    assert (row["whose"], row["source"]) == ("SASRec, UniSRec", "arXiv 2206.05941 Table 2")
-    assert "s over a sample of the test examples: ours, the paper's, or both" in shown.notes
-    assert not any(note.startswith("u ") for note in shown.notes)
+    assert (row["paper"], row["inside"], row["differences"]) == ("0.1080", "", "a")
+    assert (row["of"], row["source"]) == ("SASRec, UniSRec", "arXiv 2206.05941 Table 2")
+    assert content.notes[1:] == ["a: examples: a sample is ours"]
 
 
-def test_what_stands_apart_from_papers_is_said_and_has_no_row():
-    shown = beside_papers(group(run(**BESIDE, labels=["control-shuffle_history", "leaky"])))
-    assert shown.rows == []
-    assert shown.notes == ["sasrec stands beside no paper: control-shuffle_history"]
+def test_without_a_difference_the_row_says_whether_the_number_is_inside():
+    (row,) = rows(paper_comparisons(group(run(**SCIENTIFIC))))
+    assert (row["inside"], row["differences"]) == ("yes", "")
 
 
-def test_where_no_paper_asks_the_same_nothing_is_said():
-    assert beside_papers(group(run())) is None
+def test_what_is_compared_with_no_paper_says_why_and_has_no_row():
+    content = paper_comparisons(group(run(**SCIENTIFIC, labels=["control-shuffle_history", "leaky"])))
+    assert content.rows == []
+    assert content.notes == ["sasrec is compared with no paper: control-shuffle_history"]
+
+
+def test_where_no_paper_has_the_question_nothing_is_said():
+    assert paper_comparisons(group(run())) is None
+
+
+def test_related_work_is_listed_best_first_and_never_for_synthetic_data():
+    content = related_work(group(run(**SCIENTIFIC)))
+    assert {row["of"].split(",")[0].split(" (")[0] for row in rows(content)} == {"VQ-Rec", "MISSRec"}
+    values = [float(row["value"]) for row in rows(content)]
+    assert values == sorted(values, reverse=True)
+    assert related_work(group(run(**SCIENTIFIC, labels=["synthetic"]))) is None
+    assert related_work(group(run())) is None
 
 
 def test_flat_results_hold_all_groups_with_both_ends_of_intervals():
@@ -128,8 +142,8 @@ def test_flat_results_leave_empty_what_a_group_does_not_show():
     assert [row["auc"] for row in rows(flat_results(found))] == ["0.6000", ""]
 
 
-def test_flat_papers_say_what_was_asked():
-    (row,) = rows(flat_papers([group(run(**BESIDE, deviations=["one pass"]))]))
+def test_flat_papers_name_the_question():
+    (row,) = rows(flat_papers([group(run(**SCIENTIFIC, deviations=["one pass"]))]))
     assert (row["dataset"], row["task"]) == ("amazon2018-scientific", "sequential")
     assert row["protocol"] == "test · full ranking · history not masked"
     assert row["deviations"] == "one pass"

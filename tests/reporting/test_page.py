@@ -110,9 +110,9 @@ def test_the_same_runs_make_the_same_page(made):
 
 def test_a_papers_number_stands_in_the_page_and_its_plot(made):
     text = made(dataset="amazon2018-scientific")
-    assert "Beside the papers" in text
+    assert "Compared with the papers" in text
     assert "diamonds: papers' numbers" in " ".join(Reader(text).text)
-    assert "Beside the papers" not in made()
+    assert "Compared with the papers" not in made()
 
 
 def test_runs_without_intervals_have_tables_alone(tmp_path):

@@ -1,41 +1,100 @@
-"""Papers' numbers beside ours: only where both answer the same question."""
+"""Printed numbers next to ours: what joins plainly, what joins with a difference, and what does not join."""
 
 import pytest
 
-from llm4rec_cli.reporting.papers import METHODS, apart, beside, printed
+from llm4rec_cli.config.registry import model_names
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.reporting.papers import NOT_READ, comparisons, excluded, printed, related, related_to
 from llm4rec_cli.reporting.variants import Variant
-from tests.reporting.made import metrics_json, run, written
+from tests.driver import spec_of
+from tests.reporting.made import run
 
 NAMES = ("hr@1", "hr@5", "hr@10", "hr@50", "recall@10", "ndcg@5", "ndcg@10", "ndcg@50", "rmse", "mae", "bleu4", "auc")
+OWN_WAY = ("said/rmse", "said/mae", "said_paper/rmse", "said_paper/mae", "rouge1", "paper/bleu4", "paper/rouge1")
+METRICS = dict.fromkeys(NAMES + OWN_WAY, 0.1)
 # A run whose question UniSRec's table answers: SASRec has recall@10 0.1080 there.
-SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": dict.fromkeys(NAMES, 0.1)}
-BEAUTY = {"dataset": "amazon2014-beauty", "mask_history": True, "metrics": dict.fromkeys(NAMES, 0.1)}
+SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": METRICS}
+BEAUTY = {"dataset": "amazon2014-beauty", "metrics": METRICS}
+REVIEWS = {"dataset": "amazon2014-beauty-reviews", "split_rule": "p5_reviews", "metrics": METRICS}
 IMPRESSIONS = {"dataset": "mind-small", "task": "direct", "protocol": "impression", "split_rule": "mind"}
+UNISREC = {
+    "model": "unisrec",
+    "init_from": {"dataset": "amazon2018-fhckm"},
+    "paper_method": {
+        **{"method": "unisrec", "items": "text", "text encoder": "bert-base-uncased cls"},
+        "frozen": "encoder",
+    },
+}
+P5 = {
+    **{"method": "p5", "size": "small", "weights": "t5-small", "ids": "leaky_p5", "prompt": "2-3"},
+    **{"whole-word embeddings in evaluation": "no", "decoding": "beam search of 20, any text"},
+    "direct samples of a user": "5",
+}
+CHAT = {"method": "chatgptrec", "shots": "zero-shot", "answers": "generated", "chat model": "gpt-3.5-turbo"}
 
 
-def of(**facts):
+def variant(**facts):
     return Variant([run(**facts)])
 
 
-def found(**facts):
-    """(metric, value, marks, whose) of each paper's number beside a run that says so."""
-    return [(b.metric, b.printed.value, b.marks, b.printed.whose) for b in beside(of(**facts))]
+def p5(question="sequential", trained_for="all", base=BEAUTY, labels=(), **method):
+    """A run of P5 as the paper has it, but for these facts of its method."""
+    protocols = {"sequential": "full", "direct": "uniform-100", "review_summary": "review_title"}
+    return variant(
+        **base
+        | {"model": "p5", "task": question, "protocol": protocols.get(question, question), "labels": list(labels)},
+        trained_run=f"p5/x/{trained_for}/seed0-0",
+        paper_method=P5 | method,
+    )
 
 
-def test_every_row_of_the_files_is_read_and_quotes_stand_once():
+def found(compared):
+    """{(metric, value): differences} of the comparisons of a variant."""
+    return {(c.metric, c.printed.value): list(c.differences) for c in comparisons(compared)}
+
+
+def differences(compared, model=None):
+    """All differences that a variant's comparisons name, of the rows of one method."""
+    rows = [c for c in comparisons(compared) if model in (None, c.printed.model)]
+    assert rows
+    return {difference for c in rows for difference in c.differences}
+
+
+# --- the files
+
+
+def test_every_row_of_the_files_is_read_and_quotations_are_left_out():
     assert len(printed()) == 1142 + 392 - 90  # ChatGPTRec's baselines are P5's numbers
+    assert len(related()) == 108
 
 
-def test_a_paper_stands_beside_the_same_model_on_the_same_question():
-    told = {metric: value for metric, value, _, _ in found(**SCIENTIFIC)}
-    assert told["hr@10"] == 0.1080
-    assert {whose for *_, whose in found(**SCIENTIFIC)} == {"SASRec, UniSRec"}
-    assert {marks for _, _, marks, _ in found(**SCIENTIFIC)} == {""}
+def test_every_identity_applies_to_some_row():
+    from llm4rec_cli.reporting import papers
+
+    identities = [id(identity) for _, identity in papers._identities()]
+    assert {id(row.identity) for row in printed()} - {id(None)} == {*identities}
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_facts_that_rows_compare_are_facts_that_models_state(name):
+    """Else a typing error would print a difference for ever."""
+    generic = {"pre-trained on", "trained for", "explanations", "chat model", "semantic ids"}
+    if name not in ("external", "ensemble"):
+        stated = {*spec_of(f"model={name}").config.model.paper_method("sequential")} | generic
+        rows = [row.identity for row in printed() if row.identity and row.identity.equal["method"] == name]
+        assert {key for identity in rows for key in (*identity.equal, *identity.compare)} <= stated
+
+
+# --- plain comparisons
+
+
+def test_the_same_method_on_the_same_question_joins_plainly():
+    assert found(variant(**SCIENTIFIC))["hr@10", 0.1080] == []
+    assert {c.printed.owner for c in comparisons(variant(**SCIENTIFIC))} == {"SASRec, UniSRec"}
 
 
 def test_recall_of_one_target_is_hit_rate():
-    told = found(dataset="amazon2018-scientific", metrics={"recall@10": 0.1})
-    assert told == [("recall@10", 0.1080, "", "SASRec, UniSRec")]
+    assert found(variant(dataset="amazon2018-scientific", metrics={"recall@10": 0.1})) == {("recall@10", 0.1080): []}
 
 
 @pytest.mark.parametrize(
@@ -48,109 +107,204 @@ def test_recall_of_one_target_is_hit_rate():
         {"protocol": "uniform-100"},
         {"mask_history": True},
         {"model": "bpr_mf"},
-        {"shown_as": "sasrec + tokens"},
+        {"paper_method": {"method": "sasrec", "items": "ids + tokens"}},
         {"model": "external", "shown_as": "sasrec"},
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_a_paper_never_stands_beside_another_question_or_method(other):
-    assert found(**SCIENTIFIC | other) == []
-
-
-@pytest.mark.parametrize(
-    "label", ["synthetic", "control-shuffle_text", "cold-items", "few-users", "llm-tokens", "transfer"]
-)
-def test_what_is_synthetic_or_of_changed_data_stands_beside_no_paper_and_says_why(label):
-    assert found(**SCIENTIFIC, labels=[label, "no-timestamps"]) == []
-    assert apart(of(**SCIENTIFIC, labels=[label, "no-timestamps"])) == [label]
-
-
-def test_what_was_typed_of_the_data_makes_it_another():
-    typed = ["dataset.raw_dir=x", "dataset.seed=1", "dataset.user_core=3", "model.layers=1"]
-    assert found(**SCIENTIFIC, overrides=typed) == []
-    assert apart(of(**SCIENTIFIC, overrides=typed)) == ["dataset.user_core=3"]
-
-
-def test_what_no_paper_asks_is_not_said_to_stand_apart():
-    assert apart(of(labels=["synthetic"])) == []
+def test_another_question_or_method_never_joins(other):
+    assert found(variant(**SCIENTIFIC | other)) == {}
 
 
 @pytest.mark.parametrize("dataset", ["amazon2018-scientific", "amazon2018-scientific-raw"])
 def test_data_made_of_other_files_to_be_the_same_count_as_the_same(dataset):
-    assert found(**SCIENTIFIC | {"dataset": dataset})
+    assert found(variant(**SCIENTIFIC | {"dataset": dataset}))
 
 
-@pytest.mark.parametrize(
-    ("shown", "value"),
-    [
-        ("unisrec", 0.1188),
-        ("unisrec, pre-trained, frozen encoder", 0.1188),
-        ("unisrec + ids", 0.1235),
-        ("unisrec, linear adaptor", None),
-    ],
-)
-def test_each_form_of_a_method_has_its_own_numbers_and_ablations_none(shown, value):
-    told = {m: v for m, v, *_ in found(**SCIENTIFIC, model="unisrec", shown_as=shown)}
-    assert told.get("hr@10") == value
+def test_the_papers_own_settings_have_no_difference():
+    assert differences(variant(**SCIENTIFIC, **UNISREC)) == set()
+    assert differences(p5(), "P5-S") == set()
 
 
-def test_masked_histories_join_the_paper_that_masked_and_unknown_ones_are_marked():
-    assert {(0.0387, "")} == {(v, marks) for m, v, marks, _ in found(**BEAUTY) if m == "hr@5"}
-    told = found(**BEAUTY, model="p5", shown_as="p5 t5-small, random ids")
-    assert told
-    assert all("?" in marks for *_, marks, _ in told)
-    assert {whose.split(", ")[-1] for *_, whose in told} == {"LLM-RecSys-ID", "TIGER"}
+# --- differences
 
 
-def test_unverified_numbers_are_marked():
-    told = found(**BEAUTY | {"mask_history": False}, model="chatgptrec", shown_as="chatgptrec generate, zero-shot")
-    assert told
-    assert all("u" in marks for *_, marks, _ in told)
+def test_from_scratch_with_another_encoder_is_not_the_pre_trained_bert():
+    method = UNISREC["paper_method"] | {"text encoder": "minilm mean", "frozen": "none"}
+    scratch = variant(**SCIENTIFIC | UNISREC | {"init_from": None, "paper_method": method})
+    assert differences(scratch) == {
+        "text encoder: ours minilm mean, the paper's bert-base-uncased cls",
+        "pre-trained on: ours nothing, the paper's amazon2018-fhckm",
+        "frozen: ours none, the paper's encoder",
+    }
 
 
-def test_samples_are_marked_ours_and_the_papers():
-    assert {marks for *_, marks, _ in found(**SCIENTIFIC, labels=["subset"])} == {"s"}
-    told = found(**BEAUTY | {"mask_history": False}, model="chatgptrec", shown_as="chatgptrec generate, 3-shot")
-    assert all("s" in marks for *_, marks, _ in told)
+def test_text_and_ids_are_two_methods_and_an_ablation_is_neither():
+    with_ids = variant(**SCIENTIFIC | UNISREC | {"paper_method": UNISREC["paper_method"] | {"items": "text + ids"}})
+    assert ("hr@10", 0.1235) in found(with_ids)
+    ablation = {"items": "text, an ablation of the adaptor"}
+    assert found(variant(**SCIENTIFIC | UNISREC | {"paper_method": UNISREC["paper_method"] | ablation})) == {}
 
 
-def test_percents_are_told_as_fractions_and_stars_as_they_are():
-    reviews = {"dataset": "amazon2014-beauty-reviews", "split_rule": "p5_reviews", "model": "p5"}
-    reviews |= {"metrics": BEAUTY["metrics"], "shown_as": "p5 t5-small, leaky_p5 ids"}
-    bleu = [v for m, v, *_ in found(**reviews, task="explanation", protocol="explanation") if m == "bleu4"]
-    rmse = [v for m, v, *_ in found(**reviews, task="rating", protocol="rating") if m == "rmse"]
-    assert all(0 < value < 0.1 for value in bleu)
-    assert all(1 < value < 2 for value in rmse)
-    assert bleu
-    assert rmse
+def test_random_ids_differ_from_the_papers_leaking_ones():
+    assert "ids: ours random, the paper's leaky_p5" in differences(p5(ids="random"), "P5-S")
 
 
-def test_rankings_beside_randomly_split_reviews_are_leave_one_out():
-    told = found(**BEAUTY | {"dataset": "amazon2014-beauty-reviews", "split_rule": "p5_reviews"})
-    assert told == found(**BEAUTY)
+def test_small_and_base_are_two_methods():
+    models = {c.printed.model for c in comparisons(p5(size="base", weights="t5-base"))}
+    assert "P5-B" in models
+    assert "P5-S" not in models
 
 
-def test_impressions_join_impressions():
-    told = found(**IMPRESSIONS, model="prompt4nr", shown_as="prompt4nr discrete", metrics={"auc": 0.6, "mrr": 0.3})
-    assert [(m, v) for m, v, *_ in told] == [("auc", 0.6848), ("mrr", 0.3329)]
+def test_published_rmse_joins_the_rmse_computed_in_the_papers_way_alone():
+    assert {metric for metric, _ in found(p5("rating", base=REVIEWS, prompt="1-6"))} == {
+        "said_paper/rmse",
+        "said_paper/mae",
+    }
+    chat = variant(**REVIEWS | {"model": "chatgptrec", "task": "rating", "protocol": "rating", "paper_method": CHAT})
+    assert {metric for metric, _ in found(chat)} == {"said/rmse", "said/mae"}
 
 
-@pytest.mark.parametrize(("asked", "prompts", "marks"), [("2-3", {"2-3"}, ""), ("2-1", {"2-3", "2-13"}, "p")])
-def test_of_several_prompts_the_same_counts_and_another_is_marked(tmp_path, asked, prompts, marks):
-    facts = BEAUTY | {"mask_history": False, "model": "p5", "shown_as": "p5 t5-small, leaky_p5 ids"}
-    made = written(tmp_path, metrics_json(**facts), config={"model": {"ask": {"sequential": asked}}})
-    told = [b for b in beside(Variant([made])) if b.printed.model == "P5-S"]
-    assert {b.printed.prompt for b in told} == prompts
-    assert {b.marks for b in told} == {marks}
+def test_a_rating_read_from_the_review_joins_review_preference_alone():
+    review = p5("rating", base=REVIEWS, prompt="4-2", task="review_preference")
+    assert {c.printed.prompt for c in comparisons(review)} == {"4-2"}
+    assert {c.printed.task for c in comparisons(review)} == {"review_preference"}
+    assert {c.printed.task for c in comparisons(p5("rating", base=REVIEWS, prompt="1-6"))} == {"rating"}
+
+
+def test_published_bleu_and_rouge_join_those_computed_in_the_papers_way_alone():
+    metrics = {metric for metric, _ in found(p5("explanation", base=REVIEWS, prompt="3-3"))}
+    assert metrics == {"paper/bleu4", "paper/rouge1"}
+
+
+def test_extracted_explanations_are_not_those_of_sentires():
+    extracted = p5("explanation", base=REVIEWS, labels=["extracted-explanations"], prompt="3-3")
+    assert "explanations: ours extracted from reviews, the paper's of Sentires" in differences(extracted)
+
+
+def test_of_another_loss_is_another_sasrec():
+    masked = variant(**BEAUTY, mask_history=True)
+    assert differences(masked, "SASRec") == {
+        "loss: ours cross-entropy over the catalogue, the paper's binary cross-entropy with one negative",
+        "history: ours masked, the paper's scores of seen items set to 0",
+    }
+
+
+def test_yes_or_no_rows_come_from_another_checkpoint():
+    compared = comparisons(p5("direct", prompt="5-1"))
+    assert {c.printed.prompt for c in compared if c.printed.model == "P5-S"} == {"5-1"}
+    wanted = "trained for: ours all, the paper's prompts 5-1 to 5-4 alone"
+    assert all(wanted in c.differences for c in compared if c.printed.model == "P5-S")
+
+
+def test_rows_of_two_hundred_samples_say_so():
+    compared = [c for c in comparisons(p5("direct", prompt="5-5")) if c.printed.model == "P5-S"]
+    wanted = "direct samples of a user: ours 5, the paper's 200"
+    assert {wanted in c.differences for c in compared if "200" in c.printed.variant} == {True}
+    assert {wanted in c.differences for c in compared if "200" not in c.printed.variant} == {False}
+
+
+def test_chosen_answers_are_not_generated_ones():
+    method = CHAT | {"answers": "chosen by pmi"}
+    facts = {"model": "chatgptrec", "task": "direct", "protocol": "uniform-100", "paper_method": method}
+    assert "answers: ours chosen by pmi, the paper's generated" in differences(variant(**BEAUTY | facts))
+
+
+@pytest.mark.parametrize(("asked", "rows", "differ"), [("2-3", {"2-3"}, False), ("2-1", {"2-3", "2-13"}, True)])
+def test_of_several_prompts_the_same_counts_and_another_is_a_difference(asked, rows, differ):
+    compared = [c for c in comparisons(p5(prompt=asked)) if c.printed.model == "P5-S"]
+    assert {c.printed.prompt for c in compared} == rows
+    assert {any(d.startswith("prompt:") for d in c.differences) for c in compared} == {differ}
+
+
+def test_an_unknown_mask_is_a_difference():
+    compared = [c for c in comparisons(p5(ids="random")) if c.printed.paper == "tiger"]
+    assert compared
+    assert all("history: ours not masked, the paper's unknown" in c.differences for c in compared)
+
+
+def test_values_that_were_not_read_say_so():
+    facts = {"model": "chatgptrec", "task": "direct", "protocol": "uniform-100", "paper_method": CHAT}
+    assert NOT_READ in differences(variant(**BEAUTY | facts))
+
+
+def test_samples_are_a_difference_ours_and_the_papers():
+    assert differences(variant(**SCIENTIFIC, labels=["subset"])) == {"examples: a sample is ours"}
+    facts = {"model": "chatgptrec", "task": "direct", "protocol": "uniform-100", "paper_method": CHAT}
+    assert "examples: a sample is the paper's" in differences(variant(**BEAUTY | facts))
 
 
 @pytest.mark.parametrize(("interval", "inside"), [([0.10, 0.11], True), ([0.11, 0.12], False), (None, None)])
 def test_a_papers_number_lies_in_our_interval_or_not(interval, inside):
     intervals = {} if interval is None else {"hr@10": interval}
-    (hr,) = (b for b in beside(of(**SCIENTIFIC, intervals=intervals)) if b.metric == "hr@10")
+    (hr,) = (c for c in comparisons(variant(**SCIENTIFIC, intervals=intervals)) if c.metric == "hr@10")
     assert hr.inside is inside
 
 
-def test_every_method_named_is_in_the_files():
-    known = {one.model for one in printed()}
-    assert {method.theirs for method in METHODS} <= known
+def test_where_something_differs_nothing_is_said_of_the_interval():
+    compared = comparisons(variant(**SCIENTIFIC, labels=["subset"], intervals={"hr@10": [0.0, 1.0]}))
+    assert {c.inside for c in compared} == {None}
+
+
+# --- units, splits, data
+
+
+def test_percents_are_printed_as_fractions_and_stars_as_they_are():
+    texts, stars = p5("explanation", base=REVIEWS, prompt="3-3"), p5("rating", base=REVIEWS, prompt="1-6")
+    assert all(0 < value < 0.5 for _, value in found(texts))
+    assert all(1 < value < 2 for metric, value in found(stars) if metric == "said_paper/rmse")
+
+
+def test_rankings_of_randomly_split_reviews_are_leave_one_out():
+    rankings = {"mask_history": True, "metrics": METRICS}
+    assert found(variant(**REVIEWS | rankings)) == found(variant(**BEAUTY | rankings))
+
+
+def test_impressions_join_impressions():
+    method = {"method": "prompt4nr", "weights": "bert-base-uncased", "template": "discrete"}
+    facts = {"model": "prompt4nr", "metrics": {"auc": 0.6, "mrr": 0.3}, "paper_method": method}
+    compared = found(variant(**IMPRESSIONS | facts))
+    assert {*compared} == {("auc", 0.6848), ("mrr", 0.3329)}
+    assert compared["auc", 0.6848] == ["template: ours discrete, the paper's not named"]
+
+
+@pytest.mark.parametrize(
+    "label", ["synthetic", "control-shuffle_text", "cold-items", "few-users", "llm-tokens", "transfer"]
+)
+def test_synthetic_and_changed_data_are_compared_with_no_paper_and_say_why(label):
+    assert found(variant(**SCIENTIFIC, labels=[label, "no-timestamps"])) == {}
+    assert excluded(variant(**SCIENTIFIC, labels=[label, "no-timestamps"])) == [label]
+
+
+def test_overrides_of_the_data_make_it_another():
+    overrides = ["dataset.raw_dir=x", "dataset.seed=1", "dataset.user_core=3", "model.layers=1"]
+    assert found(variant(**SCIENTIFIC, overrides=overrides)) == {}
+    assert excluded(variant(**SCIENTIFIC, overrides=overrides)) == ["dataset.user_core=3"]
+
+
+def test_where_no_paper_has_the_question_nothing_is_excluded():
+    assert excluded(variant(labels=["synthetic"])) == []
+
+
+# --- related work and numbers of one's own
+
+
+def test_related_work_on_the_same_data_is_listed_whatever_its_method():
+    assert {row.model for row in related_to(variant(**SCIENTIFIC))} == {"VQ-Rec", "MISSRec"}
+    assert related_to(variant(metrics=METRICS)) == []
+
+
+def test_a_file_of_ones_own_joins_our_models_by_their_names(tmp_path):
+    own = tmp_path / "own.csv"
+    header = "paper,model,variant,dataset,task,prompt,metric,value,unit,split,candidates,mask_history,source,verified"
+    row = "Doe 2026,bpr_mf,,amazon2018-scientific,sequential,,hr@10,7.5,percent,leave_one_out,full,no,Table 1,yes"
+    own.write_text(f"{header}\n{row}\n")
+    (compared,) = comparisons(variant(**SCIENTIFIC, model="bpr_mf"), own)
+    assert (compared.printed.value, compared.printed.owner, compared.differences) == (0.075, "bpr_mf, Doe 2026", [])
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_line(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("paper,model\nDoe 2026,sasrec\n")
+    with pytest.raises(DataError, match=r"own.csv, line 2"):
+        printed(own)

@@ -32,15 +32,13 @@ def test_protocols_differ_in_words():
 
 
 def test_a_variant_is_named_by_experiment_and_by_what_was_typed_of_the_model():
-    run = {
-        "experiment": "unisrec/paper",
-        "overrides": ["seed=1", "model.layers=1", "dataset.control=shuffle_text", "device=cpu"],
-    }
+    overrides = ["seed=1", "model.layers=1", "dataset.control=shuffle_text", "device=cpu"]
+    run = metrics_json(experiment="unisrec/paper", overrides=overrides)
     assert variant_in_words(run) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
 
 
 def test_a_default_run_has_no_variant_to_name():
-    assert variant_in_words({"experiment": None, "overrides": ["model=sasrec", "seed=0"]}) == []
+    assert variant_in_words(metrics_json(overrides=["model=sasrec", "seed=0"])) == []
 
 
 def cold_run(model, cold, warm):
@@ -48,7 +46,8 @@ def cold_run(model, cold, warm):
         return {"n": n, "hr@10": value, "ndcg@10": value / 2, "mrr": value / 4}
 
     apart = {"cold": means(20, cold), "warm": means(1500, warm)}
-    return {"model": model, "breakdown": {"target_is_cold": apart, "chance": {g: means(1, 0.01) for g in apart}}}
+    breakdown = {"target_is_cold": apart, "chance": {g: means(1, 0.01) for g in apart}}
+    return metrics_json(model=model, breakdown=breakdown)
 
 
 def test_cold_and_warm_targets_stand_side_by_side_with_chance_below():
