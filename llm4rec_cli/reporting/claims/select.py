@@ -26,7 +26,7 @@ NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
 
 
 def variants_under(outputs: Path) -> list[Variant]:
-    """Return the test runs under `outputs` and its subfolders as variants, newest first.
+    """Return the test runs under `outputs` and its subfolders as variants, newest first in each folder.
 
     Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
     """

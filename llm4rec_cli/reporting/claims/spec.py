@@ -38,7 +38,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Side:
-    """The finished runs on one side of a comparison; those with tokens only if `settings` has `model.tokens`."""
+    """The finished runs on one side of a comparison; models with tokens only if `settings` name them."""
 
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)  # dotted key of config.yaml -> value, or alternatives
@@ -58,7 +58,7 @@ class ClaimTest:
     margin: Margin
     b: Side
     commands: Sequence[str]  # produce the required runs
-    experiments: Sequence[str] = ()  # those of the commands
+    experiments: Sequence[str] = ()  # that test the claim
     about: str = ""  # the part of the claim that is tested, if there are several
     a: Side | None = None  # None: B's own metrics decide
     threshold: str | float | None = None  # of rule `above`: another metric of the same run, or a number
