@@ -53,7 +53,7 @@ HEAVY = (
     *("models/test_conformance.py", "cli/test_sweep.py", "data/test_bad_input.py", "cli/test_prompt4nr.py"),
     *("cli/test_transfer.py", "training/test_fit.py", "llm/test_endpoint.py", "docs/test_walk_papers.py"),
     *("cli/test_p5.py", "data/test_demo.py", "cli/test_validate.py", "cli/test_chatgptrec.py", "llm/test_weights.py"),
-    *("cli/test_recommend.py", "cli/test_held_out.py", "tasks/test_real_data.py", "reporting/test_claims.py"),
+    *("cli/test_recommend.py", "cli/test_held_out.py", "tasks/test_real_data.py", "reporting/claims/test_spec.py"),
     *("cli/test_enrich.py", "docs/test_commands.py", "scripts/test_soak_resume.py", "data/test_download.py"),
     *("models/test_p5_vocabulary.py", "data/test_real_data.py"),
 )

@@ -145,10 +145,11 @@ def _metrics(typed: str | None, available: set[str]) -> list[str] | None:
 
 def _claims(root: Path) -> Any:
     """The papers' claims as a table's content, judged by all runs."""
-    from llm4rec_cli.reporting.claims import claims_rows, judged
+    from llm4rec_cli.reporting.claims.render import claims_rows
+    from llm4rec_cli.reporting.claims.verdict import judge_claims
     from llm4rec_cli.reporting.tables import Content
 
-    return Content("the papers' claims", *claims_rows(judged(root)))
+    return Content("the papers' claims", *claims_rows(judge_claims(root)))
 
 
 def _show_claims(root: Path, options: argparse.Namespace) -> int:
@@ -157,10 +158,11 @@ def _show_claims(root: Path, options: argparse.Namespace) -> int:
     if options.markdown or options.csv or options.latex:
         _show([_claims(root)], options)
         return 0
-    from llm4rec_cli.reporting.claims import claims_table, judged
+    from llm4rec_cli.reporting.claims.render import claims_table
+    from llm4rec_cli.reporting.claims.verdict import judge_claims
     from llm4rec_cli.reporting.tables import console
 
-    console().print(claims_table(judged(root)))
+    console().print(claims_table(judge_claims(root)))
     return 0
 
 

@@ -1,0 +1,33 @@
+"""Test what papers and surveys claim against finished runs: one verdict for each test and dataset.
+
+`claims.yaml` holds the claims as data: the wording, which runs test them, and a rule with its margin, fixed before the
+runs that it judges. `spec` reads it, `select` picks the runs, `verdict` decides and `render` puts results into words.
+
+A rule is about B, compared with A or with a number of B's own run:
+
+    superior       B is better than A by more than the margin
+    not_inferior   B is not worse than A by more than the margin
+    equivalent     B and A differ by less than the margin
+    inferior       B is worse than A by more than the margin
+    above          a metric of B exceeds another of its metrics, or a fixed value, by more than the margin
+    preferred      people rank B's texts ahead of those of all other systems by more than the margin
+
+The confidence interval decides. It is over users and seeds, of paired values where two models are compared: 95 % for
+`superior`, `inferior` and `preferred`; 90 % for `not_inferior` and `equivalent`, which amounts to one-sided tests at
+5 %. A claim is supported if the whole interval lies on the claim's side of the margin and not supported if it lies on
+the other side. It is inconclusive if the interval crosses the margin, or if a single seed contradicts it. A percentage
+margin is relative to A's mean.
+
+- Trained models need at least three seeds on each side; with fewer, the test is inconclusive. One run suffices for a
+  model without training, such as a floor or a chat model, whose seed only draws the candidates' order for each user.
+- A metric without an interval (`above`) needs at least a hundred examples.
+- Runs on synthetic data do not count. If there are no others, the test is not run; their numbers are shown without a
+  verdict.
+- A side without `model.tokens` means a model that uses no tokens.
+- Labels listed under `untestable` (a backbone other than the claim's, a head that was never trained) make a run no test
+  of the claim, whatever its numbers. The data state the reason.
+- If several runs qualify, those without such labels come first, then those with more examples, more seeds, and the
+  newest. If the claim is about the best A (`best: true`), ties go to the A with the best test metric, which is the
+  hardest to beat.
+- Verdicts are not corrected for multiple testing: at these levels about one false claim in twenty is supported.
+"""

@@ -1,0 +1,120 @@
+"""Results of claims as tables, rows and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.evaluation.paired import Difference
+from llm4rec_cli.reporting.claims.spec import ClaimResult, ClaimTest, Rule, Side
+from llm4rec_cli.reporting.runs import counted, protocol_in_words, shown_as
+from llm4rec_cli.reporting.tables import table
+from llm4rec_cli.reporting.variants import Variant
+
+COLUMNS = ("claim", "words", "source", "tested by", "rule", "data", "numbers", "verdict", "because", "to run")
+RULES_IN_WORDS = {
+    Rule.superior: "{metric}: B better than A by more than {margin}",
+    Rule.not_inferior: "{metric}: B not worse than A by {margin} or more",
+    Rule.equivalent: "{metric}: B within ±{margin} of A",
+    Rule.inferior: "{metric}: B worse than A by more than {margin}",
+    Rule.above: "{metric} of {model} above {threshold} by more than {margin}",
+    Rule.preferred: "mean rank of {model}'s texts ahead of all other systems' by more than {margin}",
+}
+
+
+def claims_table(results: Sequence[ClaimResult]) -> Group:
+    """Return the verdicts as a table for a terminal, and below it the commands that produce the missing runs."""
+    rows = []
+    for previous, result in zip([None, *results], results, strict=False):
+        is_new = previous is None or previous.claim is not result.claim
+        words = [result.claim.id, f"{result.claim.words} ({result.claim.source})"] if is_new else ["", ""]
+        test = result.test
+        rows.append([*words, rule_in_words(test), result.data, result.numbers, result.verdict.value, result.reason])
+    verdicts = table("claims", ["claim", "words", "rule", "data", "numbers", "verdict", "because"], rows)
+    verdicts.show_lines = True
+    commands = dict.fromkeys(f"{result.claim.id}: {command}" for result in results for command in result.commands)
+    return Group(verdicts, *(["to run"] if commands else []), *(Text(line, no_wrap=True) for line in commands))
+
+
+def claims_rows(results: Sequence[ClaimResult]) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows for files, with one complete row for each result."""
+    rows = [
+        [
+            *(result.claim.id, result.claim.words, result.claim.source, ", ".join(result.test.experiments)),
+            *(rule_in_words(result.test), result.data, result.numbers, result.verdict.value, result.reason),
+            "; then ".join(result.commands),
+        ]
+        for result in results
+    ]
+    return list(COLUMNS), rows
+
+
+def rule_in_words(test: ClaimTest) -> str:
+    """Return `text alone: ndcg@10: B better than A by more than 5 %; A: sasrec; B: unisrec`."""
+    rule = RULES_IN_WORDS[test.rule].format(
+        metric=test.metric, model=test.b.model, margin=test.margin, threshold=test.threshold
+    )
+    about = f"{test.about}: " if test.about else ""
+    sides = f"; A: {_side_in_words(test.a)}; B: {_side_in_words(test.b)}" if test.a else ""
+    return f"{about}{rule}{sides}"
+
+
+def _side_in_words(side: Side) -> str:
+    """Return `p5 (model.whole_word=never, trained for all)`."""
+    marks = [f"{key}={value}".replace("'", "") for key, value in side.settings.items()]
+    marks += side.labels
+    marks += [] if side.trained_for is None else [f"trained for {side.trained_for}"]
+    marks += [] if side.pretrained is None else ["pre-trained" if side.pretrained else "from scratch"]
+    name = f"{side.model} ({', '.join(marks)})" if marks else side.model
+    return f"the best {name}" if side.best else name
+
+
+def data_in_words(variant: Variant) -> str:
+    _, metrics = variant.runs[0]
+    return f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}"
+
+
+def pair_numbers(test: ClaimTest, difference: Difference, gains: Sequence[float], a: Variant, b: Variant) -> str:
+    """Return both means, the difference with its interval, the difference of each seed, and the runs' labels.
+
+    Args:
+        gains: how much better B is than A, for each seed.
+    """
+    (_, metrics_a), (_, metrics_b) = a.runs[0], b.runs[0]
+    low, high = difference.interval_90 if test.level == 90 else difference.interval
+    metric = f"{test.targets}/{test.metric}" if test.targets else test.metric
+    by_seed = " ".join(f"{direction(test.metric) * gain:+.4f}" for gain in gains)
+    labels = sorted({*metrics_a["labels"], *metrics_b["labels"]})
+    parts = [
+        f"{metric}: A {shown_as(metrics_a)} {difference.a:.4f}, B {shown_as(metrics_b)} {difference.b:.4f}",
+        f"B − A {difference.difference:+.4f} ({test.level} %: {low:+.4f} to {high:+.4f}; "
+        f"margin {difference.margin:.4f})",
+        f"by seed {by_seed}",
+        counted(metrics_a, metrics_a["n_examples"]),
+        *([", ".join(labels)] if labels else []),
+    ]
+    return "; ".join(parts)
+
+
+def variant_numbers(test: ClaimTest, variant: Variant, interval: tuple[float, float] | None, threshold: float) -> str:
+    """Return a variant's mean with its interval, the metric that serves as threshold, and how many seeds and examples
+    they cover."""
+    _, metrics = variant.runs[0]
+    within = " (no interval)" if interval is None else f" ({interval[0]:.4f} to {interval[1]:.4f})"
+    own_threshold = f", {test.threshold} {threshold:.4f}" if isinstance(test.threshold, str) else ""
+    return (
+        f"{shown_as(metrics)} {test.metric} {variant.mean(test.metric):.4f}{within}{own_threshold}; "
+        f"{len(variant.runs)} seed{'s' * (len(variant.runs) > 1)}, {counted(metrics, metrics['n_examples'])}"
+    )
+
+
+def rank_numbers(ranks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the mean rank of each system with its interval."""
+    return "; ".join(
+        f"{system} mean rank {rank['mean']:.2f} ({rank['interval'][0]:.2f} to {rank['interval'][1]:.2f})"
+        for system, rank in ranks.items()
+    )

@@ -1,0 +1,171 @@
+"""Select the finished runs that a test is about: variants that match a side, and comparable pairs of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llm4rec_cli.config.keys import all_declared
+from llm4rec_cli.config.roles import OUTSIDE
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
+from llm4rec_cli.reporting.pairing import ASKED, Run, config_of
+from llm4rec_cli.reporting.variants import Variant
+from llm4rec_cli.runs.catalog import finished
+
+# Config groups compared under `may_differ`. Roles do not give these: `enrichment` has the role of data and `seed` that
+# of training, but A and B may differ in both, as in `llm`, which every config holds whether or not the model uses it.
+COMPARED_GROUPS = ("dataset", "model", "task", "trainer")
+# Labels of runs with another protocol or training than usual. Labels have no roles to derive these from: some come
+# from a model, and others, such as `subset`, do not set a run apart.
+NONSTANDARD_LABELS = {"cold-items", "few-users", "leaky", "like-only", "oracle_input", "temporal-split", "transfer"}
+NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
+
+
+def variants_under(outputs: Path) -> list[Variant]:
+    """Return the test runs under `outputs` and its subfolders as variants, newest first in each folder.
+
+    Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
+    """
+    by_variant: dict[str, dict[int, Run]] = {}
+    subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
+    for root in (outputs, *subfolders):
+        for folder, _, metrics in finished(root):
+            if metrics["split"] == "test":
+                by_variant.setdefault(metrics["variant"], {}).setdefault(metrics["seed"], (folder, metrics))
+    return [Variant([runs[seed] for seed in sorted(runs)]) for runs in by_variant.values()]
+
+
+def matches(variant: Variant, side: Side, test: ClaimTest) -> bool:
+    """Return whether a variant is one of those that a side of a test names."""
+    folder, metrics = variant.runs[0]
+    labels, config = set(metrics["labels"]), flat_config(folder)
+    nonstandard = {label for label in labels if label in NONSTANDARD_LABELS or label.startswith("control-")}
+    trained_run = metrics.get("trained_run")
+    trained_for = trained_run.split("/")[-2] if trained_run else metrics["task"]
+    settings = {**NO_TOKENS, **side.settings}
+    return (
+        (metrics["model"], metrics["task"]) == (side.model, test.task)
+        and test.protocol in (None, metrics["protocol"])
+        and bool(variant.values(test.metric))
+        and nonstandard <= set(side.labels) <= labels
+        and side.trained_for in (None, trained_for)
+        and side.pretrained in (None, metrics.get("init_from") is not None)
+        and all(config.get(key) in (value if isinstance(value, list) else [value]) for key, value in settings.items())
+    )
+
+
+@cache
+def flat_config(folder: Path) -> dict[str, Any]:
+    """Return the settings of a run's config by dotted key, with lists and empty groups as values."""
+
+    def leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                yield from leaves(f"{prefix}.{key}" if prefix else str(key), value)
+        else:
+            yield prefix, node
+
+    return dict(leaves("", config_of(folder)))
+
+
+def best_by_protocol(test: ClaimTest, variants: Iterable[Variant]) -> list[Variant]:
+    """Return the variant that decides for each dataset and protocol."""
+
+    def preference(variant: Variant) -> tuple[float, ...]:
+        return not untestable_reason(test, variant.runs[:1]), variant.runs[0][1]["n_examples"], len(variant.runs)
+
+    by_protocol: dict[tuple[Any, ...], list[Variant]] = {}
+    for variant in variants:
+        by_protocol.setdefault(_protocol_key(variant), []).append(variant)
+    return [max(candidates, key=preference) for candidates in by_protocol.values()]
+
+
+def best_pairs(
+    test: ClaimTest, variants_a: Sequence[Variant], variants_b: Sequence[Variant]
+) -> list[tuple[Variant, Variant]]:
+    """Return the comparable pair of A and B that decides for each dataset and protocol."""
+    assert test.a is not None
+    best, sign = test.a.best, direction(test.metric)
+
+    def preference(pair: tuple[Variant, Variant]) -> tuple[float, ...]:
+        a, b = pair
+        testable = not untestable_reason(test, (a.runs[0], b.runs[0]))
+        mean = sign * a.mean(test.metric) if best else 0.0
+        return testable, a.runs[0][1]["n_examples"], len(runs_by_seed(a, b)), mean
+
+    by_protocol: dict[tuple[Any, ...], list[tuple[Variant, Variant]]] = {}
+    for a, b in itertools.product(variants_a, variants_b):
+        if _protocol_key(a) == _protocol_key(b) and _settings_agree(test, a, b) and runs_by_seed(a, b):
+            by_protocol.setdefault(_protocol_key(a), []).append((a, b))
+    return [max(pairs, key=preference) for pairs in by_protocol.values()]
+
+
+def runs_by_seed(a: Variant, b: Variant) -> list[tuple[Run, Run]]:
+    """Return a run of A and one of B for each seed; none if their numbers of examples differ.
+
+    A variant without training has one run, which is paired with every seed of the other.
+    """
+    first_a, first_b = a.runs[0], b.runs[0]
+    if first_a[1]["n_examples"] != first_b[1]["n_examples"]:
+        return []
+    by_seed_a, by_seed_b = ({metrics["seed"]: (folder, metrics) for folder, metrics in v.runs} for v in (a, b))
+    if is_trained(a) and is_trained(b):
+        seeds = [seed for seed in by_seed_a if seed in by_seed_b]
+    elif is_trained(a) or is_trained(b):
+        seeds = list(by_seed_b if is_trained(b) else by_seed_a)
+    else:
+        seeds = [first_b[1]["seed"]]
+    return [(by_seed_a.get(seed, first_a), by_seed_b.get(seed, first_b)) for seed in seeds]
+
+
+def is_trained(variant: Variant) -> bool:
+    """Return whether weights depend on the seed; those of an ensemble are its members'."""
+    _, metrics = variant.runs[0]
+    return bool(metrics.get("n_trainable") or metrics.get("members"))
+
+
+def is_synthetic(variant: Variant) -> bool:
+    return "synthetic" in variant.runs[0][1]["labels"]
+
+
+def _protocol_key(variant: Variant) -> tuple[Any, ...]:
+    """Return what two variants must share to be compared: the data and the protocol."""
+    _, metrics = variant.runs[0]
+    return (metrics["dataset_fingerprint"], *(metrics[key] for key in ASKED))
+
+
+def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
+    """Return whether two variants differ only in settings that the test names or that change no number."""
+    if test.may_differ is None:
+        return True
+    assert test.a is not None
+    ignored = [*test.may_differ, *test.a.settings, *test.b.settings]
+    ignored += [setting.key for setting in all_declared() if setting.role in OUTSIDE]
+    ignored += ["model.init_from"] if test.a.pretrained != test.b.pretrained else []
+
+    def compared(variant: Variant) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in flat_config(variant.runs[0][0]).items()
+            if key.split(".")[0] in COMPARED_GROUPS and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
+        }
+
+    return compared(a) == compared(b)
+
+
+def untestable_reason(test: ClaimTest, runs: Iterable[Run]) -> str:
+    """Return why these runs do not test the claim; empty if they do."""
+    marks = {mark for run in runs for mark in _marks(run)}
+    return next((reason for mark, reason in test.untestable.items() if mark in marks), "")
+
+
+def _marks(run: Run) -> set[str]:
+    """Return a run's labels, and `llm=NAME` if its numbers depend on a chat model."""
+    folder, metrics = run
+    labels = set(metrics["labels"])
+    uses_llm = labels & {"substitute-llm", "llm-tokens"}
+    return labels | ({f"llm={Path(flat_config(folder).get('llm.model', '')).name}"} if uses_llm else set())

@@ -1,0 +1,227 @@
+"""Decide claims by the statistics of finished runs, under the rules stated in this package's docstring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.evaluation.paired import Difference, paired_differences
+from llm4rec_cli.reporting.claims import render, select
+from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
+from llm4rec_cli.reporting.pairing import Paired, Run, paired, shared_metrics
+from llm4rec_cli.reporting.variants import Variant
+
+MIN_SEEDS = 3  # of a trained model, or of a metric with one value a run
+MIN_EXAMPLES = 100  # of a metric without an interval
+HUMAN_SCORES = "human.json"  # written by `llm4rec human score`
+REFERENCE = "reference"  # the users' own texts in human.json, which are no system
+SYNTHETIC_ONLY = "only runs on synthetic data, which do not count"
+CROSSES_MARGIN = "the interval crosses the margin"
+
+
+def judge_claims(outputs: Path, claims: Iterable[Claim] | None = None) -> list[ClaimResult]:
+    """Test claims against the finished runs under `outputs`.
+
+    Filled sheets count if `human export --out` wrote to a subfolder of `outputs`.
+
+    Args:
+        claims: None = the shipped ones.
+
+    Returns:
+        At least one result for each test, in the order of the claims; one for each dataset and protocol.
+    """
+    variants = select.variants_under(outputs)
+    results = []
+    for claim in shipped_claims() if claims is None else claims:
+        for test in claim.tests:
+            if test.rule is Rule.preferred:
+                results += _judge_sheets(claim, test, outputs)
+            elif test.a is None:
+                results += _judge_variants(claim, test, variants)
+            else:
+                results += _judge_pairs(claim, test, variants)
+    return results
+
+
+def decide(rule: Rule, low: float, high: float, margin: float) -> Verdict:
+    """Return the verdict on a comparison of A and B.
+
+    Args:
+        low, high: interval of how much better B is than A; positive where B is better.
+        margin: a difference, 0 or more.
+    """
+    supported, refuted = {
+        Rule.superior: (low > margin, high < margin),
+        Rule.not_inferior: (low > -margin, high < -margin),
+        Rule.inferior: (high < -margin, low > -margin),
+        Rule.equivalent: (-margin < low and high < margin, high < -margin or low > margin),
+    }[rule]
+    return Verdict.supported if supported else Verdict.not_supported if refuted else Verdict.inconclusive
+
+
+def _without_verdict(result: ClaimResult, reason: str = SYNTHETIC_ONLY) -> ClaimResult:
+    """Return a result on synthetic data with its numbers but without its verdict."""
+    return replace(result, verdict=Verdict.not_run, reason="; ".join(filter(None, [reason, result.reason])))
+
+
+# --- B compared with A
+
+
+def _judge_pairs(claim: Claim, test: ClaimTest, variants: Sequence[Variant]) -> list[ClaimResult]:
+    """Return a result for each dataset and protocol that runs of A and B share."""
+    assert test.a is not None
+    variants_a, variants_b = ([v for v in variants if select.matches(v, side, test)] for side in (test.a, test.b))
+    pairs = select.best_pairs(test, variants_a, variants_b)
+    if real := [pair for pair in pairs if not select.is_synthetic(pair[0])]:
+        return [_judge_pair(claim, test, a, b) for a, b in real]
+    missing = [name for name, side in (("A", variants_a), ("B", variants_b)) if all(map(select.is_synthetic, side))]
+    reason = "the runs of A and B differ in data, protocol, examples or settings"
+    if missing:
+        reason = SYNTHETIC_ONLY if pairs else f"no finished run of {' or '.join(missing)} on real data"
+    results = [_without_verdict(_judge_pair(claim, test, a, b), reason) for a, b in pairs]
+    return results or [ClaimResult(claim, test, Verdict.not_run, reason)]
+
+
+def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimResult:
+    by_seed = select.runs_by_seed(a, b)
+    runs = [run for pair in by_seed for run in pair]
+    folders = list(dict.fromkeys(folder for folder, _ in runs))
+    result = partial(ClaimResult, claim, test, data=render.data_in_words(a), runs=folders)
+    has_examples = _has_value_per_example(test.metric, by_seed[0])
+    try:
+        difference, gains = _difference(test, by_seed, has_examples)
+    except UsageError as error:
+        return result(Verdict.not_run, error.problem)
+    result = partial(result, numbers=render.pair_numbers(test, difference, gains, a, b))
+    if reason := select.untestable_reason(test, runs):
+        return result(Verdict.not_testable, reason)
+    needs_seeds = select.is_trained(a) or select.is_trained(b) or not has_examples
+    if needs_seeds and len(by_seed) < MIN_SEEDS:
+        return result(Verdict.inconclusive, f"{len(by_seed)} of {MIN_SEEDS} required seeds")
+    assert difference.margin is not None
+    interval = difference.interval_90 if test.level == 90 else difference.interval
+    low, high = sorted(direction(test.metric) * end for end in interval)
+    verdict = decide(test.rule, low, high, difference.margin)
+    if verdict is Verdict.inconclusive:
+        return result(verdict, CROSSES_MARGIN)
+    if any(decide(test.rule, gain, gain, difference.margin) is not verdict for gain in gains):
+        return result(Verdict.inconclusive, "the seeds disagree")
+    return result(verdict)
+
+
+def _has_value_per_example(metric: str, runs: Sequence[Run]) -> bool:
+    """Return whether a metric has a value for each example; other metrics have one for each run."""
+    try:
+        return bool(shared_metrics(runs, [metric]))
+    except UsageError:
+        return False
+
+
+def _difference(
+    test: ClaimTest, by_seed: Sequence[tuple[Run, Run]], has_examples: bool
+) -> tuple[Difference, list[float]]:
+    """Return the difference B − A, and for each seed how much better B is.
+
+    Args:
+        has_examples: whether the metric has a value for each example.
+
+    Raises:
+        UsageError: the runs cannot be paired.
+    """
+    name = test.metric
+    if has_examples:
+        values = [paired(runs, [name], test.targets) for runs in by_seed]
+    else:
+        per_run = [[{name: np.array([metrics["metrics"][name]])} for _, metrics in runs] for runs in by_seed]
+        values = [Paired(np.zeros(1), a, b) for a, b in per_run]
+    differences = paired_differences(
+        [seed.a for seed in values],
+        [seed.b for seed in values],
+        values[0].user,
+        stream(0, "claims: bootstrap"),
+        stream(0, "claims: permutation"),
+        test.margin,
+    )
+    gains = [direction(name) * float((seed.b[name] - seed.a[name]).mean()) for seed in values]
+    return differences[name], gains
+
+
+# --- metrics of B alone
+
+
+def _judge_variants(claim: Claim, test: ClaimTest, variants: Sequence[Variant]) -> list[ClaimResult]:
+    """Return a result for each dataset and protocol of B's runs."""
+    matches = [variant for variant in variants if select.matches(variant, test.b, test)]
+    if isinstance(test.threshold, str):
+        matches = [variant for variant in matches if variant.values(test.threshold)]
+    if not matches:
+        return [ClaimResult(claim, test, Verdict.not_run, "no finished run on real data")]
+    best = select.best_by_protocol(test, matches)
+    if real := [variant for variant in best if not select.is_synthetic(variant)]:
+        return [_judge_variant(claim, test, variant) for variant in real]
+    return [_without_verdict(_judge_variant(claim, test, variant)) for variant in best]
+
+
+def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResult:
+    folders, runs = zip(*variant.runs, strict=True)
+    threshold = variant.mean(test.threshold) if isinstance(test.threshold, str) else float(test.threshold or 0)
+    ends = [run["intervals"].get(test.metric, [run["metrics"][test.metric]] * 2) for run in runs]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    has_interval = all(test.metric in run["intervals"] for run in runs)
+    numbers = render.variant_numbers(test, variant, (low, high) if has_interval else None, threshold)
+    result = partial(ClaimResult, claim, test, data=render.data_in_words(variant), numbers=numbers, runs=list(folders))
+    if reason := select.untestable_reason(test, variant.runs):
+        return result(Verdict.not_testable, reason)
+    if select.is_trained(variant) and len(runs) < MIN_SEEDS:
+        return result(Verdict.inconclusive, f"{len(runs)} of {MIN_SEEDS} required seeds")
+    if not has_interval and runs[0]["n_examples"] < MIN_EXAMPLES:
+        return result(Verdict.inconclusive, f"without an interval at least {MIN_EXAMPLES} examples are needed")
+    verdict = decide(Rule.superior, low - threshold, high - threshold, test.margin.of(threshold))
+    return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "")
+
+
+# --- people's judgements
+
+
+def _judge_sheets(claim: Claim, test: ClaimTest, outputs: Path) -> list[ClaimResult]:
+    """Return a result for each criterion of each set of scored sheets that includes B."""
+    scores = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(outputs.glob(f"*/{HUMAN_SCORES}"))]
+    scores = [s for s in scores if s["task"] == test.task and any(run["model"] == test.b.model for run in s["runs"])]
+    if not scores:
+        return [ClaimResult(claim, test, Verdict.not_run, "no scored sheets")]
+    real = [sheets for sheets in scores if not sheets["synthetic"]]
+    results = [_judge_criterion(claim, test, sheets, name) for sheets in real or scores for name in sheets["criteria"]]
+    return results if real else [_without_verdict(result) for result in results]
+
+
+def _judge_criterion(claim: Claim, test: ClaimTest, sheets: Mapping[str, Any], name: str) -> ClaimResult:
+    """Compare the best system of B with the best other system by their mean ranks under one criterion."""
+    criterion = sheets["criteria"][name]
+    runs = [(Path(run["run"]), run) for run in sheets["runs"]]
+    data = f"{sheets['dataset']} · {sheets['task']} · {name}"
+    result = partial(ClaimResult, claim, test, data=data, runs=[folder for folder, _ in runs])
+    if not criterion["enough"]:
+        n_raters, n_examples = criterion["raters"], criterion["examples"]
+        return result(Verdict.inconclusive, f"{n_raters} raters and {n_examples} examples are too few")
+    ranks = {system: numbers["mean_rank"] for system, numbers in criterion["systems"].items()}
+    systems_b = {run["system"] for _, run in runs if run["model"] == test.b.model}
+    others = ranks.keys() - systems_b - {REFERENCE}
+    if not others:
+        return result(Verdict.not_run, "no other system was judged on the same sheets")
+    a, b = (min(systems, key=lambda system: ranks[system]["mean"]) for systems in (others, systems_b))
+    result = partial(result, numbers=render.rank_numbers({a: ranks[a], b: ranks[b]}))
+    if reason := select.untestable_reason(test, runs):
+        return result(Verdict.not_testable, reason)
+    (low_a, high_a), (low_b, high_b) = ranks[a]["interval"], ranks[b]["interval"]
+    margin = test.margin.of(ranks[a]["mean"])
+    verdict = decide(Rule.superior, low_a - high_b, high_a - low_b, margin)  # lower ranks are better
+    return result(verdict, "the intervals overlap" if verdict is Verdict.inconclusive else "")
