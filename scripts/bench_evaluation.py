@@ -155,7 +155,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   python scripts/bench_evaluation.py --dataset amazon2014-beauty --raw-dir PATH --models sasrec --markdown""",
         rounds=5,
     )
-    parser.add_argument("overrides", nargs="*", help="of the config, as for llm4rec eval, e.g. task.mask_history=false")
+    parser.add_argument(
+        "overrides", nargs="*", help="config overrides, as for llm4rec eval, e.g. task.mask_history=false"
+    )
     parser.add_argument("--dataset", help="a dataset of conf/dataset (default: a synthetic one)")
     parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
     parser.add_argument(

@@ -105,12 +105,12 @@ def batches_of(sources: Sources, size: int) -> Iterator[tuple[NDArray[np.int64],
     """Yield sources in order of length, `size` at a time: their indices, padded tokens, and a mask of the tokens."""
     order = np.argsort([len(source) for source in sources], kind="stable")
     for start in range(0, len(order), size):
-        which = order[start : start + size]
-        lengths = np.array([len(sources[i]) for i in which])
-        real = np.arange(lengths.max()) < lengths[:, None]
-        tokens = np.zeros(real.shape, dtype=np.int64)
-        tokens[real] = np.concatenate([sources[i] for i in which])
-        yield which, torch.from_numpy(tokens), torch.from_numpy(real)
+        indices = order[start : start + size]
+        lengths = np.array([len(sources[i]) for i in indices])
+        is_token = np.arange(lengths.max()) < lengths[:, None]
+        tokens = np.zeros(is_token.shape, dtype=np.int64)
+        tokens[is_token] = np.concatenate([sources[i] for i in indices])
+        yield indices, torch.from_numpy(tokens), torch.from_numpy(is_token)
 
 
 def reference(bench: Bench) -> TopItems:
@@ -123,10 +123,10 @@ def reference(bench: Bench) -> TopItems:
     item_of = {tuple(code): item for item, code in enumerate(bench.codes)}
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
-    for which, tokens, real in batches_of(bench.sources, bench.batch):
+    for indices, tokens, is_token in batches_of(bench.sources, bench.batch):
         output = bench.t5.generate(
             input_ids=tokens,
-            attention_mask=real.long(),
+            attention_mask=is_token.long(),
             decoder_start_token_id=START,
             num_beams=bench.beams,
             num_return_sequences=bench.beams,
@@ -138,16 +138,16 @@ def reference(bench: Bench) -> TopItems:
             return_dict_in_generate=True,
         )
         generated = [item_of[tuple(code)] for code in output.sequences[:, 1:].tolist()]
-        items[which] = torch.tensor(generated).view(len(which), -1)
-        scores[which] = output.sequences_scores.float().view(len(which), -1)
+        items[indices] = torch.tensor(generated).view(len(indices), -1)
+        scores[indices] = output.sequences_scores.float().view(len(indices), -1)
     return items, scores
 
 
 def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
     """Yield indices of sources and what the decoder reads of them, as in P5: in groups of similar length."""
     sources = [(source, np.zeros_like(source)) for source in bench.sources]
-    for memory, which in packed_memories(PackedT5(bench.t5, whole_word=False).eval(), sources, tells_words=False):
-        yield torch.from_numpy(which), memory
+    for memory, indices in packed_memories(PackedT5(bench.t5, whole_word=False).eval(), sources, tells_words=False):
+        yield torch.from_numpy(indices), memory
 
 
 def beam(bench: Bench) -> TopItems:
@@ -155,8 +155,8 @@ def beam(bench: Bench) -> TopItems:
     trie = Trie.of(bench.codes)
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
-    for which, memory in memories(bench):
-        items[which], scores[which] = decoding.beam(bench.t5, memory, trie, bench.beams)
+    for indices, memory in memories(bench):
+        items[indices], scores[indices] = decoding.beam(bench.t5, memory, trie, bench.beams)
     return items, scores
 
 
@@ -164,8 +164,8 @@ def all_scores(bench: Bench) -> Tensor:
     """Return the (n, items) log-likelihoods of all items."""
     trie = Trie.of(bench.codes)
     scores = torch.empty(len(bench.sources), len(bench.codes))
-    for which, memory in memories(bench):
-        scores[which] = decoding.leaf_scores(bench.t5, memory, trie)
+    for indices, memory in memories(bench):
+        scores[indices] = decoding.leaf_scores(bench.t5, memory, trie)
     return scores
 
 
@@ -275,9 +275,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         rounds=3,
     )
     parser.add_argument("--size", choices=sorted(SHAPES), default="small", help="shape of the T5 (default: t5-small's)")
-    parser.add_argument("--items", type=int, default=12_101, help="in the catalogue (default: Beauty's)")
+    parser.add_argument("--items", type=int, default=12_101, help="items in the catalogue (default: Beauty's)")
     parser.add_argument(
-        "--digits", nargs="+", type=int, choices=(1, 2, 3), default=[1, 2], help="per piece of a code (default: 1 2)"
+        "--digits",
+        nargs="+",
+        type=int,
+        choices=(1, 2, 3),
+        default=[1, 2],
+        help="digits per piece of a code (default: 1 2)",
     )
     parser.add_argument("--beams", type=int, default=20, help="items generated per source (default 20)")
     parser.add_argument("--sequences", type=int, default=64, help="sources per turn (default 64)")

@@ -6,7 +6,7 @@ reads the prompt once, in transformers alone: its cache is copied for each candi
 `llm.likelihood.log_likelihoods`. All run transformers' model with the same weights in the same precision, in turns.
 Weights are random, which affects neither speed nor agreement.
 
-A reference may score fewer candidates than the others: each takes it the same time, and rates are candidates per
+A reference may score fewer candidates than the others: the time is the same for each, and rates are candidates per
 second. FLOP are those of matrix products, counted by torch as they run, including masked attention; needed FLOP count
 each token once, and attention only to visible tokens. Shares are of this machine's measured rate in the same precision.
 """

@@ -287,7 +287,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--backbone", default="minilm", help="a BERT: minilm (default), a folder, or a hub id")
     parser.add_argument(
-        "--titles", nargs="+", type=int, default=[50, 6], help="the most per history (default: 50, published, and 6)"
+        "--titles", nargs="+", type=int, default=[50, 6], help="most titles per history (default: 50, published, and 6)"
     )
     parser.add_argument("--history", type=float, default=20, help="mean titles per user (default 20)")
     parser.add_argument("--examples", type=int, default=64, help="filled templates per turn (default 64)")

@@ -473,14 +473,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   python scripts/bench_training.py --dataset demo_pretrain --model unisrec-pretraining""",
         rounds=5,
     )
-    parser.add_argument("overrides", nargs="*", help="of the config, as for llm4rec train, e.g. trainer.batch_size=256")
+    parser.add_argument(
+        "overrides", nargs="*", help="config overrides, as for llm4rec train, e.g. trainer.batch_size=256"
+    )
     parser.add_argument(
         "--dataset", default="demo", help="a dataset of conf/dataset (default: demo, which needs no file)"
     )
     parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
     parser.add_argument("--model", choices=sorted(MODELS), help="default: all")
     parser.add_argument(
-        "--targets", type=int, default=50_000, help="the least per turn of ours, in whole epochs (default 50000)"
+        "--targets", type=int, default=50_000, help="fewest per turn of ours, in whole epochs (default 50000)"
     )
     parser.add_argument(
         "--reference-batch",

@@ -32,7 +32,7 @@ EVENTS = {
     "raw files half written": "cache/raw/.*.part/*",
     "dataset half written": "cache/datasets/.*.part/*",
     "text features half written": "cache/features/.*.part",
-    "a first weight saved": f"{RUN}/checkpoints/checkpoint-*/model.safetensors",
+    "first weights saved": f"{RUN}/checkpoints/checkpoint-*/model.safetensors",
     "an optimiser saved": f"{RUN}/checkpoints/checkpoint-*/optimizer.pt",
     "a manifest half written": f"{RUN}/checkpoints/checkpoint-*/.manifest*",
     "an epoch logged": f"{RUN}/train_log.jsonl",
@@ -47,7 +47,7 @@ EVENTS = {
 def main() -> int:
     parser = argparse.ArgumentParser("scripts/soak_resume.sh", description=__doc__)
     parser.add_argument("kills", type=int, help="number of kills")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments (default: 0)")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="soak-"))
     uninterrupted = work / "uninterrupted"

@@ -43,13 +43,13 @@ def test_sources_are_as_long_as_prompts_about_histories():
 def test_batches_hold_each_source_once_in_order_of_length():
     sources = bench.random_sources(7)
     seen, longest = [], 0
-    for which, tokens, real in bench.batches_of(sources, 3):
-        for i, row, is_token in zip(which, tokens, real, strict=True):
+    for indices, tokens, mask in bench.batches_of(sources, 3):
+        for i, row, is_token in zip(indices, tokens, mask, strict=True):
             assert row[is_token].tolist() == sources[i].tolist()
             assert is_token[: len(sources[i])].all()
             assert len(sources[i]) >= longest
             longest = len(sources[i])
-        seen += which.tolist()
+        seen += indices.tolist()
     assert sorted(seen) == list(range(7))
 
 
