@@ -1,13 +1,15 @@
-"""How fast targets are ranked among the whole catalogue, against scoring all users at once, in turns in one run.
+"""How fast targets are ranked in the whole catalogue, compared with scoring all users at once.
 
-Scoring all at once is the plainest way: one (users × items) matrix of scores, `topk` of its rows, and comparisons
-summed over them; `in batches` is the same for 256 users at a time, as libraries do. Ours (`tasks.ranking.rank`) takes
-blocks of rows that stay in the cache, users of like history length side by side, and looks for the best items in the
-blocks of columns that can hold them. All ask the same model, whose weights are random: speed does not depend on them.
-`evaluate` is `rank` with metrics, bootstrap intervals and predictions.
+- `all users at once`: one (users × items) score matrix, `topk` of its rows, and comparisons summed over them.
+- `in batches`: the same for 256 users at a time, as libraries do.
+- `rank`: ours (`tasks.ranking.rank`). Blocks of rows stay in the cache, users with similar history lengths share a
+  block, and the best items are searched for only in the blocks of columns that can hold them.
+- `evaluate`: `rank` with metrics, bootstrap intervals and predictions.
 
-Operations are those that matrix products need without padding; a share is of this machine's measured rate. Memory is
-the peak of a process of its own for each number of users.
+All use the same model with random weights, which do not affect speed. Contenders take turns in one run.
+
+FLOP are those that matrix products need without padding; shares are of this machine's measured rate. Peak memory is
+measured in a fresh process for each number of users.
 """
 
 from __future__ import annotations
@@ -18,12 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from alone import Measured, alone
-from machine import Timing, in_turns, machine_in_words, measured_rate, number, report
+from bench_common import (
+    machine_description,
+    memory_rows,
+    option_parser,
+    print_table,
+    run_spec,
+    speed_rows,
+    time_with_machine_rate,
+)
+from fresh_process import measure_in_fresh_process
 from synthetic import dataset
 
-from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.config.schema import Config, Part
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split, leave_one_out
@@ -34,31 +42,28 @@ from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 
 SIZES = {
-    "sasrec": ["model.hidden_size=64"],  # RecBole's own default
+    "sasrec": ["model.hidden_size=64"],  # RecBole's default
     "unisrec": [],  # as shipped: 300-d
 }
 TEXT_SIZE = 384  # of MiniLM's vectors; here they are random
 BEAUTY = 22_363, 12_101  # users and items of Amazon Beauty 5-core
 AT_ONCE, IN_BATCHES, RANK, EVALUATE = "all users at once", "in batches", "rank", "evaluate"
-SHARES = (0.25, 0.5, 1.0)  # of the users, for peaks of memory
+SHARES = (0.25, 0.5, 1.0)  # of the users, for peak memory
 
 
-def composed(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> RunSpec:
-    """The config that `llm4rec eval` would compose; the demo's stands in for synthetic data."""
-    chosen = [f"model={model}", f"dataset={dataset_name or 'demo'}", "task.mask_history=true", *SIZES[model]]
-    at = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
-    return RunSpec.unchecked(compose([*chosen, *at, *overrides]), "eval")
+def evaluation_spec(model: str, dataset_name: str | None, raw_dir: str | None, overrides: Sequence[str]) -> RunSpec:
+    """Return what `llm4rec eval` would run; synthetic data uses the demo's config."""
+    defaults = [f"model={model}", "task.mask_history=true", *SIZES[model]]
+    return run_spec("eval", dataset_name or "demo", raw_dir, *defaults, *overrides)
 
 
-def loaded(spec: RunSpec, synthetic: tuple[int, int] | None) -> Split:
-    """The config's dataset, or a synthetic one of so many users and items."""
-    if synthetic:
-        return leave_one_out(dataset(*synthetic))
-    return leave_one_out(stages.load(spec))
+def load_split(spec: RunSpec, synthetic: tuple[int, int] | None) -> Split:
+    """Load the config's dataset, or draw a synthetic one with this number of users and items."""
+    return leave_one_out(dataset(*synthetic) if synthetic else stages.load(spec))
 
 
-def built(spec: RunSpec, split: Split) -> Any:
-    """The model with random weights, and random text vectors where it reads any."""
+def random_model(spec: RunSpec, split: Split) -> Any:
+    """Build the model with random weights, and random text vectors if it reads any."""
     torch.manual_seed(spec.config.seed)
     context = base.Context(spec.model, split, spec.config.seed, spec.cache, device="cpu")
     if spec.model.name == "unisrec":
@@ -66,52 +71,54 @@ def built(spec: RunSpec, split: Split) -> Any:
     return base.build(context).eval()
 
 
-def all_at_once(model: Any, asked: Examples, mask_history: bool, top_items: int) -> tuple[IntArray, IntArray, IntArray]:
-    """n_better, n_tied and top items as in `ranking.Ranking`, from one matrix of all scores."""
-    scores = model.score(asked)
-    rows, target = torch.arange(len(asked)), torch.from_numpy(asked.target).long()
-    wanted = scores[rows, target]
+def rank_at_once(
+    model: Any, examples: Examples, mask_history: bool, top_items: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Return n_better, n_tied and top items as in `ranking.Ranking`, from one matrix of all scores."""
+    scores = model.score(examples)
+    rows, target = torch.arange(len(examples)), torch.from_numpy(examples.target).long()
+    target_scores = scores[rows, target]
     if mask_history:
-        flat, offsets = asked.histories()
+        flat, offsets = examples.histories()
         scores[rows.repeat_interleave(torch.from_numpy(np.diff(offsets))), torch.from_numpy(flat).long()] = -torch.inf
-        scores[rows, target] = wanted
-    n_better = (scores > wanted[:, None]).sum(1)
-    n_tied = (scores == wanted[:, None]).sum(1)
+        scores[rows, target] = target_scores
+    n_better = (scores > target_scores[:, None]).sum(1)
+    n_tied = (scores == target_scores[:, None]).sum(1)
     return n_better.numpy(), n_tied.numpy(), scores.topk(top_items).indices.numpy()
 
 
-def contenders(model: Any, split: Split, asked: Examples, config: Config) -> dict[str, Callable[[], float]]:
-    """Each ranks all users and returns how many they are."""
+def contenders(model: Any, split: Split, examples: Examples, config: Config) -> dict[str, Callable[[], float]]:
+    """Return functions that each rank all users and return the number of users."""
     task, batch_size = config.task, config.trainer.eval_batch_size
 
-    def counted(work: Callable[[], object]) -> Callable[[], float]:
-        def ranked() -> float:
-            model.eval()  # as `rank` does: UniSRec adapts its catalogue anew, in every turn
+    def counting_users(work: Callable[[], object]) -> Callable[[], float]:
+        def count() -> float:
+            model.eval()  # as `rank` does: UniSRec then adapts its catalogue again in every turn
             work()
-            return len(asked)
+            return len(examples)
 
-        return ranked
+        return count
 
     def in_batches() -> None:
-        for start in range(0, len(asked), batch_size):
-            all_at_once(model, asked[slice(start, start + batch_size)], task.mask_history, task.top_items)
+        for start in range(0, len(examples), batch_size):
+            rank_at_once(model, examples[slice(start, start + batch_size)], task.mask_history, task.top_items)
 
     return {
-        AT_ONCE: counted(lambda: all_at_once(model, asked, task.mask_history, task.top_items)),
-        IN_BATCHES: counted(in_batches),
-        RANK: counted(lambda: ranking.rank(model, asked, task.mask_history, task.top_items, batch_size)),
-        EVALUATE: counted(lambda: ranking.evaluate(model, split, asked, config)),
+        AT_ONCE: counting_users(lambda: rank_at_once(model, examples, task.mask_history, task.top_items)),
+        IN_BATCHES: counting_users(in_batches),
+        RANK: counting_users(lambda: ranking.rank(model, examples, task.mask_history, task.top_items, batch_size)),
+        EVALUATE: counting_users(lambda: ranking.evaluate(model, split, examples, config)),
     }
 
 
 def needed_flops(model: Any, lengths: IntArray, n_items: int, text_size: int = 0) -> float:
-    """Floating-point operations in matrix products that ranking one user needs, without padding, on average.
+    """Return the mean FLOP in matrix products needed to rank one user, without padding.
 
-    The top layer needs keys and values of all items of a history, and the rest for the last one alone.
+    The top layer needs keys and values of all items in a history, and everything else only at the last item.
 
     Args:
         model: its config.
-        lengths: (n,) items of each history, at most `max_length`.
+        lengths: (n,) items in each history, at most `max_length`.
         text_size: of a text vector, adapted once for all users; 0 = no adaptor.
     """
     h, n = model.hidden_size, lengths.astype(np.float64)
@@ -120,21 +127,6 @@ def needed_flops(model: Any, lengths: IntArray, n_items: int, text_size: int = 0
     top = 4 * h**2 * n + (token - 4 * h**2) + 4 * h * n
     adaptor = 2 * n_items * text_size * model.experts * (h + 1) if text_size else 0  # whitening, and the gate
     return float((below + top + 2 * h * n_items).mean() + adaptor / len(lengths))
-
-
-def speed_rows(timings: dict[str, Timing], needed: float, rate: float) -> list[dict[str, str]]:
-    """The table: one row a contender. `rate` is the machine's, in GFLOP/s."""
-    return [
-        {
-            "ranking": name,
-            "users/s: median (min–max)": str(timing),
-            "times": number(timing.median / timings[AT_ONCE].median),
-            "MFLOP a user: needed": number(needed / 1e6),
-            "GFLOP/s": number(timing.median * needed / 1e9),
-            "of the machine's": f"{100 * timing.median * needed / 1e9 / rate:.0f} %",
-        }
-        for name, timing in timings.items()
-    ]
 
 
 def set_up_memory(
@@ -146,76 +138,61 @@ def set_up_memory(
     overrides: Sequence[str],
     synthetic: tuple[int, int] | None,
 ) -> Callable[[], object]:
-    """One contender on a share of the users, ready."""
-    spec = composed(model, dataset_name, raw_dir, overrides)
-    split = loaded(spec, synthetic)
-    asked = split.examples(Part.test)
-    some = asked[: round(share * len(asked))]
-    return contenders(built(spec, split), split, some, spec.config)[contender]
-
-
-def memory_rows(peaks: dict[tuple[str, float], Measured], n_users: int) -> list[dict[str, str]]:
-    """One row a contender; peaks in MiB of what the work added to Python, torch, the data and the model."""
-    return [
-        {
-            "peak MiB, added": contender,
-            **{
-                f"{round(share * n_users):,} users": number(m.peak_mb - m.before_mb)
-                for (c, share), m in peaks.items()
-                if c == contender
-            },
-        }
-        for contender in dict.fromkeys(c for c, _ in peaks)
+    """Return one contender, ready to rank a share of the users."""
+    spec = evaluation_spec(model, dataset_name, raw_dir, overrides)
+    split = load_split(spec, synthetic)
+    examples = split.examples(Part.test)
+    return contenders(random_model(spec, split), split, examples[: round(share * len(examples))], spec.config)[
+        contender
     ]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
+    parser = option_parser(
+        __doc__,
+        """\
   python scripts/bench_evaluation.py                                  random data of Beauty's size, needs no file
-  python scripts/bench_evaluation.py --dataset amazon2014-beauty --raw-dir PATH --models sasrec --markdown
-Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders and of the measured rate alike.""",
+  python scripts/bench_evaluation.py --dataset amazon2014-beauty --raw-dir PATH --models sasrec --markdown""",
+        rounds=5,
     )
-    parser.add_argument("overrides", nargs="*", help="of the config, as for llm4rec eval, e.g. task.mask_history=false")
-    parser.add_argument("--dataset", help="a dataset of conf/dataset (default: a synthetic one)")
-    parser.add_argument("--raw-dir", help="the folder of its raw files")
     parser.add_argument(
-        "--synthetic", nargs=2, type=int, default=BEAUTY, metavar=("USERS", "ITEMS"), help="size of the synthetic one"
+        "overrides", nargs="*", help="config overrides, as for llm4rec eval, e.g. task.mask_history=false"
+    )
+    parser.add_argument("--dataset", help="a dataset of conf/dataset (default: a synthetic one)")
+    parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
+    parser.add_argument(
+        "--synthetic", nargs=2, type=int, default=BEAUTY, metavar=("USERS", "ITEMS"), help="size of the synthetic data"
     )
     parser.add_argument("--models", nargs="+", choices=sorted(SIZES), default=list(SIZES), help="default: both")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each, after one to warm up (default 5)")
-    parser.add_argument("--no-memory", action="store_true", help="leave out peaks of memory")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    asked_for = parse(arguments)
-    synthetic = None if asked_for.dataset else tuple(asked_for.synthetic)
-    print(machine_in_words())
-    for name in asked_for.models:
-        data = asked_for.dataset, asked_for.raw_dir, asked_for.overrides
-        spec = composed(name, *data)
-        config, split = spec.config, loaded(spec, synthetic)
-        model, asked = built(spec, split), split.examples(Part.test)
-        before = measured_rate(torch.float32)
-        timings = in_turns(contenders(model, split, asked, config), asked_for.rounds)
-        rate = max(before, measured_rate(torch.float32))
-        print(f"machine: {number(rate)} GFLOP/s in fp32 (2048³ matrix product)")
-        lengths = np.minimum(asked.history_length, config.model.max_length)
+    options = parse(arguments)
+    synthetic = None if options.dataset else tuple(options.synthetic)
+    print(machine_description())
+    for name in options.models:
+        data = options.dataset, options.raw_dir, options.overrides
+        spec = evaluation_spec(name, *data)
+        config, split = spec.config, load_split(spec, synthetic)
+        model, examples = random_model(spec, split), split.examples(Part.test)
+        work = contenders(model, split, examples, config)
+        timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, "fp32"))
+        lengths = np.minimum(examples.history_length, config.model.max_length)
         needed = needed_flops(config.model, lengths, split.n_items, TEXT_SIZE if name == "unisrec" else 0)
-        where = f"{asked_for.dataset or 'synthetic data'}: {len(asked):,} users, {split.n_items:,} items"
-        title = f"{name}, {config.model.hidden_size}-d, on {where}"
-        report(title, speed_rows(timings, needed, rate), asked_for.markdown)
-        if not asked_for.no_memory:
+        data_size = f"{options.dataset or 'synthetic data'}: {len(examples):,} users, {split.n_items:,} items"
+        rows = speed_rows("ranking", "user", timings, rates, {"needed": dict.fromkeys(work, needed)}, prefix="M")
+        print_table(f"{name}, {config.model.hidden_size}-d, on {data_size}", rows, options.markdown)
+        if not options.no_memory:
             peaks = {
-                (contender, share): alone(set_up_memory, contender, share, name, *data, synthetic)
+                (contender, f"{round(share * len(examples)):,} users"): measure_in_fresh_process(
+                    set_up_memory, contender, share, name, *data, synthetic
+                )
                 for contender in (AT_ONCE, RANK)
                 for share in SHARES
             }
-            report(f"{name}: memory", memory_rows(peaks, len(asked)), asked_for.markdown)
+            print_table(f"{name}: memory", memory_rows(peaks), options.markdown)
 
 
 if __name__ == "__main__":

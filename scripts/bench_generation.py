@@ -1,14 +1,14 @@
-"""How fast a T5 names items under constraint, against transformers' `generate` with the same weights, in turns.
+"""How fast a T5 generates items under constraint, compared with transformers' `generate` on the same weights.
 
-Transformers runs as published evaluations do: `generate(prefix_allowed_tokens_fn=…, renormalize_logits=True)`, over a
-table from each prefix to what may follow. It stops at a code's last piece, so no forced end is decoded. Ours is
-`models.p5.decoding`: `beam`, and `leaf_scores`, which ranks the whole catalogue, behind P5's encoder, in groups of like
-length as P5 asks. Transformers takes the same sources in order of length, so that it pads little, in the same
-arithmetic; weights are random, which matters neither for speed nor for agreement.
+Transformers runs as in published evaluations: `generate(prefix_allowed_tokens_fn=…, renormalize_logits=True)`, with a
+table from each prefix to the tokens that may follow. It stops at a code's last piece, so no forced end is decoded. Ours
+is `models.p5.decoding`: `beam`, and `leaf_scores`, which ranks the whole catalogue, both on P5's encoder in groups of
+similar length, as P5 calls it. Transformers takes the same sources in order of length, so that it pads little, in the
+same precision. Contenders take turns in one run. Weights are random, which affects neither speed nor agreement.
 
-Operations are those of matrix products, counted by torch as they run; what is needed is counted without padding, and
-for the reference it is what our beam needs. A share is of this machine's measured rate in the same arithmetic. Memory
-is the peak of a process of its own for each number of beams and length of sources.
+FLOP are those of matrix products, counted by torch as they run; needed FLOP are counted without padding, and for the
+reference are those of our beam. Shares are of this machine's measured rate in the same precision. Peak memory is
+measured in a fresh process for each number of beams and length of sources.
 """
 
 from __future__ import annotations
@@ -23,8 +23,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from alone import Measured, alone
-from machine import Timing, executed, in_turns, machine_in_words, measured_rate, number, report
+from bench_common import (
+    DTYPES,
+    Verdict,
+    flops_per_unit,
+    machine_description,
+    memory_rows,
+    number,
+    option_parser,
+    print_table,
+    speed_rows,
+    time_with_machine_rate,
+)
+from fresh_process import Measurement, measure_in_fresh_process
 from numpy.typing import NDArray
 from synthetic import MEAN, SHORTEST
 from torch import Tensor
@@ -36,30 +47,29 @@ from llm4rec_cli.models.p5.t5 import PackedT5, load
 from llm4rec_cli.models.p5.trie import START, Trie
 
 REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"
-MEANING = {REFERENCE: "generate, prefix function", BEAM: "ours", EXACT: "ours, all items"}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-TIE = {"fp32": 1e-3, "bf16": 0.1}  # scores nearer than that, in what this arithmetic resolves, are as good
+DESCRIPTIONS = {REFERENCE: "generate, prefix function", BEAM: "ours", EXACT: "ours, all items"}
+TIE = {"fp32": 1e-3, "bf16": 0.1}  # scores closer than this are not resolved in this precision and count as tied
 VOCABULARY = 32_128  # of the public T5
 FIRST_PIECE = 100  # token id of piece 0
-PROMPT, ITEM = 10, 6  # tokens of a source: around its history, and an item of it
+PROMPT, ITEM = 10, 6  # tokens of a source: around its history, and per item in it
 MEMORY_BEAMS, MEMORY_LENGTHS, MEMORY_SOURCES = (10, 40), (64, 256), 8
-PEAK = Path("/proc/self/clear_refs")  # Linux: 5 written to it resets the process's peak of memory
-FLAT = 0.05  # of what keys and values a beam would take: the most that may be added with beams × length
+PEAK = Path("/proc/self/clear_refs")  # Linux: writing 5 to it resets the process's peak memory
+FLAT = 0.05  # the most that beams × length may add, as a share of a copy of keys and values per beam
 
 Sources = list[NDArray[np.int64]]
-Answer = tuple[Tensor, Tensor]  # items (n, beams), best first, and their scores
+TopItems = tuple[Tensor, Tensor]  # items (n, beams), best first, and their scores
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all contenders share.
+    """Model and data of all contenders.
 
     Attributes:
-        t5: the weights.
+        t5: the model.
         codes: of each item.
-        beams: how many items each names.
+        beams: number of items generated per source.
         sources: token ids of each.
-        batch: how many sources the reference takes at a time; ours takes them in groups of like length.
+        batch: sources per batch of the reference; ours takes groups of similar length.
     """
 
     t5: Any
@@ -70,7 +80,7 @@ class Bench:
 
 
 def codes_of(n_items: int, digits: int) -> list[list[int]]:
-    """The item numbers 0..n_items-1, in pieces of so many digits, all with as many pieces as the last."""
+    """Return the item numbers 0..n_items-1 in pieces of `digits` digits, padded with zeros to equal length."""
     n_pieces = -(-len(str(n_items - 1)) // digits)
     return [
         [FIRST_PIECE + item // 10 ** (digits * place) % 10**digits for place in reversed(range(n_pieces))]
@@ -78,133 +88,133 @@ def codes_of(n_items: int, digits: int) -> list[list[int]]:
     ]
 
 
-def drawn_sources(n: int, seed: int = 0) -> Sources:
-    """Random tokens, as long as prompts about the histories of `synthetic.interactions`."""
+def random_sources(n: int, seed: int = 0) -> Sources:
+    """Draw random tokens, as many as in prompts about the histories of `synthetic.interactions`."""
     rng = np.random.default_rng(seed)
     history = SHORTEST - 2 + rng.geometric(1 / (MEAN - SHORTEST + 1), n)
     return [rng.integers(FIRST_PIECE, VOCABULARY, PROMPT + ITEM * items) for items in history]
 
 
-def model(size: str, precision: str) -> Any:
-    """A T5 of this shape with random weights."""
+def random_t5(size: str, precision: str) -> Any:
+    """Return a T5 of this shape with random weights."""
     torch.manual_seed(0)
     return load(size, VOCABULARY, 0.0).eval().to(DTYPES[precision])
 
 
 def batches_of(sources: Sources, size: int) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
-    """Sources in order of length, `size` at a time: which, their padded tokens and which of these are real."""
+    """Yield sources in order of length, `size` at a time: their indices, padded tokens, and a mask of the tokens."""
     order = np.argsort([len(source) for source in sources], kind="stable")
     for start in range(0, len(order), size):
-        which = order[start : start + size]
-        lengths = np.array([len(sources[i]) for i in which])
-        real = np.arange(lengths.max()) < lengths[:, None]
-        tokens = np.zeros(real.shape, dtype=np.int64)
-        tokens[real] = np.concatenate([sources[i] for i in which])
-        yield which, torch.from_numpy(tokens), torch.from_numpy(real)
+        indices = order[start : start + size]
+        lengths = np.array([len(sources[i]) for i in indices])
+        is_token = np.arange(lengths.max()) < lengths[:, None]
+        tokens = np.zeros(is_token.shape, dtype=np.int64)
+        tokens[is_token] = np.concatenate([sources[i] for i in indices])
+        yield indices, torch.from_numpy(tokens), torch.from_numpy(is_token)
 
 
-def reference(bench: Bench) -> Answer:
-    """By transformers."""
+def reference(bench: Bench) -> TopItems:
+    """Generate with transformers."""
     follows: dict[tuple[int, ...], set[int]] = {}
     for code in bench.codes:
         for t, token in enumerate(code):
             follows.setdefault(tuple(code[:t]), set()).add(token)
     allowed = {prefix: sorted(tokens) for prefix, tokens in follows.items()}
-    number_of = {tuple(code): item for item, code in enumerate(bench.codes)}
+    item_of = {tuple(code): item for item, code in enumerate(bench.codes)}
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
-    for which, tokens, real in batches_of(bench.sources, bench.batch):
-        made = bench.t5.generate(
+    for indices, tokens, is_token in batches_of(bench.sources, bench.batch):
+        output = bench.t5.generate(
             input_ids=tokens,
-            attention_mask=real.long(),
+            attention_mask=is_token.long(),
             decoder_start_token_id=START,
             num_beams=bench.beams,
             num_return_sequences=bench.beams,
             max_new_tokens=len(bench.codes[0]),
-            prefix_allowed_tokens_fn=lambda _, begun: allowed[tuple(begun[1:].tolist())],
+            prefix_allowed_tokens_fn=lambda _, prefix: allowed[tuple(prefix[1:].tolist())],
             renormalize_logits=True,
             length_penalty=0.0,
             output_scores=True,
             return_dict_in_generate=True,
         )
-        found = [number_of[tuple(code)] for code in made.sequences[:, 1:].tolist()]
-        items[which] = torch.tensor(found).view(len(which), -1)
-        scores[which] = made.sequences_scores.float().view(len(which), -1)
+        generated = [item_of[tuple(code)] for code in output.sequences[:, 1:].tolist()]
+        items[indices] = torch.tensor(generated).view(len(indices), -1)
+        scores[indices] = output.sequences_scores.float().view(len(indices), -1)
     return items, scores
 
 
 def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
-    """Which sources, and what the decoder reads of them: as P5 makes it, in groups of like length."""
+    """Yield indices of sources and what the decoder reads of them, as in P5: in groups of similar length."""
     sources = [(source, np.zeros_like(source)) for source in bench.sources]
-    for memory, which in packed_memories(PackedT5(bench.t5, whole_word=False).eval(), sources, tells_words=False):
-        yield torch.from_numpy(which), memory
+    for memory, indices in packed_memories(PackedT5(bench.t5, whole_word=False).eval(), sources, tells_words=False):
+        yield torch.from_numpy(indices), memory
 
 
-def beam(bench: Bench) -> Answer:
-    """By our constrained beam search."""
+def beam(bench: Bench) -> TopItems:
+    """Generate with our constrained beam search."""
     trie = Trie.of(bench.codes)
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
-    for which, memory in memories(bench):
-        items[which], scores[which] = decoding.beam(bench.t5, memory, trie, bench.beams)
+    for indices, memory in memories(bench):
+        items[indices], scores[indices] = decoding.beam(bench.t5, memory, trie, bench.beams)
     return items, scores
 
 
 def all_scores(bench: Bench) -> Tensor:
-    """(n, items) the log-likelihood of every item."""
+    """Return the (n, items) log-likelihoods of all items."""
     trie = Trie.of(bench.codes)
     scores = torch.empty(len(bench.sources), len(bench.codes))
-    for which, memory in memories(bench):
-        scores[which] = decoding.leaf_scores(bench.t5, memory, trie)
+    for indices, memory in memories(bench):
+        scores[indices] = decoding.leaf_scores(bench.t5, memory, trie)
     return scores
 
 
-def exact(bench: Bench) -> Answer:
-    """By scoring every item."""
+def exact(bench: Bench) -> TopItems:
+    """Rank by the scores of all items."""
     scores, items = all_scores(bench).topk(bench.beams)
     return items, scores
 
 
-CONTENDERS: dict[str, Callable[[Bench], Answer]] = {REFERENCE: reference, BEAM: beam, EXACT: exact}
+CONTENDERS: dict[str, Callable[[Bench], TopItems]] = {REFERENCE: reference, BEAM: beam, EXACT: exact}
 
 
 def agreement(items: Tensor, theirs: Tensor, scores: Tensor, tie: float) -> dict[str, str]:
-    """How far two rankings of n sources name the same items.
+    """Compare two sets of top items for n sources.
 
     Args:
         items, theirs: (n, beams).
-        scores: (n, all items) that judge both.
-        tie: items whose scores are nearer than that are as good as one another.
+        scores: (n, all items) by which both are compared.
+        tie: items whose scores differ by no more than this count as equal.
     """
-    ours_found, theirs_found = (scores.gather(1, x).sort(1, descending=True).values for x in (items, theirs))
-    away = (ours_found - theirs_found).abs().max(1).values
+    our_scores, their_scores = (scores.gather(1, x).sort(1, descending=True).values for x in (items, theirs))
+    difference = (our_scores - their_scores).abs().max(1).values
     shared = (items[:, :, None] == theirs[:, None, :]).any(2).float().mean()
     best = scores.topk(items.shape[1]).indices
-    found = (best[:, :, None] == items[:, None, :]).any(2).float().mean()
+    recall = (best[:, :, None] == items[:, None, :]).any(2).float().mean()
     return {
-        "same top items, ties aside": f"{int((away <= tie).sum())} of {len(items)} sequences",
-        "worst difference of a score": f"{float(away.max()):.5f}",
+        "same top items, ignoring ties": f"{int((difference <= tie).sum())} of {len(items)} sequences",
+        "largest score difference": f"{float(difference.max()):.5f}",
         "items in common": f"{100 * float(shared):.1f} %",
-        "of the truly best items": f"{100 * float(found):.1f} %",
+        "recall of the best items": f"{100 * float(recall):.1f} %",
     }
 
 
-def agreement_rows(answers: dict[str, Answer], scores: Tensor, tie: float) -> list[dict[str, str]]:
-    """One row a contender, against the reference; `scores` as `agreement` has them."""
-    theirs, _ = answers[REFERENCE]
-    return [{"naming": name, **agreement(items, theirs, scores, tie)} for name, (items, _) in answers.items()]
+def agreement_rows(top_items: dict[str, TopItems], scores: Tensor, tie: float) -> list[dict[str, str]]:
+    """Return one row per contender, compared with the reference; `scores` and `tie` as in `agreement`."""
+    theirs, _ = top_items[REFERENCE]
+    return [{"generation": name, **agreement(items, theirs, scores, tie)} for name, (items, _) in top_items.items()]
 
 
-def needed_flops(config: Any, lengths: NDArray[np.int64], nodes: int, alike: int, depth: float, tokens: int) -> float:
-    """Floating-point operations in matrix products that a source needs on average, without padding.
+def needed_flops(config: Any, lengths: NDArray[np.int64], nodes: int, shared: int, depth: float, tokens: int) -> float:
+    """Return the mean FLOP in matrix products that a source needs, without padding.
 
     Args:
-        config: of the T5, as transformers has it.
+        config: of the T5, from transformers.
         lengths: (n,) tokens of each source.
-        nodes: that are decoded a source.
-        alike: nodes of these that all sources have: what the first layer does before it reads the source is done once.
-        depth: how many nodes a node sees on average, itself included.
-        tokens: different ones among the pieces, of which each node's likelihood is told.
+        nodes: decoded per source.
+        shared: how many of them all sources share; the first layer's work before it reads the source is done once.
+        depth: mean number of nodes that a node attends to, itself included.
+        tokens: distinct pieces, each with a likelihood at every node.
     """
     d, inner = config.d_model, config.num_heads * config.d_kv
     n = lengths.astype(np.float64)
@@ -213,163 +223,121 @@ def needed_flops(config: Any, lengths: NDArray[np.int64], nodes: int, alike: int
     memory = config.num_decoder_layers * across * n
     node = config.num_decoder_layers * (within + across + feed_forward + 4 * inner * (n + depth)) + 2 * d * tokens
     once = within + across / 2 + 4 * inner * depth
-    return float((encoder + memory + nodes * node - alike * once).mean())
+    return float((encoder + memory + nodes * node - shared * once).mean())
 
 
 def needed_by(bench: Bench) -> dict[str, float]:
-    """Operations a source, by contender."""
+    """Return contender -> FLOP needed per source."""
     trie, lengths = Trie.of(bench.codes), np.array([len(source) for source in bench.sources])
 
     def needed(beams: int) -> float:
         level, kept = trie.narrow(beams), np.minimum(trie.inner, beams)
         depth = float(np.average(np.arange(1, len(kept) + 1), weights=kept))
-        nodes, alike = decoding.decoded(trie, beams), sum(trie.inner[:level])
-        return needed_flops(bench.t5.config, lengths, nodes, alike, depth, len(trie.tokens))
+        nodes, shared = decoding.decoded(trie, beams), sum(trie.inner[:level])
+        return needed_flops(bench.t5.config, lengths, nodes, shared, depth, len(trie.tokens))
 
-    searched = needed(bench.beams)
-    return {REFERENCE: searched, BEAM: searched, EXACT: needed(max(trie.inner))}
-
-
-def speed_rows(
-    timings: dict[str, Timing], flops: dict[str, float], needed: dict[str, float], rate: float
-) -> list[dict[str, str]]:
-    """The table.
-
-    Args:
-        flops: contender -> operations a source, as executed.
-        needed: contender -> operations a source.
-        rate: the machine's in this arithmetic, in GFLOP/s.
-    """
-    return [
-        {
-            "naming": name,
-            "is": MEANING[name],
-            "sequences/s: median (min–max)": str(timing),
-            "times": number(timing.median / timings[REFERENCE].median),
-            "GFLOP a sequence: executed": number(flops[name] / 1e9),
-            "needed": number(needed[name] / 1e9),
-            "GFLOP/s": number(timing.median * flops[name] / 1e9),
-            "of the machine's": f"{100 * timing.median * flops[name] / 1e9 / rate:.0f} %",
-        }
-        for name, timing in timings.items()
-    ]
+    beam_search = needed(bench.beams)
+    return {REFERENCE: beam_search, BEAM: beam_search, EXACT: needed(max(trie.inner))}
 
 
 def set_up_memory(contender: str, beams: int, length: int, size: str, codes: list[list[int]]) -> Callable[[], object]:
-    """One contender on sources of one length, ready."""
+    """Return one contender, ready to run on sources of one length."""
     rng = np.random.default_rng(0)
     sources = list(rng.integers(FIRST_PIECE, VOCABULARY, (MEMORY_SOURCES, length)))
-    bench = Bench(model(size, "fp32"), codes, beams, sources, MEMORY_SOURCES)
+    bench = Bench(random_t5(size, "fp32"), codes, beams, sources, MEMORY_SOURCES)
     if PEAK.exists():
-        PEAK.write_text("5")  # forgets what drawing the weights held, which is more than the work adds
+        PEAK.write_text("5")  # without this, drawing the weights would set the peak
     return lambda: CONTENDERS[contender](bench)
 
 
-Peaks = dict[tuple[str, int, int], Measured]  # by contender, beams and length
+Peaks = dict[tuple[str, int, int], Measurement]  # contender, beams, length
 
 
-def memory_rows(peaks: Peaks) -> list[dict[str, str]]:
-    """One row a contender; in MiB of what the work added to Python, torch and the model."""
-    return [
-        {
-            "peak MiB, added": contender,
-            **{
-                f"{beams} beams, {length} tokens": number(m.peak_mb - m.before_mb)
-                for (c, beams, length), m in peaks.items()
-                if c == contender
-            },
-        }
-        for contender in dict.fromkeys(contender for contender, _, _ in peaks)
-    ]
-
-
-def flat(peaks: Peaks, config: Any) -> tuple[bool, str]:
-    """Whether our beam's memory grows with beams and with length, but not with their product; and the numbers in words.
-
-    Args:
-        config: of the T5.
-    """
+def beam_memory_verdict(peaks: Peaks, config: Any) -> Verdict:
+    """Check that our beam's memory grows with beams and with length, but not with their product."""
     (few, many), (short, long) = MEMORY_BEAMS, MEMORY_LENGTHS
-    added = {key: m.peak_mb - m.before_mb for key, m in peaks.items()}
-    with_both = added[BEAM, many, long] - added[BEAM, many, short] - added[BEAM, few, long] + added[BEAM, few, short]
+    added = {key: measurement.added_mb for key, measurement in peaks.items()}
+    product_mb = added[BEAM, many, long] - added[BEAM, many, short] - added[BEAM, few, long] + added[BEAM, few, short]
     copied = MEMORY_SOURCES * (many - few) * (long - short)
     copied_mb = copied * config.num_decoder_layers * 2 * config.num_heads * config.d_kv * 4 / 2**20
-    words = f"beams × source length add {number(max(with_both, 0))} MiB to the beam's peak"
-    compared = f"(at most {100 * FLAT:.0f} % of the {number(copied_mb)} that a copy of keys and values a beam would)"
-    return with_both <= FLAT * copied_mb, f"{words} {compared}"
+    details = f"beams × source length adds {number(max(product_mb, 0))} MiB to the peak of beam search"
+    aim = f"(at most {100 * FLAT:.0f} % of the {number(copied_mb)} MiB of keys and values copied for each beam)"
+    return Verdict(product_mb <= FLAT * copied_mb, f"{details} {aim}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
+    parser = option_parser(
+        __doc__,
+        """\
   python scripts/bench_generation.py                                   needs no file; ten minutes on two cores
   python scripts/bench_generation.py --digits 2 --precisions bf16 --no-memory --markdown
-  python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       whether it works
-Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders and of the measured rate alike.""",
+  python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       a quick check""",
+        rounds=3,
     )
     parser.add_argument("--size", choices=sorted(SHAPES), default="small", help="shape of the T5 (default: t5-small's)")
-    parser.add_argument("--items", type=int, default=12_101, help="of the catalogue (default: Beauty's)")
+    parser.add_argument("--items", type=int, default=12_101, help="items in the catalogue (default: Beauty's)")
     parser.add_argument(
-        "--digits", nargs="+", type=int, choices=(1, 2, 3), default=[1, 2], help="of a piece of a code (default: 1 2)"
+        "--digits",
+        nargs="+",
+        type=int,
+        choices=(1, 2, 3),
+        default=[1, 2],
+        help="digits per piece of a code (default: 1 2)",
     )
-    parser.add_argument("--beams", type=int, default=20, help="items that each names (default 20)")
-    parser.add_argument("--sequences", type=int, default=64, help="sources a turn (default 64)")
-    parser.add_argument("--batch", type=int, default=8, help="sources that transformers takes at a time (default 8)")
+    parser.add_argument("--beams", type=int, default=20, help="items generated per source (default 20)")
+    parser.add_argument("--sequences", type=int, default=64, help="sources per turn (default 64)")
+    parser.add_argument("--batch", type=int, default=8, help="sources per batch of transformers (default 8)")
     parser.add_argument("--precisions", nargs="+", choices=sorted(DTYPES), default=list(DTYPES), help="default: both")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each, after one to warm up (default 3)")
-    parser.add_argument("--no-memory", action="store_true", help="leave out peaks of memory")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     return parser.parse_args(arguments)
 
 
-def compared(asked: argparse.Namespace, digits: int, precision: str) -> None:
-    """Prints speed and agreement for one kind of codes in one arithmetic."""
-    sources = drawn_sources(asked.sequences)
-    t5, codes = model(asked.size, precision), codes_of(asked.items, digits)
-    bench = Bench(t5, codes, asked.beams, sources, asked.batch)
-    answers = {name: work(bench) for name, work in CONTENDERS.items()}
-    judge = all_scores(Bench(copy.deepcopy(t5).float(), codes, asked.beams, sources, asked.batch))
+def compare(options: argparse.Namespace, digits: int, precision: str) -> None:
+    """Print speed and agreement for one piece length in one precision."""
+    sources = random_sources(options.sequences)
+    t5, codes = random_t5(options.size, precision), codes_of(options.items, digits)
+    bench = Bench(t5, codes, options.beams, sources, options.batch)
+    top_items = {name: generate(bench) for name, generate in CONTENDERS.items()}
+    scores = all_scores(Bench(copy.deepcopy(t5).float(), codes, options.beams, sources, options.batch))
 
-    def counted(work: Callable[[Bench], Answer]) -> Callable[[], float]:
-        return lambda: len(work(bench)[0])
+    def counting_sources(generate: Callable[[Bench], TopItems]) -> Callable[[], float]:
+        return lambda: len(generate(bench)[0])
 
-    work = {name: counted(answer) for name, answer in CONTENDERS.items()}
-    flops = {name: executed(answer) for name, answer in work.items()}
-    rate = measured_rate(DTYPES[precision])
-    timings = in_turns(work, asked.rounds)
-    rate = max(rate, measured_rate(DTYPES[precision]))
-    print(f"machine: {number(rate)} GFLOP/s in {precision} (2048³ matrix product)")
+    work = {name: counting_sources(generate) for name, generate in CONTENDERS.items()}
+    flops = {"executed": {name: flops_per_unit(run) for name, run in work.items()}, "needed": needed_by(bench)}
+    timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, precision))
     mean = number(float(np.mean([len(source) for source in sources])))
-    title = f"{asked.size}, {precision}, {asked.items:,} items in {len(codes[0])} pieces of {digits} digits"
-    report(
-        f"{title}, beam {asked.beams}, sources of {mean} tokens on average",
-        speed_rows(timings, flops, needed_by(bench), rate),
-        asked.markdown,
+    title = f"{options.size}, {precision}, {options.items:,} items in {len(codes[0])} pieces of {digits} digits"
+    print_table(
+        f"{title}, beam {options.beams}, sources of {mean} tokens on average",
+        speed_rows("generation", "sequence", timings, rates, flops, DESCRIPTIONS),
+        options.markdown,
     )
-    report(f"{title}: agreement", agreement_rows(answers, judge, TIE[precision]), asked.markdown)
+    print_table(f"{title}: agreement", agreement_rows(top_items, scores, TIE[precision]), options.markdown)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked = parse(arguments)
-    print(machine_in_words())
-    for digits in asked.digits:
-        for precision in asked.precisions:
-            compared(asked, digits, precision)
-    if asked.no_memory:
+    options = parse(arguments)
+    print(machine_description())
+    for digits in options.digits:
+        for precision in options.precisions:
+            compare(options, digits, precision)
+    if options.no_memory:
         return 0
-    codes = codes_of(asked.items, asked.digits[0])
+    codes = codes_of(options.items, options.digits[0])
     peaks = {
-        (contender, beams, length): alone(set_up_memory, contender, beams, length, asked.size, codes)
+        (contender, beams, length): measure_in_fresh_process(
+            set_up_memory, contender, beams, length, options.size, codes
+        )
         for contender in (REFERENCE, BEAM)
         for beams in MEMORY_BEAMS
         for length in MEMORY_LENGTHS
     }
-    report(f"{asked.size}: memory, {MEMORY_SOURCES} sources", memory_rows(peaks), asked.markdown)
-    holds, words = flat(peaks, model(asked.size, "fp32").config)
-    print(f"{'holds' if holds else 'DOES NOT HOLD'}: {words}")
-    return 0 if holds else 1
+    by_heading = {(contender, f"{beams} beams, {n} tokens"): m for (contender, beams, n), m in peaks.items()}
+    print_table(f"{options.size}: memory, {MEMORY_SOURCES} sources", memory_rows(by_heading), options.markdown)
+    verdict = beam_memory_verdict(peaks, random_t5(options.size, "fp32").config)
+    print(verdict)
+    return 0 if verdict.passed else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How seconds and memory grow with the data: each number from a process of its own, on interactions drawn at random.
+"""How time and memory grow with the data. Each number is measured in a fresh process, on random interactions.
 
 Claims, each checked at the end:
 - preparing data, a training epoch and an evaluation take time linear in the number of interactions;
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from alone import Measured, alone
-from machine import machine_in_words, number, report
+from bench_common import Verdict, machine_description, number, print_table
+from fresh_process import Measurement, measure_in_fresh_process
 from synthetic import MEAN, dataset, interactions
 
 from llm4rec_cli.config.compose import compose
@@ -31,24 +31,24 @@ from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 from llm4rec_cli.training.fit import fit
 
-TIMES = (1, 4, 16)  # as many interactions
-WIDER = 4  # times as many users in a batch
-LINEAR = 1.15  # the highest exponent that passes for linear
-VECTORS = 10  # the most fp32 vectors an item that pass for items × dim
-FLAT = 0.05  # of what batch × items would take in fp32: the most that a larger batch may add
+MULTIPLES = (1, 4, 16)  # of the smallest number of interactions
+WIDER = 4  # factor by which the number of users in a batch grows
+LINEAR = 1.15  # the highest exponent that counts as linear
+VECTORS = 10  # the most fp32 vectors per item that count as items × dim
+FLAT = 0.05  # the most that a larger batch may add, as a share of a batch × items matrix in fp32
 
-SetUp = Callable[[int, int], Callable[[], object]]  # of so many users and items: the work that is measured
+SetUp = Callable[[int, int], Callable[[], object]]  # (users, items) -> the work to measure
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the data are.
+    """Sizes of the data.
 
     Attributes:
-        interactions: the fewest; TIMES multiplies them.
-        items: where interactions grow.
-        catalogues: where items grow.
-        users: of a batch, where items grow.
+        interactions: the smallest number, multiplied by MULTIPLES.
+        items: in the catalogue while interactions grow.
+        catalogues: numbers of items while items grow.
+        users: in a batch while items grow.
     """
 
     interactions: int
@@ -61,31 +61,14 @@ FULL = Sizes(50_000, 2_000, (10_000, 100_000, 1_000_000), 64)
 QUICK = Sizes(2_000, 100, (1_000, 10_000), 16)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a claim holds, and the numbers in words."""
-
-    holds: bool
-    words: str
-
-    def __str__(self) -> str:
-        return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.words}"
+def sasrec_spec() -> RunSpec:
+    """Return a training run of SASRec at RecBole's default size, in fp32, for one epoch."""
+    trainer = ["trainer=default", "trainer.precision=fp32", "trainer.epochs=1"]
+    return RunSpec.unchecked(compose(["model=sasrec", "model.hidden_size=64", *trainer]), "train")
 
 
-def composed() -> RunSpec:
-    """SASRec at RecBole's default size, in fp32, one epoch."""
-    overrides = [
-        "model=sasrec",
-        "model.hidden_size=64",
-        "trainer=default",
-        "trainer.precision=fp32",
-        "trainer.epochs=1",
-    ]
-    return RunSpec.unchecked(compose(overrides), "train")
-
-
-def built(spec: RunSpec, n_users: int, n_items: int) -> tuple[Split, Any]:
-    """Data and a model with random weights."""
+def synthetic_model(spec: RunSpec, n_users: int, n_items: int) -> tuple[Split, Any]:
+    """Return random data and a model with random weights."""
     split = leave_one_out(dataset(n_users, n_items))
     torch.manual_seed(0)
     context = base.Context(spec.model, split, 0, spec.cache, device="cpu")
@@ -93,15 +76,15 @@ def built(spec: RunSpec, n_users: int, n_items: int) -> tuple[Split, Any]:
 
 
 def preparation(n_users: int, n_items: int) -> Callable[[], object]:
-    """From a raw file to a stored dataset, read again."""
+    """Prepare a raw file, store the dataset, and read it again."""
     folder = tempfile.TemporaryDirectory()
-    drawn = interactions(n_users, n_items)
-    drawn.columns = ["user_id:token", "item_id:token"]
-    drawn.to_csv(Path(folder.name) / "drawn.inter", sep="\t", index=False)
+    log = interactions(n_users, n_items)
+    log.columns = ["user_id:token", "item_id:token"]
+    log.to_csv(Path(folder.name) / "random.inter", sep="\t", index=False)
     config = DatasetConfig(
         name="synthetic",
         reader="recbole",
-        domains={"drawn": {"interactions": "drawn.inter"}},
+        domains={"random": {"interactions": "random.inter"}},
         raw_dir=folder.name,
         user_core=5,
         item_core=5,
@@ -110,9 +93,9 @@ def preparation(n_users: int, n_items: int) -> Callable[[], object]:
 
 
 def epoch(n_users: int, n_items: int) -> Callable[[], object]:
-    """One epoch by the Trainer, with its checkpoint, without validation."""
-    spec = composed()
-    _, model = built(spec, n_users, n_items)
+    """Train for one epoch with its checkpoint, without validation."""
+    spec = sasrec_spec()
+    _, model = synthetic_model(spec, n_users, n_items)
     trainer = spec.config.trainer
 
     def work() -> None:
@@ -124,8 +107,8 @@ def epoch(n_users: int, n_items: int) -> Callable[[], object]:
 
 
 def step(n_users: int, n_items: int) -> Callable[[], object]:
-    """One step of the optimiser on all users' sequences at once."""
-    _, model = built(composed(), n_users, n_items)
+    """Take one step of the optimiser on all users' sequences at once."""
+    _, model = synthetic_model(sasrec_spec(), n_users, n_items)
     rows = model.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
@@ -138,9 +121,9 @@ def step(n_users: int, n_items: int) -> Callable[[], object]:
 
 
 def evaluation(n_users: int, n_items: int) -> Callable[[], object]:
-    """Ranks, metrics, intervals and predictions."""
-    spec = composed()
-    split, model = built(spec, n_users, n_items)
+    """Compute ranks, metrics, intervals and predictions."""
+    spec = sasrec_spec()
+    split, model = synthetic_model(spec, n_users, n_items)
     return lambda: ranking.evaluate(model, split, split.examples(Part.test), spec.config)
 
 
@@ -148,38 +131,38 @@ BY_INTERACTIONS: dict[str, SetUp] = {"prepare": preparation, "training epoch": e
 BY_ITEMS: dict[str, SetUp] = {"training step": step, "evaluation": evaluation}
 
 
-def linear(work: str, what: str, series: Mapping[int, Measured]) -> Verdict:
-    """Time grows in proportion to `what`, or less: the exponent by least squares of the logarithms."""
+def linear(work: str, quantity: str, series: Mapping[int, Measurement]) -> Verdict:
+    """Check that time grows no faster than linearly in `quantity`: exponent by least squares of the logarithms."""
     exponent = np.polyfit(np.log([*series]), np.log([m.seconds for m in series.values()]), 1)[0]
-    return Verdict(exponent <= LINEAR, f"{work}: seconds ~ {what}^{exponent:.2f} (linear: at most {LINEAR})")
+    return Verdict(exponent <= LINEAR, f"{work}: seconds ~ {quantity}^{exponent:.2f} (exponent at most {LINEAR})")
 
 
-def items_by_dim(work: str, series: Mapping[int, Measured], dim: int) -> Verdict:
-    """Memory grows by a few vectors an item, between the two largest catalogues."""
+def items_by_dim(work: str, series: Mapping[int, Measurement], dim: int) -> Verdict:
+    """Check that memory grows by a few vectors per item between the two largest catalogues."""
     fewer, more = sorted(series)[-2:]
     added = (series[more].peak_mb - series[fewer].peak_mb) * 2**20
     vectors = added / (more - fewer) / (4 * dim)
-    return Verdict(vectors <= VECTORS, f"{work}: {vectors:.1f} fp32 vectors an item (at most {VECTORS})")
+    return Verdict(vectors <= VECTORS, f"{work}: {vectors:.1f} fp32 vectors per item (at most {VECTORS})")
 
 
-def flat_in_batch(work: str, narrow: Measured, wide: Measured, n_users: int, n_items: int) -> Verdict:
-    """WIDER times n_users take next to no more memory."""
+def flat_in_batch(work: str, narrow: Measurement, wide: Measurement, n_users: int, n_items: int) -> Verdict:
+    """Check that WIDER times n_users take hardly more memory."""
     added, product = wide.peak_mb - narrow.peak_mb, (WIDER - 1) * n_users * n_items * 4 / 2**20
-    words = f"{work}: {WIDER * n_users} users at once for {n_users} add {number(max(added, 0))} MiB"
-    limit = f"at most {100 * FLAT:.0f} % of the {number(product)} that users × items in fp32 would"
-    return Verdict(added <= FLAT * product, f"{words} ({limit})")
+    details = f"{work}: {WIDER * n_users} instead of {n_users} users at once add {number(max(added, 0))} MiB"
+    aim = f"at most {100 * FLAT:.0f} % of the {number(product)} MiB of a users × items matrix in fp32"
+    return Verdict(added <= FLAT * product, f"{details} ({aim})")
 
 
-def row(work: str, what: str, users: int, m: Measured) -> dict[str, str]:
-    """One line of a table; memory in MiB, of the whole process and of what the work added to what was set up for it."""
-    numbers = {"seconds": m.seconds, "peak MiB": m.peak_mb, "of it added by the work": m.peak_mb - m.before_mb}
-    return {"work": work, "data": what, "users": f"{users:,}", **{k: number(v) for k, v in numbers.items()}}
+def row(work: str, data: str, users: int, m: Measurement) -> dict[str, str]:
+    """Return one row of a table; the peak is of the whole process, of which the work added a part."""
+    numbers = {"seconds": m.seconds, "peak MiB": m.peak_mb, "added MiB": m.added_mb}
+    return {"work": work, "data": data, "users": f"{users:,}", **{k: number(v) for k, v in numbers.items()}}
 
 
-def measured(name: str, set_up: SetUp, n_users: int, n_items: int) -> Measured:
-    found = alone(set_up, n_users, n_items)
-    print(f"{name}, {n_users:,} users, {n_items:,} items: {found.seconds:.1f} s", file=sys.stderr)
-    return found
+def measure(name: str, set_up: SetUp, n_users: int, n_items: int) -> Measurement:
+    measurement = measure_in_fresh_process(set_up, n_users, n_items)
+    print(f"{name}, {n_users:,} users, {n_items:,} items: {measurement.seconds:.1f} s", file=sys.stderr)
+    return measurement
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,29 +171,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   python scripts/bench_growth.py                 a few minutes on one core, 4 GB
-  python scripts/bench_growth.py --quick         whether it runs: too small for its verdicts to mean much
-Ends with status 1 where a claim does not hold.""",
+  python scripts/bench_growth.py --quick         a quick check: too small for meaningful verdicts
+Exits with status 1 if a claim fails.""",
     )
     parser.add_argument("--quick", action="store_true", help="tiny data")
     parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
-    asked = parser.parse_args(arguments)
-    sizes = QUICK if asked.quick else FULL
-    dim = composed().model.hidden_size  # type: ignore[attr-defined]
-    print(machine_in_words())
+    options = parser.parse_args(arguments)
+    sizes = QUICK if options.quick else FULL
+    dim = sasrec_spec().model.hidden_size  # type: ignore[attr-defined]
+    print(machine_description())
     verdicts, rows = [], []
 
     for name, set_up in BY_INTERACTIONS.items():
-        users = {times * sizes.interactions: round(times * sizes.interactions / MEAN) for times in TIMES}
-        series = {n: measured(name, set_up, users[n], sizes.items) for n in users}
+        users = {times * sizes.interactions: round(times * sizes.interactions / MEAN) for times in MULTIPLES}
+        series = {n: measure(name, set_up, users[n], sizes.items) for n in users}
         rows += [row(name, f"{n:,} interactions", users[n], m) for n, m in series.items()]
         verdicts.append(linear(name, "interactions", series))
-    report(f"interactions grow, {sizes.items:,} items", rows, asked.markdown)
+    print_table(f"interactions grow, {sizes.items:,} items", rows, options.markdown)
 
     rows = []
     for name, set_up in BY_ITEMS.items():
-        series = {n: measured(name, set_up, sizes.users, n) for n in sizes.catalogues}
+        series = {n: measure(name, set_up, sizes.users, n) for n in sizes.catalogues}
         largest = sizes.catalogues[-1]
-        wide = measured(name, set_up, WIDER * sizes.users, largest)
+        wide = measure(name, set_up, WIDER * sizes.users, largest)
         rows += [row(name, f"{n:,} items", sizes.users, m) for n, m in series.items()]
         rows.append(row(name, f"{largest:,} items", WIDER * sizes.users, wide))
         verdicts += [
@@ -218,10 +201,10 @@ Ends with status 1 where a claim does not hold.""",
             items_by_dim(name, series, dim),
             flat_in_batch(name, series[largest], wide, sizes.users, largest),
         ]
-    report(f"items grow, {dim}-d", rows, asked.markdown)
+    print_table(f"items grow, {dim}-d", rows, options.markdown)
 
     print(*verdicts, sep="\n")
-    return 0 if all(verdict.holds for verdict in verdicts) else 1
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
 if __name__ == "__main__":

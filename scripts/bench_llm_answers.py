@@ -1,8 +1,8 @@
-"""How fast a causal language model on a CPU answers a batch of prompts with our attention, against transformers' own.
+"""How fast a causal language model on a CPU answers a batch of prompts: our attention compared with transformers'.
 
-Both call transformers' `generate` with a static cache, as `llm=local` does; only the attention differs. The prompts are
-padded on their left to the longest. Weights are random, which matters neither for speed nor for agreement. The time to
-read the prompts is that to the first token; the time of further tokens is what an answer takes beyond it.
+Both call transformers' `generate` with a static cache, as `llm=local` does; only the attention differs. Prompts are
+padded on the left to the longest. Weights are random, which affects neither speed nor agreement. The time to read the
+prompts is the time to the first token; further tokens are the rest of an answer's time.
 """
 
 from __future__ import annotations
@@ -13,20 +13,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from bench_llm_scoring import DTYPES, SHAPES, model
-from machine import Timing, in_turns, machine_in_words, number, report
+from bench_common import (
+    DTYPES,
+    Timing,
+    Verdict,
+    machine_description,
+    number,
+    option_parser,
+    print_table,
+    time_in_turns,
+)
+from bench_llm_scoring import SHAPES, random_llama
 from torch import Tensor
 
 from llm4rec_cli.llm import attention
 
-REFERENCE, OURS = "sdpa", attention.NAME  # what transformers calls them
-MEANING = {REFERENCE: "transformers' own", OURS: "each prompt without its padding, a token's query as one product"}
-TIMES = 1.25  # the reference's speed that ours should reach, of whole answers
-WORST = {"fp32": 1e-2, "bf16": 2.0}  # difference of two logits of the same token that rounding makes
+REFERENCE, OURS = "sdpa", attention.NAME  # as registered in transformers
+DESCRIPTIONS = {REFERENCE: "transformers' own", OURS: "each prompt without its padding, a token's query as one product"}
+SPEED_UP = 1.25  # aim for whole answers
+WORST = {"fp32": 1e-2, "bf16": 2.0}  # the largest logit difference that rounding explains
 
 
-def drawn(lengths: Sequence[int], vocabulary: int) -> tuple[Tensor, Tensor]:
-    """(prompts, longest) random tokens, and a mask of what is no padding."""
+def random_prompts(lengths: Sequence[int], vocabulary: int) -> tuple[Tensor, Tensor]:
+    """Return (prompts, longest) random tokens, and a mask that is 0 on padding."""
     longest = max(lengths)
     mask = torch.arange(longest) >= longest - torch.tensor(lengths)[:, None]
     tokens = torch.randint(3, vocabulary, mask.shape, generator=torch.Generator().manual_seed(0))
@@ -34,10 +43,10 @@ def drawn(lengths: Sequence[int], vocabulary: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def answered(made: Any, name: str, tokens: Tensor, mask: Tensor, n: int) -> Tensor:
-    """(prompts, vocabulary) logits at the first of n tokens that are generated."""
-    made.set_attn_implementation(name)
-    told = made.generate(
+def first_logits(model: Any, name: str, tokens: Tensor, mask: Tensor, n: int) -> Tensor:
+    """Generate n tokens per prompt and return the (prompts, vocabulary) logits of the first one."""
+    model.set_attn_implementation(name)
+    output = model.generate(
         tokens,
         attention_mask=mask,
         max_new_tokens=n,
@@ -49,78 +58,80 @@ def answered(made: Any, name: str, tokens: Tensor, mask: Tensor, n: int) -> Tens
         output_logits=True,
         return_dict_in_generate=True,
     )
-    return told.logits[0].float()
+    return output.logits[0].float()
 
 
 def rows(read: dict[str, Timing], whole: dict[str, Timing], n_prompts: int, n: int) -> list[dict[str, str]]:
-    """The table: a row a contender.
+    """Return one row per contender.
 
     Args:
-        read: contender -> prompts a second, until all answers have their first token.
-        whole: contender -> answers a second.
-        n: tokens of each answer.
+        read: contender -> prompts/s until all answers have their first token.
+        whole: contender -> answers/s.
+        n: tokens per answer.
     """
-    further = {name: n_prompts / whole[name].median - n_prompts / read[name].median for name in MEANING}
+    further = {name: n_prompts / whole[name].median - n_prompts / read[name].median for name in DESCRIPTIONS}
     return [
         {
             "attention": name,
-            "is": meaning,
+            "description": description,
             "prompts read/s: median (min–max)": str(read[name]),
-            "ms for a further token of all": number(1e3 * further[name] / (n - 1)),
+            "ms per further token of all": number(1e3 * further[name] / (n - 1)),
             "answers/s: median (min–max)": str(whole[name]),
-            "times": number(whole[name].median / whole[REFERENCE].median),
+            "speed-up": number(whole[name].median / whole[REFERENCE].median),
         }
-        for name, meaning in MEANING.items()
+        for name, description in DESCRIPTIONS.items()
     ]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
+    parser = option_parser(
+        __doc__,
+        """\
   python scripts/bench_llm_answers.py                                   needs no file; a quarter of an hour on one core
   python scripts/bench_llm_answers.py --prompt 2600 --prompts 4 --precisions bf16 --markdown
-  python scripts/bench_llm_answers.py --size tiny --prompt 40 --tokens 8 --rounds 1         whether it works
-Run it on a quiet machine. OMP_NUM_THREADS sets the threads of both alike.""",
+  python scripts/bench_llm_answers.py --size tiny --prompt 40 --tokens 8 --rounds 1         a quick check""",
+        rounds=3,
     )
     parser.add_argument("--size", choices=sorted(SHAPES), default="smollm2", help="shape of the model")
     parser.add_argument("--prompt", type=int, default=1300, help="tokens of the longest prompt (default 1300)")
-    parser.add_argument("--prompts", type=int, default=6, help="answered together (default 6)")
-    parser.add_argument("--tokens", type=int, default=128, help="of each answer (default 128)")
+    parser.add_argument("--prompts", type=int, default=6, help="prompts in the batch (default 6)")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens per answer (default 128)")
     parser.add_argument("--precisions", nargs="+", choices=sorted(DTYPES), default=list(DTYPES), help="default: both")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each, after one to warm up (default 3)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
     return parser.parse_args(arguments)
 
 
-def compared(asked: argparse.Namespace, precision: str) -> bool:
-    """Prints speed in one arithmetic, and whether ours is as fast as it should be, and agrees."""
-    made = model(asked.size, precision)
-    lengths = [asked.prompt - asked.prompt // 20 * i // asked.prompts for i in range(asked.prompts)]
-    tokens, mask = drawn(lengths, made.config.vocab_size)
-    theirs, ours = (answered(made, name, tokens, mask, 1) for name in MEANING)
-    differs = float((ours - theirs).abs().max())
+def compare(options: argparse.Namespace, precision: str) -> Verdict:
+    """Print speed in one precision, and whether ours reaches the speed-up and agrees."""
+    model = random_llama(options.size, precision)
+    lengths = [options.prompt - options.prompt // 20 * i // options.prompts for i in range(options.prompts)]
+    tokens, mask = random_prompts(lengths, model.config.vocab_size)
+    theirs, ours = (first_logits(model, name, tokens, mask, 1) for name in DESCRIPTIONS)
+    difference = float((ours - theirs).abs().max())
 
-    def counted(name: str, n: int) -> Callable[[], float]:
-        return lambda: len(answered(made, name, tokens, mask, n))
+    def generating(name: str, n: int) -> Callable[[], float]:
+        return lambda: len(first_logits(model, name, tokens, mask, n))
 
-    read, whole = (in_turns({name: counted(name, n) for name in MEANING}, asked.rounds) for n in (1, asked.tokens))
-    title = f"{asked.size}, {precision}, {asked.prompts} prompts of up to {asked.prompt} tokens"
-    table = rows(read, whole, len(lengths), asked.tokens)
-    report(f"{title}, answers of {asked.tokens}", table, asked.markdown)
-    times = whole[OURS].median / whole[REFERENCE].median
-    holds = times >= TIMES and differs <= WORST[precision]
-    aim = f"(at least {TIMES:g}; at most {WORST[precision]:g})"
-    print(f"{'holds' if holds else 'DOES NOT HOLD'}: {number(times)} times as fast, logits {differs:.5f} apart {aim}")
-    return holds
+    read, whole = (
+        time_in_turns({name: generating(name, n) for name in DESCRIPTIONS}, options.rounds) for n in (1, options.tokens)
+    )
+    title = f"{options.size}, {precision}, {options.prompts} prompts of up to {options.prompt} tokens"
+    table = rows(read, whole, len(lengths), options.tokens)
+    print_table(f"{title}, answers of {options.tokens}", table, options.markdown)
+    speed_up = whole[OURS].median / whole[REFERENCE].median
+    verdict = Verdict(
+        speed_up >= SPEED_UP and difference <= WORST[precision],
+        f"speed-up {number(speed_up)} (at least {SPEED_UP:g}); "
+        f"logits differ by {difference:.5f} (at most {WORST[precision]:g})",
+    )
+    print(verdict)
+    return verdict
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked = parse(arguments)
-    print(machine_in_words())
-    held = [compared(asked, precision) for precision in asked.precisions]
-    return 0 if all(held) else 1
+    options = parse(arguments)
+    print(machine_description())
+    verdicts = [compare(options, precision) for precision in options.precisions]
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
 if __name__ == "__main__":

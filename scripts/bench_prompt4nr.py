@@ -1,13 +1,13 @@
-"""How fast Prompt4NR trains and scores, against its published formulation with the same weights, in turns.
+"""How fast Prompt4NR trains and scores, compared with its published formulation on the same weights.
 
-Published: each filled template is a string, tokenised anew whenever it is read, padded to 500 tokens, and read by
-transformers' `BertForMaskedLM`, which gives every token's logits of the whole vocabulary; fp32. The same padded to the
-longest of its batch alone stands beside. Ours is `models.prompt4nr`, as `llm4rec train` calls it, in fp32, which is the
-gain by algorithm, and in bf16, which shows what precision adds. All take batches of the same size (ours scores by
-tokens), train by the same pointwise loss with dropout and a step of AdamW a batch, and begin with the same weights.
+Published: each filled template is a string, tokenised whenever it is read, padded to 500 tokens, and read by
+transformers' `BertForMaskedLM`, which returns logits of the whole vocabulary at every token; fp32. A variant pads only
+to the longest of each batch. Ours is `models.prompt4nr`, as `llm4rec train` calls it: fp32 shows the gain by algorithm,
+bf16 what precision adds. All use batches of the same size (ours scores by tokens), train with the same pointwise loss,
+dropout and an AdamW step per batch, and start from the same weights. Contenders take turns in one run.
 
-Titles are drawn at random from the words of the backbone's vocabulary, about as long as MIND's. Operations are those of
-matrix products, counted by torch as they run. A share is of this machine's measured rate in the same arithmetic.
+Titles are random words of the backbone's vocabulary, about as long as MIND's. FLOP are those of matrix products,
+counted by torch as they run. Shares are of this machine's measured rate in the same precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from machine import Timing, executed, in_turns, machine_in_words, measured_rate, number, report
+from bench_common import (
+    Verdict,
+    flops_per_unit,
+    machine_description,
+    number,
+    option_parser,
+    print_table,
+    speed_rows,
+    time_with_machine_rate,
+)
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from tokenizers import AddedToken
@@ -45,38 +54,38 @@ from llm4rec_cli.models.prompt4nr.model import Prompt4NR
 from llm4rec_cli.models.prompt4nr.sequences import cleaned, packed
 
 PUBLISHED, DYNAMIC, OURS, OURS_BF16 = "published", "published, padded less", "ours", "ours, bf16"
-MEANING = {
-    PUBLISHED: "tokenised anew, padded to 500, all logits, fp32",
-    DYNAMIC: "tokenised anew, padded to its batch's longest, all logits, fp32",
-    OURS: "titles tokenised once, no padding, two logits at the blank, fp32",
+DESCRIPTIONS = {
+    PUBLISHED: "tokenised each time, padded to 500, all logits, fp32",
+    DYNAMIC: "tokenised each time, padded to its batch's longest, all logits, fp32",
+    OURS: "titles tokenised once, no padding, two logits at the mask, fp32",
     OURS_BF16: "the same in bf16",
 }
-TIMES = 6.0  # the published speed that ours should reach, in bf16
-WORST = 1e-3  # difference of two log-odds that rounding makes in fp32
+SPEED_UP = 6.0  # aim over the published speed, in bf16
+WORST = 1e-3  # the largest log-odds difference that rounding explains in fp32
 TITLES = 2_000
-WORDS = 11  # of a title, on average
-CLICKED = 0.2  # of the examples: one in 1 + 4
+WORDS = 11  # per title, on average
+CLICKED = 0.2  # share of the examples: one in 1 + 4
 RATE, DECAY, EPSILON = 2e-5, 1e-3, 1e-6  # code
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all contenders share.
+    """Models and data of all contenders.
 
     Attributes:
         ours: as `llm4rec train` builds it; trains and scores in fp32.
-        theirs: transformers' own with the same weights.
-        tokenizer: transformers' own, with the new tokens.
-        asked: histories, and one candidate each.
+        theirs: transformers' model with the same weights.
+        tokenizer: from transformers, with the new tokens.
+        examples: histories with one candidate each.
         sentences: the filled templates as strings.
         is_click: (n,) bool.
-        batch: examples of a step.
+        batch: examples per step.
     """
 
     ours: Prompt4NR
     theirs: Any
     tokenizer: Any
-    asked: Examples
+    examples: Examples
     sentences: list[str]
     is_click: Tensor
     batch: int
@@ -86,57 +95,57 @@ class Bench:
             yield np.arange(start, min(start + self.batch, len(self.sentences)))
 
 
-def settings(titles: int, backbone: str) -> Prompt4NRConfig:
-    """The shipped ones with the published loss, a history of so many titles, and no warm-up."""
-    chosen = ["model=prompt4nr", "task=impressions", "dataset=demo_news"]
-    found = cast(Prompt4NRConfig, OmegaConf.to_object(compose(chosen).config.model))
-    found.warm_up.epochs = 0
-    return replace(found, backbone=backbone, titles=titles, loss=Loss.pointwise, scoring=Precision.fp32)
+def model_config(titles: int, backbone: str) -> Prompt4NRConfig:
+    """Return the defaults with the published loss, histories of at most `titles` titles, and no warm-up."""
+    overrides = ["model=prompt4nr", "task=impressions", "dataset=demo_news"]
+    config = cast(Prompt4NRConfig, OmegaConf.to_object(compose(overrides).config.model))
+    config.warm_up.epochs = 0
+    return replace(config, backbone=backbone, titles=titles, loss=Loss.pointwise, scoring=Precision.fp32)
 
 
-def drawn_titles(tokenizer: Any, seed: int = 0) -> list[str]:
-    """Words of the vocabulary, each one token; lengths as if each word had a part of its own in them."""
+def random_titles(tokenizer: Any, seed: int = 0) -> list[str]:
+    """Join words of the vocabulary, one token each; titles have 3 words plus a Poisson number of others."""
     rng = np.random.default_rng(seed)
     words = sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 2)
     return [" ".join(rng.choice(words, size)) for size in 3 + rng.poisson(WORDS - 3, TITLES)]
 
 
-def drawn_examples(n: int, mean: float, seed: int = 0) -> Examples:
-    """Histories whose lengths are geometric, and one candidate each."""
+def random_examples(n: int, mean: float, seed: int = 0) -> Examples:
+    """Return histories of geometric lengths with one candidate each."""
     rng = np.random.default_rng(seed)
     lengths = rng.geometric(1 / mean, n)
     ends = np.cumsum(lengths)
-    nothing = np.zeros(n, dtype=np.int64)
+    zeros = np.zeros(n, dtype=np.int64)
     return Examples(
-        user=nothing,
-        target=nothing,
+        user=zeros,
+        target=zeros,
         sequence=rng.integers(0, TITLES, ends[-1]),
         start=ends - lengths,
         end=ends,
-        row=nothing,
+        row=zeros,
         candidates=rng.integers(0, TITLES, (n, 1)),
     )
 
 
-def made(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench:
-    """All contenders, ready."""
-    transformers_logging.set_verbosity_error()  # of a head that the weights lack a page is told
+def set_up(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench:
+    """Build the models and data of all contenders."""
+    transformers_logging.set_verbosity_error()  # hides a long warning about the weights of the missing head
     torch.manual_seed(0)
-    config, folder = settings(titles, backbone), str(templates.folder(backbone))
+    config, folder = model_config(titles, backbone), str(templates.folder(backbone))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    names = drawn_titles(tokenizer)
+    names = random_titles(tokenizer)
     split: Any = SimpleNamespace(dataset=SimpleNamespace(items=pd.DataFrame({"title": names})))
     with tempfile.TemporaryDirectory() as cache:
         ours = Prompt4NR(config, Context(config, split, 0, Path(cache), "cpu"))
     tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ours.filler.pieces.new])
-    asked = drawn_examples(n, mean)
+    examples = random_examples(n, mean)
     is_click = torch.from_numpy(np.random.default_rng(1).random(n) < CLICKED)
-    told = list(sentences(config, tokenizer, names, asked))
-    return Bench(ours, transformers_own(ours, folder), tokenizer, asked, told, is_click, batch)
+    strings = list(sentences(config, tokenizer, names, examples))
+    return Bench(ours, transformers_model(ours, folder), tokenizer, examples, strings, is_click, batch)
 
 
-def transformers_own(ours: Prompt4NR, folder: str) -> Any:
-    """`BertForMaskedLM` with these weights."""
+def transformers_model(ours: Prompt4NR, folder: str) -> Any:
+    """Return a `BertForMaskedLM` with the weights of `ours`."""
     bert, theirs = ours.bert, BertForMaskedLM.from_pretrained(folder)
     embeddings, head = theirs.bert.embeddings, theirs.cls.predictions
     embeddings.word_embeddings.load_state_dict(bert.words.state_dict())
@@ -152,38 +161,38 @@ def transformers_own(ours: Prompt4NR, folder: str) -> Any:
     return theirs
 
 
-def sentences(config: Prompt4NRConfig, tokenizer: Any, titles: Sequence[str], asked: Examples) -> Iterator[str]:
-    """Each filled template as the published code makes it, a string."""
+def sentences(config: Prompt4NRConfig, tokenizer: Any, titles: Sequence[str], examples: Examples) -> Iterator[str]:
+    """Yield each filled template as a string, as the published code makes it."""
     text = config.prompts.text.replace("{mask}", "[MASK]").replace("{sep}", "[SEP]")
-    assert asked.candidates is not None
-    flat, offsets = asked.histories(config.titles)
-    for i, (candidate,) in enumerate(asked.candidates):
+    assert examples.candidates is not None
+    flat, offsets = examples.histories(config.titles)
+    for i, (candidate,) in enumerate(examples.candidates):
         newest_first = flat[offsets[i] : offsets[i + 1]][::-1]
-        read = [" ".join(cleaned(titles[item]).split(" ")[: config.title_words]) for item in newest_first]
-        told = tokenizer.encode("[NSEP] " + " [NSEP] ".join(read), add_special_tokens=False)[: config.history_tokens]
-        named = " ".join(cleaned(titles[candidate]).split(" ")[: config.candidate_words])
-        yield text.format(user=tokenizer.decode(told), candidate=named)
+        clicked = [" ".join(cleaned(titles[item]).split(" ")[: config.title_words]) for item in newest_first]
+        user = tokenizer.encode("[NSEP] " + " [NSEP] ".join(clicked), add_special_tokens=False)[: config.history_tokens]
+        title = " ".join(cleaned(titles[candidate]).split(" ")[: config.candidate_words])
+        yield text.format(user=tokenizer.decode(user), candidate=title)
 
 
-# --- the contenders: log-odds of some examples, and what is made of them
+# --- contenders
 
 
 def published(bench: Bench, padding: str | bool, rows: NDArray[np.int64]) -> Tensor:
-    """(n, 2) logits of the two answer words, by transformers."""
-    read = bench.tokenizer(
+    """Return the (n, 2) logits of the two answer words from transformers."""
+    batch = bench.tokenizer(
         [bench.sentences[i] for i in rows],
         padding=padding,
         truncation=True,
         max_length=bench.ours.config.max_length,
         return_tensors="pt",
     )
-    logits = bench.theirs(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).logits
-    blanks = logits[read["input_ids"] == bench.tokenizer.mask_token_id]
-    return cast(Tensor, blanks[:, bench.ours.answers])
+    logits = bench.theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    mask_logits = logits[batch["input_ids"] == bench.tokenizer.mask_token_id]
+    return cast(Tensor, mask_logits[:, bench.ours.answers])
 
 
 def training_published(bench: Bench, padding: str | bool) -> Callable[[], float]:
-    """What trains a copy of the weights for an epoch."""
+    """Return a function that trains a copy of the weights for one epoch and returns the number of examples."""
     copied = replace(bench, theirs=copy.deepcopy(bench.theirs).train())
     optimizer = optimizer_of(copied.theirs)
 
@@ -197,25 +206,25 @@ def training_published(bench: Bench, padding: str | bool) -> Callable[[], float]
 
 @torch.no_grad()
 def score_published(bench: Bench, padding: str | bool) -> Tensor:
-    """(n,) log-odds."""
+    """Return (n,) log-odds."""
     bench.theirs.eval()
     return torch.cat([published(bench, padding, rows).diff(dim=1).squeeze(1) for rows in bench.batches()])
 
 
 def training_ours(bench: Bench, precision: Precision) -> Callable[[], float]:
-    """What trains a copy of the weights for an epoch."""
+    """Return a function that trains a copy of the weights for one epoch and returns the number of examples."""
     model = copy.deepcopy(bench.ours).train()
     optimizer = optimizer_of(model)
-    assert bench.asked.candidates is not None
-    candidates = bench.asked.candidates[:, 0]
+    assert bench.examples.candidates is not None
+    candidates = bench.examples.candidates[:, 0]
 
     def train() -> float:
         for rows in bench.batches():
-            users = model.filler.histories(bench.asked[rows])
+            users = model.filler.histories(bench.examples[rows])
             filled = model.filler.fill(users, np.arange(len(rows)), candidates[rows])
             with torch.autocast("cpu", torch.bfloat16, enabled=precision is Precision.bf16):
-                found = model(torch.from_numpy(filled.mask), bench.is_click[rows], **packed(filled.tokens))
-            step(optimizer, found["loss"])
+                output = model(torch.from_numpy(filled.mask), bench.is_click[rows], **packed(filled.tokens))
+            step(optimizer, output["loss"])
         return len(bench.sentences)
 
     return train
@@ -223,10 +232,10 @@ def training_ours(bench: Bench, precision: Precision) -> Callable[[], float]:
 
 @torch.no_grad()
 def score_ours(bench: Bench, precision: Precision) -> Tensor:
-    """(n,) log-odds."""
+    """Return (n,) log-odds."""
     model = bench.ours.eval()
     model.config.scoring = precision
-    return model.score(bench.asked).squeeze(1).logit()
+    return model.score(bench.examples).squeeze(1).logit()
 
 
 def optimizer_of(model: Any) -> torch.optim.Optimizer:
@@ -253,104 +262,81 @@ SCORERS: dict[str, Callable[[Bench], Tensor]] = {
 }
 
 
-# --- tables
-
-
-def rows_of(timings: dict[str, Timing], flops: dict[str, float], rates: dict[str, float]) -> list[dict[str, str]]:
-    """The table of speed.
-
-    Args:
-        flops: contender -> operations an example, as executed.
-        rates: contender -> the machine's in its arithmetic, in GFLOP/s.
-    """
+def agreement_rows(log_odds: dict[str, Tensor]) -> list[dict[str, str]]:
+    """Return one row per contender, compared with the published formulation."""
+    published_odds = log_odds[PUBLISHED]
     return [
         {
-            "by": name,
-            "is": MEANING[name],
-            "examples/s: median (min–max)": str(timing),
-            "times": number(timing.median / timings[PUBLISHED].median),
-            "times ours in fp32": number(timing.median / timings[OURS].median),
-            "GFLOP an example: executed": number(flops[name] / 1e9),
-            "GFLOP/s": number(timing.median * flops[name] / 1e9),
-            "of the machine's": f"{100 * timing.median * flops[name] / 1e9 / rates[name]:.0f} %",
+            "contender": name,
+            "largest log-odds difference": f"{float((values - published_odds).abs().max()):.6f}",
+            "mean": f"{float((values - published_odds).abs().mean()):.6f}",
+            "log-odds: mean ± sd": f"{float(values.mean()):.3f} ± {float(values.std()):.3f}",
         }
-        for name, timing in timings.items()
-    ]
-
-
-def agreement_rows(found: dict[str, Tensor]) -> list[dict[str, str]]:
-    """One row a contender, against the published log-odds."""
-    theirs = found[PUBLISHED]
-    return [
-        {
-            "by": name,
-            "worst difference of log-odds": f"{float((ours - theirs).abs().max()):.6f}",
-            "on average": f"{float((ours - theirs).abs().mean()):.6f}",
-            "log-odds: mean ± sd": f"{float(ours.mean()):.3f} ± {float(ours.std()):.3f}",
-        }
-        for name, ours in found.items()
+        for name, values in log_odds.items()
     ]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
+    parser = option_parser(
+        __doc__,
+        """\
   python scripts/bench_prompt4nr.py                                    needs no file; twenty minutes on two cores
   python scripts/bench_prompt4nr.py --titles 6 --examples 32 --markdown
-  python scripts/bench_prompt4nr.py --backbone FOLDER --examples 4 --batch 2 --rounds 1             whether it works
-Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders and of the measured rate alike.""",
+  python scripts/bench_prompt4nr.py --backbone FOLDER --examples 4 --batch 2 --rounds 1             a quick check""",
+        rounds=3,
     )
     parser.add_argument("--backbone", default="minilm", help="a BERT: minilm (default), a folder, or a hub id")
     parser.add_argument(
-        "--titles", nargs="+", type=int, default=[50, 6], help="of a history at most (default: 50, published, and 6)"
+        "--titles", nargs="+", type=int, default=[50, 6], help="most titles per history (default: 50, published, and 6)"
     )
-    parser.add_argument("--history", type=float, default=20, help="titles of a user on average (default 20)")
-    parser.add_argument("--examples", type=int, default=64, help="filled templates a turn (default 64)")
-    parser.add_argument("--batch", type=int, default=16, help="of them a step (default 16, published)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each, after one to warm up (default 3)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
+    parser.add_argument("--history", type=float, default=20, help="mean titles per user (default 20)")
+    parser.add_argument("--examples", type=int, default=64, help="filled templates per turn (default 64)")
+    parser.add_argument("--batch", type=int, default=16, help="filled templates per step (default 16, published)")
     return parser.parse_args(arguments)
 
 
-def compared(asked: argparse.Namespace, titles: int) -> bool:
-    """Prints speed and agreement for one length of histories; whether ours is as fast as it should be, and agrees."""
-    bench = made(titles, asked.examples, asked.history, asked.batch, asked.backbone)
-    found = {name: score(bench) for name, score in SCORERS.items()}
+def compare(options: argparse.Namespace, titles: int) -> Verdict:
+    """Print speed and agreement for one length of histories, and whether ours reaches the speed-up and agrees."""
+    bench = set_up(titles, options.examples, options.history, options.batch, options.backbone)
+    log_odds = {name: score(bench) for name, score in SCORERS.items()}
     tokens = number(float(np.mean([len(ids) for ids in bench.tokenizer(bench.sentences)["input_ids"]])))
-    name = f"{Path(asked.backbone).name}, histories of at most {titles} titles"
+    title = f"{Path(options.backbone).name}, histories of at most {titles} titles"
     work: dict[str, dict[str, Callable[[], float]]] = {
-        "training": {name: set_up(bench) for name, set_up in TRAINERS.items()},
-        "scoring": {name: partial(_counted, score, bench) for name, score in SCORERS.items()},
+        "training": {name: train(bench) for name, train in TRAINERS.items()},
+        "scoring": {name: partial(_count, score, bench) for name, score in SCORERS.items()},
     }
-    gains = []
+    speed_ups = []
     for kind, contenders in work.items():
-        flops = {name: executed(contender) for name, contender in contenders.items()}
-        rate, fast = measured_rate(torch.float32), measured_rate(torch.bfloat16)
-        timings = in_turns(contenders, asked.rounds)
-        rate, fast = max(rate, measured_rate(torch.float32)), max(fast, measured_rate(torch.bfloat16))
-        print(f"machine: {number(rate)} GFLOP/s in fp32, {number(fast)} in bf16 (2048³ matrix product)")
-        rates = dict.fromkeys(contenders, rate) | {OURS_BF16: fast}
-        report(f"{name}: {kind}, {tokens} tokens on average", rows_of(timings, flops, rates), asked.markdown)
-        gains.append(timings[OURS_BF16].median / timings[PUBLISHED].median)
-    report(f"{name}: agreement", agreement_rows(found), asked.markdown)
-    differs = float((found[OURS] - found[PUBLISHED]).abs().max())
-    holds = min(gains) >= TIMES and differs <= WORST
-    told = f"training {number(gains[0])} and scoring {number(gains[1])} times as fast, log-odds {differs:.6f} apart"
-    print(f"{'holds' if holds else 'DOES NOT HOLD'}: {told} (at least {TIMES:.0f}; at most {WORST:g})")
-    return holds
+        flops = {"executed": {name: flops_per_unit(run) for name, run in contenders.items()}}
+        precisions = dict.fromkeys(contenders, "fp32") | {OURS_BF16: "bf16"}
+        timings, rates = time_with_machine_rate(contenders, options.rounds, precisions)
+        over_ours = {name: number(timing.median / timings[OURS].median) for name, timing in timings.items()}
+        rows = speed_rows(
+            "contender", "example", timings, rates, flops, DESCRIPTIONS, {"speed-up over ours, fp32": over_ours}
+        )
+        print_table(f"{title}: {kind}, {tokens} tokens on average", rows, options.markdown)
+        speed_ups.append(timings[OURS_BF16].median / timings[PUBLISHED].median)
+    print_table(f"{title}: agreement", agreement_rows(log_odds), options.markdown)
+    difference = float((log_odds[OURS] - log_odds[PUBLISHED]).abs().max())
+    training, scoring = (number(speed_up) for speed_up in speed_ups)
+    verdict = Verdict(
+        min(speed_ups) >= SPEED_UP and difference <= WORST,
+        f"speed-up {training} in training and {scoring} in scoring (at least {SPEED_UP:.0f}); "
+        f"log-odds differ by {difference:.6f} (at most {WORST:g})",
+    )
+    print(verdict)
+    return verdict
 
 
-def _counted(score: Callable[[Bench], Tensor], bench: Bench) -> float:
+def _count(score: Callable[[Bench], Tensor], bench: Bench) -> float:
     return len(score(bench))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked = parse(arguments)
-    print(machine_in_words())
-    held = [compared(asked, titles) for titles in asked.titles]
-    return 0 if all(held) else 1
+    options = parse(arguments)
+    print(machine_description())
+    verdicts = [compare(options, titles) for titles in options.titles]
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""How fast UniSRec and SASRec train, and UniSRec pre-trains: against a reference, in turns in one run.
+"""How fast UniSRec and SASRec train and UniSRec pre-trains, compared with a reference.
 
-The reference is the published formulation, written by us in plain torch and fp32: one row a prefix, padded to 50; every
-position of every row computed; UniSRec's adaptor on every (row, position), each expert with a dropped-out copy of its
-input. It has the same parameters as the model (a test holds losses and gradients equal, with dropout and gate noise
-off), the same rates of dropout, and the same AdamW. Where ours departs, as its deviations say: UniSRec draws dropout
-and gate noise once an item and step (draw=catalogue), and windows of sequences over 50 items show a target at least 25.
+The reference is the published formulation, written by us in plain torch and fp32: one row per prefix, padded to 50;
+every position of every row computed; UniSRec's adaptor on every (row, position), each expert with its own dropout of
+the input. It has the same parameters as the model (a test holds losses and gradients equal, with dropout and gate noise
+off), the same dropout rates, and the same AdamW. Ours departs as its deviations say: UniSRec draws dropout and gate
+noise once per item and step (draw=catalogue), and windows of sequences over 50 items show a target at least 25.
 
-In pre-training a target is a record. Each row has an augmented view, which goes through adaptor and encoder like the
-plain one, and the reference contrasts the records of its batch as the published code does. Ours takes whole sequences:
-trainer.batch_size of them, not --reference-batch records, and the records of one user are no negatives of one another.
+In pre-training a target is a record. Each row has an augmented view, which passes through adaptor and encoder like the
+row itself, and the reference contrasts the records of its batch as the published code does. Ours takes whole sequences:
+trainer.batch_size of them, not --reference-batch records, and records of one user are not negatives of each other.
 
-Ours is `training.fit`, as `llm4rec train` calls it: the Trainer and its start, its batches, the optimiser and one
-checkpoint an epoch are in; validation is left out. Operations are those of matrix products, counted by torch as they
-run; a share is of this machine's measured rate in the same arithmetic. What a target needs is one causal pass without
-padding, and UniSRec's adaptor once over the catalogue a step (in pre-training: over the step's distinct texts).
+Ours is `training.fit`, as `llm4rec train` calls it, with the Trainer's start, batches, optimiser and one checkpoint per
+epoch, but without validation. Contenders take turns in one run. FLOP are those of matrix products, counted by torch as
+they run; shares are of this machine's measured rate in the same precision. The FLOP a target needs are one causal pass
+without padding, and UniSRec's adaptor once per step over the catalogue (in pre-training: over the step's distinct
+texts).
 """
 
 from __future__ import annotations
@@ -32,13 +33,21 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from machine import Timing, executed, in_turns, machine_in_words, measured_rate, number, report
+from bench_common import (
+    Timing,
+    flops_per_unit,
+    machine_description,
+    number,
+    option_parser,
+    print_table,
+    run_spec,
+    speed_rows,
+    time_with_machine_rate,
+)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.config.schema import Part, Precision
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.baselines.sasrec import SASRec
@@ -51,14 +60,14 @@ from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 from llm4rec_cli.training.fit import fit
 
-CHOICES = {  # what each is, as for llm4rec train
+MODELS = {  # name -> overrides for llm4rec train
     "unisrec": ["model=unisrec"],  # as shipped: 300-d, 8 experts over the 384-d vectors of MiniLM
     "unisrec-pretraining": ["model=unisrec", "task=pretrain", "trainer=pretrain"],
-    "sasrec": ["model=sasrec", "model.hidden_size=64"],  # RecBole's own default
+    "sasrec": ["model=sasrec", "model.hidden_size=64"],  # RecBole's default
 }
 REFERENCE, FP32, BF16 = "reference, fp32", "ours, fp32", "ours, bf16"
-EXTRAPOLATED = "the reference, if it needs as many epochs (extrapolated)"
-MEANING = {REFERENCE: "one padded row a prefix", FP32: "algorithm", BF16: "algorithm + precision"}
+EXTRAPOLATED = "reference's seconds for as many epochs (extrapolated)"
+DESCRIPTIONS = {REFERENCE: "one padded row per prefix", FP32: "algorithm", BF16: "algorithm + precision"}
 
 
 class ReferenceLayer(nn.Module):
@@ -86,7 +95,7 @@ class ReferenceLayer(nn.Module):
 
 
 class ReferenceEncoder(nn.Module):
-    """SASRec's body: (rows, max_length, hidden) item vectors to the (rows, hidden) state of each last real item."""
+    """SASRec's encoder: (rows, max_length, hidden) item vectors to the (rows, hidden) state of each row's last item."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -100,7 +109,7 @@ class ReferenceEncoder(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         place = torch.arange(x.shape[1])
-        mask = (place <= place[:, None]) & (place < lengths[:, None, None])  # causal, and no padding
+        mask = (place <= place[:, None]) & (place < lengths[:, None, None])  # causal, without padding
         x = self.dropout(self.norm(x + self.positions.weight))
         for layer in self.layers:
             x = layer(x, mask[:, None])
@@ -108,9 +117,9 @@ class ReferenceEncoder(nn.Module):
 
 
 class ReferenceSASRec(nn.Module):
-    def __init__(self, config: Any, like: Any) -> None:
+    def __init__(self, config: Any, model: Any) -> None:
         super().__init__()
-        self.items = nn.Embedding(like.split.n_items, config.hidden_size)
+        self.items = nn.Embedding(model.split.n_items, config.hidden_size)
         self.encoder = ReferenceEncoder(config)
 
     def forward(self, items: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
@@ -141,12 +150,12 @@ class ReferenceAdaptor(nn.Module):
 class ReferenceUniSRec(nn.Module):
     features: Tensor
 
-    def __init__(self, config: Any, like: Any) -> None:
+    def __init__(self, config: Any, model: Any) -> None:
         super().__init__()
         self.temperature = config.temperature
-        self.register_buffer("features", like.features, persistent=False)
+        self.register_buffer("features", model.features, persistent=False)
         self.adaptor = ReferenceAdaptor(
-            like.features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout
+            model.features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout
         )
         self.encoder = ReferenceEncoder(config)
 
@@ -158,14 +167,14 @@ class ReferenceUniSRec(nn.Module):
 
 
 class ReferencePretraining(ReferenceUniSRec):
-    """Both contrastive losses: rows and their augmented views, each through adaptor and encoder as a whole."""
+    """Both contrastive losses: rows and their augmented views each pass through adaptor and encoder in full."""
 
     texts: Tensor
 
-    def __init__(self, config: Any, like: Any) -> None:
-        super().__init__(config, like)
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
         self.sequence_weight = config.pretraining.sequence_weight
-        self.register_buffer("texts", torch.cat([like.features, like.word_drop_features]), persistent=False)
+        self.register_buffer("texts", torch.cat([model.features, model.word_drop_features]), persistent=False)
 
     def forward(  # type: ignore[override]
         self, items: Tensor, lengths: Tensor, targets: Tensor, views: Tensor, view_lengths: Tensor
@@ -188,13 +197,13 @@ REFERENCES = {UniSRec: ReferenceUniSRec, PretrainedUniSRec: ReferencePretraining
 
 
 class PrefixRows:
-    """Every (prefix, target) of the training part, its latest `max_length` items padded at the right."""
+    """All (prefix, target) pairs of the training split: a prefix's latest `max_length` items, right-padded."""
 
     def __init__(self, split: Split, max_length: int) -> None:
         self.flat, offsets = split.train_sequences()
         lengths = np.diff(offsets)
         self.max_length = max_length
-        self.target = np.setdiff1d(np.arange(offsets[-1]), offsets[:-1][lengths > 0])  # all but the first of a user
+        self.target = np.setdiff1d(np.arange(offsets[-1]), offsets[:-1][lengths > 0])  # all but each user's first item
         begin = np.repeat(offsets[:-1], lengths)[self.target]
         self.start = np.maximum(begin, self.target - max_length)
 
@@ -202,7 +211,7 @@ class PrefixRows:
         return len(self.target)
 
     def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        """`items` (rows, max_length), `lengths` (rows,), `targets` (rows,)."""
+        """Return `items` (rows, max_length), `lengths` (rows,) and `targets` (rows,)."""
         start, target = self.start[indices], self.target[indices]
         source = np.minimum(start[:, None] + np.arange(self.max_length), target[:, None] - 1)
         arrays = {"items": self.flat[source], "lengths": target - start, "targets": self.flat[target]}
@@ -210,7 +219,7 @@ class PrefixRows:
 
 
 class AugmentedRows(PrefixRows):
-    """Prefix rows, each with an augmented view; whether its items or its words are dropped is chosen a batch."""
+    """Prefix rows with an augmented view each; every batch drops either items or words."""
 
     def __init__(self, split: Split, config: Any, seed: int) -> None:
         super().__init__(split, config.max_length)
@@ -218,7 +227,7 @@ class AugmentedRows(PrefixRows):
         self.generator = torch.Generator().manual_seed(seed)
 
     def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Also `views` like `items`, a number n_items more where words are dropped, and `view_lengths`."""
+        """Also return `views` like `items`, plus n_items where words are dropped, and `view_lengths`."""
         plain = super().batch(indices)
         items, lengths, place = plain["items"], plain["lengths"], torch.arange(self.max_length)
         changed = torch.rand(items.shape, generator=self.generator) < self.config.drop
@@ -229,8 +238,8 @@ class AugmentedRows(PrefixRows):
         return plain | {"views": items + self.n_items * changed, "view_lengths": lengths}
 
 
-def reference_of(config: Any, model: nn.Module) -> nn.Module:
-    """The published formulation of this model, with the same weights."""
+def build_reference(config: Any, model: nn.Module) -> nn.Module:
+    """Return the published formulation of this model, with the same weights."""
     reference = REFERENCES[type(model)](config.model, model)
     reference.load_state_dict(model.state_dict())
     return reference
@@ -239,49 +248,49 @@ def reference_of(config: Any, model: nn.Module) -> nn.Module:
 def needed_flops(
     model: Any, n_items: int, lengths: NDArray[np.int64], n_targets: int, n_steps: int, text_size: int = 0
 ) -> float:
-    """Floating-point operations in matrix products that training on one target needs: one causal pass, no padding.
+    """Return the FLOP in matrix products needed to train on one target: one causal pass without padding.
 
     Args:
         model: its config.
         lengths: (n,) inputs of each training sequence, at most `max_length`.
-        n_targets: of an epoch.
-        n_steps: of an epoch; each takes UniSRec's adaptor over the catalogue once.
+        n_targets: per epoch.
+        n_steps: per epoch; each applies UniSRec's adaptor to the catalogue once.
         text_size: of a text vector; 0 = no adaptor.
     """
     adaptor = adaptor_flops(model, n_items, text_size) * n_steps if text_size else 0
     logits = 2 * model.hidden_size * n_items * n_targets
-    # Backward is by inputs and by weights, in the adaptor by weights alone: text vectors are frozen.
+    # Backward: gradients of inputs and weights, in the adaptor only of weights, since text vectors are frozen.
     return float((3 * (encoder_flops(model, lengths) + logits) + 2 * adaptor) / n_targets)
 
 
-def needed_in_pretraining(model: Any, batches: Iterable[Mapping[str, Tensor]], text_size: int) -> float:
-    """The same of pre-training, where a target is a record: a step's distinct texts, two causal passes, two losses.
+def needed_flops_of_pretraining(model: Any, batches: Iterable[Mapping[str, Tensor]], text_size: int) -> float:
+    """Return the FLOP in matrix products needed to pre-train on one record.
 
     A step of B records, forward:
         the adaptor, once over each distinct text among its items, views and targets;
         the encoder, over each row as it is and augmented, without padding;
         the logits of both losses, B × B each: 2 · 2 B² hidden.
-    Backward is twice that for encoder and logits, by inputs and by weights, and once for the adaptor, by weights alone.
+    Backward takes twice that for encoder and logits (inputs and weights), and once for the adaptor (only weights).
 
     Args:
         model: its config.
-        batches: of an epoch, as `PretrainingRows.batch` gives them.
+        batches: of an epoch, as returned by `PretrainingRows.batch`.
         text_size: of a text vector.
     """
     total, n_records = 0.0, 0
     for batch in batches:
-        carrying = np.flatnonzero(batch["targets"].numpy() != IGNORED)
-        passes = [("groups", carrying), ("view_groups", batch["seen_at"].numpy())]
+        predicting = np.flatnonzero(batch["targets"].numpy() != IGNORED)
+        passes = [("groups", predicting), ("view_groups", batch["seen_at"].numpy())]
         lengths = np.concatenate([packed_lengths(batch[groups].numpy(), seen) for groups, seen in passes])
         texts = torch.cat([batch["items"], batch["views"], batch["records"][:, 1]]).unique()
-        logits = 2 * 2 * len(carrying) ** 2 * model.hidden_size
+        logits = 2 * 2 * len(predicting) ** 2 * model.hidden_size
         total += 3 * (encoder_flops(model, lengths) + logits) + 2 * adaptor_flops(model, len(texts), text_size)
-        n_records += len(carrying)
+        n_records += len(predicting)
     return total / n_records
 
 
 def needed_by(config: Any, model: Any, n_targets: int) -> float:
-    """The same of whichever model, in steps of the config's batch size."""
+    """Return the FLOP needed per target of any of the models, in steps of the config's batch size."""
     rows, size = model.training_rows(), config.trainer.batch_size
     text_size = model.features.shape[1] if isinstance(model, UniSRec) else 0
     if not isinstance(model, PretrainedUniSRec):
@@ -290,11 +299,11 @@ def needed_by(config: Any, model: Any, n_targets: int) -> float:
         )
     order = np.random.default_rng(config.seed).permutation(len(rows))
     batches = (rows.batch(0, order[start : start + size].tolist()) for start in range(0, len(rows), size))
-    return needed_in_pretraining(config.model, batches, text_size)
+    return needed_flops_of_pretraining(config.model, batches, text_size)
 
 
 def encoder_flops(model: Any, lengths: NDArray[np.int64]) -> float:
-    """Forward, over causal sequences of these lengths."""
+    """Return the forward FLOP over causal sequences of these lengths."""
     h = model.hidden_size
     projections = (8 * h**2 + 4 * h * model.inner_size) * lengths.sum()
     attention = 4 * h * (lengths * (lengths + 1) // 2).sum()
@@ -302,16 +311,16 @@ def encoder_flops(model: Any, lengths: NDArray[np.int64]) -> float:
 
 
 def adaptor_flops(model: Any, n_texts: int, text_size: int) -> float:
-    """Forward: each expert's whitening, and the two products of the gate."""
+    """Return the forward FLOP: each expert's whitening, and the two products of the gate."""
     return float(2 * n_texts * text_size * model.experts * (model.hidden_size + 2))
 
 
 def packed_lengths(groups: NDArray[np.int64], seen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(rows,) how long each sequence of a packing is, padding apart.
+    """Return the (rows,) lengths of the packed sequences, without padding.
 
     Args:
         groups: (n_groups, 2) of the packing.
-        seen: places in it, among them each sequence's last.
+        seen: positions in it, including each sequence's last.
     """
     widths = np.repeat(groups[:, 1], groups[:, 0])
     ends = np.cumsum(widths)
@@ -323,12 +332,12 @@ def packed_lengths(groups: NDArray[np.int64], seen: NDArray[np.int64]) -> NDArra
 
 @dataclass(frozen=True)
 class Bench:
-    """One model on one dataset, built and ready.
+    """The contenders for one model on one dataset.
 
     Attributes:
-        n_targets: of an epoch.
-        work: contender -> a piece of training, returning how many targets it was.
-        needed: operations that a target needs.
+        n_targets: per epoch.
+        work: contender -> function that trains for one turn and returns the number of targets.
+        needed: FLOP needed per target.
     """
 
     config: Any
@@ -338,20 +347,19 @@ class Bench:
     needed: float
 
 
-def composed(arguments: argparse.Namespace, choice: str) -> RunSpec:
-    """What `llm4rec train` would do for one of CHOICES."""
-    at = [f"dataset.raw_dir={quoted(arguments.raw_dir)}"] if arguments.raw_dir else []
-    overrides = [f"dataset={arguments.dataset}", *at, *CHOICES[choice], *arguments.overrides, "device=cpu"]
-    return with_arithmetic(RunSpec.unchecked(compose(overrides), "train"))
+def training_spec(options: argparse.Namespace, name: str) -> RunSpec:
+    """Return what `llm4rec train` would run for one of MODELS."""
+    overrides = [*MODELS[name], *options.overrides, "device=cpu"]
+    return with_arithmetic(run_spec("train", options.dataset, options.raw_dir, *overrides))
 
 
 def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: int) -> Bench:
-    """The model in two precisions and its reference, all from the same weights.
+    """Build the model in two precisions and its reference, all from the same weights.
 
     Args:
-        targets: that a turn of ours trains on at least, in whole epochs.
-        reference_batch: prefix rows a step of the reference.
-        reference_steps: that a turn of it takes.
+        targets: the least that a turn of ours trains on, in whole epochs.
+        reference_batch: prefix rows per step of the reference.
+        reference_steps: steps per turn of the reference.
     """
     config, split = spec.config, leave_one_out(stages.load(spec))
     model = stages.build(spec, split)
@@ -359,18 +367,18 @@ def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: i
     if isinstance(model, PretrainedUniSRec):
         prefixes = AugmentedRows(split, config.model, config.seed)
     work: dict[str, Callable[[], float]] = {
-        REFERENCE: _steps(reference_of(config, model), prefixes, config, reference_batch, reference_steps)
+        REFERENCE: _steps(build_reference(config, model), prefixes, config, reference_batch, reference_steps)
     }
     for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
-        same = stages.build(spec, split)
+        copy = stages.build(spec, split)
         epochs = -(-targets // len(prefixes))
         trainer = replace(config.trainer, epochs=epochs, precision=precision)
-        work[name] = partial(_epochs, same, trainer, config.seed, len(prefixes))
+        work[name] = partial(_epochs, copy, trainer, config.seed, len(prefixes))
     return Bench(config, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
 
 
 def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, steps: int) -> Callable[[], float]:
-    """Some optimiser steps a call, over batches of random prefixes."""
+    """Return a function that takes `steps` optimiser steps on batches of random prefixes."""
     optimiser = torch.optim.AdamW(
         reference.parameters(),
         lr=config.trainer.learning_rate,
@@ -392,78 +400,57 @@ def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, 
 
 
 def _epochs(model: Any, trainer: Any, seed: int, n_targets: int) -> float:
-    """Epochs of so many targets through `fit`, whose validation costs nothing and never ends training early."""
-    rising = itertools.count(1.0)
+    """Train with `fit`, and a validation that takes no time and never stops early; return the number of targets."""
+    improving = itertools.count(1.0)
 
     def validate() -> float:
         model.eval()
-        return next(rising)
+        return next(improving)
 
     with tempfile.TemporaryDirectory() as folder:
         fit(model, model.training_rows(), validate, trainer, Path(folder), Path(folder) / "log", seed)
     return float(trainer.epochs * n_targets)
 
 
-def rows_of(bench: Bench, timings: dict[str, Timing], flops: dict[str, float], rates: dict[str, float]) -> list[Any]:
-    """The table: one row a contender. `rates` are the machine's, in GFLOP/s."""
-    found = []
-    for name, timing in timings.items():
-        reached = timing.median * flops[name] / 1e9
-        limit = rates["bf16" if name == BF16 else "fp32"]
-        found.append(
-            {
-                "training": name,
-                "is": MEANING[name],
-                "targets/s: median (min–max)": str(timing),
-                "times": number(timing.median / timings[REFERENCE].median),
-                "MFLOP a target: executed": number(flops[name] / 1e6),
-                "needed": number(bench.needed / 1e6),
-                "GFLOP/s": number(reached),
-                "of the machine's": f"{100 * reached / limit:.0f} %",
-            }
-        )
-    return found
-
-
 class _Reached(Exception):
-    """Validation is as good as was asked for."""
+    """Raised when validation reaches the target score."""
 
 
-def seconds_to(spec: RunSpec, split: Split, precision: Precision, wanted: float) -> tuple[float, float, int] | None:
-    """Trains until validation NDCG@10 is `wanted`, validation included in the time.
+def seconds_to(spec: RunSpec, split: Split, precision: Precision, target: float) -> tuple[float, float, int] | None:
+    """Train until validation NDCG@10 reaches `target`, with validation included in the time.
 
     Returns:
-        seconds, the metric, and epochs; None if it was never reached.
+        seconds, the metric, and epochs; None if the target was never reached.
     """
     config, model = spec.config, stages.build(spec, split)
-    asked = ranking.examples(split, Part.valid, config, spec.cache)
+    examples = ranking.examples(split, Part.valid, config, spec.cache)
     scores: list[float] = []
-    begin = time.perf_counter()
+    start = time.perf_counter()
 
     def validate() -> float:
-        scores.append(ranking.validation_score(model, split, asked, config))
-        if scores[-1] >= wanted:
+        scores.append(ranking.validation_score(model, split, examples, config))
+        if scores[-1] >= target:
             raise _Reached
         return scores[-1]
 
     trainer = replace(config.trainer, precision=precision)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Reached):
         fit(model, model.training_rows(), validate, trainer, Path(folder), Path(folder) / "log", config.seed)
-    return (time.perf_counter() - begin, scores[-1], len(scores)) if scores[-1] >= wanted else None
+    return (time.perf_counter() - start, scores[-1], len(scores)) if scores[-1] >= target else None
 
 
-def seconds_rows(bench: Bench, wanted: float, reference: Timing) -> list[dict[str, str]]:
-    """The second table; the reference's seconds are extrapolated, and said to be."""
-    found = []
+def seconds_rows(bench: Bench, target: float, reference: Timing) -> list[dict[str, str]]:
+    """Return one row per precision of ours; the reference's seconds are extrapolated from its rate."""
+    rows = []
     for name, precision in ((FP32, Precision.fp32), (BF16, Precision.bf16)):
         row = {
             "training": name,
-            "seconds": "never reached",
+            "seconds": "not reached",
             "epochs": "–",
             "validation NDCG@10": "–",
             EXTRAPOLATED: "–",
         }
-        if reached := seconds_to(bench.config, bench.split, precision, wanted):
+        if reached := seconds_to(bench.config, bench.split, precision, target):
             seconds, score, epochs = reached
             row |= {
                 "seconds": number(seconds),
@@ -471,78 +458,72 @@ def seconds_rows(bench: Bench, wanted: float, reference: Timing) -> list[dict[st
                 "validation NDCG@10": f"{score:.4f}",
                 EXTRAPOLATED: number(epochs * bench.n_targets / reference.median),
             }
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
+    parser = option_parser(
+        __doc__,
+        """\
   python scripts/bench_training.py                                    all three on the demo: takes about 16 GB
   python scripts/bench_training.py --model unisrec                    a few minutes on two cores
   python scripts/bench_training.py --dataset amazon2018-scientific --raw-dir PATH --model unisrec --seconds-to 0.06
   python scripts/bench_training.py --dataset amazon2014-beauty --raw-dir PATH --model sasrec --markdown
-  python scripts/bench_training.py --dataset demo_pretrain --model unisrec-pretraining
-Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders and of the measured rate alike.""",
+  python scripts/bench_training.py --dataset demo_pretrain --model unisrec-pretraining""",
+        rounds=5,
     )
-    parser.add_argument("overrides", nargs="*", help="of the config, as for llm4rec train, e.g. trainer.batch_size=256")
+    parser.add_argument(
+        "overrides", nargs="*", help="config overrides, as for llm4rec train, e.g. trainer.batch_size=256"
+    )
     parser.add_argument(
         "--dataset", default="demo", help="a dataset of conf/dataset (default: demo, which needs no file)"
     )
-    parser.add_argument("--raw-dir", help="the folder of its raw files")
-    parser.add_argument("--model", choices=sorted(CHOICES), help="default: all")
+    parser.add_argument("--raw-dir", help="folder with the dataset's raw files")
+    parser.add_argument("--model", choices=sorted(MODELS), help="default: all")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="turns of each contender, after one to warm up (default 5)"
-    )
-    parser.add_argument(
-        "--targets", type=int, default=50_000, help="of a turn of ours at least, in whole epochs (default 50000)"
+        "--targets", type=int, default=50_000, help="fewest per turn of ours, in whole epochs (default 50000)"
     )
     parser.add_argument(
         "--reference-batch",
         type=int,
         default=2048,
-        help="prefix rows a step of the reference (default: the published 2048; UniSRec then takes about 7 GB, its "
+        help="prefix rows per step of the reference (default: the published 2048; UniSRec then takes about 7 GB, its "
         "pre-training about 16 GB)",
     )
-    parser.add_argument("--reference-steps", type=int, default=1, help="steps a turn of the reference (default 1)")
+    parser.add_argument("--reference-steps", type=int, default=1, help="steps per turn of the reference (default 1)")
     parser.add_argument(
         "--seconds-to", type=float, metavar="NDCG", help="also time training to this validation NDCG@10"
     )
     parser.add_argument(
         "--profile", type=int, metavar="N", help="also list the N costliest operators of each contender"
     )
-    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    asked = parse(arguments)
-    print(machine_in_words())
-    for name in [asked.model] if asked.model else CHOICES:
-        bench = set_up(composed(asked, name), asked.targets, asked.reference_batch, asked.reference_steps)
-        flops = {contender: executed(work) for contender, work in bench.work.items()}
-        before = {"fp32": measured_rate(torch.float32), "bf16": measured_rate(torch.bfloat16)}
-        timings = in_turns(bench.work, asked.rounds)
-        after = {"fp32": measured_rate(torch.float32), "bf16": measured_rate(torch.bfloat16)}
-        rates = {arithmetic: max(before[arithmetic], after[arithmetic]) for arithmetic in before}
-        print(
-            f"machine: {number(rates['fp32'])} GFLOP/s in fp32, {number(rates['bf16'])} in bf16 (2048³ matrix product)"
-        )
+    options = parse(arguments)
+    print(machine_description())
+    for name in [options.model] if options.model else MODELS:
+        bench = set_up(training_spec(options, name), options.targets, options.reference_batch, options.reference_steps)
+        executed = {contender: flops_per_unit(work) for contender, work in bench.work.items()}
+        precisions = {REFERENCE: "fp32", FP32: "fp32", BF16: "bf16"}
+        timings, rates = time_with_machine_rate(bench.work, options.rounds, precisions)
+        flops = {"executed": executed, "needed": dict.fromkeys(executed, bench.needed)}
+        rows = speed_rows("training", "target", timings, rates, flops, DESCRIPTIONS, prefix="M")
         size = f"{bench.config.model.hidden_size}-d, {bench.split.n_items:,} items"
-        report(f"{name} on {asked.dataset}, {size}", rows_of(bench, timings, flops, rates), asked.markdown)
-        if asked.seconds_to:
-            report(
-                f"{name}: seconds to validation NDCG@10 of {asked.seconds_to}",
-                seconds_rows(bench, asked.seconds_to, timings[REFERENCE]),
-                asked.markdown,
+        print_table(f"{name} on {options.dataset}, {size}", rows, options.markdown)
+        if options.seconds_to:
+            print_table(
+                f"{name}: seconds to validation NDCG@10 of {options.seconds_to}",
+                seconds_rows(bench, options.seconds_to, timings[REFERENCE]),
+                options.markdown,
             )
-        for contender, work in bench.work.items() if asked.profile else ():
+        for contender, work in bench.work.items() if options.profile else ():
             with profile(activities=[ProfilerActivity.CPU]) as profiled:
                 work()
             print(f"{name}: {contender}")
-            print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=asked.profile))
+            print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=options.profile))
 
 
 if __name__ == "__main__":

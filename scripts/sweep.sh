@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A sweep from the shell: every model with every seed, each a process of its own. Finished runs are skipped, a failed one
-# stops no other, and the table at the end holds what there is. The same by Hydra, which does as well skip what is done:
+# A sweep from the shell: every model with every seed, each in a process of its own. Finished runs are skipped, a failed run
+# does not stop the others, and a table of all finished runs ends it. Hydra does the same, and skips finished runs too:
 #   llm4rec train -m model=sasrec,unisrec seed=0,1,2                                          one after another
 #   llm4rec train -m model=sasrec,unisrec seed=0,1,2 hydra/launcher=joblib hydra.launcher.n_jobs=2      on these cores
 #   llm4rec train -m model=sasrec,unisrec seed=0,1,2 hydra/launcher=submitit_slurm            on a cluster

@@ -1,4 +1,4 @@
-"""Interactions drawn at random, of any size: for speed and memory, which do not ask what they mean."""
+"""Random interactions in any number, for measuring speed and memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pandas as pd
 
 from llm4rec_cli.data.recdataset import RecDataset
 
-SHORTEST, MEAN = 3, 8.9  # interactions of a user; Beauty's mean
+SHORTEST, MEAN = 3, 8.9  # interactions per user; the mean is Beauty's
 
 
 def interactions(n_users: int, n_items: int, seed: int = 0) -> pd.DataFrame:
-    """`user` and `item` numbers, sorted by user: lengths geometric, items skewed towards low numbers."""
+    """Draw columns `user` and `item`, sorted by user; lengths are geometric, low item numbers are popular."""
     rng = np.random.default_rng(seed)
     length = SHORTEST - 1 + rng.geometric(1 / (MEAN - SHORTEST + 1), n_users)
     user = np.repeat(np.arange(n_users, dtype=np.int32), length)
@@ -19,12 +19,12 @@ def interactions(n_users: int, n_items: int, seed: int = 0) -> pd.DataFrame:
 
 
 def dataset(n_users: int, n_items: int, seed: int = 0) -> RecDataset:
-    """Those interactions as a dataset of n_items items without text."""
-    drawn = interactions(n_users, n_items, seed)
+    """Return these interactions as a dataset whose items have no text."""
+    log = interactions(n_users, n_items, seed)
     return RecDataset(
         items=pd.DataFrame({"item_id": np.arange(n_items).astype(str), "text": ""}),
-        interactions=drawn,
+        interactions=log,
         user_ids=np.arange(n_users).astype(str).astype(object),
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(drawn["user"], minlength=n_users))]),
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(log["user"], minlength=n_users))]),
         manifest={"name": "synthetic", "fingerprint": f"{n_users}-{n_items}-{seed}", "synthetic": True},
     )

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # All checks: makes .venv, installs the project, then lint, types and tests.
 #   bash scripts/test.sh [arguments for pytest, e.g. -k ranking]     WORKERS=0 runs the tests in one process
-#   bash scripts/test.sh --fast [arguments]                          while editing: without the tests marked slow
+#   bash scripts/test.sh --fast [arguments]                          while editing: leaves out the tests marked slow
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/venv.sh "[dev]"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-unset PYTHONDONTWRITEBYTECODE # pytest compiles the tests with their assertions: five seconds a worker where nothing is kept
+unset PYTHONDONTWRITEBYTECODE # cached bytecode of the tests saves five seconds per worker
 if [ "${1:-}" = --fast ]; then
   shift
   set -- -m "not slow" "$@"

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/venv.sh "[dev]"
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-# What torch, oneDNN and MKL each call it; what a CPU lacks falls back to the best that it has.
+# The names that torch, oneDNN and MKL use; where a CPU lacks a feature, they fall back to the best one it has.
 kernels=("" "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 MKL_CBWR=COMPATIBLE")
 for flags in \
   "avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 MKL_CBWR=AVX2" \
@@ -17,11 +17,11 @@ done
 failed=()
 for kernel in "${kernels[@]}"; do
   for threads in 1 2; do
-    echo "== ${kernel:-as torch chooses}, OMP_NUM_THREADS=$threads"
+    echo "== ${kernel:-default kernels}, OMP_NUM_THREADS=$threads"
     workers=$((threads == 1 ? 2 : 0))
     # shellcheck disable=SC2086
     env $kernel OMP_NUM_THREADS=$threads .venv/bin/python -m pytest -q -m numeric -n $workers --dist loadfile "$@" ||
-      failed+=("${kernel:-as torch chooses}, $threads threads")
+      failed+=("${kernel:-default kernels}, $threads threads")
   done
 done
 printf 'failed: %s\n' "${failed[@]:-none}"

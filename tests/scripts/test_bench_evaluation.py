@@ -1,11 +1,11 @@
 from dataclasses import replace
 
+import bench_common
 import bench_evaluation as bench
 import numpy as np
 import pytest
 import torch
-from alone import Measured
-from machine import Timing
+from fresh_process import Measurement
 from torch.utils.flop_counter import FlopCounterMode
 
 from llm4rec_cli.config.schema import Part
@@ -19,17 +19,17 @@ SIZE = 60, 200
 
 @pytest.fixture
 def sasrec():
-    config = bench.composed("sasrec", None, None, SMALL)
-    split = bench.loaded(config, SIZE)
-    return config, split, bench.built(config, split)
+    spec = bench.evaluation_spec("sasrec", None, None, SMALL)
+    split = bench.load_split(spec, SIZE)
+    return split, bench.random_model(spec, split)
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
-def test_scoring_all_at_once_gives_the_same_ranks(sasrec, mask_history):
-    _, split, model = sasrec
-    asked = split.examples(Part.test)
-    n_better, n_tied, top_items = bench.all_at_once(model, asked, mask_history, 5)
-    ours = rank(model, asked, mask_history, 5, 16)
+def test_scoring_all_users_at_once_gives_the_same_ranks(sasrec, mask_history):
+    split, model = sasrec
+    examples = split.examples(Part.test)
+    n_better, n_tied, top_items = bench.rank_at_once(model, examples, mask_history, 5)
+    ours = rank(model, examples, mask_history, 5, 16)
     assert np.array_equal(n_better, ours.n_better)
     assert np.array_equal(n_tied, ours.n_tied)
     assert np.array_equal(top_items, ours.top_items)
@@ -37,43 +37,28 @@ def test_scoring_all_at_once_gives_the_same_ranks(sasrec, mask_history):
 
 @pytest.mark.parametrize(("name", "layers", "length"), [("sasrec", 1, 5), ("sasrec", 3, 1), ("unisrec", 1, 4)])
 def test_needed_operations_are_those_that_run_where_nothing_is_padded(name, layers, length):
-    config = bench.composed(name, None, None, [*SMALL, f"model.layers={layers}"])
+    spec = bench.evaluation_spec(name, None, None, [*SMALL, f"model.layers={layers}"])
     split = leave_one_out(tiny_dataset([[1] * 9] * 7, n_items=50))
-    model, asked = bench.built(config, split), split.examples(Part.test)
-    asked = replace(asked, start=asked.end - length)
+    model, examples = bench.random_model(spec, split), split.examples(Part.test)
+    examples = replace(examples, start=examples.end - length)
     with FlopCounterMode(display=False) as counter:
-        model.score(asked)
+        model.score(examples)
     text_size = bench.TEXT_SIZE if name == "unisrec" else 0
-    needed = bench.needed_flops(config.model, asked.history_length, split.n_items, text_size)
-    attention = layers * 4 * 8 * length  # which torch does not count on a CPU
-    assert counter.get_total_flops() / len(asked) + attention == pytest.approx(needed, rel=0.02)  # biases
+    needed = bench.needed_flops(spec.model, examples.history_length, split.n_items, text_size)
+    attention = layers * 4 * 8 * length  # not counted by torch on a CPU
+    assert counter.get_total_flops() / len(examples) + attention == pytest.approx(needed, rel=0.02)  # biases
 
 
 def test_a_causal_pass_needs_half_of_the_square():
-    model = bench.composed("sasrec", None, None, [*SMALL, "model.layers=2"]).model
+    model = bench.evaluation_spec("sasrec", None, None, [*SMALL, "model.layers=2"]).model
     short, long = (bench.needed_flops(model, np.array([n]), 0) for n in (1, 3))
-    more = 8 * 8**2 + 4 * 8 * 12 + 4 * 8**2  # a token: below, and its key and value on top
-    assert long - short == 2 * more + 4 * 8 * (6 - 1) + 4 * 8 * (3 - 1)
-
-
-def test_rows_relate_speed_to_the_machine_s():
-    timings = {bench.AT_ONCE: Timing(100, 90, 110), bench.RANK: Timing(400, 390, 410)}
-    rows = bench.speed_rows(timings, needed=5e6, rate=10)
-    assert [row["times"] for row in rows] == ["1.00", "4.00"]
-    assert rows[1]["GFLOP/s"] == "2.00"
-    assert rows[1]["of the machine's"] == "20 %"
-
-
-def test_memory_rows_show_what_the_work_added():
-    peaks = {(bench.RANK, 0.5): Measured(1, 300, 310), (bench.RANK, 1.0): Measured(2, 300, 312)}
-    assert bench.memory_rows(peaks, 10) == [
-        {"peak MiB, added": bench.RANK, "5 users": "10.0", "10 users": "12.0"},
-    ]
+    per_token = 8 * 8**2 + 4 * 8 * 12 + 4 * 8**2  # in the lower layer, and its key and value in the top one
+    assert long - short == 2 * per_token + 4 * 8 * (6 - 1) + 4 * 8 * (3 - 1)
 
 
 def test_a_run_on_synthetic_data_prints_each_contender(capsys, monkeypatch):
-    monkeypatch.setattr(bench, "measured_rate", lambda dtype: 50.0)
-    monkeypatch.setattr(bench, "alone", lambda *_: Measured(1, 300, 310))
+    monkeypatch.setattr(bench_common, "machine_rate", lambda precision: 50.0)
+    monkeypatch.setattr(bench, "measure_in_fresh_process", lambda *_: Measurement(1, 300, 310))
     bench.main(["--synthetic", "30", "100", "--rounds", "1", "task.bootstrap=10", *SMALL])
     printed = capsys.readouterr().out
     for words in ("sasrec, 8-d", "unisrec, 8-d", "30 users, 100 items", *(bench.AT_ONCE, bench.RANK, bench.EVALUATE)):
@@ -86,7 +71,7 @@ def test_a_share_of_the_users_can_be_set_up_alone():
 
 
 def test_models_are_random_and_the_same_for_one_seed():
-    config = bench.composed("unisrec", None, None, SMALL)
-    split = bench.loaded(config, SIZE)
-    first, second = (bench.built(config, split) for _ in range(2))
+    spec = bench.evaluation_spec("unisrec", None, None, SMALL)
+    split = bench.load_split(spec, SIZE)
+    first, second = (bench.random_model(spec, split) for _ in range(2))
     assert torch.equal(first.score(split.examples(Part.test)), second.score(split.examples(Part.test)))

@@ -1,10 +1,10 @@
-"""The benchmark's contenders encode the same texts to the same vectors, and its operations are counted right."""
+"""All contenders encode texts to the same vectors, and FLOP are counted correctly."""
 
 import bench_features as bench
 import numpy as np
 import pytest
 import torch
-from machine import Timing, executed
+from bench_common import Timing, flops_per_unit
 from transformers import BertConfig, BertModel
 
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
@@ -24,7 +24,7 @@ def test_all_contenders_give_each_text_the_same_vector():
     assert bench.worst_cosine(default[::-1], default) < 0.9  # texts differ
 
 
-def test_the_worst_cosine_does_not_look_at_lengths():
+def test_the_worst_cosine_does_not_depend_on_lengths():
     vectors, others = np.array([[1.0, 0.0], [3.0, 4.0]]), np.array([[5.0, 0.0], [4.0, 3.0]])
     assert bench.worst_cosine(vectors, others) == pytest.approx(24 / 25)
 
@@ -37,15 +37,11 @@ def test_needed_operations_are_those_that_run_where_nothing_is_padded():
         with torch.no_grad():
             return len(model(input_ids=torch.ones(3, 7, dtype=torch.long)).last_hidden_state)
 
-    assert executed(encode) == bench.needed_flops(config, np.array([7, 7, 7]))
+    assert flops_per_unit(encode) == bench.needed_flops(config, np.array([7, 7, 7]))
 
 
-def test_equal_texts_stand_in_a_row_of_their_own():
-    timings = {bench.DEFAULT: Timing(10, 9, 11), bench.FP32: Timing(20, 9, 30), bench.BF16: Timing(40, 30, 50)}
-    facts = dict.fromkeys(timings, 10e9), 9e9, dict.fromkeys(timings, 1.0)
-    rates = {"fp32": 400, "bf16": 800}
-    rows = bench.rows_of(timings, *facts, 1.0, rates)
-    assert [row["times"] for row in rows] == ["1.00", "2.00", "4.00"]
-    assert [row["of the machine's"] for row in rows] == ["25 %", "50 %", "50 %"]
-    *_, once = bench.rows_of(timings, *facts, 1.5, rates)
-    assert (once["encoding"], once["times"]) == (bench.ONCE, "6.00")
+def test_equal_texts_have_a_row_of_their_own():
+    timings = {bench.DEFAULT: Timing(10, 9, 11), bench.BF16: Timing(40, 30, 50)}
+    row = bench.equal_texts_row([{"encoding": bench.DEFAULT, "worst cosine": "1"}], timings, 1.5)
+    assert (row["encoding"], row["speed-up"], row["worst cosine"]) == (bench.ONCE, "6.00", "")
+    assert row["texts/s: median (min–max)"] == "60.0"

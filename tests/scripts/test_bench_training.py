@@ -1,13 +1,13 @@
-"""The benchmark's reference computes what our models compute, and its operations are counted right."""
+"""The reference computes the same as our models, and FLOP are counted correctly."""
 
 from itertools import islice
 
+import bench_common
 import bench_training as bench
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from machine import Timing
 from torch.utils.flop_counter import FlopCounterMode
 
 from llm4rec_cli.config.schema import Precision
@@ -23,28 +23,28 @@ pytestmark = pytest.mark.numeric
 TEXT_SIZE = 64
 # train parts of 7, 1, 4, 2, 5, 3 and 2 items: no sequence is longer than max_length inputs, so no window cuts a prefix
 SEQUENCES = [[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5, 6], [7, 1, 1, 2, 0, 3], [6, 5, 4, 3], [2, 9, 8, 9, 1, 7, 7], [8, 0]]
-DIFFERENT = slice(1, None)  # of these users no two have one last target in training
+DIFFERENT = slice(1, None)  # no two of these users share a last training target
 SMALL = ["model.hidden_size=16", "model.inner_size=12", "model.max_length=6", "trainer.batch_size=4"]
 MODELS = pytest.mark.parametrize("name", ["sasrec", "unisrec"])
-SILENT = ["model.dropout=0", "model.adaptor_dropout=0"]
+NO_DROPOUT = ["model.dropout=0", "model.adaptor_dropout=0"]
 
 
 @pytest.fixture
 def vectors(monkeypatch):
-    """Text vectors are random: others for texts that are longer or shorter."""
+    """Replace text vectors by random ones, different for texts of different total length."""
 
-    def drawn(texts, *_):
+    def random_vectors(texts, *_):
         return torch.randn(len(texts), TEXT_SIZE, generator=torch.Generator().manual_seed(len("".join(texts))))
 
-    monkeypatch.setattr(unisrec, "encode_texts", drawn)
+    monkeypatch.setattr(unisrec, "encode_texts", random_vectors)
 
 
 @pytest.fixture
 def built(vectors):
-    """built(name, sequences, *overrides): the config and the model, over random text vectors."""
+    """Return a function (name, sequences, *overrides) -> config and model, with random text vectors."""
 
     def build(name, sequences, *overrides):
-        spec = bench.composed(bench.parse([*SMALL, *overrides]), name)
+        spec = bench.training_spec(bench.parse([*SMALL, *overrides]), name)
         split = leave_one_out(tiny_dataset(sequences, texts=[f"item {i}" for i in range(10)]))
         model = bench.stages.build(spec, split)
         naive.randomise(model)
@@ -56,22 +56,22 @@ def built(vectors):
 @MODELS
 def test_the_reference_has_the_loss_and_gradients_of_our_one_pass(name, built, monkeypatch):
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # no gate noise
-    config, model = built(name, SEQUENCES, *SILENT[: 2 if name == "unisrec" else 1])
-    reference, prefixes = bench.reference_of(config, model), bench.PrefixRows(model.split, config.model.max_length)
+    config, model = built(name, SEQUENCES, *NO_DROPOUT[: 2 if name == "unisrec" else 1])
+    reference, prefixes = bench.build_reference(config, model), bench.PrefixRows(model.split, config.model.max_length)
     rows = model.training_rows()
     loss = model.train()(**rows.batch(0, list(range(len(rows)))))["loss"]
     expected = reference.train()(**prefixes.batch(np.arange(len(prefixes))))
     assert_close(loss, expected, rel=1e-4)
-    found, wanted = naive.gradients(loss, model), naive.gradients(expected, reference)
-    assert found.keys() == wanted.keys()
-    for key in wanted:
-        assert_close(found[key], wanted[key], rel=1e-3, msg=key)
+    ours, theirs = naive.gradients(loss, model), naive.gradients(expected, reference)
+    assert ours.keys() == theirs.keys()
+    for key in theirs:
+        assert_close(ours[key], theirs[key], rel=1e-3, msg=key)
 
 
 @MODELS
 def test_the_reference_drops_out_as_ours_does(name, built):
     config, model = built(name, SEQUENCES)
-    reference = bench.reference_of(config, model).train()
+    reference = bench.build_reference(config, model).train()
     rates = sorted(module.p for module in reference.modules() if isinstance(module, torch.nn.Dropout))
     attention = [layer.p for layer in reference.encoder.layers]
     assert rates == [0.2] * (name == "unisrec") + [0.5] * 3  # after the embedding, and in each layer
@@ -92,33 +92,33 @@ def test_the_reference_drops_out_as_ours_does(name, built):
 )
 def test_the_reference_of_pretraining_has_the_loss_and_gradients_of_ours(built, monkeypatch, loss, augmentation, users):
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # no gate noise
-    settings = [f"model.pretraining.{setting}" for setting in (f"loss={loss}", "word_drop=0.5", *augmentation)]
-    # at the published 1e-3 a wrong loss of views would pass
+    overrides = [f"model.pretraining.{override}" for override in (f"loss={loss}", "word_drop=0.5", *augmentation)]
+    # with the published weight of 1e-3 a wrong loss of views would go unnoticed
     config, model = built(
-        "unisrec-pretraining", SEQUENCES[users], *SILENT, "model.pretraining.sequence_weight=1", *settings
+        "unisrec-pretraining", SEQUENCES[users], *NO_DROPOUT, "model.pretraining.sequence_weight=1", *overrides
     )
     rows = model.training_rows()
-    rows.first_loss = rows.lengths - 1  # one record a user: in ours a user's others are no negatives
+    rows.first_loss = rows.lengths - 1  # one record per user: ours does not use a user's other records as negatives
     batch = rows.batch(0, list(range(len(rows))))
     prefixes = bench.PrefixRows(model.split, config.model.max_length)
     records = prefixes.batch(np.searchsorted(prefixes.target, batch["records"][:, 0]))
-    reference = bench.reference_of(config, model)
-    found = model.train()(**batch)["loss"]
+    reference = bench.build_reference(config, model)
+    loss_of_ours = model.train()(**batch)["loss"]
     expected = reference.train()(**records, **views_of(batch, config.model.max_length))
-    assert_close(found, expected, rel=1e-4)
-    ours, theirs = naive.gradients(found, model), naive.gradients(expected, reference)
+    assert_close(loss_of_ours, expected, rel=1e-4)
+    ours, theirs = naive.gradients(loss_of_ours, model), naive.gradients(expected, reference)
     assert ours.keys() == theirs.keys()
     for key in theirs:
         assert_close(ours[key], theirs[key], rel=1e-3, msg=key)
 
 
 def views_of(batch, max_length):
-    """The augmented sequence of each record of a packed batch, as padded rows."""
+    """Return the augmented sequence of each record in a packed batch, as padded rows."""
     widths = batch["view_groups"][:, 1].repeat_interleave(batch["view_groups"][:, 0])
     ends = widths.cumsum(0)
-    begin = (ends - widths)[torch.searchsorted(ends, batch["seen_at"], right=True)]
-    lengths = batch["seen_at"] + 1 - begin
-    rows = [batch["views"][b : b + n] for b, n in zip(begin.tolist(), lengths.tolist(), strict=True)]
+    starts = (ends - widths)[torch.searchsorted(ends, batch["seen_at"], right=True)]
+    lengths = batch["seen_at"] + 1 - starts
+    rows = [batch["views"][i : i + n] for i, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
     return {"views": torch.stack([F.pad(row, (0, max_length - len(row))) for row in rows]), "view_lengths": lengths}
 
 
@@ -131,7 +131,7 @@ def test_prefix_rows_by_hand():
     assert batch["items"].shape == (4, 2)
 
 
-def test_items_are_dropped_but_for_the_first_and_the_rest_is_packed():
+def test_items_are_dropped_except_the_first_and_the_rest_is_packed():
     items, lengths, views, view_lengths = next(augmented("item_drop=1"))
     for row, length, view, kept in zip(
         items.tolist(), lengths.tolist(), views.tolist(), view_lengths.tolist(), strict=True
@@ -156,35 +156,35 @@ def test_a_batch_drops_either_items_or_words():
     assert set(zip(words, items, strict=True)) == {(True, False), (False, True)}
 
 
-def augmented(setting):
-    """Batches of 1,700 prefix rows over items that ascend: items, lengths, views and their lengths."""
-    config = bench.composed(bench.parse([f"model.pretraining.{setting}"]), "unisrec-pretraining").config
+def augmented(override):
+    """Yield batches of 1,700 prefix rows over ascending items: items, lengths, views and their lengths."""
+    config = bench.training_spec(bench.parse([f"model.pretraining.{override}"]), "unisrec-pretraining").config
     rows = bench.AugmentedRows(leave_one_out(tiny_dataset([range(20)] * 100)), config.model, seed=0)
     while True:
         batch = rows.batch(np.arange(len(rows)))
         yield [batch[name] for name in ("items", "lengths", "views", "view_lengths")]
 
 
-@pytest.mark.parametrize("name", sorted(bench.CHOICES))
+@pytest.mark.parametrize("name", sorted(bench.MODELS))
 def test_needed_operations_are_those_that_run_where_nothing_is_padded(name, built):
     plain = ["model.pretraining.drop=0"] if name == "unisrec-pretraining" else []
-    # one input and one target each, and all of them in one step
+    # one input and one target each, all in one step
     config, model = built(name, [[i, i + 1, 0, 0] for i in range(8)], "trainer.batch_size=8", *plain)
     rows = model.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
     with FlopCounterMode(display=False) as counter:
         model.train()(**batch)["loss"].backward()
     needed = bench.needed_by(config, model, len(rows))
-    # b W of each expert and its mixture: next to nothing at real sizes, and so no part of what is needed
+    # b W of each expert and its mixture: negligible at real sizes, so not counted as needed
     n_texts = {"sasrec": 0, "unisrec": 10, "unisrec-pretraining": 9}[name]
     biases = 3 * 2 * 8 * (TEXT_SIZE + n_texts) * 16 if n_texts else 0
     assert counter.get_total_flops() == len(rows) * needed + biases
 
 
-def test_needed_operations_of_attention_grow_with_what_each_position_sees(built):
+def test_needed_attention_flop_grow_with_the_number_of_visible_positions(built):
     config, _ = built("sasrec", SEQUENCES)
     one, three = (bench.needed_flops(config.model, 10, np.array([n]), n, 1) for n in (1, 3))
-    assert three - one == 3 * 2 * 4 * 16 * ((1 + 2 + 3) / 3 - 1)  # by three passes, two layers, hidden size 16
+    assert three - one == 3 * 2 * 4 * 16 * ((1 + 2 + 3) / 3 - 1)  # three passes, two layers, hidden size 16
 
 
 def test_lengths_are_read_from_a_packing():
@@ -195,16 +195,16 @@ def test_lengths_are_read_from_a_packing():
 @pytest.mark.parametrize("name", ["sasrec", "unisrec-pretraining"])
 def test_every_contender_trains_on_the_targets_it_reports(name, vectors, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    asked = bench.parse([*SMALL, "trainer.batch_size=512", "model.layers=1"])
-    made = bench.set_up(bench.composed(asked, name), 1, 8, 2)
-    before = {name: work() for name, work in made.work.items()}
-    assert before == {bench.REFERENCE: 16, bench.FP32: made.n_targets, bench.BF16: made.n_targets}
+    options = bench.parse([*SMALL, "trainer.batch_size=512", "model.layers=1"])
+    contest = bench.set_up(bench.training_spec(options, name), 1, 8, 2)
+    n_targets = {name: work() for name, work in contest.work.items()}
+    assert n_targets == {bench.REFERENCE: 16, bench.FP32: contest.n_targets, bench.BF16: contest.n_targets}
 
 
-def test_the_time_to_a_validation_score_ends_when_it_is_reached(cache, monkeypatch):
+def test_timing_to_a_validation_score_ends_when_it_is_reached(cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     small = [*SMALL, "trainer.batch_size=512", "trainer.epochs=2", "model.layers=1"]
-    spec = bench.composed(bench.parse(small), "sasrec")
+    spec = bench.training_spec(bench.parse(small), "sasrec")
     split = leave_one_out(bench.stages.load(spec))
     seconds, score, epochs = bench.seconds_to(spec, split, Precision.fp32, 0.0)
     assert seconds > 0
@@ -213,21 +213,11 @@ def test_the_time_to_a_validation_score_ends_when_it_is_reached(cache, monkeypat
     assert bench.seconds_to(spec, split, Precision.fp32, 1.1) is None
 
 
-def test_a_share_is_of_the_rate_in_the_same_arithmetic():
-    timings = {bench.REFERENCE: Timing(10, 9, 11), bench.FP32: Timing(100, 90, 110), bench.BF16: Timing(200, 1, 300)}
-    made = bench.Bench(None, None, 1, {}, 2e9)
-    flops = {bench.REFERENCE: 10e9, bench.FP32: 2e9, bench.BF16: 2e9}
-    rows = bench.rows_of(made, timings, flops, {"fp32": 400, "bf16": 800})
-    assert [row["times"] for row in rows] == ["1.00", "10.0", "20.0"]
-    assert [row["GFLOP/s"] for row in rows] == ["100", "200", "400"]
-    assert [row["of the machine's"] for row in rows] == ["25 %", "50 %", "50 %"]
-
-
 def test_a_run_prints_each_contender(cache, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(bench, "measured_rate", lambda dtype: 50.0)
+    monkeypatch.setattr(bench_common, "machine_rate", lambda precision: 50.0)
     small = [*SMALL, "trainer.batch_size=512", "model.layers=1"]
     bench.main([*small, "--model", "sasrec", "--targets", "1", "--reference-batch", "8", "--rounds", "1", "--markdown"])
     printed = capsys.readouterr().out
-    for words in ("### sasrec on demo, 16-d, 160 items", *bench.MEANING):
+    for words in ("### sasrec on demo, 16-d, 160 items", *bench.DESCRIPTIONS):
         assert words in printed

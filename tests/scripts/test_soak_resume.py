@@ -1,4 +1,4 @@
-"""One run killed again and again, at the moments that hurt, ends as one that nobody disturbed."""
+"""A run killed repeatedly, at critical moments, ends like an uninterrupted one."""
 
 import importlib.util
 import signal
@@ -19,7 +19,7 @@ def soak():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.RUN = module.RUN.replace("unisrec", "sasrec")
-    module.AIMS = {name: pattern.replace("unisrec", "sasrec") for name, pattern in module.AIMS.items()}
+    module.EVENTS = {name: pattern.replace("unisrec", "sasrec") for name, pattern in module.EVENTS.items()}
     return module
 
 
@@ -27,23 +27,23 @@ def soak():
 def test_a_run_killed_in_a_save_after_training_and_before_its_metrics_ends_as_one_never_killed(soak, tmp_path, cache):
     command = ["train", *TINY, "trainer.epochs=2", f"paths.cache={cache / 'llm4rec'}"]
 
-    def started(folder):
+    def start(folder):
         folder.mkdir(exist_ok=True)
         return forked.start(forked.llm4rec, *command, cwd=folder)[0]
 
-    def ended(process):
+    def exit_code(process):
         process.join()
         return process.exitcode
 
-    assert ended(started(tmp_path / "whole")) == 0
+    assert exit_code(start(tmp_path / "uninterrupted")) == 0
     killed = 0
-    for aim in ("an optimiser saved", "training just done", "predictions written"):
-        process = started(tmp_path / "killed")
-        while process.is_alive() and not any((tmp_path / "killed").glob(soak.AIMS[aim])):
+    for event in ("an optimiser saved", "end of training recorded", "predictions written"):
+        process = start(tmp_path / "killed")
+        while process.is_alive() and not any((tmp_path / "killed").glob(soak.EVENTS[event])):
             time.sleep(0.001)
         process.kill()
-        killed += ended(process) == -signal.SIGKILL
-    assert ended(started(tmp_path / "killed")) == 0
+        killed += exit_code(process) == -signal.SIGKILL
+    assert exit_code(start(tmp_path / "killed")) == 0
     assert killed >= 2  # the last window is a few milliseconds wide
-    assert soak.facts(tmp_path / "killed") == soak.facts(tmp_path / "whole")
+    assert soak.outputs(tmp_path / "killed") == soak.outputs(tmp_path / "uninterrupted")
     assert not list((tmp_path / "killed").rglob("*.part"))

@@ -3,13 +3,13 @@ import pytest
 from synthetic import MEAN, SHORTEST, dataset
 
 
-def test_users_have_enough_interactions_and_as_many_as_said_on_average():
-    drawn = dataset(5_000, 300)
-    lengths = np.diff(drawn.offsets)
-    assert (drawn.n_users, drawn.n_items, len(lengths)) == (5_000, 300, 5_000)
+def test_users_have_enough_interactions_and_the_stated_mean():
+    data = dataset(5_000, 300)
+    lengths = np.diff(data.offsets)
+    assert (data.n_users, data.n_items, len(lengths)) == (5_000, 300, 5_000)
     assert lengths.min() == SHORTEST
     assert lengths.mean() == pytest.approx(MEAN, abs=0.3)
-    assert (drawn.interactions["user"].to_numpy() == np.repeat(np.arange(5_000), lengths)).all()
+    assert (data.interactions["user"].to_numpy() == np.repeat(np.arange(5_000), lengths)).all()
 
 
 def test_items_are_all_in_the_catalogue_and_low_numbers_are_the_popular_ones():

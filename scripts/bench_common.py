@@ -1,0 +1,210 @@
+"""Shared by the benchmarks: options, machine rate, timing in turns, FLOP counts, tables and verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from fresh_process import Measurement
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.overrides import quoted
+from llm4rec_cli.reporting import tables
+from llm4rec_cli.runs.spec import RunSpec
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # these decide the rate of matrix products
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median, lowest and highest rate of a contender over the rounds, in units of work per second."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{number(self.median)} ({number(self.low)}–{number(self.high)})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an aim is reached, and the numbers in words."""
+
+    passed: bool
+    details: str
+
+    def __str__(self) -> str:
+        return f"{'pass' if self.passed else 'FAIL'}: {self.details}"
+
+
+def option_parser(description: str | None, examples: str, rounds: int) -> argparse.ArgumentParser:
+    """Return a parser with the options of all benchmarks; `rounds` is the default of --rounds."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"examples:\n{examples}\n"
+        "Run it on a quiet machine. OMP_NUM_THREADS sets the threads, for all contenders and for the machine's rate.",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help=f"timed turns of each, after one to warm up (default {rounds})"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
+    return parser
+
+
+def run_spec(command: str, dataset: str, raw_dir: str | None, *overrides: str) -> RunSpec:
+    """Return what `llm4rec COMMAND` would run with this dataset and these overrides, unchecked."""
+    location = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
+    return RunSpec.unchecked(compose([f"dataset={dataset}", *location, *overrides]), command)
+
+
+def machine_description() -> str:
+    """Name the CPU, its instructions for matrix products, memory, and torch with its threads."""
+    fields = dict(line.split(":", 1) for line in _lines("/proc/cpuinfo") if ":" in line)
+    cpu = {name.strip(): value.strip() for name, value in fields.items()}
+    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    flags = cpu.get("flags", "").split()
+    parts = [
+        cpu.get("model name", "unknown CPU"),
+        f"threads: {torch.get_num_threads()}",
+        " ".join(flag for flag in CPU_FLAGS if flag in flags),
+        f"{memory / 2**20:.0f} GiB",
+        f"torch {torch.__version__.split('+')[0]}",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def machine_rate(precision: str, size: int = 2048, repeats: int = 5) -> float:
+    """Return the GFLOP/s of a square matrix product with torch's current threads: the best of `repeats`."""
+    a, b = (torch.randn(size, size).to(DTYPES[precision]) for _ in range(2))
+    a @ b
+    return max(2 * size**3 / _seconds(lambda: a @ b) / 1e9 for _ in range(repeats))
+
+
+def time_in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timing]:
+    """Time the contenders in turns, A B C A B C …, so that other load on the machine slows all of them.
+
+    Args:
+        contenders: each does a piece of its work and returns the number of units done.
+        rounds: timed rounds, after one to warm up.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for i in range(rounds + 1):
+        for name, work in contenders.items():
+            start = time.perf_counter()
+            units = work()
+            if i > 0:
+                rates[name].append(units / (time.perf_counter() - start))
+    return {name: Timing(median(values), min(values), max(values)) for name, values in rates.items()}
+
+
+def time_with_machine_rate(
+    contenders: Mapping[str, Callable[[], float]], rounds: int, precisions: Mapping[str, str]
+) -> tuple[dict[str, Timing], dict[str, float]]:
+    """Time the contenders in turns, and measure and print the machine's rate in their precisions.
+
+    Args:
+        precisions: contender -> fp32 or bf16.
+
+    Returns:
+        contender -> its timing; contender -> the machine's GFLOP/s in its precision, the better of before and after.
+    """
+    before = {precision: machine_rate(precision) for precision in dict.fromkeys(precisions.values())}
+    timings = time_in_turns(contenders, rounds)
+    rates = {precision: max(rate, machine_rate(precision)) for precision, rate in before.items()}
+    measured = ", ".join(f"{number(rate)} GFLOP/s in {precision}" for precision, rate in rates.items())
+    print(f"machine: {measured} (2048³ matrix product)")
+    return timings, {name: rates[precisions[name]] for name in contenders}
+
+
+def flops_per_unit(work: Callable[[], float]) -> float:
+    """Run the work and return its FLOP in matrix products per unit, as counted by torch."""
+    operator = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # not counted by torch itself
+    attention = {operator: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
+    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+        units = work()
+    return counter.get_total_flops() / units
+
+
+def speed_rows(
+    label: str,
+    unit: str,
+    timings: Mapping[str, Timing],
+    rates: Mapping[str, float],
+    flops: Mapping[str, Mapping[str, float]],
+    descriptions: Mapping[str, str] | None = None,
+    extra: Mapping[str, Mapping[str, str]] | None = None,
+    prefix: str = "G",
+) -> list[dict[str, str]]:
+    """Return one row per contender: speed, speed-up over the first contender, FLOP, and share of the machine's rate.
+
+    Args:
+        label: heading of the first column.
+        unit: one unit of work, e.g. `text`.
+        rates: contender -> the machine's GFLOP/s in its precision.
+        flops: kind (`executed`, `needed`) -> contender -> FLOP per unit; GFLOP/s are of the first kind.
+        descriptions: contender -> text of the second column.
+        extra: heading -> contender -> cell, after the speed-up.
+        prefix: M or G, of FLOP per unit.
+    """
+    baseline = next(iter(timings.values())).median
+    counted = next(iter(flops.values()))
+    rows = []
+    for name, timing in timings.items():
+        reached = timing.median * counted[name] / 1e9
+        row = {label: name} | ({"description": descriptions[name]} if descriptions else {})
+        row |= {f"{unit}s/s: median (min–max)": str(timing), "speed-up": number(timing.median / baseline)}
+        row |= {heading: cells[name] for heading, cells in (extra or {}).items()}
+        for kind, values in flops.items():
+            row[f"{prefix}FLOP/{unit}: {kind}"] = number(values[name] / {"M": 1e6, "G": 1e9}[prefix])
+        rows.append(row | {"GFLOP/s": number(reached), "of machine rate": f"{100 * reached / rates[name]:.0f} %"})
+    return rows
+
+
+def memory_rows(peaks: Mapping[tuple[str, str], Measurement]) -> list[dict[str, str]]:
+    """Return one row per contender: the MiB that the work added to Python, torch, the data and the model.
+
+    Args:
+        peaks: (contender, heading) -> measurement.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for (contender, heading), measurement in peaks.items():
+        rows.setdefault(contender, {"added MiB": contender})[heading] = number(measurement.added_mb)
+    return list(rows.values())
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, str]], markdown: bool = False) -> None:
+    """Print rows with equal keys as a table, in Markdown or formatted by Rich."""
+    columns = list(rows[0])
+    cells = [[row[column] for column in columns] for row in rows]
+    if markdown:
+        print(f"### {title}\n\n{tables.markdown(columns, cells)}\n")
+    else:
+        tables.console().print(tables.table(title, columns, cells))
+
+
+def number(value: float) -> str:
+    """Format with three significant digits and no exponent: 0.0123, 4.56, 78.9, 1,234."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []

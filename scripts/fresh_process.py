@@ -1,0 +1,63 @@
+"""Time and peak memory of a piece of work, measured in a fresh process so that the peak is its own."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Time and memory of a piece of work.
+
+    Attributes:
+        seconds: without setting up.
+        before_mb: peak memory of the process when the work began, in MiB.
+        peak_mb: peak memory when it ended, in MiB.
+    """
+
+    seconds: float
+    before_mb: float
+    peak_mb: float
+
+    @property
+    def added_mb(self) -> float:
+        """How much the work raised the peak, in MiB."""
+        return self.peak_mb - self.before_mb
+
+
+def measure_in_fresh_process(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> Measurement:
+    """Call `set_up(*arguments)` in a fresh process, and measure a call of the function it returns.
+
+    Args:
+        set_up: a function at the top level of a module, so that the other process can import it.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, set_up, *arguments).result()
+
+
+def measure(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> Measurement:
+    """Do the same in this process."""
+    work = set_up(*arguments)
+    before = peak_mb()
+    start = time.perf_counter()
+    work()
+    return Measurement(time.perf_counter() - start, before, peak_mb())
+
+
+def peak_mb() -> float:
+    """Return the peak memory of this process in MiB. (A child's `ru_maxrss` starts at its parent's value.)"""
+    if STATUS.exists():
+        fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

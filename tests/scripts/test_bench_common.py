@@ -1,0 +1,85 @@
+import bench_common as common
+import pytest
+import torch
+from bench_common import Timing, Verdict
+from fresh_process import Measurement
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (0.01234, "0.0123"), (1, "1.00"), (9.994, "9.99"), (45.67, "45.7"), (999, "999"), (1234.5, "1,234")],
+)
+def test_numbers_show_three_significant_digits(value, shown):
+    assert common.number(value) == shown
+
+
+def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch):
+    now, calls = [0.0], []
+    monkeypatch.setattr(common.time, "perf_counter", lambda: now[0])
+    seconds = {"a": iter([100, 1, 2, 4]), "b": iter([100, 10, 10, 10])}
+
+    def work(name):
+        calls.append(name)
+        now[0] += next(seconds[name])
+        return 8
+
+    timings = common.time_in_turns({name: lambda name=name: work(name) for name in seconds}, rounds=3)
+    assert calls == ["a", "b"] * 4
+    assert timings == {"a": Timing(4, 2, 8), "b": Timing(0.8, 0.8, 0.8)}
+
+
+def test_the_rate_is_that_of_the_best_product(monkeypatch):
+    seconds = iter([2e-3, 1e-3, 4e-3])
+    monkeypatch.setattr(common, "_seconds", lambda work: next(seconds))
+    assert common.machine_rate("fp32", size=100, repeats=3) == pytest.approx(2e6 / 1e-3 / 1e9)
+
+
+def test_operations_of_fused_attention_are_counted():
+    query = torch.randn(2, 3, 5, 4)
+
+    def work():
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        return 2
+
+    assert common.flops_per_unit(work) == 3 * 2 * (2 * 5 * 5 * 4)
+
+
+def test_a_table_is_printed_by_rich_or_as_a_markdown_section(capsys):
+    rows = [{"name": "ours", "speed-up": "2.0"}]
+    common.print_table("Speed", rows, markdown=True)
+    assert capsys.readouterr().out == "### Speed\n\n| name | speed-up |\n| --- | --- |\n| ours | 2.0 |\n\n"
+    common.print_table("Speed", rows)
+    assert "ours" in capsys.readouterr().out
+
+
+def test_machine_rates_are_printed_and_the_better_of_before_and_after(monkeypatch, capsys):
+    measured = iter([100, 400, 110, 390])
+    monkeypatch.setattr(common, "machine_rate", lambda precision: next(measured))
+    precisions = {"reference": "fp32", "ours": "bf16"}
+    _, rates = common.time_with_machine_rate(dict.fromkeys(precisions, lambda: 1.0), 1, precisions)
+    assert rates == {"reference": 110, "ours": 400}
+    assert "machine: 110 GFLOP/s in fp32, 400 GFLOP/s in bf16" in capsys.readouterr().out
+
+
+def test_speed_is_relative_to_the_first_contender_and_to_the_machine_rate_in_the_same_precision():
+    timings = {"reference": Timing(10, 9, 11), "fp32": Timing(100, 90, 110), "bf16": Timing(200, 1, 300)}
+    executed = {"reference": 10e9, "fp32": 2e9, "bf16": 2e9}
+    rates = {"reference": 400, "fp32": 400, "bf16": 800}
+    flops = {"executed": executed, "needed": dict.fromkeys(timings, 1e9)}
+    rows = common.speed_rows("by", "text", timings, rates, flops, extra={"cosine": dict.fromkeys(timings, "1")})
+    assert [row["speed-up"] for row in rows] == ["1.00", "10.0", "20.0"]
+    assert [row["GFLOP/s"] for row in rows] == ["100", "200", "400"]
+    assert [row["of machine rate"] for row in rows] == ["25 %", "50 %", "50 %"]
+    assert rows[1]["GFLOP/text: executed"] == "2.00"
+    assert rows[1]["GFLOP/text: needed"] == "1.00"
+    assert rows[1]["texts/s: median (min–max)"] == "100 (90.0–110)"
+
+
+def test_memory_rows_show_what_the_work_added():
+    peaks = {("rank", "5 users"): Measurement(1, 300, 310), ("rank", "10 users"): Measurement(2, 300, 312)}
+    assert common.memory_rows(peaks) == [{"added MiB": "rank", "5 users": "10.0", "10 users": "12.0"}]
+
+
+def test_a_verdict_says_whether_it_passed():
+    assert str(Verdict(True, "a")) == "pass: a"
+    assert str(Verdict(False, "a")) == "FAIL: a"
