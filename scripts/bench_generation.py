@@ -2,9 +2,9 @@
 
 Transformers runs as published evaluations do: `generate(prefix_allowed_tokens_fn=…, renormalize_logits=True)`, over a
 table from each prefix to what may follow. It stops at a code's last piece, so no forced end is decoded. Ours is
-`models.p5.decoding`: `beam`, and `leaf_scores`, which ranks the whole catalogue, behind P5's encoder, in groups of like
-length as P5 asks. Transformers takes the same sources in order of length, so that it pads little, in the same
-arithmetic; weights are random, which matters neither for speed nor for agreement.
+`models.shared.decoding`: `beam_search`, and `leaf_scores`, which ranks the whole catalogue, behind P5's encoder, in
+groups of like length as P5 asks. Transformers takes the same sources in order of length, so that it pads little, in the
+same arithmetic; weights are random, which matters neither for speed nor for agreement.
 
 Operations are those of matrix products, counted by torch as they run; what is needed is counted without padding, and
 for the reference it is what our beam needs. A share is of this machine's measured rate in the same arithmetic. Memory
@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 from synthetic import MEAN, SHORTEST
 from torch import Tensor
 
-from llm4rec_cli.models.p5 import decoding
-from llm4rec_cli.models.p5.config import SHAPES
-from llm4rec_cli.models.p5.model import memories as packed_memories
-from llm4rec_cli.models.p5.t5 import PackedT5, load
-from llm4rec_cli.models.p5.trie import START, Trie
+from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.seq2seq import PackedT5, load_t5
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+from llm4rec_cli.models.shared.trie import START, Trie
 
 REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"
 MEANING = {REFERENCE: "generate, prefix function", BEAM: "ours", EXACT: "ours, all items"}
@@ -88,7 +87,7 @@ def drawn_sources(n: int, seed: int = 0) -> Sources:
 def model(size: str, precision: str) -> Any:
     """A T5 of this shape with random weights."""
     torch.manual_seed(0)
-    return load(size, VOCABULARY, 0.0).eval().to(DTYPES[precision])
+    return load_t5(size, VOCABULARY, 0.0).eval().to(DTYPES[precision])
 
 
 def batches_of(sources: Sources, size: int) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
@@ -136,23 +135,24 @@ def reference(bench: Bench) -> Answer:
 def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
     """Which sources, and what the decoder reads of them: as P5 makes it, in groups of like length."""
     sources = [(source, np.zeros_like(source)) for source in bench.sources]
-    for memory, which in packed_memories(PackedT5(bench.t5, whole_word=False).eval(), sources, tells_words=False):
+    t5 = PackedT5(bench.t5, whole_word=False).eval()
+    for memory, which in decoding.encode_sources(t5, sources, whole_word=False):
         yield torch.from_numpy(which), memory
 
 
 def beam(bench: Bench) -> Answer:
     """By our constrained beam search."""
-    trie = Trie.of(bench.codes)
+    trie = Trie.from_codes(bench.codes)
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
     for which, memory in memories(bench):
-        items[which], scores[which] = decoding.beam(bench.t5, memory, trie, bench.beams)
+        items[which], scores[which] = decoding.beam_search(bench.t5, memory, trie, bench.beams)
     return items, scores
 
 
 def all_scores(bench: Bench) -> Tensor:
     """(n, items) the log-likelihood of every item."""
-    trie = Trie.of(bench.codes)
+    trie = Trie.from_codes(bench.codes)
     scores = torch.empty(len(bench.sources), len(bench.codes))
     for which, memory in memories(bench):
         scores[which] = decoding.leaf_scores(bench.t5, memory, trie)
@@ -218,16 +218,16 @@ def needed_flops(config: Any, lengths: NDArray[np.int64], nodes: int, alike: int
 
 def needed_by(bench: Bench) -> dict[str, float]:
     """Operations a source, by contender."""
-    trie, lengths = Trie.of(bench.codes), np.array([len(source) for source in bench.sources])
+    trie, lengths = Trie.from_codes(bench.codes), np.array([len(source) for source in bench.sources])
 
     def needed(beams: int) -> float:
-        level, kept = trie.narrow(beams), np.minimum(trie.inner, beams)
+        level, kept = trie.n_narrow_levels(beams), np.minimum(trie.n_inner, beams)
         depth = float(np.average(np.arange(1, len(kept) + 1), weights=kept))
-        nodes, alike = decoding.decoded(trie, beams), sum(trie.inner[:level])
+        nodes, alike = decoding.n_decoded(trie, beams), sum(trie.n_inner[:level])
         return needed_flops(bench.t5.config, lengths, nodes, alike, depth, len(trie.tokens))
 
     searched = needed(bench.beams)
-    return {REFERENCE: searched, BEAM: searched, EXACT: needed(max(trie.inner))}
+    return {REFERENCE: searched, BEAM: searched, EXACT: needed(max(trie.n_inner))}
 
 
 def speed_rows(
@@ -309,7 +309,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       whether it works
 Run it on a quiet machine. OMP_NUM_THREADS sets the threads, of all contenders and of the measured rate alike.""",
     )
-    parser.add_argument("--size", choices=sorted(SHAPES), default="small", help="shape of the T5 (default: t5-small's)")
+    parser.add_argument(
+        "--size", choices=sorted(T5_SHAPES), default="small", help="shape of the T5 (default: t5-small's)"
+    )
     parser.add_argument("--items", type=int, default=12_101, help="of the catalogue (default: Beauty's)")
     parser.add_argument(
         "--digits", nargs="+", type=int, choices=(1, 2, 3), default=[1, 2], help="of a piece of a code (default: 1 2)"

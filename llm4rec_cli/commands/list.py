@@ -139,7 +139,7 @@ def _p5_rows(file: str) -> tuple[list[str], list[list[str]]]:
 
     rows = []
     for name, prompt in _prompts_in(file, lambda found: {n: _typed(PromptConfig, one) for n, one in found.items()}):
-        read = prompts.read(name, prompt)
+        read = prompts.parse(name, prompt)
         fields = ", ".join(f"{f.value}*" if f in read.oracle_input else f.value for f in read.fields)
         marks = ["held out"] * (not read.trained) + ["oracle_input"] * bool(read.oracle_input)
         rows.append([name, read.family.name, ", ".join(marks), fields, prompt.target, prompt.source])
