@@ -42,7 +42,7 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.model import Prompt4NR
-from llm4rec_cli.models.prompt4nr.sequences import cleaned, packed
+from llm4rec_cli.models.prompt4nr.sequences import clean_title, pack_rows
 
 PUBLISHED, DYNAMIC, OURS, OURS_BF16 = "published", "published, padded less", "ours", "ours, bf16"
 MEANING = {
@@ -122,13 +122,13 @@ def made(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench:
     """All contenders, ready."""
     transformers_logging.set_verbosity_error()  # of a head that the weights lack a page is told
     torch.manual_seed(0)
-    config, folder = settings(titles, backbone), str(templates.folder(backbone))
+    config, folder = settings(titles, backbone), str(templates.backbone_folder(backbone))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     names = drawn_titles(tokenizer)
     split: Any = SimpleNamespace(dataset=SimpleNamespace(items=pd.DataFrame({"title": names})))
     with tempfile.TemporaryDirectory() as cache:
         ours = Prompt4NR(config, Context(config, split, 0, Path(cache), "cpu"))
-    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ours.filler.pieces.new])
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ours.filler.template.new_tokens])
     asked = drawn_examples(n, mean)
     is_click = torch.from_numpy(np.random.default_rng(1).random(n) < CLICKED)
     told = list(sentences(config, tokenizer, names, asked))
@@ -159,9 +159,9 @@ def sentences(config: Prompt4NRConfig, tokenizer: Any, titles: Sequence[str], as
     flat, offsets = asked.histories(config.titles)
     for i, (candidate,) in enumerate(asked.candidates):
         newest_first = flat[offsets[i] : offsets[i + 1]][::-1]
-        read = [" ".join(cleaned(titles[item]).split(" ")[: config.title_words]) for item in newest_first]
+        read = [" ".join(clean_title(titles[item]).split(" ")[: config.title_words]) for item in newest_first]
         told = tokenizer.encode("[NSEP] " + " [NSEP] ".join(read), add_special_tokens=False)[: config.history_tokens]
-        named = " ".join(cleaned(titles[candidate]).split(" ")[: config.candidate_words])
+        named = " ".join(clean_title(titles[candidate]).split(" ")[: config.candidate_words])
         yield text.format(user=tokenizer.decode(told), candidate=named)
 
 
@@ -211,10 +211,10 @@ def training_ours(bench: Bench, precision: Precision) -> Callable[[], float]:
 
     def train() -> float:
         for rows in bench.batches():
-            users = model.filler.histories(bench.asked[rows])
+            users = model.filler.tokenize_histories(bench.asked[rows])
             filled = model.filler.fill(users, np.arange(len(rows)), candidates[rows])
             with torch.autocast("cpu", torch.bfloat16, enabled=precision is Precision.bf16):
-                found = model(torch.from_numpy(filled.mask), bench.is_click[rows], **packed(filled.tokens))
+                found = model(torch.from_numpy(filled.mask_position), bench.is_click[rows], **pack_rows(filled.tokens))
             step(optimizer, found["loss"])
         return len(bench.sentences)
 

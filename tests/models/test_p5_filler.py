@@ -22,7 +22,7 @@ from tests.models.p5_data import config, prompt_filler, shop
 
 @pytest.fixture
 def filled(tmp_path):
-    """filled(source, values, target="{star}", answer="", **settings): the filler, and the source and target it makes."""
+    """filled(source, values, target="{star}", answer="", **settings): the filler, its source and its target."""
 
     def fill(source: str, values: FieldValues, target: str = "{star}", answer: str = "", **settings):
         prompts = {"p": PromptConfig(PromptFamily.rating, source, target)}
