@@ -60,7 +60,7 @@ def published_tokenizer():
     return tokenizer
 
 
-def filler(template="discrete_utility", titles=TITLES, **changes):
+def filler_for(template="discrete_utility", titles=TITLES, **changes):
     chosen = replace(config(template), **changes)
     return TemplateFiller(templates.tokenize_template(chosen.prompts, tokenizer()), tokenizer(), titles, chosen)
 
@@ -69,8 +69,8 @@ def examples_with(*histories):
     """Examples with these histories, oldest first."""
     ends = np.cumsum([len(history) for history in histories])
     flat = np.array([item for history in histories for item in history], dtype=np.int32)
-    nothing = np.zeros(len(ends), dtype=np.int64)
-    return Examples(nothing, nothing, flat, ends - [len(history) for history in histories], ends, nothing)
+    zeros = np.zeros(len(ends), dtype=np.int64)
+    return Examples(zeros, zeros, flat, ends - [len(history) for history in histories], ends, zeros)
 
 
 def filled(filler, candidates, *histories):
@@ -100,10 +100,10 @@ def published(template, titles, history, candidate, max_length=500):
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("history", [HISTORY, (1,), (), HISTORY * 9])
 def test_a_filled_template_equals_the_published_recipe_on_strings(template, history):
-    template_filler = filler(template)
+    filler = filler_for(template)
     for candidate in (0, 1, 6):
-        row = filled(template_filler, [candidate], history)
-        assert as_strings(row.tokens.flat, template_filler.template) == published(template, TITLES, history, candidate)
+        row = filled(filler, [candidate], history)
+        assert as_strings(row.tokens.flat, filler.template) == published(template, TITLES, history, candidate)
 
 
 def test_all_published_templates_are_shipped():
@@ -111,7 +111,7 @@ def test_all_published_templates_are_shipped():
 
 
 def test_a_short_template_by_hand():
-    row = filled(filler("discrete_relevance"), [1], (1, 4, 1))
+    row = filled(filler_for("discrete_relevance"), [1], (1, 4, 1))
     nfl = 5088
     # [CLS] nfl is [MASK] to [NSEP] nfl [NSEP] [NSEP] nfl [SEP]: an empty title still has its [NSEP]
     assert row.tokens.flat.tolist() == [101, nfl, 2003, MASK, 2000, NSEP, nfl, NSEP, NSEP, nfl, 102]
@@ -119,24 +119,24 @@ def test_a_short_template_by_hand():
 
 
 def test_an_empty_history_is_a_single_nsep():
-    template_filler = filler()
-    assert template_filler.tokenize_histories(examples_with((), (1,), ())).offsets.tolist() == [0, 1, 3, 4]
-    assert template_filler.tokenize_histories(examples_with(())).flat.tolist() == [NSEP]
+    filler = filler_for()
+    assert filler.tokenize_histories(examples_with((), (1,), ())).offsets.tolist() == [0, 1, 3, 4]
+    assert filler.tokenize_histories(examples_with(())).flat.tolist() == [NSEP]
 
 
 def test_titles_keep_letters_digits_and_spaces_and_are_cut_to_their_first_words():
-    template_filler = filler(title_words=4, candidate_words=6)
+    filler = filler_for(title_words=4, candidate_words=6)
     words = published_tokenizer()
-    assert words.decode(template_filler.candidates.rows(np.array([0])).flat) == "trumps wall what 3 polls"
-    assert words.decode(template_filler.candidates.rows(np.array([3])).flat) == "dont miss two spaces"
-    assert words.decode(template_filler.history_titles.rows(np.array([2])).flat[1:]) == "ten ways to cook"
-    assert template_filler.candidates.lengths[[4, 5]].tolist() == [0, 0]
+    assert words.decode(filler.candidates.rows(np.array([0])).flat) == "trumps wall what 3 polls"
+    assert words.decode(filler.candidates.rows(np.array([3])).flat) == "dont miss two spaces"
+    assert words.decode(filler.history_titles.rows(np.array([2])).flat[1:]) == "ten ways to cook"
+    assert filler.candidates.lengths[[4, 5]].tolist() == [0, 0]
 
 
 def test_a_history_is_its_latest_titles_the_newest_first():
-    template_filler = filler(titles=("a", "b", "c", "d"))
-    a, b, c, d = (int(template_filler.candidates.rows(np.array([i])).flat[0]) for i in range(4))
-    assert template_filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
+    filler = filler_for(titles=("a", "b", "c", "d"))
+    a, b, c, d = (int(filler.candidates.rows(np.array([i])).flat[0]) for i in range(4))
+    assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
         NSEP,
         d,
         NSEP,
@@ -146,8 +146,8 @@ def test_a_history_is_its_latest_titles_the_newest_first():
         NSEP,
         a,
     ]
-    template_filler.config.titles = 2
-    assert template_filler.tokenize_histories(examples_with((0, 1, 2, 3), (0,))).flat.tolist() == [
+    filler.config.titles = 2
+    assert filler.tokenize_histories(examples_with((0, 1, 2, 3), (0,))).flat.tolist() == [
         NSEP,
         d,
         NSEP,
@@ -158,17 +158,17 @@ def test_a_history_is_its_latest_titles_the_newest_first():
 
 
 def test_a_history_is_cut_to_its_tokens_off_its_oldest_end():
-    template_filler = filler(titles=("a", "b", "c", "d"), history_tokens=3)
-    assert template_filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
+    filler = filler_for(titles=("a", "b", "c", "d"), history_tokens=3)
+    assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
         NSEP,
-        int(template_filler.candidates.flat[3]),
+        int(filler.candidates.flat[3]),
         NSEP,
     ]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_template_that_is_too_long_loses_its_oldest_titles_only(template):
-    whole, short = filler(template), filler(template, max_length=64)
+    whole, short = filler_for(template), filler_for(template, max_length=64)
     long = filled(whole, [2], HISTORY * 4)
     cut = filled(short, [2], HISTORY * 4)
     n = int(long.tokens.lengths[0]) - 64
@@ -204,25 +204,25 @@ def cases(draw):
 @settings(max_examples=150, deadline=None)
 @given(case=cases(), template=st.sampled_from(TEMPLATES), max_length=st.sampled_from([128, 300, 500]))
 def test_for_any_titles_one_mask_and_the_newest_titles_are_kept(case, template, max_length):
-    template_filler = filler(template, case.titles, max_length=max_length)
-    rows = filled(template_filler, case.candidates, *case.histories)
-    users = template_filler.tokenize_histories(examples_with(*case.histories))
+    filler = filler_for(template, case.titles, max_length=max_length)
+    rows = filled(filler, case.candidates, *case.histories)
+    users = filler.tokenize_histories(examples_with(*case.histories))
     for i, (candidate, place) in enumerate(zip(case.candidates, rows.mask_position, strict=True)):
         row = rows.tokens.rows(np.array([i])).flat.tolist()
         assert len(row) <= max_length
         assert row.count(MASK) == 1
         assert row[place] == MASK
-        title = template_filler.candidates.rows(np.array([candidate])).flat.tolist()
+        title = filler.candidates.rows(np.array([candidate])).flat.tolist()
         user = users.rows(np.array([i])).flat.tolist()
-        kept = len(row) - template_filler.template.overhead - len(title)
-        assert kept == min(len(user), max_length - template_filler.template.overhead - len(title))
+        kept = len(row) - filler.template.overhead - len(title)
+        assert kept == min(len(user), max_length - filler.template.overhead - len(title))
         position_of(title, row)
         position_of(user[:kept], row)
 
 
 def test_a_candidate_as_long_as_the_template_is_cut_and_the_mask_is_not():
     digits = " ".join(["1234567890" * 10] * 20)  # a word of a hundred digits has some fifty tokens
-    row = filled(filler("discrete_action", (digits,)), [0], [0])
+    row = filled(filler_for("discrete_action", (digits,)), [0], [0])
     assert row.tokens.lengths.tolist() == [500]
     assert row.mask_position.tolist() == [498]
     assert row.tokens.flat[-2:].tolist() == [MASK, 102]

@@ -34,7 +34,7 @@ def test_all_contenders_find_the_same_log_odds(shared):
 
 def test_strings_are_tokenised_to_what_ours_lays_of_tokens(shared):
     ours, asked = shared.ours, shared.asked
-    filled = ours.filler.fill(ours.filler.histories(asked), np.arange(7), asked.candidates[:, 0])
+    filled = ours.filler.fill(ours.filler.tokenize_histories(asked), np.arange(7), asked.candidates[:, 0])
     for i, ids in enumerate(shared.tokenizer(shared.sentences)["input_ids"]):
         assert filled.tokens.rows(np.array([i])).flat.tolist() == ids
 
