@@ -27,7 +27,7 @@ from llm4rec_cli.models.p5.config import P5Config, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples, example_kind
-from llm4rec_cli.models.p5.vocabulary import END, PAD, Vocabulary, load_tokenizer
+from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, load_t5
 from llm4rec_cli.models.shared.sequences import IGNORED
@@ -58,6 +58,7 @@ class P5(nn.Module):
         self.filler = PromptFiller(config, context.split, names, index, vocabulary)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
         self.packed = PackedT5(t5, config.whole_word is not WholeWord.never)
+        self.evaluates_with_words = config.whole_word is WholeWord.always
         self.item_trie = Trie.from_codes([code.tolist() for code in self.filler.item_codes])
 
     def training_rows(self) -> TrainingExamples:
@@ -239,7 +240,7 @@ class P5(nn.Module):
     def _score_sources(self, sources: list[decoding.Source], scorer: Scorer) -> Tensor:
         """Return (n, …) the scores of all sources."""
         out: Tensor | None = None
-        for memory, rows in decoding.encode_sources(self.packed, sources, self._adds_whole_words):
+        for memory, rows in decoding.encode_sources(self.packed, sources, self.evaluates_with_words):
             scores = scorer(memory, rows)
             if out is None:
                 out = scores.new_empty(len(sources), *scores.shape[1:])
@@ -250,16 +251,11 @@ class P5(nn.Module):
     def _generate(self, sources: list[decoding.Source]) -> list[str]:
         """Return the greedily decoded text of each source."""
         texts = [""] * len(sources)
-        for memory, rows in decoding.encode_sources(self.packed, sources, self._adds_whole_words):
-            decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target, PAD)
+        for memory, rows in decoding.encode_sources(self.packed, sources, self.evaluates_with_words):
+            decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target)
             for row, tokens in zip(rows, decoded, strict=True):
                 texts[row] = self.vocabulary.decode(tokens)
         return texts
-
-    @property
-    def _adds_whole_words(self) -> bool:
-        """Whether evaluation adds whole-word embeddings."""
-        return self.config.whole_word is WholeWord.always
 
 
 def parse_stars(text: str) -> float:

@@ -17,10 +17,8 @@ from llm4rec_cli.errors import DataError, Llm4RecError
 
 @dataclass
 class TemplateConfig:
-    """One template and its two answer words.
-
-    Its text has {user}, {candidate} and one {mask}; {sep} separates segments, {P:3} are three virtual tokens named P.
-    """
+    """One template: a text with {user}, {candidate} and one {mask}, and the two answer words that may fill the mask.
+    {sep} separates segments, {P:3} are three virtual tokens named P."""
 
     name: str = MISSING
     text: str = MISSING

@@ -28,13 +28,7 @@ FIELDS = "fields are {user}, {candidate}, {mask}, {sep}, and virtual tokens with
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a template: text, a field, or virtual tokens.
-
-    Attributes:
-        text: literal text; empty for others.
-        field: the name of a field or of virtual tokens.
-        n_virtual: number of virtual tokens.
-    """
+    """A part of a template: literal text, a field, or `n_virtual` virtual tokens named `field`."""
 
     text: str = ""
     field: str = ""

@@ -1,6 +1,6 @@
 """Load the backbone, after a warm-up for published weights that lack the masked-language-model head.
 
-The warm-up is masked-language-model training, as BERT's (15 % of the tokens are predicted, of which 80 % are masked,
+The warm-up is masked-language-model training, as BERT's (15 % of the tokens are predicted; of these 80 % are masked,
 10 % replaced, 10 % kept), on the titles that the training part shows or has in a history; clicks are not used. Like a
 backbone it is independent of template and seed: trained once, and cached.
 """

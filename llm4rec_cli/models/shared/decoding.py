@@ -94,10 +94,8 @@ def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Ite
 
 @torch.no_grad()
 def leaf_scores(t5: Any, memory: Memory, trie: Trie) -> Tensor:
-    """Return (B, leaves) fp32 log-likelihoods of every leaf.
-
-    Each inner node is decoded once per source, except for ancestors that several passes of NODES_PER_PASS need.
-    """
+    """Return (B, leaves) fp32 log-likelihoods of every leaf; each inner node is decoded once per source, except for
+    ancestors that several passes of NODES_PER_PASS need."""
     scores = torch.empty(len(memory), trie.n_leaves, device=trie.token.device)
     for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
         rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
@@ -181,8 +179,7 @@ def beam_search(
 
 
 def n_decoded(trie: Trie, beams: int | None = None) -> int:
-    """Return how many nodes per source `beam_search` decodes at most; without beams all inner nodes, as `leaf_scores`
-    decodes."""
+    """Return the most nodes per source that `beam_search` decodes; without beams all inner nodes (`leaf_scores`)."""
     level = len(trie.n_inner) if beams is None else trie.n_narrow_levels(beams)
     return sum(trie.n_inner[:level]) + sum(min(beams or 0, n) for n in trie.n_inner[level:])
 
@@ -193,17 +190,16 @@ def exact_is_cheaper(trie: Trie, beams: int) -> bool:
 
 
 @torch.no_grad()
-def greedy_decode(t5: Any, memory: Memory, end: int, max_tokens: int, start: int = START) -> list[list[int]]:
+def greedy_decode(t5: Any, memory: Memory, end: int, max_tokens: int) -> list[list[int]]:
     """Return the tokens of each source's text, decoded greedily.
 
     Args:
         end: token that ends a text; not part of it.
         max_tokens: where a text is cut.
-        start: the decoder's first input; not part of the text.
     """
     texts: list[list[int]] = [[] for _ in range(len(memory))]
     row = torch.arange(len(memory), device=memory.keys[0].device)
-    token, unfinished = torch.full_like(row, start), torch.ones_like(row, dtype=torch.bool)
+    token, unfinished = torch.full_like(row, START), torch.ones_like(row, dtype=torch.bool)
     cache = _KeyValueCache(memory, max_tokens)
     for position in range(max_tokens):
         distance = torch.arange(position, -1, -1, device=row.device)[None, None]
