@@ -2,9 +2,10 @@
 
 Transformers runs as in published evaluations: `generate(prefix_allowed_tokens_fn=…, renormalize_logits=True)`, with a
 table from each prefix to the tokens that may follow. It stops at a code's last piece, so no forced end is decoded. Ours
-is `models.p5.decoding`: `beam`, and `leaf_scores`, which ranks the whole catalogue, both on P5's encoder in groups of
-similar length, as P5 calls it. Transformers takes the same sources in order of length, so that it pads little, in the
-same precision. Contenders take turns in one run. Weights are random, which affects neither speed nor agreement.
+is `models.shared.decoding`: `beam_search`, and `leaf_scores`, which ranks the whole catalogue, both on P5's encoder in
+groups of similar length, as P5 calls it. Transformers takes the same sources in order of length, so that it pads
+little, in the same precision. Contenders take turns in one run. Weights are random, which affects neither speed nor
+agreement.
 
 FLOP are those of matrix products, counted by torch as they run; needed FLOP are counted without padding, and for the
 reference are those of our beam. Shares are of this machine's measured rate in the same precision. Peak memory is
@@ -40,11 +41,10 @@ from numpy.typing import NDArray
 from synthetic import MEAN, SHORTEST
 from torch import Tensor
 
-from llm4rec_cli.models.p5 import decoding
-from llm4rec_cli.models.p5.config import SHAPES
-from llm4rec_cli.models.p5.model import memories as packed_memories
-from llm4rec_cli.models.p5.t5 import PackedT5, load
-from llm4rec_cli.models.p5.trie import START, Trie
+from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.seq2seq import PackedT5, load_t5
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+from llm4rec_cli.models.shared.trie import START, Trie
 
 REFERENCE, BEAM, EXACT = "transformers", "beam", "exact"
 DESCRIPTIONS = {REFERENCE: "generate, prefix function", BEAM: "ours", EXACT: "ours, all items"}
@@ -98,7 +98,7 @@ def random_sources(n: int, seed: int = 0) -> Sources:
 def random_t5(size: str, precision: str) -> Any:
     """Return a T5 of this shape with random weights."""
     torch.manual_seed(0)
-    return load(size, VOCABULARY, 0.0).eval().to(DTYPES[precision])
+    return load_t5(size, VOCABULARY, 0.0).eval().to(DTYPES[precision])
 
 
 def batches_of(sources: Sources, size: int) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
@@ -146,23 +146,24 @@ def reference(bench: Bench) -> TopItems:
 def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
     """Yield indices of sources and what the decoder reads of them, as in P5: in groups of similar length."""
     sources = [(source, np.zeros_like(source)) for source in bench.sources]
-    for memory, indices in packed_memories(PackedT5(bench.t5, whole_word=False).eval(), sources, tells_words=False):
+    t5 = PackedT5(bench.t5, whole_word=False).eval()
+    for memory, indices in decoding.encode_sources(t5, sources, whole_word=False):
         yield torch.from_numpy(indices), memory
 
 
 def beam(bench: Bench) -> TopItems:
     """Generate with our constrained beam search."""
-    trie = Trie.of(bench.codes)
+    trie = Trie.from_codes(bench.codes)
     items = torch.empty(len(bench.sources), bench.beams, dtype=torch.long)
     scores = torch.empty(len(bench.sources), bench.beams)
     for indices, memory in memories(bench):
-        items[indices], scores[indices] = decoding.beam(bench.t5, memory, trie, bench.beams)
+        items[indices], scores[indices] = decoding.beam_search(bench.t5, memory, trie, bench.beams)
     return items, scores
 
 
 def all_scores(bench: Bench) -> Tensor:
     """Return the (n, items) log-likelihoods of all items."""
-    trie = Trie.of(bench.codes)
+    trie = Trie.from_codes(bench.codes)
     scores = torch.empty(len(bench.sources), len(bench.codes))
     for indices, memory in memories(bench):
         scores[indices] = decoding.leaf_scores(bench.t5, memory, trie)
@@ -228,16 +229,16 @@ def needed_flops(config: Any, lengths: NDArray[np.int64], nodes: int, shared: in
 
 def needed_by(bench: Bench) -> dict[str, float]:
     """Return contender -> FLOP needed per source."""
-    trie, lengths = Trie.of(bench.codes), np.array([len(source) for source in bench.sources])
+    trie, lengths = Trie.from_codes(bench.codes), np.array([len(source) for source in bench.sources])
 
     def needed(beams: int) -> float:
-        level, kept = trie.narrow(beams), np.minimum(trie.inner, beams)
+        level, kept = trie.n_narrow_levels(beams), np.minimum(trie.n_inner, beams)
         depth = float(np.average(np.arange(1, len(kept) + 1), weights=kept))
-        nodes, shared = decoding.decoded(trie, beams), sum(trie.inner[:level])
+        nodes, shared = decoding.n_decoded(trie, beams), sum(trie.n_inner[:level])
         return needed_flops(bench.t5.config, lengths, nodes, shared, depth, len(trie.tokens))
 
     beam_search = needed(bench.beams)
-    return {REFERENCE: beam_search, BEAM: beam_search, EXACT: needed(max(trie.inner))}
+    return {REFERENCE: beam_search, BEAM: beam_search, EXACT: needed(max(trie.n_inner))}
 
 
 def set_up_memory(contender: str, beams: int, length: int, size: str, codes: list[list[int]]) -> Callable[[], object]:
@@ -274,7 +275,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   python scripts/bench_generation.py --size tiny --items 500 --sequences 8 --rounds 1       a quick check""",
         rounds=3,
     )
-    parser.add_argument("--size", choices=sorted(SHAPES), default="small", help="shape of the T5 (default: t5-small's)")
+    parser.add_argument("--size", choices=sorted(T5_SHAPES), default="small", help="of the T5 (default: t5-small's)")
     parser.add_argument("--items", type=int, default=12_101, help="items in the catalogue (default: Beauty's)")
     parser.add_argument(
         "--digits",

@@ -51,7 +51,7 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.model import Prompt4NR
-from llm4rec_cli.models.prompt4nr.sequences import cleaned, packed
+from llm4rec_cli.models.prompt4nr.sequences import clean_title, pack_rows
 
 PUBLISHED, DYNAMIC, OURS, OURS_BF16 = "published", "published, padded less", "ours", "ours, bf16"
 DESCRIPTIONS = {
@@ -131,13 +131,13 @@ def set_up(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench
     """Build the models and data of all contenders."""
     transformers_logging.set_verbosity_error()  # hides a long warning about the weights of the missing head
     torch.manual_seed(0)
-    config, folder = model_config(titles, backbone), str(templates.folder(backbone))
+    config, folder = model_config(titles, backbone), str(templates.backbone_folder(backbone))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     names = random_titles(tokenizer)
     split: Any = SimpleNamespace(dataset=SimpleNamespace(items=pd.DataFrame({"title": names})))
     with tempfile.TemporaryDirectory() as cache:
         ours = Prompt4NR(config, Context(config, split, 0, Path(cache), "cpu"))
-    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ours.filler.pieces.new])
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ours.filler.template.new_tokens])
     examples = random_examples(n, mean)
     is_click = torch.from_numpy(np.random.default_rng(1).random(n) < CLICKED)
     strings = list(sentences(config, tokenizer, names, examples))
@@ -168,9 +168,9 @@ def sentences(config: Prompt4NRConfig, tokenizer: Any, titles: Sequence[str], ex
     flat, offsets = examples.histories(config.titles)
     for i, (candidate,) in enumerate(examples.candidates):
         newest_first = flat[offsets[i] : offsets[i + 1]][::-1]
-        clicked = [" ".join(cleaned(titles[item]).split(" ")[: config.title_words]) for item in newest_first]
+        clicked = [" ".join(clean_title(titles[item]).split(" ")[: config.title_words]) for item in newest_first]
         user = tokenizer.encode("[NSEP] " + " [NSEP] ".join(clicked), add_special_tokens=False)[: config.history_tokens]
-        title = " ".join(cleaned(titles[candidate]).split(" ")[: config.candidate_words])
+        title = " ".join(clean_title(titles[candidate]).split(" ")[: config.candidate_words])
         yield text.format(user=tokenizer.decode(user), candidate=title)
 
 
@@ -220,10 +220,10 @@ def training_ours(bench: Bench, precision: Precision) -> Callable[[], float]:
 
     def train() -> float:
         for rows in bench.batches():
-            users = model.filler.histories(bench.examples[rows])
+            users = model.filler.tokenize_histories(bench.examples[rows])
             filled = model.filler.fill(users, np.arange(len(rows)), candidates[rows])
             with torch.autocast("cpu", torch.bfloat16, enabled=precision is Precision.bf16):
-                output = model(torch.from_numpy(filled.mask), bench.is_click[rows], **packed(filled.tokens))
+                output = model(torch.from_numpy(filled.mask_position), bench.is_click[rows], **pack_rows(filled.tokens))
             step(optimizer, output["loss"])
         return len(bench.sentences)
 

@@ -139,7 +139,7 @@ def _p5_rows(file: str) -> tuple[list[str], list[list[str]]]:
 
     rows = []
     for name, prompt in _prompts_in(file, lambda found: {n: _typed(PromptConfig, one) for n, one in found.items()}):
-        read = prompts.read(name, prompt)
+        read = prompts.parse(name, prompt)
         fields = ", ".join(f"{f.value}*" if f in read.oracle_input else f.value for f in read.fields)
         marks = ["held out"] * (not read.trained) + ["oracle_input"] * bool(read.oracle_input)
         rows.append([name, read.family.name, ", ".join(marks), fields, prompt.target, prompt.source])
@@ -166,9 +166,9 @@ def _prompt4nr_rows(file: str) -> tuple[list[str], list[list[str]]]:
     from llm4rec_cli.models.prompt4nr.config import TemplateConfig
 
     found = TemplateConfig(**dict(_prompts_in(file, lambda read: vars(_typed(TemplateConfig, read)))))
-    for fault in templates.faults_in(found):
+    for fault in templates.problems_of_template(found):
         raise fault
-    virtual = [f"{s.field} {s.virtual}" for s in templates.segments(found.text) if s.is_virtual]
+    virtual = [f"{s.field} {s.n_virtual}" for s in templates.segments(found.text) if s.is_virtual]
     answers = f"{found.positive} / {found.negative}"
     columns = ["template", "virtual tokens", "clicked / not", "epochs", "text"]
     return columns, [[found.name, ", ".join(virtual), answers, str(found.epochs), found.text]]

@@ -94,8 +94,8 @@ def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, 
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["task=sequential", "model.ask.sequential=2-7"], "asks about given candidates"),
-        (["task=direct", "task.candidates=full"], "asks about given candidates"),
+        (["task=sequential", "model.ask.sequential=2-7"], "ranks listed candidates"),
+        (["task=direct", "task.candidates=full"], "ranks listed candidates"),
         (["task=rating", "model.ask.rating=2-1"], "prompt"),
         (["task=pretrain"], "cannot do task 'pretrain'"),
     ],

@@ -122,7 +122,7 @@ def test_a_template_of_ones_own_is_listed_linted_and_trained(llm4rec, small, tmp
     ("old", "new", "problem", "line"),
     [
         ("{mask}", "", "template 'mine' has {mask} 0 times", 1),
-        ("{mask}", "{mask} {usr}", "has a field {usr}, which means nothing", 1),
+        ("{mask}", "{mask} {usr}", "has an unknown field {usr}", 1),
         ("good", "splendidly", "answer word 'splendidly' of template 'mine' is not one token", 3),
         ("good", "yes", "answer word 'True' of template 'mine': YAML reads yes and no as truth values", 0),
         ("epochs: 1", "epochs: 0", "model.prompts.epochs=0 is out of range", 5),
@@ -154,7 +154,7 @@ def test_a_template_that_cannot_be_read_is_told_by_list(llm4rec, tmp_path):
         (["prompt=prompt4nr/hybrid_utilit"], "hybrid_utilit"),
         (["task=sequential", "dataset=demo"], "cannot do task 'sequential'"),
         (["model.backbone=no/such/folder"], "cannot load model.backbone=no/such/folder"),
-        (["model.max_length=513"], "model.max_length=513, and"),
+        (["model.max_length=513"], "model.max_length=513 exceeds"),
         (["model.max_length=60"], "leave no room for a history"),
     ],
 )

@@ -170,8 +170,8 @@ WRONG = {
         "prompt/p5/mine.yaml",
         'a: {family: direct, source: "Does {user} want {title} ?", target: "{yes_no}"}\n',
         1,
-        "prompt 'a' is worded as '5-4' is",
-        "word it anew",
+        "prompt 'a' has the same wording as '5-4'",
+        "reword it",
     ),
     "prompts of no model": ("prompt/p6/mine.yaml", "a: {family: rating}\n", 0, "no model is asked", "conf/prompt/p5/"),
     "a task asked with a prompt of no name": (

@@ -1,4 +1,4 @@
-"""A small shop with reviews, and P5's parts over it."""
+"""A small shop with reviews, and P5's parts built on it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.indexing import index_items
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.p5.config import P5Config
-from llm4rec_cli.models.p5.model import corpus_of, literals
-from llm4rec_cli.models.p5.questions import Prompter
-from llm4rec_cli.models.p5.vocabulary import Vocabulary, tokenizer
+from llm4rec_cli.models.p5.filler import PromptFiller
+from llm4rec_cli.models.p5.model import prompt_texts, training_texts
+from llm4rec_cli.models.p5.vocabulary import Vocabulary, load_tokenizer
 from tests.builders import tiny_dataset
 from tests.driver import compose
 
@@ -48,17 +48,18 @@ def shop(n_users: int = 25) -> Split:
 
 @cache
 def config(*overrides: str) -> P5Config:
-    """P5's shipped settings with some of their own."""
-    found: Any = OmegaConf.to_object(compose("model=p5", "model.vocabulary=500", *overrides).model)
-    assert isinstance(found, P5Config)
-    return replace(found)
+    """P5's shipped settings with overrides."""
+    settings: Any = OmegaConf.to_object(compose("model=p5", "model.vocabulary=500", *overrides).model)
+    assert isinstance(settings, P5Config)
+    return replace(settings)
 
 
-def prompter(settings: P5Config, split: Split, folder: Path) -> Prompter:
-    """Fills prompts in, with a tokenizer trained on the shop."""
+def prompt_filler(settings: P5Config, split: Split, folder: Path) -> PromptFiller:
+    """A filler with a tokenizer trained on the shop."""
     names = split.user_names()
     index = index_items(Index(settings.index), split, 0, settings.digits, folder)
-    found = tokenizer("tiny", [*literals(settings), *corpus_of(split, names)], settings.vocabulary, folder)
+    corpus = [*prompt_texts(settings), *training_texts(split, names)]
+    tokenizer = load_tokenizer("tiny", corpus, settings.vocabulary, folder)
     pieces = [f"{n:0{settings.digits}d}" for n in range(10**settings.digits)]
     pieces += [piece for code in index.codes for piece in code]
-    return Prompter(settings, split, names, index, Vocabulary(found, pieces))
+    return PromptFiller(settings, split, names, index, Vocabulary(tokenizer, pieces))

@@ -19,26 +19,26 @@ from tests.driver import resolved
 
 TEMPLATES = tuple(name.partition("/")[2] for name in composing.options("prompt") if name.startswith("prompt4nr/"))
 KINDS = ("lamp", "chair", "mirror", "table", "rug")
-TITLES = (*(f"{KINDS[i % 5]} of make {i}" for i in range(28)), "chair of make 1", "")  # one of them twice, one empty
+TITLES = (*(f"{KINDS[i % 5]} of make {i}" for i in range(28)), "chair of make 1", "")  # one title twice, one empty
 TITLED = len(TITLES) - 1
 
 
 @cache
 def composed(template: str, *overrides: str) -> Prompt4NRConfig:
     chosen = ["model=prompt4nr", "dataset=mind-small", f"prompt=prompt4nr/{template}", *overrides]
-    found: Any = resolved(*map(prepared, chosen)).model
-    assert isinstance(found, Prompt4NRConfig)
-    return found
+    settings: Any = resolved(*map(prepared, chosen)).model
+    assert isinstance(settings, Prompt4NRConfig)
+    return settings
 
 
 def config(template: str = "discrete_utility", *overrides: str) -> Prompt4NRConfig:
-    """The shipped settings with a template and some of their own; `minilm` is the backbone unless they say other."""
+    """A copy of the shipped settings with a template and overrides; the default backbone is `minilm`."""
     return copy.deepcopy(composed(template, *overrides))
 
 
 @cache
 def log(n_train: int = 40, n_dev: int = 12) -> Split:
-    """Impressions of 2 to 8 items, at least one clicked and one not; every seventh is without a history."""
+    """Impressions of 2 to 8 items, at least one clicked and one not; every seventh has no history."""
     rng = np.random.default_rng(3)
     rows: list[tuple[str, int, float, list[int], str]] = []
     for number in range(n_train + n_dev):
@@ -51,7 +51,7 @@ def log(n_train: int = 40, n_dev: int = 12) -> Split:
 
 
 def model(folder: Path, settings: Prompt4NRConfig, split: Split | None = None, seed: int = 0) -> Any:
-    """A model as the commands build it, in evaluation mode; `folder` is its cache."""
+    """A model built as the commands build it, in evaluation mode; `folder` is its cache."""
     from transformers import set_seed
 
     set_seed(seed)

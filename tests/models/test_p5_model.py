@@ -1,4 +1,4 @@
-"""P5 as the tasks ask it: likelihoods against T5's own, candidates, stars, texts, and the held-out loss."""
+"""P5's scores, ratings, texts and held-out losses, with likelihoods checked against transformers."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from llm4rec_cli.config.schema import Candidates, Index, Part, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.config import WholeWord
-from llm4rec_cli.models.p5.model import CLASSES, UNREACHED, build, stars
+from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_stars
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 
-ASKED = shop().examples(Part.test)
+EXAMPLES = shop().examples(Part.test)
 
 
 @pytest.fixture
 def model(tmp_path):
-    """model(task, **settings): P5 over the shop, untrained, for a task."""
+    """model(task, **settings): an untrained P5 over the shop."""
 
     def make(task: str, ask: str | None = None, seed: int = 0, **settings):
         torch.manual_seed(seed)
-        found = replace(config(), **settings)
+        chosen = replace(config(), **settings)
         if ask:
-            found = replace(found, ask=replace(found.ask, **{task: ask}))
-        return build(Context(found, shop(), seed, tmp_path, "cpu", task)).eval()
+            chosen = replace(chosen, ask=replace(chosen.ask, **{task: ask}))
+        return build(Context(chosen, shop(), seed, tmp_path, "cpu", task)).eval()
 
     return make
 
 
-def likelihood(found, source, target) -> float:
-    """The log-likelihood of a target's tokens by transformers' own forward, and no constraint."""
+def likelihood(p5, source, target) -> float:
+    """The unconstrained log-likelihood of a target's tokens, by the forward pass of transformers."""
     tokens, words = source
-    t5 = found.packed.t5
-    embedded = t5.shared(torch.tensor(tokens)) + found.packed.words(torch.tensor(words))
+    t5 = p5.packed.t5
+    embedded = t5.shared(torch.tensor(tokens)) + p5.packed.words(torch.tensor(words))
     logits = t5(inputs_embeds=embedded[None], decoder_input_ids=torch.tensor([[0, *target[:-1]]])).logits[0]
     return float(logits.log_softmax(-1).gather(1, torch.tensor(target)[:, None]).sum())
 
 
 @torch.no_grad()
-def constrained(found, source, codes) -> torch.Tensor:
-    """The log-likelihood of each code, where each token is one of those that some code goes on with."""
+def constrained(p5, source, codes) -> torch.Tensor:
+    """The log-likelihood of each code, renormalised over the tokens that continue some code."""
     tokens, words = source
-    t5 = found.packed.t5
-    embedded = t5.shared(torch.tensor(tokens)) + found.packed.words(torch.tensor(words))
+    t5 = p5.packed.t5
+    embedded = t5.shared(torch.tensor(tokens)) + p5.packed.words(torch.tensor(words))
     totals = []
     for code in codes:
         logits = t5(inputs_embeds=embedded[None], decoder_input_ids=torch.tensor([[0, *code[:-1]]])).logits[0]
@@ -61,81 +61,81 @@ def constrained(found, source, codes) -> torch.Tensor:
     return torch.tensor(totals)
 
 
-def test_an_item_scores_by_the_likelihood_of_its_name_among_names(model):
-    found = model("sequential")
-    asked = ASKED[:2]
-    codes = [tuple(code.tolist()) for code in found.prompter.items]
-    for place, question in enumerate(found._questions(asked)):
-        expected = constrained(found, found.prompter.source("2-3", question), codes)
-        assert_close(found.score(asked)[place], expected, rel=1e-3)
+def test_an_items_score_is_the_likelihood_of_its_code_among_all_codes(model):
+    p5 = model("sequential")
+    examples = EXAMPLES[:2]
+    codes = [tuple(code.tolist()) for code in p5.filler.item_codes]
+    for row, values in enumerate(p5._field_values(examples)):
+        expected = constrained(p5, p5.filler.source("2-3", values), codes)
+        assert_close(p5.score(examples)[row], expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("index", [Index.collaborative, Index.random, Index.leaky_p5])
-def test_likelihoods_of_all_items_sum_to_one_however_they_are_called(model, index):
-    scores = model("sequential", index=index).score(ASKED[:5])
+def test_likelihoods_of_all_items_sum_to_one_for_any_index(model, index):
+    scores = model("sequential", index=index).score(EXAMPLES[:5])
     assert_close(scores.logsumexp(1), torch.zeros(5), rel=1e-4)
 
 
-def test_beams_score_what_they_end_with_exactly_and_the_rest_ties_below(model):
-    exact = model("sequential", digits=1).score(ASKED)
-    assert_close(model("sequential", digits=1, beams=N_ITEMS).score(ASKED), exact, rel=1e-4)
-    few = model("sequential", digits=1, beams=5).score(ASKED)  # fewer than the names' last digits have parents
-    assert ((few > UNREACHED).sum(1) == 5).all()
+def test_beams_score_the_items_that_they_return_exactly_and_the_rest_ties_below(model):
+    exact = model("sequential", digits=1).score(EXAMPLES)
+    assert_close(model("sequential", digits=1, beams=N_ITEMS).score(EXAMPLES), exact, rel=1e-4)
+    few = model("sequential", digits=1, beams=5).score(EXAMPLES)  # fewer than the inner nodes above the last digits
+    assert ((few > UNREACHED_SCORE).sum(1) == 5).all()
     assert (few.max(1).indices == exact.max(1).indices).float().mean() > 0.6
 
 
-def test_beams_spend_no_place_on_what_the_history_rules_out(model):
-    few = model("sequential", digits=1, beams=5).score(replace(ASKED, mask_history=True))
-    row, item = replace(ASKED, mask_history=True).ruled_out()
-    assert (few[row, item] == UNREACHED).all()
-    assert ((few > UNREACHED).sum(1) == 5).all()
+def test_beams_return_no_item_that_the_history_rules_out(model):
+    few = model("sequential", digits=1, beams=5).score(replace(EXAMPLES, mask_history=True))
+    row, item = replace(EXAMPLES, mask_history=True).ruled_out()
+    assert (few[row, item] == UNREACHED_SCORE).all()
+    assert ((few > UNREACHED_SCORE).sum(1) == 5).all()
 
 
-def candidates(n: int = 6):
-    asked = ASKED[:n]
-    others = np.array([np.setdiff1d(np.arange(N_ITEMS), [t])[:99] for t in asked.target])
-    return replace(asked, candidates=np.column_stack([asked.target, others]))
+def examples_with_candidates(n: int = 6):
+    examples = EXAMPLES[:n]
+    others = np.array([np.setdiff1d(np.arange(N_ITEMS), [t])[:99] for t in examples.target])
+    return replace(examples, candidates=np.column_stack([examples.target, others]))
 
 
-def test_yes_less_no_ranks_candidates_one_question_each(model):
-    found, asked = model("direct", "5-1"), candidates(2)
-    scores = found.score(asked)
+def test_candidates_are_ranked_by_log_yes_minus_log_no(model):
+    p5, examples = model("direct", "5-1"), examples_with_candidates(2)
+    scores = p5.score(examples)
     assert scores.shape == (2, 100)
-    yes, no = ([*found.prompter.word(word)[0], 1] for word in ("yes", "no"))
-    for place, column in ((0, 0), (1, 7)):
-        question = replace(found._questions(asked)[place], item=int(asked.candidates[place, column]))
-        source = found.prompter.source("5-1", question)
+    yes, no = ([*p5.filler.short_text(word)[0], 1] for word in ("yes", "no"))
+    for row, column in ((0, 0), (1, 7)):
+        values = replace(p5._field_values(examples)[row], item=int(examples.candidates[row, column]))
+        source = p5.filler.source("5-1", values)
         first = len(yes) if yes[0] == no[0] else 1
-        expected = likelihood(found, source, yes[:first]) - likelihood(found, source, no[:first])
-        assert float(scores[place, column]) == pytest.approx(expected, abs=1e-3)
+        expected = likelihood(p5, source, yes[:first]) - likelihood(p5, source, no[:first])
+        assert float(scores[row, column]) == pytest.approx(expected, abs=1e-3)
 
 
-def test_candidates_told_in_the_prompt_stand_in_an_order_that_does_not_tell_the_target(model):
-    found, asked = model("direct", "5-5"), candidates()
-    told = [question.candidates for question in found._questions(asked, listed=True)]
-    assert all(set(t.tolist()) == set(c.tolist()) for t, c in zip(told, asked.candidates, strict=True))
-    assert len({t.tolist().index(target) for t, target in zip(told, asked.target, strict=True)}) > 1
-    assert found.score(asked).shape == (6, 100)
+def test_the_order_of_listed_candidates_does_not_reveal_the_target(model):
+    p5, examples = model("direct", "5-5"), examples_with_candidates()
+    shown = [values.candidates for values in p5._field_values(examples, with_candidates=True)]
+    assert all(set(s.tolist()) == set(c.tolist()) for s, c in zip(shown, examples.candidates, strict=True))
+    assert len({s.tolist().index(target) for s, target in zip(shown, examples.target, strict=True)}) > 1
+    assert p5.score(examples).shape == (6, 100)
 
 
-def test_an_item_without_a_history_can_be_asked_for_in_the_whole_catalogue(model):
-    assert model("direct", "straightforward").score(ASKED[:3]).shape == (3, N_ITEMS)
+def test_direct_can_rank_the_whole_catalogue_without_a_history(model):
+    assert model("direct", "straightforward").score(EXAMPLES[:3]).shape == (3, N_ITEMS)
 
 
 def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
-    found, asked = model("rating"), ASKED[:2]
-    codes = [(*found.prompter.word(c)[0].tolist(), 1) for c in CLASSES]
-    given = found.rate(asked)
-    for place, question in enumerate(found._questions(asked)):
-        chance = constrained(found, found.prompter.source("1-6", question), codes).double().softmax(0)
-        expected = float((chance * torch.tensor([float(c) for c in CLASSES])).sum())
-        assert given.value[place] == pytest.approx(expected, abs=1e-3)
-    assert given.parsed is not None
-    assert given.parsed.shape == (2,)
+    p5, examples = model("rating"), EXAMPLES[:2]
+    codes = [(*p5.filler.short_text(c)[0].tolist(), 1) for c in RATING_CLASSES]
+    ratings = p5.rate(examples)
+    for row, values in enumerate(p5._field_values(examples)):
+        chance = constrained(p5, p5.filler.source("1-6", values), codes).double().softmax(0)
+        expected = float((chance * torch.tensor([float(c) for c in RATING_CLASSES])).sum())
+        assert ratings.value[row] == pytest.approx(expected, abs=1e-3)
+    assert ratings.parsed is not None
+    assert ratings.parsed.shape == (2,)
 
 
-def test_like_and_dislike_are_read_as_stars_on_their_side(model):
-    value = model("rating", "1-4").rate(ASKED).value
+def test_like_and_dislike_become_stars_above_and_below_the_threshold(model):
+    value = model("rating", "1-4").rate(EXAMPLES).value
     assert ((value >= 2) & (value <= 5)).all()
 
 
@@ -143,76 +143,76 @@ def test_like_and_dislike_are_read_as_stars_on_their_side(model):
     ("text", "number"),
     [("4.7", 4.7), ("5.0", 5.0), ("3", 3.0), ("4 . 2", 4.2), ("6", None), ("good", None), ("", None)],
 )
-def test_stars_are_read_in_words(text, number):
-    assert stars(text) == pytest.approx(number) if number else np.isnan(stars(text))
+def test_stars_are_parsed(text, number):
+    assert parse_stars(text) == pytest.approx(number) if number else np.isnan(parse_stars(text))
 
 
 @pytest.mark.parametrize(("task", "written"), [("explanation", "explanation"), ("review_summary", "review_title")])
-def test_texts_are_written_alike_in_any_batch(model, task, written):
-    found = model(task)
-    texts = found.write(ASKED, Written(written))
-    assert len(texts) == len(ASKED)
-    assert [found.write(ASKED[[i]], Written(written))[0] for i in range(4)] == texts[:4]
+def test_texts_are_the_same_in_any_batch(model, task, written):
+    p5 = model(task)
+    texts = p5.write(EXAMPLES, Written(written))
+    assert len(texts) == len(EXAMPLES)
+    assert [p5.write(EXAMPLES[[i]], Written(written))[0] for i in range(4)] == texts[:4]
 
 
-def test_an_answer_does_not_look_at_what_it_is_compared_with(model):
-    found = model("explanation")
-    texts = found.write(ASKED, Written.explanation)
+def test_a_text_does_not_depend_on_its_reference(model):
+    p5 = model("explanation")
+    texts = p5.write(EXAMPLES, Written.explanation)
     interactions = shop().dataset.interactions
     kept = interactions.copy()
     try:
-        interactions.loc[ASKED.row, ["explanation", "review_title", "review_text"]] = "something else"
-        assert model("explanation").write(ASKED, Written.explanation) == texts
+        interactions.loc[EXAMPLES.row, ["explanation", "review_title", "review_text"]] = "something else"
+        assert model("explanation").write(EXAMPLES, Written.explanation) == texts
     finally:
         interactions[kept.columns] = kept
 
 
-def test_what_stars_precede_is_taken_off_an_explanation(model, monkeypatch):
-    found = model("explanation", "3-7")
-    monkeypatch.setattr(found, "_greedy", lambda sources: ["4.5 , the lamp , is bright"] * len(sources))
-    assert found.write(ASKED[:1], Written.explanation) == ["the lamp , is bright"]
+def test_stars_before_an_explanation_are_removed(model, monkeypatch):
+    p5 = model("explanation", "3-7")
+    monkeypatch.setattr(p5, "_generate", lambda sources: ["4.5 , the lamp , is bright"] * len(sources))
+    assert p5.write(EXAMPLES[:1], Written.explanation) == ["the lamp , is bright"]
 
 
-def test_whole_words_are_given_at_evaluation_unless_the_published_omission_is_asked_for(model):
-    always, training, never = (model("sequential", whole_word=w).score(ASKED) for w in WholeWord)
+def test_evaluation_adds_whole_words_only_with_always(model):
+    always, training, never = (model("sequential", whole_word=w).score(EXAMPLES) for w in WholeWord)
     assert not torch.allclose(always, training)
-    torch.testing.assert_close(training, never)  # of the same weights
+    torch.testing.assert_close(training, never)  # with the same weights
 
 
-def test_the_held_out_loss_is_told_by_kind_and_repeats(model):
-    found = model("all")
-    first = found.held_out_losses(ASKED)
-    assert first == found.held_out_losses(ASKED)
+def test_held_out_losses_are_by_kind_and_repeatable(model):
+    p5 = model("all")
+    first = p5.held_out_losses(EXAMPLES)
+    assert first == p5.held_out_losses(EXAMPLES)
     assert {"loss/rating", "loss/sequential_item", "loss/explanation", "loss/direct_yes_no"} <= set(first)
     assert all(value > 0 for value in first.values())
 
 
-def test_a_loss_is_the_mean_over_rows_of_the_mean_over_tokens(model):
-    found = model("sequential").eval()
-    rows = found.training_rows()
+def test_the_loss_is_the_mean_over_examples_of_the_mean_over_tokens(model):
+    p5 = model("sequential").eval()
+    rows = p5.training_rows()
     indices = [0, 3, 90]
-    told = float(found(**rows.batch(0, indices))["loss"])
-    alone = [float(found(**rows.batch(0, [i]))["loss"]) for i in indices]
-    assert told == pytest.approx(np.mean(alone), abs=1e-4)
+    loss = float(p5(**rows.batch(0, indices))["loss"])
+    alone = [float(p5(**rows.batch(0, [i]))["loss"]) for i in indices]
+    assert loss == pytest.approx(np.mean(alone), abs=1e-4)
 
 
-def test_names_of_items_and_the_tokenizer_are_kept_with_a_run(model):
-    found = model("sequential")
-    assert isinstance(found, HasArtifacts)
-    kept = found.artifacts()
+def test_the_item_index_and_the_tokenizer_are_saved_with_a_run(model):
+    p5 = model("sequential")
+    assert isinstance(p5, HasArtifacts)
+    kept = p5.artifacts()
     assert kept == model("sequential", seed=3).artifacts()
     assert kept != model("sequential", index=Index.random).artifacts()
-    assert found.index.digest in kept["item_index.json"]
+    assert p5.index.digest in kept["item_index.json"]
 
 
-def test_weights_hold_each_table_once_and_come_back(model):
+def test_tied_weights_are_saved_once_and_restored(model):
     first, second = model("sequential"), model("sequential", seed=1)
     state = first.state_dict()
     assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
     second.load_state_dict(state)
-    torch.testing.assert_close(second.score(ASKED), first.score(ASKED))
+    torch.testing.assert_close(second.score(EXAMPLES), first.score(EXAMPLES))
 
 
-def test_sampled_candidates_of_the_house_are_taken_as_they_are(model, tmp_path):
-    asked = with_candidates(ASKED, shop(), Candidates.uniform, 99, 0, tmp_path)[:3]
-    assert model("direct").score(asked).shape == (3, 100)
+def test_shared_sampled_candidates_are_scored(model, tmp_path):
+    examples = with_candidates(EXAMPLES, shop(), Candidates.uniform, 99, 0, tmp_path)[:3]
+    assert model("direct").score(examples).shape == (3, 100)

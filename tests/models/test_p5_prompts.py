@@ -1,4 +1,4 @@
-"""P5's prompts: the paper's structure, what is wrong with others, which can be asked, and how they are chosen."""
+"""P5's prompts: the paper's structure, problems with prompts, which ones a task can use, and how they are chosen."""
 
 from dataclasses import replace
 from functools import cache
@@ -13,8 +13,8 @@ from llm4rec_cli.config.schema import Candidates, Index, Question, TaskConfig
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Asked
-from llm4rec_cli.models.p5.families import Family, PromptConfig
+from llm4rec_cli.models.p5.config import EvaluationPrompts
+from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field
 from llm4rec_cli.runs.identity import plain
 from llm4rec_cli.training import trained
@@ -26,7 +26,7 @@ YELP = ["p5/rating", "p5/sequential", "p5/direct", "p5/yelp_explanation", "p5/ye
 FILES = [name for name in composing.options("prompt") if name.startswith("p5/")]
 OURS = "straightforward"  # OpenP5's task: none of the paper's prompts
 
-# The paper's structure: of each prompt the fields of its source, in any order, and its target.
+# The paper's structure: the fields of each prompt's source, in any order, and its target.
 STRUCTURE = {
     "1-1": ("user item", "{star}"),
     "1-2": ("user title", "{star}"),
@@ -85,7 +85,7 @@ TRANSFER = {
     "Z-6": ("feature user star title price brand", "{explanation}"),
     "Z-7": ("title user_name", "{explanation}"),
 }
-OF_YELP = {  # Amazon's without those that take a headline, numbered anew; stars are all that is asked of a review
+YELP_STRUCTURE = {  # Amazon's without those that use a headline, renumbered; reviews are only used for stars
     "Y3-1": STRUCTURE["3-1"],
     "Y3-2": STRUCTURE["3-3"],
     "Y3-3": STRUCTURE["3-4"],
@@ -103,7 +103,7 @@ OF_YELP = {  # Amazon's without those that take a headline, numbered anew; stars
 
 
 def config_of(*files, **settings):
-    """P5's settings with these files of prompts; without, with those it has anyway."""
+    """P5's settings with these prompt files, or the default ones."""
     return replace(composed(files), **settings)
 
 
@@ -114,50 +114,48 @@ def composed(files):
 
 
 def shipped(*files):
-    return {name: prompts.read(name, prompt) for name, prompt in config_of(*files).prompts.items() if name != OURS}
+    return {name: prompts.parse(name, prompt) for name, prompt in config_of(*files).prompts.items() if name != OURS}
 
 
-def prompt(source, target="{star}", family=Family.rating, trained=True):
+def prompt(source, target="{star}", family=PromptFamily.rating, trained=True):
     return PromptConfig(family, source, target, trained)
 
 
-def problems(found, **settings):
-    """What is wrong with these prompts, if the tasks are asked with prompts that are not there at all."""
-    config = config_of(ask=Asked(*"?????"), **({"prompts": found} | settings))
-    return [
-        f"{fault.problem} | {fault.remedy}" for fault in prompts.faults(config) if "there is no such" not in str(fault)
-    ]
+def problems(by_name, **settings):
+    """The problems with these prompts, those of the evaluation prompts aside."""
+    config = config_of(ask=EvaluationPrompts(*"?????"), **({"prompts": by_name} | settings))
+    return [f"{error.problem} | {error.remedy}" for error in prompts.problems(config) if "no such" not in str(error)]
 
 
 @pytest.fixture
 def dataset():
     """Two users with three ratings each; items have titles, and one a brand."""
-    made = tiny_dataset([[0, 1, 2], [1, 2, 0]])
-    made.items["title"] = ["pen", "ink", "pad"]
-    made.items["brand"] = [None, "Quill", None]
-    made.items["price"] = None
-    made.interactions["rating"] = 4.0
-    made.interactions["review_text"] = ""
-    return made
+    dataset = tiny_dataset([[0, 1, 2], [1, 2, 0]])
+    dataset.items["title"] = ["pen", "ink", "pad"]
+    dataset.items["brand"] = [None, "Quill", None]
+    dataset.items["price"] = None
+    dataset.interactions["rating"] = 4.0
+    dataset.interactions["review_text"] = ""
+    return dataset
 
 
-# --- what is shipped
+# --- shipped prompts
 
 
 @pytest.mark.parametrize(
     ("files", "structure"),
-    [(AMAZON, STRUCTURE), (["p5/transfer"], TRANSFER), (YELP[3:], OF_YELP)],
+    [(AMAZON, STRUCTURE), (["p5/transfer"], TRANSFER), (YELP[3:], YELP_STRUCTURE)],
     ids=["amazon", "transfer", "yelp"],
 )
 def test_fields_and_targets_are_those_of_the_paper(files, structure):
-    found = {p.name: ({f.value for f in p.fields}, p.answer.value) for p in shipped(*files).values()}
-    assert found == {name: (set(fields.split()), target) for name, (fields, target) in structure.items()}
+    actual = {p.name: ({f.value for f in p.fields}, p.answer.value) for p in shipped(*files).values()}
+    assert actual == {name: (set(fields.split()), target) for name, (fields, target) in structure.items()}
 
 
 def test_amazon_has_47_prompts_and_yelp_44():
     for files, counts in ((AMAZON, [10, 13, 8, 12, 4]), (YELP, [10, 13, 8, 10, 3])):
         families = [p.family for p in shipped(*files).values()]
-        assert [families.count(family) for family in Family] == counts
+        assert [families.count(family) for family in PromptFamily] == counts
 
 
 @pytest.mark.parametrize(
@@ -173,49 +171,49 @@ def test_prompts_of_transfer_are_never_trained():
     assert not any(p.trained for p in shipped("p5/transfer").values())
 
 
-def test_a_list_of_stars_to_pick_from_stands_where_the_paper_has_one():
+def test_prompts_with_a_list_of_stars_are_those_of_the_paper():
     listed = [n for n, p in config_of(*AMAZON, "p5/transfer").prompts.items() if "-1 -2 -3 -4 -5" in p.source]
     assert listed == ["1-5", "Z-2"]
 
 
-def test_the_whole_catalogue_is_asked_for_by_the_user_alone():
-    found = prompts.read(OURS, config_of().prompts[OURS])
-    assert (found.family, found.fields, found.ranks_catalogue) == (Family.direct, (Field.user,), True)
+def test_our_prompt_ranks_the_whole_catalogue_by_the_user_only():
+    parsed = prompts.parse(OURS, config_of().prompts[OURS])
+    assert (parsed.family, parsed.fields, parsed.ranks_catalogue) == (PromptFamily.direct, (Field.user,), True)
 
 
 def test_a_file_holds_one_family():
     for name in FILES:
         families = {p.family for p in shipped(name).values()}
-        assert families == ({Family.rating, Family.explanation} if name == "p5/transfer" else families)
+        assert families == ({PromptFamily.rating, PromptFamily.explanation} if name == "p5/transfer" else families)
         assert len(families) == (2 if name == "p5/transfer" else 1)
 
 
-def test_nothing_is_wrong_with_all_that_is_shipped():
+def test_shipped_prompts_have_no_problems():
     config = config_of(*FILES)
-    assert list(prompts.faults(config, item_pieces=3, user_pieces=3)) == []
+    assert list(prompts.problems(config, item_length=3, user_length=3)) == []
 
 
-# --- a prompt, read
+# --- parsing
 
 
-def test_a_source_is_taken_apart_into_texts_and_fields():
-    found = prompts.read("x", prompt("{user} rates {item} ."))
-    assert found.segments == (Field.user, " rates ", Field.item, " .")
-    assert found.answer is Answer.star
+def test_a_source_is_parsed_into_texts_and_fields():
+    parsed = prompts.parse("x", prompt("{user} rates {item} ."))
+    assert parsed.segments == (Field.user, " rates ", Field.item, " .")
+    assert parsed.answer is Answer.star
 
 
 def test_a_prompt_needs_the_columns_of_its_fields_and_of_its_answer():
-    found = shipped(*AMAZON, "p5/transfer")
-    assert found["1-1"].columns == {"rating"}
-    assert found["2-4"].columns == set()  # a user without a name has an id
-    assert found["3-7"].columns == {"feature", "rating", "explanation"}
-    assert found["4-1"].columns == {"review_text", "review_title"}
-    assert found["Z-1"].columns == {"title", "brand", "price", "rating"}
+    parsed = shipped(*AMAZON, "p5/transfer")
+    assert parsed["1-1"].columns == {"rating"}
+    assert parsed["2-4"].columns == set()  # a user without a name has an id
+    assert parsed["3-7"].columns == {"feature", "rating", "explanation"}
+    assert parsed["4-1"].columns == {"review_text", "review_title"}
+    assert parsed["Z-1"].columns == {"title", "brand", "price", "rating"}
 
 
-def test_what_is_taken_from_the_asked_review_is_an_oracle():
-    found = {p.name: {f.value for f in p.oracle_input} for p in shipped(*AMAZON, "p5/transfer").values()}
-    assert {name: fields for name, fields in found.items() if fields} == {
+def test_fields_of_the_predicted_review_are_oracle_inputs():
+    oracle = {p.name: {f.value for f in p.oracle_input} for p in shipped(*AMAZON, "p5/transfer").values()}
+    assert {name: fields for name, fields in oracle.items() if fields} == {
         "1-3": {"star"},
         "1-8": {"star"},
         "3-2": {"headline"},
@@ -227,208 +225,227 @@ def test_what_is_taken_from_the_asked_review_is_an_oracle():
         "3-10": {"feature"},
         "3-11": {"feature", "star"},
         "3-12": {"feature", "star"},
-        "4-2": {"review"},  # its stars are asked for: nobody has a review before the rating
+        "4-2": {"review"},  # its stars are the target: there is no review before the rating
         "4-4": {"review"},
         "Z-6": {"feature", "star"},
     }
-    assert prompts.is_oracle(config_of().prompts["3-3"])
-    assert not prompts.is_oracle(config_of().prompts["4-1"])  # the review is what its headline is asked of
+    assert prompts.has_oracle_input(config_of().prompts["3-3"])
+    assert not prompts.has_oracle_input(config_of().prompts["4-1"])  # the task is to summarise the review
 
 
-def test_a_prompt_is_asked_for_the_task_whose_answer_it_gives():
-    found = shipped(*AMAZON)
-    assert [found[name].task for name in ("1-6", "1-4", "2-3", "5-1", "3-8", "4-1")] == [
-        *(Family.rating, Family.rating, Family.sequential, Family.direct, Family.explanation, Family.review_summary)
+def test_a_prompt_belongs_to_the_task_that_it_answers():
+    parsed = shipped(*AMAZON)
+    assert [parsed[name].task for name in ("1-6", "1-4", "2-3", "5-1", "3-8", "4-1")] == [
+        *(
+            PromptFamily.rating,
+            PromptFamily.rating,
+            PromptFamily.sequential,
+            PromptFamily.direct,
+            PromptFamily.explanation,
+            PromptFamily.review_summary,
+        )
     ]
-    assert found["4-2"].task is Family.rating  # the paper's review preference
-    assert found["1-3"].task is None
+    assert parsed["4-2"].task is PromptFamily.rating  # the paper's review preference
+    assert parsed["1-3"].task is None
 
 
-def test_the_length_of_what_is_never_cut_is_counted():
-    # its end, 5 words, 5 items of 3 pieces and a comma after each but the last, 100 such, a user of 2 + 4 pieces
-    found = prompts.read("x", prompt("{user} : {history} now one of : {candidates}", "{target}", Family.sequential))
-    assert found.fixed_pieces(item_pieces=3, user_pieces=4) == 1 + 5 + (5 * 4 - 1) + (100 * 4 - 1) + 6
+def test_min_length_counts_what_must_not_be_truncated():
+    # the end, 5 words, 5 items of 3 tokens with a comma after each but the last, 100 likewise, a user of 2 + 4 tokens
+    parsed = prompts.parse(
+        "x", prompt("{user} : {history} now one of : {candidates}", "{target}", PromptFamily.sequential)
+    )
+    assert parsed.min_length(item_length=3, user_length=4) == 1 + 5 + (5 * 4 - 1) + (100 * 4 - 1) + 6
 
 
-# --- the lint
+# --- problems
 
 WRONG = {
     "an unknown field": (prompt("Does {usr} like it ?"), "unknown field {usr}", "did you mean 'user'?"),
-    "an open brace": (prompt("{user} and {item"), "a brace is not closed", "{user}"),
-    "an empty brace": (prompt("{user} and {}"), "a brace is not closed", "{user}"),
-    "a field twice": (prompt("{user} and {user}"), "{user} stands twice", "once"),
-    "a field within a word": (prompt("Is {item} for {user}?"), "{user} is no word of its own", "spaces"),
-    "no field": (prompt("How many stars ?"), "no field", "{user}"),
-    "a target of no form": (prompt("{user} {item}", "{stars}"), "'{stars}' is no form of a target", "'{star}'"),
-    "a target with words": (prompt("{user} {item}", "{star} stars"), "'{star} stars' is no form", "'{star}'"),
+    "an open brace": (prompt("{user} and {item"), "an unmatched or empty brace", "{user}"),
+    "an empty brace": (prompt("{user} and {}"), "an unmatched or empty brace", "{user}"),
+    "a field twice": (prompt("{user} and {user}"), "has {user} more than once", "once"),
+    "a field within a word": (prompt("Is {item} for {user}?"), "{user} is not a separate word", "spaces"),
+    "no field": (prompt("How many stars ?"), "has no field", "{user}"),
+    "a target of no form": (prompt("{user} {item}", "{stars}"), "'{stars}' is not a form of target", "'{star}'"),
+    "a target with words": (prompt("{user} {item}", "{star} stars"), "'{star} stars' is not a form", "'{star}'"),
     "an answer of another family": (
         prompt("{user} {item}", "{target}"),
-        "of family rating, is answered with {target}",
+        "of family rating, cannot have the target {target}",
         "target: {star} or {yes_no} or {like}",
     ),
-    "a field that examples have not": (
-        prompt("{user} {history} {title}", "{target}", Family.sequential),
-        "of family sequential, takes {title}, which its examples have not",
+    "a field of another family": (
+        prompt("{user} {history} {title}", "{target}", PromptFamily.sequential),
+        "of family sequential, cannot use {title}",
         "{user}, {user_name}, {history}, {candidates}, {one}",
     ),
-    "the answer in the question": (prompt("{user} {star} {item}"), "is told {star}, which tells its answer", "leave"),
+    "the answer in the source": (prompt("{user} {star} {item}"), "{star} in its source, which reveals", "leave"),
     "the review of an explanation": (
-        prompt("{user} {review}", "{explanation}", Family.explanation),
-        "is told {review}, which tells its answer",
+        prompt("{user} {review}", "{explanation}", PromptFamily.explanation),
+        "has {review} in its source, which reveals the target",
         "leave {review} out",
     ),
-    "yes or no about nothing": (prompt("{user} {item}", "{yes_no}"), "asks yes or no about nothing", "name {star}"),
+    "yes or no about nothing": (
+        prompt("{user} {item}", "{yes_no}"),
+        "yes/no target, but no field to ask",
+        "add {star}",
+    ),
 }
 
 
 @pytest.mark.parametrize(("wrong", "problem", "remedy"), WRONG.values(), ids=WRONG)
-def test_a_wrong_prompt_is_told_by_its_name_with_a_remedy(wrong, problem, remedy):
-    (told,) = problems({"mine": wrong})
-    assert told.startswith("prompt 'mine'")
-    assert problem in told.partition(" | ")[0]
-    assert remedy in told.partition(" | ")[2]
+def test_a_problem_names_the_prompt_and_a_remedy(wrong, problem, remedy):
+    (message,) = problems({"mine": wrong})
+    assert message.startswith("prompt 'mine'")
+    assert problem in message.partition(" | ")[0]
+    assert remedy in message.partition(" | ")[2]
 
 
-def test_all_faults_of_all_prompts_are_told():
-    found = problems({"a": prompt("{usr} {itm}", "{stars}"), "b": prompt("{user}", "{star}"), "c": prompt("nothing")})
-    assert [told.split("'")[1] for told in found] == ["a", "a", "a", "c"]
+def test_all_problems_of_all_prompts_are_reported():
+    messages = problems(
+        {"a": prompt("{usr} {itm}", "{stars}"), "b": prompt("{user}", "{star}"), "c": prompt("nothing")}
+    )
+    assert [message.split("'")[1] for message in messages] == ["a", "a", "a", "c"]
 
 
-def test_two_prompts_of_one_wording_are_told():
-    (told,) = problems({"a": prompt("Stars of {user} ?"), "b": prompt("stars of  {user} ?", "{like}")})
-    assert told.startswith("prompt 'b' is worded as 'a' is")
+def test_two_prompts_with_the_same_wording_are_reported():
+    (message,) = problems({"a": prompt("Stars of {user} ?"), "b": prompt("stars of  {user} ?", "{like}")})
+    assert message.startswith("prompt 'b' has the same wording as 'a'")
 
 
 def test_a_task_without_a_prompt_to_train_on_is_refused():
     config = config_of("p5/sequential", "p5/transfer")
-    assert list(prompts.faults(config)) == []
+    assert list(prompts.problems(config)) == []
     config = replace(config, ask=replace(config.ask, rating="Z-2"))
-    raise_first(prompts.faults_of_asking(config, TaskConfig(name="sequential", question=Question.rank)))
-    with pytest.raises(UsageError, match="no prompt of family rating is trained"):
-        raise_first(prompts.faults_of_asking(config, TaskConfig(name="rating", question=Question.rate)))
+    raise_first(prompts.problems_of_task(config, TaskConfig(name="sequential", question=Question.rank)))
+    with pytest.raises(UsageError, match="no prompt of family rating can be trained"):
+        raise_first(prompts.problems_of_task(config, TaskConfig(name="rating", question=Question.rate)))
 
 
 @pytest.mark.parametrize(
-    ("source", "pieces", "longest"),
+    ("source", "length", "problem"),
     [
-        ("{user} : {candidates}", 1 + 1 + 3 + 199, "takes about 204 tokens:"),
-        ("{user} : {history} {candidates}", 1 + 1 + 3 + 199 + 9, "with the 5 latest items of its history:"),
+        ("{user} : {candidates}", 1 + 1 + 3 + 199, "needs about 204 tokens, more than"),
+        (
+            "{user} : {history} {candidates}",
+            1 + 1 + 3 + 199 + 9,
+            "needs about 213 tokens, with a history of 5 items, more than",
+        ),
     ],
 )
-def test_a_question_that_would_not_fit_is_told_with_what_would_do(source, pieces, longest):
-    long = {"a": prompt(source, "{target}", Family.sequential)}
-    assert problems(long, max_source=pieces) == []
-    (told,) = problems(long, max_source=pieces - 1)
-    assert "prompt 'a'" in told
-    assert longest in told
-    assert f"model.max_source={pieces} or more" in told
+def test_a_source_that_does_not_fit_is_reported_with_a_length_that_does(source, length, problem):
+    long = {"a": prompt(source, "{target}", PromptFamily.sequential)}
+    assert problems(long, max_source=length) == []
+    (message,) = problems(long, max_source=length - 1)
+    assert "prompt 'a'" in message
+    assert problem in message
+    assert f"model.max_source={length} or more" in message
 
 
 @pytest.mark.parametrize(
     ("task", "name", "problem", "remedy"),
     [
         ("rating", "1-66", "model.ask.rating=1-66: there is no such prompt", "did you mean '1-6'?"),
-        ("rating", "1-3", "model.ask.rating=1-3: that prompt, of family rating, is answered with {yes_no}", "1-6"),
-        ("rating", "2-3", "of family sequential, is answered with {target}", "1-6"),
-        ("review_summary", "4-2", "of family review_summary, is answered with {star}", "one that"),
+        ("rating", "1-3", "model.ask.rating=1-3: that prompt, of family rating, has the target {yes_no}", "1-6"),
+        ("rating", "2-3", "of family sequential, has the target {target}", "1-6"),
+        ("review_summary", "4-2", "of family review_summary, has the target {star}", "choose a prompt"),
     ],
 )
-def test_a_task_that_its_prompt_cannot_answer_is_told(task, name, problem, remedy):
+def test_an_evaluation_prompt_that_does_not_answer_the_task_is_reported(task, name, problem, remedy):
     config = config_of()
-    (told,) = prompts.faults(replace(config, ask=replace(config.ask, **{task: name})))
-    assert problem in told.problem
-    assert remedy in told.remedy
+    (error,) = prompts.problems(replace(config, ask=replace(config.ask, **{task: name})))
+    assert problem in error.problem
+    assert remedy in error.remedy
 
 
-def test_stars_read_off_a_review_may_be_asked_as_a_rating():
+def test_a_rating_may_be_predicted_from_a_review():
     config = config_of()
-    assert list(prompts.faults(replace(config, ask=replace(config.ask, rating="4-4")))) == []
+    assert list(prompts.problems(replace(config, ask=replace(config.ask, rating="4-4")))) == []
 
 
-def test_a_task_that_no_prompt_is_there_for_need_not_be_asked():
-    assert list(prompts.faults(config_of("p5/sequential"))) == []
+def test_a_task_without_prompts_needs_no_evaluation_prompt():
+    assert list(prompts.problems(config_of("p5/sequential"))) == []
     config = config_of(*YELP)
-    assert list(prompts.faults(replace(config, ask=replace(config.ask, explanation="Y3-10")))) == []
+    assert list(prompts.problems(replace(config, ask=replace(config.ask, explanation="Y3-10")))) == []
 
 
 # --- prompts and a dataset
 
 
-def test_prompts_that_the_data_cannot_fill_are_left_out_with_the_reason(dataset):
+def test_prompts_that_the_dataset_cannot_fill_are_left_out_with_the_reason(dataset):
     config = config_of(*AMAZON, "p5/transfer")
     usable = prompts.usable(config.prompts, dataset)
     assert {name for name in usable if name[0] in "1Z"} == {name for name in STRUCTURE if name[0] == "1"}
     assert {name for name in usable if name[0] in "34"} == set()
-    told = prompts.left_out(config.prompts, dataset)
-    assert "the data have no price: left out Z-1, Z-2, Z-3, Z-4" in told  # a column of nothing is none
-    assert "the data have no review_text or review_title: left out 4-1, 4-3" in told
-    assert len(config.prompts) == len(usable) + sum(len(line.split(", ")) for line in told)
+    lines = prompts.describe_unusable(config.prompts, dataset)
+    assert "the dataset has no price: prompts left out: Z-1, Z-2, Z-3, Z-4" in lines  # an empty column counts as none
+    assert "the dataset has no review_text or review_title: prompts left out: 4-1, 4-3" in lines
+    assert len(config.prompts) == len(usable) + sum(len(line.split(", ")) for line in lines)
 
 
-def test_the_order_of_files_is_of_no_account(dataset):
-    one, other = config_of("p5/direct", "p5/rating"), config_of("p5/rating", "p5/direct")
-    assert list(prompts.usable(one.prompts, dataset)) == list(prompts.usable(other.prompts, dataset))
+def test_the_order_of_files_does_not_matter(dataset):
+    first, second = config_of("p5/direct", "p5/rating"), config_of("p5/rating", "p5/direct")
+    assert list(prompts.usable(first.prompts, dataset)) == list(prompts.usable(second.prompts, dataset))
 
 
 def test_a_family_is_trained_with_what_is_usable_and_not_held_out(dataset):
     config = config_of()
     del dataset.items["title"]
-    assert prompts.trained(config, Family.rating, dataset) == ["1-1", "1-3", "1-4", "1-6"]
+    assert prompts.training_prompts(config, PromptFamily.rating, dataset) == ["1-1", "1-3", "1-4", "1-6"]
     with pytest.raises(DataError, match="no prompt of family explanation can be trained") as raised:
-        prompts.trained(config, Family.explanation, dataset)
-    assert "the data have no explanation: left out" in raised.value.remedy
+        prompts.training_prompts(config, PromptFamily.explanation, dataset)
+    assert "the dataset has no explanation: prompts left out" in raised.value.remedy
 
 
-def test_a_task_is_asked_with_a_prompt_that_the_data_can_fill(dataset):
+def test_a_task_is_evaluated_with_a_prompt_that_the_dataset_can_fill(dataset):
     config = config_of()
-    assert prompts.asked(config, Family.rating, dataset).name == "1-6"
+    assert prompts.evaluation_prompt(config, PromptFamily.rating, dataset).name == "1-6"
     del dataset.items["title"]
-    with pytest.raises(DataError, match="prompt '1-10' needs title, which the data have not") as raised:
-        prompts.asked(replace(config, ask=replace(config.ask, rating="1-10")), Family.rating, dataset)
-    assert raised.value.remedy == "model.ask.rating=… one of 1-1, 1-4, 1-6"
+    with pytest.raises(DataError, match="prompt '1-10' needs title, which the dataset does not have") as raised:
+        prompts.evaluation_prompt(replace(config, ask=replace(config.ask, rating="1-10")), PromptFamily.rating, dataset)
+    assert raised.value.remedy == "set model.ask.rating to one of 1-1, 1-4, 1-6"
 
 
-def test_what_is_left_out_is_said_of_the_prompts_that_are_looked_at(dataset):
-    told = prompts.left_out(config_of().prompts, dataset)
-    assert any("left out 4-1, 4-3" in line for line in told)
+def test_only_prompts_of_the_config_are_reported_as_left_out(dataset):
+    lines = prompts.describe_unusable(config_of().prompts, dataset)
+    assert any("left out: 4-1, 4-3" in line for line in lines)
 
 
 @pytest.mark.parametrize(("n_items", "fits"), [(999, True), (12_101, False)])
-def test_a_hundred_candidates_by_their_digits_must_fit(dataset, n_items, fits):
+def test_a_hundred_candidates_with_their_digits_must_fit(dataset, n_items, fits):
     items = pd.DataFrame({"item_id": range(n_items), "title": "pen"})
     config = config_of(index=Index.sequential, digits=1, max_source=512)
     if fits:
-        raise_first(prompts.faults_of_data(config, replace(dataset, items=items)))
+        raise_first(prompts.problems_with_dataset(config, replace(dataset, items=items)))
         return
-    with pytest.raises(UsageError, match="prompt '2-7' takes about"):
-        raise_first(prompts.faults_of_data(config, replace(dataset, items=items)))
-    raise_first(prompts.faults_of_data(replace(config, digits=3), replace(dataset, items=items)))
+    with pytest.raises(UsageError, match="prompt '2-7' needs about"):
+        raise_first(prompts.problems_with_dataset(config, replace(dataset, items=items)))
+    raise_first(prompts.problems_with_dataset(replace(config, digits=3), replace(dataset, items=items)))
 
 
 @pytest.mark.parametrize(
     ("name", "candidates", "ask", "problem"),
     [
         ("sequential", Candidates.full, {}, None),
-        ("sequential", Candidates.full, {"sequential": "2-7"}, "2-7 asks about given candidates"),
+        ("sequential", Candidates.full, {"sequential": "2-7"}, "2-7 ranks listed candidates"),
         ("sequential", Candidates.uniform, {"sequential": "2-7"}, None),
-        ("direct", Candidates.full, {"direct": "5-1"}, "5-1 asks about given candidates"),
+        ("direct", Candidates.full, {"direct": "5-1"}, "5-1 ranks listed candidates"),
         ("direct", Candidates.full, {"direct": OURS}, None),
         ("direct", Candidates.uniform, {"direct": "5-1"}, None),
-        ("directly", Candidates.uniform, {}, "no prompt asks for task 'directly'"),
+        ("directly", Candidates.uniform, {}, "P5 has no prompts for task 'directly'"),
     ],
 )
-def test_a_ranking_is_refused_where_its_prompt_cannot_give_it(name, candidates, ask, problem):
+def test_a_prompt_that_cannot_rank_the_catalogue_is_refused_for_it(name, candidates, ask, problem):
     config = config_of()
     config = replace(config, ask=replace(config.ask, **ask))
     task = TaskConfig(name=name, question=Question.rank, candidates=candidates)
     if problem is None:
-        raise_first(prompts.faults_of_asking(config, task))
+        raise_first(prompts.problems_of_task(config, task))
         return
     with pytest.raises(UsageError, match=problem):
-        raise_first(prompts.faults_of_asking(config, task))
+        raise_first(prompts.problems_of_task(config, task))
 
 
-# --- how they are chosen
+# --- choosing prompts
 
 
 def test_the_model_has_the_papers_prompts_typed():
@@ -437,16 +454,16 @@ def test_the_model_has_the_papers_prompts_typed():
     assert OmegaConf.get_type(node.prompts["1-1"]) is PromptConfig
 
 
-def test_prompt_chooses_files():
+def test_the_prompt_override_chooses_files():
     assert prepared("prompt=[p5/rating,p5/transfer]") == "prompt/p5@model.prompts=[rating,transfer]"
     assert prepared("prompt=[p5/rating],[p5/transfer]") == "prompt/p5@model.prompts=[rating],[transfer]"
-    found = config_of("p5/rating", "p5/transfer").prompts
-    assert list(found)[:2] == ["1-1", "1-2"]
-    assert set(found) == {name for name in {**STRUCTURE, **TRANSFER} if name[0] in "1Z"}
+    chosen = config_of("p5/rating", "p5/transfer").prompts
+    assert list(chosen)[:2] == ["1-1", "1-2"]
+    assert set(chosen) == {name for name in {**STRUCTURE, **TRANSFER} if name[0] in "1Z"}
 
 
 @pytest.mark.parametrize("typed", ["prompt=[rating]", "prompt=[p5/rating,sequential]", "prompt=[p5/rating,other/one]"])
-def test_prompts_must_say_whose_they_are(typed):
+def test_prompts_must_name_their_model(typed):
     with pytest.raises(UsageError, match="does not name prompts of one model"):
         prepared(typed)
 
@@ -467,7 +484,7 @@ def test_an_experiment_chooses_files(llm4rec, tmp_path):
     assert "2-1:" not in out
 
 
-def test_a_users_own_prompts_are_composed_beside_the_shipped(llm4rec, tmp_path):
+def test_a_users_own_prompts_are_composed_with_the_shipped_ones(llm4rec, tmp_path):
     write_text(
         tmp_path / "conf/prompt/p5/mine.yaml",
         '# Mine.\nmine-1: {family: rating, source: "And {user} ?", target: "{star}"}\n',
@@ -478,10 +495,10 @@ def test_a_users_own_prompts_are_composed_beside_the_shipped(llm4rec, tmp_path):
     assert "1-10:" in answer.out
 
 
-def test_a_run_is_found_by_the_prompts_that_it_was_trained_with():
+def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     key = "prompt/p5@model.prompts"
     typed = (["model=p5"], ["model=p5", "seed=1"], ["model=p5", prepared("prompt=[p5/rating]")])
-    stored, same, other = (OmegaConf.create(plain(spec_of(*one).config)) for one in typed)
+    stored, same, other = (OmegaConf.create(plain(spec_of(*overrides).config)) for overrides in typed)
     assert [trained._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
 
 
@@ -501,20 +518,20 @@ def test_a_wrong_choice_is_refused(llm4rec, overrides, problem, remedy):
     assert remedy in answer.err
 
 
-def test_reading_prompts_never_imports_torch(tmp_path):
+def test_parsing_prompts_never_imports_torch(tmp_path):
     done = python(
         "import sys; import llm4rec_cli.models.p5.prompts; assert not {'torch', 'pandas'} & set(sys.modules)", tmp_path
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_explanations_that_are_yet_to_be_found_in_reviews_can_be_asked_for(dataset):
+def test_explanations_to_be_extracted_from_reviews_count_as_available(dataset):
     reviewed = replace(
         dataset, interactions=dataset.interactions.drop(columns=["explanation", "feature"], errors="ignore")
     )
     reviewed.interactions["review_text"] = "a text"
     config = config_of()
-    assert prompts.asked(config, Family.explanation, reviewed).name == config.ask.explanation
+    assert prompts.evaluation_prompt(config, PromptFamily.explanation, reviewed).name == config.ask.explanation
     bare = replace(reviewed, interactions=reviewed.interactions.drop(columns="review_text"))
     with pytest.raises(DataError, match="needs explanation"):
-        prompts.asked(config, Family.explanation, bare)
+        prompts.evaluation_prompt(config, PromptFamily.explanation, bare)

@@ -1,4 +1,4 @@
-"""Prompt4NR: what it scores and learns, against transformers' own model and loss asked the long way round."""
+"""Prompt4NR's scores and losses, compared with the model and loss of transformers computed row by row."""
 
 import logging
 from dataclasses import replace
@@ -32,7 +32,7 @@ def backbone(tmp_path_factory):
 
 @pytest.fixture
 def built(backbone, tmp_path):
-    """built(template, …): a model without a warm-up, on a BERT that has its head."""
+    """built(template, …): a model without a warm-up, on a BERT with a head."""
 
     def build(template="hybrid_utility", seed=0, split=None, **changes):
         settings = replace(config(template), **{"backbone": backbone} | changes)
@@ -42,178 +42,181 @@ def built(backbone, tmp_path):
     return build
 
 
-def naive(of, backbone, user, items):
+def naive(prompt4nr, backbone, history, items):
     """(n,) log-odds of the positive word against the negative one, row by row by transformers.
 
     Args:
-        user: (n,) which impression's history each pair has.
+        history: (n,) the impression whose history each pair has.
     """
     bert = BertForMaskedLM.from_pretrained(backbone).eval()
     n_words = bert.config.vocab_size
-    bert.resize_token_embeddings(n_words + len(of.bert.new), mean_resizing=False)
+    bert.resize_token_embeddings(n_words + len(prompt4nr.bert.new), mean_resizing=False)
     with torch.no_grad():
-        bert.bert.embeddings.word_embeddings.weight[n_words:] = of.bert.new
-    filled = of.filler.fill(of.filler.histories(SHOWN), np.array(user), np.array(items))
-    found = []
-    for i, place in enumerate(filled.mask):
+        bert.bert.embeddings.word_embeddings.weight[n_words:] = prompt4nr.bert.new
+    filler = prompt4nr.filler
+    filled = filler.fill(filler.tokenize_histories(SHOWN), np.array(history), np.array(items))
+    log_odds = []
+    for i, position in enumerate(filled.mask_position):
         tokens = torch.from_numpy(filled.tokens.rows(np.array([i])).flat.astype(np.int64))
         with torch.no_grad():
-            negative, positive = bert(input_ids=tokens[None]).logits[0, place, list(of.filler.pieces.answers)]
-        found.append(float(positive - negative))
-    return torch.tensor(found)
+            negative, positive = bert(input_ids=tokens[None]).logits[0, position, list(filler.template.answers)]
+        log_odds.append(float(positive - negative))
+    return torch.tensor(log_odds)
 
 
-def rows_and_items(shown):
-    items, offsets = shown.shown()
-    return np.repeat(np.arange(len(shown)), np.diff(offsets)), items
+def pairs(impressions):
+    items, offsets = impressions.shown()
+    return np.repeat(np.arange(len(impressions)), np.diff(offsets)), items
 
 
 @pytest.mark.parametrize("template", KINDS)
-def test_a_score_is_the_probability_of_the_positive_word(built, backbone, template):
-    of = built(template, loss=Loss.pointwise)
-    expected = naive(of, backbone, *rows_and_items(SHOWN)).sigmoid()
-    assert_close(of.score_shown(SHOWN), expected, rel=1e-5)
+def test_pointwise_a_score_is_the_probability_of_the_positive_word(built, backbone, template):
+    prompt4nr = built(template, loss=Loss.pointwise)
+    expected = naive(prompt4nr, backbone, *pairs(SHOWN)).sigmoid()
+    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=1e-5)
 
 
-def test_a_score_is_the_share_of_the_probability_where_the_shown_compete(built, backbone):
-    of = built()
-    parts = naive(of, backbone, *rows_and_items(SHOWN)).split(SHOWN.n_shown.tolist())
+def test_listwise_a_score_is_the_softmax_over_the_shown_items(built, backbone):
+    prompt4nr = built()
+    parts = naive(prompt4nr, backbone, *pairs(SHOWN)).split(SHOWN.n_shown.tolist())
     expected = torch.cat([part.softmax(0) for part in parts])
-    assert_close(of.score_shown(SHOWN), expected, rel=1e-5)
+    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=1e-5)
 
 
 @each_loss
-def test_candidates_are_scored_as_what_is_shown(built, loss):
-    of = built(loss=loss)
+def test_candidates_are_scored_like_shown_items(built, loss):
+    prompt4nr = built(loss=loss)
     n = 5
     candidates = np.array([[0, 3, 9, 9], [28, 1, 2, 29]] * 3)[:n]
-    nothing = np.zeros(n, dtype=np.int64)
-    asked = Examples(
-        SHOWN.user[:n], nothing, SHOWN.sequence, SHOWN.start[:n], SHOWN.end[:n], nothing, candidates=candidates
+    zeros = np.zeros(n, dtype=np.int64)
+    examples = Examples(
+        SHOWN.user[:n], zeros, SHOWN.sequence, SHOWN.start[:n], SHOWN.end[:n], zeros, candidates=candidates
     )
     first = np.arange(n) * 4
     shown = replace(SHOWN[:n], listed=candidates.ravel(), first=first, last=first + 4)
-    assert_close(of.score(asked), of.score_shown(shown).view(n, 4), rel=5e-6)
+    assert_close(prompt4nr.score(examples), prompt4nr.score_shown(shown).view(n, 4), rel=5e-6)
 
 
 @each_loss
-def test_items_of_one_title_tie_exactly(built, loss):
-    """However the batches fall: 28 is named as 1 is."""
+def test_items_with_the_same_title_tie_exactly(built, loss):
+    """However they are batched: items 28 and 1 share a title."""
     assert TITLES[28] == TITLES[1]
-    of = built(loss=loss)
+    prompt4nr = built(loss=loss)
     n = len(SHOWN)
     listed = np.tile([28, 7, 1, 0, 1, 13, 28], n)
     first = np.arange(n) * 7
-    scores = of.score_shown(replace(SHOWN, listed=listed, first=first, last=first + 7)).view(n, 7)
+    scores = prompt4nr.score_shown(replace(SHOWN, listed=listed, first=first, last=first + 7)).view(n, 7)
     assert all(torch.equal(scores[:, 0], scores[:, place]) for place in (2, 4, 6))
     assert (scores[:, 0] != scores[:, 1]).all()
 
 
 @each_loss
-@pytest.mark.parametrize("at_once", [1, 64, 400])
-def test_scores_do_not_depend_on_how_many_are_scored_at_once(built, loss, at_once, monkeypatch):
-    of = built(loss=loss)
-    whole = of.score_shown(SHOWN)
-    monkeypatch.setattr("llm4rec_cli.models.prompt4nr.model.TOKENS_AT_ONCE", {"cpu": at_once})
-    assert_close(of.score_shown(SHOWN), whole, rel=5e-6)
+@pytest.mark.parametrize("batch_tokens", [1, 64, 400])
+def test_scores_do_not_depend_on_the_batch_size(built, loss, batch_tokens, monkeypatch):
+    prompt4nr = built(loss=loss)
+    whole = prompt4nr.score_shown(SHOWN)
+    monkeypatch.setattr("llm4rec_cli.models.prompt4nr.model.TOKENS_PER_BATCH", {"cpu": batch_tokens})
+    assert_close(prompt4nr.score_shown(SHOWN), whole, rel=5e-6)
 
 
-def test_scoring_in_bf16_comes_near_that_in_fp32(built):
+def test_scores_in_bf16_are_close_to_those_in_fp32(built):
     exact, fast = (built(scoring=precision).score_shown(SHOWN) for precision in (Precision.fp32, Precision.bf16))
     assert 0 < (exact - fast).abs().max() < 0.1
     assert fast.dtype == torch.float32
 
 
-# --- what is learnt
+# --- training
 
 
 @pytest.mark.parametrize("template", KINDS)
-def test_listwise_a_click_competes_with_its_negatives(built, template):
-    of = built(template)
-    rows = of.training_rows()
+def test_listwise_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, template):
+    prompt4nr = built(template)
+    rows = prompt4nr.training_rows()
     batch = rows.batch(0, list(range(6)))
     with torch.no_grad():
-        found = of(**batch)
-        logits = of.bert.logits(
-            of.bert(*(batch[key] for key in ("places", "tokens", "position", "groups", "lengths", "begins"))),
-            of.answers,
+        outputs = prompt4nr(**batch)
+        logits = prompt4nr.bert.logits(
+            prompt4nr.bert(
+                *(batch[key] for key in ("mask_positions", "tokens", "position", "groups", "lengths", "starts"))
+            ),
+            prompt4nr.answers,
         )
     log_odds = (logits[:, 1] - logits[:, 0]).view(6, 5)
-    assert found["n_terms"] == 6
-    assert found["loss"].item() == pytest.approx(-log_softmax(log_odds, 1)[:, 0].mean().item(), rel=1e-5)
+    assert outputs["n_terms"] == 6
+    assert outputs["loss"].item() == pytest.approx(-log_softmax(log_odds, 1)[:, 0].mean().item(), rel=1e-5)
 
 
-def test_pointwise_every_row_is_an_answer_of_its_own(built):
-    of = built(loss=Loss.pointwise)
-    batch = of.training_rows().batch(0, list(range(3, 14)))
+def test_pointwise_the_loss_is_over_the_answer_words_of_each_row(built):
+    prompt4nr = built(loss=Loss.pointwise)
+    batch = prompt4nr.training_rows().batch(0, list(range(3, 14)))
     with torch.no_grad():
-        found = of(**batch)
+        outputs = prompt4nr(**batch)
         inputs = {key: value for key, value in batch.items() if key != "is_click"}
-        logits = of.bert.logits(of.bert(**inputs), of.answers)
-    assert found["n_terms"] == 11
-    assert found["loss"].item() == pytest.approx(cross_entropy(logits, batch["is_click"].long()).item(), rel=1e-5)
+        logits = prompt4nr.bert.logits(prompt4nr.bert(**inputs), prompt4nr.answers)
+    assert outputs["n_terms"] == 11
+    assert outputs["loss"].item() == pytest.approx(cross_entropy(logits, batch["is_click"].long()).item(), rel=1e-5)
 
 
 @each_loss
-def test_the_log_tells_how_many_clicks_are_answered_positively_and_how_far_answers_spread(built, loss):
-    of = built(loss=loss)
-    batch = of.training_rows().batch(0, list(range(10)))
+def test_the_log_holds_positive_accuracy_and_the_spread_of_log_odds(built, loss):
+    prompt4nr = built(loss=loss)
+    batch = prompt4nr.training_rows().batch(0, list(range(10)))
     with torch.no_grad():
-        sums = of(**batch)["sums"]
+        sums = prompt4nr(**batch)["sums"]
         inputs = {key: value for key, value in batch.items() if key != "is_click"}
-        log_odds = of.bert.logits(of.bert(**inputs), of.answers).diff(dim=1).squeeze(1)
+        log_odds = prompt4nr.bert.logits(prompt4nr.bert(**inputs), prompt4nr.answers).diff(dim=1).squeeze(1)
     right = (log_odds[batch["is_click"]] > 0).sum().item()
     assert sums["positive_accuracy"].tolist() == [right, batch["is_click"].sum().item()]
     total, n = sums["spread"].tolist()
     assert total / n == pytest.approx(log_odds.std(correction=0).item(), rel=1e-5)
 
 
-def test_pointwise_training_that_answers_every_click_negatively_is_told(built, caplog, monkeypatch):
+def test_pointwise_training_that_answers_every_click_negatively_warns(built, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)
-    of = built(loss=Loss.pointwise)
+    prompt4nr = built(loss=Loss.pointwise)
 
-    def told(bias):
-        """What is warned of after a batch, the negative word's logit being so high."""
+    def warning(bias):
+        """The warning after a batch, with this bias of the negative word."""
         caplog.clear()
         with torch.no_grad():
-            of.bert.bias[of.answers[0]] = bias
-            sums = of(**of.training_rows().batch(0, list(range(10))))["sums"]
-        assert of.epoch_metrics({name: (total / n).item() for name, (total, n) in sums.items()}) == {}
+            prompt4nr.bert.bias[prompt4nr.answers[0]] = bias
+            sums = prompt4nr(**prompt4nr.training_rows().batch(0, list(range(10))))["sums"]
+        assert prompt4nr.epoch_metrics({name: (total / n).item() for name, (total, n) in sums.items()}) == {}
         return caplog.text
 
-    assert "none of the epoch's clicks was answered 'good'" in told(1000.0)
-    assert told(-1000.0) == ""
-    of.epoch_metrics({})  # of an epoch without clicks there is nothing to tell
+    assert "none of the epoch's clicks was answered 'good'" in warning(1000.0)
+    assert warning(-1000.0) == ""
+    prompt4nr.epoch_metrics({})  # no warning for an epoch without clicks
     assert caplog.text == ""
 
 
-def a_step(of):
+def weights_around_a_step(prompt4nr):
     """The weights before and after one step of SGD."""
-    before = {name: value.clone() for name, value in of.state_dict().items()}
-    optimiser = torch.optim.SGD([weight for weight in of.parameters() if weight.requires_grad], lr=0.1)
-    of.train()(**of.training_rows().batch(0, list(range(20))))["loss"].backward()
+    before = {name: value.clone() for name, value in prompt4nr.state_dict().items()}
+    optimiser = torch.optim.SGD([weight for weight in prompt4nr.parameters() if weight.requires_grad], lr=0.1)
+    prompt4nr.train()(**prompt4nr.training_rows().batch(0, list(range(20))))["loss"].backward()
     optimiser.step()
-    return before, of.state_dict()
+    return before, prompt4nr.state_dict()
 
 
-def test_with_prompt_only_the_virtual_tokens_alone_are_trained(built):
-    of = built("continuous_utility", prompt_only=True)
-    before, after = a_step(of)
+def test_prompt_only_trains_the_virtual_tokens_only(built):
+    prompt4nr = built("continuous_utility", prompt_only=True)
+    before, after = weights_around_a_step(prompt4nr)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"bert.new"}
     assert (before["bert.new"] != after["bert.new"]).any(1).all()  # [NSEP] too is new
-    assert sum(weight.numel() for weight in of.parameters() if weight.requires_grad) == 10 * 32
+    assert sum(weight.numel() for weight in prompt4nr.parameters() if weight.requires_grad) == 10 * 32
 
 
-def test_otherwise_everything_is_trained(built):
-    before, after = a_step(built("continuous_utility", loss=Loss.pointwise))
+def test_without_prompt_only_all_weights_are_trained(built):
+    before, after = weights_around_a_step(built("continuous_utility", loss=Loss.pointwise))
     assert {name for name in before if torch.equal(before[name], after[name])} == set()
 
 
-def test_what_is_new_learns_at_a_rate_of_its_own(built, tmp_path):
-    of = built()
-    assert of.epsilon == 1e-6
-    rates = {name: of.learning_rate_of(name, 2e-5) for name, _ in of.named_parameters()}
+def test_new_weights_have_their_own_learning_rate(built, tmp_path):
+    prompt4nr = built()
+    assert prompt4nr.epsilon == 1e-6
+    rates = {name: prompt4nr.learning_rate_of(name, 2e-5) for name, _ in prompt4nr.named_parameters()}
     assert {name for name, rate in rates.items() if rate != 2e-5} == {"bert.new"}
     assert rates["bert.new"] == 1e-3
     headless = built(backbone=str(tiny_bert(tmp_path / "headless", head=False)))
@@ -225,53 +228,53 @@ def test_what_is_new_learns_at_a_rate_of_its_own(built, tmp_path):
     }
 
 
-def test_seeds_draw_other_virtual_tokens_and_no_other_backbone(built):
+def test_seeds_change_virtual_tokens_and_not_the_backbone(built):
     first, other = (built(seed=seed).state_dict() for seed in (0, 1))
     assert {name for name in first if not torch.equal(first[name], other[name])} == {"bert.new"}
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_few_steps_make_clicks_likelier_whatever_the_template(built, template):
-    of = built(template, titles=2)
-    batch = of.training_rows().batch(0, list(range(0, 40, 4)))
-    before = of(**batch)["loss"].item()
-    optimiser = torch.optim.Adam(of.parameters(), lr=1e-3)
+def test_a_few_steps_lower_the_loss_of_any_template(built, template):
+    prompt4nr = built(template, titles=2)
+    batch = prompt4nr.training_rows().batch(0, list(range(0, 40, 4)))
+    before = prompt4nr(**batch)["loss"].item()
+    optimiser = torch.optim.Adam(prompt4nr.parameters(), lr=1e-3)
     for _ in range(10):
         optimiser.zero_grad()
-        of(**batch)["loss"].backward()
+        prompt4nr(**batch)["loss"].backward()
         optimiser.step()
-    assert of(**batch)["loss"].item() < 0.8 * before
+    assert prompt4nr(**batch)["loss"].item() < 0.8 * before
 
 
-def test_it_is_trained_and_asked_on_a_shop(built):
-    found = tiny_dataset([[0, 1, 2, 3], [4, 1, 0, 6], [3, 9, 2]], n_items=TITLED)
-    found.items["title"] = list(TITLES[:TITLED])
-    split = leave_one_out(found)
-    of = built(split=split)
-    rows = of.training_rows()
+def test_it_trains_and_scores_on_interactions(built):
+    dataset = tiny_dataset([[0, 1, 2, 3], [4, 1, 0, 6], [3, 9, 2]], n_items=TITLED)
+    dataset.items["title"] = list(TITLES[:TITLED])
+    split = leave_one_out(dataset)
+    prompt4nr = built(split=split)
+    rows = prompt4nr.training_rows()
     assert len(rows) == 2
-    assert of(**rows.batch(0, [0, 1]))["loss"].isfinite()
-    asked = split.examples(Part.test)
-    scores = of.score(replace(asked, candidates=np.tile(np.arange(9), (len(asked), 1))))
+    assert prompt4nr(**rows.batch(0, [0, 1]))["loss"].isfinite()
+    examples = split.examples(Part.test)
+    scores = prompt4nr.score(replace(examples, candidates=np.tile(np.arange(9), (len(examples), 1))))
     assert scores.shape == (3, 9)
     torch.testing.assert_close(scores.sum(1), torch.ones(3))
 
 
-# --- how it is told
+# --- name and deviations
 
 
-def test_the_name_tells_the_template_and_what_is_trained():
+def test_the_name_states_the_template_and_what_is_trained():
     assert config("hybrid_action").shown_as() == "prompt4nr hybrid_action"
     assert replace(config("hybrid_action"), prompt_only=True).shown_as().endswith("virtual tokens alone")
 
 
 def test_deviations_of_the_papers_settings_are_few():
     ours, paper = config(), config("discrete_utility", "+experiment=prompt4nr/paper")
-    said = ours.deviations()
-    assert any("backbone minilm" in one for one in said)
-    assert any("compete in one softmax" in one for one in said)
-    assert any("drawn anew each epoch" in one for one in said)
-    assert any("a masked-language-model warm-up" in one for one in said)
-    assert any("histories of 6 titles" in one for one in replace(ours, titles=6).deviations())
+    deviations = ours.deviations()
+    assert any("backbone minilm" in line for line in deviations)
+    assert any("compete in one softmax" in line for line in deviations)
+    assert any("drawn anew each epoch" in line for line in deviations)
+    assert any("a masked-language-model warm-up" in line for line in deviations)
+    assert any("histories of 6 titles" in line for line in replace(ours, titles=6).deviations())
     assert paper.backbone == "bert-base-uncased"
     assert paper.loss is Loss.pointwise

@@ -1,4 +1,4 @@
-"""Filled templates: what the published recipe makes of strings, whatever the titles; and packing."""
+"""Filled templates equal the published recipe on strings, for any titles; and packing."""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from transformers import AutoTokenizer
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.prompt4nr import templates
-from llm4rec_cli.models.prompt4nr.sequences import Filler, Ragged, packed
+from llm4rec_cli.models.prompt4nr.sequences import Ragged, TemplateFiller, pack_rows
 from tests.models.prompt4nr_data import TEMPLATES, config
 
-MASK, NSEP = 103, 30_522  # in BERT's vocabulary, and the first behind it
+MASK, NSEP = 103, 30_522  # in BERT's vocabulary, and the first id after it
 NEW = ["[NSEP]", *(f"[{name}{i}]" for name in "PQM" for i in (1, 2, 3))]
-# The reference's table of templates, joined as its code joins them. u = user, c = candidate.
+# The reference's table of templates, joined as in its code. u = user, c = candidate.
 PUBLISHED = {
     "discrete_relevance": "{c} is [MASK] to {u}",
     "discrete_emotion": "The user feels [MASK] about {c} according to his area of interest {u}",
@@ -49,60 +49,61 @@ HISTORY = (2, 0, 6, 3, 4, 5, 0, 1)  # oldest first
 
 @cache
 def tokenizer():
-    return templates.tokenizer(templates.folder("minilm"))
+    return templates.load_tokenizer(templates.backbone_folder("minilm"))
 
 
 @cache
 def published_tokenizer():
-    """transformers' own, with the new tokens as the code adds them."""
-    found = AutoTokenizer.from_pretrained(str(templates.folder("minilm")))
-    found.add_tokens([AddedToken(name, normalized=False) for name in NEW])
-    return found
+    """The tokenizer of transformers, with new tokens added as in the code."""
+    tokenizer = AutoTokenizer.from_pretrained(str(templates.backbone_folder("minilm")))
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in NEW])
+    return tokenizer
 
 
-def filler(template="discrete_utility", titles=TITLES, **changes):
+def filler_for(template="discrete_utility", titles=TITLES, **changes):
     chosen = replace(config(template), **changes)
-    return Filler(templates.pieces(chosen.prompts, tokenizer()), tokenizer(), titles, chosen)
+    return TemplateFiller(templates.tokenize_template(chosen.prompts, tokenizer()), tokenizer(), titles, chosen)
 
 
-def asked(*histories):
-    """Questions of users with these histories, oldest first."""
+def examples_with(*histories):
+    """Examples with these histories, oldest first."""
     ends = np.cumsum([len(history) for history in histories])
     flat = np.array([item for history in histories for item in history], dtype=np.int32)
-    nothing = np.zeros(len(ends), dtype=np.int64)
-    return Examples(nothing, nothing, flat, ends - [len(history) for history in histories], ends, nothing)
+    zeros = np.zeros(len(ends), dtype=np.int64)
+    return Examples(zeros, zeros, flat, ends - [len(history) for history in histories], ends, zeros)
 
 
-def filled(of, candidates, *histories):
-    """The template of each history and its candidate."""
-    return of.fill(of.histories(asked(*histories)), np.arange(len(histories)), np.array(candidates))
+def filled(filler, candidates, *histories):
+    """The template filled with each history and its candidate."""
+    users = filler.tokenize_histories(examples_with(*histories))
+    return filler.fill(users, np.arange(len(histories)), np.array(candidates))
 
 
-def named(tokens, pieces):
-    """Tokens in words: ours and transformers' number the new ones differently."""
+def as_strings(tokens, template):
+    """Tokens as strings: the new ones have other ids here than in transformers."""
     vocabulary = published_tokenizer().convert_ids_to_tokens(range(NSEP))
-    return [vocabulary[token] if token < NSEP else pieces.new[token - NSEP] for token in tokens]
+    return [vocabulary[token] if token < NSEP else template.new_tokens[token - NSEP] for token in tokens]
 
 
 def published(template, titles, history, candidate, max_length=500):
     """The reference's text construction (1.2), string by string."""
-    found = published_tokenizer()
+    tokenizer = published_tokenizer()
     clean = [re.sub("[^A-Za-z0-9 ]", "", title) for title in titles]
     newest_first = [" ".join(clean[item].split(" ")[:10]) for item in reversed(history[-50:])]
     user = "[NSEP] " + " [NSEP] ".join(newest_first)
-    user = found.decode(found.encode(user, add_special_tokens=False)[:450])
+    user = tokenizer.decode(tokenizer.encode(user, add_special_tokens=False)[:450])
     candidate = " ".join(clean[candidate].split(" ")[:20])
-    ids = found.encode(PUBLISHED[template].format(u=user, c=candidate), truncation=True, max_length=max_length)
-    return found.convert_ids_to_tokens(ids)
+    ids = tokenizer.encode(PUBLISHED[template].format(u=user, c=candidate), truncation=True, max_length=max_length)
+    return tokenizer.convert_ids_to_tokens(ids)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("history", [HISTORY, (1,), (), HISTORY * 9])
-def test_a_filled_template_is_what_the_published_recipe_makes_of_strings(template, history):
-    of = filler(template)
+def test_a_filled_template_equals_the_published_recipe_on_strings(template, history):
+    filler = filler_for(template)
     for candidate in (0, 1, 6):
-        row = filled(of, [candidate], history)
-        assert named(row.tokens.flat, of.pieces) == published(template, TITLES, history, candidate)
+        row = filled(filler, [candidate], history)
+        assert as_strings(row.tokens.flat, filler.template) == published(template, TITLES, history, candidate)
 
 
 def test_all_published_templates_are_shipped():
@@ -110,56 +111,76 @@ def test_all_published_templates_are_shipped():
 
 
 def test_a_short_template_by_hand():
-    row = filled(filler("discrete_relevance"), [1], (1, 4, 1))
+    row = filled(filler_for("discrete_relevance"), [1], (1, 4, 1))
     nfl = 5088
-    # [CLS] nfl is [MASK] to [NSEP] nfl [NSEP] [NSEP] nfl [SEP]: the title of no words leaves its mark
+    # [CLS] nfl is [MASK] to [NSEP] nfl [NSEP] [NSEP] nfl [SEP]: an empty title still has its [NSEP]
     assert row.tokens.flat.tolist() == [101, nfl, 2003, MASK, 2000, NSEP, nfl, NSEP, NSEP, nfl, 102]
-    assert row.mask.tolist() == [3]
+    assert row.mask_position.tolist() == [3]
 
 
-def test_of_an_empty_history_the_mark_alone_stands():
-    of = filler()
-    assert of.histories(asked((), (1,), ())).offsets.tolist() == [0, 1, 3, 4]
-    assert of.histories(asked(())).flat.tolist() == [NSEP]
+def test_an_empty_history_is_a_single_nsep():
+    filler = filler_for()
+    assert filler.tokenize_histories(examples_with((), (1,), ())).offsets.tolist() == [0, 1, 3, 4]
+    assert filler.tokenize_histories(examples_with(())).flat.tolist() == [NSEP]
 
 
 def test_titles_keep_letters_digits_and_spaces_and_are_cut_to_their_first_words():
-    of = filler(title_words=4, candidate_words=6)
+    filler = filler_for(title_words=4, candidate_words=6)
     words = published_tokenizer()
-    assert words.decode(of.candidates.rows(np.array([0])).flat) == "trumps wall what 3 polls"
-    assert words.decode(of.candidates.rows(np.array([3])).flat) == "dont miss two spaces"
-    assert words.decode(of.told.rows(np.array([2])).flat[1:]) == "ten ways to cook"
-    assert of.candidates.lengths[[4, 5]].tolist() == [0, 0]
+    assert words.decode(filler.candidates.rows(np.array([0])).flat) == "trumps wall what 3 polls"
+    assert words.decode(filler.candidates.rows(np.array([3])).flat) == "dont miss two spaces"
+    assert words.decode(filler.history_titles.rows(np.array([2])).flat[1:]) == "ten ways to cook"
+    assert filler.candidates.lengths[[4, 5]].tolist() == [0, 0]
 
 
 def test_a_history_is_its_latest_titles_the_newest_first():
-    of = filler(titles=("a", "b", "c", "d"))
-    a, b, c, d = (int(of.candidates.rows(np.array([i])).flat[0]) for i in range(4))
-    assert of.histories(asked((0, 1, 2, 3))).flat.tolist() == [NSEP, d, NSEP, c, NSEP, b, NSEP, a]
-    of.config.titles = 2
-    assert of.histories(asked((0, 1, 2, 3), (0,))).flat.tolist() == [NSEP, d, NSEP, c, NSEP, a]
+    filler = filler_for(titles=("a", "b", "c", "d"))
+    a, b, c, d = (int(filler.candidates.rows(np.array([i])).flat[0]) for i in range(4))
+    assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
+        NSEP,
+        d,
+        NSEP,
+        c,
+        NSEP,
+        b,
+        NSEP,
+        a,
+    ]
+    filler.config.titles = 2
+    assert filler.tokenize_histories(examples_with((0, 1, 2, 3), (0,))).flat.tolist() == [
+        NSEP,
+        d,
+        NSEP,
+        c,
+        NSEP,
+        a,
+    ]
 
 
 def test_a_history_is_cut_to_its_tokens_off_its_oldest_end():
-    of = filler(titles=("a", "b", "c", "d"), history_tokens=3)
-    assert of.histories(asked((0, 1, 2, 3))).flat.tolist() == [NSEP, int(of.candidates.flat[3]), NSEP]
+    filler = filler_for(titles=("a", "b", "c", "d"), history_tokens=3)
+    assert filler.tokenize_histories(examples_with((0, 1, 2, 3))).flat.tolist() == [
+        NSEP,
+        int(filler.candidates.flat[3]),
+        NSEP,
+    ]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_what_exceeds_the_length_is_cut_off_the_oldest_titles_alone(template):
-    whole, short = filler(template), filler(template, max_length=64)
+def test_a_template_that_is_too_long_loses_its_oldest_titles_only(template):
+    whole, short = filler_for(template), filler_for(template, max_length=64)
     long = filled(whole, [2], HISTORY * 4)
     cut = filled(short, [2], HISTORY * 4)
     n = int(long.tokens.lengths[0]) - 64
     assert cut.tokens.lengths.tolist() == [64]
-    user = whole.histories(asked(HISTORY * 4)).flat.tolist()
-    row, begin = long.tokens.flat.tolist(), found_in(user, long.tokens.flat.tolist())
+    user = whole.tokenize_histories(examples_with(HISTORY * 4)).flat.tolist()
+    row, begin = long.tokens.flat.tolist(), position_of(user, long.tokens.flat.tolist())
     assert cut.tokens.flat.tolist() == row[: begin + len(user) - n] + row[begin + len(user) :]
-    assert cut.tokens.flat[cut.mask[0]] == MASK
+    assert cut.tokens.flat[cut.mask_position[0]] == MASK
 
 
-def found_in(part, whole):
-    """Where it begins."""
+def position_of(part, whole):
+    """The index at which a part starts."""
     return next(i for i in range(len(whole)) if whole[i : i + len(part)] == part)
 
 
@@ -182,28 +203,28 @@ def cases(draw):
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(case=cases(), template=st.sampled_from(TEMPLATES), max_length=st.sampled_from([128, 300, 500]))
-def test_whatever_the_titles_one_blank_survives_and_the_newest_titles(case, template, max_length):
-    of = filler(template, case.titles, max_length=max_length)
-    rows = filled(of, case.candidates, *case.histories)
-    users = of.histories(asked(*case.histories))
-    for i, (candidate, place) in enumerate(zip(case.candidates, rows.mask, strict=True)):
+def test_for_any_titles_one_mask_and_the_newest_titles_are_kept(case, template, max_length):
+    filler = filler_for(template, case.titles, max_length=max_length)
+    rows = filled(filler, case.candidates, *case.histories)
+    users = filler.tokenize_histories(examples_with(*case.histories))
+    for i, (candidate, place) in enumerate(zip(case.candidates, rows.mask_position, strict=True)):
         row = rows.tokens.rows(np.array([i])).flat.tolist()
         assert len(row) <= max_length
         assert row.count(MASK) == 1
         assert row[place] == MASK
-        title = of.candidates.rows(np.array([candidate])).flat.tolist()
+        title = filler.candidates.rows(np.array([candidate])).flat.tolist()
         user = users.rows(np.array([i])).flat.tolist()
-        kept = len(row) - of.pieces.overhead - len(title)
-        assert kept == min(len(user), max_length - of.pieces.overhead - len(title))
-        found_in(title, row)
-        found_in(user[:kept], row)
+        kept = len(row) - filler.template.overhead - len(title)
+        assert kept == min(len(user), max_length - filler.template.overhead - len(title))
+        position_of(title, row)
+        position_of(user[:kept], row)
 
 
-def test_a_candidate_that_fills_the_template_by_itself_is_cut_and_the_blank_is_not():
-    digits = " ".join(["1234567890" * 10] * 20)  # a word of a hundred digits has some fifty pieces
-    row = filled(filler("discrete_action", (digits,)), [0], [0])
+def test_a_candidate_as_long_as_the_template_is_cut_and_the_mask_is_not():
+    digits = " ".join(["1234567890" * 10] * 20)  # a word of a hundred digits has some fifty tokens
+    row = filled(filler_for("discrete_action", (digits,)), [0], [0])
     assert row.tokens.lengths.tolist() == [500]
-    assert row.mask.tolist() == [498]
+    assert row.mask_position.tolist() == [498]
     assert row.tokens.flat[-2:].tolist() == [MASK, 102]
     assert NSEP in row.tokens.flat
 
@@ -211,11 +232,11 @@ def test_a_candidate_that_fills_the_template_by_itself_is_cut_and_the_blank_is_n
 @settings(max_examples=50, deadline=None)
 @given(rows=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=40), min_size=1, max_size=30))
 def test_packing_keeps_every_row_whole_and_padding_below_a_tenth(rows):
-    found = packed(Ragged.of(rows))
-    for row, begin in zip(rows, found["begins"].tolist(), strict=True):
-        assert found["tokens"][begin : begin + len(row)].tolist() == row
-        assert found["position"][begin : begin + len(row)].tolist() == list(range(len(row)))
-    assert int(found["groups"].prod(1).sum()) == len(found["tokens"])
-    in_order = [rows[i] for i in np.argsort(found["begins"].numpy())]
-    assert found["lengths"].tolist() == [len(row) for row in in_order]
-    assert (found["tokens"] == 0).sum() <= 0.1 * len(found["tokens"])
+    batch = pack_rows(Ragged.from_rows(rows))
+    for row, begin in zip(rows, batch["starts"].tolist(), strict=True):
+        assert batch["tokens"][begin : begin + len(row)].tolist() == row
+        assert batch["position"][begin : begin + len(row)].tolist() == list(range(len(row)))
+    assert int(batch["groups"].prod(1).sum()) == len(batch["tokens"])
+    in_order = [rows[i] for i in np.argsort(batch["starts"].numpy())]
+    assert batch["lengths"].tolist() == [len(row) for row in in_order]
+    assert (batch["tokens"] == 0).sum() <= 0.1 * len(batch["tokens"])

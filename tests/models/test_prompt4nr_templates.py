@@ -1,4 +1,4 @@
-"""Templates as data: the shipped ones are the paper's; what is wrong with others is told before anything is trained."""
+"""Templates: the shipped ones are the paper's; problems with others are reported before training."""
 
 import json
 from dataclasses import replace
@@ -14,8 +14,8 @@ from tests.driver import python
 from tests.models.prompt4nr_data import TEMPLATES, config, log
 from tests.models.tiny_bert import CONTEXT, tiny_bert
 
-# Per type: Relevance, Emotion, Action, Utility; in BERT's vocabulary, which is minilm's. Discrete and continuous ones
-# as the reference (6) measured them; of the hybrid ones it has two more than the code's templates count.
+# Per type: Relevance, Emotion, Action, Utility; in BERT's vocabulary, which minilm shares. Discrete and continuous ones
+# as measured by the reference (6), whose counts for the hybrid ones are two higher than those of the code's templates.
 OVERHEAD = {"discrete": (5, 13, 16, 13), "continuous": (12, 12, 14, 12), "hybrid": (22, 17, 18, 21)}
 ANSWERS = {  # negative and positive
     "relevance": (15142, 3141),
@@ -24,13 +24,13 @@ ANSWERS = {  # negative and positive
     "utility": (2919, 2204),
 }
 VIRTUAL = {"discrete": 0, "continuous": 9, "hybrid": 6}
-EPOCHS = {"discrete_action": 3, "continuous_utility": 3, "hybrid_action": 5}  # run.sh; of all others 4
+EPOCHS = {"discrete_action": 3, "continuous_utility": 3, "hybrid_action": 5}  # run.sh; 4 for all others
 GOOD = TemplateConfig("mine", "{user} {sep} {candidate} is {mask}", "good", "bad", 4)
 
 
 @pytest.fixture(scope="module")
 def minilm():
-    return templates.tokenizer(templates.folder("minilm"))
+    return templates.load_tokenizer(templates.backbone_folder("minilm"))
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def with_template(**changes):
     return replace(config(), prompts=replace(GOOD, **changes))
 
 
-def told(settings):
-    return [fault.problem for fault in templates.faults(settings)]
+def problems(settings):
+    return [error.problem for error in templates.problems(settings)]
 
 
 def test_there_are_three_types_of_four_views():
@@ -53,37 +53,37 @@ def test_there_are_three_types_of_four_views():
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_shipped_template_has_the_published_overhead_answers_and_virtual_tokens(name, minilm):
     kind, _, view = name.partition("_")
-    found = templates.pieces(config(name).prompts, minilm)
-    assert found.overhead == OVERHEAD[kind][list(ANSWERS).index(view)]
-    assert found.answers == ANSWERS[view]
-    assert found.blank == 103
-    assert len(found.new) == 1 + VIRTUAL[kind]
+    template = templates.tokenize_template(config(name).prompts, minilm)
+    assert template.overhead == OVERHEAD[kind][list(ANSWERS).index(view)]
+    assert template.answers == ANSWERS[view]
+    assert template.mask_token == 103
+    assert len(template.new_tokens) == 1 + VIRTUAL[kind]
     assert config(name).prompts.epochs == EPOCHS.get(name, 4)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_shipped_templates_are_sound_and_named_as_their_files(name):
-    assert told(config(name)) == []
+def test_shipped_templates_have_no_problems_and_are_named_as_their_files(name):
+    assert problems(config(name)) == []
     assert config(name).prompts.name == name
     raise_first(templates.problems_of_backbone(config(name)))
 
 
-def test_the_layouts_of_two_continuous_templates_are_one(minilm):
+def test_two_continuous_templates_share_a_layout(minilm):
     relevance, utility = (config(f"continuous_{view}").prompts for view in ("relevance", "utility"))
     assert relevance.text == utility.text
     assert relevance.positive != utility.positive
 
 
-def test_new_tokens_are_numbered_behind_the_vocabulary_in_order(minilm):
-    found = templates.pieces(replace(GOOD, text="{Q:2} {user} {mask} {A} {candidate}"), minilm)
-    assert found.new == ("[NSEP]", "[Q1]", "[Q2]", "[A1]")
-    assert found.parts == ([101], [30_523, 30_524], "user", "mask", [30_525], "candidate", [102])
-    assert found.overhead == 6
+def test_ids_of_new_tokens_follow_the_vocabulary(minilm):
+    template = templates.tokenize_template(replace(GOOD, text="{Q:2} {user} {mask} {A} {candidate}"), minilm)
+    assert template.new_tokens == ("[NSEP]", "[Q1]", "[Q2]", "[A1]")
+    assert template.parts == ([101], [30_523, 30_524], "user", "mask", [30_525], "candidate", [102])
+    assert template.overhead == 6
 
 
-def test_braces_of_the_text_are_doubled(minilm):
-    found = templates.pieces(replace(GOOD, text="{{ {user} }} {candidate} {mask}"), minilm)
-    assert minilm.decode([token for part in found.parts if not isinstance(part, str) for token in part]) == "{ }"
+def test_literal_braces_are_doubled(minilm):
+    template = templates.tokenize_template(replace(GOOD, text="{{ {user} }} {candidate} {mask}"), minilm)
+    assert minilm.decode([token for part in template.parts if not isinstance(part, str) for token in part]) == "{ }"
 
 
 @pytest.mark.parametrize(
@@ -93,18 +93,18 @@ def test_braces_of_the_text_are_doubled(minilm):
         ({"text": "{candidate} is {mask}"}, "has {user} 0 times"),
         ({"text": "{user} {candidate}"}, "has {mask} 0 times"),
         ({"text": "{user} {candidate} {mask} {mask}"}, "has {mask} 2 times"),
-        ({"text": "{user} {candidate} {mask} [MASK]"}, "has [MASK] among its words"),
-        ({"text": "{user} [SEP] {candidate} {mask}"}, "has [SEP] among its words"),
-        ({"text": "{user} {candidate} {mask} {usr}"}, "has a field {usr}, which means nothing"),
-        ({"text": "{user} {candidate} {mask} {p:0}"}, "has a field {p}, which means nothing"),
-        ({"text": "{user} {candidate} {mask} {}"}, "has a field {}, which means nothing"),
+        ({"text": "{user} {candidate} {mask} [MASK]"}, "has [MASK] in its text"),
+        ({"text": "{user} [SEP] {candidate} {mask}"}, "has [SEP] in its text"),
+        ({"text": "{user} {candidate} {mask} {usr}"}, "has an unknown field {usr}"),
+        ({"text": "{user} {candidate} {mask} {p:0}"}, "has an unknown field {p}"),
+        ({"text": "{user} {candidate} {mask} {}"}, "has an unknown field {}"),
         ({"text": "{user} {candidate} {mask} {P:0}"}, "has 0 virtual tokens P"),
         ({"text": "{user} {candidate} {mask} {P:-3}"}, "has -3 virtual tokens P"),
         ({"text": "{user} {candidate} {mask} {P:101}"}, "has 101 virtual tokens P"),
-        ({"text": "{P:3} {user} {candidate} {mask} {P:3}"}, "names two groups of virtual tokens alike"),
+        ({"text": "{P:3} {user} {candidate} {mask} {P:3}"}, "gives two groups of virtual tokens the same name"),
         ({"text": "{user {candidate} {mask}"}, "cannot be read"),
         ({"text": "{user} {candidate} {mask} {P:many}"}, "cannot be read"),
-        ({"positive": "bad"}, "has one answer word for both answers"),
+        ({"positive": "bad"}, "has the same answer word for both answers"),
         ({"positive": "True", "negative": "no"}, "answer word 'True' of template 'mine': YAML"),
         ({"positive": "antidisestablishmentarian"}, "'antidisestablishmentarian' of template 'mine' is not one token"),
         ({"negative": "not good"}, "answer word 'not good' of template 'mine' is not one token"),
@@ -112,27 +112,27 @@ def test_braces_of_the_text_are_doubled(minilm):
         ({"negative": ""}, "answer word '' of template 'mine' is not one token"),
     ],
 )
-def test_a_fault_of_a_template_is_told(changes, problem):
-    (found,) = told(with_template(**changes))
-    assert problem in found
+def test_a_problem_of_a_template_is_reported(changes, problem):
+    (message,) = problems(with_template(**changes))
+    assert problem in message
 
 
-def test_all_faults_are_told_at_once():
-    found = told(with_template(text="{candidate} {P:0}", positive="not good", negative="not bad"))
-    assert len(found) == 5
+def test_all_problems_are_reported_at_once():
+    messages = problems(with_template(text="{candidate} {P:0}", positive="not good", negative="not bad"))
+    assert len(messages) == 5
 
 
-def test_answer_words_are_those_of_the_backbone_that_is_at_hand(tiny, tmp_path):
+def test_answer_words_are_checked_where_the_backbone_is_present(tiny, tmp_path):
     settings = with_template(positive="splendid")
-    assert told(settings) == []
-    assert "'splendid' of template 'mine' is not one token" in told(replace(settings, backbone=str(tiny)))[0]
-    assert told(replace(settings, backbone="bert-base-uncased")) == []  # not here: told when it is fetched
-    assert told(replace(settings, backbone=str(tmp_path))) == []  # no tokenizer in it
+    assert problems(settings) == []
+    assert "'splendid' of template 'mine' is not one token" in problems(replace(settings, backbone=str(tiny)))[0]
+    assert problems(replace(settings, backbone="bert-base-uncased")) == []  # absent: checked when it is downloaded
+    assert problems(replace(settings, backbone=str(tmp_path))) == []  # has no tokenizer
 
 
-def test_training_virtual_tokens_alone_needs_some():
-    assert "trains virtual tokens" in told(replace(config("discrete_action"), prompt_only=True))[0]
-    assert told(replace(config("hybrid_action"), prompt_only=True)) == []
+def test_prompt_only_needs_virtual_tokens():
+    assert "trains virtual tokens" in problems(replace(config("discrete_action"), prompt_only=True))[0]
+    assert problems(replace(config("hybrid_action"), prompt_only=True)) == []
 
 
 @pytest.mark.slow
@@ -145,12 +145,12 @@ def test_templates_are_linted_without_torch(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# --- what does not fit the backbone or the data
+# --- the backbone and the dataset
 
 
 @pytest.fixture
 def altered(tmp_path):
-    """altered(**changes): a backbone whose config.json says otherwise."""
+    """altered(**changes): a backbone with a changed config.json."""
 
     def alter(**changes):
         folder = tiny_bert(tmp_path / "altered")
@@ -162,17 +162,17 @@ def altered(tmp_path):
 
 
 def test_a_backbone_that_is_no_bert_is_refused(altered):
-    with pytest.raises(UsageError, match="is a roberta, and model 'prompt4nr' asks a BERT"):
+    with pytest.raises(UsageError, match="is a roberta, and model 'prompt4nr' needs a BERT"):
         raise_first(templates.problems_of_backbone(replace(config(), backbone=altered(model_type="roberta"))))
 
 
 def test_more_tokens_than_the_backbone_has_positions_for_are_refused(tiny):
     raise_first(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT)))
-    with pytest.raises(UsageError, match=f"max_length={CONTEXT + 1}, and .* takes {CONTEXT}"):
+    with pytest.raises(UsageError, match=f"max_length={CONTEXT + 1} exceeds the {CONTEXT} tokens"):
         raise_first(templates.problems_of_backbone(replace(config(), backbone=str(tiny), max_length=CONTEXT + 1)))
 
 
-def test_embeddings_that_are_not_one_a_token_are_refused(altered):
+def test_a_backbone_with_more_embeddings_than_tokens_is_refused(altered):
     with pytest.raises(UsageError, match="has 1,000 embeddings for"):
         raise_first(templates.problems_of_backbone(replace(config(), backbone=altered(vocab_size=1000))))
 
@@ -191,28 +191,28 @@ def test_a_template_that_leaves_no_room_for_a_history_is_refused():
 
 @pytest.mark.parametrize("titles", [None, ["", " ", None]])
 def test_data_without_titles_is_refused(titles):
-    found = log().dataset
-    items = found.items.drop(columns="title").head(3)
-    bare = RecDataset(items if titles is None else items.assign(title=titles), *list(vars(found).values())[1:])
-    with pytest.raises(DataError, match="reads titles, and dataset 'tiny' has none"):
+    dataset = log().dataset
+    items = dataset.items.drop(columns="title").head(3)
+    bare = RecDataset(items if titles is None else items.assign(title=titles), *list(vars(dataset).values())[1:])
+    with pytest.raises(DataError, match="needs item titles, and dataset 'tiny' has none"):
         raise_first(config().problems_of_data(None, bare))
-    raise_first(config().problems_of_data(None, found))
+    raise_first(config().problems_of_data(None, dataset))
 
 
 @pytest.mark.parametrize(
     ("head", "labels"), [(True, ["substitute-encoder"]), (False, ["substitute-encoder", "untrained-head"])]
 )
-def test_a_backbone_without_a_head_is_marked(tmp_path, head, labels):
+def test_a_backbone_without_a_head_is_labelled(tmp_path, head, labels):
     settings = replace(config(), backbone=str(tiny_bert(tmp_path, head)))
     assert templates.has_head(settings.backbone) == head
     assert settings.labels("direct") == labels
-    assert any("the head that fills the blank is new" in said for said in settings.deviations()) != head
+    assert any("the head that fills the blank is new" in deviation for deviation in settings.deviations()) != head
 
 
-def test_a_tokenizer_cuts_and_pads_nothing(tiny):
+def test_a_loaded_tokenizer_neither_truncates_nor_pads(tiny):
     saved = Tokenizer.from_file(str(tiny / "tokenizer.json"))
     saved.enable_truncation(3)
     saved.enable_padding(length=20)
     saved.save(str(tiny / "tokenizer.json"))
     words = "the user is a user of the news"
-    assert len(templates.tokenizer(tiny).encode(words, add_special_tokens=False).ids) == 8
+    assert len(templates.load_tokenizer(tiny).encode(words, add_special_tokens=False).ids) == 8

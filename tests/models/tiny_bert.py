@@ -1,4 +1,4 @@
-"""A BERT of two small layers with random weights, made in a moment."""
+"""A BERT with two small layers and random weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = (  # those of the templates and their answers; whatever else is written in letters and digits is spelled out
+WORDS = (  # of templates and answers; other words are split into letters and digits
     *("related", "unrelated", "interesting", "boring", "yes", "no", "good", "bad"),
     *("the", "user", "feels", "about", "according", "to", "his", "area", "of", "interest", "news", "does", "click"),
     *("this", "is", "recommending", "a", "choice"),
@@ -27,13 +27,13 @@ SETTINGS = {
 
 
 def tiny_bert(folder: Path, head: bool = True) -> Path:
-    """Fills a folder with a BERT's weights and a WordPiece tokenizer; the same at each call.
+    """Write a BERT's weights and a WordPiece tokenizer to a folder; the same in each call.
 
     Args:
-        head: whether the weights of the head that fills blanks are among them.
+        head: whether to save the masked-language-model head.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    words = dict.fromkeys([*SPECIAL, *"?:'", *CHARACTERS, *WORDS, *(f"##{one}" for one in CHARACTERS)])
+    words = dict.fromkeys([*SPECIAL, *"?:'", *CHARACTERS, *WORDS, *(f"##{character}" for character in CHARACTERS)])
     (folder / "vocab.txt").write_text("\n".join(words))
     BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):

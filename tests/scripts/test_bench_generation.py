@@ -8,7 +8,7 @@ import torch
 from bench_common import flops_per_unit
 from fresh_process import Measurement, measure
 
-from llm4rec_cli.models.p5.trie import Trie
+from llm4rec_cli.models.shared.trie import Trie
 from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -31,7 +31,7 @@ def test_item_numbers_become_pieces_of_one_length():
     assert bench.codes_of(12, 1)[9:] == [[100, 109], [101, 100], [101, 101]]
     assert bench.codes_of(12_101, 2)[-1] == [101, 121, 100]
     assert {len(code) for code in bench.codes_of(12_101, 1)} == {5}
-    assert Trie.of(bench.codes_of(12_101, 1)).inner == (1, 2, 13, 121, 1_210)  # 1210_ is a single item
+    assert Trie.from_codes(bench.codes_of(12_101, 1)).n_inner == (1, 2, 13, 121, 1_210)  # 1210_ is a single item
 
 
 def test_sources_are_as_long_as_prompts_about_histories():

@@ -35,7 +35,7 @@ def test_all_contenders_compute_the_same_log_odds(shared):
 
 def test_tokenised_strings_equal_the_tokens_that_ours_assembles(shared):
     ours, examples = shared.ours, shared.examples
-    filled = ours.filler.fill(ours.filler.histories(examples), np.arange(7), examples.candidates[:, 0])
+    filled = ours.filler.fill(ours.filler.tokenize_histories(examples), np.arange(7), examples.candidates[:, 0])
     for i, ids in enumerate(shared.tokenizer(shared.sentences)["input_ids"]):
         assert filled.tokens.rows(np.array([i])).flat.tolist() == ids
 

@@ -1,4 +1,4 @@
-"""P5's settings, and the shape of a prompt."""
+"""P5's settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
@@ -16,30 +16,13 @@ from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
 from llm4rec_cli.errors import Llm4RecError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.families import Family, PromptConfig
-
-
-class Shape(NamedTuple):
-    """Of a T5 whose weights are drawn, not published."""
-
-    layers: int
-    width: int
-    heads: int
-    head_size: int
-    inner_size: int
-
-
-# By backbone; `small` is t5-small's shape.
-SHAPES = {
-    "tiny": Shape(2, 128, 4, 32, 512),
-    "mini": Shape(4, 256, 4, 64, 1024),
-    "small": Shape(6, 512, 8, 64, 2048),
-}
+from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 
 
 @dataclass
-class Asked:
-    """Which prompt each task is asked with at evaluation."""
+class EvaluationPrompts:
+    """The name of the prompt that each task is evaluated with."""
 
     rating: str = MISSING
     sequential: str = MISSING
@@ -49,42 +32,40 @@ class Asked:
 
 
 class Targets(Enum):
-    """Which training items of a user are asked for."""
+    """Which training items of a user are targets."""
 
-    last_three = (
-        "last_three"  # the code's: any of the last three, after a history that begins at one of the first three
-    )
-    every = "every"  # any that has a history, which is told from its beginning (OpenP5)
+    last_three = "last_three"  # code: one of the last three; its history begins at one of the first three
+    every = "every"  # any item with a history, which is shown from its beginning (OpenP5)
 
 
 class Negatives(Enum):
-    """What a negative may not be."""
+    """Which items may not be drawn as negatives."""
 
-    known = "known"  # an item of the user's training part
-    whole = "whole"  # any item of the user's, the held-out ones too (code): so the test item is never a negative
+    known = "known"  # items of the user's training part
+    whole = "whole"  # all the user's items, held-out ones included (code): so the test item is never a negative
 
 
 class WholeWord(Enum):
     """When whole-word embeddings are added."""
 
     always = "always"
-    training = "training"  # in training alone: the published evaluation leaves them out
+    training = "training"  # in training only: the published evaluation omits them
     never = "never"
 
 
 @dataclass
 class SamplesConfig:
-    """How many examples an epoch has of each kind: an interaction, or a user; each draws its prompt anew."""
+    """Training examples per epoch and kind, per interaction or per user; each example draws its own prompt."""
 
-    rating: int = ranges.number(at_least=0)  # an interaction
-    explanation: int = ranges.number(at_least=0)  # an interaction
-    review_summary: int = ranges.number(at_least=0)  # an interaction
-    sequential_item: int = ranges.number(at_least=0)  # a user; the next item
-    sequential_candidates: int = ranges.number(at_least=0)  # a user; the next item out of 100
-    sequential_yes_no: int = ranges.number(at_least=0)  # a user; is it this one?
-    direct_item: int = ranges.number(at_least=0)  # a user; an item without a history
-    direct_candidates: int = ranges.number(at_least=0)  # a user; an item out of 100
-    direct_yes_no: int = ranges.number(at_least=0)  # a user; is it this one?
+    rating: int = ranges.number(at_least=0)  # per interaction
+    explanation: int = ranges.number(at_least=0)  # per interaction
+    review_summary: int = ranges.number(at_least=0)  # per interaction
+    sequential_item: int = ranges.number(at_least=0)  # per user; the next item
+    sequential_candidates: int = ranges.number(at_least=0)  # per user; the next item out of 100
+    sequential_yes_no: int = ranges.number(at_least=0)  # per user; whether an item comes next
+    direct_item: int = ranges.number(at_least=0)  # per user; an item, without a history
+    direct_candidates: int = ranges.number(at_least=0)  # per user; an item out of 100
+    direct_yes_no: int = ranges.number(at_least=0)  # per user; whether the user likes an item
     targets: Targets = MISSING
     negatives: Negatives = MISSING
 
@@ -98,39 +79,38 @@ class P5Config(ModelConfig):
     needs_user: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
 
-    backbone: str = weights(Weights.backbone, drawn=SHAPES)  # one of SHAPES, drawn anew; or a T5
-    vocabulary: int = ranges.number(at_least=300)  # pieces of the tokenizer trained on the corpus; hub: its own
+    backbone: str = weights(Weights.backbone, drawn=T5_SHAPES)  # a T5, or one of T5_SHAPES with random weights
+    vocabulary: int = ranges.number(at_least=300)  # size of the tokenizer trained for T5_SHAPES; a T5 has its own
     index: Index = MISSING
-    digits: int = ranges.number(at_least=1, at_most=3)  # of a user's or item's number that make one piece
+    digits: int = ranges.number(at_least=1, at_most=3)  # digits of a user or item number per token
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
     prompts: dict[str, PromptConfig] = MISSING
     samples: SamplesConfig = field(default_factory=SamplesConfig)
-    ask: Asked = field(default_factory=Asked, metadata={"role": Role.question})
-    beams: int | None = ranges.number(
-        None, role=Role.question, at_least=1
-    )  # null = the whole catalogue is scored, exactly
-    encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; read by index=semantic alone
+    ask: EvaluationPrompts = field(default_factory=EvaluationPrompts, metadata={"role": Role.question})
+    # null = exact scores of the whole catalogue
+    beams: int | None = ranges.number(None, role=Role.question, at_least=1)
+    encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; for index=semantic only
 
     def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Prompts that do not fit the dataset, ratings that are no stars, and data that lack what the asked prompt
-        tells."""
-        yield from prompts.faults_of_data(self, dataset)
+        """Yield prompts too long for the dataset's numbers, ratings that are not stars, and columns that the evaluation
+        prompt lacks."""
+        yield from prompts.problems_with_dataset(self, dataset)
         yield from self.problems_of_stars(dataset, 0.5, 5.5)
-        if task.name in Family.__members__:
-            yield from problems_raised_by(partial(prompts.asked, self, Family[task.name], dataset))
+        if task.name in PromptFamily.__members__:
+            yield from problems_raised_by(partial(prompts.evaluation_prompt, self, PromptFamily[task.name], dataset))
 
     def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Of another index than by texts no encoder is read; one may be typed, as indexes are swept over."""
+        """Drop the encoder unless index=semantic; it may be set with any index, so that sweeps over indexes work."""
         return {} if self.index is Index.semantic else {"encoder": None}
 
     def reads_text(self) -> bool:
         return self.index is Index.semantic
 
     def shown_as(self) -> str:
-        """`p5` with what of it is compared most: its backbone and how items are numbered."""
+        """Return `p5` with its backbone and item indexing, which are compared most."""
         return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
 
     def paper_method(self, task: str) -> Mapping[str, str]:
@@ -139,7 +119,7 @@ class P5Config(ModelConfig):
         method = {
             "method": "p5",
             "size": "base" if name == "t5-base" else "small",
-            "weights": f"{name}, from scratch" if self.backbone in SHAPES else name,
+            "weights": f"{name}, from scratch" if self.backbone in T5_SHAPES else name,
             "ids": self.index.name,
             "whole-word embeddings in evaluation": "yes" if self.whole_word is WholeWord.always else "no",
             "decoding": f"beam search of {self.beams}, item names" if self.beams else "likelihood of every item name",
@@ -152,44 +132,44 @@ class P5Config(ModelConfig):
         return method
 
     def labels(self, task: str) -> list[str]:
-        found = []
-        if self.backbone in SHAPES:
-            found.append("substitute-backbone")
+        labels = []
+        if self.backbone in T5_SHAPES:
+            labels.append("substitute-backbone")
         if self.index is Index.leaky_p5:
-            found.append("leaky")
-        asked = getattr(self.ask, task, None)
-        if asked in self.prompts and prompts.is_oracle(self.prompts[asked]):
-            found.append("oracle_input")
-        if asked in self.prompts and "{like}" in self.prompts[asked].target:
-            found.append("like-only")  # an error in stars means nothing then
-        return found
+            labels.append("leaky")
+        prompt = self.prompts.get(getattr(self.ask, task, ""))
+        if prompt and prompts.has_oracle_input(prompt):
+            labels.append("oracle_input")
+        if prompt and "{like}" in prompt.target:
+            labels.append("like-only")  # its error in stars is meaningless
+        return labels
 
     def deviations(self) -> list[str]:
-        found = [
+        deviations = [
             "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it likes"
         ]
-        if self.backbone in SHAPES:
-            found.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
+        if self.backbone in T5_SHAPES:
+            deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
         if self.index is not Index.leaky_p5:
-            found.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
+            deviations.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
         if self.whole_word is WholeWord.always:
-            found.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
+            deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
         if self.samples.negatives is Negatives.known:
-            found.append("a negative is any item unseen in training; the code never draws the user's test item")
+            deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
         if self.samples.targets is Targets.every:
-            found.append("any training item is a target; the code asks for the last three alone")
+            deviations.append("any training item is a target; the code asks for the last three alone")
         if self.samples.direct_item:
-            found.append("also trained to name an item from the user alone, OpenP5's task")
+            deviations.append("also trained to name an item from the user alone, OpenP5's task")
         decoding = f"a beam search of {self.beams}" if self.beams else "the likelihood of every item's name"
-        found += [
+        deviations += [
             f"items are ranked by {decoding}, over items' names alone; the code's beam search of 20 writes anything",
             "stars are the mean of their classes by likelihood; what is said stands beside, 5.0 and whole numbers too",
             "all prompts of a dataset's candidates share the same negatives; the code draws some anew",
             f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
             "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6",
         ]
-        return found
+        return deviations
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        yield from prompts.faults(self)
-        yield from prompts.faults_of_asking(self, config.task)
+        yield from prompts.problems(self)
+        yield from prompts.problems_of_task(self, config.task)

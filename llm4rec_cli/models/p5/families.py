@@ -1,4 +1,4 @@
-"""P5's families of prompts, and the shape of a prompt."""
+"""P5's prompt families, and the config of a prompt."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import Enum
 from omegaconf import MISSING
 
 
-class Family(Enum):
-    """P5's five families of prompts; each is one of our tasks, or the same task on other data (`transfer`)."""
+class PromptFamily(Enum):
+    """P5's five prompt families; each is one of our tasks, or the same task on other data (`transfer`)."""
 
     rating = "rating"
     sequential = "sequential"
@@ -20,9 +20,9 @@ class Family(Enum):
 
 @dataclass
 class PromptConfig:
-    """One prompt: what is asked, and what shall be answered. Fields stand in braces."""
+    """One prompt: the templates of its source and target, with fields in braces."""
 
-    family: Family = MISSING
+    family: PromptFamily = MISSING
     source: str = MISSING
     target: str = MISSING
-    trained: bool = True  # false = held out, asked at evaluation alone
+    trained: bool = True  # false = held out, used at evaluation only

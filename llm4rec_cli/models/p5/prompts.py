@@ -1,6 +1,6 @@
-"""P5's prompts: what each asks, answers and needs of a dataset; what is wrong with them; which can be asked.
+"""P5's prompts: what each reads, answers and needs of a dataset; problems with them; which ones a task can use.
 
-Prompts are data, in conf/prompt/p5/*.yaml. A template is literal text and fields in braces. Free of torch, as `llm4rec
+Prompts are data, in conf/prompt/p5/*.yaml. A template is literal text with fields in braces. Free of torch, as `llm4rec
 validate` and `llm4rec list prompts` read them too.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Candidates, Index, Question
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by
-from llm4rec_cli.models.p5.families import Family, PromptConfig
+from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 
 if TYPE_CHECKING:
     from llm4rec_cli.config.schema import TaskConfig
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 
 class Field(Enum):
-    """What may stand in braces in a source."""
+    """The fields that a source may have."""
 
     user = "user"  # user_<number>
-    user_name = "user_name"  # what the user is called; their raw id where the data have no name
+    user_name = "user_name"  # the raw user id where the dataset has no names
     item = "item"  # item_<number>
     title = "title"
     brand = "brand"
     price = "price"
-    star = "star"  # of the review that is asked about; in a yes/no question perhaps another number
+    star = "star"  # the rating of the review in question; for a yes/no target perhaps another number
     headline = "headline"
     review = "review"
     feature = "feature"
     history = "history"  # bare numbers, oldest first
-    candidates = "candidates"  # 100 bare numbers, in an order that does not tell the target
+    candidates = "candidates"  # 100 bare numbers, in an order that does not reveal the target
     one = "one"  # a bare number: the target's, or a negative's
 
 
 class Answer(Enum):
-    """What a prompt is answered with: the forms that a target may have."""
+    """The forms that a target may have."""
 
     star = "{star}"
     yes_no = "{yes_no}"
@@ -53,7 +53,7 @@ class Answer(Enum):
     star_and_explanation = "{star} , {explanation}"
 
 
-# Columns of the dataset that a field, or an answer, is taken from. A user's name has a stand-in.
+# The dataset columns that fields and answers are filled from. User names have a fallback.
 FIELD_COLUMNS = {
     Field.title: "title",
     Field.brand: "brand",
@@ -73,41 +73,41 @@ ANSWER_COLUMNS = {
     Answer.star_and_explanation: ("rating", "explanation"),
 }
 
-_WHO = {Field.user, Field.user_name}
-_WHAT = {Field.item, Field.title, Field.brand, Field.price}
-_REVIEW = {Field.star, Field.headline, Field.review, Field.feature}
-_LISTS = {Field.history, Field.candidates, Field.one}
-TAKES = {  # what an example of a family has
-    Family.rating: _WHO | _WHAT | _REVIEW,
-    Family.sequential: _WHO | _LISTS,
-    Family.direct: _WHO | _WHAT | {Field.candidates},
-    Family.explanation: _WHO | _WHAT | _REVIEW,
-    Family.review_summary: _WHO | _WHAT | _REVIEW,
+_USER_FIELDS = {Field.user, Field.user_name}
+_ITEM_FIELDS = {Field.item, Field.title, Field.brand, Field.price}
+_REVIEW_FIELDS = {Field.star, Field.headline, Field.review, Field.feature}
+_LIST_FIELDS = {Field.history, Field.candidates, Field.one}
+FAMILY_FIELDS = {  # available in the examples of a family
+    PromptFamily.rating: _USER_FIELDS | _ITEM_FIELDS | _REVIEW_FIELDS,
+    PromptFamily.sequential: _USER_FIELDS | _LIST_FIELDS,
+    PromptFamily.direct: _USER_FIELDS | _ITEM_FIELDS | {Field.candidates},
+    PromptFamily.explanation: _USER_FIELDS | _ITEM_FIELDS | _REVIEW_FIELDS,
+    PromptFamily.review_summary: _USER_FIELDS | _ITEM_FIELDS | _REVIEW_FIELDS,
 }
-GIVES = {
-    Family.rating: {Answer.star, Answer.yes_no, Answer.like},
-    Family.sequential: {Answer.item, Answer.yes_no},
-    Family.direct: {Answer.item, Answer.yes_no},
-    Family.explanation: {Answer.explanation, Answer.star_and_explanation},
-    Family.review_summary: {Answer.headline, Answer.star},
+FAMILY_ANSWERS = {
+    PromptFamily.rating: {Answer.star, Answer.yes_no, Answer.like},
+    PromptFamily.sequential: {Answer.item, Answer.yes_no},
+    PromptFamily.direct: {Answer.item, Answer.yes_no},
+    PromptFamily.explanation: {Answer.explanation, Answer.star_and_explanation},
+    PromptFamily.review_summary: {Answer.headline, Answer.star},
 }
-QUESTIONED = {  # one of these is what a yes/no question asks about
-    Family.rating: {Field.star},
-    Family.sequential: {Field.one},
-    Family.direct: {Field.item, Field.title},
+YES_NO_FIELDS = {  # a yes/no prompt asks about one of these
+    PromptFamily.rating: {Field.star},
+    PromptFamily.sequential: {Field.one},
+    PromptFamily.direct: {Field.item, Field.title},
 }
-TELLS = {  # with one of these the answer stands in the question; an explanation is a sentence of the review
+LEAKING_FIELDS = {  # they reveal the answer; an explanation is a sentence of the review
     Answer.star: {Field.star},
     Answer.like: {Field.star},
-    Answer.item: _WHAT | {Field.one},
+    Answer.item: _ITEM_FIELDS | {Field.one},
     Answer.explanation: {Field.review},
     Answer.headline: {Field.headline},
     Answer.star_and_explanation: {Field.star, Field.review},
 }
 
 N_CANDIDATES = 100
-# How many pieces of a tokenizer a field takes, about; numbers of users and items aside.
-PIECES = {
+# Approximate tokens per field; user and item numbers are counted separately.
+FIELD_LENGTHS = {
     Field.user_name: 8,
     Field.title: 32,
     Field.brand: 4,
@@ -116,200 +116,199 @@ PIECES = {
     Field.headline: 16,
     Field.feature: 2,
 }
-PREFIX = 2  # pieces of `user_` or `item_`
-LATEST_ITEMS = 5  # of a history, that must survive its cut
-REVIEW_PIECES = 32
+PREFIX_LENGTH = 2  # tokens of `user_` or `item_`
+MIN_HISTORY_ITEMS = 5  # the latest, which must survive truncation
+MIN_REVIEW_LENGTH = 32  # tokens
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, read.
+    """A parsed prompt.
 
     Attributes:
         name: `1-1`, …
         family, trained: as in its YAML.
-        segments: of its source: literal texts and fields, in their order.
-        answer: what its target is.
+        segments: literal texts and fields of its source, in order.
+        answer: the form of its target.
     """
 
     name: str
-    family: Family
+    family: PromptFamily
     trained: bool
     segments: tuple[str | Field, ...]
     answer: Answer
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """Those of its source, in their order."""
+        """The fields of its source, in order."""
         return tuple(segment for segment in self.segments if isinstance(segment, Field))
 
     @property
     def columns(self) -> frozenset[str]:
-        """The dataset's columns that it needs."""
+        """The dataset columns that it needs."""
         own = {FIELD_COLUMNS[field] for field in self.fields if field in FIELD_COLUMNS}
         return frozenset(own | set(ANSWER_COLUMNS[self.answer]))
 
     @property
     def oracle_input(self) -> tuple[Field, ...]:
-        """What its source takes from the very review that it asks about, which nobody has beforehand.
+        """The fields filled from the very review to predict, which is not available beforehand.
 
-        A question about stars that names some is one too: at evaluation they are the review's. The text of a review is
-        none where its headline is asked for, which is what the task is about; where its stars are, it is.
+        The stars of a yes/no prompt count: at evaluation they are the review's. The text of a review does not count
+        where its headline is the target, as the task is to summarise it; where its stars are the target, it does.
         """
-        given = _REVIEW - ({Field.review} if self.answer is Answer.headline else set())
-        return tuple(field for field in self.fields if field in given)
+        oracle = _REVIEW_FIELDS - ({Field.review} if self.answer is Answer.headline else set())
+        return tuple(field for field in self.fields if field in oracle)
 
     @property
-    def task(self) -> Family | None:
-        """The task that it can be asked for; None for yes or no about stars, which no task scores.
+    def task(self) -> PromptFamily | None:
+        """The task that it can be evaluated on; None for yes/no about stars, which no task scores.
 
-        Stars read off a review (the paper's review preference) are ratings.
+        Stars predicted from a review (the paper's review preference) are ratings.
         """
         if self.answer is Answer.star:
-            return Family.rating
-        return None if self.family is Family.rating and self.answer is Answer.yes_no else self.family
+            return PromptFamily.rating
+        return None if self.family is PromptFamily.rating and self.answer is Answer.yes_no else self.family
 
     @property
     def ranks_catalogue(self) -> bool:
         """Whether its answer may be any item."""
         return self.answer is Answer.item and Field.candidates not in self.fields
 
-    def fixed_pieces(self, item_pieces: int, user_pieces: int) -> int:
-        """How long its source is at least, in pieces of a tokenizer and with its end, about; nothing of it may be cut.
+    def min_length(self, item_length: int, user_length: int) -> int:
+        """Estimate the tokens of its source that must not be truncated, end token included.
 
         Args:
-            item_pieces, user_pieces: of a bare number.
+            item_length, user_length: tokens of a bare number.
         """
-        own = {
-            Field.user: PREFIX + user_pieces,
-            Field.item: PREFIX + item_pieces,
-            Field.one: item_pieces,
-            Field.candidates: N_CANDIDATES * (item_pieces + 1) - 1,
-            Field.history: LATEST_ITEMS * (item_pieces + 1) - 1,
-            Field.review: REVIEW_PIECES,
+        lengths = FIELD_LENGTHS | {
+            Field.user: PREFIX_LENGTH + user_length,
+            Field.item: PREFIX_LENGTH + item_length,
+            Field.one: item_length,
+            Field.candidates: N_CANDIDATES * (item_length + 1) - 1,
+            Field.history: MIN_HISTORY_ITEMS * (item_length + 1) - 1,
+            Field.review: MIN_REVIEW_LENGTH,
         }
         words = sum(len(segment.split()) for segment in self.segments if isinstance(segment, str))
-        return 1 + words + sum((own | PIECES)[field] for field in self.fields)
+        return 1 + words + sum(lengths[field] for field in self.fields)
 
 
-def read(name: str, prompt: PromptConfig) -> Prompt:
-    """A prompt's templates taken apart.
+def parse(name: str, prompt: PromptConfig) -> Prompt:
+    """Parse the templates of a prompt.
 
     Raises:
-        UsageError: the first fault in them.
+        UsageError: the first problem with them.
     """
-    for fault in _template_faults(name, prompt):
-        raise fault
+    for problem in _problems_of_template(name, prompt):
+        raise problem
     parts = re.split(r"\{(\w+)\}", prompt.source)  # literal, field, literal, …
     segments = tuple(Field(part) if i % 2 else part for i, part in enumerate(parts) if part)
     return Prompt(name, prompt.family, prompt.trained, segments, Answer(prompt.target))
 
 
-def _template_faults(name: str, prompt: PromptConfig) -> Iterator[UsageError]:
-    """What keeps a prompt from being read."""
+def _problems_of_template(name: str, prompt: PromptConfig) -> Iterator[UsageError]:
+    """Yield what keeps a prompt from being parsed."""
     known = [field.value for field in Field]
     if re.search(r"[{}]", re.sub(r"\{\w+\}", "", prompt.source)):
-        yield UsageError(f"prompt '{name}': a brace is not closed, or holds no field", f"{{{'}, {'.join(known)}}}")
-    named = re.findall(r"\{(\w+)\}", prompt.source)
-    for field in dict.fromkeys(named):
+        yield UsageError(
+            f"prompt '{name}': its source has an unmatched or empty brace", f"the fields are {{{'}, {'.join(known)}}}"
+        )
+    fields = re.findall(r"\{(\w+)\}", prompt.source)
+    for field in dict.fromkeys(fields):
         if field not in known:
             yield UsageError(f"prompt '{name}': unknown field {{{field}}}", did_you_mean(field, known))
-        elif named.count(field) > 1:
-            yield UsageError(f"prompt '{name}': {{{field}}} stands twice in its source", "name it once")
+        elif fields.count(field) > 1:
+            yield UsageError(f"prompt '{name}': its source has {{{field}}} more than once", "use it once")
         elif not re.search(rf"(?<!\S)\{{{field}\}}(?!\S)", prompt.source):
             yield UsageError(
-                f"prompt '{name}': {{{field}}} is no word of its own in its source",
-                f"spaces around it, also before a full stop: `… {{{field}}} .`",
+                f"prompt '{name}': {{{field}}} is not a separate word of its source",
+                f"put spaces around it, also before a full stop: `… {{{field}}} .`",
             )
-    if not named:
-        yield UsageError(f"prompt '{name}': its source holds no field, so it always asks the same", "{user}, …")
+    if not fields:
+        yield UsageError(f"prompt '{name}': its source has no field, so it is always the same text", "add {user}, …")
     forms = [answer.value for answer in Answer]
     if prompt.target not in forms:
         yield UsageError(
-            f"prompt '{name}': {prompt.target!r} is no form of a target", did_you_mean(prompt.target, forms)
+            f"prompt '{name}': {prompt.target!r} is not a form of target", did_you_mean(prompt.target, forms)
         )
 
 
-# --- what is wrong with them
+# --- problems with them
 
 
-def faults(config: P5Config, item_pieces: int = 1, user_pieces: int = 1) -> Iterator[UsageError]:
-    """All that is wrong with a config's prompts, whatever the dataset.
+def problems(config: P5Config, item_length: int = 1, user_length: int = 1) -> Iterator[Llm4RecError]:
+    """Yield all problems with a config's prompts that do not depend on the dataset.
 
-    Looked for: templates that cannot be read; fields and answers that their family has not; answers that stand in
-    their question; questions that would not fit `max_source`; two of one wording; and prompts that a task, of those
-    that some are trained for, is asked with but cannot be.
+    Checked are: templates that cannot be parsed; fields and answers that the family does not have; sources that reveal
+    the answer; sources that exceed `max_source`; two prompts with the same wording; and, for tasks with prompts to
+    train on, evaluation prompts that are missing or answer something else.
 
     Args:
-        item_pieces, user_pieces: of a bare number; where the dataset is not known, the least.
+        item_length, user_length: tokens of a bare number; the minimum where the dataset is not known.
     """
     prompts: dict[str, Prompt] = {}
     wordings: dict[str, str] = {}
     for name, prompt in config.prompts.items():
-        told = list(_template_faults(name, prompt))
-        yield from told
-        if not told:
-            prompts[name] = read(name, prompt)
-            yield from _family_faults(prompts[name])
-            yield from _length_faults(prompts[name], config.max_source, item_pieces, user_pieces)
+        of_template = list(_problems_of_template(name, prompt))
+        yield from of_template
+        if not of_template:
+            prompts[name] = parse(name, prompt)
+            yield from _problems_of_family(prompts[name])
+            yield from _problems_of_length(prompts[name], config.max_source, item_length, user_length)
         first = wordings.setdefault(" ".join(prompt.source.casefold().split()), name)
         if first != name:
-            yield UsageError(f"prompt '{name}' is worded as '{first}' is", "word it anew, or leave it out")
-    offered = {prompt.task for prompt in prompts.values() if prompt.trained}
-    for task in Family:
+            yield UsageError(f"prompt '{name}' has the same wording as '{first}'", "reword it, or leave it out")
+    trained_tasks = {prompt.task for prompt in prompts.values() if prompt.trained}
+    for task in PromptFamily:
         name = getattr(config.ask, task.name)
-        if task in offered and name not in config.prompts.keys() - prompts.keys():  # the latter are told above
-            try:
-                _answering(prompts, task, name)
-            except UsageError as error:
-                yield error
+        not_parsed = name in config.prompts and name not in prompts  # reported above
+        if task in trained_tasks and not not_parsed:
+            yield from problems_raised_by(partial(_prompt_for_task, prompts, task, name))
 
 
-def _family_faults(prompt: Prompt) -> Iterator[UsageError]:
-    family, said = prompt.family, f"prompt '{prompt.name}', of family {prompt.family.name},"
-    if prompt.answer not in GIVES[family]:
-        forms = [answer.value for answer in Answer if answer in GIVES[family]]
-        yield UsageError(f"{said} is answered with {prompt.answer.value}", f"target: {' or '.join(forms)}")
+def _problems_of_family(prompt: Prompt) -> Iterator[UsageError]:
+    family, subject = prompt.family, f"prompt '{prompt.name}', of family {prompt.family.name},"
+    if prompt.answer not in FAMILY_ANSWERS[family]:
+        forms = [answer.value for answer in Answer if answer in FAMILY_ANSWERS[family]]
+        yield UsageError(f"{subject} cannot have the target {prompt.answer.value}", f"target: {' or '.join(forms)}")
         return
     for field in prompt.fields:
-        if field not in TAKES[family]:
-            taken = [f"{{{known.value}}}" for known in Field if known in TAKES[family]]
+        if field not in FAMILY_FIELDS[family]:
+            available = [f"{{{known.value}}}" for known in Field if known in FAMILY_FIELDS[family]]
+            yield UsageError(f"{subject} cannot use {{{field.value}}}", f"its fields are {', '.join(available)}")
+        elif field in LEAKING_FIELDS.get(prompt.answer, ()):
             yield UsageError(
-                f"{said} takes {{{field.value}}}, which its examples have not", f"they have {', '.join(taken)}"
+                f"{subject} has {{{field.value}}} in its source, which reveals the target",
+                f"leave {{{field.value}}} out",
             )
-        elif field in TELLS.get(prompt.answer, ()):
-            yield UsageError(
-                f"{said} is told {{{field.value}}}, which tells its answer", f"leave {{{field.value}}} out"
-            )
-    if prompt.answer is Answer.yes_no and not QUESTIONED[family] & set(prompt.fields):
-        wanted = " or ".join(f"{{{field.value}}}" for field in Field if field in QUESTIONED[family])
-        yield UsageError(f"{said} asks yes or no about nothing", f"name {wanted}")
+    if prompt.answer is Answer.yes_no and not YES_NO_FIELDS[family] & set(prompt.fields):
+        subjects = " or ".join(f"{{{field.value}}}" for field in Field if field in YES_NO_FIELDS[family])
+        yield UsageError(f"{subject} has a yes/no target, but no field to ask about", f"add {subjects}")
 
 
-def _length_faults(prompt: Prompt, max_source: int, item_pieces: int, user_pieces: int) -> Iterator[UsageError]:
-    needed = prompt.fixed_pieces(item_pieces, user_pieces)
+def _problems_of_length(prompt: Prompt, max_source: int, item_length: int, user_length: int) -> Iterator[UsageError]:
+    needed = prompt.min_length(item_length, user_length)
     if needed > max_source:
-        with_cut = f", with the {LATEST_ITEMS} latest items of its history" if Field.history in prompt.fields else ""
+        history = f", with a history of {MIN_HISTORY_ITEMS} items" if Field.history in prompt.fields else ""
         yield UsageError(
-            f"prompt '{prompt.name}' takes about {needed} tokens{with_cut}: model.max_source={max_source} would cut it",
+            f"prompt '{prompt.name}' needs about {needed} tokens{history}, more than model.max_source={max_source}",
             f"model.max_source={needed} or more, model.digits=2 or 3 for shorter numbers, or leave the prompt out",
         )
 
 
-def _answering(prompts: Mapping[str, Prompt], task: Family, name: str) -> Prompt:
-    """The prompt of a name, which a task can be asked with.
+def _prompt_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, name: str) -> Prompt:
+    """Return the prompt of this name, checked to answer the task.
 
     Raises:
-        UsageError: there is none, or it asks something else.
+        UsageError: there is no such prompt, or it answers something else.
     """
-    able = [prompt.name for prompt in prompts.values() if prompt.task is task]
+    fitting = [prompt.name for prompt in prompts.values() if prompt.task is task]
     if name not in prompts:
-        raise UsageError(f"model.ask.{task.name}={name}: there is no such prompt", did_you_mean(name, able))
+        raise UsageError(f"model.ask.{task.name}={name}: there is no such prompt", did_you_mean(name, fitting))
     if prompts[name].task is not task:
         raise UsageError(
-            f"model.ask.{task.name}={name}: that prompt, of family {prompts[name].family.name}, is answered with "
+            f"model.ask.{task.name}={name}: that prompt, of family {prompts[name].family.name}, has the target "
             f"{prompts[name].answer.value}",
-            f"one that asks for what the task is about: {', '.join(able) or 'none is there'}",
+            f"choose a prompt for this task: {', '.join(fitting) or 'there is none'}",
         )
     return prompts[name]
 
@@ -318,114 +317,111 @@ def _answering(prompts: Mapping[str, Prompt], task: Family, name: str) -> Prompt
 
 
 def usable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) -> dict[str, Prompt]:
-    """The prompts whose fields and answers the dataset has; sorted, so that the order of files is of no account."""
-    there = _columns(dataset)
-    found = {name: read(name, prompts[name]) for name in sorted(prompts)}
-    return {name: prompt for name, prompt in found.items() if prompt.columns <= there}
+    """Return the prompts that the dataset can fill, sorted by name, so that the order of files does not matter."""
+    available = _columns(dataset)
+    parsed = {name: parse(name, prompts[name]) for name in sorted(prompts)}
+    return {name: prompt for name, prompt in parsed.items() if prompt.columns <= available}
 
 
-def left_out(prompts: Mapping[str, PromptConfig], dataset: RecDataset) -> list[str]:
-    """In words, which prompts the dataset cannot fill, and why."""
-    there = _columns(dataset)
-    found: dict[str, list[str]] = {}
-    for prompt in map(read, prompts, prompts.values()):
-        if lacking := prompt.columns - there:
-            found.setdefault(" or ".join(sorted(lacking)), []).append(prompt.name)
-    return [f"the data have no {lacking}: left out {', '.join(names)}" for lacking, names in found.items()]
+def describe_unusable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) -> list[str]:
+    """Return one line per missing column, with the prompts that cannot be filled without it."""
+    available = _columns(dataset)
+    by_missing: dict[str, list[str]] = {}
+    for prompt in map(parse, prompts, prompts.values()):
+        if missing := prompt.columns - available:
+            by_missing.setdefault(" or ".join(sorted(missing)), []).append(prompt.name)
+    return [f"the dataset has no {missing}: prompts left out: {', '.join(n)}" for missing, n in by_missing.items()]
 
 
-def faults_of_data(config: P5Config, dataset: RecDataset) -> Iterator[UsageError]:
-    """Prompts that would not fit with the dataset's numbers."""
-    item_pieces = 1  # at least, of a path of clusters
+def problems_with_dataset(config: P5Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
+    """Yield the problems of `problems`, with numbers as long as the dataset's."""
+    item_length = 1  # the minimum, for a path of clusters
     if config.index in (Index.sequential, Index.random, Index.leaky_p5):
-        item_pieces = _pieces(dataset.n_items, config.digits)
-    yield from faults(config, item_pieces, _pieces(dataset.n_users, config.digits))
+        item_length = _number_length(dataset.n_items, config.digits)
+    yield from problems(config, item_length, _number_length(dataset.n_users, config.digits))
 
 
-def trained(config: P5Config, family: Family, dataset: RecDataset) -> list[str]:
-    """The names of the prompts that a family is trained with.
+def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset) -> list[str]:
+    """Return the names of the prompts that a family is trained with.
 
     Raises:
-        DataError: the dataset lacks what every one of them needs.
+        DataError: the dataset can fill none of them.
     """
     of_family = {name: prompt for name, prompt in config.prompts.items() if prompt.family is family}
-    found = [name for name, prompt in usable(of_family, dataset).items() if prompt.trained]
-    if not found:
+    names = [name for name, prompt in usable(of_family, dataset).items() if prompt.trained]
+    if not names:
         raise DataError(
-            f"no prompt of family {family.name} can be trained on these data",
-            "; ".join(left_out(of_family, dataset)) or f"prompt=[…,p5/{family.name}]",
+            f"no prompt of family {family.name} can be trained on this dataset",
+            "; ".join(describe_unusable(of_family, dataset)) or f"prompt=[…,p5/{family.name}]",
         )
-    return found
+    return names
 
 
-def asked(config: P5Config, task: Family, dataset: RecDataset) -> Prompt:
-    """The prompt that a task is asked with.
+def evaluation_prompt(config: P5Config, task: PromptFamily, dataset: RecDataset) -> Prompt:
+    """Return the prompt that a task is evaluated with.
 
     Raises:
-        UsageError: there is no such prompt, or it asks something else.
-        DataError: the dataset lacks what it needs.
+        UsageError: there is no such prompt, or it answers something else.
+        DataError: the dataset lacks a column that it needs.
     """
-    found = _answering(_all(config), task, getattr(config.ask, task.name))
-    there = _columns(dataset)
-    if "review_text" in there:
-        there |= {"explanation", "feature"}  # they are found in reviews, once these are divided
-    if lacking := sorted(found.columns - there):
-        able = [prompt.name for prompt in usable(config.prompts, dataset).values() if prompt.task is task]
+    prompt = _prompt_for_task(_parse_all(config), task, getattr(config.ask, task.name))
+    available = _columns(dataset)
+    if "review_text" in available:
+        available |= {"explanation", "feature"}  # extracted from reviews after the split
+    if missing := sorted(prompt.columns - available):
+        fitting = [other.name for other in usable(config.prompts, dataset).values() if other.task is task]
         raise DataError(
-            f"prompt '{found.name}' needs {' and '.join(lacking)}, which the data have not",
-            f"model.ask.{task.name}=… one of {', '.join(able)}" if able else "another dataset, or another task",
+            f"prompt '{prompt.name}' needs {' and '.join(missing)}, which the dataset does not have",
+            f"set model.ask.{task.name} to one of {', '.join(fitting)}" if fitting else "another dataset or task",
         )
-    return found
+    return prompt
 
 
-def faults_of_asking(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecError]:
-    """A task that the prompt it is asked with cannot answer: there is no such prompt, it asks something else, or needs
-    candidates where there are none; or every prompt of the task is held out."""
+def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecError]:
+    """Yield why a task cannot be trained or evaluated: its evaluation prompt is missing, answers something else or
+    needs candidates where there are none; or all prompts of the task are held out."""
     if task.question is Question.all:
         return
-    if task.name not in Family.__members__:
-        yield UsageError(f"no prompt asks for task '{task.name}'", did_you_mean(task.name, Family.__members__))
+    if task.name not in PromptFamily.__members__:
+        yield UsageError(f"P5 has no prompts for task '{task.name}'", did_you_mean(task.name, PromptFamily.__members__))
         return
-    unread = [
-        fault for name, prompt in config.prompts.items() for fault in problems_raised_by(partial(read, name, prompt))
-    ]
-    if unread:
-        return  # `faults` says so
-    prompts, family = _all(config), Family[task.name]
-    answering = partial(_answering, prompts, family, getattr(config.ask, family.name))
-    none = list(problems_raised_by(answering))
-    yield from none
-    if none:
+    if any(next(_problems_of_template(name, prompt), None) for name, prompt in config.prompts.items()):
+        return  # `problems` reports them
+    prompts, family = _parse_all(config), PromptFamily[task.name]
+    find = partial(_prompt_for_task, prompts, family, getattr(config.ask, family.name))
+    missing = list(problems_raised_by(find))
+    yield from missing
+    if missing:
         return
-    found = answering()
-    if not any(prompt.trained for prompt in prompts.values() if prompt.family is family):
+    prompt = find()
+    if not any(other.trained for other in prompts.values() if other.family is family):
         yield UsageError(
-            f"no prompt of family {family.name} is trained: each is held out, or there is none",
+            f"no prompt of family {family.name} can be trained: there is none, or all are held out",
             f"prompt=[…,p5/{family.name}]",
         )
-    if task.question is Question.rank and task.candidates is Candidates.full and not found.ranks_catalogue:
-        able = [prompt.name for prompt in prompts.values() if prompt.task is family and prompt.ranks_catalogue]
+    if task.question is Question.rank and task.candidates is Candidates.full and not prompt.ranks_catalogue:
+        fitting = [other.name for other in prompts.values() if other.task is family and other.ranks_catalogue]
         yield UsageError(
-            f"model.ask.{family.name}={found.name} asks about given candidates, not about the whole catalogue",
-            f"task.candidates=uniform, or model.ask.{family.name}=… one of {', '.join(able)}",
+            f"model.ask.{family.name}={prompt.name} ranks listed candidates, not the whole catalogue",
+            f"task.candidates=uniform, or set model.ask.{family.name} to one of {', '.join(fitting)}",
         )
 
 
-def is_oracle(prompt: PromptConfig) -> bool:
-    """Whether a prompt takes something from the review that it asks about."""
-    return bool(read("", prompt).oracle_input)
+def has_oracle_input(prompt: PromptConfig) -> bool:
+    """Return whether a prompt uses the review that it predicts."""
+    return bool(parse("", prompt).oracle_input)
 
 
-def _all(config: P5Config) -> dict[str, Prompt]:
-    return {name: read(name, prompt) for name, prompt in config.prompts.items()}
+def _parse_all(config: P5Config) -> dict[str, Prompt]:
+    return {name: parse(name, prompt) for name, prompt in config.prompts.items()}
 
 
 def _columns(dataset: RecDataset) -> set[str]:
-    """Those that hold something, of items and interactions."""
+    """Return the columns of items and interactions that are not empty."""
     frames = (dataset.items, dataset.interactions)
     return {str(c) for frame in frames for c in frame if (frame[c].notna() & (frame[c] != "")).any()}
 
 
-def _pieces(n: int, digits: int) -> int:
-    """Of the numbers 1..n, all padded to one length."""
+def _number_length(n: int, digits: int) -> int:
+    """Return the tokens of each of the numbers 1..n, zero-padded to the same length."""
     return -(-len(str(n)) // digits)

@@ -1,7 +1,7 @@
-"""What text becomes for P5: tokens of a SentencePiece-like tokenizer, and pieces of numbers that it never sees.
+"""P5's vocabulary: a SentencePiece-like tokenizer for text, and extra tokens for user and item numbers.
 
-The tokenizer is a published one, or is trained on the corpus. Numbers of items and users are never given to it: they
-are written in pieces, which are its own where it has them (single digits), and otherwise get rows of their own.
+The tokenizer is published, or trained on the corpus. It never sees user and item numbers: these are written in pieces,
+which are its own tokens where it has them (single digits) and extra tokens otherwise.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from tokenizers import Tokenizer
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_once
-from llm4rec_cli.models.p5.config import SHAPES
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_encoder
 
 log = logging.getLogger(__name__)
 
-PAD, END, UNKNOWN = 0, 1, 2  # as T5 has them
-WORD = "▁"  # begins a word
+PAD, END, UNKNOWN = 0, 1, 2  # token ids of T5
+WORD_START = "▁"
 VERSION = 1  # raised when the same corpus would give another tokenizer
-TEXTS_AT_ONCE = 1000
-WITHIN_WORD = rf"(?<=[^{WORD}])[^\p{{L}}{WORD}]"  # a digit or a mark that begins no word
+TEXTS_PER_BATCH = 1000
+DIGIT_OR_MARK = rf"(?<=[^{WORD_START}])[^\p{{L}}{WORD_START}]"  # inside a word
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """n texts as tokens, behind one another.
+    """n tokenized texts, concatenated.
 
     Attributes:
-        flat: (total,) int64 token numbers.
+        flat: (total,) int64 token ids.
         starts: (total,) whether a token begins a word.
         offsets: (n + 1,) text i is flat[offsets[i]:offsets[i + 1]].
     """
@@ -52,121 +52,120 @@ class Tokens:
 
 
 class Vocabulary:
-    """A tokenizer, and the pieces beside it.
+    """A tokenizer with extra tokens.
 
     Args:
-        tokenizer: whose 0, 1, 2 are padding, end and unknown.
-        pieces: what numbers and items' names are written in.
+        tokenizer: with the ids PAD, END and UNKNOWN.
+        pieces: the parts of user numbers and item codes; those unknown to the tokenizer become extra tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, pieces: Iterable[str]) -> None:
         self.tokenizer = tokenizer
-        words = tokenizer.get_vocab(with_added_tokens=True)
-        self.starting = np.zeros(1 + max(words.values()), dtype=bool)
-        self.starting[[number for word, number in words.items() if word.startswith(WORD)]] = True
-        own = [piece for piece in dict.fromkeys(pieces) if piece not in words]
-        self.number = words | {piece: len(self.starting) + i for i, piece in enumerate(own)}
-        self.own = own
+        ids = tokenizer.get_vocab(with_added_tokens=True)
+        self.starts_word = np.zeros(1 + max(ids.values()), dtype=bool)
+        self.starts_word[[token_id for token, token_id in ids.items() if token.startswith(WORD_START)]] = True
+        self.extra = [piece for piece in dict.fromkeys(pieces) if piece not in ids]
+        self.ids = ids | {piece: len(self.starts_word) + i for i, piece in enumerate(self.extra)}
 
     def __len__(self) -> int:
-        return len(self.starting) + len(self.own)
+        return len(self.starts_word) + len(self.extra)
 
     def encode(self, texts: Sequence[str]) -> Tokens:
-        """Texts as tokens, without an end."""
+        """Tokenize texts, without end tokens."""
         from datasets import Dataset, disable_progress_bars
 
         disable_progress_bars()
 
-        def tokens(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        def encode_batch(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
             return {"tokens": [e.ids for e in self.tokenizer.encode_batch(batch["text"], add_special_tokens=False)]}
 
         if not len(texts):
             return Tokens(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool), np.zeros(1, dtype=np.int64))
         table = Dataset.from_dict({"text": list(texts)}).map(
-            tokens, batched=True, batch_size=TEXTS_AT_ONCE, remove_columns="text", keep_in_memory=True
+            encode_batch, batched=True, batch_size=TEXTS_PER_BATCH, remove_columns="text", keep_in_memory=True
         )
         lists = table.data.table["tokens"].combine_chunks()
         flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
         offsets = lists.offsets.to_numpy().astype(np.int64)
-        return Tokens(flat, self.starting[flat], offsets - offsets[0])
+        return Tokens(flat, self.starts_word[flat], offsets - offsets[0])
 
     def encode_one(self, text: str) -> tuple[IntArray, NDArray[np.bool_]]:
-        """One text as tokens, and which of them begin a word."""
+        """Tokenize one text; return its tokens and whether each begins a word."""
         ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
-        return ids, self.starting[ids]
+        return ids, self.starts_word[ids]
 
-    def pieces(self, code: Sequence[str]) -> IntArray:
-        """(depth,) the tokens that a number or an item's name is written in."""
-        return np.array([self.number[piece] for piece in code], dtype=np.int64)
+    def encode_pieces(self, code: Sequence[str]) -> IntArray:
+        """Return (depth,) the tokens of a user number or item code."""
+        return np.array([self.ids[piece] for piece in code], dtype=np.int64)
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """Tokens as text; pieces beside the tokenizer as they are."""
-        found: list[str] = []
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return tokens as text, extra tokens separated by spaces."""
+        parts: list[str] = []
         words: list[int] = []
         for token in tokens:
-            if token < len(self.starting):
+            if token < len(self.starts_word):
                 words.append(token)
                 continue
-            found += [self.tokenizer.decode(words), self.own[token - len(self.starting)]]
+            parts += [self.tokenizer.decode(words), self.extra[token - len(self.starts_word)]]
             words = []
-        return " ".join(part for part in [*found, self.tokenizer.decode(words)] if part).strip()
+        return " ".join(part for part in [*parts, self.tokenizer.decode(words)] if part).strip()
 
     def to_json(self) -> str:
-        """The tokenizer, in the format of the library `tokenizers`."""
+        """Return the tokenizer in the format of the library `tokenizers`."""
         return str(self.tokenizer.to_str())
 
 
-def tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> Tokenizer:
-    """The published tokenizer of a backbone, or one trained on a corpus, once.
+def load_tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> Tokenizer:
+    """Return the published tokenizer of a backbone; for T5_SHAPES, one trained on a corpus and cached.
 
     Args:
-        corpus: texts of the training part alone.
-        size: pieces at most; for SHAPES.
+        corpus: texts of the training part only.
+        size: maximum vocabulary size of a trained one.
 
     Raises:
-        UsageError: the backbone has no tokenizer here.
+        UsageError: the tokenizer of the backbone cannot be read.
     """
-    if backbone not in SHAPES:
+    if backbone not in T5_SHAPES:
         from transformers import AutoTokenizer
 
         folder, _ = locate_encoder(backbone, BACKBONE)
         try:
-            found: Any = AutoTokenizer.from_pretrained(folder)
+            published: Any = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"the tokenizer of model.backbone={backbone} cannot be read: {str(error).splitlines()[0]}",
                 REMEDIES[BACKBONE],
             ) from error
-        return found.backend_tokenizer
+        return published.backend_tokenizer
     digest = hashlib.sha256(f"{VERSION} {size}\n".encode())
     for text in corpus:
         digest.update(text.encode() + b"\n")
     path = cache / "tokenizers" / f"{digest.hexdigest()[:24]}.json"
-    write_once(path, lambda aside: _trained(corpus, size).save(str(aside)))
+    write_once(path, lambda part: _train_tokenizer(corpus, size).save(str(part)))
     return Tokenizer.from_file(str(path))
 
 
-def _trained(corpus: list[str], size: int) -> Tokenizer:
-    """Byte-pair encoding within words; each digit and mark stands alone: every number is read by its digits."""
+def _train_tokenizer(corpus: list[str], size: int) -> Tokenizer:
+    """Train byte-pair encoding within words; each digit and mark is a token, so numbers are read digit by digit."""
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
-    found = Tokenizer(models.BPE(unk_token="<unk>"))
-    found.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("\n", " ")])
-    found.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("\n", " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Metaspace(replacement=WORD, prepend_scheme="always"),
-            pre_tokenizers.Split(Regex(WITHIN_WORD), behavior="isolated"),
+            pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always"),
+            pre_tokenizers.Split(Regex(DIGIT_OR_MARK), behavior="isolated"),
         ]
     )
-    found.decoder = decoders.Metaspace(replacement=WORD, prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement=WORD_START, prepend_scheme="always")
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
         special_tokens=["<pad>", "</s>", "<unk>"],
-        initial_alphabet=[WORD, *"0123456789"],
+        initial_alphabet=[WORD_START, *"0123456789"],
         limit_alphabet=500,
         show_progress=False,
     )
-    found.train_from_iterator(corpus, trainer)
-    return found
+    tokenizer.train_from_iterator(corpus, trainer)
+    return tokenizer

@@ -1,4 +1,4 @@
-"""Prompt4NR's settings, and the shape of a template."""
+"""Prompt4NR's settings, and the config of a template."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Config, ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.errors import DataError, Llm4RecError
 
 
 @dataclass
 class TemplateConfig:
-    """One template: a text with {user}, {candidate} and one {mask}; {sep} parts segments, {P:3} are three virtual
-    tokens named P; and the two words that may fill the mask."""
+    """One template: a text with {user}, {candidate} and one {mask}, and the two answer words that may fill the mask.
+    {sep} separates segments, {P:3} are three virtual tokens named P."""
 
     name: str = MISSING
     text: str = MISSING
     positive: str = MISSING
     negative: str = MISSING
-    epochs: int = ranges.number(at_least=1)  # of the published training
+    epochs: int = ranges.number(at_least=1)  # as published
 
 
 class Loss(Enum):
-    """What a click is trained against."""
+    """The training loss."""
 
-    pointwise = "pointwise"  # every candidate is an example of its own: clicked or not (paper)
-    listwise = "listwise"  # a click and its negatives compete for one probability
+    pointwise = "pointwise"  # each candidate is a separate example: clicked or not (paper)
+    listwise = "listwise"  # a softmax over a click and its negatives
 
 
 class Draw(Enum):
     """When negatives are drawn."""
 
-    fresh = "fresh"  # anew each epoch
+    fresh = "fresh"  # every epoch
     fixed = "fixed"  # once for all epochs (code)
 
 
 @dataclass
 class WarmUpConfig:
-    """Masked-language-model training on the titles of the training part, before the task: for a head without one."""
+    """Masked-language-model training on the titles of the training part, for backbones without a trained head."""
 
     epochs: int = ranges.number(at_least=0)  # passes over the titles; 0 = none
     batch_size: int = ranges.number(at_least=1)  # titles
-    learning_rate: float = ranges.number(above=0)  # of the backbone; the head has model.new_learning_rate
+    learning_rate: float = ranges.number(above=0)  # of the backbone; the head uses model.new_learning_rate
     precision: Precision = precision(Work.training)
 
 
 @dataclass
 class Prompt4NRConfig(ModelConfig):
-    """Prompt4NR (SIGIR 2023): a masked language model fills the blank of a template about a user and a title."""
+    """Prompt4NR (SIGIR 2023): a masked language model fills in the answer word of a template."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
     trainable: ClassVar[bool] = True
@@ -61,22 +61,22 @@ class Prompt4NRConfig(ModelConfig):
 
     backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
     prompts: TemplateConfig = field(default_factory=TemplateConfig)
-    prompt_only: bool = False  # the backbone is frozen; the virtual tokens alone are trained
+    prompt_only: bool = False  # train the virtual tokens only; the backbone is frozen
     loss: Loss = MISSING
-    negatives: int = ranges.number(at_least=1)  # a click
+    negatives: int = ranges.number(at_least=1)  # per click
     draw: Draw = MISSING
-    titles: int = ranges.number(at_least=1)  # of a history: the latest
-    title_words: int = ranges.number(at_least=1)  # of each of them: the first
+    titles: int = ranges.number(at_least=1)  # per history: the latest
+    title_words: int = ranges.number(at_least=1)  # per title of the history: the first
     candidate_words: int = ranges.number(at_least=1)
-    history_tokens: int = ranges.number(at_least=1)  # of all titles together: the latest
-    max_length: int = ranges.number(at_least=16)  # tokens of a filled template: the oldest titles give way
-    new_learning_rate: float = ranges.number(above=0)  # of what is not pre-trained: virtual tokens, an untrained head
+    history_tokens: int = ranges.number(at_least=1)  # of all titles: the latest
+    max_length: int = ranges.number(at_least=16)  # tokens of a filled template; the oldest titles are cut off
+    new_learning_rate: float = ranges.number(above=0)  # of weights not pre-trained: virtual tokens, an untrained head
     epsilon: float = ranges.number(above=0)  # Adam's
-    scoring: Precision = precision(Work.reading)  # the arithmetic of validation and test
+    scoring: Precision = precision(Work.reading)  # in validation and test
     warm_up: WarmUpConfig = field(default_factory=WarmUpConfig)
 
     def shown_as(self) -> str:
-        """`prompt4nr` with its template, and what of it is trained if not all."""
+        """Return `prompt4nr` with its template, and whether only virtual tokens are trained."""
         name = f"prompt4nr {self.prompts.name}"
         return f"{name}, virtual tokens alone" if self.prompt_only else name
 
@@ -90,12 +90,12 @@ class Prompt4NRConfig(ModelConfig):
         }
 
     def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Data without titles, answer words that are none of the backbone's, templates that leave no room."""
+        """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 
         if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
             yield DataError(
-                f"model 'prompt4nr' reads titles, and dataset '{dataset.manifest['name']}' has none",
+                f"model 'prompt4nr' needs item titles, and dataset '{dataset.manifest['name']}' has none",
                 "choose a dataset with titles: llm4rec list datasets",
             )
         yield from templates.problems_of_backbone(self)
@@ -103,39 +103,39 @@ class Prompt4NRConfig(ModelConfig):
     def labels(self, task: str) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
-        found = [] if Path(self.backbone).name == "bert-base-uncased" else ["substitute-encoder"]
-        return found if templates.has_head(self.backbone) else [*found, "untrained-head"]
+        labels = [] if Path(self.backbone).name == "bert-base-uncased" else ["substitute-encoder"]
+        return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
 
     def deviations(self) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
-        found = []
+        deviations = []
         if Path(self.backbone).name != "bert-base-uncased":
-            found.append(f"backbone {Path(self.backbone).name} in place of bert-base-uncased")
+            deviations.append(f"backbone {Path(self.backbone).name} in place of bert-base-uncased")
         if not templates.has_head(self.backbone):
-            found.append("the head that fills the blank is new, where the paper's point is that nothing is")
+            deviations.append("the head that fills the blank is new, where the paper's point is that nothing is")
         if self.warm_up.epochs:
-            found.append("a masked-language-model warm-up on the titles of the training part, one for all seeds")
+            deviations.append("a masked-language-model warm-up on the titles of the training part, one for all seeds")
         if self.loss is Loss.listwise:
-            found.append("a click and its negatives compete in one softmax; in the paper each stands alone")
+            deviations.append("a click and its negatives compete in one softmax; in the paper each stands alone")
         if self.draw is Draw.fresh:
-            found.append("negatives are drawn anew each epoch; in the code once")
+            deviations.append("negatives are drawn anew each epoch; in the code once")
         if self.prompt_only:
-            found.append("the virtual tokens alone are trained; in the paper everything is")
+            deviations.append("the virtual tokens alone are trained; in the paper everything is")
         if (self.titles, self.title_words, self.history_tokens) != (50, 10, 450):
-            found.append(
+            deviations.append(
                 f"histories of {self.titles} titles of {self.title_words} words, {self.history_tokens} tokens at most; "
                 "the paper's: 50, 10, 450"
             )
         if self.scoring is Precision.bf16:
-            found.append("bf16 arithmetic in validation and test")
-        found += [
+            deviations.append("bf16 arithmetic in validation and test")
+        deviations += [
             "what does not fit is cut off the oldest titles; in the code off the end, the blank with it",
             "dropout probabilities are rounded to 1/256",
         ]
-        return found
+        return deviations
 
-    def problems(self, config: Config) -> Iterator[UsageError]:
+    def problems(self, config: Config) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.prompt4nr import templates
 
-        yield from templates.faults(self)
+        yield from templates.problems(self)

@@ -1,4 +1,4 @@
-"""From histories and candidates to token sequences: titles are tokenised once, sequences are laid of their tokens."""
+"""Fill templates with histories and candidates, as token sequences; each title is tokenized once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch import Tensor
 
 from llm4rec_cli.data.examples import Histories, IntArray, slices
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
-from llm4rec_cli.models.prompt4nr.templates import CANDIDATE, MASK, USER, Pieces
+from llm4rec_cli.models.prompt4nr.templates import CANDIDATE, MASK, USER, TemplateTokens
 from llm4rec_cli.models.shared.sequences import pack
 
-WIDENING = 1.1  # from one group of like length to the next: padding stays below a tenth
+WIDENING = 1.1  # length ratio of successive groups: padding stays below a tenth
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """n rows of tokens behind one another: row i is flat[offsets[i]:offsets[i + 1]]."""
+    """n concatenated rows of tokens: row i is flat[offsets[i]:offsets[i + 1]]."""
 
     flat: NDArray[np.int32]
     offsets: IntArray
@@ -36,106 +36,108 @@ class Ragged:
         return np.diff(self.offsets)
 
     def rows(self, index: IntArray, longest: IntArray | None = None) -> Ragged:
-        """Those rows, each cut to its first `longest` tokens."""
+        """Return some rows, each cut to its first `longest` tokens."""
         start, end = self.offsets[index], self.offsets[index + 1]
         return Ragged(*slices(self.flat, start, end if longest is None else np.minimum(end, start + longest)))
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+    def from_rows(cls, rows: Sequence[Sequence[int]]) -> Ragged:
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         flat = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 @dataclass(frozen=True)
-class Sequences:
+class FilledTemplates:
     """n filled templates.
 
     Attributes:
-        tokens: (n) rows.
-        mask: (n,) where in its row each blank stands.
+        tokens: n rows.
+        mask_position: (n,) the position of [MASK] in each row.
     """
 
     tokens: Ragged
-    mask: IntArray
+    mask_position: IntArray
 
     def __len__(self) -> int:
-        return len(self.mask)
+        return len(self.mask_position)
 
-    def __getitem__(self, index: IntArray) -> Sequences:
-        return Sequences(self.tokens.rows(index), self.mask[index])
+    def __getitem__(self, index: IntArray) -> FilledTemplates:
+        return FilledTemplates(self.tokens.rows(index), self.mask_position[index])
 
 
-class Filler:
+class TemplateFiller:
     """Fills a template (reference 1.2).
 
-    Titles are stripped of all but letters, digits and spaces. A history is its latest titles, the newest first, each
-    behind a [NSEP] and cut to its first words. What a filled template exceeds `max_length` by is cut off the end of the
-    history, its oldest titles; of a candidate only what would leave no room for any history; nothing else is ever cut,
-    so every sequence keeps its blank.
+    Titles keep letters, digits and spaces only. A history is its latest titles, newest first, each after an [NSEP] and
+    cut to its first words. A filled template longer than `max_length` loses the end of its history, the oldest titles.
+    A candidate is cut only where it would leave no room for any history. Nothing else is cut, so the mask is kept.
 
     Args:
-        pieces: the template as tokens.
-        titles: one an item, in order of the item numbers; empty where an item has none.
-        config: gives the lengths.
+        template: the template as tokens.
+        titles: one per item, by item number; empty where an item has none.
+        config: holds the lengths.
 
     Attributes:
-        alike: (n_items,) the first item that reads as this one does as a candidate.
+        same_title: (n_items,) the first item whose tokens as a candidate are the same.
     """
 
-    def __init__(self, pieces: Pieces, tokenizer: Tokenizer, titles: Sequence[str], config: Prompt4NRConfig) -> None:
-        self.pieces, self.config = pieces, config
-        words = [cleaned(title).split(" ") for title in titles]
-        whole = _tokens(tokenizer, words, config.candidate_words)
-        most = config.max_length - pieces.overhead - 1  # a word may have a hundred pieces
-        self.candidates = whole.rows(np.arange(len(whole)), np.full(len(whole), most))
+    def __init__(
+        self, template: TemplateTokens, tokenizer: Tokenizer, titles: Sequence[str], config: Prompt4NRConfig
+    ) -> None:
+        self.template, self.config = template, config
+        words = [clean_title(title).split(" ") for title in titles]
+        whole = _tokenize(tokenizer, words, config.candidate_words)
+        longest = config.max_length - template.overhead - 1  # a word may have a hundred tokens
+        self.candidates = whole.rows(np.arange(len(whole)), np.full(len(whole), longest))
         first: dict[bytes, int] = {}
-        read = [self.candidates.flat[begin:end].tobytes() for begin, end in pairwise(self.candidates.offsets)]
-        self.alike = np.array([first.setdefault(tokens, item) for item, tokens in enumerate(read)])
-        plain = _tokens(tokenizer, words, config.title_words)
-        # Behind the last title one of no words: an empty history is a [NSEP] alone (code).
+        keys = [self.candidates.flat[begin:end].tobytes() for begin, end in pairwise(self.candidates.offsets)]
+        self.same_title = np.array([first.setdefault(key, item) for item, key in enumerate(keys)])
+        plain = _tokenize(tokenizer, words, config.title_words)
+        # The last title is an additional, empty one: an empty history is a single [NSEP] (code).
         offsets = np.append(plain.offsets, plain.offsets[-1])
-        self.told = Ragged(np.insert(plain.flat, offsets[:-1], pieces.n_words), offsets + np.arange(len(offsets)))
+        self.history_titles = Ragged(
+            np.insert(plain.flat, offsets[:-1], template.n_words), offsets + np.arange(len(offsets))
+        )
 
-    def histories(self, asked: Histories) -> Ragged:
-        """The user part of each question: its titles as tokens, the newest first, cut to `history_tokens`."""
-        flat, offsets = asked.histories(self.config.titles)
+    def tokenize_histories(self, histories: Histories) -> Ragged:
+        """Return each history's titles as tokens, newest first, cut to `history_tokens`."""
+        flat, offsets = histories.histories(self.config.titles)
         lengths = np.diff(offsets)
-        row = np.repeat(np.arange(len(asked)), lengths)
+        row = np.repeat(np.arange(len(histories)), lengths)
         newest_first = flat[offsets[row + 1] - 1 - (np.arange(len(flat)) - offsets[row])]
         empty = np.flatnonzero(lengths == 0)
-        items = np.insert(newest_first.astype(np.int64), offsets[empty], len(self.told) - 1)
+        items = np.insert(newest_first.astype(np.int64), offsets[empty], len(self.history_titles) - 1)
         offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths, 1))])
-        titles = self.told.rows(items)
+        titles = self.history_titles.rows(items)
         whole = Ragged(titles.flat, titles.offsets[offsets])
         return whole.rows(np.arange(len(whole)), np.full(len(whole), self.config.history_tokens))
 
-    def fill(self, users: Ragged, user: IntArray, items: IntArray) -> Sequences:
-        """The template of each pair.
+    def fill(self, histories: Ragged, history: IntArray, items: IntArray) -> FilledTemplates:
+        """Fill the template with pairs of a history and a candidate.
 
         Args:
-            users: as `histories` gives them.
-            user: (n,) which of them each pair has.
-            items: (n,) the candidates.
+            histories: as `tokenize_histories` returns them.
+            history: (n,) the history of each pair.
+            items: (n,) the candidate of each pair.
         """
         candidates = self.candidates.rows(items)
-        room = self.config.max_length - self.pieces.overhead - candidates.lengths
-        histories = users.rows(user, room)
+        room = self.config.max_length - self.template.overhead - candidates.lengths
         n = len(items)
         parts: list[Ragged] = []
-        mask = np.zeros(n, dtype=np.int64)
+        mask_position = np.zeros(n, dtype=np.int64)
         length = np.zeros(n, dtype=np.int64)
-        for part in self.pieces.parts:
+        for part in self.template.parts:
             if part == USER:
-                parts.append(histories)
+                parts.append(histories.rows(history, room))
             elif part == CANDIDATE:
                 parts.append(candidates)
             else:
                 if part == MASK:
-                    mask = length.copy()
-                tokens = [self.pieces.blank] if part == MASK else part
-                same = np.tile(np.array(tokens, dtype=np.int32), n)
-                parts.append(Ragged(same, np.arange(n + 1) * len(tokens)))
+                    mask_position = length.copy()
+                tokens = [self.template.mask_token] if part == MASK else part
+                repeated = np.tile(np.array(tokens, dtype=np.int32), n)
+                parts.append(Ragged(repeated, np.arange(n + 1) * len(tokens)))
             length = length + parts[-1].lengths
         offsets = np.concatenate([[0], np.cumsum(length)])
         flat = np.empty(offsets[-1], dtype=np.int32)
@@ -144,37 +146,37 @@ class Filler:
             place = np.repeat(begin - ragged.offsets[:-1], ragged.lengths) + np.arange(len(ragged.flat))
             flat[place] = ragged.flat
             begin += ragged.lengths
-        return Sequences(Ragged(flat, offsets), mask)
+        return FilledTemplates(Ragged(flat, offsets), mask_position)
 
 
-def cleaned(title: str) -> str:
-    """A title without all but letters, digits and spaces (code)."""
+def clean_title(title: str) -> str:
+    """Return a title's letters, digits and spaces (code)."""
     return re.sub(r"[^A-Za-z0-9 ]", "", title)
 
 
-def _tokens(tokenizer: Tokenizer, words: Sequence[Sequence[str]], n_words: int) -> Ragged:
-    """The first words of each title as tokens."""
-    encoded = tokenizer.encode_batch_fast([" ".join(of[:n_words]) for of in words], add_special_tokens=False)
-    return Ragged.of([found.ids for found in encoded])
+def _tokenize(tokenizer: Tokenizer, words: Sequence[Sequence[str]], n_words: int) -> Ragged:
+    """Return the tokens of each title's first words."""
+    encodings = tokenizer.encode_batch_fast([" ".join(title[:n_words]) for title in words], add_special_tokens=False)
+    return Ragged.from_rows([encoding.ids for encoding in encodings])
 
 
-def packed(tokens: Ragged) -> dict[str, Tensor]:
-    """Rows in groups of like length, each padded to its longest, as `PackedBert` takes them.
+def pack_rows(tokens: Ragged) -> dict[str, Tensor]:
+    """Pack rows into groups of similar length, each padded to its longest row, as `PackedBert` takes them.
 
     Returns:
-        tokens, position: (total,) int64; position counts on beyond a row's end, where tokens are 0.
-        groups: (n_groups, 2) rows and length of each.
-        lengths: (n,) of the rows, in the order in which they stand.
-        begins: (n,) where row i begins.
+        tokens, position: (total,) int64; at padding the token is 0 and the position counts on.
+        groups: (n_groups, 2) rows and length of each group.
+        lengths: (n,) of the rows, in packed order.
+        starts: (n,) the flat index at which row i starts.
     """
     packing = pack(tokens.lengths, WIDENING)
-    within = packing.position < tokens.lengths[packing.row]
-    source = tokens.offsets[packing.row] + np.where(within, packing.position, 0)
-    begins = packing.last - tokens.lengths + 1
+    is_real = packing.position < tokens.lengths[packing.row]
+    source = tokens.offsets[packing.row] + np.where(is_real, packing.position, 0)
+    starts = packing.last - tokens.lengths + 1
     return {
-        "tokens": torch.from_numpy(np.where(within, tokens.flat[source], 0).astype(np.int64)),
+        "tokens": torch.from_numpy(np.where(is_real, tokens.flat[source], 0).astype(np.int64)),
         "position": torch.from_numpy(packing.position.astype(np.int64)),
         "groups": torch.from_numpy(packing.groups.astype(np.int64)),
-        "lengths": torch.from_numpy(tokens.lengths[np.argsort(begins, kind="stable")]),
-        "begins": torch.from_numpy(begins),
+        "lengths": torch.from_numpy(tokens.lengths[np.argsort(starts, kind="stable")]),
+        "starts": torch.from_numpy(starts),
     }

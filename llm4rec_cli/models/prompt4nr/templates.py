@@ -1,4 +1,4 @@
-"""Templates: a text with blanks becomes tokens; what can be said against one before anything is trained."""
+"""Templates as tokens of a backbone, and the problems with a template that are reported before training."""
 
 from __future__ import annotations
 
@@ -18,154 +18,155 @@ if TYPE_CHECKING:
 
     from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig, TemplateConfig
 
-USER, CANDIDATE, MASK, SEP = "user", "candidate", "mask", "sep"
-CLS, SEPARATOR, BLANK, UNKNOWN = "[CLS]", "[SEP]", "[MASK]", "[UNK]"  # BERT's
+USER, CANDIDATE, MASK, SEP = "user", "candidate", "mask", "sep"  # fields of a template
+CLS, SEPARATOR, MASK_TOKEN, UNKNOWN = "[CLS]", "[SEP]", "[MASK]", "[UNK]"  # BERT's
+NEWS_SEPARATOR = "[NSEP]"  # precedes every title of a history (code); a new token
 TOKENIZER = "tokenizer.json"
-NEWS = "[NSEP]"  # stands before every title of a history (code); a new token
-MOST_VIRTUAL = 100
-FIELDS = "{user}, {candidate}, {mask}, {sep}; virtual tokens have names in capitals, as {P:3}"
+MAX_VIRTUAL = 100
+FIELDS = "fields are {user}, {candidate}, {mask}, {sep}, and virtual tokens with names in capitals, as {P:3}"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a template: words, a field, or a number of virtual tokens of one name."""
+    """A part of a template: literal text, a field, or `n_virtual` virtual tokens named `field`."""
 
-    words: str = ""
+    text: str = ""
     field: str = ""
-    virtual: int = 0
+    n_virtual: int = 0
 
     @property
     def is_virtual(self) -> bool:
-        return not self.words and self.field not in (USER, CANDIDATE, MASK, SEP)
+        return not self.text and self.field not in (USER, CANDIDATE, MASK, SEP)
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """A template as tokens.
+class TemplateTokens:
+    """A template as tokens of a backbone.
 
     Attributes:
-        parts: what stands between [CLS] and [SEP], these included: token numbers, USER, CANDIDATE, or MASK.
-        n_words: of the backbone.
-        new: the names of its new tokens; the first, [NSEP], is number `n_words`, the next one more.
-        overhead: how many tokens it has besides those of the user and the candidate.
-        answers: the token numbers of the negative and the positive answer word.
-        blank: the token number of [MASK].
+        parts: from [CLS] to [SEP]: token ids, USER, CANDIDATE, or MASK.
+        n_words: size of the backbone's vocabulary.
+        new_tokens: names of the new tokens, with consecutive ids; the first, [NSEP], has id `n_words`.
+        overhead: number of tokens without those of the user and the candidate.
+        answers: token ids of the negative and the positive answer word.
+        mask_token: token id of [MASK].
     """
 
     parts: tuple[list[int] | str, ...]
     n_words: int
-    new: tuple[str, ...]
+    new_tokens: tuple[str, ...]
     overhead: int
     answers: tuple[int, int]
-    blank: int
+    mask_token: int
 
 
 def segments(text: str) -> list[Segment]:
-    """A template's text, parted at its fields.
+    """Split a template's text at its fields.
 
     Raises:
-        ValueError: a brace lacks its other, or a number of virtual tokens is none.
+        ValueError: a brace is unmatched, or a number of virtual tokens is not a number.
     """
-    found = []
-    for words, name, count, _ in Formatter().parse(text):
-        if words.strip():
-            found.append(Segment(words=words))
+    parts = []
+    for literal, name, count, _ in Formatter().parse(text):
+        if literal.strip():
+            parts.append(Segment(text=literal))
         if name in (USER, CANDIDATE, MASK, SEP):
-            found.append(Segment(field=name))
+            parts.append(Segment(field=name))
         elif name is not None:
-            found.append(Segment(field=name, virtual=int(count or 1)))
-    return found
+            parts.append(Segment(field=name, n_virtual=int(count or 1)))
+    return parts
 
 
-def faults(config: Prompt4NRConfig) -> Iterator[UsageError]:
-    """What is wrong with the template and what is asked of it; with its answer words where the backbone is at hand."""
+def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
+    """Yield problems with the template and how it is used; with its answer words only where the backbone is present."""
     template = config.prompts
-    wrong = list(faults_in(template))
-    yield from wrong
-    found_in = at_hand(config.backbone)
-    if found_in and (found_in / TOKENIZER).exists():
+    of_template = list(problems_of_template(template))
+    yield from of_template
+    backbone = at_hand(config.backbone)
+    if backbone and (backbone / TOKENIZER).exists():
         for word in (template.negative, template.positive):
-            try:
-                answer(word, template, tokenizer(found_in))
-            except UsageError as error:
-                yield error
-    if config.prompt_only and not wrong and not any(segment.is_virtual for segment in segments(template.text)):
+            yield from problems_raised_by(partial(answer_token, word, template, load_tokenizer(backbone)))
+    if config.prompt_only and not of_template and not any(segment.is_virtual for segment in segments(template.text)):
         yield UsageError(
             f"model.prompt_only=true trains virtual tokens, and template '{template.name}' has none",
             "prompt=prompt4nr/continuous_utility, or another continuous or hybrid one",
         )
 
 
-def faults_in(template: TemplateConfig) -> Iterator[UsageError]:
-    """What is wrong with a template, whatever the backbone."""
+def problems_of_template(template: TemplateConfig) -> Iterator[UsageError]:
+    """Yield the problems of a template that do not depend on the backbone."""
+    name = template.name
     try:
-        found = segments(template.text)
+        parts = segments(template.text)
     except ValueError as error:
         yield UsageError(
-            f"template '{template.name}' cannot be read: {error}", f"{FIELDS}; a brace of the text is {{{{ or }}}}"
+            f"template '{name}' cannot be read: {error}", f"{FIELDS}; write a literal brace as {{{{ or }}}}"
         )
         return
-    named = [segment.field for segment in found]
-    for name in (USER, CANDIDATE, MASK):
-        if named.count(name) != 1:
-            yield UsageError(f"template '{template.name}' has {{{name}}} {named.count(name)} times", "it needs it once")
-    for word in (CLS, SEPARATOR, BLANK, NEWS):
-        if word in template.text:
-            yield UsageError(f"template '{template.name}' has {word} among its words", FIELDS)
-    virtual = [segment for segment in found if segment.is_virtual]
+    fields = [segment.field for segment in parts]
+    for field in (USER, CANDIDATE, MASK):
+        if fields.count(field) != 1:
+            yield UsageError(f"template '{name}' has {{{field}}} {fields.count(field)} times", "use it exactly once")
+    for token in (CLS, SEPARATOR, MASK_TOKEN, NEWS_SEPARATOR):
+        if token in template.text:
+            yield UsageError(f"template '{name}' has {token} in its text", FIELDS)
+    virtual = [segment for segment in parts if segment.is_virtual]
     for segment in virtual:
         if not (segment.field.isupper() and segment.field.isalpha()):
-            yield UsageError(f"template '{template.name}' has a field {{{segment.field}}}, which means nothing", FIELDS)
-        elif not 0 < segment.virtual <= MOST_VIRTUAL:
+            yield UsageError(f"template '{name}' has an unknown field {{{segment.field}}}", FIELDS)
+        elif not 0 < segment.n_virtual <= MAX_VIRTUAL:
             yield UsageError(
-                f"template '{template.name}' has {segment.virtual} virtual tokens {segment.field}",
-                f"1 to {MOST_VIRTUAL}, as {{{segment.field}:3}}",
+                f"template '{name}' has {segment.n_virtual} virtual tokens {segment.field}",
+                f"use 1 to {MAX_VIRTUAL}, as in {{{segment.field}:3}}",
             )
     if len({segment.field for segment in virtual}) < len(virtual):
-        yield UsageError(f"template '{template.name}' names two groups of virtual tokens alike", "{P:3} … {Q:3}")
+        yield UsageError(
+            f"template '{name}' gives two groups of virtual tokens the same name", "rename one: {P:3} … {Q:3}"
+        )
     if template.positive == template.negative:
-        yield UsageError(f"template '{template.name}' has one answer word for both answers", "two different ones")
+        yield UsageError(f"template '{name}' has the same answer word for both answers", "choose two different words")
     for word in (template.negative, template.positive):
         if word in ("True", "False"):
             yield UsageError(
-                f"answer word '{word}' of template '{template.name}': YAML reads yes and no as truth values",
+                f"answer word '{word}' of template '{name}': YAML reads yes and no as truth values",
                 'write it in quotes: positive: "yes"',
             )
 
 
 def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
-    """What does not fit the backbone: it is no BERT, an answer word is not one of its tokens, or a template leaves no
-    room for a history.
+    """Yield what does not fit the backbone: it is not a BERT, an answer word is not one of its tokens, or a template
+    leaves no room for a history.
 
     Raises:
         UsageError: there is no such backbone.
     """
-    found_in = Path(locate_encoder(config.backbone, BACKBONE)[0])
-    settings = json.loads((found_in / "config.json").read_text())
-    if (kind := settings.get("model_type")) != "bert":
+    folder = Path(locate_encoder(config.backbone, BACKBONE)[0])
+    settings = json.loads((folder / "config.json").read_text())
+    if (model_type := settings.get("model_type")) != "bert":
         yield UsageError(
-            f"model.backbone={config.backbone} is a {kind}, and model 'prompt4nr' asks a BERT",
+            f"model.backbone={config.backbone} is a {model_type}, and model 'prompt4nr' needs a BERT",
             "model.backbone=bert-base-uncased, or minilm",
         )
         return
-    if config.max_length > settings["max_position_embeddings"]:
+    n_positions = settings["max_position_embeddings"]
+    if config.max_length > n_positions:
         yield UsageError(
-            f"model.max_length={config.max_length}, and {config.backbone} takes {settings['max_position_embeddings']} "
-            "tokens at most",
-            f"model.max_length={settings['max_position_embeddings']}",
+            f"model.max_length={config.max_length} exceeds the {n_positions} tokens that {config.backbone} can read",
+            f"model.max_length={n_positions}",
         )
-    n_words = tokenizer(found_in).get_vocab_size(with_added_tokens=True)
+    tokenizer = load_tokenizer(folder)
+    n_words = tokenizer.get_vocab_size(with_added_tokens=True)
     if n_words != settings["vocab_size"]:
         yield UsageError(
             f"model.backbone={config.backbone} has {settings['vocab_size']:,} embeddings for {n_words:,} tokens",
-            "give it as many: model.resize_token_embeddings(len(tokenizer)), and save it",
+            "resize them: model.resize_token_embeddings(len(tokenizer)), and save the model",
         )
-    unfit = list(problems_raised_by(partial(pieces, config.prompts, tokenizer(found_in))))
-    yield from unfit
-    if unfit:
+    tokenize = partial(tokenize_template, config.prompts, tokenizer)
+    unknown_words = list(problems_raised_by(tokenize))
+    yield from unknown_words
+    if unknown_words:
         return
-    found = pieces(config.prompts, tokenizer(found_in))
-    longest = found.overhead + 3 * config.candidate_words  # a word of a title has seldom more than three pieces
+    longest = tokenize().overhead + 3 * config.candidate_words  # a word of a title seldom has more than three tokens
     if longest >= config.max_length:
         yield UsageError(
             f"template '{config.prompts.name}' and a candidate of {config.candidate_words} words leave no room for a "
@@ -174,74 +175,74 @@ def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
         )
 
 
-def answer(word: str, template: TemplateConfig, tokenizer: Tokenizer) -> int:
-    """The token number of an answer word.
+def answer_token(word: str, template: TemplateConfig, tokenizer: Tokenizer) -> int:
+    """Return the token id of an answer word.
 
     Raises:
         UsageError: it is not one token of the backbone.
     """
-    found = tokenizer.encode(word, add_special_tokens=False)
-    if len(found.tokens) != 1 or found.tokens == [UNKNOWN]:
+    encoding = tokenizer.encode(word, add_special_tokens=False)
+    if len(encoding.tokens) != 1 or encoding.tokens == [UNKNOWN]:
         raise UsageError(
             f"answer word '{word}' of template '{template.name}' is not one token of the backbone: "
-            f"{' '.join(found.tokens)}",
-            "choose a word that its vocabulary has",
+            f"{' '.join(encoding.tokens)}",
+            "choose a word of its vocabulary",
         )
-    return int(found.ids[0])
+    return int(encoding.ids[0])
 
 
-def pieces(template: TemplateConfig, tokenizer: Tokenizer) -> Pieces:
-    """A template as tokens of a backbone.
+def tokenize_template(template: TemplateConfig, tokenizer: Tokenizer) -> TemplateTokens:
+    """Return a template as tokens of a backbone.
 
     Raises:
         UsageError: an answer word is not one token of the backbone.
     """
-    number = tokenizer.get_vocab(with_added_tokens=True)
-    answers = answer(template.negative, template, tokenizer), answer(template.positive, template, tokenizer)
-    n_words, new, parts = max(number.values()) + 1, [NEWS], list[list[int] | str]([[number[CLS]]])
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    answers = answer_token(template.negative, template, tokenizer), answer_token(template.positive, template, tokenizer)
+    n_words, new_tokens, parts = max(ids.values()) + 1, [NEWS_SEPARATOR], list[list[int] | str]([[ids[CLS]]])
     for segment in segments(template.text):
         if segment.is_virtual:
-            parts.append([n_words + len(new) + i for i in range(segment.virtual)])
-            new += [f"[{segment.field}{i}]" for i in range(1, segment.virtual + 1)]
+            parts.append([n_words + len(new_tokens) + i for i in range(segment.n_virtual)])
+            new_tokens += [f"[{segment.field}{i}]" for i in range(1, segment.n_virtual + 1)]
         elif segment.field == SEP:
-            parts.append([number[SEPARATOR]])
+            parts.append([ids[SEPARATOR]])
         elif segment.field:
             parts.append(segment.field)
         else:
-            parts.append(tokenizer.encode(segment.words, add_special_tokens=False).ids)
-    parts.append([number[SEPARATOR]])
+            parts.append(tokenizer.encode(segment.text, add_special_tokens=False).ids)
+    parts.append([ids[SEPARATOR]])
     overhead = sum(1 if part == MASK else len(part) for part in parts if part not in (USER, CANDIDATE))
-    return Pieces(tuple(parts), n_words, tuple(new), overhead, answers, number[BLANK])
+    return TemplateTokens(tuple(parts), n_words, tuple(new_tokens), overhead, answers, ids[MASK_TOKEN])
 
 
-def tokenizer(folder: Path) -> Tokenizer:
-    """A backbone's tokenizer, which cuts and pads nothing by itself."""
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return a backbone's tokenizer, without truncation and padding."""
     from tokenizers import Tokenizer
 
     if (folder / TOKENIZER).exists():
-        found = Tokenizer.from_file(str(folder / TOKENIZER))
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     else:
         from transformers import AutoTokenizer
 
-        found = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
-    found.no_truncation()
-    found.no_padding()
-    return found
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def has_head(backbone: str) -> bool:
-    """Whether a backbone comes with the trained head that fills a blank."""
+    """Return whether a backbone has a trained masked-language-model head."""
     from safetensors import safe_open
 
-    for file in folder(backbone).glob("*.safetensors"):
+    for file in backbone_folder(backbone).glob("*.safetensors"):
         with safe_open(file, framework="numpy") as weights:
             if any(name.startswith("cls.predictions.transform") for name in weights.keys()):  # noqa: SIM118
                 return True
     return False
 
 
-def folder(backbone: str) -> Path:
-    """Where a backbone's files lie; `check` has seen to it that they are whole.
+def backbone_folder(backbone: str) -> Path:
+    """Return the folder of a backbone's files, which the checks before a run have verified.
 
     Raises:
         UsageError: there is no such backbone.

@@ -1,4 +1,4 @@
-"""Decoding under constraint and without, against transformers' own forward and `generate`."""
+"""Constrained and greedy decoding, compared with the forward pass and `generate` of transformers."""
 
 import itertools
 
@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from llm4rec_cli.models.p5 import decoding
-from llm4rec_cli.models.p5.trie import START, Trie
+from llm4rec_cli.models.shared import decoding
+from llm4rec_cli.models.shared.trie import START, Trie
 from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 
 END = 1
-SEEDS = {"relu": 6, "gated, unscaled": 0}  # of weights that end texts at different lengths
-COMMON = 2  # a token that these models write early, late or never
+SEEDS = {"relu": 6, "gated, unscaled": 0}  # weights that end texts at different lengths
+COMMON = 2  # a token that these models generate early, late or never
 LENGTHS = torch.tensor([9, 5, 9, 2])
 # leaves at depths 1 to 5, a forced prefix of two tokens, and forced tails
 UNEVEN = [[2, 3, *code, END] for code in ([4], [4, 4], [4, 5, 6, 7], [4, 5, 7, 7, 7], [5], [6, 6, 4], [6, 6, 5, 4, 4])]
@@ -27,11 +27,11 @@ KINDS = {
 
 
 def model(kind="relu"):
-    """Weights of our own: those that transformers draws differ from version to version."""
+    """A small T5; its weights are drawn here, as the initialisation of transformers differs between versions."""
     config = T5Config(
         vocab_size=12,
         d_model=16,
-        d_kv=4,  # so that heads together are narrower than the model
+        d_kv=4,  # so that all heads together are narrower than the model
         num_heads=3,
         d_ff=20,
         num_layers=2,
@@ -41,10 +41,10 @@ def model(kind="relu"):
         **KINDS[kind],
     )
     t5 = T5ForConditionalGeneration(config).eval()
-    ours = torch.Generator().manual_seed(SEEDS[kind])
+    generator = torch.Generator().manual_seed(SEEDS[kind])
     for _, parameter in sorted(t5.named_parameters()):
-        torch.nn.init.normal_(parameter, std=0.5, generator=ours)
-    torch.nn.init.normal_(t5.shared.weight, std=2.0, generator=ours)
+        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    torch.nn.init.normal_(t5.shared.weight, std=2.0, generator=generator)
     return t5
 
 
@@ -54,26 +54,26 @@ def t5(request):
 
 
 def sources(n=4, seed=0):
-    """Token ids, padded, and the mask of what is none."""
+    """Padded token ids and their attention mask."""
     lengths = LENGTHS.repeat(-(-n // len(LENGTHS)))[:n]
     tokens = torch.randint(2, 12, (n, 9), generator=torch.Generator().manual_seed(seed))
     mask = (torch.arange(9) < lengths[:, None]).long()
     return tokens * mask, mask
 
 
-def remembered(t5, tokens, mask):
+def memory_of(t5, tokens, mask):
     with torch.no_grad():
         hidden = t5.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-    return decoding.memory(t5, hidden, mask.sum(1))
+    return decoding.build_memory(t5, hidden, mask.sum(1))
 
 
 def brute_force(t5, tokens, mask, codes):
-    """(B, codes) by a forward of transformers for each code, renormalised among the tokens that may come next."""
+    """(B, codes) log-likelihoods by one forward pass per code, renormalised over the allowed next tokens."""
     scores = torch.zeros(len(tokens), len(codes))
     for i, code in enumerate(codes):
-        begun = torch.tensor([[START, *code[:-1]]]).expand(len(tokens), -1)
+        prefix = torch.tensor([[START, *code[:-1]]]).expand(len(tokens), -1)
         with torch.no_grad():
-            logits = t5(input_ids=tokens, attention_mask=mask, decoder_input_ids=begun).logits.float()
+            logits = t5(input_ids=tokens, attention_mask=mask, decoder_input_ids=prefix).logits.float()
         for t, token in enumerate(code):
             allowed = sorted({c[t] for c in codes if c[:t] == code[:t]})
             scores[:, i] += logits[:, t, allowed].log_softmax(-1)[:, allowed.index(token)]
@@ -81,38 +81,38 @@ def brute_force(t5, tokens, mask, codes):
 
 
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
-def test_leaf_scores_are_those_of_one_forward_a_code(t5, codes):
+def test_leaf_scores_equal_those_of_one_forward_pass_per_code(t5, codes):
     tokens, mask = sources()
-    found = decoding.leaf_scores(t5, remembered(t5, tokens, mask), Trie.of(codes))
-    assert_close(found, brute_force(t5, tokens, mask, codes), rel=1e-5)
-    assert_close(found.exp().sum(1), torch.ones(len(tokens)), rel=1e-5)
+    scores = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), Trie.from_codes(codes))
+    assert_close(scores, brute_force(t5, tokens, mask, codes), rel=1e-5)
+    assert_close(scores.exp().sum(1), torch.ones(len(tokens)), rel=1e-5)
 
 
 @pytest.mark.parametrize(("nodes", "rows"), [(1, 1), (2, 4), (3, 100)])
 def test_leaf_scores_do_not_depend_on_how_many_nodes_are_decoded_at_once(monkeypatch, nodes, rows):
-    t5, trie = model(), Trie.of(EVEN)
-    memory = remembered(t5, *sources())
+    t5, trie = model(), Trie.from_codes(EVEN)
+    memory = memory_of(t5, *sources())
     expected = decoding.leaf_scores(t5, memory, trie)
-    monkeypatch.setattr(decoding, "NODES", nodes)
-    monkeypatch.setattr(decoding, "ROWS", rows)
+    monkeypatch.setattr(decoding, "NODES_PER_PASS", nodes)
+    monkeypatch.setattr(decoding, "NODES_PER_BATCH", rows)
     assert_close(decoding.leaf_scores(t5, memory, trie), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("nodes", [4, 128])
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
 def test_candidate_scores_are_the_leaf_scores_of_the_candidates(monkeypatch, codes, nodes):
-    t5, trie = model(), Trie.of(codes)
-    memory = remembered(t5, *sources())
+    t5, trie = model(), Trie.from_codes(codes)
+    memory = memory_of(t5, *sources())
     leaves = torch.tensor([[0, 6, 3], [5, 5, 1], [2, 3, 4], [6, 1, 0]])
     expected = decoding.leaf_scores(t5, memory, trie).gather(1, leaves)
-    monkeypatch.setattr(decoding, "NODES", nodes)
+    monkeypatch.setattr(decoding, "NODES_PER_PASS", nodes)
     assert_close(decoding.candidate_scores(t5, memory, trie, leaves), expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
 def test_a_beam_as_wide_as_the_catalogue_gives_the_exact_ranking(t5, codes):
     tokens, mask = sources()
-    leaves, scores = decoding.beam(t5, remembered(t5, tokens, mask), Trie.of(codes), len(codes))
+    leaves, scores = decoding.beam_search(t5, memory_of(t5, tokens, mask), Trie.from_codes(codes), len(codes))
     expected, order = brute_force(t5, tokens, mask, codes).sort(1, descending=True)
     assert_close(scores, expected, rel=1e-5)
     assert torch.equal(leaves, order)
@@ -120,25 +120,25 @@ def test_a_beam_as_wide_as_the_catalogue_gives_the_exact_ranking(t5, codes):
 
 @pytest.mark.parametrize("beams", [1, 2, 3, 5, 8])
 def test_beam_scores_are_those_of_the_leaves_it_returns(t5, beams):
-    memory, trie = remembered(t5, *sources()), Trie.of(EVEN)
-    leaves, scores = decoding.beam(t5, memory, trie, beams)
+    memory, trie = memory_of(t5, *sources()), Trie.from_codes(EVEN)
+    leaves, scores = decoding.beam_search(t5, memory, trie, beams)
     assert_close(scores, decoding.leaf_scores(t5, memory, trie).gather(1, leaves), rel=1e-5)
     assert all(len(set(row)) == beams for row in leaves.tolist())
     assert torch.equal(scores, scores.sort(1, descending=True).values)
 
 
 @pytest.mark.parametrize("beams", [2, 3, 5, 8])
-def test_the_beam_finds_what_that_of_transformers_finds(t5, beams):
+def test_beam_search_returns_what_that_of_transformers_returns(t5, beams):
     tokens, mask = sources()
-    leaves, scores = decoding.beam(t5, remembered(t5, tokens, mask), Trie.of(EVEN), beams)
+    leaves, scores = decoding.beam_search(t5, memory_of(t5, tokens, mask), Trie.from_codes(EVEN), beams)
     generated = t5.generate(
         input_ids=tokens,
         attention_mask=mask,
         num_beams=beams,
         num_return_sequences=beams,
         max_new_tokens=3,
-        prefix_allowed_tokens_fn=lambda _, begun: sorted(
-            {code[len(begun) - 1] for code in EVEN if code[: len(begun) - 1] == begun.tolist()[1:]}
+        prefix_allowed_tokens_fn=lambda _, prefix: sorted(
+            {code[len(prefix) - 1] for code in EVEN if code[: len(prefix) - 1] == prefix.tolist()[1:]}
         ),
         renormalize_logits=True,
         length_penalty=0.0,
@@ -151,129 +151,131 @@ def test_the_beam_finds_what_that_of_transformers_finds(t5, beams):
     assert_close(scores.flatten(), generated.sequences_scores, rel=1e-5)
 
 
-def searched(codes, scores, beams, banned):
-    """What a beam search that prunes inner prefixes alone finds by these scores of codes; -1 where it finds fewer."""
-    live, found = [()], []
+def naive_beam_search(codes, scores, beams, forbidden):
+    """The leaves of a beam search that prunes inner prefixes only, by the codes' scores; -1 where there are fewer."""
+    live, leaves = [()], []
     while live:
-        below = [{(*code[: len(begun) + 1],) for code in codes if code[: len(begun)] == [*begun]} for begun in live]
+        below = [{(*code[: len(prefix) + 1],) for code in codes if code[: len(prefix)] == [*prefix]} for prefix in live]
         total = {}
-        for begun in set().union(*below):
-            at = [i for i, code in enumerate(codes) if code[: len(begun)] == [*begun]]
-            total[begun] = scores[at].logsumexp(0).item()
-            if len(at) == 1:
-                found.append((total.pop(begun), at[0]))
+        for prefix in set().union(*below):
+            matches = [i for i, code in enumerate(codes) if code[: len(prefix)] == [*prefix]]
+            total[prefix] = scores[matches].logsumexp(0).item()
+            if len(matches) == 1:
+                leaves.append((total.pop(prefix), matches[0]))
         live = sorted(total, key=total.get, reverse=True)[:beams]
-    best = [leaf for _, leaf in sorted(found, reverse=True) if not banned[leaf]][:beams]
+    best = [leaf for _, leaf in sorted(leaves, reverse=True) if not forbidden[leaf]][:beams]
     return best + [-1] * (beams - len(best))
 
 
 @pytest.mark.parametrize("beams", [1, 2, 4])
 @pytest.mark.parametrize(("seed", "share"), [(0, 0), (1, 0), (2, 0.5), (3, 0.8), (4, 0.9)])
-def test_the_beam_finds_what_a_naive_one_finds_in_any_tree(seed, share, beams):
+def test_beam_search_equals_a_naive_one_in_any_tree(seed, share, beams):
     rng = np.random.default_rng(seed)
     codes = sorted({tuple(rng.integers(4, 7, rng.integers(1, 8)).tolist()) for _ in range(60)})
     codes = [[2, 3, *code, END] for code in rng.permutation(np.array(codes, dtype=object)).tolist()]
-    banned = rng.random((12, len(codes))) < share
+    forbidden = rng.random((12, len(codes))) < share
     t5 = model()
-    memory, trie = remembered(t5, *sources(12, seed)), Trie.of(codes)
+    memory, trie = memory_of(t5, *sources(12, seed)), Trie.from_codes(codes)
     exact = decoding.leaf_scores(t5, memory, trie)
-    leaves, scores = decoding.beam(t5, memory, trie, beams, banned.nonzero())
-    assert leaves.tolist() == [searched(codes, *row) for row in zip(exact, [beams] * 12, banned, strict=True)]
+    leaves, scores = decoding.beam_search(t5, memory, trie, beams, forbidden.nonzero())
+    assert leaves.tolist() == [
+        naive_beam_search(codes, *row) for row in zip(exact, [beams] * 12, forbidden, strict=True)
+    ]
     assert_close(scores, exact.gather(1, leaves.clamp(min=0)).masked_fill(leaves < 0, -torch.inf), rel=1e-5)
 
 
 @pytest.mark.parametrize("beams", [1, 3, 7, 9])
 def test_forbidden_leaves_are_not_returned_and_change_no_score(beams):
-    t5, trie = model(), Trie.of(UNEVEN)
-    memory = remembered(t5, *sources())
+    t5, trie = model(), Trie.from_codes(UNEVEN)
+    memory = memory_of(t5, *sources())
     exact = decoding.leaf_scores(t5, memory, trie)
     forbidden = np.array([0, 0, 3, 3, 3, 3, 3]), np.array([2, 4, 0, 1, 2, 3, 4])
-    leaves, scores = decoding.beam(t5, memory, trie, beams, forbidden)
+    leaves, scores = decoding.beam_search(t5, memory, trie, beams, forbidden)
     for row in range(4):
         allowed = [leaf for leaf in range(7) if leaf not in forbidden[1][forbidden[0] == row]]
-        found = leaves[row][leaves[row] >= 0]
-        assert set(found.tolist()) <= set(allowed)
-        assert_close(scores[row, : len(found)], exact[row, found], rel=1e-5)
+        returned = leaves[row][leaves[row] >= 0]
+        assert set(returned.tolist()) <= set(allowed)
+        assert_close(scores[row, : len(returned)], exact[row, returned], rel=1e-5)
         if beams >= 7:
-            assert sorted(found.tolist()) == allowed
-        assert (leaves[row, len(found) :] == -1).all()
-        assert (scores[row, len(found) :] == -torch.inf).all()
+            assert sorted(returned.tolist()) == allowed
+        assert (leaves[row, len(returned) :] == -1).all()
+        assert (scores[row, len(returned) :] == -torch.inf).all()
 
 
 def test_a_leaf_takes_no_beams_place():
-    """One beam goes on past a short leaf, and what it finds is compared with that leaf."""
+    """A single beam continues past a short leaf, and the leaf it reaches is compared with the short one."""
     t5, codes = model(), [[2, END], [2, 3, 4], [2, 3, 5], [6]]
     tokens, mask = sources(40)
-    leaves, scores = decoding.beam(t5, remembered(t5, tokens, mask), Trie.of(codes), 1)
-    best, which = brute_force(t5, tokens, mask, codes).max(1)
-    inner = which != 3  # where the leaf below the root is best, or the only inner node leads to the best
+    leaves, scores = decoding.beam_search(t5, memory_of(t5, tokens, mask), Trie.from_codes(codes), 1)
+    best, best_leaf = brute_force(t5, tokens, mask, codes).max(1)
+    inner = best_leaf != 3  # where the leaf below the root is best, or the only inner node leads to the best
     assert_close(scores[inner, 0], best[inner], rel=1e-5)
-    assert torch.equal(leaves[:, 0], which)
-    assert len(which.unique()) > 1
+    assert torch.equal(leaves[:, 0], best_leaf)
+    assert len(best_leaf.unique()) > 1
 
 
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
 def test_padding_and_the_batch_change_nothing(codes):
-    t5, trie = model(), Trie.of(codes)
+    t5, trie = model(), Trie.from_codes(codes)
     tokens, mask = sources(7)
-    memory = remembered(t5, tokens, mask)
+    memory = memory_of(t5, tokens, mask)
     candidates = torch.arange(7 * 3).view(7, 3) % len(codes)
     together = (
         decoding.leaf_scores(t5, memory, trie),
         decoding.candidate_scores(t5, memory, trie, candidates),
-        *decoding.beam(t5, memory, trie, 3),
+        *decoding.beam_search(t5, memory, trie, 3),
     )
-    texts = decoding.greedy(t5, memory, END, 8)
+    texts = decoding.greedy_decode(t5, memory, END, 8)
     for i, length in enumerate(mask.sum(1).tolist()):
-        alone = remembered(t5, tokens[i : i + 1, :length], mask[i : i + 1, :length])
+        alone = memory_of(t5, tokens[i : i + 1, :length], mask[i : i + 1, :length])
         assert alone.mask is None
         assert_close(decoding.leaf_scores(t5, alone, trie)[0], together[0][i], rel=1e-5)
         assert_close(decoding.candidate_scores(t5, alone, trie, candidates[i : i + 1])[0], together[1][i], rel=1e-5)
-        leaves, scores = decoding.beam(t5, alone, trie, 3)
+        leaves, scores = decoding.beam_search(t5, alone, trie, 3)
         assert leaves[0].tolist() == together[2][i].tolist()
         assert_close(scores[0], together[3][i], rel=1e-5)
-        assert decoding.greedy(t5, alone, END, 8) == [texts[i]]
+        assert decoding.greedy_decode(t5, alone, END, 8) == [texts[i]]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 12])
 def test_greedy_text_is_that_of_transformers(t5, max_tokens):
     tokens, mask = sources(24)
-    found = decoding.greedy(t5, remembered(t5, tokens, mask), COMMON, max_tokens)
-    asked = {"num_beams": 1, "do_sample": False, "eos_token_id": COMMON, "max_new_tokens": max_tokens}
-    generated = t5.generate(input_ids=tokens, attention_mask=mask, **asked)[:, 1:].tolist()
-    assert found == [row[: row.index(COMMON)] if COMMON in row else row for row in generated]
+    texts = decoding.greedy_decode(t5, memory_of(t5, tokens, mask), COMMON, max_tokens)
+    options = {"num_beams": 1, "do_sample": False, "eos_token_id": COMMON, "max_new_tokens": max_tokens}
+    generated = t5.generate(input_ids=tokens, attention_mask=mask, **options)[:, 1:].tolist()
+    assert texts == [row[: row.index(COMMON)] if COMMON in row else row for row in generated]
     if max_tokens > 1:
-        assert len({len(text) for text in found}) > 2
+        assert len({len(text) for text in texts}) > 2
 
 
 def test_a_row_that_has_ended_leaves_the_batch(monkeypatch):
     t5, sizes, decode = model("gated, unscaled"), [], decoding._decode
 
-    def counted(t5, memory, tokens, *rest):
+    def counting(t5, memory, tokens, *rest):
         sizes.append(len(tokens))
         return decode(t5, memory, tokens, *rest)
 
-    monkeypatch.setattr(decoding, "_decode", counted)
-    texts = decoding.greedy(t5, remembered(t5, *sources(24)), COMMON, 12)
+    monkeypatch.setattr(decoding, "_decode", counting)
+    texts = decoding.greedy_decode(t5, memory_of(t5, *sources(24)), COMMON, 12)
     longer = [sum(len(text) >= n for text in texts) for n in range(12)]
     assert len(set(sizes)) > 1
-    assert all(n <= size <= n / decoding.KEPT for n, size in zip(longer, sizes, strict=True))
+    assert all(n <= size <= n / decoding.SHRINK_BELOW for n, size in zip(longer, sizes, strict=True))
 
 
 @pytest.mark.parametrize("how", ["weights", "autocast"])
 def test_scores_in_bf16_are_close_and_come_back_in_fp32(how):
-    t5, trie = model(), Trie.of(EVEN)
+    t5, trie = model(), Trie.from_codes(EVEN)
     tokens, mask = sources()
-    expected = decoding.leaf_scores(t5, remembered(t5, tokens, mask), trie)
+    expected = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), trie)
     candidates = torch.arange(12).view(4, 3)
     if how == "weights":
         t5 = t5.bfloat16()
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
-        memory = remembered(t5, tokens, mask)
+        memory = memory_of(t5, tokens, mask)
         scores = decoding.leaf_scores(t5, memory, trie)
         some = decoding.candidate_scores(t5, memory, trie, candidates)
-        _, best = decoding.beam(t5, memory, trie, 3)
-        texts = decoding.greedy(t5, memory, END, 3)
+        _, best = decoding.beam_search(t5, memory, trie, 3)
+        texts = decoding.greedy_decode(t5, memory, END, 3)
     assert memory.keys[0].dtype == torch.bfloat16
     assert {scores.dtype, some.dtype, best.dtype} == {torch.float32}
     assert (scores - expected).abs().mean() < 0.15
@@ -281,35 +283,35 @@ def test_scores_in_bf16_are_close_and_come_back_in_fp32(how):
     assert len(texts) == 4
 
 
-def test_only_nodes_with_a_choice_below_are_decoded_and_each_once_a_source(monkeypatch):
+def test_only_nodes_with_a_choice_below_are_decoded_and_each_once_per_source(monkeypatch):
     t5, decode, shapes = model(), decoding._decode, []
 
-    def counted(t5, memory, tokens, *rest):
+    def counting(t5, memory, tokens, *rest):
         shapes.append(tuple(tokens.shape))
         return decode(t5, memory, tokens, *rest)
 
-    monkeypatch.setattr(decoding, "_decode", counted)
-    memory, trie = remembered(t5, *sources()), Trie.of([[9, 9, *code, END] for code in EVEN])
+    monkeypatch.setattr(decoding, "_decode", counting)
+    memory, trie = memory_of(t5, *sources()), Trie.from_codes([[9, 9, *code, END] for code in EVEN])
     decoding.leaf_scores(t5, memory, trie)
     assert shapes == [(1, 13)]  # 3 forced, 2, 8
     shapes.clear()
-    decoding.beam(t5, memory, trie, 3)
-    assert shapes == [(1, 5), (4, 3)]  # the forced prefix and what branches no wider than the beam, once; then 3 beams
-    assert decoding.decoded(trie, 3) == 5 + 3
-    assert decoding.decoded(trie) == 13
+    decoding.beam_search(t5, memory, trie, 3)
+    assert shapes == [(1, 5), (4, 3)]  # the forced prefix and levels no wider than the beam, once; then 3 beams
+    assert decoding.n_decoded(trie, 3) == 5 + 3
+    assert decoding.n_decoded(trie) == 13
 
 
-def test_a_beam_that_falls_behind_the_leaves_found_is_decoded_no_further(monkeypatch):
+def test_a_beam_that_scores_below_the_best_leaves_is_decoded_no_further(monkeypatch):
     t5, decode, calls = model(), decoding._decode, []
 
-    def counted(*arguments):
+    def counting(*arguments):
         calls.append(1)
         return decode(*arguments)
 
     codes = [[2], *([3, *code] for code in itertools.product((4, 5), repeat=5))]
-    trie, (tokens, mask) = Trie.of(codes), sources(12)
-    exact = decoding.leaf_scores(t5, remembered(t5, tokens, mask), trie).double()
-    monkeypatch.setattr(decoding, "_decode", counted)
+    trie, (tokens, mask) = Trie.from_codes(codes), sources(12)
+    exact = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), trie).double()
+    monkeypatch.setattr(decoding, "_decode", counting)
     passes = []
     for i in range(12):
         below, expected = exact[i, 1:], 1  # the root and 3 in one pass
@@ -318,14 +320,14 @@ def test_a_beam_that_falls_behind_the_leaves_found_is_decoded_no_further(monkeyp
         ):
             expected += 1
         calls.clear()
-        decoding.beam(t5, remembered(t5, tokens[i : i + 1], mask[i : i + 1]), trie, 1)
+        decoding.beam_search(t5, memory_of(t5, tokens[i : i + 1], mask[i : i + 1]), trie, 1)
         assert len(calls) == expected
         passes.append(expected)
     assert len(set(passes)) > 2
 
 
 def test_exact_scoring_is_cheaper_where_no_level_is_wider_than_the_beam():
-    trie = Trie.of(EVEN)
-    assert trie.inner == (1, 2, 8)
-    assert decoding.cheaper_exact(trie, 8)
-    assert not decoding.cheaper_exact(trie, 7)
+    trie = Trie.from_codes(EVEN)
+    assert trie.n_inner == (1, 2, 8)
+    assert decoding.exact_is_cheaper(trie, 8)
+    assert not decoding.exact_is_cheaper(trie, 7)

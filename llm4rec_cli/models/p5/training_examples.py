@@ -1,0 +1,205 @@
+"""P5's training examples: all tasks together; each example draws a new prompt every epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.p5 import prompts
+from llm4rec_cli.models.p5.config import Negatives, P5Config, SamplesConfig, Targets
+from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
+from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, jitter_stars, round_stars
+from llm4rec_cli.models.p5.prompts import N_CANDIDATES
+from llm4rec_cli.models.shared.seq2seq import pack_batch
+
+KINDS = tuple(f.name for f in fields(SamplesConfig) if f.type == "int")
+FIRST_AND_LAST = 3  # code: targets are among the last three training items, histories begin at one of the first three
+
+
+@dataclass(frozen=True)
+class ExamplePool:
+    """The examples of one kind.
+
+    Attributes:
+        kind: a field of SamplesConfig.
+        prompts: names of the prompts to draw from.
+        units: (n,) the interactions or users that the examples are about.
+        repeats: examples per unit and epoch.
+    """
+
+    kind: str
+    prompts: list[str]
+    units: IntArray
+    repeats: int
+
+
+def example_kind(config: P5Config, name: str) -> str:
+    """Return the field of SamplesConfig that counts a prompt's examples."""
+    prompt = config.prompts[name]
+    family = prompt.family.value
+    if prompt.family not in (PromptFamily.sequential, PromptFamily.direct):
+        return family
+    if "{candidates}" in prompt.source:
+        return f"{family}_candidates"
+    return f"{family}_yes_no" if "{yes_no}" in prompt.target else f"{family}_item"
+
+
+class TrainingExamples:
+    """Examples for training, or about held-out interactions, as the trainer's rows.
+
+    A training example draws its prompt, target, history, negatives and answer by (seed, epoch, row). A held-out
+    interaction gives one example per kind of prompt, the same in every epoch.
+
+    Args:
+        prompt_names: the prompts to draw from.
+        held_out: the held-out interactions; None = training.
+    """
+
+    def __init__(
+        self,
+        config: P5Config,
+        split: Split,
+        filler: PromptFiller,
+        prompt_names: list[str],
+        seed: int,
+        held_out: Examples | None = None,
+    ) -> None:
+        self.config, self.split, self.filler, self.seed, self.held_out = config, split, filler, seed, held_out
+        self.stream_name = "p5 rows" if held_out is None else "p5 held-out rows"
+        self.flat, self.offsets = split.ranking().train_sequences()
+        self.user = split.dataset.interactions["user"].to_numpy()
+        ratings = split.dataset.interactions.get("rating")
+        self.star = None if ratings is None else round_stars(ratings.to_numpy())
+        self.liked = None if ratings is None else ratings.to_numpy() >= MIN_LIKED_STARS
+        self.negative_items = split.softmax_items()
+        self.fillable: dict[str, NDArray[np.bool_]] = {}  # prompts about interactions -> which can fill them
+        names_by_kind: dict[str, list[str]] = {}
+        for name in prompt_names:
+            names_by_kind.setdefault(example_kind(config, name), []).append(name)
+        pools = [self._pool(kind, names) for kind, names in names_by_kind.items()]
+        self.pools = [pool for pool in pools if len(pool.units) and pool.repeats]
+        self.pool_starts = np.cumsum([0, *(len(pool.units) * pool.repeats for pool in self.pools)])
+
+    def __len__(self) -> int:
+        return int(self.pool_starts[-1])
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+        """Return packed examples, as `P5.forward` takes them."""
+        rows = np.array(indices)
+        pool = np.searchsorted(self.pool_starts, rows, side="right") - 1
+        drawn = [
+            self._example(
+                self.pools[p], int(i - self.pool_starts[p]), stream(self.seed, self.stream_name, epoch, int(i))
+            )
+            for p, i in zip(pool, rows, strict=True)
+        ]
+        kind_by_pool = np.array([KINDS.index(each.kind) for each in self.pools])
+        return pack_batch(drawn) | {"kind": torch.from_numpy(kind_by_pool[pool])}
+
+    def _pool(self, kind: str, names: list[str]) -> ExamplePool:
+        repeats = int(getattr(self.config.samples, kind))
+        rows = np.flatnonzero(self.split.part == TRAIN) if self.held_out is None else np.arange(len(self.held_out))
+        if not kind.startswith(("sequential", "direct")):
+            self.fillable |= {name: self._can_fill(name) for name in names}
+            by_any = np.logical_or.reduce([self.fillable[name] for name in names])
+            units = rows[by_any[rows if self.held_out is None else self.held_out.row]]
+        elif self.held_out is None:
+            n_items = np.diff(self.offsets)
+            units = np.flatnonzero(n_items >= (2 if kind.startswith("sequential") else 1))
+        else:
+            units = rows[self.held_out.history_length >= 1]
+        return ExamplePool(kind, names, units, repeats if self.held_out is None else min(repeats, 1))
+
+    def _can_fill(self, name: str) -> NDArray[np.bool_]:
+        """Return (n_interactions,) which interactions have all columns that a prompt needs."""
+        interactions = self.split.dataset.interactions
+        needed = prompts.parse(name, self.config.prompts[name]).columns & {*interactions.columns}
+        complete = np.ones(len(interactions), dtype=bool)
+        for column in sorted(needed):
+            complete &= (interactions[column].notna() & (interactions[column] != "")).to_numpy(dtype=bool)
+        return complete
+
+    def _example(self, pool: ExamplePool, i: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray]:
+        """Return one example's source, whole words and target."""
+        unit = int(pool.units[i % len(pool.units)])
+        row = unit if self.held_out is None else int(self.held_out.row[unit])
+        names = [name for name in pool.prompts if name not in self.fillable or self.fillable[name][row]]
+        name = names[rng.integers(len(names))]
+        if pool.kind.startswith(("sequential", "direct")):
+            values, answer = self._draw_items(pool.kind, unit, rng)
+        else:
+            values = FieldValues(int(self.user[row]), int(self.split.dataset.sequence[row]), row)
+            answer = ""
+        if self.star is not None and values.row >= 0:
+            answer = self._draw_stars(self.config.prompts[name], values, rng)
+        source, words = self.filler.source(name, values)
+        return source, words, self.filler.target(name, values, answer)
+
+    def _draw_stars(self, prompt: PromptConfig, values: FieldValues, rng: np.random.Generator) -> str:
+        """Set the stars that the source shows; return the answer."""
+        assert self.star is not None and self.liked is not None
+        star = int(self.star[values.row])
+        values.star = star
+        if "{yes_no}" in prompt.target:
+            if rng.random() < 0.5:
+                return "yes"
+            values.star = int(rng.choice([other for other in range(1, 6) if other != star]))
+            return "no"
+        if "{like}" in prompt.target:
+            return "like" if self.liked[values.row] else "dislike"
+        if prompt.family is not PromptFamily.review_summary:  # held-out ones too: the trained target is jittered
+            return jitter_stars(star, rng)
+        return str(star)
+
+    def _draw_items(self, kind: str, unit: int, rng: np.random.Generator) -> tuple[FieldValues, str]:
+        """Draw the values and the answer of a prompt about a user's next item, or any of the user's items."""
+        held_out = self.held_out
+        if held_out is None:
+            user = unit
+            known = self.flat[self.offsets[user] : self.offsets[user + 1]]
+        else:
+            user = int(held_out.user[unit])
+            known = held_out.sequence[held_out.start[unit] : held_out.end[unit]]
+        begin, end = 0, len(known)
+        if held_out is not None:
+            target = int(held_out.target[unit])
+        elif kind.startswith("direct"):
+            target = int(rng.choice(known))
+        elif self.config.samples.targets is Targets.every:
+            end = int(rng.integers(1, len(known)))
+            target = int(known[end])
+        else:
+            end = int(rng.integers(max(min(2, len(known) - 1), len(known) - FIRST_AND_LAST), len(known)))
+            begin = int(rng.integers(0, min(FIRST_AND_LAST, max(end - 1, 1))))
+            target = int(known[end])
+        values = FieldValues(user, target, history=known[begin:end], arrow=bool(rng.random() < 0.5))
+        if kind.endswith("candidates"):
+            candidates = np.append(self._draw_negatives(user, known, target, N_CANDIDATES - 1, rng), target)
+            values.candidates = rng.permutation(candidates)
+        if kind.endswith("yes_no"):
+            negatives = self._draw_negatives(user, known, target, 1, rng)
+            yes = rng.random() < 0.5 or len(negatives) == 0  # a user with all items has no negatives
+            values.one = values.item = target if yes else int(negatives[0])
+            return values, "yes" if yes else "no"
+        return values, ""
+
+    def _draw_negatives(self, user: int, known: IntArray, target: int, n: int, rng: np.random.Generator) -> IntArray:
+        """Return up to n distinct items that are neither the target nor excluded by `samples.negatives`."""
+        if self.config.samples.negatives is Negatives.whole:
+            offsets = self.split.dataset.offsets
+            known = self.split.dataset.sequence[offsets[user] : offsets[user + 1]]
+        pool = np.arange(self.split.n_items) if self.negative_items is None else self.negative_items
+        excluded = np.append(known, target)
+        drawn = pool[rng.integers(len(pool), size=2 * n + 8)]
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+        drawn = drawn[~np.isin(drawn, excluded)]
+        if len(drawn) < n:  # a small catalogue, or a user who has much of it
+            drawn = rng.permutation(np.setdiff1d(pool, excluded))
+        return drawn[:n]

@@ -1,0 +1,383 @@
+"""Decode a T5 at inference: many nodes of a token tree in one pass, with each source's keys and values computed once.
+
+A token attends to its ancestors in the tree and to its source. An attention mask states which these are, so no cache is
+copied or reordered for a beam. A choice between the children of a node is scored by a softmax over these children, as
+`generate(prefix_allowed_tokens_fn=…, renormalize_logits=True)` of transformers does, and only their rows of the output
+embedding are read. The model must be in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.models.shared.seq2seq import PAD, Groups, PackedT5, pack_batch
+from llm4rec_cli.models.shared.trie import START, Trie
+
+SOURCE_TOKENS_PER_BATCH = 1 << 15  # encoded together
+NODES_PER_PASS = 128  # nodes of a tree decoded together: few enough to attend to, enough to rarely repeat ancestors
+NODES_PER_BATCH = 4096  # nodes of all sources decoded together: bounds the memory of exact scoring
+SHRINK_BELOW = 0.75  # finished rows leave a greedy batch once at most this share is unfinished
+
+Source = tuple[IntArray, IntArray]  # tokens, and the number of the whole word that each belongs to
+Forbidden = tuple[IntArray, IntArray]  # rows, and the leaf that each may not return
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Cross-attention keys and values of some sources.
+
+    Attributes:
+        keys, values: one (B, heads, L, size) per decoder layer.
+        mask: (B, 1, 1, L) 0, or -inf at padding; None where all sources have the same length.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.keys[0])
+
+    def __getitem__(self, rows: Tensor | slice) -> Memory:
+        mask = None if self.mask is None else self.mask[rows]
+        return Memory([k[rows] for k in self.keys], [v[rows] for v in self.values], mask)
+
+
+@torch.no_grad()
+def build_memory(t5: Any, hidden: Tensor, lengths: Tensor) -> Memory:
+    """Compute the cross-attention keys and values of encoded sources.
+
+    Args:
+        t5: a `transformers.T5ForConditionalGeneration`.
+        hidden: (B, L, d) encoder states.
+        lengths: (B,) tokens of each source; later positions are padding.
+    """
+    attentions = [block.layer[1].EncDecAttention for block in t5.decoder.block]
+    keys = [_split_heads(a.k(hidden), a.n_heads) for a in attentions]
+    values = [_split_heads(a.v(hidden), a.n_heads) for a in attentions]
+    padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths.to(hidden.device)[:, None]
+    mask = torch.zeros_like(padding, dtype=keys[0].dtype).masked_fill(padding, -torch.inf)
+    return Memory(keys, values, mask[:, None, None] if padding.any() else None)
+
+
+@torch.no_grad()
+def encode_sources(t5: PackedT5, sources: list[Source], whole_word: bool) -> Iterator[tuple[Memory, IntArray]]:
+    """Yield the decoder's memory of sources of similar length, and their indices.
+
+    Args:
+        whole_word: whether the encoder adds whole-word embeddings.
+    """
+    device = t5.t5.shared.weight.device
+    length = np.array([len(tokens) for tokens, _ in sources])
+    order = np.argsort(length, kind="stable")
+    bounds = np.flatnonzero(np.diff(np.cumsum(length[order]) // SOURCE_TOKENS_PER_BATCH)) + 1
+    for chunk in np.split(order, bounds):
+        batch = pack_batch([(*sources[i], np.array([PAD])) for i in chunk])
+        groups = Groups.from_batch(batch["order"], batch["shapes"], batch["lengths"])
+        words = batch["words"].to(device) if whole_word else None
+        hidden = t5.encode(batch["source"].to(device), words, groups)
+        place = begin = 0
+        for rows, longest, _ in groups.shapes:
+            part = hidden[begin : begin + rows * longest].view(rows, longest, -1)
+            lengths = torch.from_numpy(groups.source[place : place + rows]).to(device)
+            yield build_memory(t5.t5, part, lengths), chunk[groups.order[place : place + rows]]
+            place, begin = place + rows, begin + rows * longest
+
+
+@torch.no_grad()
+def leaf_scores(t5: Any, memory: Memory, trie: Trie) -> Tensor:
+    """Return (B, leaves) fp32 log-likelihoods of every leaf; each inner node is decoded once per source, except for
+    ancestors that several passes of NODES_PER_PASS need."""
+    scores = torch.empty(len(memory), trie.n_leaves, device=trie.token.device)
+    for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
+        rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
+        edges = torch.zeros(len(scores[rows]), len(trie.token), device=scores.device)
+        for some in trie.depth_first.split(NODES_PER_PASS):
+            nodes = torch.cat(list(trie.ancestors(some))).unique()[None]
+            _decode_edges(t5, memory[rows], trie, nodes, edges)
+        scores[rows] = _path_sums(trie, edges, trie.leaf_node[None])
+    return scores
+
+
+@torch.no_grad()
+def candidate_scores(t5: Any, memory: Memory, trie: Trie, leaves: Tensor) -> Tensor:
+    """Return (B, c) the `leaf_scores` of some leaves per source, decoding only their ancestors.
+
+    Args:
+        leaves: (B, c) leaf numbers.
+    """
+    scores = torch.empty(leaves.shape, device=leaves.device)
+    targets, order = trie.leaf_node[leaves].sort(1)  # neighbours share ancestors
+    half = NODES_PER_PASS // 2
+    for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
+        rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
+        for columns, ends in zip(order[rows].split(half, 1), targets[rows].split(half, 1), strict=True):
+            nodes = _unique_per_row(torch.cat(list(trie.ancestors(trie.parent[ends])), 1))
+            edges = torch.zeros(len(nodes), len(trie.token), device=scores.device)
+            _decode_edges(t5, memory[rows], trie, nodes, edges)
+            scores[rows].scatter_(1, columns, _path_sums(trie, edges, ends))
+    return scores
+
+
+@torch.no_grad()
+def beam_search(
+    t5: Any, memory: Memory, trie: Trie, beams: int, forbidden: Forbidden | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the best leaves of each source by constrained beam search.
+
+    The first levels, as long as none has more inner nodes than `beams`, are decoded in one pass, each node once per
+    source: a forced prefix is such levels. Below them the best `beams` inner nodes of a level continue. A leaf takes no
+    beam's place, and a beam that scores below the last of `beams` leaves is dropped.
+
+    Args:
+        forbidden: leaves that a row may not return. They still take part in the renormalisation.
+
+    Returns:
+        (B, beams) int64 leaves, best first, -1 where there are fewer; (B, beams) fp32 their scores, -inf there.
+    """
+    n, level = len(memory), trie.n_narrow_levels(beams)
+    best = _BestLeaves(trie, n, beams, forbidden)
+    head = trie.inner_nodes(0, level)
+    cache = _KeyValueCache(memory, len(head) + beams * (len(trie.n_inner) - level))
+    edges = torch.zeros(n, trie.level_starts[level + 1], device=trie.token.device)
+    _decode_edges(t5, memory, trie, head[None], edges, cache)
+    reached = torch.arange(edges.shape[1], device=edges.device)
+    total = _path_sums(trie, edges, reached[None])
+    best.add(trie.leaf[reached].expand(n, -1), total)
+
+    nodes = trie.inner_nodes(level, level + 1)
+    above = [torch.searchsorted(head, a) for a in list(trie.ancestors(nodes))[level:0:-1]]
+    path = torch.stack(above, 1).expand(n, -1, -1)  # cache positions of a beam's ancestors, the root first
+    children, total, n_choices = nodes.expand(n, -1), total[:, nodes], 1
+    for depth in range(level, len(trie.n_inner)):
+        score, chosen = total.topk(min(beams, trie.n_inner[depth], total.shape[1]))
+        dropped = score <= best.scores[:, -1:]
+        if dropped.all():
+            break
+        score = score.masked_fill(dropped, -torch.inf)
+        node = children.gather(1, chosen).masked_fill(dropped, 0)
+        path = path.gather(1, (chosen // n_choices)[..., None].expand(-1, -1, depth))
+        own = cache.filled + torch.arange(node.shape[1], device=node.device)
+        path = torch.cat([path, own.expand(n, -1)[..., None]], 2)
+        distance = torch.full((*node.shape, cache.filled + len(own)), -1, device=node.device)
+        distance.scatter_(2, path, torch.arange(depth, -1, -1, device=node.device).expand_as(path))
+        hidden = _decode(t5, memory, trie.token[node], _attention_bias(t5, memory, distance), cache)
+        step, below = _child_log_probs(t5, trie, hidden, node)
+        children, total, n_choices = below.flatten(1), (score[..., None] + step).flatten(1), step.shape[2]
+        leaf = trie.leaf[children]
+        best.add(leaf, total)
+        total = total.masked_fill(leaf >= 0, -torch.inf)
+    return best.leaves, best.scores
+
+
+def n_decoded(trie: Trie, beams: int | None = None) -> int:
+    """Return the most nodes per source that `beam_search` decodes; without beams all inner nodes (`leaf_scores`)."""
+    level = len(trie.n_inner) if beams is None else trie.n_narrow_levels(beams)
+    return sum(trie.n_inner[:level]) + sum(min(beams or 0, n) for n in trie.n_inner[level:])
+
+
+def exact_is_cheaper(trie: Trie, beams: int) -> bool:
+    """Return whether scoring all leaves decodes no more nodes than beam search does."""
+    return n_decoded(trie) <= n_decoded(trie, beams)
+
+
+@torch.no_grad()
+def greedy_decode(t5: Any, memory: Memory, end: int, max_tokens: int) -> list[list[int]]:
+    """Return the tokens of each source's text, decoded greedily.
+
+    Args:
+        end: token that ends a text; not part of it.
+        max_tokens: where a text is cut.
+    """
+    texts: list[list[int]] = [[] for _ in range(len(memory))]
+    row = torch.arange(len(memory), device=memory.keys[0].device)
+    token, unfinished = torch.full_like(row, START), torch.ones_like(row, dtype=torch.bool)
+    cache = _KeyValueCache(memory, max_tokens)
+    for position in range(max_tokens):
+        distance = torch.arange(position, -1, -1, device=row.device)[None, None]
+        hidden = _decode(t5, memory, token[:, None], _attention_bias(t5, memory, distance), cache)
+        token = t5.lm_head(_scale(t5, hidden[:, 0])).float().argmax(-1)
+        unfinished = unfinished & (token != end)
+        for i, t in zip(row[unfinished].tolist(), token[unfinished].tolist(), strict=True):
+            texts[i].append(t)
+        if not unfinished.any():
+            break
+        if unfinished.float().mean() <= SHRINK_BELOW:
+            row, token, memory, cache = row[unfinished], token[unfinished], memory[unfinished], cache[unfinished]
+            unfinished = unfinished[unfinished]
+    return texts
+
+
+class _BestLeaves:
+    """The best leaves of each row so far.
+
+    Attributes:
+        leaves, scores: (B, beams) as `beam_search` returns them.
+    """
+
+    def __init__(self, trie: Trie, n: int, beams: int, forbidden: Forbidden | None) -> None:
+        device = trie.token.device
+        self.leaves = torch.full((n, beams), -1, device=device)
+        self.scores = torch.full((n, beams), -torch.inf, device=device)
+        self.forbidden = torch.zeros(n, trie.n_leaves, dtype=torch.bool, device=device)
+        if forbidden is not None:
+            self.forbidden[tuple(torch.from_numpy(x).long().to(device) for x in forbidden)] = True
+
+    def add(self, leaf: Tensor, score: Tensor) -> None:
+        """Merge leaves (B, m), -1 = none, with their scores."""
+        excluded = (leaf < 0) | self.forbidden.gather(1, leaf.clamp(min=0))
+        scores = torch.cat([self.scores, score.masked_fill(excluded, -torch.inf)], 1)
+        self.scores, kept = scores.topk(self.leaves.shape[1])
+        self.leaves = torch.cat([self.leaves, leaf], 1).gather(1, kept).masked_fill(self.scores == -torch.inf, -1)
+
+
+class _KeyValueCache:
+    """Self-attention keys and values of the tokens decoded so far, in decoding order.
+
+    Attributes:
+        filled: number of tokens per row.
+    """
+
+    def __init__(self, memory: Memory, capacity: int) -> None:
+        n, heads, _, size = memory.keys[0].shape
+        self.keys = [k.new_empty(n, capacity, heads, size) for k in memory.keys]
+        self.values = [v.new_empty(n, capacity, heads, size) for v in memory.values]
+        self.filled = 0
+
+    def add(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values (B or 1, heads, n, size); return those of all tokens so far."""
+        end = self.filled + key.shape[2]
+        self.keys[layer][:, self.filled : end] = key.transpose(1, 2)
+        self.values[layer][:, self.filled : end] = value.transpose(1, 2)
+        if self.filled == 0:
+            return key, value
+        return self.keys[layer][:, :end].transpose(1, 2), self.values[layer][:, :end].transpose(1, 2)
+
+    def __getitem__(self, rows: Tensor) -> _KeyValueCache:
+        part = _KeyValueCache.__new__(_KeyValueCache)
+        part.keys, part.values, part.filled = [k[rows] for k in self.keys], [v[rows] for v in self.values], self.filled
+        return part
+
+
+def _decode(t5: Any, memory: Memory, tokens: Tensor, bias: Tensor, cache: _KeyValueCache | None = None) -> Tensor:
+    """Return (B, n, d) the decoder's normed states.
+
+    Args:
+        tokens: (B, n), or (1, n) where all sources share them, so that work independent of the source is done once.
+        bias: (B or 1, heads, n, cached + n) added to the self-attention scores.
+        cache: earlier tokens; the new ones are added to it.
+    """
+    x = t5.decoder.embed_tokens(tokens)
+    for i, block in enumerate(t5.decoder.block):
+        own, cross, feed_forward = block.layer
+        attention, normed = own.SelfAttention, own.layer_norm(x)
+        q, k, v = (
+            _split_heads(project(normed), attention.n_heads) for project in (attention.q, attention.k, attention.v)
+        )
+        if cache is not None:
+            k, v = cache.add(i, k, v)
+        x = x + attention.o(_attend(q, k, v, bias))
+        attention = cross.EncDecAttention
+        q = _split_heads(attention.q(cross.layer_norm(x)), attention.n_heads)
+        x = feed_forward(x + attention.o(_attend(q, memory.keys[i], memory.values[i], memory.mask)))
+    if cache is not None:
+        cache.filled += tokens.shape[1]
+    states: Tensor = t5.decoder.final_layer_norm(x)
+    return states
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """T5's attention, which does not scale; q (B or 1, heads, n, size) gives (B, n, heads * size)."""
+    mixed = F.scaled_dot_product_attention(q.expand(len(k), -1, -1, -1), k, v, attn_mask=bias, scale=1.0)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, n, heads * size) to (B, heads, n, size)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _attention_bias(t5: Any, memory: Memory, distance: Tensor) -> Tensor:
+    """Return (B, heads, n, m) T5's relative bias.
+
+    Args:
+        distance: (B, n, m) how many levels each of m tokens is above each of n; -1 = not attended to: -inf.
+    """
+    reach = int(distance.max()) + 1
+    bias = t5.decoder.block[0].layer[0].SelfAttention.compute_bias(reach, reach)[0, :, -1].flip(-1)
+    return F.pad(bias, (0, 1), value=-torch.inf).to(memory.keys[0].dtype)[:, distance].transpose(0, 1)
+
+
+def _tree_distances(trie: Trie, nodes: Tensor) -> Tensor:
+    """Return (B, n, n) how many levels a node is below each node it attends to (itself and its ancestors); else -1.
+
+    Args:
+        nodes: (B, n) ascending, with all their ancestors.
+    """
+    distance = torch.full((*nodes.shape, nodes.shape[1]), -1, device=nodes.device)
+    for ancestor in trie.ancestors(nodes):
+        up = trie.depth[nodes] - trie.depth[ancestor]
+        distance.scatter_(2, torch.searchsorted(nodes, ancestor)[..., None], up[..., None])
+    return distance
+
+
+def _unique_per_row(nodes: Tensor) -> Tensor:
+    """Return (B, n) each row's distinct nodes, ascending; rows with fewer are filled with the root."""
+    nodes = nodes.sort(1).values
+    repeated = F.pad(nodes[:, 1:] == nodes[:, :-1], (1, 0))
+    nodes = nodes.masked_fill(repeated, 0).sort(1).values
+    return nodes[:, int(repeated.sum(1).min()) :].contiguous()
+
+
+def _child_log_probs(t5: Any, trie: Trie, hidden: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of each child of some nodes.
+
+    Args:
+        hidden: (B, n, d) states of the nodes.
+        nodes: (B or 1, n).
+
+    Returns:
+        (B, n, w) fp32 log-softmax over a node's children; (B or 1, n, w) the children. w is the most children that one
+        of these nodes has; unused places hold -inf and the root.
+    """
+    place = torch.arange(int(trie.n_children[nodes].max()), device=nodes.device)
+    exists = place < trie.n_children[nodes][..., None]
+    children = (trie.first_child[nodes][..., None] + place).masked_fill(~exists, 0)
+    with torch.autocast(hidden.device.type, enabled=False):
+        logits = _scale(t5, hidden.float()) @ t5.lm_head.weight[trie.tokens].float().t()
+    logits = logits.gather(2, trie.column[children].expand(len(hidden), -1, -1))
+    return logits.masked_fill(~exists, -torch.inf).log_softmax(-1), children
+
+
+def _scale(t5: Any, hidden: Tensor) -> Tensor:
+    return hidden * t5.config.d_model**-0.5 if t5.config.scale_decoder_outputs else hidden
+
+
+def _decode_edges(
+    t5: Any, memory: Memory, trie: Trie, nodes: Tensor, edges: Tensor, cache: _KeyValueCache | None = None
+) -> None:
+    """Decode nodes (B or 1, n), ascending and with all their ancestors; write their children's log-probabilities.
+
+    Args:
+        edges: (B, nodes) the log-probability of each node among its siblings, written in place.
+    """
+    hidden = _decode(t5, memory, trie.token[nodes], _attention_bias(t5, memory, _tree_distances(trie, nodes)), cache)
+    step, children = _child_log_probs(t5, trie, hidden, nodes)
+    edges.scatter_(1, children.flatten(1).expand(len(edges), -1), step.flatten(1))
+    edges[:, 0] = 0  # the root fills unused places
+
+
+def _path_sums(trie: Trie, edges: Tensor, nodes: Tensor) -> Tensor:
+    """Return (B, n) the sum of edges from the root to each of nodes (B or 1, n)."""
+    total = torch.zeros(len(edges), nodes.shape[1], device=edges.device)
+    for node in trie.ancestors(nodes):
+        total += edges.gather(1, node.expand(len(edges), -1))
+    return total

@@ -1,0 +1,324 @@
+"""T5 without padding: published weights and layers, run on packed tokens, optionally with whole-word embeddings.
+
+`transformers.T5ForConditionalGeneration` holds the weights, so a checkpoint from the hub fits. Everything but attention
+runs on one flat array of tokens; attention runs on groups of rows of similar length (`Groups`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import T5Config, T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from llm4rec_cli.data.examples import IntArray
+from llm4rec_cli.models.shared.layers import dropped_out
+from llm4rec_cli.models.shared.sequences import IGNORED
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+from llm4rec_cli.text.weights import BACKBONE, locate_encoder
+
+PAD = 0  # T5's padding token, which also starts its decoder
+MAX_WORDS = 512  # whole words with an embedding of their own (P5's code); later ones share the last
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Rows of similar length, stored group by group in one flat array, each group padded to its longest row.
+
+    Attributes:
+        order: (n,) the row stored at each place.
+        shapes: (rows, longest source, longest target) of each group.
+        source, target: (n,) lengths, by place.
+    """
+
+    order: IntArray
+    shapes: list[tuple[int, int, int]]
+    source: IntArray
+    target: IntArray
+
+    @classmethod
+    def from_batch(cls, order: Tensor, shapes: Tensor, lengths: Tensor) -> Groups:
+        """Return the groups of a batch made by `pack_batch`."""
+        source, target = lengths.cpu().numpy().T
+        return cls(order.cpu().numpy(), [(n, s, t) for n, s, t in shapes.tolist()], source, target)
+
+
+def group_by_length(source: IntArray, target: IntArray) -> Groups:
+    """Group rows by the lengths of source and target; lengths within a group differ by less than a factor of 1.4.
+
+    Args:
+        source, target: (n,) lengths, at least 1.
+    """
+    steps = np.stack([_length_step(source), _length_step(target)])
+    order = np.lexsort((target, source, steps[1], steps[0]))
+    bounds = np.flatnonzero(np.any(np.diff(steps[:, order], axis=1, prepend=-1), axis=0))
+    shapes = [(len(rows), int(source[rows].max()), int(target[rows].max())) for rows in np.split(order, bounds[1:])]
+    return Groups(order, shapes, source[order], target[order])
+
+
+def _length_step(length: IntArray) -> IntArray:
+    """Return the number of each length's interval; every interval ends 1.4 times as far as the one before."""
+    return np.ceil(np.log(np.maximum(length, 4)) / np.log(1.4)).astype(np.int64)
+
+
+def pack_batch(rows: list[tuple[IntArray, IntArray, IntArray]]) -> dict[str, Tensor]:
+    """Pack rows of (source, whole words, target) into groups of similar length.
+
+    Returns:
+        `source`, `words`: (total source,); `decoder_inputs`, `targets`: (total target,), targets IGNORED at padding;
+        `order` (n,), `shapes` (n_groups, 3) and `lengths` (n, 2): the fields of `Groups`.
+    """
+    sources, words, targets = zip(*rows, strict=True)
+    groups = group_by_length(np.array([len(s) for s in sources]), np.array([len(t) for t in targets]))
+    decoder_inputs = [np.append(PAD, target[:-1]) for target in targets]
+    columns = {
+        "source": _pad(sources, groups, 1, PAD),
+        "words": _pad(words, groups, 1, 0),
+        "decoder_inputs": _pad(decoder_inputs, groups, 2, PAD),
+        "targets": _pad(targets, groups, 2, IGNORED),
+        "order": groups.order,
+        "shapes": np.array(groups.shapes),
+        "lengths": np.stack([groups.source, groups.target], axis=1),
+    }
+    return {name: torch.from_numpy(values.astype(np.int64)) for name, values in columns.items()}
+
+
+def _pad(rows: Sequence[IntArray], groups: Groups, side: int, fill: int) -> IntArray:
+    """Return (total,) the rows' tokens, laid out by group; side 1 = sources, 2 = targets."""
+    out = np.full(sum(shape[0] * shape[side] for shape in groups.shapes), fill, dtype=np.int64)
+    begin = place = 0
+    for shape in groups.shapes:
+        for row in groups.order[place : place + shape[0]]:
+            out[begin : begin + len(rows[row])] = rows[row]
+            begin += shape[side]
+        place += shape[0]
+    return out
+
+
+def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGeneration:
+    """Return a T5: with random weights (by torch's global generator) for a name of T5_SHAPES, else a published one.
+
+    Args:
+        backbone: a name of T5_SHAPES, a hub id or a folder.
+        n_tokens: size of the vocabulary; a smaller published embedding table gets new rows.
+
+    Raises:
+        UsageError: there is no such backbone.
+    """
+    if backbone in T5_SHAPES:
+        shape = T5_SHAPES[backbone]
+        return T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=n_tokens,
+                d_model=shape.width,
+                d_kv=shape.head_size,
+                d_ff=shape.inner_size,
+                num_layers=shape.layers,
+                num_heads=shape.heads,
+                dropout_rate=dropout,
+            )
+        )
+    folder, _ = locate_encoder(backbone, BACKBONE)
+    t5 = T5ForConditionalGeneration.from_pretrained(
+        folder, dropout_rate=dropout, dtype=torch.float32, use_safetensors=True
+    )
+    if n_tokens > t5.config.vocab_size:
+        t5.resize_token_embeddings(n_tokens, mean_resizing=False)
+    return t5
+
+
+class PackedT5(nn.Module):
+    """A T5 whose encoder also reads which whole word each token belongs to.
+
+    Args:
+        t5: the weights.
+        whole_word: whether it has whole-word embeddings (P5, section 3.2).
+    """
+
+    def __init__(self, t5: T5ForConditionalGeneration, whole_word: bool) -> None:
+        super().__init__()
+        self.t5 = t5
+        self.words = nn.Embedding(MAX_WORDS, t5.config.d_model) if whole_word else None
+        if self.words is not None:
+            nn.init.normal_(self.words.weight, std=t5.config.initializer_factor)  # as T5 draws its token embeddings
+        # The embedding table has several names, and a safetensors file stores each tensor once.
+        first = {weight.data_ptr(): name for name, weight in reversed([*self.named_parameters(remove_duplicate=False)])}
+        self.tied_names = {
+            name: first[weight.data_ptr()]
+            for name, weight in self.named_parameters(remove_duplicate=False)
+            if first[weight.data_ptr()] != name
+        }
+        self.register_state_dict_post_hook(_drop_tied_weights)
+        self.register_load_state_dict_pre_hook(_restore_tied_weights)
+
+    @property
+    def config(self) -> Any:
+        return self.t5.config
+
+    def encode(self, tokens: Tensor, words: Tensor | None, groups: Groups) -> Tensor:
+        """Return (total, d) states of packed source tokens.
+
+        Args:
+            tokens: (total,) int64.
+            words: (total,) int64, the number of each token's whole word, from 1; 0 = no word. None = not added.
+        """
+        x = self.t5.shared(tokens)
+        if self.words is not None and words is not None:
+            x = x + self.words(words.clamp(max=MAX_WORDS - 1))
+        stack: Any = self.t5.encoder
+        x = self._dropout(x)
+        shapes = [(rows, length) for rows, length, _ in groups.shapes]
+        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, groups.source, causal=False)
+        for block in stack.block:
+            x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
+            x = x + self._dropout(self._feed_forward(block.layer[1], x))
+        return self._dropout(rms_norm(x, stack.final_layer_norm))
+
+    def decode(self, tokens: Tensor, memory: Tensor, groups: Groups) -> Tensor:
+        """Return (total, d) states of packed decoder inputs, ready for the output embedding.
+
+        Args:
+            tokens: (total,) int64, each target shifted right by the start token.
+            memory: (total source, d) the output of `encode`.
+        """
+        stack: Any = self.t5.decoder
+        x = self._dropout(self.t5.shared(tokens))
+        shapes = [(rows, length) for rows, _, length in groups.shapes]
+        biases = _relative_biases(stack.block[0].layer[0].SelfAttention, shapes, groups.target, causal=True)
+        masks = _source_masks(groups, tokens.device)
+        for block in stack.block:
+            x = x + self._dropout(self._self_attention(block.layer[0], x, shapes, biases))
+            x = x + self._dropout(self._cross_attention(block.layer[1], x, memory, groups.shapes, masks))
+            x = x + self._dropout(self._feed_forward(block.layer[2], x))
+        x = self._dropout(rms_norm(x, stack.final_layer_norm))
+        return x * self.config.d_model**-0.5 if self.config.scale_decoder_outputs else x
+
+    def _dropout(self, x: Tensor) -> Tensor:
+        p = self.config.dropout_rate
+        return dropped_out(x, p) if self.training and p > 0 else x
+
+    def _feed_forward(self, layer: Any, x: Tensor) -> Tensor:
+        h, dense = rms_norm(x, layer.layer_norm), layer.DenseReluDense
+        if self.config.is_gated_act:
+            return dense.wo(self._dropout(dense.act(dense.wi_0(h)) * dense.wi_1(h)))
+        return dense.wo(self._dropout(dense.act(dense.wi(h))))
+
+    def _self_attention(self, layer: Any, x: Tensor, shapes: list[tuple[int, int]], biases: list[Tensor]) -> Tensor:
+        attention, h = layer.SelfAttention, rms_norm(x, layer.layer_norm)
+        projections = torch.cat([attention.q.weight, attention.k.weight, attention.v.weight])
+        mixed, heads = [], attention.n_heads
+        parts = F.linear(h, projections).to(x.dtype).split([rows * length for rows, length in shapes])
+        # On a CPU in fp32: a bf16 product this small costs less than the kernel set up for its shape.
+        with torch.autocast("cpu", enabled=False):
+            for (rows, length), part, bias in zip(shapes, parts, biases, strict=True):
+                q, k, v = part.view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+                mixed.append(self._attend(q, k, v, bias).transpose(1, 2).reshape(rows * length, -1))
+        return attention.o(torch.cat(mixed))
+
+    def _cross_attention(
+        self, layer: Any, x: Tensor, memory: Tensor, shapes: list[tuple[int, int, int]], masks: list[Tensor | None]
+    ) -> Tensor:
+        attention, h = layer.EncDecAttention, rms_norm(x, layer.layer_norm)
+        heads, mixed = attention.n_heads, []
+        keys = F.linear(memory, torch.cat([attention.k.weight, attention.v.weight])).to(x.dtype)
+        sources = keys.split([rows * source for rows, source, _ in shapes])
+        targets = attention.q(h).to(x.dtype).split([rows * target for rows, _, target in shapes])
+        with torch.autocast("cpu", enabled=False):
+            for (rows, source, target), kv, queries, mask in zip(shapes, sources, targets, masks, strict=True):
+                k, v = kv.view(rows, source, 2, heads, -1).permute(2, 0, 3, 1, 4)
+                q = queries.view(rows, target, heads, -1).transpose(1, 2)
+                mixed.append(self._attend(q, k, v, mask).transpose(1, 2).reshape(rows * target, -1))
+        return attention.o(torch.cat(mixed))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """T5's attention: the relative bias is added to unscaled inner products."""
+        scores = q @ k.transpose(-1, -2)
+        if bias is not None:
+            scores = scores + bias.to(scores.dtype)
+        return self._dropout(scores.softmax(-1)) @ v
+
+
+def rms_norm(x: Tensor, layer: Any) -> Tensor:
+    """T5's layer norm: division by the root mean square, without subtracting the mean."""
+    out: Tensor = _RMSNorm.apply(x, layer.weight, layer.variance_epsilon)
+    return out
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Five passes over the tokens instead of fifteen, by a hand-written gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        unit = x * scale
+        ctx.save_for_backward(unit, scale, weight)
+        return unit * weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        unit, scale, weight = ctx.saved_tensors
+        product = grad[0] * unit
+        along = (product @ weight).div_(-unit.shape[-1]).unsqueeze(-1)
+        by_weight = product.t() @ product.new_ones(len(product))
+        return (grad[0] * weight).addcmul_(unit, along).mul_(scale), by_weight, None
+
+
+def _drop_tied_weights(module: PackedT5, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    for name in module.tied_names:
+        del state[prefix + name]
+
+
+def _restore_tied_weights(module: PackedT5, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    for name, first in module.tied_names.items():
+        state[prefix + name] = state[prefix + first]
+
+
+def _relative_biases(
+    attention: T5Attention, shapes: list[tuple[int, int]], lengths: IntArray, causal: bool
+) -> list[Tensor]:
+    """Return each group's bias on self-attention scores: T5's relative bias, -inf at masked positions."""
+    table = attention.relative_attention_bias.weight
+    biases, place = [], 0
+    for rows, length in shapes:
+        position = torch.arange(length, device=table.device)
+        bucket = attention._relative_position_bucket(
+            position[None, :] - position[:, None],
+            bidirectional=not causal,
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        bias = F.embedding(bucket, table).permute(2, 0, 1)
+        if causal:  # which also hides the padding at the end of a row from every real position
+            future = torch.ones(length, length, dtype=torch.bool, device=table.device).triu(1)
+            bias = bias.masked_fill(future, -torch.inf)
+        elif (mask := _padding_mask(lengths[place : place + rows], length, table.device)) is not None:
+            bias = bias + mask
+        biases.append(bias)
+        place += rows
+    return biases
+
+
+def _source_masks(groups: Groups, device: torch.device) -> list[Tensor | None]:
+    """Return each group's padding mask over its sources."""
+    masks, place = [], 0
+    for rows, longest, _ in groups.shapes:
+        masks.append(_padding_mask(groups.source[place : place + rows], longest, device))
+        place += rows
+    return masks
+
+
+def _padding_mask(lengths: IntArray, longest: int, device: torch.device) -> Tensor | None:
+    """Return (rows, 1, 1, longest) 0, or -inf at padding; None where nothing is padded."""
+    if lengths.min() == longest:
+        return None
+    padding = torch.arange(longest) >= torch.from_numpy(lengths)[:, None]
+    return torch.zeros(len(lengths), 1, 1, longest).masked_fill_(padding[:, None, None, :], -torch.inf).to(device)

@@ -1,0 +1,23 @@
+"""Shapes of T5s with random weights, by the name of their backbone. Free of torch, as config classes read it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class T5Shape(NamedTuple):
+    """The sizes of a T5."""
+
+    layers: int
+    width: int
+    heads: int
+    head_size: int
+    inner_size: int
+
+
+# `small` is the shape of t5-small.
+T5_SHAPES = {
+    "tiny": T5Shape(2, 128, 4, 32, 512),
+    "mini": T5Shape(4, 256, 4, 64, 1024),
+    "small": T5Shape(6, 512, 8, 64, 2048),
+}

@@ -1,0 +1,104 @@
+"""The prefix tree of item codes."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.models.shared.trie import START, Trie
+
+ENDED = [[7, 3, 1], [7, 1], [7, 3, 3, 1], [7, 3, 3, 3, 1], [9, 3, 1]]  # 1 ends a code
+
+
+def paths(trie):
+    """leaf -> the tokens from below the root to its node."""
+    tokens = {}
+    for leaf in range(trie.n_leaves):
+        above = [trie.token[node].item() for node in trie.ancestors(trie.leaf_node[leaf]) if node > 0]
+        tokens[leaf] = above[::-1]
+    return tokens
+
+
+def test_a_tree_by_hand():
+    trie = Trie.from_codes(ENDED)
+    #     0
+    #    / \            7 (1)  9 (2, leaf 4)
+    #   1   2           below 7: 1 (3, leaf 1), 3 (4)
+    #  / \              below 7 3: 1 (5, leaf 0), 3 (6)
+    # 3   4             below 7 3 3: 1 (7, leaf 2), 3 (8, leaf 3)
+    assert trie.parent.tolist() == [0, 0, 0, 1, 1, 4, 4, 6, 6]
+    assert trie.token.tolist() == [START, 7, 9, 1, 3, 1, 3, 1, 3]
+    assert trie.depth.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert trie.leaf.tolist() == [-1, -1, 4, 1, -1, 0, -1, 2, 3]
+    assert trie.n_children.tolist() == [2, 2, 0, 0, 2, 0, 2, 0, 0]
+    assert [trie.first_child[i].item() for i in (0, 1, 4, 6)] == [1, 3, 5, 7]
+    assert trie.leaf_node.tolist() == [5, 3, 7, 8, 2]
+    assert trie.tokens.tolist() == [1, 3, 7, 9]
+    assert trie.tokens[trie.column][1:].tolist() == trie.token[1:].tolist()
+    assert trie.level_starts == (0, 1, 3, 5, 7, 9)
+    assert trie.n_inner == (1, 1, 1, 1)
+
+
+def test_a_branch_ends_where_a_single_leaf_is_left_of_it():
+    assert paths(Trie.from_codes(ENDED)) == {0: [7, 3, 1], 1: [7, 1], 2: [7, 3, 3, 1], 3: [7, 3, 3, 3], 4: [9]}
+
+
+def test_a_forced_prefix_is_kept():
+    trie = Trie.from_codes([[5, 6, 2], [5, 6, 3, 4], [5, 6, 3, 5]])
+    assert trie.n_inner == (1, 1, 1, 1)
+    assert trie.n_narrow_levels(1) == 4
+    assert trie.n_children.tolist() == [1, 1, 2, 0, 2, 0, 0]
+
+
+def test_one_code_is_one_leaf_below_the_root():
+    trie = Trie.from_codes([[4, 5]])
+    assert (trie.leaf.tolist(), trie.n_inner) == ([-1, 0], (1,))
+
+
+def test_the_walk_goes_depth_first():
+    trie = Trie.from_codes([[a, b, c] for a in (5, 4) for b in (4, 5) for c in (4, 5)])
+    walked = [[trie.token[x].item() for x in trie.ancestors(node) if x > 0][::-1] for node in trie.depth_first]
+    assert walked == [[], [4], [4, 4], [4, 5], [5], [5, 4], [5, 5]]
+
+
+def test_narrow_levels_and_their_inner_nodes():
+    trie = Trie.from_codes([[a, b, c] for a in range(3) for b in range(4) for c in range(2)] + [[3]])
+    assert trie.n_inner == (1, 3, 12)
+    assert [trie.n_narrow_levels(n) for n in (1, 2, 3, 11, 12)] == [1, 1, 2, 2, 3]
+    assert trie.inner_nodes(0, 2).tolist() == [0, 1, 2, 3]  # node 4 is a leaf
+    assert trie.inner_nodes(3, 4).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        ([[3, 4], [5], [3, 4, 2]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4, 2\]"),
+        ([[3, 4], [5], [3, 4]], r"code 0 \[3, 4\] is a prefix of code 2 \[3, 4\]"),
+        ([[3, 4], []], "code 1 has no token"),
+    ],
+)
+def test_codes_that_are_not_prefix_free_are_refused(codes, message):
+    with pytest.raises(UsageError, match=message):
+        Trie.from_codes(codes)
+
+
+@given(st.sets(st.lists(st.integers(2, 4), max_size=5).map(tuple), min_size=1, max_size=40))
+def test_every_code_leads_to_its_leaf(drawn):
+    codes = [(*code, 1) for code in drawn]
+    trie = Trie.from_codes(codes)
+    for leaf, path in paths(trie).items():
+        code = codes[leaf]
+        assert tuple(path) == code[: len(path)]
+        unique_lengths = [n for n in range(1, len(code) + 1) if sum(other[:n] == code[:n] for other in codes) == 1]
+        assert len(path) == unique_lengths[0]
+    parents = trie.parent[1:]
+    assert torch.equal(parents, parents.sort().values)
+    assert sorted(trie.depth_first.tolist()) == (trie.leaf < 0).nonzero()[:, 0].tolist()
+    assert sum(trie.n_inner) == len(trie.depth_first)
+
+
+def test_a_tree_moves_to_a_device():
+    moved = Trie.from_codes(ENDED).to("meta")
+    assert {moved.parent.device.type, moved.depth_first.device.type} == {"meta"}
+    assert moved.level_starts == (0, 1, 3, 5, 7, 9)
