@@ -31,7 +31,7 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
     """
     from llm4rec_cli.evaluation.human import Scale
     from llm4rec_cli.files import write_text
-    from llm4rec_cli.llm import ask
+    from llm4rec_cli.llm import completions
     from llm4rec_cli.llm.requests import Request
     from llm4rec_cli.llm.store import Store
     from llm4rec_cli.reporting.judging import judgements, question
@@ -49,15 +49,15 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
     key = key_of(folder)
     examples = shown_on(folder / PAGE, key["examples"])
     sheet = Sheet(key["sheet"], key["protocol"], Scale(key["scale"]), key["criteria"], examples)
-    llm, usage = spec.llm, ask.Usage()
+    llm, usage = spec.llm, completions.Usage()
     requests = [
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
         for example in examples
     ]
     backend = stages.chat_backend(spec, spec.config.seed)
     name = Path(llm.model).name
-    with Store(ask.store_path(llm, spec.cache)) as store:
-        answers = ask.answers(requests, backend, llm, store, f"asking {name} to judge", usage)
+    with Store(completions.store_path(llm, spec.cache)) as store:
+        answers = completions.complete(requests, backend, llm, store, f"asking {name} to judge", usage)
     given = [judgements(answer.text, sheet, of) for answer, of in zip(answers, examples, strict=True)]
     if not any(given):
         raise RunError(

@@ -10,9 +10,9 @@ import pytest
 
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
-from llm4rec_cli.llm import ask
+from llm4rec_cli.llm import completions
 from tests.driver import call, python, read, spec_of
-from tests.llm.speaking import Speaking
+from tests.llm.fake_backend import FakeBackend
 
 EVIL = (
     '</script><img src=x onerror="alert(1)">',
@@ -519,9 +519,9 @@ def says_five_of_the_longest(request):
 @pytest.fixture
 def chat(monkeypatch, tmp_path):
     """Who answers in the place of llm.backend; it remembers what it was asked. With a store of this test's own."""
-    speaking = Speaking(says_five_of_the_longest)
-    monkeypatch.setattr(ask, "backend", lambda *_: speaking)
-    return speaking
+    fake = FakeBackend(says_five_of_the_longest)
+    monkeypatch.setattr(completions, "build_backend", lambda *_: fake)
+    return fake
 
 
 @pytest.fixture
@@ -539,7 +539,7 @@ def test_a_chat_model_fills_a_sheet_and_is_scored_by_itself(runs, exported, by_m
     assert answer.code == 0, answer.err
     assert "clarity: 55 of 55 examples judged in full" in answer.out
     assert "a chat model, and no person" in answer.out
-    assert len(chat.asked) == 55
+    assert len(chat.requests) == 55
     (filled,) = folder.glob("judge-judge-*.csv")
     score = llm4rec("human", "score", str(folder), str(filled))
     assert score.code == 0, score.err
@@ -564,7 +564,7 @@ def test_many_chat_models_are_never_enough(runs, exported, by_model, scored, tmp
 def test_a_judge_is_told_nothing_that_a_rater_is_not(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     assert by_model(folder).code == 0
-    for request in chat.asked:
+    for request in chat.requests:
         assert not any(name in str(request.messages) for name in ("retrieval", "reference", "seed0"))
 
 
@@ -574,11 +574,11 @@ def test_judging_again_asks_nothing(runs, exported, by_model, chat):
     (filled,) = folder.glob("judge-judge-*.csv")
     written = filled.read_bytes()
     assert by_model(folder).out == first.out
-    assert len(chat.asked) == 5
+    assert len(chat.requests) == 5
     assert filled.read_bytes() == written
     chat.name = "another"
     assert by_model(folder).code == 0
-    assert len(chat.asked) == 10
+    assert len(chat.requests) == 10
     assert len([*folder.glob("judge-judge-*.csv")]) == 2, "the other's stays"
 
 
@@ -602,7 +602,7 @@ def test_csv_says_who_judged(runs, exported, by_model, llm4rec):
 
 def test_answers_that_judge_nothing_are_told_with_what_they_say(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
-    chat.says = lambda _: "I like them all."
+    chat.reply = lambda _: "I like them all."
     answer = by_model(folder)
     assert answer.code == 1
     assert "none of 5 answers judges an example; the first says 'I like them all.'" in answer.err
@@ -614,7 +614,7 @@ def test_a_dry_run_of_a_judge_asks_nothing(runs, exported, by_model, chat):
     answer = by_model(folder, "llm.dry_run=true")
     assert answer.code == 0
     assert "5 requests" in answer.out and "The texts:" in answer.out
-    assert chat.asked == []
+    assert chat.requests == []
 
 
 @pytest.mark.parametrize(
