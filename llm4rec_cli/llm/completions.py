@@ -164,11 +164,8 @@ class _Session:
         self.config, self.store, self.usage = config, store, usage
         self.completions = store.get(requests)
         self.independent = batches is None
-        pending = [
-            batch
-            for batch in batches or [[key] for key in requests]
-            if any(key not in self.completions for key in batch)
-        ]
+        all_batches = batches or [[key] for key in requests]
+        pending = [batch for batch in all_batches if any(key not in self.completions for key in batch)]
         # Shuffled by process: several with the same list share the work, as each checks the store before it sends.
         random.Random(os.getpid()).shuffle(pending)
         self.pending = deque(pending)
@@ -231,28 +228,29 @@ class _Session:
         return (max_tokens is None or tokens <= max_tokens) and (max_cost is None or cost <= max_cost)
 
     def _over_budget(self) -> RunError:
-        spent, cost = self.usage.spent_tokens, self.usage.spent_cost
+        usage = self.usage
         next_tokens, next_cost = self._estimate(self.pending[0])
         rest_tokens, rest_cost = self._estimate(key for batch in self.pending for key in batch)
+        if not self._within_budget(usage.spent_tokens + next_tokens, 0):
+            budget, sufficient = f"llm.budget_tokens={self.config.budget_tokens}", f"llm.budget_tokens={rest_tokens}"
+            spent, next_request = f"{usage.spent_tokens} tokens are spent", f"take {next_tokens}"
+        else:
+            budget, sufficient = f"llm.budget_cost={self.config.budget_cost}", f"llm.budget_cost={rest_cost:.4f}"
+            spent, next_request = f"{usage.spent_cost:.4f} is spent", f"cost {next_cost:.4f}"
         missing = f"{self.n_missing:,} of {len(self.requests):,} answers are missing"
-        kept = "answers so far are stored and cost nothing again"
-        if not self._within_budget(spent + next_tokens, 0):
-            return RunError(
-                f"llm.budget_tokens={self.config.budget_tokens}: {spent} tokens are spent, {missing}, and the next may "
-                f"take {next_tokens}",
-                f"set llm.budget_tokens={rest_tokens}, enough for the rest; {kept}",
-            )
         return RunError(
-            f"llm.budget_cost={self.config.budget_cost}: {cost:.4f} is spent, {missing}, and the next may cost "
-            f"{next_cost:.4f}",
-            f"set llm.budget_cost={rest_cost:.4f}, enough for the rest; {kept}",
+            f"{budget}: {spent}, {missing}, and the next may {next_request}",
+            f"set {sufficient}, enough for the rest; answers so far are stored and cost nothing again",
         )
 
     def _estimate(self, keys: Iterable[str]) -> tuple[int, float]:
         """Return upper estimates of the tokens and the cost of requests, by the backend's count."""
-        tokens, cost = 0, 0.0
-        for key in keys:
-            prompt_tokens, answer_tokens = _estimate_tokens(self.backend, self.requests[key])
+        tokens, cost, count_tokens = 0, 0.0, self.backend.count_tokens
+        for request in map(self.requests.__getitem__, keys):
+            contents = [message["content"] for message in request.messages]
+            prompt_tokens = TOKENS_PER_REQUEST + sum(TOKENS_PER_MESSAGE + count_tokens(text) for text in contents)
+            options = request.continuations
+            answer_tokens = request.max_tokens if options is None else sum(map(count_tokens, options))
             tokens += prompt_tokens + answer_tokens
             cost += _cost(self.config, prompt_tokens, answer_tokens)
         return tokens, cost
@@ -264,9 +262,8 @@ class _Session:
         print(f"to send: {sum(map(len, self.pending)):,}, at most {tokens:,} tokens at a cost of {cost:.4f}")
         for number, request in enumerate(list(self.requests.values())[:DRY_RUN_REQUESTS], start=1):
             options = request.continuations
-            print(
-                f"--- request {number}: " + (f"score {len(options)}, first {options[0]!r}" if options else "generate")
-            )
+            kind = f"score {len(options)}, first {options[0]!r}" if options else "generate"
+            print(f"--- request {number}: {kind}")
             for message in request.messages:
                 print(f"{message['role']}:\n{textwrap.indent(_printable(message['content']), '    ')}")
 
@@ -274,15 +271,6 @@ class _Session:
 def _printable(text: str) -> str:
     """Escape characters that would act on a terminal: titles and reviews are untrusted."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def _estimate_tokens(backend: Backend, request: Request) -> tuple[int, int]:
-    """Return upper estimates of the tokens of a prompt, and of its completion or continuations."""
-    contents = [message["content"] for message in request.messages]
-    prompt_tokens = TOKENS_PER_REQUEST + sum(TOKENS_PER_MESSAGE + backend.count_tokens(text) for text in contents)
-    if request.continuations is None:
-        return prompt_tokens, request.max_tokens
-    return prompt_tokens, sum(map(backend.count_tokens, request.continuations))
 
 
 def _cost(config: LLMConfig, prompt_tokens: int, answer_tokens: int) -> float:

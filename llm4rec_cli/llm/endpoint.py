@@ -155,7 +155,7 @@ class EndpointBackend:
             sent_at = datetime.now(UTC).isoformat(timespec="seconds")
             body = await self._send(client, request, key)
             seconds = time.monotonic() - begun
-            outcome = self._parse(body, request, seconds, sent_at, attempt) if isinstance(body, bytes) else body
+            outcome = self._read(body, request, seconds, sent_at, attempt) if isinstance(body, bytes) else body
             if isinstance(outcome, Completion) or outcome.status or stop.is_set():
                 return index, outcome
             if attempt > self.config.retries or (outcome.retry_after or 0) > MAX_RETRY_AFTER:
@@ -195,9 +195,7 @@ class EndpointBackend:
         except openai.APIConnectionError as error:
             return _Failure(_excerpt(error.__cause__ or error, key))
 
-    def _parse(
-        self, body: bytes, request: Request, seconds: float, sent_at: str, attempts: int
-    ) -> Completion | _Failure:
+    def _read(self, body: bytes, request: Request, seconds: float, sent_at: str, attempt: int) -> Completion | _Failure:
         """Return the completion in a body; a failure where it is malformed."""
         try:
             response = json.loads(body)
@@ -214,7 +212,7 @@ class EndpointBackend:
                 seconds=seconds,
                 model=" ".join(filter(None, (response.get("model"), response.get("system_fingerprint")))),
                 asked_at=sent_at,
-                attempts=attempts,
+                attempts=attempt,
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             return _Failure(f"the response is no chat completion: {_excerpt(body.decode(errors='replace'))}")
@@ -228,9 +226,8 @@ class EndpointBackend:
     def _error(self, failure: _Failure) -> Llm4RecError:
         if failure.status:
             remedy = "check llm.model and llm.max_tokens; llm.dry_run=true prints the requests"
-            return UsageError(
-                f"{self.base_url} refuses the request: {failure.reason}", _REMEDIES.get(failure.status, remedy)
-            )
+            problem = f"{self.base_url} refuses the request: {failure.reason}"
+            return UsageError(problem, _REMEDIES.get(failure.status, remedy))
         wait = f"; it asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else ""
         return RunError(
             f"{self.base_url}: {failure.reason}{wait}",

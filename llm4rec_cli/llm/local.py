@@ -112,7 +112,7 @@ class LocalBackend:
         for row, prompt in enumerate(prompts):
             tokens[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        generated = self._generate_tokens(tokens, mask, requests)
+        generated = self._continue(tokens, mask, requests)
         seconds = (time.perf_counter() - began) / len(requests)
         completions = []
         for prompt, output in zip(prompts, generated, strict=True):
@@ -130,10 +130,8 @@ class LocalBackend:
             )
         return completions
 
-    def _generate_tokens(
-        self, tokens: torch.Tensor, mask: torch.Tensor, requests: Sequence[Request]
-    ) -> list[list[int]]:
-        """Return the tokens generated after left-padded prompts, padded with end tokens."""
+    def _continue(self, tokens: torch.Tensor, mask: torch.Tensor, requests: Sequence[Request]) -> list[list[int]]:
+        """Generate the tokens after left-padded prompts, padded with end tokens."""
         temperature = self.config.temperature
         sampling = {"do_sample": True, "temperature": temperature, "top_p": self.config.top_p, "top_k": 0}
         keys = [zlib.crc32(json.dumps([request.messages, request.repeat]).encode()) for request in requests]

@@ -94,12 +94,10 @@ class Store:
             the stored one: another process's where that came first.
         """
         while not (stored := self.get([key])):
-            answer = json.dumps(asdict(completion))
-            row = (key, canonical_json(identity), canonical_json(asdict(request)), answer, cost)
+            text = json.dumps(asdict(completion))
+            row = (key, *map(canonical_json, (identity, asdict(request))), text, cost, _digest(key, text.encode()))
             with self._errors():
-                self._db.execute(
-                    "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", (*row, _digest(key, answer.encode()))
-                )
+                self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
         return stored[key]
 
     @contextmanager

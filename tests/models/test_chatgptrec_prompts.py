@@ -40,8 +40,8 @@ def builder(*overrides, split=SPLIT, seed=0):
     return PromptBuilder(config.model.prompts, split, seed, count_words)
 
 
-def prompt(task, i, *overrides, candidates=None, scored=False, with_user=True, examples=TEST):
-    *_system, message = builder(*overrides).messages(task, examples, i, candidates, scored, with_user)
+def prompt(task, i, *overrides, order=None, scored=False, with_user=True, examples=TEST):
+    *_system, message = builder(*overrides).messages(task, examples, i, order, scored, with_user)
     assert message["role"] == "user"
     return message["content"]
 

@@ -93,9 +93,7 @@ class ChatGPTRecConfig(ModelConfig):
     uses_llm: ClassVar[bool] = True
 
     answer: AnswerMethod = MISSING
-    threshold: float = ranges.number(
-        above=0, at_most=100
-    )  # least similarity of a fuzzy match; 100 = equal but for case
+    threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
     prompts: Prompts = field(default_factory=Prompts)
 
     def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
@@ -135,55 +133,41 @@ class ChatGPTRecConfig(ModelConfig):
             )
         for task in TASKS:
             prompt: TaskPrompt = getattr(self.prompts, task)
-            for part, allowed in {"task": TARGET_FIELDS[task], **PART_FIELDS}.items():
+            for part, part_fields in {"task": TARGET_FIELDS[task], **PART_FIELDS}.items():
+                where, allowed = f"the prompt of {task}, part `{part}`", part_fields | {"noun", "listed"}
                 try:
                     fields = template_fields(getattr(prompt, part))
                 except ValueError:
-                    yield UsageError(
-                        f"the prompt of {task} has an unmatched brace in its part `{part}`",
-                        "write a literal brace as {{ or }}",
-                    )
+                    yield UsageError(f"{where}: unmatched brace", "write a literal brace as {{ or }}")
                     continue
-                for unknown in sorted(fields - allowed - {"noun", "listed"}):
-                    yield UsageError(
-                        f"the prompt of {task} has no field {{{unknown}}} in its part `{part}`",
-                        f"fields of this part: {', '.join(sorted({*allowed, 'noun', 'listed'}))}",
-                    )
+                for unknown in sorted(fields - allowed):
+                    yield UsageError(f"{where}: no field {{{unknown}}}", f"choose from {', '.join(sorted(allowed))}")
         if self.prompts.shuffles > 1 and self.answer is not AnswerMethod.generate:
             yield UsageError(
-                "prompt.shuffles needs model.answer=generate: likelihoods do not depend on the candidates' order",
-                "set prompt.shuffles=1",
+                "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
             )
         yield from self._problems_of_task(config.task)
 
     def _problems_of_task(self, task: TaskConfig) -> Iterator[UsageError]:
         """Yield why the task cannot be answered with these settings."""
         if task.name not in TASKS:
-            yield UsageError(
-                f"model 'chatgptrec' has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}"
-            )
+            yield UsageError(f"chatgptrec has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}")
         if task.question is Question.write and self.answer not in (AnswerMethod.auto, AnswerMethod.generate):
             yield UsageError(
                 f"model.answer={self.answer.name} scores fixed answers, and task '{task.name}' needs a generated text",
                 "set model.answer=generate",
             )
         if task.question is Question.rate and self.answer is AnswerMethod.pmi and not self.prompts.shots:
-            yield UsageError(
-                "model.answer=pmi has no effect on a rating prompt without few-shot examples of the user",
-                "set prompt.shots=3",
-            )
+            yield UsageError("model.answer=pmi needs few-shot examples to predict ratings", "set prompt.shots=3")
         if self.prompts.shuffles > 1 and (task.question is not Question.rank or task.candidates is Candidates.full):
-            yield UsageError(
-                "prompt.shuffles shuffles candidates, and this task has none", "set task=direct or prompt.shuffles=1"
-            )
+            yield UsageError("prompt.shuffles needs a task with candidates", "set task=direct or prompt.shuffles=1")
 
     def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield what the dataset lacks for the prompt, or that it has too many titles to score."""
         scores_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
         if scores_titles and task.candidates is Candidates.full and dataset.n_items > MAX_SCORED_TITLES:
             yield UsageError(
-                f"model.answer={self.answer.name} would score {dataset.n_items:,} titles for each user; the limit is "
-                f"{MAX_SCORED_TITLES:,}",
+                f"model.answer={self.answer.name} scores at most {MAX_SCORED_TITLES:,} titles, not {dataset.n_items:,}",
                 "set task.candidates=uniform to score 100, or model.answer=generate to have a list generated",
             )
         if task.question is Question.rate:

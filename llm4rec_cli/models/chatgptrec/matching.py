@@ -86,12 +86,8 @@ class TitleMatcher:
         items, score, ties = np.full(n, -1), np.zeros(n), np.zeros(n, dtype=np.int64)
         kinds = [MatchKind.hallucinated] * n
         allowed = None if candidates is None else frozenset(candidates.tolist())
-        steps = (
-            (MatchKind.exact, self._exact),
-            (MatchKind.normalised, self._normalised),
-            (MatchKind.fuzzy, self._fuzzy),
-        )
-        for kind, search in steps:
+        searches = {MatchKind.exact: self._exact, MatchKind.normalised: self._normalised, MatchKind.fuzzy: self._fuzzy}
+        for kind, search in searches.items():
             for i, title in enumerate(titles):
                 if kinds[i] is MatchKind.hallucinated:
                     matches, score[i] = search(title, allowed)

@@ -78,10 +78,8 @@ class ChatGPTRec:
         prior_requests = self._prior_requests(task, examples)
         new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in self.completions}
         if new:
-            description = f"querying {Path(self.llm.model).name}"
-            results = completions.complete(
-                list(new.values()), self.backend, self.llm, self.store, description, self.usage
-            )
+            name = f"querying {Path(self.llm.model).name}"
+            results = completions.complete([*new.values()], self.backend, self.llm, self.store, name, self.usage)
             self.completions |= dict(zip(new, results, strict=True))
         for request in prior_requests:
             logprobs = self.completions[_request_key(request)].logprobs
@@ -207,11 +205,10 @@ class ChatGPTRec:
         if self.task in RANKING_TASKS:
             return pd.DataFrame([self._parse_list(completion, examples, i)[1] for i, completion in enumerate(results)])
         is_rating = self.task == "rating"
-        statuses = [
-            (self._parse_rating(completion, examples, i) if is_rating else parse_text(completion.text))[1].value
-            for i, completion in enumerate(results)
+        parsed = [
+            self._parse_rating(c, examples, i) if is_rating else parse_text(c.text) for i, c in enumerate(results)
         ]
-        return pd.DataFrame({"answer": [completion.text for completion in results], "status": statuses})
+        return pd.DataFrame({"answer": [c.text for c in results], "status": [status.value for _, status in parsed]})
 
     def spent(self) -> dict[str, Any]:
         return {"backend": self.llm.backend.name, "model": self.llm.model, **self.usage.describe()}

@@ -114,7 +114,10 @@ def _replacements(low: float, high: float) -> list[tuple[re.Pattern[str], str | 
         (_WORD.pattern, lambda match: str(_WORDS[match[0]])),
         (r"(?<![\d.])(\d)(?: stars?)? ?(?:and a half|½|(?:and )?1/2(?!\d))", r"\1.5"),
         (rf"(?<=\d)[ -]?(?:stars?\b|[{_STARS}]++)", " stars"),
-        (rf"\A{no_digits}([{_STARS}](?: ?[{_STARS}])*+){no_digits}\Z", lambda match: f"{_n_stars(match[1])} stars"),
+        (
+            rf"\A{no_digits}([{_STARS}](?: ?[{_STARS}])*+){no_digits}\Z",
+            lambda match: f"{sum(map(match[1].count, _STARS))} stars",
+        ),
         # percentages, and the scale
         (rf"{_NUMBER} ?(?:%|percent\b|per cent\b)", " "),
         (rf"{_NUMBER}(?: stars)? ?(?:(?:is|being|as|means|meaning|for|=|:) ?)?(?:the )?{extreme}\b{score}", " "),
@@ -127,7 +130,3 @@ def _replacements(low: float, high: float) -> list[tuple[re.Pattern[str], str | 
         (rf"({_NUMBER})(?: stars)? ?(?:-|–|—|to|or) ?({digits})(?!-?[^\W\d])(?: stars)?", middle),
     ]
     return [(re.compile(pattern, re.MULTILINE), replacement) for pattern, replacement in replacements]
-
-
-def _n_stars(symbols: str) -> int:
-    return sum(symbols.count(star) for star in _STARS)

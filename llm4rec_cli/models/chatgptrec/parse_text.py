@@ -7,7 +7,7 @@ import re
 from itertools import takewhile
 
 from llm4rec_cli.llm.requests import Status
-from llm4rec_cli.models.chatgptrec.parsing import FENCE, has_letters_or_digits, one_line, without_reasoning
+from llm4rec_cli.models.chatgptrec.parsing import FENCE, has_words, one_line, without_reasoning
 
 _CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’", "*": "*", "_": "_"}
 _ASSENT = r"(?:sure|certainly|of course|okay|ok|absolutely)\b"
@@ -36,7 +36,7 @@ def parse_text(completion: str) -> tuple[str, Status]:
     """
     answer = without_reasoning(completion)
     text = _strip(_first_paragraph(_json_text(FENCE.sub("\n", answer).strip())))
-    if not has_letters_or_digits(text):
+    if not has_words(text):
         return "", Status.invalid
     return text, Status.ok if text == answer else Status.repaired
 

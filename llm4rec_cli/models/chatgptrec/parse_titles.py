@@ -8,14 +8,7 @@ import re
 from typing import Any
 
 from llm4rec_cli.llm.requests import Status
-from llm4rec_cli.models.chatgptrec.parsing import (
-    FENCE,
-    FLAT_LIST,
-    has_letters_or_digits,
-    one_line,
-    parse_object,
-    without_reasoning,
-)
+from llm4rec_cli.models.chatgptrec.parsing import FENCE, FLAT_LIST, has_words, one_line, parse_object, without_reasoning
 
 _ENUMERATOR = re.compile(r"\(?([0-9]{1,3})(?:[.)][ \t]++|\ufe0f?\u20e3[ \t]*+)(?=\S)")  # "1. ", "(1) ", or a keycap
 _CONSECUTIVE_NUMBER = re.compile(r"([0-9]{1,3})(?:[.)](?=[^\W\d])|:[ \t]++|[ \t][-–—][ \t]++)(?=\S)")
@@ -102,16 +95,8 @@ def _parse_other_format(answer: str) -> list[str]:
     text = FENCE.sub("\n", answer).strip()
     if _LIST_OF_STRINGS.match(text):
         return _bracketed(text)  # and nothing else, even if it is cut off within its first title
-    formats = (
-        _bracketed,
-        _json_objects,
-        _numbered_lines,
-        _bulleted_lines,
-        _double_quoted,
-        _plain_lines,
-        _comma_separated,
-    )
-    return next((titles for parse in formats if (titles := parse(text))), [])
+    parsers = (_bracketed, _objects, _numbered_lines, _bulleted_lines, _double_quoted, _plain_lines, _comma_separated)
+    return next((titles for parse in parsers if (titles := parse(text))), [])
 
 
 def _remove_enumeration(titles: list[str]) -> list[str]:
@@ -120,9 +105,6 @@ def _remove_enumeration(titles: list[str]) -> list[str]:
     if len(titles) > 1 and all(number and int(number[1]) == place for place, number in enumerate(numbers, start=1)):
         return [title[number.end() :] for title, number in zip(titles, numbers, strict=True) if number]
     return titles
-
-
-# --- lists in brackets, and objects
 
 
 def _bracketed(text: str) -> list[str]:
@@ -157,7 +139,7 @@ def _list_elements(text: str, position: int) -> tuple[list[str], int]:
             start, position = position, _match_end(_UNQUOTED, text, position)
             bare = text[start:position].strip()
             titles += [one_line(bare)] if position < len(text) and not _NO_TITLE.fullmatch(bare) else []
-    return [title for title in titles if has_letters_or_digits(title)], position
+    return [title for title in titles if has_words(title)], position
 
 
 def _match_end(pattern: re.Pattern[str], text: str, position: int) -> int:
@@ -183,7 +165,7 @@ def _object_titles(value: dict[Any, Any]) -> list[str]:
     return titles[:1] or list(texts.values())[: None if numbered else 1]
 
 
-def _json_objects(text: str) -> list[str]:
+def _objects(text: str) -> list[str]:
     titles: list[str] = []
     start = text.find("{")
     while start >= 0:
@@ -191,9 +173,6 @@ def _json_objects(text: str) -> list[str]:
         titles += _object_titles(value)
         start = text.find("{", end)
     return titles
-
-
-# --- lines and plain text
 
 
 def _numbered_lines(text: str) -> list[str]:
@@ -219,9 +198,7 @@ def _bulleted_lines(text: str) -> list[str]:
 
 
 def _double_quoted(text: str) -> list[str]:
-    titles = [
-        one_line(title) for pair in _DOUBLE_QUOTED.findall(text) for title in pair if has_letters_or_digits(title)
-    ]
+    titles = [one_line(title) for pair in _DOUBLE_QUOTED.findall(text) for title in pair if has_words(title)]
     return titles if len(titles) > 1 else []
 
 
@@ -233,7 +210,7 @@ def _plain_lines(text: str) -> list[str]:
 def _is_prose(line: str) -> bool:
     """Return whether a line is a heading, a sentence about the list, or blank."""
     bare = line.strip("*_ \t")
-    return bare.endswith(":") or not has_letters_or_digits(bare) or _PROSE.fullmatch(bare) is not None
+    return bare.endswith(":") or not has_words(bare) or _PROSE.fullmatch(bare) is not None
 
 
 def _line_title(line: str) -> str:

@@ -27,7 +27,8 @@ def without_reasoning(completion: str) -> str:
     return answer.encode("utf-8", "replace").decode().strip()
 
 
-def has_letters_or_digits(text: str) -> bool:
+def has_words(text: str) -> bool:
+    """Return whether a text has a letter or a digit."""
     return any(c.isalnum() for c in text)
 
 

@@ -41,18 +41,12 @@ class PromptBuilder:
         self.ranking_budget = prompts.history_tokens // (1 + prompts.shots)  # equal for question and few-shot examples
 
     def messages(
-        self,
-        task: str,
-        examples: Examples,
-        i: int,
-        candidates: Sequence[int] | None,
-        scored: bool,
-        with_user: bool = True,
+        self, task: str, examples: Examples, i: int, order: Sequence[int] | None, scored: bool, with_user: bool = True
     ) -> tuple[Message, ...]:
         """Build the messages of a task's prompt for example i.
 
         Args:
-            candidates: item numbers in the order to list them; None = list none.
+            order: item numbers of the candidates in the order to list them; None = list none.
             scored: whether continuations are scored, instead of a text generated.
             with_user: whether the prompt contains the user's history and few-shot examples.
         """
@@ -64,8 +58,8 @@ class PromptBuilder:
             budget = self.ranking_budget if task in RANKING_TASKS else self.prompts.history_tokens
             parts.append(self._fill(prompt.behaviour, {"history": self._history(history, budget)}))
             parts.append(self._fill(prompt.shots, {"examples": self._shots(task, examples, i)}))
-        if candidates is not None:
-            parts.append(self._fill(prompt.candidates, {"candidates": self._title_list(candidates)}))
+        if order is not None:
+            parts.append(self._fill(prompt.candidates, {"candidates": self._title_list(order)}))
         parts.append(self._fill(prompt.judged if scored else prompt.answer, {}))
         system: list[Message] = [{"role": "system", "content": self.prompts.system}] if self.prompts.system else []
         return (*system, {"role": "user", "content": "\n".join(filter(None, parts))})
