@@ -16,7 +16,7 @@ from tests.data.misbehaving_server import body, running
 from tests.driver import Answer, call, compose, spec_of
 from tests.golden import Golden, addresses
 from tests.golden import metrics as hold_metrics
-from tests.llm.chat_server import chatting, refused
+from tests.llm.chat_server import api_error, chat_server
 from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
@@ -279,8 +279,8 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     of_chat = ("train", "model=chatgptrec", "task.max_examples=2", "task.floors=[]", *SMALL_CHAT)
-    with running() as server, chatting() as chat, recorded() as read:
-        chat.moods = lambda question: [refused(500)]
+    with running() as server, chat_server() as chat, recorded() as read:
+        chat.responses = lambda prompt: [api_error(500)]
         special |= {
             (*of_chat, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
             (*of_chat, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,

@@ -14,8 +14,8 @@ from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.schema import Config
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.llm import ask, enrichment
-from llm4rec_cli.llm.enrichment import Enriched, Questions
+from llm4rec_cli.llm import completions, enrichment
+from llm4rec_cli.llm.enrichment import ItemRequests, ItemTokens
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.runs import rules, stages
 from llm4rec_cli.runs.folder import Outcome
@@ -35,9 +35,9 @@ def run(composed: Composed) -> Outcome:
     if processes.world_size() > 1:
         raise UsageError("a chat model is asked by one process", "llm4rec enrich …, without torchrun")
     dataset = prepare(config.dataset, spec.cache)
-    asked, usage = enrichment.questions(dataset, settings, llm), ask.Usage()
-    with Store(ask.store_path(llm, spec.cache)) as store:
-        answers = ask.answers(
+    asked, usage = enrichment.item_requests(dataset, settings, llm), completions.Usage()
+    with Store(completions.store_path(llm, spec.cache)) as store:
+        answers = completions.complete(
             list(asked.requests.values()),
             stages.item_reader(spec),
             llm,
@@ -45,12 +45,12 @@ def run(composed: Composed) -> Outcome:
             f"asking {Path(llm.model).name} about items of {config.dataset.name}",
             usage,
         )
-    found = enrichment.enriched(asked, dict(zip(asked.requests, answers, strict=True)), settings)
+    found = enrichment.parse_tokens(asked, dict(zip(asked.requests, answers, strict=True)), settings)
     show(config, dataset, asked, found, usage)
     return Outcome("done" if usage.sent else "skipped", store.path)
 
 
-def show(config: Config, dataset: RecDataset, asked: Questions, found: Enriched, usage: ask.Usage) -> None:
+def show(config: Config, dataset: RecDataset, asked: ItemRequests, found: ItemTokens, usage: completions.Usage) -> None:
     """Two tables: what was asked and read, and the tokens of some items."""
     from llm4rec_cli.data.tokens import SLOTS, with_tokens
     from llm4rec_cli.llm.requests import Status
@@ -58,7 +58,7 @@ def show(config: Config, dataset: RecDataset, asked: Questions, found: Enriched,
 
     manifest = with_tokens(dataset, found.tokens).manifest["tokens"]
     status = Counter(found.status)
-    n_told = sum(map(bool, asked.told))
+    n_told = sum(map(bool, asked.texts))
     rows = [
         ["items", f"{dataset.n_items:,}"],
         ["  with a text", f"{n_told:,}"],
@@ -77,7 +77,7 @@ def show(config: Config, dataset: RecDataset, asked: Questions, found: Enriched,
     out = console()
     out.print(table(f"{config.dataset.name}, enriched by {config.llm.model}", ["", ""], rows))
     some = [item for item in range(dataset.n_items) if found.tokens[item]][:SHOWN]
-    examples = [[_first(asked.told[item]), *(", ".join(found.slots[item][slot]) for slot in SLOTS)] for item in some]
+    examples = [[_first(asked.texts[item]), *(", ".join(found.slots[item][slot]) for slot in SLOTS)] for item in some]
     out.print(table("some of them", ["item", *(slot.replace("_", " ") for slot in SLOTS)], examples))
 
 

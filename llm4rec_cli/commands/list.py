@@ -148,11 +148,11 @@ def _p5_rows(file: str) -> tuple[list[str], list[list[str]]]:
 
 def _chatgptrec_rows(file: str) -> tuple[list[str], list[list[str]]]:
     """Columns, and a row a part of each task's prompt."""
-    from llm4rec_cli.models.chatgptrec.config import ASKED, Prompts
+    from llm4rec_cli.models.chatgptrec.config import TASKS, Prompts
 
     found = dict(_prompts_in(file, lambda read: vars(_typed(Prompts, read))))
-    settings = [["", name, str(value)] for name, value in found.items() if name not in ASKED]
-    parts = [[task, part, str(text)] for task in ASKED for part, text in vars(found[task]).items() if text]
+    settings = [["", name, str(value)] for name, value in found.items() if name not in TASKS]
+    parts = [[task, part, str(text)] for task in TASKS for part, text in vars(found[task]).items() if text]
     return ["task", "part", "text"], [*settings, *parts]
 
 

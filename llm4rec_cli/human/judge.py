@@ -13,7 +13,7 @@ from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import write_text
 from llm4rec_cli.human.agreement import BEST_SCORE, Scale
 from llm4rec_cli.human.sheets import CRITERIA, INSTRUCTIONS, PAGE, SCALES, Example, Sheet, read_key, read_page, to_csv
-from llm4rec_cli.llm import ask
+from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.runs import stages
@@ -43,15 +43,15 @@ def judge(spec: RunSpec, folder: Path) -> None:
     key = read_key(folder)
     examples = read_page(folder / PAGE, key["examples"])
     sheet = Sheet(key["sheet"], key["protocol"], Scale(key["scale"]), key["criteria"], examples)
-    llm, usage = spec.llm, ask.Usage()
+    llm, usage = spec.llm, completions.Usage()
     requests = [
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
         for example in examples
     ]
     backend = stages.chat_backend(spec, spec.config.seed)
     name = Path(llm.model).name
-    with Store(ask.store_path(llm, spec.cache)) as store:
-        answers = ask.answers(requests, backend, llm, store, f"judging with {name}", usage)
+    with Store(completions.store_path(llm, spec.cache)) as store:
+        answers = completions.complete(requests, backend, llm, store, f"judging with {name}", usage)
     parsed = {
         example.name: parse_answer(answer.text, sheet, example)
         for example, answer in zip(examples, answers, strict=True)

@@ -1,9 +1,9 @@
-"""Endpoints that speak OpenAI's chat completions, by the `openai` client.
+"""Endpoints with OpenAI's chat completions API, through the `openai` client.
 
-The client speaks HTTP: TLS, proxies, connections kept open, errors by status. Ours is what it lacks: a deadline for a
-whole answer (its own is one of silence, which a slow drip never breaks), another try after an answer that is none
-(truncated, garbled, without a choice), waits that a server asks for beyond two minutes, and one failure that loses no
-other answer.
+The client handles HTTP: TLS, proxies, persistent connections, errors by status. This module adds what it lacks: a
+deadline for a whole response (the client's own limits silence, which a slow drip never breaks), retries of malformed
+responses (truncated, garbled, without a choice), `Retry-After` beyond two minutes, and that a failure of one request
+loses no other completion.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import urllib3
 from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, raise_first
-from llm4rec_cli.llm.requests import Answer, Request
+from llm4rec_cli.llm.requests import Completion, Request
 
 if TYPE_CHECKING:
     import openai
@@ -37,52 +37,52 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
-PAUSE = 0.5  # seconds before the second try, doubled before each further one; the half of it is random
-LONGEST_PAUSE = 60.0
-NO_KEY = "none"  # in the place of one
-LONGEST_WAIT = 3600.0  # that a server may ask for: beyond it somebody should look
-SECRET = 8  # characters: a shorter key is none, but a word such as EMPTY, which answers may hold
+FIRST_PAUSE = 0.5  # seconds before the second attempt, doubled before each further one; half of it is random
+MAX_PAUSE = 60.0
+PLACEHOLDER_KEY = "none"  # sent where no key is
+MAX_RETRY_AFTER = 3600.0  # seconds that a server may request: beyond it somebody should look
+MIN_SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY, which completions may contain
 
-_AGAIN = (408, 409, 429)  # besides 5xx, the refusals that another try may change
+_RETRIED = (408, 409, 429)  # statuses that may pass, besides 5xx
 _REMEDIES = {
     401: "llm.key_variable names the environment variable that holds the key",
     403: "llm.key_variable names the environment variable that holds the key",
-    429: "the account has no quota left; what was answered is kept",
-    404: "llm.model=NAME as the server calls it; llm.base_url=URL up to and with /v1",
+    429: "the account has no quota left; answers so far are stored",
+    404: "check llm.model=NAME, as the server calls it, and llm.base_url=URL, which ends with /v1",
 }
-_PIECES = re.compile(r"[A-Za-z]+|[^\w\s]|\s{2,}|\w")
+_TOKEN_LIKE = re.compile(r"[A-Za-z]+|[^\w\s]|\s{2,}|\w")
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """A try that gave no answer.
+    """An attempt without a completion.
 
     Attributes:
-        said: why, without the key.
-        refused: the status of a refusal that no other try changes; None of what may pass.
-        wait: seconds that the server asks to wait for; None where it does not.
+        reason: without the key.
+        status: of a refusal that no retry changes; None of a failure that may pass.
+        retry_after: seconds that the server asks to wait; None where it does not.
     """
 
-    said: str
-    refused: int | None = None
-    wait: float | None = None
+    reason: str
+    status: int | None = None
+    retry_after: float | None = None
 
 
 class EndpointBackend:
     """A chat model behind an endpoint.
 
     Args:
-        seed: sent along, for servers that heed it.
+        seed: sent along, for servers that use it.
 
     Raises:
-        UsageError: `check` says why.
+        UsageError: a setting is unusable; see `problems`.
     """
 
     def __init__(self, config: LLMConfig, seed: int) -> None:
         raise_first(problems(config))
         self.config, self.seed = config, seed
         self.base_url = (config.base_url or OPENAI).rstrip("/")
-        self._jitter = random.Random()  # of its own: when a server fails must not change what others draw
+        self._jitter = random.Random()  # its own: a server's failures must not change other random draws
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -95,82 +95,84 @@ class EndpointBackend:
         }
 
     def count_tokens(self, text: str) -> int:
-        """An estimate from above, as the server's tokenizer is not here.
+        """Return an upper estimate, as the server's tokenizer is not available.
 
-        A word of ASCII letters counts one a three letters begun; each digit, each sign and each byte of other letters
-        counts one. By SmolLM2's tokenizer, whose vocabulary of 49,000 is a small one, that is 1.1 to 1.6 times what
-        lists of titles, reviews and news take; of titles that stand alone, one in twelve takes more.
+        A word of n ASCII letters counts ceil(n / 3); each digit, each sign and each byte of other letters counts one.
+        For lists of titles, reviews and news that is 1.1 to 1.6 times the count of SmolLM2's tokenizer (a small
+        vocabulary of 49,000); one in twelve single titles takes more.
         """
         return sum(
             math.ceil(len(piece) / 3) if piece.isascii() and piece.isalpha() else len(piece.encode())
-            for piece in _PIECES.findall(text)
+            for piece in _TOKEN_LIKE.findall(text)
         )
 
     def groups(self, requests: Sequence[Request]) -> None:
-        """None: an answer depends on its own request alone."""
+        """Return None: a completion depends on its own request alone."""
 
-    def ask(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
-        """`llm.concurrency` at a time. After one that failed for good no more are sent, and those under way end.
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[int, Completion]]:
+        """Yield completions; `llm.concurrency` requests are under way at a time.
+
+        After a request failed for good no more are sent, and those under way are finished.
 
         Raises:
-            UsageError: the server refuses one, there is no key, or likelihoods are asked for.
-            RunError: one failed `1 + llm.retries` times, or the server asks for a wait beyond reason.
+            UsageError: the server refuses a request, there is no key, or likelihoods are requested.
+            RunError: a request failed `1 + llm.retries` times, or the server asks for too long a wait.
         """
         key = _key(self.config, self.base_url)
         with asyncio.Runner() as runner:
-            answers = self._answers(map(_to_generate, requests), key)
-            while (answered := runner.run(_next(answers))) is not None:
-                yield answered
+            completions = self._completions(map(_refuse_continuations, requests), key)
+            while (numbered := runner.run(_next(completions))) is not None:
+                yield numbered
 
-    async def _answers(self, requests: Iterable[Request], key: str) -> AsyncIterator[tuple[int, Answer]]:
+    async def _completions(self, requests: Iterable[Request], key: str) -> AsyncIterator[tuple[int, Completion]]:
         from openai import AsyncOpenAI
 
-        waiting, under_way = enumerate(requests), set[asyncio.Task[tuple[int, Answer | _Failure]]]()
-        failed, stop = None, asyncio.Event()
+        waiting, under_way = enumerate(requests), set[asyncio.Task[tuple[int, Completion | _Failure]]]()
+        failure, stop = None, asyncio.Event()
         async with AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=None) as client:
             while True:
-                while not failed and len(under_way) < self.config.concurrency and (due := next(waiting, None)):
-                    under_way.add(asyncio.create_task(self._answered(client, *due, key, stop)))
+                while not failure and len(under_way) < self.config.concurrency and (due := next(waiting, None)):
+                    under_way.add(asyncio.create_task(self._completion(client, *due, key, stop)))
                 if not under_way:
                     break
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                for number, outcome in [task.result() for task in done]:
-                    if isinstance(outcome, Answer):
-                        yield number, outcome
+                for index, outcome in [task.result() for task in done]:
+                    if isinstance(outcome, Completion):
+                        yield index, outcome
                     else:
-                        failed = failed or outcome
+                        failure = failure or outcome
                         stop.set()
-        if failed:
-            raise self._error(failed)
+        if failure:
+            raise self._error(failure)
 
-    async def _answered(
-        self, client: openai.AsyncOpenAI, number: int, request: Request, key: str, stop: asyncio.Event
-    ) -> tuple[int, Answer | _Failure]:
-        """One request's answer, or why there is none, in as many tries as it takes until `stop`."""
+    async def _completion(
+        self, client: openai.AsyncOpenAI, index: int, request: Request, key: str, stop: asyncio.Event
+    ) -> tuple[int, Completion | _Failure]:
+        """Return a request's completion or last failure, after as many attempts as it takes until `stop`."""
         begun, attempt = time.monotonic(), 0
         while True:
             attempt += 1
-            asked_at = datetime.now(UTC).isoformat(timespec="seconds")
-            body = await self._tried(client, request, key)
+            sent_at = datetime.now(UTC).isoformat(timespec="seconds")
+            body = await self._send(client, request, key)
             seconds = time.monotonic() - begun
-            outcome = self._read(body, request, seconds, asked_at, attempt) if isinstance(body, bytes) else body
-            if isinstance(outcome, Answer) or outcome.refused or stop.is_set():
-                return number, outcome
-            if attempt > self.config.retries or (outcome.wait or 0) > LONGEST_WAIT:
-                return number, replace(outcome, said=f"{outcome.said} ({attempt} tries)")
-            pause = self._pause(attempt, outcome.wait)
-            log.log(logging.INFO if pause > 10 else logging.DEBUG, "%s; again in %.0f s", outcome.said, pause)
+            outcome = self._read(body, request, seconds, sent_at, attempt) if isinstance(body, bytes) else body
+            if isinstance(outcome, Completion) or outcome.status or stop.is_set():
+                return index, outcome
+            if attempt > self.config.retries or (outcome.retry_after or 0) > MAX_RETRY_AFTER:
+                return index, replace(outcome, reason=f"{outcome.reason} ({attempt} tries)")
+            pause = self._pause(attempt, outcome.retry_after)
+            log.log(logging.INFO if pause > 10 else logging.DEBUG, "%s; retry in %.0f s", outcome.reason, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
-                return number, outcome
+                return index, outcome
 
-    async def _tried(self, client: openai.AsyncOpenAI, request: Request, key: str) -> bytes | _Failure:
-        """The body of a 200 that came whole and in time, without the key, which a server might echo."""
+    async def _send(self, client: openai.AsyncOpenAI, request: Request, key: str) -> bytes | _Failure:
+        """Return the body of a 200 that came whole and in time, without the key, which a server might echo."""
         import openai
 
-        # Its own newer models refuse the one name, and many other servers do not know the other.
+        # OpenAI's newer models raise_first `max_tokens`; many other servers do not know `max_completion_tokens`.
         limit = "max_completion_tokens" if self.base_url == OPENAI else "max_tokens"
-        asked = {
+        parameters = {
             "model": self.config.model,
             "messages": [dict(message) for message in request.messages],
             "temperature": self.config.temperature,
@@ -180,106 +182,108 @@ class EndpointBackend:
         }
         try:
             async with asyncio.timeout(self.config.timeout):
-                response = await client.chat.completions.with_raw_response.create(**cast(Any, asked))
-            return response.content.replace(key.encode(), b"[key]") if len(key) >= SECRET else response.content
+                response = await client.chat.completions.with_raw_response.create(**cast(Any, parameters))
+            return response.content.replace(key.encode(), b"[key]") if len(key) >= MIN_SECRET else response.content
         except TimeoutError:
-            return _Failure(f"no whole answer within {self.config.timeout:g} s")
+            return _Failure(f"no whole response within {self.config.timeout:g} s")
         except openai.APIStatusError as error:
-            status, told = error.status_code, error.body
-            passes = (status in _AGAIN or status >= 500) and error.code != "insufficient_quota"
-            said = _words(told.get("message", told) if isinstance(told, dict) else told or "", key)
-            wait = _retry_after(error.response.headers.get("retry-after"))
-            return _Failure(f"{status} {said}".strip(), None if passes else status, wait)
+            status, body = error.status_code, error.body
+            may_pass = (status in _RETRIED or status >= 500) and error.code != "insufficient_quota"
+            message = _excerpt(body.get("message", body) if isinstance(body, dict) else body or "", key)
+            retry_after = _retry_after(error.response.headers.get("retry-after"))
+            return _Failure(f"{status} {message}".strip(), None if may_pass else status, retry_after)
         except openai.APIConnectionError as error:
-            return _Failure(_words(error.__cause__ or error, key))
+            return _Failure(_excerpt(error.__cause__ or error, key))
 
-    def _read(self, body: bytes, request: Request, seconds: float, asked_at: str, attempts: int) -> Answer | _Failure:
-        """The answer in a body; a failure where it is no chat completion."""
+    def _read(self, body: bytes, request: Request, seconds: float, sent_at: str, attempt: int) -> Completion | _Failure:
+        """Return the completion in a body; a failure where it is malformed."""
         try:
-            said = json.loads(body)
-            choice, usage = said["choices"][0], said.get("usage") or {}
-            text = choice["message"]["content"] or ""  # null: it refused, or what it said was filtered
+            response = json.loads(body)
+            choice, usage = response["choices"][0], response.get("usage") or {}
+            text = choice["message"]["content"] or ""  # null: the model refused, or a filter removed its text
             if not isinstance(text, str):
                 raise TypeError
-            asked = sum(self.count_tokens(told["content"]) for told in request.messages)
-            return Answer(
+            estimate = sum(self.count_tokens(message["content"]) for message in request.messages)
+            return Completion(
                 text=text,
                 finish=choice.get("finish_reason") or "stop",
-                prompt_tokens=int(usage.get("prompt_tokens") or asked),
+                prompt_tokens=int(usage.get("prompt_tokens") or estimate),
                 answer_tokens=int(usage.get("completion_tokens") or self.count_tokens(text)),
                 seconds=seconds,
-                model=" ".join(filter(None, (said.get("model"), said.get("system_fingerprint")))),
-                asked_at=asked_at,
-                attempts=attempts,
+                model=" ".join(filter(None, (response.get("model"), response.get("system_fingerprint")))),
+                asked_at=sent_at,
+                attempts=attempt,
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-            return _Failure(f"an answer that is no chat completion: {_words(body.decode(errors='replace'))}")
+            return _Failure(f"the response is no chat completion: {_excerpt(body.decode(errors='replace'))}")
 
-    def _pause(self, attempt: int, wait: float | None) -> float:
-        """Seconds until the next try: what the server asks for, and otherwise twice as long each time."""
-        if wait is not None:
-            return wait + self._jitter.uniform(0, PAUSE)  # never earlier, and not all at one moment
-        return min(LONGEST_PAUSE, PAUSE * 2 ** min(attempt - 1, 16)) * self._jitter.uniform(0.5, 1)
+    def _pause(self, attempt: int, retry_after: float | None) -> float:
+        """Return the seconds until the next attempt: as the server asks, or else doubled each time."""
+        if retry_after is not None:
+            return retry_after + self._jitter.uniform(0, FIRST_PAUSE)  # never earlier, and not all at one moment
+        return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 16)) * self._jitter.uniform(0.5, 1)
 
-    def _error(self, failed: _Failure) -> Llm4RecError:
-        if failed.refused:
-            remedy = "llm.dry_run=true shows what is asked; llm.model=NAME and llm.max_tokens=N go with it"
-            return UsageError(f"{self.base_url} refuses: {failed.said}", _REMEDIES.get(failed.refused, remedy))
+    def _error(self, failure: _Failure) -> Llm4RecError:
+        if failure.status:
+            remedy = "check llm.model and llm.max_tokens; llm.dry_run=true prints the requests"
+            problem = f"{self.base_url} refuses the request: {failure.reason}"
+            return UsageError(problem, _REMEDIES.get(failure.status, remedy))
+        wait = f"; it asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else ""
         return RunError(
-            f"{self.base_url}: {failed.said}" + (f"; it asks to wait {failed.wait:,.0f} s" if failed.wait else ""),
-            "give the same command again: what was answered is kept. llm.retries, llm.timeout and llm.concurrency "
-            "say what it is borne with",
+            f"{self.base_url}: {failure.reason}{wait}",
+            "run the same command again: answers so far are stored. llm.retries, llm.timeout and llm.concurrency set "
+            "how much failure is tolerated",
         )
 
 
-async def _next(answers: AsyncIterator[tuple[int, Answer]]) -> tuple[int, Answer] | None:
-    return await anext(answers, None)
+async def _next(completions: AsyncIterator[tuple[int, Completion]]) -> tuple[int, Completion] | None:
+    return await anext(completions, None)
 
 
 def problems(config: LLMConfig) -> Iterator[UsageError]:
-    """Settings that cannot be used, or that would hold a secret; none of them is repeated."""
+    """Yield settings that are unusable or contain a secret, without repeating their values."""
     if not re.fullmatch(r"[A-Za-z_]\w*", config.key_variable):
         yield UsageError(
-            "llm.key_variable is no name of an environment variable: the key itself stands nowhere but in one",
+            "llm.key_variable is not the name of an environment variable; the key itself belongs in the environment",
             "export OPENAI_API_KEY=…, and leave llm.key_variable out",
         )
     if config.base_url is None:
         return
     try:
         url = urlsplit(config.base_url)
-        plain = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:
-        plain = False
-    if not plain or "@" in config.base_url or "?" in config.base_url or "#" in config.base_url:
+        valid = False
+    if not valid or "@" in config.base_url or "?" in config.base_url or "#" in config.base_url:
         yield UsageError(
-            "llm.base_url is not an address alone, by http or https, without a user, a password or a query",
-            "llm.base_url=http://HOST:PORT/v1; the key comes from the environment",
+            "llm.base_url is not a plain http or https address without user, password and query",
+            "set llm.base_url=http://HOST:PORT/v1; the key comes from the environment",
         )
 
 
 def _key(config: LLMConfig, base_url: str) -> str:
-    """The key, or what a server on this machine, or one that is not reached by https, gets in its place.
+    """Return the key; a placeholder for a local server without one, and for a remote one without https.
 
     Raises:
-        UsageError: there is none, or none that HTTP could carry.
+        UsageError: there is no key, or HTTP cannot carry it.
     """
     key = os.environ.get(config.key_variable, "").strip()
-    if not key and _on_this_machine(base_url):
-        return NO_KEY
-    if urlsplit(base_url).scheme == "http" and not _on_this_machine(base_url):
-        log.warning("%s is reached unencrypted, so it is sent no key: give its address with https", base_url)
-        return NO_KEY
+    if not key and _is_local(base_url):
+        return PLACEHOLDER_KEY
+    if urlsplit(base_url).scheme == "http" and not _is_local(base_url):
+        log.warning("%s is not encrypted, so no key is sent to it: use its https address", base_url)
+        return PLACEHOLDER_KEY
     if not key:
         raise UsageError(
-            f"{base_url} wants a key, and the environment variable {config.key_variable} is not set",
-            f"export {config.key_variable}=…, or llm.key_variable=NAME for another",
+            f"{base_url} needs a key, and the environment variable {config.key_variable} is not set",
+            f"export {config.key_variable}=…, or set llm.key_variable=NAME to another variable",
         )
     if not re.fullmatch("[!-~]+", key):
-        raise UsageError(f"{config.key_variable} holds no key: it is not one word in ASCII", "copy the key once more")
+        raise UsageError(f"{config.key_variable} holds no key: it is not one word in ASCII", "copy the key again")
     return key
 
 
-def _on_this_machine(base_url: str) -> bool:
+def _is_local(base_url: str) -> bool:
     host = urlsplit(base_url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -287,24 +291,21 @@ def _on_this_machine(base_url: str) -> bool:
         return host == "localhost"
 
 
-def _to_generate(request: Request) -> Request:
+def _refuse_continuations(request: Request) -> Request:
     if request.continuations is not None:
-        raise UsageError(
-            "an endpoint does not say how likely a given answer is",
-            "llm=local, or model.answer=generate",
-        )
+        raise UsageError("an endpoint returns no likelihoods of answers", "use llm=local, or model.answer=generate")
     return request
 
 
-def _retry_after(stated: str | None) -> float | None:
-    """Seconds that a server asks to wait for, by number or by date; None where it does not."""
+def _retry_after(header: str | None) -> float | None:
+    """Return the seconds that a `Retry-After` header (a number or a date) asks to wait; None without one."""
     try:
-        return urllib3.Retry().parse_retry_after(stated) if stated else None
+        return urllib3.Retry().parse_retry_after(header) if header else None
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
 
 
-def _words(told: object, key: str = "") -> str:
-    """The first of what a server or a library says, in one line and without the key."""
-    text = str(told).replace(key, "[key]") if len(key) >= SECRET else str(told)
+def _excerpt(message: object, key: str = "") -> str:
+    """Return the beginning of a server's or a library's message, on one line and without the key."""
+    text = str(message).replace(key, "[key]") if len(key) >= MIN_SECRET else str(message)
     return " ".join(text.split())[:300]

@@ -1,7 +1,7 @@
-"""Items enriched by a chat model: it reads an item's own text, and writes what it is for, for whom, and key words.
+"""Tokens for items: a chat model reads an item's own text, and writes its use, its audience and key words.
 
-Nothing is told but the item's own fields: no interaction, no review, no number. So the tokens know nothing of who
-bought what, but what the model knew before. Items of the same words are asked about once.
+Prompts contain the item's own fields alone: no interaction, no review, no number. So the tokens carry no information
+about who bought what, except for what the model knew before. Items with equal text share one request.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.schema import EnrichmentConfig, LLMConfig
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.llm.ask import keys_of
-from llm4rec_cli.llm.requests import Answer, Backend, Request
+from llm4rec_cli.llm.completions import cache_keys
+from llm4rec_cli.llm.requests import Backend, Completion, Request
 from llm4rec_cli.llm.store import Store
 
 if TYPE_CHECKING:
@@ -29,25 +29,25 @@ FIELDS = {"item", "noun", "tokens"}
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What is asked about the items of a catalogue.
+class ItemRequests:
+    """Requests about the items of a catalogue.
 
     Attributes:
-        told: (n_items,) what is told of each: its text fields as JSON; empty where it has none, and nothing is asked.
-        requests: by what is told, each once.
+        texts: (n_items,) each item's text fields as JSON; empty for an item without text, which has no request.
+        requests: by text, one each.
     """
 
-    told: list[str]
+    texts: list[str]
     requests: dict[str, Request]
 
 
 @dataclass(frozen=True)
-class Enriched:
-    """What was made of the answers, item by item.
+class ItemTokens:
+    """Tokens parsed from the completions.
 
     Attributes:
-        slots: (n_items,) the tokens by slot; empty where nothing was asked.
-        status: (n_items,) how the answer could be read; None where nothing was asked.
+        slots: (n_items,) each item's tokens by slot; empty for an item without text.
+        status: (n_items,) how well the completion could be parsed; None for an item without text.
     """
 
     slots: list[dict[str, list[str]]]
@@ -55,88 +55,84 @@ class Enriched:
 
     @property
     def tokens(self) -> list[list[str]]:
-        """(n_items,) the tokens of all slots."""
-        return [[token for slot in of_one.values() for token in slot] for of_one in self.slots]
+        """(n_items,) each item's tokens of all slots."""
+        return [[token for slot in by_slot.values() for token in slot] for by_slot in self.slots]
 
 
 def problems(config: EnrichmentConfig) -> Iterator[UsageError]:
-    """What is wrong with the prompt."""
+    """Yield what is wrong with the prompt."""
     try:
         fields = {name for _, name, _, _ in Formatter().parse(config.prompt) if name is not None}
     except ValueError:
-        yield UsageError("enrichment.prompt has a brace without its other", "a brace that is none of a field: {{ or }}")
+        yield UsageError("enrichment.prompt has an unmatched brace", "write a literal brace as {{ or }}")
         return
     for unknown in sorted(fields - FIELDS):
         yield UsageError(
-            f"enrichment.prompt tells {{{unknown}}}, and there is no such field",
-            f"it can tell {', '.join(sorted(FIELDS))}; a brace that is none of a field: {{{{ or }}}}",
+            f"enrichment.prompt has no field {{{unknown}}}",
+            f"its fields are {', '.join(sorted(FIELDS))}; write a literal brace as {{{{ or }}}}",
         )
     if "item" not in fields:
-        yield UsageError("enrichment.prompt does not tell the item", "{item} stands for its text")
+        yield UsageError("enrichment.prompt lacks the field {item}", "put {item} where the item's text belongs")
 
 
-def questions(dataset: RecDataset, config: EnrichmentConfig, llm: LLMConfig) -> Questions:
-    """One request for each text that differs.
+def item_requests(dataset: RecDataset, config: EnrichmentConfig, llm: LLMConfig) -> ItemRequests:
+    """Build one request for each distinct text.
 
     Args:
         dataset: as prepared, before a control or a recipe has changed its texts.
 
     Raises:
-        DataError: no item has any.
+        DataError: no item has text.
     """
-    told = _told(dataset.items, config.characters)
+    texts = _texts(dataset.items, config.characters)
     max_tokens = min(config.max_tokens, llm.max_tokens)
-    requests = {text: Request(_messages(text, config), max_tokens=max_tokens) for text in filter(None, told)}
+    requests = {text: Request(_messages(text, config), max_tokens=max_tokens) for text in filter(None, texts)}
     if not requests:
         raise DataError(
-            f"dataset '{dataset.manifest['name']}' tells nothing of its items that a chat model could read",
+            f"dataset '{dataset.manifest['name']}' has no text of its items for a chat model to read",
             "choose a dataset with titles: llm4rec list datasets",
         )
-    return Questions(told, requests)
+    return ItemRequests(texts, requests)
 
 
-def stored(asked: Questions, backend: Backend, store: Store) -> dict[str, Answer]:
-    """The answers that are in the store, by what was told.
-
-    Args:
-        backend: who gave them.
-    """
-    keys, _ = keys_of(list(asked.requests.values()), backend)
-    found = store.find(keys)
-    return {text: found[key] for text, key in zip(asked.requests, keys, strict=True) if key in found}
+def stored_completions(items: ItemRequests, backend: Backend, store: Store) -> dict[str, Completion]:
+    """Return the backend's completions that are in the store, by text."""
+    keys, _ = cache_keys(list(items.requests.values()), backend)
+    stored = store.get(keys)
+    return {text: stored[key] for text, key in zip(items.requests, keys, strict=True) if key in stored}
 
 
-def enriched(asked: Questions, answers: Mapping[str, Answer], config: EnrichmentConfig) -> Enriched:
-    """The tokens of each item.
+def parse_tokens(items: ItemRequests, completions: Mapping[str, Completion], config: EnrichmentConfig) -> ItemTokens:
+    """Parse each item's tokens.
 
     Args:
-        answers: by what was told, of all requests.
+        completions: of all requests, by text.
     """
     from llm4rec_cli.data.tokens import read
 
-    found = {
-        text: read(answer.text, config.tokens, config.noun, torn=answer.finish == "length")
-        for text, answer in answers.items()
+    parsed = {
+        text: read(completion.text, config.tokens, config.noun, torn=completion.finish == "length")
+        for text, completion in completions.items()
     }
-    nothing: tuple[dict[str, list[str]], None] = ({}, None)
-    of_items = [found[text] if text else nothing for text in asked.told]
-    return Enriched([slots for slots, _ in of_items], [status for _, status in of_items])
+    no_text: tuple[dict[str, list[str]], None] = ({}, None)
+    by_item = [parsed[text] if text else no_text for text in items.texts]
+    return ItemTokens([slots for slots, _ in by_item], [status for _, status in by_item])
 
 
-def _messages(told: str, config: EnrichmentConfig) -> tuple[dict[str, Any], ...]:
+def _messages(text: str, config: EnrichmentConfig) -> tuple[dict[str, Any], ...]:
     system = [{"role": "system", "content": config.system}] if config.system else []
-    filled = config.prompt.format(item=told, noun=config.noun, tokens=config.tokens)
-    return (*system, {"role": "user", "content": filled})
+    content = config.prompt.format(item=text, noun=config.noun, tokens=config.tokens)
+    return (*system, {"role": "user", "content": content})
 
 
-def _told(items: pd.DataFrame, characters: int) -> list[str]:
-    """Each item's text fields as a JSON object: on one line, entities resolved, cut; empty where all are empty."""
+def _texts(items: pd.DataFrame, characters: int) -> list[str]:
+    """Return each item's text fields as a JSON object: on one line, entities resolved, cut; empty if all are empty."""
     from llm4rec_cli.data.texts import TEXT_COLUMNS
 
     columns = [name for name in TEXT_COLUMNS if name in items]
-    told = []
+    texts = []
     for values in items[columns].fillna("").itertuples(index=False):
         plain = (" ".join(html.unescape(value).split())[:characters] for value in values)
         fields = {name: text for name, text in zip(columns, plain, strict=True) if text}
-        told.append(json.dumps(fields, ensure_ascii=False) if fields else "")
-    return told
+        texts.append(json.dumps(fields, ensure_ascii=False) if fields else "")
+    return texts

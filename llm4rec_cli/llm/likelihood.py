@@ -1,4 +1,4 @@
-"""How likely a causal language model finds several continuations of one prompt, which it reads once."""
+"""Log-likelihoods of several continuations of one prompt under a causal language model, which reads the prompt once."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from llm4rec_cli.errors import UsageError
 
-ATTENDING = {"full_attention", "sliding_attention"}  # kinds of layers
-PACKED = 256  # tokens of continuations read at once: each costs all others an attention that is masked away
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+PACK_TOKENS = 256  # tokens of continuations per forward pass: each pays for masked attention to all others
 
 
 @torch.inference_mode()
 def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> Tensor:
-    """Log-probabilities of continuations, each given the prompt and its own earlier tokens; nothing is said of an end.
+    """Return log-probabilities of continuations, conditional on the prompt; without an end-of-text token.
 
-    The prompt is read once, and its keys and values are kept. Behind it continuations are read several at a time, as
-    one sequence in which each token sees the prompt and those before it of its own continuation, and stands where it
-    would stand alone. Logits are computed for those tokens and for the prompt's last, and no others.
+    The prompt is read once, and its keys and values are cached. Continuations are then packed into one sequence, in
+    which each token attends to the prompt and to the earlier tokens of its own continuation, at the position that it
+    would have alone. Logits are computed for those tokens and for the prompt's last, and no others.
 
     Args:
-        model: a causal language model of transformers whose layers all attend, to everything or within a window.
+        model: a causal language model of transformers with nothing but (full or sliding-window) attention layers.
         prompt: token ids, at least one.
-        continuations: n lists of token ids; an empty one is certain.
+        continuations: n lists of token ids; an empty one has log-probability 0.
 
     Returns:
         (n,) float32 sums over each continuation's tokens, on the CPU.
@@ -34,91 +34,84 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
     Raises:
         UsageError: the model has other layers.
     """
-    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENDING
+    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENTION_LAYERS
     if others:
         raise UsageError(
-            f"likelihoods need a model whose layers all attend, and this one's are {', '.join(sorted(others))} too",
-            "another llm.model, or answers that are generated",
+            f"likelihoods need a model of attention layers alone, and this one has {', '.join(sorted(others))} layers",
+            "choose another llm.model, or model.answer=generate",
         )
-    device, begin = model.device, len(prompt)
-    keys_and_values, logits = _read_prompt(model, torch.tensor(prompt, device=device))
-    first = logits.float().log_softmax(-1)
+    device, prompt_length = model.device, len(prompt)
+    prompt_cache, logits = _read_prompt(model, torch.tensor(prompt, device=device))
+    first_token = logits.float().log_softmax(-1)
     scores = []
-    for pack in _packs(continuations, PACKED):
-        read = [tokens[:-1] for tokens in pack]  # whose successors are judged
-        told = _behind(model, keys_and_values, begin, read)
-        judged = torch.tensor([token for tokens in pack for token in tokens[1:]], device=device, dtype=torch.long)
-        found = told.gather(1, judged[:, None]).squeeze(1) - told.logsumexp(1)
-        for tokens, rest in zip(pack, found.split([len(tokens) for tokens in read]), strict=True):
-            scores.append(rest.sum() + (first[tokens[0]] if tokens else 0))
+    for pack in _packs(continuations, PACK_TOKENS):
+        inputs = [tokens[:-1] for tokens in pack]
+        logits = _logits_after(model, prompt_cache, prompt_length, inputs)
+        targets = torch.tensor([token for tokens in pack for token in tokens[1:]], device=device, dtype=torch.long)
+        log_probs = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
+        for tokens, later in zip(pack, log_probs.split([len(tokens) for tokens in inputs]), strict=True):
+            scores.append(later.sum() + (first_token[tokens[0]] if tokens else 0))
     return torch.stack(scores).cpu()
 
 
 def _read_prompt(model: Any, prompt: Tensor) -> tuple[Any, Tensor]:
-    """What the layers keep of a prompt, and (vocabulary,) logits of what follows it."""
+    """Return the prompt's key-value cache, and (vocabulary,) logits of the next token."""
     from transformers import DynamicCache
 
-    kept = DynamicCache()  # not told of the model's windows, it keeps all
-    logits = model(prompt[None], **{cache_argument(model): kept}, logits_to_keep=1).logits
-    return kept, logits[0, -1]
+    cache = DynamicCache()  # made without the model's config, so that sliding windows drop nothing
+    logits = model(prompt[None], **{cache_argument(model): cache}, logits_to_keep=1).logits
+    return cache, logits[0, -1]
 
 
-def _behind(model: Any, kept: Any, begin: int, read: Sequence[Sequence[int]]) -> Tensor:
-    """(m, vocabulary) float32 logits at the m tokens of lists that each follow the prompt.
+def _logits_after(model: Any, prompt_cache: Any, prompt_length: int, inputs: Sequence[Sequence[int]]) -> Tensor:
+    """Return (m, vocabulary) float32 logits at all m tokens of lists that each follow the prompt.
 
     Args:
-        kept: of the prompt, by `_read_prompt`.
-        begin: tokens of the prompt.
+        prompt_cache: by `_read_prompt`.
+        prompt_length: tokens of the prompt.
     """
     from transformers import DynamicCache
 
     device = model.device
-    lengths = torch.tensor([len(tokens) for tokens in read], device=device)
+    lengths = torch.tensor([len(tokens) for tokens in inputs], device=device)
     if not lengths.sum():
         return torch.empty(0, model.config.get_text_config().vocab_size, device=device)
-    owner = torch.arange(len(read), device=device).repeat_interleave(lengths)
-    position = begin + torch.cat([torch.arange(len(tokens), device=device) for tokens in read])
-    distance = position[:, None] - torch.cat([torch.arange(begin, device=device), position])
-    own = owner[:, None] == torch.cat([owner.new_full((begin,), -1), owner])
-    visible = (own | (torch.arange(own.shape[1], device=device) < begin)) & (distance >= 0)
+    owner = torch.arange(len(inputs), device=device).repeat_interleave(lengths)
+    position = prompt_length + torch.cat([torch.arange(len(tokens), device=device) for tokens in inputs])
+    distance = position[:, None] - torch.cat([torch.arange(prompt_length, device=device), position])
+    own = owner[:, None] == torch.cat([owner.new_full((prompt_length,), -1), owner])
+    visible = (own | (torch.arange(own.shape[1], device=device) < prompt_length)) & (distance >= 0)
     cache = DynamicCache()
-    for number, layer in enumerate(kept.layers):
-        cache.update(layer.keys, layer.values, number)  # copied: the next pack begins with them again
-    tokens = torch.tensor([token for tokens in read for token in tokens], device=device)
-    return (
-        model(
-            tokens[None],
-            position_ids=position[None],
-            attention_mask=_masks(model, visible, distance),
-            **{cache_argument(model): cache},
-        )
-        .logits[0]
-        .float()
-    )
+    for index, layer in enumerate(prompt_cache.layers):
+        cache.update(layer.keys, layer.values, index)  # a copy: the next pack starts from the prompt again
+    tokens = torch.tensor([token for tokens in inputs for token in tokens], device=device)
+    masks = _masks(model, visible, distance)
+    output = model(tokens[None], position_ids=position[None], attention_mask=masks, **{cache_argument(model): cache})
+    return output.logits[0].float()
 
 
 def _masks(model: Any, visible: Tensor, distance: Tensor) -> Any:
-    """What transformers takes as a mask: one of all layers, or one a kind of layers.
+    """Return the additive mask for all layers, or one per layer type where the model has several.
 
     Args:
         visible: (tokens, keys) whether a token may attend to a key.
-        distance: (tokens, keys) how many tokens lie between them.
+        distance: (tokens, keys) position of the token minus that of the key.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
-    near = visible & (distance < window) if window else visible
+    in_window = visible & (distance < window) if window else visible
 
     def additive(allowed: Tensor) -> Tensor:
         mask = torch.zeros(allowed.shape, dtype=model.dtype, device=allowed.device)
         return mask.masked_fill(~allowed, torch.finfo(model.dtype).min)[None, None]
 
     if getattr(config, "layer_types", None):
-        return {"full_attention": additive(visible), "sliding_attention": additive(near)}
-    return additive(near)
+        return {"full_attention": additive(visible), "sliding_attention": additive(in_window)}
+    return additive(in_window)
 
 
 def _packs(continuations: Sequence[Sequence[int]], size: int) -> list[list[Sequence[int]]]:
-    """Continuations in order, together as long as their tokens are no more than `size`; at least one each."""
+    """Split continuations, in order, into packs of at most `size` tokens; a longer one is a pack of its own."""
     packs: list[list[Sequence[int]]] = []
     room = 0
     for tokens in continuations:
@@ -131,5 +124,5 @@ def _packs(continuations: Sequence[Sequence[int]], size: int) -> list[list[Seque
 
 
 def cache_argument(model: Any) -> str:
-    """transformers 5 came to call `past_key_values` `cache`."""
+    """Return the name of forward's cache argument: transformers 5 renamed `past_key_values` to `cache`."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

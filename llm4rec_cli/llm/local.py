@@ -1,4 +1,4 @@
-"""A chat model of transformers on this machine: answers are generated in batches, continuations are judged."""
+"""A local chat model of transformers: generates completions in batches, and scores continuations."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.likelihood import log_likelihoods
-from llm4rec_cli.llm.requests import Answer, Message, Request
-from llm4rec_cli.llm.weights import folder_of, load_model, load_tokenizer, locate
+from llm4rec_cli.llm.requests import Completion, Message, Request
+from llm4rec_cli.llm.weights import load_model, load_tokenizer, locate, model_folder
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # raised when the same request would be answered otherwise
+VERSION = 2  # raised when the same request would get another completion
 
 
 class LocalBackend:
-    """A chat model on this machine; tokenizer and model are loaded when first needed.
+    """A local chat model; tokenizer and model are loaded on first use.
 
-    A continuation is tokenised on its own, and follows what the chat template begins an assistant's turn with. Such a
-    beginning ends with a line break or a special token, with which no tokenizer of ours joins a first letter: the
-    tokens are those of prompt and continuation as a whole.
+    A continuation is tokenised on its own, after the chat template's beginning of an assistant's turn. That ends with a
+    line break or a special token, which no tokenizer of ours merges with a following letter: the tokens are those of
+    prompt and continuation as a whole.
 
-    In fp32 log-likelihoods are those of each continuation alone to 1e-4. In bf16 SmolLM2's of titles were 0.13 from
-    those in fp32 on average and 0.4 at most, and moved by up to 0.13 with what was judged beside them. The same group
-    gets the same answers.
+    In fp32 log-likelihoods equal those of each continuation alone to 1e-4. In bf16 SmolLM2's of titles differed from
+    those in fp32 by 0.13 on average and 0.4 at most, and by up to 0.13 with the other continuations of the request.
+    The same batch gets the same completions.
 
     Args:
-        cache: folder; a converted GGUF file is kept under llm/.
+        cache: folder; a converted GGUF file is stored in its llm/.
         device: where the model runs.
-        seed: of sampled answers.
+        seed: of sampling.
 
     Raises:
         UsageError: there are no such weights.
-        DataError: the packaged weights are not those we know.
+        DataError: the packaged weights have an unexpected checksum.
     """
 
     def __init__(self, config: LLMConfig, cache: Path, device: str, seed: int) -> None:
@@ -66,61 +66,61 @@ class LocalBackend:
         }
 
     def count_tokens(self, text: str) -> int:
-        """Exactly, without what a chat template adds."""
+        """Count a text's tokens exactly, without those of the chat template."""
         return len(self._tokens(text))
 
     def groups(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Prompts of like length that padded take at most `llm.batch_tokens` together; what is judged stands alone.
+        """Form batches of prompts of similar length, at most `llm.batch_tokens` with padding; scoring is not batched.
 
-        The longest come first, and a list of some of these groups is divided into the same ones.
+        The longest come first. A list made of some of these batches is split into the same ones.
 
         Raises:
-            UsageError: a prompt leaves too little of `llm.context` for its answer.
+            UsageError: a prompt leaves too little of `llm.context` for its completion.
         """
         lengths = self._checked_lengths(requests)
-        alone = [i for i, request in enumerate(requests) if request.continuations is not None]
+        scored = [i for i, request in enumerate(requests) if request.continuations is not None]
         generated = [i for i, request in enumerate(requests) if request.continuations is None]
         generated.sort(key=lambda i: (-requests[i].max_tokens, -lengths[i]))
-        groups = [[i] for i in alone]
-        for _, alike in groupby(generated, key=lambda i: requests[i].max_tokens):
-            order = list(alike)
-            while order:
-                size = max(1, self.config.batch_tokens // lengths[order[0]])
-                groups.append(order[:size])
-                order = order[size:]
-        return groups
+        batches = [[i] for i in scored]
+        for _, with_equal_limit in groupby(generated, key=lambda i: requests[i].max_tokens):
+            remaining = list(with_equal_limit)
+            while remaining:
+                size = max(1, self.config.batch_tokens // lengths[remaining[0]])
+                batches.append(remaining[:size])
+                remaining = remaining[size:]
+        return batches
 
-    def ask(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
-        """One group at a time.
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[int, Completion]]:
+        """Yield the completions of one batch after the other.
 
         Raises:
             UsageError: as `groups`; or the chat template refuses a conversation.
         """
         requests = list(requests)
-        for group in self.groups(requests):
-            asked = [requests[i] for i in group]
-            answers = self._generated(asked) if asked[0].continuations is None else [self._judged(asked[0])]
-            yield from zip(group, answers, strict=True)
+        for indices in self.groups(requests):
+            batch = [requests[i] for i in indices]
+            completions = self._generate(batch) if batch[0].continuations is None else [self._score(batch[0])]
+            yield from zip(indices, completions, strict=True)
 
-    def _generated(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answers of a group, in order."""
+    def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Generate the completions of a batch, in order."""
         began = time.perf_counter()
         prompts = [self._prompt(request.messages) for request in requests]
         width = max(map(len, prompts))
-        tokens = torch.full((len(prompts), width), self._ends[0])
+        tokens = torch.full((len(prompts), width), self._end_tokens[0])
         mask = torch.zeros_like(tokens)
         for row, prompt in enumerate(prompts):
             tokens[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        made = self._generate(tokens, mask, requests)
+        generated = self._continue(tokens, mask, requests)
         seconds = (time.perf_counter() - began) / len(requests)
-        answers = []
-        for prompt, answer in zip(prompts, made, strict=True):
-            length = next((t for t, token in enumerate(answer) if token in self._ends), len(answer))
-            answers.append(
-                Answer(
-                    text=self.tokenizer.decode(answer[:length], skip_special_tokens=True),
-                    finish="stop" if length < len(answer) else "length",
+        completions = []
+        for prompt, output in zip(prompts, generated, strict=True):
+            length = next((t for t, token in enumerate(output) if token in self._end_tokens), len(output))
+            completions.append(
+                Completion(
+                    text=self.tokenizer.decode(output[:length], skip_special_tokens=True),
+                    finish="stop" if length < len(output) else "length",
                     prompt_tokens=len(prompt),
                     answer_tokens=length,
                     seconds=seconds,
@@ -128,36 +128,36 @@ class LocalBackend:
                     asked_at=_now(),
                 )
             )
-        return answers
+        return completions
 
-    def _generate(self, tokens: torch.Tensor, mask: torch.Tensor, requests: Sequence[Request]) -> list[list[int]]:
-        """What follows prompts that are padded on their left: tokens of each, to its end and filled with ends."""
+    def _continue(self, tokens: torch.Tensor, mask: torch.Tensor, requests: Sequence[Request]) -> list[list[int]]:
+        """Generate the tokens after left-padded prompts, padded with end tokens."""
         temperature = self.config.temperature
-        how = {"do_sample": True, "temperature": temperature, "top_p": self.config.top_p, "top_k": 0}
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": self.config.top_p, "top_k": 0}
         keys = [zlib.crc32(json.dumps([request.messages, request.repeat]).encode()) for request in requests]
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.inference_mode():
             torch.manual_seed(int(stream(self.seed, "answers", *keys).integers(2**63)))
-            made = self.model.generate(
+            output = self.model.generate(
                 input_ids=tokens.to(self.device),
                 attention_mask=mask.to(self.device),
                 max_new_tokens=requests[0].max_tokens,
-                eos_token_id=self._ends,
-                pad_token_id=self._ends[0],
-                # Not copied at each token, and masked: without a mask a CPU takes several times as long for a token.
+                eos_token_id=self._end_tokens,
+                pad_token_id=self._end_tokens[0],
+                # Not copied at each token; and it is masked: without a mask a CPU takes several times as long.
                 cache_implementation="static",
                 disable_compile=True,
-                **(how if temperature else {"do_sample": False}),
+                **(sampling if temperature else {"do_sample": False}),
             )
-        return made[:, tokens.shape[1] :].tolist()
+        return output[:, tokens.shape[1] :].tolist()
 
-    def _judged(self, request: Request) -> Answer:
-        """The answer to a request with continuations."""
+    def _score(self, request: Request) -> Completion:
+        """Score the continuations of a request."""
         began = time.perf_counter()
         prompt = self._prompt(request.messages)
-        continuations = [self._tokens(self._plain(text)) for text in request.continuations or ()]
+        continuations = [self._tokens(self._defuse(text)) for text in request.continuations or ()]
         logprobs = log_likelihoods(self.model, prompt, continuations).tolist()
         lengths = tuple(map(len, continuations))
-        return Answer(
+        return Completion(
             text="",
             finish="stop",
             prompt_tokens=len(prompt),
@@ -170,41 +170,41 @@ class LocalBackend:
         )
 
     def _checked_lengths(self, requests: Sequence[Request]) -> list[int]:
-        """Tokens of each request's prompt.
+        """Return the tokens of each request's prompt.
 
         Raises:
-            UsageError: with its answer the longest takes more than the context.
+            UsageError: the longest, with its completion, exceeds the context.
         """
-        prompts = [len(self._prompt(request.messages)) for request in requests]
-        longest = max((prompt + self._at_most(r) for prompt, r in zip(prompts, requests, strict=True)), default=0)
+        lengths = [len(self._prompt(request.messages)) for request in requests]
+        longest = max((n + self._max_tokens(request) for n, request in zip(lengths, requests, strict=True)), default=0)
         if longest > self.config.context:
             raise UsageError(
                 f"the longest prompt takes {longest:,} tokens with its answer, and llm.context={self.config.context}",
-                f"llm.context={longest} where the model takes as many; or less: prompt.history_tokens, prompt.shots",
+                f"set llm.context={longest} if the model allows it, or lower prompt.history_tokens or prompt.shots",
             )
-        return prompts
+        return lengths
 
-    def _at_most(self, request: Request) -> int:
-        """Tokens of a request's answer at most."""
+    def _max_tokens(self, request: Request) -> int:
+        """Return the maximal tokens of a request's completion or continuation."""
         if request.continuations is None:
             return request.max_tokens
         return max(map(self.count_tokens, request.continuations), default=0)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        told = [message | {"content": self._plain(message["content"])} for message in messages]
+        defused = [message | {"content": self._defuse(message["content"])} for message in messages]
         try:
-            text = self.tokenizer.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
+            text = self.tokenizer.apply_chat_template(defused, add_generation_prompt=True, tokenize=False)
         except jinja2.TemplateError as error:
             raise UsageError(
                 f"the chat template of {self.config.model} refuses a conversation: {error}",
-                "a prompt of other roles, or another llm.model",
+                "change the roles of the prompt, or choose another llm.model",
             ) from error
-        return self._tokens(text)  # the template puts special tokens itself
+        return self._tokens(text)  # the template has added the special tokens
 
-    def _plain(self, text: str) -> str:
-        """Text, which may be anybody's, that ends no turn: what would be a token of the template's is broken up."""
+    def _defuse(self, text: str) -> str:
+        """Break up special tokens of the template in a text, which is untrusted, so that it cannot end its turn."""
         for token in map(str, self.tokenizer.added_tokens_decoder.values()):
-            if token.strip():  # some are mere spaces
+            if token.strip():  # some are spaces
                 text = text.replace(token, f"{token[:1]} {token[1:]}")
         return text
 
@@ -221,26 +221,26 @@ class LocalBackend:
         return load_model(self._folder, self.config.precision, self.device)
 
     @cached_property
-    def _ends(self) -> list[int]:
-        """Tokens that end an answer: by the model's settings, several at times, and by the tokenizer's."""
-        named = self.model.generation_config.eos_token_id
-        ends = named if isinstance(named, list) else [named]
-        return list(dict.fromkeys(end for end in (self.tokenizer.eos_token_id, *ends) if end is not None))
+    def _end_tokens(self) -> list[int]:
+        """Tokens that end a completion: the tokenizer's, and those of the model's settings."""
+        configured = self.model.generation_config.eos_token_id
+        tokens = configured if isinstance(configured, list) else [configured]
+        return list(dict.fromkeys(token for token in (self.tokenizer.eos_token_id, *tokens) if token is not None))
 
     @cached_property
     def _folder(self) -> Path:
-        """What transformers loads.
+        """The folder that transformers loads.
 
         Raises:
-            UsageError: the model takes less than `llm.context`.
+            UsageError: the model's context is shorter than `llm.context`.
         """
-        folder = folder_of(self.weights, self.cache)
+        folder = model_folder(self.weights, self.cache)
         settings = json.loads((folder / "config.json").read_text())
         limit = settings.get("text_config", settings).get("max_position_embeddings", self.config.context)
         if self.config.context > limit:
             raise UsageError(
                 f"llm.context={self.config.context}, and {self.config.model} takes {limit} tokens at most",
-                f"llm.context={limit}",
+                f"set llm.context={limit}",
             )
         return folder
 

@@ -1,7 +1,7 @@
-"""What a chat model is asked, and what it answers; free of torch.
+"""Requests to a chat model, its completions, and the interface of a backend; free of torch.
 
-A backend offers `ask(requests)`. Answers are kept in a store (`store.py`) under a key that holds all that changes them,
-and are asked for once (`ask.py`).
+Completions are kept in a store (`store.py`), under a key that covers all that changes them, and are paid for once
+(`completions.py`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 
 class Status(Enum):
-    """How an answer could be read."""
+    """How well a completion could be parsed."""
 
-    ok = "ok"  # as it was asked for
-    repaired = "repaired"  # not so, but what it says is clear
-    invalid = "invalid"  # it says nothing that was asked for
+    ok = "ok"  # in the requested format
+    repaired = "repaired"  # in another format, but unambiguous
+    invalid = "invalid"  # no answer in it
 
 
 Message = dict[str, str]  # role: system, user or assistant; content
@@ -25,13 +25,13 @@ Message = dict[str, str]  # role: system, user or assistant; content
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation that the model shall go on with, or whose continuations it shall judge.
+    """A conversation to be completed, or one with continuations to be scored.
 
     Attributes:
         messages: oldest first; the last one is the user's.
-        continuations: None = an answer is generated; otherwise answers whose log-likelihoods are asked for.
-        max_tokens: of a generated answer, at most.
-        repeat: tells apart requests of the same words, where a sampled answer is wanted several times.
+        continuations: None = generate a completion; otherwise texts whose log-likelihoods are wanted.
+        max_tokens: limit of a generated completion.
+        repeat: distinguishes requests with the same messages, where several samples are wanted.
     """
 
     messages: tuple[Message, ...]
@@ -41,19 +41,19 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back, raw.
+class Completion:
+    """A backend's raw reply to a request. Field names are those of the store's JSON.
 
     Attributes:
-        text: what was generated; empty where likelihoods were asked for.
+        text: what was generated; empty where continuations were scored.
         logprobs: (n_continuations,) the summed log-likelihood of each continuation's tokens; None where generated.
-        lengths: (n_continuations,) how many tokens each continuation has; None where generated.
-        finish: why it ended: `stop`, `length`, or what the server says.
-        prompt_tokens, answer_tokens: as the backend counts them; of continuations all together.
-        seconds: from asking to the whole answer; of a local batch a request's share.
-        model: what the backend says it is: the weights' hash, or the server's model and system fingerprint.
-        asked_at: UTC, ISO 8601.
-        attempts: how often it was sent until it was answered.
+        lengths: (n_continuations,) tokens of each continuation; None where generated.
+        finish: why it ended: `stop`, `length`, or the server's own word.
+        prompt_tokens, answer_tokens: as the backend counts them; the second over all continuations.
+        seconds: from the request to the whole reply; in a local batch, the request's share.
+        model: as the backend identifies it: the weights' hash, or the server's model and system fingerprint.
+        asked_at: when the request was sent, UTC, ISO 8601.
+        attempts: how often the request was sent until it succeeded.
     """
 
     text: str
@@ -69,32 +69,32 @@ class Answer:
 
 
 class Backend(Protocol):
-    """Who answers. It keeps nothing, and is not asked twice for what the store has."""
+    """A chat model. It caches nothing: it is sent only what the store lacks."""
 
     def identity(self) -> dict[str, Any]:
-        """All that changes an answer besides the request: JSON values; no secret, no path, no time."""
+        """Return all that changes a completion besides the request: JSON values; no secret, no path, no time."""
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text, exactly or as an estimate from above."""
+        """Count the tokens of a text, exactly or as an upper estimate."""
         ...
 
     def groups(self, requests: Sequence[Request]) -> list[list[int]] | None:
-        """Which requests are answered together, as a function of the whole list: numbers of requests, each once.
+        """Partition the indices of requests into batches, as a function of the whole list.
 
-        An answer may depend on its group (padding, arithmetic), so a group of which one answer is missing is asked
-        whole. None: each answer depends on its own request alone.
+        A completion may depend on its batch (padding, arithmetic), so a batch that lacks one is sent whole.
+        None: each completion depends on its own request alone.
         """
         ...
 
-    def ask(self, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
-        """Answers in any order, each with the number of its request, as soon as it is whole.
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[int, Completion]]:
+        """Yield completions with the index of their request, in any order, each as soon as it is whole.
 
         Args:
-            requests: one group; without groups any requests, each of which is taken when it can be sent.
+            requests: one batch; without batches any requests, each consumed when it can be sent.
 
         Raises:
-            UsageError: the backend refuses in a way that no repetition mends (key, model or request).
-            RunError: it could not be reached, or kept failing; what was answered before has been yielded.
+            UsageError: the backend refuses for good (key, model or request).
+            RunError: it could not be reached, or kept failing; earlier completions have been yielded.
         """
         ...

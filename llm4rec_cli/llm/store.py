@@ -1,11 +1,11 @@
-"""The durable store of answers: one SQLite file, shared by all runs and by processes at the same time.
+"""The durable store of completions: one SQLite file, shared by all runs and by concurrent processes.
 
-Each answer is kept once, under the SHA-256 of all that decides it: who answers, and the request. What was paid can be
-read with any SQLite client:
+Each completion is stored once, under the SHA-256 of all that determines it: the backend's identity and the request.
+Any SQLite client can read what was paid:
 
     sqlite3 answers.sqlite 'select identity, count(*), sum(cost) from answers group by identity'
 
-SQLite's write-ahead log needs a disk of this machine, not one of the network.
+SQLite's write-ahead log needs a local disk, not a network one.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from typing import Any
 
 from llm4rec_cli.errors import RunError, as_full_disk
 from llm4rec_cli.files import locked
-from llm4rec_cli.llm.requests import Answer, Request
+from llm4rec_cli.llm.requests import Completion, Request
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 60.0  # seconds that a process waits for another's transaction, which takes milliseconds
+LOCK_TIMEOUT = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS answers (
         key TEXT PRIMARY KEY,    -- SHA-256 of identity and request
-        identity TEXT NOT NULL,  -- JSON: who answered, and how
+        identity TEXT NOT NULL,  -- JSON: the backend, and its settings
         request TEXT NOT NULL,   -- JSON
-        answer TEXT NOT NULL,    -- JSON: raw, with tokens, seconds, attempts, model and date
-        cost REAL NOT NULL,      -- at the prices of the run that asked
+        answer TEXT NOT NULL,    -- JSON: a Completion
+        cost REAL NOT NULL,      -- at the prices of the run that sent it
         digest TEXT NOT NULL     -- SHA-256 of key and answer
     )
 """
-# As they stand on the disk: what is damaged may be no text.
+# As bytes: what is damaged may not be text.
 _SELECT = "SELECT CAST(answer AS BLOB), CAST(digest AS BLOB) FROM answers WHERE key = ?"
 
 
 class Store:
-    """All answers that there are.
+    """The store of completions.
 
     Args:
-        path: the file; made, with its folder, where it is not there.
+        path: the file; created, with its folder, if missing.
 
     Raises:
-        RunError: it is no such file, or cannot be used.
+        RunError: the file is no store, or cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with locked(path.with_name(f".{path.name}.lock"), path), self._told():  # two cannot make one file at once
-            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        with locked(path.with_name(f".{path.name}.lock"), path), self._errors():  # two cannot create one file at once
+            self._db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")  # flushed one by one: asking again costs more than a flush
+            self._db.execute("PRAGMA synchronous=FULL")  # flush each: a lost completion costs more than a flush
             self._db.execute(_TABLE)
 
     def __enter__(self) -> Store:
@@ -66,62 +66,64 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def find(self, keys: Iterable[str]) -> dict[str, Answer]:
-        """The answers that are there, by key. One that is not as it was written counts as missing, and is removed."""
-        found = {}
-        with self._told():
+    def get(self, keys: Iterable[str]) -> dict[str, Completion]:
+        """Return the stored completions, by key. A damaged one counts as missing, and is removed."""
+        completions = {}
+        with self._errors():
             for key in keys:
                 row = self._db.execute(_SELECT, (key,)).fetchone()
                 if row is None:
                     continue
                 answer, digest = row
                 if answer and digest == _digest(key, answer).encode():
-                    found[key] = _answer(answer)
+                    completions[key] = _from_json(answer)
                     continue
-                log.warning("%s: the answer %s is damaged, and counts as missing", self.path, key[:12])
+                log.warning("%s: the answer %s is damaged and counts as missing", self.path, key[:12])
                 self._db.execute("DELETE FROM answers WHERE key = ? AND CAST(answer AS BLOB) IS ?", (key, answer))
-        return found
+        return completions
 
-    def keep(self, key: str, identity: dict[str, Any], request: Request, answer: Answer, cost: float) -> Answer:
-        """Keeps an answer, at once and for good, unless there is one.
+    def add(
+        self, key: str, identity: dict[str, Any], request: Request, completion: Completion, cost: float
+    ) -> Completion:
+        """Store a completion durably, unless there is one.
 
         Args:
-            key: as of `ask.keys_of`.
+            key: by `completions.cache_keys`.
 
         Returns:
-            the one that is kept: another process's where that was first.
+            the stored one: another process's where that came first.
         """
-        while not (kept := self.find([key])):
-            text = json.dumps(asdict(answer))
-            row = (key, canonical(identity), canonical(asdict(request)), text, cost, _digest(key, text.encode()))
-            with self._told():
+        while not (stored := self.get([key])):
+            text = json.dumps(asdict(completion))
+            row = (key, *map(canonical_json, (identity, asdict(request))), text, cost, _digest(key, text.encode()))
+            with self._errors():
                 self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
-        return kept[key]
+        return stored[key]
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """SQLite's errors in our words."""
+    def _errors(self) -> Iterator[None]:
+        """Translate SQLite's errors."""
         try:
             yield
         except sqlite3.Error as error:
             raise as_full_disk(error) or RunError(
                 f"{self.path}: the store of answers cannot be used ({error})",
-                "check that path; if the file is damaged, move it away; llm.store=PATH names another",
+                "check the path, move a damaged file away, or set llm.store=PATH to another store",
             ) from error
 
 
-def key_of(identity: dict[str, Any], request: Request, beside: Sequence[str] = ()) -> str:
-    """What an answer is kept under: the same for the same request of the same backend, on every machine.
+def cache_key(identity: dict[str, Any], request: Request, batch: Sequence[str] = ()) -> str:
+    """Return the key of a completion: equal for the same request to the same backend, on every machine.
 
     Args:
-        beside: keys of all requests that it is answered together with, where the answer may depend on them.
+        batch: keys of all requests that are completed together with it, where the completion may depend on them.
     """
-    told = [identity, asdict(request), *([sorted(beside)] if beside else [])]
-    return hashlib.sha256(canonical(told).encode()).hexdigest()
+    content = [identity, asdict(request), *([sorted(batch)] if batch else [])]
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def canonical(value: Any) -> str:
-    """JSON in ASCII, written in one way only."""
+def canonical_json(value: Any) -> str:
+    """Return JSON in ASCII, with one spelling of each value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -129,8 +131,8 @@ def _digest(key: str, answer: bytes) -> str:
     return hashlib.sha256(key.encode() + answer).hexdigest()
 
 
-def _answer(text: bytes) -> Answer:
+def _from_json(text: bytes) -> Completion:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()
     }
-    return Answer(**fields)
+    return Completion(**fields)

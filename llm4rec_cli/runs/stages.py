@@ -86,19 +86,19 @@ def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
         DataError: some are not there.
     """
     from llm4rec_cli.data.tokens import with_tokens
-    from llm4rec_cli.llm import ask
+    from llm4rec_cli.llm import completions
     from llm4rec_cli.llm.store import Store
 
-    asked = enrichment.questions(dataset, spec.config.enrichment, spec.llm)
-    with Store(ask.store_path(spec.llm, spec.cache)) as store:
-        answers = enrichment.stored(asked, item_reader(spec), store)
+    asked = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm)
+    with Store(completions.store_path(spec.llm, spec.cache)) as store:
+        answers = enrichment.stored_completions(asked, item_reader(spec), store)
         if missing := len(asked.requests) - len(answers):
             raise DataError(
                 f"dataset.text=enriched: {missing:,} of {len(asked.requests):,} texts of items have no tokens by "
                 f"llm.model={spec.llm.model} in {store.path}",
                 _enrich_command(spec),
             )
-    return with_tokens(dataset, enrichment.enriched(asked, answers, spec.config.enrichment).tokens)
+    return with_tokens(dataset, enrichment.parse_tokens(asked, answers, spec.config.enrichment).tokens)
 
 
 def _enrich_command(spec: RunSpec) -> str:
@@ -117,9 +117,9 @@ def item_reader(spec: RunSpec) -> ChatBackend:
 
 def chat_backend(spec: RunSpec, seed: int) -> ChatBackend:
     """The chat model of `llm`, which writes answers."""
-    from llm4rec_cli.llm import ask
+    from llm4rec_cli.llm import completions
 
-    return ask.backend(answering_llm(spec), spec.cache, spec.device, seed)
+    return completions.build_backend(answering_llm(spec), spec.cache, spec.device, seed)
 
 
 # --- divide

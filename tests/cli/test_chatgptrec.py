@@ -1,4 +1,4 @@
-"""`llm4rec train model=chatgptrec` as a user drives it: local weights, an endpoint, the store, a kill."""
+"""`llm4rec train model=chatgptrec` from the command line: local weights, an endpoint, the store, a kill."""
 
 import json
 import sqlite3
@@ -7,15 +7,20 @@ import time
 import pandas as pd
 import pytest
 
-from llm4rec_cli.llm import local as backend
+from llm4rec_cli.llm import local as local_backend
 from tests import forked
 from tests.driver import read
-from tests.llm.chat_server import chatting, good, hung_up, refused
+from tests.llm.chat_server import api_error, chat_server, completed, hang_up
 from tests.llm.tiny_llm import tiny_llm
 
-KEY = "sk-a-key-that-must-be-found-nowhere"
-ASKED = ("train", "model=chatgptrec", "task.floors=[]", "task.bootstrap=20")
-UNLIKE = ("seconds", "peak_rss_mb", "llm", "overrides")  # of a run that was killed, and had a store of its own
+KEY = "sk-a-key-that-must-appear-nowhere"
+TRAIN = ("train", "model=chatgptrec", "task.floors=[]", "task.bootstrap=20")
+DIFFERENT = (
+    "seconds",
+    "peak_rss_mb",
+    "llm",
+    "overrides",
+)  # between a resumed run and an undisturbed one with another store
 SMALL = ("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40")
 
 
@@ -26,24 +31,24 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def local(llm4rec, folder, tmp_path):
-    """local(*overrides): a run on the demo with a tiny chat model, its answers in a store of this test."""
+    """local(*overrides): a run on the demo with a tiny chat model, with a store of this test."""
     typed = (f"llm.model={folder}", f"llm.store={tmp_path}/answers.sqlite")
-    return lambda *overrides: llm4rec(*ASKED, *SMALL, "task.max_examples=6", *typed, *overrides)
+    return lambda *overrides: llm4rec(*TRAIN, *SMALL, "task.max_examples=6", *typed, *overrides)
 
 
 @pytest.fixture
 def endpoint(monkeypatch, tmp_path):
-    """A server that says "4", and what to type so that it is asked."""
+    """A server that replies "4", and the overrides that select it."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with chatting() as chat:
-        chat.moods = lambda question: [good("4")]
+    with chat_server() as chat:
+        chat.responses = lambda prompt: [completed("4")]
         chat.typed = ("llm=openai", f"llm.base_url={chat.url}", f"llm.store={tmp_path}/answers.sqlite")
         yield chat
 
 
 @pytest.mark.parametrize("task", ["rating", "sequential", "explanation", "review_summary"])
-def test_every_task_is_asked_and_accounted_for(local, task):
+def test_every_task_is_evaluated_and_accounted_for(local, task):
     metrics = local(f"task={task}", "model.answer=generate").metrics
     assert metrics["n_examples"] == 6
     shares = [metrics["metrics"][f"answers/{status}"] for status in ("ok", "repaired", "invalid")]
@@ -52,44 +57,44 @@ def test_every_task_is_asked_and_accounted_for(local, task):
     assert "substitute-llm" in metrics["labels"]
 
 
-def test_candidates_are_judged_by_likelihood_and_by_pmi(local):
+def test_candidates_are_scored_by_likelihood_and_by_pmi(local):
     likely = local("task=direct", "task.negatives=4", "model.answer=likelihood")
     pmi = local("task=direct", "task.negatives=4", "model.answer=pmi")
     assert likely.metrics["metrics"] != pmi.metrics["metrics"]
     assert likely.metrics["protocol"] == "uniform-5"
 
 
-def test_a_backend_that_answers_otherwise_makes_another_run(local, monkeypatch):
+def test_another_version_of_the_backend_makes_another_run(local, monkeypatch):
     first = local("task=rating")
     assert local("task=rating").folder == first.folder
-    monkeypatch.setattr(backend, "VERSION", -1)
+    monkeypatch.setattr(local_backend, "VERSION", -1)
     other = local("task=rating")
     assert other.folder != first.folder
     assert other.metrics["variant"] != first.metrics["variant"], "seeds of both are not averaged"
 
 
-def test_raw_answers_stand_beside_the_predictions(local):
+def test_raw_answers_are_saved_with_the_predictions(local):
     rows = pd.read_parquet(local("task=sequential", "model.answer=generate").folder / "predictions.parquet")
     assert {"answer", "status", "n_listed", "n_hallucinated"} <= set(rows)
 
 
 def test_several_orders_of_candidates_are_rows_of_their_own(local):
-    found = local("task=direct", "task.negatives=4", "prompt.shuffles=3")
-    rows = pd.read_parquet(found.folder / "predictions.parquet")
+    run = local("task=direct", "task.negatives=4", "prompt.shuffles=3")
+    rows = pd.read_parquet(run.folder / "predictions.parquet")
     assert len(rows) == 18 and rows["user_id"].nunique() == 6
     assert set(rows["turn"]) == {0, 1, 2}
-    assert found.metrics["n_examples"] == 6 and "subset" in found.metrics["labels"]
+    assert run.metrics["n_examples"] == 6 and "subset" in run.metrics["labels"]
 
 
-def test_a_replayed_run_is_the_same_run_and_asks_nothing(local):
+def test_a_replayed_run_is_the_same_run_and_sends_nothing(local):
     first = local("task=rating").metrics
     again = local("task=rating", "llm.replay=true", "force=true").metrics
-    # `overrides` says what was typed; of answers from the store the seconds are those that they took.
+    # `overrides` are those typed; the seconds of stored answers are those of their requests.
     same = [name for name in first if name not in ("seconds", "peak_rss_mb", "overrides")]
     assert {name: again[name] for name in same} == {name: first[name] for name in same}
 
 
-def test_a_missing_answer_is_no_guess(local):
+def test_a_missing_answer_is_an_error(local):
     refusal = local("task=rating", "llm.replay=true")
     assert refusal.code == 1 and "6 of 6 answers" in refusal.err
 
@@ -101,27 +106,27 @@ def test_a_dry_run_shows_and_leaves_no_run(local, tmp_path):
     assert not list(tmp_path.glob("outputs/chatgptrec/*/*/*/status.json"))
 
 
-def test_another_threshold_asks_nothing_anew(local):
+def test_another_threshold_needs_no_new_requests(local):
     local("task=sequential")
     again = local("task=sequential", "model.threshold=100", "llm.replay=true")
     assert again.code == 0, again.err
 
 
-def test_an_endpoint_that_misbehaves_is_asked_until_it_answers(llm4rec, endpoint, monkeypatch):
-    monkeypatch.setattr("llm4rec_cli.llm.endpoint.PAUSE", 0.01)
-    endpoint.moods = lambda question: [hung_up, refused(500), good("4")]
-    metrics = llm4rec(*ASKED, "task=rating", "task.max_examples=3", *endpoint.typed).metrics
+def test_requests_to_a_failing_endpoint_are_retried(llm4rec, endpoint, monkeypatch):
+    monkeypatch.setattr("llm4rec_cli.llm.endpoint.FIRST_PAUSE", 0.01)
+    endpoint.responses = lambda prompt: [hang_up, api_error(500), completed("4")]
+    metrics = llm4rec(*TRAIN, "task=rating", "task.max_examples=3", *endpoint.typed).metrics
     assert metrics["metrics"]["said/coverage"] == 1
     assert metrics["llm"]["resent"] == 6
 
 
-def test_the_key_stands_in_nothing_that_is_written(llm4rec, endpoint, tmp_path):
-    done = llm4rec(*ASKED, "task=rating", "task.max_examples=3", *endpoint.typed, "-v")
+def test_the_key_is_written_nowhere(llm4rec, endpoint, tmp_path):
+    done = llm4rec(*TRAIN, "task=rating", "task.max_examples=3", *endpoint.typed, "-v")
     assert done.code == 0, done.err
     assert endpoint.keys == {f"Bearer {KEY}"}
-    refusal = llm4rec(*ASKED, "task=rating", "task.max_examples=2", "prompt.shots=1", *endpoint.typed, "-v")
-    endpoint.moods = lambda question: [refused(401, f"{KEY} is no key")]
-    refusal = llm4rec(*ASKED, "task=rating", "task.max_examples=2", "prompt.noun=film", *endpoint.typed, "-v")
+    refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "prompt.shots=1", *endpoint.typed, "-v")
+    endpoint.responses = lambda prompt: [api_error(401, f"{KEY} is no key")]
+    refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "prompt.noun=film", *endpoint.typed, "-v")
     assert refusal.code == 2
     assert KEY not in done.out + done.err + refusal.out + refusal.err
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -131,42 +136,42 @@ def test_the_key_stands_in_nothing_that_is_written(llm4rec, endpoint, tmp_path):
 
 def test_without_a_key_nothing_is_sent(llm4rec, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    refusal = llm4rec(*ASKED, "task=rating", "task.max_examples=2", "llm=openai", "llm.model=any")
+    refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "llm=openai", "llm.model=any")
     assert refusal.code == 2 and "OPENAI_API_KEY" in refusal.err
 
 
-def test_likelihoods_are_refused_where_nobody_tells_them(llm4rec):
-    refusal = llm4rec(*ASKED, "task=direct", "llm=openai", "model.answer=pmi")
+def test_likelihoods_by_an_endpoint_are_refused(llm4rec):
+    refusal = llm4rec(*TRAIN, "task=direct", "llm=openai", "model.answer=pmi")
     assert refusal.code == 2 and "llm=local" in refusal.err
 
 
 def test_a_budget_that_is_too_small_loses_nothing(llm4rec, endpoint, tmp_path):
-    few = llm4rec(*ASKED, "task=rating", "task.max_examples=30", *endpoint.typed, "llm.budget_tokens=150")
+    few = llm4rec(*TRAIN, "task=rating", "task.max_examples=30", *endpoint.typed, "llm.budget_tokens=150")
     assert few.code == 1 and "llm.budget_tokens=" in few.err
-    asked = sum(endpoint.asked.values())
-    assert 0 < asked < 30
-    assert llm4rec(*ASKED, "task=rating", "task.max_examples=30", *endpoint.typed).code == 0
-    assert set(endpoint.asked.values()) == {1}, "no question was paid for twice"
+    n_sent = sum(endpoint.counts.values())
+    assert 0 < n_sent < 30
+    assert llm4rec(*TRAIN, "task=rating", "task.max_examples=30", *endpoint.typed).code == 0
+    assert set(endpoint.counts.values()) == {1}, "no request was paid for twice"
 
 
 @pytest.mark.slow
-def test_a_run_killed_amid_its_questions_ends_as_if_it_had_not_been(llm4rec, endpoint, tmp_path, cache):
-    endpoint.moods = lambda question: [lambda request: (time.sleep(0.05), good("3 stars")(request))] * 3
-    typed = (*ASKED, "task=rating", "task.max_examples=60", *endpoint.typed, "llm.concurrency=2")
+def test_a_run_killed_amid_its_requests_resumes_as_if_undisturbed(llm4rec, endpoint, tmp_path, cache):
+    endpoint.responses = lambda prompt: [lambda request: (time.sleep(0.05), completed("3 stars")(request))] * 3
+    typed = (*TRAIN, "task=rating", "task.max_examples=60", *endpoint.typed, "llm.concurrency=2")
     command = (*typed, "paths.outputs=killed", f"paths.cache={cache / 'llm4rec'}")
     (running,) = forked.start(forked.llm4rec, *command, cwd=tmp_path)
-    while sum(endpoint.asked.values()) < 10:
+    while sum(endpoint.counts.values()) < 10:
         time.sleep(0.02)
     running.kill()
     running.join()
     with sqlite3.connect(tmp_path / "answers.sqlite") as store:
-        (kept,) = store.execute("select count(*) from answers").fetchone()
-    before = sum(endpoint.asked.values())
-    assert 0 < kept < 60
+        (n_stored,) = store.execute("select count(*) from answers").fetchone()
+    before = sum(endpoint.counts.values())
+    assert 0 < n_stored < 60
     resumed = llm4rec(*typed, "paths.outputs=killed")
-    distinct = len(endpoint.asked)  # two users asked about one title are one question
-    assert sum(endpoint.asked.values()) - before == distinct - kept
+    distinct = len(endpoint.counts)  # two users with the same prompt share a request
+    assert sum(endpoint.counts.values()) - before == distinct - n_stored
     whole = llm4rec(*typed, "paths.outputs=whole", f"llm.store={tmp_path}/other.sqlite")
-    same = [name for name in read(whole.folder / "metrics.json") if name not in UNLIKE]
+    same = [name for name in read(whole.folder / "metrics.json") if name not in DIFFERENT]
     assert {n: resumed.metrics[n] for n in same} == {n: whole.metrics[n] for n in same}
     assert json.dumps(resumed.metrics["llm"]["prompt_tokens"]) == json.dumps(whole.metrics["llm"]["prompt_tokens"])

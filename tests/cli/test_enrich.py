@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llm4rec_cli.llm import ask
+from llm4rec_cli.llm import completions
 from tests.driver import TINY
-from tests.llm.speaking import Speaking
+from tests.llm.fake_backend import FakeBackend
 
 LLM = ("llm=openai", "llm.model=speaking")
 OF_SHOP = ("dataset=shop", *LLM)
@@ -52,9 +52,9 @@ def shop(folder):
 @pytest.fixture
 def chat(monkeypatch):
     """Who answers in the place of llm.backend; it remembers what it was asked."""
-    speaking = Speaking(tags)
-    monkeypatch.setattr(ask, "backend", lambda *_: speaking)
-    return speaking
+    fake = FakeBackend(tags)
+    monkeypatch.setattr(completions, "build_backend", lambda *_: fake)
+    return fake
 
 
 @pytest.fixture
@@ -69,47 +69,47 @@ def enriched(llm4rec, chat, store):
     """llm4rec with a store that has the shop's tokens."""
     answer = llm4rec("enrich", *OF_SHOP, store)
     assert answer.code == 0, answer.err
-    chat.asked.clear()
+    chat.requests.clear()
     return lambda *arguments: llm4rec(*arguments, store)
 
 
 def test_all_items_are_asked_about_once(llm4rec, chat, store):
     answer = llm4rec("enrich", *OF_SHOP, store)
     assert answer.code == 0, answer.err
-    assert len(chat.asked) == len({str(request) for request in chat.asked}) == 12
+    assert len(chat.requests) == len({str(request) for request in chat.requests}) == 12
     assert re.search(r"asked now +12\b", answer.out)
     assert re.search(r"as asked for +100\.0 %", answer.out)
     assert re.search(r"red tent.* camping +red lovers +tent *$", answer.out, re.M)
     again = llm4rec("enrich", *OF_SHOP, store)
     assert again.code == 0
     assert re.search(r"answered before +12\b", again.out)
-    assert len(chat.asked) == 12
+    assert len(chat.requests) == 12
 
 
 def test_a_control_or_another_recipe_changes_nothing_that_is_asked(enriched, chat):
     assert enriched("enrich", *OF_SHOP, "dataset.control=shuffle_text", "dataset.text=title", "seed=7").code == 0
-    assert chat.asked == []
+    assert chat.requests == []
 
 
 def test_a_dry_run_shows_requests_and_asks_nothing(llm4rec, chat, store):
     answer = llm4rec("enrich", *OF_SHOP, store, "llm.dry_run=true")
     assert answer.code == 0, answer.err
     assert "12 requests" in answer.out and "described as JSON" in answer.out
-    assert chat.asked == []
+    assert chat.requests == []
 
 
 def test_a_prompt_that_tells_no_item_is_refused(llm4rec, chat, store):
     answer = llm4rec("enrich", *OF_SHOP, store, "enrichment.prompt='Tags, please'")
     assert answer.code == 2
-    assert "does not tell the item" in answer.err
-    assert chat.asked == []
+    assert "lacks the field {item}" in answer.err
+    assert chat.requests == []
 
 
 def test_a_budget_that_nothing_counts_against_is_refused(llm4rec, chat, store):
     answer = llm4rec("enrich", *OF_SHOP, store, "llm.budget_cost=1")
     assert answer.code == 2
     assert "needs the model's prices" in answer.err
-    assert chat.asked == []
+    assert chat.requests == []
 
 
 def test_a_sweep_enriches_by_each_of_several(llm4rec, chat, store):
@@ -124,7 +124,7 @@ def test_missing_tokens_are_an_error_that_names_the_command_and_nothing_is_asked
     assert "12 of 12 texts of items have no tokens by llm.model=speaking" in answer.err
     command = answer.err.split("try: llm4rec ")[1].split()
     assert command == ["enrich", *OF_SHOP, store]
-    assert chat.asked == []
+    assert chat.requests == []
     assert llm4rec(*command).code == 0
     assert llm4rec(*WITH_TOKENS, store, "dataset.control=shuffle_tokens", "seed=3").code == 0
 
@@ -137,7 +137,7 @@ def test_sasrec_learns_from_tokens(enriched, chat):
     assert (n_tokens, rest) == (with_tokens["tokens"]["shared"], 0)
     assert with_tokens["tokens"]["items"] == 12
     assert with_tokens["metrics"] != plain["metrics"]
-    assert chat.asked == []
+    assert chat.requests == []
 
 
 def test_tokens_are_permuted_among_items_and_nothing_else_is(enriched):
@@ -154,7 +154,7 @@ def test_sasrec_learns_from_attributes_and_no_chat_model_is_asked(llm4rec, tmp_p
     shop(tmp_path)
     told = llm4rec(*TRAIN, "dataset.text=attributes", "model.tokens=true").metrics
     assert told["tokens"]["shared"] == 3  # camping, toys, beauty; of no item a brand is known
-    assert "llm-tokens" not in told["labels"] and not chat.asked
+    assert "llm-tokens" not in told["labels"] and not chat.requests
     control = llm4rec(*TRAIN, "dataset.text=attributes", "model.tokens=true", "dataset.control=shuffle_tokens").metrics
     assert control["metrics"] != told["metrics"]
 
@@ -185,7 +185,7 @@ def test_a_trained_run_is_asked_with_the_tokens_that_it_was_trained_with(enriche
     answer = enriched(*asked)
     assert answer.code == 0, answer.err
     assert "llm-tokens" in answer.metrics["labels"]
-    chat.says = lambda request: "Use: nothing"
+    chat.reply = lambda request: "Use: nothing"
     other = f"llm.store={tmp_path / 'other.sqlite'}"
     assert llm4rec("enrich", *OF_SHOP, other).code == 0
     refused = llm4rec(*asked, other)
@@ -195,7 +195,7 @@ def test_a_trained_run_is_asked_with_the_tokens_that_it_was_trained_with(enriche
 
 def test_other_tokens_make_another_run(enriched, chat, llm4rec, tmp_path):
     first = enriched(*WITH_TOKENS)
-    chat.says = lambda request: tags(request).replace("[", '["new", ')
+    chat.reply = lambda request: tags(request).replace("[", '["new", ')
     other = f"llm.store={tmp_path / 'other.sqlite'}"
     assert llm4rec("enrich", *OF_SHOP, other).code == 0
     second = llm4rec(*WITH_TOKENS, other)

@@ -10,9 +10,9 @@ import pytest
 
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
-from llm4rec_cli.llm import ask
+from llm4rec_cli.llm import completions
 from tests.driver import call, python, read, spec_of
-from tests.llm.speaking import Speaking
+from tests.llm.fake_backend import FakeBackend
 
 MARKUP = (
     '</script><img src=x onerror="alert(1)">',
@@ -523,8 +523,8 @@ def scores_the_longest_highest(request):
 @pytest.fixture
 def chat(monkeypatch):
     """A scripted backend, which records the requests."""
-    speaking = Speaking(scores_the_longest_highest)
-    monkeypatch.setattr(ask, "backend", lambda *_: speaking)
+    speaking = FakeBackend(scores_the_longest_highest)
+    monkeypatch.setattr(completions, "build_backend", lambda *_: speaking)
     return speaking
 
 
@@ -543,7 +543,7 @@ def test_a_chat_model_fills_a_sheet_that_is_scored_separately(runs, exported, by
     assert answer.code == 0, answer.err
     assert "clarity: 55 of 55 examples fully judged" in answer.out
     assert "marked as filled by a chat model" in answer.out
-    assert len(chat.asked) == 55
+    assert len(chat.requests) == 55
     (filled,) = folder.glob("judge-judge-*.csv")
     score = llm4rec("human", "score", str(folder), str(filled))
     assert score.code == 0, score.err
@@ -568,7 +568,7 @@ def test_chat_models_are_never_conclusive(runs, exported, by_model, scored, tmp_
 def test_a_prompt_does_not_reveal_the_systems(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
     assert by_model(folder).code == 0
-    for request in chat.asked:
+    for request in chat.requests:
         assert not any(name in str(request.messages) for name in ("retrieval", "reference", "seed0"))
 
 
@@ -578,11 +578,11 @@ def test_judging_again_sends_no_requests(runs, exported, by_model, chat):
     (filled,) = folder.glob("judge-judge-*.csv")
     written = filled.read_bytes()
     assert by_model(folder).out == first.out
-    assert len(chat.asked) == 5
+    assert len(chat.requests) == 5
     assert filled.read_bytes() == written
     chat.name = "another"
     assert by_model(folder).code == 0
-    assert len(chat.asked) == 10
+    assert len(chat.requests) == 10
     assert len([*folder.glob("judge-judge-*.csv")]) == 2, "the first file is kept"
 
 
@@ -606,7 +606,7 @@ def test_csv_names_the_judge(runs, exported, by_model, llm4rec):
 
 def test_answers_without_judgements_are_refused_with_the_first_one(runs, exported, by_model, chat):
     folder = exported(*runs("review_summary"), "--examples", "5")
-    chat.says = lambda _: "I like them all."
+    chat.reply = lambda _: "I like them all."
     answer = by_model(folder)
     assert answer.code == 1
     assert "none of 5 answers judges an example; the first is 'I like them all.'" in answer.err
@@ -618,7 +618,7 @@ def test_a_dry_run_of_a_judge_sends_no_requests(runs, exported, by_model, chat):
     answer = by_model(folder, "llm.dry_run=true")
     assert answer.code == 0
     assert "5 requests" in answer.out and "The texts:" in answer.out
-    assert chat.asked == []
+    assert chat.requests == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A chat model behind an endpoint on loopback, which misbehaves as a test tells it to."""
+"""A chat model behind an endpoint on loopback, whose failures a test scripts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.data.misbehaving_server import Answer, Request, body, running
 PATH = "/v1/chat/completions"
 
 
-def completion(text: Any, **more: Any) -> bytes:
-    """The body of a good answer."""
-    said = {
+def completion_body(text: Any, **more: Any) -> bytes:
+    """Return the body of a valid chat completion."""
+    body = {
         "id": "1",
         "object": "chat.completion",
         "created": 0,
@@ -25,75 +25,75 @@ def completion(text: Any, **more: Any) -> bytes:
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
         "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
     }
-    return json.dumps(said | more).encode()
+    return json.dumps(body | more).encode()
 
 
-class Chat:
-    """Answers `to QUESTION`.
+class ChatServer:
+    """Completes a prompt with `to PROMPT`.
 
     Args:
         url: for llm.base_url.
 
     Attributes:
-        moods: what it does to a question, one a time it is asked, before it answers well.
-        asked: how often each question came.
-        bodies: what was sent, as JSON.
-        keys: what stood in the headers as the key.
+        responses: by prompt, the responses to its first requests; later ones are completed.
+        counts: requests by prompt.
+        bodies: of the requests, parsed.
+        keys: Authorization headers of the requests.
     """
 
     def __init__(self) -> None:
         self.url = ""
-        self.moods: Callable[[str], Sequence[Answer]] = lambda question: ()
-        self.asked: Counter[str] = Counter()
+        self.responses: Callable[[str], Sequence[Answer]] = lambda prompt: ()
+        self.counts: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
-        self.at_once, self.most_at_once = 0, 0
+        self.concurrent, self.max_concurrent = 0, 0
         self._lock = threading.Lock()
 
     def answer(self, request: Request) -> None:
-        said = json.loads(request.sent)
-        question = said["messages"][-1]["content"]
+        sent = json.loads(request.sent)
+        prompt = sent["messages"][-1]["content"]
         with self._lock:
-            count = self.asked[question]
-            self.asked[question] += 1
-            self.bodies.append(said)
+            count = self.counts[prompt]
+            self.counts[prompt] += 1
+            self.bodies.append(sent)
             self.keys.add(request.headers.get("Authorization"))
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        moods = self.moods(question)
-        (moods[count] if count < len(moods) else good(f"to {question}"))(request)
+            self.concurrent += 1
+            self.max_concurrent = max(self.max_concurrent, self.concurrent)
+        responses = self.responses(prompt)
+        (responses[count] if count < len(responses) else completed(f"to {prompt}"))(request)
         with self._lock:
-            self.at_once -= 1
+            self.concurrent -= 1
 
 
 @contextmanager
-def chatting() -> Iterator[Chat]:
-    chat = Chat()
+def chat_server() -> Iterator[ChatServer]:
+    chat = ChatServer()
     with running() as server:
         chat.url = server.at(PATH, chat.answer).removesuffix("/chat/completions")
         yield chat
 
 
-def good(text: Any, **more: Any) -> Answer:
-    return body(completion(text, **more), etag=None, **{"Content-Type": "application/json"})
+def completed(text: Any, **more: Any) -> Answer:
+    return body(completion_body(text, **more), etag=None, **{"Content-Type": "application/json"})
 
 
-def said(content: bytes | str) -> Answer:
-    """A 200 with this body."""
+def ok(content: bytes | str) -> Answer:
+    """Respond 200 with this body."""
     content = content.encode() if isinstance(content, str) else content
     return body(content, etag=None, **{"Content-Type": "application/json"})
 
 
-def refused(code: int, message: str = "no", told: str | None = None, **headers: str) -> Answer:
-    """An error as OpenAI words it."""
+def api_error(status: int, message: str = "no", code: str | None = None, **headers: str) -> Answer:
+    """Respond with an error in OpenAI's format."""
 
     def answer(request: Request) -> None:
-        content = json.dumps({"error": {"message": message, "type": "error", "code": told}}).encode()
-        request.begin(code, {"Content-Length": len(content), "Content-Type": "application/json"} | headers)
+        content = json.dumps({"error": {"message": message, "type": "error", "code": code}}).encode()
+        request.begin(status, {"Content-Length": len(content), "Content-Type": "application/json"} | headers)
         request.wfile.write(content)
 
     return answer
 
 
-def hung_up(request: Request) -> None:
-    """The connection closes without a word."""
+def hang_up(request: Request) -> None:
+    """Close the connection without a response."""

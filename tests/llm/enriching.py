@@ -1,4 +1,4 @@
-"""A store that has the tokens of items, as if a chat model had been asked."""
+"""Fill a store with tokens of items, as if a chat model had written them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,21 @@ import json
 from pathlib import Path
 
 from llm4rec_cli.data.prepare import prepare
-from llm4rec_cli.llm import ask, enrichment
-from llm4rec_cli.llm.requests import Answer
-from llm4rec_cli.llm.store import Store, key_of
+from llm4rec_cli.llm import completions, enrichment
+from llm4rec_cli.llm.requests import Completion
+from llm4rec_cli.llm.store import Store, cache_key
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.spec import RunSpec
 
 
 def enrich(spec: RunSpec, cache: Path) -> None:
-    """Keeps an answer about each item of a spec's dataset: the words of its title."""
+    """Store a completion for each item of a spec's dataset: the words of its title."""
     llm, settings = spec.llm, spec.config.enrichment
-    asked = enrichment.questions(prepare(spec.config.dataset, cache), settings, llm)
+    items = enrichment.item_requests(prepare(spec.config.dataset, cache), settings, llm)
     identity = stages.item_reader(spec).identity()
-    with Store(ask.store_path(llm, cache)) as store:
-        for told, request in asked.requests.items():
-            first, *others = json.loads(told)["title"].split()
+    with Store(completions.store_path(llm, cache)) as store:
+        for item_text, request in items.requests.items():
+            first, *others = json.loads(item_text)["title"].split()
             text = json.dumps({"use": [first], "audience": others[:1], "key_words": others[1:]})
-            store.keep(
-                key_of(identity, request),
-                identity,
-                request,
-                Answer(text, "stop", 1, 1, 0.0, "", "2026-01-01T00:00:00"),
-                0.0,
-            )
+            completion = Completion(text, "stop", 1, 1, 0.0, "", "2026-01-01T00:00:00")
+            store.add(cache_key(identity, request), identity, request, completion, 0.0)

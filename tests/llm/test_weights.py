@@ -1,4 +1,4 @@
-"""Weights of chat models: found by name, identified by what is in them, converted once."""
+"""Weights of chat models: located by name, identified by their content, converted once."""
 
 import importlib.util
 import json
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def conversions(monkeypatch):
-    """The files of each conversion, which fills the folder with a tiny model instead."""
+    """The converted files; a conversion fills the folder with a tiny model instead."""
     files = []
 
     def convert(file, folder):
@@ -69,53 +69,53 @@ def changed_template(folder):
 
 
 @pytest.mark.parametrize("change", [changed_weights, changed_settings, changed_tokenizer, changed_template])
-def test_whatever_changes_answers_changes_the_identity(change, folder):
+def test_all_that_changes_completions_changes_the_identity(change, folder):
     before = weights.locate(str(folder)).identity
     change(folder)
     assert weights.locate(str(folder)).identity != before
 
 
-def test_the_identity_does_not_depend_on_where_weights_lie(folder, tmp_path):
+def test_the_identity_does_not_depend_on_the_path(folder, tmp_path):
     other = tiny_llm(tmp_path / "other")
     assert weights.locate(str(other)).identity == weights.locate(str(folder)).identity
 
 
-def test_a_model_on_a_cpu_attends_in_the_short_way(folder):
+def test_a_model_on_a_cpu_uses_fast_attention(folder):
     assert weights.load_model(folder, Precision.fp32, "cpu").config._attn_implementation == attention.NAME
 
 
 def test_a_folder_is_loaded_as_it_is(folder, tmp_path):
-    assert weights.folder_of(weights.locate(str(folder)), tmp_path / "cache") == folder
+    assert weights.model_folder(weights.locate(str(folder)), tmp_path / "cache") == folder
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_gguf_file_is_converted_once(conversions, tmp_path):
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF")
-    found = weights.locate(str(file))
-    folder = weights.folder_of(found, tmp_path / "cache")
+    located = weights.locate(str(file))
+    folder = weights.model_folder(located, tmp_path / "cache")
     assert folder.parent == tmp_path / "cache" / "llm"
     assert (folder / "model.safetensors").exists()
     moved = file.rename(tmp_path / "moved.gguf")
-    assert weights.folder_of(weights.locate(str(moved)), tmp_path / "cache") == folder
+    assert weights.model_folder(weights.locate(str(moved)), tmp_path / "cache") == folder
     assert conversions == [file]
 
 
 def test_another_gguf_file_is_another_model(conversions, tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.gguf").write_bytes(b"GGUF" + name.encode())
-    a, b = (weights.folder_of(weights.locate(str(tmp_path / f"{name}.gguf")), tmp_path) for name in "ab")
+    a, b = (weights.model_folder(weights.locate(str(tmp_path / f"{name}.gguf")), tmp_path) for name in "ab")
     assert a != b
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"something else")
     with pytest.raises(DataError, match=r"cannot read .*model\.gguf"):
-        weights.folder_of(weights.locate(str(tmp_path / "model.gguf")), tmp_path)
+        weights.model_folder(weights.locate(str(tmp_path / "model.gguf")), tmp_path)
     assert not list((tmp_path / "llm").glob("*"))
 
 
-def test_names_of_nothing_are_refused_with_what_would_do(tmp_path, monkeypatch):
+def test_unknown_names_are_refused_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for name in (str(tmp_path / "no.gguf"), "no-such-owner/no-such-model"):
         with pytest.raises(UsageError) as caught:
@@ -123,19 +123,19 @@ def test_names_of_nothing_are_refused_with_what_would_do(tmp_path, monkeypatch):
         assert caught.value.remedy == REMEDIES[LLM]
 
 
-def test_of_a_hub_model_only_settings_templates_and_safetensors_are_fetched(folder, monkeypatch):
-    asked = []
+def test_of_a_hub_model_only_settings_templates_and_safetensors_are_downloaded(folder, monkeypatch):
+    downloads = []
 
-    def fetched(name, allow_patterns):
-        asked.append((name, set(allow_patterns)))
+    def download(name, allow_patterns):
+        downloads.append((name, set(allow_patterns)))
         return str(folder)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert weights.locate("owner/model").path == folder
-    assert asked == [("owner/model", {"*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"})]
+    assert downloads == [("owner/model", {"*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"})]
 
 
-def test_a_missing_package_is_refused_with_how_to_get_it(monkeypatch):
+def test_a_missing_package_is_refused_with_its_installation(monkeypatch):
     monkeypatch.setattr(weights, "SMOLLM2_PACKAGE", "no_such_package")
     with pytest.raises(UsageError, match="not installed") as caught:
         weights.locate("smollm2")
@@ -150,10 +150,10 @@ def test_altered_packaged_weights_are_refused(monkeypatch):
 
 
 @packaged
-def test_the_packaged_model_is_found_without_importing_its_package():
-    found = weights.locate("smollm2")
-    assert found.path.suffix == ".gguf"
-    assert found == weights.locate(str(found.path))
+def test_the_packaged_model_is_located_without_importing_its_package():
+    located = weights.locate("smollm2")
+    assert located.path.suffix == ".gguf"
+    assert located == weights.locate(str(located.path))
     assert weights.SMOLLM2_PACKAGE not in sys.modules
 
 
@@ -167,7 +167,7 @@ def test_a_folder_that_lacks_weights_is_refused(folder):
     state = load_file(folder / "model.safetensors")
     del state["model.norm.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(DataError, match=r"1 weights are missing, model\.norm\.weight first"):
+    with pytest.raises(DataError, match=r"1 weights are missing, the first is model\.norm\.weight"):
         weights.load_model(folder, Precision.fp32, "cpu")
 
 
@@ -178,7 +178,7 @@ def test_damaged_weights_are_refused(folder):
         weights.load_model(folder, Precision.fp32, "cpu")
 
 
-def test_a_model_that_does_not_write_is_refused(folder):
+def test_a_model_that_is_no_causal_one_is_refused(folder):
     (folder / "config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(UsageError, match="Unrecognized configuration class"):
         weights.load_model(folder, Precision.fp32, "cpu")
@@ -194,7 +194,7 @@ def test_code_in_a_folder_is_not_run(folder):
     assert not (folder / "ran").exists()
 
 
-def test_loading_draws_nothing_that_others_would_miss(folder):
+def test_loading_leaves_the_global_random_state_alone(folder):
     state = torch.get_rng_state()
     weights.load_model(folder, Precision.bf16, "cpu")
     assert torch.equal(torch.get_rng_state(), state)
@@ -210,28 +210,31 @@ def smollm2(tmp_path_factory):
     return LocalBackend(config, tmp_path_factory.mktemp("cache"), "cpu", 0)
 
 
-def asking(text, **more):
+def chat_request(text, **more):
     return Request(({"role": "user", "content": text},), **more)
 
 
 @packaged
 @pytest.mark.slow
-def test_the_packaged_model_is_converted_and_answers(smollm2):
+def test_the_packaged_model_is_converted_and_completes(smollm2):
     question = "What is the capital of France? Answer with one word."
-    requests = [asking(question, max_tokens=16), asking(question, continuations=("Soap", "Paris", "Banana"))]
-    answers = dict(smollm2.ask(requests))
-    generated, judged = answers[0], answers[1]
+    requests = [
+        chat_request(question, max_tokens=16),
+        chat_request(question, continuations=("Soap", "Paris", "Banana")),
+    ]
+    completions = dict(smollm2.complete(requests))
+    generated, scored = completions[0], completions[1]
     assert "Paris" in generated.text
     assert generated.finish == "stop"
-    assert max(range(3), key=lambda i: judged.logprobs[i]) == 1
-    kept = Path(smollm2.cache) / "llm" / smollm2.weights.identity[:24]
-    assert {file.name for file in kept.iterdir()} >= {"model.safetensors", "tokenizer.json", "chat_template.jinja"}
-    assert (kept / "model.safetensors").stat().st_size < 280e6  # bf16
+    assert max(range(3), key=lambda i: scored.logprobs[i]) == 1
+    folder = Path(smollm2.cache) / "llm" / smollm2.weights.identity[:24]
+    assert {file.name for file in folder.iterdir()} >= {"model.safetensors", "tokenizer.json", "chat_template.jinja"}
+    assert (folder / "model.safetensors").stat().st_size < 280e6  # bf16
 
 
 @packaged
 @pytest.mark.slow
-def test_titles_have_the_tokens_that_they_have_behind_the_packaged_models_prompt(smollm2):
+def test_titles_have_the_tokens_that_they_have_after_the_packaged_models_prompt(smollm2):
     prompt = smollm2.tokenizer.apply_chat_template(
         [{"role": "user", "content": "soap?"}], add_generation_prompt=True, tokenize=False
     )

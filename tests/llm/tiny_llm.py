@@ -1,4 +1,4 @@
-"""A chat model of two small layers with random weights, made in a moment."""
+"""A chat model of two small layers with random weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CORPUS = (
     "How many stars would the user give to this product? 1 2 3 4 5. Explain why in about ten words. ",
 )
 CONTEXT = 512  # tokens
-CHAT = (  # as ChatML, and a system message of its own where there is none, as SmolLM2's
+CHAT = (  # ChatML with a default system message, like SmolLM2's
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -22,8 +22,8 @@ CHAT = (  # as ChatML, and a system message of its own where there is none, as S
 
 
 def tiny_llm(folder: Path, context: int = CONTEXT) -> Path:
-    """Fills a folder with a Llama's weights, a byte-level tokenizer and a chat template; the same at each call."""
-    tokenizer(folder)
+    """Save a Llama, a byte-level tokenizer and a chat template to a folder; the same at each call."""
+    save_tokenizer(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(
@@ -46,18 +46,18 @@ def tiny_llm(folder: Path, context: int = CONTEXT) -> Path:
     return folder
 
 
-def tokenizer(folder: Path) -> None:
-    """Saves one that knows every byte and the commonest words of CORPUS."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+def save_tokenizer(folder: Path) -> None:
+    """Save a tokenizer of every byte and the most frequent words of CORPUS."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
+    bpe.train_from_iterator(
         CORPUS, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=bpe,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",

@@ -24,13 +24,13 @@ from llm4rec_cli.config.schema import Part, Written
 from llm4rec_cli.data.split import TEST, divide, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
-from llm4rec_cli.llm import ask
+from llm4rec_cli.llm import completions
 from llm4rec_cli.models import base
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
 from tests.builders import tiny_dataset, tiny_log
 from tests.driver import compose, resolved
-from tests.llm.speaking import Speaking
+from tests.llm.fake_backend import FakeBackend
 from tests.models.tiny_bert import tiny_bert
 from tests.numeric import assert_close
 from tests.small import SIZES
@@ -150,7 +150,7 @@ def built(tmp_path, monkeypatch, bert):
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(features, "locate_encoder", lambda name: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
-    monkeypatch.setattr(ask, "backend", lambda *_: Speaking(answer))
+    monkeypatch.setattr(completions, "build_backend", lambda *_: FakeBackend(answer))
     llm = resolved().llm
 
     def build(name, seed=0, split=SPLIT):

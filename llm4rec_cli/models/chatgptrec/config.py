@@ -1,4 +1,4 @@
-"""ChatGPTRec's settings, and the shape of its prompts."""
+"""Settings and prompt schema of ChatGPTRec."""
 
 from __future__ import annotations
 
@@ -15,45 +15,47 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Backend, Candidates, Config, LLMConfig, ModelConfig, Question, TaskConfig, Work
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
-ASKED = ("rating", "sequential", "direct", "explanation", "review_summary")
+TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
 
 
-class AnswerBy(Enum):
-    """How an answer is taken from the model."""
+class AnswerMethod(Enum):
+    """How an answer is obtained from the chat model."""
 
     auto = "auto"  # pmi for rankings by a local model; otherwise generate
-    generate = "generate"  # it writes, and what it wrote is read (paper)
+    generate = "generate"  # parse a generated text (paper)
     likelihood = "likelihood"  # the log-likelihood of each possible answer
-    pmi = "pmi"  # the same, less what it is without the user's history
+    pmi = "pmi"  # that minus the log-likelihood without the user's history
 
 
 @dataclass
 class TaskPrompt:
-    """The parts of one task's prompt, in their order. Fields stand in braces; a part whose fields are all empty is left
-    out."""
+    """The parts of one task's prompt, in order: templates with fields in braces. A part whose fields are all empty is
+    omitted."""
 
-    task: str = MISSING  # what is asked
+    task: str = MISSING  # the question
     behaviour: str = MISSING  # what the user did
-    candidates: str = MISSING  # among what to choose
-    shots: str = MISSING  # what stands around worked examples of the user's own past
-    shot: str = MISSING  # one of them
-    answer: str = MISSING  # how a written answer shall look
-    max_tokens: int = ranges.number(at_least=1)  # of a written answer, where llm.max_tokens allows more
-    judged: str = MISSING  # the same where likelihoods of single answers are taken instead
+    candidates: str = MISSING  # the candidates to choose from
+    shots: str = MISSING  # the text around few-shot examples from the user's own past
+    shot: str = MISSING  # one few-shot example
+    answer: str = MISSING  # the format of a generated answer
+    max_tokens: int = ranges.number(at_least=1)  # of a generated answer; llm.max_tokens may lower it
+    judged: str = MISSING  # replaces `answer` where likelihoods are computed
 
 
 @dataclass
 class Prompts:
-    """What a chat model is told."""
+    """The prompts of all tasks."""
 
     system: str | None = None
     noun: str = MISSING  # what an item is called
-    shots: int = ranges.number(at_least=0)  # worked examples of the user's training part; 0 = zero-shot
-    shot_candidates: int = ranges.number(at_least=2)  # of a worked example with candidates
-    shuffles: int = ranges.number(at_least=1)  # orders of the candidates that every example is asked in
-    history_tokens: int = ranges.number(at_least=1)  # of histories, those of worked choices too: the latest that fit
+    shots: int = ranges.number(at_least=0)  # few-shot examples of the user's training part; 0 = zero-shot
+    shot_candidates: int = ranges.number(at_least=2)  # candidates of a few-shot example
+    shuffles: int = ranges.number(at_least=1)  # orders of the candidates; each example is evaluated in all of them
+    history_tokens: int = ranges.number(
+        at_least=1
+    )  # of histories, also in few-shot examples: the latest items that fit
     review_tokens: int = ranges.number(at_least=1)  # of a review: its beginning
-    listed: int = ranges.number(at_least=1)  # items of a written list
+    listed: int = ranges.number(at_least=1)  # items of a generated list
     rating: TaskPrompt = field(default_factory=TaskPrompt)
     sequential: TaskPrompt = field(default_factory=TaskPrompt)
     direct: TaskPrompt = field(default_factory=TaskPrompt)
@@ -61,18 +63,17 @@ class Prompts:
     review_summary: TaskPrompt = field(default_factory=TaskPrompt)
 
 
-# What each task may tell of the very interaction that it asks about: a ranking nothing, as its target is the answer.
-OF_TARGET = {
+# Fields of the target interaction that a task's question may use: none in rankings, where the target is the answer.
+TARGET_FIELDS = {
     "rating": {"title", "category"},
     "sequential": set[str](),
     "direct": set[str](),
     "explanation": {"title", "category", "stars", "review"},
     "review_summary": {"title", "category", "stars", "review"},
 }
-# What nobody has before the user has written it.
-ORACLE = {"explanation": {"stars", "review"}, "review_summary": {"stars"}}
-# What the other parts may tell: of the user, of a worked example.
-FIELDS = {
+# Of these, what is unknown until the user has written the answer.
+ORACLE_FIELDS = {"explanation": {"stars", "review"}, "review_summary": {"stars"}}
+PART_FIELDS = {
     "behaviour": {"history"},
     "candidates": {"candidates"},
     "shots": {"examples"},
@@ -80,33 +81,33 @@ FIELDS = {
     "answer": set(),
     "judged": set(),
 }
-COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # where a field is looked up
-MOST_JUDGED = 5000  # titles of a catalogue: each is read once a user
+COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
+MAX_SCORED_TITLES = 5000  # of a catalogue: each is scored once a user
 
 
 @dataclass
 class ChatGPTRecConfig(ModelConfig):
-    """ChatGPTRec (arXiv 2304.10149): a chat model prompted, not tuned."""
+    """ChatGPTRec (arXiv 2304.10149): a prompted chat model, without training."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write"})
     uses_llm: ClassVar[bool] = True
 
-    answer: AnswerBy = MISSING
-    threshold: float = ranges.number(above=0, at_most=100)  # how alike a written title is; 100 = equal but for case
+    answer: AnswerMethod = MISSING
+    threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
     prompts: Prompts = field(default_factory=Prompts)
 
     def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """`answer=auto` is PMI where titles can be judged, which no endpoint does, and no order of them is asked."""
-        if self.answer is not AnswerBy.auto:
+        """`answer=auto` is PMI for rankings with likelihoods, which no endpoint returns, and in one candidate order."""
+        if self.answer is not AnswerMethod.auto:
             return {}
-        judges = task.question is Question.rank and llm.backend is not Backend.openai and self.prompts.shuffles == 1
-        return {"answer": AnswerBy.pmi if judges else AnswerBy.generate}
+        scores = task.question is Question.rank and llm.backend is not Backend.openai and self.prompts.shuffles == 1
+        return {"answer": AnswerMethod.pmi if scores else AnswerMethod.generate}
 
     def chat_work(self) -> Work:
-        return Work.answering if self.answer is AnswerBy.generate else Work.reading
+        return Work.answering if self.answer is AnswerMethod.generate else Work.reading
 
     def shown_as(self) -> str:
-        """`chatgptrec` with how it answers, and with how many examples of the user's own."""
+        """Return `chatgptrec` with the answer method and the number of few-shot examples."""
         shots = f"{self.prompts.shots}-shot" if self.prompts.shots else "zero-shot"
         return f"chatgptrec {self.answer.name}, {shots}"
 
@@ -114,106 +115,96 @@ class ChatGPTRecConfig(ModelConfig):
         return {
             "method": "chatgptrec",
             "shots": "few-shot" if self.prompts.shots else "zero-shot",
-            "answers": "generated" if self.answer is AnswerBy.generate else f"chosen by {self.answer.name}",
+            "answers": "generated" if self.answer is AnswerMethod.generate else f"chosen by {self.answer.name}",
         }
 
     def labels(self, task: str) -> list[str]:
-        found = []
         prompt = getattr(self.prompts, task, None)
-        if prompt is not None and fields_of(prompt.task) & ORACLE.get(task, set()):
-            found.append("oracle_input")
-        return found
+        uses_oracle = prompt is not None and template_fields(prompt.task) & ORACLE_FIELDS.get(task, set())
+        return ["oracle_input"] if uses_oracle else []
 
     def deviations(self) -> list[str]:
-        found = ["prompts have the paper's parts in our wording; titles and lists are written as JSON"]
-        if self.answer is not AnswerBy.generate:
-            found.append(f"answers are judged by {self.answer.name}, not written; the paper's model writes")
+        sentences = ["prompts have the paper's parts in our wording; titles and lists are written as JSON"]
+        if self.answer is not AnswerMethod.generate:
+            sentences.append(f"answers are judged by {self.answer.name}, not written; the paper's model writes")
         if self.prompts.shuffles > 1:
-            found.append(f"every example is asked in {self.prompts.shuffles} orders of its candidates")
-        found.append("an answer that cannot be read counts as a miss; the paper's evaluation seems to drop it")
-        return found
+            sentences.append(f"every example is asked in {self.prompts.shuffles} orders of its candidates")
+        sentences.append("an answer that cannot be read counts as a miss; the paper's evaluation seems to drop it")
+        return sentences
 
     def problems(self, config: Config) -> Iterator[UsageError]:
-        if config.llm.backend is Backend.openai and self.answer not in (AnswerBy.auto, AnswerBy.generate):
+        if config.llm.backend is Backend.openai and self.answer not in (AnswerMethod.auto, AnswerMethod.generate):
             yield UsageError(
-                f"model.answer={self.answer.name} needs likelihoods of given answers, which llm.backend=openai does "
-                "not tell",
-                "model.answer=generate, or llm=local",
+                f"model.answer={self.answer.name} needs likelihoods, which llm.backend=openai does not return",
+                "set model.answer=generate or llm=local",
             )
-        for task in ASKED:
+        for task in TASKS:
             prompt: TaskPrompt = getattr(self.prompts, task)
-            for part, allowed in {"task": OF_TARGET[task], **FIELDS}.items():
+            for part, part_fields in {"task": TARGET_FIELDS[task], **PART_FIELDS}.items():
+                where, allowed = f"the prompt of {task}, part `{part}`", part_fields | {"noun", "listed"}
                 try:
-                    told = fields_of(getattr(prompt, part))
+                    fields = template_fields(getattr(prompt, part))
                 except ValueError:
-                    yield UsageError(
-                        f"the prompt of {task} has a brace without its other in its part `{part}`",
-                        "a brace that is none of a field: {{ or }}",
-                    )
+                    yield UsageError(f"{where}: unmatched brace", "write a literal brace as {{ or }}")
                     continue
-                for unknown in sorted(told - allowed - {"noun", "listed"}):
-                    yield UsageError(
-                        f"the prompt of {task} tells {{{unknown}}} in its part `{part}`, which has no such field",
-                        f"it can tell {', '.join(sorted({*allowed, 'noun', 'listed'}))}",
-                    )
-        if self.prompts.shuffles > 1 and self.answer is not AnswerBy.generate:
-            yield UsageError("likelihoods list no candidates, so their order cannot matter", "prompt.shuffles=1")
+                for unknown in sorted(fields - allowed):
+                    yield UsageError(f"{where}: no field {{{unknown}}}", f"choose from {', '.join(sorted(allowed))}")
+        if self.prompts.shuffles > 1 and self.answer is not AnswerMethod.generate:
+            yield UsageError(
+                "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
+            )
         yield from self._problems_of_task(config.task)
 
     def _problems_of_task(self, task: TaskConfig) -> Iterator[UsageError]:
-        """A task that cannot be answered so."""
-        if task.name not in ASKED:
+        """Yield why the task cannot be answered with these settings."""
+        if task.name not in TASKS:
+            yield UsageError(f"chatgptrec has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}")
+        if task.question is Question.write and self.answer not in (AnswerMethod.auto, AnswerMethod.generate):
             yield UsageError(
-                f"model 'chatgptrec' has no prompt for task '{task.name}'", f"tasks it is asked: {', '.join(ASKED)}"
+                f"model.answer={self.answer.name} scores fixed answers, and task '{task.name}' needs a generated text",
+                "set model.answer=generate",
             )
-        if task.question is Question.write and self.answer not in (AnswerBy.auto, AnswerBy.generate):
-            yield UsageError(
-                f"model.answer={self.answer.name} judges given answers, and task '{task.name}' asks for a new text",
-                "model.answer=generate",
-            )
-        if task.question is Question.rate and self.answer is AnswerBy.pmi and not self.prompts.shots:
-            yield UsageError("pmi takes off what is told without the user, and nothing else is told", "prompt.shots=3")
+        if task.question is Question.rate and self.answer is AnswerMethod.pmi and not self.prompts.shots:
+            yield UsageError("model.answer=pmi needs few-shot examples to predict ratings", "set prompt.shots=3")
         if self.prompts.shuffles > 1 and (task.question is not Question.rank or task.candidates is Candidates.full):
-            yield UsageError(
-                "prompt.shuffles orders candidates, and there are none", "task=direct, or leave prompt.shuffles out"
-            )
+            yield UsageError("prompt.shuffles needs a task with candidates", "set task=direct or prompt.shuffles=1")
 
     def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """A dataset without what the prompt tells, or too large for what is judged."""
-        judges_all = self.answer is not AnswerBy.generate and task.question is Question.rank
-        if judges_all and task.candidates is Candidates.full and dataset.n_items > MOST_JUDGED:
+        """Yield what the dataset lacks for the prompt, or that it has too many titles to score."""
+        scores_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
+        if scores_titles and task.candidates is Candidates.full and dataset.n_items > MAX_SCORED_TITLES:
             yield UsageError(
-                f"model.answer={self.answer.name} would judge {dataset.n_items:,} titles for each user",
-                "task.candidates=uniform judges 100; model.answer=generate has a list written",
+                f"model.answer={self.answer.name} scores at most {MAX_SCORED_TITLES:,} titles, not {dataset.n_items:,}",
+                "set task.candidates=uniform to score 100, or model.answer=generate to have a list generated",
             )
         if task.question is Question.rate:
             yield from self.problems_of_stars(dataset, 1.0, math.nextafter(5.0, 6.0))
-        named = fields_of(getattr(self.prompts, task.name).task)
+        fields = template_fields(getattr(self.prompts, task.name).task)
         name = dataset.manifest["name"]
-        if task.name != "review_summary" and not _has(dataset.items, "title"):
+        if task.name != "review_summary" and not _has_values(dataset.items, "title"):
             yield DataError(
-                f"model 'chatgptrec' speaks of items by their titles, and dataset '{name}' has none",
+                f"model 'chatgptrec' needs item titles, and dataset '{name}' has none",
                 "choose a dataset with titles (llm4rec list datasets); task=review_summary needs none",
             )
-        for field_name in sorted(named & COLUMNS.keys()):
+        for field_name in sorted(fields & COLUMNS.keys()):
             table = dataset.items if field_name == "category" else dataset.interactions
             column = COLUMNS[field_name]
-            if not _has(table, column):
+            if not _has_values(table, column):
                 yield DataError(
-                    f"the prompt of {task.name} tells {{{field_name}}}, and dataset '{name}' has no '{column}'",
+                    f"the prompt of {task.name} needs {{{field_name}}}, and dataset '{name}' has no '{column}'",
                     "choose another dataset, or another prompt: llm4rec list prompts",
                 )
 
 
-def _has(table: Any, column: str) -> bool:
-    """Whether some row has something there: a number, or text that is not blank."""
+def _has_values(table: Any, column: str) -> bool:
+    """Return whether some row has a value: a number, or text that is not blank."""
     return column in table and bool((table[column].fillna("").astype(str).str.strip() != "").any())
 
 
-def fields_of(template: str | None) -> set[str]:
-    """The fields that a template tells; one without a name is an empty one.
+def template_fields(template: str | None) -> set[str]:
+    """Return the names of a template's fields; that of `{}` is empty.
 
     Raises:
-        ValueError: a brace lacks its other.
+        ValueError: a brace is unmatched.
     """
     return {name for _, name, _, _ in Formatter().parse(template or "") if name is not None}

@@ -1,4 +1,4 @@
-"""Titles that a chat model wrote, and the items of the catalogue that they mean."""
+"""Match titles written by a chat model to items of the catalogue."""
 
 from __future__ import annotations
 
@@ -21,108 +21,111 @@ Key = TypeVar("Key", bound=Hashable)
 _NUMBER = re.compile(r"\d+|\b(?:ii|iii|iv|vi|vii|viii|ix)\b")
 
 
-class How(StrEnum):
-    """How an item was found by its title."""
+class MatchKind(StrEnum):
+    """How a title was matched."""
 
-    exact = "exact"  # letter by letter
-    normalised = "normalised"  # but for case, accents, punctuation, article and year
-    fuzzy = "fuzzy"  # alike
-    duplicate = "duplicate"  # what it means was listed already
-    hallucinated = "hallucinated"  # no item is alike
+    exact = "exact"  # character by character
+    normalised = "normalised"  # except for case, accents, punctuation, article and year
+    fuzzy = "fuzzy"  # by similarity
+    duplicate = "duplicate"  # its items were matched already
+    hallucinated = "hallucinated"  # to no item
 
 
 @dataclass(frozen=True)
-class Matched:
-    """What n listed titles mean.
+class Matches:
+    """The matches of n titles.
 
     Attributes:
-        items: (n,) item numbers, no item twice; -1 for what is a duplicate or hallucinated.
-        how: n ways.
-        score: (n,) how alike they are, 0 to 100: of those equal but for case and the like 100, of hallucinated ones 0.
-        ties: (n,) how many items share that title, or are as alike as the best; above 1 the choice was a guess.
+        items: (n,) item numbers, each at most once; -1 for a duplicate or hallucinated title.
+        kinds: n kinds.
+        score: (n,) similarity, 0 to 100: 100 for exact and normalised matches, 0 for hallucinated titles.
+        ties: (n,) how many items share that title, or the highest similarity; above 1 the choice was a guess.
     """
 
     items: IntArray
-    how: list[How]
+    kinds: list[MatchKind]
     score: NDArray[np.floating[Any]]
     ties: IntArray
 
 
-class Matcher:
-    """Finds items by titles as a chat model writes them.
+class TitleMatcher:
+    """Matches titles to items.
 
-    Alike is measured by rapidfuzz's `WRatio` on bare words, and numbers (sizes, sequels) and years must agree. Of 1,600
-    titles of MovieLens 100K (and Beauty) it finds from 92 on 74 % (97 %) with one random edit, 80 % (87 %) without one
-    of their words, 100 % (98 %) with their parts in another order, 27 % (97 %) with words added; of titles that were
-    taken out of the catalogue it takes another for 0.8 % (4.8 %, mostly their twins in another colour or kind), and out
-    of 100 candidates for 0.0 % (0.1 %). At 90 and below a title is alike that is merely part of another ("Heat" of
-    "Body Heat"), and 20 % (7 %) are taken for others; above 95 words count in one order only. From 92 on,
-    `token_set_ratio` takes another for 11 % (12 %), and the greater of `ratio` and `token_sort_ratio` for 0.4 %
-    (3.4 %), but that finds 60 % (64 %) without a word and 2 % (48 %) with words added.
+    Similarity is rapidfuzz's `WRatio` of normalised titles; numbers (sizes, sequels) and years must agree. Measured on
+    1,600 titles of MovieLens 100K (and of Beauty): from 92 on it recovers 74 % (97 %) with one random edit, 80 % (87 %)
+    without one of their words, 100 % (98 %) with their parts reordered, 27 % (97 %) with words added. Of titles removed
+    from the catalogue it matches 0.8 % to another item (4.8 %, mostly to the same product in another colour or kind),
+    and among 100 candidates 0.0 % (0.1 %). At 90 and below a title matches another that contains it ("Heat" and "Body
+    Heat"), and 20 % (7 %) of removed titles match another item; above 95 the order of words matters. From 92 on,
+    `token_set_ratio` matches 11 % (12 %) of removed titles to another item; the maximum of `ratio` and
+    `token_sort_ratio` only 0.4 % (3.4 %), but it recovers 60 % (64 %) without a word and 2 % (48 %) with words added.
 
     Args:
-        titles: one an item, in order of the item numbers; empty where an item has none.
-        threshold: how alike is alike enough, above 0 to 100; at 100 only what is equal but for case and the like.
+        titles: one per item, in order of the item numbers; empty where an item has none.
+        threshold: least similarity of a fuzzy match, above 0 to 100; at 100 normalised titles must be equal.
     """
 
     def __init__(self, titles: Sequence[str], threshold: float) -> None:
         self.threshold = threshold
         self.words, self.years = zip(*map(normalised, titles), strict=True)
-        self.with_title = _grouped(titles)
-        self.with_words = _grouped(self.words)
-        self.with_year = _grouped(f"{words} {year}" for words, year in zip(self.words, self.years, strict=True))
-        self.with_numbers = _grouped(map(_numbers, self.words))
+        self.by_title = _group(titles)
+        self.by_words = _group(self.words)
+        self.by_words_and_year = _group(f"{words} {year}" for words, year in zip(self.words, self.years, strict=True))
+        self.by_numbers = _group(map(_numbers, self.words))
 
-    def match(self, listed: Sequence[str], among: IntArray | None = None) -> Matched:
-        """What each title means; of several items with one title the first that is not taken yet.
+    def match(self, titles: Sequence[str], candidates: IntArray | None = None) -> Matches:
+        """Match each title; where several items share it, to the first that no earlier title was matched to.
 
-        All exact ones are found before others are looked for, so they alone are what an exact reading would find.
+        Exact matches are made first, so they are those of an exact matcher alone.
 
         Args:
-            listed: titles, best first.
-            among: the item numbers that may be meant; None = all.
+            titles: best first.
+            candidates: the item numbers to match to; None = all.
         """
-        n = len(listed)
+        n = len(titles)
         items, score, ties = np.full(n, -1), np.zeros(n), np.zeros(n, dtype=np.int64)
-        how = [How.hallucinated] * n
-        allowed = None if among is None else frozenset(among.tolist())
-        for way, find in ((How.exact, self._titled), (How.normalised, self._worded), (How.fuzzy, self._alike)):
-            for i, title in enumerate(listed):
-                if how[i] is How.hallucinated:
-                    found, score[i] = find(title, allowed)
-                    ties[i] = len(found)
-                    free = np.setdiff1d(found, items)
+        kinds = [MatchKind.hallucinated] * n
+        allowed = None if candidates is None else frozenset(candidates.tolist())
+        searches = {MatchKind.exact: self._exact, MatchKind.normalised: self._normalised, MatchKind.fuzzy: self._fuzzy}
+        for kind, search in searches.items():
+            for i, title in enumerate(titles):
+                if kinds[i] is MatchKind.hallucinated:
+                    matches, score[i] = search(title, allowed)
+                    ties[i] = len(matches)
+                    free = np.setdiff1d(matches, items)
                     if len(free):
-                        items[i], how[i] = free[0], way
-                    elif found:
-                        how[i] = How.duplicate
-        return Matched(items, how, score, ties)
+                        items[i], kinds[i] = free[0], kind
+                    elif matches:
+                        kinds[i] = MatchKind.duplicate
+        return Matches(items, kinds, score, ties)
 
-    def _titled(self, title: str, allowed: frozenset[int] | None) -> tuple[list[int], float]:
-        """The items with this title, and how alike theirs is."""
-        return _found(_only(self.with_title.get(title, []), allowed) if title else [])
+    def _exact(self, title: str, allowed: frozenset[int] | None) -> tuple[list[int], float]:
+        """Return the items with this title, and their similarity."""
+        return _with_score(_only(self.by_title.get(title, []), allowed) if title else [])
 
-    def _worded(self, title: str, allowed: frozenset[int] | None) -> tuple[list[int], float]:
+    def _normalised(self, title: str, allowed: frozenset[int] | None) -> tuple[list[int], float]:
         words, year = normalised(title)
-        same = [i for i in self.with_words.get(words, []) if self._of_year(i, year)] or self.with_year.get(words, [])
-        return _found(_only(same, allowed) if words else [])
+        same_year = [i for i in self.by_words.get(words, []) if self._years_agree(i, year)]
+        items = same_year or self.by_words_and_year.get(words, [])
+        return _with_score(_only(items, allowed) if words else [])
 
-    def _alike(self, title: str, allowed: frozenset[int] | None) -> tuple[list[int], float]:
+    def _fuzzy(self, title: str, allowed: frozenset[int] | None) -> tuple[list[int], float]:
         words, year = normalised(title)
-        fitting = [i for i in _only(self.with_numbers.get(_numbers(words), []), allowed) if self._of_year(i, year)]
-        if not fitting:
+        same_numbers = _only(self.by_numbers.get(_numbers(words), []), allowed)
+        eligible = [i for i in same_numbers if self._years_agree(i, year)]
+        if not eligible:
             return [], 0.0
-        near = [self.words[i] for i in fitting]
-        (score,) = process.cdist([words], near, scorer=fuzz.WRatio, score_cutoff=self.threshold)  # below it 0
+        choices = [self.words[i] for i in eligible]
+        (score,) = process.cdist([words], choices, scorer=fuzz.WRatio, score_cutoff=self.threshold)  # 0 below it
         best = score.max()
-        return ([fitting[i] for i in np.flatnonzero(score == best)], float(best)) if best else ([], 0.0)
+        return ([eligible[i] for i in np.flatnonzero(score == best)], float(best)) if best else ([], 0.0)
 
-    def _of_year(self, item: int, year: str) -> bool:
-        """Whether it is of that year; so it is where one of the two is not known."""
+    def _years_agree(self, item: int, year: str) -> bool:
+        """Return whether an item's year equals another, or either is missing."""
         return not year or not self.years[item] or self.years[item] == year
 
 
-def _found(items: list[int]) -> tuple[list[int], float]:
+def _with_score(items: list[int]) -> tuple[list[int], float]:
     return items, 100.0 if items else 0.0
 
 
@@ -130,14 +133,14 @@ def _only(items: list[int], allowed: frozenset[int] | None) -> list[int]:
     return items if allowed is None else [i for i in items if i in allowed]
 
 
-def _grouped(keys: Iterable[Key]) -> dict[Key, list[int]]:
-    """The numbers of the items with each key."""
-    found: dict[Key, list[int]] = defaultdict(list)
+def _group(keys: Iterable[Key]) -> dict[Key, list[int]]:
+    """Return the item numbers with each key."""
+    items: dict[Key, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
-        found[key].append(i)
-    return found
+        items[key].append(i)
+    return items
 
 
 def _numbers(words: str) -> tuple[str, ...]:
-    """The numbers in a title's words, in digits or Roman, in no order."""
+    """Return the numbers in a title, Arabic or Roman, sorted."""
     return tuple(sorted(_NUMBER.findall(words)))

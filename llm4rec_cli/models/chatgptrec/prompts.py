@@ -1,7 +1,7 @@
-"""Prompts filled in: a question about a user becomes messages.
+"""Build the messages of a prompt from its templates and an example.
 
-Titles, lists and reviews are told as JSON, so that text of the data stays data: whatever a title says, its quotes do
-not end. Nothing of the target is told but what the prompt names, and worked examples are of the user's training part.
+Titles, lists and reviews are written as JSON, so that quotes in the data cannot end a string. Of the target a prompt
+contains only the fields that its template names; few-shot examples are from the user's training part.
 """
 
 from __future__ import annotations
@@ -17,97 +17,96 @@ from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.requests import Message
-from llm4rec_cli.models.chatgptrec.config import Prompts, TaskPrompt, fields_of
+from llm4rec_cli.models.chatgptrec.config import Prompts, TaskPrompt, template_fields
 
-RANKINGS = ("sequential", "direct")
-WRITTEN = {"explanation": "explanation", "review_summary": "review_title"}  # task -> column of its worked examples
+RANKING_TASKS = ("sequential", "direct")
+WRITING_TASKS = {"explanation": "explanation", "review_summary": "review_title"}  # with the column of few-shot answers
 
 
-class Prompter:
-    """Fills prompts in.
+class PromptBuilder:
+    """Builds prompts.
 
     Args:
         prompts: as composed.
-        split: whose texts are told.
+        split: the source of all texts.
         seed: of the order of candidates.
-        count_tokens: of a text, by the model that is asked.
+        count_tokens: counts a text's tokens for the chat model.
     """
 
     def __init__(self, prompts: Prompts, split: Split, seed: int, count_tokens: Callable[[str], int]) -> None:
         self.prompts, self.split, self.seed, self.count_tokens = prompts, split, seed, count_tokens
-        self.titles = told_titles(split, prompts.noun)
-        self.fixed = {"noun": prompts.noun, "listed": str(prompts.listed)}
-        self.tokens: dict[int, int] = {}  # of a title, as JSON
-        self.room = prompts.history_tokens // (1 + prompts.shots)  # of the question and of each worked choice alike
+        self.titles = item_titles(split, prompts.noun)
+        self.constants = {"noun": prompts.noun, "listed": str(prompts.listed)}
+        self.title_tokens: dict[int, int] = {}  # of an item's title as JSON
+        self.ranking_budget = prompts.history_tokens // (1 + prompts.shots)  # equal for question and few-shot examples
 
     def messages(
-        self, task: str, examples: Examples, i: int, order: Sequence[int] | None, judged: bool, of_user: bool = True
+        self, task: str, examples: Examples, i: int, order: Sequence[int] | None, scored: bool, with_user: bool = True
     ) -> tuple[Message, ...]:
-        """What a task asks of example i.
+        """Build the messages of a task's prompt for example i.
 
         Args:
-            order: its candidates' item numbers as they are told; None = none are told.
-            judged: whether single answers are judged, instead of one being written.
-            of_user: whether anything of the user is told.
+            order: item numbers of the candidates in the order to list them; None = list none.
+            scored: whether continuations are scored, instead of a text generated.
+            with_user: whether the prompt contains the user's history and few-shot examples.
         """
         prompt: TaskPrompt = getattr(self.prompts, task)
-        told = self._of_interaction(int(examples.row[i]), int(examples.target[i]), fields_of(prompt.task))
-        parts = [self._filled(prompt.task, told)]
-        if of_user:
+        fields = self._interaction_fields(int(examples.row[i]), int(examples.target[i]), template_fields(prompt.task))
+        parts = [self._fill(prompt.task, fields)]
+        if with_user:
             history = examples.sequence[examples.start[i] : examples.end[i]]
-            room = self.room if task in RANKINGS else self.prompts.history_tokens
-            parts.append(self._filled(prompt.behaviour, {"history": self._history(history, room)}))
-            parts.append(self._filled(prompt.shots, {"examples": self._shots(task, examples, i)}))
+            budget = self.ranking_budget if task in RANKING_TASKS else self.prompts.history_tokens
+            parts.append(self._fill(prompt.behaviour, {"history": self._history(history, budget)}))
+            parts.append(self._fill(prompt.shots, {"examples": self._shots(task, examples, i)}))
         if order is not None:
-            parts.append(self._filled(prompt.candidates, {"candidates": self._list(order)}))
-        parts.append(self._filled(prompt.judged if judged else prompt.answer, {}))
+            parts.append(self._fill(prompt.candidates, {"candidates": self._title_list(order)}))
+        parts.append(self._fill(prompt.judged if scored else prompt.answer, {}))
         system: list[Message] = [{"role": "system", "content": self.prompts.system}] if self.prompts.system else []
         return (*system, {"role": "user", "content": "\n".join(filter(None, parts))})
 
-    def order(self, examples: Examples, i: int) -> IntArray:
-        """The candidates of example i in the order that its turn tells them in."""
+    def candidate_order(self, examples: Examples, i: int) -> IntArray:
+        """Return the candidates of example i, shuffled by seed, example and turn."""
         assert examples.candidates is not None
         turn = 0 if examples.turn is None else int(examples.turn[i])
-        return stream(self.seed, "chatgptrec candidates", int(examples.row[i]), turn).permutation(
-            examples.candidates[i]
-        )
+        rng = stream(self.seed, "chatgptrec candidates", int(examples.row[i]), turn)
+        return rng.permutation(examples.candidates[i])
 
-    def _filled(self, template: str, told: dict[str, str]) -> str:
-        """A part, or nothing where it tells fields of the question and none of them has anything."""
-        needed = fields_of(template) - self.fixed.keys()
-        if not template or (needed and not any(told[name] for name in needed)):
+    def _fill(self, template: str, fields: dict[str, str]) -> str:
+        """Fill in a template; return nothing if it has fields of the example and all of them are empty."""
+        needed = template_fields(template) - self.constants.keys()
+        if not template or (needed and not any(fields[name] for name in needed)):
             return ""
-        return template.format(**self.fixed, **told)
+        return template.format(**self.constants, **fields)
 
-    def _of_interaction(self, row: int, item: int, named: set[str]) -> dict[str, str]:
-        """What can be told of an interaction and its item, as far as it is named."""
+    def _interaction_fields(self, row: int, item: int, names: set[str]) -> dict[str, str]:
+        """Return the title, and those of the other fields of an interaction that are named; the rest empty."""
         interactions, items = self.split.dataset.interactions, self.split.dataset.items
-        told = {"title": quoted(self.titles[item]), "category": "", "stars": "", "review": ""}
-        if "category" in named and "categories" in items:
-            told["category"] = str(items["categories"].fillna("").iloc[item])
-        if "stars" in named and "rating" in interactions:
-            told["stars"] = f"{interactions['rating'].iloc[row]:g}"
-        if "review" in named and "review_text" in interactions:
-            told["review"] = quoted(self._beginning(str(interactions["review_text"].fillna("").iloc[row])))
-        return told
+        fields = {"title": to_json(self.titles[item]), "category": "", "stars": "", "review": ""}
+        if "category" in names and "categories" in items:
+            fields["category"] = str(items["categories"].fillna("").iloc[item])
+        if "stars" in names and "rating" in interactions:
+            fields["stars"] = f"{interactions['rating'].iloc[row]:g}"
+        if "review" in names and "review_text" in interactions:
+            fields["review"] = to_json(self._beginning(str(interactions["review_text"].fillna("").iloc[row])))
+        return fields
 
-    def _list(self, items: Sequence[int] | IntArray) -> str:
-        return "[" + ", ".join(quoted(self.titles[item]) for item in items) + "]" if len(items) else ""
+    def _title_list(self, items: Sequence[int] | IntArray) -> str:
+        return "[" + ", ".join(to_json(self.titles[item]) for item in items) + "]" if len(items) else ""
 
-    def _history(self, history: IntArray, room: int) -> str:
-        """The latest items that fit into so many tokens, one at least, oldest first."""
-        kept = 0
+    def _history(self, history: IntArray, max_tokens: int) -> str:
+        """Return the titles of the latest items that fit, at least one, oldest first."""
+        n = 0
         for item in history[::-1].tolist():
-            if item not in self.tokens:
-                self.tokens[item] = self.count_tokens(f" {quoted(self.titles[item])},")
-            room -= self.tokens[item]
-            if room < 0 and kept:
+            if item not in self.title_tokens:
+                self.title_tokens[item] = self.count_tokens(f" {to_json(self.titles[item])},")
+            max_tokens -= self.title_tokens[item]
+            if max_tokens < 0 and n:
                 break
-            kept += 1
-        return self._list(history[len(history) - kept :])
+            n += 1
+        return self._title_list(history[len(history) - n :])
 
     def _beginning(self, text: str) -> str:
-        """As many of a text's first words as fit into `review_tokens`, one at least."""
+        """Return as many of a text's first words as fit into `review_tokens`, at least one."""
         words = text.split()
         low, high = 1, len(words)
         while low < high:
@@ -117,74 +116,74 @@ class Prompter:
         return " ".join(words[:low])
 
     def _shots(self, task: str, examples: Examples, i: int) -> str:
-        """Worked examples: the latest of the user's training interactions that precede the question, oldest first."""
-        shot: str = getattr(self.prompts, task).shot
-        if not self.prompts.shots or not shot:
+        """Return few-shot examples: the latest of the user's training interactions before example i, oldest first."""
+        template: str = getattr(self.prompts, task).shot
+        if not self.prompts.shots or not template:
             return ""
         rows = self._training_rows(examples, i)
         sequence = self.split.dataset.sequence
-        if task in RANKINGS:
-            shown = range(max(1, len(rows) - self.prompts.shots), len(rows))
-            told = [self._choice(rows[:n], int(rows[n])) for n in shown]
+        if task in RANKING_TASKS:
+            targets = range(max(1, len(rows) - self.prompts.shots), len(rows))
+            shots = [self._ranking_shot(rows[:n], int(rows[n])) for n in targets]
         else:
-            column = WRITTEN.get(task, "rating")
-            known = self.split.dataset.interactions[column].iloc[rows]
-            usable = rows[(known.notna() & (known.astype(str).str.strip() != "")).to_numpy()][-self.prompts.shots :]
-            told = [
-                self._of_interaction(int(row), int(sequence[row]), fields_of(shot)) | self._written(task, int(row))
+            values = self.split.dataset.interactions[WRITING_TASKS.get(task, "rating")].iloc[rows]
+            usable = rows[(values.notna() & (values.astype(str).str.strip() != "")).to_numpy()][-self.prompts.shots :]
+            names = template_fields(template)
+            shots = [
+                self._interaction_fields(int(row), int(sequence[row]), names) | self._shot_answer(task, int(row))
                 for row in usable
             ]
         return "\n".join(
-            shot.format(**self.fixed, **{"number": str(n), "history": "", "candidates": ""} | fields)
-            for n, fields in enumerate(told, start=1)
+            template.format(**self.constants, **{"number": str(n), "history": "", "candidates": ""} | fields)
+            for n, fields in enumerate(shots, start=1)
         )
 
     def _training_rows(self, examples: Examples, i: int) -> IntArray:
-        """The training interactions in the history of example i.
+        """Return the training interactions in the history of example i.
 
         Raises:
-            UsageError: its history is no stretch of interactions, so nobody can say which of it was trained on.
+            UsageError: the history is not a slice of the dataset's interactions, so its training part is unknown.
         """
         start, end = int(examples.start[i]), int(examples.end[i])
         sequence = self.split.dataset.sequence
         if not np.array_equal(examples.sequence[start:end], sequence[start:end]):
             raise UsageError(
-                "worked examples are looked up in the data, and this history is not there: it was typed, moved by a "
-                "control, or is of other domains",
-                "prompt.shots=0",
+                "few-shot examples need a history from the dataset; this one was typed, changed by dataset.control, or "
+                "is of other domains",
+                "set prompt.shots=0",
             )
         rows = np.arange(start, end)
         rows = rows[self.split.part[rows] == TRAIN]
-        assert (rows != examples.row[i]).all(), "a worked example is the question itself"
+        assert (rows != examples.row[i]).all(), "a few-shot example is the target interaction"
         return rows
 
-    def _choice(self, before: IntArray, row: int) -> dict[str, str]:
-        """A worked example of what the user chose after some interactions, and out of which candidates."""
+    def _ranking_shot(self, history_rows: IntArray, row: int) -> dict[str, str]:
+        """Return the fields of a few-shot example: a history, candidates, and the item that the user chose."""
         sequence = self.split.dataset.sequence
         item = int(sequence[row])
-        others = np.setdiff1d(np.arange(self.split.n_items), [*sequence[before], item])
+        others = np.setdiff1d(np.arange(self.split.n_items), [*sequence[history_rows], item])
         rng = stream(self.seed, "chatgptrec shot", row)
         pool = np.append(rng.choice(others, min(self.prompts.shot_candidates - 1, len(others)), replace=False), item)
         return {
-            "history": self._history(sequence[before], self.room),
-            "candidates": self._list(rng.permutation(pool)),
-            "answer": quoted(self.titles[item]),
+            "history": self._history(sequence[history_rows], self.ranking_budget),
+            "candidates": self._title_list(rng.permutation(pool)),
+            "answer": to_json(self.titles[item]),
         }
 
-    def _written(self, task: str, row: int) -> dict[str, str]:
-        """What the user said in an interaction."""
-        column = WRITTEN.get(task)
-        return {"answer": quoted(str(self.split.dataset.interactions[column].iloc[row])) if column else ""}
+    def _shot_answer(self, task: str, row: int) -> dict[str, str]:
+        """Return the user's own text about an interaction; empty for a rating, which is a field already."""
+        column = WRITING_TASKS.get(task)
+        return {"answer": to_json(str(self.split.dataset.interactions[column].iloc[row])) if column else ""}
 
 
-def told_titles(split: Split, noun: str) -> list[str]:
-    """What each item is called: its title on one line, HTML entities resolved; `unknown …` for one without."""
+def item_titles(split: Split, noun: str) -> list[str]:
+    """Return each item's title on one line, HTML entities resolved; `unknown NOUN` for an item without one."""
     if "title" not in split.dataset.items:
         return [f"unknown {noun}"] * split.n_items
     titles = split.dataset.items["title"].fillna("")
     return [" ".join(html.unescape(title).split()) or f"unknown {noun}" for title in titles]
 
 
-def quoted(text: str) -> str:
-    """A text as JSON, letters of all languages as they are."""
+def to_json(text: str) -> str:
+    """Return a text as a JSON string, with letters of all languages as they are."""
     return json.dumps(text, ensure_ascii=False)

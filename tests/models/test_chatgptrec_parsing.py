@@ -1,4 +1,4 @@
-"""What chat models say, read: of every kind of answer seen or feared, what it means and how far it had to be mended."""
+"""Parsing of completions: ratings, title lists and texts in every format seen or expected, each with its status."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec_cli.llm.requests import Status
-from llm4rec_cli.models.chatgptrec.answers import rating, text, titles
+from llm4rec_cli.models.chatgptrec.parse_rating import parse_rating
+from llm4rec_cli.models.chatgptrec.parse_text import parse_text
+from llm4rec_cli.models.chatgptrec.parse_titles import parse_titles
 
 OK, REPAIRED, INVALID = Status.ok, Status.repaired, Status.invalid
-NOTHING = math.nan
-
-# What the readings look for, so that random answers get into their corners.
+# What the patterns look for, so that random completions reach their corners.
 PIECES = [
     *"[]{}()\"'“”‘’\\,;:.-–*#`_|/%$½★⭐ \n\t0123456789aeZé七\ud83d\u2028\ufe0f\u20e3\x00\x1c",
     *("```json\n", "<think>", "</think>", "1. ", "2) ", "- ", " stars", " out of 5", "one", "four", " to ", "between "),
@@ -33,19 +33,19 @@ PIECES = [
         "...",
     ),
 ]
-answers = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+completions = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "completion",
     ["4", " 4\n", "4.", "4 stars", "4 star", "4 Stars.", "4/5", "4 / 5", "4/5 stars", "4.0", "<think>3? no</think>\n4"],
 )
-def test_a_bare_number_of_stars_is_a_rating_as_it_was_asked_for(said):
-    assert rating(said) == (4.0, OK)
+def test_a_bare_number_of_stars_is_ok(completion):
+    assert parse_rating(completion) == (4.0, OK)
 
 
 @pytest.mark.parametrize(
-    ("said", "stars"),
+    ("completion", "stars"),
     [
         # words and halves
         ("Four", 4),
@@ -75,7 +75,7 @@ def test_a_bare_number_of_stars_is_a_rating_as_it_was_asked_for(said):
         ("3 or 4", 3.5),
         ("Between 3 and 4", 3.5),
         ("somewhere between 3 stars and 4 stars", 3.5),
-        # format indicators that others ask for
+        # formats of other prompts
         ("(4 stars, 80%)", 4),
         ("4 (80% sure)", 4),
         ('{"rating": 4}', 4),
@@ -100,14 +100,14 @@ def test_a_bare_number_of_stars_is_a_rating_as_it_was_asked_for(said):
         ("**4 stars**\n\nReasoning: the user has seen 2 of them.", 4),
         ("The user gave 5 stars to one and 3 stars to another.\n\nFinal rating: 4", 4),
         ("Confidence: 3\nRating: 4", 4),
-        # the title told again
+        # the title repeated
         ("Toy Story 2: 4", 4),
         ('4. "Toy Story 2": 5', 5),
         ("I'd give 'Toy Story 2' a 4", 4),
         ('For "2001: A Space Odyssey" I would say 4', 4),
         ("Se7en: 5", 5),
         ("Toy Story 2 → 4 stars", 4),
-        # the scale told again
+        # the scale repeated
         ("On a scale of 1 to 5, I'd say 4.", 4),
         ("On a 5-star scale: 3", 3),
         ("1 (lowest) to 5 (highest): 4", 4),
@@ -117,12 +117,12 @@ def test_a_bare_number_of_stars_is_a_rating_as_it_was_asked_for(said):
         ("4 is the best guess", 4),
     ],
 )
-def test_what_a_rating_says_in_other_words_is_read(said, stars):
-    assert rating(said) == (stars, REPAIRED)
+def test_a_rating_in_another_format_is_repaired(completion, stars):
+    assert parse_rating(completion) == (stars, REPAIRED)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "completion",
     [
         "",
         "NaN",
@@ -149,37 +149,37 @@ def test_what_a_rating_says_in_other_words_is_read(said, stars):
         '{"rating": null}',
     ],
 )
-def test_no_rating_on_the_scale_or_several_that_differ_are_none(said):
-    stars, status = rating(said)
+def test_no_rating_on_the_scale_or_several_different_ones_are_invalid(completion):
+    stars, status = parse_rating(completion)
     assert math.isnan(stars)
     assert status is INVALID
 
 
 @pytest.mark.parametrize(
-    ("said", "title", "stars"),
+    ("completion", "title", "stars"),
     [
         ("Toy Story 2 - 4", "Toy Story 2", 4),  # otherwise 2 to 4
         ("I would give Four Rooms a 3.", "Four Rooms", 3),
         ("Ocean's 5 &amp; 3 deserves 2", "Ocean's 5 & 3", 2),
         ("SHAMPOO 3 OZ is worth 5", "Shampoo  3 oz", 5),
-        ("I say 3", "3", 3),  # nothing but a number cannot be told from the rating
+        ("I say 3", "3", 3),  # a title that is a number looks like a rating
         ("M: 4", "M", 4),
     ],
 )
-def test_numbers_of_the_title_in_question_are_no_ratings(said, title, stars):
-    assert rating(said, title=title) == (stars, REPAIRED)
+def test_numbers_in_the_title_are_ignored(completion, title, stars):
+    assert parse_rating(completion, title=title) == (stars, REPAIRED)
 
 
-def test_the_scale_is_the_one_that_was_asked_for():
-    assert rating("8/10", low=1, high=10) == (8.0, OK)
-    assert rating("8 out of 10", low=1, high=10) == (8.0, REPAIRED)
-    assert rating("1 to 10", low=1, high=10)[1] is INVALID
-    assert rating("4/5", low=1, high=10)[1] is INVALID
-    assert rating("0", low=0, high=1) == (0.0, OK)
+def test_the_scale_is_an_argument():
+    assert parse_rating("8/10", low=1, high=10) == (8.0, OK)
+    assert parse_rating("8 out of 10", low=1, high=10) == (8.0, REPAIRED)
+    assert parse_rating("1 to 10", low=1, high=10)[1] is INVALID
+    assert parse_rating("4/5", low=1, high=10)[1] is INVALID
+    assert parse_rating("0", low=0, high=1) == (0.0, OK)
 
 
 @pytest.mark.parametrize(
-    ("said", "listed"),
+    ("completion", "listed"),
     [
         ('["Toy Story", "Heat"]', ["Toy Story", "Heat"]),
         ('\n["Toy Story",\n "Heat"]\n', ["Toy Story", "Heat"]),
@@ -192,12 +192,12 @@ def test_the_scale_is_the_one_that_was_asked_for():
         ('<think>["Alien"]?</think>["Heat"]', ["Heat"]),
     ],
 )
-def test_a_json_or_python_list_of_strings_is_a_list_as_it_was_asked_for(said, listed):
-    assert titles(said, 10) == (listed, OK)
+def test_a_json_or_python_list_of_strings_is_ok(completion, listed):
+    assert parse_titles(completion, 10) == (listed, OK)
 
 
 @pytest.mark.parametrize(
-    ("said", "listed"),
+    ("completion", "listed"),
     [
         # around the list
         ('```json\n["Toy Story", "Heat"]\n```', ["Toy Story", "Heat"]),
@@ -213,13 +213,13 @@ def test_a_json_or_python_list_of_strings_is_a_list_as_it_was_asked_for(said, li
         ('["23" Straight Hair", "Hair 24"", "Heat"]', ['23" Straight Hair', 'Hair 24"', "Heat"]),
         ("[“Toy Story”, “Heat”]", ["Toy Story", "Heat"]),
         ("[Toy Story, Heat, 12 Angry Men]", ["Toy Story", "Heat", "12 Angry Men"]),
-        # commas that lack or are too many, and what is no title
+        # missing or extra commas, and elements that are no titles
         ('["Toy Story" "Heat"]', ["Toy Story", "Heat"]),
         ("['Toy Story'\n'Heat']", ["Toy Story", "Heat"]),
         ('["Toy Story", null, "Heat", ...]', ["Toy Story", "Heat"]),
         ('["Toy Story", "", "Heat"]', ["Toy Story", "Heat"]),
         ('[["Toy Story", 0.9], ["Heat", 0.8]]', ["Toy Story", "Heat"]),
-        # torn
+        # cut off
         ('["Toy Story", "Heat", "Golden', ["Toy Story", "Heat"]),
         ('["Toy Story", "Heat"', ["Toy Story", "Heat"]),
         ('["Toy Story", "Heat", ', ["Toy Story", "Heat"]),
@@ -279,12 +279,12 @@ def test_a_json_or_python_list_of_strings_is_a_list_as_it_was_asked_for(said, li
         ("Toy Story; Cream, 1.7 oz", ["Toy Story", "Cream, 1.7 oz"]),
     ],
 )
-def test_a_list_in_another_form_is_read(said, listed):
-    assert titles(said, 10) == (listed, REPAIRED)
+def test_a_list_in_another_format_is_repaired(completion, listed):
+    assert parse_titles(completion, 10) == (listed, REPAIRED)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "completion",
     [
         "",
         "[]",
@@ -302,58 +302,58 @@ def test_a_list_in_another_form_is_read(said, listed):
         '["Cream, 1.7',
     ],
 )
-def test_without_anything_like_a_list_there_is_none(said):
-    assert titles(said, 10) == ([], INVALID)
+def test_a_completion_without_a_list_is_invalid(completion):
+    assert parse_titles(completion, 10) == ([], INVALID)
 
 
-def test_what_is_beyond_the_limit_is_left_out_and_that_is_a_repair():
-    assert titles('["Toy Story", "Heat", "Alien"]', 2) == (["Toy Story", "Heat"], REPAIRED)
+def test_titles_beyond_the_limit_are_dropped_as_a_repair():
+    assert parse_titles('["Toy Story", "Heat", "Alien"]', 2) == (["Toy Story", "Heat"], REPAIRED)
 
 
-def test_titles_that_are_listed_twice_are_kept_for_the_count_of_duplicates():
-    assert titles('["Heat", "Heat"]', 10) == (["Heat", "Heat"], OK)
+def test_repeated_titles_are_kept_for_the_count_of_duplicates():
+    assert parse_titles('["Heat", "Heat"]', 10) == (["Heat", "Heat"], OK)
 
 
-def test_the_last_line_of_an_answer_that_was_cut_is_dropped():
-    assert titles("1. Toy Story\n2. Heat\n3. Gol", 10, cut=True) == (["Toy Story", "Heat"], REPAIRED)
-    assert titles("Toy Story, Heat, Gol", 10, cut=True) == (["Toy Story", "Heat"], REPAIRED)
-    assert titles('["Toy Story", "Heat"]\nBoth are', 10, cut=True) == (["Toy Story", "Heat"], REPAIRED)
-    assert titles("1. Gol", 10, cut=True) == ([], INVALID)
+def test_the_last_line_of_a_cut_completion_is_dropped():
+    assert parse_titles("1. Toy Story\n2. Heat\n3. Gol", 10, cut=True) == (["Toy Story", "Heat"], REPAIRED)
+    assert parse_titles("Toy Story, Heat, Gol", 10, cut=True) == (["Toy Story", "Heat"], REPAIRED)
+    assert parse_titles('["Toy Story", "Heat"]\nBoth are', 10, cut=True) == (["Toy Story", "Heat"], REPAIRED)
+    assert parse_titles("1. Gol", 10, cut=True) == ([], INVALID)
 
 
-def test_nothing_in_an_answer_is_executed(tmp_path):
+def test_nothing_in_a_completion_is_executed(tmp_path):
     file = tmp_path / "executed"
-    said = f"[__import__('pathlib').Path('{file}').touch(), 'Toy Story']"
-    titles(said, 10), rating(said), text(said)
+    completion = f"[__import__('pathlib').Path('{file}').touch(), 'Toy Story']"
+    parse_titles(completion, 10), parse_rating(completion), parse_text(completion)
     assert not file.exists()
 
 
 @given(st.lists(st.text().filter(lambda title: title.strip() and "think>" not in title), min_size=1, max_size=10))
-def test_a_list_written_as_json_is_read_back(listed):
-    found, status = titles(json.dumps(listed), 10)
+def test_a_list_written_as_json_is_parsed_back(listed):
+    parsed, status = parse_titles(json.dumps(listed), 10)
     if status is OK:
-        assert found == [" ".join(title.split()) for title in listed]
+        assert parsed == [" ".join(title.split()) for title in listed]
     else:  # they are enumerated: "1. a", "2. b"
-        assert len(found) == len(listed) > 1
+        assert len(parsed) == len(listed) > 1
 
 
 @given(st.lists(st.text(st.sampled_from("abc ,'\".é1"), min_size=1).filter(str.strip), min_size=1), st.data())
-def test_of_a_json_list_that_is_torn_anywhere_whole_titles_are_left(listed, data):
-    said = json.dumps(listed)
-    found, _ = titles(said[: data.draw(st.integers(0, len(said) - 1))], 1000)
-    assert set(found) <= {" ".join(title.split()) for title in listed}
+def test_of_a_json_list_cut_off_anywhere_whole_titles_are_kept(listed, data):
+    completion = json.dumps(listed)
+    parsed, _ = parse_titles(completion[: data.draw(st.integers(0, len(completion) - 1))], 1000)
+    assert set(parsed) <= {" ".join(title.split()) for title in listed}
 
 
 @pytest.mark.parametrize(
-    "said", ["Great mascara", "The user likes it.", '"Great" and "good"', 'Great for 23" hair', "5 stars!"]
+    "completion", ["Great mascara", "The user likes it.", '"Great" and "good"', 'Great for 23" hair', "5 stars!"]
 )
-def test_a_bare_text_is_one_as_it_was_asked_for(said):
-    assert text(said) == (said, OK)
-    assert text(f"<think>hm</think>\n\n{said}\n") == (said, OK)
+def test_a_bare_text_is_ok(completion):
+    assert parse_text(completion) == (completion, OK)
+    assert parse_text(f"<think>hm</think>\n\n{completion}\n") == (completion, OK)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("completion", "expected"),
     [
         ('"Great mascara"', "Great mascara"),
         ("“Great mascara”", "Great mascara"),
@@ -381,45 +381,47 @@ def test_a_bare_text_is_one_as_it_was_asked_for(said):
         ("Great mascara (2 words)", "Great mascara"),
     ],
 )
-def test_what_stands_around_a_text_is_taken_off(said, meant):
-    assert text(said) == (meant, REPAIRED)
+def test_wrapping_around_a_text_is_removed(completion, expected):
+    assert parse_text(completion) == (expected, REPAIRED)
 
 
-@pytest.mark.parametrize("said", ["", "  \n", '""', "...", "```\n```", "👍", "Headline:", "<think>It smells nice."])
-def test_an_answer_without_a_letter_or_digit_is_no_text(said):
-    assert text(said) == ("", INVALID)
+@pytest.mark.parametrize(
+    "completion", ["", "  \n", '""', "...", "```\n```", "👍", "Headline:", "<think>It smells nice."]
+)
+def test_a_text_without_a_letter_or_digit_is_invalid(completion):
+    assert parse_text(completion) == ("", INVALID)
 
 
-@given(answers, st.text())
-def test_every_answer_is_a_rating_on_the_scale_or_none(said, title):
-    stars, status = rating(said, title=title)
+@given(completions, st.text())
+def test_every_completion_is_a_rating_on_the_scale_or_invalid(completion, title):
+    stars, status = parse_rating(completion, title=title)
     assert math.isnan(stars) if status is INVALID else 1 <= stars <= 5
 
 
-@given(answers, st.integers(1, 5), st.booleans())
-def test_every_answer_is_a_list_of_titles_or_none(said, limit, cut):
-    listed, status = titles(said, limit, cut)
+@given(completions, st.integers(1, 5), st.booleans())
+def test_every_completion_is_a_list_of_titles_or_invalid(completion, limit, cut):
+    listed, status = parse_titles(completion, limit, cut)
     assert len(listed) <= limit
     assert bool(listed) == (status is not INVALID)
     for title in listed:
         assert title
         assert title == " ".join(title.split())
-        title.encode()  # no half letters, which no file takes
+        title.encode()  # no lone surrogates, which no file can store
 
 
-@given(answers)
-def test_every_answer_is_a_text_on_one_line_or_none(said):
-    found, status = text(said)
-    assert bool(found) == (status is not INVALID)
-    assert len(found.splitlines()) <= 1
-    found.encode()
+@given(completions)
+def test_every_completion_is_a_text_on_one_line_or_invalid(completion):
+    parsed, status = parse_text(completion)
+    assert bool(parsed) == (status is not INVALID)
+    assert len(parsed.splitlines()) <= 1
+    parsed.encode()
 
 
 @pytest.mark.parametrize(
     "unit", [*PIECES, '["a", ', "['a' ", '{"a": [', '[{"a": 1 }, ', '{"a":[{},', "“a ", '" ', "a: ", "[a]("]
 )
-def test_long_answers_take_no_long_time(unit):
+def test_long_completions_take_linear_time(unit):
     started = time.process_time()
-    for said in (long := unit * (10_000 // len(unit)), f'["{long}', f"a {long}]"):
-        rating(said, title="a b"), titles(said, 10), text(said)
-    assert time.process_time() - started < 10  # most take milliseconds; what is quadratic or worse takes minutes
+    for completion in (long := unit * (10_000 // len(unit)), f'["{long}', f"a {long}]"):
+        parse_rating(completion, title="a b"), parse_titles(completion, 10), parse_text(completion)
+    assert time.process_time() - started < 10  # most take milliseconds; quadratic time would be minutes

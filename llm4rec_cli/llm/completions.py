@@ -1,0 +1,277 @@
+"""Complete a list of requests: from the store where it has the completion, else from the backend, within the budget."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import textwrap
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm4rec_cli.config import schema
+from llm4rec_cli.config.schema import LLMConfig
+from llm4rec_cli.errors import DryRun, RunError
+from llm4rec_cli.llm.requests import Backend, Completion, Request
+from llm4rec_cli.llm.store import Store, cache_key
+from llm4rec_cli.progress import track_iterable
+
+log = logging.getLogger(__name__)
+
+DRY_RUN_REQUESTS = 3  # requests that a dry run prints
+TOKENS_PER_MESSAGE = 8  # upper estimate of what a chat template adds to a message
+TOKENS_PER_REQUEST = 32  # and to a conversation: a default system message, the beginning of the reply
+
+
+@dataclass
+class Usage:
+    """Requests, tokens, seconds and cost of a run; every call of `complete` adds to it.
+
+    Attributes:
+        requests: distinct ones.
+        stored: of these, completed from the store.
+        sent: requests sent and completed in this run, including those of a partly stored batch.
+        resent: how often a request had to be sent again before it succeeded.
+        prompt_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made; the cost at
+            this run's prices.
+        spent_tokens, spent_cost: of what was sent in this run, which the budget limits. A request that was sent again
+            counts once: servers do not report what failed attempts cost.
+    """
+
+    requests: int = 0
+    stored: int = 0
+    sent: int = 0
+    resent: int = 0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    seconds: float = 0.0
+    cost: float = 0.0
+    spent_tokens: int = 0
+    spent_cost: float = 0.0
+
+    def describe(self) -> dict[str, float]:
+        """Return what does not depend on the store's content: equal for a resumed and an uninterrupted run, except for
+        seconds, and for requests under way when the run was killed."""
+        names = ("requests", "resent", "prompt_tokens", "answer_tokens", "seconds", "cost")
+        return {name: getattr(self, name) for name in names}
+
+
+def build_backend(config: LLMConfig, cache: Path, device: str, seed: int) -> Backend:
+    """Build the backend that `llm.backend` names."""
+    if config.backend is schema.Backend.openai:
+        from llm4rec_cli.llm.endpoint import EndpointBackend
+
+        return EndpointBackend(config, seed)
+    from llm4rec_cli.llm.local import LocalBackend
+
+    return LocalBackend(config, cache, device, seed)
+
+
+def store_path(config: LLMConfig, cache: Path) -> Path:
+    """Return the path of the store's file."""
+    return Path(config.store) if config.store else cache / "llm" / "answers.sqlite"
+
+
+def complete(
+    requests: Sequence[Request], backend: Backend, config: LLMConfig, store: Store, description: str, usage: Usage
+) -> list[Completion]:
+    """Return each request's completion, in order. Each is stored as it arrives, so an interruption loses none.
+
+    Args:
+        requests: all requests of a run: batches are formed over the whole list.
+        description: names the work in progress bars, logs and errors.
+        usage: of the run so far; updated.
+
+    Raises:
+        DryRun: under `llm.dry_run`, after the requests have been printed.
+        RunError: under `llm.replay` the store lacks a completion; the budget is too small; or the backend failed.
+        UsageError: the backend refuses.
+    """
+    keys, batches = cache_keys(requests, backend)
+    session = _Session(dict(zip(keys, requests, strict=True)), batches, backend, config, store, usage)
+    if config.dry_run:
+        session.preview(description)
+        raise DryRun("dry run: requests were printed, none was sent")
+    if config.replay and session.pending:
+        raise RunError(
+            f"{description}: {session.n_missing:,} of {len(session.requests):,} answers are not in {store.path}",
+            "request them with llm.replay=false and the same llm and prompts, or set llm.store=PATH to another store",
+        )
+    usage.requests += len(session.requests)
+    usage.stored += len(session.completions)
+    try:
+        for _ in track_iterable(session.run(), sum(map(len, session.pending)), description):
+            pass
+    finally:
+        log.info(
+            "%s: %d of %d answers are in the store, %d requests sent, %d tokens spent at a cost of %.4f",
+            *(description, len(session.completions), len(session.requests)),
+            *(usage.sent, usage.spent_tokens, usage.spent_cost),
+        )
+    for key in session.requests:  # in their order, so that float sums do not depend on the order of arrival
+        completion = session.completions[key]
+        usage.resent += completion.attempts - 1
+        usage.prompt_tokens += completion.prompt_tokens
+        usage.answer_tokens += completion.answer_tokens
+        usage.seconds += completion.seconds
+        usage.cost += _cost(config, completion.prompt_tokens, completion.answer_tokens)
+    return [session.completions[key] for key in keys]
+
+
+def cache_keys(requests: Sequence[Request], backend: Backend) -> tuple[list[str], list[list[str]] | None]:
+    """Return each request's cache key, and the keys of each batch; None where completions are independent.
+
+    A completion that may depend on its batch is keyed by the whole batch: the same list of requests always gets the
+    same completions, whatever was requested before.
+    """
+    identity = backend.identity()
+    single_keys = [cache_key(identity, request) for request in requests]
+    distinct = dict(zip(single_keys, requests, strict=True))
+    groups = backend.groups(list(distinct.values()))
+    if groups is None:
+        return single_keys, None
+    ordered = list(distinct)
+    batches = [[ordered[i] for i in group] for group in groups]
+    batch_of = {key: batch for batch in batches if len(batch) > 1 for key in batch}
+    keys = {key: cache_key(identity, request, batch_of.get(key, ())) for key, request in distinct.items()}
+    return [keys[key] for key in single_keys], [[keys[key] for key in batch] for batch in batches]
+
+
+class _Session:
+    """The state of one call of `complete`.
+
+    Args:
+        requests: distinct ones, by key.
+        batches: as returned by `cache_keys`.
+
+    Attributes:
+        completions: those in the store so far, by key.
+        pending: batches of keys that lack a completion, each whole.
+    """
+
+    def __init__(
+        self,
+        requests: dict[str, Request],
+        batches: list[list[str]] | None,
+        backend: Backend,
+        config: LLMConfig,
+        store: Store,
+        usage: Usage,
+    ) -> None:
+        self.requests, self.identity, self.backend = requests, backend.identity(), backend
+        self.config, self.store, self.usage = config, store, usage
+        self.completions = store.get(requests)
+        self.independent = batches is None
+        all_batches = batches or [[key] for key in requests]
+        pending = [batch for batch in all_batches if any(key not in self.completions for key in batch)]
+        # Shuffled by process: several with the same list share the work, as each checks the store before it sends.
+        random.Random(os.getpid()).shuffle(pending)
+        self.pending = deque(pending)
+        self._reserved: dict[str, tuple[int, float]] = {}  # upper estimate of tokens and cost of requests under way
+
+    @property
+    def n_missing(self) -> int:
+        return len(self.requests) - len(self.completions)
+
+    def run(self) -> Iterator[Completion]:
+        """Send all that is pending, and store each completion before it is yielded."""
+        while self.pending:
+            sent: list[str] = []
+            due = self._due(sent) if self.independent else list(self._due(sent))
+            for index, completion in self.backend.complete(due) if due else ():
+                key = sent[index]
+                self._reserved.pop(key, None)
+                cost = _cost(self.config, completion.prompt_tokens, completion.answer_tokens)
+                self.usage.sent += 1
+                self.usage.spent_tokens += completion.prompt_tokens + completion.answer_tokens
+                self.usage.spent_cost += cost
+                self.completions[key] = self.store.add(key, self.identity, self.requests[key], completion, cost)
+                yield self.completions[key]
+            if self.pending and not sent:
+                raise self._over_budget()
+
+    def _due(self, sent: list[str]) -> Iterator[Request]:
+        """Yield the requests to send next: one batch, or as many independent requests as the budget allows.
+
+        The store is checked once more for each: another process may have completed it meanwhile.
+
+        Args:
+            sent: their keys are appended to it.
+        """
+        while self.pending and (self.independent or not sent):
+            batch = self.pending[0]
+            if len(stored := self.store.get(batch)) == len(batch):
+                self.usage.stored += len(stored.keys() - self.completions)
+                self.completions |= stored
+            elif self._reserve(batch):
+                sent += batch
+                yield from (self.requests[key] for key in batch)
+            else:
+                return
+            self.pending.popleft()
+
+    def _reserve(self, batch: Sequence[str]) -> bool:
+        """Reserve budget for a batch; False where it does not suffice for the batch and all that is under way."""
+        if self.config.budget_tokens is None and self.config.budget_cost is None:
+            return True
+        estimates = {key: self._estimate([key]) for key in batch}
+        tokens, cost = map(sum, zip(*estimates.values(), *self._reserved.values(), strict=True))
+        if not self._within_budget(self.usage.spent_tokens + tokens, self.usage.spent_cost + cost):
+            return False
+        self._reserved |= estimates
+        return True
+
+    def _within_budget(self, tokens: int, cost: float) -> bool:
+        max_tokens, max_cost = self.config.budget_tokens, self.config.budget_cost
+        return (max_tokens is None or tokens <= max_tokens) and (max_cost is None or cost <= max_cost)
+
+    def _over_budget(self) -> RunError:
+        usage = self.usage
+        next_tokens, next_cost = self._estimate(self.pending[0])
+        rest_tokens, rest_cost = self._estimate(key for batch in self.pending for key in batch)
+        if not self._within_budget(usage.spent_tokens + next_tokens, 0):
+            budget, sufficient = f"llm.budget_tokens={self.config.budget_tokens}", f"llm.budget_tokens={rest_tokens}"
+            spent, next_request = f"{usage.spent_tokens} tokens are spent", f"take {next_tokens}"
+        else:
+            budget, sufficient = f"llm.budget_cost={self.config.budget_cost}", f"llm.budget_cost={rest_cost:.4f}"
+            spent, next_request = f"{usage.spent_cost:.4f} is spent", f"cost {next_cost:.4f}"
+        missing = f"{self.n_missing:,} of {len(self.requests):,} answers are missing"
+        return RunError(
+            f"{budget}: {spent}, {missing}, and the next may {next_request}",
+            f"set {sufficient}, enough for the rest; answers so far are stored and cost nothing again",
+        )
+
+    def _estimate(self, keys: Iterable[str]) -> tuple[int, float]:
+        """Return upper estimates of the tokens and the cost of requests, by the backend's count."""
+        tokens, cost, count_tokens = 0, 0.0, self.backend.count_tokens
+        for request in map(self.requests.__getitem__, keys):
+            contents = [message["content"] for message in request.messages]
+            prompt_tokens = TOKENS_PER_REQUEST + sum(TOKENS_PER_MESSAGE + count_tokens(text) for text in contents)
+            options = request.continuations
+            answer_tokens = request.max_tokens if options is None else sum(map(count_tokens, options))
+            tokens += prompt_tokens + answer_tokens
+            cost += _cost(self.config, prompt_tokens, answer_tokens)
+        return tokens, cost
+
+    def preview(self, description: str) -> None:
+        """Print the number of requests, what they would cost at most, and the first of them."""
+        tokens, cost = self._estimate(key for batch in self.pending for key in batch)
+        print(f"{description}: {len(self.requests):,} requests, {len(self.completions):,} in {self.store.path}")
+        print(f"to send: {sum(map(len, self.pending)):,}, at most {tokens:,} tokens at a cost of {cost:.4f}")
+        for number, request in enumerate(list(self.requests.values())[:DRY_RUN_REQUESTS], start=1):
+            options = request.continuations
+            kind = f"score {len(options)}, first {options[0]!r}" if options else "generate"
+            print(f"--- request {number}: {kind}")
+            for message in request.messages:
+                print(f"{message['role']}:\n{textwrap.indent(_printable(message['content']), '    ')}")
+
+
+def _printable(text: str) -> str:
+    """Escape characters that would act on a terminal: titles and reviews are untrusted."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _cost(config: LLMConfig, prompt_tokens: int, answer_tokens: int) -> float:
+    return (prompt_tokens * config.price_prompt + answer_tokens * config.price_answer) / 1e6

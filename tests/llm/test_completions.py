@@ -1,0 +1,316 @@
+"""Stored completions are not requested again, batches stay whole, and the budget is never exceeded."""
+
+import logging
+import re
+import sqlite3
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm4rec_cli.commands import train
+from llm4rec_cli.errors import DryRun, RunError
+from llm4rec_cli.llm import completions
+from llm4rec_cli.llm.completions import Usage
+from llm4rec_cli.llm.endpoint import EndpointBackend
+from llm4rec_cli.llm.store import Store, cache_key
+from tests.llm.echo_backend import EchoBackend, completion, llm_config, request, requests
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "answers.sqlite") as store:
+        yield store
+
+
+def texts(backend, store, batch, usage=None, **settings):
+    """The texts of the completions."""
+    usage = usage if usage is not None else Usage()
+    return [c.text for c in completions.complete(batch, backend, llm_config(**settings), store, "querying", usage)]
+
+
+def interrupted(store, after, error, size=None):
+    """Run until an error after so many completions."""
+    with pytest.raises(type(error)):
+        texts(EchoBackend(size, after, error), store, requests(10))
+
+
+# --- requests
+
+
+def test_completions_come_in_the_order_of_the_requests(store):
+    assert texts(EchoBackend(), store, requests(10)) == [f"to question {i} " for i in range(10)]
+
+
+def test_stored_completions_are_not_requested_again(store):
+    first, again, more = EchoBackend(), EchoBackend(), EchoBackend()
+    before = texts(first, store, requests(10))
+    assert texts(again, store, requests(10)) == before
+    assert again.calls == []
+    assert texts(more, store, requests(12))[:10] == before
+    assert sorted(more.sent) == ["question 10", "question 11"]
+
+
+def test_equal_requests_are_sent_once(store):
+    backend = EchoBackend()
+    assert texts(backend, store, [request("a"), request("b"), request("a")]) == ["to a ", "to b ", "to a "]
+    assert sorted(backend.sent) == ["a", "b"]
+
+
+def test_no_requests_need_no_call(store):
+    backend = EchoBackend()
+    assert texts(backend, store, []) == []
+    assert backend.calls == []
+
+
+@pytest.mark.parametrize("error", [RunError("gone"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_completions_before_an_error_are_stored(store, error):
+    interrupted(store, 4, error)
+    backend = EchoBackend()
+    assert texts(backend, store, requests(10)) == [f"to question {i} " for i in range(10)]
+    assert len(backend.sent) == 6
+
+
+@pytest.mark.parametrize("after", range(10))
+def test_batched_completions_do_not_depend_on_where_a_run_stopped(store, tmp_path, after):
+    with Store(tmp_path / "undisturbed.sqlite") as other:
+        undisturbed = texts(EchoBackend(3), other, requests(10))
+    interrupted(store, after, RunError("gone"), size=3)
+    backend = EchoBackend(3)
+    assert texts(backend, store, requests(10)) == undisturbed
+    assert len(backend.sent) >= 10 - after
+
+
+def test_a_batch_is_sent_whole_and_alone(store):
+    backend = EchoBackend(3)
+    texts(backend, store, requests(10))
+    assert sorted(map(sorted, backend.calls)) == [
+        ["question 0", "question 1", "question 2"],
+        ["question 3", "question 4", "question 5"],
+        ["question 6", "question 7", "question 8"],
+        ["question 9"],
+    ]
+
+
+def test_what_another_process_completed_meanwhile_is_not_requested(store):
+    class SlowBackend(EchoBackend):
+        def complete(self, requests):
+            for index, result in super().complete(requests):
+                if index == 0:
+                    keys, _ = completions.cache_keys(self.elsewhere, self)
+                    for key, other in zip(keys, self.elsewhere, strict=True):
+                        store.add(key, self.identity(), other, completion("elsewhere"), 0.0)
+                yield index, result
+
+    for backend in (SlowBackend(), SlowBackend(3)):
+        backend.elsewhere = requests(9)
+        usage = Usage()
+        results = texts(backend, store, requests(9), usage)
+        sent = backend.size or 1
+        assert len(backend.sent) == sent
+        assert results.count("elsewhere") == 9  # the first completion is the stored one
+        assert (usage.sent, usage.stored) == (sent, 9 - sent)
+
+
+def test_a_batched_completion_is_stored_for_that_batch_alone(store, tmp_path):
+    texts(EchoBackend(3), store, requests(4))
+    more = texts(EchoBackend(3), store, requests(10))
+    with Store(tmp_path / "fresh.sqlite") as other:
+        assert more == texts(EchoBackend(3), other, requests(10))
+
+
+# --- replay
+
+
+def test_a_replay_sends_nothing(store):
+    before = texts(EchoBackend(), store, requests(10))
+    assert texts(EchoBackend(fails_after=0, error=AssertionError()), store, requests(10), replay=True) == before
+
+
+def test_a_replay_says_how_many_answers_are_missing(store):
+    texts(EchoBackend(), store, requests(7))
+    backend = EchoBackend()
+    with pytest.raises(RunError, match=r"querying: 3 of 10 answers are not in .*answers\.sqlite") as refused:
+        texts(backend, store, requests(10), replay=True)
+    assert "llm.replay=false" in refused.value.remedy
+    assert backend.calls == []
+
+
+# --- usage and budget
+
+
+def test_usage_covers_all_completions_and_counts_those_of_this_run(store):
+    usage = Usage()
+    texts(EchoBackend(), store, requests(4))
+    thrice, identity = request("sent thrice"), EchoBackend().identity()
+    store.add(cache_key(identity, thrice), identity, thrice, completion("x", attempts=3), 0.0)
+    texts(EchoBackend(), store, [*requests(10), request("sent thrice")], usage)
+    assert usage == Usage(
+        requests=11,
+        stored=5,
+        sent=6,
+        resent=2,
+        prompt_tokens=55,
+        answer_tokens=33,
+        seconds=5.5,
+        cost=pytest.approx((55 + 2 * 33) / 1e6),
+        spent_tokens=48,
+        spent_cost=pytest.approx((30 + 2 * 18) / 1e6),
+    )
+
+
+def test_a_resumed_run_describes_the_same_usage(store, tmp_path):
+    undisturbed, resumed = Usage(), Usage()
+    with Store(tmp_path / "undisturbed.sqlite") as other:
+        texts(EchoBackend(3), other, requests(10), undisturbed)
+    interrupted(store, 5, RunError("gone"), size=3)
+    texts(EchoBackend(3), store, requests(10), resumed)
+    assert resumed.describe() == undisturbed.describe()
+    assert resumed.describe().keys() == {"requests", "resent", "prompt_tokens", "answer_tokens", "seconds", "cost"}
+
+
+def test_the_cost_of_each_completion_is_stored(store):
+    texts(EchoBackend(), store, requests(3))
+    costs = sqlite3.connect(store.path).execute("SELECT cost FROM answers").fetchall()
+    assert costs == [(pytest.approx(11e-6),)] * 3
+
+
+# A request takes 8 tokens; it is estimated at 32 + 8 + 2 of the prompt and 10 of the completion: 52.
+@pytest.mark.parametrize(("budget", "sent"), [(0, 0), (51, 0), (52, 1), (59, 1), (60, 2), (124, 10)])
+def test_a_budget_of_tokens_is_checked_before_each_call(store, budget, sent):
+    usage, backend = Usage(), EchoBackend()
+    if sent == 10:
+        texts(backend, store, requests(10), usage, budget_tokens=budget)
+    else:
+        with pytest.raises(RunError) as ended:
+            texts(backend, store, requests(10), usage, budget_tokens=budget)
+        left = 10 - sent
+        assert f"llm.budget_tokens={budget}: {8 * sent} tokens are spent" in ended.value.problem
+        assert f"{left} of 10 answers are missing, and the next may take 52" in ended.value.problem
+        assert f"set llm.budget_tokens={52 * left}, enough" in ended.value.remedy
+    assert len(backend.sent) == sent
+    assert usage.spent_tokens == 8 * sent
+
+
+def test_a_budget_of_cost_is_checked_before_each_call(store):
+    backend = EchoBackend()  # at most (42 + 2 * 10) / 1e6 a request, and 11 / 1e6 in the end
+    with pytest.raises(RunError, match=r"llm.budget_cost=8e-05: 0.0000 is spent, 8 of 10 answers are missing") as ended:
+        texts(backend, store, requests(10), budget_cost=80e-6)
+    assert "set llm.budget_cost=0.0005, enough for the rest" in ended.value.remedy
+    assert len(backend.sent) == 2
+
+
+def test_paid_completions_are_stored_and_cost_nothing_again(store):
+    with pytest.raises(RunError):
+        texts(EchoBackend(), store, requests(10), budget_tokens=60)
+    backend = EchoBackend()
+    texts(backend, store, requests(10), budget_tokens=8 * 52)
+    assert len(backend.sent) == 8
+
+
+def test_one_budget_covers_all_calls_of_a_run(store):
+    usage = Usage()
+    texts(EchoBackend(), store, requests(10), usage, budget_tokens=150)
+    with pytest.raises(RunError, match=r"budget_tokens=150: 104 tokens are spent, 7 of 10 answers are missing"):
+        texts(EchoBackend(), store, [request(f"another {i}") for i in range(10)], usage, budget_tokens=150)
+
+
+def test_a_batch_beyond_the_budget_is_not_begun(store):
+    backend = EchoBackend(3)
+    with pytest.raises(RunError, match="24 tokens are spent, 6 of 9 answers are missing"):
+        texts(backend, store, requests(9), budget_tokens=3 * 52 + 10)
+    assert len(backend.sent) == 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(budget=st.integers(0, 700), slots=st.integers(1, 5))
+def test_no_budget_is_exceeded_however_many_are_under_way(tmp_path_factory, budget, slots):
+    class ParallelBackend(EchoBackend):
+        """Takes several requests before it completes one, with as many tokens as estimated."""
+
+        def complete(self, requests):
+            under_way, waiting = [], enumerate(requests)
+            while True:
+                under_way += [due for due in [next(waiting, None) for _ in range(slots - len(under_way))] if due]
+                if not under_way:
+                    return
+                index, _ = under_way.pop()
+                yield index, completion("x", prompt_tokens=42, answer_tokens=10)
+
+    usage = Usage()
+    with Store(tmp_path_factory.mktemp("store") / "answers.sqlite") as store:
+        try:
+            texts(ParallelBackend(), store, requests(10), usage, budget_tokens=budget)
+        except RunError:
+            assert budget < 520
+    assert usage.spent_tokens == 52 * min(10, budget // 52)
+
+
+# --- dry run
+
+
+def test_a_dry_run_shows_requests_and_what_they_would_cost(store, capsys):
+    backend = EchoBackend()
+    texts(backend, store, requests(4))
+    with pytest.raises(DryRun):
+        texts(EchoBackend(fails_after=0, error=AssertionError()), store, requests(10), dry_run=True)
+    shown = capsys.readouterr().out
+    assert f"querying: 10 requests, 4 in {store.path}" in shown
+    assert "to send: 6, at most 312 tokens at a cost of 0.0004" in shown
+    assert shown.count("user:\n    question") == completions.DRY_RUN_REQUESTS
+
+
+def test_a_dry_run_escapes_texts_that_could_act_on_a_terminal(store, capsys):
+    batch = [request("é\x1b[2J\u202e\nnext {x} [red]"), request("b", continuations=("a\x1b", "b"))]
+    with pytest.raises(DryRun):
+        texts(EchoBackend(), store, batch, dry_run=True)
+    shown = capsys.readouterr().out
+    assert "    é\\x1b[2J\\u202e\n    next {x} [red]\n" in shown
+    assert "score 2, first 'a\\x1b'" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_dry_run_ends_a_command_well(llm4rec, monkeypatch):
+    monkeypatch.setattr(train, "run", shows)
+    done = llm4rec("train")
+    assert (done.code, done.out, done.err) == (0, "shown\n", "")
+
+
+def test_a_dry_run_ends_each_job_of_a_sweep_well(llm4rec, monkeypatch):
+    monkeypatch.setattr(train, "run", shows)
+    done = llm4rec("train", "-m", "seed=0,1")
+    assert done.code == 0, done.err
+    assert len(re.findall(r"shown +a dry run", done.out)) == 2
+
+
+def shows(config):
+    print("shown")
+    raise DryRun("a dry run")
+
+
+# --- backend and store
+
+
+def test_the_backend_is_chosen_by_name(tmp_path):
+    backend = completions.build_backend(llm_config(), tmp_path, "cpu", 0)
+    assert isinstance(backend, EndpointBackend)
+
+
+def test_the_store_is_in_the_cache_unless_llm_store_is_set(tmp_path):
+    assert completions.store_path(llm_config(), tmp_path) == tmp_path / "llm" / "answers.sqlite"
+    assert completions.store_path(llm_config(store="/x/y.sqlite"), tmp_path).as_posix() == "/x/y.sqlite"
+
+
+def test_the_log_reports_progress_on_failure(store, caplog):
+    with caplog.at_level(logging.INFO):
+        interrupted(store, 4, RunError("gone"))
+    assert (
+        "querying: 4 of 10 answers are in the store, 4 requests sent, 32 tokens spent at a cost of 0.0" in caplog.text
+    )
+
+
+def test_repeats_of_a_request_are_sent_separately(store):
+    backend = EchoBackend()
+    assert len(texts(backend, store, [replace(request("a"), repeat=i) for i in range(3)])) == 3
+    assert len({cache_key({}, replace(request("a"), repeat=i)) for i in range(3)}) == len(backend.sent) == 3
