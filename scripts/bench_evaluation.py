@@ -24,7 +24,7 @@ from synthetic import dataset
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
-from llm4rec_cli.config.schema import Config, Part
+from llm4rec_cli.config.schema import Config, SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
@@ -149,7 +149,7 @@ def set_up_memory(
     """One contender on a share of the users, ready."""
     spec = composed(model, dataset_name, raw_dir, overrides)
     split = loaded(spec, synthetic)
-    asked = split.examples(Part.test)
+    asked = split.examples(SplitName.test)
     some = asked[: round(share * len(asked))]
     return contenders(built(spec, split), split, some, spec.config)[contender]
 
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = asked_for.dataset, asked_for.raw_dir, asked_for.overrides
         spec = composed(name, *data)
         config, split = spec.config, loaded(spec, synthetic)
-        model, asked = built(spec, split), split.examples(Part.test)
+        model, asked = built(spec, split), split.examples(SplitName.test)
         before = measured_rate(torch.float32)
         timings = in_turns(contenders(model, split, asked, config), asked_for.rounds)
         rate = max(before, measured_rate(torch.float32))

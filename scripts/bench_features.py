@@ -47,9 +47,9 @@ def contenders(texts: list[str], encoder: EncoderConfig) -> dict[str, Callable[[
 
     Args:
         texts: distinct ones.
-        encoder: its name is a folder, or one that `weights.locate_encoder` knows.
+        encoder: its name is a folder, or one that `weights.locate_weights` knows.
     """
-    folder, _ = weights.locate_encoder(encoder.name)
+    folder, _ = weights.locate_weights(encoder.name)
 
     def default() -> Vectors:
         from sentence_transformers import SentenceTransformer
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counted = {name: partial(_count, encode) for name, encode in work.items()}
     flops = {name: executed(encode) for name, encode in counted.items()}
 
-    folder, _ = weights.locate_encoder(encoder.name)
+    folder, _ = weights.locate_weights(encoder.name)
     tokens = AutoTokenizer.from_pretrained(folder)(distinct, truncation=True, max_length=encoder.max_length)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
     needed = needed_flops(AutoConfig.from_pretrained(folder), lengths)

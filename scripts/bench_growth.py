@@ -23,7 +23,7 @@ from machine import machine_in_words, number, report
 from synthetic import MEAN, dataset, interactions
 
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.schema import DatasetConfig, Part
+from llm4rec_cli.config.schema import DatasetConfig, SplitName
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
@@ -141,7 +141,7 @@ def evaluation(n_users: int, n_items: int) -> Callable[[], object]:
     """Ranks, metrics, intervals and predictions."""
     spec = composed()
     split, model = built(spec, n_users, n_items)
-    return lambda: ranking.evaluate(model, split, split.examples(Part.test), spec.config)
+    return lambda: ranking.evaluate(model, split, split.examples(SplitName.test), spec.config)
 
 
 BY_INTERACTIONS: dict[str, SetUp] = {"prepare": preparation, "training epoch": epoch, "evaluation": evaluation}

@@ -39,7 +39,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import quoted
-from llm4rec_cli.config.schema import Part, Precision
+from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.baselines.sasrec import SASRec
 from llm4rec_cli.models.shared.sequences import IGNORED
@@ -436,7 +436,7 @@ def seconds_to(spec: RunSpec, split: Split, precision: Precision, wanted: float)
         seconds, the metric, and epochs; None if it was never reached.
     """
     config, model = spec.config, stages.build(spec, split)
-    asked = ranking.examples(split, Part.valid, config, spec.cache)
+    asked = ranking.examples(split, SplitName.valid, config, spec.cache)
     scores: list[float] = []
     begin = time.perf_counter()
 

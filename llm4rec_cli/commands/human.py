@@ -269,9 +269,9 @@ def _context(asked: Mapping[str, Any], cache: str | None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from llm4rec_cli.config.schema import Part, Written
+    from llm4rec_cli.config.schema import SplitName, Written
     from llm4rec_cli.data import store
-    from llm4rec_cli.data.split import divide
+    from llm4rec_cli.data.split import split_dataset
     from llm4rec_cli.runs.catalog import cache_folder
 
     folder = store.dataset_folder(cache_folder(cache), asked["dataset"], asked["dataset_fingerprint"])
@@ -281,7 +281,7 @@ def _context(asked: Mapping[str, Any], cache: str | None) -> pd.DataFrame:
             f"llm4rec prepare dataset={asked['dataset']}, or --cache PATH",
         )
     dataset = store.load(folder)
-    rows = dataset.interactions.iloc[divide(dataset).examples(Part[asked["split"]]).row]
+    rows = dataset.interactions.iloc[split_dataset(dataset).examples(SplitName[asked["split"]]).row]
     items = dataset.items.iloc[rows["item"]]
     none = pd.Series("", index=rows.index)
     told = pd.DataFrame(

@@ -43,9 +43,9 @@ def with_candidates(
     """
     if kind is Candidates.full:
         return examples
-    split = split.whole()
-    part = split.part[examples.row[0]]
-    rows = np.flatnonzero(split.part == part)
+    split = split.without_holdout()
+    part = split.assignment[examples.row[0]]
+    rows = np.flatnonzero(split.assignment == part)
     name = f"{'valid' if part == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"
     dataset = store.dataset_folder(cache, split.dataset.manifest["name"], split.dataset.fingerprint)
     path = cache / "candidates" / f"{dataset.name}-{name}.npy"  # not in its folder, which is whole or not there

@@ -15,7 +15,7 @@ import pandas as pd
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import TRAIN, divide
+from llm4rec_cli.data.split import TRAIN, split_dataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError
@@ -51,7 +51,7 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
         changed = replace(dataset, impressions=dataset.impressions.assign(history=histories))
     elif control is Control.shuffle_history:
         user = dataset.interactions["user"].to_numpy()
-        training = np.flatnonzero(divide(dataset).part == TRAIN)
+        training = np.flatnonzero(split_dataset(dataset).assignment == TRAIN)
         order = np.arange(len(user))
         order[training] = training[_shuffled_within(user[training], rng)]
         shuffled = dataset.interactions.iloc[order].reset_index(drop=True)

@@ -85,7 +85,7 @@ class Examples(Histories):
         turn = np.tile(np.arange(times), len(self))
         return replace(self[np.repeat(np.arange(len(self)), times)], turn=turn)
 
-    def ruled_out(self) -> tuple[IntArray, IntArray] | None:
+    def masked_items(self) -> tuple[IntArray, IntArray] | None:
         """Example and item of all that cannot be the answer; None where nothing is masked."""
         if not self.mask_history or self.candidates is not None:
             return None

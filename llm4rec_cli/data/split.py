@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.config.schema import Part, SplitRule
+from llm4rec_cli.config.schema import SplitName, SplitRule
 from llm4rec_cli.data.examples import Examples, Impressions, IntArray
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.streams import stream
@@ -16,7 +16,7 @@ from llm4rec_cli.errors import DataError
 
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
 VALID_SHARE = 0.05  # of MIND's train impressions
-CODES = {Part.valid: VALID, Part.test: TEST}
+SPLIT_CODES = {SplitName.valid: VALID, SplitName.test: TEST}
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Split:
         home: (n_interactions,) of a split by domain, which are of the domains that are trained on; None = of any other.
         divided: (n_interactions,) `part` as it was before anything was held out; None = as it is.
         away: (n_users,) which users are held out of training and validation; None = none.
-        impression_part: (n_impressions,) of a click log, TRAIN, VALID or TEST, as `part` of interactions; None = it is
+        impression_assignment: (n_impressions,) of a click log, TRAIN, VALID or TEST, as `part` of interactions; None = it is
             none.
     """
 
     dataset: RecDataset
-    part: NDArray[np.int8]
+    assignment: NDArray[np.int8]
     cold: NDArray[np.bool_] | None = None
-    home: NDArray[np.bool_] | None = None
-    divided: NDArray[np.int8] | None = None
-    away: NDArray[np.bool_] | None = None
-    impression_part: NDArray[np.int8] | None = None
+    in_train_domain: NDArray[np.bool_] | None = None
+    assignment_before_holdout: NDArray[np.int8] | None = None
+    excluded_users: NDArray[np.bool_] | None = None
+    impression_assignment: NDArray[np.int8] | None = None
 
     @property
     def n_items(self) -> int:
@@ -50,78 +50,82 @@ class Split:
     def n_users(self) -> int:
         return self.dataset.n_users
 
-    def whole(self) -> Split:
+    def without_holdout(self) -> Split:
         """The same with nothing held out: what is drawn once for all experiments is drawn from it."""
-        return self if self.divided is None else Split(self.dataset, self.divided, home=self.home)
+        return (
+            self
+            if self.assignment_before_holdout is None
+            else Split(self.dataset, self.assignment_before_holdout, in_train_domain=self.in_train_domain)
+        )
 
-    def ranking(self) -> Split:
+    def for_ranking(self) -> Split:
         """The division that rankings are trained and asked by: this one; under `p5_reviews`, which knows no order,
         leave-one-out, as P5 has both at once. So most of its test pairs stand among the reviews trained on."""
         if "part" not in self.dataset.interactions:
             return self
         by_order = leave_one_out(self.dataset)
-        if self.divided is None:
+        if self.assignment_before_holdout is None:
             return by_order
-        assert self.away is not None
-        return _without(by_order, self.away, self.cold)
+        assert self.excluded_users is not None
+        return _without(by_order, self.excluded_users, self.cold)
 
     def softmax_items(self) -> IntArray | None:
         """The sorted numbers of the items that training sets a target against; None = all.
 
         Those that are cold are not among them, nor, of a split by domain, those of the domain that is asked about.
         """
-        if self.cold is None and self.home is None:
+        if self.cold is None and self.in_train_domain is None:
             return None
         among = np.ones(self.n_items, dtype=bool)
         if self.cold is not None:
             among &= ~self.cold
-        if self.home is not None:
-            among[self.dataset.sequence[~self.home]] = False
+        if self.in_train_domain is not None:
+            among[self.dataset.sequence[~self.in_train_domain]] = False
         return np.flatnonzero(among)
 
     def train_sequences(self) -> tuple[IntArray, IntArray]:
         """The training part of each user's sequence, oldest first: flat item numbers and offsets (n_users + 1,)."""
-        kept = self.part == TRAIN
+        kept = self.assignment == TRAIN
         before = np.concatenate([[0], np.cumsum(kept)])
         return self.dataset.sequence[kept], before[self.dataset.offsets]
 
     def train_counts(self) -> IntArray:
         """(n_items,) how often each item occurs in the training part; of a click log, is clicked there."""
-        if self.impression_part is not None:
+        if self.impression_assignment is not None:
             trained = self.impressions(TRAIN)
             return np.bincount(trained.shown()[0][trained.clicked()], minlength=self.n_items)
-        return np.bincount(self.dataset.sequence[self.part == TRAIN], minlength=self.n_items)
+        return np.bincount(self.dataset.sequence[self.assignment == TRAIN], minlength=self.n_items)
 
-    def met_in_training(self) -> NDArray[np.bool_]:
+    def seen_in_training(self) -> NDArray[np.bool_]:
         """(n_items,) which items occur in the training part; of a click log, are shown there or in a history."""
         met = np.zeros(self.n_items, dtype=bool)
-        if self.impression_part is None:
-            met[self.dataset.sequence[self.part == TRAIN]] = True
+        if self.impression_assignment is None:
+            met[self.dataset.sequence[self.assignment == TRAIN]] = True
         else:
             trained = self.impressions(TRAIN)
             met[trained.shown()[0]] = True
             met[trained.histories()[0]] = True
         return met
 
-    def examples(self, part: Part) -> Examples:
+    def examples(self, part: SplitName) -> Examples:
         """One example an interaction of that part; its history is all that precedes it in the user's sequence.
 
         Of a split by domain, histories are of the domains that are trained on: of validation, what precedes in them; of
         test, all that the user did there, whenever it was. Under `p5_reviews` an interaction of any part may stand in a
         history, and a user's first has none.
         """
-        row = np.flatnonzero(self.part == CODES[part])
+        row = np.flatnonzero(self.assignment == SPLIT_CODES[part])
         sequence, offsets = self.dataset.sequence, self.dataset.offsets
         user = self.dataset.interactions["user"].to_numpy()[row]
         start, end = offsets[user], row
-        if self.home is not None:
-            before = np.concatenate([[0], np.cumsum(self.home)])
-            start, end = before[start], before[row if part is Part.valid else offsets[user + 1]]
-            sequence = sequence[self.home]
+        if self.in_train_domain is not None:
+            before = np.concatenate([[0], np.cumsum(self.in_train_domain)])
+            start, end = before[start], before[row if part is SplitName.valid else offsets[user + 1]]
+            sequence = sequence[self.in_train_domain]
         return Examples(user, self.dataset.sequence[row], sequence, start, end, row)
 
     @cached_property
-    def log(self) -> Impressions:
+    def click_log(self) -> Impressions:
         """All impressions of a click log, in the order of the files.
 
         Clicks are known by their items: of an item that is listed twice in an impression both are clicked, or neither.
@@ -150,21 +154,21 @@ class Split:
 
     def impressions(self, part: int) -> Impressions:
         """The impressions of one part of a click log, TRAIN, VALID or TEST, in the order of the file."""
-        return self.log[np.flatnonzero(self.impression_part == part)]
+        return self.click_log[np.flatnonzero(self.impression_assignment == part)]
 
     def user_names(self) -> list[str]:
         """What each user is called, by the last of their training interactions with a name; without one, the raw id."""
         names = [str(user_id) for user_id in self.dataset.user_ids]
         rows = self.dataset.interactions
         if "user_name" in rows:
-            trained = rows[self.part == TRAIN]
+            trained = rows[self.assignment == TRAIN]
             known = trained["user_name"].fillna("").str.strip()
             for user, name in zip(trained["user"], known, strict=True):
                 names[user] = name or names[user]
         return names
 
 
-def divide(dataset: RecDataset) -> Split:
+def split_dataset(dataset: RecDataset) -> Split:
     """The dataset divided by the rule that its manifest names.
 
     Raises:
@@ -305,7 +309,7 @@ def transfer(dataset: RecDataset, test_domain: str) -> Split:
             f"'{test_domain}' is in another one, too",
             "choose domains whose users have the same raw ids",
         )
-    return Split(dataset, part, home=home)
+    return Split(dataset, part, in_train_domain=home)
 
 
 def mind(dataset: RecDataset, seed: int) -> Split:
@@ -336,10 +340,10 @@ def mind(dataset: RecDataset, seed: int) -> Split:
                 f"dataset '{name}' has no {called} impressions: {len(train):,} in train, {is_dev.sum():,} in dev",
                 "take a larger log",
             )
-    return Split(dataset, np.zeros(0, dtype=np.int8), impression_part=part)
+    return Split(dataset, np.zeros(0, dtype=np.int8), impression_assignment=part)
 
 
-def held_out(split: Split, cold_items: float, train_users: float, seed: int) -> Split:
+def hold_out(split: Split, cold_items: float, train_users: float, seed: int) -> Split:
     """A split without cold items and without some users in its train and validation parts; test stays whole.
 
     What is held out becomes UNUSED, but remains in the histories that are asked with: a history is what the user did.
@@ -362,7 +366,7 @@ def held_out(split: Split, cold_items: float, train_users: float, seed: int) -> 
     away = ~_drawn(split.n_users, train_users, stream(seed, "train_users"))
     cold = _drawn(split.n_items, cold_items, stream(seed, "cold_items")) if cold_items > 0 else None
     found = _without(split, away, cold)
-    part = found.part
+    part = found.assignment
     if np.bincount(user[part == TRAIN]).max(initial=0) < 2 or VALID not in part:
         raise DataError(
             f"dataset.cold_items={cold_items:g} and dataset.train_users={train_users:g} leave dataset "
@@ -377,8 +381,8 @@ def _without(split: Split, away: NDArray[np.bool_], cold: NDArray[np.bool_] | No
     left_out = away[split.dataset.interactions["user"].to_numpy()]
     if cold is not None:
         left_out = left_out | cold[split.dataset.sequence]
-    part = np.where(left_out & (split.part != TEST), UNUSED, split.part).astype(np.int8)
-    return replace(split, part=part, cold=cold, away=away, divided=split.part)
+    part = np.where(left_out & (split.assignment != TEST), UNUSED, split.assignment).astype(np.int8)
+    return replace(split, assignment=part, cold=cold, excluded_users=away, assignment_before_holdout=split.assignment)
 
 
 def _drawn(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:

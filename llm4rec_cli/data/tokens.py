@@ -58,7 +58,7 @@ _BETWEEN = re.compile(r"[\n,;:.!?|/•*\"“”()\[\]{}<>&+]+|(?:^|\s)[-–—]+
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
-def read(answer: str, limit: int, noun: str, torn: bool = False) -> tuple[dict[str, list[str]], Status]:
+def parse_answer(answer: str, limit: int, noun: str, torn: bool = False) -> tuple[dict[str, list[str]], Status]:
     """The tokens of an answer by slot, each token once, and how they were found.
 
     What stands under no label counts as key words, which have the room of all slots where none is named.
@@ -86,7 +86,7 @@ def read(answer: str, limit: int, noun: str, torn: bool = False) -> tuple[dict[s
     return found, Status.ok if asked else Status.repaired
 
 
-def of_attributes(items: pd.DataFrame) -> list[list[str]]:
+def attribute_tokens(items: pd.DataFrame) -> list[list[str]]:
     """Each item's brand as a token, and each word of its categories but for function words, lower-case; none where
     neither is known."""
     brands, categories = column(items, "brand"), column(items, "categories")

@@ -96,7 +96,7 @@ def selectable(kind: Kind, cutoffs: Collection[int]) -> set[str]:
     return found - {"ndcg@1"} if kind is Kind.ranking else found  # of one target it is hr@1
 
 
-def shown(of_impressions: bool) -> tuple[str, ...]:
+def table_metrics(of_impressions: bool) -> tuple[str, ...]:
     """The metrics that tables show unasked, in their order: of what users were shown, or of all other questions."""
     rows = [metric for metric in METRICS if metric.shown and (metric.kind is Kind.impression) == of_impressions]
     if of_impressions:
@@ -105,18 +105,18 @@ def shown(of_impressions: bool) -> tuple[str, ...]:
     return (*(f"{name}@{k}" for k, _, name in cut), *(metric.name for metric in rows if not metric.cutoffs), *ANSWERS)
 
 
-def leading(of_impressions: bool) -> list[str]:
+def headline_metrics(of_impressions: bool) -> list[str]:
     """The metrics whose interval is said first, if they are there."""
     rows = [metric for metric in METRICS if metric.leads and (metric.kind is Kind.impression) == of_impressions]
     return [name for metric in rows for name in _named(metric, metric.cutoffs[:1])]
 
 
-def pairs_as(name: str) -> str | None:
+def paired_metric(name: str) -> str | None:
     """What stands for a metric of all answers together where runs are paired example by example; None for others."""
     return next((metric.pairs_as for metric in METRICS if metric.name == name), None)
 
 
-def of_some(name: str) -> bool:
+def may_be_missing(name: str) -> bool:
     """Whether examples may lack the metric."""
     return any(metric.of_some and metric.name == name for metric in METRICS)
 

@@ -135,7 +135,7 @@ def paired_differences(
     found = {}
     for name, p_users in zip(names, sign_flip_p(by_user, permutation), strict=True):
         of_a, of_b = (np.array([of[name].mean() for of in side]) for side in (a, b))
-        p_seeds = trainings_p(of_a, of_b, permutation) if len(by_seed) > 1 else None
+        p_seeds = seed_permutation_p(of_a, of_b, permutation) if len(by_seed) > 1 else None
         p = max(float(p_users), p_seeds or 0.0)
         d, mean_a, mean_b = direction(name) * over_seeds[name], float(of_a.mean()), float(of_b.mean())
         allowed = None if margin is None else margin.of(mean_a)
@@ -206,7 +206,7 @@ def sign_flip_p(differences: FloatArray, rng: np.random.Generator, permutations:
     return p
 
 
-def trainings_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> float:
+def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> float:
     """Two-sided p-value of the difference of two models' means, each training being as likely A's as B's.
 
     Args:
@@ -226,7 +226,7 @@ def trainings_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> float
     return float(found.pvalue)
 
 
-def least_p(seeds: int) -> float:
+def smallest_p(seeds: int) -> float:
     """The smallest p that so many seeds of each model can have: all of B's above all of A's, or below."""
     return 2 / math.comb(2 * seeds, seeds)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 
 LIKED = 4  # stars from which P5 calls it a like
-TOLD_LIKED = 3.5  # a told rating is no whole number: from here on it is nearer to a like than to the stars below
+PREDICTED_LIKED = 3.5  # a told rating is no whole number: from here on it is nearer to a like than to the stars below
 
 
 def rating_values(rating: FloatArray, told: FloatArray) -> dict[str, FloatArray]:
@@ -26,14 +26,14 @@ def rating_values(rating: FloatArray, told: FloatArray) -> dict[str, FloatArray]
 
     Returns:
         (n,) values for each of `mse` and `mae`, the squared and the absolute error, whose means are called so; and
-        `like_accuracy`, whether `told >= TOLD_LIKED` just where `rating >= LIKED`. On a scale of five stars the last
+        `like_accuracy`, whether `told >= PREDICTED_LIKED` just where `rating >= LIKED`. On a scale of five stars the last
         means like or dislike, whatever the other scale of another dataset makes of it.
     """
     error = told - rating
     return {
         "mse": error**2,
         "mae": np.abs(error),
-        "like_accuracy": ((told >= TOLD_LIKED) == (rating >= LIKED)).astype(np.float64),
+        "like_accuracy": ((told >= PREDICTED_LIKED) == (rating >= LIKED)).astype(np.float64),
     }
 
 

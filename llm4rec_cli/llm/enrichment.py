@@ -112,10 +112,10 @@ def enriched(asked: Questions, answers: Mapping[str, Answer], config: Enrichment
     Args:
         answers: by what was told, of all requests.
     """
-    from llm4rec_cli.data.tokens import read
+    from llm4rec_cli.data.tokens import parse_answer
 
     found = {
-        text: read(answer.text, config.tokens, config.noun, torn=answer.finish == "length")
+        text: parse_answer(answer.text, config.tokens, config.noun, torn=answer.finish == "length")
         for text, answer in answers.items()
     }
     nothing: tuple[dict[str, list[str]], None] = ({}, None)

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.schema import Candidates, Part, Question, SplitRule
+from llm4rec_cli.config.schema import Candidates, Question, SplitName, SplitRule
 from llm4rec_cli.data.controls import Asked, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
@@ -119,7 +119,7 @@ def _has(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
     return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
 
 
-def part_examples(split: Split, part: Part, config: Any) -> Examples:
+def part_examples(split: Split, part: SplitName, config: Any) -> Examples:
     """The part's examples that the task can ask about.
 
     Raises:

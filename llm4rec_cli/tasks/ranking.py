@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ranker
-from llm4rec_cli.config.schema import Candidates, Config, Part
+from llm4rec_cli.config.schema import Candidates, Config, SplitName
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
@@ -61,13 +61,13 @@ class Ranking:
     top_items: IntArray
 
 
-def examples(split: Split, part: Part, config: Config, cache: Path) -> Examples:
+def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
     """What the task asks: the part's examples, with candidates if they are sampled, under the dataset's control.
 
     Raises:
         DataError: the part holds no example.
     """
-    task, split = config.task, split.ranking()
+    task, split = config.task, split.for_ranking()
     found = part_examples(split, part, config)
     if task.candidates != Candidates.full:
         found = with_candidates(found, split, task.candidates, task.negatives, config.dataset.seed, cache)
@@ -128,7 +128,7 @@ def _rank_batch(
     scores = model.score(asked)
     n, n_scores = scores.shape
     n_candidates = np.full(n, n_scores)
-    if (masked := asked.ruled_out()) is not None:
+    if (masked := asked.masked_items()) is not None:
         row, item = masked
         scores[torch.from_numpy(row).to(scores.device), torch.from_numpy(item).to(scores.device)] = -torch.inf
         n_candidates -= np.bincount(np.unique(row * n_scores + item) // n_scores, minlength=n)
@@ -169,7 +169,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
     task = config.task
     ranking = rank(model, asked, task.mask_history, task.top_items, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
-    train_count = split.ranking().train_counts()[asked.target]
+    train_count = split.for_ranking().train_counts()[asked.target]
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics |= _beyond_accuracy(split, asked, ranking.top_items, config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()
@@ -209,7 +209,7 @@ def _beyond_accuracy(split: Split, asked: Examples, top_items: IntArray, seed: i
     the history, and how close the target's is, which tells whether the closeness is a bias."""
     k = top_items.shape[1]
     found = {f"coverage@{k}": coverage(top_items[top_items != NOTHING], split.n_items)}
-    columns = {f"novelty@{k}": novelty(top_items, split.ranking().train_counts())}
+    columns = {f"novelty@{k}": novelty(top_items, split.for_ranking().train_counts())}
     titles = split.dataset.items["title"].fillna("") if "title" in split.dataset.items else pd.Series(dtype=str)
     if titles.str.contains(r"\w").any():
         some = np.sort(stream(seed, "titles compared").permutation(len(asked))[:COMPARED])

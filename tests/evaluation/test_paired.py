@@ -11,10 +11,10 @@ from llm4rec_cli.evaluation.paired import (
     Margin,
     as_one_family,
     holm,
-    least_p,
     paired_differences,
+    seed_permutation_p,
     sign_flip_p,
-    trainings_p,
+    smallest_p,
 )
 
 
@@ -140,7 +140,7 @@ def test_of_an_error_the_lower_is_better():
 
 
 def parted(a, b):
-    return trainings_p(np.array(a, float), np.array(b, float), np.random.default_rng(0))
+    return seed_permutation_p(np.array(a, float), np.array(b, float), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_of_many_trainings_ways_to_part_them_are_drawn():
 
 @pytest.mark.parametrize(("seeds", "least"), [(2, 1 / 3), (3, 0.1), (4, 1 / 35), (5, 1 / 126)])
 def test_few_seeds_cannot_have_a_small_p(seeds, least):
-    assert least_p(seeds) == pytest.approx(least)
+    assert smallest_p(seeds) == pytest.approx(least)
     assert parted(np.zeros(seeds), np.arange(1.0, seeds + 1)) == pytest.approx(least)
 
 

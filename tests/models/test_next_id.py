@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.schema import Index, Part
+from llm4rec_cli.config.schema import Index, SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import UsageError, refuse
 from llm4rec_cli.models.baselines.config import NextIdConfig
@@ -14,24 +14,24 @@ DATASET = tiny_dataset([[0, 2, 3], [4, 1, 2], [3, 5, 0]], n_items=6)
 
 
 def test_guesses_the_number_after_the_highest_of_the_history(build):
-    scores = build("next_id", DATASET).score(leave_one_out(DATASET).examples(Part.test))
+    scores = build("next_id", DATASET).score(leave_one_out(DATASET).examples(SplitName.test))
     assert scores.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]  # no item after 5
 
 
 def test_guesses_among_candidates(build):
-    asked = replace(leave_one_out(DATASET).examples(Part.test), candidates=np.array([[3, 0], [2, 5], [0, 1]]))
+    asked = replace(leave_one_out(DATASET).examples(SplitName.test), candidates=np.array([[3, 0], [2, 5], [0, 1]]))
     assert build("next_id", DATASET).score(asked).tolist() == [[1, 0], [0, 1], [0, 0]]
 
 
 def test_an_empty_history_guesses_nothing(build):
-    asked = leave_one_out(DATASET).examples(Part.test)
+    asked = leave_one_out(DATASET).examples(SplitName.test)
     scores = build("next_id", DATASET).score(replace(asked, end=asked.start))
     assert scores.tolist() == [[0] * 6] * 3
 
 
 def hit_rate(build, dataset, index, seed=0):
     dataset = replace(dataset, manifest=dataset.manifest | {"split": {"rule": "leave_one_out", "seed": seed}})
-    asked = leave_one_out(dataset).examples(Part.test)
+    asked = leave_one_out(dataset).examples(SplitName.test)
     asked = replace(asked, candidates=asked.target[:, None])  # the target alone: scored 1 if it is guessed
     return build("next_id", dataset, index=index).score(asked).mean().item()
 
@@ -47,7 +47,7 @@ def test_looks_at_the_numbers_of_an_index(build):
 
 def test_scores_stand_at_the_items_own_places(build):
     dataset = tiny_dataset([[4, 1, 3, 0, 2]], n_items=6)
-    asked = leave_one_out(dataset).examples(Part.test)
+    asked = leave_one_out(dataset).examples(SplitName.test)
     assert build("next_id", dataset, index=Index.leaky_p5).score(asked).tolist() == [[0, 0, 1, 0, 0, 0]]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.schema import Candidates, Index, Part, Written
+from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, Kept
 from llm4rec_cli.models.p5.config import WholeWord
@@ -18,7 +18,7 @@ from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 
-ASKED = shop().examples(Part.test)
+ASKED = shop().examples(SplitName.test)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_beams_score_what_they_end_with_exactly_and_the_rest_ties_below(model):
 
 def test_beams_spend_no_place_on_what_the_history_rules_out(model):
     few = model("sequential", digits=1, beams=5).score(replace(ASKED, mask_history=True))
-    row, item = replace(ASKED, mask_history=True).ruled_out()
+    row, item = replace(ASKED, mask_history=True).masked_items()
     assert (few[row, item] == UNREACHED).all()
     assert ((few > UNREACHED).sum(1) == 5).all()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import Negatives, Targets
@@ -49,7 +49,7 @@ def held_by(user: int, upto: int | None = None) -> list[int]:
 def test_an_epoch_has_as_many_rows_of_each_kind_as_the_settings_say(rows):
     found = rows(sequential_item=5, direct_yes_no=10, rating=1)
     counts = {pool.kind: len(pool.units) * pool.times for pool in found.pools}
-    n_train = int((shop().part == TRAIN).sum())
+    n_train = int((shop().assignment == TRAIN).sum())
     assert counts["rating"] == counts["explanation"] == counts["review_summary"] == n_train
     assert (counts["sequential_item"], counts["direct_yes_no"]) == (25 * 5, 25 * 10)
     assert len(found) == sum(counts.values())
@@ -142,7 +142,7 @@ def test_yes_and_no_are_as_frequent(rows):
 
 
 def test_a_held_out_interaction_is_asked_about_with_all_that_came_before(rows):
-    asked = shop().examples(Part.test)
+    asked = shop().examples(SplitName.test)
     found = rows(["2-1"], asked)
     for place, question, _ in questions(found, "2-1", len(asked)):
         assert question.item == asked.target[place]
@@ -169,7 +169,7 @@ def test_answers_carry_loss_and_padding_none(rows):
 
 
 def test_stars_are_jittered_and_those_of_a_review_are_whole(rows):
-    found, held, whole = rows(["1-1"]), rows(["1-1"], shop().examples(Part.valid)), rows(["4-2"])
+    found, held, whole = rows(["1-1"]), rows(["1-1"], shop().examples(SplitName.valid)), rows(["4-2"])
     point = found.prompter.word("4.7")[0][-2]
     assert all(point in row for row in [*targets_of(found), *targets_of(held)])
     assert not any(point in row for row in targets_of(whole))

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 from transformers import BertForMaskedLM
 
-from llm4rec_cli.config.schema import Part, Precision
+from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
 from llm4rec_cli.models.prompt4nr.config import Loss
@@ -251,7 +251,7 @@ def test_it_is_trained_and_asked_on_a_shop(built):
     rows = of.training_rows()
     assert len(rows) == 2
     assert of(**rows.batch(0, [0, 1]))["loss"].isfinite()
-    asked = split.examples(Part.test)
+    asked = split.examples(SplitName.test)
     scores = of.score(replace(asked, candidates=np.tile(np.arange(9), (len(asked), 1))))
     assert scores.shape == (3, 9)
     torch.testing.assert_close(scores.sum(1), torch.ones(3))

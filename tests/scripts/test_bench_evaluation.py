@@ -8,7 +8,7 @@ from alone import Measured
 from machine import Timing
 from torch.utils.flop_counter import FlopCounterMode
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks.ranking import rank
 from tests.builders import tiny_dataset
@@ -27,7 +27,7 @@ def sasrec():
 @pytest.mark.parametrize("mask_history", [False, True])
 def test_scoring_all_at_once_gives_the_same_ranks(sasrec, mask_history):
     _, split, model = sasrec
-    asked = split.examples(Part.test)
+    asked = split.examples(SplitName.test)
     n_better, n_tied, top_items = bench.all_at_once(model, asked, mask_history, 5)
     ours = rank(model, asked, mask_history, 5, 16)
     assert np.array_equal(n_better, ours.n_better)
@@ -39,7 +39,7 @@ def test_scoring_all_at_once_gives_the_same_ranks(sasrec, mask_history):
 def test_needed_operations_are_those_that_run_where_nothing_is_padded(name, layers, length):
     config = bench.composed(name, None, None, [*SMALL, f"model.layers={layers}"])
     split = leave_one_out(tiny_dataset([[1] * 9] * 7, n_items=50))
-    model, asked = bench.built(config, split), split.examples(Part.test)
+    model, asked = bench.built(config, split), split.examples(SplitName.test)
     asked = replace(asked, start=asked.end - length)
     with FlopCounterMode(display=False) as counter:
         model.score(asked)
@@ -89,4 +89,4 @@ def test_models_are_random_and_the_same_for_one_seed():
     config = bench.composed("unisrec", None, None, SMALL)
     split = bench.loaded(config, SIZE)
     first, second = (bench.built(config, split) for _ in range(2))
-    assert torch.equal(first.score(split.examples(Part.test)), second.score(split.examples(Part.test)))
+    assert torch.equal(first.score(split.examples(SplitName.test)), second.score(split.examples(SplitName.test)))

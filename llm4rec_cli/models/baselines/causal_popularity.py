@@ -39,7 +39,7 @@ class CausalPopularity:
 
 
 def build(context: Context) -> CausalPopularity:
-    log = context.split.log
+    log = context.split.click_log
     listed, offsets = log.shown()
     clicked = log.clicked()
     return CausalPopularity(listed[clicked], np.repeat(log.time, np.diff(offsets))[clicked])

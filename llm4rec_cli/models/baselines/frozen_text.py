@@ -57,7 +57,7 @@ def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _average_history(split: Split, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(size,) the mean vector of what stands in the histories of the training part."""
-    of_log = split.impression_part is not None
+    of_log = split.impression_assignment is not None
     flat, _ = split.impressions(TRAIN).histories() if of_log else split.train_sequences()
     count = np.bincount(flat, minlength=len(vectors)).astype(np.float32)
     return count @ vectors / np.float32(max(1, len(flat)))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Ratings
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
@@ -65,7 +65,7 @@ def chosen(split: Split, dampings: Sequence[float]) -> Mean:
     ratings = train_ratings(split)
     candidates = [means(ratings, split.n_users, split.n_items, damping) for damping in dampings]
     given = split.dataset.interactions["rating"].to_numpy(dtype=np.float64)
-    asked = split.examples(Part.valid)
+    asked = split.examples(SplitName.valid)
     asked = asked[np.flatnonzero(~np.isnan(given[asked.row]))]
     if len(asked) == 0:
         return candidates[0]

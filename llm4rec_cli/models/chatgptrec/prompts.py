@@ -154,7 +154,7 @@ class Prompter:
                 "prompt.shots=0",
             )
         rows = np.arange(start, end)
-        rows = rows[self.split.part[rows] == TRAIN]
+        rows = rows[self.split.assignment[rows] == TRAIN]
         assert (rows != examples.row[i]).all(), "a worked example is the question itself"
         return rows
 

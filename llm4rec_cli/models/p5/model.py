@@ -170,7 +170,7 @@ class P5(nn.Module):
         return self._answered(sources, lambda memory, places: self._beams(memory, examples[places], beams))
 
     def _beams(self, memory: Any, examples: Examples, beams: int) -> Tensor:
-        forbidden = examples.ruled_out()
+        forbidden = examples.masked_items()
         leaves, scores = decoding.beam(self.packed.t5, memory, self.items, beams, forbidden)
         n_items = self.split.n_items
         found = scores.new_full((len(leaves), n_items + 1), UNREACHED)  # the last column takes what is no item
@@ -306,7 +306,7 @@ def build(context: Context) -> P5:
     features = None
     if config.index is Index.semantic:
         features = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
-    index = index_items(config.index, split.ranking(), split.dataset.seed, config.digits, context.cache, features)
+    index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     names = split.user_names()
     corpus = [*literals(config), *corpus_of(split, names)]
     pieces = [piece for code in index.codes for piece in code]
@@ -325,6 +325,6 @@ def corpus_of(split: Split, names: list[str]) -> list[str]:
     """Texts of items, and of the training part's interactions."""
     dataset = split.dataset
     items = [dataset.items[c] for c in ("title", "brand") if c in dataset.items]
-    trained = dataset.interactions[split.part == TRAIN]
+    trained = dataset.interactions[split.assignment == TRAIN]
     written = [trained[c] for c in ("review_text", "review_title", "explanation") if c in trained]
     return [text for texts in (*items, *written) for text in texts.dropna()] + names

@@ -74,7 +74,7 @@ class P5Rows:
         held: Examples | None = None,
     ) -> None:
         self.config, self.split, self.prompter, self.seed, self.held = config, split, prompter, seed, held
-        self.flat, self.offsets = split.ranking().train_sequences()
+        self.flat, self.offsets = split.for_ranking().train_sequences()
         self.user = split.dataset.interactions["user"].to_numpy()
         ratings = split.dataset.interactions.get("rating")
         self.star = None if ratings is None else whole_stars(ratings.to_numpy())
@@ -109,7 +109,7 @@ class P5Rows:
 
     def _pool(self, found: str, names: list[str]) -> Pool:
         times = int(getattr(self.config.samples, found))
-        rows = np.flatnonzero(self.split.part == TRAIN) if self.held is None else np.arange(len(self.held))
+        rows = np.flatnonzero(self.split.assignment == TRAIN) if self.held is None else np.arange(len(self.held))
         if not found.startswith(("sequential", "direct")):
             self.fillable |= {name: self._fillable(name) for name in names}
             some = np.logical_or.reduce([self.fillable[name] for name in names])

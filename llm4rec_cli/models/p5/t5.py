@@ -21,7 +21,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.p5.config import SHAPES
 from llm4rec_cli.models.shared.layers import dropped_out
-from llm4rec_cli.text.weights import BACKBONE, locate_encoder
+from llm4rec_cli.text.weights import BACKBONE, locate_weights
 
 MAX_WORDS = 512  # whole words that have an embedding of their own (code); later ones share the last
 
@@ -100,7 +100,7 @@ def load(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGenera
                 dropout_rate=dropout,
             )
         )
-    folder, _ = locate_encoder(backbone, BACKBONE)
+    folder, _ = locate_weights(backbone, BACKBONE)
     t5 = T5ForConditionalGeneration.from_pretrained(
         folder, dropout_rate=dropout, dtype=torch.float32, use_safetensors=True
     )

@@ -21,7 +21,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_once
 from llm4rec_cli.models.p5.config import SHAPES
-from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_encoder
+from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_weights
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> Token
     if backbone not in SHAPES:
         from transformers import AutoTokenizer
 
-        folder, _ = locate_encoder(backbone, BACKBONE)
+        folder, _ = locate_weights(backbone, BACKBONE)
         try:
             found: Any = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:

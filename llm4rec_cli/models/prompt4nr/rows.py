@@ -62,7 +62,7 @@ class Clicks(Histories):
 def clicks_of(split: Split) -> Clicks:
     """The clicks of the training part: of a click log those on impressions where something was not clicked; of a shop
     every interaction that has a history."""
-    return _of_impressions(split) if split.impression_part is not None else _of_sequences(split)
+    return _of_impressions(split) if split.impression_assignment is not None else _of_sequences(split)
 
 
 def _of_impressions(split: Split) -> Clicks:

@@ -11,7 +11,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.errors import Llm4RecError, UsageError, refusals
-from llm4rec_cli.text.weights import BACKBONE, at_hand, locate_encoder
+from llm4rec_cli.text.weights import BACKBONE, find_local_folder, locate_weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -82,7 +82,7 @@ def faults(config: Prompt4NRConfig) -> Iterator[UsageError]:
     template = config.prompts
     wrong = list(faults_in(template))
     yield from wrong
-    found_in = at_hand(config.backbone)
+    found_in = find_local_folder(config.backbone)
     if found_in and (found_in / TOKENIZER).exists():
         for word in (template.negative, template.positive):
             try:
@@ -140,7 +140,7 @@ def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
     Raises:
         UsageError: there is no such backbone.
     """
-    found_in = Path(locate_encoder(config.backbone, BACKBONE)[0])
+    found_in = Path(locate_weights(config.backbone, BACKBONE)[0])
     settings = json.loads((found_in / "config.json").read_text())
     if (kind := settings.get("model_type")) != "bert":
         yield UsageError(
@@ -246,4 +246,4 @@ def folder(backbone: str) -> Path:
     Raises:
         UsageError: there is no such backbone.
     """
-    return at_hand(backbone) or Path(locate_encoder(backbone, BACKBONE)[0])
+    return find_local_folder(backbone) or Path(locate_weights(backbone, BACKBONE)[0])

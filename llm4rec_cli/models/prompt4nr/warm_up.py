@@ -51,7 +51,7 @@ def backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenizer, ti
     bert = _loaded(config.backbone)
     if not config.warm_up.epochs:
         return bert
-    shown = sorted({titles[i] for i in np.flatnonzero(context.split.met_in_training()).tolist()} - {""})
+    shown = sorted({titles[i] for i in np.flatnonzero(context.split.seen_in_training()).tolist()} - {""})
     if not shown:
         return bert
     from safetensors.torch import load_file, save_file

@@ -34,7 +34,9 @@ class TrainRatings:
 
 def train_ratings(split: Split) -> TrainRatings:
     """The rated interactions of the training part, in their order."""
-    rows = split.dataset.interactions[(split.part == TRAIN) & split.dataset.interactions["rating"].notna().to_numpy()]
+    rows = split.dataset.interactions[
+        (split.assignment == TRAIN) & split.dataset.interactions["rating"].notna().to_numpy()
+    ]
     return TrainRatings(*(rows[name].to_numpy(copy=True) for name in ("user", "item", "rating")))
 
 
