@@ -72,7 +72,7 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
             "choose the dataset that these files are: llm4rec list datasets",
         )
     if config.generator:
-        yield from refusals(partial(demo.check, config.generator))
+        yield from refusals(partial(demo.check_variant, config.generator))
     unknown = list(refusals(partial(readers.load, config.reader)))  # one that no domain needs is in the provenance
     named = [of for domain in config.domains.values() if (of := domain.get("reader"))]
     unknown += [refused for of in named for refused in refusals(partial(readers.load, of))]

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.data.demo import VARIANTS, generate
-from llm4rec_cli.data.demo.words import ASPECTS
+from llm4rec_cli.data.demo.words import shop_words
 from llm4rec_cli.errors import UsageError
 from tests.small_demo import REAL, sized
 
@@ -144,7 +144,7 @@ def test_reviewers_have_favourite_aspects_except_in_demo_null(root: Path) -> Non
     def repeats(shop: str) -> float:
         """How often two reviews of one customer judge the same aspect."""
         explanations = read(root, "explanations", shop).drop_duplicates(["user", "item"])
-        aspect = explanations.feature.where(explanations.feature.isin(list(ASPECTS)), "part")
+        aspect = explanations.feature.where(explanations.feature.isin(list(shop_words().aspects)), "part")
         return float((aspect == aspect.groupby(explanations.user).shift()).mean())
 
     assert repeats("demo") > 1.5 * repeats("demo_null")
