@@ -110,7 +110,7 @@ def _margin(text: str) -> Margin:
     from llm4rec_cli.evaluation.paired import Margin
 
     try:
-        return Margin.read(text)
+        return Margin.parse(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is no margin: 0.005, or 5% of A's mean") from None
 

@@ -247,7 +247,7 @@ def claims_of(text: str) -> tuple[Claim, ...]:
 
 def _test(**told: Any) -> Trial:
     read: dict[str, Any] = {side: Side(**told[side]) for side in ("a", "b") if side in told}
-    read |= {"rule": Rule(told["rule"]), "margin": Margin.read(str(told["margin"]))}
+    read |= {"rule": Rule(told["rule"]), "margin": Margin.parse(str(told["margin"]))}
     return Trial(**{**told, **read})
 
 
@@ -551,7 +551,7 @@ def _of_own(claim: Claim, test: Trial, variant: Variant) -> Judged:
     if not has_interval and runs[0][1]["n_examples"] < FEWEST_EXAMPLES:
         why = f"a number without an interval must be of {FEWEST_EXAMPLES} examples"
         return Judged(claim, test, Verdict.inconclusive, why, data, numbers, folders)
-    verdict = decided(Rule.superior, low - bound, high - bound, test.margin.of(bound))
+    verdict = decided(Rule.superior, low - bound, high - bound, test.margin.absolute(bound))
     because = "the interval is on both sides of the margin" if verdict is Verdict.inconclusive else ""
     return Judged(claim, test, verdict, because, data, numbers, folders)
 
@@ -597,7 +597,7 @@ def _of_criterion(claim: Claim, test: Trial, result: Mapping[str, Any], name: st
     if why := _why_untestable(test, [(Path(run["run"]), run) for run in result["runs"]]):
         return Judged(claim, test, Verdict.not_testable, why, data, numbers, folders)
     (low_a, high_a), (low_b, high_b) = ranks_a["interval"], ranks_b["interval"]
-    margin = test.margin.of(ranks_a["mean"])
+    margin = test.margin.absolute(ranks_a["mean"])
     verdict = decided(Rule.superior, low_a - high_b, high_a - low_b, margin)  # a lower rank is the better
     because = "the intervals of both overlap" if verdict is Verdict.inconclusive else ""
     return Judged(claim, test, verdict, because, data, numbers, folders)

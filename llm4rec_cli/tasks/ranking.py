@@ -21,7 +21,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation.beyond_accuracy import (
-    NOTHING,
+    PADDING,
     by_frequency,
     by_group,
     coverage,
@@ -52,7 +52,7 @@ class Ranking:
         n_tied: (n,) how many items share its score, itself included; 0 where the model refused to rank it: a miss.
         n_candidates: (n,) how many items could be ranked: what is masked could not, the target always can.
         top_items: (n, k) the item numbers with the highest scores, best first; of equal scores the lower number first;
-            NOTHING from where on no item is left that could be recommended.
+            PADDING from where on no item is left that could be recommended.
     """
 
     n_better: IntArray
@@ -149,7 +149,7 @@ def _rank_batch(
     better[refused], tied[refused] = n_candidates[refused] - 1, 0
     if asked.candidates is not None or bool((scores.gather(1, best[:, -1:]) == -torch.inf).any()):
         n_ranked = torch.gt(scores, -torch.inf, out=flags).sum(1).long().cpu().numpy()
-        top[np.arange(top.shape[1]) >= n_ranked[:, None]] = NOTHING
+        top[np.arange(top.shape[1]) >= n_ranked[:, None]] = PADDING
     return better, tied, n_candidates, top
 
 
@@ -182,7 +182,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             "n_better": ranking.n_better,
             "n_tied": ranking.n_tied,
             "n_candidates": ranking.n_candidates,
-            "top_items": [item_ids[row[row != NOTHING]] for row in ranking.top_items],
+            "top_items": [item_ids[row[row != PADDING]] for row in ranking.top_items],
         }
     )
     if asked.turn is not None:
@@ -208,7 +208,7 @@ def _beyond_accuracy(split: Split, asked: Examples, top_items: IntArray, seed: i
     """Of the recommended items: coverage and novelty; and, where they have titles, how various those are, how close to
     the history, and how close the target's is, which tells whether the closeness is a bias."""
     k = top_items.shape[1]
-    found = {f"coverage@{k}": coverage(top_items[top_items != NOTHING], split.n_items)}
+    found = {f"coverage@{k}": coverage(top_items[top_items != PADDING], split.n_items)}
     columns = {f"novelty@{k}": novelty(top_items, split.for_ranking().train_counts())}
     titles = split.dataset.items["title"].fillna("") if "title" in split.dataset.items else pd.Series(dtype=str)
     if titles.str.contains(r"\w").any():

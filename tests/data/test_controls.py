@@ -136,7 +136,7 @@ def test_shuffle_tokens_moves_tokens_alone(dataset):
 
 
 def test_a_single_user_cannot_be_swapped(dataset):
-    with pytest.raises(DataError, match="single user"):
+    with pytest.raises(DataError, match="at least two users"):
         controlled_examples(leave_one_out(dataset).examples(SplitName.test)[:1], Control.swap_users, 0)
 
 

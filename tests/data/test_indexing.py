@@ -14,13 +14,13 @@ from llm4rec_cli.data import indexing
 from llm4rec_cli.data.indexing import (
     NUMBERS,
     ItemIndex,
+    cluster_tree,
     co_occurrence,
     digit_length,
     digit_pieces,
     index_items,
     numbers,
     spectral_clusters,
-    tree,
 )
 from llm4rec_cli.data.split import Split, hold_out, leave_one_out
 from llm4rec_cli.errors import DataError
@@ -169,7 +169,7 @@ def test_semantic_needs_texts(tmp_path):
 
 
 def test_a_tree_names_clusters_one_after_another_and_then_from_the_first_again():
-    leaves = tree(np.arange(8), lambda items, rng: items >= items.mean(), seed=0, clusters=2, leaf_size=3)
+    leaves = cluster_tree(np.arange(8), lambda items, rng: items >= items.mean(), seed=0, clusters=2, leaf_size=3)
     assert [(path, items.tolist()) for path, items in leaves] == [
         (("<c0>", "<c2>"), [0, 1]),
         (("<c0>", "<c0>"), [2, 3]),
@@ -179,7 +179,9 @@ def test_a_tree_names_clusters_one_after_another_and_then_from_the_first_again()
 
 
 def test_a_tree_names_clusters_by_their_first_item():
-    (first, _), (second, _) = tree(np.array([3, 1, 2]), lambda items, rng: items % 2 == 1, 0, clusters=2, leaf_size=2)
+    (first, _), (second, _) = cluster_tree(
+        np.array([3, 1, 2]), lambda items, rng: items % 2 == 1, 0, clusters=2, leaf_size=2
+    )
     assert (first, second) == (("<c0>",), ("<c1>",))
 
 
@@ -247,7 +249,7 @@ def test_no_code_begins_another(sequences, places, kind, digits, clusters, leaf_
 
 @pytest.mark.parametrize("codes", [[("1",), ("1",)], [("1", "2"), ("0",), ("1",)], [("2", "1", "3"), ("2", "1")]])
 def test_codes_that_begin_others_are_refused(codes):
-    with pytest.raises(AssertionError, match="begins another"):
+    with pytest.raises(AssertionError, match="is a prefix of another"):
         ItemIndex(Index.random, codes)
 
 

@@ -331,12 +331,12 @@ def test_a_click_log_tells_what_its_parts_hold(tmp_path):
 
 @pytest.mark.parametrize("rule", [SplitRule.leave_one_out, SplitRule.temporal, SplitRule.p5_reviews])
 def test_a_click_log_is_divided_by_no_rule_for_interactions(rule, tmp_path):
-    with pytest.raises(DataError, match=f"'news' is a click log, and dataset.split={rule.value} divides interactions"):
+    with pytest.raises(DataError, match=f"'news' is a click log, and dataset.split={rule.value} splits interactions"):
         prepare(replace(MIND, split=rule), tmp_path)
 
 
 def test_interactions_are_not_divided_as_a_click_log(tmp_path):
-    with pytest.raises(DataError, match=r"dataset.split=mind divides impressions, and dataset '.*' has none"):
+    with pytest.raises(DataError, match=r"dataset.split=mind splits impressions, and dataset '.*' has none"):
         prepare(replace(AMAZON, split=SplitRule.mind), tmp_path)
 
 

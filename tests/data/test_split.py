@@ -340,7 +340,7 @@ def test_items_of_the_test_domain_are_in_the_catalogue_and_no_training_target_is
 
 
 def test_a_split_by_domain_without_shared_users_is_refused():
-    with pytest.raises(DataError, match="no user of its domain 'shop' is in another one"):
+    with pytest.raises(DataError, match="no user of domain 'shop' is also in another domain"):
         transfer(domains([[0, 1], [5, 6]]), "shop")
 
 

@@ -25,8 +25,8 @@ def test_one_can_select_by_what_every_model_has():
 
 
 def test_what_is_of_all_answers_together_pairs_as_a_mean_over_examples():
-    known = {metric.name for metric in METRICS if metric.pairs_as is None}
-    assert {metric.pairs_as for metric in METRICS if metric.pairs_as} <= known
+    known = {metric.name for metric in METRICS if metric.paired_as is None}
+    assert {metric.paired_as for metric in METRICS if metric.paired_as} <= known
     assert (metrics.paired_metric("bleu4"), metrics.paired_metric("ndcg@10")) == ("rouge1", None)
 
 

@@ -227,15 +227,15 @@ def test_means_and_counts_are_over_seeds():
     [("0.01", Margin(0.01), 0.01), ("5%", Margin(0.05, True), 0.02), ("5 %", Margin(0.05, True), 0.02)],
 )
 def test_a_margin_is_a_difference_or_a_share_of_the_first_mean(text, margin, allowed):
-    assert Margin.read(text) == margin
-    assert margin.of(0.4) == margin.of(-0.4) == pytest.approx(allowed)
-    assert str(Margin.read(str(margin))) == str(margin)
+    assert Margin.parse(text) == margin
+    assert margin.absolute(0.4) == margin.absolute(-0.4) == pytest.approx(allowed)
+    assert str(Margin.parse(str(margin))) == str(margin)
 
 
 @pytest.mark.parametrize("text", ["", "small", "-0.1", "nan", "inf", "5%5", "%"])
 def test_what_is_no_margin_is_refused(text):
     with pytest.raises(ValueError):
-        Margin.read(text)
+        Margin.parse(text)
 
 
 def test_equivalent_are_those_whose_interval_of_90_percent_lies_within_the_margin():

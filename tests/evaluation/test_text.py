@@ -106,7 +106,7 @@ def test_diversity_by_hand():
 
 def test_each_model_has_the_metrics_that_one_may_select_by():
     assert selectable(Kind.text, []) <= set(metrics(WRITTEN, REFERENCES)) | set(diversity(WRITTEN))
-    of_each = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.pairs_as}
+    of_each = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.paired_as}
     assert of_each - set(diversity(WRITTEN)) == set(text_values(WRITTEN, REFERENCES, ["strap"] * 4))
 
 

@@ -84,7 +84,7 @@ def test_a_refused_target_is_a_miss_and_ties_with_nobody():
     found = ranking.rank(Scorer(scores), ASKED, False, 3, 2)  # targets 3, 0, 5, 4, 2
     assert found.n_better.tolist() == [7, 7, 7, 7, 1]
     assert found.n_tied.tolist() == [0, 0, 0, 0, 1]
-    assert found.top_items.tolist() == [[1, 2, ranking.NOTHING]] * 5
+    assert found.top_items.tolist() == [[1, 2, ranking.PADDING]] * 5
 
 
 def test_a_model_that_refuses_everything_hits_nothing_and_recommends_nothing(tmp_path):
