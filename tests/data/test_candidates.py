@@ -55,7 +55,7 @@ def test_all_that_a_user_lacks_can_be_drawn(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", SAMPLED)
-def test_candidates_do_not_depend_on_which_examples_are_asked_for(kind, tmp_path):
+def test_candidates_do_not_depend_on_the_examples_passed(kind, tmp_path):
     split = leave_one_out(made([[i, i + 1, i + 2, i + 3] for i in range(50)], n_items=60))
     examples = split.examples(SplitName.test)
     some = with_candidates(examples[np.array([31, 7])], split, kind, 9, 0, tmp_path / "some")
@@ -87,7 +87,7 @@ def test_popularity_follows_training_counts(spread, tmp_path):
     assert share == pytest.approx(weight / weight.sum(), abs=0.03)
 
 
-def test_uniform_draws_all_items_alike(tmp_path):
+def test_uniform_draws_all_items_equally_often(tmp_path):
     split = leave_one_out(made([[0, 0, 0]] * 3000, n_items=13))
     drawn = with_candidates(split.examples(SplitName.test), split, Candidates.uniform, 4, 0, tmp_path).candidates
     assert drawn is not None
@@ -124,7 +124,7 @@ def test_candidates_do_not_depend_on_what_is_held_out_of_training(kind, part, fi
     if first == "held out":
         drawn(held, tmp_path / "shared")
     expected = drawn(whole, tmp_path / "whole")
-    found = drawn(held, tmp_path / "shared")
-    assert found == {row: expected[row] for row in found}
+    shared = drawn(held, tmp_path / "shared")
+    assert shared == {row: expected[row] for row in shared}
     assert drawn(whole, tmp_path / "shared") == expected
-    assert len(found) == len(expected) if part is SplitName.test else len(found) < len(expected)
+    assert len(shared) == len(expected) if part is SplitName.test else len(shared) < len(expected)

@@ -109,9 +109,9 @@ def test_shuffle_history_leaves_p5_s_random_split_as_it_was_drawn(dataset):
     dataset.manifest["name"] = "tiny"
     dataset.interactions["part"] = p5_reviews(dataset, 0)
     changed = controlled_dataset(dataset, Control.shuffle_history, 0)
-    asked = split_dataset(dataset).assignment != TRAIN
+    is_target = split_dataset(dataset).assignment != TRAIN
     assert (split_dataset(changed).assignment == split_dataset(dataset).assignment).all()
-    assert (changed.sequence[asked] == dataset.sequence[asked]).all()
+    assert (changed.sequence[is_target] == dataset.sequence[is_target]).all()
     assert (changed.sequence != dataset.sequence).any()
 
 
@@ -141,7 +141,7 @@ def test_a_single_user_cannot_be_swapped(dataset):
 
 
 def visits(n=20):
-    """A click log whose readers have long histories, one of them none."""
+    """Return a click log of readers with long histories; one has none."""
     rows = [("dev" if i % 4 == 0 else "train", i, i, list(range(i, i + (12 if i else 0))), "0-1 1-0") for i in range(n)]
     return tiny_log(rows, [f"t{i}" for i in range(40)])
 
@@ -164,12 +164,12 @@ def test_shuffle_history_permutes_the_histories_of_a_click_log_and_nothing_else(
 
 @pytest.mark.parametrize("control", [Control.shuffle_history, Control.swap_users])
 def test_of_impressions_a_control_changes_the_histories_alone(control):
-    asked = split_dataset(visits()).impressions(TEST)
-    changed = controlled_examples(asked, control, 0)
-    before, after = (np.split(flat, offsets[1:-1]) for flat, offsets in (asked.histories(), changed.histories()))
+    impressions = split_dataset(visits()).impressions(TEST)
+    changed = controlled_examples(impressions, control, 0)
+    before, after = (np.split(flat, offsets[1:-1]) for flat, offsets in (impressions.histories(), changed.histories()))
     kept = [sorted(a) == sorted(b) for a, b in zip(after, before, strict=True)]
     assert all(kept) == (control is Control.shuffle_history)
     assert any(a.tolist() != b.tolist() for a, b in zip(after, before, strict=True))
-    assert (changed.shown()[0] == asked.shown()[0]).all()
-    assert (changed.clicked() == asked.clicked()).all()
-    assert (changed.user == asked.user).all()
+    assert (changed.shown()[0] == impressions.shown()[0]).all()
+    assert (changed.clicked() == impressions.clicked()).all()
+    assert (changed.user == impressions.user).all()

@@ -14,7 +14,7 @@ def slots(use=(), audience=(), key_words=()):
     return {"use": list(use), "audience": list(audience), "key_words": list(key_words)}
 
 
-def test_the_object_that_was_asked_for_is_read_as_it_stands():
+def test_the_requested_object_is_read_unchanged():
     answer = '{"use": ["hiking", "camping trips"], "audience": ["beginners"], "key_words": ["light", "waterproof"]}'
     assert parse_answer(answer, 4, "product") == (
         slots(["hiking", "camping trips"], ["beginners"], ["light", "waterproof"]),
@@ -48,7 +48,7 @@ def test_labels_are_read_where_there_is_no_such_object(answer):
 
 
 @pytest.mark.parametrize("answer", ["hiking, tent", "- hiking\n- tent", '["hiking", "tent"]', "1. Hiking\n2. Tent"])
-def test_what_stands_under_no_label_counts_as_key_words(answer):
+def test_text_without_a_label_counts_as_key_words(answer):
     assert parse_answer(answer, 4, "product") == (slots(key_words=["hiking", "tent"]), Status.repaired)
 
 
@@ -107,10 +107,10 @@ def test_key_words_have_the_room_of_all_slots_where_no_slot_is_named():
 
 
 @given(st.text(max_size=200), st.integers(1, 5), st.booleans())
-def test_whatever_is_said_tokens_are_few_short_lower_case_and_each_there_once(answer, limit, torn):
-    found, status = parse_answer(answer, limit, "product", torn)
-    assert tuple(found) == SLOTS
-    tokens = [token for of_slot in found.values() for token in of_slot]
+def test_tokens_of_any_answer_are_few_short_lower_case_and_distinct(answer, limit, torn):
+    slots_of_answer, status = parse_answer(answer, limit, "product", torn)
+    assert tuple(slots_of_answer) == SLOTS
+    tokens = [token for slot_tokens in slots_of_answer.values() for token in slot_tokens]
     assert len(tokens) <= 3 * limit
     assert all(token == token.lower() and 1 <= len(token.split(" ")) <= 3 for token in tokens)
     assert len(set(tokens)) == len(tokens)
@@ -126,9 +126,9 @@ def test_a_dataset_holds_its_tokens_and_says_which_they_are():
     dataset = tiny_dataset([[0, 1, 2]])
     enriched = with_tokens(dataset, [["tent", "light"], [], ["tent"]])
     assert enriched.items["tokens"].tolist() == [["tent", "light"], [], ["tent"]]
-    told = enriched.manifest["tokens"]
-    assert (told["items"], told["shared"]) == (2, 1)
-    assert with_tokens(dataset, [["tent"], ["light"], ["tent"]]).manifest["tokens"]["sha256"] != told["sha256"]
+    summary = enriched.manifest["tokens"]
+    assert (summary["items"], summary["shared"]) == (2, 1)
+    assert with_tokens(dataset, [["tent"], ["light"], ["tent"]]).manifest["tokens"]["sha256"] != summary["sha256"]
     assert enriched.fingerprint == dataset.fingerprint
     assert "tokens" not in dataset.items
 

@@ -38,8 +38,8 @@ def test_values_are_averaged_by_how_often_the_target_was_seen():
 def test_what_is_computed_of_sums_is_computed_in_each_group():
     columns = {"square": np.array([1.0, 9.0, 16.0]), "n": np.ones(3)}
     groups = {"odd": np.array([True, True, False]), "none": np.zeros(3, bool), "even": np.array([False, False, True])}
-    found = by_group_of_sums(columns, lambda sums: {"rms": np.sqrt(sums["square"] / sums["n"])}, groups)
-    assert found == {"odd": {"n": 2, "rms": 5**0.5}, "even": {"n": 1, "rms": 4.0}}
+    result = by_group_of_sums(columns, lambda sums: {"rms": np.sqrt(sums["square"] / sums["n"])}, groups)
+    assert result == {"odd": {"n": 2, "rms": 5**0.5}, "even": {"n": 1, "rms": 4.0}}
 
 
 def test_novelty_is_the_mean_surprise_at_the_items_of_a_list():
@@ -95,10 +95,10 @@ lists = arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 4)), elemen
 
 @given(lists)
 def test_diversity_is_that_of_a_naive_reference(top_items):
-    for items, found in zip(top_items, intra_list_diversity(top_items, WORDS), strict=True):
+    for items, diversity in zip(top_items, intra_list_diversity(top_items, WORDS), strict=True):
         known = [item for item in items if item != PADDING]
         pairs = [naive_jaccard(a, b) for i, a in enumerate(known) for b in known[:i]]
-        assert found == pytest.approx(1 - np.mean(pairs) if pairs else np.nan, nan_ok=True)
+        assert diversity == pytest.approx(1 - np.mean(pairs) if pairs else np.nan, nan_ok=True)
 
 
 @given(lists, st.data())

@@ -151,7 +151,7 @@ def changed_tokenizer(bert, cache, tmp_path):
 
 
 @pytest.mark.parametrize("change", [changed_pooling, changed_length, changed_texts, changed_weights, changed_tokenizer])
-def test_whatever_changes_vectors_has_them_computed_anew(change, bert, tmp_path, encodings):
+def test_whatever_changes_vectors_has_them_recomputed(change, bert, tmp_path, encodings):
     encoded(bert, tmp_path / "cache")
     change(bert, tmp_path / "cache", tmp_path)
     assert len(encodings) == 2

@@ -1,4 +1,4 @@
-"""Published weights: found, and refused where they are not those we know."""
+"""Published weights: located, and refused where their hash is unexpected."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from llm4rec_cli.text import weights
 from tests.driver import python
 
 
-def test_the_packaged_encoder_is_found_and_its_weights_are_known():
-    folder, found = weights.locate_weights("minilm")
+def test_the_packaged_encoder_is_located_and_its_hash_checked():
+    folder, digest = weights.locate_weights("minilm")
     assert (Path(folder) / "config.json").is_file()
-    assert found == weights.MINILM_SHA256
+    assert digest == weights.MINILM_SHA256
 
 
 def test_altered_packaged_weights_are_refused(monkeypatch):
