@@ -32,7 +32,7 @@ from bench_common import (
 from fresh_process import measure_in_fresh_process
 from synthetic import dataset
 
-from llm4rec_cli.config.schema import Config, Part
+from llm4rec_cli.config.schema import Config, SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
@@ -141,7 +141,7 @@ def set_up_memory(
     """Return one contender, ready to rank a share of the users."""
     spec = evaluation_spec(model, dataset_name, raw_dir, overrides)
     split = load_split(spec, synthetic)
-    examples = split.examples(Part.test)
+    examples = split.examples(SplitName.test)
     return contenders(random_model(spec, split), split, examples[: round(share * len(examples))], spec.config)[
         contender
     ]
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = options.dataset, options.raw_dir, options.overrides
         spec = evaluation_spec(name, *data)
         config, split = spec.config, load_split(spec, synthetic)
-        model, examples = random_model(spec, split), split.examples(Part.test)
+        model, examples = random_model(spec, split), split.examples(SplitName.test)
         work = contenders(model, split, examples, config)
         timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, "fp32"))
         lengths = np.minimum(examples.history_length, config.model.max_length)

@@ -48,9 +48,9 @@ def contenders(texts: list[str], encoder: EncoderConfig) -> dict[str, Callable[[
 
     Args:
         texts: distinct.
-        encoder: its name is a folder or one that `weights.locate_encoder` resolves.
+        encoder: its name is a folder or one that `weights.locate_weights` resolves.
     """
-    folder, _ = weights.locate_encoder(encoder.name)
+    folder, _ = weights.locate_weights(encoder.name)
 
     def default() -> Vectors:
         from sentence_transformers import SentenceTransformer
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work = {name: partial(_count, encode) for name, encode in encoders.items()}
     executed = {name: flops_per_unit(encode) for name, encode in work.items()}
 
-    folder, _ = weights.locate_encoder(encoder.name)
+    folder, _ = weights.locate_weights(encoder.name)
     tokens = AutoTokenizer.from_pretrained(folder)(distinct, truncation=True, max_length=encoder.max_length)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
     needed = dict.fromkeys(work, needed_flops(AutoConfig.from_pretrained(folder), lengths))

@@ -23,7 +23,7 @@ from fresh_process import Measurement, measure_in_fresh_process
 from synthetic import MEAN, dataset, interactions
 
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.schema import DatasetConfig, Part
+from llm4rec_cli.config.schema import DatasetConfig, SplitName
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models import base
@@ -124,7 +124,7 @@ def evaluation(n_users: int, n_items: int) -> Callable[[], object]:
     """Compute ranks, metrics, intervals and predictions."""
     spec = sasrec_spec()
     split, model = synthetic_model(spec, n_users, n_items)
-    return lambda: ranking.evaluate(model, split, split.examples(Part.test), spec.config)
+    return lambda: ranking.evaluate(model, split, split.examples(SplitName.test), spec.config)
 
 
 BY_INTERACTIONS: dict[str, SetUp] = {"prepare": preparation, "training epoch": epoch, "evaluation": evaluation}

@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from llm4rec_cli.config.schema import Part, Precision
+from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.baselines.sasrec import SASRec
 from llm4rec_cli.models.shared.sequences import IGNORED
@@ -423,7 +423,7 @@ def seconds_to(spec: RunSpec, split: Split, precision: Precision, target: float)
         seconds, the metric, and epochs; None if the target was never reached.
     """
     config, model = spec.config, stages.build(spec, split)
-    examples = ranking.examples(split, Part.valid, config, spec.cache)
+    examples = ranking.examples(split, SplitName.valid, config, spec.cache)
     scores: list[float] = []
     start = time.perf_counter()
 

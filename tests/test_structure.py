@@ -174,7 +174,7 @@ class ToyConfig(ModelConfig):
 def toy(monkeypatch) -> Any:
     """toy(**settings): the hash of the toy's address, where weights are what `known` says of their names."""
     known: dict[str, str] = {}
-    monkeypatch.setattr(text_weights, "locate_encoder", lambda name: (Path(name), known.get(name, name)))
+    monkeypatch.setattr(text_weights, "locate_weights", lambda name: (Path(name), known.get(name, name)))
     monkeypatch.setattr(text_weights, "backbone_identity", lambda name: known.get(name, name))
     base = spec_of("model=popularity")
 

@@ -110,7 +110,7 @@ def _margin(text: str) -> Margin:
     from llm4rec_cli.evaluation.paired import Margin
 
     try:
-        return Margin.read(text)
+        return Margin.parse(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is no margin: 0.005, or 5% of A's mean") from None
 
@@ -254,7 +254,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """What stands below the numbers: which runs, how many users, what the test drew, and what to beware of."""
-    from llm4rec_cli.evaluation.paired import PERMUTATIONS, least_p
+    from llm4rec_cli.evaluation.paired import PERMUTATIONS, smallest_p
     from llm4rec_cli.reporting.runs import counted, shown_as
 
     runs, seeds = comparison.runs, comparison.seeds
@@ -276,7 +276,7 @@ def _notes(comparison: Comparison) -> list[str]:
         several = ", ".join(map(str, seeds))
         said.append(
             f"means over seeds {several}; the interval is over users and seeds, p the larger of users' and trainings': "
-            f"with {len(seeds)} seeds not below {least_p(len(seeds)):.2g}; no claim where seeds disagree"
+            f"with {len(seeds)} seeds not below {smallest_p(len(seeds)):.2g}; no claim where seeds disagree"
         )
     else:
         said.append("two sets of answers, not two methods: no claim rests on one seed")

@@ -253,9 +253,9 @@ def _arithmetic() -> Iterator[Finding]:
 
 
 def _encoder() -> Iterator[Finding]:
-    from llm4rec_cli.text.weights import locate_encoder
+    from llm4rec_cli.text.weights import locate_weights
 
-    folder, weights = locate_encoder("minilm")
+    folder, weights = locate_weights("minilm")
     yield Finding("encoder", OK, f"minilm in {folder}, sha256 {weights[:12]}… as it should be")
 
 

@@ -113,7 +113,7 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
         example = question(0, history, 0, len(history))  # any user: the model does not read who it is
     history, _ = example.histories()
 
-    model = _model(spec, stages.divide(spec, dataset), source)
+    model = _model(spec, stages.split_dataset(spec, dataset), source)
     items, scores = top_items(model, example, asked.k, asked.again)
     rows = [
         {"rank": rank, **_named(dataset, item), "score": score, "in_history": item in history}
@@ -166,7 +166,7 @@ def _tell(spec: RunSpec, asked: argparse.Namespace, dataset: RecDataset, model_o
             f"the prompt tells something of the review, and user {asked.user} has none of item {asked.item}",
             f"model.ask.{spec.task.name}=… one that tells nothing of it: llm4rec list prompts",
         )
-    split = stages.divide(spec, dataset)
+    split = stages.split_dataset(spec, dataset)
     model = model_of(split)
     if spec.task.written is None:
         answer: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
@@ -188,7 +188,7 @@ def _tell(spec: RunSpec, asked: argparse.Namespace, dataset: RecDataset, model_o
     )
     out.print(str(answer), soft_wrap=True, highlight=False)
     if told["given"] is not None:
-        seen = ", which it was trained on" if split.part[row] == TRAIN else ""
+        seen = ", which it was trained on" if split.assignment[row] == TRAIN else ""
         out.print(f"in the data: {given}{seen}", soft_wrap=True, highlight=False)
 
 

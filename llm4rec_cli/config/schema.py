@@ -28,7 +28,7 @@ class Question(Enum):
     all = "all"  # nothing of its own: one training for every task, each asked of it apart
 
 
-class Part(Enum):
+class SplitName(Enum):
     """Which held-out part is evaluated."""
 
     valid = "valid"
@@ -477,7 +477,7 @@ class Config:
     enrichment: EnrichmentConfig = MISSING
     paths: PathsConfig = field(default_factory=PathsConfig, metadata={"role": Role.machine})
     seed: int = ranges.seed(Role.training)
-    split: Part = about(Role.question, Part.test)
+    split: SplitName = about(Role.question, SplitName.test)
     device: str = about(Role.machine, "auto")
     force: bool = about(Role.command, False)
     run: str | None = ranges.path(None, role=Role.command)

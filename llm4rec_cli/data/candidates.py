@@ -1,4 +1,4 @@
-"""Sampled candidates: drawn once for a whole part, kept beside the dataset, shared by every model."""
+"""Sampled candidates: drawn once for a whole split, cached, and shared by every model."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
 
-VERSION = 1  # raised when the same seed draws others
-SMOOTHING = 1.0  # added to each item's training count, so that items unseen in training can be drawn too
+VERSION = 1  # raised when the same seed draws other candidates
+SMOOTHING = 1.0  # added to each item's training count, so items unseen in training can be drawn too
 _CELLS = 1 << 22  # entries of the largest matrix held at once
 
 
 def with_candidates(
     examples: Examples, split: Split, kind: Candidates, negatives: int, seed: int, cache: Path
 ) -> Examples:
-    """The examples with sampled candidates: the target first, then distinct items that its user never had.
+    """Return the examples with sampled candidates: the target first, then distinct items new to the user.
 
-    An interaction's candidates depend on the dataset, its part and the other arguments alone, not on which examples are
-    asked for, nor on what is held out of training: they are drawn for the whole part and kept in the cache.
+    Candidates are drawn for the whole split and cached. They depend on the dataset, the split and the other arguments
+    alone, not on which examples are passed, nor on what is held out of training.
 
     Args:
-        examples: of one part of `split`, at least one.
-        kind: `full` leaves the examples as they are; `uniform` draws all items alike; `popularity` draws, without
-            replacement, in proportion to training count + SMOOTHING.
-        negatives: how many besides the target.
+        examples: at least one, all of one split.
+        kind: `full` returns the examples unchanged; `uniform` draws items with equal probability; `popularity` draws,
+            without replacement, in proportion to training count + SMOOTHING.
+        negatives: candidates besides the target.
         seed: `dataset.seed`.
         cache: the cache folder.
 
@@ -43,12 +43,12 @@ def with_candidates(
     """
     if kind is Candidates.full:
         return examples
-    split = split.whole()
-    part = split.part[examples.row[0]]
-    rows = np.flatnonzero(split.part == part)
-    name = f"{'valid' if part == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"
+    split = split.without_holdout()
+    code = split.assignment[examples.row[0]]
+    rows = np.flatnonzero(split.assignment == code)
+    name = f"{'valid' if code == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"
     dataset = store.dataset_folder(cache, split.dataset.manifest["name"], split.dataset.fingerprint)
-    path = cache / "candidates" / f"{dataset.name}-{name}.npy"  # not in its folder, which is whole or not there
+    path = cache / "candidates" / f"{dataset.name}-{name}.npy"  # not in the dataset's folder: it is written once
 
     def draw(aside: Path) -> None:
         weight = split.train_counts() + SMOOTHING if kind is Candidates.popularity else np.ones(split.n_items)
@@ -58,7 +58,7 @@ def with_candidates(
 
     write_once(path, draw)
     candidates = np.load(path)[np.searchsorted(rows, examples.row)]
-    assert (candidates[:, 0] == examples.target).all(), f"{path} is of other interactions"
+    assert (candidates[:, 0] == examples.target).all(), f"{path} holds candidates of other interactions"
     return replace(examples, candidates=candidates)
 
 
@@ -70,7 +70,7 @@ def _save(array: NDArray[np.int32], path: Path) -> None:
 def _draw(
     dataset: RecDataset, user: IntArray, weight: NDArray[np.floating], negatives: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """(n, negatives) distinct items for each of n users, none from the user's history, one after another by weight."""
+    """Draw (n, negatives) distinct items for n users, in proportion to weight, none of them in the user's history."""
     n_items = dataset.n_items
     owned = np.unique(dataset.interactions["user"].to_numpy().astype(np.int64) * n_items + dataset.sequence)
     fewest = n_items - int(np.bincount(owned // n_items).max(initial=0))
@@ -84,14 +84,14 @@ def _draw(
     chunk = max(1, _CELLS // max(n_items, 2 * negatives))
     for start in range(0, len(user), chunk):
         rows = slice(start, start + chunk)
-        drawn[rows] = _first_fresh(user[rows].astype(np.int64), owned, cumulative, n_items, negatives, rng)
+        drawn[rows] = _draw_with_replacement(user[rows].astype(np.int64), owned, cumulative, n_items, negatives, rng)
         short = start + np.flatnonzero(drawn[rows, -1] < 0)
         if len(short):
-            drawn[short] = _race(drawn[short], user[short].astype(np.int64), owned, weight, rng)
+            drawn[short] = _fill(drawn[short], user[short].astype(np.int64), owned, weight, rng)
     return drawn
 
 
-def _first_fresh(
+def _draw_with_replacement(
     user: IntArray,
     owned: IntArray,
     cumulative: NDArray[np.floating],
@@ -99,44 +99,44 @@ def _first_fresh(
     negatives: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    """Draw with replacement and keep what is new: the same law as drawing without.
+    """Draw with replacement and keep the first of each new item: the same distribution as without replacement.
 
     Returns:
-        (n, negatives) items; rows with too few new ones end on -1.
+        (n, negatives) items; rows with too few new ones end with -1.
     """
     shape = (len(user), 2 * negatives)
     item = np.minimum(np.searchsorted(cumulative, rng.random(shape), side="right"), n_items - 1)
-    fresh = ~_contains(owned, user[:, None] * n_items + item)
+    is_new = ~_contains(owned, user[:, None] * n_items + item)
     order = np.argsort(item, axis=1, kind="stable")
     in_order = np.take_along_axis(item, order, axis=1)
     repeated = np.zeros(shape, dtype=bool)
     np.put_along_axis(repeated, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
-    fresh &= ~repeated
-    first = np.argsort(~fresh, axis=1, kind="stable")[:, :negatives]
-    return np.where(np.take_along_axis(fresh, first, axis=1), np.take_along_axis(item, first, axis=1), -1).astype(
+    is_new &= ~repeated
+    first = np.argsort(~is_new, axis=1, kind="stable")[:, :negatives]
+    return np.where(np.take_along_axis(is_new, first, axis=1), np.take_along_axis(item, first, axis=1), -1).astype(
         np.int32
     )
 
 
-def _race(
+def _fill(
     drawn: NDArray[np.int32], user: IntArray, owned: IntArray, weight: NDArray[np.floating], rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Fill the -1 at the ends of rows, by the same law.
+    """Replace the -1 at the ends of rows by further draws from the same distribution.
 
-    Items arrive after exponential times with their weight as rate, so in the order of drawing without replacement;
-    those owned or drawn already do not take part.
+    Sorting items by exponential arrival times with their weight as rate draws without replacement; owned and drawn
+    items are excluded.
     """
     n, n_items = len(user), len(weight)
     arrival = rng.exponential(size=(n, n_items)) / weight
     arrival[_contains(owned, user[:, None] * n_items + np.arange(n_items))] = np.inf
     row, column = np.nonzero(drawn >= 0)
     arrival[row, drawn[row, column]] = np.inf
-    winners = np.argsort(arrival, axis=1)[:, : drawn.shape[1]]
+    earliest = np.argsort(arrival, axis=1)[:, : drawn.shape[1]]
     missing = np.cumsum(drawn < 0, axis=1) - 1
-    return np.where(drawn < 0, np.take_along_axis(winners, np.maximum(missing, 0), axis=1), drawn).astype(np.int32)
+    return np.where(drawn < 0, np.take_along_axis(earliest, np.maximum(missing, 0), axis=1), drawn).astype(np.int32)
 
 
 def _contains(sorted_keys: IntArray, keys: IntArray) -> NDArray[np.bool_]:
-    """Which keys are among the sorted ones."""
+    """Return which keys are among the sorted ones."""
     place = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
     return sorted_keys[place] == keys

@@ -1,4 +1,4 @@
-"""`Examples` and `Impressions`: what a task asks about. Histories are slices of a flat array, never lists of lists."""
+"""`Examples` and `Impressions`: the inputs of a task. Histories are slices of a flat array, never lists of lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IntArray = NDArray[np.integer[Any]]
 
 
 class Histories:
-    """What n questions have in common: each is about a user with a history.
+    """n users, each with a history: what `Examples` and `Impressions` share.
 
     Attributes:
         user: (n,) user numbers.
@@ -33,7 +33,7 @@ class Histories:
         return self.end - self.start
 
     def histories(self, last: int | None = None) -> tuple[IntArray, IntArray]:
-        """All histories behind one another, cut to their `last` items.
+        """Return all histories concatenated, each cut to its `last` items.
 
         Returns:
             flat (total,) item numbers, and offsets (n + 1,): history i is flat[offsets[i]:offsets[i + 1]].
@@ -44,7 +44,7 @@ class Histories:
 
 @dataclass(frozen=True)
 class Examples(Histories):
-    """n questions about n targets.
+    """n examples with one target each.
 
     Attributes:
         user: (n,) user numbers.
@@ -53,8 +53,8 @@ class Examples(Histories):
         start, end: (n,) the history of example i is sequence[start[i]:end[i]], oldest first.
         row: (n,) the interaction's row in `RecDataset.interactions` (rating, review and so on are looked up there).
         candidates: (n, c) item numbers, the target first; None = the whole catalogue.
-        mask_history: whether items of the history cannot be the answer, but for the target.
-        turn: (n,) which time a question is asked, of several; None = each is asked once.
+        mask_history: whether items of the history, except the target, are excluded from the ranking.
+        turn: (n,) the repetition that an example is, counted from 0; None = no example is repeated.
     """
 
     user: IntArray
@@ -68,7 +68,7 @@ class Examples(Histories):
     turn: IntArray | None = None
 
     def __getitem__(self, index: slice | IntArray) -> Examples:
-        """Those examples only."""
+        """Return a selection of the examples."""
         return replace(
             self,
             user=self.user[index],
@@ -81,23 +81,23 @@ class Examples(Histories):
         )
 
     def repeated(self, times: int) -> Examples:
-        """Each example so many times, one after another."""
+        """Return each example `times` times, one after another."""
         turn = np.tile(np.arange(times), len(self))
         return replace(self[np.repeat(np.arange(len(self)), times)], turn=turn)
 
-    def ruled_out(self) -> tuple[IntArray, IntArray] | None:
-        """Example and item of all that cannot be the answer; None where nothing is masked."""
+    def masked_items(self) -> tuple[IntArray, IntArray] | None:
+        """Return the pairs of example and item that are excluded from the ranking; None = none."""
         if not self.mask_history or self.candidates is not None:
             return None
         flat, offsets = self.histories()
         row = np.repeat(np.arange(len(self)), np.diff(offsets))
-        other = flat != self.target[row]
-        return row[other], flat[other].astype(np.int64)
+        masked = flat != self.target[row]
+        return row[masked], flat[masked].astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Impressions(Histories):
-    """n lists of items that users were shown, of which they clicked some.
+    """n lists of items that were shown to a user, and which of them were clicked.
 
     Attributes:
         id: (n,) raw ids.
@@ -105,7 +105,7 @@ class Impressions(Histories):
         time: (n,) seconds.
         sequence, start, end: the histories, as in `Histories`.
         listed: flat item numbers that lists point into, in the order of the log.
-        listed_clicks: flat, which of them were clicked.
+        listed_clicks: flat, whether each was clicked.
         first, last: (n,) list i is listed[first[i]:last[i]].
     """
 
@@ -121,7 +121,7 @@ class Impressions(Histories):
     last: IntArray
 
     def __getitem__(self, index: slice | IntArray) -> Impressions:
-        """Those impressions only."""
+        """Return a selection of the impressions."""
         return replace(
             self,
             id=self.id[index],
@@ -139,16 +139,16 @@ class Impressions(Histories):
 
     @property
     def n_clicks(self) -> IntArray:
-        before = np.concatenate([[0], np.cumsum(self.listed_clicks)])
-        return before[self.last] - before[self.first]
+        n_before = np.concatenate([[0], np.cumsum(self.listed_clicks)])
+        return n_before[self.last] - n_before[self.first]
 
     @property
     def rankable(self) -> NDArray[np.bool_]:
-        """(n,) which have both an item that was clicked and one that was not."""
+        """(n,) which have both a clicked item and one that was not clicked."""
         return (self.n_clicks > 0) & (self.n_clicks < self.n_shown)
 
     def shown(self) -> tuple[IntArray, IntArray]:
-        """All lists behind one another.
+        """Return all lists concatenated.
 
         Returns:
             flat (total,) item numbers, and offsets (n + 1,): list i is flat[offsets[i]:offsets[i + 1]].
@@ -156,12 +156,12 @@ class Impressions(Histories):
         return slices(self.listed, self.first, self.last)
 
     def clicked(self) -> NDArray[np.bool_]:
-        """(total,) which of the items shown were clicked."""
+        """Return (total,) which of the items shown were clicked."""
         return slices(self.listed_clicks, self.first, self.last)[0]
 
 
 def slices(flat: NDArray[Any], start: IntArray, end: IntArray) -> tuple[NDArray[Any], IntArray]:
-    """flat[start[0]:end[0]], flat[start[1]:end[1]], … behind one another, and the offsets (n + 1,) of each."""
+    """Return flat[start[0]:end[0]], flat[start[1]:end[1]], … concatenated, and the offsets (n + 1,) of each."""
     offsets = np.zeros(len(start) + 1, dtype=np.int64)
     np.cumsum(end - start, out=offsets[1:])
     shift = np.repeat(end - offsets[1:], end - start)

@@ -100,7 +100,7 @@ def with_explanations(split: Split, cache: Path) -> Split:
             "choose a dataset with reviews: llm4rec list datasets",
         )
     texts = rows["review_text"].fillna("").tolist()
-    trained = split.part == TRAIN
+    trained = split.assignment == TRAIN
     key = hashlib.sha256(f"{VERSION} {split.dataset.fingerprint} ".encode() + trained.tobytes()).hexdigest()
     path = cache / "explanations" / f"{key[:24]}.parquet"
     write_once(path, lambda aside: _found(texts, trained).to_parquet(aside, index=False))

@@ -1,11 +1,11 @@
-"""Item indexing: what an item is called where a model reads and writes it, one code of a few pieces an item.
+"""Item indexing: the codes by which a model reads and writes items, a few pieces each.
 
-Numbers: `sequential`, `random`, `leaky_p5`. All are padded to one length and cut into pieces of some digits, so that
-their pieces are the model's own choice and not a tokenizer's. Clusters: `collaborative`, `semantic`. A code is the path
-to a leaf of a tree of clusters, and the item's place in the leaf: <c3> <c41> <i17>.
+Numbers: `sequential`, `random`, `leaky_p5`. They are padded to one length and cut into pieces of a fixed number of
+digits, so that the pieces do not depend on a tokenizer. Clusters: `collaborative`, `semantic`. A code is the path to a
+leaf of a tree of clusters, and the item's place in the leaf: <c3> <c41> <i17>.
 
-No code begins another. None but `leaky_p5` looks at anything that is held out, nor at how the dataset numbers its
-items: where that is by first appearance in whole sequences, as in the files of S3-Rec, it leaks what follows what.
+No code is a prefix of another. Only `leaky_p5` uses held-out data. None uses the dataset's own item numbers: numbers by
+first appearance in whole sequences, as in the files of S3-Rec, leak the order of items.
 """
 
 from __future__ import annotations
@@ -36,40 +36,42 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_json, write_once
 
 VERSION = 1  # raised when the same data and seed give other clusters
-NUMBERS = frozenset({Index.sequential, Index.random, Index.leaky_p5})  # the kinds whose codes are numbers
-CLUSTERS = 20  # of a level. OpenP5's scripts for T5: N=20, for LastFM 10
-LEAF_SIZE = 500  # a larger cluster is divided again. OpenP5's scripts for T5: T=500, for ML-1M 100, for LastFM 50
-JOINED = 0.1  # ours: of the mean degree, what each item is tied to all others by, so that the graph is connected
-DENSE = 1000  # up to so many items LAPACK is as fast as Lanczos
+NUMBERS = frozenset({Index.sequential, Index.random, Index.leaky_p5})  # kinds with numbers as codes
+CLUSTERS = 20  # per level. OpenP5's scripts for T5: N=20, for LastFM 10
+LEAF_SIZE = 500  # larger clusters are split again. OpenP5's scripts for T5: T=500, for ML-1M 100, for LastFM 50
+REGULARISER = 0.1  # ours: weight that ties each item to all others, as a share of the mean degree: connects the graph
+DENSE = 1000  # up to this many items LAPACK is as fast as Lanczos
 
 Floats = NDArray[np.floating[Any]]
 Code = tuple[str, ...]
-Divide = Callable[[IntArray, np.random.Generator], IntArray]  # (n,) items -> (n,) labels of clusters
+Clusterer = Callable[[IntArray, np.random.Generator], IntArray]  # (n,) items -> (n,) cluster labels
 
 
 @dataclass(frozen=True)
 class ItemIndex:
-    """What each item is called.
+    """The codes of all items.
 
     Attributes:
-        kind: how the codes came about.
-        codes: of item i, its pieces; no code begins another, so none equals another.
+        kind: how the codes are made.
+        codes: the pieces of each item's code; no code is a prefix of another, so all differ.
     """
 
     kind: Index
     codes: list[Code]
 
     def __post_init__(self) -> None:
-        in_order = sorted(self.codes)  # a code that begins others is followed by one of them
-        assert not any(later[: len(code)] == code for code, later in pairwise(in_order)), "a code begins another"
+        in_order = sorted(self.codes)  # a prefix of other codes is followed by one of them
+        assert not any(after[: len(code)] == code for code, after in pairwise(in_order)), (
+            "a code is a prefix of another"
+        )
 
     @property
     def digest(self) -> str:
-        """The sha256 of kind and codes: runs with the same one speak of items alike."""
+        """The sha256 of kind and codes: runs with equal digests use the same codes."""
         return hashlib.sha256(json.dumps([self.kind.value, self.codes]).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """What a run records of it; `digits` of a piece for numbers alone, `depth` = pieces of the longest code."""
+        """Return a run's record of the index; `digits` are per piece, `depth` = pieces of the longest code."""
         return {
             "kind": self.kind.value,
             "digits": len(self.codes[0][0]) if self.kind in NUMBERS else None,
@@ -83,7 +85,7 @@ class ItemIndex:
 
     @classmethod
     def load(cls, path: Path) -> ItemIndex:
-        """The index that `save` wrote."""
+        """Return the index that `save` wrote."""
         content = json.loads(path.read_text(encoding="utf-8"))
         return cls(Index(content["kind"]), [tuple(code.split(" ")) for code in content["codes"]])
 
@@ -98,25 +100,26 @@ def index_items(
     clusters: int = CLUSTERS,
     leaf_size: int = LEAF_SIZE,
 ) -> ItemIndex:
-    """The codes of all items; clusters are computed once and kept in the cache, for no run shall depend on finding the
-    same ones again (OpenP5's maps come out differently each time, and then no longer fit its checkpoints).
+    """Return the codes of all items.
+
+    Clusters are computed once and cached, so that no run depends on reproducing them (OpenP5's clusters differ from
+    time to time and then no longer fit its checkpoints).
 
     Args:
-        kind: how items are called.
-        split: the data; but for `leaky_p5` only its train part is looked at.
+        kind: how the codes are made.
+        split: the data; all kinds but `leaky_p5` use its training interactions only.
         seed: `dataset.seed`, so that runs of different seeds share their codes.
-        digits: of a piece of a number; not read by clusters.
+        digits: per piece of a number; ignored by clusters.
         cache: the cache folder.
         features: (n_items, d) unit vectors of the items' texts, for `semantic`.
-        clusters, leaf_size: into how many a cluster is divided, and how large one may stay; not read by numbers.
+        clusters, leaf_size: children of a cluster, and the largest cluster that is not split; ignored by numbers.
 
     Raises:
         DataError: `semantic` without features.
     """
     if kind in NUMBERS:
         length = digit_length(split.n_items, digits)
-        number = numbers(kind, split, seed).tolist()
-        return ItemIndex(kind, [digit_pieces(one, digits, length) for one in number])
+        return ItemIndex(kind, [digit_pieces(n, digits, length) for n in numbers(kind, split, seed).tolist()])
     if kind is Index.semantic and features is None:
         raise DataError(
             f"index=semantic clusters item texts, and dataset '{split.dataset.manifest['name']}' has none",
@@ -131,7 +134,7 @@ def index_items(
     path = cache / "indexing" / f"{dataset.name}-{kind.value}-{key.hexdigest()[:24]}.json"
 
     def compute(aside: Path) -> None:
-        with threadpool_limits(1):  # several threads add up in an order of their own
+        with threadpool_limits(1):  # with several threads the order of summation varies
             ItemIndex(kind, _clustered(split, seed, texts, clusters, leaf_size)).save(aside)
 
     write_once(path, compute)
@@ -142,32 +145,32 @@ def index_items(
 
 
 def digit_length(highest: int, digits: int) -> int:
-    """How many digits all numbers up to the highest are padded to: the next multiple of a piece's."""
+    """Return how many digits numbers up to the highest are padded to: a multiple of the digits of a piece."""
     return -(-len(str(highest)) // digits) * digits
 
 
 def digit_pieces(number: int, digits: int, length: int) -> Code:
-    """A number in pieces of so many digits, padded with zeros: 12101 in pieces of 2 and length 6 is 01 21 01.
+    """Return a number cut into pieces, padded with zeros: 12101 with 2 digits per piece and length 6 is 01 21 01.
 
     Args:
         number: at least 0, with at most `length` digits.
-        digits: of a piece.
-        length: of all pieces, as `digit_length` gives it.
+        digits: per piece.
+        length: digits of all pieces, from `digit_length`.
     """
     padded = f"{number:0{length}d}"
     return tuple(padded[start : start + digits] for start in range(0, length, digits))
 
 
 def numbers(kind: Index, split: Split, seed: int) -> IntArray:
-    """(n_items,) the items' numbers, from 1.
+    """Return (n_items,) the items' numbers, from 1.
 
-    `sequential` (OpenP5): by first appearance in the train parts, user after user in the dataset's order. The other
-    items follow in random order: that of the held-out parts, in which OpenP5 numbers them, would tell which of them a
-    user has one after another.
+    `sequential` (OpenP5): by first appearance in the training interactions, user after user in the dataset's order. The
+    other items follow in random order; OpenP5 numbers them in the order of the held-out interactions, which leaks the
+    items that a user has one after another.
 
-    `leaky_p5`: by first appearance in whole sequences, the test item included, so that a user's new items follow one
-    another and a test item that nobody had before is often the highest number + 1. The users come in random order, as
-    in P5's notebook for Amazon; in the dataset's order the leak is less (Beauty: that guess hits 0.044, not 0.055).
+    `leaky_p5`: by first appearance in whole sequences, test items included, so that a user's new items have consecutive
+    numbers and a test item that no other user has is often the history's highest number + 1. Users come in random
+    order, as in P5's notebook for Amazon; the dataset's order leaks less (Beauty: that guess hits 0.044, not 0.055).
 
     Args:
         kind: one of NUMBERS.
@@ -178,8 +181,8 @@ def numbers(kind: Index, split: Split, seed: int) -> IntArray:
     if kind is Index.random:
         order = rng.permutation(split.n_items)
     else:
-        walk = split.train_sequences()[0] if kind is Index.sequential else _users_shuffled(split, rng)
-        seen = walk[np.sort(np.unique(walk, return_index=True)[1])]
+        sequence = split.train_sequences()[0] if kind is Index.sequential else _users_shuffled(split, rng)
+        seen = sequence[np.sort(np.unique(sequence, return_index=True)[1])]
         order = np.concatenate([seen, rng.permutation(np.setdiff1d(np.arange(split.n_items), seen))])
     number = np.empty(split.n_items, dtype=np.int64)
     number[order] = np.arange(1, split.n_items + 1)
@@ -187,7 +190,7 @@ def numbers(kind: Index, split: Split, seed: int) -> IntArray:
 
 
 def _users_shuffled(split: Split, rng: np.random.Generator) -> IntArray:
-    """The items of all whole sequences, the users in random order."""
+    """Return the items of all whole sequences, with users in random order."""
     place = rng.permutation(split.n_users)
     return split.dataset.sequence[np.argsort(place[split.dataset.interactions["user"].to_numpy()], kind="stable")]
 
@@ -196,18 +199,20 @@ def _users_shuffled(split: Split, rng: np.random.Generator) -> IntArray:
 
 
 def _clustered(split: Split, seed: int, texts: Floats | None, clusters: int, leaf_size: int) -> list[Code]:
-    """The codes of all items by clusters: of their texts' vectors, or else of what train histories hold together.
+    """Return the codes of all items, from clusters of their text vectors, or of co-occurrence in training.
 
-    Clusters and places in a leaf are numbered in the order of `sequential`, as OpenP5 does by default. Items that were
-    never trained on beside another have no place among the collaborative clusters: they are a leaf of their own.
+    Clusters and places in a leaf are numbered in the order of `sequential`, as OpenP5 does by default. Items that
+    co-occur with no other in training form a leaf of their own among the collaborative clusters.
     """
     order = np.argsort(numbers(Index.sequential, split, seed))
     if texts is not None:
-        leaves = tree(order, lambda items, rng: _k_means(texts[items], clusters, rng), seed, clusters, leaf_size)
+        leaves = cluster_tree(
+            order, lambda items, rng: _k_means(texts[items], clusters, rng), seed, clusters, leaf_size
+        )
     else:
         weights = co_occurrence(split)
         warm = weights.sum(axis=1)[order] > 0
-        leaves = tree(
+        leaves = cluster_tree(
             order[warm],
             lambda items, rng: spectral_clusters(weights[items][:, items], clusters, rng),
             *(seed, clusters, leaf_size),
@@ -220,92 +225,94 @@ def _clustered(split: Split, seed: int, texts: Floats | None, clusters: int, lea
     return codes
 
 
-def tree(items: IntArray, divide: Divide, seed: int, clusters: int, leaf_size: int) -> list[tuple[Code, IntArray]]:
-    """Items divided into clusters, and those again, until they are small; breadth first.
+def cluster_tree(
+    items: IntArray, clusterer: Clusterer, seed: int, clusters: int, leaf_size: int
+) -> list[tuple[Code, IntArray]]:
+    """Split items into clusters, breadth first, until each is small.
 
-    Clusters are named one after another through all levels, and the names used again from the first when as many as
-    a leaf has places are used up (OpenP5): siblings never share one.
+    Clusters are named consecutively through all levels; after `leaf_size` names (at least `clusters`) the names are
+    reused from the first, as in OpenP5. Siblings never share a name.
 
     Args:
         items: (n,) item numbers, in the order that names and places follow.
-        divide: finds the clusters of some items.
-        seed: of the generators that `divide` is given, one for each call.
-        clusters: how many `divide` finds at most.
-        leaf_size: a cluster of more items is divided again, unless it stays in one; all items together always are.
+        clusterer: returns the cluster labels of some items.
+        seed: of the generators passed to `clusterer`, one for each call.
+        clusters: the most clusters that `clusterer` returns.
+        leaf_size: larger clusters are split again unless the clusterer returns one cluster; the root is always split.
 
     Returns:
-        the leaves: a path of pieces like <c3>, and its items in their order.
+        The leaves: a path of pieces like <c3>, and its items in their order.
     """
     leaves: list[tuple[Code, IntArray]] = []
-    waiting: deque[tuple[Code, IntArray]] = deque([((), items)])
+    queue: deque[tuple[Code, IntArray]] = deque([((), items)])
     names, calls = 0, 0
-    while waiting:
-        path, group = waiting.popleft()
+    while queue:
+        path, group = queue.popleft()
         if len(group) < 2 or (path and len(group) <= leaf_size):
             leaves.append((path, group))
             continue
-        label = divide(group, stream(seed, "clusters", calls))
+        label = clusterer(group, stream(seed, "clusters", calls))
         calls += 1
-        found, first = np.unique(label, return_index=True)
-        if len(found) == 1:  # alike: no further division would tell them apart
+        labels, first = np.unique(label, return_index=True)
+        if len(labels) == 1:  # the items are indistinguishable
             leaves.append((path, group))
             continue
-        for one in found[np.argsort(first)]:
-            waiting.append(((*path, f"<c{names % max(leaf_size, clusters)}>"), group[label == one]))
+        for cluster in labels[np.argsort(first)]:
+            queue.append(((*path, f"<c{names % max(leaf_size, clusters)}>"), group[label == cluster]))
             names += 1
     return leaves
 
 
 def co_occurrence(split: Split) -> csr_array:
-    """(n_items, n_items) how many users' train parts hold both of two items; 0 on the diagonal."""
+    """Return (n_items, n_items) the number of users with both items in training; 0 on the diagonal."""
     flat, offsets = split.train_sequences()
     user = np.repeat(np.arange(split.n_users), np.diff(offsets))
-    once = np.unique(user * split.n_items + flat)
+    pairs = np.unique(user * split.n_items + flat)
     shape = split.n_users, split.n_items
-    held = csr_array((np.ones(len(once)), (once // split.n_items, once % split.n_items)), shape=shape)
-    both = csr_array(held.T @ held)
-    both.setdiag(0)
-    both.eliminate_zeros()
-    return both
+    user_item = csr_array((np.ones(len(pairs)), (pairs // split.n_items, pairs % split.n_items)), shape=shape)
+    counts = csr_array(user_item.T @ user_item)
+    counts.setdiag(0)
+    counts.eliminate_zeros()
+    return counts
 
 
 def spectral_clusters(weights: csr_array, clusters: int, rng: np.random.Generator) -> IntArray:
-    """(n,) the cluster of each node of a weighted graph, found in the leading eigenvectors of its normalised adjacency.
+    """Return (n,) the cluster of each node of a weighted graph, from leading eigenvectors of its normalised adjacency.
 
-    Eigenvectors become clusters by a pivoted QR (Damle, Minden and Ying, 2019), which needs no start, so no luck. Every
-    node is tied a little to all others: otherwise each connected component would have an eigenvector of eigenvalue 1,
-    and a graph of many no leading ones (regularised spectral clustering: Zhang and Rohe, 2018). The ties are one
-    number, and the matrix stays sparse; scikit-learn's spectral clustering would factorise it.
+    Eigenvectors become clusters by a pivoted QR (Damle, Minden and Ying, 2019), which needs no random initialisation.
+    Every node is tied weakly to all others: otherwise each connected component would have an eigenvector of eigenvalue
+    1, and a graph of many components no leading ones (regularised spectral clustering: Zhang and Rohe, 2018). All ties
+    have one weight, so the matrix stays sparse; scikit-learn's spectral clustering would factorise it.
 
     Args:
-        weights: (n, n) symmetric; nodes without any edge among them are one cluster.
-        clusters: how many, n at most; some may come out empty.
-        rng: of the vector that the search for eigenvectors starts from.
+        weights: (n, n) symmetric; a graph without edges is one cluster.
+        clusters: the number of clusters, at most n; some may be empty.
+        rng: draws the start vector of the eigenvector iteration.
     """
     n, k = weights.shape[0], min(clusters, weights.shape[0])
     if weights.nnz == 0:
         return np.zeros(n, dtype=np.int64)
     degree = weights.sum(axis=1)
-    ties = JOINED * degree.mean()
+    ties = REGULARISER * degree.mean()
     scale = 1 / np.sqrt(degree + ties)
     if n <= DENSE:
         normalised = scale[:, None] * (weights.toarray() + ties / n) * scale
         vectors = eigh(normalised, subset_by_index=[n - k, n - 1])[1]
     else:
 
-        def times(vector: Floats) -> Floats:
+        def multiply(vector: Floats) -> Floats:
             scaled = scale * vector.ravel()
             return scale * (weights @ scaled + ties / n * scaled.sum())
 
-        operator = LinearOperator((n, n), matvec=times, dtype=np.float64)
+        operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
         vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(n))[1]
-    most_apart = qr(vectors.T, mode="r", pivoting=True)[1][:k]
-    rotation = polar(vectors[most_apart].T)[0]
+    pivots = qr(vectors.T, mode="r", pivoting=True)[1][:k]
+    rotation = polar(vectors[pivots].T)[0]
     return np.abs(vectors @ rotation).argmax(axis=1)
 
 
 def _k_means(vectors: Floats, clusters: int, rng: np.random.Generator) -> IntArray:
-    """(n,) the cluster of each vector; equal ones share theirs."""
+    """Return (n,) the cluster of each vector; equal vectors share theirs."""
     k = min(clusters, len(np.unique(vectors, axis=0)))
     labels: IntArray = KMeans(k, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(vectors)
     return labels

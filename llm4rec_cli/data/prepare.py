@@ -18,7 +18,7 @@ from llm4rec_cli import __version__
 from llm4rec_cli.config.schema import DatasetConfig, SplitRule
 from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
-from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, divide, p5_reviews
+from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5_reviews, split_dataset
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.files import fill_once, sha256
@@ -72,7 +72,7 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
             "choose the dataset that these files are: llm4rec list datasets",
         )
     if config.generator:
-        yield from problems_raised_by(partial(demo.check, config.generator))
+        yield from problems_raised_by(partial(demo.check_variant, config.generator))
     unknown = list(
         problems_raised_by(partial(readers.load, config.reader))
     )  # one that no domain needs is in the provenance
@@ -392,19 +392,19 @@ def _split_sizes(dataset: RecDataset) -> dict[str, Any]:
     Of a temporal split, when validation and test begin; of one by domain, how many users test is about; of P5's, how
     many users have their last interaction in train, which `leave_one_out` asks about.
     """
-    split = divide(dataset)
-    if split.impression_part is not None:
+    split = split_dataset(dataset)
+    if split.impression_assignment is not None:
         return _sizes_of_log(split)
-    counted = np.bincount(split.part, minlength=4)
+    counted = np.bincount(split.assignment, minlength=4)
     names = {"train": TRAIN, "valid": VALID, "test": TEST, "unused": UNUSED}
     sizes: dict[str, Any] = {name: int(counted[part]) for name, part in names.items()}
     if "cuts" in dataset.manifest["split"]:
         time = dataset.interactions["timestamp"].to_numpy()
         sizes["begins"] = [cut_at(time, cut) for cut in dataset.manifest["split"]["cuts"]]
-    if split.home is not None:
-        sizes["test_users"] = len(np.unique(dataset.interactions["user"].to_numpy()[split.part == TEST]))
+    if split.in_train_domain is not None:
+        sizes["test_users"] = len(np.unique(dataset.interactions["user"].to_numpy()[split.assignment == TEST]))
     if "part" in dataset.interactions:
-        sizes["last_trained"] = int((split.part[dataset.offsets[1:] - 1] == TRAIN).sum())
+        sizes["last_trained"] = int((split.assignment[dataset.offsets[1:] - 1] == TRAIN).sum())
     return sizes
 
 

@@ -1,6 +1,6 @@
-"""Named streams of randomness: everything drawn is a function of (seed, name, key), never of what was drawn before.
+"""Named random streams: every draw is a function of (seed, name, key), never of earlier draws.
 
-So a resumed run, another batch size or another number of processes sees the same draws.
+So a resumed run, another batch size or another number of processes gets the same draws.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 
 
 def stream(seed: int, name: str, *key: int) -> np.random.Generator:
-    """The generator of one named stream.
+    """Return the generator of one named stream.
 
     Args:
         seed: the experiment's `seed`, or `dataset.seed` for what belongs to the data.
         name: what the draws are for, e.g. `negatives`.
-        key: numbers that tell apart draws of one name, e.g. an epoch.
+        key: numbers that distinguish draws of one name, e.g. an epoch.
     """
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *key])

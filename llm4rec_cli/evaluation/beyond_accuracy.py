@@ -1,5 +1,5 @@
-"""What accuracy hides: how much of the catalogue is ever recommended, how rare, how various and how like the history
-that is, and for which targets the hits are."""
+"""Metrics beyond accuracy: coverage of the catalogue, novelty, diversity within lists, similarity of titles to the
+history, and metrics by groups of examples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy.sparse import csr_array
 IntArray = NDArray[np.integer[Any]]
 FloatArray = NDArray[np.floating[Any]]
 
-NOTHING = -1  # in lists of items that are shorter than others
-PAIRS_AT_ONCE = 1 << 18  # of titles that are compared
+PADDING = -1  # fills lists of items that are shorter than others
+PAIRS_AT_ONCE = 1 << 18  # pairs of titles compared at once
 
-FREQUENCY_BUCKETS = {"0": 0, "1-4": 1, "5-9": 5, "10-19": 10, "20+": 20}  # name -> least count
+FREQUENCY_BUCKETS = {"0": 0, "1-4": 1, "5-9": 5, "10-19": 10, "20+": 20}  # name -> lowest count
 
 
 def coverage(top_items: IntArray, n_items: int) -> float:
-    """The share of the catalogue that is recommended to anyone.
+    """Return the share of the catalogue that is recommended to anyone.
 
     Args:
         top_items: (n, k) item numbers, the best k of each example.
@@ -31,24 +31,24 @@ def coverage(top_items: IntArray, n_items: int) -> float:
 
 
 def novelty(top_items: IntArray, train_count: IntArray) -> FloatArray:
-    """How rarely chosen the items of each list are: the mean of -log2 of their shares of the training interactions.
+    """Return the mean self-information of each list: -log2 of its items' shares of the training interactions.
 
     Args:
-        top_items: (n, k) item numbers; NOTHING where a list is shorter.
-        train_count: (n_items,) training interactions of each item. One never seen there is as novel as one seen once.
+        top_items: (n, k) item numbers; PADDING where a list is shorter.
+        train_count: (n_items,) training interactions of each item; an unseen item counts as seen once.
 
     Returns:
         (n,) bits; NaN for an empty list.
     """
     bits = -np.log2(np.maximum(train_count, 1) / train_count.sum())
-    return _mean(bits[top_items], top_items != NOTHING)
+    return _mean(bits[top_items], top_items != PADDING)
 
 
 def title_words(titles: Sequence[str]) -> csr_array:
-    """(n_items, n_words) the different words of each title as ones: runs of letters and digits in lower case.
+    """Return (n_items, n_words) ones for the distinct words of each title: runs of letters and digits in lower case.
 
     Args:
-        titles: one an item, at least one of them with a word.
+        titles: one per item, at least one of them with a word.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -61,19 +61,19 @@ def _lower(title: str) -> str:
 
 
 def intra_list_diversity(top_items: IntArray, words: csr_array) -> FloatArray:
-    """How different the titles of each list are: one less the mean Jaccard index of the words of any two of them.
+    """Return the diversity of each list: 1 minus the mean Jaccard index of the words of its pairs of titles.
 
     Args:
-        top_items: (n, k) item numbers; NOTHING where a list is shorter.
-        words: (n_items, n_words) as of `title_words`.
+        top_items: (n, k) item numbers; PADDING where a list is shorter.
+        words: (n_items, n_words) from `title_words`.
 
     Returns:
-        (n,) values in [0, 1]; NaN for a list of less than two items.
+        (n,) values in [0, 1]; NaN for a list of fewer than two items.
     """
     total, n_pairs = np.zeros(len(top_items)), np.zeros(len(top_items), dtype=np.int64)
-    for apart in range(1, top_items.shape[1]):
-        first, second = top_items[:, :-apart], top_items[:, apart:]
-        pairs = (first != NOTHING) & (second != NOTHING)
+    for distance in range(1, top_items.shape[1]):
+        first, second = top_items[:, :-distance], top_items[:, distance:]
+        pairs = (first != PADDING) & (second != PADDING)
         total += np.where(pairs, jaccard(first, second, words), 0).sum(axis=1)
         n_pairs += pairs.sum(axis=1)
     return 1 - _ratio(total, n_pairs)
@@ -82,38 +82,39 @@ def intra_list_diversity(top_items: IntArray, words: csr_array) -> FloatArray:
 def title_similarity(
     top_items: IntArray, histories: tuple[IntArray, IntArray], target: IntArray, words: csr_array
 ) -> tuple[FloatArray, FloatArray]:
-    """How close recommended titles are to the history, and beside it how close the target is.
+    """Return the similarity of recommended titles to the history, and that of the target for comparison.
 
-    An item is as close as the history's title that is most like it, by the Jaccard index of their words. Whoever
-    recommends by the sound of titles needs one that is like, not many, and a mean over the history would tell of its
-    length and variety. Long histories are closer to anything, the target too: the bias is the difference of the two.
+    An item's similarity is its highest Jaccard index of title words with any title of the history: one similar title is
+    enough to recommend by words, and a mean would depend on the history's length and variety. Long histories are closer
+    to any item, the target included, so the bias is the difference of the two values.
 
     Args:
-        top_items: (n, k) item numbers; NOTHING where a list is shorter.
-        histories: flat item numbers and (n + 1,) offsets, as of `Examples.histories`.
+        top_items: (n, k) item numbers; PADDING where a list is shorter.
+        histories: flat item numbers and (n + 1,) offsets, from `Examples.histories`.
         target: (n,) item numbers.
-        words: (n_items, n_words) as of `title_words`.
+        words: (n_items, n_words) from `title_words`.
 
     Returns:
-        (n,) means over each list, NaN for an empty one, and (n,) of the target; both in [0, 1], NaN without a history.
+        (n,) means over each list, NaN for an empty list, and (n,) of the target; both in [0, 1], NaN without a history.
     """
     flat, offsets = histories
     columns = np.column_stack([top_items, target])
     length = np.diff(offsets)
-    known = np.flatnonzero(length)  # rows with a history
+    with_history = np.flatnonzero(length)
     row = np.repeat(np.arange(len(target)), length)
     closest = np.full(columns.shape, np.nan)
     for rank in range(columns.shape[1]):
-        closest[known, rank] = np.maximum.reduceat(jaccard(columns[row, rank], flat, words), offsets[known])
-    return _mean(closest[:, :-1], top_items != NOTHING), closest[:, -1]
+        similarity = jaccard(columns[row, rank], flat, words)
+        closest[with_history, rank] = np.maximum.reduceat(similarity, offsets[with_history])
+    return _mean(closest[:, :-1], top_items != PADDING), closest[:, -1]
 
 
 def jaccard(first: IntArray, second: IntArray, words: csr_array) -> FloatArray:
-    """The share of the words of two titles that is common to both; 0 where neither has one.
+    """Return the Jaccard index of the words of two titles; 0 where neither has a word.
 
     Args:
         first, second: item numbers, of one shape.
-        words: (n_items, n_words) as of `title_words`.
+        words: (n_items, n_words) from `title_words`.
 
     Returns:
         values in [0, 1], of the same shape.
@@ -122,14 +123,14 @@ def jaccard(first: IntArray, second: IntArray, words: csr_array) -> FloatArray:
     n_common = np.empty(first.size)
     left, right = first.ravel(), second.ravel()
     for start in range(0, first.size, PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        n_common[part] = words[left[part]].multiply(words[right[part]]).sum(axis=1)
+        block = slice(start, start + PAIRS_AT_ONCE)
+        n_common[block] = words[left[block]].multiply(words[right[block]]).sum(axis=1)
     n_either = n_words[left] + n_words[right] - n_common
     return (n_common / np.maximum(n_either, 1)).reshape(first.shape)
 
 
 def _mean(values: FloatArray, counted: NDArray[np.bool_]) -> FloatArray:
-    """(n,) means of those values of each row that are counted; NaN where none is."""
+    """Return (n,) means of the counted values of each row; NaN where none is counted."""
     return _ratio(np.where(counted, values, 0).sum(axis=1), counted.sum(axis=1))
 
 
@@ -138,10 +139,10 @@ def _ratio(total: FloatArray, n: IntArray) -> FloatArray:
 
 
 def by_frequency(values: Mapping[str, NDArray[np.floating[Any]]], train_count: IntArray) -> dict[str, dict[str, float]]:
-    """Means by how often the target occurs in training; targets never seen there stand apart.
+    """Return means by the target's frequency in training; unseen targets have a bucket of their own.
 
     Args:
-        values: (n,) values a metric, one an example.
+        values: (n,) values per metric, one per example.
         train_count: (n,) training interactions of each example's target.
 
     Returns:
@@ -151,7 +152,7 @@ def by_frequency(values: Mapping[str, NDArray[np.floating[Any]]], train_count: I
 
 
 def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
-    """(n,) which examples are in each bucket, of (n,) training interactions of each example's target."""
+    """Return (n,) which examples are in each bucket, from (n,) training interactions of each example's target."""
     bucket = np.searchsorted(list(FREQUENCY_BUCKETS.values()), train_count, side="right") - 1
     return {name: bucket == i for i, name in enumerate(FREQUENCY_BUCKETS)}
 
@@ -159,10 +160,10 @@ def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
 def by_group(
     values: Mapping[str, NDArray[np.floating[Any]]], groups: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, dict[str, float]]:
-    """Means of groups of examples.
+    """Return means over groups of examples.
 
     Args:
-        values: (n,) values a metric, one an example.
+        values: (n,) values per metric, one per example.
         groups: (n,) which examples are in each.
 
     Returns:
@@ -180,10 +181,10 @@ def by_group_of_sums(
     metrics: Callable[[Mapping[str, NDArray[np.floating[Any]]]], Mapping[str, NDArray[np.floating[Any]]]],
     groups: Mapping[str, NDArray[np.bool_]],
 ) -> dict[str, dict[str, float]]:
-    """What is computed of sums over examples, in groups of them.
+    """Return metrics that are functions of sums over examples, for groups of examples.
 
     Args:
-        columns, metrics: as of `bootstrap.bootstrap_of_sums`.
+        columns, metrics: as in `bootstrap.bootstrap_of_sums`.
         groups: (n,) which examples are in each.
 
     Returns:
@@ -192,7 +193,7 @@ def by_group_of_sums(
     return {
         name: {
             "n": int(inside.sum()),
-            **{m: float(v) for m, v in metrics({c: of[inside].sum() for c, of in columns.items()}).items()},
+            **{m: float(v) for m, v in metrics({c: column[inside].sum() for c, column in columns.items()}).items()},
         }
         for name, inside in groups.items()
         if inside.any()

@@ -1,4 +1,4 @@
-"""How sure a mean over users is, or what else is computed of sums over users: percentile bootstrap."""
+"""Percentile bootstrap intervals of means over users, and of other functions of sums over users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
-WEIGHTS_AT_ONCE = 4_000_000  # 32 MB: a block of resamples, whatever the number of users
+WEIGHTS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of resamples, for any number of users
 
 
 def bootstrap_intervals(
@@ -19,20 +19,20 @@ def bootstrap_intervals(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """An interval around the mean of each metric; users are drawn with replacement.
+    """Return an interval of the mean of each metric; users are drawn with replacement.
 
     Args:
-        values: (n,) values a metric, one an example, all over the same examples. Each resample serves all of them.
-        rng: what draws the resamples.
-        resamples: how many.
-        level: the probability that the interval holds.
+        values: (n,) values per metric, one per example, over the same examples; all metrics share the resamples.
+        rng: draws the resamples.
+        resamples: number of resamples.
+        level: the coverage of the interval.
 
     Returns:
-        Lower and upper end for each metric.
+        Lower and upper end of each metric.
     """
     n = len(next(iter(values.values())))
     means = {name: sums / n for name, sums in _resampled_sums(values, rng, resamples).items()}
-    return {name: _ends(of, level) for name, of in means.items()}
+    return {name: _ends(resampled, level) for name, resampled in means.items()}
 
 
 def bootstrap_of_sums(
@@ -43,22 +43,23 @@ def bootstrap_of_sums(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """An interval around what is computed of sums over examples: a root of a mean, a ratio of two sums, corpus BLEU.
+    """Return intervals of functions of sums over examples: a root of a mean, a ratio of two sums, corpus BLEU.
 
     Users are drawn with replacement, each with all of their examples.
 
     Args:
-        columns: (n,) values a name, one an example.
-        metrics: of the sum of each column, (r,) of r resamples, makes (r,) of each metric.
-        user: (n,) whose example it is.
-        rng, resamples, level: as of `bootstrap_intervals`.
+        columns: (n,) values per name, one per example.
+        metrics: maps the (r,) sums of each column in r resamples to (r,) values of each metric.
+        user: (n,) the user of each example.
+        rng, resamples, level: as in `bootstrap_intervals`.
 
     Returns:
-        Lower and upper end for each metric; where a resample has none (NaN), of the others.
+        Lower and upper end of each metric, over the resamples where it is not NaN.
     """
     _, number = np.unique(user, return_inverse=True)
     by_user = {name: np.bincount(number, weights=column).astype(np.float64) for name, column in columns.items()}
-    return {name: _ends(of, level) for name, of in metrics(_resampled_sums(by_user, rng, resamples)).items()}
+    resampled = metrics(_resampled_sums(by_user, rng, resamples))
+    return {name: _ends(values, level) for name, values in resampled.items()}
 
 
 def bootstrap_over_seeds(
@@ -69,31 +70,31 @@ def bootstrap_over_seeds(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """An interval around the mean over seeds of what is computed of sums over examples.
+    """Return intervals of the mean over seeds of functions of sums over examples.
 
-    Users and seeds are drawn with replacement, independently: the users of a resample, each with all of their examples,
-    are the same for all of its seeds. So it allows for other users and for other seeds, as far as these few tell.
+    Users and seeds are drawn with replacement, independently: within a resample all seeds have the same users, each
+    with all of their examples. So the interval covers the variation of users and of seeds, as far as few seeds show it.
 
     Args:
-        columns: of each seed, as of `bootstrap_of_sums`, all about the same examples in the same order.
-        metrics, user, rng, resamples, level: as of `bootstrap_of_sums`.
+        columns: for each seed, as in `bootstrap_of_sums`, over the same examples in the same order.
+        metrics, user, rng, resamples, level: as in `bootstrap_of_sums`.
 
     Returns:
-        Lower and upper end for each metric that all seeds have.
+        Lower and upper end of each metric that all seeds have.
     """
     _, number = np.unique(user, return_inverse=True)
     by_user = {
         f"{seed} {name}": np.bincount(number, weights=column).astype(np.float64)
-        for seed, of in enumerate(columns)
-        for name, column in of.items()
+        for seed, seed_columns in enumerate(columns)
+        for name, column in seed_columns.items()
     }
     sums = _resampled_sums(by_user, rng, resamples)
-    of_each = [metrics({name: sums[f"{seed} {name}"] for name in of}) for seed, of in enumerate(columns)]
+    by_seed = [metrics({name: sums[f"{seed} {name}"] for name in names}) for seed, names in enumerate(columns)]
     drawn = rng.integers(len(columns), size=(len(columns), resamples))
     return {
-        name: _ends(np.stack([of[name] for of in of_each])[drawn, np.arange(resamples)].mean(axis=0), level)
-        for name in of_each[0]
-        if all(name in of for of in of_each)
+        name: _ends(np.stack([values[name] for values in by_seed])[drawn, np.arange(resamples)].mean(axis=0), level)
+        for name in by_seed[0]
+        if all(name in values for values in by_seed)
     }
 
 
@@ -105,7 +106,7 @@ def _ends(values: FloatArray, level: float) -> tuple[float, float]:
 def _resampled_sums(
     columns: Mapping[str, FloatArray], rng: np.random.Generator, resamples: int
 ) -> dict[str, FloatArray]:
-    """(resamples,) sums of each column, (n,), whose rows are drawn with replacement; a resample serves all columns."""
+    """Return (resamples,) sums of each column over rows drawn with replacement; all columns share the resamples."""
     matrix = np.stack(list(columns.values()), axis=1)  # (n, columns)
     n = len(matrix)
     block = max(1, WEIGHTS_AT_ONCE // n)
@@ -114,6 +115,6 @@ def _resampled_sums(
 
 
 def _weights(rng: np.random.Generator, resamples: int, n: int) -> NDArray[np.float64]:
-    """(resamples, n) how often each example is drawn: multinomial, n draws a row."""
+    """Return (resamples, n) how often each example is drawn: multinomial, n draws per row."""
     drawn = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)

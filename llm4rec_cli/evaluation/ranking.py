@@ -1,6 +1,6 @@
-"""Ranking metrics from where the target stands: how many candidates score above it, and how many tie with it.
+"""Ranking metrics from the target's rank: how many candidates score above it, and how many tie with it.
 
-Every metric is its expectation over all orders of the tied group, so that a constant scorer scores exactly as chance.
+Every metric is its expectation over all orders of the tied group, so a constant scorer scores exactly as chance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 def expected_hit_rate(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArray:
-    """HR@k of each example, averaged over all orders of the items that tie with the target.
+    """Return HR@k of each example, averaged over all orders of the items that tie with the target.
 
     Args:
         n_better: (n,) how many candidates score above the target.
@@ -33,7 +33,7 @@ def expected_hit_rate(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArra
 
 
 def expected_ndcg(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArray:
-    """NDCG@k with one relevant item: 1 / log2(rank + 1) for a rank of at most k, otherwise 0; ties as above.
+    """Return NDCG@k with one relevant item: 1 / log2(rank + 1) up to rank k, otherwise 0; ties as above.
 
     Returns:
         (n,) values in [0, 1].
@@ -42,7 +42,7 @@ def expected_ndcg(n_better: IntArray, n_tied: IntArray, k: int) -> FloatArray:
 
 
 def expected_reciprocal_rank(n_better: IntArray, n_tied: IntArray) -> FloatArray:
-    """1 / rank over the whole list; ties as above.
+    """Return 1 / rank over the whole list; ties as above.
 
     Returns:
         (n,) values in (0, 1]. Their mean is MRR.
@@ -51,7 +51,7 @@ def expected_reciprocal_rank(n_better: IntArray, n_tied: IntArray) -> FloatArray
 
 
 def expected_auc(n_better: IntArray, n_tied: IntArray, n_candidates: IntArray) -> FloatArray:
-    """AUC with one relevant item: the share of the other candidates that the target stands above; ties as above.
+    """Return AUC with one relevant item: the share of other candidates below the target; ties as above.
 
     Args:
         n_candidates: (n,) how many items were ranked, the target included.
@@ -65,7 +65,7 @@ def expected_auc(n_better: IntArray, n_tied: IntArray, n_candidates: IntArray) -
 
 
 def _mean_gain(gain: FloatArray, n_better: IntArray, n_tied: IntArray) -> FloatArray:
-    """The mean of `gain`, (k,) worth of ranks 1..k and 0 beyond, over the ranks n_better + 1 .. n_better + n_tied."""
+    """Return the mean of `gain` ((k,) gains of ranks 1..k, 0 beyond) over ranks n_better + 1 .. n_better + n_tied."""
     total = np.concatenate([[0.0], np.cumsum(gain)])
     first, last = np.minimum(n_better, len(gain)), np.minimum(n_better + n_tied, len(gain))
     return (total[last] - total[first]) / n_tied
@@ -74,16 +74,16 @@ def _mean_gain(gain: FloatArray, n_better: IntArray, n_tied: IntArray) -> FloatA
 def ranking_metrics(
     n_better: IntArray, n_tied: IntArray, n_candidates: IntArray, cutoffs: Sequence[int]
 ) -> dict[str, FloatArray]:
-    """All ranking metrics of each example.
+    """Return all ranking metrics of each example.
 
     Args:
-        n_better, n_tied: (n,) as in `expected_hit_rate`; but n_tied is 0 where the target was refused: a miss, of which
+        n_better, n_tied: (n,) as in `expected_hit_rate`; but n_tied is 0 where the target was refused: a miss, where
             every metric is 0.
         n_candidates: (n,) as in `expected_auc`.
-        cutoffs: the k of HR, Recall and NDCG; NDCG@1 is left out, being HR@1.
+        cutoffs: the k of HR, Recall and NDCG; NDCG@1 equals HR@1 and is left out.
 
     Returns:
-        (n,) values for each of `hr@k`, `recall@k`, `ndcg@k`, `mrr` and `auc`.
+        (n,) values of each of `hr@k`, `recall@k`, `ndcg@k`, `mrr` and `auc`.
     """
     ranked, n_tied = n_tied > 0, np.maximum(n_tied, 1)
     hit_rate = {k: expected_hit_rate(n_better, n_tied, k) for k in cutoffs}
@@ -94,4 +94,4 @@ def ranking_metrics(
         "mrr": expected_reciprocal_rank(n_better, n_tied),
         "auc": expected_auc(n_better, n_tied, n_candidates),
     }
-    return {name: np.where(ranked, of_each, 0.0) for name, of_each in values.items()}
+    return {name: np.where(ranked, metric, 0.0) for name, metric in values.items()}

@@ -1,6 +1,6 @@
-"""How far told ratings are from those that users gave.
+"""Errors of predicted ratings.
 
-Stars are an interval, so the errors are squared and absolute ones; what the papers print are their root mean and mean.
+Stars form an interval scale, so errors are squared and absolute; papers report RMSE and MAE.
 """
 
 from __future__ import annotations
@@ -13,52 +13,54 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
-LIKED = 4  # stars from which P5 calls it a like
-TOLD_LIKED = 3.5  # a told rating is no whole number: from here on it is nearer to a like than to the stars below
+LIKED = 4  # stars from which P5 counts a like
+PREDICTED_LIKED = 3.5  # predictions are not whole numbers: from here on they are nearer to a like
 
 
-def rating_values(rating: FloatArray, told: FloatArray) -> dict[str, FloatArray]:
-    """What is scored of each example.
+def rating_values(rating: FloatArray, predicted: FloatArray) -> dict[str, FloatArray]:
+    """Return the errors of each example.
 
     Args:
-        rating: (n,) what users gave.
-        told: (n,) what a model tells.
+        rating: (n,) the users' ratings.
+        predicted: (n,) the model's ratings.
 
     Returns:
-        (n,) values for each of `mse` and `mae`, the squared and the absolute error, whose means are called so; and
-        `like_accuracy`, whether `told >= TOLD_LIKED` just where `rating >= LIKED`. On a scale of five stars the last
-        means like or dislike, whatever the other scale of another dataset makes of it.
+        (n,) values of `mse` and `mae`, the squared and the absolute error, named after their means; and of
+        `like_accuracy`, whether `predicted >= PREDICTED_LIKED` agrees with `rating >= LIKED`, which assumes a scale of
+        five stars.
     """
-    error = told - rating
+    error = predicted - rating
     return {
         "mse": error**2,
         "mae": np.abs(error),
-        "like_accuracy": ((told >= TOLD_LIKED) == (rating >= LIKED)).astype(np.float64),
+        "like_accuracy": ((predicted >= PREDICTED_LIKED) == (rating >= LIKED)).astype(np.float64),
     }
 
 
-def rating_columns(rating: FloatArray, told: FloatArray, said: FloatArray | None = None) -> dict[str, FloatArray]:
-    """What `rating_metrics` needs the sums of: (n,) values a column, one an example.
+def rating_columns(
+    rating: FloatArray, predicted: FloatArray, parsed: FloatArray | None = None
+) -> dict[str, FloatArray]:
+    """Return the columns, (n,) values each, whose sums `rating_metrics` takes.
 
     Args:
-        rating, told: as of `rating_values`.
-        said: (n,) the number that could be read in a model's words, NaN where none could; None = it says none.
+        rating, predicted: as in `rating_values`.
+        parsed: (n,) the number parsed from the model's answer, NaN where there is none; None = no answers.
     """
-    columns = {"n": np.ones(len(rating)), **rating_values(rating, told)}
-    if said is not None:
-        readable = ~np.isnan(said)
-        of_said = rating_values(rating, np.where(readable, said, rating))  # no error where there is no number
-        columns |= {"readable": readable.astype(np.float64), "said/mse": of_said["mse"], "said/mae": of_said["mae"]}
+    columns = {"n": np.ones(len(rating)), **rating_values(rating, predicted)}
+    if parsed is not None:
+        readable = ~np.isnan(parsed)
+        errors = rating_values(rating, np.where(readable, parsed, rating))  # no error where there is no number
+        columns |= {"readable": readable.astype(np.float64), "said/mse": errors["mse"], "said/mae": errors["mae"]}
     return columns
 
 
 def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """The metrics, of the sums of `rating_columns` over examples.
+    """Return the metrics from the sums of `rating_columns` over examples.
 
     Returns:
-        `rmse`, `mae`, `like_accuracy` and `mse` over all examples; of a model that answers in words also `said/rmse`
-        and `said/mae` over those whose answer could be read, and `said/coverage`, their share. Where no answer could be
-        read there are no errors of what was said. Each has the shape that the sums have.
+        `rmse`, `mae`, `like_accuracy` and `mse` over all examples; for a model that answers in words also `said/rmse`
+        and `said/mae` over the readable answers, and `said/coverage`, their share. Where no answer is readable, the
+        `said/` errors are left out. Each metric has the shape of the sums.
     """
     n = sums["n"]
     metrics = {
@@ -78,12 +80,12 @@ def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def majority_metrics(rating: FloatArray, in_training: FloatArray) -> dict[str, float]:
-    """What always giving the commonest answer of the training part gets: its commonest rating, and for
-    `like_accuracy` the commoner of like and not.
+    """Return the metrics of constant predictions: the most frequent training rating, and for `like_accuracy` the more
+    frequent of like and dislike.
 
     Args:
-        rating: (n,) what users gave where it is asked.
-        in_training: (m,) the ratings of the training part, at least one.
+        rating: (n,) the ratings to predict.
+        in_training: (m,) the training ratings, at least one.
     """
     values = rating_values(rating, np.full(len(rating), commonest(in_training)))
     likes = np.mean(in_training >= LIKED) >= 0.5
@@ -96,6 +98,6 @@ def majority_metrics(rating: FloatArray, in_training: FloatArray) -> dict[str, f
 
 
 def commonest(rating: FloatArray) -> float:
-    """The rating that occurs most; of equals the lowest."""
+    """Return the most frequent rating; of equally frequent ones the lowest."""
     values, counts = np.unique(rating, return_counts=True)
     return float(values[counts.argmax()])

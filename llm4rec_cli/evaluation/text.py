@@ -1,8 +1,8 @@
-"""How close written texts are to those that users wrote, and how varied they are.
+"""Overlap of generated texts with users' texts, and diversity of generated texts.
 
-All in 0..1, as every metric here; papers print BLEU and ROUGE in percent. BLEU is sacrebleu's, ROUGE that of
-rouge-score, with the settings that `signatures` tells. Both are made for Latin script: ROUGE drops
-all but its unaccented letters and digits, and BLEU parts words at spaces.
+All metrics are in 0..1; papers report BLEU and ROUGE in percent. BLEU is sacrebleu's, ROUGE is rouge-score's, with the
+settings in `signatures`. Both suit Latin script: ROUGE drops all but unaccented letters and digits, and BLEU separates
+words at spaces.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
-BLEU_ORDERS = (2, 4)  # P5 prints BLEU-4 of explanations and BLEU-2 of review summaries
+BLEU_ORDERS = (2, 4)  # P5 reports BLEU-4 of explanations and BLEU-2 of review summaries
 ROUGE = ("rouge1", "rouge2", "rougeL")
 _LONGEST = max(BLEU_ORDERS)
-_SMOOTHING = "exp"  # sacrebleu's own: only an order without a single match in the whole corpus is smoothed
+_SMOOTHING = "exp"  # sacrebleu's default: smooths only orders without any match in the whole corpus
 
 
 @cache
-def _bleu(order: int, of_sentences: bool = False) -> Any:
+def _bleu(order: int, effective_order: bool = False) -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(
@@ -34,7 +34,7 @@ def _bleu(order: int, of_sentences: bool = False) -> Any:
         smooth_method=_SMOOTHING,
         tokenize="13a",
         lowercase=False,
-        effective_order=of_sentences,  # of sentences only the counts are taken, which it does not touch
+        effective_order=effective_order,
     )
 
 
@@ -46,78 +46,78 @@ def _rouge() -> Any:
 
 
 def signatures() -> dict[str, str]:
-    """How each metric is computed: case, tokenisation, smoothing, and the library's version."""
+    """Return how each metric is computed: case, tokenisation, smoothing, and the library's version."""
     rouge = f"rouge-score {version('rouge-score')}|f|case:lc|tok:[a-z0-9]+|stem:no"
     return {**{f"bleu{n}": _bleu_signature(n) for n in BLEU_ORDERS}, **dict.fromkeys(ROUGE, rouge)}
 
 
 def _bleu_signature(order: int) -> str:
     bleu = _bleu(order)
-    bleu.corpus_score(["a"], [["a"]])  # it knows the number of references then
+    bleu.corpus_score(["a"], [["a"]])  # sets the number of references
     return f"sacrebleu|order:{order}|{bleu.get_signature()}"
 
 
 def text_values(
-    written: Sequence[str], references: Sequence[str], features: Sequence[str | None] | None = None
+    generated: Sequence[str], references: Sequence[str], features: Sequence[str | None] | None = None
 ) -> dict[str, FloatArray]:
-    """What is scored of each example.
+    """Return the scores of each example.
 
     Args:
-        written: (n,) a model's texts.
-        references: (n,) what users wrote.
-        features: (n,) the word or phrase that each is about; None or empty where there is none.
+        generated: (n,) a model's texts.
+        references: (n,) the users' texts.
+        features: (n,) the word or phrase that each text is about; None or empty where there is none.
 
     Returns:
-        (n,) F-measures of `rouge1`, `rouge2`, `rougeL`; with features `feature_match`, 1 where the text holds the
-        feature as a whole word or phrase, in whatever case, 0 where not, NaN where there is no feature.
+        (n,) F-measures of `rouge1`, `rouge2`, `rougeL`; with features also `feature_match`: 1 where the text contains
+        the feature as a whole word or phrase, ignoring case, 0 where not, NaN where there is no feature.
     """
-    scores = [_rouge().score(reference, text) for reference, text in zip(references, written, strict=True)]
+    scores = [_rouge().score(reference, text) for reference, text in zip(references, generated, strict=True)]
     values = {name: np.array([score[name].fmeasure for score in scores]) for name in ROUGE}
     if features is not None:
         values["feature_match"] = np.array(
-            [_holds(text, feature) if feature else np.nan for text, feature in zip(written, features, strict=True)]
+            [_contains(text, feature) if feature else np.nan for text, feature in zip(generated, features, strict=True)]
         )
     return values
 
 
-def _holds(text: str, feature: str) -> float:
+def _contains(text: str, feature: str) -> float:
     return float(re.search(rf"(?<!\w){re.escape(feature)}(?!\w)", text, re.IGNORECASE) is not None)
 
 
 def text_columns(values: Mapping[str, FloatArray], counts: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """What `text_metrics` needs the sums of: (n,) values a column, one an example.
+    """Return the columns, (n,) values each, whose sums `text_metrics` takes.
 
     Args:
-        values: as of `text_values`.
-        counts: as of `bleu_counts`.
+        values: from `text_values`.
+        counts: from `bleu_counts`.
     """
     columns = {"n": np.ones(len(values[ROUGE[0]])), **counts, **{name: values[name] for name in ROUGE}}
     if "feature_match" in values:
-        matched = values["feature_match"]
-        columns |= {"featured": (~np.isnan(matched)).astype(np.float64), "feature_match": np.nan_to_num(matched)}
+        match = values["feature_match"]
+        columns |= {"featured": (~np.isnan(match)).astype(np.float64), "feature_match": np.nan_to_num(match)}
     return columns
 
 
-def bleu_counts(written: Sequence[str], references: Sequence[str]) -> dict[str, FloatArray]:
-    """The counts whose sums over texts make BLEU: (n,) `length`, `reference_length`, and for each n-gram order
+def bleu_counts(generated: Sequence[str], references: Sequence[str]) -> dict[str, FloatArray]:
+    """Return the counts whose sums over texts give BLEU: (n,) `length`, `reference_length`, and for each n-gram order
     `matches<n>` and `ngrams<n>`."""
-    bleu = _bleu(_LONGEST, True)
-    scores = [bleu.sentence_score(text, [reference]) for text, reference in zip(written, references, strict=True)]
+    bleu = _bleu(_LONGEST, effective_order=True)  # spares a warning; the counts do not depend on it
+    scores = [bleu.sentence_score(text, [reference]) for text, reference in zip(generated, references, strict=True)]
     rows = [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores]
-    return dict(zip(_counted(_LONGEST), np.array(rows, dtype=np.float64).T, strict=True))
+    return dict(zip(_count_names(_LONGEST), np.array(rows, dtype=np.float64).T, strict=True))
 
 
-def _counted(order: int) -> list[str]:
+def _count_names(order: int) -> list[str]:
     orders = range(1, order + 1)
     return ["length", "reference_length", *(f"matches{n}" for n in orders), *(f"ngrams{n}" for n in orders)]
 
 
 def text_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """The metrics, of the sums of `text_columns` over examples.
+    """Return the metrics from the sums of `text_columns` over examples.
 
     Returns:
-        `bleu2` and `bleu4` of the corpus that the sums are of; the means of `rouge1`, `rouge2`, `rougeL`, and of
-        `feature_match` over the examples that have a feature. Each has the shape that the sums have.
+        `bleu2` and `bleu4` of the corpus of all examples; the means of `rouge1`, `rouge2`, `rougeL`, and of
+        `feature_match` over the examples with a feature. Each metric has the shape of the sums.
     """
     metrics = {f"bleu{order}": _corpus_bleu(sums, order) for order in BLEU_ORDERS}
     metrics |= {name: sums[name] / sums["n"] for name in ROUGE}
@@ -128,37 +128,37 @@ def text_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def _corpus_bleu(sums: Mapping[str, FloatArray], order: int) -> FloatArray:
-    counts = np.stack([np.asarray(sums[name]) for name in _counted(order)], axis=-1).astype(np.int64)
+    counts = np.stack([np.asarray(sums[name]) for name in _count_names(order)], axis=-1).astype(np.int64)
     scores = [
         _bleu(order)
         .compute_bleu(
-            correct=of[2 : 2 + order],
-            total=of[2 + order :],
-            sys_len=of[0],
-            ref_len=of[1],
+            correct=row[2 : 2 + order],
+            total=row[2 + order :],
+            sys_len=row[0],
+            ref_len=row[1],
             smooth_method=_SMOOTHING,
             max_ngram_order=order,
         )
         .score
-        for of in counts.reshape(-1, counts.shape[-1]).tolist()
+        for row in counts.reshape(-1, counts.shape[-1]).tolist()
     ]
     return np.array(scores).reshape(counts.shape[:-1]) / 100
 
 
-def diversity(written: Sequence[str]) -> dict[str, float]:
-    """How varied texts are among themselves, whatever they should say.
+def diversity(generated: Sequence[str]) -> dict[str, float]:
+    """Return the diversity of the texts, which does not depend on the references.
 
     Returns:
-        `distinct1` and `distinct2`, the number of different words and of different pairs of neighbours over the number
-        of all (lower case; 0 where there is none); `unique_sentences`, the number of different texts over that of all;
-        `mean_length` in words. The first three fall with the number of texts: compare them on the same examples alone.
+        `distinct1` and `distinct2`: distinct unigrams and bigrams as a share of all (lower case; 0 where there is
+        none); `unique_sentences`: distinct texts as a share of all; `mean_length` in words. The first three fall with
+        the number of texts: compare them on the same examples only.
     """
-    told = [re.findall(r"\w+(?:['’]\w+)*", text.lower()) for text in written]
-    singles = [word for words in told for word in words]
-    pairs = [pair for words in told for pair in pairwise(words)]
+    words = [re.findall(r"\w+(?:['’]\w+)*", text.lower()) for text in generated]
+    unigrams = [word for text in words for word in text]
+    bigrams = [pair for text in words for pair in pairwise(text)]
     return {
-        "distinct1": len(set(singles)) / max(1, len(singles)),
-        "distinct2": len(set(pairs)) / max(1, len(pairs)),
-        "unique_sentences": len(set(written)) / len(written),
-        "mean_length": len(singles) / len(written),
+        "distinct1": len(set(unigrams)) / max(1, len(unigrams)),
+        "distinct2": len(set(bigrams)) / max(1, len(bigrams)),
+        "unique_sentences": len(set(generated)) / len(generated),
+        "mean_length": len(unigrams) / len(generated),
     }

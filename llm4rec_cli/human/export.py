@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from llm4rec_cli.config.schema import Part, Written
+from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data import store
-from llm4rec_cli.data.split import divide
+from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError, UsageError
 from llm4rec_cli.files import write_json, write_text
@@ -170,7 +170,7 @@ def _context(metrics: Mapping[str, Any], cache: str | None) -> pd.DataFrame:
             f"run llm4rec prepare dataset={metrics['dataset']}, or name its cache with --cache PATH",
         )
     dataset = store.load(folder)
-    rows = dataset.interactions.iloc[divide(dataset).examples(Part[metrics["split"]]).row]
+    rows = dataset.interactions.iloc[split_dataset(dataset).examples(SplitName[metrics["split"]]).row]
     items = dataset.items.iloc[rows["item"]]
     empty = pd.Series("", index=rows.index)
     column = metrics["protocol"]

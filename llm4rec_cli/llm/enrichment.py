@@ -108,10 +108,10 @@ def parse_tokens(items: ItemRequests, completions: Mapping[str, Completion], con
     Args:
         completions: of all requests, by text.
     """
-    from llm4rec_cli.data.tokens import read
+    from llm4rec_cli.data.tokens import parse_answer
 
     parsed = {
-        text: read(completion.text, config.tokens, config.noun, torn=completion.finish == "length")
+        text: parse_answer(completion.text, config.tokens, config.noun, torn=completion.finish == "length")
         for text, completion in completions.items()
     }
     no_text: tuple[dict[str, list[str]], None] = ({}, None)

@@ -17,7 +17,7 @@ import torch
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import fill_once, sha256
-from llm4rec_cli.text.weights import LLM, REMEDIES, folder_identity, locate_encoder
+from llm4rec_cli.text.weights import LLM, REMEDIES, folder_identity, locate_weights
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def locate(name: str) -> Weights:
         if not file.is_file():
             raise UsageError(f"there is no file {file}", REMEDIES[LLM])
         return _from_gguf(file)
-    folder, weights = locate_encoder(name, LLM)
+    folder, weights = locate_weights(name, LLM)
     return Weights(Path(folder), folder_identity(folder, weights))
 
 

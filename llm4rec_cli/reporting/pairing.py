@@ -29,7 +29,7 @@ ANSWERS = (
     ("rating", "prediction"),
     ("reference", "prediction", "feature"),
     ("reference", "prediction"),
-    ("items", "clicked", *metrics.shown(of_impressions=True)),
+    ("items", "clicked", *metrics.table_metrics(of_impressions=True)),
 )
 # What is the question's and not the answer's: it must be equal. Candidates are counted where they were drawn.
 GIVEN = {"rating": "ratings", "reference": "texts of users", "n_candidates": "numbers of candidates"}
@@ -92,12 +92,12 @@ def shared_metrics(runs: Sequence[Run], wanted: Sequence[str] | None = None) -> 
 
     # An interval: a mean over users; a slash: over some of them.
     shared = [name for name in runs[0][1]["intervals"] if all(name in one["intervals"] for _, one in runs)]
-    shared = [name for name in shared if "/" not in name and not metrics.pairs_as(name)]
+    shared = [name for name in shared if "/" not in name and not metrics.paired_metric(name)]
     if wanted is None:
         usual = ("mse", *usual_metrics(runs[0][1]["protocol"]))
-        return [name for name in usual if name in shared and not metrics.of_some(name)]
+        return [name for name in usual if name in shared and not metrics.may_be_missing(name)]
     for name in wanted:
-        if other := metrics.pairs_as(name):
+        if other := metrics.paired_metric(name):
             raise UsageError(
                 f"{name} is of all answers together, and nothing to pair example by example",
                 f"--metric {other}",

@@ -84,12 +84,13 @@ def cold_table(runs: Sequence[dict[str, Any]]) -> Table:
 def leading(protocol: str, metrics: Iterable[str]) -> str | None:
     """The metric whose interval is told first, of those that there are."""
     found = list(metrics)
-    return next((name for name in (*table_of_metrics.leading(protocol == IMPRESSION), *found) if name in found), None)
+    first = table_of_metrics.headline_metrics(protocol == IMPRESSION)
+    return next((name for name in (*first, *found) if name in found), None)
 
 
 def usual_metrics(protocol: str) -> tuple[str, ...]:
     """The metrics that tables show unasked, in their order."""
-    return table_of_metrics.shown(protocol == IMPRESSION)
+    return table_of_metrics.table_metrics(protocol == IMPRESSION)
 
 
 def number(run: dict[str, Any], name: str) -> str:

@@ -152,7 +152,7 @@ def weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
         if names is None or setting.value in names.drawn:
             continue
         identify = {
-            Weights.encoder: lambda name: text.locate_encoder(name)[1],
+            Weights.encoder: lambda name: text.locate_weights(name)[1],
             Weights.backbone: text.backbone_identity,
         }
         found[setting.key] = (names.kind, identify[names.kind](setting.value))

@@ -59,14 +59,14 @@ def load(spec: RunSpec) -> RecDataset:
     from llm4rec_cli.data.controls import controlled_dataset
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.texts import with_texts
-    from llm4rec_cli.data.tokens import of_attributes, with_tokens
+    from llm4rec_cli.data.tokens import attribute_tokens, with_tokens
 
     config = spec.config.dataset
     dataset = prepare(config, spec.cache)
     if config.text is TextRecipe.enriched:
         dataset = _enriched(spec, dataset)
     if config.text is TextRecipe.attributes:
-        attributes = of_attributes(dataset.items)
+        attributes = attribute_tokens(dataset.items)
         if not any(attributes):
             raise DataError(
                 f"dataset.text=attributes: dataset '{config.name}' knows no brand and no categories of items",
@@ -125,13 +125,13 @@ def chat_backend(spec: RunSpec, seed: int) -> ChatBackend:
 # --- divide
 
 
-def divide(spec: RunSpec, dataset: RecDataset) -> Split:
+def split_dataset(spec: RunSpec, dataset: RecDataset) -> Split:
     """The dataset divided, with what the config holds out of training; with explanations, where they are asked for."""
     from llm4rec_cli.data import split
     from llm4rec_cli.data.explanations import with_explanations
 
     config = spec.config.dataset
-    divided = split.held_out(split.divide(dataset), config.cold_items, config.train_users, config.seed)
+    divided = split.hold_out(split.split_dataset(dataset), config.cold_items, config.train_users, config.seed)
     wanted = spec.task.written is Written.explanation or spec.model.task_bound
     if wanted and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
         return with_explanations(divided, spec.cache)
@@ -154,7 +154,7 @@ def build(spec: RunSpec, split: Split) -> Any:
     np.random.seed(spec.config.seed)  # noqa: NPY002
     torch.manual_seed(spec.config.seed)
     if spec.task.question is Question.rank and not spec.model.task_bound:
-        split = split.ranking()  # one that is trained for several tasks sees to that itself
+        split = split.for_ranking()  # one that is trained for several tasks sees to that itself
     context = models.Context(spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm)
     model = models.build(context)
     return model.to(spec.device) if isinstance(model, torch.nn.Module) else model

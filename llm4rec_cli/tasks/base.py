@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.schema import Candidates, Part, Question, SplitRule
-from llm4rec_cli.data.controls import Asked, controlled_examples
+from llm4rec_cli.config.schema import Candidates, Question, SplitName, SplitRule
+from llm4rec_cli.data.controls import AnyExamples, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.metrics import Kind, selectable
@@ -119,7 +119,7 @@ def _has(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
     return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
 
 
-def part_examples(split: Split, part: Part, config: Any) -> Examples:
+def part_examples(split: Split, part: SplitName, config: Any) -> Examples:
     """The part's examples that the task can ask about.
 
     Raises:
@@ -139,13 +139,13 @@ def part_examples(split: Split, part: Part, config: Any) -> Examples:
     return found
 
 
-def limited(found: Asked, config: Any) -> Asked:
+def limited(found: AnyExamples, config: Any) -> AnyExamples:
     """The examples under the dataset's control, `task.max_examples` of them at most."""
     found = controlled_examples(found, config.dataset.control, config.dataset.seed)
     return subset(found, config.task.max_examples, config.dataset.seed, "max_examples")
 
 
-def subset(found: Asked, n: int | None, seed: int, name: str) -> Asked:
+def subset(found: AnyExamples, n: int | None, seed: int, name: str) -> AnyExamples:
     """n of the examples, in their order, drawn by (seed, name); all where there are no more, or n is None."""
     if n is None or n >= len(found):
         return found

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import ImpressionRanker
-from llm4rec_cli.config.schema import Config, EmptyHistory, Part
+from llm4rec_cli.config.schema import Config, EmptyHistory, SplitName
 from llm4rec_cli.data.examples import Impressions
-from llm4rec_cli.data.split import CODES, Split
+from llm4rec_cli.data.split import SPLIT_CODES, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.beyond_accuracy import by_group
@@ -24,14 +24,14 @@ from llm4rec_cli.progress import track
 from llm4rec_cli.tasks.base import Evaluation, limited
 
 
-def examples(split: Split, part: Part, config: Config, cache: Path) -> Impressions:
+def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Impressions:
     """What the task asks: the part's impressions that can be ranked, under the dataset's control; those without a
     history only where `dataset.empty_history` keeps them.
 
     Raises:
         DataError: there is none.
     """
-    found = split.impressions(CODES[part])
+    found = split.impressions(SPLIT_CODES[part])
     kept = found.rankable
     if config.dataset.empty_history == EmptyHistory.skip:
         kept &= found.history_length > 0
@@ -86,7 +86,7 @@ def evaluate(model: ImpressionRanker, split: Split, asked: Impressions, config: 
     scores = score(model, asked, config.trainer.eval_batch_size)
     values = _values(scores, asked, config)
     shown, offsets = asked.shown()
-    clicked, met = asked.clicked(), split.met_in_training()[shown]
+    clicked, met = asked.clicked(), split.seen_in_training()[shown]
     row = np.repeat(np.arange(len(asked)), asked.n_shown)
     n_unseen = np.bincount(row[~met], minlength=len(asked))
     clicks_met = np.bincount(row[clicked & met], minlength=len(asked))
@@ -125,7 +125,7 @@ def _values(scores: NDArray[np.float32], asked: Impressions, config: Config) -> 
 
 def _left_out(split: Split, config: Config) -> list[str]:
     """What `examples` leaves out of the part that is asked about, in words."""
-    part = split.impressions(CODES[config.split])
+    part = split.impressions(SPLIT_CODES[config.split])
     skipped = part.rankable & (part.history_length == 0) & (config.dataset.empty_history == EmptyHistory.skip)
     reasons = {
         "cannot be ranked, with no click or with nothing but clicks": ~part.rankable,

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from llm4rec_cli.capabilities import Learner
-from llm4rec_cli.config.schema import Config, Part
+from llm4rec_cli.config.schema import Config, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.tasks.base import Evaluation, asked_about, limited, part_examples
 
 
-def examples(split: Split, part: Part, config: Config, cache: Path) -> Examples:
+def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
     """The part's interactions.
 
     Raises:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ranker
-from llm4rec_cli.config.schema import Candidates, Config, Part
+from llm4rec_cli.config.schema import Candidates, Config, SplitName
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation.beyond_accuracy import (
-    NOTHING,
+    PADDING,
     by_frequency,
     by_group,
     coverage,
@@ -52,7 +52,7 @@ class Ranking:
         n_tied: (n,) how many items share its score, itself included; 0 where the model refused to rank it: a miss.
         n_candidates: (n,) how many items could be ranked: what is masked could not, the target always can.
         top_items: (n, k) the item numbers with the highest scores, best first; of equal scores the lower number first;
-            NOTHING from where on no item is left that could be recommended.
+            PADDING from where on no item is left that could be recommended.
     """
 
     n_better: IntArray
@@ -61,13 +61,13 @@ class Ranking:
     top_items: IntArray
 
 
-def examples(split: Split, part: Part, config: Config, cache: Path) -> Examples:
+def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
     """What the task asks: the part's examples, with candidates if they are sampled, under the dataset's control.
 
     Raises:
         DataError: the part holds no example.
     """
-    task, split = config.task, split.ranking()
+    task, split = config.task, split.for_ranking()
     found = part_examples(split, part, config)
     if task.candidates != Candidates.full:
         found = with_candidates(found, split, task.candidates, task.negatives, config.dataset.seed, cache)
@@ -128,7 +128,7 @@ def _rank_batch(
     scores = model.score(asked)
     n, n_scores = scores.shape
     n_candidates = np.full(n, n_scores)
-    if (masked := asked.ruled_out()) is not None:
+    if (masked := asked.masked_items()) is not None:
         row, item = masked
         scores[torch.from_numpy(row).to(scores.device), torch.from_numpy(item).to(scores.device)] = -torch.inf
         n_candidates -= np.bincount(np.unique(row * n_scores + item) // n_scores, minlength=n)
@@ -149,7 +149,7 @@ def _rank_batch(
     better[refused], tied[refused] = n_candidates[refused] - 1, 0
     if asked.candidates is not None or bool((scores.gather(1, best[:, -1:]) == -torch.inf).any()):
         n_ranked = torch.gt(scores, -torch.inf, out=flags).sum(1).long().cpu().numpy()
-        top[np.arange(top.shape[1]) >= n_ranked[:, None]] = NOTHING
+        top[np.arange(top.shape[1]) >= n_ranked[:, None]] = PADDING
     return better, tied, n_candidates, top
 
 
@@ -169,7 +169,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
     task = config.task
     ranking = rank(model, asked, task.mask_history, task.top_items, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
-    train_count = split.ranking().train_counts()[asked.target]
+    train_count = split.for_ranking().train_counts()[asked.target]
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics |= _beyond_accuracy(split, asked, ranking.top_items, config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()
@@ -182,7 +182,7 @@ def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Ev
             "n_better": ranking.n_better,
             "n_tied": ranking.n_tied,
             "n_candidates": ranking.n_candidates,
-            "top_items": [item_ids[row[row != NOTHING]] for row in ranking.top_items],
+            "top_items": [item_ids[row[row != PADDING]] for row in ranking.top_items],
         }
     )
     if asked.turn is not None:
@@ -208,8 +208,8 @@ def _beyond_accuracy(split: Split, asked: Examples, top_items: IntArray, seed: i
     """Of the recommended items: coverage and novelty; and, where they have titles, how various those are, how close to
     the history, and how close the target's is, which tells whether the closeness is a bias."""
     k = top_items.shape[1]
-    found = {f"coverage@{k}": coverage(top_items[top_items != NOTHING], split.n_items)}
-    columns = {f"novelty@{k}": novelty(top_items, split.ranking().train_counts())}
+    found = {f"coverage@{k}": coverage(top_items[top_items != PADDING], split.n_items)}
+    columns = {f"novelty@{k}": novelty(top_items, split.for_ranking().train_counts())}
     titles = split.dataset.items["title"].fillna("") if "title" in split.dataset.items else pd.Series(dtype=str)
     if titles.str.contains(r"\w").any():
         some = np.sort(stream(seed, "titles compared").permutation(len(asked))[:COMPARED])

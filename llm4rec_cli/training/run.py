@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs import marks, stages
 from llm4rec_cli.runs.catalog import metrics_of
@@ -39,7 +39,7 @@ def run(spec: RunSpec, origin: Origin | None = None) -> tuple[Outcome, list[dict
         log.info(defaults)
     clock = stages.Clock()
     dataset = stages.load(spec)
-    split = stages.divide(spec, dataset)
+    split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
     floors = floors_beside(spec, split)
     clock.lap("floors")
@@ -105,7 +105,7 @@ def _fitted(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, 
     n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
     log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
     config, task = spec.config, tasks.module(spec.task)
-    asked = task.examples(split, Part.valid, config, spec.cache)
+    asked = task.examples(split, SplitName.valid, config, spec.cache)
     asked = tasks.subset(asked, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
     fitted = fit(

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.data.prepare import prepare
-from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.data.split import hold_out, leave_one_out
 from tests.driver import TINY, call, compose
 from tests.llm.tiny_llm import tiny_llm
 from tests.small import QUICK, sizes
@@ -72,7 +72,7 @@ def test_every_model_is_asked_about_the_same_cold_targets(run, cache, chat_model
     answer = run("train", f"model={model}", "task=sequential", *sizes(model), *QUICK, COLD, f"llm.model={chat_model}")
     found = answer.metrics
     dataset = prepare(OmegaConf.to_object(compose().dataset), cache / "llm4rec")
-    split = held_out(leave_one_out(dataset), 0.3, 1.0, seed=0)
+    split = hold_out(leave_one_out(dataset), 0.3, 1.0, seed=0)
     cold_ids = set(dataset.items["item_id"][split.cold])
     assert all(is_cold == (target in cold_ids) for target, is_cold in apart(answer).values())
     n = {group: means["n"] for group, means in found["breakdown"]["target_is_cold"].items()}

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm4rec_cli.config.schema import Candidates, Part
+from llm4rec_cli.config.schema import Candidates, SplitName
 from llm4rec_cli.data.candidates import SMOOTHING, with_candidates
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
 
@@ -31,7 +31,7 @@ def made(sequences: list[list[int]], n_items: int) -> RecDataset:
     sequences=st.lists(st.lists(st.integers(0, 19), min_size=3, max_size=12), min_size=1, max_size=20),
     kind=st.sampled_from(SAMPLED),
     negatives=st.integers(1, 8),
-    part=st.sampled_from(Part),
+    part=st.sampled_from(SplitName),
 )
 def test_the_target_comes_first_and_negatives_are_new_and_distinct(sequences, kind, negatives, part, tmp_path_factory):
     split = leave_one_out(made(sequences, n_items=20))
@@ -49,15 +49,15 @@ def test_the_target_comes_first_and_negatives_are_new_and_distinct(sequences, ki
 @pytest.mark.parametrize("kind", SAMPLED)
 def test_all_that_a_user_lacks_can_be_drawn(kind, tmp_path):
     split = leave_one_out(made([[0, 1, 2], [3, 4, 5]], n_items=100))
-    drawn = with_candidates(split.examples(Part.test), split, kind, 97, 0, tmp_path).candidates
+    drawn = with_candidates(split.examples(SplitName.test), split, kind, 97, 0, tmp_path).candidates
     assert drawn is not None
     assert sorted(drawn[0, 1:]) == list(range(3, 100))
 
 
 @pytest.mark.parametrize("kind", SAMPLED)
-def test_candidates_do_not_depend_on_which_examples_are_asked_for(kind, tmp_path):
+def test_candidates_do_not_depend_on_the_examples_passed(kind, tmp_path):
     split = leave_one_out(made([[i, i + 1, i + 2, i + 3] for i in range(50)], n_items=60))
-    examples = split.examples(Part.test)
+    examples = split.examples(SplitName.test)
     some = with_candidates(examples[np.array([31, 7])], split, kind, 9, 0, tmp_path / "some")
     whole = with_candidates(examples, split, kind, 9, 0, tmp_path / "whole")
     again = with_candidates(examples, split, kind, 9, 0, tmp_path / "whole")
@@ -79,7 +79,7 @@ def test_popularity_follows_training_counts(spread, tmp_path):
     askers = [[9 + u % spread] * 3 for u in range(n_users)]
     others = [[item] * 3 for item in np.repeat(np.arange(9), counts)]
     split = leave_one_out(made(askers + others, n_items=9 + spread))
-    drawn = with_candidates(split.examples(Part.test), split, Candidates.popularity, 6, 0, tmp_path).candidates
+    drawn = with_candidates(split.examples(SplitName.test), split, Candidates.popularity, 6, 0, tmp_path).candidates
     assert drawn is not None
     first = drawn[:n_users, 1]
     share = np.bincount(first[first < 9], minlength=9) / (first < 9).sum()
@@ -87,9 +87,9 @@ def test_popularity_follows_training_counts(spread, tmp_path):
     assert share == pytest.approx(weight / weight.sum(), abs=0.03)
 
 
-def test_uniform_draws_all_items_alike(tmp_path):
+def test_uniform_draws_all_items_equally_often(tmp_path):
     split = leave_one_out(made([[0, 0, 0]] * 3000, n_items=13))
-    drawn = with_candidates(split.examples(Part.test), split, Candidates.uniform, 4, 0, tmp_path).candidates
+    drawn = with_candidates(split.examples(SplitName.test), split, Candidates.uniform, 4, 0, tmp_path).candidates
     assert drawn is not None
     for place in range(1, 5):
         share = np.bincount(drawn[:, place], minlength=13)[1:] / 3000
@@ -98,24 +98,24 @@ def test_uniform_draws_all_items_alike(tmp_path):
 
 def test_the_whole_catalogue_needs_no_candidates(tmp_path):
     split = leave_one_out(made([[0, 1, 2]], n_items=3))
-    assert with_candidates(split.examples(Part.test), split, Candidates.full, 99, 0, tmp_path).candidates is None
+    assert with_candidates(split.examples(SplitName.test), split, Candidates.full, 99, 0, tmp_path).candidates is None
 
 
 def test_a_catalogue_that_is_too_small_is_refused(tmp_path):
     split = leave_one_out(made([[0, 1, 2], [0, 0, 0]], n_items=10))
     with pytest.raises(DataError, match="all but 7 of the 10 items") as error:
-        with_candidates(split.examples(Part.test), split, Candidates.uniform, 8, 0, tmp_path)
+        with_candidates(split.examples(SplitName.test), split, Candidates.uniform, 8, 0, tmp_path)
     assert "lower task.negatives to 7" in error.value.remedy
 
 
 @pytest.mark.parametrize("kind", SAMPLED)
-@pytest.mark.parametrize("part", Part)
+@pytest.mark.parametrize("part", SplitName)
 @pytest.mark.parametrize("first", ["whole", "held out"])
 def test_candidates_do_not_depend_on_what_is_held_out_of_training(kind, part, first, tmp_path):
     """Whoever comes first fills the cache for both."""
     rng = np.random.default_rng(0)
     whole = leave_one_out(made([rng.zipf(1.3, 12).clip(max=59).tolist() for _ in range(80)], n_items=60))
-    held = held_out(whole, 0.3, 0.5, seed=0)
+    held = hold_out(whole, 0.3, 0.5, seed=0)
 
     def drawn(split, cache):
         examples = with_candidates(split.examples(part), split, kind, 9, 0, cache)
@@ -124,7 +124,7 @@ def test_candidates_do_not_depend_on_what_is_held_out_of_training(kind, part, fi
     if first == "held out":
         drawn(held, tmp_path / "shared")
     expected = drawn(whole, tmp_path / "whole")
-    found = drawn(held, tmp_path / "shared")
-    assert found == {row: expected[row] for row in found}
+    shared = drawn(held, tmp_path / "shared")
+    assert shared == {row: expected[row] for row in shared}
     assert drawn(whole, tmp_path / "shared") == expected
-    assert len(found) == len(expected) if part is Part.test else len(found) < len(expected)
+    assert len(shared) == len(expected) if part is SplitName.test else len(shared) < len(expected)

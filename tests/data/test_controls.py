@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llm4rec_cli.config.schema import Control, Part
+from llm4rec_cli.config.schema import Control, SplitName
 from llm4rec_cli.data.controls import controlled_dataset, controlled_examples
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import TEST, TRAIN, Split, divide, leave_one_out, p5_reviews
+from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, p5_reviews, split_dataset
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
 from tests.builders import tiny_log
@@ -60,7 +60,7 @@ def test_shuffle_history_keeps_targets_and_what_each_user_had(dataset):
 
 def test_shuffle_history_shuffles_the_validation_item_into_test_histories(dataset):
     split = leave_one_out(controlled_dataset(dataset, Control.shuffle_history, 0))
-    plain = split.examples(Part.test)
+    plain = split.examples(SplitName.test)
     changed = controlled_examples(plain, Control.shuffle_history, 0)
     before, after = (e.histories()[0].reshape(USERS, LENGTH - 1) for e in (plain, changed))
     assert all(Counter(b) == Counter(a) for b, a in zip(before, after, strict=True))
@@ -69,7 +69,7 @@ def test_shuffle_history_shuffles_the_validation_item_into_test_histories(datase
 
 
 def test_swap_users_gives_nobody_their_own_history(dataset):
-    plain = leave_one_out(dataset).examples(Part.test)
+    plain = leave_one_out(dataset).examples(SplitName.test)
     changed = controlled_examples(plain, Control.swap_users, 0)
     assert (changed.start != plain.start).all()
     assert sorted(changed.start) == sorted(plain.start)
@@ -82,7 +82,7 @@ def test_swap_users_gives_nobody_their_own_history(dataset):
 def test_controls_are_a_function_of_the_seed(control, dataset):
     def run(seed: int) -> tuple[list[str], list[list[str]], list[int], list[int]]:
         changed = controlled_dataset(dataset, control, seed)
-        examples = controlled_examples(leave_one_out(changed).examples(Part.test), control, seed)
+        examples = controlled_examples(leave_one_out(changed).examples(SplitName.test), control, seed)
         items = changed.items
         return (
             items["title"].tolist(),
@@ -96,7 +96,7 @@ def test_controls_are_a_function_of_the_seed(control, dataset):
 
 
 def test_swap_users_gives_all_examples_of_a_user_another_s_longest_history(dataset):
-    every_row = Split(dataset, np.full(len(dataset.interactions), TEST, dtype=np.int8)).examples(Part.test)
+    every_row = Split(dataset, np.full(len(dataset.interactions), TEST, dtype=np.int8)).examples(SplitName.test)
     changed = controlled_examples(every_row, Control.swap_users, 0)
     owner = changed.start // LENGTH
     assert (owner != every_row.user).all()
@@ -109,9 +109,9 @@ def test_shuffle_history_leaves_p5_s_random_split_as_it_was_drawn(dataset):
     dataset.manifest["name"] = "tiny"
     dataset.interactions["part"] = p5_reviews(dataset, 0)
     changed = controlled_dataset(dataset, Control.shuffle_history, 0)
-    asked = divide(dataset).part != TRAIN
-    assert (divide(changed).part == divide(dataset).part).all()
-    assert (changed.sequence[asked] == dataset.sequence[asked]).all()
+    is_target = split_dataset(dataset).assignment != TRAIN
+    assert (split_dataset(changed).assignment == split_dataset(dataset).assignment).all()
+    assert (changed.sequence[is_target] == dataset.sequence[is_target]).all()
     assert (changed.sequence != dataset.sequence).any()
 
 
@@ -136,12 +136,12 @@ def test_shuffle_tokens_moves_tokens_alone(dataset):
 
 
 def test_a_single_user_cannot_be_swapped(dataset):
-    with pytest.raises(DataError, match="single user"):
-        controlled_examples(leave_one_out(dataset).examples(Part.test)[:1], Control.swap_users, 0)
+    with pytest.raises(DataError, match="at least two users"):
+        controlled_examples(leave_one_out(dataset).examples(SplitName.test)[:1], Control.swap_users, 0)
 
 
 def visits(n=20):
-    """A click log whose readers have long histories, one of them none."""
+    """Return a click log of readers with long histories; one has none."""
     rows = [("dev" if i % 4 == 0 else "train", i, i, list(range(i, i + (12 if i else 0))), "0-1 1-0") for i in range(n)]
     return tiny_log(rows, [f"t{i}" for i in range(40)])
 
@@ -164,12 +164,12 @@ def test_shuffle_history_permutes_the_histories_of_a_click_log_and_nothing_else(
 
 @pytest.mark.parametrize("control", [Control.shuffle_history, Control.swap_users])
 def test_of_impressions_a_control_changes_the_histories_alone(control):
-    asked = divide(visits()).impressions(TEST)
-    changed = controlled_examples(asked, control, 0)
-    before, after = (np.split(flat, offsets[1:-1]) for flat, offsets in (asked.histories(), changed.histories()))
+    impressions = split_dataset(visits()).impressions(TEST)
+    changed = controlled_examples(impressions, control, 0)
+    before, after = (np.split(flat, offsets[1:-1]) for flat, offsets in (impressions.histories(), changed.histories()))
     kept = [sorted(a) == sorted(b) for a, b in zip(after, before, strict=True)]
     assert all(kept) == (control is Control.shuffle_history)
     assert any(a.tolist() != b.tolist() for a, b in zip(after, before, strict=True))
-    assert (changed.shown()[0] == asked.shown()[0]).all()
-    assert (changed.clicked() == asked.clicked()).all()
-    assert (changed.user == asked.user).all()
+    assert (changed.shown()[0] == impressions.shown()[0]).all()
+    assert (changed.clicked() == impressions.clicked()).all()
+    assert (changed.user == impressions.user).all()

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.data.demo import VARIANTS, generate
-from llm4rec_cli.data.demo.words import ASPECTS
+from llm4rec_cli.data.demo.words import shop_words
 from llm4rec_cli.errors import UsageError
 from tests.small_demo import REAL, sized
 
@@ -123,7 +123,7 @@ def test_five_core_keeps_nearly_all(root: Path, shop: str) -> None:
 
 
 @pytest.mark.parametrize("shop", ["demo", "demo_null"])
-def test_every_explanation_stands_in_its_review(root: Path, shop: str) -> None:
+def test_every_explanation_occurs_in_its_review(root: Path, shop: str) -> None:
     reviews, explanations = read(root, "reviews", shop), read(root, "explanations", shop)
     pairs = explanations.merge(reviews, left_on=["user", "item"], right_on=["reviewerID", "asin"])
     assert len(pairs) == len(explanations)
@@ -144,14 +144,14 @@ def test_reviewers_have_favourite_aspects_except_in_demo_null(root: Path) -> Non
     def repeats(shop: str) -> float:
         """How often two reviews of one customer judge the same aspect."""
         explanations = read(root, "explanations", shop).drop_duplicates(["user", "item"])
-        aspect = explanations.feature.where(explanations.feature.isin(list(ASPECTS)), "part")
+        aspect = explanations.feature.where(explanations.feature.isin(list(shop_words().aspects)), "part")
         return float((aspect == aspect.groupby(explanations.user).shift()).mean())
 
     assert repeats("demo") > 1.5 * repeats("demo_null")
 
 
 @pytest.mark.parametrize("shop", SHOP_OF)
-def test_ids_and_file_order_tell_nothing(root: Path, shop: str) -> None:
+def test_ids_and_file_order_carry_no_information(root: Path, shop: str) -> None:
     """Neither asins, nor reviewer ids, nor lines follow the order in which things happen."""
     reviews = read(root, "reviews", shop)
     happened = reviews.sort_values(["reviewerID", "unixReviewTime"], kind="stable")
@@ -205,10 +205,10 @@ def test_shops_of_one_seed_share_customers(root: Path) -> None:
     assert not set(read(root, "meta", "demo").asin) & set(read(root, "meta", "garden").asin)
 
 
-@pytest.mark.parametrize("part", ["train", "dev"])
-def test_news_is_in_minds_format(root: Path, part: str) -> None:
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_news_is_in_minds_format(root: Path, split: str) -> None:
     def rows(name: str) -> list[list[str]]:
-        return [line.split("\t") for line in (root / "demo_news" / part / name).read_text().splitlines()]
+        return [line.split("\t") for line in (root / "demo_news" / split / name).read_text().splitlines()]
 
     news, behaviors = rows("news.tsv"), rows("behaviors.tsv")
     assert all(len(row) == 8 and row[6:] == ["[]", "[]"] for row in news)
@@ -225,8 +225,8 @@ def test_news_is_in_minds_format(root: Path, part: str) -> None:
 
 def test_news_of_the_last_day_is_dev(root: Path) -> None:
     days = {
-        part: pd.read_csv(root / "demo_news" / part / "behaviors.tsv", sep="\t", header=None)[2].str.split(" ").str[0]
-        for part in ("train", "dev")
+        split: pd.read_csv(root / "demo_news" / split / "behaviors.tsv", sep="\t", header=None)[2].str.split(" ").str[0]
+        for split in ("train", "dev")
     }
     assert set(days["dev"]) == {"11/15/2019"}
     assert set(days["train"]) == {f"11/{day}/2019" for day in range(9, 15)}

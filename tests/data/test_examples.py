@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from tests.builders import tiny_dataset
 
-ASKED = leave_one_out(tiny_dataset([[0, 1, 0, 2], [3, 2, 1, 3]])).examples(Part.test)
+EXAMPLES = leave_one_out(tiny_dataset([[0, 1, 0, 2], [3, 2, 1, 3]])).examples(SplitName.test)
 
 
 def test_a_masked_history_rules_out_its_items_but_never_the_target():
-    found = replace(ASKED, mask_history=True).ruled_out()
-    assert found is not None
-    row, item = found
+    masked = replace(EXAMPLES, mask_history=True).masked_items()
+    assert masked is not None
+    row, item = masked
     assert list(zip(row.tolist(), item.tolist(), strict=True)) == [(0, 0), (0, 1), (0, 0), (1, 2), (1, 1)]
 
 
 def test_nothing_is_ruled_out_without_a_mask_or_among_candidates():
-    assert ASKED.ruled_out() is None
-    assert replace(ASKED, mask_history=True, candidates=np.zeros((2, 3), dtype=int)).ruled_out() is None
+    assert EXAMPLES.masked_items() is None
+    assert replace(EXAMPLES, mask_history=True, candidates=np.zeros((2, 3), dtype=int)).masked_items() is None

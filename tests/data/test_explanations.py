@@ -131,7 +131,7 @@ def test_explanations_that_were_there_are_replaced_and_the_split_stays(tmp_path)
     split.dataset.interactions["explanation"] = "old"
     found = with_explanations(split, tmp_path)
     assert set(found.dataset.interactions["explanation"]) == {"I think the tone is great."}
-    assert found.part is split.part
+    assert found.assignment is split.assignment
     assert set(split.dataset.interactions["explanation"]) == {"old"}
 
 

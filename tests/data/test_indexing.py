@@ -14,15 +14,15 @@ from llm4rec_cli.data import indexing
 from llm4rec_cli.data.indexing import (
     NUMBERS,
     ItemIndex,
+    cluster_tree,
     co_occurrence,
     digit_length,
     digit_pieces,
     index_items,
     numbers,
     spectral_clusters,
-    tree,
 )
-from llm4rec_cli.data.split import Split, held_out, leave_one_out
+from llm4rec_cli.data.split import Split, hold_out, leave_one_out
 from llm4rec_cli.errors import DataError
 from tests.builders import tiny_dataset
 from tests.data.test_real_data import prepared
@@ -45,10 +45,10 @@ def noise(n_users=60, n_items=40, seed=0):
 
 def groups_of(labels):
     """The partition that labels mean, whatever they are called."""
-    found = defaultdict(set)
+    groups = defaultdict(set)
     for item, label in enumerate(labels):
-        found[label].add(item)
-    return {frozenset(group) for group in found.values()}
+        groups[label].add(item)
+    return {frozenset(group) for group in groups.values()}
 
 
 # --- numbers
@@ -77,7 +77,7 @@ def test_leaky_numbers_differ_from_sequential_ones_through_held_out_items_alone(
     assert numbers(Index.leaky_p5, other, seed=0).tolist() != leaky.tolist()
 
 
-def test_only_leaky_numbers_tell_which_held_out_items_follow_one_another():
+def test_only_leaky_numbers_reveal_the_order_of_held_out_items():
     split = leave_one_out(tiny_dataset([[0, 1, 2 * user + 2, 2 * user + 3] for user in range(300)]))
     valid, test = np.arange(2, 602, 2), np.arange(3, 603, 2)
 
@@ -135,7 +135,7 @@ def test_collaborative_codes_are_cluster_and_place_and_untrained_items_stand_apa
 
 
 def test_items_held_out_of_training_are_cold(tmp_path):
-    split = held_out(noise(), 0.2, 1.0, seed=0)
+    split = hold_out(noise(), 0.2, 1.0, seed=0)
     index = index_items(Index.collaborative, split, 0, 1, tmp_path, clusters=3, leaf_size=10)
     assert split.cold is not None
     assert [code[0] == "<cold>" for code in index.codes] == split.cold.tolist()
@@ -147,7 +147,7 @@ def test_where_no_history_holds_two_items_all_are_cold(tmp_path):
     assert sorted(index.codes) == [("<cold>", "<i0>"), ("<cold>", "<i1>"), ("<cold>", "<i2>")]
 
 
-def test_semantic_codes_hold_alike_texts_together(tmp_path):
+def test_semantic_codes_put_similar_texts_together(tmp_path):
     index = index_items(Index.semantic, SPLIT, 0, 1, tmp_path, TEXTS, clusters=2, leaf_size=4)
     assert groups_of(code[:-1] for code in index.codes) == {frozenset({0, 2, 3, 6}), frozenset({1, 4, 5, 7})}
     assert index.codes[5] == ("<c0>", "<i0>")  # the first of the train parts
@@ -169,7 +169,7 @@ def test_semantic_needs_texts(tmp_path):
 
 
 def test_a_tree_names_clusters_one_after_another_and_then_from_the_first_again():
-    leaves = tree(np.arange(8), lambda items, rng: items >= items.mean(), seed=0, clusters=2, leaf_size=3)
+    leaves = cluster_tree(np.arange(8), lambda items, rng: items >= items.mean(), seed=0, clusters=2, leaf_size=3)
     assert [(path, items.tolist()) for path, items in leaves] == [
         (("<c0>", "<c2>"), [0, 1]),
         (("<c0>", "<c0>"), [2, 3]),
@@ -179,7 +179,9 @@ def test_a_tree_names_clusters_one_after_another_and_then_from_the_first_again()
 
 
 def test_a_tree_names_clusters_by_their_first_item():
-    (first, _), (second, _) = tree(np.array([3, 1, 2]), lambda items, rng: items % 2 == 1, 0, clusters=2, leaf_size=2)
+    (first, _), (second, _) = cluster_tree(
+        np.array([3, 1, 2]), lambda items, rng: items % 2 == 1, 0, clusters=2, leaf_size=2
+    )
     assert (first, second) == (("<c0>",), ("<c1>",))
 
 
@@ -197,9 +199,9 @@ def test_lanczos_finds_the_clusters_that_lapack_finds(monkeypatch):
     chance = np.where(own[:, None] == own, 0.6, 0.02)
     weights = np.triu(rng.random((100, 100)) < chance, 1).astype(float)
     graph = csr_array(weights + weights.T)
-    found = groups_of(spectral_clusters(graph, 4, rng))
+    groups = groups_of(spectral_clusters(graph, 4, rng))
     monkeypatch.setattr(indexing, "DENSE", 0)
-    assert groups_of(spectral_clusters(graph, 4, rng)) == found == groups_of(own)
+    assert groups_of(spectral_clusters(graph, 4, rng)) == groups == groups_of(own)
 
 
 def test_a_graph_without_edges_is_one_cluster():
@@ -247,7 +249,7 @@ def test_no_code_begins_another(sequences, places, kind, digits, clusters, leaf_
 
 @pytest.mark.parametrize("codes", [[("1",), ("1",)], [("1", "2"), ("0",), ("1",)], [("2", "1", "3"), ("2", "1")]])
 def test_codes_that_begin_others_are_refused(codes):
-    with pytest.raises(AssertionError, match="begins another"):
+    with pytest.raises(AssertionError, match="is a prefix of another"):
         ItemIndex(Index.random, codes)
 
 
@@ -260,7 +262,7 @@ def test_an_index_is_read_as_it_was_written(tmp_path):
     assert again.describe()["digits"] is None
 
 
-def test_a_digest_tells_kind_and_codes():
+def test_a_digest_depends_on_kind_and_codes():
     digests = {
         ItemIndex(kind, codes).digest
         for kind in (Index.random, Index.sequential)
@@ -274,20 +276,20 @@ def test_clusters_are_computed_once_for_all_that_they_depend_on(tmp_path, monkey
         return index_items(kind, split, seed, digits, tmp_path, texts, **{"clusters": 3, "leaf_size": 5, **sizes}).codes
 
     texts = np.random.default_rng(0).standard_normal((40, 3))
-    asked = [
+    arguments = [
         (Index.collaborative, noise(), 0, None),
         (Index.collaborative, noise(), 1, None),
         (Index.collaborative, noise(seed=1), 0, texts),  # which it does not look at
-        (Index.collaborative, held_out(noise(), 0.1, 1.0, 0), 0, None),
+        (Index.collaborative, hold_out(noise(), 0.1, 1.0, 0), 0, None),
         (Index.semantic, noise(), 0, texts),
         (Index.semantic, noise(), 0, -texts),
     ]
-    found = [codes(*one) for one in asked]
-    codes(*asked[0], clusters=2)
-    codes(*asked[0], leaf_size=4)
+    expected = [codes(*args) for args in arguments]
+    codes(*arguments[0], clusters=2)
+    codes(*arguments[0], leaf_size=4)
     assert len(list((tmp_path / "indexing").glob("*.json"))) == 8
     monkeypatch.setattr(indexing, "_clustered", None)
-    assert [codes(*one, digits=2) for one in asked] == found
+    assert [codes(*args, digits=2) for args in arguments] == expected
 
 
 @pytest.mark.slow
@@ -318,7 +320,7 @@ def test_codes_do_not_depend_on_how_python_hashes():
 
 
 @pytest.mark.real_data
-def test_beauty_is_clustered_into_small_leaves_that_tell_what_comes_next(tmp_path):
+def test_beauty_is_clustered_into_small_leaves_that_predict_the_next_item(tmp_path):
     split = leave_one_out(prepared("amazon2014-beauty", "amazon2014-beauty", tmp_path)[0])
     index = index_items(Index.collaborative, split, 0, 2, tmp_path)
     leaves = Counter(code[:-1] for code in index.codes)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llm4rec_cli.config.schema import Control, DatasetConfig, Part, SplitRule, TextRecipe
+from llm4rec_cli.config.schema import Control, DatasetConfig, SplitName, SplitRule, TextRecipe
 from llm4rec_cli.data.prepare import k_core, prepare, problems
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError, raise_first
@@ -99,8 +99,8 @@ def test_items_that_fall_out_leave_no_gap_in_the_numbers(tmp_path):
 def test_leave_one_out_asks_for_the_last_two_with_what_came_before(tmp_path):
     rows = [("long", i, t) for t, i in enumerate("vwxy")] + [("short", "v", 0), ("short", "y", 1)]
     split = leave_one_out(prepare(written(tmp_path / "raw", rows), tmp_path))
-    assert split.part.tolist() == [TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN]
-    for part, target, history in ((Part.valid, 2, [0, 1]), (Part.test, 3, [0, 1, 2])):
+    assert split.assignment.tolist() == [TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN]
+    for part, target, history in ((SplitName.valid, 2, [0, 1]), (SplitName.test, 3, [0, 1, 2])):
         examples = split.examples(part)
         assert examples.target.tolist() == [target]
         assert examples.histories()[0].tolist() == history
@@ -331,12 +331,12 @@ def test_a_click_log_tells_what_its_parts_hold(tmp_path):
 
 @pytest.mark.parametrize("rule", [SplitRule.leave_one_out, SplitRule.temporal, SplitRule.p5_reviews])
 def test_a_click_log_is_divided_by_no_rule_for_interactions(rule, tmp_path):
-    with pytest.raises(DataError, match=f"'news' is a click log, and dataset.split={rule.value} divides interactions"):
+    with pytest.raises(DataError, match=f"'news' is a click log, and dataset.split={rule.value} splits interactions"):
         prepare(replace(MIND, split=rule), tmp_path)
 
 
 def test_interactions_are_not_divided_as_a_click_log(tmp_path):
-    with pytest.raises(DataError, match=r"dataset.split=mind divides impressions, and dataset '.*' has none"):
+    with pytest.raises(DataError, match=r"dataset.split=mind splits impressions, and dataset '.*' has none"):
         prepare(replace(AMAZON, split=SplitRule.mind), tmp_path)
 
 

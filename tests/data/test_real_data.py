@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli.config.schema import DatasetConfig, Part, TextRecipe
+from llm4rec_cli.config.schema import DatasetConfig, SplitName, TextRecipe
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import TEST, divide, leave_one_out
+from llm4rec_cli.data.split import TEST, leave_one_out, split_dataset
 from llm4rec_cli.data.statistics import remarks
 from llm4rec_cli.data.texts import item_texts
 
@@ -71,7 +71,7 @@ def test_mind_sample_has_its_impressions(tmp_path):
 def test_mind_sample_is_divided_as_its_lines_say(tmp_path):
     """Lists, labels and clicks as they stand in the raw files; none of its impressions lists an item twice."""
     dataset, _ = prepared("mind-small", "mind-small-5k", tmp_path)
-    split = divide(dataset)
+    split = split_dataset(dataset)
     told = dataset.manifest["split"]
     assert [told[part] for part in ("train", "valid", "test")] == [3830, 202, 968]
     assert sum(told["unrankable"].values()) == 0
@@ -89,7 +89,7 @@ def test_mind_sample_is_divided_as_its_lines_say(tmp_path):
 def test_leave_one_out_of_scientific_is_the_released_split(tmp_path):
     dataset, _ = prepared("amazon2018-scientific", "unisrec-scientific", tmp_path)
     split = leave_one_out(dataset)
-    for part in Part:
+    for part in SplitName:
         examples = split.examples(part)
         flat, offsets = examples.histories(last=50)
         ours = [

@@ -1,4 +1,4 @@
-"""Splits: what is trained on, what is asked about, and what a history holds."""
+"""Splits: training interactions, targets, and histories."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from llm4rec_cli.config.schema import Part, SplitRule
+from llm4rec_cli.config.schema import SplitName, SplitRule
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import (
     TEST,
     TRAIN,
     UNUSED,
     VALID,
-    divide,
-    held_out,
+    hold_out,
     leave_one_out,
     mind,
     p5_reviews,
+    split_dataset,
     temporal,
     transfer,
 )
@@ -41,61 +41,61 @@ def timed(times=TIMES, sequences=SEQUENCES, rule=None):
     return dataset
 
 
-def histories(split, part):
-    asked = split.examples(part)
-    flat, offsets = asked.histories()
+def histories(split, name):
+    examples = split.examples(name)
+    flat, offsets = examples.histories()
     return {
         int(user): (flat[start:end].tolist(), int(target))
-        for user, target, start, end in zip(asked.user, asked.target, offsets[:-1], offsets[1:], strict=True)
+        for user, target, start, end in zip(examples.user, examples.target, offsets[:-1], offsets[1:], strict=True)
     }
 
 
 def test_a_temporal_split_cuts_all_users_at_the_same_moment():
-    split = divide(timed())
-    assert split.part.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN, TEST, TRAIN, VALID]
+    split = split_dataset(timed())
+    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, TRAIN, TEST, TRAIN, VALID]
 
 
 def test_a_temporal_history_is_all_that_came_before():
-    split = divide(timed())
-    assert histories(split, Part.valid) == {0: ([0, 1, 2], 3), 2: ([8], 9)}
-    assert histories(split, Part.test) == {0: ([0, 1, 2, 3], 4), 1: ([5, 6], 7)}
+    split = split_dataset(timed())
+    assert histories(split, SplitName.valid) == {0: ([0, 1, 2], 3), 2: ([8], 9)}
+    assert histories(split, SplitName.test) == {0: ([0, 1, 2, 3], 4), 1: ([5, 6], 7)}
     flat, offsets = split.train_sequences()
     assert np.split(flat, offsets[1:-1].tolist())[2].tolist() == [8]
 
 
-def test_only_the_first_interaction_of_a_period_is_asked_about_and_the_others_are_not_trained_on():
+def test_only_the_first_interaction_of_a_period_is_a_target_and_the_others_are_unused():
     split = temporal(timed([0, 1, 2, 8, 9, 3, 6, 7, 4, 5]), 0.6, 0.8)
-    assert split.part.tolist() == [TRAIN, TRAIN, TRAIN, TEST, UNUSED, TRAIN, VALID, UNUSED, TRAIN, TRAIN]
+    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, TEST, UNUSED, TRAIN, VALID, UNUSED, TRAIN, TRAIN]
     assert split.train_counts().sum() == 6
 
 
-def test_a_user_who_first_appears_in_a_period_has_no_history_to_ask_about():
+def test_a_user_who_first_appears_in_a_period_has_no_history_and_no_target():
     split = temporal(timed([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), 0.6, 0.8)
-    assert split.part.tolist() == [TRAIN] * 6 + [VALID, UNUSED] + [UNUSED] * 2  # the third is new in test
+    assert split.assignment.tolist() == [TRAIN] * 6 + [VALID, UNUSED] + [UNUSED] * 2  # the third is new in test
 
 
 def test_equal_times_stay_on_one_side():
     split = temporal(timed([0, 0, 0, 1, 2, 0, 1, 2, 0, 1]), 0.6, 0.8)  # the cuts fall on times 1 and 2
-    assert split.part.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, VALID, TEST, TRAIN, VALID]
+    assert split.assignment.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST, TRAIN, VALID, TEST, TRAIN, VALID]
 
 
-def test_no_training_interaction_is_later_than_one_that_is_asked_about():
+def test_no_training_interaction_is_later_than_a_target():
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 20, 300)
     times = np.concatenate([np.sort(rng.integers(0, 500, n)) for n in lengths])
     dataset = timed(times, [rng.integers(0, 50, n).tolist() for n in lengths])
     split = temporal(dataset, 0.8, 0.9)
-    latest = times[split.part == TRAIN].max()
-    assert latest < times[split.part == VALID].min()
-    assert times[np.isin(split.part, [TRAIN, VALID])].max() < times[split.part == TEST].min()
-    for part in Part:
-        asked = split.examples(part)
-        assert len(set(asked.user.tolist())) == len(asked) > 50
-        assert (asked.history_length > 0).all()
+    latest = times[split.assignment == TRAIN].max()
+    assert latest < times[split.assignment == VALID].min()
+    assert times[np.isin(split.assignment, [TRAIN, VALID])].max() < times[split.assignment == TEST].min()
+    for name in SplitName:
+        examples = split.examples(name)
+        assert len(set(examples.user.tolist())) == len(examples) > 50
+        assert (examples.history_length > 0).all()
 
 
 @pytest.mark.parametrize(
-    ("times", "said"),
+    ("times", "message"),
     [
         (None, "has no times"),
         ([np.nan, *TIMES[1:]], "has no time for 1 of 10 interactions"),
@@ -103,22 +103,22 @@ def test_no_training_interaction_is_later_than_one_that_is_asked_about():
         ([0] * 6 + [1] * 4, "too many share a time"),
     ],
 )
-def test_a_temporal_split_is_refused_with_the_reason_where_times_do_not_tell(times, said):
+def test_a_temporal_split_without_usable_times_is_refused_with_the_reason(times, message):
     dataset = timed(times or TIMES)
     if times is None:
         del dataset.interactions["timestamp"]
-    with pytest.raises(DataError, match=said) as refused:
-        divide(dataset)
+    with pytest.raises(DataError, match=message) as refused:
+        split_dataset(dataset)
     assert "leave_one_out" in refused.value.remedy
 
 
 def test_the_rule_comes_from_the_manifest():
     dataset = timed(rule={"rule": "leave_one_out"})
-    assert (divide(dataset).part == leave_one_out(dataset).part).all()
-    assert divide(dataset).part.tolist() == [0, 0, 0, VALID, TEST, 0, VALID, TEST, 0, 0]
+    assert (split_dataset(dataset).assignment == leave_one_out(dataset).assignment).all()
+    assert split_dataset(dataset).assignment.tolist() == [0, 0, 0, VALID, TEST, 0, VALID, TEST, 0, 0]
 
 
-# ---- what is held out of training
+# ---- holdout of items and users
 
 RNG = np.random.default_rng(0)
 SHOP = leave_one_out(tiny_dataset([RNG.integers(0, 40, RNG.integers(3, 12)).tolist() for _ in range(60)], n_items=40))
@@ -130,34 +130,34 @@ def cold_of(split):
 
 
 def users_of(split):
-    """Who is trained or validated on."""
+    """Return the users in training or validation."""
     user = split.dataset.interactions["user"].to_numpy()
-    return set(user[np.isin(split.part, [TRAIN, VALID])].tolist())
+    return set(user[np.isin(split.assignment, [TRAIN, VALID])].tolist())
 
 
 @pytest.mark.parametrize(("cold_items", "train_users"), [(0.2, 1.0), (0.0, 0.3), (0.2, 0.3)])
-def test_cold_items_and_users_left_out_leave_train_and_valid_and_nothing_else(cold_items, train_users):
-    split = held_out(SHOP, cold_items, train_users, seed=0)
+def test_cold_items_and_excluded_users_leave_only_train_and_valid(cold_items, train_users):
+    split = hold_out(SHOP, cold_items, train_users, seed=0)
     cold = cold_of(split) if cold_items else set()
-    kept_users = users_of(held_out(SHOP, 0.0, train_users, seed=0)) if train_users < 1 else set(range(60))
+    kept_users = users_of(hold_out(SHOP, 0.0, train_users, seed=0)) if train_users < 1 else set(range(60))
     assert (len(cold), len(kept_users)) == (round(cold_items * 40), round(train_users * 60))
     rows = SHOP.dataset.interactions
-    for user, item, before, after in zip(rows["user"], rows["item"], SHOP.part, split.part, strict=True):
-        taken = before != TEST and (item in cold or user not in kept_users)
-        assert after == (UNUSED if taken else before)
+    for user, item, before, after in zip(rows["user"], rows["item"], SHOP.assignment, split.assignment, strict=True):
+        excluded = before != TEST and (item in cold or user not in kept_users)
+        assert after == (UNUSED if excluded else before)
 
 
-def test_what_is_held_out_stays_in_the_histories_that_are_asked_with():
-    split = held_out(SHOP, 0.5, 0.5, seed=0)
-    assert histories(split, Part.test) == histories(SHOP, Part.test)
-    asked, before = histories(split, Part.valid), histories(SHOP, Part.valid)
-    assert 0 < len(asked) < len(before)
-    assert all(before[user] == question for user, question in asked.items())
-    assert cold_of(split) & {item for history, _ in asked.values() for item in history}
+def test_held_out_interactions_stay_in_histories():
+    split = hold_out(SHOP, 0.5, 0.5, seed=0)
+    assert histories(split, SplitName.test) == histories(SHOP, SplitName.test)
+    after, before = histories(split, SplitName.valid), histories(SHOP, SplitName.valid)
+    assert 0 < len(after) < len(before)
+    assert all(before[user] == example for user, example in after.items())
+    assert cold_of(split) & {item for history, _ in after.values() for item in history}
 
 
 def test_training_never_sees_a_cold_item():
-    split = held_out(SHOP, 0.3, 1.0, seed=0)
+    split = hold_out(SHOP, 0.3, 1.0, seed=0)
     flat, offsets = split.train_sequences()
     assert not cold_of(split) & set(flat.tolist())
     assert split.train_counts()[split.cold].sum() == 0
@@ -168,52 +168,52 @@ def test_training_never_sees_a_cold_item():
 
 
 def test_the_training_softmax_is_over_the_items_that_are_not_cold():
-    split = held_out(SHOP, 0.3, 1.0, seed=0)
+    split = hold_out(SHOP, 0.3, 1.0, seed=0)
     assert split.softmax_items().tolist() == sorted(set(range(40)) - cold_of(split))
     assert SHOP.softmax_items() is None
-    assert held_out(SHOP, 0.0, 0.5, seed=0).softmax_items() is None
+    assert hold_out(SHOP, 0.0, 0.5, seed=0).softmax_items() is None
 
 
-def test_a_larger_share_holds_a_smaller_one():
+def test_a_larger_share_includes_a_smaller_one():
     shares = [0.05, 0.1, 0.3, 0.7]
-    cold = [cold_of(held_out(SHOP, share, 1.0, seed=3)) for share in shares]
-    users = [users_of(held_out(SHOP, 0.0, share, seed=3)) for share in shares]
+    cold = [cold_of(hold_out(SHOP, share, 1.0, seed=3)) for share in shares]
+    users = [users_of(hold_out(SHOP, 0.0, share, seed=3)) for share in shares]
     for drawn in (cold, users):
         assert all(small < large for small, large in pairwise(drawn))
 
 
 def test_the_draws_follow_the_seed():
-    assert cold_of(held_out(SHOP, 0.3, 1.0, seed=0)) == cold_of(held_out(SHOP, 0.3, 0.5, seed=0))
-    assert cold_of(held_out(SHOP, 0.3, 1.0, seed=0)) != cold_of(held_out(SHOP, 0.3, 1.0, seed=1))
-    assert users_of(held_out(SHOP, 0.0, 0.3, seed=0)) != users_of(held_out(SHOP, 0.0, 0.3, seed=1))
+    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) == cold_of(hold_out(SHOP, 0.3, 0.5, seed=0))
+    assert cold_of(hold_out(SHOP, 0.3, 1.0, seed=0)) != cold_of(hold_out(SHOP, 0.3, 1.0, seed=1))
+    assert users_of(hold_out(SHOP, 0.0, 0.3, seed=0)) != users_of(hold_out(SHOP, 0.0, 0.3, seed=1))
 
 
-def test_items_and_users_are_drawn_alike_often():
+def test_items_and_users_are_drawn_uniformly():
     times_cold, times_kept = np.zeros(40), np.zeros(60)
     for seed in range(600):
-        times_cold[list(cold_of(held_out(SHOP, 0.25, 1.0, seed)))] += 1
-        times_kept[list(users_of(held_out(SHOP, 0.0, 0.25, seed)))] += 1
+        times_cold[list(cold_of(hold_out(SHOP, 0.25, 1.0, seed)))] += 1
+        times_kept[list(users_of(hold_out(SHOP, 0.0, 0.25, seed)))] += 1
     assert chisquare(times_cold).pvalue > 0.001
     assert chisquare(times_kept).pvalue > 0.001
 
 
 def test_the_smallest_share_is_one():
-    assert len(cold_of(held_out(SHOP, 1e-9, 1.0, seed=0))) == 1
-    assert len(users_of(held_out(SHOP, 0.0, 1e-9, seed=0))) <= 1
+    assert len(cold_of(hold_out(SHOP, 1e-9, 1.0, seed=0))) == 1
+    assert len(users_of(hold_out(SHOP, 0.0, 1e-9, seed=0))) <= 1
 
 
 def test_nothing_held_out_is_the_split_itself():
-    assert held_out(SHOP, 0.0, 1.0, seed=0) is SHOP
-    assert SHOP.whole() is SHOP
-    assert (held_out(SHOP, 0.5, 0.5, seed=0).whole().part == SHOP.part).all()
+    assert hold_out(SHOP, 0.0, 1.0, seed=0) is SHOP
+    assert SHOP.without_holdout() is SHOP
+    assert (hold_out(SHOP, 0.5, 0.5, seed=0).without_holdout().assignment == SHOP.assignment).all()
 
 
-def test_a_temporal_split_loses_the_same():
+def test_a_temporal_split_loses_the_cold_items_too():
     split = temporal(timed([0, 1, 2, 8, 9, 3, 6, 7, 4, 5]), 0.6, 0.8)
-    held = held_out(split, 0.1, 1.0, seed=0)
+    held = hold_out(split, 0.1, 1.0, seed=0)
     (cold,) = cold_of(held)
-    expected = [UNUSED if item == cold and part != TEST else part for item, part in enumerate(split.part)]
-    assert held.part.tolist() == expected
+    expected = [UNUSED if item == cold and code != TEST else code for item, code in enumerate(split.assignment)]
+    assert held.assignment.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_temporal_split_loses_the_same():
 def test_too_little_left_is_refused_with_both_settings(sequences, cold_items, train_users):
     split = leave_one_out(tiny_dataset(sequences))
     with pytest.raises(DataError, match=f"cold_items={cold_items:g} and dataset.train_users={train_users:g}") as error:
-        held_out(split, cold_items, train_users, seed=0)
+        hold_out(split, cold_items, train_users, seed=0)
     assert "lower dataset.cold_items" in error.value.remedy
 
 
@@ -235,7 +235,7 @@ def test_too_little_left_is_refused_with_both_settings(sequences, cold_items, tr
 
 
 def dataset_of(user, item, n_items):
-    """A dataset of these interactions, sorted by user."""
+    """Return a dataset of these interactions, sorted by user."""
     return RecDataset(
         items=pd.DataFrame({"item_id": [f"i{i}" for i in range(n_items)]}),
         interactions=pd.DataFrame({"user": user, "item": item}),
@@ -252,8 +252,8 @@ def dataset_of(user, item, n_items):
 )
 def test_p5_s_split_has_the_papers_sizes(users, items, interactions, train, valid, test):
     rows = np.arange(interactions)
-    part = p5_reviews(dataset_of(np.sort(rows % users), rows % items, items), seed=0)
-    assert np.bincount(part).tolist() == [train, valid, test]
+    assignment = p5_reviews(dataset_of(np.sort(rows % users), rows % items, items), seed=0)
+    assert np.bincount(assignment).tolist() == [train, valid, test]
 
 
 @given(
@@ -263,21 +263,21 @@ def test_p5_s_split_has_the_papers_sizes(users, items, interactions, train, vali
 def test_every_user_and_every_item_has_a_training_interaction(sequences, seed):
     dataset = tiny_dataset(sequences)
     try:
-        part = p5_reviews(dataset, seed)
+        assignment = p5_reviews(dataset, seed)
     except DataError:
         assert len(dataset.interactions) <= max(9, 5 * (len(sequences) + 9))
         return
-    trained = dataset.interactions[part == TRAIN]
+    trained = dataset.interactions[assignment == TRAIN]
     assert set(trained["user"]) == set(range(len(sequences)))
     assert set(trained["item"]) == set(dataset.sequence.tolist())
-    assert (part == TRAIN).sum() >= round(0.8 * len(part))
-    assert (part == VALID).sum() - (part == TEST).sum() in (0, 1)
+    assert (assignment == TRAIN).sum() >= round(0.8 * len(assignment))
+    assert (assignment == VALID).sum() - (assignment == TEST).sum() in (0, 1)
 
 
-def test_what_p5_s_split_asks_about_is_drawn_alike_often():
+def test_targets_of_p5_s_split_are_drawn_uniformly():
     dataset = tiny_dataset([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]] * 10)
-    asked = sum((p5_reviews(dataset, seed) == TEST).astype(int) for seed in range(600))
-    assert chisquare(asked).pvalue > 0.001
+    times_test = sum((p5_reviews(dataset, seed) == TEST).astype(int) for seed in range(600))
+    assert chisquare(times_test).pvalue > 0.001
 
 
 def test_a_random_split_that_leaves_nothing_to_test_is_refused():
@@ -290,8 +290,8 @@ def test_a_history_of_p5_s_split_is_all_that_precedes_test_items_too():
     dataset = tiny_dataset([[0, 1, 2, 3, 4]])
     dataset.manifest["split"] = {"rule": "p5_reviews"}
     dataset.interactions["part"] = np.array([TEST, TRAIN, TEST, VALID, TEST], dtype=np.int8)
-    asked = divide(dataset).examples(Part.test)
-    flat, offsets = asked.histories()
+    examples = split_dataset(dataset).examples(SplitName.test)
+    flat, offsets = examples.histories()
     assert [flat[start:end].tolist() for start, end in pairwise(offsets)] == [[], [0, 1], [0, 1, 2, 3]]
 
 
@@ -299,7 +299,7 @@ def test_a_history_of_p5_s_split_is_all_that_precedes_test_items_too():
 
 
 def domains(sequences, test_domain="shop"):
-    """Items 0 to 4 are books, 5 to 9 are of the shop."""
+    """Return a dataset of two domains: items 0 to 4 are books, 5 to 9 are in the shop."""
     dataset = tiny_dataset(sequences, n_items=10)
     dataset.items["domain"] = ["books"] * 5 + ["shop"] * 5
     dataset.manifest["split"] = {"rule": "transfer", "test_domain": test_domain}
@@ -309,60 +309,60 @@ def domains(sequences, test_domain="shop"):
 VISITS = [[0, 5, 1, 6, 2], [7, 8], [3, 4], [9, 1]]
 
 
-def test_shared_users_are_asked_about_the_test_domain_and_the_others_train():
-    split = divide(domains(VISITS))
-    assert split.part.tolist() == [TRAIN, TEST, TRAIN, TEST, VALID, UNUSED, UNUSED, TRAIN, VALID, TEST, TRAIN]
-    other = divide(domains(VISITS, "books"))
-    assert other.part.tolist() == [TEST, TRAIN, TEST, VALID, TEST, TRAIN, VALID, UNUSED, UNUSED, TRAIN, TEST]
+def test_shared_users_interactions_in_the_test_domain_are_test_and_other_domains_train():
+    split = split_dataset(domains(VISITS))
+    assert split.assignment.tolist() == [TRAIN, TEST, TRAIN, TEST, VALID, UNUSED, UNUSED, TRAIN, VALID, TEST, TRAIN]
+    other = split_dataset(domains(VISITS, "books"))
+    assert other.assignment.tolist() == [TEST, TRAIN, TEST, VALID, TEST, TRAIN, VALID, UNUSED, UNUSED, TRAIN, TEST]
 
 
-def test_histories_of_a_split_by_domain_are_of_the_domains_that_are_trained_on():
-    split = divide(domains(VISITS))
-    assert histories(split, Part.valid) == {0: ([0, 1], 2), 2: ([3], 4)}
-    asked = split.examples(Part.test)
-    flat, offsets = asked.histories()
-    found = [flat[start:end].tolist() for start, end in pairwise(offsets)]
-    assert asked.user.tolist() == [0, 0, 3]
-    assert asked.target.tolist() == [5, 6, 9]
-    assert found == [[0, 1, 2], [0, 1, 2], [1]]  # all of them, those after the target in time, too
+def test_histories_of_a_transfer_split_are_of_the_training_domains():
+    split = split_dataset(domains(VISITS))
+    assert histories(split, SplitName.valid) == {0: ([0, 1], 2), 2: ([3], 4)}
+    examples = split.examples(SplitName.test)
+    flat, offsets = examples.histories()
+    histories_of_test = [flat[start:end].tolist() for start, end in pairwise(offsets)]
+    assert examples.user.tolist() == [0, 0, 3]
+    assert examples.target.tolist() == [5, 6, 9]
+    assert histories_of_test == [[0, 1, 2], [0, 1, 2], [1]]  # including those after the target in time
     flat, offsets = split.train_sequences()
     assert [flat[start:end].tolist() for start, end in pairwise(offsets)] == [[0, 1], [], [3], [1]]
 
 
-def test_items_of_the_test_domain_are_in_the_catalogue_and_no_training_target_is_set_against_them():
-    split = divide(domains(VISITS))
+def test_items_of_the_test_domain_are_in_the_catalogue_but_not_in_the_training_softmax():
+    split = split_dataset(domains(VISITS))
     assert split.n_items == 10
     assert split.train_counts()[5:].sum() == 0
     assert split.softmax_items().tolist() == [0, 1, 2, 3, 4]
-    held = held_out(divide(domains([[0, 1, 2, 3, 4, 5], [4, 3, 2, 1, 0, 6]])), 0.1, 1.0, seed=0)
+    held = hold_out(split_dataset(domains([[0, 1, 2, 3, 4, 5], [4, 3, 2, 1, 0, 6]])), 0.1, 1.0, seed=0)
     assert set(held.softmax_items().tolist()) == {0, 1, 2, 3, 4} - cold_of(held) | {7, 8, 9} - cold_of(held)
-    assert held.whole().home is held.home
+    assert held.without_holdout().in_train_domain is held.in_train_domain
 
 
 def test_a_split_by_domain_without_shared_users_is_refused():
-    with pytest.raises(DataError, match="no user of its domain 'shop' is in another one"):
+    with pytest.raises(DataError, match="no user of domain 'shop' is also in another domain"):
         transfer(domains([[0, 1], [5, 6]]), "shop")
 
 
-# ---- what a user is called
+# ---- user names
 
 
-def test_a_user_is_called_by_the_last_training_interaction_that_has_a_name():
+def test_a_users_name_is_that_of_the_last_training_interaction_with_a_name():
     dataset = tiny_dataset([[0, 1, 2, 3, 4], [0, 1, 2], [0, 1], [0]])
     names = ["Ann", " Ann B. ", "", "Valid", "Test", None, "Valid", "Test", "Cy", "", " "]
     dataset.interactions["user_name"] = pd.Series(names, dtype="str")
     assert leave_one_out(dataset).user_names() == ["Ann B.", "u1", "Cy", "u3"]
 
 
-def test_where_the_data_have_no_names_users_are_called_by_their_ids():
+def test_without_names_users_are_named_by_their_ids():
     assert SHOP.user_names()[:2] == ["u0", "u1"]
 
 
-# ---- nothing that is asked about is trained on
+# ---- no target is trained on
 
 
 def world(rule):
-    """Users with histories in two domains, no item twice in one, divided by a rule."""
+    """Return a split by this rule; users have histories in two domains, without repeated items."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 15, 200)
     dataset = tiny_dataset([rng.permutation(60)[:n].tolist() for n in lengths], n_items=60)
@@ -371,25 +371,25 @@ def world(rule):
     dataset.manifest["split"] = {"rule": rule.value, "seed": 0, "cuts": [0.8, 0.9], "test_domain": "two"}
     if rule is SplitRule.p5_reviews:
         dataset.interactions["part"] = p5_reviews(dataset, 0)
-    return divide(dataset)
+    return split_dataset(dataset)
 
 
 def trained_pairs(split):
-    """What every task trains on: the user and item of each training interaction."""
+    """Return the user and item of each training interaction."""
     flat, offsets = split.train_sequences()
     return set(zip(np.repeat(np.arange(split.n_users), np.diff(offsets)).tolist(), flat.tolist(), strict=True))
 
 
-def asked_pairs(split, part):
-    asked = split.examples(part)
-    return set(zip(asked.user.tolist(), asked.target.tolist(), strict=True))
+def target_pairs(split, name):
+    examples = split.examples(name)
+    return set(zip(examples.user.tolist(), examples.target.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("shares", [(0.0, 1.0), (0.2, 0.5)])
 @pytest.mark.parametrize("rule", [rule for rule in SplitRule if rule is not SplitRule.mind])
-def test_no_training_holds_what_any_task_asks_about(rule, shares):
-    split = held_out(world(rule), *shares, seed=0)
-    valid, test = (asked_pairs(split, part) for part in Part)
+def test_no_target_of_any_task_is_a_training_interaction(rule, shares):
+    split = hold_out(world(rule), *shares, seed=0)
+    valid, test = (target_pairs(split, name) for name in SplitName)
     assert len(trained_pairs(split)) > 100
     assert min(len(valid), len(test)) > 20
     assert not valid & test
@@ -397,47 +397,49 @@ def test_no_training_holds_what_any_task_asks_about(rule, shares):
 
 
 @pytest.mark.parametrize("rule", [SplitRule.leave_one_out, SplitRule.temporal])
-def test_nothing_that_a_user_did_later_than_what_is_asked_about_is_trained_on(rule):
-    assert later_trained(world(rule)) == 0
+def test_nothing_later_than_a_users_target_is_trained_on(rule):
+    assert share_with_later_training(world(rule)) == 0
 
 
-def test_p5_s_split_trains_on_what_comes_later_and_on_what_leave_one_out_asks_about():
-    """So it is marked `leaky`: P5 itself ranks by leave-one-out beside it."""
+def test_p5_s_split_trains_on_later_interactions_and_on_targets_of_leave_one_out():
+    """This is why it is labelled `leaky`: P5 itself uses leave-one-out for ranking."""
     split = world(SplitRule.p5_reviews)
-    assert later_trained(split) > 0.5
-    asked = asked_pairs(world(SplitRule.leave_one_out), Part.test)
-    assert len(asked & trained_pairs(split)) > 0.7 * len(asked)
+    assert share_with_later_training(split) > 0.5
+    targets = target_pairs(world(SplitRule.leave_one_out), SplitName.test)
+    assert len(targets & trained_pairs(split)) > 0.7 * len(targets)
 
 
-def later_trained(split):
-    """The share of test examples after which their user still has a training interaction."""
-    asked = split.examples(Part.test)
-    ends = split.dataset.offsets[asked.user + 1]
-    return np.mean([(split.part[row + 1 : end] == TRAIN).any() for row, end in zip(asked.row, ends, strict=True)])
+def share_with_later_training(split):
+    """Return the share of test examples that precede a training interaction of their user."""
+    examples = split.examples(SplitName.test)
+    ends = split.dataset.offsets[examples.user + 1]
+    return np.mean(
+        [(split.assignment[row + 1 : end] == TRAIN).any() for row, end in zip(examples.row, ends, strict=True)]
+    )
 
 
-def test_rankings_are_leave_one_out_under_p5_s_split_and_otherwise_as_divided():
+def test_rankings_use_leave_one_out_under_p5_s_split_and_otherwise_the_split_itself():
     reviews = world(SplitRule.p5_reviews)
-    assert (reviews.ranking().part == leave_one_out(reviews.dataset).part).all()
+    assert (reviews.for_ranking().assignment == leave_one_out(reviews.dataset).assignment).all()
     plain = world(SplitRule.leave_one_out)
-    assert plain.ranking() is plain
+    assert plain.for_ranking() is plain
 
 
 def visits(n_train, n_dev):
-    """Impressions that tell one from another by what was shown."""
-    parts = ["train"] * n_train + ["dev"] * n_dev
-    return [(part, i % 7, i, [i % 5], f"{i}-1 {i + 1}-0") for i, part in enumerate(parts)]
+    """Return impressions that differ in the items shown."""
+    folders = ["train"] * n_train + ["dev"] * n_dev
+    return [(folder, i % 7, i, [i % 5], f"{i}-1 {i + 1}-0") for i, folder in enumerate(folders)]
 
 
 def log_of(*impressions):
     return tiny_log(impressions, [f"item {i}" for i in range(len(impressions) + 1)])
 
 
-def test_a_click_log_is_divided_into_dev_and_a_random_twentieth_of_train():
-    split = divide(log_of(*visits(200, 30)))
-    assert np.bincount(split.impression_part).tolist() == [190, 10, 30]
+def test_mind_s_split_is_dev_and_a_random_twentieth_of_train():
+    split = split_dataset(log_of(*visits(200, 30)))
+    assert np.bincount(split.impression_assignment).tolist() == [190, 10, 30]
     assert set(split.impressions(TEST).id) == {str(i) for i in range(200, 230)}
-    ids = [set(split.impressions(part).id) for part in (TRAIN, VALID, TEST)]
+    ids = [set(split.impressions(code).id) for code in (TRAIN, VALID, TEST)]
     assert len(set.union(*ids)) == 230
 
 
@@ -445,7 +447,7 @@ def test_a_click_log_is_divided_into_dev_and_a_random_twentieth_of_train():
 def test_validation_has_the_size_that_prompt4nr_s_has(n_train, train, valid):
     dataset = log_of(("train", 0, 0, [], "0-1 1-0"), ("dev", 0, 0, [], "0-1 1-0"))
     rows = pd.concat([dataset.impressions[:1]] * n_train + [dataset.impressions[1:]], ignore_index=True)
-    assert np.bincount(mind(replace(dataset, impressions=rows), 0).impression_part).tolist() == [train, valid, 1]
+    assert np.bincount(mind(replace(dataset, impressions=rows), 0).impression_assignment).tolist() == [train, valid, 1]
 
 
 def test_which_impressions_are_validation_follows_the_seed():
@@ -461,36 +463,36 @@ def test_which_impressions_are_validation_follows_the_seed():
 @pytest.mark.parametrize(("n_train", "n_dev", "missing"), [(0, 3, "train"), (1, 3, "train"), (5, 0, "test")])
 def test_a_click_log_with_an_empty_part_is_refused(n_train, n_dev, missing):
     with pytest.raises(DataError, match=f"has no {missing} impressions"):
-        divide(log_of(*visits(n_train, n_dev)))
+        split_dataset(log_of(*visits(n_train, n_dev)))
 
 
-def test_an_impression_has_its_history_what_was_shown_and_what_was_clicked():
+def test_an_impression_has_its_history_its_list_and_its_clicks():
     rows = [("train", 0, 1, [2, 0], "1-0 0-1 2-1"), ("train", 1, 2, [], "3-1 1-0"), ("dev", 2, 5, [3], "0-0 2-0")]
-    split = divide(log_of(*rows))
-    (shown, offsets), (histories, ends) = split.log.shown(), split.log.histories()
+    split = split_dataset(log_of(*rows))
+    (shown, offsets), (histories, ends) = split.click_log.shown(), split.click_log.histories()
     assert (shown.tolist(), offsets.tolist()) == ([1, 0, 2, 3, 1, 0, 2], [0, 3, 5, 7])
     assert (histories.tolist(), ends.tolist()) == ([2, 0, 3], [0, 2, 2, 3])
-    assert split.log.clicked().tolist() == [False, True, True, True, False, False, False]
-    assert (split.log.user.tolist(), split.log.time.tolist()) == ([0, 1, 2], [1, 2, 5])
-    assert (split.log.n_shown.tolist(), split.log.n_clicks.tolist()) == ([3, 2, 2], [2, 1, 0])
-    assert split.log.rankable.tolist() == [True, True, False]
-    some = split.log[np.array([2, 0])]
+    assert split.click_log.clicked().tolist() == [False, True, True, True, False, False, False]
+    assert (split.click_log.user.tolist(), split.click_log.time.tolist()) == ([0, 1, 2], [1, 2, 5])
+    assert (split.click_log.n_shown.tolist(), split.click_log.n_clicks.tolist()) == ([3, 2, 2], [2, 1, 0])
+    assert split.click_log.rankable.tolist() == [True, True, False]
+    some = split.click_log[np.array([2, 0])]
     assert some.shown()[0].tolist() == [0, 2, 1, 0, 2]
     assert some.histories(last=1)[0].tolist() == [3, 0]
     assert some.n_clicks.tolist() == [0, 2]
 
 
 def test_an_item_that_is_listed_twice_is_clicked_in_both_places_or_in_none():
-    split = divide(log_of(("train", 0, 1, [], "1-1 0-0 1-0 0-0"), *visits(3, 1)))
-    assert split.log[:1].clicked().tolist() == [True, False, True, False]
+    split = split_dataset(log_of(("train", 0, 1, [], "1-1 0-0 1-0 0-0"), *visits(3, 1)))
+    assert split.click_log[:1].clicked().tolist() == [True, False, True, False]
 
 
-def test_training_counts_clicks_and_meets_what_was_shown_or_read():
+def test_training_counts_clicks_and_sees_lists_and_histories():
     rows = [("train", i, 1, [4], "0-1 1-0") for i in range(20)]
-    split = divide(tiny_log([*rows, ("dev", 0, 2, [5], "2-1 3-0")], ["any"] * 6))
+    split = split_dataset(tiny_log([*rows, ("dev", 0, 2, [5], "2-1 3-0")], ["any"] * 6))
     assert split.train_counts().tolist() == [19, 0, 0, 0, 0, 0]
-    assert split.met_in_training().tolist() == [True, True, False, False, True, False]
+    assert split.seen_in_training().tolist() == [True, True, False, False, True, False]
 
 
-def test_training_meets_the_items_of_training_interactions():
-    assert leave_one_out(tiny_dataset(SEQUENCES)).met_in_training().nonzero()[0].tolist() == [0, 1, 2, 5, 8, 9]
+def test_training_sees_the_items_of_training_interactions():
+    assert leave_one_out(tiny_dataset(SEQUENCES)).seen_in_training().nonzero()[0].tolist() == [0, 1, 2, 5, 8, 9]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.data.tokens import SLOTS, of_attributes, read, vocabulary, with_tokens
+from llm4rec_cli.data.tokens import SLOTS, attribute_tokens, parse_answer, vocabulary, with_tokens
 from llm4rec_cli.llm.requests import Status
 from tests.builders import tiny_dataset
 
@@ -14,9 +14,9 @@ def slots(use=(), audience=(), key_words=()):
     return {"use": list(use), "audience": list(audience), "key_words": list(key_words)}
 
 
-def test_the_object_that_was_asked_for_is_read_as_it_stands():
+def test_the_requested_object_is_read_unchanged():
     answer = '{"use": ["hiking", "camping trips"], "audience": ["beginners"], "key_words": ["light", "waterproof"]}'
-    assert read(answer, 4, "product") == (
+    assert parse_answer(answer, 4, "product") == (
         slots(["hiking", "camping trips"], ["beginners"], ["light", "waterproof"]),
         Status.ok,
     )
@@ -30,7 +30,7 @@ def test_the_object_that_was_asked_for_is_read_as_it_stands():
     ],
 )
 def test_words_around_the_object_and_other_spellings_of_it_do_no_harm(answer):
-    assert read(answer, 4, "product") == (slots(["hiking", "camping"], ["families"], ["tent"]), Status.ok)
+    assert parse_answer(answer, 4, "product") == (slots(["hiking", "camping"], ["families"], ["tent"]), Status.ok)
 
 
 @pytest.mark.parametrize(
@@ -44,35 +44,35 @@ def test_words_around_the_object_and_other_spellings_of_it_do_no_harm(answer):
     ],
 )
 def test_labels_are_read_where_there_is_no_such_object(answer):
-    assert read(answer, 4, "product") == (slots(["hiking", "camping"], ["families"], ["tent"]), Status.repaired)
+    assert parse_answer(answer, 4, "product") == (slots(["hiking", "camping"], ["families"], ["tent"]), Status.repaired)
 
 
 @pytest.mark.parametrize("answer", ["hiking, tent", "- hiking\n- tent", '["hiking", "tent"]', "1. Hiking\n2. Tent"])
-def test_what_stands_under_no_label_counts_as_key_words(answer):
-    assert read(answer, 4, "product") == (slots(key_words=["hiking", "tent"]), Status.repaired)
+def test_text_without_a_label_counts_as_key_words(answer):
+    assert parse_answer(answer, 4, "product") == (slots(key_words=["hiking", "tent"]), Status.repaired)
 
 
 def test_a_sentence_gives_its_words_but_those_that_say_nothing():
     answer = "This product is a hair dryer that is used for drying wet hair."
-    assert read(answer, 9, "product") == (slots(key_words=["hair", "dryer", "drying", "wet"]), Status.repaired)
+    assert parse_answer(answer, 9, "product") == (slots(key_words=["hair", "dryer", "drying", "wet"]), Status.repaired)
 
 
 @pytest.mark.parametrize(
     "answer", ["", "  \n", "???", "product", "12 34", '{"use": [], "audience": [], "key_words": []}', "{" * 5000]
 )
 def test_an_answer_without_a_token_is_invalid(answer):
-    assert read(answer, 4, "product") == (slots(), Status.invalid)
+    assert parse_answer(answer, 4, "product") == (slots(), Status.invalid)
 
 
 def test_each_slot_keeps_its_first_tokens_and_a_token_its_first_slot():
     answer = '{"use": ["a1", "b1", "a1", "c1"], "audience": ["b1", "d1"], "key_words": ["c1", "d1", "e1"]}'
-    assert read(answer, 2, "product")[0] == slots(["a1", "b1"], ["d1"], ["c1", "e1"])
+    assert parse_answer(answer, 2, "product")[0] == slots(["a1", "b1"], ["d1"], ["c1", "e1"])
 
 
 def test_the_last_word_of_an_answer_that_was_cut_off_may_be_half_a_word():
     answer = '{"use": ["hiking", "camping tr'
-    assert read(answer, 4, "product")[0]["use"] == ["hiking", "camping tr"]
-    assert read(answer, 4, "product", torn=True)[0]["use"] == ["hiking", "camping"]
+    assert parse_answer(answer, 4, "product")[0]["use"] == ["hiking", "camping tr"]
+    assert parse_answer(answer, 4, "product", torn=True)[0]["use"] == ["hiking", "camping"]
 
 
 @pytest.mark.parametrize(
@@ -89,28 +89,28 @@ def test_the_last_word_of_an_answer_that_was_cut_off_may_be_half_a_word():
     ],
 )
 def test_a_phrase_becomes_a_token(phrase, token):
-    assert read(f'["{phrase}"]', 4, "product")[0]["key_words"] == [token]
+    assert parse_answer(f'["{phrase}"]', 4, "product")[0]["key_words"] == [token]
 
 
 def test_what_an_item_is_called_is_no_token():
-    assert read("film, films, drama, war film", 4, "film")[0]["key_words"] == ["drama", "war"]
+    assert parse_answer("film, films, drama, war film", 4, "film")[0]["key_words"] == ["drama", "war"]
 
 
 def test_words_joined_without_end_are_no_word():
-    assert read(f"tent, {'-'.join(['tent'] * 6)}", 4, "product")[0]["key_words"] == ["tent"]
+    assert parse_answer(f"tent, {'-'.join(['tent'] * 6)}", 4, "product")[0]["key_words"] == ["tent"]
 
 
 def test_key_words_have_the_room_of_all_slots_where_no_slot_is_named():
     answer = ", ".join(f"word{i}" for i in range(20))
-    assert len(read(answer, 3, "product")[0]["key_words"]) == 9
-    assert len(read(f"Key words: {answer}", 3, "product")[0]["key_words"]) == 3
+    assert len(parse_answer(answer, 3, "product")[0]["key_words"]) == 9
+    assert len(parse_answer(f"Key words: {answer}", 3, "product")[0]["key_words"]) == 3
 
 
 @given(st.text(max_size=200), st.integers(1, 5), st.booleans())
-def test_whatever_is_said_tokens_are_few_short_lower_case_and_each_there_once(answer, limit, torn):
-    found, status = read(answer, limit, "product", torn)
-    assert tuple(found) == SLOTS
-    tokens = [token for of_slot in found.values() for token in of_slot]
+def test_tokens_of_any_answer_are_few_short_lower_case_and_distinct(answer, limit, torn):
+    slots_of_answer, status = parse_answer(answer, limit, "product", torn)
+    assert tuple(slots_of_answer) == SLOTS
+    tokens = [token for slot_tokens in slots_of_answer.values() for token in slot_tokens]
     assert len(tokens) <= 3 * limit
     assert all(token == token.lower() and 1 <= len(token.split(" ")) <= 3 for token in tokens)
     assert len(set(tokens)) == len(tokens)
@@ -126,9 +126,9 @@ def test_a_dataset_holds_its_tokens_and_says_which_they_are():
     dataset = tiny_dataset([[0, 1, 2]])
     enriched = with_tokens(dataset, [["tent", "light"], [], ["tent"]])
     assert enriched.items["tokens"].tolist() == [["tent", "light"], [], ["tent"]]
-    told = enriched.manifest["tokens"]
-    assert (told["items"], told["shared"]) == (2, 1)
-    assert with_tokens(dataset, [["tent"], ["light"], ["tent"]]).manifest["tokens"]["sha256"] != told["sha256"]
+    summary = enriched.manifest["tokens"]
+    assert (summary["items"], summary["shared"]) == (2, 1)
+    assert with_tokens(dataset, [["tent"], ["light"], ["tent"]]).manifest["tokens"]["sha256"] != summary["sha256"]
     assert enriched.fingerprint == dataset.fingerprint
     assert "tokens" not in dataset.items
 
@@ -137,8 +137,8 @@ def test_attributes_are_the_brand_and_each_word_of_the_categories():
     items = pd.DataFrame(
         {"brand": [" Nordhut", None, ""], "categories": ["Camping &amp; Tents for Camping", "Nordhut", None]}
     )
-    assert of_attributes(items) == [["brand: nordhut", "camping", "tents"], ["nordhut"], []]
+    assert attribute_tokens(items) == [["brand: nordhut", "camping", "tents"], ["nordhut"], []]
 
 
 def test_items_without_attributes_have_none():
-    assert of_attributes(pd.DataFrame({"title": ["Tent"]})) == [[]]
+    assert attribute_tokens(pd.DataFrame({"title": ["Tent"]})) == [[]]

@@ -12,7 +12,7 @@ import torch
 from ir_measures import RR, R, Success, nDCG
 from sklearn.metrics import roc_auc_score
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.tasks.ranking import rank
@@ -27,13 +27,13 @@ LIBRARY = {
 }
 rng = np.random.default_rng(0)
 SEQUENCES = [rng.integers(0, N_ITEMS, rng.integers(3, 40)).tolist() for _ in range(N_USERS)]
-ASKED = leave_one_out(tiny_dataset(SEQUENCES, n_items=N_ITEMS)).examples(Part.test)
-CANDIDATES = np.array([[t, *rng.choice(np.delete(np.arange(N_ITEMS), t), 70, replace=False)] for t in ASKED.target])
+EXAMPLES = leave_one_out(tiny_dataset(SEQUENCES, n_items=N_ITEMS)).examples(SplitName.test)
+CANDIDATES = np.array([[t, *rng.choice(np.delete(np.arange(N_ITEMS), t), 70, replace=False)] for t in EXAMPLES.target])
 SCORES = rng.permuted(np.tile(np.arange(N_ITEMS, dtype=np.float32), (N_USERS, 1)), axis=1)  # exact in any precision
 
 
 class Table:
-    """A model whose scores are SCORES."""
+    """A model with the scores SCORES."""
 
     def score(self, examples):
         scores = SCORES[examples.user]
@@ -53,14 +53,14 @@ def rankable(protocol):
 
 def ours(protocol):
     """Each metric of each user, from the model's scores on."""
-    asked = replace(ASKED, candidates=CANDIDATES) if protocol == "sampled" else ASKED
-    found = rank(Table(), asked, mask_history=protocol == "masked", top_items=10, batch_size=7)
-    return ranking_metrics(found.n_better, found.n_tied, found.n_candidates, CUTOFFS)
+    examples = replace(EXAMPLES, candidates=CANDIDATES) if protocol == "sampled" else EXAMPLES
+    ranking = rank(Table(), examples, mask_history=protocol == "masked", top_items=10, batch_size=7)
+    return ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, CUTOFFS)
 
 
 @pytest.mark.parametrize("protocol", ["full", "masked", "sampled"])
 def test_ranking_metrics_are_those_of_ir_measures(protocol):
-    qrels = {str(user): {str(ASKED.target[user]): 1} for user in range(N_USERS)}
+    qrels = {str(user): {str(EXAMPLES.target[user]): 1} for user in range(N_USERS)}
     run = {
         str(user): {str(item): float(SCORES[user, item]) for item in items}
         for user, items in enumerate(rankable(protocol))
@@ -68,18 +68,18 @@ def test_ranking_metrics_are_those_of_ir_measures(protocol):
     theirs = {
         (str(m.measure), int(m.query_id)): m.value for m in ir_measures.iter_calc([*LIBRARY.values()], qrels, run)
     }
-    found = ours(protocol)
-    assert found.keys() == LIBRARY.keys() | {"auc"}
+    metrics = ours(protocol)
+    assert metrics.keys() == LIBRARY.keys() | {"auc"}
     for name, measure in LIBRARY.items():
         expected = [theirs[str(measure), user] for user in range(N_USERS)]
-        assert 0 < np.mean(expected) < 1, f"{name} tells nothing"
-        np.testing.assert_allclose(found[name], expected, atol=1e-9, rtol=0, err_msg=name)
+        assert 0 < np.mean(expected) < 1, f"{name} is trivial"
+        np.testing.assert_allclose(metrics[name], expected, atol=1e-9, rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("protocol", ["full", "masked", "sampled"])
 def test_auc_is_that_of_scikit_learn(protocol):
     expected = [
-        roc_auc_score(np.array([*items]) == ASKED.target[user], SCORES[user, [*items]])
+        roc_auc_score(np.array([*items]) == EXAMPLES.target[user], SCORES[user, [*items]])
         for user, items in enumerate(rankable(protocol))
     ]
     np.testing.assert_allclose(ours(protocol)["auc"], expected, atol=1e-9, rtol=0)
@@ -89,5 +89,5 @@ def test_auc_counts_ties_as_scikit_learn_does():
     scores = rng.integers(0, 4, (40, 25))  # the target is item 0
     better, tied = (scores > scores[:, :1]).sum(1), (scores == scores[:, :1]).sum(1)
     expected = [roc_auc_score(np.arange(25) == 0, row) for row in scores]
-    found = ranking_metrics(better, tied, np.full(40, 25), [1])["auc"]
-    np.testing.assert_allclose(found, expected, atol=1e-9, rtol=0)
+    metrics = ranking_metrics(better, tied, np.full(40, 25), [1])["auc"]
+    np.testing.assert_allclose(metrics, expected, atol=1e-9, rtol=0)

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from llm4rec_cli.evaluation import beyond_accuracy
 from llm4rec_cli.evaluation.beyond_accuracy import (
-    NOTHING,
+    PADDING,
     by_frequency,
     by_group_of_sums,
     coverage,
@@ -38,13 +38,13 @@ def test_values_are_averaged_by_how_often_the_target_was_seen():
 def test_what_is_computed_of_sums_is_computed_in_each_group():
     columns = {"square": np.array([1.0, 9.0, 16.0]), "n": np.ones(3)}
     groups = {"odd": np.array([True, True, False]), "none": np.zeros(3, bool), "even": np.array([False, False, True])}
-    found = by_group_of_sums(columns, lambda sums: {"rms": np.sqrt(sums["square"] / sums["n"])}, groups)
-    assert found == {"odd": {"n": 2, "rms": 5**0.5}, "even": {"n": 1, "rms": 4.0}}
+    result = by_group_of_sums(columns, lambda sums: {"rms": np.sqrt(sums["square"] / sums["n"])}, groups)
+    assert result == {"odd": {"n": 2, "rms": 5**0.5}, "even": {"n": 1, "rms": 4.0}}
 
 
 def test_novelty_is_the_mean_surprise_at_the_items_of_a_list():
     train_count = np.array([8, 4, 2, 1, 1, 0])  # shares 1/2, 1/4, 1/8, 1/16, 1/16
-    top_items = np.array([[0, 1], [2, 3], [1, NOTHING], [NOTHING, NOTHING]])
+    top_items = np.array([[0, 1], [2, 3], [1, PADDING], [PADDING, PADDING]])
     assert novelty(top_items, train_count) == pytest.approx([1.5, 3.5, 2, np.nan], nan_ok=True)
 
 
@@ -58,13 +58,13 @@ def test_titles_are_compared_by_their_different_words_in_lower_case():
 
 
 def test_diversity_is_one_less_the_mean_likeness_of_two_titles_of_a_list():
-    top_items = np.array([[0, 1, 2], [0, 4, NOTHING], [0, NOTHING, NOTHING]])
+    top_items = np.array([[0, 1, 2], [0, 4, PADDING], [0, PADDING, PADDING]])
     assert intra_list_diversity(top_items, WORDS) == pytest.approx([1 - 0.5 / 3, 0, np.nan], nan_ok=True)
 
 
 def test_recommended_titles_and_the_target_are_as_close_as_their_nearest_of_the_history():
     histories = np.array([0, 2, 5]), np.array([0, 2, 2, 3])  # items 0 and 2; none; item 5
-    top_items = np.array([[1, 5], [0, 1], [3, NOTHING]])
+    top_items = np.array([[1, 5], [0, 1], [3, PADDING]])
     recommended, target = title_similarity(top_items, histories, np.array([4, 0, 5]), WORDS)
     assert recommended == pytest.approx([0.25, np.nan, 0], nan_ok=True)  # (1/2 + 0) / 2
     assert target == pytest.approx([1, np.nan, 1], nan_ok=True)
@@ -90,15 +90,15 @@ naive_words = [
     {"dye", "red", "hair"},
     {"amélie"},
 ]
-lists = arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 4)), elements=st.integers(NOTHING, 5))
+lists = arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 4)), elements=st.integers(PADDING, 5))
 
 
 @given(lists)
 def test_diversity_is_that_of_a_naive_reference(top_items):
-    for items, found in zip(top_items, intra_list_diversity(top_items, WORDS), strict=True):
-        known = [item for item in items if item != NOTHING]
+    for items, diversity in zip(top_items, intra_list_diversity(top_items, WORDS), strict=True):
+        known = [item for item in items if item != PADDING]
         pairs = [naive_jaccard(a, b) for i, a in enumerate(known) for b in known[:i]]
-        assert found == pytest.approx(1 - np.mean(pairs) if pairs else np.nan, nan_ok=True)
+        assert diversity == pytest.approx(1 - np.mean(pairs) if pairs else np.nan, nan_ok=True)
 
 
 @given(lists, st.data())
@@ -110,7 +110,7 @@ def test_closeness_is_that_of_a_naive_reference(top_items, data):
     offsets = np.cumsum([0, *map(len, histories)])
     recommended, of_target = title_similarity(top_items, (flat, offsets), target, WORDS)
     for i, history in enumerate(histories):
-        nearest = [max((naive_jaccard(a, b) for b in history), default=np.nan) for a in top_items[i] if a != NOTHING]
+        nearest = [max((naive_jaccard(a, b) for b in history), default=np.nan) for a in top_items[i] if a != PADDING]
         assert recommended[i] == pytest.approx(np.mean(nearest) if nearest else np.nan, nan_ok=True)
         assert of_target[i] == pytest.approx(
             max((naive_jaccard(target[i], b) for b in history), default=np.nan), nan_ok=True

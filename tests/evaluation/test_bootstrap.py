@@ -42,8 +42,8 @@ def columns(above, below):
 
 def test_of_one_example_a_user_a_mean_of_sums_has_the_interval_of_a_mean():
     values = np.random.default_rng(0).random(40)
-    found = bootstrap_of_sums(columns(values, values + 1), ratio, np.arange(40), np.random.default_rng(1))
-    assert found["mean"] == pytest.approx(bootstrap_intervals({"m": values}, np.random.default_rng(1))["m"])
+    intervals = bootstrap_of_sums(columns(values, values + 1), ratio, np.arange(40), np.random.default_rng(1))
+    assert intervals["mean"] == pytest.approx(bootstrap_intervals({"m": values}, np.random.default_rng(1))["m"])
 
 
 def test_a_ratio_of_sums_has_the_interval_of_resampled_ratios():
@@ -65,8 +65,8 @@ def test_the_examples_of_a_user_are_drawn_together():
 
 
 def test_a_resample_without_a_value_leaves_the_interval_to_the_others():
-    found = bootstrap_of_sums(columns([1, 0], [1, 0]), ratio, np.arange(2), np.random.default_rng(0))
-    assert found["ratio"] == (1, 1)
+    intervals = bootstrap_of_sums(columns([1, 0], [1, 0]), ratio, np.arange(2), np.random.default_rng(0))
+    assert intervals["ratio"] == (1, 1)
 
 
 def test_over_one_seed_is_over_users():

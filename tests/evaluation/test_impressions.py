@@ -22,7 +22,7 @@ def metrics(*impressions, cutoffs=CUTOFFS):
 
 
 def plain(clicked):
-    """The textbook metrics of one impression whose items stand in the order of their ranks."""
+    """Return the textbook metrics of one impression; items are in the order of their ranks."""
     ranks = [rank for rank, is_clicked in enumerate(clicked, start=1) if is_clicked]
     others = [rank for rank, is_clicked in enumerate(clicked, start=1) if not is_clicked]
 
@@ -46,28 +46,28 @@ def impression(draw, scores=(0.0, 0.5, 1.0)):
 
 
 def test_metrics_by_hand():
-    found = metrics([(0.9, False), (0.8, True), (0.7, False), (0.6, True)])  # clicks at ranks 2 and 4
+    values = metrics([(0.9, False), (0.8, True), (0.7, False), (0.6, True)])  # clicks at ranks 2 and 4
     ideal = 1 + 1 / math.log2(3)
-    assert found["auc"] == pytest.approx([1 / 4])
-    assert found["mrr"] == pytest.approx([(1 / 2 + 1 / 4) / 2])
-    assert found["ndcg@1"] == pytest.approx([0])
-    assert found["ndcg@2"] == pytest.approx([(1 / math.log2(3)) / ideal])
-    assert found["ndcg@5"] == pytest.approx([(1 / math.log2(3) + 1 / math.log2(5)) / ideal])
+    assert values["auc"] == pytest.approx([1 / 4])
+    assert values["mrr"] == pytest.approx([(1 / 2 + 1 / 4) / 2])
+    assert values["ndcg@1"] == pytest.approx([0])
+    assert values["ndcg@2"] == pytest.approx([(1 / math.log2(3)) / ideal])
+    assert values["ndcg@5"] == pytest.approx([(1 / math.log2(3) + 1 / math.log2(5)) / ideal])
 
 
 def test_the_best_order_has_all_metrics_at_one_but_mrr():
-    found = metrics([(3, True), (2, True), (1, False)])
-    assert {name: value.tolist() for name, value in found.items() if name != "mrr"} == {
+    values = metrics([(3, True), (2, True), (1, False)])
+    assert {name: value.tolist() for name, value in values.items() if name != "mrr"} == {
         name: pytest.approx([1]) for name in ("auc", "ndcg@1", "ndcg@2", "ndcg@5", "ndcg@10")
     }
-    assert found["mrr"] == pytest.approx([(1 + 1 / 2) / 2])  # of all clicks, not of the first
+    assert values["mrr"] == pytest.approx([(1 + 1 / 2) / 2])  # of all clicks, not of the first
 
 
 def test_a_constant_scorer_scores_as_chance_wherever_the_clicks_are_listed():
-    found = metrics([(7, True), *[(7, False)] * 9], [*[(7, False)] * 9, (7, True)])
-    assert found["auc"] == pytest.approx([0.5, 0.5])
-    assert found["mrr"] == pytest.approx([sum(1 / rank for rank in range(1, 11)) / 10] * 2)
-    assert found["ndcg@5"] == pytest.approx([sum(1 / math.log2(rank + 1) for rank in range(1, 6)) / 10] * 2)
+    values = metrics([(7, True), *[(7, False)] * 9], [*[(7, False)] * 9, (7, True)])
+    assert values["auc"] == pytest.approx([0.5, 0.5])
+    assert values["mrr"] == pytest.approx([sum(1 / rank for rank in range(1, 11)) / 10] * 2)
+    assert values["ndcg@5"] == pytest.approx([sum(1 / math.log2(rank + 1) for rank in range(1, 6)) / 10] * 2)
 
 
 @settings(deadline=None)
@@ -75,8 +75,8 @@ def test_a_constant_scorer_scores_as_chance_wherever_the_clicks_are_listed():
 def test_expectations_equal_enumerating_orders(items):
     orders = [sorted(order, key=lambda item: -item[0]) for order in itertools.permutations(items)]
     each = [plain([is_clicked for _, is_clicked in order]) for order in orders]
-    found = metrics(items)
-    assert {name: value[0] for name, value in found.items()} == {
+    values = metrics(items)
+    assert {name: value[0] for name, value in values.items()} == {
         name: pytest.approx(sum(one[name] for one in each) / len(each)) for name in each[0]
     }
 
@@ -100,8 +100,8 @@ def test_impressions_are_apart_and_their_order_and_that_of_their_items_plays_no_
 
 
 def test_every_real_score_counts_and_infinite_ones_too():
-    found = metrics([(-np.inf, True), (0, False)], [(np.inf, True), (1e30, False)], [(-0.0, True), (0.0, False)])
-    assert found["auc"].tolist() == [0, 1, 0.5]
+    values = metrics([(-np.inf, True), (0, False)], [(np.inf, True), (1e30, False)], [(-0.0, True), (0.0, False)])
+    assert values["auc"].tolist() == [0, 1, 0.5]
 
 
 def test_ranks_of_clicks_name_their_impressions():

@@ -10,11 +10,11 @@ def test_a_metric_of_one_kind_has_one_row():
 
 
 def test_tables_show_metrics_with_cutoffs_by_cutoff_and_then_the_others():
-    assert metrics.shown(of_impressions=False)[:8] == (
+    assert metrics.table_metrics(of_impressions=False)[:8] == (
         *("hr@1", "hr@5", "hr@10", "ndcg@10", "hr@50", "ndcg@50"),
         *("mrr", "rmse"),
     )
-    assert metrics.shown(of_impressions=True) == ("auc", "mrr", "ndcg@5", "ndcg@10")
+    assert metrics.table_metrics(of_impressions=True) == ("auc", "mrr", "ndcg@5", "ndcg@10")
 
 
 def test_one_can_select_by_what_every_model_has():
@@ -25,11 +25,11 @@ def test_one_can_select_by_what_every_model_has():
 
 
 def test_what_is_of_all_answers_together_pairs_as_a_mean_over_examples():
-    known = {metric.name for metric in METRICS if metric.pairs_as is None}
-    assert {metric.pairs_as for metric in METRICS if metric.pairs_as} <= known
-    assert (metrics.pairs_as("bleu4"), metrics.pairs_as("ndcg@10")) == ("rouge1", None)
+    known = {metric.name for metric in METRICS if metric.paired_as is None}
+    assert {metric.paired_as for metric in METRICS if metric.paired_as} <= known
+    assert (metrics.paired_metric("bleu4"), metrics.paired_metric("ndcg@10")) == ("rouge1", None)
 
 
 def test_the_leading_metric_of_each_question():
-    assert metrics.leading(of_impressions=False) == ["ndcg@10", "rmse", "rouge1"]
-    assert metrics.leading(of_impressions=True) == ["auc"]
+    assert metrics.headline_metrics(of_impressions=False) == ["ndcg@10", "rmse", "rouge1"]
+    assert metrics.headline_metrics(of_impressions=True) == ["auc"]

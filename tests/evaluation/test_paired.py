@@ -11,15 +11,15 @@ from llm4rec_cli.evaluation.paired import (
     Margin,
     as_one_family,
     holm,
-    least_p,
     paired_differences,
+    seed_permutation_p,
     sign_flip_p,
-    trainings_p,
+    smallest_p,
 )
 
 
 def enumerated_p(differences):
-    """The share of all choices of signs whose sum is as far from 0 as the observed one."""
+    """Return the share of all sign vectors with a sum at least as far from 0 as the observed one."""
     signs = np.array(list(itertools.product([1, -1], repeat=len(differences))))
     return (np.abs(signs @ differences) >= abs(np.sum(differences)) - 1e-12).mean()
 
@@ -78,7 +78,7 @@ def test_under_the_null_p_is_uniform():
         assert np.mean(p <= level) == pytest.approx(level, abs=0.04)
 
 
-def test_a_true_difference_is_found():
+def test_a_true_difference_is_detected():
     assert estimated_p(np.random.default_rng(0).normal(0.5, 1, size=100)) < 0.001
 
 
@@ -103,44 +103,46 @@ def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
 def test_means_and_counts_are_those_of_the_pairs():
     a = {"m": np.array([0.0, 0.5, 1.0, 1.0])}
     b = {"m": np.array([1.0, 0.5, 0.5, 1.0])}
-    found = compared(a, b)["m"]
-    assert (found.a, found.b, found.difference) == (0.625, 0.75, 0.125)
-    assert (found.better, found.equal, found.worse) == (1, 2, 1)
-    assert found.interval[0] <= found.difference <= found.interval[1]
+    result = compared(a, b)["m"]
+    assert (result.a, result.b, result.difference) == (0.625, 0.75, 0.125)
+    assert (result.better, result.equal, result.worse) == (1, 2, 1)
+    assert result.interval[0] <= result.difference <= result.interval[1]
 
 
 def test_identical_models_differ_in_nothing():
     values = {"m": np.random.default_rng(0).random(30)}
-    found = compared(values, values)["m"]
-    assert (found.difference, found.interval, found.p, found.p_holm) == (0, (0, 0), 1, 1)
-    assert (found.better, found.equal, found.worse) == (0, 30, 0)
+    result = compared(values, values)["m"]
+    assert (result.difference, result.interval, result.p, result.p_holm) == (0, (0, 0), 1, 1)
+    assert (result.better, result.equal, result.worse) == (0, 30, 0)
 
 
 def test_the_interval_is_that_of_the_difference_and_not_of_the_means():
     values = np.random.default_rng(0).random(200)
-    found = compared({"m": values}, {"m": values + 0.01})["m"]  # each user gains the same
-    assert found.interval == pytest.approx((0.01, 0.01))
-    assert found.p < 0.001
+    result = compared({"m": values}, {"m": values + 0.01})["m"]  # each user gains the same
+    assert result.interval == pytest.approx((0.01, 0.01))
+    assert result.p < 0.001
 
 
 def test_metrics_are_corrected_together():
     rng = np.random.default_rng(0)
     a = {name: rng.random(50) for name in ("m", "n")}
     b = {name: values + rng.normal(0.05, 0.2, 50) for name, values in a.items()}
-    found = compared(a, b)
-    assert [d.p_holm for d in found.values()] == pytest.approx(holm(np.array([d.p for d in found.values()])))
+    differences = compared(a, b)
+    assert [d.p_holm for d in differences.values()] == pytest.approx(
+        holm(np.array([d.p for d in differences.values()]))
+    )
 
 
 def test_of_an_error_the_lower_is_better():
-    found = compared({"mae": np.array([1.0, 2.0, 3.0])}, {"mae": np.array([0.5, 2.0, 1.0])})["mae"]
-    assert (found.difference, found.better, found.equal, found.worse) == (pytest.approx(-2.5 / 3), 2, 1, 0)
+    result = compared({"mae": np.array([1.0, 2.0, 3.0])}, {"mae": np.array([0.5, 2.0, 1.0])})["mae"]
+    assert (result.difference, result.better, result.equal, result.worse) == (pytest.approx(-2.5 / 3), 2, 1, 0)
 
 
 # ---- users × seeds
 
 
 def parted(a, b):
-    return trainings_p(np.array(a, float), np.array(b, float), np.random.default_rng(0))
+    return seed_permutation_p(np.array(a, float), np.array(b, float), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -174,16 +176,16 @@ def test_of_many_trainings_ways_to_part_them_are_drawn():
 
 @pytest.mark.parametrize(("seeds", "least"), [(2, 1 / 3), (3, 0.1), (4, 1 / 35), (5, 1 / 126)])
 def test_few_seeds_cannot_have_a_small_p(seeds, least):
-    assert least_p(seeds) == pytest.approx(least)
+    assert smallest_p(seeds) == pytest.approx(least)
     assert parted(np.zeros(seeds), np.arange(1.0, seeds + 1)) == pytest.approx(least)
 
 
 def test_p_is_the_larger_of_users_and_trainings():
     rng = np.random.default_rng(0)
     gain = rng.normal(0.5, 1, size=(1, 200)) + np.zeros((3, 1))  # the same in each seed: sure over users, three seeds
-    found = over_seeds(np.zeros((3, 200)), gain + rng.normal(0, 0.01, size=(3, 200)))
-    assert found.p_users < 0.001
-    assert found.p == found.p_seeds == pytest.approx(0.1)
+    result = over_seeds(np.zeros((3, 200)), gain + rng.normal(0, 0.01, size=(3, 200)))
+    assert result.p_users < 0.001
+    assert result.p == result.p_seeds == pytest.approx(0.1)
     few = over_seeds(np.zeros((5, 3)), np.tile([1.0, 2.0, 3.0], (5, 1)) + rng.normal(0, 0.01, size=(5, 3)))
     assert few.p_seeds == pytest.approx(1 / 126)
     assert few.p == few.p_users == pytest.approx(2 / 8, abs=0.015)
@@ -197,26 +199,26 @@ def test_a_coin_is_tossed_once_a_user_for_all_seeds_and_examples():
 
 
 def test_one_run_each_has_no_p_over_trainings():
-    found = compared({"m": np.zeros(5)}, {"m": np.ones(5)})["m"]
-    assert found.p_seeds is None
-    assert found.p == found.p_users
+    result = compared({"m": np.zeros(5)}, {"m": np.ones(5)})["m"]
+    assert result.p_seeds is None
+    assert result.p == result.p_users
 
 
 def test_where_seeds_disagree_the_interval_and_p_say_so():
     users = np.random.default_rng(0).normal(0, 0.1, size=400)
     seeds = np.array([0.3, -0.1, 0.2])[:, None]
-    found = over_seeds(np.zeros((3, 400)), users + seeds)
+    result = over_seeds(np.zeros((3, 400)), users + seeds)
     over_users_alone = compared({"m": np.zeros(400)}, {"m": users + seeds.mean()})["m"]
     assert over_users_alone.interval[0] > 0.1
     assert over_users_alone.p < 0.001
-    assert found.interval[0] < 0 < found.interval[1]
-    assert found.p > 0.3
+    assert result.interval[0] < 0 < result.interval[1]
+    assert result.p > 0.3
 
 
 def test_means_and_counts_are_over_seeds():
-    found = over_seeds([[0, 1, 1], [0, 1, 0]], [[1, 1, 1], [1, 0, 0]])
-    assert (found.a, found.b, found.difference) == pytest.approx((0.5, 2 / 3, 1 / 6))
-    assert (found.better, found.equal, found.worse) == (1, 1, 1)
+    result = over_seeds([[0, 1, 1], [0, 1, 0]], [[1, 1, 1], [1, 0, 0]])
+    assert (result.a, result.b, result.difference) == pytest.approx((0.5, 2 / 3, 1 / 6))
+    assert (result.better, result.equal, result.worse) == (1, 1, 1)
 
 
 # ---- equivalence
@@ -227,15 +229,15 @@ def test_means_and_counts_are_over_seeds():
     [("0.01", Margin(0.01), 0.01), ("5%", Margin(0.05, True), 0.02), ("5 %", Margin(0.05, True), 0.02)],
 )
 def test_a_margin_is_a_difference_or_a_share_of_the_first_mean(text, margin, allowed):
-    assert Margin.read(text) == margin
-    assert margin.of(0.4) == margin.of(-0.4) == pytest.approx(allowed)
-    assert str(Margin.read(str(margin))) == str(margin)
+    assert Margin.parse(text) == margin
+    assert margin.absolute(0.4) == margin.absolute(-0.4) == pytest.approx(allowed)
+    assert str(Margin.parse(str(margin))) == str(margin)
 
 
 @pytest.mark.parametrize("text", ["", "small", "-0.1", "nan", "inf", "5%5", "%"])
 def test_what_is_no_margin_is_refused(text):
     with pytest.raises(ValueError):
-        Margin.read(text)
+        Margin.parse(text)
 
 
 def test_equivalent_are_those_whose_interval_of_90_percent_lies_within_the_margin():
@@ -249,18 +251,18 @@ def test_equivalent_are_those_whose_interval_of_90_percent_lies_within_the_margi
 
 def test_two_one_sided_tests_of_scipy_say_the_same():
     d = np.random.default_rng(3).normal(0.01, 0.1, size=300)
-    found = compared({"m": np.zeros(300)}, {"m": d}, margin=Margin(0.02))["m"]
+    result = compared({"m": np.zeros(300)}, {"m": d}, margin=Margin(0.02))["m"]
     for margin in (0.01, 0.015, 0.018, 0.02, 0.022, 0.025, 0.03):
         above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
         below = stats.ttest_1samp(d, margin, alternative="less").pvalue
-        within = -margin < found.interval_90[0] and found.interval_90[1] < margin
+        within = -margin < result.interval_90[0] and result.interval_90[1] < margin
         if not 0.04 < max(above, below) < 0.06:  # so near the edge a bootstrap of 1,000 need not agree
             assert within == (max(above, below) < 0.05)
 
 
-def test_without_a_margin_nothing_is_said_of_equivalence():
-    found = compared({"m": np.zeros(5)}, {"m": np.ones(5)})["m"]
-    assert (found.margin, found.equivalent) == (None, None)
+def test_without_a_margin_equivalence_is_not_judged():
+    result = compared({"m": np.zeros(5)}, {"m": np.ones(5)})["m"]
+    assert (result.margin, result.equivalent) == (None, None)
 
 
 # ---- a family

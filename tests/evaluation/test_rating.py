@@ -1,4 +1,4 @@
-"""Errors of ratings by hand, and what stands beside them."""
+"""Errors of ratings worked out by hand, and metrics of readable answers."""
 
 import numpy as np
 import pytest
@@ -14,55 +14,55 @@ from llm4rec_cli.evaluation.rating import (
 )
 
 RATING = np.array([5.0, 4.0, 1.0, 3.0])
-TOLD = np.array([4.0, 4.0, 3.0, 3.5])
+PREDICTED = np.array([4.0, 4.0, 3.0, 3.5])
 
 
-def metrics(rating, told, said=None):
-    return rating_metrics({name: column.sum() for name, column in rating_columns(rating, told, said).items()})
+def metrics(rating, predicted, parsed=None):
+    return rating_metrics({name: column.sum() for name, column in rating_columns(rating, predicted, parsed).items()})
 
 
 def test_errors_by_hand():
-    found = metrics(RATING, TOLD)  # errors -1, 0, 2, 0.5
-    assert found["mse"] == pytest.approx((1 + 0 + 4 + 0.25) / 4)
-    assert found["rmse"] == pytest.approx(np.sqrt(5.25 / 4))
-    assert found["mae"] == pytest.approx(3.5 / 4)
+    values = metrics(RATING, PREDICTED)  # errors -1, 0, 2, 0.5
+    assert values["mse"] == pytest.approx((1 + 0 + 4 + 0.25) / 4)
+    assert values["rmse"] == pytest.approx(np.sqrt(5.25 / 4))
+    assert values["mae"] == pytest.approx(3.5 / 4)
 
 
-def test_a_rating_of_three_and_a_half_is_told_a_like():
-    assert rating_values(RATING, TOLD)["like_accuracy"].tolist() == [1, 1, 1, 0]
+def test_a_prediction_of_three_and_a_half_is_a_like():
+    assert rating_values(RATING, PREDICTED)["like_accuracy"].tolist() == [1, 1, 1, 0]
     assert rating_values(RATING, np.full(4, 3.49))["like_accuracy"].tolist() == [0, 0, 1, 1]
 
 
 def test_each_model_has_the_metrics_that_one_may_select_by():
-    assert set(metrics(RATING, TOLD)) == selectable(Kind.rating, [])
+    assert set(metrics(RATING, PREDICTED)) == selectable(Kind.rating, [])
 
 
-def test_what_was_said_is_scored_where_it_can_be_read():
-    found = metrics(RATING, TOLD, said=np.array([5.0, np.nan, 3.0, np.nan]))
-    assert found["said/rmse"] == pytest.approx(np.sqrt(4 / 2))
-    assert found["said/mae"] == pytest.approx(2 / 2)
-    assert found["said/coverage"] == 0.5
-    assert found["rmse"] == metrics(RATING, TOLD)["rmse"]
+def test_readable_answers_are_scored():
+    values = metrics(RATING, PREDICTED, parsed=np.array([5.0, np.nan, 3.0, np.nan]))
+    assert values["said/rmse"] == pytest.approx(np.sqrt(4 / 2))
+    assert values["said/mae"] == pytest.approx(2 / 2)
+    assert values["said/coverage"] == 0.5
+    assert values["rmse"] == metrics(RATING, PREDICTED)["rmse"]
 
 
-def test_where_nothing_can_be_read_there_is_no_error_of_what_was_said():
-    found = metrics(RATING, TOLD, said=np.full(4, np.nan))
-    assert found["said/coverage"] == 0
-    assert not {"said/rmse", "said/mae"} & set(found)
+def test_without_readable_answers_there_are_no_said_errors():
+    values = metrics(RATING, PREDICTED, parsed=np.full(4, np.nan))
+    assert values["said/coverage"] == 0
+    assert not {"said/rmse", "said/mae"} & set(values)
 
 
 def test_an_interval_over_resamples_without_a_readable_answer_is_that_of_the_others():
-    said = np.array([4.0, np.nan, np.nan, np.nan])
-    columns = rating_columns(RATING, TOLD, said)
-    found = bootstrap_of_sums(columns, rating_metrics, np.arange(4), np.random.default_rng(0))
-    assert found["said/mae"] == (1, 1)
-    low, high = found["said/coverage"]
+    parsed = np.array([4.0, np.nan, np.nan, np.nan])
+    columns = rating_columns(RATING, PREDICTED, parsed)
+    intervals = bootstrap_of_sums(columns, rating_metrics, np.arange(4), np.random.default_rng(0))
+    assert intervals["said/mae"] == (1, 1)
+    low, high = intervals["said/coverage"]
     assert 0 <= low < 0.25 < high
 
 
 def test_the_majority_answer_is_trainings_commonest():
-    found = majority_metrics(RATING, in_training=np.array([5.0, 5.0, 3.0, 2.0, 1.0]))  # most stars are no like
-    assert found == {
+    values = majority_metrics(RATING, in_training=np.array([5.0, 5.0, 3.0, 2.0, 1.0]))  # most stars are no like
+    assert values == {
         "n": 4,
         "rmse": pytest.approx(np.sqrt((0 + 1 + 16 + 4) / 4)),
         "mae": pytest.approx((0 + 1 + 4 + 2) / 4),

@@ -15,60 +15,62 @@ from llm4rec_cli.evaluation.text import (
     text_values,
 )
 
-WRITTEN = ["the strap is very soft", "I love the color of it", "a good buy", "The lens is sharp and light"]
+GENERATED = ["the strap is very soft", "I love the color of it", "a good buy", "The lens is sharp and light"]
 REFERENCES = ["The strap is soft and long", "I love the colour of it", "a good buy", "the lens is sharp and clear"]
 
 
-def columns(written, references, features=None):
-    return text_columns(text_values(written, references, features), bleu_counts(written, references))
+def columns(generated, references, features=None):
+    return text_columns(text_values(generated, references, features), bleu_counts(generated, references))
 
 
-def metrics(written, references, features=None):
-    found = columns(written, references, features)
-    return text_metrics({name: column.sum() for name, column in found.items()})
+def metrics(generated, references, features=None):
+    sums = columns(generated, references, features)
+    return text_metrics({name: column.sum() for name, column in sums.items()})
 
 
 def test_rouge_by_hand():
-    found = text_values(["the red strap is soft"], ["The strap is not soft!"])
-    assert found["rouge1"] == pytest.approx([4 / 5])  # the, strap, is, soft, of five words in each
-    assert found["rouge2"] == pytest.approx([1 / 4])  # strap is
-    assert found["rougeL"] == pytest.approx([4 / 5])
+    values = text_values(["the red strap is soft"], ["The strap is not soft!"])
+    assert values["rouge1"] == pytest.approx([4 / 5])  # the, strap, is, soft, of five words in each
+    assert values["rouge2"] == pytest.approx([1 / 4])  # strap is
+    assert values["rougeL"] == pytest.approx([4 / 5])
 
 
 def test_a_text_without_words_scores_nothing():
-    found = metrics(["", "!"], ["a good buy", "soft"])
-    assert all(found[name] == 0 for name in ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL"))
+    values = metrics(["", "!"], ["a good buy", "soft"])
+    assert all(values[name] == 0 for name in ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL"))
 
 
 @pytest.mark.parametrize("order", [2, 4])
 def test_bleu_is_that_of_sacrebleu_over_the_corpus(order):
     bleu = sacrebleu.BLEU(max_ngram_order=order)
-    assert metrics(WRITTEN, REFERENCES)[f"bleu{order}"] == pytest.approx(
-        bleu.corpus_score(WRITTEN, [REFERENCES]).score / 100
+    assert metrics(GENERATED, REFERENCES)[f"bleu{order}"] == pytest.approx(
+        bleu.corpus_score(GENERATED, [REFERENCES]).score / 100
     )
 
 
-@pytest.mark.parametrize("written", [["a", "b c"], ["x y z", "x"], ["the strap is", "soft"]])
-def test_smoothing_and_brevity_are_those_of_sacrebleu(written):
+@pytest.mark.parametrize("generated", [["a", "b c"], ["x y z", "x"], ["the strap is", "soft"]])
+def test_smoothing_and_brevity_are_those_of_sacrebleu(generated):
     references = ["a b c d e", "b x"]
-    assert metrics(written, references)["bleu4"] == pytest.approx(
-        sacrebleu.BLEU().corpus_score(written, [references]).score / 100
+    assert metrics(generated, references)["bleu4"] == pytest.approx(
+        sacrebleu.BLEU().corpus_score(generated, [references]).score / 100
     )
 
 
 def test_a_copy_scores_one():
-    found = metrics(REFERENCES, REFERENCES)
-    assert all(found[name] == pytest.approx(1) for name in ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL"))
+    values = metrics(REFERENCES, REFERENCES)
+    assert all(values[name] == pytest.approx(1) for name in ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL"))
 
 
 def test_an_interval_of_bleu_is_that_of_resampled_corpora():
     rng = np.random.default_rng(0)
-    written, references = WRITTEN * 12, REFERENCES * 12
-    found = bootstrap_of_sums(columns(written, references), text_metrics, np.arange(48), np.random.default_rng(1))
+    generated, references = GENERATED * 12, REFERENCES * 12
+    intervals = bootstrap_of_sums(columns(generated, references), text_metrics, np.arange(48), np.random.default_rng(1))
     drawn = [rng.integers(48, size=48) for _ in range(400)]
-    scores = [sacrebleu.BLEU().corpus_score([written[i] for i in d], [[references[i] for i in d]]).score for d in drawn]
+    scores = [
+        sacrebleu.BLEU().corpus_score([generated[i] for i in d], [[references[i] for i in d]]).score for d in drawn
+    ]
     low, high = np.quantile(scores, [0.025, 0.975]) / 100
-    assert found["bleu4"] == pytest.approx((low, high), abs=0.02)
+    assert intervals["bleu4"] == pytest.approx((low, high), abs=0.02)
     assert high - low > 0.1
 
 
@@ -87,15 +89,15 @@ def test_a_feature_is_matched_as_a_whole_word_or_phrase(text, feature, matched):
 
 
 def test_feature_match_is_the_share_of_those_with_a_feature():
-    found = metrics(["soft strap", "soft", "strap"], ["x", "x", "x"], ["strap", "strap", ""])
-    assert found["feature_match"] == 0.5
+    values = metrics(["soft strap", "soft", "strap"], ["x", "x", "x"], ["strap", "strap", ""])
+    assert values["feature_match"] == 0.5
     assert np.isnan(text_values(["strap"], ["x"], [None])["feature_match"]).all()
     assert "feature_match" not in metrics(["soft"], ["x"], [""])
 
 
 def test_diversity_by_hand():
-    found = diversity(["It is soft", "it is soft", "It's soft, it is"])
-    assert found == {
+    values = diversity(["It is soft", "it is soft", "It's soft, it is"])
+    assert values == {
         "distinct1": 4 / 10,  # it, is, soft, it's
         "distinct2": 4 / 7,  # it is, is soft, it's soft, soft it
         "unique_sentences": 1,
@@ -105,13 +107,13 @@ def test_diversity_by_hand():
 
 
 def test_each_model_has_the_metrics_that_one_may_select_by():
-    assert selectable(Kind.text, []) <= set(metrics(WRITTEN, REFERENCES)) | set(diversity(WRITTEN))
-    of_each = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.pairs_as}
-    assert of_each - set(diversity(WRITTEN)) == set(text_values(WRITTEN, REFERENCES, ["strap"] * 4))
+    assert selectable(Kind.text, []) <= set(metrics(GENERATED, REFERENCES)) | set(diversity(GENERATED))
+    of_each = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.paired_as}
+    assert of_each - set(diversity(GENERATED)) == set(text_values(GENERATED, REFERENCES, ["strap"] * 4))
 
 
-def test_signatures_tell_order_case_tokenisation_and_smoothing():
-    found = signatures()
-    assert found["bleu4"].startswith("sacrebleu|order:4|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
-    assert found["bleu2"].startswith("sacrebleu|order:2|")
-    assert found["rougeL"].startswith("rouge-score ")
+def test_signatures_include_order_case_tokenisation_and_smoothing():
+    signature = signatures()
+    assert signature["bleu4"].startswith("sacrebleu|order:4|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert signature["bleu2"].startswith("sacrebleu|order:2|")
+    assert signature["rougeL"].startswith("rouge-score ")

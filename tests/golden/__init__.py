@@ -70,7 +70,7 @@ def stand_ins() -> Iterator[None]:
     """While the block lasts, weights are known by their names: none need be at hand."""
     with pytest.MonkeyPatch.context() as patch:
         named = lambda name, *_: (Path(name), f"weights of {name}")  # noqa: E731
-        patch.setattr(text_weights, "locate_encoder", named)
+        patch.setattr(text_weights, "locate_weights", named)
         patch.setattr(text_weights, "backbone_identity", lambda name: f"weights of {name}")
         patch.setattr(llm_weights, "locate", lambda name: SimpleNamespace(identity=f"weights of {name}"))
         yield

@@ -10,7 +10,7 @@ import pytest
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.data.split import divide
+from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.models import base
 
 
@@ -20,6 +20,6 @@ def build(tmp_path: Path) -> Callable[..., Any]:
 
     def build_model(name: str, dataset: RecDataset, seed: int = 0, **settings: Any) -> Any:
         config = config_class(name)(name=name, **settings)
-        return base.build(base.Context(config, divide(dataset), seed, tmp_path, "cpu"))
+        return base.build(base.Context(config, split_dataset(dataset), seed, tmp_path, "cpu"))
 
     return build_model

@@ -11,7 +11,7 @@ import numpy as np
 
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.config.overrides import prepared
-from llm4rec_cli.data.split import Split, divide
+from llm4rec_cli.data.split import Split, split_dataset
 from llm4rec_cli.models import base
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from tests.builders import tiny_log
@@ -47,7 +47,7 @@ def log(n_train: int = 40, n_dev: int = 12) -> Split:
         history = rng.integers(0, len(TITLES), 0 if number % 7 == 0 else rng.integers(1, 12)).tolist()
         part = "train" if number < n_train else "dev"
         rows.append((part, number % 20, float(number), history, " ".join(map("{}-{}".format, shown, clicks))))
-    return divide(tiny_log(rows, TITLES))
+    return split_dataset(tiny_log(rows, TITLES))
 
 
 def model(folder: Path, settings: Prompt4NRConfig, split: Split | None = None, seed: int = 0) -> Any:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from llm4rec_cli.config.schema import Part
-from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.models.baselines.bpr_mf import PairRows
 from tests.builders import tiny_dataset
 
@@ -50,7 +50,7 @@ def test_negatives_are_uniform_over_unseen_items():
 
 def test_negatives_are_uniform_over_unseen_items_that_are_not_cold():
     sequences = [[1, 4, 0, 5, 2, 3], [7, 9, 0, 1, 2]]  # training uses all but the last two items
-    split = held_out(leave_one_out(tiny_dataset(sequences, n_items=12)), 0.3, 1.0, seed=1)
+    split = hold_out(leave_one_out(tiny_dataset(sequences, n_items=12)), 0.3, 1.0, seed=1)
     warm = set(split.softmax_items().tolist())
     assert set(range(12)) - warm == {3, 4, 9, 11}
     rows = PairRows(split, seed=0)
@@ -80,7 +80,7 @@ def test_a_user_who_has_everything_gives_no_rows():
 
 def test_loss_is_the_log_likelihood_of_the_order(build):
     model = build("bpr_mf", DATASET, **SETTINGS)
-    scores = model.score(leave_one_out(DATASET).examples(Part.test))
+    scores = model.score(leave_one_out(DATASET).examples(SplitName.test))
     user, positive, negative = torch.tensor([0, 4]), torch.tensor([2, 9]), torch.tensor([7, 1])
     difference = scores[user, positive] - scores[user, negative]
     expected = -torch.log(1 / (1 + torch.exp(-difference))).mean()
@@ -106,7 +106,7 @@ def test_training_puts_seen_items_above_the_others(build):
 def test_candidates_score_as_in_the_catalogue(build):
     model = build("bpr_mf", DATASET, **SETTINGS)
     torch.nn.init.normal_(model.bias)
-    examples = leave_one_out(DATASET).examples(Part.test)
+    examples = leave_one_out(DATASET).examples(SplitName.test)
     candidates = np.stack([examples.target, (examples.target + 1) % 30], axis=1)
     scores = model.score(replace(examples, candidates=candidates))
     catalogue = model.score(examples).gather(1, torch.from_numpy(candidates).long())

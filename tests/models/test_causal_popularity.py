@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from llm4rec_cli.data.split import TEST, TRAIN, VALID, divide
+from llm4rec_cli.data.split import TEST, TRAIN, VALID, split_dataset
 from tests.builders import tiny_log
 
 LOG = tiny_log(
@@ -17,7 +17,7 @@ LOG = tiny_log(
 
 
 def test_scores_are_the_clicks_of_the_whole_log_strictly_before(build):
-    model, split = build("causal_popularity", LOG), divide(LOG)
+    model, split = build("causal_popularity", LOG), split_dataset(LOG)
     shown = {part: model.score_shown(split.impressions(part)).tolist() for part in (TRAIN, VALID, TEST)}
     assert sorted([shown[TRAIN], shown[VALID]]) == [[0, 0], [1, 0]]
     assert shown[TEST] == [0, 0, 1, 2, 2, 0, 0, 2, 2]  # clicks at the same time do not count
@@ -31,7 +31,7 @@ def test_counts_are_those_of_a_walk_through_the_log(build):
         listed = " ".join(f"{item}-{int(rng.random() < 0.4)}" for item in shown)
         rows.append((rng.choice(["train", "dev"]), int(rng.integers(5)), float(rng.integers(15)), [], listed))
     log = tiny_log(rows, ["any"] * 9)
-    everything = divide(log).log
+    everything = split_dataset(log).click_log
     scores = iter(build("causal_popularity", log).score_shown(everything).tolist())
     for _, _, time, _, listed in rows:
         for pair in listed.split():
@@ -41,6 +41,6 @@ def test_counts_are_those_of_a_walk_through_the_log(build):
 
 
 def test_an_item_without_clicks_scores_zero(build):
-    model, impressions = build("causal_popularity", LOG), divide(LOG).impressions(TEST)
+    model, impressions = build("causal_popularity", LOG), split_dataset(LOG).impressions(TEST)
     assert model.score_shown(impressions)[1].item() == 0
     assert model.score_shown(impressions[np.array([1])]).tolist() == pytest.approx([2, 2, 0])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llm4rec_cli.config.overrides import prepared
-from llm4rec_cli.config.schema import Part, Written
+from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.store import Store
@@ -33,7 +33,7 @@ PLAIN = tiny_dataset(
     explanation=[f"because {i}" for i in range(N)],
 )
 SPLIT = leave_one_out(replace(PLAIN, items=PLAIN.items.assign(title=TITLES)))
-TEST = SPLIT.examples(Part.test)  # targets 3, 0, 2, 4
+TEST = SPLIT.examples(SplitName.test)  # targets 3, 0, 2, 4
 LISTED = replace(TEST, candidates=np.stack([np.append(t, np.setdiff1d(range(6), t)) for t in TEST.target]))
 
 
@@ -116,7 +116,7 @@ def test_parsed_ratings_are_kept_and_invalid_ones_become_the_training_mean(build
         "rating", lambda r: next(text for title, text in replies.items() if title in r.messages[0]["content"])
     )
     ratings = model.rate(TEST)
-    mean = SPLIT.dataset.interactions["rating"][SPLIT.part == TRAIN].mean()
+    mean = SPLIT.dataset.interactions["rating"][SPLIT.assignment == TRAIN].mean()
     assert ratings.value.tolist() == pytest.approx([4, mean, 4, mean])
     assert np.isnan(ratings.parsed).tolist() == [False, True, False, True]
     assert model.answer_details(TEST)["status"].tolist() == ["ok", "invalid", "repaired", "invalid"]

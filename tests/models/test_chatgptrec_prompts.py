@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.config.overrides import prepared
-from llm4rec_cli.config.schema import Control, Part
+from llm4rec_cli.config.schema import Control, SplitName
 from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import DataError, UsageError, raise_first
@@ -28,7 +28,7 @@ PLAIN = tiny_dataset(
     explanation=[f"because {i}" for i in range(N)],
 )
 SPLIT = leave_one_out(replace(PLAIN, items=PLAIN.items.assign(title=TITLES)))
-TEST = SPLIT.examples(Part.test)
+TEST = SPLIT.examples(SplitName.test)
 
 
 def count_words(text):
@@ -87,7 +87,7 @@ def test_shots_are_the_latest_training_interactions_oldest_first():
 def test_shots_are_of_the_training_part_and_contain_nothing_of_the_target(task):
     nine_shots = builder("prompt.shots=9", "prompt.shot_candidates=2")
     for i in range(len(TEST)):
-        assert (SPLIT.part[nine_shots._training_rows(TEST, i)] == TRAIN).all()
+        assert (SPLIT.assignment[nine_shots._training_rows(TEST, i)] == TRAIN).all()
         shots = nine_shots._shots(task, TEST, i)
         row = int(TEST.row[i])
         assert f"because {row}" not in shots and f"headline {row}" not in shots

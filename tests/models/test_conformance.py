@@ -20,8 +20,8 @@ from torch import nn
 from transformers import set_seed
 
 from llm4rec_cli.config.registry import config_class, model_names
-from llm4rec_cli.config.schema import Part, Written
-from llm4rec_cli.data.split import TEST, divide, leave_one_out
+from llm4rec_cli.config.schema import SplitName, Written
+from llm4rec_cli.data.split import TEST, leave_one_out, split_dataset
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.llm import completions
@@ -71,7 +71,7 @@ REVIEWS: dict[str, Any] = {
 PLAIN = tiny_dataset(SEQUENCES, TEXTS, **REVIEWS)
 TOKENS = [text.split()[: i % 4] for i, text in enumerate(TEXTS)]  # of some items none
 SPLIT = leave_one_out(with_tokens(replace(PLAIN, items=PLAIN.items.assign(title=TEXTS)), TOKENS))
-EXAMPLES = SPLIT.examples(Part.test)
+EXAMPLES = SPLIT.examples(SplitName.test)
 CANDIDATES = np.column_stack([EXAMPLES.target, rng.integers(0, N_ITEMS, (len(EXAMPLES), 6))])
 
 
@@ -83,7 +83,7 @@ def visit(number: int) -> tuple[str, int, float, list[int], str]:
     return part, number % 20, number // 3, history, " ".join(map("{}-{}".format, shown, writer.permutation(clicked)))
 
 
-LOG = divide(tiny_log([visit(number) for number in range(60)], TEXTS))
+LOG = split_dataset(tiny_log([visit(number) for number in range(60)], TEXTS))
 SHOWN = LOG.impressions(TEST)
 
 
@@ -148,7 +148,7 @@ def built(tmp_path, monkeypatch, bert):
         )
 
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(features, "locate_encoder", lambda name: (str(tmp_path), "no weights"))
+    monkeypatch.setattr(features, "locate_weights", lambda name: (str(tmp_path), "no weights"))
     monkeypatch.setattr(features, "_encode", encode)
     monkeypatch.setattr(completions, "build_backend", lambda *_: FakeBackend(answer))
     llm = resolved().llm
@@ -340,7 +340,7 @@ def test_neither_own_clicks_nor_later_ones_are_read(name, built):
         np.setdiff1d(row.candidates, row.clicks) if hidden else row.clicks
         for row, hidden in zip(rows.itertuples(), unknown, strict=True)
     ]
-    other = divide(replace(LOG.dataset, impressions=rows.assign(clicks=turned)))
+    other = split_dataset(replace(LOG.dataset, impressions=rows.assign(clicks=turned)))
     known = np.repeat(SHOWN.time <= moment, SHOWN.n_shown)
     assert other.impressions(TEST).clicked()[known].tolist() != SHOWN.clicked()[known].tolist()
     assert torch.equal(built(name, split=other).score_shown(other.impressions(TEST))[known], scores[known])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.schema import EncoderConfig, Part, Pooling, Precision
-from llm4rec_cli.data.split import TEST, TRAIN, divide, leave_one_out
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.data.split import TEST, TRAIN, leave_one_out, split_dataset
 from llm4rec_cli.models.baselines import frozen_text
 from tests.builders import tiny_dataset, tiny_log
 
@@ -34,7 +34,7 @@ def log(*histories):
 
 def test_scores_are_cosines_with_the_mean_of_the_history(build):
     dataset = log([0, 0, 1], [2])
-    scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TEST))
+    scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(split_dataset(dataset).impressions(TEST))
     profile = np.array([2, 1]) / 5**0.5
     assert scores[:4].tolist() == pytest.approx([np.dot(profile, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
     assert scores[4:].tolist() == pytest.approx([-1, 0, 1, -(0.5**0.5)], abs=1e-6)
@@ -42,19 +42,22 @@ def test_scores_are_cosines_with_the_mean_of_the_history(build):
 
 def test_a_user_without_a_history_gets_the_mean_training_history(build):
     dataset = log([], [1])
-    scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TEST))
+    scores = build("frozen_text", dataset, encoder=ENCODER).score_shown(split_dataset(dataset).impressions(TEST))
     assert scores[:4].tolist() == pytest.approx(scores[4:].tolist(), abs=1e-6)
 
 
 def test_without_any_history_all_items_tie(build):
     empty = [("train", 0, 1, [], "0-1 1-0")] * 20 + [("dev", 0, 2, [], "0-1 1-0")]
     dataset = tiny_log(empty, TEXTS)
-    assert build("frozen_text", dataset, encoder=ENCODER).score_shown(divide(dataset).impressions(TRAIN)).unique() == 0
+    assert (
+        build("frozen_text", dataset, encoder=ENCODER).score_shown(split_dataset(dataset).impressions(TRAIN)).unique()
+        == 0
+    )
 
 
 def test_examples_are_ranked_by_the_same_rule(build):
     dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
-    examples = leave_one_out(dataset).examples(Part.test)
+    examples = leave_one_out(dataset).examples(SplitName.test)
     model = build("frozen_text", dataset, encoder=ENCODER)
     profile = np.array([2, 1]) / 5**0.5
     assert model.score(examples)[0].tolist() == pytest.approx(

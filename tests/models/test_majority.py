@@ -1,12 +1,12 @@
 import numpy as np
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from tests.builders import tiny_dataset
 
 
 def test_everyone_gets_the_most_common_rating_of_the_training_part(build):
     dataset = tiny_dataset([[0, 1, 2, 3], [3, 2, 1, 0]], rating=[4, 5, 1, 1, 4, np.nan, 1, 1])
-    ratings = build("majority", dataset).rate(leave_one_out(dataset).examples(Part.test))
+    ratings = build("majority", dataset).rate(leave_one_out(dataset).examples(SplitName.test))
     assert ratings.value.tolist() == [4, 4]
     assert ratings.parsed is None

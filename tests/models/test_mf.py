@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from tests.builders import tiny_dataset
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.numeric
 # Training holds no rating of items 4 and 5, nor of user 2.
 DATASET = tiny_dataset([[0, 1, 2, 4], [2, 1, 3, 5, 4], [5, 4]], rating=[5, 4, 1, 3, 2, 2, 4, 5, 5, np.nan, np.nan])
 SPLIT = leave_one_out(DATASET)
-EXAMPLES = SPLIT.examples(Part.test)
+EXAMPLES = SPLIT.examples(SplitName.test)
 SETTINGS = {"embedding_size": 4, "initial_std": 0.5, "penalty": 0.1}
 
 
@@ -66,5 +66,5 @@ def test_it_learns_what_users_and_items_have_in_common(build):
         optimiser.zero_grad()
         model(**batch)["loss"].backward()
         optimiser.step()
-    examples = leave_one_out(dataset).examples(Part.test)
+    examples = leave_one_out(dataset).examples(SplitName.test)
     assert np.abs(model.rate(examples).value - np.array(rating)[examples.row]).mean() < 0.5  # the means are 2 away

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from tests.builders import tiny_dataset
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.numeric
 # Training holds no rating of items 4 and 5, nor of user 2.
 DATASET = tiny_dataset([[0, 1, 2, 4], [2, 1, 3, 5, 4], [5, 4]], rating=[5, 4, 1, 3, 2, 2, 4, 5, 5, np.nan, np.nan])
 SETTINGS = {"embedding_size": 4, "hidden_sizes": [8, 3], "dropout": 0.0, "initial_std": 0.1}
-EXAMPLES = leave_one_out(DATASET).examples(Part.test)
+EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 
 
 def test_layers_are_as_wide_as_configured(build):

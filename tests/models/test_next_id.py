@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.schema import Index, Part
+from llm4rec_cli.config.schema import Index, SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.models.baselines.config import NextIdConfig
@@ -14,24 +14,24 @@ DATASET = tiny_dataset([[0, 2, 3], [4, 1, 2], [3, 5, 0]], n_items=6)
 
 
 def test_guesses_the_number_after_the_highest_of_the_history(build):
-    scores = build("next_id", DATASET).score(leave_one_out(DATASET).examples(Part.test))
+    scores = build("next_id", DATASET).score(leave_one_out(DATASET).examples(SplitName.test))
     assert scores.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]  # no item after 5
 
 
 def test_guesses_among_candidates(build):
-    examples = replace(leave_one_out(DATASET).examples(Part.test), candidates=np.array([[3, 0], [2, 5], [0, 1]]))
+    examples = replace(leave_one_out(DATASET).examples(SplitName.test), candidates=np.array([[3, 0], [2, 5], [0, 1]]))
     assert build("next_id", DATASET).score(examples).tolist() == [[1, 0], [0, 1], [0, 0]]
 
 
 def test_an_empty_history_guesses_nothing(build):
-    examples = leave_one_out(DATASET).examples(Part.test)
+    examples = leave_one_out(DATASET).examples(SplitName.test)
     scores = build("next_id", DATASET).score(replace(examples, end=examples.start))
     assert scores.tolist() == [[0] * 6] * 3
 
 
 def hit_rate(build, dataset, index, seed=0):
     dataset = replace(dataset, manifest=dataset.manifest | {"split": {"rule": "leave_one_out", "seed": seed}})
-    examples = leave_one_out(dataset).examples(Part.test)
+    examples = leave_one_out(dataset).examples(SplitName.test)
     examples = replace(examples, candidates=examples.target[:, None])  # the target alone: scored 1 if it is guessed
     return build("next_id", dataset, index=index).score(examples).mean().item()
 
@@ -47,7 +47,7 @@ def test_uses_the_numbers_of_an_index(build):
 
 def test_scores_are_in_the_order_of_the_catalogue(build):
     dataset = tiny_dataset([[4, 1, 3, 0, 2]], n_items=6)
-    examples = leave_one_out(dataset).examples(Part.test)
+    examples = leave_one_out(dataset).examples(SplitName.test)
     assert build("next_id", dataset, index=Index.leaky_p5).score(examples).tolist() == [[0, 0, 1, 0, 0, 0]]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.schema import Candidates, Index, Part, Written
+from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.config import WholeWord
@@ -18,7 +18,7 @@ from tests.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 
-EXAMPLES = shop().examples(Part.test)
+EXAMPLES = shop().examples(SplitName.test)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_beams_score_the_items_that_they_return_exactly_and_the_rest_ties_below(
 
 def test_beams_return_no_item_that_the_history_rules_out(model):
     few = model("sequential", digits=1, beams=5).score(replace(EXAMPLES, mask_history=True))
-    row, item = replace(EXAMPLES, mask_history=True).ruled_out()
+    row, item = replace(EXAMPLES, mask_history=True).masked_items()
     assert (few[row, item] == UNREACHED_SCORE).all()
     assert ((few > UNREACHED_SCORE).sum(1) == 5).all()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import Negatives, Targets
@@ -51,7 +51,7 @@ def items_of(user: int, upto: int | None = None) -> list[int]:
 def test_an_epoch_has_as_many_examples_of_each_kind_as_the_settings_say(examples):
     built = examples(sequential_item=5, direct_yes_no=10, rating=1)
     counts = {pool.kind: len(pool.units) * pool.repeats for pool in built.pools}
-    n_train = int((shop().part == TRAIN).sum())
+    n_train = int((shop().assignment == TRAIN).sum())
     assert counts["rating"] == counts["explanation"] == counts["review_summary"] == n_train
     assert (counts["sequential_item"], counts["direct_yes_no"]) == (25 * 5, 25 * 10)
     assert len(built) == sum(counts.values())
@@ -144,7 +144,7 @@ def test_yes_and_no_are_equally_frequent(examples):
 
 
 def test_a_held_out_interaction_has_its_full_history(examples):
-    held_out = shop().examples(Part.test)
+    held_out = shop().examples(SplitName.test)
     built = examples(["2-1"], held_out)
     for row, values, _ in draws(built, "2-1", len(held_out)):
         assert values.item == held_out.target[row]
@@ -171,7 +171,7 @@ def test_targets_carry_loss_and_padding_none(examples):
 
 
 def test_stars_are_jittered_and_those_of_a_review_are_whole(examples):
-    built, held_out, whole = examples(["1-1"]), examples(["1-1"], shop().examples(Part.valid)), examples(["4-2"])
+    built, held_out, whole = examples(["1-1"]), examples(["1-1"], shop().examples(SplitName.valid)), examples(["4-2"])
     point = built.filler.short_text("4.7")[0][-2]
     assert all(point in target for target in [*targets_of(built), *targets_of(held_out)])
     assert not any(point in target for target in targets_of(whole))

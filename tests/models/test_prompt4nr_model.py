@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 from transformers import BertForMaskedLM
 
-from llm4rec_cli.config.schema import Part, Precision
+from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
 from llm4rec_cli.models.prompt4nr.config import Loss
@@ -254,7 +254,7 @@ def test_it_trains_and_scores_on_interactions(built):
     rows = prompt4nr.training_rows()
     assert len(rows) == 2
     assert prompt4nr(**rows.batch(0, [0, 1]))["loss"].isfinite()
-    examples = split.examples(Part.test)
+    examples = split.examples(SplitName.test)
     scores = prompt4nr.score(replace(examples, candidates=np.tile(np.arange(9), (len(examples), 1))))
     assert scores.shape == (3, 9)
     torch.testing.assert_close(scores.sum(1), torch.ones(3))

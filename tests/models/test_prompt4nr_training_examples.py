@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from llm4rec_cli.data.split import TRAIN, divide, leave_one_out
+from llm4rec_cli.data.split import TRAIN, leave_one_out, split_dataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import Draw, Loss
 from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates, Ragged
@@ -78,7 +78,7 @@ def test_every_click_is_an_example_with_negatives_of_its_impression():
 def trained_on(*listed):
     """Impressions that occur twenty times each, as one of them becomes validation."""
     rows = [("train", 0, 0.0, [], shown) for shown in listed for _ in range(20)]
-    return divide(tiny_log([*rows, ("dev", 0, 9.0, [], "1-1 2-0")], ["a"] * 7))
+    return split_dataset(tiny_log([*rows, ("dev", 0, 9.0, [], "1-1 2-0")], ["a"] * 7))
 
 
 def test_negatives_are_distinct_where_there_are_enough_and_repeated_otherwise():

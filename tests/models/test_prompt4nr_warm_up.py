@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from llm4rec_cli.config.schema import Precision
-from llm4rec_cli.data.split import divide, leave_one_out
+from llm4rec_cli.data.split import leave_one_out, split_dataset
 from llm4rec_cli.models.prompt4nr import warm_up
 from llm4rec_cli.models.prompt4nr.config import WarmUpConfig
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, pack_rows
@@ -95,7 +95,7 @@ def test_random_numbers_are_the_same_whether_it_is_trained_or_cached(headless, t
 def test_it_reads_only_titles_that_training_shows_or_has_in_a_history(headless, tmp_path, trainings):
     titles = [f"make {i}" for i in range(9)]
     shown = [("train", 0, 0.0, [4, 5], "0-1 1-0")] * 20
-    split = divide(tiny_log([*shown, ("dev", 0, 9.0, [6, 0], "7-1 1-0")], titles))
+    split = split_dataset(tiny_log([*shown, ("dev", 0, 9.0, [6, 0], "7-1 1-0")], titles))
     model(tmp_path, settings(headless), split)
     assert trainings == [[f"make{i}" for i in (0, 1, 4, 5)]]
 
@@ -126,14 +126,16 @@ def test_other_settings_train_another_warm_up(headless, tmp_path, trainings, cha
 def test_other_titles_or_another_backbone_train_another_warm_up(headless, tmp_path, trainings):
     model(tmp_path, settings(headless))
     model(tmp_path, settings(str(tiny_bert(tmp_path / "other"))))
-    more = divide(tiny_log([("train", 0, 0.0, [3], "0-1 1-0")] * 3 + [("dev", 0, 9.0, [6], "7-1 1-0")], TITLES))
+    more = split_dataset(tiny_log([("train", 0, 0.0, [3], "0-1 1-0")] * 3 + [("dev", 0, 9.0, [6], "7-1 1-0")], TITLES))
     model(tmp_path, settings(headless), more)
     assert len(trainings) == 3
 
 
 def test_a_title_longer_than_the_backbone_reads_is_cut(headless, tmp_path, trainings):
     long = "a " * 600
-    shown = divide(tiny_log([("train", 0, 0.0, [0], "0-1 1-0")] * 3 + [("dev", 0, 9.0, [0], "1-1 0-0")], [long, "b"]))
+    shown = split_dataset(
+        tiny_log([("train", 0, 0.0, [0], "0-1 1-0")] * 3 + [("dev", 0, 9.0, [0], "1-1 0-0")], [long, "b"])
+    )
     model(tmp_path, settings(headless), shown)
     assert sorted(map(len, trainings[0])) == [1, 511]  # [CLS] takes a place
 

@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.schema import Part, Written
+from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines.retrieval import title_from_review, typicality, word_sets
 from tests.builders import tiny_dataset
@@ -18,7 +18,7 @@ REVIEWS = ["Bought for a trip. It broke soon! Would not buy again"] * 12
 TITLES = ["Would not buy"] * 12
 SEQUENCES = [[0, 1, 2, 3], [0, 2, 3, 1], [0, 1, 3, 0]]
 DATASET = tiny_dataset(SEQUENCES, explanation=EXPLAINED, review_text=REVIEWS, review_title=TITLES)
-EXAMPLES = leave_one_out(DATASET).examples(Part.test)  # targets: items 3, 1, 0
+EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)  # targets: items 3, 1, 0
 
 
 def cosine(a, b):
@@ -45,7 +45,7 @@ def test_an_item_gets_its_most_typical_explanation_and_one_without_any_the_most_
 
 def test_of_equally_typical_explanations_the_earliest_is_taken(build):
     dataset = tiny_dataset([[0, 1, 2]] * 2, explanation=["a b", "x", "y", "b c", "x", "y"])
-    examples = leave_one_out(tiny_dataset([[1, 2, 0]])).examples(Part.test)
+    examples = leave_one_out(tiny_dataset([[1, 2, 0]])).examples(SplitName.test)
     assert build("retrieval", dataset, words=[3]).write(examples, Written.explanation) == ["a b"]
 
 

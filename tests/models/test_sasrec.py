@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.schema import Part
-from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
@@ -94,7 +94,7 @@ def test_a_long_sequence_trains_every_window_on_what_it_holds(build):
 
 
 def test_scores_are_inner_products_with_the_state_of_the_latest_items(model):
-    examples = SPLIT.examples(Part.test)
+    examples = SPLIT.examples(SplitName.test)
     scores = model.score(examples)
     for i, user in enumerate(examples.user):
         history = SEQUENCES[user][:-1][-6:]
@@ -103,13 +103,13 @@ def test_scores_are_inner_products_with_the_state_of_the_latest_items(model):
 
 
 def test_an_empty_history_scores_all_items_alike(model):
-    examples = SPLIT.examples(Part.test)
+    examples = SPLIT.examples(SplitName.test)
     examples.start[1] = examples.end[1]
     assert torch.equal(model.score(examples)[1], torch.zeros(10, dtype=torch.float64))
 
 
 def test_cold_items_take_no_part_in_training(tmp_path):
-    split = held_out(SPLIT, 0.3, 1.0, seed=0)
+    split = hold_out(SPLIT, 0.3, 1.0, seed=0)
     assert split.cold is not None
     cold, warm = np.flatnonzero(split.cold), np.flatnonzero(~split.cold)
     config = config_class("sasrec")(name="sasrec", **SETTINGS)
@@ -166,15 +166,15 @@ def test_tokens_are_added_to_items_in_input_and_output(build):
     for name in reference:
         assert_close(actual[name], reference[name], rel=1e-5, msg=name)
     assert (actual["tokens.weight"] != 0).any(1).all()
-    examples = SPLIT.examples(Part.test)
+    examples = SPLIT.examples(SplitName.test)
     states = [naive.encode(model.encoder, table[SEQUENCES[user][:-1][-6:]]) for user in examples.user]
     assert_close(model.score(examples), (torch.stack(states) @ table.t()).detach(), rel=1e-9)
 
 
 def test_a_token_that_no_two_training_items_share_is_ignored(tmp_path):
-    cold = held_out(SPLIT, 0.3, 1.0, seed=0).cold
+    cold = hold_out(SPLIT, 0.3, 1.0, seed=0).cold
     tokens = [["of cold items", "of all"] if is_cold else ["of all"] for is_cold in cold]
-    split = held_out(leave_one_out(with_tokens(DATASET, tokens)), 0.3, 1.0, seed=0)
+    split = hold_out(leave_one_out(with_tokens(DATASET, tokens)), 0.3, 1.0, seed=0)
     config = config_class("sasrec")(name="sasrec", **SETTINGS, tokens=True)
     model = base.build(base.Context(config, split, 0, tmp_path, "cpu"))
     assert cold.sum() >= 2

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
 from tests.builders import tiny_dataset
@@ -125,7 +125,7 @@ def test_a_batch_does_not_depend_on_the_epoch():
 
 
 def test_histories_are_cut_to_their_latest_items():
-    examples = leave_one_out(tiny_dataset([[9, 8, 7, 6, 5], [1, 2, 3]])).examples(Part.test)
+    examples = leave_one_out(tiny_dataset([[9, 8, 7, 6, 5], [1, 2, 3]])).examples(SplitName.test)
     items, groups, last, nonempty = packed_histories(examples, last=3)
     assert groups.tolist() == [[1, 2], [1, 3]]
     assert items.tolist() == [1, 2, 8, 7, 6]
@@ -135,7 +135,7 @@ def test_histories_are_cut_to_their_latest_items():
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
 def test_an_empty_history_takes_one_place_and_says_so(empty):
-    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6], [7, 8, 9]])).examples(Part.test)
+    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6], [7, 8, 9]])).examples(SplitName.test)
     examples.start[empty] = examples.end[empty]
     items, groups, last, nonempty = packed_histories(examples, last=10)
     others = np.arange(3) != empty
@@ -145,7 +145,7 @@ def test_an_empty_history_takes_one_place_and_says_so(empty):
 
 
 def test_histories_all_empty_can_be_packed():
-    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6]])).examples(Part.test)
+    examples = leave_one_out(tiny_dataset([[1, 2, 3], [4, 5, 6]])).examples(SplitName.test)
     examples.start[:] = examples.end
     items, groups, last, nonempty = packed_histories(examples, last=10)
     assert groups.tolist() == [[2, 1]]

@@ -8,7 +8,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import transition_text
 from llm4rec_cli.models.baselines.transition_text import TransitionText, tfidf, transition_matrix
@@ -24,7 +24,7 @@ SETTINGS = {"recent": 3, "steps": 3, "mask_history": False}
 
 @pytest.fixture
 def examples():
-    return leave_one_out(DATASET).examples(Part.test)
+    return leave_one_out(DATASET).examples(SplitName.test)
 
 
 def naive_scores(history: list[int], weight: float) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_without_text_transitions_remain(build, examples, texts):
 @pytest.mark.parametrize("mask_history", [False, True])
 def test_the_weight_is_best_on_validation(mask_history):
     split = leave_one_out(DATASET)
-    examples, weights = split.examples(Part.valid), [0.0, 0.5, 1.0, 4.0]
+    examples, weights = split.examples(SplitName.valid), [0.0, 0.5, 1.0, 4.0]
     model = TransitionText(transition_matrix(split, steps=3), tfidf(TEXTS), recent=3)
 
     def ndcg(weight: float) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llm4rec_cli.config.schema import EncoderConfig, Part, Pooling, Precision
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze
@@ -125,7 +125,7 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(built, se
 def test_scores_are_cosines_by_the_formula(built, settings):
     model = built(**settings).double().eval()
     naive.randomise(model)
-    examples = SPLIT.examples(Part.test)
+    examples = SPLIT.examples(SplitName.test)
     scores = model.score(examples)
     assert scores.abs().max() <= 1 + 1e-9
     table = item_vectors(model)
@@ -199,7 +199,7 @@ def test_an_item_is_drawn_once_per_step_or_at_each_position(built, draw):
 
 def test_a_training_step_refreshes_the_cached_catalogue(built):
     model = built(dropout=0.0, attention_dropout=0.0).eval()
-    examples = SPLIT.examples(Part.test)
+    examples = SPLIT.examples(SplitName.test)
     before = model.score(examples)
     rows = model.training_rows()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -217,7 +217,7 @@ def test_the_catalogue_is_adapted_once_per_evaluation(built):
     model = built().eval()
     calls = []
     model.adaptor.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
-    examples = SPLIT.examples(Part.test)
+    examples = SPLIT.examples(SplitName.test)
     for start in range(len(examples)):
         model.score(examples[slice(start, start + 1)])
     assert calls == [10]
@@ -228,7 +228,7 @@ def test_text_features_are_not_among_the_saved_weights(built):
 
 
 def test_overwritten_scores_do_not_touch_the_next_ones(built):
-    model, examples = built().eval(), SPLIT.examples(Part.test)
+    model, examples = built().eval(), SPLIT.examples(SplitName.test)
     first = model.score(examples)
     kept = first.clone()
     first.fill_(-torch.inf)
@@ -236,13 +236,13 @@ def test_overwritten_scores_do_not_touch_the_next_ones(built):
 
 
 def test_an_empty_history_scores_all_items_alike(built):
-    examples = SPLIT.examples(Part.test)
+    examples = SPLIT.examples(SplitName.test)
     examples.start[1] = examples.end[1]
     assert torch.equal(built().eval().score(examples)[1], torch.zeros(10))
 
 
 def test_candidates_score_as_in_the_catalogue(built):
-    model, examples = built().eval(), SPLIT.examples(Part.test)
+    model, examples = built().eval(), SPLIT.examples(SplitName.test)
     candidates = np.random.default_rng(0).integers(0, 10, (len(examples), 4))
     scores = model.score(replace(examples, candidates=candidates))
     torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))

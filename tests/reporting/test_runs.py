@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm4rec_cli.evaluation.metrics import shown
+from llm4rec_cli.evaluation.metrics import table_metrics
 from llm4rec_cli.reporting.runs import (
     cold_table,
     counted,
@@ -79,7 +79,7 @@ def test_other_cutoffs_leave_a_metric_to_show():
 
 def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
     assert usual_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
-    assert usual_metrics("full") == usual_metrics("rating") == shown(of_impressions=False)
+    assert usual_metrics("full") == usual_metrics("rating") == table_metrics(of_impressions=False)
     assert counted({"protocol": "impression"}, 1000) == "1,000 impressions"
 
 

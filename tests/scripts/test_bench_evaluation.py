@@ -8,7 +8,7 @@ import torch
 from fresh_process import Measurement
 from torch.utils.flop_counter import FlopCounterMode
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks.ranking import rank
 from tests.builders import tiny_dataset
@@ -27,7 +27,7 @@ def sasrec():
 @pytest.mark.parametrize("mask_history", [False, True])
 def test_scoring_all_users_at_once_gives_the_same_ranks(sasrec, mask_history):
     split, model = sasrec
-    examples = split.examples(Part.test)
+    examples = split.examples(SplitName.test)
     n_better, n_tied, top_items = bench.rank_at_once(model, examples, mask_history, 5)
     ours = rank(model, examples, mask_history, 5, 16)
     assert np.array_equal(n_better, ours.n_better)
@@ -39,7 +39,7 @@ def test_scoring_all_users_at_once_gives_the_same_ranks(sasrec, mask_history):
 def test_needed_operations_are_those_that_run_where_nothing_is_padded(name, layers, length):
     spec = bench.evaluation_spec(name, None, None, [*SMALL, f"model.layers={layers}"])
     split = leave_one_out(tiny_dataset([[1] * 9] * 7, n_items=50))
-    model, examples = bench.random_model(spec, split), split.examples(Part.test)
+    model, examples = bench.random_model(spec, split), split.examples(SplitName.test)
     examples = replace(examples, start=examples.end - length)
     with FlopCounterMode(display=False) as counter:
         model.score(examples)
@@ -74,4 +74,4 @@ def test_models_are_random_and_the_same_for_one_seed():
     spec = bench.evaluation_spec("unisrec", None, None, SMALL)
     split = bench.load_split(spec, SIZE)
     first, second = (bench.random_model(spec, split) for _ in range(2))
-    assert torch.equal(first.score(split.examples(Part.test)), second.score(split.examples(Part.test)))
+    assert torch.equal(first.score(split.examples(SplitName.test)), second.score(split.examples(SplitName.test)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.schema import Candidates, Part, Question, TaskConfig, Written
+from llm4rec_cli.config.schema import Candidates, Question, SplitName, TaskConfig, Written
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.tasks import base, impressions, ranking, rating, text
@@ -12,7 +12,7 @@ from tests.builders import tiny_dataset
 RATE = TaskConfig("rating", Question.rate)
 EXPLAIN = TaskConfig("explanation", Question.write, written=Written.explanation)
 SUMMARISE = TaskConfig("review_summary", Question.write, written=Written.review_title)
-ASKED = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 20)).examples(Part.test)
+ASKED = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 20)).examples(SplitName.test)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from llm4rec_cli.config.schema import (
     Control,
     DatasetConfig,
     EmptyHistory,
-    Part,
     Question,
+    SplitName,
     SplitRule,
     TaskConfig,
     TrainerConfig,
 )
-from llm4rec_cli.data.split import divide
+from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.tasks import impressions
 from tests.builders import tiny_log
@@ -31,7 +31,7 @@ DEV = [
     ("dev", 0, 103.0, [0, 1], "7-1 3-0"),  # its click is not
     ("dev", 3, 104.0, [3], "1-0 2-0 3-0"),  # no click
 ]
-SPLIT = divide(tiny_log([*TRAIN, *DEV], [f"item {i}" for i in range(8)]))
+SPLIT = split_dataset(tiny_log([*TRAIN, *DEV], [f"item {i}" for i in range(8)]))
 
 
 class Scorer:
@@ -48,7 +48,7 @@ class Scorer:
         return self.table.float()[torch.from_numpy(user).long(), torch.from_numpy(items).long()]
 
 
-def config(empty_history=EmptyHistory.keep, control=Control.none, split=Part.test, batch_size=4, **task):
+def config(empty_history=EmptyHistory.keep, control=Control.none, split=SplitName.test, batch_size=4, **task):
     settings: dict[str, Any] = {"cutoffs": [1, 5], "selection": "auc", "bootstrap": 50}
     return Config(
         dataset=DatasetConfig(name="tiny", split=SplitRule.mind, control=control, empty_history=empty_history),
@@ -58,7 +58,7 @@ def config(empty_history=EmptyHistory.keep, control=Control.none, split=Part.tes
     )
 
 
-def asked_of(tmp_path, settings, part=Part.test):
+def asked_of(tmp_path, settings, part=SplitName.test):
     return impressions.examples(SPLIT, part, settings, tmp_path)
 
 
@@ -78,16 +78,16 @@ def test_impressions_without_a_history_are_skipped_if_asked_to_and_told(tmp_path
 
 
 def test_where_all_are_told_of_nothing_is_warned(tmp_path):
-    settings = config(split=Part.valid)
-    asked = asked_of(tmp_path, settings, Part.valid)
+    settings = config(split=SplitName.valid)
+    asked = asked_of(tmp_path, settings, SplitName.valid)
     assert len(asked) == 1  # 5 % of 20
     assert impressions.evaluate(Scorer(), SPLIT, asked, settings).warnings == []
 
 
 def test_a_part_with_nothing_to_rank_is_refused(tmp_path):
-    split = divide(tiny_log([*TRAIN, DEV[1], DEV[4]], ["item"] * 8))
+    split = split_dataset(tiny_log([*TRAIN, DEV[1], DEV[4]], ["item"] * 8))
     with pytest.raises(DataError, match="no test impression to rank"):
-        impressions.examples(split, Part.test, config(), tmp_path)
+        impressions.examples(split, SplitName.test, config(), tmp_path)
 
 
 def test_a_subset_is_of_impressions(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm4rec_cli.config.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
+from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks import base, loss
 from tests.builders import tiny_dataset
@@ -31,14 +31,14 @@ def learner():
 
 
 def test_the_loss_is_the_mean_over_kinds_and_each_stands_beside(learner, tmp_path):
-    asked = loss.examples(SPLIT, Part.test, CONFIG, tmp_path)
+    asked = loss.examples(SPLIT, SplitName.test, CONFIG, tmp_path)
     found = loss.evaluate(learner, SPLIT, asked, CONFIG)
     assert found.metrics == {"loss": 1.5, "loss/rating": 1.0, "loss/direct_item": 2.0}
     assert len(found.predictions) == len(learner.asked) == 2
 
 
 def test_a_lower_loss_validates_better(learner, tmp_path):
-    asked = loss.examples(SPLIT, Part.valid, CONFIG, tmp_path)
+    asked = loss.examples(SPLIT, SplitName.valid, CONFIG, tmp_path)
     assert loss.validation_score(learner, SPLIT, asked, CONFIG) == -1.5
 
 

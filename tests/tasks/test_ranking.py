@@ -11,12 +11,12 @@ from llm4rec_cli.config.schema import (
     Config,
     Control,
     DatasetConfig,
-    Part,
     Question,
+    SplitName,
     TaskConfig,
     TrainerConfig,
 )
-from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.tasks import ranking
@@ -24,7 +24,7 @@ from tests.builders import tiny_dataset
 
 SEQUENCES = [[0, 1, 2, 3], [4, 3, 2, 1, 0], [5, 5, 5], [1, 0], [2, 4, 2, 4], [3, 0, 1, 2]]
 SPLIT = leave_one_out(tiny_dataset(SEQUENCES, n_items=8))
-ASKED = SPLIT.examples(Part.test)  # targets 3, 0, 5, 4, 2
+ASKED = SPLIT.examples(SplitName.test)  # targets 3, 0, 5, 4, 2
 
 
 class Scorer:
@@ -84,14 +84,14 @@ def test_a_refused_target_is_a_miss_and_ties_with_nobody():
     found = ranking.rank(Scorer(scores), ASKED, False, 3, 2)  # targets 3, 0, 5, 4, 2
     assert found.n_better.tolist() == [7, 7, 7, 7, 1]
     assert found.n_tied.tolist() == [0, 0, 0, 0, 1]
-    assert found.top_items.tolist() == [[1, 2, ranking.NOTHING]] * 5
+    assert found.top_items.tolist() == [[1, 2, ranking.PADDING]] * 5
 
 
 def test_a_model_that_refuses_everything_hits_nothing_and_recommends_nothing(tmp_path):
     refusing = Scorer(np.full((6, 8), -np.inf))
     for candidates in (Candidates.full, Candidates.uniform):
         settings = config(candidates=candidates)
-        asked = ranking.examples(SPLIT, Part.test, settings, tmp_path)
+        asked = ranking.examples(SPLIT, SplitName.test, settings, tmp_path)
         found = ranking.evaluate(refusing, SPLIT, asked, settings)
         assert {found.metrics[name] for name in ("hr@5", "mrr", "auc", "coverage@3")} == {0}
         assert [len(items) for items in found.predictions["top_items"]] == [0] * len(asked)
@@ -223,23 +223,23 @@ def test_the_protocol_names_the_candidates_and_their_number(candidates, negative
 
 
 def test_sampled_candidates_come_with_the_target_first(tmp_path):
-    asked = ranking.examples(SPLIT, Part.test, config(candidates=Candidates.uniform), tmp_path)
+    asked = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform), tmp_path)
     assert asked.candidates is not None
     assert asked.candidates.shape == (5, 4)
     assert (asked.candidates[:, 0] == asked.target).all()
 
 
 def test_a_subset_is_the_same_each_time_and_in_order(tmp_path):
-    first = ranking.examples(SPLIT, Part.test, config(max_examples=3), tmp_path)
-    again = ranking.examples(SPLIT, Part.test, config(max_examples=3), tmp_path)
+    first = ranking.examples(SPLIT, SplitName.test, config(max_examples=3), tmp_path)
+    again = ranking.examples(SPLIT, SplitName.test, config(max_examples=3), tmp_path)
     assert len(first) == 3
     assert np.array_equal(first.row, again.row)
     assert (np.diff(first.row) > 0).all()
 
 
 def test_a_subset_keeps_the_candidates_of_its_examples(tmp_path):
-    whole = ranking.examples(SPLIT, Part.test, config(candidates=Candidates.uniform), tmp_path)
-    some = ranking.examples(SPLIT, Part.test, config(candidates=Candidates.uniform, max_examples=3), tmp_path)
+    whole = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform), tmp_path)
+    some = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform, max_examples=3), tmp_path)
     assert whole.candidates is not None
     assert some.candidates is not None
     assert np.array_equal(some.candidates, whole.candidates[np.isin(whole.row, some.row)])
@@ -247,7 +247,7 @@ def test_a_subset_keeps_the_candidates_of_its_examples(tmp_path):
 
 def test_subsets_differ_by_the_datasets_seed(tmp_path):
     drawn = {
-        tuple(ranking.examples(SPLIT, Part.test, config(max_examples=3, dataset_seed=seed), tmp_path).row)
+        tuple(ranking.examples(SPLIT, SplitName.test, config(max_examples=3, dataset_seed=seed), tmp_path).row)
         for seed in range(10)
     }
     assert len(drawn) > 1
@@ -255,11 +255,11 @@ def test_subsets_differ_by_the_datasets_seed(tmp_path):
 
 @pytest.mark.parametrize("n", [5, 100])
 def test_a_subset_of_all_is_all(n, tmp_path):
-    assert len(ranking.examples(SPLIT, Part.test, config(max_examples=n), tmp_path)) == 5
+    assert len(ranking.examples(SPLIT, SplitName.test, config(max_examples=n), tmp_path)) == 5
 
 
 def test_swapped_users_keep_targets_and_lose_their_histories(tmp_path):
-    asked = ranking.examples(SPLIT, Part.test, config(control=Control.swap_users), tmp_path)
+    asked = ranking.examples(SPLIT, SplitName.test, config(control=Control.swap_users), tmp_path)
     assert np.array_equal(asked.target, ASKED.target)
     assert (asked.start != ASKED.start).all()
 
@@ -267,7 +267,7 @@ def test_swapped_users_keep_targets_and_lose_their_histories(tmp_path):
 def test_a_dataset_without_examples_says_why(tmp_path):
     split = leave_one_out(tiny_dataset([[0, 1], [1, 2]]))
     with pytest.raises(DataError, match="no user has three interactions"):
-        ranking.examples(split, Part.test, config(), tmp_path)
+        ranking.examples(split, SplitName.test, config(), tmp_path)
 
 
 def test_evaluation_scores_every_metric_with_an_interval():
@@ -333,7 +333,7 @@ def test_cold_targets_stand_apart():
 
 def test_each_ranking_metric_has_a_mean_and_an_interval_of_cold_and_of_warm_targets():
     plain = ranking.evaluate(scorer(), SPLIT, ASKED, config())
-    found = ranking.evaluate(scorer(), held_out(SPLIT, 0.3, 1.0, seed=0), ASKED, config())
+    found = ranking.evaluate(scorer(), hold_out(SPLIT, 0.3, 1.0, seed=0), ASKED, config())
     names = {f"{group}/{name}" for group in ("cold", "warm") for name in plain.intervals}
     assert set(found.metrics) == set(plain.metrics) | names
     assert set(found.intervals) == set(plain.intervals) | names

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.capabilities import Ratings
-from llm4rec_cli.config.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig
-from llm4rec_cli.data.split import held_out, leave_one_out
+from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig
+from llm4rec_cli.data.split import hold_out, leave_one_out
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.tasks import rating
 from tests.builders import tiny_dataset
@@ -38,13 +38,13 @@ def config(batch_size=2, **task):
     )
 
 
-def asked(part=Part.test, split=SPLIT, **task):
+def asked(part=SplitName.test, split=SPLIT, **task):
     return rating.examples(split, part, config(**task), None)
 
 
 def test_an_interaction_without_a_rating_is_not_asked_about():
     assert asked().user.tolist() == [0, 1, 3]
-    assert len(asked(Part.valid)) == 4
+    assert len(asked(SplitName.valid)) == 4
 
 
 def test_a_part_without_ratings_is_refused():
@@ -104,7 +104,7 @@ def test_what_a_model_says_in_words_stands_beside():
 @pytest.mark.parametrize(("selection", "score"), [("rmse", -np.sqrt(9 / 4)), ("mae", -5 / 4), ("like_accuracy", 1)])
 def test_the_validation_score_is_better_when_higher(selection, score):
     three = Teller(np.full((4, 4), 3.0))  # given 3, 1, 1, 2
-    found = rating.validation_score(three, SPLIT, asked(Part.valid), config(selection=selection))
+    found = rating.validation_score(three, SPLIT, asked(SplitName.valid), config(selection=selection))
     assert found == pytest.approx(score)
 
 
@@ -123,7 +123,7 @@ def test_ratings_that_are_not_numbers_end_the_run():
 
 def test_predictions_tell_which_targets_were_held_out():
     sequences = [np.random.default_rng(user).permutation(6).tolist() for user in range(20)]
-    split = held_out(leave_one_out(tiny_dataset(sequences, rating=[4] * 120)), 0.3, 1.0, seed=0)
+    split = hold_out(leave_one_out(tiny_dataset(sequences, rating=[4] * 120)), 0.3, 1.0, seed=0)
     examples = asked(split=split)
     rows = rating.evaluate(Teller(np.full((20, 6), 4.0)), split, examples, config()).predictions
     assert rows["target_is_cold"].tolist() == split.cold[examples.target].tolist()

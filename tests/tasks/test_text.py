@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.schema import Config, DatasetConfig, Part, Question, TaskConfig, TrainerConfig, Written
+from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig, Written
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.tasks import text
@@ -43,7 +43,7 @@ def config(written=Written.explanation, batch_size=2, **task):
 
 
 def asked(split=SPLIT, **task):
-    return text.examples(split, Part.test, config(**task), None)
+    return text.examples(split, SplitName.test, config(**task), None)
 
 
 def test_an_interaction_without_such_a_text_is_not_asked_about():

@@ -99,7 +99,7 @@ def test_texts_are_cut_to_the_maximum_length(bert, tmp_path):
 
 def test_vectors_do_not_depend_on_the_batches(bert, tmp_path, monkeypatch):
     whole = encoded(bert, tmp_path / "whole")
-    monkeypatch.setattr(features, "TOKENS_A_BATCH", 8)
+    monkeypatch.setattr(features, "TOKENS_PER_BATCH", 8)
     assert_close(encoded(bert, tmp_path / "small"), whole, rel=ATOL)
 
 
@@ -151,7 +151,7 @@ def changed_tokenizer(bert, cache, tmp_path):
 
 
 @pytest.mark.parametrize("change", [changed_pooling, changed_length, changed_texts, changed_weights, changed_tokenizer])
-def test_whatever_changes_vectors_has_them_computed_anew(change, bert, tmp_path, encodings):
+def test_whatever_changes_vectors_has_them_recomputed(change, bert, tmp_path, encodings):
     encoded(bert, tmp_path / "cache")
     change(bert, tmp_path / "cache", tmp_path)
     assert len(encodings) == 2

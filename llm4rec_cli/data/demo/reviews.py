@@ -1,4 +1,4 @@
-"""What customers write about what they bought."""
+"""Reviews that customers write about their purchases."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-import llm4rec_cli.data.demo.words as words
-from llm4rec_cli.data.demo.words import Words, pick
+from llm4rec_cli.data.demo.words import Words, pick, shop_words
 
 PRAISE_CHANCE = (0.05, 0.15, 0.5, 0.85, 0.97)  # that an aspect is praised, by stars
 N_ASPECTS_SHARES = (0.07, 0.58, 0.35)  # of reviews that judge none, one, two
-TRUE_TO_HABIT = 0.6  # how often a reviewer uses the sentence they like best
-_ASPECTS = tuple(words.ASPECTS)
+USES_HABIT = 0.6  # how often a reviewer starts with their favourite sentence form
 
 
 @dataclass(frozen=True)
 class Reviewer:
-    """Who writes: `habit` is the sentence they like best, `care` what they look at, in logits, an aspect each."""
+    """A customer who writes reviews.
+
+    Attributes:
+        habit: their favourite sentence form, an index into `praising` and `blaming`.
+        care: (n_aspects,) logits of judging each aspect.
+    """
 
     user_id: str
     name: str
@@ -31,7 +34,7 @@ class Reviewer:
 
 @dataclass(frozen=True)
 class Product:
-    """What is written about: synonyms of its kind, its parts, what it is bought for, synonyms of its facets' values."""
+    """A reviewed product: synonyms of its kind, its parts, what it is bought for, synonyms of its facets' values."""
 
     asin: str
     names: Words
@@ -41,7 +44,7 @@ class Product:
 
 
 class Opinion(NamedTuple):
-    """A judgement on one aspect and the sentence of the review that states it."""
+    """A judgement of one feature, and the review sentence that states it."""
 
     feature: str
     opinion: str
@@ -52,19 +55,21 @@ class Opinion(NamedTuple):
 def review(
     reviewer: Reviewer, product: Product, stars: int, day: date, signal: float, rng: np.random.Generator
 ) -> tuple[dict[str, Any], list[Opinion]]:
-    """A review in Amazon's 2014 format, and the opinions it holds.
+    """Return a review in Amazon's 2014 format, and the opinions it holds.
 
-    With signal 0 what reviewers look at is chance.
+    With signal 0 the judged aspects are chance.
     """
-    interest = signal * reviewer.care + rng.gumbel(size=len(_ASPECTS))
+    words = shop_words()
+    aspects = list(words.aspects)
+    interest = signal * reviewer.care + rng.gumbel(size=len(aspects))
     n_aspects = int(np.searchsorted(np.cumsum(N_ASPECTS_SHARES), rng.random()))
-    judged = [_ASPECTS[i] for i in np.argsort(-interest)[:n_aspects]]
-    forms = rng.permutation(len(words.PRAISING))
-    if rng.random() < TRUE_TO_HABIT:
+    judged = [aspects[i] for i in np.argsort(-interest)[:n_aspects]]
+    forms = rng.permutation(len(words.praising))
+    if rng.random() < USES_HABIT:
         forms = np.concatenate([[reviewer.habit], forms[forms != reviewer.habit]])
     opinions = [_judge(product, aspect, stars, form, rng) for aspect, form in zip(judged, forms, strict=False)]
-    opening = pick(words.OPENINGS, rng).format(kind=pick(product.names, rng), purpose=product.purpose)
-    verdict = words.VERDICTS[stars][rng.integers(len(words.VERDICTS[stars]))]
+    opening = pick(words.openings, rng).format(kind=pick(product.names, rng), purpose=product.purpose)
+    verdict = pick(words.verdicts[stars], rng)
     votes = int(rng.geometric(0.5)) - 1
     record = {
         "reviewerID": reviewer.user_id,
@@ -81,10 +86,11 @@ def review(
 
 
 def _judge(product: Product, aspect: str, stars: int, form: int, rng: np.random.Generator) -> Opinion:
+    words = shop_words()
     praised = rng.random() < PRAISE_CHANCE[stars - 1]
     feature = pick(product.parts, rng) if aspect == "part" else aspect
-    opinion = pick(words.ASPECTS[aspect].praise if praised else words.ASPECTS[aspect].blame, rng)
-    sentence = (words.PRAISING if praised else words.BLAMING)[form]
+    opinion = pick(words.aspects[aspect].praise if praised else words.aspects[aspect].blame, rng)
+    sentence = (words.praising if praised else words.blaming)[form]
     facet = {"look": "style", "color": "palette"}.get(aspect)
     phrase = f"{pick(product.facets[facet], rng)} {feature}" if facet else feature
     return Opinion(feature, opinion, sentence.format(feature=phrase, opinion=opinion), 1 if praised else -1)

@@ -1,11 +1,11 @@
-"""A small shop: who its customers are, what it sells, who buys what after what, and how they rate it.
+"""A small shop: its customers, its catalogue, their sequences of purchases, and ratings.
 
-A customer takes the item with the highest sum of
+A customer buys the item with the highest sum of
     popularity       the logarithm of a Zipf-Mandelbrot law over items;
     taste            for values of the facets and for pursuits; it drifts over the customer's history;
-    what came last   the next kinds of the same pursuit, facets in common, the same maker;
+    last purchase    the next kinds of the same pursuit, facets in common, the same maker;
     chance           Gumbel noise, so that the choice is a draw from a softmax.
-Some purchases are impulses that only popularity and chance decide. So are all where the shop's `signal` is 0.
+Some purchases are impulses, decided by popularity and chance alone. With `signal` 0 all are.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-import llm4rec_cli.data.demo.words as words
 from llm4rec_cli.data.demo.reviews import Opinion, Product, Reviewer, review
-from llm4rec_cli.data.demo.words import pick
+from llm4rec_cli.data.demo.words import pick, shop_words
 from llm4rec_cli.data.streams import stream
 
 Array = NDArray[Any]
@@ -30,32 +29,32 @@ class Shop:
     """One shop.
 
     Attributes:
-        name: in the names of its files.
-        department: what it sells.
-        customers: who of the population buys here; shops share customers where their ranges overlap.
-        items: how many products it sells.
+        name: part of its file names.
+        department: what it sells, one of the departments in shop_words.yaml.
+        customers: indices into the population; shops share customers where their ranges overlap.
+        items: number of products.
         signal: 1 = tastes and sequences decide; 0 = they do not, and item texts are permuted.
     """
 
     name: str
-    department: words.Department
+    department: str
     customers: range
     items: int
     signal: float = 1.0
 
 
 SHOPS: dict[str, tuple[Shop, ...]] = {
-    "demo": (Shop("demo", words.OUTDOORS, range(2000), 800),),
+    "demo": (Shop("demo", "outdoors", range(2000), 800),),
     "demo_pretrain": (
-        Shop("garden", words.GARDEN, range(1400, 2900), 540),
-        Shop("kitchen", words.KITCHEN, range(1700, 3200), 540),
+        Shop("garden", "garden", range(1400, 2900), 540),
+        Shop("kitchen", "kitchen", range(1700, 3200), 540),
     ),
-    "demo_null": (Shop("demo_null", words.OUTDOORS, range(2000), 800, signal=0.0),),
+    "demo_null": (Shop("demo_null", "outdoors", range(2000), 800, signal=0.0),),
 }
 POPULATION = 3200
 
-FACETS = tuple(words.FACETS)
-N_VALUES = 6  # of each facet
+FACETS = ("style", "virtue", "audience", "palette")
+N_VALUES = 6  # values of each facet
 SHORTEST, MEAN_EXTRA, LONGEST = 5, 3.6, 30  # purchases a customer
 ZIPF_SHIFT, ZIPF_SLOPE = 20, 0.8  # popularity of rank r: (r + shift) ** -slope
 FACET_TASTE, PURSUIT_TASTE = 1.0, 1.0  # standard deviations, in logits
@@ -63,7 +62,7 @@ DRIFT = 0.5  # how much of a customer's last taste is new
 NEXT_KIND, KIND_AFTER, SAME_KIND, SAME_PURSUIT = 3.0, 1.5, -1.5, 1.0  # logits
 SHARED_FACET, SAME_BRAND = 0.5, 0.8
 IMPULSE = 0.15  # share of purchases
-SHOWN = 0.75  # how often a title names a facet; its description names them all
+FACET_IN_TITLE = 0.75  # how often a title names a facet; the description names all
 ON_BRAND = 0.8  # how often a maker keeps to the style it is known for
 DAYS_BETWEEN = 15.0  # mean; less than one day = the same day
 FIRST_DAY, OPEN_DAYS = np.datetime64("2011-01-01"), 800
@@ -80,10 +79,10 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True)
 class People:
-    """The population: customers of one or several shops.
+    """The population, which shops share.
 
     Attributes:
-        reviewers: who they are and how they write.
+        reviewers: their ids and how they write.
         taste: (2, n, facets * values) in logits, at the beginning and the end of a history.
         leniency: (n,) added to their ratings.
     """
@@ -98,12 +97,12 @@ class Catalogue:
     """What a shop sells.
 
     Attributes:
-        products: what reviews know of each.
+        products: the words that reviews use for each.
         meta: their metadata, in the same order.
-        traits: (n, facets * values + pursuits) 1 where an item has a value.
+        traits: (n, facets * values + pursuits) 1 where an item has the value.
         follow: (n, n) logits of buying the second right after the first.
         appeal: (n,) logits: popularity.
-        quality: (n,) added to their ratings.
+        quality: (n,) added to an item's ratings.
     """
 
     products: list[Product]
@@ -116,15 +115,15 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Purchases:
-    """Who bought what, customer by customer, oldest first; `liking` is the taste in logits that spoke for it."""
+    """All purchases, customer by customer, oldest first; `liking` is the customer's taste for the item, in logits."""
 
     customer: Array
     item: Array
     liking: Array
 
 
-def trade(shop: Shop, seed: int) -> Files:
-    """All that happens in a shop."""
+def generate_shop(shop: Shop, seed: int) -> Files:
+    """Return the rows of a shop's reviews, metadata and explanations."""
     people, catalogue = _population(seed), _stock(shop, seed)
     purchases = _choose(shop, people, catalogue, stream(seed, f"{shop.name} choices"))
     days = _days(purchases.customer, stream(seed, f"{shop.name} days"))
@@ -133,7 +132,7 @@ def trade(shop: Shop, seed: int) -> Files:
     rng = stream(seed, f"{shop.name} reviews")
     reviews: list[dict[str, Any]] = []
     explanations: list[dict[str, Any]] = []
-    for row in rng.permutation(len(days)):  # the order in a file tells nothing
+    for row in rng.permutation(len(days)):  # file order carries no information
         reviewer = people.reviewers[purchases.customer[row]]
         product = catalogue.products[purchases.item[row]]
         record, opinions = review(reviewer, product, int(stars[row]), days[row], shop.signal, rng)
@@ -147,10 +146,11 @@ def _explanation(reviewer: Reviewer, product: Product, opinion: Opinion) -> dict
 
 
 def _population(seed: int) -> People:
+    words = shop_words()
     rng = stream(seed, "demo population")
     ids = _codes(rng, "A", 12, POPULATION)
-    habits = rng.integers(len(words.PRAISING), size=POPULATION)
-    cares = rng.normal(0.0, 1.5, size=(POPULATION, len(words.ASPECTS)))
+    habits = rng.integers(len(words.praising), size=POPULATION)
+    cares = rng.normal(0.0, 1.5, size=(POPULATION, len(words.aspects)))
     reviewers = [
         Reviewer(user_id, _name(rng), int(habit), care) for user_id, habit, care in zip(ids, habits, cares, strict=True)
     ]
@@ -160,32 +160,34 @@ def _population(seed: int) -> People:
 
 
 def _name(rng: np.random.Generator) -> str:
-    first, last = pick(words.FIRST_NAMES, rng), pick(words.LAST_NAMES, rng)
+    first, last = pick(shop_words().first_names, rng), pick(shop_words().last_names, rng)
     return pick((f"{first} {last}", f"{first} {last[0]}.", f"{first[0]}. {last}", f"{first}{last}".lower()), rng)
 
 
 def _codes(rng: np.random.Generator, prefix: str, length: int, n: int) -> list[str]:
-    """n different ids, in an order that tells nothing."""
+    """Return n different ids in random order."""
     numbers = rng.choice(36**length, size=n, replace=False)
     return [prefix + np.base_repr(number, 36).zfill(length) for number in numbers]
 
 
 def _stock(shop: Shop, seed: int) -> Catalogue:
+    words = shop_words()
     rng = stream(seed, f"{shop.name} items")
-    n, pursuits = shop.items, shop.department.pursuits
+    department = words.departments[shop.department]
+    n, pursuits = shop.items, department.pursuits
     kinds = [(p, step, names) for p, pursuit in enumerate(pursuits) for step, names in enumerate(pursuit.kinds)]
     kind_prices = rng.lognormal(3.3, 0.6, size=len(kinds))
     kind = rng.permutation(n) % len(kinds)
     pursuit, step = np.array([(p, s) for p, s, _ in kinds])[kind].T
     values = rng.integers(N_VALUES, size=(n, len(FACETS)))
     known_for = np.where(rng.random(n) < ON_BRAND, values[:, 0], rng.integers(N_VALUES, size=n))
-    brand = np.array([pick(words.BRANDS[style], rng) for style in known_for], dtype=object)
+    brand = np.array([pick(words.brands[style], rng) for style in known_for], dtype=object)
 
     products, meta, titles = [], [], set[str]()
     for i, asin in enumerate(_codes(rng, "B00", 7, n)):
         shelf = pursuits[pursuit[i]]
         names = kinds[kind[i]][2]
-        synonyms = dict(zip(FACETS, (words.FACETS[f][v] for f, v in zip(FACETS, values[i], strict=True)), strict=True))
+        synonyms = dict(zip(FACETS, (words.facets[f][v] for f, v in zip(FACETS, values[i], strict=True)), strict=True))
         products.append(Product(asin, tuple(names.split("/")), shelf.kinds[names], shelf.purpose, synonyms))
         while (title := _title(brand[i], products[i], rng)) in titles:
             pass
@@ -194,7 +196,7 @@ def _stock(shop: Shop, seed: int) -> Catalogue:
             {
                 "asin": asin,
                 "title": title,
-                "categories": [[shop.department.category, shelf.category]],
+                "categories": [[department.category, shelf.category]],
                 "brand": brand[i],
                 "description": _description(brand[i], products[i], shelf.category, rng),
                 "price": round(kind_prices[kind[i]] * rng.lognormal(0.0, 0.25)) + 0.99,
@@ -219,13 +221,13 @@ def _stock(shop: Shop, seed: int) -> Catalogue:
 
 
 def _title(brand: str, product: Product, rng: np.random.Generator) -> str:
-    shown = {facet: pick(product.facets[facet], rng) for facet in FACETS if rng.random() < SHOWN}
+    shown = {facet: pick(product.facets[facet], rng) for facet in FACETS if rng.random() < FACET_IN_TITLE}
     adjectives = [shown[facet] for facet in ("style", "virtue") if facet in shown]
     if rng.random() < 0.5:
         adjectives.reverse()
     head = " ".join([*adjectives, pick(product.names, rng)])
     maker = pick((f"{brand} {head}", f"{brand} - {head}", f"{head} by {brand}"), rng)
-    size = pick(words.SIZES, rng)
+    size = pick(shop_words().sizes, rng)
     if "audience" in shown:
         maker += f" {shown['audience']}"
     tail = [part for part in (shown.get("palette"), size) if part]
@@ -233,18 +235,19 @@ def _title(brand: str, product: Product, rng: np.random.Generator) -> str:
 
 
 def _capitals(text: str) -> str:
-    """Title case as shops write it: makers' own capitals stay, small words stay small."""
+    """Return the text in title case: capitals stay, and so do small words."""
     return " ".join(w if w in {"for", "by", "&", "of", "to"} else w[:1].upper() + w[1:] for w in text.split(" "))
 
 
 def _description(brand: str, product: Product, category: str, rng: np.random.Generator) -> str:
     facets = {facet: pick(synonyms, rng) for facet, synonyms in product.facets.items()}
-    return pick(words.DESCRIPTIONS, rng).format(brand=brand, category=category, kind=pick(product.names, rng), **facets)
+    template = pick(shop_words().descriptions, rng)
+    return template.format(brand=brand, category=category, kind=pick(product.names, rng), **facets)
 
 
 def _choose(shop: Shop, people: People, catalogue: Catalogue, rng: np.random.Generator) -> Purchases:
     customers = np.asarray(shop.customers)
-    n, n_pursuits = len(customers), len(shop.department.pursuits)
+    n, n_pursuits = len(customers), len(shop_words().departments[shop.department].pursuits)
     hobbies = rng.normal(0.0, PURSUIT_TASTE, size=(n, n_pursuits))
     first, last = (np.hstack([taste[customers], hobbies]) for taste in people.taste)
     lengths = np.minimum(SHORTEST - 1 + rng.geometric(1 / (1 + MEAN_EXTRA), size=n), LONGEST)
@@ -253,22 +256,22 @@ def _choose(shop: Shop, people: People, catalogue: Catalogue, rng: np.random.Gen
     previous = np.zeros(n, dtype=int)
     rows = []
     for step in range(lengths.max()):
-        here = np.flatnonzero(lengths > step)
-        progress = (step / (lengths[here] - 1))[:, None]
-        liking = ((1 - progress) * first[here] + progress * last[here]) @ catalogue.traits.T
-        wish = liking + catalogue.follow[previous[here]] if step else liking
-        weight = shop.signal * (rng.random((len(here), 1)) >= IMPULSE)
-        score = catalogue.appeal + weight * wish + rng.gumbel(size=wish.shape)
-        previous[here] = item = np.where(bought[here], -np.inf, score).argmax(axis=1)
-        bought[here, item] = True
-        rows.append((here, item, liking[np.arange(len(here)), item]))
+        active = np.flatnonzero(lengths > step)
+        progress = (step / (lengths[active] - 1))[:, None]
+        liking = ((1 - progress) * first[active] + progress * last[active]) @ catalogue.traits.T
+        utility = liking + catalogue.follow[previous[active]] if step else liking
+        weight = shop.signal * (rng.random((len(active), 1)) >= IMPULSE)
+        score = catalogue.appeal + weight * utility + rng.gumbel(size=utility.shape)
+        previous[active] = item = np.where(bought[active], -np.inf, score).argmax(axis=1)
+        bought[active, item] = True
+        rows.append((active, item, liking[np.arange(len(active)), item]))
     customer, item, liking = (np.concatenate(column) for column in zip(*rows, strict=True))
     order = np.argsort(customer, kind="stable")
     return Purchases(customers[customer[order]], item[order], liking[order])
 
 
 def _days(customer: Array, rng: np.random.Generator) -> list[date]:
-    """Dates of all purchases: from each customer's first day on, a few days apart, now and then the same day."""
+    """Return the date of each purchase: a customer's follow a few days apart, sometimes on the same day."""
     gap = np.floor(rng.exponential(DAYS_BETWEEN, size=len(customer)))
     begins = np.flatnonzero(np.diff(customer, prepend=-1))
     gap[begins] = 0
@@ -279,7 +282,7 @@ def _days(customer: Array, rng: np.random.Generator) -> list[date]:
 
 
 def _rate(purchases: Purchases, shop: Shop, people: People, catalogue: Catalogue, rng: np.random.Generator) -> Array:
-    """(n,) stars in fixed shares: by taste, the item's quality, the customer's leniency and chance."""
+    """Return (n,) stars in fixed shares, by taste, item quality, customer leniency and chance."""
     liking = purchases.liking
     delight = shop.signal * (liking - liking.mean()) / liking.std() + rng.normal(0.0, 0.7, size=len(liking))
     delight += catalogue.quality[purchases.item] + people.leniency[purchases.customer]

@@ -38,7 +38,7 @@ class CausalPopularity:
 
 
 def build(context: Context) -> CausalPopularity:
-    log = context.split.log
+    log = context.split.click_log
     shown, offsets = log.shown()
     clicked = log.clicked()
     return CausalPopularity(shown[clicked], np.repeat(log.time, np.diff(offsets))[clicked])

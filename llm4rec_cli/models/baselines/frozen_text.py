@@ -56,7 +56,7 @@ def _normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _average_history(split: Split, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (size,) the mean vector over the histories of the training part."""
-    is_log = split.impression_part is not None
+    is_log = split.impression_assignment is not None
     flat, _ = split.impressions(TRAIN).histories() if is_log else split.train_sequences()
     count = np.bincount(flat, minlength=len(vectors)).astype(np.float32)
     return count @ vectors / np.float32(max(1, len(flat)))

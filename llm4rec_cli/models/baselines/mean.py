@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Ratings
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
@@ -64,7 +64,7 @@ def fit_best_damping(split: Split, dampings: Sequence[float]) -> Mean:
     """Fit the means with the damping of lowest RMSE on validation; the first one on ties."""
     ratings = train_ratings(split)
     candidates = [fit_means(ratings, split.n_users, split.n_items, damping) for damping in dampings]
-    examples = split.examples(Part.valid)
+    examples = split.examples(SplitName.valid)
     truth = split.dataset.interactions["rating"].to_numpy(dtype=np.float64)[examples.row]
     examples, truth = examples[np.flatnonzero(~np.isnan(truth))], truth[~np.isnan(truth)]
     if len(examples) == 0:

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array, diags_array
 from sklearn.feature_extraction.text import CountVectorizer
 
 from llm4rec_cli.capabilities import Writer
-from llm4rec_cli.config.schema import Part, Written
+from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
@@ -53,7 +53,7 @@ class Retrieval:
     @cached_property
     def title_rule(self) -> tuple[int, int]:
         """The sentence, 0 or -1, and number of words with the highest ROUGE-1 on validation."""
-        examples = self.split.examples(Part.valid)
+        examples = self.split.examples(SplitName.valid)
         drawn = stream(self.split.dataset.seed, "retrieval").permutation(len(examples))[:VALIDATION_REVIEWS]
         reviews, titles = (self._column(name, examples[drawn]) for name in ("review_text", "review_title"))
         scores = {
@@ -68,7 +68,7 @@ class Retrieval:
     @cached_property
     def typical_explanations(self) -> list[str]:
         """Each item's most typical training explanation, or the most typical of all for an item without any."""
-        rows = self.split.dataset.interactions[self.split.part == TRAIN]
+        rows = self.split.dataset.interactions[self.split.assignment == TRAIN]
         rows = rows[rows["explanation"].fillna("").str.strip() != ""]
         texts = rows["explanation"].tolist()
         words = word_sets(texts)

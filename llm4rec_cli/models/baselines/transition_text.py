@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import safe_sparse_dot
 from torch import Tensor
 
-from llm4rec_cli.config.schema import Part
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.evaluation.ranking import expected_ndcg
@@ -121,5 +121,5 @@ def tfidf(texts: list[str]) -> csr_array:
 def build(context: Context) -> TransitionText:
     config, split = context.config, context.split
     floor = TransitionText(transition_matrix(split, config.steps), tfidf(split.dataset.texts), config.recent)
-    floor.choose_text_weight(split.examples(Part.valid), list(config.text_weights), config.mask_history)
+    floor.choose_text_weight(split.examples(SplitName.valid), list(config.text_weights), config.mask_history)
     return floor

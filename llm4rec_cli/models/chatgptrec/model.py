@@ -191,7 +191,7 @@ class ChatGPTRec:
     @property
     def fallback(self) -> float:
         """The rating in place of an invalid one: the mean of the training part."""
-        return float(self.split.dataset.interactions["rating"][self.split.part == TRAIN].mean())
+        return float(self.split.dataset.interactions["rating"][self.split.assignment == TRAIN].mean())
 
     def write(self, examples: Examples, written: Written) -> list[str]:
         task = "explanation" if written is Written.explanation else "review_summary"

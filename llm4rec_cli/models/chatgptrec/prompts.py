@@ -153,7 +153,7 @@ class PromptBuilder:
                 "set prompt.shots=0",
             )
         rows = np.arange(start, end)
-        rows = rows[self.split.part[rows] == TRAIN]
+        rows = rows[self.split.assignment[rows] == TRAIN]
         assert (rows != examples.row[i]).all(), "a few-shot example is the target interaction"
         return rows
 

@@ -170,7 +170,7 @@ class P5(nn.Module):
         return self._score_sources(sources, lambda memory, rows: self._beam_scores(memory, examples[rows], beams))
 
     def _beam_scores(self, memory: decoding.Memory, examples: Examples, beams: int) -> Tensor:
-        leaves, scores = decoding.beam_search(self.packed.t5, memory, self.item_trie, beams, examples.ruled_out())
+        leaves, scores = decoding.beam_search(self.packed.t5, memory, self.item_trie, beams, examples.masked_items())
         n_items = self.split.n_items
         out = scores.new_full((len(leaves), n_items + 1), UNREACHED_SCORE)  # the last column takes leaf -1
         return out.scatter_(1, leaves % (n_items + 1), scores)[:, :-1]
@@ -277,7 +277,7 @@ def build(context: Context) -> P5:
     features = None
     if config.index is Index.semantic:
         features = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
-    index = index_items(config.index, split.ranking(), split.dataset.seed, config.digits, context.cache, features)
+    index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     names = split.user_names()
     corpus = [*prompt_texts(config), *training_texts(split, names)]
     pieces = [piece for code in index.codes for piece in code]
@@ -296,6 +296,6 @@ def training_texts(split: Split, names: list[str]) -> list[str]:
     """Return the texts of items and of the training part's interactions, and the user names."""
     dataset = split.dataset
     items = [dataset.items[c] for c in ("title", "brand") if c in dataset.items]
-    trained = dataset.interactions[split.part == TRAIN]
+    trained = dataset.interactions[split.assignment == TRAIN]
     reviews = [trained[c] for c in ("review_text", "review_title", "explanation") if c in trained]
     return [text for texts in (*items, *reviews) for text in texts.dropna()] + names

@@ -73,7 +73,7 @@ class TrainingExamples:
     ) -> None:
         self.config, self.split, self.filler, self.seed, self.held_out = config, split, filler, seed, held_out
         self.stream_name = "p5 rows" if held_out is None else "p5 held-out rows"
-        self.flat, self.offsets = split.ranking().train_sequences()
+        self.flat, self.offsets = split.for_ranking().train_sequences()
         self.user = split.dataset.interactions["user"].to_numpy()
         ratings = split.dataset.interactions.get("rating")
         self.star = None if ratings is None else round_stars(ratings.to_numpy())
@@ -105,7 +105,8 @@ class TrainingExamples:
 
     def _pool(self, kind: str, names: list[str]) -> ExamplePool:
         repeats = int(getattr(self.config.samples, kind))
-        rows = np.flatnonzero(self.split.part == TRAIN) if self.held_out is None else np.arange(len(self.held_out))
+        trained_on = np.flatnonzero(self.split.assignment == TRAIN)
+        rows = trained_on if self.held_out is None else np.arange(len(self.held_out))
         if not kind.startswith(("sequential", "direct")):
             self.fillable |= {name: self._can_fill(name) for name in names}
             by_any = np.logical_or.reduce([self.fillable[name] for name in names])

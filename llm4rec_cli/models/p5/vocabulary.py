@@ -21,7 +21,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_once
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
-from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_encoder
+from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_weights
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def load_tokenizer(backbone: str, corpus: list[str], size: int, cache: Path) -> 
     if backbone not in T5_SHAPES:
         from transformers import AutoTokenizer
 
-        folder, _ = locate_encoder(backbone, BACKBONE)
+        folder, _ = locate_weights(backbone, BACKBONE)
         try:
             published: Any = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:

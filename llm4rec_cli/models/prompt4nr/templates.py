@@ -11,7 +11,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
-from llm4rec_cli.text.weights import BACKBONE, at_hand, locate_encoder
+from llm4rec_cli.text.weights import BACKBONE, find_local_folder, locate_weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -82,7 +82,7 @@ def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
     template = config.prompts
     of_template = list(problems_of_template(template))
     yield from of_template
-    backbone = at_hand(config.backbone)
+    backbone = find_local_folder(config.backbone)
     if backbone and (backbone / TOKENIZER).exists():
         for word in (template.negative, template.positive):
             yield from problems_raised_by(partial(answer_token, word, template, load_tokenizer(backbone)))
@@ -140,7 +140,7 @@ def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
     Raises:
         UsageError: there is no such backbone.
     """
-    folder = Path(locate_encoder(config.backbone, BACKBONE)[0])
+    folder = Path(locate_weights(config.backbone, BACKBONE)[0])
     settings = json.loads((folder / "config.json").read_text())
     if (model_type := settings.get("model_type")) != "bert":
         yield UsageError(
@@ -247,4 +247,4 @@ def backbone_folder(backbone: str) -> Path:
     Raises:
         UsageError: there is no such backbone.
     """
-    return at_hand(backbone) or Path(locate_encoder(backbone, BACKBONE)[0])
+    return find_local_folder(backbone) or Path(locate_weights(backbone, BACKBONE)[0])

@@ -62,7 +62,7 @@ class Clicks(Histories):
 def training_clicks(split: Split) -> Clicks:
     """Return the clicks of the training part: those on impressions with an item that was not clicked, or, of
     interaction data, every interaction that has a history."""
-    return _impression_clicks(split) if split.impression_part is not None else _interaction_clicks(split)
+    return _impression_clicks(split) if split.impression_assignment is not None else _interaction_clicks(split)
 
 
 def _impression_clicks(split: Split) -> Clicks:

@@ -52,7 +52,7 @@ def load_backbone(
     bert = _load_published(config.backbone)
     if not config.warm_up.epochs:
         return bert
-    training_titles = sorted({titles[i] for i in np.flatnonzero(context.split.met_in_training()).tolist()} - {""})
+    training_titles = sorted({titles[i] for i in np.flatnonzero(context.split.seen_in_training()).tolist()} - {""})
     if not training_titles:
         return bert
     from safetensors.torch import load_file, save_file

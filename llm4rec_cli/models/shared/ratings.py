@@ -34,7 +34,8 @@ class TrainRatings:
 
 def train_ratings(split: Split) -> TrainRatings:
     """Return the rated interactions of the training part, in their order."""
-    rows = split.dataset.interactions[(split.part == TRAIN) & split.dataset.interactions["rating"].notna().to_numpy()]
+    interactions = split.dataset.interactions
+    rows = interactions[(split.assignment == TRAIN) & interactions["rating"].notna().to_numpy()]
     return TrainRatings(*(rows[name].to_numpy(copy=True) for name in ("user", "item", "rating")))
 
 

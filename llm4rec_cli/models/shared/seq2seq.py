@@ -22,7 +22,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.layers import dropped_out
 from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
-from llm4rec_cli.text.weights import BACKBONE, locate_encoder
+from llm4rec_cli.text.weights import BACKBONE, locate_weights
 
 PAD = 0  # T5's padding token, which also starts its decoder
 MAX_WORDS = 512  # whole words with an embedding of their own (P5's code); later ones share the last
@@ -125,7 +125,7 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
                 dropout_rate=dropout,
             )
         )
-    folder, _ = locate_encoder(backbone, BACKBONE)
+    folder, _ = locate_weights(backbone, BACKBONE)
     t5 = T5ForConditionalGeneration.from_pretrained(
         folder, dropout_rate=dropout, dtype=torch.float32, use_safetensors=True
     )

@@ -121,5 +121,5 @@ def parse_claims(text: str) -> tuple[Claim, ...]:
 
 def _parse_test(test: Mapping[str, Any]) -> ClaimTest:
     sides: dict[str, Any] = {name: Side(**test[name]) for name in ("a", "b") if name in test}
-    rule = {"rule": Rule(test["rule"]), "margin": Margin.read(str(test["margin"]))}
+    rule = {"rule": Rule(test["rule"]), "margin": Margin.parse(str(test["margin"]))}
     return ClaimTest(**{**test, **sides, **rule})

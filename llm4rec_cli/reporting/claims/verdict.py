@@ -185,7 +185,7 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
         return result(Verdict.inconclusive, f"{len(runs)} of {MIN_SEEDS} required seeds")
     if not has_interval and runs[0]["n_examples"] < MIN_EXAMPLES:
         return result(Verdict.inconclusive, f"without an interval at least {MIN_EXAMPLES} examples are needed")
-    verdict = decide(Rule.superior, low - threshold, high - threshold, test.margin.of(threshold))
+    verdict = decide(Rule.superior, low - threshold, high - threshold, test.margin.absolute(threshold))
     return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "")
 
 
@@ -222,6 +222,6 @@ def _judge_criterion(claim: Claim, test: ClaimTest, sheets: Mapping[str, Any], n
     if reason := select.untestable_reason(test, runs):
         return result(Verdict.not_testable, reason)
     (low_a, high_a), (low_b, high_b) = ranks[a]["interval"], ranks[b]["interval"]
-    margin = test.margin.of(ranks[a]["mean"])
+    margin = test.margin.absolute(ranks[a]["mean"])
     verdict = decide(Rule.superior, low_a - high_b, high_a - low_b, margin)  # lower ranks are better
     return result(verdict, "the intervals overlap" if verdict is Verdict.inconclusive else "")
