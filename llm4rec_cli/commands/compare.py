@@ -165,7 +165,6 @@ def _pair(
         [of.a for of in found.values()],
         [of.b for of in found.values()],
         user,
-        bootstrap=stream(0, "compare: bootstrap"),
         permutation=stream(0, "compare: permutation"),
         margin=margin,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,42 +60,6 @@ def bootstrap_of_sums(
     by_user = {name: np.bincount(number, weights=column).astype(np.float64) for name, column in columns.items()}
     resampled = metrics(_resampled_sums(by_user, rng, resamples))
     return {name: _ends(values, level) for name, values in resampled.items()}
-
-
-def bootstrap_over_seeds(
-    columns: Sequence[Mapping[str, FloatArray]],
-    metrics: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]],
-    user: NDArray[Any],
-    rng: np.random.Generator,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Return intervals of the mean over seeds of functions of sums over examples.
-
-    Users and seeds are drawn with replacement, independently: within a resample all seeds have the same users, each
-    with all of their examples. So the interval covers the variation of users and of seeds, as far as few seeds show it.
-
-    Args:
-        columns: for each seed, as in `bootstrap_of_sums`, over the same examples in the same order.
-        metrics, user, rng, resamples, level: as in `bootstrap_of_sums`.
-
-    Returns:
-        Lower and upper end of each metric that all seeds have.
-    """
-    _, number = np.unique(user, return_inverse=True)
-    by_user = {
-        f"{seed} {name}": np.bincount(number, weights=column).astype(np.float64)
-        for seed, seed_columns in enumerate(columns)
-        for name, column in seed_columns.items()
-    }
-    sums = _resampled_sums(by_user, rng, resamples)
-    by_seed = [metrics({name: sums[f"{seed} {name}"] for name in names}) for seed, names in enumerate(columns)]
-    drawn = rng.integers(len(columns), size=(len(columns), resamples))
-    return {
-        name: _ends(np.stack([values[name] for values in by_seed])[drawn, np.arange(resamples)].mean(axis=0), level)
-        for name in by_seed[0]
-        if all(name in values for values in by_seed)
-    }
 
 
 def _ends(values: FloatArray, level: float) -> tuple[float, float]:

@@ -1,21 +1,16 @@
-"""Paired comparison of two models on the same examples: differences of means, intervals and permutation tests.
+"""Paired comparison of two models on the same examples: differences of means, t intervals, and permutation tests.
 
-With one run each, the null hypothesis is that the two models are exchangeable for each user: every user's difference
-may have either sign with equal probability. The observed mean difference is compared with those of random signs. No
-distribution of the values is assumed.
+The interval and p come from the t distribution of a mean over users and seeds (`crossed`): users are paired, as both
+models are evaluated on the same ones, seeds are not. With one seed of each they say nothing about new trainings.
 
-With several seeds, a difference may be due to chance in two ways, so there are two null hypotheses:
-
-- over users: signs are exchangeable as above, one sign per user for all seeds, whose values for one user are similar;
-- over trainings: the models are the same, and any of their trainings could have been A's.
-
-The first does not generalise to new trainings, the second not to new users. p is the larger of the two, so it is small
-only where both are rejected. That tests the hypothesis that at least one of them holds (an intersection-union test),
-and needs no correction. Two times three trainings can be divided in 20 ways, so p is at least 0.1 with three seeds,
-0.029 with four and 0.008 with five. Intervals are bootstraps over users and seeds, both drawn with replacement.
+Permutation tests are a check that assumes no distribution. Over users: the two models are exchangeable for each user,
+so every user's difference may have either sign with equal probability. Over trainings: any of the trainings could have
+been A's; two times three can be divided in 20 ways, so that p is at least 0.1 with three seeds, 0.029 with four and
+0.008 with five.
 
 A large p does not show that two models are equivalent. For that, a margin is fixed before the numbers are seen: they
-are equivalent if the 90 % interval lies within it, which amounts to both one-sided tests at 5 % (TOST).
+are equivalent if the 90 % interval lies within it, which amounts to both one-sided tests at 5 % (TOST). A relative
+margin is compared with the interval of the ratio of the means, by the delta method on logs.
 """
 
 from __future__ import annotations
@@ -29,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.evaluation.bootstrap import bootstrap_over_seeds
+from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.metrics import direction
 
 FloatArray = NDArray[np.floating[Any]]
@@ -37,7 +32,6 @@ Values = Mapping[str, FloatArray]  # metric -> (n,), one per example
 
 PERMUTATIONS = 10_000
 SIGNS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of permutations, for any number of users
-COUNT = "n"  # column of example counts; not a metric's name
 
 
 @dataclass(frozen=True)
@@ -80,15 +74,16 @@ class Difference:
     Attributes:
         a, b: the means over seeds and examples.
         difference: b - a.
-        interval: 95 % bootstrap interval of the difference, over users and seeds.
-        interval_90: the 90 % interval.
-        p: two-sided; with several seeds the larger of the next two.
-        p_users: of the sign-flip test over users.
-        p_seeds: of the permutation test over trainings; None with one seed.
+        interval, interval_90: t intervals of the difference at 95 and 90 %, over users and seeds.
+        p: two-sided; the 95 % interval inverts it.
+        p_users: of the sign-flip test over users, a check.
+        p_seeds: of the permutation test over trainings, a check; None with one seed.
         p_holm: p, Holm-corrected for the differences reported together.
         better, equal, worse: number of examples where B is, by the mean over seeds; a lower error is better.
         margin: the difference up to which they count as equal; None = no margin.
-        equivalent: whether the 90 % interval lies within the margin.
+        margin_interval, margin_interval_90: the intervals that a margin is compared with: those of the difference, or
+            under a relative margin those of the ratio of the means less 1, times A's mean.
+        equivalent: whether the second lies within the margin.
     """
 
     a: float
@@ -103,6 +98,8 @@ class Difference:
     better: int
     equal: int
     worse: int
+    margin_interval: tuple[float, float]
+    margin_interval_90: tuple[float, float]
     margin: float | None = None
     equivalent: bool | None = None
 
@@ -111,7 +108,6 @@ def paired_differences(
     a: Sequence[Values],
     b: Sequence[Values],
     user: NDArray[Any],
-    bootstrap: np.random.Generator,
     permutation: np.random.Generator,
     margin: Margin | None = None,
 ) -> dict[str, Difference]:
@@ -120,43 +116,57 @@ def paired_differences(
     Args:
         a, b: for each seed (n,) values per metric; position i is the same example in all.
         user: (n,) the user of each example.
-        bootstrap, permutation: draw the resamples of intervals and the signs of the test; all metrics share them.
+        permutation: draws the signs of the test; all metrics share them.
         margin: of equivalence.
 
     Returns:
         A difference per metric; p_holm corrects for all of them.
     """
     names = list(a[0])
-    by_seed = [{name: run_b[name] - run_a[name] for name in names} for run_a, run_b in zip(a, b, strict=True)]
-    over_seeds = {name: np.mean([run[name] for run in by_seed], axis=0) for name in names}
-    wide, narrow = (_intervals(by_seed, user, bootstrap, level) for level in (0.95, 0.90))
+    values_a, values_b = ({name: [run[name] for run in runs] for name in names} for runs in (a, b))
+    over_seeds = {name: np.mean(values_b[name], axis=0) - np.mean(values_a[name], axis=0) for name in names}
     _, number = np.unique(user, return_inverse=True)
-    by_user: FloatArray = np.stack([np.bincount(number, over_seeds[name]) for name in names], axis=1).astype(float)
+    sums: FloatArray = np.stack([np.bincount(number, over_seeds[name]) for name in names], axis=1).astype(float)
     differences = {}
-    for name, p_users in zip(names, sign_flip_p(by_user, permutation), strict=True):
-        means_a, means_b = (np.array([run[name].mean() for run in runs]) for runs in (a, b))
-        p_seeds = seed_permutation_p(means_a, means_b, permutation) if len(by_seed) > 1 else None
-        p = max(float(p_users), p_seeds or 0.0)
-        d, mean_a, mean_b = direction(name) * over_seeds[name], float(means_a.mean()), float(means_b.mean())
+    for name, p_users in zip(names, sign_flip_p(sums, permutation), strict=True):
+        means_a, means_b = (np.mean(values[name], axis=1) for values in (values_a, values_b))
+        several = len(means_a) > 1 and len(means_b) > 1
+        by_user_a, by_user_b = (crossed.means_by_user(values[name], user) for values in (values_a, values_b))
+        estimate = crossed.difference(by_user_b, by_user_a)
+        p, mean_a = estimate.p_value(), float(means_a.mean())
+        wide, narrow = estimate.interval(0.95), estimate.interval(0.90)
+        margin_wide, margin_narrow = wide, narrow
+        if margin is not None and margin.relative and min(*means_a, *means_b) > 0:
+            ratio = crossed.difference(crossed.on_log_scale(by_user_b), crossed.on_log_scale(by_user_a))
+            margin_wide, margin_narrow = (_scaled(ratio.interval(level), mean_a) for level in (0.95, 0.90))
         allowed = None if margin is None else margin.absolute(mean_a)
+        gains = direction(name) * over_seeds[name]
         differences[name] = Difference(
             a=mean_a,
-            b=mean_b,
-            difference=float(over_seeds[name].mean()),
-            interval=wide[name],
-            interval_90=narrow[name],
+            b=float(means_b.mean()),
+            difference=estimate.value,
+            interval=wide,
+            interval_90=narrow,
             p=p,
             p_users=float(p_users),
-            p_seeds=p_seeds,
+            p_seeds=seed_permutation_p(means_a, means_b, permutation) if several else None,
             p_holm=p,
-            better=int((d > 0).sum()),
-            equal=int((d == 0).sum()),
-            worse=int((d < 0).sum()),
+            better=int((gains > 0).sum()),
+            equal=int((gains == 0).sum()),
+            worse=int((gains < 0).sum()),
+            margin_interval=margin_wide,
+            margin_interval_90=margin_narrow,
             margin=allowed,
-            equivalent=None if allowed is None else -allowed < narrow[name][0] and narrow[name][1] < allowed,
+            equivalent=None if allowed is None else -allowed < margin_narrow[0] and margin_narrow[1] < allowed,
         )
     (corrected,) = as_one_family([differences])
     return corrected
+
+
+def _scaled(log_ratio: tuple[float, float], mean_a: float) -> tuple[float, float]:
+    """Return the interval of a log ratio as one of differences from A's mean."""
+    low, high = (mean_a * math.expm1(end) for end in log_ratio)
+    return low, high
 
 
 def as_one_family(compared: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:
@@ -165,19 +175,6 @@ def as_one_family(compared: Sequence[Mapping[str, Difference]]) -> list[dict[str
     return [
         {name: dataclasses.replace(d, p_holm=float(next(corrected))) for name, d in pair.items()} for pair in compared
     ]
-
-
-def _intervals(
-    by_seed: Sequence[Values], user: NDArray[Any], rng: np.random.Generator, level: float
-) -> dict[str, tuple[float, float]]:
-    """Return the interval of the mean of each metric, over users and seeds."""
-    names = list(by_seed[0])
-
-    def means(sums: Values) -> dict[str, FloatArray]:
-        return {name: sums[name] / sums[COUNT] for name in names}
-
-    columns = [{**values, COUNT: np.ones(len(user))} for values in by_seed]
-    return bootstrap_over_seeds(columns, means, user, rng, level=level)
 
 
 def sign_flip_p(differences: FloatArray, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> FloatArray:

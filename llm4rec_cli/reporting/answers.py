@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.streams import stream
-from llm4rec_cli.evaluation.bootstrap import bootstrap_over_seeds
+from llm4rec_cli.evaluation.crossed import metric_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +53,7 @@ def interval_over_seeds(folders: Sequence[Path], names: Sequence[str]) -> dict[s
         return {}
     user = answers[0].example["user_id"].to_numpy()
     of_seeds = [each.columns for each in answers]
-    found_for = bootstrap_over_seeds(of_seeds, answers[0].metrics, user, stream(0, "report: bootstrap"))
+    found_for = metric_intervals(of_seeds, answers[0].metrics, user)
     return {name: found_for[name] for name in names if name in found_for}
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from llm4rec_cli.evaluation import bootstrap
-from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums, bootstrap_over_seeds
+from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 
 
 def test_interval_agrees_with_scipy():
@@ -67,28 +67,3 @@ def test_the_examples_of_a_user_are_drawn_together():
 def test_a_resample_without_a_value_leaves_the_interval_to_the_others():
     intervals = bootstrap_of_sums(columns([1, 0], [1, 0]), ratio, np.arange(2), np.random.default_rng(0))
     assert intervals["ratio"] == (1, 1)
-
-
-def test_over_one_seed_is_over_users():
-    of = columns(np.random.default_rng(0).random(40), np.ones(40))
-    one = bootstrap_of_sums(of, ratio, np.arange(40), np.random.default_rng(1))
-    assert bootstrap_over_seeds([of], ratio, np.arange(40), np.random.default_rng(1)) == one
-
-
-def test_users_and_seeds_are_drawn_independently():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(3, 1)) + rng.normal(size=(3, 50))  # three seeds apart, fifty users
-    low, high = bootstrap_over_seeds([columns(of, np.ones(50)) for of in values], ratio, np.arange(50), rng, 4000)[
-        "mean"
-    ]
-    seeds, users = rng.integers(3, size=(4000, 3)), rng.integers(50, size=(4000, 50))
-    naive = [values[np.ix_(s, u)].mean() for s, u in zip(seeds, users, strict=True)]
-    assert (low, high) == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.1)  # the interval is 2.4 wide
-
-
-def test_a_metric_that_one_seed_lacks_has_no_interval_over_seeds():
-    def some(sums):
-        return ratio(sums) if "above" in sums else {"mean": sums["n"]}
-
-    of = [columns(np.ones(5), np.ones(5)), {"n": np.ones(5)}]
-    assert bootstrap_over_seeds(of, some, np.arange(5), np.random.default_rng(0)).keys() == {"mean"}

@@ -108,14 +108,10 @@ def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimR
     if needs_seeds and len(by_seed) < MIN_SEEDS:
         return result(Verdict.inconclusive, f"{len(by_seed)} of {MIN_SEEDS} required seeds")
     assert difference.margin is not None
-    interval = difference.interval_90 if test.level == 90 else difference.interval
+    interval = difference.margin_interval_90 if test.level == 90 else difference.margin_interval
     low, high = sorted(direction(test.metric) * end for end in interval)
     verdict = decide(test.rule, low, high, difference.margin)
-    if verdict is Verdict.inconclusive:
-        return result(verdict, CROSSES_MARGIN)
-    if any(decide(test.rule, gain, gain, difference.margin) is not verdict for gain in gains):
-        return result(Verdict.inconclusive, "the seeds disagree")
-    return result(verdict)
+    return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "")
 
 
 def _has_value_per_example(metric: str, runs: Sequence[Run]) -> bool:
@@ -147,7 +143,6 @@ def _difference(
         [seed.a for seed in values],
         [seed.b for seed in values],
         values[0].user,
-        stream(0, "claims: bootstrap"),
         stream(0, "claims: permutation"),
         test.margin,
     )

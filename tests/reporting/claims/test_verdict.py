@@ -89,15 +89,16 @@ def test_an_ensemble_is_as_trained_as_its_members(write, result):
     assert result(a={"model": "prompt4nr"}, b={"model": "ensemble"}).verdict is Verdict.inconclusive
 
 
-def test_seeds_that_disagree_are_inconclusive(write, result):
+def test_seeds_that_vary_too_much_are_inconclusive(write, result):
     write("sasrec", [2] * 50)
     write("unisrec", {0: [BETTER] * 50, 1: [WORSE] * 50, 2: [BETTER] * 50})
     assert result().verdict is Verdict.inconclusive
-    # One seed in twenty contradicts the others but leaves the interval on one side.
+
+
+def test_one_seed_of_twenty_does_not_decide(write, result):
     write("sasrec", [WORSE] * 50, range(20))
     write("unisrec", {seed: [BETTER if seed else WORSE] * 50 for seed in range(20)})
-    disagreeing = result()
-    assert (disagreeing.verdict, disagreeing.reason) == (Verdict.inconclusive, "the seeds disagree")
+    assert result().verdict is Verdict.supported
 
 
 def test_lower_errors_are_better(write, result):
