@@ -75,7 +75,7 @@ class Difference:
         a, b: the means over seeds and examples.
         difference: b - a.
         interval, interval_90: t intervals of the difference at 95 and 90 %, over users and seeds.
-        p: two-sided; the 95 % interval inverts it.
+        p: two-sided; the 95 % interval inverts it. Where nothing varies, the larger of the next two.
         p_users: of the sign-flip test over users, a check.
         p_seeds: of the permutation test over trainings, a check; None with one seed.
         p_holm: p, Holm-corrected for the differences reported together.
@@ -133,7 +133,10 @@ def paired_differences(
         several = len(means_a) > 1 and len(means_b) > 1
         by_user_a, by_user_b = (crossed.means_by_user(values[name], user) for values in (values_a, values_b))
         estimate = crossed.difference(by_user_b, by_user_a)
-        p, mean_a = estimate.p_value(), float(means_a.mean())
+        p_seeds = seed_permutation_p(means_a, means_b, permutation) if several else None
+        # Where nothing varies t has no error to go by: a handful of users that all agree would have p = 0.
+        p = estimate.p_value() if estimate.error > 0 else max(float(p_users), p_seeds or 0.0)
+        mean_a = float(means_a.mean())
         wide, narrow = estimate.interval(0.95), estimate.interval(0.90)
         margin_wide, margin_narrow = wide, narrow
         if margin is not None and margin.relative and min(*means_a, *means_b) > 0:
@@ -149,7 +152,7 @@ def paired_differences(
             interval_90=narrow,
             p=p,
             p_users=float(p_users),
-            p_seeds=seed_permutation_p(means_a, means_b, permutation) if several else None,
+            p_seeds=p_seeds,
             p_holm=p,
             better=int((gains > 0).sum()),
             equal=int((gains == 0).sum()),
