@@ -81,8 +81,8 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
         return
     used = []
     for domain in config.domains.values():
-        reader, files = readers.of(domain, config.reader)
-        yield from readers.problems_of_roles(reader, files)
+        reader, files = readers.reader_and_files(domain, config.reader)
+        yield from readers.role_problems(reader, files)
         used.append(reader)
         for name in files.values():
             if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -90,7 +90,7 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
                     f"dataset '{config.name}' names a file outside its folder of raw files: {name}",
                     "name it as it is called in there, FILE or FOLDER/FILE, and the folder with dataset.raw_dir=PATH",
                 )
-    yield from readers.problems_of_columns(next(filter(readers.columns, used), config.reader), config.columns)
+    yield from readers.column_problems(next(filter(readers.mappable_columns, used), config.reader), config.columns)
     yield from download.problems(config.download)
     if not (len(config.cuts) == 2 and 0 < config.cuts[0] < config.cuts[1] < 1):
         yield UsageError(f"dataset.cuts={list(config.cuts)} are not two rising shares", "dataset.cuts=[0.8,0.9]")
@@ -146,14 +146,17 @@ def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
     if not (config.generator or config.raw_dir):  # into a user's own folder nothing is written
         _fetch(folder, config)
     return {
-        name: {role: _find(folder, file, config) for role, file in readers.of(domain, config.reader)[1].items()}
+        name: {
+            role: _find(folder, file, config)
+            for role, file in readers.reader_and_files(domain, config.reader)[1].items()
+        }
         for name, domain in config.domains.items()
     }
 
 
 def _fetch(folder: Path, config: DatasetConfig) -> None:
     """Downloads the raw files that are missing; those that must be got by hand are asked for first."""
-    by_role = [readers.of(domain, config.reader)[1] for domain in config.domains.values()]
+    by_role = [readers.reader_and_files(domain, config.reader)[1] for domain in config.domains.values()]
     names = dict.fromkeys(name for files in by_role for name in files.values())
     missing = [name for name in names if _present(folder, name) is None]
     for name in missing:
@@ -246,8 +249,8 @@ def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any
 
 
 def _read(domain: str, files: dict[str, Path], config: DatasetConfig) -> RawData:
-    name, _ = readers.of(config.domains[domain], config.reader)
-    mapped = {"columns": config.columns} if config.columns and readers.columns(name) else {}
+    name, _ = readers.reader_and_files(config.domains[domain], config.reader)
+    mapped = {"columns": config.columns} if config.columns and readers.mappable_columns(name) else {}
     return readers.load(name).read(files, **mapped)
 
 

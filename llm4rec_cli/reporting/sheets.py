@@ -303,7 +303,7 @@ def _check_row(path: Path, line: int, example: str, label: str, key: Key) -> Non
 def _value(path: Path, line: int, what: str, said: str, scale: Scale, n_texts: int) -> float:
     """The whole number that a cell holds; `4.0` is one, too."""
     most = BEST_SCORE if scale is Scale.score else n_texts
-    value = rawfiles.number(said)
+    value = rawfiles.parse_number(said)
     if value is None or not value.is_integer() or not 1 <= value <= most:
         remedy = f"a whole number, 1 to {most} ({SCALES[scale]}), or nothing"
         raise _wrong(path, line, f"{what} is '{said[:40]}'", remedy)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy.sparse import csr_array
 
-from llm4rec_cli.data.rawfiles import rows, table
+from llm4rec_cli.data.rawfiles import read_table, rows
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.errors import DataError, UsageError
 
@@ -121,7 +121,7 @@ def _delimiter(path: Path) -> str:
 def _delimited(path: Path, columns: Layout) -> pd.DataFrame:
     ranked = [columns.by] if columns.by else []
     keep = [columns.user, columns.item, *ranked]
-    return table(path, _columns(path), skip=1, numbers=ranked, keep=keep, delimiter=_delimiter(path), quoted=True)
+    return read_table(path, _columns(path), skip=1, numbers=ranked, keep=keep, delimiter=_delimiter(path), quoted=True)
 
 
 def _parquet(path: Path, columns: Layout) -> pd.DataFrame:
