@@ -134,7 +134,7 @@ WRONG = {
         "dataset/mine.yaml",
         "defaults: [demo, _self_]\ndomains:\n  mine: {revews: a.json}\n",
         0,
-        "reader 'amazon' cannot work with these roles of files",
+        "reader 'amazon' cannot read these file roles",
         "it takes ",
     ),
     "an unknown key of a prompt": (

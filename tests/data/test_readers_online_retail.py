@@ -81,7 +81,7 @@ def test_lines_of_one_time_keep_file_order_and_prepare_says_how_many_end_so(tmp_
     manifest = prepare(replace(CONFIG, raw_dir=str(tmp_path)), tmp_path).manifest
     assert manifest["users_tied_at_end"] == 1
     assert any(
-        remark.startswith("50.0% of users end on two interactions of the same") for remark in remarks(manifest, None)
+        remark.startswith("50.0% of users have the same time on their last two") for remark in remarks(manifest, None)
     )
 
 
