@@ -96,11 +96,7 @@ def downloadable(recipe: Sequence[DownloadConfig]) -> set[str]:
 
 
 def fetch(
-    names: Collection[str],
-    recipe: Sequence[DownloadConfig],
-    folder: Path,
-    instructions: str = "",
-    limits: Limits = LIMITS,
+    names: Collection[str], recipe: Sequence[DownloadConfig], folder: Path, hint: str = "", limits: Limits = LIMITS
 ) -> None:
     """Download raw files into a folder; if several processes need a file, one downloads it and the others wait.
 
@@ -112,7 +108,7 @@ def fetch(
         names: the files, all of them `downloadable`.
         recipe: where to download them from.
         folder: where to put them; archives are kept, and an archive that already exists is not downloaded.
-        instructions: how else to get the files, for error messages.
+        hint: how else to get the files, for error messages.
         limits: when to give up on a server.
 
     Raises:
@@ -125,7 +121,7 @@ def fetch(
             continue
         with locked(folder / f".{entry.file}.lock", target):
             if not target.exists():  # another process or the user may have put it there
-                _download(entry, target, instructions, limits)
+                _download(entry, target, hint, limits)
             elif mismatch := _mismatch(target, entry, folder):
                 raise DataError(f"{target} {mismatch}", "delete it to download it again")
             if entry.unpack:
@@ -136,7 +132,7 @@ def _provided(entry: DownloadConfig) -> list[str]:
     return list(entry.unpack) or [entry.file]
 
 
-def _download(entry: DownloadConfig, target: Path, instructions: str, limits: Limits) -> None:
+def _download(entry: DownloadConfig, target: Path, hint: str, limits: Limits) -> None:
     """Download a file from the first address that provides it."""
     folder, part = target.parent, target.with_name(f".{entry.file}.part")
     failures = []
@@ -165,7 +161,7 @@ def _download(entry: DownloadConfig, target: Path, instructions: str, limits: Li
     place = f"Put {entry.file}{' (do not unpack it)' if entry.unpack else ''} into {folder}"
     raise DataError(
         f"{entry.file} could not be downloaded. {'; '.join(failures)}",
-        f"{instructions} {place}, or set the folder of your raw files with dataset.raw_dir=PATH".strip(),
+        f"{hint} {place}, or set the folder of your raw files with dataset.raw_dir=PATH".strip(),
     )
 
 

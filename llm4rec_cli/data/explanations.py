@@ -29,21 +29,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.opinion_words import (
-    AUXILIARIES,
-    BLAME,
-    DEGREE_WORDS,
-    DETERMINERS,
-    FEELINGS,
-    GENERIC_NOUNS,
-    LINKING_VERBS,
-    OPINION_ADVERBS,
-    OPINION_VERBS,
-    PARTICIPLES,
-    PRAISE,
-    PREPOSITIONS,
-    STOP_WORDS,
-)
+from llm4rec_cli.data import opinion_words as words
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
@@ -63,13 +49,13 @@ _SENTENCE_END = re.compile(
     r"|\s*\n\s*"
 )
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*|\d[\d.,/]*|[,;:()!?.\"]")
-_OPINIONS = PRAISE | BLAME
-_MANNER = sorted([*OPINION_ADVERBS, "solidly", "cheaply"])
-_TWO_WORD_OPINION = re.compile(rf"\b({'|'.join(_MANNER)}) ({'|'.join(sorted(PARTICIPLES))})\b")
-_JOINED_OPINIONS = frozenset(f"{adverb}-{participle}" for adverb in _MANNER for participle in PARTICIPLES)
-_PREDICATES = _OPINIONS | OPINION_ADVERBS | _JOINED_OPINIONS  # may follow a linking verb
-_ANY_OPINION = _PREDICATES | OPINION_VERBS | FEELINGS
-_NOT_ASPECTS = STOP_WORDS | GENERIC_NOUNS | _ANY_OPINION
+_OPINIONS = words.PRAISE | words.BLAME
+_MANNER = sorted([*words.OPINION_ADVERBS, "solidly", "cheaply"])
+_TWO_WORD_OPINION = re.compile(rf"\b({'|'.join(_MANNER)}) ({'|'.join(sorted(words.PARTICIPLES))})\b")
+_JOINED_OPINIONS = frozenset(f"{adverb}-{participle}" for adverb in _MANNER for participle in words.PARTICIPLES)
+_PREDICATES = _OPINIONS | words.OPINION_ADVERBS | _JOINED_OPINIONS  # may follow a linking verb
+_ANY_OPINION = _PREDICATES | words.OPINION_VERBS | words.FEELINGS
+_NOT_ASPECTS = words.STOP_WORDS | words.GENERIC_NOUNS | _ANY_OPINION
 
 
 class Judgement(NamedTuple):
@@ -157,7 +143,7 @@ def aspects(texts: Iterable[str], reviews: Sequence[Sequence[Judgement]]) -> dic
     for text in texts:
         tokens = _tokens(text)
         mentions.update(tokens)
-        after_determiner.update(after for token, after in pairwise(tokens) if token in DETERMINERS)
+        after_determiner.update(after for token, after in pairwise(tokens) if token in words.DETERMINERS)
     return {
         noun: n * n / mentions[noun]
         for noun, n in n_judging.items()
@@ -167,12 +153,8 @@ def aspects(texts: Iterable[str], reviews: Sequence[Sequence[Judgement]]) -> dic
 
 def explain(review: Iterable[Judgement], salience: dict[str, float]) -> tuple[str | None, str | None]:
     """Return the explanation and the feature of a review with these judgements; among equals, the first."""
-    candidates = [
-        sentence
-        for sentence in review
-        if MIN_WORDS <= sentence.n_words <= MAX_WORDS and not sentence.sentence.endswith(("?", ":"))
-    ]
-    for nouns in ([sentence.judged for sentence in candidates], [sentence.near for sentence in candidates]):
+    candidates = [j for j in review if MIN_WORDS <= j.n_words <= MAX_WORDS and not j.sentence.endswith(("?", ":"))]
+    for nouns in ([j.judged for j in candidates], [j.near for j in candidates]):
         scored = [(salience[noun], -i, noun) for i, own in enumerate(nouns) for noun in own if noun in salience]
         if scored:
             _, i, noun = max(scored)
@@ -188,15 +170,15 @@ def _tokens(text: str) -> list[str]:
 def _judged(tokens: Sequence[str], position: int) -> Iterator[str]:
     """Yield the nouns that the opinion at a position judges: the head of the words after it, and its subject."""
     word, ahead = tokens[position], position + 1
-    if word in FEELINGS:
-        ahead = ahead + 1 if "".join(tokens[ahead : ahead + 1]) in PREPOSITIONS else len(tokens)
-    if word in FEELINGS or word in OPINION_VERBS:
-        ahead = _skip(tokens, ahead, 1, DETERMINERS)
-    if word not in OPINION_ADVERBS and (noun := _head(tokens[ahead : ahead + 3])):
+    if word in words.FEELINGS:
+        ahead = ahead + 1 if "".join(tokens[ahead : ahead + 1]) in words.PREPOSITIONS else len(tokens)
+    if word in words.FEELINGS or word in words.OPINION_VERBS:
+        ahead = _skip(tokens, ahead, 1, words.DETERMINERS)
+    if word not in words.OPINION_ADVERBS and (noun := _head(tokens[ahead : ahead + 3])):
         yield noun
-    link = _skip(tokens, position - 1, -1, DEGREE_WORDS)
-    if word in _PREDICATES and link > 0 and tokens[link] in LINKING_VERBS:
-        subject = _skip(tokens, link - 1, -1, AUXILIARIES)
+    link = _skip(tokens, position - 1, -1, words.DEGREE_WORDS)
+    if word in _PREDICATES and link > 0 and tokens[link] in words.LINKING_VERBS:
+        subject = _skip(tokens, link - 1, -1, words.AUXILIARIES)
         if subject >= 0 and _is_noun(tokens[subject]):
             yield tokens[subject]
 
@@ -209,7 +191,7 @@ def _near(tokens: Sequence[str], position: int) -> Iterator[str]:
         for token in neighbours:
             if not token[0].isalnum():
                 break
-            if _is_noun(token) and token not in LINKING_VERBS:
+            if _is_noun(token) and token not in words.LINKING_VERBS:
                 yield token
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -77,20 +77,19 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
     yield from unknown_readers
     if unknown_readers:
         return
-    used_readers = []
+    used = []
     for domain in config.domains.values():
         reader, files = readers.reader_and_files(domain, config.reader)
         yield from readers.role_problems(reader, files)
-        used_readers.append(reader)
+        used.append(reader)
         for name in files.values():
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 yield UsageError(
                     f"dataset '{config.name}' names a file outside its folder of raw files: {name}",
                     "use FILE or FOLDER/FILE, relative to that folder, and set the folder with dataset.raw_dir=PATH",
                 )
-    yield from readers.column_problems(
-        next(filter(readers.mappable_columns, used_readers), config.reader), config.columns
-    )
+    with_columns = next(filter(readers.mappable_columns, used), config.reader)
+    yield from readers.column_problems(with_columns, config.columns)
     yield from download.problems(config.download)
     if not (len(config.cuts) == 2 and 0 < config.cuts[0] < config.cuts[1] < 1):
         yield UsageError(
@@ -145,21 +144,16 @@ def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> In
 def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
     """Return the paths of the raw files, generating or downloading them first if needed; they may be gzipped."""
     folder = _generated(config, cache) if config.generator else Path(config.raw_dir or cache / "raw" / config.name)
+    domains = {name: readers.reader_and_files(domain, config.reader)[1] for name, domain in config.domains.items()}
     if not (config.generator or config.raw_dir):  # a user's own folder is never written to
-        _fetch(folder, config)
+        _fetch(folder, dict.fromkeys(file for files in domains.values() for file in files.values()), config)
     return {
-        name: {
-            role: _find(folder, file, config)
-            for role, file in readers.reader_and_files(domain, config.reader)[1].items()
-        }
-        for name, domain in config.domains.items()
+        name: {role: _find(folder, file, config) for role, file in files.items()} for name, files in domains.items()
     }
 
 
-def _fetch(folder: Path, config: DatasetConfig) -> None:
+def _fetch(folder: Path, names: Iterable[str], config: DatasetConfig) -> None:
     """Download missing raw files; fail first if one of them must be obtained by hand."""
-    files_by_role = [readers.reader_and_files(domain, config.reader)[1] for domain in config.domains.values()]
-    names = dict.fromkeys(name for files in files_by_role for name in files.values())
     missing = [name for name in names if _existing(folder, name) is None]
     for name in missing:
         if name not in download.downloadable(config.download):
