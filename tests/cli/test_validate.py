@@ -135,7 +135,7 @@ WRONG = {
         "defaults: [demo, _self_]\ndomains:\n  mine: {revews: a.json}\n",
         0,
         "reader 'amazon' cannot read these file roles",
-        "it takes ",
+        "it reads ",
     ),
     "an unknown key of a prompt": (
         "prompt/p5/mine.yaml",
