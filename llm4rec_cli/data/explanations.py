@@ -3,7 +3,7 @@
 For data without explanations of its own. The method, in order:
     sentences   of a review: split at full stops, question and exclamation marks and line ends;
     judgements  in a sentence: an opinion word with the noun that it judges ("great sound quality", "the sound quality
-                is really great", "happy with the sound quality"), or with nouns that are merely near it;
+                is really great", "happy with the sound quality"), or with nouns that are only near it;
     aspects     nouns that training reviews often judge; the salience of an aspect is the number of reviews that judge
                 it, times that number's share of all its mentions, so "tone" outranks a "guitar" judged in passing;
     explanation the review's sentence (neither short nor long, not a question) that judges the most salient aspect; if
@@ -59,7 +59,7 @@ _NOT_ASPECTS = words.STOP_WORDS | words.GENERIC_NOUNS | _ANY_OPINION
 
 
 class Judgement(NamedTuple):
-    """A sentence with an opinion: its length, the nouns that it judges, and nouns that are merely near the opinion."""
+    """A sentence with an opinion: its length, the nouns that it judges, and nouns that are only near the opinion."""
 
     sentence: str
     n_words: int

@@ -63,7 +63,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def ranges(self) -> list[str | None]:
-        """What part of a file each request requests for; None for the whole."""
+        """The Range header of each request; None for the whole file."""
         return [headers.get("Range") for _, headers in self.requests]
 
     def handle_error(self, *_: object) -> None:
@@ -98,19 +98,19 @@ def body(content: bytes, etag: str | None = ETAG, **headers: Any) -> Answer:
 def resumable(
     content: bytes, etag: str = ETAG, heeds_if_range: bool = True, begin: int | None = None, most: int | None = None
 ) -> Answer:
-    """What is requests for of the content, as RFC 9110 has it but for these whims.
+    """Serve the requested range of the content as RFC 9110 defines, with these deviations.
 
     Args:
         heeds_if_range: a range of another state of the file is answered by the whole file.
-        begin: the rest begins there, wherever it was requests to begin.
+        begin: the range starts there, whatever was requested.
         most: the maximum number of bytes sent per range request.
     """
 
     def answer(request: Request) -> None:
-        requests = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-        if not requests or (heeds_if_range and request.headers.get("If-Range") not in (None, etag)):
+        requested = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        if not requested or (heeds_if_range and request.headers.get("If-Range") not in (None, etag)):
             return body(content, etag)(request)
-        start = int(requests[1]) if begin is None else begin
+        start = int(requested[1]) if begin is None else begin
         if start >= len(content):
             return request.begin(416, {"Content-Range": f"bytes */{len(content)}"})
         piece = content[start:][:most]
@@ -123,11 +123,11 @@ def resumable(
 
 
 def cut(content: bytes, after: int, etag: str | None = ETAG, **headers: Any) -> Answer:
-    """The connection closes after so many bytes of what is requests for, though all were announced."""
+    """Close the connection after so many bytes of the requested range, although all were announced."""
 
     def answer(request: Request) -> None:
-        requests = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-        start = int(requests[1]) if requests and etag else 0
+        requested = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        start = int(requested[1]) if requested and etag else 0
         where = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
         stated = {"Content-Length": len(content) - start} | ({"ETag": etag} if etag else {}) | where
         request.begin(206 if start else 200, stated | headers)
@@ -194,7 +194,7 @@ def chunked(content: bytes, ended: bool = True) -> Answer:
 
 
 def encoded(content: bytes) -> Answer:
-    """Compressed for the way, though it was requests not to be."""
+    """A body in gzip, although the request rules out encodings."""
     return body(gzip.compress(content), **{"Content-Encoding": "gzip"})
 
 

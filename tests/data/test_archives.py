@@ -226,6 +226,6 @@ def test_a_file_of_the_very_name_comes_before_those_in_folders(folder, tmp_path)
     assert (folder / "ratings.csv").read_bytes() == RATINGS
 
 
-def test_of_several_in_folders_none_is_taken(folder, tmp_path):
+def test_several_matches_in_folders_are_refused(folder, tmp_path):
     archive = zip_of(tmp_path / "a.zip", ("a/ratings.csv", b"1"), ("b/ratings.csv", b"2"))
     assert "has 2 files named 'ratings.csv'" in refusal(archive, folder, "ratings.csv")

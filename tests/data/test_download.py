@@ -105,7 +105,7 @@ def test_a_file_is_fetched_and_its_hash_remembered(server, folder):
 
 
 @pytest.mark.parametrize("stated", [SHA256, f"sha256:{SHA256.upper()}", f"md5:{hashlib.md5(CONTENT).hexdigest()}"])
-def test_a_file_of_the_stated_hash_is_taken(server, folder, stated):
+def test_a_file_with_the_stated_hash_is_accepted(server, folder, stated):
     assert fetched(folder, server.at("/a", body(CONTENT)), hash=stated) == CONTENT
     assert names(folder) == {FILE}
 
@@ -123,12 +123,12 @@ def test_only_the_named_files_are_downloaded(server, folder):
     assert [path for path, _ in server.requests] == ["/two"]
 
 
-def test_a_file_without_a_stated_length_is_taken_with_a_warning(server, folder, caplog):
+def test_a_file_without_a_stated_length_is_accepted_with_a_warning(server, folder, caplog):
     assert fetched(folder, server.at("/a", unstated(CONTENT))) == CONTENT
     assert "a truncated download cannot be detected" in caplog.text
 
 
-def test_a_file_in_chunks_is_taken(server, folder, caplog):
+def test_a_file_in_chunks_is_accepted(server, folder, caplog):
     assert fetched(folder, server.at("/a", chunked(CONTENT))) == CONTENT
     assert "truncated" not in caplog.text
 
@@ -421,7 +421,7 @@ def test_the_error_has_the_reason_of_each_address_and_a_remedy(server, folder):
     assert "dataset.raw_dir=PATH" in refused.value.remedy
 
 
-def test_a_server_that_speaks_no_tls_is_asked_once(server, folder):
+def test_a_server_without_tls_is_tried_once(server, folder):
     url = server.at("/a", body(CONTENT)).replace("http", "https")
     assert "SSL" in refusal(folder, url)
     assert "tries" not in refusal(folder, url)

@@ -106,7 +106,7 @@ def test_leave_one_out_asks_for_the_last_two_with_what_came_before(tmp_path):
         assert examples.histories()[0].tolist() == history
 
 
-def test_the_manifest_tells_what_was_read_and_dropped(tmp_path):
+def test_the_manifest_counts_what_was_read_and_dropped(tmp_path):
     manifest = prepare(replace(AMAZON, user_core=2), tmp_path).manifest
     assert manifest["read"] == {"shop": {"read": 7, "exact duplicates": 1, "items without metadata": 1}}
     assert manifest["counts"] == [
@@ -320,7 +320,7 @@ def test_a_click_log_keeps_its_impressions(tmp_path):
     assert len(dataset.interactions) == 0
 
 
-def test_a_click_log_tells_what_its_parts_hold(tmp_path):
+def test_the_manifest_describes_the_parts_of_a_click_log(tmp_path):
     split = prepare(MIND, tmp_path).manifest["split"]
     assert (split["train"], split["valid"], split["test"]) == (1, 1, 1)
     assert (sum(split["clicks"].values()), sum(split["shown"].values())) == (4, 6)
@@ -355,7 +355,7 @@ def test_generated_data_is_written_once_and_marked_synthetic(variant, tmp_path):
     assert raw.stat().st_mtime_ns == before
 
 
-def test_a_temporal_split_is_another_dataset_and_tells_its_moments(tmp_path):
+def test_a_temporal_split_has_its_own_fingerprint_and_reports_its_cuts(tmp_path):
     rows = [(f"u{i % 5}", f"i{i % 7}", float(i)) for i in range(50)]
     config = written(tmp_path / "raw", rows, split=SplitRule.temporal)
     by_time = prepare(config, tmp_path)

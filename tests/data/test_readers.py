@@ -124,7 +124,7 @@ def test_recbole_prefixes_become_whole_sequences_again(ascending, tmp_path):
     assert "carry order" in raw.item_order
 
 
-def test_recbole_prefixes_are_not_taken_for_interactions():
+def test_recbole_prefixes_are_not_read_as_interactions():
     with pytest.raises(DataError, match=":1: rows are sequence prefixes"):
         recbole.read({"interactions": UNISREC["train"]})
 

@@ -85,7 +85,7 @@ def test_ratings_in_the_role_of_the_other_year_are_refused(role, path, right):
     assert f"the role {right}" in error.value.remedy
 
 
-def test_ids_that_look_like_neither_are_taken_at_their_role_s_word(tmp_path):
+def test_ids_that_look_like_neither_are_read_in_the_order_of_their_role(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text("i1,u1,5,1\n")
     assert amazon.read({"ratings_2018": path}).interactions["user_id"].tolist() == ["u1"]
@@ -117,7 +117,7 @@ def test_a_review_without_an_id_is_refused(key, value, tmp_path):
         amazon.read({"reviews": path})
 
 
-def test_metadata_whose_asin_is_no_text_is_nobody_s(tmp_path):
+def test_metadata_with_an_invalid_asin_matches_no_item(tmp_path):
     metadata = tmp_path / "meta.json"
     metadata.write_text('{"asin": ["B000000001"]}\n' + AMAZON_2018["metadata"].read_text())
     assert amazon.read(AMAZON_2018 | {"metadata": metadata}).items["title"].tolist() == ["Clamp, 6&quot;", "Glue"]

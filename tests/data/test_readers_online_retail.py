@@ -63,7 +63,7 @@ def test_an_item_is_described_by_its_first_description():
     }
 
 
-def test_the_description_is_the_text_that_models_are_given(tmp_path):
+def test_the_description_is_the_text_that_models_read(tmp_path):
     dataset = prepare(CONFIG, tmp_path)
     assert item_texts(dataset, TextRecipe.unisrec) == [
         'gumball monochrome, "large".',

@@ -1,4 +1,4 @@
-"""Titles as people type them: what is taken in silence, what is taken and said, what is not taken."""
+"""Typed titles: exact matches, misspellings that are corrected, and suggestions."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_of_items_with_one_title_the_most_frequent_comes_first(movies):
     assert movies.exact_matches("sabrina") == [2, 1]
 
 
-def test_the_title_as_it_stands_goes_before_others_that_are_normalised_alike():
+def test_an_identical_title_comes_before_others_with_the_same_words():
     titles = Titles(["heat", "Heat", "HEAT"], np.array([3, 2, 1]))
     assert titles.exact_matches("HEAT") == [2]
     assert titles.exact_matches("hEAT") == [0, 1, 2]
@@ -130,19 +130,19 @@ def test_of_two_titles_the_one_with_fewer_edits_is_meant_and_of_equals_the_more_
     assert titles.correct_misspelling("batnan") == 1
 
 
-def test_titles_that_hold_what_was_typed_are_nearest_and_similar_ones_follow(movies):
+def test_titles_that_contain_the_typed_words_come_before_similar_ones(movies):
     assert movies.suggest("strangelove", 1) == [5]
     assert movies.suggest("hard", 2) == [7, 8]
     assert movies.suggest("star", 2) == [6, 16]
     assert movies.suggest("star warx", 2) == [6, 16]
 
 
-def test_no_more_near_titles_are_given_than_asked_for_and_none_twice(movies):
+def test_suggestions_are_limited_and_distinct(movies):
     near = movies.suggest("star", 4)
     assert len(near) == len(set(near)) == 4
 
 
-def test_titles_that_are_not_alike_can_be_left_out(movies):
+def test_dissimilar_titles_can_be_left_out(movies):
     assert movies.suggest("xqzzy", 3, min_similarity=70) == []
     assert len(movies.suggest("xqzzy", 3)) == 3
 
