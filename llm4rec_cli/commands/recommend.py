@@ -292,7 +292,7 @@ def titled_items(dataset: RecDataset, typed: Sequence[str]) -> IntArray:
 
 
 def _titled_item(typed: str, titles: Titles, dataset: RecDataset) -> int:
-    same = titles.same(typed)
+    same = titles.exact_matches(typed)
     if same:
         if len(same) > 1:
             ids = dataset.items["item_id"]
@@ -302,19 +302,19 @@ def _titled_item(typed: str, titles: Titles, dataset: RecDataset) -> int:
                 *(len(same), typed, ids[same[0]], titles.titles[same[0]], others),
             )
         return same[0]
-    from llm4rec_cli.data.titles import ALIKE
+    from llm4rec_cli.data.titles import MIN_SIMILARITY
     from llm4rec_cli.progress import console
 
-    taken = titles.misspelt(typed)
+    taken = titles.correct_misspelling(typed)
     if console.is_terminal and sys.stdin.isatty():
-        near = titles.near(typed, CHOICES, ALIKE)
+        near = titles.suggest(typed, CHOICES, MIN_SIMILARITY)
         if taken is not None:
             near = [taken, *(item for item in near if item != taken)]
         taken = _chosen(typed, near, titles) if near else None
     elif taken is not None:
         log.info("took '%s' for '%s'", titles.titles[taken], typed)
     if taken is None:
-        nearest = _quoted(titles.titles[i] for i in titles.near(typed, 3))
+        nearest = _quoted(titles.titles[i] for i in titles.suggest(typed, 3))
         raise UsageError(f"no title in dataset {dataset.manifest['name']} is '{typed}'", f"the nearest: {nearest}")
     return taken
 

@@ -1,16 +1,16 @@
-"""Explanations for data whose reviews come without: the sentence of a review that judges what people judge there.
+"""Extract explanations from reviews: the sentence that judges the aspect that people judge most.
 
-How it is done, in order:
-    sentences   of a review, split at full stops, question and exclamation marks and line ends;
-    judgements  in a sentence: an opinion word and the noun that it is about ("great sound quality", "the sound quality
-                is really great", "happy with the sound quality"), or nouns that it merely stands near;
-    aspects     the nouns that training reviews judge often; an aspect's salience is how many of them do, times that
-                number's share of all its mentions, so that "tone" goes before a "guitar" that is judged in passing;
-    explanation the review's sentence, neither short nor long and no question, that judges the most salient aspect;
-                where none does, the one where an opinion stands near the most salient;
-    feature     that aspect, which is a word of the sentence.
-The words that this goes by are English. It finds less than a parser would, and is the same on every machine. Where a
-toolkit such as Sentires has found explanations, the `amazon` reader reads those, and this is not needed.
+For data without explanations of its own. The method, in order:
+    sentences   of a review: split at full stops, question and exclamation marks and line ends;
+    judgements  in a sentence: an opinion word with the noun that it judges ("great sound quality", "the sound quality
+                is really great", "happy with the sound quality"), or with nouns that are only near it;
+    aspects     nouns that training reviews often judge; the salience of an aspect is the number of reviews that judge
+                it, times that number's share of all its mentions, so "tone" outranks a "guitar" judged in passing;
+    explanation the review's sentence (neither short nor long, not a question) that judges the most salient aspect; if
+                none does, the one with an opinion near the most salient aspect;
+    feature     that aspect, a word of the sentence.
+The word lists are English. The method misses more than a parser would, and gives the same result on every machine. For
+explanations extracted by a toolkit such as Sentires, use the `amazon` reader instead.
 """
 
 from __future__ import annotations
@@ -29,50 +29,37 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llm4rec_cli.data.opinion_words import (
-    ABOUT,
-    ADVERBS,
-    BLAME,
-    DEGREES,
-    DETERMINERS,
-    FEELINGS,
-    GENERIC,
-    HELPERS,
-    LINKS,
-    MADE,
-    PRAISE,
-    STOP_WORDS,
-    VERBS,
-)
+from llm4rec_cli.data import opinion_words as words
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
 
-VERSION = 1  # raised when the same reviews would give other explanations
-SHORTEST, LONGEST = 5, 30  # words of an explanation
-NEAR = 4  # words from an opinion to a noun, at most, where no pattern says that they belong together
-FEWEST = 5  # training reviews that judge an aspect, at least
-RARELY = 0.001  # and at least this share of those that hold an opinion
-NAMED = 0.04  # the share of a noun's mentions that follow an article or the like, at least: verbs have less
+VERSION = 1  # raised when the same reviews would give different explanations
+MIN_WORDS, MAX_WORDS = 5, 30  # length of an explanation
+MAX_DISTANCE = 4  # words between an opinion and a noun that no pattern connects
+MIN_REVIEWS = 5  # training reviews that judge an aspect
+MIN_REVIEW_SHARE = 0.001  # the same, as a share of the training reviews with an opinion
+MIN_NOUN_SHARE = 0.04  # share of a noun's mentions that follow a determiner; verbs have less
 
 _SENTENCE_END = re.compile(
     r"(?<=[!?])\s+"
     r"|(?<![ (]e\.g\.)(?<![ (]i\.e\.)(?<! vs\.)(?<![.\s]\.)(?<=\.)\s+"
     r"|(?<=\.\.)\s+(?=[A-Z])"
-    r"|(?<=[a-z)\d][.!?])(?=[A-Z][a-z' ])"  # Amazon lost the line ends of 2014: "sounds good.The neck"
+    r"|(?<=[a-z)\d][.!?])(?=[A-Z][a-z' ])"  # Amazon's data of 2014 lost its line ends: "sounds good.The neck"
     r"|\s*\n\s*"
 )
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*|\d[\d.,/]*|[,;:()!?.\"]")
-_OPINIONS = PRAISE | BLAME
-_MADE_SO = re.compile(rf"\b({'|'.join(sorted([*ADVERBS, 'solidly', 'cheaply']))}) ({'|'.join(sorted(MADE))})\b")
-_OF_TWO_WORDS = frozenset(f"{how}-{made}" for how in (*ADVERBS, "solidly", "cheaply") for made in MADE)
-_SAID = _OPINIONS | ADVERBS | _OF_TWO_WORDS  # may follow a link
-_ANY = _SAID | VERBS | FEELINGS
-_NO_ASPECT = STOP_WORDS | GENERIC | _ANY
+_OPINIONS = words.PRAISE | words.BLAME
+_MANNER = sorted([*words.OPINION_ADVERBS, "solidly", "cheaply"])
+_TWO_WORD_OPINION = re.compile(rf"\b({'|'.join(_MANNER)}) ({'|'.join(sorted(words.PARTICIPLES))})\b")
+_JOINED_OPINIONS = frozenset(f"{adverb}-{participle}" for adverb in _MANNER for participle in words.PARTICIPLES)
+_PREDICATES = _OPINIONS | words.OPINION_ADVERBS | _JOINED_OPINIONS  # may follow a linking verb
+_ANY_OPINION = _PREDICATES | words.OPINION_VERBS | words.FEELINGS
+_NOT_ASPECTS = words.STOP_WORDS | words.GENERIC_NOUNS | _ANY_OPINION
 
 
 class Judgement(NamedTuple):
-    """A sentence with an opinion: its length, the nouns that are judged, and those that merely stand near."""
+    """A sentence with an opinion: its length, the nouns that it judges, and nouns that are only near the opinion."""
 
     sentence: str
     n_words: int
@@ -81,14 +68,14 @@ class Judgement(NamedTuple):
 
 
 def with_explanations(split: Split, cache: Path) -> Split:
-    """The same with columns `explanation` and `feature`, found in the reviews as this module says.
+    """Return the split with columns `explanation` and `feature`, extracted from the reviews.
 
-    Which aspects there are is counted in training reviews alone. A review's explanation is of its own text, and null
-    where no sentence of it is one. The manifest's `explanations` tells how many reviews have one.
+    Aspects are counted in training reviews only. An explanation comes from the review's own text, and is null if no
+    sentence qualifies. The manifest's `explanations` has the number of reviews with one.
 
     Args:
-        split: of a dataset with `review_text`; explanations that it has are replaced.
-        cache: the cache folder; what is found of one training part is kept there.
+        split: of a dataset with `review_text`; existing explanations are replaced.
+        cache: the cache folder; explanations are stored there per training part.
 
     Raises:
         DataError: there are no review texts.
@@ -96,124 +83,127 @@ def with_explanations(split: Split, cache: Path) -> Split:
     rows = split.dataset.interactions
     if "review_text" not in rows:
         raise DataError(
-            f"dataset '{split.dataset.manifest['name']}' has no review texts to find explanations in",
+            f"dataset '{split.dataset.manifest['name']}' has no review texts to extract explanations from",
             "choose a dataset with reviews: llm4rec list datasets",
         )
     texts = rows["review_text"].fillna("").tolist()
-    trained = split.assignment == TRAIN
-    key = hashlib.sha256(f"{VERSION} {split.dataset.fingerprint} ".encode() + trained.tobytes()).hexdigest()
+    in_train = split.assignment == TRAIN
+    key = hashlib.sha256(f"{VERSION} {split.dataset.fingerprint} ".encode() + in_train.tobytes()).hexdigest()
     path = cache / "explanations" / f"{key[:24]}.parquet"
-    write_once(path, lambda aside: _found(texts, trained).to_parquet(aside, index=False))
-    kept = pd.read_parquet(path)
-    chosen = kept[["explanation", "feature"]].set_axis(rows.index)
-    counted = {
+    write_once(path, lambda aside: _extracted(texts, in_train).to_parquet(aside, index=False))
+    cached = pd.read_parquet(path)
+    columns = cached[["explanation", "feature"]].set_axis(rows.index)
+    counts = {
         "reviews": sum(1 for text in texts if text.strip()),
-        "explained": int(chosen["feature"].notna().sum()),
-        "aspects": int(kept["aspects"].iloc[0]),
+        "explained": int(columns["feature"].notna().sum()),
+        "aspects": int(cached["aspects"].iloc[0]),
     }
-    manifest = split.dataset.manifest | {"explanations": counted}
-    dataset = replace(split.dataset, interactions=rows.assign(**chosen), manifest=manifest)
+    manifest = split.dataset.manifest | {"explanations": counts}
+    dataset = replace(split.dataset, interactions=rows.assign(**columns), manifest=manifest)
     return replace(split, dataset=dataset)
 
 
-def _found(texts: list[str], trained: NDArray[np.bool_]) -> pd.DataFrame:
-    """`explanation` and `feature` of each text, and in each row how many aspects there are."""
-    judged = [list(judgements(text)) for text in texts]
-    rows = np.flatnonzero(trained)
-    salience = aspects([texts[row] for row in rows], [judged[row] for row in rows])
-    found = pd.DataFrame([explain(of, salience) for of in judged], columns=["explanation", "feature"])
-    return found.assign(aspects=len(salience))
+def _extracted(texts: list[str], in_train: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return `explanation` and `feature` of each text, and in every row the number of aspects."""
+    reviews = [list(judgements(text)) for text in texts]
+    rows = np.flatnonzero(in_train)
+    salience = aspects([texts[row] for row in rows], [reviews[row] for row in rows])
+    frame = pd.DataFrame([explain(review, salience) for review in reviews], columns=["explanation", "feature"])
+    return frame.assign(aspects=len(salience))
 
 
 def sentences(text: str) -> list[str]:
-    """A review in sentences, entities resolved and spaces evened out."""
+    """Split a review into sentences, with HTML entities resolved and whitespace normalised."""
     return [" ".join(part.split()) for part in _SENTENCE_END.split(html.unescape(text)) if part.strip()]
 
 
 def judgements(text: str) -> Iterator[Judgement]:
-    """The sentences of a review that hold an opinion on something."""
+    """Yield the sentences of a review that express an opinion on something."""
     for sentence in sentences(text):
         tokens = _tokens(sentence)
-        places = [place for place, token in enumerate(tokens) if token in _ANY]
-        judged = [noun for place in places for noun in _judged(tokens, place)]
-        near = [noun for place in places for noun in _near(tokens, place)]
+        opinions = [i for i, token in enumerate(tokens) if token in _ANY_OPINION]
+        judged = [noun for i in opinions for noun in _judged(tokens, i)]
+        near = [noun for i in opinions for noun in _near(tokens, i)]
         if judged or near:
             yield Judgement(sentence, sum(1 for token in tokens if token[0].isalnum()), judged, near)
 
 
-def aspects(texts: Iterable[str], found: Sequence[Sequence[Judgement]]) -> dict[str, float]:
-    """Which nouns are aspects, with their salience.
+def aspects(texts: Iterable[str], reviews: Sequence[Sequence[Judgement]]) -> dict[str, float]:
+    """Return the nouns that are aspects, with their salience.
 
     Args:
         texts: training reviews.
-        found: their judgements.
+        reviews: the judgements of each.
     """
-    judging = Counter(noun for review in found for noun in {noun for one in review for noun in one.judged})
-    fewest = max(FEWEST, RARELY * sum(1 for review in found if review))
+    judged = [{noun for sentence in review for noun in sentence.judged} for review in reviews]
+    n_judging = Counter(noun for nouns in judged for noun in nouns)
+    min_reviews = max(MIN_REVIEWS, MIN_REVIEW_SHARE * sum(1 for review in reviews if review))
     mentions: Counter[str] = Counter()
-    named: Counter[str] = Counter()
+    after_determiner: Counter[str] = Counter()
     for text in texts:
         tokens = _tokens(text)
         mentions.update(tokens)
-        named.update(after for token, after in pairwise(tokens) if token in DETERMINERS)
+        after_determiner.update(after for token, after in pairwise(tokens) if token in words.DETERMINERS)
     return {
         noun: n * n / mentions[noun]
-        for noun, n in judging.items()
-        if n >= fewest and named[noun] >= NAMED * mentions[noun]
+        for noun, n in n_judging.items()
+        if n >= min_reviews and after_determiner[noun] >= MIN_NOUN_SHARE * mentions[noun]
     }
 
 
-def explain(found: Iterable[Judgement], salience: dict[str, float]) -> tuple[str | None, str | None]:
-    """The explanation and the feature of a review with these judgements, of equal ones the first."""
-    fitting = [one for one in found if SHORTEST <= one.n_words <= LONGEST and not one.sentence.endswith(("?", ":"))]
-    for nouns in ([one.judged for one in fitting], [one.near for one in fitting]):
-        places = [(salience[noun], -i, noun) for i, named in enumerate(nouns) for noun in named if noun in salience]
-        if places:
-            _, i, noun = max(places)
-            return fitting[-i].sentence, noun
+def explain(review: Iterable[Judgement], salience: dict[str, float]) -> tuple[str | None, str | None]:
+    """Return the explanation and the feature of a review with these judgements; among equals, the first."""
+    candidates = [j for j in review if MIN_WORDS <= j.n_words <= MAX_WORDS and not j.sentence.endswith(("?", ":"))]
+    for nouns in ([j.judged for j in candidates], [j.near for j in candidates]):
+        scored = [(salience[noun], -i, noun) for i, own in enumerate(nouns) for noun in own if noun in salience]
+        if scored:
+            _, i, noun = max(scored)
+            return candidates[-i].sentence, noun
     return None, None
 
 
 def _tokens(text: str) -> list[str]:
-    """Words in lower case and punctuation; `well made` is one word, `well-made`."""
-    return _TOKEN.findall(_MADE_SO.sub(r"\1-\2", text.lower().replace("’", "'")))
+    """Return lower-case words and punctuation; `well made` becomes one word, `well-made`."""
+    return _TOKEN.findall(_TWO_WORD_OPINION.sub(r"\1-\2", text.lower().replace("’", "'")))
 
 
-def _judged(tokens: Sequence[str], place: int) -> Iterator[str]:
-    """What the opinion word at a place is about: the noun that ends the words after it, and the one it is said of."""
-    word, ahead = tokens[place], place + 1
-    if word in FEELINGS:
-        ahead = ahead + 1 if "".join(tokens[ahead : ahead + 1]) in ABOUT else len(tokens)
-    if word in FEELINGS or word in VERBS:
-        ahead = _beyond(tokens, ahead, 1, DETERMINERS)
-    if word not in ADVERBS and (noun := _head(tokens[ahead : ahead + 3])):
+def _judged(tokens: Sequence[str], position: int) -> Iterator[str]:
+    """Yield the nouns that the opinion at a position judges: the head of the words after it, and its subject."""
+    word, ahead = tokens[position], position + 1
+    if word in words.FEELINGS:
+        ahead = ahead + 1 if "".join(tokens[ahead : ahead + 1]) in words.PREPOSITIONS else len(tokens)
+    if word in words.FEELINGS or word in words.OPINION_VERBS:
+        ahead = _skip(tokens, ahead, 1, words.DETERMINERS)
+    if word not in words.OPINION_ADVERBS and (noun := _head(tokens[ahead : ahead + 3])):
         yield noun
-    link = _beyond(tokens, place - 1, -1, DEGREES)
-    if word in _SAID and link > 0 and tokens[link] in LINKS:
-        before = _beyond(tokens, link - 1, -1, HELPERS)
-        if before >= 0 and _is_noun(tokens[before]):
-            yield tokens[before]
+    link = _skip(tokens, position - 1, -1, words.DEGREE_WORDS)
+    if word in _PREDICATES and link > 0 and tokens[link] in words.LINKING_VERBS:
+        subject = _skip(tokens, link - 1, -1, words.AUXILIARIES)
+        if subject >= 0 and _is_noun(tokens[subject]):
+            yield tokens[subject]
 
 
-def _near(tokens: Sequence[str], place: int) -> Iterator[str]:
-    """The nouns near a place, no punctuation between."""
-    for reach in (tokens[place + 1 : place + 1 + NEAR], tokens[max(place - NEAR, 0) : place][::-1]):
-        for token in reach:
+def _near(tokens: Sequence[str], position: int) -> Iterator[str]:
+    """Yield the nouns near a position, with no punctuation in between."""
+    after = tokens[position + 1 : position + 1 + MAX_DISTANCE]
+    before = tokens[max(position - MAX_DISTANCE, 0) : position][::-1]
+    for neighbours in (after, before):
+        for token in neighbours:
             if not token[0].isalnum():
                 break
-            if _is_noun(token) and token not in LINKS:
+            if _is_noun(token) and token not in words.LINKING_VERBS:
                 yield token
 
 
-def _beyond(tokens: Sequence[str], place: int, step: int, passed: frozenset[str]) -> int:
-    """The first place, from this one on, whose word is not passed over."""
-    while 0 <= place < len(tokens) and tokens[place] in passed:
-        place += step
-    return place
+def _skip(tokens: Sequence[str], position: int, step: int, skipped: frozenset[str]) -> int:
+    """Return the first position, from this one in direction `step`, whose word is not skipped."""
+    while 0 <= position < len(tokens) and tokens[position] in skipped:
+        position += step
+    return position
 
 
 def _head(tokens: Sequence[str]) -> str | None:
-    """The last of the nouns that these words begin with, opinions between; None if they begin with none."""
+    """Return the last of the leading nouns, which may have opinions between them; None if there is none."""
     head = None
     for token in tokens:
         if _is_noun(token):
@@ -224,5 +214,5 @@ def _head(tokens: Sequence[str]) -> str | None:
 
 
 def _is_noun(token: str) -> bool:
-    """Whether a word may be a noun that says something."""
-    return len(token) > 2 and token[0].isalpha() and token not in _NO_ASPECT and not token.endswith(("ly", "n't"))
+    """Return whether a word may be a meaningful noun."""
+    return len(token) > 2 and token[0].isalpha() and token not in _NOT_ASPECTS and not token.endswith(("ly", "n't"))

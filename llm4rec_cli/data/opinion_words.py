@@ -1,4 +1,4 @@
-"""Words that opinions in English reviews are told by. The lists are our own."""
+"""Word lists for recognising opinions in English reviews; compiled for this project."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Adjectives that judge what they stand before, or what they are said of.
+# Positive adjectives.
 PRAISE = _words("""
     good great excellent nice perfect awesome amazing fantastic wonderful superb outstanding terrific fabulous
     brilliant best better solid sturdy durable rugged reliable strong beautiful gorgeous pretty attractive elegant
@@ -20,7 +20,7 @@ PRAISE = _words("""
     vivid full ample user-friendly hassle-free long-lasting pleasant enjoyable refreshing moisturizing luxurious
     silky shiny natural absorbent creamy rich-sounding natural-sounding great-sounding
 """)
-# The same, of what is not liked.
+# Negative adjectives.
 BLAME = _words("""
     bad poor terrible horrible awful worst worse flimsy weak fragile brittle broken defective faulty useless
     worthless disappointing mediocre inferior lousy shoddy crappy junky ugly dull noisy loud harsh muddy tinny
@@ -30,48 +30,48 @@ BLAME = _words("""
     frustrating boring misleading wrong sloppy cheesy plasticky rickety lacking limited unacceptable dangerous
     irritating drying
 """)
-# Judge through a verb: "the tuner works perfectly".
-ADVERBS = _words("""
+# Adverbs that judge the subject of a verb: "the tuner works perfectly".
+OPINION_ADVERBS = _words("""
     well perfectly flawlessly beautifully wonderfully nicely properly smoothly poorly badly terribly
 """)
-# Judge their object.
-VERBS = _words("""
+# Verbs that judge their object.
+OPINION_VERBS = _words("""
     love loved loves adore adored enjoy enjoyed enjoying appreciate appreciated hate hated dislike disliked
 """)
-# Judge what ABOUT leads to: "happy with the sound".
+# Adjectives that judge the object of a preposition: "happy with the sound".
 FEELINGS = _words("""
     happy pleased impressed satisfied thrilled delighted disappointed unhappy dissatisfied frustrated annoyed
     amazed
 """)
-# After a feeling.
-ABOUT = _words("""
+# The prepositions after a feeling.
+PREPOSITIONS = _words("""
     with by in at about
 """)
-# After one of ADVERBS or of these an opinion in two words: "well made", "cheaply made".
-MADE = _words("""
+# Participles that form an opinion of two words with an adverb: "well made", "cheaply made".
+PARTICIPLES = _words("""
     made built constructed designed crafted packaged priced padded
 """)
-# Stand between a noun and what is said of it.
-LINKS = _words("""
+# Verbs that link a noun to an opinion: "the tone is great".
+LINKING_VERBS = _words("""
     is are was were be been isn't aren't wasn't weren't seems seem seemed looks look looked sounds sound sounded
     feels feel felt stays stay stayed smells smell smelled tastes taste tasted gets get got remains remain works
     work worked performs perform performed plays play played holds hold held fits fit fitted functions function
 """)
-# May stand before a link.
-HELPERS = _words("""
+# Words allowed before a linking verb.
+AUXILIARIES = _words("""
     do does did don't doesn't didn't will won't would can can't could has have had also always all really
 """)
-# May stand between a link and an opinion.
-DEGREES = _words("""
+# Words allowed between a linking verb and an opinion.
+DEGREE_WORDS = _words("""
     very really so too quite pretty rather extremely super incredibly surprisingly absolutely just also always not
     still a bit little somewhat fairly truly simply equally more most less much even all definitely totally
     exceptionally amazingly unbelievably overly particularly especially as
 """)
-# Nouns follow them.
+# Words that precede nouns.
 DETERMINERS = _words("""
     the a an this that these those my its it's your their his her our any some no every each both all such
 """)
-# Words without a content of their own, and frequent verbs: none is an aspect.
+# Function words and frequent verbs, which are not aspects.
 STOP_WORDS = _words("""
     i me my mine myself we us our ours you your yours he him his she her hers it its they them their theirs this
     that these those who whom whose which what where when why how a an the and or but nor so yet if then else
@@ -95,8 +95,8 @@ STOP_WORDS = _words("""
     different similar certain various several sure glad extra little big small large huge long high low new old
     main real overall compared considering except plus minus non anyway right left built sounding
 """)
-# Nouns that are often judged without a reason being given, and comparatives: none is an aspect.
-GENERIC = _words("""
+# Nouns that are often judged without giving a reason, and comparatives, which are not aspects.
+GENERIC_NOUNS = _words("""
     product products item items thing things stuff purchases choice choices job jobs idea time times ways day days
     week weeks month months year years hour hours minute minutes night part kind sort type types number amount
     side sides place places case cases reason reasons fact point points people person guy guys man woman men women

@@ -1,4 +1,4 @@
-"""Raw files as they come: gzip or plain, UTF-8 with or without BOM, LF or CRLF. Faults are told by file and line."""
+"""Read raw text files: gzip or plain, UTF-8 with or without BOM, LF or CRLF. Malformed lines are reported by number."""
 
 from __future__ import annotations
 
@@ -24,30 +24,35 @@ import pyarrow.csv
 
 from llm4rec_cli.errors import DataError
 
-_BLOCK = 16 << 20  # bytes that pyarrow parses at once; a longer line is refused
+_BLOCK = 16 << 20  # bytes that pyarrow parses at once, and so the longest line
 csv.field_size_limit(_BLOCK)
-_DECIMAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)  # what pyarrow takes
-_CARRIAGE_RETURN = "a carriage return within the line: lines end with LF or CRLF"
-_SHOWN = 300  # characters of a line in an error about it
-_SEPARATOR = b"\x1f"  # stands for a delimiter of several characters, which pyarrow does not take
+_DECIMAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)  # what pyarrow parses
+_CARRIAGE_RETURN = "carriage return inside a line (lines must end with LF or CRLF)"
+_MAX_MESSAGE = 300  # characters of an error message, which may quote a long line
+_SEPARATOR = b"\x1f"  # replaces delimiters of several characters, which pyarrow does not support
 
 
-def malformed(path: Path, line: int, what: str) -> DataError:
-    """The error for one line of a raw file; lines count from 1. What it quotes is cut, and printable."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in what[:_SHOWN])
-    return DataError(f"{path.name}, line {line}: {shown}", f"mend that line, or fetch the file again: {path}")
+def malformed(path: Path, line: int, problem: str) -> DataError:
+    """Return the error for line `line` (from 1) of a raw file; long or unprintable messages are made fit to print."""
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in problem[:_MAX_MESSAGE])
+    return DataError(f"{path.name}:{line}: {printable}", f"fix that line, or replace the file: {path}")
+
+
+def wrong_field_count(path: Path, line: int, fields: Sequence[str], columns: Sequence[str]) -> DataError:
+    """Return the error for a row with more or fewer fields than there are columns."""
+    return malformed(path, line, f"expected {len(columns)} fields, got {len(fields)} (columns: {', '.join(columns)})")
 
 
 def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
-    """The lines that are not empty, each with its number from 1 and without its end.
+    """Yield each non-empty line with its number from 1 and without its line end.
 
     Args:
         path: the file.
-        fallback: the encoding of lines that are not UTF-8; None = there must be none.
+        fallback: the encoding of lines that are not UTF-8; None = such lines are an error.
 
     Raises:
-        DataError: no line that is not empty, bytes that are not UTF-8, a NUL byte, a carriage return within a line, or
-            broken gzip data.
+        DataError: no non-empty line, bytes that are not UTF-8, a NUL byte, a carriage return inside a line, or damaged
+            gzip data.
     """
     for number, line in _decoded(path, fallback):
         if "\r" in line:
@@ -56,8 +61,8 @@ def lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
 
 
 def _decoded(path: Path, fallback: str | None) -> Iterator[tuple[int, str]]:
-    """As `lines`, where a carriage return may stand in a quoted field."""
-    number, found = 0, False
+    """Yield as `lines` does, but allow carriage returns, which quoted fields may contain."""
+    number, is_empty = 0, True
     try:
         with _open(path) as file:
             for number, raw in enumerate(file, start=1):
@@ -69,71 +74,71 @@ def _decoded(path: Path, fallback: str | None) -> Iterator[tuple[int, str]]:
                         raise
                     line = raw.decode(fallback)
                 if "\0" in line:
-                    raise malformed(path, number, "a NUL byte: the file is damaged, or not UTF-8")
+                    raise malformed(path, number, "NUL byte (the file is damaged or not UTF-8)")
                 if line:
-                    found = True
+                    is_empty = False
                     yield number, line
     except UnicodeDecodeError as error:
         raise malformed(path, number, f"not UTF-8 ({error.reason})") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise malformed(path, number + 1, "the gzip data is cut off or damaged here") from error
-    if not found:
-        raise DataError(f"{path.name} is empty", f"fetch the file again: {path}")
+        raise malformed(path, number + 1, "gzip data is truncated or damaged") from error
+    if is_empty:
+        raise DataError(f"{path.name} is empty", f"replace the file: {path}")
 
 
 def line_of_row(path: Path, row: int) -> int:
-    """The number from 1 of the line that holds row `row` (from 0) of a file without a header."""
+    """Return the number (from 1) of the line that holds row `row` (from 0) of a file without a header."""
     return next(islice(lines(path), row, None))[0]
 
 
 def rows(
     path: Path, delimiter: str, *, quoted: bool = False, fallback: str | None = None
 ) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each row, with the number of the line it begins on.
+    """Yield the fields of each row, with the number of the line it begins on.
 
     Args:
         path: the file.
-        delimiter: what stands between fields.
-        quoted: fields may stand in double quotes, and then hold delimiters, line breaks and doubled quotes.
+        delimiter: separates fields.
+        quoted: fields may be in double quotes, and may then contain delimiters, line breaks and doubled quotes.
         fallback: as for `lines`.
 
     Raises:
-        DataError: as `lines`, and for quotes that do not match.
+        DataError: as `lines`, and for unbalanced quotes.
     """
     if not quoted:
         for number, line in lines(path, fallback):
             yield number, line.split(delimiter)
         return
-    taken: list[tuple[int, str]] = []  # the lines that the row has so far
+    row_lines: list[tuple[int, str]] = []  # of the current row, so far
 
     def text() -> Iterator[str]:
         for number, line in _decoded(path, fallback):
-            taken.append((number, line))
+            row_lines.append((number, line))
             yield f"{line}\n"
 
     try:
         for fields in csv.reader(text(), delimiter=delimiter, strict=True):
-            yield taken[0][0], fields
-            taken.clear()
+            yield row_lines[0][0], fields
+            row_lines.clear()
     except csv.Error as error:
-        number, line = taken[-1]
+        number, line = row_lines[-1]
         if "\r" in line:
             raise malformed(path, number, _CARRIAGE_RETURN) from error
-        raise malformed(path, taken[0][0], f"its quotes do not match ({error})") from error
+        raise malformed(path, row_lines[0][0], f"unbalanced quotes ({error})") from error
 
 
 def json_lines(
     path: Path, required: Collection[str], parse: Callable[[str], Any] = json.loads
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """One object a line, with its line number.
+    """Yield the JSON object on each line, with its line number.
 
     Args:
         path: the file.
         required: keys that each object must have.
-        parse: turns a line into an object; raises ValueError or SyntaxError where it cannot.
+        parse: parses a line; raises ValueError or SyntaxError if it cannot.
 
     Raises:
-        DataError: as `lines`, and for a line that does not parse, is not an object or lacks a key.
+        DataError: as `lines`, and for a line that cannot be parsed, is not an object or lacks a key.
     """
     for number, line in lines(path):
         try:
@@ -141,25 +146,25 @@ def json_lines(
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             raise malformed(path, number, f"not valid JSON ({str(error) or type(error).__name__})") from error
         if not isinstance(row, dict):
-            raise malformed(path, number, f"expected a JSON object, found {type(row).__name__}")
+            raise malformed(path, number, f"expected a JSON object, got {type(row).__name__}")
         for key in required:
             if key not in row:
                 raise malformed(path, number, f"no key '{key}'")
         yield number, row
 
 
-def number(value: Any) -> float | None:
-    """The finite number that a field holds, as decimal text or as a number; None where it holds none."""
+def parse_number(value: Any) -> float | None:
+    """Return the finite number in a field (decimal text or a number), or None if it is not one."""
     if isinstance(value, bool) or (isinstance(value, str) and not _DECIMAL.fullmatch(value)):
         return None
     try:
-        found = float(value)
+        parsed = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return parsed if math.isfinite(parsed) else None
 
 
-def table(
+def read_table(
     path: Path,
     columns: Sequence[str],
     *,
@@ -170,33 +175,32 @@ def table(
     delimiter: str = "\t",
     quoted: bool = False,
 ) -> pd.DataFrame:
-    """A file of rows and columns, by default tab-separated without quoting.
+    """Read a delimited file, by default tab-separated without quoting.
 
     Args:
         path: the file.
         columns: the names of all its columns.
         skip: lines before the first row.
-        numbers: those of `columns` that become float64; the others are text.
-        filled: those of the texts that may not be empty.
-        keep: those to return; None = all.
-        delimiter: what stands between fields; of several characters only without quoting.
+        numbers: columns to return as float64; the others are text.
+        filled: text columns that may not be empty.
+        keep: columns to return; None = all.
+        delimiter: separates fields; may have several characters only if not `quoted`.
         quoted: as for `rows`.
 
     Raises:
-        DataError: as `rows`, and for a wrong number of fields, a number that is none, a text that is missing, or no row
-            at all.
+        DataError: as `rows`, and for a wrong number of fields, an invalid number, an empty `filled` field, or no rows.
     """
     keep = list(columns if keep is None else keep)
 
     def located(cause: str) -> DataError:
         return _located(path, rows(path, delimiter, quoted=quoted), columns, skip, numbers, filled, cause)
 
-    next(rows(path, delimiter, quoted=quoted))  # pyarrow would take lone carriage returns for line ends
+    next(rows(path, delimiter, quoted=quoted))  # pyarrow would accept lone carriage returns as line ends
     types = {name: pa.float64() if name in numbers else pa.string() for name in keep}
     try:
         with _open(path) as file:
             single = len(delimiter) == 1
-            read = pa.csv.read_csv(
+            table = pa.csv.read_csv(
                 file if single else io.BytesIO(file.read().replace(delimiter.encode(), _SEPARATOR)),
                 pa.csv.ReadOptions(column_names=list(columns), skip_rows=skip, block_size=_BLOCK),
                 pa.csv.ParseOptions(
@@ -208,53 +212,51 @@ def table(
             )
     except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise located(str(error)) from error
-    texts = [read[name] for name in keep if name not in numbers]
+    texts = [table[name] for name in keep if name not in numbers]
     if any(pa.compute.any(pa.compute.match_substring(text, "\0")).as_py() for text in texts):
-        raise located("a NUL byte")
-    frame = read.to_pandas()
+        raise located("NUL byte")
+    frame = table.to_pandas()
     if frame.empty:
-        raise located("no row besides the header")
+        raise located("no rows after the header")
     if not np.isfinite(frame[[name for name in keep if name in numbers]]).all(axis=None):
         raise located("a number is not finite")
     if quoted and len(frame) != sum(1 for _ in islice(_decoded(path, None), skip, None)):
-        deque(rows(path, delimiter, quoted=True), maxlen=0)  # to pyarrow a quote without its twin is no fault
+        deque(rows(path, delimiter, quoted=True), maxlen=0)  # raises on an unclosed quote, which pyarrow accepts
     if (frame[[name for name in keep if name in filled]] == "").any(axis=None):
-        raise located("a field is empty")
+        raise located("a required field is empty")
     return frame
 
 
 def _located(
     path: Path,
-    read: Iterator[tuple[int, list[str]]],
+    rows: Iterator[tuple[int, list[str]]],
     columns: Sequence[str],
     skip: int,
     numbers: Collection[str],
     filled: Collection[str],
     cause: str,
 ) -> DataError:
-    """The first offending line of a table that the fast parser refused; `read` are its rows."""
+    """Return the error for the first malformed row of a table that pyarrow rejected with `cause`."""
     try:
-        for line_number, fields in read:
-            if line_number <= skip:
+        for line, fields in rows:
+            if line <= skip:
                 continue
             if sum(map(len, fields)) > _BLOCK:
-                return malformed(path, line_number, f"the line is longer than {_BLOCK:,} bytes")
+                return malformed(path, line, f"line is longer than {_BLOCK:,} bytes")
             if len(fields) != len(columns):
-                return malformed(
-                    path, line_number, f"{len(fields)} fields, expected {len(columns)} ({', '.join(columns)})"
-                )
+                return wrong_field_count(path, line, fields, columns)
             for name, value in zip(columns, fields, strict=True):
-                if name in numbers and number(value) is None:
-                    return malformed(path, line_number, f"{name} is not a number: '{value}'")
+                if name in numbers and parse_number(value) is None:
+                    return malformed(path, line, f"{name} is not a number: '{value}'")
                 if name in filled and not value:
-                    return malformed(path, line_number, f"{name} is missing")
+                    return malformed(path, line, f"{name} is empty")
     except DataError as error:
         return error
-    return DataError(f"{path.name}: {cause}", f"mend the file, or fetch it again: {path}")
+    return DataError(f"{path.name}: {cause}", f"fix or replace the file: {path}")
 
 
 def _open(path: Path) -> IO[bytes]:
-    """A file opened for reading, decompressed where its first bytes say gzip, whatever its name says."""
+    """Open a file for reading; decompress it if its first bytes are gzip's, whatever its name."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return cast(IO[bytes], gzip.open(path, "rb")) if zipped else path.open("rb")

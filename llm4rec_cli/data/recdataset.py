@@ -1,4 +1,4 @@
-"""`RecDataset`: items and interactions, numbered and in time order, with a manifest of where they came from."""
+"""`RecDataset`: numbered items and interactions in time order, with a manifest of their provenance."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class RawData:
 
     Attributes:
         items: `item_id` and those of ITEM_COLUMNS the source has (strings, null where missing; `categories` as one
-            string joined by a space, `price` as text without a currency, "12.99"). At most one row an item. Its order
-            becomes the items' numbers.
+            string joined by a space, `price` as text without a currency, "12.99"). At most one row per item. Items are
+            numbered in this order.
         interactions: `user_id`, `item_id` and those of INTERACTION_COLUMNS the source has (`timestamp`, `rating`:
-            float64; `user_name`: what its user was called then). Where there is no `timestamp` a user's rows are in
-            time order already.
+            float64; `user_name`: the user's name at that time). Without `timestamp`, a user's rows must already be in
+            time order.
         impressions: IMPRESSION_COLUMNS (`history`, `candidates`, `clicks` are lists of item ids), for click logs.
-        counts: how many rows were read, and how many were dropped for each named reason, in order.
-        item_order: in words, whether item numbers tell anything (`sorted ids`, `as numbered in the file`).
+        counts: the number of rows read, then the number dropped for each reason, in order.
+        item_order: a phrase saying how items are numbered (`sorted ids`), in particular whether that carries order.
     """
 
     items: pd.DataFrame
@@ -55,8 +55,8 @@ class RecDataset:
 
     Attributes:
         items: row i describes item number i; columns as in RawData.items.
-        interactions: columns `user`, `item` (int32 numbers) and those of INTERACTION_COLUMNS besides the raw ids that
-            the source has; `part` where the split was drawn interaction by interaction.
+        interactions: columns `user`, `item` (int32 numbers) and the other INTERACTION_COLUMNS that the source has;
+            `part` if the split was drawn per interaction.
         user_ids: (n_users,) raw ids.
         offsets: (n_users + 1,) int64: user u's interactions are rows offsets[u]:offsets[u + 1].
         manifest: provenance: raw files with sha256, counts after every filter, `fingerprint`.
@@ -84,23 +84,23 @@ class RecDataset:
 
     @property
     def seed(self) -> int:
-        """`dataset.seed`, which it was prepared with."""
+        """The `dataset.seed` it was prepared with."""
         return int(self.manifest["split"]["seed"])
 
     @property
     def domains(self) -> tuple[list[str], IntArray]:
-        """The names of the domains that it is merged of, and (n_items,) which of them each item is of."""
+        """The names of its domains, and (n_items,) the index of each item's domain."""
         if "domain" not in self.items:
             return [str(self.manifest["name"])], np.zeros(self.n_items, dtype=np.int64)
-        of_item, names = pd.factorize(self.items["domain"])
-        return list(names), of_item
+        item_domain, names = pd.factorize(self.items["domain"])
+        return list(names), item_domain
 
     @property
     def sequence(self) -> IntArray:
-        """(n_interactions,) item numbers of all users, one after another."""
+        """(n_interactions,) item numbers, user by user."""
         return self.interactions["item"].to_numpy()
 
     @property
     def texts(self) -> list[str]:
-        """The text of each item, by the dataset's text recipe; empty where an item has none."""
+        """The text of each item by the dataset's text recipe; empty if it has none."""
         return self.items["text"].fillna("").tolist()

@@ -1,4 +1,4 @@
-"""A prepared dataset in numbers and sentences: ours beside the paper's, and how far its order can be trusted."""
+"""Statistics of a prepared dataset, compared with the paper's, and remarks on how reliable they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _YEAR_10000 = 253_402_300_800  # in seconds since 1970
 
 
 class Comparison(NamedTuple):
-    """One statistic; `paper` is None where the paper prints none."""
+    """A statistic of our data and the paper's, which is None if the paper does not report it."""
 
     statistic: str
     ours: int
@@ -21,104 +21,109 @@ class Comparison(NamedTuple):
 
 
 def comparison(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[Comparison]:
-    """Users, items and interactions after all filters, ours and the paper's; of a click log impressions, clicks, and
-    the impressions of each part."""
-    counted = {name: manifest[name] for name in ("users", "items")}
+    """Compare our counts after all filters with the paper's.
+
+    Counts are users, items and interactions; of a click log, impressions, clicks and the impressions of each part.
+    """
+    counts = {name: manifest[name] for name in ("users", "items")}
     if manifest["impressions"]:
         split = manifest["split"]
-        counted |= {"impressions": manifest["impressions"], "clicks": sum(split["clicks"].values())}
-        counted |= {part: split[part] for part in PARTS}
+        counts |= {"impressions": manifest["impressions"], "clicks": sum(split["clicks"].values())}
+        counts |= {part: split[part] for part in PARTS}
     else:
-        counted["interactions"] = manifest["interactions"]
-    return [Comparison(name, ours, getattr(paper, name) if paper else None) for name, ours in counted.items()]
+        counts["interactions"] = manifest["interactions"]
+    return [Comparison(name, ours, getattr(paper, name) if paper else None) for name, ours in counts.items()]
 
 
 def parts(manifest: dict[str, Any]) -> list[list[str]]:
-    """The parts of a click log, as PART_COLUMNS."""
+    """Return a row for each part of a click log, with the columns PART_COLUMNS."""
     split = manifest["split"]
     return [
-        [part, f"{split[part]:,}", *(f"{split[what][part]:,}" for what in ("users", "shown", "clicks"))]
-        for part in PARTS
+        [part, f"{split[part]:,}", *(f"{split[key][part]:,}" for key in ("users", "shown", "clicks"))] for part in PARTS
     ]
 
 
 def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str]:
-    """What a reader of results on this dataset should know, a sentence each."""
-    said = [
+    """Return sentences about the dataset that matter for interpreting results on it."""
+    notes = [
         f"{row.statistic}: {row.ours:,} here, {row.paper:,} in the paper ({row.ours - row.paper:+,}): "
-        "results on it do not stand beside the paper's"
+        "results are not comparable with the paper's"
         for row in comparison(manifest, paper)
         if row.paper is not None and row.ours != row.paper
     ]
-    if paper and not said:
-        said.append(f"the statistics equal the paper's ({paper.source})")
+    if paper and not notes:
+        notes.append(f"the statistics equal the paper's ({paper.source})")
     for domain, counts in manifest["read"].items():
         (_, rows), *dropped = counts.items()
-        said += [f"{domain}: {n:,} of {rows:,} rows dropped: {reason}" for reason, n in dropped if n]
+        notes += [f"{domain}: {n:,} of {rows:,} rows dropped: {reason}" for reason, n in dropped if n]
     users, items = manifest["users"], manifest["items"]
     if manifest["users_without_times"]:
         share = manifest["users_without_times"] / users
-        said.append(f"{share:.1%} of users have no times: their order is the file's, taken on trust")
+        notes.append(f"{share:.1%} of users have no times: file order is taken as time order")
     if manifest["users_tied_at_end"]:
         share = manifest["users_tied_at_end"] / users
-        said.append(
-            f"{share:.1%} of users end on two interactions of the same time: which is the test one is the file's order"
+        notes.append(
+            f"{share:.1%} of users have the same time on their last two interactions: file order decides which is test"
         )
     first, last = manifest.get("times", (0.0, 0.0))
     if not _is_date(first) or not _is_date(last):
-        said.append(f"times reach from {first:g} to {last:g}, no seconds since 1970: only their order counts")
+        notes.append(f"times range from {first:g} to {last:g}, not seconds since 1970: only their order is used")
+    notes += _split_remarks(manifest)
+    if "users_of_several_domains" in manifest:
+        notes.append(f"{manifest['users_of_several_domains']:,} of {users:,} users are in more than one domain")
+    if manifest["items_without_text"]:
+        notes.append(f"{manifest['items_without_text'] / items:.1%} of items have no text at all")
+    if manifest["items_without_title"] > manifest["items_without_text"]:
+        notes.append(f"{manifest['items_without_title'] / items:.1%} of items have no title")
+    if manifest["synthetic"]:
+        notes.append("the data is synthetic: results settle no claim and are not compared with a paper's")
+    notes.append(f"item numbers: {manifest['item_order']}")
+    return notes
+
+
+def _split_remarks(manifest: dict[str, Any]) -> list[str]:
+    """Return sentences about the split rule and the sizes of its parts; none for `leave_one_out`."""
     split = manifest["split"]
     if split["rule"] == SplitRule.temporal.value:
         valid, test = map(_moment, split["begins"])
-        said.append(
-            f"split by time: train before {valid}, validation before {test}, then test; each user's first "
-            f"interaction of a period is asked about: {split['valid']:,} and {split['test']:,}; "
-            f"{split['unused']:,} others are not used"
-        )
+        return [
+            f"split by time: train before {valid}, then validation before {test}, then test; examples are each user's "
+            f"first interaction of a period: {split['valid']:,} validation, {split['test']:,} test; "
+            f"{split['unused']:,} other interactions are not used"
+        ]
     if split["rule"] == SplitRule.transfer.value:
-        asked = split["test_domain"]
-        said.append(
-            f"split by domain: train has {split['train']:,} interactions of {_others(manifest, asked)}; validation "
-            f"asks about each user's last there: {split['valid']:,}; test about {split['test']:,} in {asked}, of the "
-            f"{split['test_users']:,} users who are in train, too; {split['unused']:,} of other users are not used"
-        )
+        domain = split["test_domain"]
+        return [
+            f"split by domain: train has {split['train']:,} interactions of {_others(manifest, domain)}; validation "
+            f"has each user's last one there: {split['valid']:,}; test has {split['test']:,} of {domain}, by the "
+            f"{split['test_users']:,} users who are also in train; {split['unused']:,} of other users are not used"
+        ]
     if split["rule"] == SplitRule.p5_reviews.value:
-        said.append(
-            f"split at random over all interactions, as P5's reviews: {split['train']:,} train, {split['valid']:,} "
+        return [
+            f"random split of all interactions, as P5 splits reviews: {split['train']:,} train, {split['valid']:,} "
             f"validation, {split['test']:,} test; train holds the last interaction of {split['last_trained']:,} users, "
-            "which the ranking tasks ask about elsewhere: their results are marked leaky"
+            "which leave_one_out would test on: results of ranking tasks are marked leaky"
+        ]
+    if split["rule"] != SplitRule.mind.value:
+        return []
+    notes = ["split as Prompt4NR's: test is MIND's dev; validation is 5 % of MIND's train, drawn by dataset.seed"]
+    if sum(split["empty_history"].values()):
+        notes.append(
+            f"impressions without a history: {_by_part(split, 'empty_history')}; dataset.empty_history=skip leaves out "
+            "those of validation and test, as Prompt4NR's code does"
         )
-    if split["rule"] == SplitRule.mind.value:
-        said.append(
-            "split as Prompt4NR's: MIND's dev is test; of its train 5 % of the impressions, drawn by dataset.seed, are "
-            "validation"
+    if sum(split["unrankable"].values()):
+        notes.append(
+            f"impressions where none or all of the items were clicked: {_by_part(split, 'unrankable')}; those of "
+            "validation and test are left out"
         )
-        if sum(split["empty_history"].values()):
-            said.append(
-                f"without a history are {_of_parts(split, 'empty_history')}; dataset.empty_history=skip leaves "
-                "those of validation and test out, as Prompt4NR's code does"
-            )
-        if sum(split["unrankable"].values()):
-            said.append(
-                f"without a click, or with nothing but clicks, are {_of_parts(split, 'unrankable')}: those of "
-                "validation and test are left out"
-            )
-    if "users_of_several_domains" in manifest:
-        said.append(f"{manifest['users_of_several_domains']:,} of {users:,} users are in more than one domain")
-    if manifest["items_without_text"]:
-        said.append(f"{manifest['items_without_text'] / items:.1%} of items have no text at all")
-    if manifest["items_without_title"] > manifest["items_without_text"]:
-        said.append(f"{manifest['items_without_title'] / items:.1%} of items have no title")
-    if manifest["synthetic"]:
-        said.append("the data is synthetic: its numbers settle no claim and stand beside no paper's")
-    said.append(f"item numbers: {manifest['item_order']}")
-    return said
+    return notes
 
 
-def _of_parts(split: dict[str, Any], what: str) -> str:
-    """`3 of 120 train, 0 of 6 valid and 1 of 40 test impressions`."""
-    *first, last = (f"{split[what][part]:,} of {split[part]:,} {part}" for part in PARTS)
-    return f"{', '.join(first)} and {last} impressions"
+def _by_part(split: dict[str, Any], key: str) -> str:
+    """Return counts such as `3 of 120 train, 0 of 6 valid and 1 of 40 test`."""
+    *first, last = (f"{split[key][part]:,} of {split[part]:,} {part}" for part in PARTS)
+    return f"{', '.join(first)} and {last}"
 
 
 def _others(manifest: dict[str, Any], domain: str) -> str:
@@ -126,7 +131,7 @@ def _others(manifest: dict[str, Any], domain: str) -> str:
 
 
 def _is_date(time: float) -> bool:
-    """Whether a time can be one in seconds since 1970: a file may count in any unit."""
+    """Return whether a time can be in seconds since 1970; files may use any unit."""
     return 0 <= time < _YEAR_10000
 
 

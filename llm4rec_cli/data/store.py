@@ -1,4 +1,4 @@
-"""Datasets on disk."""
+"""Prepared datasets on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llm4rec_cli.errors import DataError
 
 
 def dataset_folder(cache: Path, name: str, fingerprint: str) -> Path:
-    """Where a prepared dataset, and what is drawn from it once, is kept."""
+    """Return the cache folder of a prepared dataset and of what is drawn from it once."""
     return cache / "datasets" / f"{name}-{fingerprint[:12]}"
 
 
@@ -30,19 +30,19 @@ def save(dataset: RecDataset, folder: Path) -> None:
 
 
 def load(folder: Path) -> RecDataset:
-    """The dataset that `save` wrote.
+    """Load a dataset written by `save`.
 
     Raises:
         DataError: a file is missing or damaged.
     """
     try:
         tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("items", "interactions", "users")}
-        impressions = folder / "impressions.parquet"
-        shown = pd.read_parquet(impressions) if impressions.exists() else None
+        impressions_path = folder / "impressions.parquet"
+        impressions = pd.read_parquet(impressions_path) if impressions_path.exists() else None
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{folder} is damaged: {error}", "delete that folder, and the dataset is prepared anew"
+            f"{folder} is damaged: {error}", "delete that folder: the dataset is then prepared again"
         ) from error
     user_ids = tables["users"]["user_id"].to_numpy(dtype=object)
     return RecDataset(
@@ -51,10 +51,10 @@ def load(folder: Path) -> RecDataset:
         user_ids=user_ids,
         offsets=user_offsets(tables["interactions"]["user"].to_numpy(), len(user_ids)),
         manifest=manifest,
-        impressions=shown,
+        impressions=impressions,
     )
 
 
 def user_offsets(user: NDArray[np.integer[Any]], n_users: int) -> NDArray[np.int64]:
-    """(n_users + 1,) where each user's rows begin and end, rows being sorted by user."""
+    """Return (n_users + 1,) boundaries of each user's rows, which must be sorted by user."""
     return np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))]).astype(np.int64)

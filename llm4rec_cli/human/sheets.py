@@ -266,7 +266,7 @@ def _check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -
 def _value(path: Path, line: int, cell: str, text: str, scale: Scale, n_texts: int) -> float:
     """Return the whole number in a cell; `4.0` counts as one."""
     highest = BEST_SCORE if scale is Scale.score else n_texts
-    value = rawfiles.number(text)
+    value = rawfiles.parse_number(text)
     if value is None or not value.is_integer() or not 1 <= value <= highest:
         remedy = f"enter a whole number from 1 to {highest} ({SCALES[scale]}), or leave the cell empty"
         raise _malformed(path, line, f"{cell} is '{text[:40]}'", remedy)

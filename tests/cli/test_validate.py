@@ -134,8 +134,8 @@ WRONG = {
         "dataset/mine.yaml",
         "defaults: [demo, _self_]\ndomains:\n  mine: {revews: a.json}\n",
         0,
-        "reader 'amazon' cannot work with these roles of files",
-        "it takes ",
+        "reader 'amazon' cannot read these file roles",
+        "it reads ",
     ),
     "an unknown key of a prompt": (
         "prompt/p5/mine.yaml",

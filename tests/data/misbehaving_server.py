@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that does to each request what a test tells it to, and remembers what it was asked."""
+"""An HTTP server on loopback that answers requests as a test prescribes, and records them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Request(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answers = self.server.answers[self.path]
-        asked = self.server.asked
-        asked.append((self.path, dict(self.headers)))
-        count = sum(path == self.path for path, _ in asked)
+        requests = self.server.requests
+        requests.append((self.path, dict(self.headers)))
+        count = sum(path == self.path for path, _ in requests)
         answers[min(count, len(answers)) - 1](self)
 
     def do_POST(self) -> None:
@@ -53,7 +53,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.answers: dict[str, tuple[Answer, ...]] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []  # path and headers of each request
+        self.requests: list[tuple[str, dict[str, str]]] = []  # path and headers of each request
         self.over = Event()
 
     def at(self, path: str, *answers: Answer) -> str:
@@ -63,8 +63,8 @@ class Server(ThreadingHTTPServer):
 
     @property
     def ranges(self) -> list[str | None]:
-        """What part of a file each request asked for; None for the whole."""
-        return [headers.get("Range") for _, headers in self.asked]
+        """The Range header of each request; None for the whole file."""
+        return [headers.get("Range") for _, headers in self.requests]
 
     def handle_error(self, *_: object) -> None:
         """The client hung up: as expected."""
@@ -98,19 +98,19 @@ def body(content: bytes, etag: str | None = ETAG, **headers: Any) -> Answer:
 def resumable(
     content: bytes, etag: str = ETAG, heeds_if_range: bool = True, begin: int | None = None, most: int | None = None
 ) -> Answer:
-    """What is asked for of the content, as RFC 9110 has it but for these whims.
+    """Serve the requested range of the content as RFC 9110 defines, with these deviations.
 
     Args:
         heeds_if_range: a range of another state of the file is answered by the whole file.
-        begin: the rest begins there, wherever it was asked to begin.
-        most: of a rest no more bytes are given at once.
+        begin: the range starts there, whatever was requested.
+        most: the maximum number of bytes sent per range request.
     """
 
     def answer(request: Request) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-        if not asked or (heeds_if_range and request.headers.get("If-Range") not in (None, etag)):
+        requested = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        if not requested or (heeds_if_range and request.headers.get("If-Range") not in (None, etag)):
             return body(content, etag)(request)
-        start = int(asked[1]) if begin is None else begin
+        start = int(requested[1]) if begin is None else begin
         if start >= len(content):
             return request.begin(416, {"Content-Range": f"bytes */{len(content)}"})
         piece = content[start:][:most]
@@ -123,11 +123,11 @@ def resumable(
 
 
 def cut(content: bytes, after: int, etag: str | None = ETAG, **headers: Any) -> Answer:
-    """The connection closes after so many bytes of what is asked for, though all were announced."""
+    """Close the connection after so many bytes of the requested range, although all were announced."""
 
     def answer(request: Request) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-        start = int(asked[1]) if asked and etag else 0
+        requested = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        start = int(requested[1]) if requested and etag else 0
         where = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
         stated = {"Content-Length": len(content) - start} | ({"ETag": etag} if etag else {}) | where
         request.begin(206 if start else 200, stated | headers)
@@ -194,7 +194,7 @@ def chunked(content: bytes, ended: bool = True) -> Answer:
 
 
 def encoded(content: bytes) -> Answer:
-    """Compressed for the way, though it was asked not to be."""
+    """A body in gzip, although the request rules out encodings."""
     return body(gzip.compress(content), **{"Content-Encoding": "gzip"})
 
 

@@ -1,4 +1,4 @@
-"""Where the tests' raw files lie: small ones of our own invention, and the real data beside the checkout."""
+"""Paths of the raw files that tests read: small invented ones, and the real data next to the checkout."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ TABLE = {"interactions": FIXTURES / "table/plays.csv", "items": FIXTURES / "tabl
 def real(folder: str) -> Path:
     """A folder of the real data; the test skips where it is absent."""
     if not (REAL / folder).is_dir():
-        pytest.skip(f"needs the real data of {folder}, in ../shared/data beside the checkout")
+        pytest.skip(f"needs the real data of {folder}, in ../shared/data next to the checkout")
     return REAL / folder

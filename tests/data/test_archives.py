@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from llm4rec_cli.data.archives import extract, fault
+from llm4rec_cli.data.archives import damage, extract
 from llm4rec_cli.errors import DataError
 
 RATINGS = b"1,2,3\n" * 1000
@@ -47,7 +47,7 @@ def special(name, kind, to=""):
 
 
 def refusal(archive, folder, inside="set/ratings.csv"):
-    """What is said of an archive out of which nothing comes."""
+    """Return the error for an archive from which nothing is extracted."""
     with pytest.raises(DataError) as refused:
         extract(archive, {"ratings.csv": inside}, folder)
     assert str(archive) in refused.value.problem
@@ -63,7 +63,7 @@ def everything(root):
 @pytest.mark.parametrize("made", [zip_of, tar_of, lambda path, *members: tar_of(path, *members, mode="w")])
 def test_only_the_named_members_come_out(made, tmp_path, folder):
     archive = made(tmp_path / "set", ("set/README", b"Terms."), ("set/ratings.csv", RATINGS))
-    assert fault(archive, "set", archive=True) == ""
+    assert damage(archive, "set", archive=True) == ""
     extract(archive, {"train/all.csv": "set/ratings.csv"}, folder)
     assert (folder / "train/all.csv").read_bytes() == RATINGS
     assert everything(folder) == {"train/all.csv"}
@@ -97,7 +97,7 @@ def test_names_that_lead_out_of_the_folder_lead_nowhere(made, evil, tmp_path, fo
 )
 def test_what_is_no_regular_file_is_refused_in_a_tar(member, tmp_path, folder):
     archive = tar_of(tmp_path / "set.tar.gz", ("set/other", b"x"), member)
-    assert "is no regular file" in refusal(archive, folder)
+    assert "is not a regular file" in refusal(archive, folder)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_what_is_no_regular_file_is_refused_in_a_tar(member, tmp_path, folder):
 def test_what_is_no_regular_file_is_refused_in_a_zip(name, attributes, tmp_path, folder):
     info = zipfile.ZipInfo(name)
     info.external_attr = attributes
-    assert "is no regular file" in refusal(zip_of(tmp_path / "set.zip", (info, b"/etc/passwd")), folder, name)
+    assert "is not a regular file" in refusal(zip_of(tmp_path / "set.zip", (info, b"/etc/passwd")), folder, name)
 
 
-def test_a_link_beside_a_file_is_not_followed(tmp_path, folder):
+def test_a_link_next_to_a_file_is_not_followed(tmp_path, folder):
     """A folder that is a link is the way out of careless unpackers."""
     archive = tar_of(
         tmp_path / "set.tar.gz", special("raw", tarfile.SYMTYPE, str(tmp_path)), ("raw/ratings.csv", RATINGS)
@@ -130,7 +130,7 @@ def test_a_bomb_that_lies_about_its_size_is_refused(tmp_path, folder):
     archive = zip_of(tmp_path / "set.zip", ("set/ratings.csv", bytes(20_000_000)))
     lying = archive.read_bytes().replace((20_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little"))
     archive.write_bytes(lying)
-    assert "is no whole" in refusal(archive, folder)  # zipfile reads what is stated, and finds another checksum
+    assert "is not a complete" in refusal(archive, folder)  # zipfile reads the stated size, and the checksum differs
 
 
 def test_several_members_share_one_limit(tmp_path, folder):
@@ -150,7 +150,7 @@ def test_small_files_may_shrink_as_they_like(tmp_path, folder):
 def test_an_archive_that_is_cut_off_is_refused(made, keep, tmp_path, folder):
     whole = made(tmp_path / "set", ("set/ratings.csv", bytes(range(256)) * 100)).read_bytes()
     (tmp_path / "set").write_bytes(whole[:keep])
-    assert "is no whole" in refusal(tmp_path / "set", folder)
+    assert "is not a complete" in refusal(tmp_path / "set", folder)
 
 
 @pytest.mark.parametrize("made", [zip_of, tar_of])
@@ -159,7 +159,7 @@ def test_an_archive_with_a_flipped_byte_is_refused(made, tmp_path, folder):
     damaged = bytearray(archive.read_bytes())
     damaged[len(damaged) // 3] ^= 0xFF
     archive.write_bytes(damaged)
-    assert "is no whole" in refusal(archive, folder)
+    assert "is not a complete" in refusal(archive, folder)
 
 
 def test_a_zip_whose_directory_points_nowhere_is_refused(tmp_path, folder):
@@ -167,7 +167,7 @@ def test_a_zip_whose_directory_points_nowhere_is_refused(tmp_path, folder):
     damaged = bytearray(archive.read_bytes())
     damaged[damaged.rindex(b"PK\x05\x06") + 16] ^= 0xFF  # where the directory begins
     archive.write_bytes(damaged)
-    assert "is no whole" in refusal(archive, folder)
+    assert "is not a complete" in refusal(archive, folder)
 
 
 def test_an_encrypted_member_is_refused(tmp_path, folder):
@@ -185,28 +185,28 @@ def test_an_unknown_compression_is_refused(tmp_path, folder):
     for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
         marked[marked.index(signature) + offset] = 99
     archive.write_bytes(marked)
-    assert "is no whole" in refusal(archive, folder)
+    assert "is not a complete" in refusal(archive, folder)
 
 
 @pytest.mark.parametrize("made", [zip_of, tar_of])
 def test_a_missing_member_is_named(made, tmp_path, folder):
     archive = made(tmp_path / "set", ("set/other.csv", RATINGS))
-    assert "holds no files named 'set/ratings.csv'" in refusal(archive, folder)
+    assert "has no files named 'set/ratings.csv'" in refusal(archive, folder)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("made", [zip_of, tar_of])
 def test_two_members_of_one_name_are_refused(made, tmp_path, folder):
     archive = made(tmp_path / "set", ("set/ratings.csv", RATINGS), ("set/ratings.csv", b"other"))
-    assert "holds 2 files named 'set/ratings.csv'" in refusal(archive, folder)
+    assert "has 2 files named 'set/ratings.csv'" in refusal(archive, folder)
 
 
 @pytest.mark.parametrize(
     "content", [b"neither", b"neither" * 200, gzip.compress(b"no tar", mtime=0), lzma.compress(bytes(1024))]
 )
-def test_what_is_no_archive_is_told(content, tmp_path):
+def test_a_file_that_is_not_an_archive_is_reported(content, tmp_path):
     (tmp_path / "set.zip").write_bytes(content)
-    assert "is no whole zip, tar or gzip file" in fault(tmp_path / "set.zip", "set.zip", archive=True)
+    assert "is not a complete zip, tar or gzip file" in damage(tmp_path / "set.zip", "set.zip", archive=True)
 
 
 def test_a_bomb_among_members_that_nobody_wants_is_refused_in_a_tar(tmp_path, folder):
@@ -214,7 +214,7 @@ def test_a_bomb_among_members_that_nobody_wants_is_refused_in_a_tar(tmp_path, fo
     assert "unpacks to more than 100 times its size" in refusal(archive, folder)
 
 
-def test_a_file_is_found_in_a_folder_of_the_archive_too(folder, tmp_path):
+def test_a_file_may_be_in_a_folder_of_the_archive(folder, tmp_path):
     archive = zip_of(tmp_path / "a.zip", ("set/", b""), ("set/ratings.csv", RATINGS), ("set/my_ratings.csv", b"other"))
     extract(archive, {"ratings.csv": "ratings.csv"}, folder)
     assert (folder / "ratings.csv").read_bytes() == RATINGS
@@ -226,6 +226,6 @@ def test_a_file_of_the_very_name_comes_before_those_in_folders(folder, tmp_path)
     assert (folder / "ratings.csv").read_bytes() == RATINGS
 
 
-def test_of_several_in_folders_none_is_taken(folder, tmp_path):
+def test_several_matches_in_folders_are_refused(folder, tmp_path):
     archive = zip_of(tmp_path / "a.zip", ("a/ratings.csv", b"1"), ("b/ratings.csv", b"2"))
-    assert "holds 2 files named 'ratings.csv'" in refusal(archive, folder, "ratings.csv")
+    assert "has 2 files named 'ratings.csv'" in refusal(archive, folder, "ratings.csv")

@@ -1,10 +1,10 @@
-"""Every malformed raw file and wrong override that we thought of, given to the command line as a user would.
+"""Malformed raw files and wrong overrides, run through the command line.
 
 `bad/good` holds the same dozen interactions in every format, and `bad/conf` the datasets that read them. A folder
-`bad/<dataset>/<case>` holds the files that replace good ones. `bad/cases.yaml` says what each case ends in: one line
-about the problem and one about the remedy, and nothing left behind; or the data, with what was dropped in words.
+`bad/<dataset>/<case>` holds files that replace good ones. `bad/cases.yaml` has the expected outcome of each case: an
+error (a line with the problem, a line with the remedy, and no files left behind), or the remarks of `prepare`.
 
-docs/bad_input.md is that table: python -m tests.data.test_bad_input > docs/bad_input.md
+docs/bad_input.md is generated from it: python -m tests.data.test_bad_input > docs/bad_input.md
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.driver import Answer, call, python, read
 BAD = Path(__file__).parent / "bad"
 PAGE = Path(__file__).parents[2] / "docs" / "bad_input.md"
 CASES = yaml.safe_load((BAD / "cases.yaml").read_text(encoding="utf-8"))
-LOG = {  # one file of each way of reading, to be damaged
+LOG = {  # one file per dataset, to be damaged
     "amazon": "reviews.json",
     "mind": "train/behaviors.tsv",
     "movielens_1m": "ratings.dat",
@@ -43,7 +43,7 @@ LOG = {  # one file of each way of reading, to be damaged
 
 
 def second_line(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """A damage to the second line of a file."""
+    """Return a function that changes the second line of a file."""
 
     def damage(path: Path) -> None:
         first, second, *rest = path.read_bytes().splitlines(keepends=True)
@@ -53,12 +53,12 @@ def second_line(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 
 
 def whole(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """A damage to a file's bytes."""
+    """Return a function that changes the bytes of a file."""
     return lambda path: path.write_bytes(change(path.read_bytes())) and None
 
 
 def instead(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Something else in a file's place."""
+    """Return a function that replaces a file."""
 
     def damage(path: Path) -> None:
         path.unlink()
@@ -72,7 +72,7 @@ def with_wrong_checksum(data: bytes) -> bytes:
     return packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]
 
 
-OF_CONTENT: dict[str, Callable[[Path], None]] = {  # of each log: readers differ in how they read
+OF_CONTENT: dict[str, Callable[[Path], None]] = {  # tested for each log, because readers differ
     "empty": whole(lambda data: b""),
     "nothing but blank lines": whole(lambda data: b"\n\n\r\n"),
     "gzip, cut off": whole(lambda data: gzip.compress(data)[:-12]),
@@ -83,7 +83,7 @@ OF_CONTENT: dict[str, Callable[[Path], None]] = {  # of each log: readers differ
     "carriage returns for line ends": whole(lambda data: data.replace(b"\n", b"\r")),
 }
 NO_FAULT = ("online_retail", "a byte that is no UTF-8")  # it is Latin-1
-OF_FILES: dict[str, Callable[[Path], None]] = {  # the reader plays no part
+OF_FILES: dict[str, Callable[[Path], None]] = {  # tested once: independent of the reader
     "UTF-16": whole(lambda data: data.decode().encode("utf-16")),
     "zip, not gzip": whole(lambda data: b"PK\3\4" + bytes(range(256))),
     "a gzip header before text": whole(lambda data: b"\x1f\x8b" + data),
@@ -99,7 +99,7 @@ HARMLESS: dict[str, Callable[[Path], None]] = {
     "gzip under a plain name": whole(gzip.compress),
     "gzip with .gz added": lambda path: path.rename(f"{path}.gz") and None,
 }
-LARGE: dict[str, tuple[str, str, Callable[[Path], None]]] = {  # a file of a dataset, with what is too much for git
+LARGE: dict[str, tuple[str, str, Callable[[Path], None]]] = {  # damage that would make files too large for git
     "JSON nested 100,000 deep": ("amazon", "reviews.json", second_line(lambda _: b"[" * 100_000 + b"\n")),
     "Python nested 100,000 deep": ("amazon", "meta.json", second_line(lambda _: b"-" * 100_000 + b"1\n")),
     "an id map nested 100,000 deep": ("s3rec", "datamaps.json", whole(lambda _: b"[" * 100_000)),
@@ -114,7 +114,7 @@ LARGE: dict[str, tuple[str, str, Callable[[Path], None]]] = {  # a file of a dat
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the commands are given. The same command composes the same config, once; `conf` does not change."""
+    """The working directory of the commands. Composed configs are cached: `conf` does not change."""
     load, composed = ConfigLoaderImpl.load_configuration, {}
 
     def once(self: ConfigLoaderImpl, *arguments: object, **named: object) -> object:
@@ -132,38 +132,38 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def raw(home: Path) -> Iterator[Path]:
-    """A folder for raw files and, beside it, an empty cache."""
+    """A folder for raw files, next to an empty cache."""
     yield home / "raw"
     for folder in ("raw", "cache", "outputs"):
         shutil.rmtree(home / folder, ignore_errors=True)
 
 
 def put(raw: Path, dataset: str, case: str | None = None) -> None:
-    """A dataset's good files, or those with a case's files in their place."""
+    """Copy a dataset's good files into `raw`, with those of a case replaced."""
     shutil.rmtree(raw, ignore_errors=True)
     shutil.copytree(BAD / "good" / dataset, raw)
     if case is not None:
         shutil.copytree(BAD / dataset / case, raw, dirs_exist_ok=True)
 
 
-def given(home: Path, *arguments: str) -> Answer:
+def run(home: Path, *arguments: str) -> Answer:
     return call(*arguments, cwd=home, cache=home / "cache")
 
 
 def prepare(raw: Path, dataset: str) -> Answer:
-    return given(raw.parent, "prepare", f"dataset={dataset}", "dataset.raw_dir=raw")
+    return run(raw.parent, "prepare", f"dataset={dataset}", "dataset.raw_dir=raw")
 
 
-def matches(said: str, expected: str) -> bool:
-    """Whether a line is the one expected, where … stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), said) is not None
+def matches(line: str, expected: str) -> bool:
+    """Return whether a line matches; … in `expected` matches anything."""
+    return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), line) is not None
 
 
 def check_refusal(answer: Answer, expected: str, code: int = 1, prepared: bool = False) -> None:
-    """One line that says what is wrong, one that says what to do, and nothing half done is left behind.
+    """Check that an answer is an error of two lines (problem, remedy) and leaves no unfinished files.
 
     Args:
-        prepared: whether a dataset may be in the cache.
+        prepared: whether the cache may contain a dataset.
     """
     problem, remedy = answer.err.splitlines()[-2:]
     assert matches(problem, f"error: {expected}"), problem
@@ -178,7 +178,7 @@ def check_refusal(answer: Answer, expected: str, code: int = 1, prepared: bool =
 
 
 def check_read(answer: Answer, expected: str) -> None:
-    """What `prepare` made of it: the statistics, and what it says of them."""
+    """Check that `prepare` succeeded, with the expected counts and remarks."""
     assert answer.code == 0, answer.err
     manifest = read(answer.cwd / answer.out.split("dataset folder: ")[1].splitlines()[0] / "manifest.json")
     counts = "{users} users, {items} items, {interactions} interactions".format(**manifest)
@@ -187,8 +187,8 @@ def check_read(answer: Answer, expected: str) -> None:
 
 
 def listed(section: str) -> list[tuple[str, str, str]]:
-    """The cases of a section: dataset, case, what is said."""
-    return [(dataset, case, said) for dataset, cases in CASES[section].items() for case, said in cases.items()]
+    """Return the cases of a section: dataset, case, expected message."""
+    return [(dataset, case, expected) for dataset, cases in CASES[section].items() for case, expected in cases.items()]
 
 
 def test_every_case_has_its_line_and_its_files():
@@ -213,17 +213,17 @@ def test_a_mended_file_is_read_by_the_same_command(raw, dataset):
     check_read(prepare(raw, dataset), CASES["good"][dataset])
 
 
-@pytest.mark.parametrize(("dataset", "case", "said"), listed("refused"))
-def test_a_malformed_file_is_refused(raw, dataset, case, said):
+@pytest.mark.parametrize(("dataset", "case", "expected"), listed("refused"))
+def test_a_malformed_file_is_refused(raw, dataset, case, expected):
     put(raw, dataset, case)
-    check_refusal(prepare(raw, dataset), said)
+    check_refusal(prepare(raw, dataset), expected)
     assert not (raw.parent / "called").exists()  # what a file would have run
 
 
-@pytest.mark.parametrize(("dataset", "case", "said"), listed("read"))
-def test_an_odd_file_is_read_and_what_it_lacks_is_said(raw, dataset, case, said):
+@pytest.mark.parametrize(("dataset", "case", "expected"), listed("read"))
+def test_an_odd_file_is_read_and_its_gaps_are_reported(raw, dataset, case, expected):
     put(raw, dataset, case)
-    check_read(prepare(raw, dataset), said)
+    check_read(prepare(raw, dataset), expected)
 
 
 @pytest.mark.parametrize(
@@ -279,19 +279,19 @@ def test_a_line_without_measure_is_refused(raw, kind):
 @pytest.mark.parametrize("name", ["with spaces", "[brackets] (1)", "ünïcödé 🎈", "it's, a=b", "~x", "a\\b\\", "{x: 1}"])
 def test_raw_files_may_lie_in_a_folder_of_any_name(raw, name):
     put(raw / name, "recbole")
-    check_read(given(raw.parent, "prepare", "dataset=recbole", f"dataset.raw_dir=raw/{name}"), CASES["good"]["recbole"])
+    check_read(run(raw.parent, "prepare", "dataset=recbole", f"dataset.raw_dir=raw/{name}"), CASES["good"]["recbole"])
 
 
-@pytest.mark.parametrize(("dataset", "case", "said"), listed("trained"))
-def test_data_that_leaves_nothing_to_ask_is_refused(raw, dataset, case, said):
+@pytest.mark.parametrize(("dataset", "case", "expected"), listed("trained"))
+def test_data_without_test_examples_is_refused(raw, dataset, case, expected):
     put(raw, dataset, case)
     command = ("train", f"dataset={dataset}", "dataset.raw_dir=raw", "model=popularity", "task.floors=[]")
-    check_refusal(given(raw.parent, *command), said, prepared=True)
+    check_refusal(run(raw.parent, *command), expected, prepared=True)
 
 
-@pytest.mark.parametrize(("typed", "said"), CASES["typed"].items())
-def test_what_is_typed_wrong_is_refused_before_data_is_read(raw, typed, said):
-    check_refusal(given(raw.parent, *shlex.split(typed)), said, code=2)
+@pytest.mark.parametrize(("typed", "expected"), CASES["typed"].items())
+def test_what_is_typed_wrong_is_refused_before_data_is_read(raw, typed, expected):
+    check_refusal(run(raw.parent, *shlex.split(typed)), expected, code=2)
     assert [path for path in raw.parent.iterdir() if path.name != "conf"] == []
 
 
@@ -307,17 +307,15 @@ def test_neither_a_refusal_nor_prepare_imports_torch(raw):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("code", "typed", "said"), listed("failed"))
-def test_what_does_not_fit_the_data_is_refused(raw, code, typed, said):
+@pytest.mark.parametrize(("code", "typed", "expected"), listed("failed"))
+def test_what_does_not_fit_the_data_is_refused(raw, code, typed, expected):
     shutil.copytree(BAD / "good", raw)
-    check_refusal(given(raw.parent, *shlex.split(typed)), said, code, prepared=typed.startswith("train"))
+    check_refusal(run(raw.parent, *shlex.split(typed)), expected, code, prepared=typed.startswith("train"))
 
 
 def test_a_device_that_the_machine_lacks_is_refused(home, monkeypatch):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
-    check_refusal(
-        given(home, "train", "model=popularity", "device=cuda"), "torch finds no cuda on this machine", code=2
-    )
+    check_refusal(run(home, "train", "model=popularity", "device=cuda"), "torch finds no cuda on this machine", code=2)
 
 
 def test_a_damaged_cache_is_named_and_mended_by_deleting_it(raw):
@@ -333,15 +331,15 @@ def test_a_damaged_cache_is_named_and_mended_by_deleting_it(raw):
 
 
 def page() -> str:
-    """docs/bad_input.md: its introduction, and the cases as tables."""
+    """Return the text of docs/bad_input.md: an introduction, and the cases as tables."""
     parts = [(BAD / "page.md").read_text(encoding="utf-8")]
     for title, head, rows in (
         ("Raw files that are refused", ("dataset", "case", "error"), listed("refused")),
-        ("Raw files that are read", ("dataset", "case", "what `prepare` says"), listed("read")),
+        ("Raw files that are read", ("dataset", "case", "output of `prepare`"), listed("read")),
         ("Any file, damaged", ("damage", "error"), [*CASES["damaged"].items(), *CASES["large"].items()]),
         ("Data that cannot be trained on", ("dataset", "case", "error"), listed("trained")),
-        ("What does not fit the data or the machine", ("exit code", "typed", "error"), listed("failed")),
-        ("What is typed wrong: exit code 2, before data is read", ("typed", "error"), list(CASES["typed"].items())),
+        ("Overrides that do not fit the data or the machine", ("exit code", "typed", "error"), listed("failed")),
+        ("Wrong overrides (exit code 2, before data is read)", ("typed", "error"), list(CASES["typed"].items())),
     ):
         lines = [head, ["---"] * len(head), *(_shown(*row) for row in rows)]
         parts.append(f"## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines))
@@ -349,9 +347,9 @@ def page() -> str:
 
 
 def _shown(*row: object) -> list[str]:
-    """A row of the page: the case in words, where it names a folder, and what is typed or said as code."""
-    *facts, case, said = (str(cell).replace("|", "\\|") for cell in row)
-    return [*facts, f"`{case}`" if "=" in case else case.replace("_", " "), f"`{said}`"]
+    """Return a row of the page: folder names as words, commands and messages as code."""
+    *facts, case, expected = (str(cell).replace("|", "\\|") for cell in row)
+    return [*facts, f"`{case}`" if "=" in case else case.replace("_", " "), f"`{expected}`"]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Downloads from a server that does everything wrong, on loopback: nothing leaves this machine."""
+"""Downloads from a misbehaving server on loopback; nothing leaves this machine."""
 
 import gzip
 import hashlib
@@ -41,9 +41,9 @@ spawn = multiprocessing.get_context("spawn")
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 OTHER = CONTENT[::-1]
-HASTY = Limits(connect=2, silence=0.3, window=0.2, least=1000, tries=3, pause=0)
+HASTY = Limits(connect_timeout=2, read_timeout=0.3, speed_window=0.2, min_bytes=1000, tries=3, retry_delay=0)
 FILE = "log.bin"
-PART, MEMO = [f".{FILE}.part"], [f".{FILE}.part.json"]
+PART, RESUME = [f".{FILE}.part"], [f".{FILE}.part.json"]
 
 
 @pytest.fixture(autouse=True)
@@ -69,14 +69,14 @@ def recipe(*urls, file=FILE, **more):
 
 
 def fetched(folder, *urls, limits=HASTY, **more):
-    """The content of the file that these addresses give."""
+    """Download a file from these addresses and return its content."""
     entry = recipe(*urls, **more)
     fetch([entry.file], [entry], folder, "Ask a friend.", limits)
     return (folder / entry.file).read_bytes()
 
 
 def refusal(folder, *urls, left=(), **more):
-    """What is said where these addresses give nothing; in the folder nothing is left but `left`."""
+    """Return the error for addresses that do not provide a file; only `left` remains in the folder."""
     with pytest.raises(DataError) as refused:
         fetched(folder, *urls, **more)
     assert names(folder) == set(left)
@@ -105,32 +105,32 @@ def test_a_file_is_fetched_and_its_hash_remembered(server, folder):
 
 
 @pytest.mark.parametrize("stated", [SHA256, f"sha256:{SHA256.upper()}", f"md5:{hashlib.md5(CONTENT).hexdigest()}"])
-def test_a_file_of_the_stated_hash_is_taken(server, folder, stated):
+def test_a_file_with_the_stated_hash_is_accepted(server, folder, stated):
     assert fetched(folder, server.at("/a", body(CONTENT)), hash=stated) == CONTENT
     assert names(folder) == {FILE}
 
 
-def test_files_are_asked_for_as_they_are(server, folder):
+def test_files_are_requested_unencoded(server, folder):
     fetched(folder, server.at("/a", body(CONTENT)))
-    ((_, headers),) = server.asked
+    ((_, headers),) = server.requests
     assert headers["Accept-Encoding"] == "identity"
     assert headers["User-Agent"].startswith("llm4rec/")
 
 
-def test_only_what_is_asked_for_is_fetched(server, folder):
+def test_only_the_named_files_are_downloaded(server, folder):
     both = [recipe(server.at(f"/{name}", body(CONTENT)), file=name) for name in ("one", "two")]
     fetch(["two"], both, folder, limits=HASTY)
-    assert [path for path, _ in server.asked] == ["/two"]
+    assert [path for path, _ in server.requests] == ["/two"]
 
 
-def test_a_file_without_a_stated_length_is_taken_with_a_warning(server, folder, caplog):
+def test_a_file_without_a_stated_length_is_accepted_with_a_warning(server, folder, caplog):
     assert fetched(folder, server.at("/a", unstated(CONTENT))) == CONTENT
-    assert "a cut could go unseen" in caplog.text
+    assert "a truncated download cannot be detected" in caplog.text
 
 
-def test_a_file_in_chunks_is_taken(server, folder, caplog):
+def test_a_file_in_chunks_is_accepted(server, folder, caplog):
     assert fetched(folder, server.at("/a", chunked(CONTENT))) == CONTENT
-    assert "unseen" not in caplog.text
+    assert "truncated" not in caplog.text
 
 
 def test_redirects_are_followed(server, folder):
@@ -145,7 +145,7 @@ def test_a_gzip_file_that_is_called_encoded_stays_gzipped(server, folder):
     assert gzip.decompress(fetched(folder, server.at("/a", encoded(CONTENT)), file="log.gz")) == CONTENT
 
 
-def test_without_a_terminal_a_log_line_tells_how_far_it_is(server, folder, caplog, monkeypatch):
+def test_without_a_terminal_progress_is_logged(server, folder, caplog, monkeypatch):
     monkeypatch.setattr("llm4rec_cli.progress.INTERVAL", -1)
     with caplog.at_level("INFO"):
         fetched(folder, server.at("/a", body(bytes(300_000))))
@@ -159,7 +159,7 @@ def test_a_failure_of_the_server_is_tried_again(server, folder):
 def test_pauses_between_tries_double(server, folder, monkeypatch):
     pauses = []
     monkeypatch.setattr(download.time, "sleep", pauses.append)
-    refusal(folder, server.at("/a", status(503)), limits=replace(HASTY, tries=4, pause=0.5))
+    refusal(folder, server.at("/a", status(503)), limits=replace(HASTY, tries=4, retry_delay=0.5))
     assert pauses == [0.5, 1, 2]
 
 
@@ -171,7 +171,7 @@ def test_a_broken_transfer_goes_on_where_it_stopped(server, folder):
     assert server.ranges == [None, "bytes=99-"]
 
 
-def test_without_a_validator_it_begins_anew(server, folder):
+def test_without_a_validator_it_starts_again(server, folder):
     assert fetched(folder, server.at("/a", cut(CONTENT, 100, etag=None), resumable(CONTENT))) == CONTENT
     assert server.ranges == [None, None]
 
@@ -194,7 +194,7 @@ def test_what_was_decoded_is_not_gone_on_with(server, folder):
     assert server.ranges == [None, None]
 
 
-def test_a_rest_that_comes_in_portions_is_asked_for_until_it_is_whole(server, folder):
+def test_a_rest_that_comes_in_portions_is_requested_until_it_is_complete(server, folder):
     assert fetched(folder, server.at("/a", cut(CONTENT, after=100), resumable(CONTENT, most=6000))) == CONTENT
     assert server.ranges == [None, "bytes=99-", "bytes=6098-"]
 
@@ -233,7 +233,7 @@ def test_wherever_it_breaks_off_the_pieces_make_the_file(tmp_path_factory, cuts)
     with running() as server:
         url = server.at("/a", *(cut(CONTENT, after) for after in cuts), resumable(CONTENT))
         assert fetched(tmp_path_factory.mktemp("raw"), url, limits=patient) == CONTENT
-        assert len(server.asked) == len(cuts) + 1 - (sum(max(0, c - 1) for c in cuts) >= len(CONTENT))
+        assert len(server.requests) == len(cuts) + 1 - (sum(max(0, c - 1) for c in cuts) >= len(CONTENT))
 
 
 def fetch_interruptibly(*arguments):
@@ -259,7 +259,7 @@ def test_an_interruption_leaves_the_part_and_the_next_time_goes_on(server, folde
 def test_a_part_that_is_whole_costs_one_byte(server, folder, monkeypatch):
     url = server.at("/a", resumable(CONTENT))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(download, "_unlike", interrupted)
+        patched.setattr(download, "_mismatch", interrupted)
         fetched(folder, url)
     assert fetched(folder, url) == CONTENT
     assert server.ranges == [None, f"bytes={len(CONTENT) - 1}-"]
@@ -271,7 +271,7 @@ def interrupted(*_):
 
 def test_an_address_that_fails_leaves_the_part_to_the_one_it_came_from(server, folder):
     gone, url = server.at("/gone", status(404)), server.at("/a", cut(CONTENT, 100), status(403), resumable(CONTENT))
-    refusal(folder, gone, url, left=PART + MEMO)
+    refusal(folder, gone, url, left=PART + RESUME)
     assert fetched(folder, gone, url) == CONTENT
     assert server.ranges[-1] == "bytes=99-"
 
@@ -286,28 +286,28 @@ def test_a_part_of_one_address_is_not_continued_from_another(server, folder):
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_a_file_that_is_not_there_is_asked_for_once(server, folder, code):
+def test_a_missing_file_is_requested_once(server, folder, code):
     assert f"/a: {code} " in refusal(folder, server.at("/a", status(code)))
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_server_that_always_fails_is_given_up(server, folder):
     assert "500 Internal Server Error (3 tries)" in refusal(folder, server.at("/a", status(500)))
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
 
 
 def test_fewer_bytes_than_announced_are_no_file(server, folder):
-    said = refusal(folder, server.at("/a", body(CONTENT[:-1], None, **{"Content-Length": len(CONTENT)})), left=PART)
-    assert "cut off after 10,239 of 10,240 bytes" in said
+    message = refusal(folder, server.at("/a", body(CONTENT[:-1], None, **{"Content-Length": len(CONTENT)})), left=PART)
+    assert "cut off after 10,239 of 10,240 bytes" in message
 
 
 def test_chunks_without_an_end_are_no_file(server, folder):
     assert "cut off after 10,240 bytes" in refusal(folder, server.at("/a", chunked(CONTENT, ended=False)), left=PART)
 
 
-def test_more_bytes_than_announced_are_found_by_the_hash(server, folder):
+def test_more_bytes_than_announced_are_detected_by_the_hash(server, folder):
     url = server.at("/a", body(CONTENT, **{"Content-Length": 100}))
-    assert f"where {SHA256} was expected" in refusal(folder, url, hash=SHA256)
+    assert f"expected {SHA256}" in refusal(folder, url, hash=SHA256)
 
 
 def test_a_trickle_is_given_up(server, folder):
@@ -319,11 +319,11 @@ def test_a_trickle_is_given_up(server, folder):
 
 def test_silence_is_given_up(server, folder):
     url = server.at("/a", stalled(CONTENT, after=100))
-    assert "silent for 0.3 s after 100 bytes" in refusal(folder, url, left=PART + MEMO)
+    assert "no data for 0.3 s after 100 bytes" in refusal(folder, url, left=PART + RESUME)
 
 
 def test_a_server_that_never_answers_is_given_up(server, folder):
-    assert "no answer for 0.3 s (3 tries)" in refusal(folder, server.at("/a", slow(CONTENT, 5)))
+    assert "no response for 0.3 s (3 tries)" in refusal(folder, server.at("/a", slow(CONTENT, 5)))
 
 
 def test_redirects_in_a_circle_are_refused(server, folder):
@@ -335,24 +335,24 @@ def test_redirects_in_a_circle_are_refused(server, folder):
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/log.bin"])
 def test_a_redirect_out_of_the_web_is_refused(server, folder, to):
     assert to in refusal(folder, server.at("/a", redirected(to)))
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_file_of_another_hash_is_not_left_anywhere(server, folder):
-    said = refusal(folder, server.at("/a", body(OTHER)), hash=SHA256)
-    assert f"has sha256 {hashlib.sha256(OTHER).hexdigest()}, where {SHA256} was expected by the recipe" in said
+    message = refusal(folder, server.at("/a", body(OTHER)), hash=SHA256)
+    assert f"has sha256 {hashlib.sha256(OTHER).hexdigest()}, expected {SHA256} (the recipe's hash)" in message
 
 
 def test_what_changed_since_the_first_download_is_refused(server, folder):
     fetched(folder, server.at("/a", body(CONTENT)))
     (folder / FILE).unlink()
-    said = refusal(folder, server.at("/b", body(OTHER)), left=[f"{FILE}.sha256"])
-    assert f"where {SHA256} was expected as the first time (delete {folder / FILE}.sha256" in said
+    message = refusal(folder, server.at("/b", body(OTHER)), left=[f"{FILE}.sha256"])
+    assert f"expected {SHA256} (that of the first download; delete {folder / FILE}.sha256" in message
 
 
 def test_an_announced_length_beyond_the_limit_is_refused_before_anything_is_read(server, folder):
-    said = refusal(folder, server.at("/a", stalled(CONTENT, 0)), max_bytes=len(CONTENT) - 1, left=MEMO)
-    assert "the file has 10,240 bytes, and the recipe allows 10,239" in said
+    message = refusal(folder, server.at("/a", stalled(CONTENT, 0)), max_bytes=len(CONTENT) - 1, left=RESUME)
+    assert "the file has 10,240 bytes, but the recipe allows only 10,239" in message
 
 
 @pytest.mark.parametrize("answer", [unstated, encoded])
@@ -365,26 +365,26 @@ def test_a_length_beyond_the_limit_is_refused_when_it_shows(server, folder, answ
 def test_a_web_page_is_no_file(server, folder, page, more):
     entry = recipe(server.at("/a", body(page)), **more)
     with pytest.raises(DataError, match="is a web page"):
-        fetch(download.offered([entry]), [entry], folder, limits=HASTY)
+        fetch(download.downloadable([entry]), [entry], folder, limits=HASTY)
     assert names(folder) == set()
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
-        ("log.gz", gzip.compress(CONTENT)[:-9], "is no whole zip, tar or gzip file"),
-        ("log.gz", CONTENT, "is no whole zip, tar or gzip file"),
+        ("log.gz", gzip.compress(CONTENT)[:-9], "is not a complete zip, tar or gzip file"),
+        ("log.gz", CONTENT, "is not a complete zip, tar or gzip file"),
         ("log.gz", gzip.compress(bytes(50_000_000)), "unpacks to more than 100 times its size"),
         (FILE, b"", "is empty"),
     ],
 )
-def test_a_file_that_cannot_be_whole_is_refused(server, folder, file, content, said):
-    assert said in refusal(folder, server.at("/a", unstated(content)), file=file)
+def test_a_file_that_cannot_be_whole_is_refused(server, folder, file, content, message):
+    assert message in refusal(folder, server.at("/a", unstated(content)), file=file)
 
 
 def test_an_archive_that_is_cut_off_is_refused(server, folder):
     entry = recipe(server.at("/a", unstated(zipped(log=CONTENT)[:-30])), file="log.zip", unpack={"log": "log"})
-    with pytest.raises(DataError, match="is no whole zip, tar or gzip file"):
+    with pytest.raises(DataError, match="is not a complete zip, tar or gzip file"):
         fetch(["log"], [entry], folder, limits=HASTY)
 
 
@@ -406,22 +406,22 @@ def test_addresses_are_tried_in_order_until_one_gives_the_right_file(server, fol
         server.at("/never", body(CONTENT)),
     ]
     assert fetched(folder, *urls, hash=SHA256) == CONTENT
-    assert [path for path, _ in server.asked] == ["/gone", "/wrong", "/right"]
+    assert [path for path, _ in server.requests] == ["/gone", "/wrong", "/right"]
 
 
-def test_the_error_tells_what_each_address_said_and_what_to_do(server, folder):
+def test_the_error_has_the_reason_of_each_address_and_a_remedy(server, folder):
     nobody, gone = f"http://127.0.0.1:{closed_port()}/a", server.at("/gone", status(404))
     with pytest.raises(DataError) as refused:
         fetched(folder, nobody, gone)
-    assert f"{FILE} could not be fetched. {nobody}: " in refused.value.problem
+    assert f"{FILE} could not be downloaded. {nobody}: " in refused.value.problem
     assert "Connection refused; " in refused.value.problem
     assert f"{gone}: 404 Not Found" in refused.value.problem
     assert "\n" not in refused.value.problem
-    assert refused.value.remedy.startswith(f"Ask a friend. Put {FILE} into {folder}, or name the folder")
+    assert refused.value.remedy.startswith(f"Ask a friend. Put {FILE} into {folder}, or set the folder")
     assert "dataset.raw_dir=PATH" in refused.value.remedy
 
 
-def test_a_server_that_speaks_no_tls_is_asked_once(server, folder):
+def test_a_server_without_tls_is_tried_once(server, folder):
     url = server.at("/a", body(CONTENT)).replace("http", "https")
     assert "SSL" in refusal(folder, url)
     assert "tries" not in refusal(folder, url)
@@ -446,7 +446,7 @@ def test_members_of_an_archive_get_the_names_of_raw_files(server, folder):
     assert (folder / "ratings.csv").read_bytes() == b"1,2,3\n"
     assert (folder / "train/movies.csv").read_bytes() == b"1,Heat\n"
     assert names(folder) == {"ratings.csv", "train", "set.zip", "set.zip.sha256"}
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_an_archive_that_somebody_put_there_is_unpacked_without_a_network(folder):
@@ -477,7 +477,7 @@ def test_of_two_processes_one_fetches_and_the_other_finds(server, folder):
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert names(folder) == {"ratings.csv", "set.zip", "set.zip.sha256"}
 
 
@@ -492,29 +492,29 @@ def wait_until(true):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"file": ""}, "'' cannot name a file"),
-        ({"file": "/etc/passwd"}, "cannot name a file"),
-        ({"file": ".."}, "cannot name a file"),
-        ({"file": "C:log.zip"}, "cannot name a file"),
-        ({"file": "sub/log.zip"}, "cannot name a file"),
-        ({"unpack": {"../log": "log"}}, "'../log' cannot name a file"),
-        ({"unpack": {"a/../../log": "log"}}, "cannot name a file"),
-        ({"unpack": {"/log": "log"}}, "cannot name a file"),
-        ({"unpack": {"a\\log": "log"}}, "cannot name a file"),
-        ({"unpack": {".bashrc": "log"}}, "cannot name a file"),
-        ({"urls": []}, "needs urls"),
-        ({"urls": ["https://a.org/x", "file:///etc/passwd"]}, "needs urls, by http or https"),
-        ({"hash": "md5:123"}, "has no hash of a known kind: 'md5:123'"),
-        ({"hash": f"crc:{SHA256}"}, "has no hash of a known kind"),
-        ({"max_bytes": 0}, "has no max_bytes"),
+        ({"file": ""}, "'' is not a valid file name"),
+        ({"file": "/etc/passwd"}, "is not a valid file name"),
+        ({"file": ".."}, "is not a valid file name"),
+        ({"file": "C:log.zip"}, "is not a valid file name"),
+        ({"file": "sub/log.zip"}, "is not a valid file name"),
+        ({"unpack": {"../log": "log"}}, "'../log' is not a valid file name"),
+        ({"unpack": {"a/../../log": "log"}}, "is not a valid file name"),
+        ({"unpack": {"/log": "log"}}, "is not a valid file name"),
+        ({"unpack": {"a\\log": "log"}}, "is not a valid file name"),
+        ({"unpack": {".bashrc": "log"}}, "is not a valid file name"),
+        ({"urls": []}, "needs http or https urls"),
+        ({"urls": ["https://a.org/x", "file:///etc/passwd"]}, "needs http or https urls"),
+        ({"hash": "md5:123"}, "has an invalid hash: 'md5:123'"),
+        ({"hash": f"crc:{SHA256}"}, "has an invalid hash"),
+        ({"max_bytes": 0}, "needs max_bytes"),
     ],
 )
-def test_a_recipe_that_cannot_be_followed_is_refused(change, said):
+def test_a_recipe_that_cannot_be_followed_is_refused(change, message):
     good = {"file": "log.zip", "urls": ["https://a.org/log.zip"], "hash": SHA256, "max_bytes": 10}
     assert [*problems([DownloadConfig(**good)])] == []
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         raise_first(problems([DownloadConfig(**(good | change))]))
 
 
@@ -525,9 +525,9 @@ def test_every_shipped_recipe_can_be_followed_and_gives_raw_files():
     for dataset in with_recipe:
         assert [*problems(dataset.download)] == []
         raw = {file for files in dataset.domains.values() for file in files.values()}
-        given = download.offered(dataset.download)
-        assert given & raw, dataset.name
-        assert len(given) == sum(len(entry.unpack) or 1 for entry in dataset.download), dataset.name
+        files = download.downloadable(dataset.download)
+        assert files & raw, dataset.name
+        assert len(files) == sum(len(entry.unpack) or 1 for entry in dataset.download), dataset.name
 
 
 # --- from the command line
@@ -562,7 +562,7 @@ def test_prepare_fetches_what_is_missing_and_then_finds_it(llm4rec, mine, server
         answer = llm4rec("prepare", "dataset=mine", f"paths.cache={tmp_path}/cache")
         assert answer.code == 0, answer.err
     assert names(tmp_path / "cache/raw/mine") == {"u.data", "set.zip", "set.zip.sha256"}
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_into_a_folder_of_the_user_s_nothing_is_fetched(llm4rec, mine, server, tmp_path):
@@ -571,22 +571,22 @@ def test_into_a_folder_of_the_user_s_nothing_is_fetched(llm4rec, mine, server, t
     answer = llm4rec("prepare", "dataset=mine", f"dataset.raw_dir={own}")
     assert answer.code == 1
     assert "needs u.data" in answer.err
-    assert "leave out dataset.raw_dir to have it fetched" in answer.err
-    assert (server.asked, names(own)) == ([], set())
+    assert "leave out dataset.raw_dir to download it" in answer.err
+    assert (server.requests, names(own)) == ([], set())
 
 
-def test_a_file_that_must_be_got_by_hand_is_asked_for_first(llm4rec, mine, server, tmp_path):
+def test_a_file_that_must_be_obtained_by_hand_is_reported_before_downloading(llm4rec, mine, server, tmp_path):
     answer = llm4rec(
         "prepare", "dataset=mine", "+dataset.domains.movies.movies=u.item", f"paths.cache={tmp_path}/cache"
     )
     assert answer.code == 1
     assert "needs u.item" in answer.err
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_validate_tells_of_a_recipe_that_cannot_be_followed(llm4rec, mine, tmp_path):
+def test_validate_reports_a_recipe_that_cannot_be_followed(llm4rec, mine, tmp_path):
     own = tmp_path / "conf/dataset/mine.yaml"
     own.write_text(own.read_text().replace("u.data: set/u.data", "../u.data: set/u.data"))
     answer = llm4rec("validate", "dataset/mine")
     assert answer.code == 2
-    assert "'../u.data' cannot name a file" in answer.out
+    assert "'../u.data' is not a valid file name" in answer.out

@@ -1,4 +1,4 @@
-"""Explanations found in reviews: what counts as a judgement, as an aspect, and which sentence is taken."""
+"""Explanations extracted from reviews: what is a judgement, what is an aspect, and which sentence is chosen."""
 
 import os
 import subprocess
@@ -21,14 +21,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def reviewed(texts, parts=None):
-    """One review a user, each of one item; all in training by default."""
+    """Return a split with one review per user, of one item each; all in training by default."""
     dataset = tiny_dataset([[0]] * len(texts))
     dataset.interactions["review_text"] = pd.Series(texts, dtype="str")
     return Split(dataset, np.array(parts or [TRAIN] * len(texts), dtype=np.int8))
 
 
 def judged(text):
-    return [noun for one in judgements(text) for noun in one.judged]
+    return [noun for judgement in judgements(text) for noun in judgement.judged]
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,18 @@ def test_judgements(text, nouns):
     assert judged(text) == nouns
 
 
-def test_a_noun_that_merely_stands_near_an_opinion_is_told_apart():
-    (one,) = judgements("Nice to have a strap on the guitar, which has a neck")
-    assert (one.judged, one.near) == ([], ["strap"])  # the guitar is too far, the neck beyond a comma
-    assert one.n_words == 12
+def test_a_noun_that_is_merely_near_an_opinion_is_kept_separate():
+    (judgement,) = judgements("Nice to have a strap on the guitar, which has a neck")
+    assert (judgement.judged, judgement.near) == ([], ["strap"])  # the guitar is too far, the neck beyond a comma
+    assert judgement.n_words == 12
 
 
 def test_an_aspect_is_judged_often_and_a_noun_counts_for_more_where_it_is_mostly_judged():
     texts = (
         ["The tone is great."] * 6 + ["The guitar is great. My guitar, that guitar."] * 6 + ["The neck is fine."] * 4
     )
-    found = [list(judgements(text)) for text in texts]
-    assert aspects(texts, found) == {"tone": 6.0, "guitar": 2.0}  # 6 * 6 / 6 and 6 * 6 / 18
+    reviews = [list(judgements(text)) for text in texts]
+    assert aspects(texts, reviews) == {"tone": 6.0, "guitar": 2.0}  # 6 * 6 / 6 and 6 * 6 / 18
 
 
 def test_a_word_that_hardly_follows_an_article_is_no_aspect():
@@ -104,34 +104,34 @@ SALIENCE = {"tone": 9.0, "strap": 3.0}
         (" ".join(["great tone and"] * 11), (None, None)),  # too long
     ],
 )
-def test_the_sentence_about_the_most_salient_aspect_is_taken(text, expected):
+def test_the_sentence_about_the_most_salient_aspect_is_chosen(text, expected):
     assert explain(list(judgements(text)), SALIENCE) == expected
 
 
 def test_reviews_get_explanations_and_features_and_the_manifest_counts_them(tmp_path):
     texts = ["Mine came soon. I think the tone is great!"] * 6 + ["No opinion here at all.", "", None]
-    found = with_explanations(reviewed(texts), tmp_path).dataset
-    assert found.interactions["explanation"].tolist()[:6] == ["I think the tone is great!"] * 6
-    assert found.interactions["feature"].tolist()[:6] == ["tone"] * 6
-    assert found.interactions[["explanation", "feature"]].iloc[6:].isna().all(axis=None)
-    assert found.manifest["explanations"] == {"reviews": 7, "explained": 6, "aspects": 1}
+    explained = with_explanations(reviewed(texts), tmp_path).dataset
+    assert explained.interactions["explanation"].tolist()[:6] == ["I think the tone is great!"] * 6
+    assert explained.interactions["feature"].tolist()[:6] == ["tone"] * 6
+    assert explained.interactions[["explanation", "feature"]].iloc[6:].isna().all(axis=None)
+    assert explained.manifest["explanations"] == {"reviews": 7, "explained": 6, "aspects": 1}
 
 
 def test_aspects_are_counted_in_training_reviews_alone(tmp_path):
     texts = ["I think the tone is great."] * 9 + ["I think the neck is great."] * 9
     split = reviewed(texts, [TRAIN] * 9 + [TEST, VALID] * 4 + [TEST])
-    found = with_explanations(split, tmp_path / "one").dataset.interactions
-    assert found["feature"].notna().tolist() == [True] * 9 + [False] * 9
-    asked = reviewed([*texts[:9], "Well, it has a great tone."], [TRAIN] * 9 + [TEST])
-    assert with_explanations(asked, tmp_path / "other").dataset.interactions["feature"].tolist() == ["tone"] * 10
+    explained = with_explanations(split, tmp_path / "one").dataset.interactions
+    assert explained["feature"].notna().tolist() == [True] * 9 + [False] * 9
+    one_held_out = reviewed([*texts[:9], "Well, it has a great tone."], [TRAIN] * 9 + [TEST])
+    assert with_explanations(one_held_out, tmp_path / "other").dataset.interactions["feature"].tolist() == ["tone"] * 10
 
 
 def test_explanations_that_were_there_are_replaced_and_the_split_stays(tmp_path):
     split = reviewed(["I think the tone is great."] * 6)
     split.dataset.interactions["explanation"] = "old"
-    found = with_explanations(split, tmp_path)
-    assert set(found.dataset.interactions["explanation"]) == {"I think the tone is great."}
-    assert found.assignment is split.assignment
+    explained = with_explanations(split, tmp_path)
+    assert set(explained.dataset.interactions["explanation"]) == {"I think the tone is great."}
+    assert explained.part is split.assignment
     assert set(split.dataset.interactions["explanation"]) == {"old"}
 
 
@@ -141,14 +141,14 @@ def test_data_without_reviews_are_refused(tmp_path):
         with_explanations(bare, tmp_path)
 
 
-def test_what_is_found_does_not_depend_on_the_order_of_hashes(tmp_path):
+def test_explanations_do_not_depend_on_the_order_of_hashes(tmp_path):
     call = (
         "import sys; from pathlib import Path;"
         "from tests.data.test_explanations import reviewed, with_explanations;"
         "texts = ['A great neck, nice strap and good tone.', 'The strap and the tone and the neck.'] * 6;"
         "print(with_explanations(reviewed(texts), Path(sys.argv[1])).dataset.interactions.to_json())"
     )
-    seen = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", call, str(tmp_path / seed)],
             cwd=ROOT,
@@ -158,13 +158,13 @@ def test_what_is_found_does_not_depend_on_the_order_of_hashes(tmp_path):
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(seen) == 1
+    assert len(outputs) == 1
 
 
-def test_what_was_found_once_is_kept_for_the_same_training_part(tmp_path, monkeypatch):
+def test_explanations_are_cached_by_training_part(tmp_path, monkeypatch):
     split = reviewed(["I think the tone is great."] * 6)
     first = with_explanations(split, tmp_path).dataset
-    monkeypatch.setattr(explanations, "_found", None)
+    monkeypatch.setattr(explanations, "_extracted", None)
     again = with_explanations(split, tmp_path).dataset
     assert again.interactions.equals(first.interactions)
     assert again.manifest == first.manifest
@@ -180,10 +180,10 @@ def test_two_thirds_of_real_reviews_have_an_explanation(tmp_path):
         {"reviews": real("amazon2014-musical-instruments") / "reviews_Musical_Instruments_5.json.gz"}
     ).interactions
     split = reviewed(rows["review_text"].tolist())
-    found = with_explanations(split, tmp_path).dataset
-    assert 0.6 < found.manifest["explanations"]["explained"] / len(rows) < 0.7
-    explained = found.interactions.dropna(subset="feature")
-    assert explained["feature"].isin(["sound", "quality", "price", "tone", "strings"]).mean() > 0.25
-    for sentence, feature in zip(explained["explanation"], explained["feature"], strict=True):
+    explained = with_explanations(split, tmp_path).dataset
+    assert 0.6 < explained.manifest["explanations"]["explained"] / len(rows) < 0.7
+    rows_with_feature = explained.interactions.dropna(subset="feature")
+    assert rows_with_feature["feature"].isin(["sound", "quality", "price", "tone", "strings"]).mean() > 0.25
+    for sentence, feature in zip(rows_with_feature["explanation"], rows_with_feature["feature"], strict=True):
         assert feature in explanations._tokens(sentence)
-    assert 12 < explained["explanation"].str.split().str.len().mean() < 18
+    assert 12 < rows_with_feature["explanation"].str.split().str.len().mean() < 18

@@ -106,7 +106,7 @@ def test_leave_one_out_asks_for_the_last_two_with_what_came_before(tmp_path):
         assert examples.histories()[0].tolist() == history
 
 
-def test_the_manifest_tells_what_was_read_and_dropped(tmp_path):
+def test_the_manifest_counts_what_was_read_and_dropped(tmp_path):
     manifest = prepare(replace(AMAZON, user_core=2), tmp_path).manifest
     assert manifest["read"] == {"shop": {"read": 7, "exact duplicates": 1, "items without metadata": 1}}
     assert manifest["counts"] == [
@@ -258,7 +258,7 @@ def test_merged_domains_with_and_without_times_are_sorted_as_each_alone(names, t
     assert np.diff(merged.offsets).tolist() == [*np.diff(alone[0].offsets), *np.diff(alone[1].offsets)]
 
 
-def test_a_domain_s_own_reader_is_told_and_no_other_dataset_is_touched(tmp_path, monkeypatch):
+def test_a_domain_s_own_reader_is_in_the_manifest_and_other_datasets_keep_their_fingerprint(tmp_path, monkeypatch):
     plain, mixed = prepare(AMAZON, tmp_path).manifest, prepare(MIXED, tmp_path).manifest
     assert "readers" not in plain
     assert mixed["reader"] == {"name": "s3rec", "version": 2}
@@ -292,7 +292,7 @@ def test_a_column_map_goes_to_the_domains_whose_reader_takes_one(tmp_path):
         columns={"user_id": "uid"},
     )
     assert prepare(config, tmp_path).user_ids.tolist() == ["films-anna", "films-bert", "log-u"]
-    with pytest.raises(UsageError, match="and takes no"):
+    with pytest.raises(UsageError, match="does not take"):
         prepare(replace(config, domains={"films": config.domains["films"]}), tmp_path)
 
 
@@ -320,13 +320,13 @@ def test_a_click_log_keeps_its_impressions(tmp_path):
     assert len(dataset.interactions) == 0
 
 
-def test_a_click_log_tells_what_its_parts_hold(tmp_path):
-    told = prepare(MIND, tmp_path).manifest["split"]
-    assert (told["train"], told["valid"], told["test"]) == (1, 1, 1)
-    assert (sum(told["clicks"].values()), sum(told["shown"].values())) == (4, 6)
-    assert (told["users"]["test"], told["clicks"]["test"], told["shown"]["test"]) == (1, 1, 2)
-    assert (told["empty_history"]["test"], sum(told["empty_history"].values())) == (0, 1)
-    assert (told["unrankable"]["test"], sum(told["unrankable"].values())) == (0, 1)  # with two clicks of two
+def test_the_manifest_describes_the_parts_of_a_click_log(tmp_path):
+    split = prepare(MIND, tmp_path).manifest["split"]
+    assert (split["train"], split["valid"], split["test"]) == (1, 1, 1)
+    assert (sum(split["clicks"].values()), sum(split["shown"].values())) == (4, 6)
+    assert (split["users"]["test"], split["clicks"]["test"], split["shown"]["test"]) == (1, 1, 2)
+    assert (split["empty_history"]["test"], sum(split["empty_history"].values())) == (0, 1)
+    assert (split["unrankable"]["test"], sum(split["unrankable"].values())) == (0, 1)  # with two clicks of two
 
 
 @pytest.mark.parametrize("rule", [SplitRule.leave_one_out, SplitRule.temporal, SplitRule.p5_reviews])
@@ -355,7 +355,7 @@ def test_generated_data_is_written_once_and_marked_synthetic(variant, tmp_path):
     assert raw.stat().st_mtime_ns == before
 
 
-def test_a_temporal_split_is_another_dataset_and_tells_its_moments(tmp_path):
+def test_a_temporal_split_has_its_own_fingerprint_and_reports_its_cuts(tmp_path):
     rows = [(f"u{i % 5}", f"i{i % 7}", float(i)) for i in range(50)]
     config = written(tmp_path / "raw", rows, split=SplitRule.temporal)
     by_time = prepare(config, tmp_path)
@@ -377,7 +377,7 @@ def test_a_temporal_split_is_another_dataset_and_tells_its_moments(tmp_path):
 
 @pytest.mark.parametrize("cuts", [[0.9, 0.8], [0.8], [0.0, 0.5], [0.5, 1.0]])
 def test_cuts_that_are_not_rising_shares_are_refused(cuts, tmp_path):
-    with pytest.raises(UsageError, match="rising shares"):
+    with pytest.raises(UsageError, match="two increasing fractions"):
         prepare(written(tmp_path / "raw", [("u", "i", 1.0)], split=SplitRule.temporal, cuts=cuts), tmp_path)
 
 
@@ -407,18 +407,17 @@ def test_interactions_of_a_shared_user_are_in_order_of_time_across_domains(tmp_p
     assert dataset.manifest["users_of_several_domains"] == 1
 
 
-def test_shared_users_and_the_domain_that_is_asked_about_are_in_the_fingerprint_where_they_are_used(tmp_path):
+def test_shared_users_and_the_test_domain_are_in_the_fingerprint_only_if_used(tmp_path):
     manifest = prepare(MIXED, tmp_path).manifest
     assert "shared_users" not in manifest
     assert prepare(replace(MIXED, test_domain="films"), tmp_path).fingerprint == manifest["fingerprint"]
     fingerprints = {manifest["fingerprint"], prepare(SHARED, tmp_path).fingerprint}
     for domain in MIXED.domains:
-        divided = prepare(replace(SHARED, split=SplitRule.transfer, test_domain=domain), tmp_path)
-        fingerprints.add(divided.fingerprint)
+        fingerprints.add(prepare(replace(SHARED, split=SplitRule.transfer, test_domain=domain), tmp_path).fingerprint)
     assert len(fingerprints) == 4
 
 
-def test_a_split_by_domain_tells_its_parts(tmp_path):
+def test_the_manifest_has_the_parts_of_a_split_by_domain(tmp_path):
     dataset = prepare(replace(SHARED, split=SplitRule.transfer, test_domain="films"), tmp_path)
     assert dataset.manifest["split"] == {
         "rule": "transfer",
@@ -433,18 +432,18 @@ def test_a_split_by_domain_tells_its_parts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "remedy"),
+    ("change", "problem", "remedy"),
     [
-        ({"domains": {"shop": MIXED.domains["shop"]}}, "dataset 'mixed' has one", "demo_transfer"),
+        ({"domains": {"shop": MIXED.domains["shop"]}}, "dataset 'mixed' has only one", "demo_transfer"),
         ({"test_domain": None}, "needs dataset.test_domain", "one of shop, films"),
-        ({"test_domain": "film"}, "no domain of dataset 'mixed'", "did you mean 'films'"),
-        ({"shared_users": False}, "keeps apart", "dataset.shared_users=true"),
+        ({"test_domain": "film"}, "not a domain of dataset 'mixed'", "did you mean 'films'"),
+        ({"shared_users": False}, "keeps them apart", "dataset.shared_users=true"),
     ],
 )
-def test_a_split_by_domain_that_has_nobody_to_ask_about_is_refused(change, said, remedy):
+def test_a_split_by_domain_without_test_users_is_refused(change, problem, remedy):
     config = replace(SHARED, split=SplitRule.transfer, test_domain="films")
     assert [*problems(config)] == []
-    with pytest.raises(UsageError, match=said) as refused:
+    with pytest.raises(UsageError, match=problem) as refused:
         raise_first(problems(replace(config, **change)))
     assert remedy in refused.value.remedy
 

@@ -23,7 +23,7 @@ from .sources import (
     UNISREC,
 )
 
-FORMS = {  # what is read -> reader, files
+FORMATS = {  # format -> reader, files
     "amazon": ("amazon", AMAZON),
     "amazon 2018": ("amazon", AMAZON_2018),
     "amazon ratings": ("amazon", RATINGS_2018),
@@ -35,7 +35,7 @@ FORMS = {  # what is read -> reader, files
     "movielens latest": ("movielens", MOVIELENS_LATEST),
     "online retail": ("online_retail", ONLINE_RETAIL),
 }
-ROLES = [(form, role) for form, (_, files) in FORMS.items() for role in files]
+ROLES = [(fmt, role) for fmt, (_, files) in FORMATS.items() for role in files]
 
 
 def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path) -> dict[str, Path]:
@@ -47,7 +47,7 @@ def altered(files: dict[str, Path], role: str, old: str, new: str, folder: Path)
     return files | {role: path}
 
 
-def test_a_reader_is_found_by_its_name():
+def test_a_reader_is_loaded_by_its_name():
     assert readers.names() == ["amazon", "mind", "movielens", "online_retail", "recbole", "s3rec", "table"]
     with pytest.raises(UsageError, match="unknown reader 'amazn'") as error:
         readers.load("amazn")
@@ -55,14 +55,14 @@ def test_a_reader_is_found_by_its_name():
 
 
 def test_roles_that_a_reader_does_not_take_are_refused():
-    raise_first(readers.problems_of_roles("recbole", UNISREC))
+    raise_first(readers.role_problems("recbole", UNISREC))
     with pytest.raises(UsageError, match="sequences") as error:
-        raise_first(readers.problems_of_roles("amazon", ["reviews", "sequences"]))
+        raise_first(readers.role_problems("amazon", ["reviews", "sequences"]))
     assert error.value.remedy == (
-        "it takes reviews, [explanations], [metadata] | ratings_2014, [metadata] | ratings_2018, [metadata]"
+        "it reads reviews, [explanations], [metadata] | ratings_2014, [metadata] | ratings_2018, [metadata]"
     )
     with pytest.raises(UsageError):
-        raise_first(readers.problems_of_roles("s3rec", ["sequences"]))
+        raise_first(readers.role_problems("s3rec", ["sequences"]))
 
 
 def test_amazon_reviews_with_metadata_and_explanations():
@@ -121,11 +121,11 @@ def test_recbole_prefixes_become_whole_sequences_again(ascending, tmp_path):
     assert raw.items["item_id"].tolist() == list("ABCDE")
     assert raw.items["text"][0] == "Anvil. Tools. "
     assert pd.isna(raw.items["text"][4])
-    assert "carries order" in raw.item_order
+    assert "carry order" in raw.item_order
 
 
-def test_recbole_prefixes_are_not_taken_for_interactions():
-    with pytest.raises(DataError, match="line 1: rows are prefixes"):
+def test_recbole_prefixes_are_not_read_as_interactions():
+    with pytest.raises(DataError, match=":1: rows are sequence prefixes"):
         recbole.read({"interactions": UNISREC["train"]})
 
 
@@ -154,7 +154,7 @@ def test_mind_impressions():
     assert raw.interactions.empty
 
 
-@pytest.mark.parametrize("name, files", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("name, files", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("written", ["gzip", "windows"])
 def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, files, written, tmp_path):
     changed = {}
@@ -168,9 +168,9 @@ def test_gzip_byte_order_mark_and_crlf_make_no_difference(name, files, written, 
     pd.testing.assert_frame_equal(plain.interactions, other.interactions)
 
 
-def damaged(form: str, role: str, data: bytes, folder: Path) -> DataError:
+def damaged(fmt: str, role: str, data: bytes, folder: Path) -> DataError:
     """The error about these bytes in place of a file's, which names the file."""
-    name, files = FORMS[form]
+    name, files = FORMATS[fmt]
     path = folder / f"raw-{role}"
     path.write_bytes(data)
     with pytest.raises(DataError, match=path.name) as error:
@@ -179,53 +179,53 @@ def damaged(form: str, role: str, data: bytes, folder: Path) -> DataError:
     return error.value
 
 
-@pytest.mark.parametrize("form, role", ROLES)
-def test_damaged_files_are_named(form, role, tmp_path):
-    data = FORMS[form][1][role].read_bytes()
-    assert "is empty" in damaged(form, role, b"", tmp_path).problem
-    assert "the gzip data is cut off" in damaged(form, role, gzip.compress(data)[:-9], tmp_path).problem
+@pytest.mark.parametrize("fmt, role", ROLES)
+def test_damaged_files_are_named(fmt, role, tmp_path):
+    data = FORMATS[fmt][1][role].read_bytes()
+    assert "is empty" in damaged(fmt, role, b"", tmp_path).problem
+    assert "gzip data is truncated" in damaged(fmt, role, gzip.compress(data)[:-9], tmp_path).problem
 
 
-@pytest.mark.parametrize("form, role", [(form, role) for form, role in ROLES if role not in ("movies", "invoices")])
-def test_bytes_that_are_not_utf8_are_named(form, role, tmp_path):
-    data = FORMS[form][1][role].read_bytes()
-    assert "line 1: not UTF-8" in damaged(form, role, data[:1] + b"\xff" + data[1:], tmp_path).problem
+@pytest.mark.parametrize("fmt, role", [(fmt, role) for fmt, role in ROLES if role not in ("movies", "invoices")])
+def test_bytes_that_are_not_utf8_are_named(fmt, role, tmp_path):
+    data = FORMATS[fmt][1][role].read_bytes()
+    assert ":1: not UTF-8" in damaged(fmt, role, data[:1] + b"\xff" + data[1:], tmp_path).problem
 
 
 @pytest.mark.parametrize(
-    "name, files, role, old, new, said",
+    "name, files, role, old, new, message",
     [
-        ("amazon", AMAZON, "reviews", '"asin": "B3"', '"item": "B3"', "reviews.json, line 6: no key 'asin'"),
-        ("amazon", AMAZON, "reviews", '"unixReviewTime": 200', '"unixReviewTime": "soon"', "line 6: .* number: 'soon'"),
-        ("amazon", AMAZON, "reviews", '"overall": 1.0', '"overall": NaN', "line 6: overall is not a number"),
-        ("amazon", AMAZON, "reviews", '"overall": 1.0', f'"overall": {10**400}', "line 6: overall is not a number"),
-        ("amazon", AMAZON, "reviews", '"asin": "B3",', '"asin": B3,', "line 6: not valid JSON"),
+        ("amazon", AMAZON, "reviews", '"asin": "B3"', '"item": "B3"', "reviews.json:6: no key 'asin'"),
+        ("amazon", AMAZON, "reviews", '"unixReviewTime": 200', '"unixReviewTime": "soon"', ":6: .* number: 'soon'"),
+        ("amazon", AMAZON, "reviews", '"overall": 1.0', '"overall": NaN', ":6: overall is not a number"),
+        ("amazon", AMAZON, "reviews", '"overall": 1.0', f'"overall": {10**400}', ":6: overall is not a number"),
+        ("amazon", AMAZON, "reviews", '"asin": "B3",', '"asin": B3,', ":6: not valid JSON"),
         (
             "amazon",
             AMAZON,
             "metadata",
             "'title': 'Kite",
             "'title': open('x') 'Kite",
-            "meta.json, line 2: not valid JSON",
+            "meta.json:2: not valid JSON",
         ),
-        ("amazon", AMAZON, "metadata", '{"asin": "B9", "title": "Nobody\'s"}', "[1]", "line 4: expected a JSON object"),
-        ("amazon", AMAZON, "metadata", "{'asin'", "(" * 5000 + "{'asin'", "line 2: not valid JSON"),
+        ("amazon", AMAZON, "metadata", '{"asin": "B9", "title": "Nobody\'s"}', "[1]", ":4: expected a JSON object"),
+        ("amazon", AMAZON, "metadata", "{'asin'", "(" * 5000 + "{'asin'", ":2: not valid JSON"),
         (
             "recbole",
             RECBOLE,
             "interactions",
             "rating:float",
             "stars:float\tx:y",
-            "tiny.inter, line 2: 4 fields, expected 5",
+            "tiny.inter:2: expected 5 fields, got 4",
         ),
-        ("recbole", RECBOLE, "interactions", "item_id:token", "item:token", "tiny.inter, line 1: no column 'item_id'"),
+        ("recbole", RECBOLE, "interactions", "item_id:token", "item:token", "tiny.inter:1: no column 'item_id'"),
         (
             "recbole",
             RECBOLE,
             "interactions",
             "\t3.5\t",
             "\thigh\t",
-            "tiny.inter, line 3: rating is not a number: 'high'",
+            "tiny.inter:3: rating is not a number: 'high'",
         ),
         (
             "recbole",
@@ -233,42 +233,49 @@ def test_bytes_that_are_not_utf8_are_named(form, role, tmp_path):
             "interactions",
             "\t20\n",
             "\tnan\n",
-            "tiny.inter, line 2: timestamp is not a number: 'nan'",
+            "tiny.inter:2: timestamp is not a number: 'nan'",
         ),
-        ("recbole", RECBOLE, "items", "Second\t", "Second", "tiny.item, line 3: 3 fields, expected 4"),
-        ("recbole", UNISREC, "valid", "1\t4\t3", "7\t4\t3", "tiny.valid.inter, line 3: unknown user index 7"),
-        ("recbole", UNISREC, "valid", "1\t4\t3", "1\t4\t9", "tiny.valid.inter, line 3: unknown item index 9"),
-        ("recbole", UNISREC, "valid", "1 2 3\t0", "1 2 2\t0", "line 2: the history of user 0 does not continue"),
-        ("recbole", UNISREC, "train", "0\t0 1\t2\n", "", "tiny.train.inter, line 2: the history of user 0"),
-        ("recbole", UNISREC, "train", "0\t0\t1\n", "", "line 3: user 0 lacks the rows of the prefixes shorter than 2"),
+        ("recbole", RECBOLE, "items", "Second\t", "Second", "tiny.item:3: expected 4 fields, got 3"),
+        ("recbole", UNISREC, "valid", "1\t4\t3", "7\t4\t3", "tiny.valid.inter:3: unknown user index 7"),
+        ("recbole", UNISREC, "valid", "1\t4\t3", "1\t4\t9", "tiny.valid.inter:3: unknown item index 9"),
+        ("recbole", UNISREC, "valid", "1 2 3\t0", "1 2 2\t0", ":2: the history of user 0 does not continue"),
+        ("recbole", UNISREC, "train", "0\t0 1\t2\n", "", "tiny.train.inter:2: the history of user 0"),
+        ("recbole", UNISREC, "train", "0\t0\t1\n", "", ":3: user 0 has no rows for prefixes shorter than 2"),
         (
             "recbole",
             UNISREC,
             "test",
             "1\t4 3\t2\n",
             "",
-            "tiny.valid.inter, line 3: user 1 has no row in tiny.test.inter",
+            "tiny.valid.inter:3: user 1 has no row in tiny.test.inter",
         ),
-        ("recbole", UNISREC, "item_index", "B\t1", "B\tone", "tiny.item2index, line 2: index is not a number: 'one'"),
+        ("recbole", UNISREC, "item_index", "B\t1", "B\tone", "tiny.item2index:2: index is not a number: 'one'"),
         (
             "s3rec",
             S3REC,
             "sequences",
             "3 1 10",
             "3 1 11",
-            "sequential_data.txt, line 2: item 11 is not in datamaps.json",
+            "sequential_data.txt:2: item 11 is not in datamaps.json",
         ),
-        ("s3rec", S3REC, "sequences", "2 3 1 10", "2", "line 2: user 2 has no item"),
-        ("s3rec", S3REC, "sequences", "2 3 1 10", "1 3 1 10", "line 2: user 1 stands twice"),
-        ("s3rec", S3REC, "id_map", "item2id", "items", "datamaps.json is no S3-Rec id map"),
-        ("mind", MIND, "dev_behaviors", "N3-1", "N4-1", "behaviors.tsv, line 1: 'N4' is in no news file"),
-        ("mind", MIND, "train_behaviors", "N2-1", "N2", "behaviors.tsv, line 2: expected NEWS-0 or NEWS-1"),
-        ("mind", MIND, "train_behaviors", "12:00:00 AM", "24:00", "behaviors.tsv, line 2: time is not month/day/year"),
-        ("mind", MIND, "train_news", "\t[]\t[]", "\t[]", "news.tsv, line 1: 7 fields, expected 8"),
+        ("s3rec", S3REC, "sequences", "2 3 1 10", "2", ":2: user 2 has no items"),
+        ("s3rec", S3REC, "sequences", "2 3 1 10", "1 3 1 10", ":2: user 1 appears twice"),
+        ("s3rec", S3REC, "id_map", "item2id", "items", "datamaps.json is not an S3-Rec id map"),
+        ("mind", MIND, "dev_behaviors", "N3-1", "N4-1", "behaviors.tsv:1: news 'N4' is not in any news file"),
+        ("mind", MIND, "train_behaviors", "N2-1", "N2", "behaviors.tsv:2: expected NEWS-0 or NEWS-1"),
+        (
+            "mind",
+            MIND,
+            "train_behaviors",
+            "12:00:00 AM",
+            "24:00",
+            "behaviors.tsv:2: time is not month/day/year hour:minute",
+        ),
+        ("mind", MIND, "train_news", "\t[]\t[]", "\t[]", "news.tsv:1: expected 8 fields, got 7"),
     ],
 )
-def test_a_fault_is_told_by_file_and_line(name, files, role, old, new, said, tmp_path):
-    with pytest.raises(DataError, match=said) as error:
+def test_a_malformed_line_is_reported_with_file_and_line(name, files, role, old, new, message, tmp_path):
+    with pytest.raises(DataError, match=message) as error:
         readers.load(name).read(altered(files, role, old, new, tmp_path))
     assert error.value.remedy
 
@@ -282,7 +289,7 @@ def test_a_table_with_nothing_but_its_header_is_refused(tmp_path):
 
 def test_blank_lines_do_not_shift_line_numbers(tmp_path):
     files = altered(RECBOLE, "interactions", "bert\t12\t3.5", "\nbert\t12\thigh", tmp_path)
-    with pytest.raises(DataError, match="line 4: rating"):
+    with pytest.raises(DataError, match=":4: rating"):
         recbole.read(files)
 
 

@@ -79,31 +79,31 @@ def test_ratings_are_read_in_the_order_of_their_year(files):
         ("ratings_2018", RATINGS_2014["ratings_2014"], "ratings_2014"),
     ],
 )
-def test_ratings_given_as_those_of_the_other_year_are_refused(role, path, right):
-    with pytest.raises(DataError, match="'B000000001' is no user but an item") as error:
+def test_ratings_in_the_role_of_the_other_year_are_refused(role, path, right):
+    with pytest.raises(DataError, match="'B000000001', read as a user id, is an item id") as error:
         amazon.read({role: path})
     assert f"the role {right}" in error.value.remedy
 
 
-def test_ids_that_look_like_neither_are_taken_at_their_role_s_word(tmp_path):
+def test_ids_that_look_like_neither_are_read_in_the_order_of_their_role(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text("i1,u1,5,1\n")
     assert amazon.read({"ratings_2018": path}).interactions["user_id"].tolist() == ["u1"]
 
 
 @pytest.mark.parametrize(
-    "old, new, said",
+    "old, new, message",
     [
-        (",2.0,", ",two,", "ratings.csv, line 2: rating is not a number: 'two'"),
-        (",2.0,", ",", "ratings.csv, line 2: 3 fields, expected 4"),
-        ("A1SECONDUSER0,2.0", ",2.0", "ratings.csv, line 2: user_id is missing"),
-        ("B000000002", "", "ratings.csv, line 2: item_id is missing"),
+        (",2.0,", ",two,", "ratings.csv:2: rating is not a number: 'two'"),
+        (",2.0,", ",", "ratings.csv:2: expected 4 fields, got 3"),
+        ("A1SECONDUSER0,2.0", ",2.0", "ratings.csv:2: user_id is empty"),
+        ("B000000002", "", "ratings.csv:2: item_id is empty"),
     ],
 )
-def test_a_fault_in_ratings_is_told_by_file_and_line(old, new, said, tmp_path):
+def test_a_malformed_rating_is_reported_with_file_and_line(old, new, message, tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text(RATINGS_2018["ratings_2018"].read_text().replace(old, new))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         amazon.read({"ratings_2018": path})
 
 
@@ -113,11 +113,11 @@ def test_a_review_without_an_id_is_refused(key, value, tmp_path):
     path = tmp_path / "reviews.json"
     review = '{"reviewerID": "x", "asin": "x", "overall": 1, "unixReviewTime": 1}'
     path.write_text(review.replace(f'"{key}": "x"', f'"{key}": {value}'))
-    with pytest.raises(DataError, match=rf"reviews\.json, line 1: {key} is missing, or no id"):
+    with pytest.raises(DataError, match=rf"reviews\.json:1: {key} is empty or not an id"):
         amazon.read({"reviews": path})
 
 
-def test_metadata_whose_asin_is_no_text_is_nobody_s(tmp_path):
+def test_metadata_with_an_invalid_asin_matches_no_item(tmp_path):
     metadata = tmp_path / "meta.json"
     metadata.write_text('{"asin": ["B000000001"]}\n' + AMAZON_2018["metadata"].read_text())
     assert amazon.read(AMAZON_2018 | {"metadata": metadata}).items["title"].tolist() == ["Clamp, 6&quot;", "Glue"]
@@ -146,5 +146,5 @@ def test_the_ratings_of_real_reviews_are_their_interactions(role, order, tmp_pat
     reviews.astype({"timestamp": int}).iloc[:, order].to_csv(path, header=False, index=False)
     assert amazon.read({role: path}).interactions.equals(reviews)
     (other,) = {"ratings_2014", "ratings_2018"} - {role}
-    with pytest.raises(DataError, match="another order"):
+    with pytest.raises(DataError, match="not in the order"):
         amazon.read({other: path})

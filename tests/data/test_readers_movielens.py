@@ -76,33 +76,39 @@ def test_without_movies_items_have_no_titles():
 
 
 @pytest.mark.parametrize(
-    "files, role, old, new, said",
+    "files, role, old, new, message",
     [
-        (MOVIELENS_100K, "ratings", b"\t4\t", b"\tfour\t", "u.data, line 2: rating is not a number: 'four'"),
-        (MOVIELENS_100K, "ratings", b"22\t242\t1", b"22\t242", "u.data, line 4: 3 fields, expected 4"),
-        (MOVIELENS_100K, "ratings", b"186\t", b"\t", "u.data, line 2: user_id is missing"),
-        (MOVIELENS_100K, "ratings", b"\t", b" ", "u.data, line 1: fields are divided by neither"),
-        (MOVIELENS_100K, "movies", b"|0|1\n9", b"|1\n9", "u.item, line 1: 23 fields, expected 24"),
-        (MOVIELENS_100K, "movies", b"|1\n9", b"|yes\n9", "u.item, line 1: genres are told by 0 and 1, found .*yes"),
-        (MOVIELENS_1M, "ratings", b"::661::3", b"::661:3", "ratings.dat, line 2: 3 fields, expected 4"),
-        (MOVIELENS_1M, "ratings", b"978298413", b"", "ratings.dat, line 3: timestamp is not a number: ''"),
-        (MOVIELENS_1M, "movies", b"::Drama", b":Drama", r"movies.dat, line 2: 2 fields, expected 3 \(MovieID, Title"),
-        (MOVIELENS_LATEST, "ratings", b"userId,movieId", b"user,movie", "ratings.csv, line 1: expected the header"),
-        (MOVIELENS_LATEST, "ratings", b",5.0,", b",five,", "ratings.csv, line 4: rating is not a number: 'five'"),
-        (MOVIELENS_LATEST, "ratings", b"7,1029", b"7,", "ratings.csv, line 3: item_id is missing"),
-        (MOVIELENS_LATEST, "movies", b'""Noir""', b'"Noir"', "movies.csv, line 3: its quotes do not match"),
-        (MOVIELENS_LATEST, "movies", b"movieId", b"id", "movies.csv, line 1: expected the header movieId,title,genres"),
+        (MOVIELENS_100K, "ratings", b"\t4\t", b"\tfour\t", "u.data:2: rating is not a number: 'four'"),
+        (MOVIELENS_100K, "ratings", b"22\t242\t1", b"22\t242", "u.data:4: expected 4 fields, got 3"),
+        (MOVIELENS_100K, "ratings", b"186\t", b"\t", "u.data:2: user_id is empty"),
+        (MOVIELENS_100K, "ratings", b"\t", b" ", "u.data:1: fields are not separated by"),
+        (MOVIELENS_100K, "movies", b"|0|1\n9", b"|1\n9", "u.item:1: expected 24 fields, got 23"),
+        (MOVIELENS_100K, "movies", b"|1\n9", b"|yes\n9", "u.item:1: genre flags must be 0 or 1, got .*yes"),
+        (MOVIELENS_1M, "ratings", b"::661::3", b"::661:3", "ratings.dat:2: expected 4 fields, got 3"),
+        (MOVIELENS_1M, "ratings", b"978298413", b"", "ratings.dat:3: timestamp is not a number: ''"),
+        (
+            MOVIELENS_1M,
+            "movies",
+            b"::Drama",
+            b":Drama",
+            r"movies.dat:2: expected 3 fields, got 2 \(columns: MovieID, Title",
+        ),
+        (MOVIELENS_LATEST, "ratings", b"userId,movieId", b"user,movie", "ratings.csv:1: expected the header"),
+        (MOVIELENS_LATEST, "ratings", b",5.0,", b",five,", "ratings.csv:4: rating is not a number: 'five'"),
+        (MOVIELENS_LATEST, "ratings", b"7,1029", b"7,", "ratings.csv:3: item_id is empty"),
+        (MOVIELENS_LATEST, "movies", b'""Noir""', b'"Noir"', "movies.csv:3: unbalanced quotes"),
+        (MOVIELENS_LATEST, "movies", b"movieId", b"id", "movies.csv:1: expected the header movieId,title,genres"),
     ],
 )
-def test_a_fault_is_told_by_file_and_line(files, role, old, new, said, tmp_path):
-    with pytest.raises(DataError, match=said) as error:
+def test_a_malformed_line_is_reported_with_file_and_line(files, role, old, new, message, tmp_path):
+    with pytest.raises(DataError, match=message) as error:
         movielens.read(replaced(files, role, old, new, tmp_path))
     assert error.value.remedy
 
 
 @pytest.mark.parametrize("ratings, movies", permutations([MOVIELENS_100K, MOVIELENS_1M, MOVIELENS_LATEST], 2))
 def test_files_of_two_layouts_do_not_go_together(ratings, movies):
-    with pytest.raises(DataError, match=r"line 1: .*expected"):
+    with pytest.raises(DataError, match=r":1: .*expected"):
         movielens.read({"ratings": ratings["ratings"], "movies": movies["movies"]})
 
 

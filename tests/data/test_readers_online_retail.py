@@ -63,7 +63,7 @@ def test_an_item_is_described_by_its_first_description():
     }
 
 
-def test_the_description_is_the_text_that_models_are_given(tmp_path):
+def test_the_description_is_the_text_that_models_read(tmp_path):
     dataset = prepare(CONFIG, tmp_path)
     assert item_texts(dataset, TextRecipe.unisrec) == [
         'gumball monochrome, "large".',
@@ -81,7 +81,7 @@ def test_lines_of_one_time_keep_file_order_and_prepare_says_how_many_end_so(tmp_
     manifest = prepare(replace(CONFIG, raw_dir=str(tmp_path)), tmp_path).manifest
     assert manifest["users_tied_at_end"] == 1
     assert any(
-        said.startswith("50.0% of users end on two interactions of the same") for said in remarks(manifest, None)
+        remark.startswith("50.0% of users have the same time on their last two") for remark in remarks(manifest, None)
     )
 
 
@@ -94,27 +94,27 @@ def test_a_copy_in_utf8_reads_like_the_latin1_original(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "old, new, said",
+    "old, new, message",
     [
-        ("InvoiceNo,", "Invoice,", "data.csv, line 1: expected the header InvoiceNo,StockCode,"),
-        ("LANTERN £1,6,", "LANTERN, £1,6,", r"data.csv, line 4: 9 fields, expected 8 \(InvoiceNo, "),
-        ("C536379", "", "data.csv, line 7: InvoiceNo is missing"),
-        ("85123a", "", "data.csv, line 9: StockCode is missing"),
-        (",-1,", ",one,", "data.csv, line 7: Quantity is not a number: 'one'"),
+        ("InvoiceNo,", "Invoice,", "data.csv:1: expected the header InvoiceNo,StockCode,"),
+        ("LANTERN £1,6,", "LANTERN, £1,6,", r"data.csv:4: expected 8 fields, got 9 \(columns: InvoiceNo, "),
+        ("C536379", "", "data.csv:7: InvoiceNo is empty"),
+        ("85123a", "", "data.csv:9: StockCode is empty"),
+        (",-1,", ",one,", "data.csv:7: Quantity is not a number: 'one'"),
         (
             "12/10/2010",
             "13/10/2010",
-            "data.csv, line 7: InvoiceDate is not month/day/year hour:minute: '13/10/2010 19:41'",
+            "data.csv:7: InvoiceDate is not month/day/year hour:minute: '13/10/2010 19:41'",
         ),
-        ('""LARGE""', '"LARGE"', "data.csv, line 3: its quotes do not match"),
+        ('""LARGE""', '"LARGE"', "data.csv:3: unbalanced quotes"),
     ],
 )
-def test_a_fault_is_told_by_file_and_line(old, new, said, tmp_path):
-    with pytest.raises(DataError, match=said) as error:
+def test_a_malformed_line_is_reported_with_file_and_line(old, new, message, tmp_path):
+    with pytest.raises(DataError, match=message) as error:
         online_retail.read(replaced(tmp_path, (old, new)))
     assert str(tmp_path) in error.value.remedy
 
 
 def test_line_breaks_within_a_description_do_not_shift_line_numbers(tmp_path):
-    with pytest.raises(DataError, match="line 8: InvoiceDate"):
+    with pytest.raises(DataError, match=":8: InvoiceDate"):
         online_retail.read(replaced(tmp_path, ("MONOCHROME, ", "MONOCHROME,\n"), ("12/10/2010", "13/10/2010")))

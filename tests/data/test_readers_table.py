@@ -115,10 +115,11 @@ def test_ids_stay_as_written_and_whole_numbers_become_their_digits(tmp_path):
 def test_ids_that_are_fractions_are_refused(tmp_path):
     """As a column of whole numbers with gaps becomes in pandas: 7.0 here and 7 in the item file would not meet."""
     rows = [{"user_id": "a", "item_id": 7}, {"user_id": "b", "item_id": 7.0}]
-    assert problem(tmp_path, "a.jsonl", rows) == "a.jsonl, line 3: item_id is neither text nor a whole number: 7.0"
+    assert problem(tmp_path, "a.jsonl", rows) == "a.jsonl:3: item_id is neither text nor a whole number: 7.0"
     arrow = pa.table({"user_id": ["a"], "item_id": [7.0]})
     assert (
-        problem(tmp_path, "a.parquet", arrow) == "a.parquet: item_id holds double, and an id is text or a whole number"
+        problem(tmp_path, "a.parquet", arrow)
+        == "a.parquet: item_id holds double, but ids must be text or whole numbers"
     )
 
 
@@ -146,7 +147,7 @@ def test_a_time_in_another_zone_is_the_same_moment(tmp_path):
 
 
 def test_times_in_milliseconds_are_refused(tmp_path):
-    with pytest.raises(DataError, match="line 2: timestamp is no time in seconds since 1970: '1577836800000'") as error:
+    with pytest.raises(DataError, match=":2: timestamp is not a time in seconds since 1970: '1577836800000'") as error:
         read(tmp_path, "log.csv", "user_id,item_id,timestamp\nu,a,1577836800000\n")
     assert "1000" in error.value.remedy
 
@@ -163,17 +164,19 @@ def test_without_an_item_file_the_map_says_what_describes_items(tmp_path):
     raw = read(tmp_path, "log.csv", log, {"title": "film"})
     assert columns(raw.items) == {"item_id": ["a", "b"], "title": ["First", "Second"]}
     assert list(raw.interactions) == ["user_id", "item_id"]
-    assert list(read(tmp_path, "log.csv", log).items) == ["item_id"]  # `text` may be anything: not taken unasked
+    assert list(read(tmp_path, "log.csv", log).items) == [
+        "item_id"
+    ]  # `text` may be anything: so only a mapped column is read
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
-def test_a_column_that_is_not_there_is_answered_with_the_nearest(name, tmp_path):
+def test_a_column_that_is_not_there_is_answered_with_the_closest(name, tmp_path):
     content = {
         "log.csv": "user;film\n1;2\n",
         "log.jsonl": [{"user": "1", "film": 2}],
         "log.parquet": pa.table({"user": ["1"], "film": [2]}),
     }[name]
-    with pytest.raises(DataError, match=f"{name} has no column 'usr' for user_id") as error:
+    with pytest.raises(DataError, match=f"{name}: no column 'usr' for user_id") as error:
         read(tmp_path, name, content, {"user_id": "usr", "item_id": "film"})
     assert error.value.remedy.startswith("did you mean 'user'?")
     assert "+dataset.columns.user_id=COLUMN" in error.value.remedy
@@ -184,81 +187,83 @@ def test_an_optional_column_must_be_there_if_the_map_names_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "row, said",
+    "row, message",
     [
-        (",T1,5,4", "uid is missing"),
-        ("1,,5,4", "track is missing"),
-        ("1,T1,,4", "when is missing"),
-        ("1,T1,5,", "stars is missing"),
-        ("1,T1,5,NaN", "stars is no number: 'NaN'"),
-        ("1,T1,soon,4", "when is no number: 'soon'"),
-        ("1,T1,2020-01-01,4", "when is no number: '2020-01-01'"),
-        ("1,T1,5,1e999", "stars is no number: '1e999'"),
-        ("1,T1,5", "3 fields, expected 4 (uid, track, when, stars)"),
-        ('"1,T1,5,4', "its quotes do not match (unexpected end of data)"),
-        ('"1,\n\nT2,5,4\n2,"T3",5,4', "its quotes do not match"),
+        (",T1,5,4", "uid is empty"),
+        ("1,,5,4", "track is empty"),
+        ("1,T1,,4", "when is empty"),
+        ("1,T1,5,", "stars is empty"),
+        ("1,T1,5,NaN", "stars is not a number: 'NaN'"),
+        ("1,T1,soon,4", "when is not a number: 'soon'"),
+        ("1,T1,2020-01-01,4", "when is not a number: '2020-01-01'"),
+        ("1,T1,5,1e999", "stars is not a number: '1e999'"),
+        ("1,T1,5", "expected 4 fields, got 3 (columns: uid, track, when, stars)"),
+        ('"1,T1,5,4', "unbalanced quotes (unexpected end of data)"),
+        ('"1,\n\nT2,5,4\n2,"T3",5,4', "unbalanced quotes"),
     ],
 )
-def test_a_fault_in_csv_is_told_by_the_line_its_row_begins_on(row, said, tmp_path):
+def test_a_malformed_csv_row_is_reported_with_its_first_line(row, message, tmp_path):
     text = f'uid,track,when,stars\n1,"T\n\n0",5,4\n\n{row}\n'
     mapped = {"user_id": "uid", "item_id": "track", "timestamp": "when", "rating": "stars"}
-    assert problem(tmp_path, "a.csv", text, mapped).startswith(f"a.csv, line 6: {said}")
+    assert problem(tmp_path, "a.csv", text, mapped).startswith(f"a.csv:6: {message}")
 
 
 def test_rows_that_a_stray_quote_would_swallow_are_refused(tmp_path):
     text = 'user_id,item_id,title\n1,a,"Big one\n2,b,Other\n3,c,"Third"\n'
-    assert "line 2: its quotes do not match" in problem(tmp_path, "a.csv", text)
+    assert ":2: unbalanced quotes" in problem(tmp_path, "a.csv", text)
     assert len(read(tmp_path, "a.csv", text.replace('"Big one', '12" single')).interactions) == 3
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
-        ({"user_id": None}, "user_id is missing"),
-        ({"item_id": float("nan")}, "item_id is missing"),
+        ({"user_id": None}, "user_id is empty"),
+        ({"item_id": float("nan")}, "item_id is empty"),
         ({"item_id": True}, "item_id is neither text nor a whole number: True"),
         ({"rating": {"stars": 5}}, "rating is neither text nor a number: {'stars': 5}"),
-        ({"rating": None}, "rating is missing"),
-        ({"timestamp": "soon"}, "timestamp is no number: 'soon'"),
+        ({"rating": None}, "rating is empty"),
+        ({"timestamp": "soon"}, "timestamp is not a number: 'soon'"),
     ],
 )
-def test_a_fault_in_json_lines_is_told_by_line(change, said, tmp_path):
+def test_a_malformed_json_line_is_reported_with_its_number(change, message, tmp_path):
     row = {"user_id": "u", "item_id": "i", "rating": 5, "timestamp": 1}
-    assert problem(tmp_path, "a.jsonl", [row, row | change]) == f"a.jsonl, line 3: {said}"
+    assert problem(tmp_path, "a.jsonl", [row, row | change]) == f"a.jsonl:3: {message}"
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
-        ({"user_id": ["u", None]}, ", row 2: user_id is missing"),
-        ({"rating": [5.0, float("nan")]}, ", row 2: rating is no number: 'nan'"),
-        ({"timestamp": ["2020-01-01", "soon"]}, ", row 2: timestamp is no date of ISO 8601: 'soon'"),
+        ({"user_id": ["u", None]}, ", row 2: user_id is empty"),
+        ({"rating": [5.0, float("nan")]}, ", row 2: rating is not a number: 'nan'"),
+        ({"timestamp": ["2020-01-01", "soon"]}, ", row 2: timestamp is not an ISO 8601 date: 'soon'"),
         ({"title": [{"en": "x"}, None]}, ": title holds struct<en: string>, which cannot be read as text"),
         ({"title": [b"\xff", None]}, ": title holds binary, which cannot be read as text"),
     ],
 )
-def test_a_fault_in_parquet_is_told_by_row(change, said, tmp_path):
+def test_a_malformed_parquet_row_is_reported_with_its_number(change, message, tmp_path):
     arrow = pa.table({"user_id": ["u", "v"], "item_id": ["i", "j"], "timestamp": [1, 2]} | change)
-    assert problem(tmp_path, "a.parquet", arrow, {"title": "title"} if "title" in change else {}) == f"a.parquet{said}"
+    assert (
+        problem(tmp_path, "a.parquet", arrow, {"title": "title"} if "title" in change else {}) == f"a.parquet{message}"
+    )
 
 
 @pytest.mark.parametrize(
-    "name, content, said",
+    "name, content, message",
     [
         ("a.csv", "", "a.csv is empty"),
-        ("a.csv", "user_id,item_id\n", "a.csv: no row besides the header"),
-        ("a.csv", b"user_id,item_id\n\xff,1\n", "a.csv, line 2: not UTF-8 (invalid start byte)"),
-        ("a.csv", "user_id,item_id,item_id\n1,2,3\n", "a.csv has two columns called 'item_id'"),
-        ("a.csv", "1,2,5\n1,3,4\n", "a.csv has no column 'user_id' for user_id"),
-        ("a.json", '[{"user_id": 1, "item_id": 2}]', "a.json, line 1: expected a JSON object, found list"),
-        ("a.jsonl", '{"user_id": 1, ', "a.jsonl, line 1: not valid JSON"),
-        ("a.parquet", b"PAR1 and no more", "a.parquet is no whole Parquet file: "),
-        ("a.parquet", pa.table({"user_id": [1], "item_id": [2]}).slice(1), "a.parquet has no rows"),
-        ("a.xlsx", "", "a.xlsx: its name does not tell what kind of table it is"),
+        ("a.csv", "user_id,item_id\n", "a.csv: no rows after the header"),
+        ("a.csv", b"user_id,item_id\n\xff,1\n", "a.csv:2: not UTF-8 (invalid start byte)"),
+        ("a.csv", "user_id,item_id,item_id\n1,2,3\n", "a.csv: two columns are called 'item_id'"),
+        ("a.csv", "1,2,5\n1,3,4\n", "a.csv: no column 'user_id' for user_id"),
+        ("a.json", '[{"user_id": 1, "item_id": 2}]', "a.json:1: expected a JSON object, got list"),
+        ("a.jsonl", '{"user_id": 1, ', "a.jsonl:1: not valid JSON"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet is not a valid Parquet file: "),
+        ("a.parquet", pa.table({"user_id": [1], "item_id": [2]}).slice(1), "a.parquet: no rows"),
+        ("a.xlsx", "", "a.xlsx: unknown file type"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused(name, content, said, tmp_path):
-    assert problem(tmp_path, name, content).startswith(said)
+def test_a_file_that_is_no_table_is_refused(name, content, message, tmp_path):
+    assert problem(tmp_path, name, content).startswith(message)
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark(tmp_path):
@@ -267,12 +272,12 @@ def test_half_a_surrogate_pair_becomes_a_question_mark(tmp_path):
 
 
 def test_a_column_map_is_refused_where_it_says_nothing():
-    assert [*readers.problems_of_columns("table", COLUMNS)] == []
-    assert [*readers.problems_of_columns("amazon", {})] == []
-    with pytest.raises(UsageError, match=r"reader 'amazon' .* takes no dataset\.columns"):
-        raise_first(readers.problems_of_columns("amazon", {"user_id": "uid"}))
-    with pytest.raises(UsageError, match=r"dataset\.columns names 'user', no column of ours") as error:
-        raise_first(readers.problems_of_columns("table", {"user": "uid"}))
+    assert [*readers.column_problems("table", COLUMNS)] == []
+    assert [*readers.column_problems("amazon", {})] == []
+    with pytest.raises(UsageError, match=r"reader 'amazon' .* does not take dataset\.columns"):
+        raise_first(readers.column_problems("amazon", {"user_id": "uid"}))
+    with pytest.raises(UsageError, match=r"dataset\.columns maps 'user', which is not a known column") as error:
+        raise_first(readers.column_problems("table", {"user": "uid"}))
     assert error.value.remedy == "did you mean 'user_id'?"
 
 
@@ -327,7 +332,7 @@ def test_a_user_s_own_table_without_its_column_is_refused_in_two_lines(own_table
     answer = llm4rec("prepare", "dataset=mine")
     first, second = answer.err.splitlines()
     assert answer.code == 1
-    assert "plays.csv has no column 'user_id' for user_id" in first
+    assert "plays.csv: no column 'user_id' for user_id" in first
     assert "+dataset.columns.user_id=COLUMN" in second
 
 
@@ -340,4 +345,4 @@ def test_a_map_without_its_plus_is_answered_with_it(own_table, llm4rec):
 def test_a_column_map_for_another_reader_is_refused(llm4rec):
     answer = llm4rec("prepare", "dataset=demo", "+dataset.columns.user_id=uid")
     assert answer.code == 2
-    assert "takes no dataset.columns" in answer.err
+    assert "does not take dataset.columns" in answer.err

@@ -72,18 +72,18 @@ def test_mind_sample_is_divided_as_its_lines_say(tmp_path):
     """Lists, labels and clicks as they stand in the raw files; none of its impressions lists an item twice."""
     dataset, _ = prepared("mind-small", "mind-small-5k", tmp_path)
     split = split_dataset(dataset)
-    told = dataset.manifest["split"]
-    assert [told[part] for part in ("train", "valid", "test")] == [3830, 202, 968]
-    assert sum(told["unrankable"].values()) == 0
+    sizes = dataset.manifest["split"]
+    assert [sizes[part] for part in ("train", "valid", "test")] == [3830, 202, 968]
+    assert sum(sizes["unrankable"].values()) == 0
     lines = [line.rstrip("\n").split("\t") for line in (real("mind-small-5k") / "dev/behaviors.tsv").open()]
-    asked = split.impressions(TEST)
-    shown, offsets = asked.shown()
+    test = split.impressions(TEST)
+    shown, offsets = test.shown()
     item_ids = dataset.items["item_id"].to_numpy()
-    pairs = [f"{item}-{int(click)}" for item, click in zip(item_ids[shown], asked.clicked(), strict=True)]
+    pairs = [f"{item}-{int(click)}" for item, click in zip(item_ids[shown], test.clicked(), strict=True)]
     assert [pairs[start:end] for start, end in pairwise(offsets)] == [line[4].split() for line in lines]
-    flat, ends = asked.histories()
+    flat, ends = test.histories()
     assert [item_ids[flat[start:end]].tolist() for start, end in pairwise(ends)] == [line[3].split() for line in lines]
-    assert asked.id.tolist() == [line[0] for line in lines]
+    assert test.id.tolist() == [line[0] for line in lines]
 
 
 def test_leave_one_out_of_scientific_is_the_released_split(tmp_path):

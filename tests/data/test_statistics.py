@@ -27,9 +27,9 @@ def test_equal_statistics_say_so_with_their_source():
 
 
 def test_each_difference_is_a_sentence():
-    said = remarks(MANIFEST | {"users": 1210}, PAPER)
-    assert said[0].startswith("users: 1,210 here, 200 in the paper (+1,010)")
-    assert not any("equal" in sentence for sentence in said)
+    notes = remarks(MANIFEST | {"users": 1210}, PAPER)
+    assert notes[0].startswith("users: 1,210 here, 200 in the paper (+1,010)")
+    assert not any("equal" in sentence for sentence in notes)
 
 
 def test_without_a_paper_nothing_is_compared():
@@ -38,12 +38,12 @@ def test_without_a_paper_nothing_is_compared():
 
 
 def test_doubtful_order_and_missing_text_are_shares():
-    said = remarks(
+    notes = remarks(
         MANIFEST | {"users_tied_at_end": 50, "users_without_times": 100, "items_without_title": 5, "synthetic": True},
         None,
     )
-    assert [sentence.split()[0] for sentence in said[:3]] == ["50.0%", "25.0%", "10.0%"]
-    assert "synthetic" in said[3]
+    assert [sentence.split()[0] for sentence in notes[:3]] == ["50.0%", "25.0%", "10.0%"]
+    assert "synthetic" in notes[3]
 
 
 CLICK_LOG = MANIFEST | {
@@ -85,34 +85,34 @@ def test_a_click_log_shows_what_its_parts_hold():
     assert len(PART_COLUMNS) == 5
 
 
-def test_impressions_that_may_be_left_out_are_told():
+def test_impressions_that_may_be_left_out_are_reported():
     some = {"train": 3, "valid": 0, "test": 12}
-    (_, told, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"empty_history": some}}, None)
-    assert told.startswith("without a history are 3 of 950 train, 0 of 50 valid and 12 of 700 test impressions;")
-    (_, told, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"unrankable": some}}, None)
-    assert told.startswith("without a click, or with nothing but clicks, are 3 of 950 train,")
+    (_, note, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"empty_history": some}}, None)
+    assert note.startswith("impressions without a history: 3 of 950 train, 0 of 50 valid and 12 of 700 test;")
+    (_, note, _) = remarks(CLICK_LOG | {"split": CLICK_LOG["split"] | {"unrankable": some}}, None)
+    assert note.startswith("impressions where none or all of the items were clicked: 3 of 950 train,")
 
 
-def test_a_split_by_domain_tells_who_is_asked_and_who_is_not_used():
+def test_a_split_by_domain_reports_its_test_users_and_unused_interactions():
     parts = {"rule": "transfer", "test_domain": "toys", "train": 700, "valid": 150, "test": 90, "unused": 60}
-    said = remarks(
+    notes = remarks(
         MANIFEST
         | {"read": {"books": {"read": 800}, "toys": {"read": 200}}, "users_of_several_domains": 40}
         | {"split": parts | {"test_users": 40}},
         None,
     )
-    assert said[0] == (
-        "split by domain: train has 700 interactions of books; validation asks about each user's last there: 150; test "
-        "about 90 in toys, of the 40 users who are in train, too; 60 of other users are not used"
+    assert notes[0] == (
+        "split by domain: train has 700 interactions of books; validation has each user's last one there: 150; test "
+        "has 90 of toys, by the 40 users who are also in train; 60 of other users are not used"
     )
-    assert said[1] == "40 of 200 users are in more than one domain"
+    assert notes[1] == "40 of 200 users are in more than one domain"
 
 
-def test_p5_s_random_split_tells_that_it_leaks():
+def test_p5_s_random_split_is_reported_to_leak():
     parts = {"rule": "p5_reviews", "train": 800, "valid": 100, "test": 100, "unused": 0, "last_trained": 163}
-    (said, _) = remarks(MANIFEST | {"split": parts}, None)
-    assert said.startswith(
-        "split at random over all interactions, as P5's reviews: 800 train, 100 validation, 100 test"
+    (note, _) = remarks(MANIFEST | {"split": parts}, None)
+    assert note.startswith(
+        "random split of all interactions, as P5 splits reviews: 800 train, 100 validation, 100 test"
     )
-    assert "the last interaction of 163 users" in said
-    assert "leaky" in said
+    assert "the last interaction of 163 users" in note
+    assert "leaky" in note

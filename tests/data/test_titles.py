@@ -1,4 +1,4 @@
-"""Titles as people type them: what is taken in silence, what is taken and said, what is not taken."""
+"""Typed titles: exact matches, misspellings that are corrected, and suggestions."""
 
 import numpy as np
 import pytest
@@ -77,22 +77,22 @@ def test_a_title_is_reduced_to_its_words_and_year(title, words, year):
     ],
 )
 def test_case_punctuation_article_and_year_do_not_matter(movies, typed, item):
-    assert movies.same(typed) == [item]
+    assert movies.exact_matches(typed) == [item]
 
 
 def test_of_items_with_one_title_the_most_frequent_comes_first(movies):
-    assert movies.same("sabrina") == [2, 1]
+    assert movies.exact_matches("sabrina") == [2, 1]
 
 
-def test_the_title_as_it_stands_goes_before_others_that_are_normalised_alike():
+def test_an_identical_title_comes_before_others_with_the_same_words():
     titles = Titles(["heat", "Heat", "HEAT"], np.array([3, 2, 1]))
-    assert titles.same("HEAT") == [2]
-    assert titles.same("hEAT") == [0, 1, 2]
+    assert titles.exact_matches("HEAT") == [2]
+    assert titles.exact_matches("hEAT") == [0, 1, 2]
 
 
 @pytest.mark.parametrize("typed", ["Sabrina (1960)", "matrix (2000)", "star", "star warz", "", "?!", "the"])
 def test_another_year_or_other_words_are_not_the_same(movies, typed):
-    assert movies.same(typed) == []
+    assert movies.exact_matches(typed) == []
 
 
 @pytest.mark.parametrize(
@@ -121,31 +121,31 @@ def test_another_year_or_other_words_are_not_the_same(movies, typed):
     ],
 )
 def test_a_misspelling_is_at_most_two_edits_and_keeps_the_numbers(movies, typed, item):
-    assert movies.misspelt(typed) == item
+    assert movies.correct_misspelling(typed) == item
 
 
 def test_of_two_titles_the_one_with_fewer_edits_is_meant_and_of_equals_the_more_frequent():
     titles = Titles(["batmen", "batman", "catman"], np.array([1, 2, 9]))
-    assert titles.misspelt("batmin") == 1
-    assert titles.misspelt("batnan") == 1
+    assert titles.correct_misspelling("batmin") == 1
+    assert titles.correct_misspelling("batnan") == 1
 
 
-def test_titles_that_hold_what_was_typed_are_nearest_and_similar_ones_follow(movies):
-    assert movies.near("strangelove", 1) == [5]
-    assert movies.near("hard", 2) == [7, 8]
-    assert movies.near("star", 2) == [6, 16]
-    assert movies.near("star warx", 2) == [6, 16]
+def test_titles_that_contain_the_typed_words_come_before_similar_ones(movies):
+    assert movies.suggest("strangelove", 1) == [5]
+    assert movies.suggest("hard", 2) == [7, 8]
+    assert movies.suggest("star", 2) == [6, 16]
+    assert movies.suggest("star warx", 2) == [6, 16]
 
 
-def test_no_more_near_titles_are_given_than_asked_for_and_none_twice(movies):
-    near = movies.near("star", 4)
+def test_suggestions_are_limited_and_distinct(movies):
+    near = movies.suggest("star", 4)
     assert len(near) == len(set(near)) == 4
 
 
-def test_titles_that_are_not_alike_can_be_left_out(movies):
-    assert movies.near("xqzzy", 3, alike=70) == []
-    assert len(movies.near("xqzzy", 3)) == 3
+def test_dissimilar_titles_can_be_left_out(movies):
+    assert movies.suggest("xqzzy", 3, min_similarity=70) == []
+    assert len(movies.suggest("xqzzy", 3)) == 3
 
 
 def test_an_item_without_a_title_is_never_meant(movies):
-    assert all(12 not in movies.near(typed, len(MOVIES)) for typed in ("", "?!", "a", "heat"))
+    assert all(12 not in movies.suggest(typed, len(MOVIES)) for typed in ("", "?!", "a", "heat"))

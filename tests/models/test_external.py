@@ -137,18 +137,18 @@ WRONG = {
         "user,item,score\nu0,i0,1\n\nu0,i1,1\nu0,i0,2\n",
         "line 5: item 'i0' is listed more than once for user 'u0'",
     ),
-    "no number": ("user,item,score\nu0,i0,1\nu0,i1,high\n", "line 3: score is not a number: 'high'"),
-    "nan": ("user,item,score\nu0,i0,nan\n", "line 2: score is not a number: 'nan'"),
-    "infinity": ("user,item,score\nu0,i0,-inf\n", "line 2: score is not a number: '-inf'"),
-    "an empty score": ("user,item,score\nu0,i0,\n", "line 2: score is not a number: ''"),
-    "too few fields": ("user,item,score\nu0,i0,1\nu0,i1\n", "line 3: 2 fields, expected 3"),
+    "no number": ("user,item,score\nu0,i0,1\nu0,i1,high\n", ":3: score is not a number: 'high'"),
+    "nan": ("user,item,score\nu0,i0,nan\n", ":2: score is not a number: 'nan'"),
+    "infinity": ("user,item,score\nu0,i0,-inf\n", ":2: score is not a number: '-inf'"),
+    "an empty score": ("user,item,score\nu0,i0,\n", ":2: score is not a number: ''"),
+    "too few fields": ("user,item,score\nu0,i0,1\nu0,i1\n", ":3: expected 3 fields, got 2"),
     "no header": ("u0,i0,1\n", "no column 'user' (columns: u0, i0, 1)"),
     "no item": ("user,score\nu0,1\n", "no column 'item'"),
     "two columns of users": ("user,user_id,item\nu0,u0,i0\n", "more than one user column"),
     "score and rank": ("user,item,score,rank\nu0,i0,1,1\n", "both 'score' and 'rank'"),
     "a score of another name": ("user,item,prediction\nu0,i0,1\n", "no column 'score' or 'rank'"),
     "nothing": ("", "is empty"),
-    "only a header": ("user,item,score\n", "no row besides the header"),
+    "only a header": ("user,item,score\n", "no rows after the header"),
 }
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_is_not_parquet_is_refused(lists):
 
 def test_cut_off_gzip_is_refused(tmp_path):
     (tmp_path / "lists.csv.gz").write_bytes(gzip.compress(b"user,item\n" + b"u0,i0\n" * 1000)[:-20])
-    with pytest.raises(DataError, match="cut off"):
+    with pytest.raises(DataError, match="gzip data is truncated"):
         read_lists(tmp_path / "lists.csv.gz", DATASET)
 
 

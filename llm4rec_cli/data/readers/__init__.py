@@ -1,4 +1,4 @@
-"""Readers of raw formats: one module a format; a config names the module."""
+"""Readers of raw formats, one module a format. A config selects a reader by module name."""
 
 from __future__ import annotations
 
@@ -11,81 +11,82 @@ from typing import Protocol, cast
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import UsageError, did_you_mean
 
-Forms = tuple[tuple[frozenset[str], frozenset[str]], ...]
+FileRoles = tuple[tuple[frozenset[str], frozenset[str]], ...]
 
 
 class Reader(Protocol):
-    """What a module of this folder offers.
+    """The interface of each module in this package.
 
     Attributes:
-        VERSION: raised when the same files give another result.
-        FORMS: the sets of roles it reads, each as (needed, optional).
+        VERSION: raised when the same files give a different result.
+        ROLES: the combinations of file roles that it reads, each as (required, optional).
 
-    A module may also offer COLUMNS, our names of columns that the files may call otherwise: its `read` then takes a map
-    of them, `columns` (our name -> the file's).
+    A module may also define COLUMNS, the column names (ours) that users may map to the names in their files; its `read`
+    then takes that map as `columns` (our name -> the file's).
     """
 
     VERSION: int
-    FORMS: Forms
+    ROLES: FileRoles
 
     def read(self, files: dict[str, Path], **mapped: Mapping[str, str]) -> RawData:
-        """What the files hold, each given under its role."""
+        """Read the files of a domain, keyed by role."""
         ...
 
 
 def names() -> list[str]:
-    """Every reader: the modules of this folder."""
+    """Return the names of all readers: the modules of this package."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Reader:
-    """The reader of that name.
+    """Return the reader called `name`.
 
     Raises:
-        UsageError: no such reader.
+        UsageError: unknown reader.
     """
     if name not in names():
         raise UsageError(f"unknown reader '{name}'", did_you_mean(name, names()))
     return cast(Reader, importlib.import_module(f"{__name__}.{name}"))
 
 
-def of(domain: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:
-    """Which reader a domain's files go to, and the files by role.
+def reader_and_files(domain: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:
+    """Return the name of a domain's reader and its file names by role.
 
     Args:
-        domain: role -> file, as in a config; `reader`, in place of a role, names the domain's own reader.
+        domain: role -> file, as in a config; an optional entry `reader` names the domain's own reader.
         default: the dataset's reader.
     """
     return domain.get("reader", default), {role: file for role, file in domain.items() if role != "reader"}
 
 
-def columns(name: str) -> frozenset[str]:
-    """Our names of the columns that the files of a reader may call otherwise; none where it takes no map of them."""
-    known: frozenset[str] = getattr(load(name), "COLUMNS", frozenset())
-    return known
+def mappable_columns(name: str) -> frozenset[str]:
+    """Return the column names (ours) that `dataset.columns` may map for a reader; empty if its columns are fixed."""
+    columns: frozenset[str] = getattr(load(name), "COLUMNS", frozenset())
+    return columns
 
 
-def problems_of_columns(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
-    """A column map that the reader of that name does not take, or names in it that are none of ours."""
-    known = columns(name)
+def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
+    """Yield what is wrong with a column map: the reader takes none, or a mapped column is unknown."""
+    known = mappable_columns(name)
     for column in mapped:
         if not known:
             yield UsageError(
-                f"reader '{name}' knows the columns of its files and takes no dataset.columns", "reader: table does"
+                f"reader '{name}' has fixed columns and does not take dataset.columns",
+                "leave out dataset.columns, or use reader: table",
             )
         elif column not in known:
-            yield UsageError(f"dataset.columns names '{column}', no column of ours", did_you_mean(column, known))
+            yield UsageError(
+                f"dataset.columns maps '{column}', which is not a known column", did_you_mean(column, known)
+            )
 
 
-def problems_of_roles(name: str, roles: Iterable[str]) -> Iterator[UsageError]:
-    """Roles that the reader of that name does not know, or that are not enough for it; the remedy lists what it
-    takes."""
-    given, forms = set(roles), load(name).FORMS
-    if any(needed <= given <= needed | optional for needed, optional in forms):
+def role_problems(name: str, roles: Iterable[str]) -> Iterator[UsageError]:
+    """Yield a problem if a reader cannot read this set of file roles; the remedy lists the sets it reads."""
+    roles, combinations = set(roles), load(name).ROLES
+    if any(required <= roles <= required | optional for required, optional in combinations):
         return
     known = " | ".join(
-        ", ".join([*sorted(needed), *(f"[{role}]" for role in sorted(optional))]) for needed, optional in forms
+        ", ".join([*sorted(required), *(f"[{role}]" for role in sorted(optional))])
+        for required, optional in combinations
     )
-    yield UsageError(
-        f"reader '{name}' cannot work with these roles of files: {', '.join(sorted(given))}", f"it takes {known}"
-    )
+    yield UsageError(f"reader '{name}' cannot read these file roles: {', '.join(sorted(roles))}", f"it reads {known}")

@@ -1,7 +1,7 @@
 """Amazon 2014 and 2018 (McAuley lab): reviews or ratings, item metadata, and explanations in Sentires-like JSON lines.
 
-Reviews have the same keys in both years, metadata nearly so. The ratings-only CSV files have no header, and the order
-of their columns differs: 2018 begins with the item, 2014 with the user. So their role names the year.
+Reviews have the same keys in both years, and metadata nearly the same. The ratings-only CSV files have no header and
+differ in column order (2018 begins with the item, 2014 with the user), so their role names the year.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from llm4rec_cli.data.rawfiles import json_lines, malformed, number, table
-from llm4rec_cli.data.readers import Forms
+from llm4rec_cli.data.rawfiles import json_lines, malformed, parse_number, read_table
+from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError
 
 VERSION = 3
-FORMS: Forms = (
+ROLES: FileRoles = (
     (frozenset({"reviews"}), frozenset({"metadata", "explanations"})),
     (frozenset({"ratings_2014"}), frozenset({"metadata"})),
     (frozenset({"ratings_2018"}), frozenset({"metadata"})),
@@ -30,7 +30,7 @@ _RATINGS = {
     "ratings_2014": ("user_id", "item_id", "rating", "timestamp"),
     "ratings_2018": ("item_id", "user_id", "rating", "timestamp"),
 }
-_ITEM_LENGTH = 10  # characters of each item's id; a user's has more
+_ITEM_ID_LENGTH = 10  # characters; user ids are longer
 _REVIEW_IDS = {"reviewerID": "user_id", "asin": "item_id"}
 _REVIEW_NUMBERS = {"overall": "rating", "unixReviewTime": "timestamp"}
 _REVIEW_TEXTS = {"reviewText": "review_text", "summary": "review_title", "reviewerName": "user_name"}
@@ -38,15 +38,15 @@ _PRICE = re.compile(r"\s*\$?\s*(\d[\d,]*(?:\.\d+)?)")
 
 
 def read(files: dict[str, Path]) -> RawData:
-    """Reviews (or ratings) in file order; `timestamp` in seconds since 1970 and `rating` as float64.
+    """Read reviews (or ratings) in file order; `timestamp` in seconds since 1970 and `rating` as float64.
 
-    A row that equals an earlier one in all that is read of it, the user's name aside, is dropped. Several reviews of
-    one user and item stay where they differ in time, rating or text; UniSRec, which reads ratings, drops those that
-    differ in text alone. With `metadata`, reviews of items without a record there are dropped, as UniSRec does; without
-    it items have no text. With `explanations`, a review carries the first explanation of its user and item.
+    Rows that equal an earlier row in every column except the user's name are dropped. Several reviews of one user and
+    item are kept if they differ in time, rating or text; UniSRec, which reads ratings, drops those that differ only in
+    text. With `metadata`, reviews of items without a metadata record are dropped, as in UniSRec; without it, items have
+    no text. With `explanations`, a review carries the first explanation of its user and item.
 
     Raises:
-        DataError: a malformed line, a missing key, or ratings whose columns stand in the order of the other year.
+        DataError: a malformed line, a missing key, or ratings with the columns in the order of the other year.
     """
     (role,) = files.keys() - {"metadata", "explanations"}
     reviews = _reviews(files[role]) if role == "reviews" else _ratings(files[role], role)
@@ -67,16 +67,16 @@ def read(files: dict[str, Path]) -> RawData:
 
 
 def read_metadata(path: Path, wanted: set[str]) -> pd.DataFrame:
-    """Title, brand, categories, description and price of the wanted items; the first record of an item counts.
+    """Return title, brand, categories, description and price of the wanted items, from the first record of each.
 
     Raises:
         DataError: a line that is neither JSON nor a Python literal, or has no `asin`.
     """
-    found: dict[str, dict[str, str | None]] = {}
+    records: dict[str, dict[str, str | None]] = {}
     for _, row in json_lines(path, required=("asin",), parse=_json_or_literal):
         item = str(row["asin"])
-        if item in wanted and item not in found:
-            found[item] = {
+        if item in wanted and item not in records:
+            records[item] = {
                 "item_id": item,
                 "title": _text(row.get("title")),
                 "brand": _text(row.get("brand")),
@@ -85,7 +85,7 @@ def read_metadata(path: Path, wanted: set[str]) -> pd.DataFrame:
                 "price": _price(row.get("price")),
             }
     columns = ["item_id", "title", "brand", "categories", "description", "price"]
-    return pd.DataFrame(list(found.values()), columns=columns)
+    return pd.DataFrame(list(records.values()), columns=columns)
 
 
 def _reviews(path: Path) -> pd.DataFrame:
@@ -95,10 +95,10 @@ def _reviews(path: Path) -> pd.DataFrame:
         for key, name in _REVIEW_IDS.items():
             raw_id = _text(row[key]) if isinstance(row[key], str | int) else None
             if not raw_id:
-                raise malformed(path, line, f"{key} is missing, or no id: {row[key]!r}")
+                raise malformed(path, line, f"{key} is empty or not an id: {row[key]!r}")
             columns[name].append(raw_id)
         for key, name in _REVIEW_NUMBERS.items():
-            value = number(row[key])
+            value = parse_number(row[key])
             if value is None:
                 raise malformed(path, line, f"{key} is not a number: {row[key]!r}")
             columns[name].append(value)
@@ -109,14 +109,14 @@ def _reviews(path: Path) -> pd.DataFrame:
 
 def _ratings(path: Path, role: str) -> pd.DataFrame:
     columns = _RATINGS[role]
-    ratings = table(path, columns, numbers=columns[2:], filled=columns[:2], delimiter=",")
-    items, users = ((ratings[name].head(1000).str.len() == _ITEM_LENGTH).mean() for name in ("item_id", "user_id"))
+    ratings = read_table(path, columns, numbers=columns[2:], filled=columns[:2], delimiter=",")
+    items, users = ((ratings[name].head(1000).str.len() == _ITEM_ID_LENGTH).mean() for name in ("item_id", "user_id"))
     if users > 0.5 > items:
         (other,) = _RATINGS.keys() - {role}
         raise DataError(
-            f"{path.name}: the columns stand in another order than {', '.join(columns)}: "
-            f"'{ratings['user_id'][0]}' is no user but an item",
-            f"give the file the role {other} in place of {role}",
+            f"{path.name}: columns are not in the order {', '.join(columns)}: "
+            f"'{ratings['user_id'][0]}', read as a user id, is an item id",
+            f"use the role {other} for this file instead of {role}",
         )
     return ratings[list(_RATINGS["ratings_2014"])]
 
@@ -131,38 +131,38 @@ def _explanations(path: Path) -> pd.DataFrame:
 
 
 def _json_or_literal(line: str) -> Any:
-    """Metadata of 2014 is one Python literal a line; later copies of it are JSON."""
+    """Parse a line of metadata: a Python literal as published in 2014, or JSON as in later copies."""
     try:
         return json.loads(line)
     except ValueError:
         try:
             return ast.literal_eval(line)
         except (ValueError, SyntaxError) as error:
-            raise ValueError("nor plain Python values") from error
+            raise ValueError("nor a Python literal") from error
 
 
 def _text(value: Any) -> str | None:
-    """A field as text; half a surrogate pair, which some reviews end on, becomes a question mark."""
+    """Return a field as text; a lone surrogate, which ends some reviews, becomes a question mark."""
     return None if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def _price(price: Any) -> str | None:
-    """A price such as `12.99`, of 2014's numbers and of 2018's `$12.99`; of a range its lower end.
+    """Return a price as `12.99`, from a number (2014) or text such as `$12.99` (2018); of a range, its lower end.
 
-    Some records of 2018 hold a piece of the page's style sheet in its place: no price.
+    Some records of 2018 hold part of the page's style sheet instead: None.
     """
-    leading = _PRICE.match(price) if isinstance(price, str) else None
-    value = number(leading[1].replace(",", "") if leading else price)
+    match = _PRICE.match(price) if isinstance(price, str) else None
+    value = parse_number(match[1].replace(",", "") if match else price)
     return None if value is None else f"{value:.2f}"
 
 
 def _joined(texts: Any) -> str | None:
-    """Metadata of 2018 has its texts in pieces; they are joined by a space, as UniSRec does."""
+    """Join texts that metadata of 2018 has in pieces by a space, as UniSRec does."""
     return _text(" ".join(map(str, texts)) or None) if isinstance(texts, list) else _text(texts)
 
 
 def _paths(paths: Any) -> str | None:
-    """Category paths such as [[A, B], [A, C]] as `A B C`: a name that several paths share stands once."""
+    """Join category paths such as [[A, B], [A, C]] into `A B C`, each name once."""
     if not isinstance(paths, list):
         return _text(paths)
     names = [name for path in paths for name in (path if isinstance(path, list) else [path])]

@@ -1,6 +1,6 @@
 """MovieLens as GroupLens publishes it: 100K (`u.data`, `u.item`), 1M (`ratings.dat`, `movies.dat`) and latest (CSV).
 
-10M has the layout of 1M; 20M, 25M, 32M and both latest sets share one.
+10M has the layout of 1M; 20M, 25M, 32M and both latest sets share one layout.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from llm4rec_cli.data.rawfiles import lines, malformed, rows, table
-from llm4rec_cli.data.readers import Forms
+from llm4rec_cli.data.rawfiles import lines, malformed, read_table, rows, wrong_field_count
+from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import RawData
 
 VERSION = 1
-FORMS: Forms = ((frozenset({"ratings"}), frozenset({"movies"})),)
+ROLES: FileRoles = ((frozenset({"ratings"}), frozenset({"movies"})),)
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
-GENRES = (  # the genres of u.item, in its order
+GENRES = (  # in the order of u.item's columns
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
     *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
@@ -27,12 +27,12 @@ _NO_GENRE = {"unknown", "(no genres listed)", ""}
 
 
 class _Layout(NamedTuple):
-    """How a release writes its two files."""
+    """The format of a release's two files."""
 
-    delimiter: str  # of the ratings
+    rating_delimiter: str
     movie_delimiter: str
     movie_columns: tuple[str, ...]
-    headers: bool  # and double quotes
+    headers: bool  # also: fields may be quoted
 
 
 _100K = _Layout(
@@ -44,13 +44,13 @@ _RATINGS_HEADER = ("userId", "movieId", "rating", "timestamp")
 
 
 def read(files: dict[str, Path]) -> RawData:
-    """Ratings in file order, `timestamp` in seconds since 1970; the first line of the ratings tells which layout it is.
+    """Read ratings in file order, `timestamp` in seconds since 1970; their first line determines the layout.
 
-    Titles stay as the file has them, year and trailing article included: `Matrix, The (1999)`. Genres become
-    `categories`; a film of unknown genre has none. Text that is not UTF-8 is Latin-1, as GroupLens wrote it up to 1M.
+    Titles keep their year and trailing article: `Matrix, The (1999)`. Genres become `categories`; films of unknown
+    genre have none. Text that is not UTF-8 is read as Latin-1, which GroupLens used up to 1M.
 
     Raises:
-        DataError: a malformed line, or movies in another layout than the ratings.
+        DataError: a malformed line, or movies in a different layout from the ratings.
     """
     layout = _layout(files["ratings"])
     ratings = _ratings(files["ratings"], layout)
@@ -65,18 +65,20 @@ def read(files: dict[str, Path]) -> RawData:
 def _layout(path: Path) -> _Layout:
     number, first = next(lines(path))
     for layout in (_1M, _100K, _LATEST):
-        if layout.delimiter in first:
+        if layout.rating_delimiter in first:
             return layout
-    raise malformed(path, number, "fields are divided by neither tabs (u.data), '::' (ratings.dat) nor commas (CSV)")
+    raise malformed(path, number, "fields are not separated by tabs (u.data), '::' (ratings.dat) or commas (CSV)")
 
 
 def _ratings(path: Path, layout: _Layout) -> pd.DataFrame:
     skip = _header(path, _RATINGS_HEADER) if layout.headers else 0
-    return table(path, _RATINGS, skip=skip, numbers=_RATINGS[2:], filled=_RATINGS[:2], delimiter=layout.delimiter)
+    return read_table(
+        path, _RATINGS, skip=skip, numbers=_RATINGS[2:], filled=_RATINGS[:2], delimiter=layout.rating_delimiter
+    )
 
 
 def _movies(path: Path, layout: _Layout) -> pd.DataFrame:
-    """`item_id`, `title` and `categories` of each film; u.item flags its genres, the others name them."""
+    """Return `item_id`, `title` and `categories` of each film; u.item has genre flags, the others genre names."""
     columns = layout.movie_columns
     skip = _header(path, columns) if layout.headers else 0
     movies = []
@@ -84,22 +86,22 @@ def _movies(path: Path, layout: _Layout) -> pd.DataFrame:
         if line <= skip:
             continue
         if len(fields) != len(columns):
-            raise malformed(path, line, f"{len(fields)} fields, expected {len(columns)} ({', '.join(columns)})")
-        genres = _flagged(path, line, fields[5:]) if layout is _100K else fields[2].split("|")
-        named = " ".join(genre for genre in genres if genre not in _NO_GENRE)
-        movies.append((fields[0], fields[1], named or None))
+            raise wrong_field_count(path, line, fields, columns)
+        genres = _genres(path, line, fields[5:]) if layout is _100K else fields[2].split("|")
+        categories = " ".join(genre for genre in genres if genre not in _NO_GENRE)
+        movies.append((fields[0], fields[1], categories or None))
     return pd.DataFrame(movies, columns=["item_id", "title", "categories"])
 
 
-def _flagged(path: Path, line: int, flags: list[str]) -> list[str]:
+def _genres(path: Path, line: int, flags: list[str]) -> list[str]:
     if not set(flags) <= {"0", "1"}:
-        raise malformed(path, line, f"genres are told by 0 and 1, found {'|'.join(flags)}")
+        raise malformed(path, line, f"genre flags must be 0 or 1, got {'|'.join(flags)}")
     return [genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"]
 
 
 def _header(path: Path, expected: tuple[str, ...]) -> int:
-    """The number of the header's line."""
-    line, found = next(rows(path, ",", quoted=True, fallback="latin-1"))
-    if tuple(found) != expected:
-        raise malformed(path, line, f"expected the header {','.join(expected)}, found {','.join(found)}")
+    """Check the header and return its line number."""
+    line, header = next(rows(path, ",", quoted=True, fallback="latin-1"))
+    if tuple(header) != expected:
+        raise malformed(path, line, f"expected the header {','.join(expected)}, got {','.join(header)}")
     return line

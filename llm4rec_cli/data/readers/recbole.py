@@ -1,7 +1,7 @@
-"""RecBole atomic files: tab-separated, the header says `name:type`.
+"""RecBole atomic files: tab-separated, with headers of `name:type`.
 
-Either `interactions` (one row each) with an optional item file, or UniSRec's downstream files, whose `train`, `valid`
-and `test` hold one row a prefix (user, history, target): read as interactions they would count each several times.
+Either `interactions` (one row each) with an optional item file, or UniSRec's downstream files: `train`, `valid` and
+`test` with one row per prefix (user, history, target). Read as interactions, those would count each one several times.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from llm4rec_cli.data.rawfiles import line_of_row, lines, malformed, table
-from llm4rec_cli.data.readers import Forms
+from llm4rec_cli.data.rawfiles import line_of_row, lines, malformed, read_table, wrong_field_count
+from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import RawData
 
 VERSION = 1
-FORMS: Forms = (
+ROLES: FileRoles = (
     (frozenset({"interactions"}), frozenset({"items"})),
     (frozenset({"train", "valid", "test", "text", "user_index", "item_index"}), frozenset()),
 )
@@ -30,7 +30,7 @@ _INTERACTION_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 
 
 class _Record(NamedTuple):
-    """One row of an augmented file; users and items by index."""
+    """One row of a prefix file; users and items by index."""
 
     path: Path
     line: int
@@ -40,63 +40,63 @@ class _Record(NamedTuple):
 
 
 def read(files: dict[str, Path]) -> RawData:
-    """Interactions and items of either form; `timestamp` in the file's unit, as float64.
+    """Read interactions and items from either kind of files; `timestamp` in the file's unit, as float64.
 
     Raises:
-        DataError: a malformed line, a missing column, an unknown index, prefixes that contradict one another, or
-            prefixes given as interactions.
+        DataError: a malformed line, a missing column, an unknown index, prefixes that contradict each other, or
+            prefix rows in the role of interactions.
     """
-    return _plain(files) if "interactions" in files else _augmented(files)
+    return _read_interactions(files) if "interactions" in files else _read_prefixes(files)
 
 
-def _plain(files: dict[str, Path]) -> RawData:
-    if "item_id_list" in _header(files["interactions"], needed=()):
-        raise malformed(files["interactions"], 1, "rows are prefixes of sequences (item_id_list), not interactions")
-    interactions = _atomic(files["interactions"], needed=("user_id", "item_id"), known=_INTERACTION_COLUMNS)
+def _read_interactions(files: dict[str, Path]) -> RawData:
+    if "item_id_list" in _header(files["interactions"], required=()):
+        raise malformed(files["interactions"], 1, "rows are sequence prefixes (column item_id_list), not interactions")
+    interactions = _atomic(files["interactions"], required=("user_id", "item_id"), known=_INTERACTION_COLUMNS)
     counts = {"read": len(interactions)}
     if "items" in files:
-        items = _atomic(files["items"], needed=("item_id",), known=_ITEM_COLUMNS).drop_duplicates("item_id")
+        items = _atomic(files["items"], required=("item_id",), known=_ITEM_COLUMNS).drop_duplicates("item_id")
         return RawData(items, interactions, counts, item_order="as listed in the item file")
     items = pd.DataFrame({"item_id": np.sort(interactions["item_id"].unique())})
     return RawData(items, interactions, counts, item_order="sorted ids")
 
 
-def _augmented(files: dict[str, Path]) -> RawData:
+def _read_prefixes(files: dict[str, Path]) -> RawData:
     users, items = _index(files["user_index"]), _index(files["item_index"])
     train = _by_user(files["train"], users, items)
     valid = _by_user(files["valid"], users, items)
     test = _by_user(files["test"], users, items)
     sequences = {}
     for user, records in test.items():
-        prefixes = train.pop(user, [])
-        if prefixes and len(prefixes[0].history) < len(prefixes[-1].history):
-            prefixes = prefixes[::-1]
-        sequences[user] = _sequence([*records, *valid.pop(user, []), *prefixes])
+        train_records = train.pop(user, [])
+        if train_records and len(train_records[0].history) < len(train_records[-1].history):
+            train_records = train_records[::-1]
+        sequences[user] = _sequence([*records, *valid.pop(user, []), *train_records])
     for record in chain.from_iterable([*train.values(), *valid.values()]):
         raise malformed(record.path, record.line, f"user {record.user} has no row in {files['test'].name}")
-    length = [len(sequence) for sequence in sequences.values()]
+    lengths = [len(sequence) for sequence in sequences.values()]
     interactions = pd.DataFrame(
         {
-            "user_id": np.repeat([users[user] for user in sequences], length),
+            "user_id": np.repeat([users[user] for user in sequences], lengths),
             "item_id": [items[item] for item in chain.from_iterable(sequences.values())],
         }
     )
-    texts = _atomic(files["text"], needed=("item_id", "text"), known=_ITEM_COLUMNS).drop_duplicates("item_id")
-    described = pd.DataFrame({"item_id": list(items.values())}).merge(texts, on="item_id", how="left")
+    texts = _atomic(files["text"], required=("item_id", "text"), known=_ITEM_COLUMNS).drop_duplicates("item_id")
+    described_items = pd.DataFrame({"item_id": list(items.values())}).merge(texts, on="item_id", how="left")
     return RawData(
-        described,
+        described_items,
         interactions,
         counts={"read": len(interactions)},
-        item_order="as numbered in the item index, which is by first appearance and so carries order",
+        item_order="as in the item index, by first appearance, so numbers carry order information",
     )
 
 
 def _sequence(records: list[_Record]) -> list[str]:
-    """A user's whole sequence from its records, longest prefix first.
+    """Return a user's whole sequence from its records, longest prefix first.
 
-    Each record's history must be the next shorter record's history and target, whole or cut to the same length (files
-    keep the last 50 items); the shortest history is one item. So a sequence longer than the cut is pieced together, and
-    a row that is missing or altered is found.
+    Each record's history must be the next shorter record's history plus target, whole or cut to the same length (files
+    keep the last 50 items); the shortest history has one item. This restores sequences longer than the cut and detects
+    missing or altered rows.
     """
     for longer, shorter in pairwise(records):
         whole = [*shorter.history, shorter.target]
@@ -105,64 +105,64 @@ def _sequence(records: list[_Record]) -> list[str]:
             raise malformed(
                 longer.path,
                 longer.line,
-                f"the history of user {longer.user} does not continue {shorter.path.name}, line {shorter.line}",
+                f"the history of user {longer.user} does not continue {shorter.path.name}:{shorter.line}",
             )
     first = records[-1]
     if len(first.history) != 1:
         raise malformed(
             first.path,
             first.line,
-            f"user {first.user} lacks the rows of the prefixes shorter than {len(first.history)}",
+            f"user {first.user} has no rows for prefixes shorter than {len(first.history)}",
         )
     return [*first.history, *(record.target for record in reversed(records))]
 
 
 def _by_user(path: Path, users: dict[str, str], items: dict[str, str]) -> dict[str, list[_Record]]:
-    """The records of one file, by user, in file order."""
-    found: dict[str, list[_Record]] = {}
+    """Return the records of one file, by user, in file order."""
+    records: dict[str, list[_Record]] = {}
     for record in _records(path):
         if record.user not in users:
             raise malformed(path, record.line, f"unknown user index {record.user}")
         for item in (*record.history, record.target):
             if item not in items:
                 raise malformed(path, record.line, f"unknown item index {item}")
-        found.setdefault(record.user, []).append(record)
-    return found
+        records.setdefault(record.user, []).append(record)
+    return records
 
 
 def _records(path: Path) -> Iterator[_Record]:
-    columns = _header(path, needed=("user_id", "item_id_list", "item_id"))
+    columns = _header(path, required=("user_id", "item_id_list", "item_id"))
     user, history, target = (columns.index(name) for name in ("user_id", "item_id_list", "item_id"))
-    rows = lines(path)
-    next(rows)
-    for line, row in rows:
-        fields = row.split("\t")
+    numbered_lines = lines(path)
+    next(numbered_lines)
+    for line, text in numbered_lines:
+        fields = text.split("\t")
         if len(fields) != len(columns):
-            raise malformed(path, line, f"{len(fields)} fields, expected {len(columns)} ({', '.join(columns)})")
+            raise wrong_field_count(path, line, fields, columns)
         if not fields[history].split():
-            raise malformed(path, line, "the history is empty")
+            raise malformed(path, line, "item_id_list is empty")
         yield _Record(path, line, fields[user], fields[history].split(), fields[target])
 
 
 def _index(path: Path) -> dict[str, str]:
-    """Raw id of each index (as text, as it stands in the other files), in order of the index."""
-    rows = table(path, ("token", "index"), numbers=("index",), filled=("token",))
-    for wrong, what in (
-        (rows["index"] % 1 != 0, "index {index:g} is no whole number"),
-        (rows["index"].duplicated(), "index {index:g} stands twice"),
-        (rows["token"].duplicated(), "'{token}' stands twice"),
+    """Return index -> raw id, sorted by index; indices are text, as in the other files."""
+    rows = read_table(path, ("token", "index"), numbers=("index",), filled=("token",))
+    for is_wrong, problem in (
+        (rows["index"] % 1 != 0, "index is not a whole number: {index:g}"),
+        (rows["index"].duplicated(), "index {index:g} appears twice"),
+        (rows["token"].duplicated(), "token '{token}' appears twice"),
     ):
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise malformed(path, line_of_row(path, row), what.format(**rows.loc[row]))
+        if is_wrong.any():
+            row = int(is_wrong.argmax())
+            raise malformed(path, line_of_row(path, row), problem.format(**rows.loc[row]))
     rows = rows.sort_values("index")
     return dict(zip(rows["index"].astype("int64").astype(str), rows["token"], strict=True))
 
 
-def _atomic(path: Path, needed: tuple[str, ...], known: tuple[str, ...]) -> pd.DataFrame:
-    """The known columns of an atomic file."""
-    columns = _header(path, needed)
-    return table(
+def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...]) -> pd.DataFrame:
+    """Return the known columns of an atomic file."""
+    columns = _header(path, required)
+    return read_table(
         path,
         columns,
         skip=1,
@@ -172,14 +172,14 @@ def _atomic(path: Path, needed: tuple[str, ...], known: tuple[str, ...]) -> pd.D
     )
 
 
-def _header(path: Path, needed: tuple[str, ...]) -> list[str]:
-    """Column names without their types, in the house's words."""
+def _header(path: Path, required: tuple[str, ...]) -> list[str]:
+    """Return the column names without types; names of other datasets become ours."""
     line, header = next(lines(path))
     written = [field.partition(":")[0] for field in header.split("\t")]
-    columns = [name if name in needed else _RENAMED.get(name, name) for name in written]
+    columns = [name if name in required else _RENAMED.get(name, name) for name in written]
     if len(set(columns)) < len(columns):
-        raise malformed(path, line, f"two columns of one name or meaning (found {', '.join(written)})")
-    for name in needed:
+        raise malformed(path, line, f"two columns have the same name or meaning (columns: {', '.join(written)})")
+    for name in required:
         if name not in columns:
-            raise malformed(path, line, f"no column '{name}' (found {', '.join(written)})")
+            raise malformed(path, line, f"no column '{name}' (columns: {', '.join(written)})")
     return columns

@@ -1,4 +1,4 @@
-"""The S3-Rec sequence file that P5 builds on: `user item item …`, oldest first, all by number, no times."""
+"""The S3-Rec sequence file used by P5: `user item item …`, oldest first, all as numbers, without times."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ import numpy as np
 import pandas as pd
 
 from llm4rec_cli.data.rawfiles import lines, malformed
-from llm4rec_cli.data.readers import Forms
+from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.readers.amazon import read_metadata
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError
 
 VERSION = 2
-FORMS: Forms = ((frozenset({"sequences", "id_map", "metadata"}), frozenset()),)
+ROLES: FileRoles = ((frozenset({"sequences", "id_map", "metadata"}), frozenset()),)
 
 
 def read(files: dict[str, Path]) -> RawData:
-    """Interactions in the file's order, items by the file's numbers.
+    """Read interactions in file order and items in the order of their numbers in the id map.
 
     Raises:
-        DataError: a malformed line, a number that the id map does not know, or no id map.
+        DataError: a malformed line, a number that is not in the id map, or an invalid id map.
     """
     users, items = _id_maps(files["id_map"])
     sequences = {}
     for line, row in lines(files["sequences"]):
         user, *sequence = row.split() or [""]
         if not sequence:
-            raise malformed(files["sequences"], line, f"user {user} has no item" if user else "nothing but spaces")
+            raise malformed(files["sequences"], line, f"user {user} has no items" if user else "line has only spaces")
         if user not in users or user in sequences:
-            what = "stands twice" if user in sequences else f"is not in {files['id_map'].name}"
-            raise malformed(files["sequences"], line, f"user {user} {what}")
+            problem = "appears twice" if user in sequences else f"is not in {files['id_map'].name}"
+            raise malformed(files["sequences"], line, f"user {user} {problem}")
         for item in sequence:
             if item not in items:
                 raise malformed(files["sequences"], line, f"item {item} is not in {files['id_map'].name}")
         sequences[user] = sequence
     interactions = pd.DataFrame(
         {
-            "user_id": np.repeat([users[user] for user in sequences], [len(s) for s in sequences.values()]),
+            "user_id": np.repeat(
+                [users[user] for user in sequences], [len(sequence) for sequence in sequences.values()]
+            ),
             "item_id": [items[item] for item in chain.from_iterable(sequences.values())],
         }
     )
@@ -52,51 +54,51 @@ def read(files: dict[str, Path]) -> RawData:
         numbered.merge(metadata, on="item_id", how="left"),
         interactions,
         counts={"read": len(interactions)},
-        item_order="as numbered in the file, which is by first appearance and so carries order",
+        item_order="as in the id map, by first appearance, so numbers carry order information",
     )
 
 
 def _id_maps(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Raw ids of users and of items by their number."""
+    """Return number -> raw id, of users and of items."""
     try:
-        maps = json.loads("\n".join(line for _, line in lines(path)), object_pairs_hook=_object)
-        users, items = (_by_number(maps, key) for key in ("user2id", "item2id"))
+        maps = json.loads("\n".join(line for _, line in lines(path)), object_pairs_hook=_unique_keys)
+        users, items = (_raw_ids(maps, key) for key in ("user2id", "item2id"))
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path.name} is no S3-Rec id map: {error}",
-            f"it is one JSON object whose user2id and item2id map raw ids to numbers; fetch it again: {path}",
+            f"{path.name} is not an S3-Rec id map: {error}",
+            f"an id map is one JSON object with user2id and item2id (raw id: number); fix or replace it: {path}",
         ) from error
     return users, items
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Python's own keeps the last of equal keys.
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; Python's own parser would silently keep the last of several equal keys.
 
     Raises:
-        ValueError: a key stands twice.
+        ValueError: a key appears twice.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"'{twice}' stands twice")
-    return found
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
+        repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key '{repeated}' appears twice")
+    return parsed
 
 
-def _by_number(maps: Any, key: str) -> dict[str, str]:
-    """One of the maps, turned round.
+def _raw_ids(maps: Any, key: str) -> dict[str, str]:
+    """Return number -> raw id from the map under `key`, which has them the other way round.
 
     Raises:
-        ValueError: it is not there, a number is none or stands twice, or an id is empty or no text.
+        ValueError: no such map, an invalid or repeated number, or an id that is empty or not valid text.
     """
-    ids = maps.get(key) if isinstance(maps, dict) else None
-    if not isinstance(ids, dict):
+    numbers = maps.get(key) if isinstance(maps, dict) else None
+    if not isinstance(numbers, dict):
         raise ValueError(f"no object '{key}'")
-    found: dict[str, str] = {}
-    for raw, number in ids.items():
-        if not str(number).isdecimal() or not raw:
-            raise ValueError(f"{key} maps '{raw[:60]}' to {number!r:.60}")
-        raw.encode()  # a ValueError for half a surrogate pair
-        if (whole := str(int(number))) in found:
-            raise ValueError(f"{key} maps both '{found[whole]}' and '{raw}' to {whole}")
-        found[whole] = raw
-    return found
+    raw_ids: dict[str, str] = {}
+    for raw_id, number in numbers.items():
+        if not str(number).isdecimal() or not raw_id:
+            raise ValueError(f"{key} maps '{raw_id[:60]}' to {number!r:.60}")
+        raw_id.encode()  # raises ValueError for a lone surrogate
+        if (whole := str(int(number))) in raw_ids:
+            raise ValueError(f"{key} maps both '{raw_ids[whole]}' and '{raw_id}' to {whole}")
+        raw_ids[whole] = raw_id
+    return raw_ids

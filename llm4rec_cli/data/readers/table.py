@@ -1,7 +1,7 @@
-"""A user's own log: CSV with a header, JSON lines or Parquet, told apart by the file's ending.
+"""A user's own data: CSV with a header, JSON lines or Parquet, recognised by the file's ending.
 
-Columns go by our names, or by those that a map gives them (`dataset.columns`). Fields of a CSV file are divided by
-commas, tabs, `;` or `|`, whichever gives its header the columns that are looked for. Text files may be gzipped.
+Columns have our names, or those that `dataset.columns` maps to ours. CSV fields are separated by commas, tabs, `;` or
+`|`, whichever splits the header into the most expected columns. Text files may be gzipped.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from llm4rec_cli.data import rawfiles
-from llm4rec_cli.data.rawfiles import json_lines, line_of_row, lines, malformed, number, rows
-from llm4rec_cli.data.readers import Forms
+from llm4rec_cli.data.rawfiles import json_lines, line_of_row, lines, malformed, parse_number, rows
+from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import INTERACTION_COLUMNS, ITEM_COLUMNS, RawData
 from llm4rec_cli.errors import DataError, did_you_mean
 
 VERSION = 2
-FORMS: Forms = ((frozenset({"interactions"}), frozenset({"items"})),)
+ROLES: FileRoles = ((frozenset({"interactions"}), frozenset({"items"})),)
 COLUMNS = frozenset({*INTERACTION_COLUMNS, *ITEM_COLUMNS})
 
 _IDS = ("user_id", "item_id")
@@ -34,32 +34,32 @@ _NUMBERS = ("timestamp", "rating")
 _YEAR_10000 = 253_402_300_800  # in seconds since 1970
 _DELIMITERS = (",", "\t", ";", "|")
 
-Fault = Callable[[int, str], DataError]  # the error about a row (from 0) of a file
+RowError = Callable[[int, str], DataError]  # builds the error for a row (from 0) of a file
 
 
 class _Texts(NamedTuple):
-    """What a file holds, as text whatever its format: 7 stands as `7`, a time as ISO 8601 writes it."""
+    """The contents of a file as text, whatever its format: numbers in decimal, Parquet times in ISO 8601."""
 
-    header: list[str]  # all its columns
-    frame: pd.DataFrame  # those that are wanted, by our names; null where missing
-    fault: Fault
+    header: list[str]  # all columns of the file
+    frame: pd.DataFrame  # the wanted columns, under our names; null where missing
+    row_error: RowError
 
 
 def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> RawData:
-    """Interactions and items of a user's own files: every row is kept, in file order.
+    """Read interactions and items from a user's own files; every row is kept, in file order.
 
-    Ids are text exactly as written, `007` too; in Parquet and JSON they may be whole numbers, but not `7.0`. A
-    `timestamp` is a number, taken for seconds since 1970, or a date of ISO 8601 (UTC where it names no zone), which
-    becomes seconds: the first row decides which. Without it, rows count as being in time order. No id, time or rating
-    may be missing. A list of texts is joined by a space.
+    Ids are text exactly as written (`007` stays `007`); in Parquet and JSON they may also be whole numbers, but not
+    `7.0`. A `timestamp` is a number, in seconds since 1970, or an ISO 8601 date (UTC if it has no zone), which is
+    converted to seconds; the first row determines which. Without timestamps, rows must be in time order. No id, time or
+    rating may be missing. A list of texts is joined by a space.
 
     Args:
-        files: `interactions`, and perhaps `items`, where the first row of an item counts. Without `items`, what the map
-            names of items' columns is read from `interactions`.
-        columns: our name of a column -> the files' own, where they differ; what it names must be there.
+        files: `interactions` and optionally `items`, where the first row of an item counts. Without `items`, mapped
+            item columns are read from `interactions`.
+        columns: our column name -> the file's name, where they differ; mapped columns must exist.
 
     Raises:
-        DataError: a column that is not there, a malformed row, a missing value, or a file of unknown ending.
+        DataError: a missing column, a malformed row, a missing value, or an unknown file type.
     """
     columns = columns or {}
     if "items" in files:
@@ -67,9 +67,9 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
         items = _table(files["items"], ITEM_COLUMNS, columns)
         order = "as listed in the item file"
     else:
-        described = [name for name in ITEM_COLUMNS if name in columns and name != "item_id"]
-        interactions = _table(files["interactions"], [*INTERACTION_COLUMNS, *described], columns)
-        items = interactions[["item_id", *described]].sort_values("item_id", kind="stable")
+        item_columns = [name for name in ITEM_COLUMNS if name in columns and name != "item_id"]
+        interactions = _table(files["interactions"], [*INTERACTION_COLUMNS, *item_columns], columns)
+        items = interactions[["item_id", *item_columns]].sort_values("item_id", kind="stable")
         order = "sorted ids"
     return RawData(
         items.drop_duplicates("item_id", ignore_index=True),
@@ -80,157 +80,166 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
 
 
 def _table(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Those of the columns `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64."""
+    """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64."""
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending not in _FORMATS:
-        raise DataError(
-            f"{path.name}: its name does not tell what kind of table it is", f"let it end in {', '.join(_FORMATS)}"
-        )
-    theirs = {name: columns.get(name, name) for name in names}
-    header, texts, fault = _FORMATS[ending](path, theirs)
-    for name in names:
-        if theirs[name] not in header and (name in _IDS or name in columns):
+        raise DataError(f"{path.name}: unknown file type", f"use a file that ends in {', '.join(_FORMATS)}")
+    file_columns = {name: columns.get(name, name) for name in names}
+    header, texts, row_error = _FORMATS[ending](path, file_columns)
+    for name, column in file_columns.items():
+        if column not in header and (name in _IDS or name in columns):
             raise DataError(
-                f"{path.name} has no column '{theirs[name]}' for {name}",
-                f"{did_you_mean(theirs[name], header)} (to say which it is: +dataset.columns.{name}=COLUMN)",
+                f"{path.name}: no column '{column}' for {name}",
+                f"{did_you_mean(column, header)} (to map another column: +dataset.columns.{name}=COLUMN)",
             )
     if texts.empty:
-        raise DataError(f"{path.name} has no rows", f"give a file that has some: {path}")
+        raise DataError(f"{path.name}: no rows", f"fix or replace the file: {path}")
     return pd.DataFrame(
-        {name: _converted(name, their, texts[name], fault) for name, their in theirs.items() if name in texts}
+        {
+            name: _converted(name, column, texts[name], row_error)
+            for name, column in file_columns.items()
+            if name in texts
+        }
     )
 
 
-def _converted(name: str, their: str, texts: pd.Series, fault: Fault) -> pd.Series:
-    """A column in its type; `their` is the file's name of it.
+def _converted(name: str, column: str, texts: pd.Series, row_error: RowError) -> pd.Series:
+    """Convert a column to its type; `column` is the file's name for it.
 
     Raises:
-        DataError: a value that is missing and may not be, or is not what it should be.
+        DataError: a required value is missing or invalid.
     """
     missing = texts.isna() | (texts == "")
     if name not in (*_IDS, *_NUMBERS):
         return texts.mask(missing)
     if missing.any():
-        raise fault(_first(missing), f"{their} is missing")
+        raise row_error(_first(missing), f"{column} is empty")
     if name in _IDS:
         return texts
-    if name == "timestamp" and number(texts[0]) is None:
-        kind = "date of ISO 8601"
+    if name == "timestamp" and parse_number(texts[0]) is None:
+        expected = "an ISO 8601 date"
         times = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
-        found = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        values = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     else:
-        kind = "number"
-        found = pd.to_numeric(texts, errors="coerce").astype("float64")
-    wrong = ~pd.Series(np.isfinite(found))
-    if wrong.any():
-        raise fault(_first(wrong), f"{their} is no {kind}: {texts[_first(wrong)][:60]!r}")
-    late = found.abs() >= _YEAR_10000
-    if name == "timestamp" and late.any():
-        row = _first(late)
+        expected = "a number"
+        values = pd.to_numeric(texts, errors="coerce").astype("float64")
+    invalid = ~pd.Series(np.isfinite(values))
+    if invalid.any():
+        raise row_error(_first(invalid), f"{column} is not {expected}: {texts[_first(invalid)][:60]!r}")
+    too_large = values.abs() >= _YEAR_10000
+    if name == "timestamp" and too_large.any():
+        row = _first(too_large)
         raise DataError(
-            fault(row, f"{their} is no time in seconds since 1970: {texts[row]!r}").problem,
-            "divide the column by what makes it seconds (milliseconds: 1000)",
+            row_error(row, f"{column} is not a time in seconds since 1970: {texts[row]!r}").problem,
+            "convert the column to seconds (divide milliseconds by 1000)",
         )
-    return found
+    return values
 
 
 def _first(mask: pd.Series) -> int:
     return int(np.flatnonzero(mask)[0])
 
 
-def _csv(path: Path, theirs: Mapping[str, str]) -> _Texts:
-    line, first = next(lines(path))
-    headers = {delimiter: next(csv.reader([first], delimiter=delimiter)) for delimiter in _DELIMITERS}
-    wanted = set(theirs.values())
-    delimiter = max(headers, key=lambda d: (len(wanted.intersection(headers[d])), len(headers[d])))
+def _csv(path: Path, file_columns: Mapping[str, str]) -> _Texts:
+    header_line, text = next(lines(path))
+    headers = {delimiter: next(csv.reader([text], delimiter=delimiter)) for delimiter in _DELIMITERS}
+    expected = set(file_columns.values())
+    delimiter = max(headers, key=lambda d: (len(expected.intersection(headers[d])), len(headers[d])))
     header = headers[delimiter]
-    keep = _wanted(path, header, theirs)
-    texts = pd.DataFrame()
+    keep = _wanted(path, header, file_columns)
+    table = pd.DataFrame()
     if keep:
-        texts = rawfiles.table(path, header, skip=line, keep=keep, delimiter=delimiter, quoted=True)
+        table = rawfiles.read_table(path, header, skip=header_line, keep=keep, delimiter=delimiter, quoted=True)
 
-    def fault(row: int, what: str) -> DataError:
+    def row_error(row: int, problem: str) -> DataError:
         line, _ = next(islice(rows(path, delimiter, quoted=True), row + 1, None))
-        return malformed(path, line, what)
+        return malformed(path, line, problem)
 
-    return _Texts(header, pd.DataFrame({name: texts[their] for name, their in theirs.items() if their in keep}), fault)
+    frame = {name: table[column] for name, column in file_columns.items() if column in keep}
+    return _Texts(header, pd.DataFrame(frame), row_error)
 
 
-def _json(path: Path, theirs: Mapping[str, str]) -> _Texts:
+def _json(path: Path, file_columns: Mapping[str, str]) -> _Texts:
     header: dict[str, None] = {}
-    read: dict[str, list[Any]] = {name: [] for name in theirs}
+    values: dict[str, list[Any]] = {name: [] for name in file_columns}
     for _, row in json_lines(path, required=()):
         header |= dict.fromkeys(row)
-        for name, their in theirs.items():
-            read[name].append(row.get(their))
+        for name, column in file_columns.items():
+            values[name].append(row.get(column))
 
-    def fault(row: int, what: str) -> DataError:
-        return malformed(path, line_of_row(path, row), what)
+    def row_error(row: int, problem: str) -> DataError:
+        return malformed(path, line_of_row(path, row), problem)
 
-    frame = {name: _json_texts(name, their, read[name], fault) for name, their in theirs.items() if their in header}
-    return _Texts(list(header), pd.DataFrame(frame), fault)
+    frame = {
+        name: _json_texts(name, column, values[name], row_error)
+        for name, column in file_columns.items()
+        if column in header
+    }
+    return _Texts(list(header), pd.DataFrame(frame), row_error)
 
 
-def _json_texts(name: str, their: str, values: list[Any], fault: Fault) -> list[str | None]:
-    kinds = (str, int) if name in _IDS else (str, int, float, list)
+def _json_texts(name: str, column: str, values: list[Any], row_error: RowError) -> list[str | None]:
+    types = (str, int) if name in _IDS else (str, int, float, list)
     texts: list[str | None] = []
     for row, value in enumerate(values):
         if value is None or (isinstance(value, float) and math.isnan(value)):
             texts.append(None)
-        elif isinstance(value, bool) or not isinstance(value, kinds):
-            what = "whole number" if name in _IDS else "number"
-            raise fault(row, f"{their} is neither text nor a {what}: {value!r:.60}")
+        elif isinstance(value, bool) or not isinstance(value, types):
+            expected = "whole number" if name in _IDS else "number"
+            raise row_error(row, f"{column} is neither text nor a {expected}: {value!r:.60}")
         else:
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-            texts.append(text.encode("utf-8", "replace").decode())  # half a surrogate pair becomes a question mark
+            texts.append(text.encode("utf-8", "replace").decode())  # a lone surrogate becomes a question mark
     return texts
 
 
-def _parquet(path: Path, theirs: Mapping[str, str]) -> _Texts:
+def _parquet(path: Path, file_columns: Mapping[str, str]) -> _Texts:
     try:
         with pa.parquet.ParquetFile(path) as file:
             header = file.schema_arrow.names
-            keep = _wanted(path, header, theirs)
-            read = file.read(keep)
+            keep = _wanted(path, header, file_columns)
+            table = file.read(keep)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path.name} is no whole Parquet file: {str(error).splitlines()[0]}", f"write or fetch it again: {path}"
+            f"{path.name} is not a valid Parquet file: {str(error).splitlines()[0]}", f"replace the file: {path}"
         ) from error
 
-    def fault(row: int, what: str) -> DataError:
-        return DataError(f"{path.name}, row {row + 1}: {what}", f"mend that row: {path}")
+    def row_error(row: int, problem: str) -> DataError:
+        return DataError(f"{path.name}, row {row + 1}: {problem}", f"fix that row, or replace the file: {path}")
 
-    frame = {name: _arrow_text(path, name, their, read[their]) for name, their in theirs.items() if their in keep}
-    return _Texts(header, pd.DataFrame(frame), fault)
+    frame = {
+        name: _arrow_text(path, name, column, table[column]) for name, column in file_columns.items() if column in keep
+    }
+    return _Texts(header, pd.DataFrame(frame), row_error)
 
 
-def _arrow_text(path: Path, name: str, their: str, column: Any) -> pd.Series:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-        column = column.cast(kind)
-    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if name in _IDS and not (texts or pa.types.is_integer(kind)):
+def _arrow_text(path: Path, name: str, column: str, values: Any) -> pd.Series:
+    dtype = values.type
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+        values = values.cast(dtype)
+    is_text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype)
+    if name in _IDS and not (is_text or pa.types.is_integer(dtype)):
         raise DataError(
-            f"{path.name}: {their} holds {kind}, and an id is text or a whole number",
+            f"{path.name}: {column} holds {dtype}, but ids must be text or whole numbers",
             f"write that column as text: {path}",
         )
     try:
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            column = pa.compute.binary_join(column.cast(pa.list_(pa.string())), " ")
-        return column.cast(pa.string()).to_pandas()
+        if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
+            values = pa.compute.binary_join(values.cast(pa.list_(pa.string())), " ")
+        return values.cast(pa.string()).to_pandas()
     except pa.ArrowException as error:
         raise DataError(
-            f"{path.name}: {their} holds {kind}, which cannot be read as text", f"write that column as text: {path}"
+            f"{path.name}: {column} holds {dtype}, which cannot be read as text", f"write that column as text: {path}"
         ) from error
 
 
-def _wanted(path: Path, header: list[str], theirs: Mapping[str, str]) -> list[str]:
-    """The columns to read."""
-    wanted = [column for column in header if column in theirs.values()]
+def _wanted(path: Path, header: list[str], file_columns: Mapping[str, str]) -> list[str]:
+    """Return the columns of the header that are to be read."""
+    wanted = [column for column in header if column in file_columns.values()]
     for column in wanted:
         if wanted.count(column) > 1:
-            raise DataError(f"{path.name} has two columns called '{column}'", f"rename one of them: {path}")
+            raise DataError(f"{path.name}: two columns are called '{column}'", f"rename one of them: {path}")
     return wanted
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy.sparse import csr_array
 
-from llm4rec_cli.data.rawfiles import rows, table
+from llm4rec_cli.data.rawfiles import read_table, rows
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.errors import DataError, UsageError
 
@@ -117,7 +117,7 @@ def _delimiter(path: Path) -> str:
 def _read_delimited(path: Path, layout: Layout) -> pd.DataFrame:
     by = [layout.by] if layout.by else []
     keep = [layout.user, layout.item, *by]
-    return table(path, _columns(path), skip=1, numbers=by, keep=keep, delimiter=_delimiter(path), quoted=True)
+    return read_table(path, _columns(path), skip=1, numbers=by, keep=keep, delimiter=_delimiter(path), quoted=True)
 
 
 def _read_parquet(path: Path, layout: Layout) -> pd.DataFrame:
