@@ -131,7 +131,7 @@ def test_explanations_that_were_there_are_replaced_and_the_split_stays(tmp_path)
     split.dataset.interactions["explanation"] = "old"
     explained = with_explanations(split, tmp_path)
     assert set(explained.dataset.interactions["explanation"]) == {"I think the tone is great."}
-    assert explained.part is split.assignment
+    assert explained.assignment is split.assignment
     assert set(split.dataset.interactions["explanation"]) == {"old"}
 
 

@@ -127,15 +127,15 @@ def test_scores_that_are_equal_in_float32_keep_their_order(lists):
 # ---- errors
 
 WRONG = {
-    "an unknown user": ("user,item\nu0,i0\nnobody,i0\n", "line 3: no user 'nobody' in dataset 'tiny'"),
+    "an unknown user": ("user,item\nu0,i0\nnobody,i0\n", ":3: no user 'nobody' in dataset 'tiny'"),
     "an unknown item": (
         "user,item\nu0,i0\nu0,i9\nu0,i8\n",
-        "line 3: no item 'i9' in dataset 'tiny' after its filters (2 unknown items in total)",
+        ":3: no item 'i9' in dataset 'tiny' after its filters (2 unknown items in total)",
     ),
-    "an empty id": ("user,item\n,i0\n", "line 2: no user ''"),
+    "an empty id": ("user,item\n,i0\n", ":2: no user ''"),
     "an item twice": (
         "user,item,score\nu0,i0,1\n\nu0,i1,1\nu0,i0,2\n",
-        "line 5: item 'i0' is listed more than once for user 'u0'",
+        ":5: item 'i0' is listed more than once for user 'u0'",
     ),
     "no number": ("user,item,score\nu0,i0,1\nu0,i1,high\n", ":3: score is not a number: 'high'"),
     "nan": ("user,item,score\nu0,i0,nan\n", ":2: score is not a number: 'nan'"),

@@ -151,8 +151,8 @@ def _numbers(path: Path, kind: str, ids: pd.Series, known: pd.Index, dataset: Re
 
 def _row_error(path: Path, row: int, problem: str, remedy: str) -> DataError:
     """Return the error for one row: by line, counting the header, in a text file, by row in Parquet."""
-    place = f"row {row + 1}"
+    place = f"{path.name}, row {row + 1}"
     if path.suffix != PARQUET:
         line, _ = next(islice(rows(path, _delimiter(path), quoted=True), row + 1, None))
-        place = f"line {line}"
-    return DataError(f"{path.name}, {place}: {problem}", remedy)
+        place = f"{path.name}:{line}"
+    return DataError(f"{place}: {problem}", remedy)
