@@ -46,6 +46,7 @@ class Metric(NamedTuple):
     headline: bool = False
 
 
+PAPER_TEXT = ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL")  # as P5 computes them: `paper_text`
 METRICS = (
     Metric("hr", Kind.ranking, cutoffs=(1, 5, 10, 50)),
     Metric("recall", Kind.ranking, cutoffs=(1, 5, 10, 50), shown=False),  # the same with one target
@@ -62,6 +63,9 @@ METRICS = (
     Metric("said/rmse", Kind.rating, lower=True, for_all=False),
     Metric("said/mae", Kind.rating, lower=True, for_all=False),
     Metric("said/coverage", Kind.rating, for_all=False),
+    Metric("said_paper/rmse", Kind.rating, lower=True, shown=False, for_all=False),  # as P5 computes it
+    Metric("said_paper/mae", Kind.rating, lower=True, shown=False, for_all=False),
+    Metric("said_paper/coverage", Kind.rating, shown=False, for_all=False),
     Metric("loss", Kind.loss, lower=True),
     Metric("bleu2", Kind.text, paired_as="rouge1"),
     Metric("bleu4", Kind.text, paired_as="rouge1"),
@@ -69,6 +73,7 @@ METRICS = (
     Metric("rouge2", Kind.text),
     Metric("rougeL", Kind.text),
     Metric("feature_match", Kind.text, for_all=False, may_be_missing=True),
+    *(Metric(f"paper/{name}", Kind.text, shown=False, for_all=False) for name in PAPER_TEXT),
     Metric("distinct1", Kind.text),
     Metric("distinct2", Kind.text),
     Metric("unique_sentences", Kind.text),

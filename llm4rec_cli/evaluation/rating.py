@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 
 LIKED = 4  # stars from which P5 counts a like
+KEPT_BY_PAPER = (1.0, 4.9)  # P5's evaluation drops answers outside, "5.0" among them
 PREDICTED_LIKED = 3.5  # predictions are not whole numbers: from here on they are nearer to a like
 
 
@@ -51,6 +52,8 @@ def rating_columns(
         readable = ~np.isnan(parsed)
         errors = rating_values(rating, np.where(readable, parsed, rating))  # no error where there is no number
         columns |= {"readable": readable.astype(np.float64), "said/mse": errors["mse"], "said/mae": errors["mae"]}
+        kept = (readable & (parsed >= KEPT_BY_PAPER[0]) & (parsed <= KEPT_BY_PAPER[1])).astype(np.float64)
+        columns |= {"kept": kept, "kept/mse": kept * errors["mse"], "kept/mae": kept * errors["mae"]}
     return columns
 
 
@@ -60,7 +63,8 @@ def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     Returns:
         `rmse`, `mae`, `like_accuracy` and `mse` over all examples; for a model that answers in words also `said/rmse`
         and `said/mae` over the readable answers, and `said/coverage`, their share. Where no answer is readable, the
-        `said/` errors are left out. Each metric has the shape of the sums.
+        `said/` errors are left out. `said_paper/rmse`, `said_paper/mae` and `said_paper/coverage` are the same as P5
+        computes them: over answers from 1.0 to 4.9, others dropped. Each metric has the shape of the sums.
     """
     n = sums["n"]
     metrics = {
@@ -71,6 +75,11 @@ def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     }
     if "readable" in sums:
         readable = sums["readable"]
+        if np.any(sums["kept"]):
+            with np.errstate(invalid="ignore"):
+                metrics["said_paper/rmse"] = np.sqrt(sums["kept/mse"] / sums["kept"])
+                metrics["said_paper/mae"] = sums["kept/mae"] / sums["kept"]
+        metrics["said_paper/coverage"] = sums["kept"] / n
         if np.any(readable):
             with np.errstate(invalid="ignore"):  # a resample without a readable answer has no error: NaN
                 metrics["said/rmse"] = np.sqrt(sums["said/mse"] / readable)

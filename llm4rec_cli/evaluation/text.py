@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.evaluation.paper_text import paper_metrics
+
 FloatArray = NDArray[np.floating[Any]]
 
 BLEU_ORDERS = (2, 4)  # P5 reports BLEU-4 of explanations and BLEU-2 of review summaries
@@ -89,7 +91,7 @@ def text_columns(values: Mapping[str, FloatArray], counts: Mapping[str, FloatArr
 
     Args:
         values: from `text_values`.
-        counts: from `bleu_counts`.
+        counts: from `bleu_counts`, and `paper_columns` if the paper's metrics are computed too.
     """
     columns = {"n": np.ones(len(values[ROUGE[0]])), **counts, **{name: values[name] for name in ROUGE}}
     if "feature_match" in values:
@@ -117,14 +119,15 @@ def text_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
     Returns:
         `bleu2` and `bleu4` of the corpus of all examples; the means of `rouge1`, `rouge2`, `rougeL`, and of
-        `feature_match` over the examples with a feature. Each metric has the shape of the sums.
+        `feature_match` over the examples with a feature; and those of `paper_metrics`, if the sums hold its columns.
+        Each metric has the shape of the sums.
     """
     metrics = {f"bleu{order}": _corpus_bleu(sums, order) for order in BLEU_ORDERS}
     metrics |= {name: sums[name] / sums["n"] for name in ROUGE}
     if np.any(sums.get("featured", 0)):
         with np.errstate(invalid="ignore"):  # a resample without a feature: NaN
             metrics["feature_match"] = sums["feature_match"] / sums["featured"]
-    return metrics
+    return metrics | (paper_metrics(sums) if "paper/length" in sums else {})
 
 
 def _corpus_bleu(sums: Mapping[str, FloatArray], order: int) -> FloatArray:

@@ -76,6 +76,7 @@ def scored(predictions: Path, names: Sequence[str]) -> Answers | None:
 
 def _scored(told: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], Metrics]:
     """The columns to be summed and what makes metrics of the sums; no columns where nothing was answered."""
+    from llm4rec_cli.evaluation.paper_text import paper_columns
     from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.evaluation.rating import rating_columns, rating_metrics
     from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics, text_values
@@ -84,7 +85,8 @@ def _scored(told: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str,
         return rating_columns(told["rating"], told["prediction"], told.get("said")), rating_metrics
     if "reference" in told:
         values = text_values(told["prediction"], told["reference"], told.get("feature"))
-        return text_columns(values, bleu_counts(told["prediction"], told["reference"])), text_metrics
+        texts = told["prediction"], told["reference"]
+        return text_columns(values, bleu_counts(*texts) | paper_columns(*texts)), text_metrics
     if "n_better" in told:
         cutoffs = sorted({int(name.partition("@")[2]) for name in names if name.partition("@")[2].isdigit()})
         values = ranking_metrics(told["n_better"], told["n_tied"], told["n_candidates"], cutoffs)

@@ -15,6 +15,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
+from llm4rec_cli.evaluation.paper_text import paper_columns
 from llm4rec_cli.evaluation.text import (
     bleu_counts,
     diversity,
@@ -64,7 +65,8 @@ def evaluate(model: Writer, split: Split, asked: Examples, config: Config) -> Ev
     features = None
     if written == Written.explanation and "feature" in split.dataset.interactions:
         features = _column(split, asked, "feature")
-    columns = text_columns(text_values(texts, references, features), bleu_counts(texts, references))
+    counts = bleu_counts(texts, references) | paper_columns(texts, references)
+    columns = text_columns(text_values(texts, references, features), counts)
     (whole,) = by_group_of_sums(columns, text_metrics, {"all": np.ones(len(asked), dtype=bool)}).values()
     del whole["n"]
     rng = stream(config.dataset.seed, "bootstrap")

@@ -108,8 +108,9 @@ def test_diversity_by_hand():
 
 def test_each_model_has_the_metrics_that_one_may_select_by():
     assert selectable(Kind.text, []) <= set(metrics(GENERATED, REFERENCES)) | set(diversity(GENERATED))
-    of_each = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.paired_as}
-    assert of_each - set(diversity(GENERATED)) == set(text_values(GENERATED, REFERENCES, ["strap"] * 4))
+    names = {metric.name for metric in METRICS if metric.kind is Kind.text and not metric.paired_as}
+    names -= {name for name in names if name.startswith("paper/")}  # compared with the papers, not between runs
+    assert names - set(diversity(GENERATED)) == set(text_values(GENERATED, REFERENCES, ["strap"] * 4))
 
 
 def test_signatures_include_order_case_tokenisation_and_smoothing():

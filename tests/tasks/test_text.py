@@ -62,13 +62,16 @@ def test_a_part_without_such_texts_is_refused():
         asked(leave_one_out(tiny_dataset([[0, 1, 2]], explanation=["so", "so", None])))
 
 
+OURS = ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL")
+
+
 def test_scores_by_hand():
     found = text.evaluate(Scribe(SAID), SPLIT, asked(), config())
     assert found.metrics["rouge1"] == pytest.approx((1 + 3 / 5) / 2)  # it, is, the, of five words in each
     assert found.metrics["feature_match"] == 0.5
     assert found.metrics["unique_sentences"] == 1
     assert found.metrics["mean_length"] == 4.5
-    assert set(found.intervals) == {"bleu2", "bleu4", "rouge1", "rouge2", "rougeL", "feature_match"}
+    assert set(found.intervals) == {*OURS, "feature_match", *(f"paper/{name}" for name in OURS)}
     assert "bleu4" in found.signatures
 
 
