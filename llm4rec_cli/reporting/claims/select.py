@@ -13,6 +13,7 @@ from llm4rec_cli.config.roles import OUTSIDE
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
 from llm4rec_cli.reporting.pairing import ASKED, Run, config_of
+from llm4rec_cli.reporting.papers import facts
 from llm4rec_cli.reporting.variants import Variant
 from llm4rec_cli.runs.catalog import finished
 
@@ -99,7 +100,8 @@ def best_pairs(
 
     by_protocol: dict[tuple[Any, ...], list[tuple[Variant, Variant]]] = {}
     for a, b in itertools.product(variants_a, variants_b):
-        if _protocol_key(a) == _protocol_key(b) and _settings_agree(test, a, b) and runs_by_seed(a, b):
+        comparable = _protocol_key(a) == _protocol_key(b) and _settings_agree(test, a, b) and _may_be_member(a, b)
+        if comparable and runs_by_seed(a, b):
             by_protocol.setdefault(_protocol_key(a), []).append((a, b))
     return [max(pairs, key=preference) for pairs in by_protocol.values()]
 
@@ -120,6 +122,12 @@ def runs_by_seed(a: Variant, b: Variant) -> list[tuple[Run, Run]]:
     else:
         seeds = [first_b[1]["seed"]]
     return [(by_seed_a.get(seed, first_a), by_seed_b.get(seed, first_b)) for seed in seeds]
+
+
+def _may_be_member(a: Variant, b: Variant) -> bool:
+    """Return whether A is a member of B, if B is an ensemble: it is compared with its own members only."""
+    members = {Path(member).parts[-4:] for _, metrics in b.runs for member in metrics.get("members") or ()}
+    return not members or any(folder.parts[-4:] in members for folder, _ in a.runs)
 
 
 def is_trained(variant: Variant) -> bool:
@@ -159,8 +167,24 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
 
 def untestable_reason(test: ClaimTest, runs: Iterable[Run]) -> str:
     """Return why these runs do not test the claim; empty if they do."""
+    runs = list(runs)
     marks = {mark for run in runs for mark in _marks(run)}
-    return next((reason for mark, reason in test.untestable.items() if mark in marks), "")
+    return next(
+        (reason for mark, reason in test.untestable.items() if mark in marks or _departs(mark, runs)),
+        "",
+    )
+
+
+def _departs(mark: str, runs: Sequence[Run]) -> bool:
+    """Return whether a run departs from a fact of its method: `pre-trained on!=NAME`, where it has that fact at all.
+
+    Only runs that are pre-trained depart from what they should be pre-trained on: the other side is to be without.
+    """
+    fact, negated, value = mark.partition("!=")
+    if not negated:
+        return False
+    values = {facts(metrics).get(fact, value) for _, metrics in runs if "paper_method" in metrics}
+    return bool(values - {value, "nothing"})
 
 
 def _marks(run: Run) -> set[str]:

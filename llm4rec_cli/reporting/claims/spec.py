@@ -65,7 +65,7 @@ class ClaimTest:
     protocol: str | None = None  # None = any
     targets: str | None = None  # `cold` or `warm`: only these count
     may_differ: Sequence[str] | None = None  # settings, besides those that a side names; None = all
-    untestable: Mapping[str, str] = field(default_factory=dict)  # label of a run, or `llm=NAME` -> why it is no test
+    untestable: Mapping[str, str] = field(default_factory=dict)  # label, `llm=NAME` or `FACT!=VALUE` -> reason
 
     @property
     def level(self) -> int:

@@ -15,7 +15,7 @@ UNTRAINED = ("popularity", "next_id", "chatgptrec")
 
 @pytest.fixture
 def write(tmp_path):
-    """write(model, predictions, seeds, **facts): finished runs of one variant under tmp_path/outputs.
+    """write(model, predictions, seeds, **facts): finished runs of one variant under tmp_path/outputs; returns their folders.
 
     Predictions are a table, or how many candidates score above each user's target; a dictionary has them by seed.
     """
@@ -33,12 +33,15 @@ def write(tmp_path):
             "metrics": {"mrr": 0.1, "hr@10": 0.1, "coverage@10": 0.5, "listed/hallucinated": 0.3},
             "intervals": {"mrr": [0, 1], "hr@10": [0, 1]},
         }
+        folders = []
         for seed, rows in by_seed.items():
             number = next(numbers)
             metrics = metrics_json(model=model, seed=seed, variant=variant, n_examples=len(rows), **defaults | facts)
             folder = tmp_path / where / model / metrics["dataset"] / metrics["task"] / f"seed{seed}-{number}"
             table = rows if isinstance(rows, pd.DataFrame) else ranked(rows, users)
             written(folder, metrics, table, config=config | {"seed": seed}, time=1e9 + number)
+            folders.append(str(folder))
+        return folders
 
     return write_runs
 

@@ -119,3 +119,20 @@ def test_a_chat_model_counts_as_untestable_only_where_numbers_depend_on_it(write
     assert result(b={"model": "chatgptrec"}).verdict is Verdict.supported
     write("unisrec", [BETTER] * 50)  # its config names the chat model, but it does not use it
     assert result().verdict is Verdict.supported
+
+
+def test_a_run_pre_trained_on_other_data_does_not_test_the_claim(write, result):
+    method = {"paper_method": {"method": "unisrec"}, "init_from": {"dataset": "beauty"}}
+    write("unisrec", [WORSE] * 50, settings={"model.use_ids": False})
+    write("unisrec", [BETTER] * 50, settings={"model.use_ids": False}, **method)
+    sides = {"a": {"model": "unisrec", "pretrained": False}, "b": {"model": "unisrec", "pretrained": True}}
+    mark = {"pre-trained on!=five": "other source domains"}
+    found = result(**sides, untestable=mark)
+    assert (found.verdict, found.reason) == (Verdict.not_testable, "other source domains")
+    assert result(**sides, untestable={"pre-trained on!=beauty": "others"}).verdict is Verdict.supported
+
+
+def test_an_ensemble_is_compared_with_its_own_members(write, result):
+    write("sasrec", [WORSE] * 50, [0])
+    write("ensemble", [BETTER] * 50, members=["elsewhere/mf/shop/sequential/seed0-9"])
+    assert result(b={"model": "ensemble"}).verdict is Verdict.not_run

@@ -51,6 +51,8 @@ def test_rules_and_margins_are_as_they_were_fixed():
         "prompt4nr-ensembles": ["superior 0.001"],
         "language-model-tokens": ["superior 2 %"] * 4,
         "collaborative-signal": ["superior 10 %", "superior 2 %", "superior 5 %"],
+        "order-matters": ["superior 2 %"],
+        "training-free": ["not_inferior 5 %"],
     }
 
 

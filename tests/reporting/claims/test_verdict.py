@@ -84,8 +84,8 @@ def test_an_untrained_model_needs_one_run_which_is_paired_with_every_seed(write,
 
 
 def test_an_ensemble_is_as_trained_as_its_members(write, result):
-    write("prompt4nr", [WORSE] * 50)
-    write("ensemble", [BETTER] * 50, [0], n_trainable=0, members=["outputs/prompt4nr/x"])
+    members = write("prompt4nr", [WORSE] * 50)
+    write("ensemble", [BETTER] * 50, [0], n_trainable=0, members=members)
     assert result(a={"model": "prompt4nr"}, b={"model": "ensemble"}).verdict is Verdict.inconclusive
 
 
@@ -161,18 +161,19 @@ def test_the_shipped_claim_about_ensembles_is_decided_by_impressions(write, judg
         news["items"], news["clicked"] = [["a", "b"]] * 30, [[True, False]] * 30
         news[["auc", "mrr", "ndcg@5", "ndcg@10"]] = auc
         protocol = {"dataset": "news", "task": "direct", "protocol": "impression"}
-        write(model, news, metrics={"auc": auc}, intervals={"auc": [0, 1]}, **protocol, **facts)
+        return write(model, news, metrics={"auc": auc}, intervals={"auc": [0, 1]}, **protocol, **facts)
 
     (ensembles,) = [claim for claim in shipped_claims() if claim.id == "prompt4nr-ensembles"]
-    write_news("prompt4nr", 0.6)
-    write_news("prompt4nr", 0.64)  # another template, the best
-    write_news("ensemble", 0.62, n_trainable=0, members=["outputs/prompt4nr/a", "outputs/prompt4nr/b"])
+    members = write_news("prompt4nr", 0.6)
+    members += write_news("prompt4nr", 0.64)  # another template, the best
+    write_news("prompt4nr", 0.9)  # no member
+    write_news("ensemble", 0.62, n_trainable=0, members=members)
     (result,) = judge(ensembles)
     assert result.verdict is Verdict.not_supported
     assert "A prompt4nr 0.6400, B ensemble 0.6200" in result.numbers
-    write_news("ensemble", 0.65, n_trainable=0, members=["outputs/prompt4nr/a", "outputs/prompt4nr/b"])
+    write_news("ensemble", 0.65, n_trainable=0, members=members)
     assert [result.verdict for result in judge(ensembles)] == [Verdict.supported]
-    write_news("ensemble", 0.66, n_trainable=0, members=["outputs/prompt4nr/a"], labels=["untrained-head"])
+    write_news("ensemble", 0.66, n_trainable=0, members=members, labels=["untrained-head"])
     assert [result.verdict for result in judge(ensembles)] == [Verdict.supported]  # testable runs come first
 
 
