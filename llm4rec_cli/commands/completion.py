@@ -188,8 +188,9 @@ def _key_types(before: list[str]) -> dict[str, Any]:
     typed = [word.partition("=")[2].split(",") for word in before if word.startswith("model=")]
     models = [name for name in (typed[-1] if typed else []) if name in model_names()]
     types: dict[str, Any] = {"model": ModelConfig}
-    for name in models or model_names():
-        for setting in declared_with(config_class(name)):
+    config: Any
+    for config in map(config_class, models or model_names()):
+        for setting in declared_with(config):
             key = setting.key.replace("model.prompts", "prompt", 1)  # as it is typed
             is_prompt_text = key.startswith("prompt.") and (setting.is_node or key.count(".") > 1)
             if not (is_prompt_text or key.startswith("dataset.paper.")):  # both are written in YAML only

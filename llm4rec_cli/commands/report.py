@@ -31,16 +31,14 @@ FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment"
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "llm4rec report",
-        description=__doc__.replace("%", "%%"),
-        formatter_class=argparse.RawTextHelpFormatter,
+        "llm4rec report", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only these runs; keys: {', '.join(FILTERS)}")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="Markdown tables")
-    form.add_argument("--csv", action="store_true", help="one table of comma-separated values")
-    form.add_argument("--latex", action="store_true", help="LaTeX tables (booktabs)")
-    form.add_argument("--html", metavar="FILE", help="one HTML page with plots")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--markdown", action="store_true", help="Markdown tables")
+    output.add_argument("--csv", action="store_true", help="one table of comma-separated values")
+    output.add_argument("--latex", action="store_true", help="LaTeX tables (booktabs)")
+    output.add_argument("--html", metavar="FILE", help="one HTML page with plots")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
     part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")

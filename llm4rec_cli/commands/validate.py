@@ -4,10 +4,10 @@ llm4rec validate                                     the shipped configs and tho
 llm4rec validate dataset/mine experiment             one option, and all options of a group
 llm4rec validate conf/dataset/mine.yaml              one file
 
-Each option is composed with the defaults of all other groups, named prompts together with the model's own prompts,
-experiments as they are. Reported are unknown keys and wrong types first; in a config without these, missing values,
-values out of range, unknown readers, file roles, floors and metrics, prompts that cannot be filled in, models that do
-not support their task, and files in ./conf that are never read. No raw data is read and nothing is trained.
+Each option is composed with the defaults of all other groups, prompts together with the model's default prompts.
+Unknown keys and wrong types are reported first. Configs without these are checked for missing values, values out of
+range, unknown readers, file roles, floors and metrics, prompts that cannot be filled in, and models that do not support
+their task. Files in ./conf that are never read are reported too. No raw data is read and nothing is trained.
 """
 
 from __future__ import annotations
@@ -158,10 +158,10 @@ def _overrides_for(group: str, option: str) -> list[str]:
         return [f"+experiment={option}" if group == "experiment" else f"{group}={option}"]
     model, _, name = option.partition("/")
     prompts = _node_types({"model": config_class(model)}).get("model.prompts")
-    names = {name: None}
+    names = [name]
     if get_origin(prompts) is dict:  # a model with named prompts has several files of them
         paths = [path.partition(f"prompt/{model}/")[2] for path, _ in sources([f"model={model}"])]
-        names = dict.fromkeys([*filter(None, paths), name])
+        names = list(dict.fromkeys([*filter(None, paths), name]))
     return [f"model={model}", f"prompt/{model}@model.prompts=[{','.join(names)}]"]
 
 
@@ -170,7 +170,7 @@ def _config(overrides: Sequence[str]) -> Any:
 
 
 def _suitable_model(config: Config) -> str | None:
-    """Return the first model that supports the task; None if the chosen model does, or no model."""
+    """Return the first model that supports the task; None if the config's own model does, or if there is none."""
     capability = rules.needed_capability(config.task)
     suitable = [name for name in model_names() if capability in config_class(name).capabilities]
     return None if config.model.name in suitable or not suitable else suitable[0]
@@ -241,7 +241,7 @@ def _problems_of_files(overrides: Sequence[str]) -> list[ConfigProblem]:
         elif not name.startswith("hydra/"):
             files[_file(name)] = path
     nodes = _node_types(types)
-    return [problem for file, path in files.items() for problem in _type_problems(file, path, nodes)]
+    return [problem for file, path in files.items() if path in nodes for problem in _type_problems(file, path, nodes)]
 
 
 def _type_problems(file: Path, path: str, nodes: dict[str, Any]) -> Iterator[ConfigProblem]:
@@ -325,7 +325,9 @@ def _file(name: str) -> Path:
 def _unread_files() -> Iterator[ConfigProblem]:
     """Yield the YAML files in ./conf that are never read."""
     user = user_conf_dir()
-    for file in sorted(user.rglob("*.y*ml")) if user else ():
+    if user is None:
+        return
+    for file in sorted(user.rglob("*.y*ml")):
         group, _, option = file.relative_to(user).as_posix().partition("/")
         if not option:
             problem, remedy = "the root config is always the shipped one", "write conf/experiment/NAME.yaml instead"

@@ -228,8 +228,11 @@ def _keys(cause: list[str]) -> list[str]:
     """Return the path of every key of the schema; of models, those of the one with the class that the error names."""
     match = re.search(r"not in '(\w+)'", cause[0]) if cause else None
     named = match.group(1) if match else None
+    model: Any
     for model in map(config_class, model_names()):
         kinds = (model, *(setting.kind for setting in declared_with(model)))
         if named in (getattr(kind, "__name__", "") for kind in kinds):
-            return ["model", *(setting.key for setting in declared_with(model))]
-    return ["model", *(setting.key for setting in declared_with(schema.ModelConfig))]
+            break
+    else:
+        model = schema.ModelConfig
+    return ["model", *(setting.key for setting in declared_with(model))]
