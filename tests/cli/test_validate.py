@@ -316,6 +316,19 @@ def test_train_reports_the_line_of_invalid_yaml(llm4rec, tmp_path):
     assert "conf/dataset/mine.yaml, line 2" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("model", "override", "remedy"),
+    [
+        ("unisrec", "model.encoder.poling=cls", "did you mean 'pooling'?"),
+        ("chatgptrec", "prompt.shotss=1", "did you mean 'shots'?"),
+        ("prompt4nr", "prompt.epoch=1", "did you mean 'epochs'?"),
+        ("bpr_mf", "model.hidden_size=8", "did you mean 'embedding_size'?"),
+    ],
+)
+def test_train_suggests_keys_of_the_chosen_model(llm4rec, model, override, remedy):
+    assert remedy in llm4rec("train", f"model={model}", override).err
+
+
 def test_validating_never_imports_torch(tmp_path):
     done = python(
         "import sys; from llm4rec_cli.cli import main; assert main(['validate', 'task', 'experiment/p5']) == 0; "
