@@ -70,7 +70,7 @@ def test_validate_finds_all_shipped_configs_and_finds_them_sound(llm4rec):
     answer = llm4rec("validate")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith(f"{len(SHIPPED)} configs ({len(GROUPS['dataset'])} datasets, ")
-    assert answer.out.endswith("all compose, typed and whole\n")
+    assert answer.out.endswith("all valid\n")
 
 
 @pytest.mark.parametrize("group", ["model", "dataset", "task"])

@@ -1,32 +1,32 @@
-"""`llm4rec compare RUN RUN`: runs on the same examples, user by user.
+"""`llm4rec compare RUN RUN`: paired comparison of runs on the same examples, user by user.
 
 llm4rec compare outputs/sasrec/demo/sequential/seed0-ab12cd34ef outputs/unisrec/demo/sequential/seed0-12ab34cd56
-llm4rec compare sasrec/demo/sequential/seed0-ab unisrec/demo/sequential/seed0-12     ends, cut where they are clear
+llm4rec compare sasrec/demo/sequential/seed0-ab unisrec/demo/sequential/seed0-12     ends of paths, shortened
 llm4rec compare sasrec/… unisrec/… p5/…                      the first with each of the others
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
 llm4rec compare sasrec/… unisrec/… --json | jq .metrics
-llm4rec compare sasrec/… unisrec/… --seeds                   the same with every seed that all were trained with
-llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     are they equivalent, up to a twentieth?
-llm4rec compare sasrec/… unisrec/… --targets cold            of runs under dataset.cold_items: only what was held out
+llm4rec compare sasrec/… unisrec/… --seeds                   over every seed that all were trained with
+llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     equivalent within 5 %?
+llm4rec compare sasrec/… unisrec/… --targets cold            of runs with dataset.cold_items: only held-out targets
 
-A run is its folder, or whatever end of its path names one run under --outputs. All must have been asked the same:
-data, split, protocol, and each user about the same target among the same number of candidates, or about the same
-impression; what differs is told. For each metric: both means, B − A, its 95 % bootstrap interval, for how many users B
-is better, equal or worse (of an error the lower is better), and p of a paired permutation test. Ratings are compared by
-their errors, squared (mse) and absolute (mae), texts by ROUGE: RMSE and BLEU are no means over examples.
+A run is its folder, or any end of its path that matches one run under --outputs. Data, split and protocol must be the
+same, and the examples too: each user's target and number of candidates, or the impression; otherwise the differences
+are listed. The table has, per metric, both means, B − A, its 95 % bootstrap interval, the number of users for whom B is
+better, equal or worse (for errors lower is better), and p of a paired permutation test. Ratings are compared by squared
+(mse) and absolute (mae) errors, texts by ROUGE, because RMSE and BLEU are not means over examples.
 
-Of one run each p is the probability of a mean difference at least as large if, for each user, a coin decided which of
-the two values is A's and which is B's. It says how these two sets of answers differ over users, and nothing of other
-seeds: a method trained anew gives other answers, and may well fall on the other side. No claim rests on one seed.
+With one run each, p is the probability of a mean difference at least as large if, for each user, a coin decided which
+of the two values is A's and which is B's. It covers variation over users, not over seeds: another training of the same
+method gives other predictions and may reverse the result. No claim rests on one seed.
 
-With --seeds, users × seeds: each user's values are means over seeds, intervals draw users and seeds, and p is the
-larger of two: of the coin above, one a user for all seeds, and of calling any of all the trainings A's. It is small
-only where both other users and other trainings would tell the same. With three seeds it cannot be below 0.1, with four
-below 0.029; a last column has the difference of each seed.
+With --seeds, each user's values are means over seeds, intervals resample users and seeds, and p is the larger of two:
+of the coin above, one toss per user for all seeds, and of relabelling the trainings, any of which could be A's. It is
+small only if the result holds both for other users and for other trainings. It cannot be below 0.1 with three seeds,
+or below 0.029 with four; a last column has the difference of each seed.
 
-Holm's correction allows for all that the table tells, metrics and pairs; name the one that you decide by before you
-look. --margin, written down before you look too, asks whether two are as good as equal: they are where the 90 %
-interval of the difference lies within ± the margin, which is two one-sided tests at 5 %. A large p does not show that.
+Holm's correction covers all metrics and pairs in the table. Choose the deciding metric, and --margin, before you look
+at the results. --margin tests equivalence: two runs are equivalent if the 90 % interval of their difference lies within
+± the margin, which is two one-sided tests at 5 %. A large p does not show equivalence.
 """
 
 from __future__ import annotations
@@ -55,22 +55,22 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
-    parser.add_argument("others", metavar="RUN", nargs="+", help="B, C, …, likewise: each is compared with A")
-    parser.add_argument("--seeds", action="store_true", help="all seeds of these variants, not these runs alone")
+    parser.add_argument("others", metavar="RUN", nargs="+", help="B, C, …: each is compared with A")
+    parser.add_argument("--seeds", action="store_true", help="compare over all seeds of these runs' variants")
     parser.add_argument(
-        "--targets", choices=("cold", "warm"), help="only examples whose target was held out, or was not"
+        "--targets", choices=("cold", "warm"), help="only examples with held-out targets, or only the others"
     )
     parser.add_argument("--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
     parser.add_argument(
         "--margin",
         type=_margin,
         metavar="X",
-        help="up to which difference they count as equal: 0.005, or 5%% of A's mean",
+        help="largest difference that counts as equivalent: 0.005, or 5%% of A's mean",
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object")
-    form.add_argument("--markdown", action="store_true", help="a Markdown table")
-    parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object")
+    output.add_argument("--markdown", action="store_true", help="a Markdown table")
+    parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
     options = parser.parse_args(argv)
 
     from llm4rec_cli.evaluation.paired import as_one_family
@@ -80,13 +80,18 @@ def main(argv: list[str]) -> int:
     outputs = Path(options.outputs).expanduser()
     runs = runs_named([options.a, *options.others], outputs)
     if len(runs) > len(LETTERS):
-        raise UsageError(f"{len(runs)} runs are more than there are letters", f"at most {len(LETTERS)}")
+        raise UsageError(f"{len(runs)} runs cannot be compared at once", f"compare at most {len(LETTERS)}")
     for other in runs[1:]:
         refuse_other_questions([runs[0], other])
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
-    by_seed = _seeds(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}
+    by_seed = _runs_by_seed(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}
     pairs = [
-        _pair({seed: (of[0], of[i]) for seed, of in by_seed.items()}, metrics, options.targets, options.margin)
+        _pair(
+            {seed: (of_seed[0], of_seed[i]) for seed, of_seed in by_seed.items()},
+            metrics,
+            options.targets,
+            options.margin,
+        )
         for i in range(1, len(runs))
     ]
     family = as_one_family([pair.metrics for pair in pairs])
@@ -106,23 +111,23 @@ def main(argv: list[str]) -> int:
 
 
 def _margin(text: str) -> Margin:
-    """The argparse type of a margin."""
+    """Parse `--margin`."""
     from llm4rec_cli.evaluation.paired import Margin
 
     try:
         return Margin.parse(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no margin: 0.005, or 5% of A's mean") from None
+        raise argparse.ArgumentTypeError(f"'{text}' is not a margin; write 0.005, or 5% for 5 % of A's mean") from None
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A and another run.
+    """The comparison of A with another run B.
 
     Attributes:
-        n: how many examples.
-        metrics: metric -> both means, and how they differ.
-        by_seed: seed -> metric -> the other less A.
+        n: the number of examples.
+        metrics: metric -> both means and their difference.
+        by_seed: seed -> metric -> B − A.
     """
 
     n: int
@@ -132,12 +137,12 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What is told.
+    """Everything that is printed.
 
     Attributes:
-        runs: A, B, …, as named.
-        targets: which examples: `cold`, `warm`, or None for all.
-        margin: of equivalence; None where none was given.
+        runs: A, B, …, as named on the command line.
+        targets: the examples: `cold`, `warm`, or None for all.
+        margin: of equivalence; None if not tested.
         pairs: A with each of the others.
     """
 
@@ -154,57 +159,55 @@ class Comparison:
 def _pair(
     by_seed: dict[int, tuple[Run, Run]], metrics: Sequence[str], targets: str | None, margin: Margin | None
 ) -> Pair:
-    """A and another run, of each seed."""
+    """Compare A with another run, over the seeds."""
     from llm4rec_cli.data.streams import stream
     from llm4rec_cli.evaluation.paired import paired_differences
     from llm4rec_cli.reporting.pairing import paired
 
-    found = {seed: paired(runs, metrics, targets) for seed, runs in by_seed.items()}
-    user = next(iter(found.values())).user
-    compared = paired_differences(
-        [of.a for of in found.values()],
-        [of.b for of in found.values()],
+    values = {seed: paired(runs, metrics, targets) for seed, runs in by_seed.items()}
+    user = next(iter(values.values())).user
+    differences = paired_differences(
+        [of_seed.a for of_seed in values.values()],
+        [of_seed.b for of_seed in values.values()],
         user,
         permutation=stream(0, "compare: permutation"),
         margin=margin,
     )
-    told = {seed: {name: float((of.b[name] - of.a[name]).mean()) for name in metrics} for seed, of in found.items()}
-    return Pair(len(user), compared, told)
+    means = {seed: {name: float((v.b[name] - v.a[name]).mean()) for name in metrics} for seed, v in values.items()}
+    return Pair(len(user), differences, means)
 
 
-# --- which runs
-
-
-def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
-    """The runs of every seed that all variants were trained with; of several runs of a seed the newest.
+def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
+    """Return the runs of every seed that all variants were trained with; the newest of several runs of a seed.
 
     Raises:
-        UsageError: there are fewer than two such seeds.
+        UsageError: there are fewer than two common seeds.
     """
     from llm4rec_cli.reporting.pairing import refuse_other_questions
     from llm4rec_cli.runs.catalog import finished
 
-    found: list[dict[int, Run]] = [{} for _ in runs]
+    by_variant: list[dict[int, Run]] = [{} for _ in runs]
     for folder, _, metrics in finished(outputs):
-        for own, (_, named) in zip(found, runs, strict=True):
+        for of_variant, (_, named) in zip(by_variant, runs, strict=True):
             if metrics["variant"] == named["variant"]:
-                own.setdefault(metrics["seed"], (folder, metrics))
-    seeds = sorted(set.intersection(*(set(own) for own in found)))
+                of_variant.setdefault(metrics["seed"], (folder, metrics))
+    seeds = sorted(set.intersection(*(set(of_variant) for of_variant in by_variant)))
     if len(seeds) < 2:
         known = "; ".join(
-            f"{side} has {', '.join(map(str, sorted(own))) or 'none'}"
-            for side, own in zip(LETTERS, found, strict=False)
+            f"{side} has {', '.join(map(str, sorted(of_variant))) or 'none'}"
+            for side, of_variant in zip(LETTERS, by_variant, strict=False)
         )
-        every = "both" if len(runs) == 2 else "all"
-        raise UsageError(f"under {outputs} there are not two seeds of {every}: {known}", "train with -m seed=0,1,2")
-    by_seed = {seed: [own[seed] for own in found] for seed in seeds}
+        raise UsageError(
+            f"--seeds needs at least two seeds of all runs under {outputs}: {known}", "train each with -m seed=0,1,2"
+        )
+    by_seed = {seed: [of_variant[seed] for of_variant in by_variant] for seed in seeds}
     for first, *others in by_seed.values():
         for other in others:
             refuse_other_questions([first, other])
     return by_seed
 
 
-# --- how it is said
+# --- output
 
 
 def _columns(comparison: Comparison) -> tuple[str, ...]:
@@ -217,11 +220,11 @@ def _columns(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _rows(comparison: Comparison) -> list[list[str]]:
-    """Of several pairs the run that stands for B is named first."""
+    """Return a row per pair and metric; with several pairs the letter of the run comes first."""
     return [
-        [*([side] if len(comparison.pairs) > 1 else []), *_row(name, d, pair.by_seed)]
+        [*([side] if len(comparison.pairs) > 1 else []), *_row(name, difference, pair.by_seed)]
         for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
-        for name, d in pair.metrics.items()
+        for name, difference in pair.metrics.items()
     ]
 
 
@@ -236,7 +239,7 @@ def _row(name: str, d: Difference, by_seed: dict[int, dict[str, float]]) -> list
         f"{d.p_holm:.4f}",
         *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
         *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.interval_90)}"]),
-        *([" ".join(f"{of[name]:+.4f}" for of in by_seed.values())] if len(by_seed) > 1 else []),
+        *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in by_seed.values())] if len(by_seed) > 1 else []),
     ]
 
 
@@ -252,36 +255,36 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """What stands below the numbers: which runs, how many users, what the test drew, and what to beware of."""
+    """Return the notes below the table: the runs, the number of users, the test, and caveats."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS, smallest_p
     from llm4rec_cli.reporting.runs import counted, shown_as
 
     runs, seeds = comparison.runs, comparison.seeds
-    said = [
+    notes = [
         f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(metrics['labels'])})" if metrics["labels"] else "")
         for side, (folder, metrics) in zip(LETTERS, runs, strict=False)
     ]
-    kind = f" whose target is {comparison.targets}" if comparison.targets else ""
+    targets = f" with {comparison.targets} targets" if comparison.targets else ""
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
-    drawn = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the {family}"
-    said.append(f"{counted(runs[0][1], comparison.pairs[0].n)}{kind}; {drawn}")
+    test = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the {family}"
+    notes.append(f"{counted(runs[0][1], comparison.pairs[0].n)}{targets}; {test}")
     if comparison.margin is not None:
-        of = " of A's mean" if comparison.margin.relative else ""
-        said.append(
-            f"within ±{comparison.margin}{of}: whether the 90 % interval lies in it, two one-sided tests at 5 %; the "
-            "margin counts if it was written down beforehand"
+        unit = " of A's mean" if comparison.margin.relative else ""
+        notes.append(
+            f"within ±{comparison.margin}{unit}: whether the 90 % interval lies within the margin (two one-sided tests "
+            "at 5 %); valid only if the margin was fixed in advance"
         )
     if len(seeds) > 1:
-        several = ", ".join(map(str, seeds))
-        said.append(
-            f"means over seeds {several}; the interval is over users and seeds, p the larger of users' and trainings': "
-            f"with {len(seeds)} seeds not below {smallest_p(len(seeds)):.2g}; no claim where seeds disagree"
+        notes.append(
+            f"means over seeds {', '.join(map(str, seeds))}; intervals resample users and seeds; p is the larger of "
+            f"those over users and over trainings and with {len(seeds)} seeds not below {smallest_p(len(seeds)):.2g}; "
+            "no claim if the seeds disagree"
         )
     else:
-        said.append("two sets of answers, not two methods: no claim rests on one seed")
+        notes.append("compares two sets of predictions, not two methods: no claim rests on one seed")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):
-        said.append("synthetic data: these numbers settle no claim")
-    return said
+        notes.append("synthetic data: these numbers settle no claim")
+    return notes
 
 
 def _print_table(comparison: Comparison) -> None:
@@ -301,24 +304,24 @@ def _print_markdown(comparison: Comparison) -> None:
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:
-    """Of A and B; what else A was compared with stands under `others`."""
+    """Return the comparison of A with B, and those with the other runs under `others`."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
 
     first, second, *more = comparison.runs
     pair, *others = comparison.pairs
-    _, asked = first
+    _, metrics = first
     margin = comparison.margin
     return {
         "a": _run_as_json(first),
         "b": _run_as_json(second),
-        **{key: asked[key] for key in ("dataset", "dataset_fingerprint", "task", *ASKED)},
+        **{key: metrics[key] for key in ("dataset", "dataset_fingerprint", "task", *ASKED)},
         "n_examples": pair.n,
         "targets": comparison.targets,
         "permutations": PERMUTATIONS,
         "margin": None if margin is None else dataclasses.asdict(margin),
-        "synthetic": "synthetic" in asked["labels"],
+        "synthetic": "synthetic" in metrics["labels"],
         **_pair_as_json(pair),
-        "others": [{"b": _run_as_json(run), **_pair_as_json(of)} for run, of in zip(more, others, strict=True)],
+        "others": [{"b": _run_as_json(run), **_pair_as_json(other)} for run, other in zip(more, others, strict=True)],
     }
 
 

@@ -1,7 +1,7 @@
-"""`llm4rec completion`: makes the shell complete commands, options, and overrides with their values.
+"""`llm4rec completion`: shell completion of commands, options, and overrides with their values.
 
-eval "$(llm4rec completion bash)"        now; as a line of ~/.bashrc always
-eval "$(llm4rec completion zsh)"         a line of ~/.zshrc
+eval "$(llm4rec completion bash)"        for this shell; in ~/.bashrc for every shell
+eval "$(llm4rec completion zsh)"         the same for zsh, in ~/.zshrc
 llm4rec train model=uni<TAB>             model=unisrec
 llm4rec train trainer.ep<TAB>            trainer.epochs=
 """
@@ -15,13 +15,12 @@ import io
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
-# Bash breaks words at `=` too, and replaces only what follows: the part before it is taken off again.
+# Bash splits words at `=` too and replaces only the last part, so the part up to `=` is removed from each reply.
 BASH = """\
 _llm4rec() {
     local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n'
@@ -39,11 +38,11 @@ complete -o default -F _llm4rec llm4rec
 ZSH = """\
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
 _llm4rec() {
-    local -a found
-    found=("${(@f)$("$words[1]" completion --line "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
-    if [[ -n $found ]]; then
-        compadd -S '' -- ${(M)found:#*[=.]}
-        compadd -- ${found:#*[=.]}
+    local -a replies
+    replies=("${(@f)$("$words[1]" completion --line "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+    if [[ -n $replies ]]; then
+        compadd -S '' -- ${(M)replies:#*[=.]}
+        compadd -- ${replies:#*[=.]}
         return 0
     else
         compset -P '*='
@@ -61,9 +60,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "llm4rec completion", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("shell", nargs="?", choices=SCRIPTS, help="whose script to print")
-    asked.add_argument("--line", help=argparse.SUPPRESS)  # what the scripts ask: the line up to the cursor
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("shell", nargs="?", choices=SCRIPTS, help="the shell to print the script for")
+    choice.add_argument("--line", help=argparse.SUPPRESS)  # used by the scripts: the line up to the cursor
     options = parser.parse_args(argv)
     if options.line is None:
         print(SCRIPTS[options.shell], end="")
@@ -74,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 
 def completions(line: str) -> list[str]:
-    """The words that the last word of a command line may become; none where it is free text or a file."""
+    """Return the completions of the last word of a command line; none for free text and file names."""
     try:
         words = shlex.split(line)
     except ValueError:  # inside quotes
@@ -82,20 +81,18 @@ def completions(line: str) -> list[str]:
     if line[-1:].isspace():
         words.append("")
     match words[1:]:
-        case []:
-            offered: Iterable[str] = ()
         case [word]:
-            offered = (*HYDRA_COMMANDS, *PLAIN_COMMANDS, *(("--help", "--version") if word else ()))
+            candidates: Iterable[str] = (*HYDRA_COMMANDS, *PLAIN_COMMANDS, *(("--help", "--version") if word else ()))
         case [command, *before, word] if command in HYDRA_COMMANDS:
-            offered = _of_hydra_command(command, before, word)
+            candidates = _for_hydra_command(command, before, word)
         case [command, *before, word] if command in PLAIN_COMMANDS:
-            offered = _of_plain_command(command, before, word)
+            candidates = _for_plain_command(command, before, word)
         case _:
-            offered = ()
-    return sorted({found for found in offered if found.startswith(words[-1])})
+            candidates = ()
+    return sorted({candidate for candidate in candidates if candidate.startswith(words[-1])})
 
 
-def _of_hydra_command(command: str, before: list[str], word: str) -> Iterable[str]:
+def _for_hydra_command(command: str, before: list[str], word: str) -> Iterable[str]:
     from llm4rec_cli.launch import WITH_OPTIONS
 
     options: dict[str, bool] = {}
@@ -109,11 +106,11 @@ def _of_hydra_command(command: str, before: list[str], word: str) -> Iterable[st
     return (*FLAGS, *options) if word.startswith("-") else _overrides(word, before)
 
 
-def _of_plain_command(command: str, before: list[str], word: str) -> Iterable[str]:
+def _for_plain_command(command: str, before: list[str], word: str) -> Iterable[str]:
     module = importlib.import_module(f"llm4rec_cli.commands.{command}")
     page = _help(module)
-    found = re.search(r"^  {([\w,]+)}", page, re.M)
-    choices = found.group(1).split(",") if found else []
+    match = re.search(r"^  {([\w,]+)}", page, re.M)
+    choices = match.group(1).split(",") if match else []
     if before and before[0] in choices:
         page = _help(module, before[0])
     options = _options(page)
@@ -126,16 +123,16 @@ def _of_plain_command(command: str, before: list[str], word: str) -> Iterable[st
     return module.KINDS if command == "list" else choices
 
 
-def _help(module: Any, *chosen: str) -> str:
-    """The page of help of a plain command, or of what its first word chooses."""
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        module.main([*chosen, "--help"])
-    return shown.getvalue()
+def _help(module: Any, *subcommand: str) -> str:
+    """Return the help page of a plain command, or of its subcommand."""
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+        module.main([*subcommand, "--help"])
+    return page.getvalue()
 
 
 def _options(page: str) -> dict[str, bool]:
-    """The long options that a page of help lists, and whether each takes a value."""
+    """Return the long options that a help page lists, and whether each takes a value."""
     return {name: value != "" for name, value in re.findall(r"^ +(?:-\w.*?, )?(--[\w-]+)(| [^ ]+)(?:$|  )", page, re.M)}
 
 
@@ -144,73 +141,58 @@ def _overrides(word: str, before: list[str]) -> Iterator[str]:
 
 
 def _values(word: str, before: list[str]) -> Iterator[str]:
-    """`key=value` for each value that the key's last element may become, in a sweep's list too."""
+    """Yield `key=value` for each possible value; in a list or sweep, for each value of its last element."""
     from llm4rec_cli.config.compose import options
     from llm4rec_cli.config.overrides import GROUPS
 
     key, _, value = word.partition("=")
     if key.lstrip("+") in GROUPS:
-        found = options(key.lstrip("+"))
+        values = options(key.lstrip("+"))
     else:
-        kind = _types(before).get(key)
+        kind = _key_types(before).get(key)
         if kind is bool:
-            found = ["true", "false"]
+            values = ["true", "false"]
         elif isinstance(kind, type) and issubclass(kind, Enum):
-            found = list(kind.__members__)
+            values = list(kind.__members__)
         else:
             return
     earlier = re.sub(r"[^,\[]*$", "", value)
-    for one in found:
-        if not any(part.startswith("_") for part in one.split("/")):  # a type, or a part of others
-            yield f"{key}={earlier}{one}"
+    for last in values:
+        if not any(part.startswith("_") for part in last.split("/")):  # typed bases and parts of other configs
+            yield f"{key}={earlier}{last}"
 
 
 def _keys(word: str, before: list[str]) -> Iterator[str]:
-    """Groups and keys, one level at a time: what goes on ends in a dot, what takes a value in `=`."""
+    """Yield groups and keys one level at a time: nodes with a final dot, keys that take a value with `=`."""
     from llm4rec_cli.config.overrides import GROUPS
 
     if word.startswith("+"):
         yield "+experiment="
         return
-    parent = word.rpartition(".")[0]
-    for path, kind in _types(before).items():
-        if path.rpartition(".")[0] == parent:
-            if path in GROUPS or not is_dataclass(kind):
-                yield f"{path}="
-            if is_dataclass(kind):
-                yield f"{path}."
+    keys = _key_types(before)
+    nodes = {key.rpartition(".")[0] for key in keys}
+    for key in keys:
+        if key.rpartition(".")[0] == word.rpartition(".")[0]:
+            if key in GROUPS or key not in nodes:
+                yield f"{key}="
+            if key in nodes:
+                yield f"{key}."
 
 
-def _types(before: list[str]) -> dict[str, Any]:
-    """The type of every key; under `model.` the keys of the typed model, or of all where that is open."""
+def _key_types(before: list[str]) -> dict[str, Any]:
+    """Return the type of every key; under `model.` the keys of the typed models, or of all if none is typed."""
+    from llm4rec_cli.config.keys import declared_with
     from llm4rec_cli.config.registry import config_class, model_names
-    from llm4rec_cli.config.schema import Config
+    from llm4rec_cli.config.schema import ModelConfig
 
     typed = [word.partition("=")[2].split(",") for word in before if word.startswith("model=")]
-    named = [name for name in (typed[-1] if typed else []) if name in model_names()]
-    found = _nodes("", Config)
-    for name in named or model_names():
-        found |= _nodes("model.", config_class(name))
-    return found
-
-
-def _nodes(prefix: str, kind: type[Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    found = {}
-    for field in fields(kind):
-        hint = hints[field.name]
-        if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
-            found["prompt"] = hint  # of such a dictionary files are chosen, but no key is typed
-            continue
-        kinds = (hint,) if prefix == "dataset." else (hint, *get_args(hint))  # dataset.paper is written in YAML alone
-        node = next((kind for kind in kinds if is_dataclass(kind)), None)
-        if isinstance(node, type) and field.name == "prompts":  # typed as `prompt.…`; their texts are written in YAML
-            found["prompt"] = node
-            found |= {
-                key: of for key, of in _nodes("prompt.", node).items() if key.count(".") == 1 and not is_dataclass(of)
-            }
-            continue
-        found[prefix + field.name] = node or hint
-        if isinstance(node, type):
-            found |= _nodes(f"{prefix}{field.name}.", node)
-    return found
+    models = [name for name in (typed[-1] if typed else []) if name in model_names()]
+    types: dict[str, Any] = {"model": ModelConfig}
+    config: Any
+    for config in map(config_class, models or model_names()):
+        for setting in declared_with(config):
+            key = setting.key.replace("model.prompts", "prompt", 1)  # as it is typed
+            is_prompt_text = key.startswith("prompt.") and (setting.is_node or key.count(".") > 1)
+            if not (is_prompt_text or key.startswith("dataset.paper.")):  # both are written in YAML only
+                types[key] = setting.kind
+    return types

@@ -2,19 +2,19 @@
 
 llm4rec report                                          on the terminal
 llm4rec report model=unisrec,sasrec dataset=amazon2018-scientific split=test
-llm4rec report --html report.html                       one page with plots, which needs no network
+llm4rec report --html report.html                       one self-contained page with plots
 llm4rec report --markdown > tables.md                   or --latex > tables.tex (booktabs)
 llm4rec report --csv > all.csv                          every metric with its interval
 llm4rec report --papers --csv > papers.csv              only comparisons with papers
-llm4rec report --papers --numbers mine.csv              with printed numbers of your own
-llm4rec report --claims                                 the papers' claims, and what our runs say to them
+llm4rec report --papers --numbers mine.csv              with published numbers of your own
+llm4rec report --claims                                 the papers' claims, judged by our runs
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
-A row is a variant: runs that differ in their seed alone. mean ± sd is over its n seeds; the 95 % interval is a
-bootstrap over users, and over seeds where there are several. Runs of other data, splits, protocols or settings are
-never averaged. A paper's number is compared with ours if both answer the same question (dataset, task, metric, split,
-candidates, history mask) with the same method; whatever else differs (weights, item ids, prompt, loss, …) is printed
-with it, as letters with a legend. Runs on synthetic or changed data and controls are compared with no paper.
+A row is a variant: runs that differ only in their seed. mean ± sd is over its n seeds; the 95 % interval is a
+bootstrap over users, and over seeds if there are several. Runs with different data, splits, protocols or settings are
+never averaged. A paper's number is compared with ours if method, dataset, task, metric, split, candidates and history
+mask are the same; other differences (weights, item ids, prompt, loss, …) are shown as letters with a legend.
+Controls and runs on synthetic or modified data are not compared with papers.
 """
 
 from __future__ import annotations
@@ -31,24 +31,22 @@ FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment"
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "llm4rec report",
-        description=__doc__.replace("%", "%%"),
-        formatter_class=argparse.RawTextHelpFormatter,
+        "llm4rec report", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only such runs; keys: {', '.join(FILTERS)}")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="Markdown tables")
-    form.add_argument("--csv", action="store_true", help="comma-separated values, all in one table")
-    form.add_argument("--latex", action="store_true", help="LaTeX tables for booktabs")
-    form.add_argument("--html", metavar="FILE", help="one page for a browser, with plots")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
-    what.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
+    parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only these runs; keys: {', '.join(FILTERS)}")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--markdown", action="store_true", help="Markdown tables")
+    output.add_argument("--csv", action="store_true", help="one table of comma-separated values")
+    output.add_argument("--latex", action="store_true", help="LaTeX tables (booktabs)")
+    output.add_argument("--html", metavar="FILE", help="one HTML page with plots")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
+    part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
     parser.add_argument(
-        "--numbers", metavar="FILE", help="a CSV of printed numbers, with the columns of papers/paper_results.csv"
+        "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
     )
     parser.add_argument("--metrics", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
-    parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
+    parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
     options = parser.parse_args(argv)
 
     from llm4rec_cli.reporting import contents
@@ -56,40 +54,45 @@ def main(argv: list[str]) -> int:
 
     root = Path(options.outputs).expanduser()
     if options.html and (options.papers or options.claims):
-        raise UsageError("the page shows papers and claims unasked", f"llm4rec report --html {options.html}")
+        raise UsageError(
+            "--html already includes papers and claims", f"leave the option out: llm4rec report --html {options.html}"
+        )
     if options.claims:
-        return _show_claims(root, options)
-    own = _own_numbers(options.numbers)
-    runs = _runs(root, dict(_filter(f) for f in options.filters))
-    typed = _metrics(options.metrics, {name for _, run in runs for name in run["metrics"]})
-    shown = groups(variants(runs), typed)
+        return _print_claims(root, options)
+    numbers = _numbers_file(options.numbers)
+    runs = _runs(root, dict(_filter(text) for text in options.filters))
+    names = _metrics(options.metrics, {name for _, metrics in runs for name in metrics["metrics"]})
+    comparable = groups(variants(runs), names)
     if options.html:
         from llm4rec_cli.files import write_text
         from llm4rec_cli.reporting.page import page
 
         path = Path(options.html).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, page(shown, _claims(root), own))
+        write_text(path, page(comparable, _claims(root), numbers))
         print(path)
     elif options.csv:
-        _show([contents.flat_papers(shown, own) if options.papers else contents.flat_results(shown, typed)], options)
+        flat = contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
+        _print([flat], options)
     else:
-        comparisons = [content for group in shown if (content := contents.paper_comparisons(group, own))]
+        comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
         if not options.papers:
-            _show([*map(contents.results, shown), *comparisons], options)
+            _print([*map(contents.results, comparable), *comparisons], options)
             return 0
-        related = [content for group in shown if (content := contents.related_work(group))]
+        related = [content for group in comparable if (content := contents.related_work(group))]
         if not comparisons and not related:
-            raise RunError("no paper's number answers the same question as these runs", "leave --papers out")
-        _show([*comparisons, *related], options)
+            raise RunError(
+                "no paper reports the same metrics on the same data and protocol as these runs", "leave out --papers"
+            )
+        _print([*comparisons, *related], options)
     return 0
 
 
-def _own_numbers(name: str | None) -> Path | None:
-    """The user's file of printed numbers.
+def _numbers_file(name: str | None) -> Path | None:
+    """Return the path of the user's file of published numbers.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
     """
     if name is None:
         return None
@@ -99,21 +102,21 @@ def _own_numbers(name: str | None) -> Path | None:
     return path
 
 
-def _runs(root: Path, wanted: dict[str, str]) -> list[tuple[Path, dict[str, Any]]]:
-    """Finished runs that the filters let through, oldest first: of equal seeds the newest counts.
+def _runs(root: Path, filters: dict[str, str]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the finished runs that match all filters, oldest first, so that the newest run of each seed counts.
 
     Raises:
-        RunError: there is none.
+        RunError: no run matches.
     """
     from llm4rec_cli.runs.catalog import finished
 
     runs = [
         (folder, metrics)
         for folder, _, metrics in finished(root)
-        if all(_values(metrics[key]) & set(values.split(",")) for key, values in wanted.items())
+        if all(_values(metrics[key]) & set(values.split(",")) for key, values in filters.items())
     ]
     if not runs:
-        raise RunError(f"no finished run under {root} matches", "llm4rec train model=unisrec makes one")
+        raise RunError(f"no finished run under {root} matches", "train one first, e.g. llm4rec train model=unisrec")
     return runs[::-1]
 
 
@@ -129,10 +132,10 @@ def _filter(text: str) -> tuple[str, str]:
 
 
 def _metrics(typed: str | None, available: set[str]) -> list[str] | None:
-    """The metrics typed.
+    """Return the metrics typed, None if none are.
 
     Raises:
-        UsageError: no run has one of them.
+        UsageError: no run has this metric.
     """
     if typed is None:
         return None
@@ -144,7 +147,7 @@ def _metrics(typed: str | None, available: set[str]) -> list[str] | None:
 
 
 def _claims(root: Path) -> Any:
-    """The papers' claims as a table's content, judged by all runs."""
+    """Return a table of the papers' claims, judged by all runs."""
     from llm4rec_cli.reporting.claims.render import claims_rows
     from llm4rec_cli.reporting.claims.verdict import judge_claims
     from llm4rec_cli.reporting.tables import Content
@@ -152,11 +155,11 @@ def _claims(root: Path) -> Any:
     return Content("the papers' claims", *claims_rows(judge_claims(root)))
 
 
-def _show_claims(root: Path, options: argparse.Namespace) -> int:
+def _print_claims(root: Path, options: argparse.Namespace) -> int:
     if options.filters or options.metrics:
-        raise UsageError("--claims judges by all runs", "leave filters and --metrics out")
+        raise UsageError("--claims uses all runs and takes no filters or --metrics", "leave them out")
     if options.markdown or options.csv or options.latex:
-        _show([_claims(root)], options)
+        _print([_claims(root)], options)
         return 0
     from llm4rec_cli.reporting.claims.render import claims_table
     from llm4rec_cli.reporting.claims.verdict import judge_claims
@@ -166,22 +169,22 @@ def _show_claims(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(shown: list[Any], options: argparse.Namespace) -> None:
-    """Tables' contents on standard output, in the form asked for."""
+def _print(tables: list[Any], options: argparse.Namespace) -> None:
+    """Print tables in the chosen format."""
     from llm4rec_cli.reporting.tables import comma_separated, console, latex, markdown, table
 
     if options.csv:
-        for content in shown:
+        for content in tables:
             sys.stdout.write(comma_separated(content.columns, content.rows))
     elif options.markdown:
-        for content in shown:
+        for content in tables:
             print(f"### {content.title}\n\n{markdown(content.columns, content.rows)}\n")
             print("".join(f"- {note}\n" for note in content.notes))
     elif options.latex:
-        print("% \\usepackage{booktabs}\n\n" + "\n\n".join(map(latex, shown)))
+        print("% \\usepackage{booktabs}\n\n" + "\n\n".join(map(latex, tables)))
     else:
         out = console()
-        for content in shown:
+        for content in tables:
             out.print(table(content.title, content.columns, content.rows, out.width))
             for note in content.notes:
                 out.print(f"  {note}", soft_wrap=True)

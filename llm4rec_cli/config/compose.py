@@ -10,10 +10,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast
 
 import hydra
 import yaml
@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli.config import schema
+from llm4rec_cli.config.keys import declared_with
 from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError, did_you_mean
@@ -224,24 +225,14 @@ def as_usage_error(error: Exception) -> UsageError:
 
 
 def _keys(cause: list[str]) -> list[str]:
-    """Every key of the schema with its path, for a near match; of models, those of the one that the error names."""
-    named = re.search(r"not in '(\w+)'", cause[0]) if cause else None
-    classes: dict[str, type[Any]] = {
-        "dataset": schema.DatasetConfig,
-        "task": schema.TaskConfig,
-        "trainer": schema.TrainerConfig,
-        "llm": schema.LLMConfig,
-        "enrichment": schema.EnrichmentConfig,
-        "paths": schema.PathsConfig,
-    }
-    for name in model_names():
-        found = config_class(name)
-        if named and named.group(1) == found.__name__:
-            classes["model"] = found
-        for key, hint in get_type_hints(found).items():
-            nodes = (kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind))
-            for node in nodes:
-                if f"model.{key}" not in classes or (named and named.group(1) == node.__name__):
-                    classes[f"model.{key}"] = node
-    keys = [field.name for field in fields(schema.Config)]
-    return keys + [f"{path}.{field.name}" for path, found in classes.items() for field in fields(found)]
+    """Return the path of every key of the schema; of models, those of the one with the class that the error names."""
+    match = re.search(r"not in '(\w+)'", cause[0]) if cause else None
+    named = match.group(1) if match else None
+    model: Any
+    for model in map(config_class, model_names()):
+        kinds = (model, *(setting.kind for setting in declared_with(model)))
+        if named in (getattr(kind, "__name__", "") for kind in kinds):
+            break
+    else:
+        model = schema.ModelConfig
+    return ["model", *(setting.key for setting in declared_with(model))]

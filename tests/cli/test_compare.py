@@ -1,4 +1,4 @@
-"""`compare`: paired numbers by hand, refusals of what is not paired, and how runs are named."""
+"""`compare`: paired values worked out by hand, refusals of unpaired runs, names of runs, and output."""
 
 import json
 
@@ -9,15 +9,15 @@ import pytest
 from llm4rec_cli.files import write_json
 from tests.driver import python
 
-# Where five targets came out: at the first place, the third, tied from the third to the sixth, the tenth, the eleventh.
+# (n_better, n_tied) of five targets: rank 1, rank 3, tied at ranks 3 to 6, rank 10, rank 11.
 RANKS = [(0, 1), (2, 1), (2, 4), (9, 1), (10, 1)]
 
 
 @pytest.fixture
 def write(tmp_path):
-    """write(model, ranks, **facts): a finished run under tmp_path/outputs whose targets came out so; its folder."""
+    """write(model, ranks, **facts): write a finished run under tmp_path/outputs with these ranks; return its folder."""
 
-    def one(model, ranks, name="seed0-abc", users=None, status="done", **facts):
+    def write(model, ranks, name="seed0-abc", users=None, status="done", **facts):
         users = [f"u{i}" for i in range(len(ranks))] if users is None else users
         metrics = {
             "model": model,
@@ -42,19 +42,19 @@ def write(tmp_path):
         write_json(folder / "metrics.json", metrics)
         return folder
 
-    return one
+    return write
 
 
 @pytest.fixture
 def compared(llm4rec):
-    """compared(*arguments): what `compare --json` says."""
+    """compared(*arguments): the output of `compare --json`, parsed."""
 
-    def ask(*arguments):
+    def compared(*arguments):
         answer = llm4rec("compare", "--json", *map(str, arguments))
         assert answer.code == 0, answer.err
         return json.loads(answer.out)
 
-    return ask
+    return compared
 
 
 # ---- the numbers
@@ -84,10 +84,10 @@ def test_p_is_the_share_of_sign_choices_as_far_from_zero(write, compared):
     assert hit["p"] == pytest.approx(2 / 8, abs=0.015)  # all plus or all minus, of eight
 
 
-def test_a_run_differs_in_nothing_from_itself(write, compared):
+def test_a_run_compared_with_itself_has_no_difference(write, compared):
     run = write("a", RANKS)
-    for found in compared(run, run)["metrics"].values():
-        assert (found["difference"], found["p"], found["equal"]) == (0, 1, 5)
+    for metric in compared(run, run)["metrics"].values():
+        assert (metric["difference"], metric["p"], metric["equal"]) == (0, 1, 5)
 
 
 def test_the_order_of_rows_does_not_matter(write, compared):
@@ -96,28 +96,28 @@ def test_the_order_of_rows_does_not_matter(write, compared):
     assert compared(a, b)["metrics"]["mrr"]["equal"] == 5
 
 
-def seeds_of(write, model, *ranks, **facts):
-    """Runs of one variant, a seed each; the folder of the first."""
+def write_seeds(write, model, *ranks_by_seed, **facts):
+    """Write runs of one variant, one per seed; return the folder of the first."""
     first, *_ = [
-        write(model, of_seed, f"seed{seed}-abc", seed=seed, variant=f"variant of {model}", **facts)
-        for seed, of_seed in enumerate(ranks)
+        write(model, ranks, f"seed{seed}-abc", seed=seed, variant=f"variant of {model}", **facts)
+        for seed, ranks in enumerate(ranks_by_seed)
     ]
     return first
 
 
-def test_over_seeds_each_user_counts_by_the_mean_and_each_seed_is_told(write, compared):
-    a = seeds_of(write, "a", [(0, 1), (99, 1)], [(0, 1), (99, 1)])
-    b = seeds_of(write, "b", [(0, 1), (0, 1)], [(99, 1), (0, 1)])
+def test_over_seeds_each_user_counts_by_the_mean_and_each_seed_is_shown(write, compared):
+    a = write_seeds(write, "a", [(0, 1), (99, 1)], [(0, 1), (99, 1)])
+    b = write_seeds(write, "b", [(0, 1), (0, 1)], [(99, 1), (0, 1)])
     write("b", [(0, 1), (0, 1)], "seed7-abc", seed=7, variant="variant of b")  # A has no such seed
-    found = compared(a, b, "--seeds", "--metric", "hr@1")
-    hit = found["metrics"]["hr@1"]
+    result = compared(a, b, "--seeds", "--metric", "hr@1")
+    hit = result["metrics"]["hr@1"]
     assert (hit["a"], hit["b"], hit["difference"]) == pytest.approx((0.5, 0.75, 0.25))
-    assert (hit["better"], hit["worse"]) == (1, 1)  # of the users one loses half a hit, one gains a whole one
-    assert found["by_seed"] == {"0": {"hr@1": 0.5}, "1": {"hr@1": 0.0}}
+    assert (hit["better"], hit["worse"]) == (1, 1)  # one user loses half a hit, one gains a whole hit
+    assert result["by_seed"] == {"0": {"hr@1": 0.5}, "1": {"hr@1": 0.0}}
 
 
-def test_a_table_over_seeds_has_a_column_of_them_and_no_warning_of_one(write, llm4rec):
-    a, b = seeds_of(write, "a", RANKS, RANKS), seeds_of(write, "b", RANKS, RANKS[::-1])
+def test_a_table_over_seeds_has_a_column_of_seeds_and_no_one_seed_warning(write, llm4rec):
+    a, b = write_seeds(write, "a", RANKS, RANKS), write_seeds(write, "b", RANKS, RANKS[::-1])
     out = llm4rec("compare", str(a), str(b), "--seeds", "--metric", "mrr", "--markdown").out
     assert "| by seed |" in out
     assert "+0.0000 +0.0000" in out
@@ -126,7 +126,7 @@ def test_a_table_over_seeds_has_a_column_of_them_and_no_warning_of_one(write, ll
 
 
 def test_over_seeds_two_of_both_are_needed(write, llm4rec):
-    a, b = seeds_of(write, "a", RANKS, RANKS), seeds_of(write, "b", RANKS)
+    a, b = write_seeds(write, "a", RANKS, RANKS), write_seeds(write, "b", RANKS)
     answer = llm4rec("compare", str(a), str(b), "--seeds")
     assert answer.code == 2
     assert "A has 0, 1; B has 0" in answer.err
@@ -143,35 +143,35 @@ def test_cold_targets_are_compared_alone(write, compared, llm4rec):
     assert (warm["n_examples"], warm["metrics"]["hr@1"]["difference"]) == (1, -1)
 
 
-def test_one_user_may_be_asked_about_one_target_twice(write, compared):
+def test_one_user_may_have_the_same_target_twice(write, compared):
     a, b = (write(name, RANKS, users=["u0", "u0", "u1", "u1", "u2"]) for name in "ab")
     assert compared(a, b)["n_examples"] == 5
 
 
-def test_the_same_command_says_the_same(write, compared):
+def test_the_same_command_prints_the_same(write, compared):
     a, b = write("a", RANKS), write("b", RANKS[::-1])
     assert compared(a, b) == compared(a, b)
 
 
 def test_a_trained_run_is_compared_with_its_floor(compared, trained):
-    found = compared(trained, "popularity/demo/sequential/seed0")
-    assert (found["a"]["model"], found["b"]["model"], found["n_examples"]) == ("sasrec", "popularity", 100)
+    result = compared(trained, "popularity/demo/sequential/seed0")
+    assert (result["a"]["model"], result["b"]["model"], result["n_examples"]) == ("sasrec", "popularity", 100)
     metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
-    assert {name: d["a"] for name, d in found["metrics"].items()} == pytest.approx(
-        {name: metrics[name] for name in found["metrics"]}
+    assert {name: d["a"] for name, d in result["metrics"].items()} == pytest.approx(
+        {name: metrics[name] for name in result["metrics"]}
     )
 
 
-# ---- which metrics
+# ---- choice of metrics
 
 
-def test_by_default_the_metrics_usually_shown_that_both_have(write, compared):
+def test_by_default_the_table_metrics_of_both_are_compared(write, compared):
     a = write("a", RANKS)
     b = write("b", RANKS, intervals={"hr@10": [0, 1], "ndcg@10": [0, 1], "hr@7": [0, 1]})
     assert list(compared(a, b)["metrics"]) == ["hr@10", "ndcg@10"]
 
 
-def test_the_metrics_asked_for_are_compared(write, compared):
+def test_the_chosen_metrics_are_compared(write, compared):
     a, b = write("a", RANKS), write("b", RANKS)
     assert list(compared(a, b, "--metric", "auc,recall@10")["metrics"]) == ["auc", "recall@10"]
 
@@ -185,11 +185,11 @@ def test_a_metric_that_is_no_mean_over_users_of_both_is_refused(llm4rec, write, 
     assert remedy in answer.err
 
 
-# ---- what is not paired
+# ---- runs that are not paired
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "problem"),
     [
         ({"split": "valid"}, "split is test in A and valid in B"),
         ({"split_rule": "temporal"}, "split_rule is leave_one_out in A and temporal in B"),
@@ -199,10 +199,10 @@ def test_a_metric_that_is_no_mean_over_users_of_both_is_refused(llm4rec, write, 
         ({"split": "valid", "protocol": "uniform-100"}, "valid in B; protocol is full in A and uniform-100 in B"),
     ],
 )
-def test_runs_asked_differently_are_refused_with_all_that_differs(llm4rec, write, facts, said):
+def test_runs_with_another_protocol_are_refused_with_all_differences(llm4rec, write, facts, problem):
     answer = llm4rec("compare", str(write("a", RANKS)), str(write("b", RANKS, **facts)))
     assert answer.code == 2
-    assert said in answer.err
+    assert problem in answer.err
     assert answer.out == ""
 
 
@@ -210,14 +210,14 @@ def test_data_of_another_name_but_the_same_content_is_the_same(write, compared):
     assert compared(write("a", RANKS), write("b", RANKS, dataset="mine"))["n_examples"] == 5
 
 
-def test_other_examples_are_refused_with_how_many_and_one_of_them(llm4rec, write):
+def test_other_examples_are_refused_with_their_number_and_one_of_them(llm4rec, write):
     a, b = write("a", RANKS), write("b", RANKS[:4], users=["u1", "u2", "u3", "x"])
     answer = llm4rec("compare", str(a), str(b))
     assert answer.code == 2
     assert "of 5 examples in A and 4 in B, 2 are in A only and 1 in B only (user u0, target i)" in answer.err
 
 
-def test_a_run_without_answers_is_refused(llm4rec, write):
+def test_a_run_without_predictions_to_pair_is_refused(llm4rec, write):
     a, b = write("a", RANKS), write("b", RANKS)
     pd.DataFrame({"user_id": ["u0"], "prediction": [3.5]}).to_parquet(b / "predictions.parquet")
     answer = llm4rec("compare", str(a), str(b))
@@ -225,7 +225,7 @@ def test_a_run_without_answers_is_refused(llm4rec, write):
     assert "holds no answers to pair" in answer.err
 
 
-# ---- which run is meant
+# ---- names of runs
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,13 @@ def test_a_run_is_named_by_its_path_or_an_end_of_it(write, compared, name):
     assert compared(name, "seed1")["a"]["model"] == "a"
 
 
-def test_outputs_may_lie_elsewhere(write, compared, tmp_path):
+def test_outputs_may_be_in_another_folder(write, compared, tmp_path):
     write("a", RANKS)
     (tmp_path / "outputs").rename(tmp_path / "kept")
     assert compared("seed0", "seed0", "--outputs", "kept")["n_examples"] == 5
 
 
-def test_a_name_of_several_runs_is_refused_with_all_of_them(llm4rec, write):
+def test_an_ambiguous_name_is_refused_with_all_its_runs(llm4rec, write):
     write("a", RANKS)
     write("b", RANKS)
     answer = llm4rec("compare", "seed0", "seed0")
@@ -251,7 +251,7 @@ def test_a_name_of_several_runs_is_refused_with_all_of_them(llm4rec, write):
     assert "a/demo/sequential/seed0-abc, b/demo/sequential/seed0-abc" in answer.err
 
 
-def test_a_name_of_no_run_is_answered_with_the_nearest(llm4rec, write):
+def test_an_unknown_run_is_refused_with_the_closest_name(llm4rec, write):
     write("sasrec", RANKS)
     answer = llm4rec("compare", "sasrce/demo/sequential/seed0-abc", "seed0")
     assert answer.code == 1
@@ -266,25 +266,25 @@ def test_an_unfinished_run_is_refused(llm4rec, write, state):
     assert f"{b} is no finished run" in answer.err
 
 
-# ---- how it is said
+# ---- output
 
 
-def test_the_table_and_the_json_say_the_same(llm4rec, write, compared):
+def test_the_table_and_the_json_agree(llm4rec, write, compared):
     a, b = write("a", RANKS), write("b", RANKS[::-1])
-    found = compared(a, b)["metrics"]["ndcg@10"]
+    result = compared(a, b)["metrics"]["ndcg@10"]
     (row,) = [line.split() for line in llm4rec("compare", str(a), str(b)).out.splitlines() if "ndcg@10" in line]
-    low, high = found["interval"]
+    low, high = result["interval"]
     shown = [
-        f"{found['a']:.4f}",
-        f"{found['b']:.4f}",
-        f"{found['difference']:+.4f}",
+        f"{result['a']:.4f}",
+        f"{result['b']:.4f}",
+        f"{result['difference']:+.4f}",
         f"{low:+.4f}",
         "to",
         f"{high:+.4f}",
     ]
     assert row[:7] == ["ndcg@10", *shown]
-    assert row[7:9] == [f"{found['p']:.4f}", f"{found['p_holm']:.4f}"]
-    assert row[9:] == [str(found[count]) for count in ("better", "equal", "worse")]
+    assert row[7:9] == [f"{result['p']:.4f}", f"{result['p_holm']:.4f}"]
+    assert row[9:] == [str(result[count]) for count in ("better", "equal", "worse")]
 
 
 def test_markdown_is_a_table_with_notes(llm4rec, write):
@@ -296,7 +296,7 @@ def test_markdown_is_a_table_with_notes(llm4rec, write):
     assert f"- B: b, {b}" in out
 
 
-def test_what_to_beware_of_stands_below(llm4rec, write):
+def test_caveats_are_below_the_table(llm4rec, write):
     a, b = write("a", RANKS, labels=["synthetic", "subset"]), write("b", RANKS, labels=["synthetic"])
     out = llm4rec("compare", str(a), str(b)).out
     assert "10,000 permutations" in out
@@ -324,7 +324,7 @@ def test_comparing_never_imports_torch(write, tmp_path):
 
 def test_over_seeds_p_is_the_larger_of_users_and_trainings(write, compared):
     ranks = [[(99, 1)] * 8, [(0, 1)] * 8]
-    a, b = (seeds_of(write, model, *([of] * 3)) for model, of in zip("ab", ranks, strict=True))
+    a, b = (write_seeds(write, model, *([of_model] * 3)) for model, of_model in zip("ab", ranks, strict=True))
     hit = compared(a, b, "--seeds", "--metric", "hr@1")["metrics"]["hr@1"]
     assert hit["p_users"] == pytest.approx(2 / 2**8, abs=0.005)
     assert hit["p"] == hit["p_seeds"] == pytest.approx(2 / 20)
@@ -333,14 +333,14 @@ def test_over_seeds_p_is_the_larger_of_users_and_trainings(write, compared):
 
 
 def test_over_seeds_the_interval_draws_seeds_too(write, compared):
-    a = seeds_of(write, "a", *([[(0, 1), (99, 1)] * 50] * 3))
-    b = seeds_of(write, "b", [(0, 1)] * 100, [(99, 1)] * 100, [(0, 1)] * 100)  # seeds disagree: + ½, - ½, + ½
+    a = write_seeds(write, "a", *([[(0, 1), (99, 1)] * 50] * 3))
+    b = write_seeds(write, "b", [(0, 1)] * 100, [(99, 1)] * 100, [(0, 1)] * 100)  # seeds disagree: + ½, - ½, + ½
     low, high = compared(a, b, "--seeds", "--metric", "hr@1")["metrics"]["hr@1"]["interval"]
     assert low < 0 < high
 
 
-def test_how_small_p_can_be_with_so_many_seeds_is_told(write, llm4rec):
-    a, b = seeds_of(write, "a", RANKS, RANKS, RANKS), seeds_of(write, "b", RANKS, RANKS, RANKS)
+def test_the_smallest_p_of_the_number_of_seeds_is_shown(write, llm4rec):
+    a, b = write_seeds(write, "a", RANKS, RANKS, RANKS), write_seeds(write, "b", RANKS, RANKS, RANKS)
     assert "with 3 seeds not below 0.1" in llm4rec("compare", str(a), str(b), "--seeds").out
 
 
@@ -349,11 +349,11 @@ def test_how_small_p_can_be_with_so_many_seeds_is_told(write, llm4rec):
 
 def test_each_other_run_is_compared_with_the_first(write, compared):
     a, b, c = write("a", RANKS), write("b", RANKS[::-1]), write("c", [(0, 1)] * 5)
-    found = compared(a, b, c, "--metric", "mrr")
-    (third,) = found["others"]
-    assert (found["b"]["model"], third["b"]["model"]) == ("b", "c")
+    result = compared(a, b, c, "--metric", "mrr")
+    (third,) = result["others"]
+    assert (result["b"]["model"], third["b"]["model"]) == ("b", "c")
     assert third["metrics"]["mrr"]["b"] == 1
-    assert third["metrics"]["mrr"]["a"] == found["metrics"]["mrr"]["a"]
+    assert third["metrics"]["mrr"]["a"] == result["metrics"]["mrr"]["a"]
 
 
 def test_holm_is_over_all_pairs_and_metrics(write, compared):
@@ -374,7 +374,7 @@ def test_a_table_of_several_runs_names_them(write, llm4rec):
     assert "Holm over the runs and metrics of this table" in out
 
 
-def test_every_run_is_held_against_the_first(write, llm4rec):
+def test_every_run_must_be_paired_with_the_first(write, llm4rec):
     a, b, c = write("a", RANKS), write("b", RANKS), write("c", RANKS, protocol="uniform-100")
     assert "protocol is full in A and uniform-100 in B" in llm4rec("compare", str(a), str(b), str(c)).err
 
@@ -382,41 +382,41 @@ def test_every_run_is_held_against_the_first(write, llm4rec):
 # ---- equivalence
 
 
-def test_equivalence_is_judged_by_the_margin_that_was_given(write, compared):
+def test_equivalence_depends_on_the_margin(write, compared):
     a, b = write("a", [(4, 1)] * 100), write("b", [(4, 1)] * 98 + [(5, 1)] * 2)
     for margin, within in (("0.01", True), ("10%", True), ("0.0001", False)):
-        found = compared(a, b, "--metric", "mrr", "--margin", margin)
-        assert found["metrics"]["mrr"]["equivalent"] is within
-    assert found["margin"] == {"size": 0.0001, "relative": False}
+        result = compared(a, b, "--metric", "mrr", "--margin", margin)
+        assert result["metrics"]["mrr"]["equivalent"] is within
+    assert result["margin"] == {"size": 0.0001, "relative": False}
     assert compared(a, b)["metrics"]["mrr"]["equivalent"] is None
 
 
-def test_the_margin_is_told_beside_the_verdict(write, llm4rec):
+def test_the_margin_is_shown_with_the_verdict(write, llm4rec):
     a, b = write("a", RANKS), write("b", RANKS)
     out = llm4rec("compare", str(a), str(b), "--metric", "mrr", "--margin", "5%", "--markdown").out
     assert "| within ±5 % |" in out
     assert "| yes: +0.0000 to +0.0000 |" in out
-    assert "within ±5 % of A's mean: whether the 90 % interval lies in it" in out
+    assert "within ±5 % of A's mean: whether the 90 % interval lies within the margin" in out
 
 
 @pytest.mark.parametrize("margin", ["little", "-1", "nan"])
-def test_what_is_no_margin_is_refused(write, llm4rec, margin):
+def test_an_invalid_margin_is_refused(write, llm4rec, margin):
     a = write("a", RANKS)
     answer = llm4rec("compare", str(a), str(a), f"--margin={margin}")
     assert answer.code == 2
-    assert f"'{margin}' is no margin" in answer.err
+    assert f"'{margin}' is not a margin" in answer.err
 
 
-# ---- in what examples differ
+# ---- differences of examples
 
 
 def test_users_of_one_run_alone_and_other_targets_are_counted(write, llm4rec):
     a, b = write("a", RANKS), write("b", RANKS[:4], users=["u1", "u2", "u3", "x"])
     file = b / "predictions.parquet"
     pd.read_parquet(file).assign(target=["i", "j", "i", "i"]).to_parquet(file)
-    told = llm4rec("compare", str(a), str(b)).err
-    assert "3 are in A only and 2 in B only" in told
-    assert "2 users in A only, 1 in B only, 1 of both asked about other targets" in told
+    error = llm4rec("compare", str(a), str(b)).err
+    assert "3 are in A only and 2 in B only" in error
+    assert "2 users in A only, 1 in B only, 1 of both asked about other targets" in error
 
 
 def test_another_number_of_candidates_is_refused(write, llm4rec):
@@ -436,23 +436,23 @@ def test_other_ratings_of_the_same_items_are_refused(write, llm4rec):
     assert "1 of 1 examples have other ratings (5.0 in A, 4.0 in B)" in llm4rec("compare", str(a), str(b)).err
 
 
-def test_of_data_of_one_name_the_setting_that_differs_is_told(write, llm4rec):
+def test_datasets_of_one_name_are_refused_with_the_setting_that_differs(write, llm4rec):
     a, b = write("a", RANKS), write("b", RANKS, dataset_fingerprint="0" * 64)
     for run, seed in ((a, 0), (b, 7)):
         (run / "config.yaml").write_text(f"dataset: {{name: demo, seed: {seed}, user_core: 5, raw_dir: /{seed}}}\n")
-    told = llm4rec("compare", str(a), str(b)).err
-    assert "dataset.seed is 0 in A and 7 in B" in told
-    assert "raw_dir" not in told
+    error = llm4rec("compare", str(a), str(b)).err
+    assert "dataset.seed is 0 in A and 7 in B" in error
+    assert "raw_dir" not in error
 
 
-# ---- what was shown together
+# ---- impressions
 
 
 @pytest.fixture
 def shown(write):
-    """shown(model, auc, **columns): a finished run about three impressions of two users, whose AUC came out so."""
+    """shown(model, auc, **columns): write a finished run on three impressions of two users with these AUCs."""
 
-    def one(model, auc, **columns):
+    def shown(model, auc, **columns):
         metrics = {name: [0, 1] for name in ("auc", "mrr", "ndcg@5", "ndcg@10")}
         folder = write(model, RANKS, dataset="news", task="direct", protocol="impression", intervals=metrics)
         rows = {
@@ -466,24 +466,24 @@ def shown(write):
         pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
         return folder
 
-    return one
+    return shown
 
 
 def test_impressions_are_paired_by_their_own_metrics(shown, compared):
     a, b = shown("a", [0.0, 0.5, 1.0]), shown("b", [1.0, 0.5, 1.0])
-    found = compared(a, b)
-    assert (list(found["metrics"]), found["n_examples"]) == (["auc", "mrr", "ndcg@5", "ndcg@10"], 3)
-    auc = found["metrics"]["auc"]
+    result = compared(a, b)
+    assert (list(result["metrics"]), result["n_examples"]) == (["auc", "mrr", "ndcg@5", "ndcg@10"], 3)
+    auc = result["metrics"]["auc"]
     assert (auc["a"], auc["b"]) == pytest.approx((0.5, 2.5 / 3))
     assert (auc["better"], auc["equal"]) == (1, 2)
 
 
 def test_impressions_of_one_user_stay_together(shown, compared):
-    a, b = shown("a", [0.0, 0.0, 0.0]), shown("b", [1.0, -1.0, 0.0])  # of u0 the two cancel, whoever is drawn
+    a, b = shown("a", [0.0, 0.0, 0.0]), shown("b", [1.0, -1.0, 0.0])  # the two of u0 cancel in every resample
     assert compared(a, b, "--metric", "auc")["metrics"]["auc"]["interval"] == [0, 0]
 
 
-def test_an_impression_that_showed_something_else_is_refused(shown, llm4rec):
+def test_an_impression_with_other_items_is_refused(shown, llm4rec):
     a, b = shown("a", [0, 0, 0]), shown("b", [0, 0, 0], items=[["a", "b"], ["b", "c", "x"], ["a", "d"]])
     answer = llm4rec("compare", str(a), str(b))
     assert answer.code == 2
@@ -492,5 +492,5 @@ def test_an_impression_that_showed_something_else_is_refused(shown, llm4rec):
 
 def test_other_impressions_are_refused(shown, llm4rec):
     a, b = shown("a", [0, 0, 0]), shown("b", [0, 0, 0], impression_id=["1", "2", "9"])
-    told = llm4rec("compare", str(a), str(b)).err
-    assert "of 3 impressions in A and 3 in B, 1 are in A only and 1 in B only (impression 3)" in told
+    error = llm4rec("compare", str(a), str(b)).err
+    assert "of 3 impressions in A and 3 in B, 1 are in A only and 1 in B only (impression 3)" in error

@@ -1,4 +1,4 @@
-"""Completion: what a TAB offers, in bash and zsh as they really are."""
+"""Completion: the words that TAB offers, also in real bash and zsh."""
 
 import os
 import pty
@@ -21,14 +21,14 @@ from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.registry import model_names
 from tests.driver import compose, python
 
-PROGRAMS = Path(sys.executable).parent  # where `llm4rec` lies beside this Python
+PROGRAMS = Path(sys.executable).parent  # the folder of this Python and `llm4rec`
 
 
 def offered(line):
     return completions(f"llm4rec {line}")
 
 
-# ---- what is offered
+# ---- completions
 
 
 def test_the_first_word_is_a_command():
@@ -103,7 +103,7 @@ def test_a_models_own_keys_are_offered_and_no_others():
 
 
 def leaves(node, path=""):
-    """The keys of all values; a mapping whose keys are a user's own is one value, and of prompts no text is typed."""
+    """Return the keys of all values; mappings with the user's own keys are one value, and prompt texts are left out."""
     if path == "model.prompts":
         return {f"prompt.{key}" for key, value in node.items() if not isinstance(value, dict)}
     if not isinstance(node, dict) or path in ("dataset.domains", "dataset.columns", "dataset.paper"):
@@ -111,19 +111,19 @@ def leaves(node, path=""):
     return set().union(*(leaves(value, f"{path}.{key}".lstrip(".")) for key, value in node.items()))
 
 
-def reached(line):
-    """All keys that one comes to by TAB after TAB."""
+def reachable(line):
+    """Yield all keys that repeated TABs lead to."""
     for word in offered(line):
         if word.endswith("."):
-            yield from reached(line.rpartition(" ")[0] + f" {word}")
+            yield from reachable(line.rpartition(" ")[0] + f" {word}")
         else:
             yield word.removesuffix("=")
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_every_key_of_the_config_is_reached_and_no_other(model):
+def test_every_key_of_the_config_is_reachable_and_no_other(model):
     config = OmegaConf.to_container(compose(f"model={model}"))
-    assert set(reached(f"train model={model} ")) - set(GROUPS) == leaves(config)
+    assert set(reachable(f"train model={model} ")) - set(GROUPS) == leaves(config)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -139,9 +139,9 @@ def test_a_users_own_options_are_offered_and_their_parts_are_not(tmp_path, monke
         file = tmp_path / "conf/dataset" / f"{name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("name: x\n")
-    found = offered("train dataset=")
-    assert {"dataset=mine", "dataset=shop/other"} <= set(found)
-    assert not any("_part" in word for word in found)
+    words = offered("train dataset=")
+    assert {"dataset=mine", "dataset=shop/other"} <= set(words)
+    assert not any("_part" in word for word in words)
 
 
 def test_a_tab_imports_nothing_heavy(tmp_path):
@@ -180,7 +180,7 @@ def test_another_shell_is_refused(llm4rec):
         ("=", "llm4rec train nothing=", None, ""),
     ],
 )
-def test_bash_gets_what_stands_in_place_of_the_word_that_it_sees(breaks, line, point, reply):
+def test_bash_gets_the_replacement_of_the_part_that_it_replaces(breaks, line, point, reply):
     script = (
         f"{BASH}\ncompopt() {{ :; }}\nCOMP_WORDBREAKS='{breaks}' COMP_LINE='{line}' COMP_POINT={point or len(line)}\n"
         '_llm4rec llm4rec; printf "%s\\n" "${COMPREPLY[@]}"'
@@ -223,9 +223,9 @@ def test_a_tab_in_a_terminal_completes(tmp_path, shell, typed, becomes):
 
 
 def wait_for(terminal, text, seconds=30):
-    """Reads the terminal until the text stands there; bells and the like are no text."""
-    seen, end = "", time.monotonic() + seconds
-    while text not in seen.replace("\a", ""):
-        assert time.monotonic() < end, f"no {text!r} in {seen!r}"
+    """Read from the terminal until the text appears; bells are ignored."""
+    output, end = "", time.monotonic() + seconds
+    while text not in output.replace("\a", ""):
+        assert time.monotonic() < end, f"no {text!r} in {output!r}"
         if select.select([terminal], [], [], 0.1)[0]:
-            seen += os.read(terminal, 4096).decode(errors="replace")
+            output += os.read(terminal, 4096).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Help: instant, complete, and without what users cannot choose."""
+"""Help: instant, complete, and without options that users cannot choose."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def test_cfg_job_prints_the_composed_config_and_runs_nothing(llm4rec, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_windows_is_told_in_one_line_that_it_is_not_supported(monkeypatch, capsys):
+def test_windows_is_refused_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "platform", "win32")
     assert cli.main(["train"]) == 2
     answer = capsys.readouterr()
@@ -74,7 +74,7 @@ def test_windows_is_told_in_one_line_that_it_is_not_supported(monkeypatch, capsy
 
 
 @pytest.mark.parametrize(("set_before", "spins"), [({}, True), ({"OMP_WAIT_POLICY": "passive"}, False)])
-def test_threads_that_wait_spin_for_a_bounded_time_unless_the_user_says_how(monkeypatch, set_before, spins):
+def test_waiting_threads_spin_for_a_bounded_time_unless_the_user_sets_it(monkeypatch, set_before, spins):
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in set_before.items():

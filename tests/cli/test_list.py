@@ -1,11 +1,11 @@
-"""`list`: what there is."""
+"""`list`: options, prompts, runs and the cache."""
 
 import fcntl
 import os
 
 import pytest
 
-from llm4rec_cli.commands.list import OPTIONS, described
+from llm4rec_cli.commands.list import OPTIONS, descriptions
 from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
@@ -14,25 +14,25 @@ from tests.driver import python
 
 @pytest.fixture
 def run(tmp_path):
-    """run(name, status, …): a run folder of sasrec on demo under tmp_path/outputs; later ones are newer."""
-    made = []
+    """run(name, status, …): write a run folder of sasrec on demo under tmp_path/outputs; later ones are newer."""
+    names = []
 
-    def one(name, status, error=None, ndcg=0.1, place="sasrec/demo/sequential", masked=False, labels=()):
-        made.append(name)
+    def run(name, status, error=None, ndcg=0.1, place="sasrec/demo/sequential", masked=False, labels=()):
+        names.append(name)
         folder = tmp_path / "outputs" / place / name
         write_text(folder / "config.yaml", "task: {selection: ndcg@10}\n")
-        asked = {"split": "test", "protocol": "full", "mask_history": masked, "labels": labels}
-        write_json(folder / "metrics.json", {"metrics": {"ndcg@10": ndcg}} | asked)
+        protocol = {"split": "test", "protocol": "full", "mask_history": masked, "labels": labels}
+        write_json(folder / "metrics.json", {"metrics": {"ndcg@10": ndcg}} | protocol)
         write_json(folder / "status.json", {"status": status, "error": error})
-        os.utime(folder / "status.json", (1e9 + len(made), 1e9 + len(made)))
+        os.utime(folder / "status.json", (1e9 + len(names), 1e9 + len(names)))
         return folder
 
-    return one
+    return run
 
 
 @pytest.fixture
 def line(llm4rec):
-    """line(name): what `list runs` says of that run."""
+    """line(name): the line of that run in `list runs`."""
     return lambda name: next(line for line in llm4rec("list", "runs").out.splitlines() if name in line)
 
 
@@ -43,12 +43,12 @@ def test_each_kind_names_all_its_options(llm4rec, kind):
     assert all(name in answer.out for name in options(kind.removesuffix("s")))
 
 
-def test_every_option_says_what_it_is():
+def test_every_option_has_a_description():
     for kind in OPTIONS:
-        assert all(described(kind.removesuffix("s")).values()), kind
+        assert all(descriptions(kind.removesuffix("s")).values()), kind
 
 
-def test_models_tell_what_they_can_and_which_are_floors(llm4rec):
+def test_models_show_their_capabilities_and_which_are_floors(llm4rec):
     lines = {line.split()[0]: line for line in llm4rec("list", "models").out.splitlines() if line.split()}
     for name in model_names():
         kind = config_class(name)
@@ -56,7 +56,7 @@ def test_models_tell_what_they_can_and_which_are_floors(llm4rec):
         assert (" floor " in lines[name]) == kind.floor
 
 
-def test_prompts_tell_their_fields_answer_and_text_and_what_they_take_from_the_asked_review(llm4rec):
+def test_prompts_show_their_fields_target_text_and_oracle_inputs(llm4rec):
     out = llm4rec("list", "prompts").out
     lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
     assert all(word in lines["1-6"] for word in ("rating", "user_name, item", "{star}", "how would {user_name} score"))
@@ -75,7 +75,7 @@ def test_prompts_of_one_file_are_listed(llm4rec, name):
     assert " 2-1 " not in out
 
 
-def test_a_users_own_prompts_are_listed_with_what_they_build_on(llm4rec, tmp_path):
+def test_a_users_own_prompts_are_listed_with_inherited_ones(llm4rec, tmp_path):
     mine = 'mine-1: {family: rating, source: "And {user} ?", target: "{star}"}\n'
     write_text(tmp_path / "conf/prompt/p5/mine.yaml", f"# All my own.\ndefaults: [rating, _self_]\n{mine}")
     out = llm4rec("list", "prompts", "mine").out
@@ -88,14 +88,14 @@ def test_a_users_own_prompts_are_listed_with_what_they_build_on(llm4rec, tmp_pat
     ("prompt", "problem"),
     [('{family: rating, source: "{usr}", target: "{star}"}', "unknown field {usr}"), ("{famly: rating}", "famly")],
 )
-def test_prompts_that_cannot_be_read_are_told(llm4rec, tmp_path, prompt, problem):
+def test_invalid_prompts_are_refused(llm4rec, tmp_path, prompt, problem):
     write_text(tmp_path / "conf/prompt/p5/mine.yaml", f"mine-1: {prompt}\n")
     answer = llm4rec("list", "prompts", "mine")
     assert answer.code == 2
     assert problem in answer.err
 
 
-def test_nothing_named_lists_everything_but_runs_and_cache(llm4rec):
+def test_without_a_kind_everything_but_runs_and_cache_is_listed(llm4rec):
     out = llm4rec("list").out
     assert all(name in out for name in ("unisrec", "demo", "sequential", "default"))
     assert "status" not in out
@@ -109,25 +109,25 @@ def test_a_users_own_options_are_listed(llm4rec, tmp_path):
     assert "All my own." in out
 
 
-def test_of_two_options_of_one_name_the_shipped_one_is_told_as_it_is_the_one_composed(llm4rec, tmp_path):
+def test_of_two_options_of_one_name_the_shipped_one_is_listed_as_it_is_the_one_composed(llm4rec, tmp_path):
     write_text(tmp_path / "conf/dataset/demo.yaml", "# All my own.\ndefaults: [_dataset, _self_]\n")
     assert "All my own." not in llm4rec("list", "datasets").out
 
 
-def test_a_finished_run_tells_the_metric_that_its_task_selects_by(run, line):
+def test_a_finished_run_shows_the_selection_metric_of_its_task(run, line):
     run("seed0-a", "done", ndcg=0.1198)
     assert "sasrec/demo/sequential/seed0-a" in line("seed0-a")
     assert " done " in line("seed0-a")
     assert "ndcg@10 0.1198 · test · full" in line("seed0-a")
-    assert "2001-09-0" in line("seed0-a")  # 1e9 seconds after 1970, in whatever zone
+    assert "2001-09-0" in line("seed0-a")  # 1e9 seconds after 1970, in any time zone
 
 
-def test_runs_that_were_asked_otherwise_are_told_apart(run, line):
+def test_nonstandard_runs_show_their_labels(run, line):
     run("seed0-a", "done", masked=True, labels=["synthetic", "control-shuffle_text", "floor-not-beaten"])
     assert "test · full · masked · control-shuffle_text " in line("seed0-a")
 
 
-def test_a_failed_run_tells_the_first_line_of_its_error_and_no_metric(run, line):
+def test_a_failed_run_shows_the_first_line_of_its_error_and_no_metric(run, line):
     run("seed0-a", "failed", "diverged\nat step 3")
     assert " failed " in line("seed0-a")
     assert "diverged" in line("seed0-a")
@@ -154,7 +154,7 @@ def test_a_torn_file_makes_a_run_unreadable_and_the_others_are_listed(run, line,
     assert " done " in line("seed1-b")
 
 
-def test_the_newest_run_stands_first(run, llm4rec):
+def test_the_newest_run_comes_first(run, llm4rec):
     for name in ("seed1-b", "seed0-a", "seed2-c"):
         run(name, "done")
     out = llm4rec("list", "runs").out
@@ -192,7 +192,7 @@ def test_filters_choose_among_the_runs(run, llm4rec, filters, shown):
         (["runs", "modle=sasrec"], "unknown filter 'modle=sasrec'", "did you mean 'model'?"),
         (["runs", "sasrec"], "unknown filter 'sasrec'", "known: "),
         (["runs", "status=faild"], "'faild'", "did you mean 'failed'?"),
-        (["models", "model=sasrec"], "only runs are filtered", "llm4rec list runs"),
+        (["models", "model=sasrec"], "only runs and prompts can be filtered", "llm4rec list runs"),
         (["prompts", "ratng"], "no prompts 'p5/ratng'", "did you mean 'p5/rating'?"),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_wrong_filter_is_refused(llm4rec, arguments, problem, remedy):
     assert remedy in answer.err
 
 
-def test_other_folders_and_linked_ones_are_no_runs(run, llm4rec, tmp_path):
+def test_other_folders_and_links_are_not_runs(run, llm4rec, tmp_path):
     elsewhere = run("seed0-a", "done").rename(tmp_path / "elsewhere")
     (tmp_path / "outputs/sasrec/demo/sequential/seed0-a").symlink_to(elsewhere)
     run("seedling", "done")
@@ -219,7 +219,7 @@ def test_runs_of_another_folder_are_listed(run, llm4rec, tmp_path):
     assert llm4rec("list", "runs", "--outputs", str(tmp_path / "none")).code == 0
 
 
-def test_a_run_that_was_really_made_is_listed(llm4rec, trained):
+def test_a_trained_run_is_listed(llm4rec, trained):
     out = llm4rec("list", "runs", "model=sasrec").out
     assert f"sasrec/demo/sequential/{trained.name}" in out
     assert "ndcg@10 0." in out
@@ -232,12 +232,12 @@ def test_the_cache_is_listed_by_part_and_entry(llm4rec, tmp_path):
     os.utime(entry, (1e9, 1e9))
     out = llm4rec("list", "cache", "--cache", "cache").out.splitlines()
     assert any(line.split() == ["datasets", "1", "2.0", "MB"] for line in out)
-    (found,) = (line for line in out if "demo-0123456789ab" in line)
-    assert "2.0 MB" in found
-    assert "2001-09-0" in found
+    (line,) = (line for line in out if "demo-0123456789ab" in line)
+    assert "2.0 MB" in line
+    assert "2001-09-0" in line
 
 
-def test_what_is_being_written_into_the_cache_is_told_from_what_a_killed_process_left(llm4rec, tmp_path):
+def test_files_being_written_into_the_cache_are_distinguished_from_leftovers_of_a_killed_process(llm4rec, tmp_path):
     features = tmp_path / "cache/features"
     features.mkdir(parents=True)
     for name in ("a", "b"):

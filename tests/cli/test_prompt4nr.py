@@ -126,7 +126,7 @@ def test_a_template_of_ones_own_is_listed_linted_and_trained(llm4rec, small, tmp
         ("good", "splendidly", "answer word 'splendidly' of template 'mine' is not one token", 3),
         ("good", "yes", "answer word 'True' of template 'mine': YAML reads yes and no as truth values", 0),
         ("epochs: 1", "epochs: 0", "model.prompts.epochs=0 is out of range", 5),
-        ("epochs: 1\n", "", "without a value: model.prompts.epochs", 0),
+        ("epochs: 1\n", "", "missing values: model.prompts.epochs", 0),
     ],
 )
 def test_a_fault_of_a_template_is_told_by_validate_and_by_train(llm4rec, tmp_path, old, new, problem, line):

@@ -1,4 +1,4 @@
-"""`report`: one table over finished runs; rows average seeds and nothing else."""
+"""`report`: tables of finished runs, averaged only over seeds."""
 
 import csv
 import io
@@ -13,28 +13,28 @@ from tests.reporting.made import metrics_json, ranked, written
 
 @pytest.fixture
 def write(tmp_path):
-    """write(ndcg, **facts): a finished run that says so, under tmp_path/outputs; later ones are newer."""
+    """write(ndcg, **facts): write a finished run with these metrics under tmp_path/outputs; later ones are newer."""
     runs = []
 
-    def one(ndcg, status="done", predictions=None, **facts):
+    def write(ndcg, status="done", predictions=None, **facts):
         metrics = metrics_json(ndcg, **facts)
         folder = tmp_path / "outputs" / metrics["model"] / metrics["dataset"] / metrics["task"]
         folder /= f"seed{metrics['seed']}-{len(runs)}"
         runs.append(written(folder, metrics, predictions, status, time=1e9 + len(runs)))
 
-    return one
+    return write
 
 
 @pytest.fixture
 def rows(llm4rec):
-    """rows(*arguments): the rows of `report --csv`, each a dict."""
+    """rows(*arguments): the rows of `report --csv` as dicts."""
 
-    def read(*arguments):
+    def rows(*arguments):
         answer = llm4rec("report", "--csv", *arguments)
         assert answer.code == 0, answer.err
         return list(csv.DictReader(io.StringIO(answer.out)))
 
-    return read
+    return rows
 
 
 def test_a_row_is_the_mean_and_deviation_over_seeds(write, rows):
@@ -64,7 +64,7 @@ def test_one_seed_has_no_deviation(write, rows):
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_seeds_of_other_runs_are_never_averaged_in(write, rows, other):
+def test_seeds_of_other_variants_are_never_averaged_in(write, rows, other):
     write(0.1, seed=0)
     write(0.3, seed=1, **other)
     assert sorted(row["ndcg@10"] for row in rows()) == ["0.1000", "0.3000"]
@@ -107,7 +107,7 @@ def test_labels_of_every_seed_are_shown(write, rows):
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "expected"),
     [
         (["model=sasrec"], {"0.1000", "0.2000"}),
         (["model=sasrec,unisrec"], {"0.1000", "0.2000", "0.3000"}),
@@ -115,11 +115,11 @@ def test_labels_of_every_seed_are_shown(write, rows):
         (["seed=1"], {"0.3000"}),
     ],
 )
-def test_filters_choose_runs(write, rows, filters, found):
+def test_filters_choose_runs(write, rows, filters, expected):
     write(0.1)
     write(0.2, split="valid", variant="w")
     write(0.3, model="unisrec", seed=1)
-    assert {row["ndcg@10"] for row in rows(*filters)} == found
+    assert {row["ndcg@10"] for row in rows(*filters)} == expected
 
 
 def test_labels_choose_runs_that_have_one_of_them(write, rows):
@@ -128,7 +128,7 @@ def test_labels_choose_runs_that_have_one_of_them(write, rows):
     assert {row["ndcg@10"] for row in rows("labels=subset,other")} == {"0.1000"}
 
 
-def test_intervals_of_several_seeds_stand_in_the_csv(write, rows):
+def test_intervals_of_several_seeds_are_in_the_csv(write, rows):
     for seed, n_better in enumerate((0, 50)):
         write(0.1, seed=seed, intervals={"ndcg@10": [0.0, 0.2]}, predictions=ranked([n_better] * 20))
     (row,) = rows()
@@ -136,14 +136,14 @@ def test_intervals_of_several_seeds_stand_in_the_csv(write, rows):
     assert (row["ndcg@10 low"], row["ndcg@10 high"]) == (f"{low:.6f}", f"{high:.6f}")
 
 
-def test_the_metrics_asked_for_are_shown(write, rows):
+def test_the_chosen_metrics_are_shown(write, rows):
     write(0.1)
     (row,) = rows("--metrics", "recall@10")
     assert row["recall@10"] == "0.2000"
     assert "ndcg@10" not in row
 
 
-def test_markdown_is_a_table_whose_rows_are_as_wide_as_its_head(llm4rec, write):
+def test_the_rows_of_a_markdown_table_have_as_many_cells_as_its_head(llm4rec, write):
     write(0.1)
     write(0.2, variant="w", overrides=["model.x=a|b"])
     head, rule, *body = [
@@ -162,7 +162,7 @@ def test_the_terminals_table_has_the_same_numbers(llm4rec, write):
     assert "0.1300 ± 0.0361" in llm4rec("report").out
 
 
-def test_outputs_may_lie_elsewhere(llm4rec, write, tmp_path):
+def test_outputs_may_be_in_another_folder(llm4rec, write, tmp_path):
     write(0.1)
     (tmp_path / "outputs").rename(tmp_path / "kept")
     assert llm4rec("report").code == 1
@@ -184,7 +184,7 @@ def test_forms_exclude_one_another(llm4rec, write):
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"ndcg@10": 0.06, "hr@10": 0.1}}
 
 
-def test_a_papers_number_stands_below_our_runs(llm4rec, write):
+def test_a_papers_number_is_shown_below_our_runs(llm4rec, write):
     write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
     answer = llm4rec("report")
     assert "compared with the papers" in answer.out
@@ -200,14 +200,14 @@ def test_papers_alone_are_one_table(write, rows):
     assert (ndcg["metric"], ndcg["inside"]) == ("ndcg@10", "")
 
 
-def test_synthetic_runs_stand_beside_no_paper(llm4rec, write):
+def test_synthetic_runs_are_not_compared_with_papers(llm4rec, write):
     write(0.06, **SCIENTIFIC, labels=["synthetic"])
     answer = llm4rec("report")
     assert "0.1080" not in answer.out
     assert "is compared with no paper: synthetic" in answer.out
 
 
-def test_numbers_of_ones_own_join_by_the_models_name(llm4rec, write, rows, tmp_path):
+def test_the_users_own_numbers_are_matched_by_the_models_name(llm4rec, write, rows, tmp_path):
     write(0.06, model="bpr_mf", **SCIENTIFIC)
     (tmp_path / "own.csv").write_text(
         "paper,model,variant,dataset,task,prompt,metric,value,unit,split,candidates,mask_history,source,verified\n"
@@ -219,14 +219,14 @@ def test_numbers_of_ones_own_join_by_the_models_name(llm4rec, write, rows, tmp_p
     assert (missing.code, "no file none.csv" in missing.err) == (2, True)
 
 
-def test_where_no_paper_asks_the_same_there_is_nothing_to_show(llm4rec, write):
+def test_papers_alone_need_a_comparable_number(llm4rec, write):
     write(0.1)
     answer = llm4rec("report", "--papers")
     assert answer.code == 1
-    assert "no paper's number" in answer.err
+    assert "no paper reports the same metrics" in answer.err
 
 
-def test_latex_is_a_table_for_each_question(llm4rec, write):
+def test_latex_has_a_table_per_task_and_protocol(llm4rec, write):
     write(0.1)
     write(0.2, task="direct", protocol="uniform-100")
     out = llm4rec("report", "--latex").out
@@ -251,7 +251,7 @@ def test_claims_are_not_filtered(llm4rec, write):
     assert llm4rec("report", "--claims", "--html", "page.html").code == 2
 
 
-def test_the_page_lies_where_it_was_asked_for(llm4rec, write, tmp_path):
+def test_the_page_is_written_to_the_chosen_file(llm4rec, write, tmp_path):
     write(0.1, intervals={"ndcg@10": [0.05, 0.15]})
     answer = llm4rec("report", "--html", "new/page.html")
     assert answer.out == "new/page.html\n"
@@ -263,15 +263,15 @@ def test_the_page_lies_where_it_was_asked_for(llm4rec, write, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser")
-def test_a_browser_shows_the_page_without_a_word_of_complaint(llm4rec, write, tmp_path):
+def test_a_browser_shows_the_page_without_console_messages(llm4rec, write, tmp_path):
     write(0.1, intervals={"ndcg@10": [0.05, 0.15]})
     llm4rec("report", "--html", "page.html")
     browser = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     shot = tmp_path / "page.png"
-    asked = [*browser, "--window-size=390,2000", f"--screenshot={shot}", (tmp_path / "page.html").as_uri()]
-    found = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=120)
+    command = [*browser, "--window-size=390,2000", f"--screenshot={shot}", (tmp_path / "page.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert shot.stat().st_size > 10_000
-    assert "CONSOLE" not in found.stderr
+    assert "CONSOLE" not in done.stderr
 
 
 def test_a_trained_run_and_its_floors_are_reported(rows, trained):

@@ -1,4 +1,4 @@
-"""`validate`: every config there is, all errors at once, each with its place and a remedy."""
+"""`validate`: all configs, all errors at once, each with file, line and remedy."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from llm4rec_cli.config import compose as composing
 from llm4rec_cli.files import write_text
 from tests.driver import python
 
-# what ./conf/<file> holds, where it is wrong (0 = no line), what is said, and the remedy
-WRONG = {
+# name -> file in ./conf, its content, line of the error (0 = none reported), problem, remedy
+INVALID = {
     "an unknown key": (
         "dataset/mine.yaml",
         "defaults: [demo, _self_]\nuser_cores: 5\n",
@@ -16,7 +16,7 @@ WRONG = {
         "unknown key 'dataset.user_cores'",
         "did you mean 'user_core'?",
     ),
-    "a key of a node within": (
+    "a key of a nested node": (
         "model/mine.yaml",
         "defaults: [unisrec, _self_]\nencoder:\n  poling: cls\n",
         3,
@@ -30,7 +30,7 @@ WRONG = {
         "unknown key 'model.learning_rate'",
         "trainer.learning_rate",
     ),
-    "a word for a number": (
+    "a word instead of a number": (
         "trainer/mine.yaml",
         "defaults: [default, _self_]\n\nepochs: many\n",
         3,
@@ -44,7 +44,7 @@ WRONG = {
         "task.candidates: Invalid value 'ful'",
         "--cfg job",
     ),
-    "a value for a node": (
+    "a value instead of a node": (
         "model/mine.yaml",
         "defaults: [unisrec, _self_]\nencoder: minilm\n",
         2,
@@ -53,7 +53,7 @@ WRONG = {
     ),
     "no type": ("model/mine.yaml", "name: sasrec\nlayers: 2\n", 2, "unknown key 'model.layers'", "defaults: [_NAME"),
     "no value": ("dataset/mine.yaml", "defaults: [_dataset, _self_]\n", 0, "dataset.user_core", "build on an option"),
-    "an interpolation that leads nowhere": (
+    "an interpolation of an unknown key": (
         "model/mine.yaml",
         "defaults: [sasrec, _self_]\nattention_dropout: ${model.dropoutt}\n",
         2,
@@ -67,7 +67,7 @@ WRONG = {
         "environment variable",
         "write the value",
     ),
-    "an option of no name": (
+    "an unknown option": (
         "experiment/mine.yaml",
         "# @package _global_\ndefaults:\n  - override /model: unisrc\n",
         3,
@@ -81,21 +81,21 @@ WRONG = {
         "unknown key 'model.hidden_size'",
         "embedding_size",
     ),
-    "a model of no name": (
+    "an unknown model": (
         "model/mine.yaml",
         "defaults: [sasrec, _self_]\nname: sasrek\n",
         2,
         "unknown model 'sasrek'",
         "did you mean 'sasrec'?",
     ),
-    "a floor of no name": (
+    "an unknown floor": (
         "task/mine.yaml",
         "# not randm\ndefaults: [sequential, _self_]\nfloors: [popularity, randm]\n",
         3,
         "unknown model 'randm'",
         "did you mean 'random'?",
     ),
-    "a metric of no name": (
+    "an unknown metric": (
         "task/mine.yaml",
         "defaults: [sequential, _self_]\nselection: ndgc@10\n",
         2,
@@ -109,28 +109,28 @@ WRONG = {
         "trainer.epochs=0 is out of range",
         "at least 1",
     ),
-    "a device of no name": (
+    "an unknown device": (
         "experiment/mine.yaml",
         "# @package _global_\ndevice: gpu\n",
         2,
         "unknown device 'gpu'",
         "cuda",
     ),
-    "a model that cannot do its task": (
+    "a model that does not support its task": (
         "experiment/mine.yaml",
         "# @package _global_\nmodel: {name: unisrec}\ntask: {question: rate, selection: rmse}\n",
         2,
         "model 'unisrec' cannot do task 'sequential'",
         "models that can: ",
     ),
-    "a reader of no name": (
+    "an unknown reader": (
         "dataset/mine.yaml",
         "defaults: [demo, _self_]\nreader: recbol\n",
         2,
         "unknown reader 'recbol'",
         "did you mean 'recbole'?",
     ),
-    "a role that its reader does not know": (
+    "a file role that the reader does not support": (
         "dataset/mine.yaml",
         "defaults: [demo, _self_]\ndomains:\n  mine: {revews: a.json}\n",
         0,
@@ -144,68 +144,82 @@ WRONG = {
         "unknown key 'model.prompts.b.famly'",
         "did you mean 'family'?",
     ),
-    "a family of no name": (
+    "an unknown family": (
         "prompt/p5/mine.yaml",
         "a:\n  family: ratings\n",
         2,
         "model.prompts.a.family: Invalid value 'ratings'",
         "--cfg job",
     ),
-    "a text for a prompt": ("prompt/p5/mine.yaml", "a: So {user} ?\n", 1, "'a' holds a str", "family, source, target"),
+    "a string instead of a prompt": (
+        "prompt/p5/mine.yaml",
+        "a: So {user} ?\n",
+        1,
+        "'a' holds a str instead of keys",
+        "family, source, target",
+    ),
     "a prompt without a target": (
         "prompt/p5/mine.yaml",
         'a:\n  family: rating\n  source: "So {user} ?"\n',
         0,
-        "without a value: model.prompts.a.target",
-        "write them",
+        "missing values: model.prompts.a.target",
+        "add them",
     ),
-    "a prompt with a field of no name": (
+    "a prompt with an unknown field": (
         "prompt/p5/mine.yaml",
         'a-1: {family: rating, source: "So {usr} ?", target: "{star}"}\n',
         1,
         "prompt 'a-1': unknown field {usr}",
         "did you mean 'user'?",
     ),
-    "a prompt worded as a shipped one": (
+    "a prompt with the wording of a shipped one": (
         "prompt/p5/mine.yaml",
         'a: {family: direct, source: "Does {user} want {title} ?", target: "{yes_no}"}\n',
         1,
         "prompt 'a' has the same wording as '5-4'",
         "reword it",
     ),
-    "prompts of no model": ("prompt/p6/mine.yaml", "a: {family: rating}\n", 0, "no model is asked", "conf/prompt/p5/"),
-    "a task asked with a prompt of no name": (
+    "prompts of an unknown model": (
+        "prompt/p6/mine.yaml",
+        "a: {family: rating}\n",
+        0,
+        "no model uses these prompts",
+        "conf/prompt/p5/",
+    ),
+    "a task evaluated with an unknown prompt": (
         "experiment/mine.yaml",
         "# @package _global_\ndefaults: [{override /model: p5}, _self_]\nmodel: {ask: {rating: 1-66}}\n",
         3,
         "model.ask.rating=1-66: there is no such prompt",
         "did you mean '1-6'?",
     ),
-    "a tab": ("dataset/mine.yaml", "name: mine\n\treader: amazon\n", 2, "no YAML: ", "mend that line"),
-    "a key twice": ("dataset/mine.yaml", "name: mine\nname: yours\n", 2, "duplicate key name", "mend that line"),
-    "a list": ("dataset/mine.yaml", "- a\n", 1, "a list, where keys and their values should be", "key: value"),
-    "a root of one's own": ("config.yaml", "seed: 1\n", 0, "nobody reads this file", "experiment"),
-    "a group of no name": ("datasets/mine.yaml", "name: mine\n", 0, "'datasets'", "did you mean 'dataset'?"),
-    "another ending": ("dataset/mine.yml", "name: mine\n", 0, "ends on .yml", "mine.yaml"),
-    "the name of a shipped one": ("dataset/demo.yaml", "name: demo\n", 0, "the shipped one of its name", "rename it"),
+    "a tab": ("dataset/mine.yaml", "name: mine\n\treader: amazon\n", 2, "invalid YAML: ", "fix that line"),
+    "a key twice": ("dataset/mine.yaml", "name: mine\nname: yours\n", 2, "duplicate key name", "fix that line"),
+    "a list": ("dataset/mine.yaml", "- a\n", 1, "the file holds a list instead of keys", "key: value"),
+    "a root config": ("config.yaml", "seed: 1\n", 0, "this file is never read: the root", "conf/experiment/"),
+    "an unknown group": ("datasets/mine.yaml", "name: mine\n", 0, "'datasets'", "did you mean 'dataset'?"),
+    "another suffix": ("dataset/mine.yml", "name: mine\n", 0, "ends in .yml", "rename it to mine.yaml"),
+    "the name of a shipped one": (
+        "dataset/demo.yaml",
+        "name: demo\n",
+        0,
+        "a shipped config has the same name",
+        "rename it",
+    ),
 }
 
 
 @pytest.fixture
-def one_option(monkeypatch):
-    """Of the shipped options only those in ./conf are looked at: the others are looked at in another test."""
+def only_mine(monkeypatch):
+    """Validate only the options called `mine` in ./conf; tests/test_configs.py validates the shipped ones."""
     monkeypatch.setattr(
         validate, "options", lambda group: [n for n in composing.options(group) if n.rpartition("/")[2] == "mine"]
     )
 
 
-def _user():
-    return composing.user_conf_dir()
-
-
-@pytest.mark.parametrize(("file", "content", "line", "problem", "remedy"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_told_with_its_place_and_a_remedy(
-    llm4rec, tmp_path, one_option, file, content, line, problem, remedy
+@pytest.mark.parametrize(("file", "content", "line", "problem", "remedy"), INVALID.values(), ids=INVALID)
+def test_a_problem_is_reported_with_its_place_and_a_remedy(
+    llm4rec, tmp_path, only_mine, file, content, line, problem, remedy
 ):
     write_text(tmp_path / "conf" / file, content)
     answer = llm4rec("validate")
@@ -218,15 +232,15 @@ def test_what_is_wrong_is_told_with_its_place_and_a_remedy(
     assert "1 error;" in summary
 
 
-def test_all_errors_of_all_files_are_told_at_once(llm4rec, tmp_path, one_option):
+def test_all_errors_of_all_files_are_reported_at_once(llm4rec, tmp_path, only_mine):
     write_text(tmp_path / "conf/dataset/mine.yaml", "defaults: [demo, _self_]\nuser_cores: 5\nitem_core: five\n")
     write_text(tmp_path / "conf/trainer/mine.yaml", "defaults: [default, _self_]\nepoch: 1\n")
     write_text(
         tmp_path / "conf/experiment/mine.yaml",
         "# @package _global_\ndevice: gpu\ntask:\n  selection: hr@3\n  floors: [randm, nextid]\n",
     )
-    told = [line.split(": ")[0] for line in llm4rec("validate").out.splitlines() if line.startswith("conf/")]
-    assert told == [
+    places = [line.split(": ")[0] for line in llm4rec("validate").out.splitlines() if line.startswith("conf/")]
+    assert places == [
         "conf/dataset/mine.yaml:2",
         "conf/dataset/mine.yaml:3",
         "conf/experiment/mine.yaml:2",
@@ -238,26 +252,28 @@ def test_all_errors_of_all_files_are_told_at_once(llm4rec, tmp_path, one_option)
 
 
 @pytest.mark.parametrize("fault", ["user_cores: 5", "reader: recbol"])
-def test_an_error_is_told_once_where_it_is_and_not_again_where_it_is_built_on(llm4rec, tmp_path, one_option, fault):
+def test_an_error_is_reported_once_in_its_own_file_and_not_in_configs_that_build_on_it(
+    llm4rec, tmp_path, only_mine, fault
+):
     write_text(tmp_path / "conf/dataset/mine.yaml", f"defaults: [demo, _self_]\n{fault}\n")
     write_text(
         tmp_path / "conf/experiment/mine.yaml", "# @package _global_\ndefaults: [{override /dataset: mine}, _self_]\n"
     )
     answer = llm4rec("validate")
     assert [line.split(": ")[0] for line in answer.out.splitlines() if "conf/" in line] == ["conf/dataset/mine.yaml:2"]
-    assert "1 error; 2 cannot be used" in answer.out
+    assert "1 error; 2 invalid configs" in answer.out
 
 
-def test_a_file_that_is_not_utf8_is_told(llm4rec, tmp_path):
+def test_a_file_that_is_not_utf8_is_reported(llm4rec, tmp_path):
     write_text(tmp_path / "conf/dataset/mine.yaml", "")
     (tmp_path / "conf/dataset/mine.yaml").write_bytes("name: M\xfcll\n".encode("latin-1"))
     answer = llm4rec("validate", "dataset/mine")
     assert answer.code == 2
-    assert "no UTF-8" in answer.out
+    assert "not UTF-8" in answer.out
 
 
 @pytest.mark.parametrize(
-    ("name", "counted"),
+    ("name", "summary"),
     [
         ("dataset/mine", "1 config (1 dataset, 1 of them in ./conf)"),
         ("conf/dataset/mine.yaml", "1 config (1 dataset, 1 of them in ./conf)"),
@@ -266,26 +282,26 @@ def test_a_file_that_is_not_utf8_is_told(llm4rec, tmp_path):
         ("task", f"{len(composing.options('task'))} configs ({len(composing.options('task'))} tasks, 0 of them in"),
     ],
 )
-def test_names_choose_what_is_looked_at(llm4rec, tmp_path, name, counted):
+def test_names_choose_the_configs_to_validate(llm4rec, tmp_path, name, summary):
     write_text(tmp_path / "conf/dataset/mine.yaml", "defaults: [demo, _self_]\n")
     write_text(tmp_path / "conf/trainer/wrong.yaml", "epoch: 1\n")
     answer = llm4rec("validate", name)
     assert answer.code == 0, answer.out
-    assert answer.out.startswith(counted)
+    assert answer.out.startswith(summary)
 
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [("dataset/dmo", "'dataset/demo'"), ("datset", "'dataset'"), ("zzz", "known: dataset, ")],
 )
-def test_a_name_of_no_config_is_refused_with_the_nearest(llm4rec, name, remedy):
+def test_an_unknown_config_is_refused_with_the_closest_name(llm4rec, name, remedy):
     answer = llm4rec("validate", name)
     assert answer.code == 2
     assert f"there is no config '{name}'" in answer.err
     assert remedy in answer.err
 
 
-def test_what_train_says_of_a_wrong_file_names_the_key_and_leads_here(llm4rec, tmp_path):
+def test_the_error_of_train_names_the_key_and_recommends_validate(llm4rec, tmp_path):
     write_text(tmp_path / "conf/dataset/mine.yaml", "defaults: [demo, _self_]\nuser_cores: 5\n")
     answer = llm4rec("train", "dataset=mine")
     assert answer.code == 2
@@ -293,11 +309,24 @@ def test_what_train_says_of_a_wrong_file_names_the_key_and_leads_here(llm4rec, t
     assert "llm4rec validate dataset/mine" in answer.err
 
 
-def test_a_file_that_is_no_yaml_is_told_by_train_with_its_line(llm4rec, tmp_path):
+def test_train_reports_the_line_of_invalid_yaml(llm4rec, tmp_path):
     write_text(tmp_path / "conf/dataset/mine.yaml", "name: mine\n\treader: x\n")
     answer = llm4rec("train", "dataset=mine")
     assert answer.code == 2
     assert "conf/dataset/mine.yaml, line 2" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("model", "override", "remedy"),
+    [
+        ("unisrec", "model.encoder.poling=cls", "did you mean 'pooling'?"),
+        ("chatgptrec", "prompt.shotss=1", "did you mean 'shots'?"),
+        ("prompt4nr", "prompt.epoch=1", "did you mean 'epochs'?"),
+        ("bpr_mf", "model.hidden_size=8", "did you mean 'embedding_size'?"),
+    ],
+)
+def test_train_suggests_keys_of_the_chosen_model(llm4rec, model, override, remedy):
+    assert remedy in llm4rec("train", f"model={model}", override).err
 
 
 def test_validating_never_imports_torch(tmp_path):
