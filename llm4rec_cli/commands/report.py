@@ -105,11 +105,11 @@ def _runs(root: Path, wanted: dict[str, str]) -> list[tuple[Path, dict[str, Any]
     Raises:
         RunError: there is none.
     """
-    from llm4rec_cli.runs.catalog import finished
+    from llm4rec_cli.runs.catalog import finished_runs
 
     runs = [
         (folder, metrics)
-        for folder, _, metrics in finished(root)
+        for folder, _, metrics in finished_runs(root)
         if all(_values(metrics[key]) & set(values.split(",")) for key, values in wanted.items())
     ]
     if not runs:

@@ -45,7 +45,7 @@ from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
-from llm4rec_cli.tasks.base import asks_about_impressions
+from llm4rec_cli.tasks.base import ranks_impressions
 
 CLICK_LOG = "demo_news"  # what a task is composed with that asks about one
 
@@ -134,7 +134,7 @@ def faults_of(name: str) -> list[Fault]:
         if group in ("task", "dataset") and (model := _fitting(config)):
             overrides = [*overrides, f"model={model}"]
             config = _config(overrides)
-        if group == "task" and asks_about_impressions(config.task):
+        if group == "task" and ranks_impressions(config.task):
             config = _config([*overrides, f"dataset={CLICK_LOG}"])
     except NOT_COMPOSED as error:
         return _explained(overrides) or [own(as_usage_error(error))]

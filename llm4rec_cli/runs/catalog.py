@@ -24,7 +24,7 @@ TRASH = ".pruned"  # where `prune` puts things aside before it removes them
 # --- finished runs
 
 
-def metrics_of(folder: Path) -> dict[str, Any] | None:
+def finished_metrics(folder: Path) -> dict[str, Any] | None:
     """metrics.json of a finished run; None where there is none."""
     try:
         status = json.loads((folder / STATUS).read_text())
@@ -33,31 +33,31 @@ def metrics_of(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def finished(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+def finished_runs(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
     """Every finished run under `outputs`, newest first: its folder, status.json and metrics.json."""
     found = []
     for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
         with suppress(FileNotFoundError):  # somebody begins it anew just now
             status = json.loads(path.read_text())
-            metrics = metrics_of(path.parent)
+            metrics = finished_metrics(path.parent)
             if metrics is not None:
                 found.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
     yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(found, key=lambda f: -f[0]))
 
 
-def runs_named(named: Sequence[str], outputs: Path) -> list[tuple[Path, dict[str, Any]]]:
+def resolve_runs(named: Sequence[str], outputs: Path) -> list[tuple[Path, dict[str, Any]]]:
     """The finished run that each name means, a folder or an end of its path, and its metrics.json.
 
     Raises:
         RunError: no finished run is called so.
         UsageError: several are.
     """
-    runs = {folder: metrics for folder, _, metrics in finished(outputs)}
+    runs = {folder: metrics for folder, _, metrics in finished_runs(outputs)}
     found = []
     for name in named:
         folder = Path(name).expanduser()
         if folder.is_dir():
-            metrics = metrics_of(folder)
+            metrics = finished_metrics(folder)
             if metrics is None:
                 raise RunError(f"{folder} is no finished run", "llm4rec list runs")
             found.append((folder, metrics))
@@ -100,7 +100,7 @@ class Run:
     metrics: dict[str, Any]
     written: float
 
-    def fact(self, key: str) -> str:
+    def value(self, key: str) -> str:
         """What a filter's key is compared with."""
         model, dataset, task, name = self.folder.parts[-4:]
         seed = name.removeprefix("seed").rpartition("-")[0]
@@ -112,22 +112,22 @@ def runs(outputs: Path) -> list[Run]:
     link is followed."""
     folders = [path.parent for path in outputs.glob("*/*/*/seed*/status.json")]
     own = [f for f in folders if re.fullmatch(r"seed-?\d+-\w+", f.name) and not _linked(f, outputs)]
-    return sorted(map(run_in, own), key=lambda run: (-run.written, run.folder))
+    return sorted(map(read_run, own), key=lambda run: (-run.written, run.folder))
 
 
-def run_in(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """The run in a folder that holds a status.json."""
-    status = json_in(folder / "status.json")
+    status = read_json(folder / "status.json")
     state = str(status.get("status", "unreadable"))
-    metrics = json_in(folder / "metrics.json") if state == "done" else {}
-    if state == "running" and not held(folder / ".lock"):
+    metrics = read_json(folder / "metrics.json") if state == "done" else {}
+    if state == "running" and not is_locked(folder / ".lock"):
         state = "killed"
     elif state == "done" and not metrics:
         state = "unreadable"
     return Run(folder, state, status, metrics, (folder / "status.json").lstat().st_mtime)
 
 
-def json_in(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; empty where it is torn, not ours to read, or not there."""
     try:
         return dict(json.loads(path.read_text()))
@@ -135,7 +135,7 @@ def json_in(path: Path) -> dict[str, Any]:
         return {}
 
 
-def selected(found: Iterable[Run], filters: Sequence[str]) -> list[Run]:
+def filter_runs(found: Iterable[Run], filters: Sequence[str]) -> list[Run]:
     """The runs that meet every `key=value[,value…]`.
 
     Raises:
@@ -150,14 +150,14 @@ def selected(found: Iterable[Run], filters: Sequence[str]) -> list[Run]:
     for state in wanted.get("status", []):
         if state not in STATES:
             raise UsageError(f"no run's status is '{state}'", did_you_mean(state, STATES))
-    return [run for run in found if all(run.fact(key) in values for key, values in wanted.items())]
+    return [run for run in found if all(run.value(key) in values for key, values in wanted.items())]
 
 
 # --- the cache
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One thing kept in the cache.
 
     Attributes:
@@ -182,13 +182,13 @@ def cache_folder(given: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm4rec"
 
 
-def cache_entries(cache: Path) -> Iterator[Entry]:
+def cache_entries(cache: Path) -> Iterator[CacheEntry]:
     """What lies in the cache, by part and name, without lock files. No symbolic link is followed."""
     parts = sorted(p for p in cache.iterdir() if p.is_dir() and not p.is_symlink()) if cache.is_dir() else []
     for part in parts:
         for path in sorted(part.iterdir()) if part.name != TRASH else []:
             if path.suffix != ".lock":
-                yield Entry(path, part.name, _writing(path), bytes_in(path), _last_use(path))
+                yield CacheEntry(path, part.name, _writing(path), disk_usage(path), _last_use(path))
 
 
 def _writing(path: Path) -> str:
@@ -196,13 +196,13 @@ def _writing(path: Path) -> str:
     if path.suffix != ".part":
         return "whole"
     name = path.name.removesuffix(".part").rpartition(".")[0]
-    return "being written" if held(path.with_name(f"{name}.lock")) else "left half written"
+    return "being written" if is_locked(path.with_name(f"{name}.lock")) else "left half written"
 
 
 # --- files, however they are reached: links are never followed
 
 
-def held(lock: Path) -> bool:
+def is_locked(lock: Path) -> bool:
     """Whether some process holds this lock file."""
     try:
         with lock.open() as file:
@@ -214,7 +214,7 @@ def held(lock: Path) -> bool:
     return False
 
 
-def bytes_in(path: Path) -> int:
+def disk_usage(path: Path) -> int:
     """Of a file, or of all files under a folder."""
     return sum(facts.st_size for facts in _facts(path))
 

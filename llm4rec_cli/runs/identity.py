@@ -56,11 +56,11 @@ def address_of(
     return address(
         spec.config,
         dataset.fingerprint,
-        weights={setting: identity for setting, (_, identity) in weights(spec.model).items()},
+        weights={setting: identity for setting, (_, identity) in pretrained_weights(spec.model).items()},
         trained=trained,
-        file=None if trained else file_content(spec.model),
+        file=None if trained else model_files_identity(spec.model),
         initial=initial,
-        llm=None if trained else chat_model(spec.config, dataset),
+        llm=None if trained else chat_model_identity(spec.config, dataset),
     )
 
 
@@ -141,7 +141,7 @@ def _digest(facts: dict[str, Any]) -> str:
 # --- what identifies weights and files
 
 
-def weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
+def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     """The pretrained weights that the model's numbers depend on, by the setting that names them: their kind, and what
     identifies them. A name may mean other weights tomorrow, or elsewhere."""
     from llm4rec_cli.text import weights as text
@@ -159,24 +159,24 @@ def weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     return found
 
 
-def text_encoder(model: ModelConfig) -> str | None:
+def text_encoder_identity(model: ModelConfig) -> str | None:
     """What identifies the weights of the model's text encoder; None for a model without one."""
-    return next((identity for kind, identity in weights(model).values() if kind is Weights.encoder), None)
+    return next((identity for kind, identity in pretrained_weights(model).values() if kind is Weights.encoder), None)
 
 
-def builds_on_chat_model(config: Config) -> bool:
+def depends_on_chat_model(config: Config) -> bool:
     """Whether the model asks a chat model, or reads texts of items that one has enriched."""
     enriched = config.dataset.text is TextRecipe.enriched and config.model.reads_text()
     return enriched or config.model.uses_llm
 
 
-def chat_model(config: Config, dataset: RecDataset) -> str | None:
+def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:
     """What identifies the chat model that numbers build on, and the tokens that it wrote; None where there is none.
 
     Raises:
         UsageError: there is no such model on this machine.
     """
-    if not builds_on_chat_model(config):
+    if not depends_on_chat_model(config):
         return None
     tokens = dataset.manifest["tokens"] if config.dataset.text is TextRecipe.enriched else None
     wrote = f" wrote {tokens['sha256']}" if tokens else ""
@@ -188,6 +188,6 @@ def chat_model(config: Config, dataset: RecDataset) -> str | None:
     return f"{chat_weights.locate(config.llm.model).identity} version {VERSION}{wrote}"
 
 
-def file_content(model: ModelConfig) -> str | None:
+def model_files_identity(model: ModelConfig) -> str | None:
     """What identifies the content of the files that the model is read from; None for a model that comes of none."""
     return " ".join(sha256(Path(file)) for file in model.contents()) or None

@@ -11,7 +11,7 @@ from llm4rec_cli.config.schema import Control, EmptyHistory, Precision, SplitRul
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.runs.catalog import METRICS
-from llm4rec_cli.runs.identity import Address, builds_on_chat_model
+from llm4rec_cli.runs.identity import Address, depends_on_chat_model
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -28,7 +28,7 @@ def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
         "no-timestamps": manifest["users_without_times"] and not manifest["synthetic"],
         "extracted-explanations": "explanations" in manifest and config.task.written is Written.explanation,
         "subset": config.dataset.part_of is not None or config.task.max_examples == n_examples,
-        **(_of_chat_model(spec, dataset) if builds_on_chat_model(config) else {}),
+        **(_of_chat_model(spec, dataset) if depends_on_chat_model(config) else {}),
         "temporal-split": config.dataset.split is SplitRule.temporal,
         "leaky": config.dataset.split is SplitRule.p5_reviews,
         "transfer": config.dataset.split is SplitRule.transfer,
@@ -66,7 +66,7 @@ def deviations(spec: RunSpec) -> list[str]:
     return [*found, *spec.config.deviations]
 
 
-def begun_with(metrics: dict[str, Any]) -> dict[str, Any]:
+def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:
     """What a run says of the one whose weights it began with; its numbers carry that one's marks too.
 
     Args:
@@ -79,7 +79,7 @@ def begun_with(metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def unbeaten(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str, Any]]) -> list[str]:
+def floor_labels(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str, Any]]) -> list[str]:
     """`floor-not-beaten` for a model that is no floor where a floor is at least as good.
 
     Args:
@@ -93,11 +93,11 @@ def unbeaten(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str
     return [] if beaten else ["floor-not-beaten"]
 
 
-def relabelled(
+def update_floor_labels(
     metrics: dict[str, Any], where: Address, spec: RunSpec, floors: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """A finished run's metrics.json, marked now if a floor that it first ran without beats it."""
-    missing = [mark for mark in unbeaten(spec, metrics["metrics"], floors) if mark not in metrics["labels"]]
+    missing = [mark for mark in floor_labels(spec, metrics["metrics"], floors) if mark not in metrics["labels"]]
     if missing:
         metrics = metrics | {"labels": [*metrics["labels"], *missing]}
         if processes.is_first():

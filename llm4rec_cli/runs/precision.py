@@ -15,7 +15,7 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Backend, LLMConfig, Precision, Work
 from llm4rec_cli.config.walk import Setting
 from llm4rec_cli.files import write_json
-from llm4rec_cli.runs.identity import builds_on_chat_model
+from llm4rec_cli.runs.identity import depends_on_chat_model
 
 if TYPE_CHECKING:
     from llm4rec_cli.runs.spec import RunSpec
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 ARITHMETIC = "arithmetic.json"  # in a run folder
 
 
-def with_arithmetic(spec: RunSpec, folder: Path | None = None, began: Path | None = None) -> RunSpec:
+def resolve_precision(spec: RunSpec, folder: Path | None = None, source: Path | None = None) -> RunSpec:
     """The spec with each `auto` that this run reads replaced by the arithmetic that it takes.
 
     A run goes on in the arithmetic that it began with, wherever it goes on.
@@ -36,7 +36,7 @@ def with_arithmetic(spec: RunSpec, folder: Path | None = None, began: Path | Non
     """
     config = deepcopy(spec.config)
     settings = list(_read(config, spec))
-    at = began or folder
+    at = source or folder
 
     def choose() -> dict[str, str]:
         known = json.loads((at / ARITHMETIC).read_text()) if at and (at / ARITHMETIC).exists() else {}
@@ -56,12 +56,12 @@ def with_arithmetic(spec: RunSpec, folder: Path | None = None, began: Path | Non
     return replace(spec, config=config)
 
 
-def taken_arithmetic(spec: RunSpec) -> dict[str, str]:
+def precision_settings(spec: RunSpec) -> dict[str, str]:
     """The precision settings that a run reads, by key."""
     return {setting.key: setting.value.name for setting in _read(spec.config, spec)}
 
 
-def answering_llm(spec: RunSpec) -> LLMConfig:
+def llm_for_answers(spec: RunSpec) -> LLMConfig:
     """`llm`, for writing answers: with the arithmetic that is faster for that, if it says `auto` and is local."""
     if spec.llm.backend is Backend.openai:
         return spec.llm
@@ -76,7 +76,7 @@ def _read(config: object, spec: RunSpec) -> Iterator[Setting]:
         if setting.key == "trainer.precision" and not spec.model.trainable:
             continue
         if setting.key == "llm.precision" and (
-            spec.llm.backend is Backend.openai or not builds_on_chat_model(spec.config)
+            spec.llm.backend is Backend.openai or not depends_on_chat_model(spec.config)
         ):
             continue
         yield setting

@@ -21,7 +21,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.llm import enrichment
-from llm4rec_cli.runs.identity import builds_on_chat_model
+from llm4rec_cli.runs.identity import depends_on_chat_model
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
     yield from _problems_of_impressions(config)
     incapable = list(problems_of_capability(config)) if config.model.name in known else []
     yield from incapable
-    if config.model.name in known and builds_on_chat_model(config):
+    if config.model.name in known and depends_on_chat_model(config):
         yield from problems_of_llm(config.llm)
     yield from enrichment.problems(config.enrichment)
     if config.dataset.control is Control.shuffle_tokens:
@@ -130,7 +130,7 @@ def problems_of_data(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4RecErro
 def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
     """A click log has impressions alone, and nothing else has any; and what is told of impressions alone."""
     name, task = config.dataset.name, config.task.name
-    is_log, asks = config.dataset.split == SplitRule.mind, tasks.asks_about_impressions(config.task)
+    is_log, asks = config.dataset.split == SplitRule.mind, tasks.ranks_impressions(config.task)
     if is_log and not asks:
         yield UsageError(
             f"dataset '{name}' is a click log, and task '{task}' asks about interactions, which it has none of",
@@ -170,6 +170,6 @@ def needed_capability(task: TaskConfig) -> str:
     """The capability that a task's question asks for."""
     if task.question != Question.rank:
         return str(task.question.name)
-    if tasks.asks_about_impressions(task):
+    if tasks.ranks_impressions(task):
         return "rank_impressions"
     return "rank_catalogue" if task.candidates == Candidates.full else "rank_candidates"

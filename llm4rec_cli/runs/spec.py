@@ -46,12 +46,12 @@ class RunSpec:
         """
         from llm4rec_cli.runs import rules
 
-        spec = cls.unchecked(composed, command)
+        spec = cls.resolve_unchecked(composed, command)
         rules.check(spec)
         return spec
 
     @classmethod
-    def unchecked(cls, composed: Composed, command: str) -> RunSpec:
+    def resolve_unchecked(cls, composed: Composed, command: str) -> RunSpec:
         """The same without the rules: of what only says which run is meant, or asks no model."""
         return cls(resolved_config(composed), command, composed.typed, composed.choices)
 
@@ -78,7 +78,7 @@ class RunSpec:
     @cached_property
     def device(self) -> str:
         """`device`, with `auto` resolved; asks torch."""
-        return device_of(self.config.device)
+        return resolve_device(self.config.device)
 
     @property
     def typed_keys(self) -> set[str]:
@@ -105,7 +105,7 @@ class RunSpec:
         }
         return replace(self, config=replace(self.config, **changed))
 
-    def of_floor(self, name: str) -> RunSpec:
+    def for_floor(self, name: str) -> RunSpec:
         """The same experiment with a floor at its default settings, and with what it takes over from the model.
 
         What was typed of the model, its trainer and its experiment is none of the floor's.
@@ -120,7 +120,7 @@ class RunSpec:
         choices = shared | {"model": name}
         return replace(self, config=config, command="train", typed=(*kept, f"model={name}"), choices=choices)
 
-    def defaults_in_words(self) -> str:
+    def describe_defaults(self) -> str:
         """`prompt4nr: dataset=demo_news task=impressions, its defaults`: the choices that the command line left to the
         model; empty where it names all or an experiment."""
         left = [f"{group}={self.choices[group]}" for group in DEFAULTS if group not in self.typed_keys]
@@ -134,7 +134,7 @@ class RunSpec:
         return f"{self.model.name}: {' '.join(left)}, its defaults"
 
 
-def device_of(stated: str) -> str:
+def resolve_device(stated: str) -> str:
     """A device as a config states it, with `auto` resolved.
 
     Raises:

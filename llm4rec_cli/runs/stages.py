@@ -1,4 +1,4 @@
-"""The stages of a run, in their order: load, divide, build, measure. Training is `training.fit`'s."""
+"""The stages of a run, in their order: load, divide, build, evaluate. Training is `training.fit`'s."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs import marks, rules
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
-from llm4rec_cli.runs.identity import Address, text_encoder
-from llm4rec_cli.runs.precision import answering_llm, taken_arithmetic, with_arithmetic
+from llm4rec_cli.runs.identity import Address, text_encoder_identity
+from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, resolve_precision
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.llm.requests import Backend as ChatBackend
     from llm4rec_cli.runs.spec import RunSpec
 
-NOT_OF_ENRICH = ("dataset.text", "dataset.control", "llm.replay", "llm.dry_run", "paths.outputs")
+NOT_FOR_ENRICH = ("dataset.text", "dataset.control", "llm.replay", "llm.dry_run", "paths.outputs")
 
 
 @dataclass
@@ -91,7 +91,7 @@ def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
 
     asked = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm)
     with Store(completions.store_path(spec.llm, spec.cache)) as store:
-        answers = enrichment.stored_completions(asked, item_reader(spec), store)
+        answers = enrichment.stored_completions(asked, enrichment_backend(spec), store)
         if missing := len(asked.requests) - len(answers):
             raise DataError(
                 f"dataset.text=enriched: {missing:,} of {len(asked.requests):,} texts of items have no tokens by "
@@ -106,11 +106,11 @@ def _enrich_command(spec: RunSpec) -> str:
     named = [] if spec.typed_keys & {"dataset", "experiment"} else [f"dataset={spec.config.dataset.name}"]
     of_data = ("dataset", "llm", "enrichment", "experiment", "paths")
     keys = [(typed, key_typed(typed)) for typed in spec.typed]
-    kept = [typed for typed, key in keys if key.split(".")[0] in of_data and key not in NOT_OF_ENRICH]
+    kept = [typed for typed, key in keys if key.split(".")[0] in of_data and key not in NOT_FOR_ENRICH]
     return " ".join(["llm4rec enrich", *named, *kept])
 
 
-def item_reader(spec: RunSpec) -> ChatBackend:
+def enrichment_backend(spec: RunSpec) -> ChatBackend:
     """Who writes the tokens of items: one for all seeds of a model, as they belong to the data."""
     return chat_backend(spec, spec.config.dataset.seed)
 
@@ -119,7 +119,7 @@ def chat_backend(spec: RunSpec, seed: int) -> ChatBackend:
     """The chat model of `llm`, which writes answers."""
     from llm4rec_cli.llm import completions
 
-    return completions.build_backend(answering_llm(spec), spec.cache, spec.device, seed)
+    return completions.build_backend(llm_for_answers(spec), spec.cache, spec.device, seed)
 
 
 # --- divide
@@ -145,7 +145,7 @@ def build(spec: RunSpec, split: Split) -> Any:
     """The model, its initial weights a function of `seed` alone.
 
     Args:
-        spec: its arithmetic chosen: `with_arithmetic`.
+        spec: its arithmetic chosen: `resolve_precision`.
     """
     import torch
 
@@ -160,7 +160,7 @@ def build(spec: RunSpec, split: Split) -> Any:
     return model.to(spec.device) if isinstance(model, torch.nn.Module) else model
 
 
-def rehearse(spec: RunSpec, split: Split) -> None:
+def dry_run(spec: RunSpec, split: Split) -> None:
     """Shows what a chat model would be asked, and touches no run.
 
     Raises:
@@ -168,19 +168,19 @@ def rehearse(spec: RunSpec, split: Split) -> None:
     """
     task = tasks.module(spec.task)
     examples = task.examples(split, spec.config.split, spec.config, spec.cache)
-    build(with_arithmetic(spec), split).prepare_answers(examples)
+    build(resolve_precision(spec), split).prepare_answers(examples)
 
 
-def keep_artefacts(model: Any, folder: Path) -> None:
+def save_artifacts(model: Any, folder: Path) -> None:
     """Writes beside the weights what they mean nothing without, and refuses to train on with another."""
     if not isinstance(model, models.HasArtifacts) or not processes.is_first():
         return
-    check_artefacts(model, folder)
+    check_artifacts(model, folder)
     for name, content in model.artifacts().items():
         write_text(folder / name, content)
 
 
-def check_artefacts(model: Any, folder: Path) -> None:
+def check_artifacts(model: Any, folder: Path) -> None:
     """Refuses weights that were trained with other artefacts than the model has now.
 
     Raises:
@@ -195,10 +195,10 @@ def check_artefacts(model: Any, folder: Path) -> None:
             )
 
 
-# --- measure
+# --- evaluate
 
 
-def measure(
+def evaluate(
     spec: RunSpec,
     split: Split,
     model: Any,
@@ -212,7 +212,7 @@ def measure(
 
     Args:
         floors: metrics.json of each.
-        init_from: of the run whose weights training began with, what `marks.begun_with` says.
+        init_from: of the run whose weights training began with, what `marks.init_from_summary` says.
         more: the fields that only the caller knows.
 
     Returns:
@@ -228,7 +228,7 @@ def measure(
         clock.lap("ask")
     evaluation = task.evaluate(model, split, asked, config)
     if foreseen:
-        evaluation = tasks.accounted(evaluation, model, task, split, asked, config)
+        evaluation = tasks.with_answer_details(evaluation, model, task, split, asked, config)
     clock.lap("evaluate")
     gaps = {}
     if isinstance(model, Incomplete):
@@ -253,16 +253,16 @@ def measure(
         "experiment": None,
         "trained_run": None,
         "init_from": init_from,
-        "text_encoder": text_encoder(config.model),
+        "text_encoder": text_encoder_identity(config.model),
         "tokens": split.dataset.manifest.get("tokens"),
         "training": None,
-        "arithmetic": taken_arithmetic(spec),
+        "arithmetic": precision_settings(spec),
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
         "labels": [
             *dict.fromkeys([*labels, *began.get("labels", [])]),
             *gaps,
-            *marks.unbeaten(spec, evaluation.metrics, floors),
+            *marks.floor_labels(spec, evaluation.metrics, floors),
         ],
         "deviations": [*marks.deviations(spec), *(f"pre-training: {d}" for d in began.get("deviations", []))],
         "n_examples": n_asked,

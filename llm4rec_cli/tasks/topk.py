@@ -1,20 +1,20 @@
-"""The best k of many scores. Equal scores stand in the order of their items: no batch, order or device changes that."""
+"""The k best of many scores. Ties are ordered by item number, independent of batch, order and device."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-BLOCK = 64  # columns that share a maximum
+BLOCK = 64  # columns per block
 
 
 def top_numbers(scores: Tensor, numbers: Tensor, k: int) -> Tensor:
-    """The numbers with the highest scores, best first, and of equal scores the lower number first.
+    """Return the numbers with the highest scores, best first, ties by the lower number.
 
-    A score and its number make one integer key, and no two keys of a row are equal.
+    A score and its number form one integer key, so no two keys of a row are equal.
 
     Args:
-        scores: (n, c) float32, none of them NaN.
+        scores: (n, c) float32, without NaN.
         numbers: (c,) or (n, c) int64 in [0, 2^32), different within a row.
 
     Returns:
@@ -27,13 +27,13 @@ def top_numbers(scores: Tensor, numbers: Tensor, k: int) -> Tensor:
 
 
 def top_columns(scores: Tensor, k: int) -> Tensor:
-    """The columns with the highest scores, best first, and of equal scores the lower column first.
+    """Return the columns with the highest scores, best first, ties by the lower column.
 
-    Only the k blocks of columns with the highest maxima can hold one of the best k, so only those are looked into:
+    Only the k blocks of columns with the highest maxima can hold one of the best k, so only those are searched:
     `torch.topk` over 12,000 columns takes as long as computing their scores.
 
     Args:
-        scores: (n, c) float32, none of them NaN.
+        scores: (n, c) float32, without NaN.
 
     Returns:
         (n, min(k, c)) int64.

@@ -62,7 +62,7 @@ def seal(folder: Path, step: int, score: float, trained_on: str, before: list[Ch
     return Checkpoint(folder, step, score, best_step, trained_on, str(files[WEIGHTS]["sha256"]))
 
 
-def whole(root: Path) -> list[Checkpoint]:
+def list_complete(root: Path) -> list[Checkpoint]:
     """The checkpoints under `root` that training can go on from, oldest first.
 
     What is torn is removed, and so is what comes after a best one that is lost: going on from there would end with
@@ -95,12 +95,12 @@ def rotate(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     return kept
 
 
-def finish(root: Path, last: Checkpoint) -> None:
+def mark_finished(root: Path, last: Checkpoint) -> None:
     """Notes that training ended with `last`: what was chosen, and that it must not go on."""
     write_json(root / TRAINING_DONE, {"step": last.step, "best_step": last.best_step})
 
 
-def chosen(root: Path) -> Checkpoint:
+def selected(root: Path) -> Checkpoint:
     """The checkpoint that a finished training chose; `root` is read, nothing there is changed.
 
     Raises:
@@ -126,7 +126,7 @@ def load_best(model: nn.Module, folder: Path) -> Checkpoint:
     Raises:
         RunError: training has not finished, or its best checkpoint is torn.
     """
-    best = chosen(folder)
+    best = selected(folder)
     load(model, best)
     return best
 

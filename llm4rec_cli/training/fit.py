@@ -45,7 +45,7 @@ COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """How training went.
 
     Attributes:
@@ -61,7 +61,7 @@ class Fitted:
 
 def fit(
     model: nn.Module, rows: Rows, validate: Callable[[], float], config: Any, folder: Path, log_path: Path, seed: int
-) -> Fitted:
+) -> FitResult:
     """Trains until the validation metric has not improved for `patience` epochs, and loads the best weights.
 
     With `keep=last`, through all `epochs`, and keeps the last ones.
@@ -84,11 +84,11 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     if not processes.from_first(lambda: _is_done(folder)):
         last = _train(model, rows, validate, config, folder, log_path, seed)
-        processes.from_first(lambda: checkpoints.finish(folder, last))
+        processes.from_first(lambda: checkpoints.mark_finished(folder, last))
     best = load_best(model, folder)
     steps_an_epoch = -(-len(rows) // config.batch_size)
     done = json.loads((folder / checkpoints.TRAINING_DONE).read_text())
-    return Fitted(
+    return FitResult(
         epochs=done["step"] / steps_an_epoch,
         best_epoch=best.step / steps_an_epoch,
         best_score=best.score,
@@ -100,7 +100,7 @@ def _is_done(folder: Path) -> bool:
     if not (folder / checkpoints.TRAINING_DONE).exists():
         return False
     try:
-        checkpoints.chosen(folder)
+        checkpoints.selected(folder)
     except RunError as error:
         log.warning("%s: training goes on from what is whole", error.problem)
         (folder / checkpoints.TRAINING_DONE).unlink()
@@ -146,7 +146,7 @@ def _train(
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where only tables belong
     if config.keep == Keep.best:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
-    found = processes.from_first(lambda: checkpoints.rotate(checkpoints.whole(folder)))
+    found = processes.from_first(lambda: checkpoints.rotate(checkpoints.list_complete(folder)))
     trained_on = f"{processes.world_size()} x {device}, {config.precision.name}"
     if found and found[-1].trained_on != trained_on:
         raise RunError(

@@ -25,8 +25,8 @@ from llm4rec_cli.config.roles import OUTSIDE, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished, metrics_of
-from llm4rec_cli.runs.identity import plain, text_encoder, weights
+from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished_metrics, finished_runs
+from llm4rec_cli.runs.identity import plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
@@ -34,7 +34,11 @@ from llm4rec_cli.training.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
-ASKING = (Role.question, Role.extent, *OUTSIDE)  # what may differ from the trained run: the question, not the weights
+EVALUATION_ROLES = (
+    Role.question,
+    Role.extent,
+    *OUTSIDE,
+)  # what may differ from the trained run: the question, not the weights
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,17 @@ def find(asked: RunSpec) -> TrainedRun:
         UsageError: what was typed does not fit it.
     """
     folder, status, metrics = _found(asked)
-    return _to_be_asked(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
+    return _compose_run(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
 
 
-def at(folder: Path, asked: RunSpec) -> TrainedRun:
+def open_run(folder: Path, asked: RunSpec) -> TrainedRun:
     """The finished run in a folder, with what was typed now."""
-    metrics, status = metrics_of(folder), json.loads((folder / STATUS).read_text())
+    metrics, status = finished_metrics(folder), json.loads((folder / STATUS).read_text())
     assert metrics is not None, folder
-    return _to_be_asked(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
+    return _compose_run(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
 
 
-def for_task(source: TrainedRun, task: str) -> TrainedRun:
+def with_task(source: TrainedRun, task: str) -> TrainedRun:
     """The same run, to be asked another task with its ordinary settings, and with what was typed for any task."""
     of_any_task = keys_of(Role.extent, Role.citation)
     kept = [
@@ -105,10 +109,10 @@ def for_task(source: TrainedRun, task: str) -> TrainedRun:
         for override in source.overrides
         if (key := key_typed(override)).split(".")[0] != "task" or key in of_any_task
     ]
-    return _to_be_asked(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
+    return _compose_run(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
 
 
-def _to_be_asked(
+def _compose_run(
     folder: Path, status: dict[str, Any], metrics: dict[str, Any], overrides: list[str], asked: RunSpec
 ) -> TrainedRun:
     """A run with the config that these overrides compose.
@@ -130,14 +134,14 @@ def _to_be_asked(
 
 
 def _found(asked: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    runs = [(f, s, m) for f, s, m in finished(asked.outputs) if s["command"] == "train"]
+    runs = [(f, s, m) for f, s, m in finished_runs(asked.outputs) if s["command"] == "train"]
     if asked.config.run is not None:
         wanted = Path(asked.config.run).resolve()
         runs = [(f, s, m) for f, s, m in runs if f.resolve() == wanted]
         if not runs:
             raise RunError(f"{asked.config.run} is no finished training run", "llm4rec list runs")
         return runs[0]
-    keys = dict.fromkeys([*_of_weights(asked.typed), *_untouched()])
+    keys = dict.fromkeys([*_training_keys(asked.typed), *_no_intervention()])
     wanted_config = OmegaConf.create(plain(asked.config))
     task_typed = {"task", "experiment"} & asked.typed_keys
     for folder, status, metrics in runs:
@@ -160,14 +164,14 @@ def _answers(stored: Any, config: Config) -> bool:
     return stored.task.question == Question.all.name or stored.task.name == config.task.name
 
 
-def _of_weights(typed: Sequence[str]) -> list[str]:
+def _training_keys(typed: Sequence[str]) -> list[str]:
     """The keys that were typed, other than those that only ask or move no number."""
-    asking = {one.key for one in all_declared() if one.role in ASKING}  # whole nodes, too
+    asking = {one.key for one in all_declared() if one.role in EVALUATION_ROLES}  # whole nodes, too
     return [key for key in map(key_typed, typed) if key != "task" and key not in asking]
 
 
 @cache
-def _untouched() -> dict[str, Any]:
+def _no_intervention() -> dict[str, Any]:
     """The settings that take something from the data on purpose, as they leave it whole: only who asks for such a run
     gets one."""
     found = {one.key: one.field.default for one in all_declared() if one.role is Role.intervention}
@@ -204,11 +208,15 @@ def _same_model(config: Config, stored: Any, folder: Path) -> None:
         RunError: the model, the text or what is taken from the data is not what the run was trained with.
     """
     now: Any = OmegaConf.create(plain(config))
-    asking = [one.field.name for one in walk.declared(type(config.model)) if one.role in ASKING and "." not in one.key]
+    asking = [
+        one.field.name
+        for one in walk.declared(type(config.model))
+        if one.role in EVALUATION_ROLES and "." not in one.key
+    ]
     for node in (stored.model, now.model):
         for key in (*config.model.came_about, *asking):
             node.pop(key, None)
-    for key in ("model", "dataset.text", *_untouched()):
+    for key in ("model", "dataset.text", *_no_intervention()):
         if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
             raise RunError(
                 f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
@@ -217,7 +225,7 @@ def _same_model(config: Config, stored: Any, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Origin:
+class InitRun:
     """The run whose weights a training begins with.
 
     Attributes:
@@ -236,7 +244,7 @@ class Origin:
         return f"{self.metrics['variant']} of {'the own seed' if own else self.metrics['seed']}"
 
 
-def origin(spec: RunSpec) -> Origin | None:
+def find_init_run(spec: RunSpec) -> InitRun | None:
     """The finished run whose weights training begins with, as the model's config names it; None where it names none.
 
     A folder of runs stands for the one there that has this config's seed: a sweep over seeds names them all. Whether it
@@ -253,7 +261,8 @@ def origin(spec: RunSpec) -> Origin | None:
     found = [
         (folder, metrics)
         for folder in folders
-        if (metrics := metrics_of(folder)) is not None and metrics["trained_run"] is None  # no evaluation of another
+        if (metrics := finished_metrics(folder)) is not None
+        and metrics["trained_run"] is None  # no evaluation of another
     ]
     if len(found) != 1:
         told = ", ".join(folder.name for folder, _ in found) or "none"
@@ -278,11 +287,11 @@ def origin(spec: RunSpec) -> Origin | None:
                 f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
                 "give the settings that it was trained with, or train it anew with these",
             )
-    if metrics["text_encoder"] != text_encoder(spec.model):
-        (named,) = (key for key, (kind, _) in weights(spec.model).items() if kind is Weights.encoder)
+    if metrics["text_encoder"] != text_encoder_identity(spec.model):
+        (named,) = (key for key, (kind, _) in pretrained_weights(spec.model).items() if kind is Weights.encoder)
         raise UsageError(
             f"the weights of {folder} do not fit: they are of another text encoder than "
             f"{OmegaConf.select(now.model, named)}",
             "give the encoder that it was trained with, or train it anew with this one",
         )
-    return Origin(folder, metrics, checkpoints.chosen(folder / "checkpoints"))
+    return InitRun(folder, metrics, checkpoints.selected(folder / "checkpoints"))

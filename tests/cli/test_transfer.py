@@ -34,7 +34,7 @@ def pretrained(tmp_path, _pretrained_once):
 
 
 def weights(folder):
-    return checkpoints.weights(checkpoints.chosen(folder / "checkpoints"))
+    return checkpoints.weights(checkpoints.selected(folder / "checkpoints"))
 
 
 def log_of(folder):
@@ -45,7 +45,7 @@ def files_of(folder):
     """What an undisturbed and a resumed run share: all but times, memory and where they were written."""
     metrics = read(folder / "metrics.json")
     numbers = {key: metrics[key] for key in metrics if key not in ("seconds", "peak_rss_mb", "overrides")}
-    return numbers, log_of(folder), checkpoints.chosen(folder / "checkpoints").sha256
+    return numbers, log_of(folder), checkpoints.selected(folder / "checkpoints").sha256
 
 
 # ---- pre-training
@@ -216,7 +216,7 @@ def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
 
 
 def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):
-    path = checkpoints.chosen(pretrained / "checkpoints").folder / checkpoints.WEIGHTS
+    path = checkpoints.selected(pretrained / "checkpoints").folder / checkpoints.WEIGHTS
     path.write_bytes(path.read_bytes()[:-1])
     answer = llm4rec(*TRANSFER, SOURCE)
     assert answer.code == 1

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256, write_atomic, write_json
-from llm4rec_cli.runs.catalog import finished, metrics_of
+from llm4rec_cli.runs.catalog import finished_metrics, finished_runs
 from llm4rec_cli.runs.folder import locked, peak_rss_mb, recorded, write_results
 from llm4rec_cli.runs.identity import Address, plain
 from llm4rec_cli.runs.spec import RunSpec
@@ -83,10 +83,10 @@ def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
 def test_results_are_found_once_the_run_is_done(where, tmp_path):
     with recorded(where, SPEC) as folder:
         write_results(folder, METRICS, ROWS)
-        assert metrics_of(folder) is None
-        assert not list(finished(tmp_path))
-    assert metrics_of(where.folder) == METRICS
-    ((folder, found, metrics),) = finished(tmp_path)
+        assert finished_metrics(folder) is None
+        assert not list(finished_runs(tmp_path))
+    assert finished_metrics(where.folder) == METRICS
+    ((folder, found, metrics),) = finished_runs(tmp_path)
     assert (folder, found["status"], metrics) == (where.folder, "done", METRICS)
 
 
@@ -105,7 +105,7 @@ def test_the_newest_run_comes_first(tmp_path):
         write_json(folder / "status.json", {"status": "done"})
         write_json(folder / "metrics.json", METRICS)
         os.utime(folder / "metrics.json", (1e9 - age, 1e9 - age))
-    assert [folder.name for folder, _, _ in finished(tmp_path)] == ["seed1-new", "seed2-middle", "seed0-old"]
+    assert [folder.name for folder, _, _ in finished_runs(tmp_path)] == ["seed1-new", "seed2-middle", "seed0-old"]
 
 
 # ---- other processes
@@ -118,7 +118,7 @@ from llm4rec_cli.runs.identity import Address
 from llm4rec_cli.runs.folder import locked, recorded
 from llm4rec_cli.runs.spec import RunSpec
 where = Address(Path(sys.argv[1]), "abc", "v")
-with locked(where.folder), recorded(where, RunSpec.unchecked(compose([]), "train")):
+with locked(where.folder), recorded(where, RunSpec.resolve_unchecked(compose([]), "train")):
     print("holds", flush=True)
     sys.stdin.readline()
     (where.folder / "left").touch()

@@ -12,7 +12,7 @@ def test_what_refers_to_a_setting_without_effect_sees_its_neutral_value():
 
 
 def test_a_floor_of_an_experiment_is_the_floor_asked_by_itself():
-    beside = spec_of("model=sasrec", "task=sequential", "task.mask_history=true").of_floor("transition_text")
+    beside = spec_of("model=sasrec", "task=sequential", "task.mask_history=true").for_floor("transition_text")
     alone = spec_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
     assert beside.config.model == alone.config.model
     assert beside.command == "train"
@@ -21,7 +21,7 @@ def test_a_floor_of_an_experiment_is_the_floor_asked_by_itself():
 def test_two_specs_are_resolved_in_one_process_without_knowing_of_each_other():
     first = spec_of("model=unisrec", "seed=1")
     second = spec_of("model=p5", "task=rating", "seed=2")
-    assert (first.of_floor("random").config.seed, second.of_floor("mean").config.seed) == (1, 2)
+    assert (first.for_floor("random").config.seed, second.for_floor("mean").config.seed) == (1, 2)
     assert first.config == spec_of("model=unisrec", "seed=1").config
     assert compose(["model=unisrec", "seed=1"]).typed == ("model=unisrec", "seed=1")
 

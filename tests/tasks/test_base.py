@@ -88,7 +88,7 @@ def test_answers_come_in_the_order_of_the_examples(batch_size):
         sizes.append(len(batch))
         return batch.row.tolist()
 
-    given = base.answers(None, ASKED, batch_size, ask, "asking")
+    given = base.answer_in_batches(None, ASKED, batch_size, ask, "asking")
     assert [row for batch in given for row in batch] == ASKED.row.tolist()
     assert max(sizes) == min(batch_size, 20)
 
@@ -99,5 +99,5 @@ def test_several_processes_ask_a_share_each(monkeypatch):
     shares = []
     for rank in (0, 1):
         monkeypatch.setenv("RANK", str(rank))
-        shares.append(base.answers(None, ASKED, 3, lambda batch: batch.row.tolist(), "asking"))
+        shares.append(base.answer_in_batches(None, ASKED, 3, lambda batch: batch.row.tolist(), "asking"))
     assert [row for share in shares for batch in share for row in batch] == ASKED.row.tolist()

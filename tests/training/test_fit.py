@@ -566,7 +566,7 @@ def test_a_loss_that_is_not_finite_ends_training_at_its_step_and_keeps_earlier_c
     )
     assert "7" in refused.value.problem.partition("rows ")[2]
     assert kept(tmp_path) == [STEPS_AN_EPOCH]
-    assert checkpoints.whole(tmp_path / "checkpoints")
+    assert checkpoints.list_complete(tmp_path / "checkpoints")
 
 
 def test_where_asking_means_waiting_losses_are_looked_at_before_a_checkpoint_is_written(tmp_path, monkeypatch):

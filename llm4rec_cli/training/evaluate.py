@@ -9,28 +9,28 @@ from typing import Any
 from llm4rec_cli import processes
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.catalog import metrics_of
+from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, recorded
 from llm4rec_cli.runs.identity import address_of
-from llm4rec_cli.runs.precision import with_arithmetic
+from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.training import checkpoints, trained
-from llm4rec_cli.training.run import floors_beside
+from llm4rec_cli.training.run import run_floors
 
 log = logging.getLogger(__name__)
 
-EVERY = ("rating", "sequential", "direct", "explanation", "review_summary")  # what task=all is trained for
+ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # what task=all is trained for
 
 
-def each_task(source: trained.TrainedRun) -> Iterator[tuple[Outcome, list[dict[str, Any]]]]:
-    """One evaluation a task, as `evaluated` gives it, of all that the data have something to ask about.
+def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[tuple[Outcome, list[dict[str, Any]]]]:
+    """One evaluation a task, as `evaluate_run` gives it, of all that the data have something to ask about.
 
     Raises:
         DataError: that is none.
     """
     n_asked = 0
-    for task in EVERY:
+    for task in ALL_TASKS:
         try:
-            yield evaluated(trained.for_task(source, task))
+            yield evaluate_run(trained.with_task(source, task))
             n_asked += 1
         except (DataError, UsageError) as error:  # nothing to ask about, or no prompt that asks it
             log.info("%s: not asked: %s", task, error.problem)
@@ -38,7 +38,7 @@ def each_task(source: trained.TrainedRun) -> Iterator[tuple[Outcome, list[dict[s
         raise DataError(f"{source.spec.config.dataset.name} has nothing to ask about", "llm4rec list datasets")
 
 
-def evaluated(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]]:
+def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]]:
     """The run asked what its spec asks: the evaluation, and metrics.json of the floors and of itself."""
     spec = source.spec
     log.info("%s as trained in %s", spec.model.name, source.folder)
@@ -47,23 +47,23 @@ def evaluated(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]
     source.check_data(dataset)
     split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
-    weights = processes.from_first(lambda: checkpoints.chosen(source.checkpoints))
+    weights = processes.from_first(lambda: checkpoints.selected(source.checkpoints))
     identity = f"{source.metrics['config_hash']} {weights.sha256}"
     where = address_of(spec, dataset, trained=(identity, source.metrics["variant"]))
-    floors = floors_beside(spec, split)
+    floors = run_floors(spec, split)
     clock.lap("floors")
     with locked(where.folder):
-        metrics = processes.from_first(lambda: metrics_of(where.folder))
+        metrics = processes.from_first(lambda: finished_metrics(where.folder))
         if metrics is not None and not spec.config.force:
             log.info("done before: %s", where.folder)
             return Outcome("skipped", where.folder), [*floors, metrics]
         with recorded(where, spec):
-            spec = with_arithmetic(spec, where.folder, began=source.folder)
+            spec = resolve_precision(spec, where.folder, source=source.folder)
             model = stages.build(spec, split)
-            stages.check_artefacts(model, source.folder)
+            stages.check_artifacts(model, source.folder)
             checkpoints.load(model, weights)
             clock.lap("build")
-            metrics = stages.measure(
+            metrics = stages.evaluate(
                 spec,
                 split,
                 model,
