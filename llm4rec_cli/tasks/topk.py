@@ -40,12 +40,12 @@ def top_columns(scores: Tensor, k: int) -> Tensor:
     """
     n_columns = scores.shape[1]
     n_blocks = n_columns // BLOCK
-    whole = n_blocks * BLOCK
+    n_in_blocks = n_blocks * BLOCK
     columns = torch.arange(n_columns, device=scores.device)
     if n_blocks <= k:
         return top_numbers(scores, columns, k)
-    maxima = scores[:, :whole].unflatten(1, (n_blocks, BLOCK)).amax(-1)
+    maxima = scores[:, :n_in_blocks].unflatten(1, (n_blocks, BLOCK)).amax(-1)
     blocks = top_numbers(maxima, columns[:n_blocks], k)
-    inside = (blocks.unsqueeze(-1) * BLOCK + columns[:BLOCK]).flatten(1)
-    candidates = torch.cat([inside, columns[whole:].expand(len(scores), -1)], dim=1)
+    in_blocks = (blocks.unsqueeze(-1) * BLOCK + columns[:BLOCK]).flatten(1)
+    candidates = torch.cat([in_blocks, columns[n_in_blocks:].expand(len(scores), -1)], dim=1)
     return top_numbers(scores.gather(1, candidates), candidates, k)

@@ -87,7 +87,7 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
         (["task=pretrain", "model=sasrec"], "model 'sasrec' cannot do task 'pretrain'"),
         (["task=pretrain", "model.use_ids=true"], "pre-training is on text alone"),
         (["task=pretrain", "model.pretraining=null"], "task=pretrain needs model.pretraining"),
-        (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is read by task=pretrain alone"),
+        (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is only read with task=pretrain"),
         (["task=pretrain", "model.pretraining.drop=1"], "model.pretraining.drop=1.0 is out of range"),
         (["model.init_from=nowhere"], "nowhere is no finished run"),
         (["model.init_from="], "model.init_from is empty"),
