@@ -1,4 +1,4 @@
-"""Asks a trained run: one evaluation, or one of each task."""
+"""Evaluate a trained run: on one task, or on every task of a training for all tasks."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from llm4rec_cli.training.run import run_floors
 
 log = logging.getLogger(__name__)
 
-ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # what task=all is trained for
+ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # of task=all
 
 
 def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[tuple[Outcome, list[dict[str, Any]]]]:
-    """One evaluation a task, as `evaluate_run` gives it, of all that the data have something to ask about.
+    """Yield the evaluation of every task that the dataset has examples for, as `evaluate_run` returns it.
 
     Raises:
-        DataError: that is none.
+        DataError: there is none.
     """
-    n_asked = 0
+    n_evaluated = 0
     for task in ALL_TASKS:
         try:
             yield evaluate_run(trained.with_task(source, task))
-            n_asked += 1
-        except (DataError, UsageError) as error:  # nothing to ask about, or no prompt that asks it
-            log.info("%s: not asked: %s", task, error.problem)
-    if not n_asked:
-        raise DataError(f"{source.spec.config.dataset.name} has nothing to ask about", "llm4rec list datasets")
+            n_evaluated += 1
+        except (DataError, UsageError) as error:  # no examples, or no prompt for the task
+            log.info("%s: not evaluated: %s", task, error.problem)
+    if not n_evaluated:
+        raise DataError(f"{source.spec.config.dataset.name} has no examples for any task", "llm4rec list datasets")
 
 
 def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]]:
-    """The run asked what its spec asks: the evaluation, and metrics.json of the floors and of itself."""
+    """Evaluate a trained run as its spec says; return how it ended, and metrics.json of the floors and of itself."""
     spec = source.spec
-    log.info("%s as trained in %s", spec.model.name, source.folder)
+    log.info("evaluating %s, trained in %s", spec.model.name, source.folder)
     clock = stages.Clock()
     dataset = stages.load(spec)
     source.check_data(dataset)
@@ -55,7 +55,7 @@ def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, An
     with locked(where.folder):
         metrics = processes.from_first(lambda: finished_metrics(where.folder))
         if metrics is not None and not spec.config.force:
-            log.info("done before: %s", where.folder)
+            log.info("finished run found, showing its results: %s", where.folder)
             return Outcome("skipped", where.folder), [*floors, metrics]
         with recorded(where, spec):
             spec = resolve_precision(spec, where.folder, source=source.folder)

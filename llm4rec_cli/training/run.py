@@ -1,4 +1,4 @@
-"""One run from raw files to its metrics, beside the floors of its task: what is finished is found, not repeated."""
+"""One run from raw files to metrics, with the floors of its task; finished runs are reused."""
 
 from __future__ import annotations
 
@@ -27,13 +27,10 @@ log = logging.getLogger(__name__)
 
 
 def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[dict[str, Any]]]:
-    """Does a run and, before it, those of its floors.
+    """Execute a run, after the runs of its floors; return how it ended, and metrics.json of the floors and of itself.
 
     Args:
-        init_run: the run whose weights training begins with.
-
-    Returns:
-        how it ended, and metrics.json of the floors and of itself.
+        init_run: the run whose weights training starts from.
     """
     if defaults := spec.describe_defaults():
         log.info(defaults)
@@ -48,7 +45,7 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
 
 
 def run_floors(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
-    """metrics.json of each of the task's floors under the same protocol: evaluated now, or found."""
+    """Return metrics.json of each of the task's floors under the same protocol, running those not finished."""
     names = [name for name in spec.task.floors if name != spec.model.name]
     return [_run_unless_finished(spec.for_floor(name), split, stages.Clock())[1] for name in names]
 
@@ -60,27 +57,27 @@ def _run_unless_finished(
     floors: Sequence[dict[str, Any]] = (),
     init_run: InitRun | None = None,
 ) -> tuple[Outcome, dict[str, Any]]:
-    """The run at the spec's address: found there if it is finished, otherwise built, fitted, evaluated and saved."""
+    """Return the finished run at the spec's address, or build, fit, evaluate and save it."""
     initial = (init_run.weights.sha256, init_run.variant_for(spec.config.seed)) if init_run else None
     where = address_of(spec, split.dataset, initial=initial)
     if spec.llm.dry_run and spec.model.uses_llm:
         stages.dry_run(spec, split)
     with locked(where.folder):
-        found = processes.from_first(lambda: finished_metrics(where.folder))
-        if found is not None and not spec.config.force:
-            log.info("%s is done: %s", spec.model.name, where.folder)
-            return Outcome("skipped", where.folder), marks.update_floor_labels(found, where, spec, floors)
+        finished = processes.from_first(lambda: finished_metrics(where.folder))
+        if finished is not None and not spec.config.force:
+            log.info("%s: finished run found, showing its results: %s", spec.model.name, where.folder)
+            return Outcome("skipped", where.folder), marks.update_floor_labels(finished, where, spec, floors)
 
         with recorded(where, spec) as folder:
             log.info("%s on %s: %s", spec.model.name, spec.config.dataset.name, folder)
             spec = resolve_precision(spec, folder)
             model = stages.build(spec, split)
             if init_run:
-                log.info("begins with the weights of %s", init_run.folder)
+                log.info("starting from the weights of %s", init_run.folder)
                 model.initialise_from(checkpoints.weights(init_run.weights))
             stages.save_artifacts(model, folder)
             clock.lap("build")
-            training = _fitted(spec, model, split, folder) if spec.model.trainable else None
+            training = _fit(spec, model, split, folder) if spec.model.trainable else None
             clock.lap("train")
             metrics = stages.evaluate(
                 spec,
@@ -97,29 +94,29 @@ def _run_unless_finished(
     return Outcome("done", where.folder), metrics
 
 
-def _fitted(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, float]:
-    """Fits the weights; returns how training went."""
+def _fit(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, float]:
+    """Fit the weights; return the `training` entry of metrics.json."""
     from llm4rec_cli.training.fit import fit
 
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
     n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
     log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
     config, task = spec.config, tasks.module(spec.task)
-    asked = task.examples(split, SplitName.valid, config, spec.cache)
-    asked = tasks.subset(asked, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
+    examples = task.examples(split, SplitName.valid, config, spec.cache)
+    examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
-    fitted = fit(
+    result = fit(
         model,
         rows,
-        lambda: task.validation_score(model, split, asked, config),
+        lambda: task.validation_score(model, split, examples, config),
         config.trainer,
         folder / "checkpoints",
         folder / "train_log.jsonl",
         config.seed,
     )
     return {
-        "epochs": fitted.epochs,
-        "best_epoch": fitted.best_epoch,
-        f"valid_{config.task.selection}": direction(config.task.selection) * fitted.best_score,
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        f"valid_{config.task.selection}": direction(config.task.selection) * result.best_score,
         "rows": len(rows),
     }

@@ -125,7 +125,7 @@ def test_what_follows_a_best_one_that_is_lost_is_of_no_use(tmp_path, caplog, mon
     alter(tmp_path / "checkpoint-2")
     with caplog.at_level(logging.WARNING, "llm4rec_cli"):
         assert [found.step for found in checkpoints.list_complete(tmp_path)] == [1]
-    assert "checkpoint-3 is of no use without the best one, checkpoint-2: removed" in caplog.text
+    assert "checkpoint-3 cannot be resumed without the best checkpoint, checkpoint-2: removed" in caplog.text
     assert not (tmp_path / "checkpoint-3").exists()
 
 
@@ -135,7 +135,7 @@ def test_a_finished_training_names_what_it_chose_and_reading_it_changes_nothing(
     checkpoints.mark_finished(tmp_path, checkpoints.list_complete(tmp_path)[-1])
     assert checkpoints.selected(tmp_path).step == 2
     alter(tmp_path / "checkpoint-2")
-    with pytest.raises(RunError, match="checkpoint-2, the best one, is incomplete or altered"):
+    with pytest.raises(RunError, match="checkpoint-2, the selected checkpoint, is incomplete or altered"):
         checkpoints.selected(tmp_path)  # never silently the second best
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{i}" for i in (1, 2, 3)]
 

@@ -604,5 +604,5 @@ def test_weights_that_are_not_finite_after_a_finite_loss_make_no_checkpoint(tmp_
 def test_training_goes_on_in_no_other_precision(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, killed_at=3)
-    with pytest.raises(RunError, match="begun on 1 x cpu, fp32, and would not end the same on 1 x cpu, bf16"):
+    with pytest.raises(RunError, match="started on 1 x cpu, fp32, and would end with other weights on 1 x cpu, bf16"):
         trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))
