@@ -327,7 +327,7 @@ def test_a_run_of_other_processes_or_another_device_is_not_resumed_to_other_weig
         trained(tmp_path, killed_at=3)
     for manifest in tmp_path.rglob("manifest.json"):
         manifest.write_text(manifest.read_text().replace("1 x cpu", "2 x cpu"))
-    with pytest.raises(RunError, match="begun on 2 x cpu") as refused:
+    with pytest.raises(RunError, match="started on 2 x cpu") as refused:
         trained(tmp_path)
     assert "force=true" in refused.value.remedy
 
