@@ -1,4 +1,4 @@
-"""The run folder: one worker at a time, a state that tells the truth, files that are whole."""
+"""The run folder: one process at a time, a truthful status, complete files."""
 
 import json
 import os
@@ -47,17 +47,17 @@ def test_a_run_that_ends_well_is_done(where):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (RunError("the scores are not numbers", "lower it"), "the scores are not numbers"),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
         (KeyboardInterrupt(), "interrupted"),
     ],
 )
-def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, said):
+def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, message):
     with pytest.raises(type(error)), recorded(where, SPEC):
         raise error
-    assert (status(where)["status"], status(where)["error"]) == ("failed", said)
+    assert (status(where)["status"], status(where)["error"]) == ("failed", message)
 
 
 def test_config_and_environment_are_there_while_the_run_goes_on(where):
@@ -66,7 +66,7 @@ def test_config_and_environment_are_there_while_the_run_goes_on(where):
         assert {"python", "packages", "commit"} <= set(read(folder / "environment.json"))
 
 
-def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
+def test_force_removes_an_earlier_run_and_a_resumed_run_keeps_it(where):
     for name in ("metrics.json", "checkpoints/checkpoint-1/weights"):
         (where.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (where.folder / name).write_text("{}")
@@ -80,14 +80,14 @@ def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
 # ---- finished
 
 
-def test_results_are_found_once_the_run_is_done(where, tmp_path):
+def test_results_are_read_only_once_the_run_is_done(where, tmp_path):
     with recorded(where, SPEC) as folder:
         write_results(folder, METRICS, ROWS)
         assert finished_metrics(folder) is None
         assert not list(finished_runs(tmp_path))
     assert finished_metrics(where.folder) == METRICS
-    ((folder, found, metrics),) = finished_runs(tmp_path)
-    assert (folder, found["status"], metrics) == (where.folder, "done", METRICS)
+    ((folder, status_json, metrics),) = finished_runs(tmp_path)
+    assert (folder, status_json["status"], metrics) == (where.folder, "done", METRICS)
 
 
 def test_results_are_written_as_json_csv_and_parquet(where):
@@ -137,7 +137,7 @@ def other(where):
     process.communicate()
 
 
-def test_a_second_process_waits_for_the_first_and_finds_it_done(where, other):
+def test_a_second_process_waits_until_the_first_is_done(where, other):
     waiting = subprocess.Popen(
         [
             sys.executable,
@@ -168,7 +168,7 @@ def test_a_killed_run_stays_running_and_its_lock_is_free(where, other):
 # ---- files
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path):
+def test_a_file_is_written_completely_or_left_as_it_was(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
 

@@ -48,10 +48,14 @@ def test_sealing_again_does_not_count_the_manifest(tmp_path):
     assert (folder / "manifest.json").read_text() == before
 
 
-def test_whole_checkpoints_come_oldest_first(tmp_path):
+def test_complete_checkpoints_come_oldest_first(tmp_path):
     for step in (10, 9, 100):
         saved(tmp_path, step)
-    assert [found.step for found in checkpoints.list_complete(tmp_path)] == [9, 10, 100]  # by number, not by name
+    assert [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)] == [
+        9,
+        10,
+        100,
+    ]  # by number, not by name
 
 
 def test_no_folder_holds_no_checkpoint(tmp_path):
@@ -79,13 +83,13 @@ def tear_the_manifest(folder):
 
 
 @pytest.mark.parametrize("tear", [truncate, alter, lose_a_file, lose_the_manifest, tear_the_manifest])
-def test_a_torn_checkpoint_is_removed_and_said(tear, tmp_path, caplog, monkeypatch):
+def test_an_incomplete_checkpoint_is_removed_with_a_warning(tear, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)  # the command line switches it off
     first, second = saved(tmp_path, 1), saved(tmp_path, 2)
     tear(second)
     with caplog.at_level(logging.WARNING, "llm4rec_cli"):
-        found = checkpoints.list_complete(tmp_path)
-    assert [checkpoint.folder for checkpoint in found] == [first]
+        complete = checkpoints.list_complete(tmp_path)
+    assert [checkpoint.folder for checkpoint in complete] == [first]
     assert not second.exists()
     assert f"{second} is incomplete or altered: removed" in caplog.text
 
@@ -100,7 +104,7 @@ def test_rotation_keeps_the_best_and_the_last(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2)]:
         saved(tmp_path, step, score)
     left = checkpoints.rotate(checkpoints.list_complete(tmp_path))
-    assert [found.step for found in left] == [2, 4]
+    assert [checkpoint.step for checkpoint in left] == [2, 4]
     assert checkpoints.list_complete(tmp_path) == left
 
 
@@ -108,28 +112,28 @@ def test_rotation_keeps_a_checkpoint_that_is_both(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3)]:
         saved(tmp_path, step, score)
     left = checkpoints.rotate(checkpoints.list_complete(tmp_path))
-    assert [found.step for found in left] == [2]
+    assert [checkpoint.step for checkpoint in left] == [2]
     assert checkpoints.list_complete(tmp_path) == left
 
 
-def test_each_checkpoint_knows_the_best_until_then(tmp_path):
+def test_each_checkpoint_records_the_best_step_until_then(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2), (5, 0.4)]:
         saved(tmp_path, step, score)
-    assert [found.best_step for found in checkpoints.list_complete(tmp_path)] == [1, 2, 2, 2, 5]
+    assert [checkpoint.best_step for checkpoint in checkpoints.list_complete(tmp_path)] == [1, 2, 2, 2, 5]
 
 
-def test_what_follows_a_best_one_that_is_lost_is_of_no_use(tmp_path, caplog, monkeypatch):
+def test_checkpoints_after_a_lost_best_one_are_removed(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
         saved(tmp_path, step, score)
     alter(tmp_path / "checkpoint-2")
     with caplog.at_level(logging.WARNING, "llm4rec_cli"):
-        assert [found.step for found in checkpoints.list_complete(tmp_path)] == [1]
+        assert [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)] == [1]
     assert "checkpoint-3 cannot be resumed without the best checkpoint, checkpoint-2: removed" in caplog.text
     assert not (tmp_path / "checkpoint-3").exists()
 
 
-def test_a_finished_training_names_what_it_chose_and_reading_it_changes_nothing(tmp_path):
+def test_a_finished_training_names_its_selected_checkpoint_and_reading_changes_nothing(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
         saved(tmp_path, step, score)
     checkpoints.mark_finished(tmp_path, checkpoints.list_complete(tmp_path)[-1])
@@ -140,7 +144,7 @@ def test_a_finished_training_names_what_it_chose_and_reading_it_changes_nothing(
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{i}" for i in (1, 2, 3)]
 
 
-def test_an_unfinished_training_has_chosen_nothing(tmp_path):
+def test_an_unfinished_training_has_no_selected_checkpoint(tmp_path):
     saved(tmp_path, 1)
     with pytest.raises(RunError, match="no finished training"):
         checkpoints.selected(tmp_path)
