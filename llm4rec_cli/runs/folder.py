@@ -58,13 +58,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(where: Address, spec: RunSpec) -> Iterator[Path]:
+def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
     """Keep status.json up to date during a run: at the end `done`, or `failed` with the error; a killed run stays
     `running`.
 
     Of several processes only the first writes. With `force`, results of an earlier run are removed first.
     """
-    folder = where.folder
+    folder = address.folder
     if not processes.is_first():
         yield folder
         return

@@ -95,12 +95,12 @@ def floor_labels(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict
 
 
 def update_floor_labels(
-    metrics: dict[str, Any], where: Address, spec: RunSpec, floors: Sequence[dict[str, Any]]
+    metrics: dict[str, Any], address: Address, spec: RunSpec, floors: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return a finished run's metrics.json, updated if it is not better than a floor that it was first run without."""
     missing = [label for label in floor_labels(spec, metrics["metrics"], floors) if label not in metrics["labels"]]
     if missing:
         metrics = metrics | {"labels": [*metrics["labels"], *missing]}
         if processes.is_first():
-            write_json(where.folder / METRICS, metrics)
+            write_json(address.folder / METRICS, metrics)
     return metrics

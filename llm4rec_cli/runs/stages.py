@@ -202,7 +202,7 @@ def evaluate(
     spec: RunSpec,
     split: Split,
     model: Any,
-    where: Address,
+    address: Address,
     clock: Clock,
     floors: Sequence[dict[str, Any]],
     init_from: dict[str, Any] | None = None,
@@ -245,8 +245,8 @@ def evaluate(
         "protocol": task.protocol(config.task),
         "mask_history": bool(config.task.mask_history),
         "seed": config.seed,
-        "config_hash": where.config_hash,
-        "variant": where.variant,
+        "config_hash": address.config_hash,
+        "variant": address.variant,
         "experiment": None,
         "trained_run": None,
         "init_from": init_from,
@@ -280,5 +280,5 @@ def evaluate(
         ],
         **more,
     }
-    write_results(where.folder, metrics, evaluation.predictions)
+    write_results(address.folder, metrics, evaluation.predictions)
     return metrics

@@ -134,9 +134,8 @@ def eligible_examples(split: Split, split_name: SplitName, config: Any) -> Examp
     for column in _needed_columns(config.task):
         examples = examples[np.flatnonzero(_has_value(split.dataset, column)[examples.row])]
         if len(examples) == 0:
-            raise DataError(
-                f"dataset {dataset} has no {split_name.name} examples with '{column}'", COLUMN_SOURCES[column]
-            )
+            problem = f"dataset {dataset} has no {split_name.name} examples with '{column}'"
+            raise DataError(problem, COLUMN_SOURCES[column])
     return examples
 
 
@@ -156,12 +155,9 @@ def subset(examples: AnyExamples, n: int | None, seed: int, name: str) -> AnyExa
 def answer_in_batches(
     model: Any, examples: Examples, batch_size: int, answer: Callable[[Examples], T], description: str
 ) -> list[T]:
-    """Return `answer(batch)` for each batch of the examples, in order.
+    """Return `answer(batch)` for each batch of the examples, in order, with `description` as label of the progress bar.
 
     Several processes answer a share each, and every process returns all answers.
-
-    Args:
-        description: the label of the progress display.
     """
     import torch
 
@@ -177,11 +173,8 @@ def answer_in_batches(
 def with_answer_details(
     evaluation: Evaluation, model: BatchAnswering, task: Any, split: Split, examples: Examples, config: Any
 ) -> Evaluation:
-    """Return the evaluation with the model's answer details.
-
-    They are added to the predictions as columns, and to the metrics as shares of all answers (`answers/…`), as shares
-    of all items listed (`listed/…`), and as the metrics of valid answers only (`valid/…`).
-    """
+    """Add the model's answer details to an evaluation: columns of the predictions; shares of all answers (`answers/…`)
+    and of all items listed (`listed/…`); and the metrics of valid answers only (`valid/…`)."""
     details = model.answer_details(examples)
     if "status" not in details:
         return evaluation

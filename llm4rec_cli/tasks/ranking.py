@@ -214,9 +214,8 @@ def _beyond_accuracy(split: Split, examples: Examples, top_items: IntArray, seed
     if titles.str.contains(r"\w").any():
         sample = np.sort(stream(seed, "titles compared").permutation(len(examples))[:MAX_TITLES_COMPARED])
         words = title_words(titles.tolist())
-        similar, target_similar = title_similarity(
-            top_items[sample], examples[sample].histories(), examples.target[sample], words
-        )
+        histories, targets = examples[sample].histories(), examples.target[sample]
+        similar, target_similar = title_similarity(top_items[sample], histories, targets, words)
         columns[f"title_diversity@{k}"] = intra_list_diversity(top_items[sample], words)
         columns |= {f"title_similarity@{k}": similar, "title_similarity_of_target": target_similar}
     return metrics | {name: float(np.nanmean(values)) for name, values in columns.items() if not np.isnan(values).all()}

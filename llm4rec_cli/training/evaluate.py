@@ -49,16 +49,16 @@ def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, An
     clock.lap("prepare")
     weights = processes.from_first(lambda: checkpoints.selected(source.checkpoints))
     identity = f"{source.metrics['config_hash']} {weights.sha256}"
-    where = address_of(spec, dataset, trained=(identity, source.metrics["variant"]))
+    address = address_of(spec, dataset, trained=(identity, source.metrics["variant"]))
     floors = run_floors(spec, split)
     clock.lap("floors")
-    with locked(where.folder):
-        metrics = processes.from_first(lambda: finished_metrics(where.folder))
+    with locked(address.folder):
+        metrics = processes.from_first(lambda: finished_metrics(address.folder))
         if metrics is not None and not spec.config.force:
-            log.info("finished run found, showing its results: %s", where.folder)
-            return Outcome("skipped", where.folder), [*floors, metrics]
-        with recorded(where, spec):
-            spec = resolve_precision(spec, where.folder, source=source.folder)
+            log.info("finished run found, showing its results: %s", address.folder)
+            return Outcome("skipped", address.folder), [*floors, metrics]
+        with recorded(address, spec):
+            spec = resolve_precision(spec, address.folder, source=source.folder)
             model = stages.build(spec, split)
             stages.check_artifacts(model, source.folder)
             checkpoints.load(model, weights)
@@ -67,7 +67,7 @@ def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, An
                 spec,
                 split,
                 model,
-                where,
+                address,
                 clock,
                 floors,
                 experiment=source.status["choices"].get("experiment"),
@@ -75,4 +75,4 @@ def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, An
                 init_from=source.metrics["init_from"],
                 trained_run=source.folder.relative_to(spec.outputs).as_posix(),
             )
-    return Outcome("done", where.folder), [*floors, metrics]
+    return Outcome("done", address.folder), [*floors, metrics]

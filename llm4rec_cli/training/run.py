@@ -59,16 +59,16 @@ def _run_unless_finished(
 ) -> tuple[Outcome, dict[str, Any]]:
     """Return the finished run at the spec's address, or build, fit, evaluate and save it."""
     initial = (init_run.weights.sha256, init_run.variant_for(spec.config.seed)) if init_run else None
-    where = address_of(spec, split.dataset, initial=initial)
+    address = address_of(spec, split.dataset, initial=initial)
     if spec.llm.dry_run and spec.model.uses_llm:
         stages.dry_run(spec, split)
-    with locked(where.folder):
-        finished = processes.from_first(lambda: finished_metrics(where.folder))
+    with locked(address.folder):
+        finished = processes.from_first(lambda: finished_metrics(address.folder))
         if finished is not None and not spec.config.force:
-            log.info("%s: finished run found, showing its results: %s", spec.model.name, where.folder)
-            return Outcome("skipped", where.folder), marks.update_floor_labels(finished, where, spec, floors)
+            log.info("%s: finished run found, showing its results: %s", spec.model.name, address.folder)
+            return Outcome("skipped", address.folder), marks.update_floor_labels(finished, address, spec, floors)
 
-        with recorded(where, spec) as folder:
+        with recorded(address, spec) as folder:
             log.info("%s on %s: %s", spec.model.name, spec.config.dataset.name, folder)
             spec = resolve_precision(spec, folder)
             model = stages.build(spec, split)
@@ -83,7 +83,7 @@ def _run_unless_finished(
                 spec,
                 split,
                 model,
-                where,
+                address,
                 clock,
                 floors,
                 experiment=spec.experiment,
@@ -91,7 +91,7 @@ def _run_unless_finished(
                 training=training,
                 init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
             )
-    return Outcome("done", where.folder), metrics
+    return Outcome("done", address.folder), metrics
 
 
 def _fit(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +141,7 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         if not runs:
             raise RunError(f"{requested.config.run} is not a finished training run", "llm4rec list runs")
         return runs[0]
-    keys = dict.fromkeys([*_training_keys(requested.typed), *_no_intervention()])
+    keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
     config = OmegaConf.create(plain(requested.config))
     task_typed = {"task", "experiment"} & requested.typed_keys
     for folder, status, metrics in runs:
@@ -172,10 +171,9 @@ def _training_keys(typed: Sequence[str]) -> list[str]:
 
 
 @cache
-def _no_intervention() -> dict[str, Any]:
-    """Return the defaults of the settings that withhold training data: such runs match only when requested."""
-    defaults = {d.key: d.field.default for d in all_declared() if d.role is Role.intervention}
-    return {key: default.name if isinstance(default, Enum) else default for key, default in defaults.items()}
+def _intervention_keys() -> list[str]:
+    """Return the settings that change the training data on purpose: such runs match only when requested."""
+    return [declared.key for declared in all_declared() if declared.role is Role.intervention]
 
 
 def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, stored_choices: dict[str, str]) -> bool:
@@ -208,15 +206,11 @@ def _check_model(config: Config, stored: Any, folder: Path) -> None:
         RunError: the model, the item text or the held-out data differ.
     """
     now: Any = OmegaConf.create(plain(config))
-    evaluation = [
-        declared.field.name
-        for declared in walk.declared(type(config.model))
-        if declared.role in EVALUATION_ROLES and "." not in declared.key
-    ]
+    keys = [d.field.name for d in walk.declared(type(config.model)) if d.role in EVALUATION_ROLES and "." not in d.key]
     for node in (stored.model, now.model):
-        for key in (*config.model.came_about, *evaluation):
+        for key in (*config.model.came_about, *keys):
             node.pop(key, None)
-    for key in ("model", "dataset.text", *_no_intervention()):
+    for key in ("model", "dataset.text", *_intervention_keys()):
         if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
             raise RunError(
                 f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
