@@ -89,16 +89,16 @@ def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
     from llm4rec_cli.llm import completions
     from llm4rec_cli.llm.store import Store
 
-    requests = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm)
+    item_requests = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm)
     with Store(completions.store_path(spec.llm, spec.cache)) as store:
-        answers = enrichment.stored_completions(requests, enrichment_backend(spec), store)
-        if missing := len(requests.requests) - len(answers):
+        answers = enrichment.stored_completions(item_requests, enrichment_backend(spec), store)
+        if missing := len(item_requests.requests) - len(answers):
             raise DataError(
-                f"dataset.text=enriched: {missing:,} of {len(requests.requests):,} item texts have no tokens by "
+                f"dataset.text=enriched: {missing:,} of {len(item_requests.requests):,} item texts have no tokens by "
                 f"llm.model={spec.llm.model} in {store.path}",
                 _enrich_command(spec),
             )
-    return with_tokens(dataset, enrichment.parse_tokens(requests, answers, spec.config.enrichment).tokens)
+    return with_tokens(dataset, enrichment.parse_tokens(item_requests, answers, spec.config.enrichment).tokens)
 
 
 def _enrich_command(spec: RunSpec) -> str:
