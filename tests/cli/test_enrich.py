@@ -190,7 +190,7 @@ def test_a_trained_run_is_asked_with_the_tokens_that_it_was_trained_with(enriche
     assert llm4rec("enrich", *OF_SHOP, other).code == 0
     refused = llm4rec(*asked, other)
     assert refused.code == 1
-    assert "other tokens" in refused.err
+    assert "other item tokens" in refused.err
 
 
 def test_other_tokens_make_another_run(enriched, chat, llm4rec, tmp_path):
