@@ -64,7 +64,7 @@ def option_parser(description: str | None, examples: str, rounds: int) -> argpar
 def run_spec(command: str, dataset: str, raw_dir: str | None, *overrides: str) -> RunSpec:
     """Return what `llm4rec COMMAND` would run with this dataset and these overrides, unchecked."""
     location = [f"dataset.raw_dir={quoted(raw_dir)}"] if raw_dir else []
-    return RunSpec.unchecked(compose([f"dataset={dataset}", *location, *overrides]), command)
+    return RunSpec.resolve_unchecked(compose([f"dataset={dataset}", *location, *overrides]), command)
 
 
 def machine_description() -> str:

@@ -64,7 +64,7 @@ QUICK = Sizes(2_000, 100, (1_000, 10_000), 16)
 def sasrec_spec() -> RunSpec:
     """Return a training run of SASRec at RecBole's default size, in fp32, for one epoch."""
     trainer = ["trainer=default", "trainer.precision=fp32", "trainer.epochs=1"]
-    return RunSpec.unchecked(compose(["model=sasrec", "model.hidden_size=64", *trainer]), "train")
+    return RunSpec.resolve_unchecked(compose(["model=sasrec", "model.hidden_size=64", *trainer]), "train")
 
 
 def synthetic_model(spec: RunSpec, n_users: int, n_items: int) -> tuple[Split, Any]:

@@ -55,7 +55,7 @@ from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.unisrec.network import NOISE_FLOOR, UniSRec
 from llm4rec_cli.models.unisrec.pretraining import PretrainedUniSRec
 from llm4rec_cli.runs import stages
-from llm4rec_cli.runs.precision import with_arithmetic
+from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import ranking
 from llm4rec_cli.training.fit import fit
@@ -350,7 +350,7 @@ class Bench:
 def training_spec(options: argparse.Namespace, name: str) -> RunSpec:
     """Return what `llm4rec train` would run for one of MODELS."""
     overrides = [*MODELS[name], *options.overrides, "device=cpu"]
-    return with_arithmetic(run_spec("train", options.dataset, options.raw_dir, *overrides))
+    return resolve_precision(run_spec("train", options.dataset, options.raw_dir, *overrides))
 
 
 def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: int) -> Bench:

@@ -89,7 +89,7 @@ def resolved(*overrides: str) -> Any:
 
 def spec_of(*overrides: str, command: str = "train") -> RunSpec:
     """The spec of these overrides, unchecked."""
-    return RunSpec.unchecked(hydra_compose(overrides), command)
+    return RunSpec.resolve_unchecked(hydra_compose(overrides), command)
 
 
 def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -201,4 +201,4 @@ def test_the_address_of_any_model_follows_the_weights_that_its_settings_name(toy
 
 
 def test_weights_that_are_drawn_anew_have_no_identity(toy):
-    assert [*identity.weights(ToyConfig("toy", EncoderConfig("minilm"), "scratch"))] == ["text_encoder.name"]
+    assert [*identity.pretrained_weights(ToyConfig("toy", EncoderConfig("minilm"), "scratch"))] == ["text_encoder.name"]

@@ -75,10 +75,10 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli.evaluation.paired import as_one_family
     from llm4rec_cli.reporting.pairing import refuse_other_questions, shared_metrics
-    from llm4rec_cli.runs.catalog import runs_named
+    from llm4rec_cli.runs.catalog import resolve_runs
 
     outputs = Path(options.outputs).expanduser()
-    runs = runs_named([options.a, *options.others], outputs)
+    runs = resolve_runs([options.a, *options.others], outputs)
     if len(runs) > len(LETTERS):
         raise UsageError(f"{len(runs)} runs cannot be compared at once", f"compare at most {len(LETTERS)}")
     for other in runs[1:]:
@@ -184,10 +184,10 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
         UsageError: there are fewer than two common seeds.
     """
     from llm4rec_cli.reporting.pairing import refuse_other_questions
-    from llm4rec_cli.runs.catalog import finished
+    from llm4rec_cli.runs.catalog import finished_runs
 
     by_variant: list[dict[int, Run]] = [{} for _ in runs]
-    for folder, _, metrics in finished(outputs):
+    for folder, _, metrics in finished_runs(outputs):
         for of_variant, (_, named) in zip(by_variant, runs, strict=True):
             if metrics["variant"] == named["variant"]:
                 of_variant.setdefault(metrics["seed"], (folder, metrics))

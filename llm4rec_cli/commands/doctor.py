@@ -207,12 +207,12 @@ def _cgroup(name: str) -> str:
 def _torch() -> Iterator[Finding]:
     import torch
 
-    from llm4rec_cli.runs.spec import device_of
+    from llm4rec_cli.runs.spec import resolve_device
 
     builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
     built_for = next((f"{name} {version}" for name, version in builds.items() if version), "CPU")
     yield Finding("torch", OK, f"{torch.__version__}, built for {built_for}")
-    taken = device_of("auto")
+    taken = resolve_device("auto")
     says = f"auto takes {taken}"
     if taken == "cuda":
         from rich.filesize import decimal
@@ -241,9 +241,9 @@ def _arithmetic() -> Iterator[Finding]:
 
     from llm4rec_cli import arithmetic
     from llm4rec_cli.config.schema import Work
-    from llm4rec_cli.runs.spec import device_of
+    from llm4rec_cli.runs.spec import resolve_device
 
-    where = device_of("auto")
+    where = resolve_device("auto")
     capability = f" ({torch.backends.cpu.get_cpu_capability()})" if where == "cpu" else ""
     for work in Work:
         seconds = arithmetic.probe(work, where)

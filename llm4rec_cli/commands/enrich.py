@@ -28,7 +28,7 @@ def run(composed: Composed) -> Outcome:
     """Asks about all items of a dataset that the store has no answer for, and says what was written."""
     from llm4rec_cli.data.prepare import prepare
 
-    spec = RunSpec.unchecked(composed, "enrich")
+    spec = RunSpec.resolve_unchecked(composed, "enrich")
     config, llm, settings = spec.config, spec.llm, spec.config.enrichment
     for problem in (*rules.problems_of_llm(llm), *enrichment.problems(settings)):
         raise problem
@@ -39,7 +39,7 @@ def run(composed: Composed) -> Outcome:
     with Store(completions.store_path(llm, spec.cache)) as store:
         answers = completions.complete(
             list(asked.requests.values()),
-            stages.item_reader(spec),
+            stages.enrichment_backend(spec),
             llm,
             store,
             f"asking {Path(llm.model).name} about items of {config.dataset.name}",

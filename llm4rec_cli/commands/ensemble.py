@@ -45,10 +45,10 @@ def main(argv: list[str]) -> int:
 
     from llm4rec_cli.reporting.runs import results_table, shown_as
     from llm4rec_cli.reporting.tables import console
-    from llm4rec_cli.runs.catalog import runs_named
+    from llm4rec_cli.runs.catalog import resolve_runs
 
     outputs = Path(options.outputs).expanduser()
-    members = runs_named([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
+    members = resolve_runs([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
     _check(members)
     folders = [str(folder.resolve()) for folder, _ in members]
     asked = [
@@ -125,14 +125,14 @@ def _judged(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:
     Raises:
         UsageError: there is none.
     """
-    from llm4rec_cli.runs.catalog import finished
+    from llm4rec_cli.runs.catalog import finished_runs
 
     def is_it(other: dict[str, Any]) -> bool:
         if metrics["training"] is None:
             return all(other[key] == metrics[key] for key in ("model", "shown_as", "seed", "dataset_fingerprint"))
         return bool(other["trained_run"] == folder.resolve().relative_to(outputs.resolve()).as_posix())
 
-    for found, _, other in finished(outputs):
+    for found, _, other in finished_runs(outputs):
         if other["split"] == "valid" and other["protocol"] == "impression" and is_it(other):
             return found.resolve()
     how = f"run={folder}" if metrics["training"] else f"model={metrics['model']} dataset={metrics['dataset']}"

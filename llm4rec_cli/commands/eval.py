@@ -11,13 +11,13 @@ from llm4rec_cli.config.schema import Question
 from llm4rec_cli.reporting.runs import show
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
-from llm4rec_cli.training import ask, trained
+from llm4rec_cli.training import evaluate, trained
 from llm4rec_cli.training.run import run as run_beside_floors
 
 
 def run(composed: Composed) -> Outcome:
     """One evaluation, in a folder of its own that names the trained run."""
-    spec = RunSpec.unchecked(composed, "eval")
+    spec = RunSpec.resolve_unchecked(composed, "eval")
     if not spec.model.trainable:  # there is nothing to train, so nothing to find
         outcome, runs = run_beside_floors(RunSpec.resolve(composed, "train"))
         show(runs, outcome.folder)
@@ -25,10 +25,10 @@ def run(composed: Composed) -> Outcome:
     source = processes.from_first(lambda: trained.find(spec))
     if source.spec.task.question is Question.all:
         outcomes = []
-        for outcome, runs in ask.each_task(source):
+        for outcome, runs in evaluate.evaluate_all_tasks(source):
             show(runs, outcome.folder)
             outcomes.append(outcome)
         return Outcome("done" if any(o.status == "done" for o in outcomes) else "skipped", source.folder)
-    outcome, runs = ask.evaluated(source)
+    outcome, runs = evaluate.evaluate_run(source)
     show(runs, outcome.folder)
     return outcome

@@ -34,7 +34,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     for override in composed.typed:
         if key_typed(override).lstrip("~").partition(".")[0] not in EFFECTIVE_PARTS:
             raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
-    spec = RunSpec.unchecked(composed, "judge")
+    spec = RunSpec.resolve_unchecked(composed, "judge")
     for problem in rules.problems_of_llm(spec.llm):
         raise problem
     judge(spec, Path(options.sheets).expanduser())

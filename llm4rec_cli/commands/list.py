@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import FILTERS, Run, bytes_in, cache_folder
+from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     for kind in [options.kind] if options.kind else OPTIONS:
         if kind == "runs":
             outputs = Path(options.outputs).expanduser()
-            out.print(runs_table(catalog.selected(catalog.runs(outputs), options.filters), outputs))
+            out.print(runs_table(catalog.filter_runs(catalog.runs(outputs), options.filters), outputs))
         elif kind == "cache":
             for table in _cache_tables(cache_folder(options.cache)):
                 out.print(table)
@@ -213,7 +213,7 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Table:
             run.state,
             _result(run),
             moment(run.written),
-            decimal(bytes_in(run.folder)),
+            decimal(disk_usage(run.folder)),
             str(run.status.get("error") or "").partition("\n")[0],
         ]
         for run in runs

@@ -15,7 +15,7 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
     from llm4rec_cli.reporting.tables import console, table
 
-    spec = RunSpec.unchecked(composed, "prepare")
+    spec = RunSpec.resolve_unchecked(composed, "prepare")
     settings = spec.config.dataset
     dataset = prepare(settings, spec.cache)
     folder = store.dataset_folder(spec.cache, settings.name, dataset.fingerprint)

@@ -50,7 +50,7 @@ class Doomed:
     run: catalog.Run | None = None
 
     def bytes(self) -> int:
-        return sum(map(catalog.bytes_in, self.paths))
+        return sum(map(catalog.disk_usage, self.paths))
 
 
 def main(argv: list[str]) -> int:
@@ -113,7 +113,7 @@ def _runs(outputs: Path, filters: Sequence[str], default: Sequence[str], before:
     asked = [f for f in filters if f.startswith("status=")] or [f"status={','.join(default)}"]
     if any("running" in status for status in asked):
         raise UsageError("a run that a process works on is not deleted", "stop the process first: then it is `killed`")
-    found = catalog.selected(catalog.runs(outputs), [*filters, *asked])
+    found = catalog.filter_runs(catalog.runs(outputs), [*filters, *asked])
     return [run for run in found if run.written < before]
 
 
@@ -126,14 +126,14 @@ def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, pretrained: bool)
     from llm4rec_cli.training import checkpoints
 
     for run in runs:
-        if (task := run.fact("task")) in NEEDED_AFTER and not (keep_best or pretrained):
+        if (task := run.value("task")) in NEEDED_AFTER and not (keep_best or pretrained):
             print(f"stays: {run.folder.name}, whose weights other runs use: task={task} names it", file=sys.stderr)
             continue
         root = run.folder / "checkpoints"
         found = [] if root.is_symlink() else [f for f in root.glob("checkpoint-*") if not f.is_symlink()]
         if found and keep_best:
             try:
-                best = checkpoints.chosen(root).folder
+                best = checkpoints.selected(root).folder
             except RunError as error:
                 print(f"stays: {error.problem}", file=sys.stderr)
                 continue
@@ -164,8 +164,8 @@ def _cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: flo
 
 def _datasets_of(runs: Sequence[catalog.Run]) -> str:
     """A pattern of the dataset folders that these runs may read again; of one that is not done, all of its name."""
-    finished = {f"{run.fact('dataset')}-{run.metrics['dataset_fingerprint'][:12]}" for run in runs if run.metrics}
-    unfinished = {run.fact("dataset") for run in runs if not run.metrics}
+    finished = {f"{run.value('dataset')}-{run.metrics['dataset_fingerprint'][:12]}" for run in runs if run.metrics}
+    unfinished = {run.value("dataset") for run in runs if not run.metrics}
     return "|".join([*map(re.escape, finished), *(f"{re.escape(name)}-[0-9a-f]{{12}}" for name in unfinished)])
 
 
@@ -228,7 +228,7 @@ def _stays(one: Doomed, trash: Path) -> str:
         if not one.run.folder.is_dir():
             return "as it has gone already"
         with locked(one.run.folder / ".lock", one.run.folder, wait=False):
-            if catalog.json_in(one.run.folder / "status.json") != one.run.status:
+            if catalog.read_json(one.run.folder / "status.json") != one.run.status:
                 return "as it has changed meanwhile"
             _move(one.paths, trash)
             return ""

@@ -70,13 +70,13 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
     from llm4rec_cli.training import trained
 
     by_title = asked.title is not None
-    spec = RunSpec.unchecked(composed, "recommend")
+    spec = RunSpec.resolve_unchecked(composed, "recommend")
     _check(spec, by_title)
     source = None
     if spec.model.trainable:
         source = trained.find(spec)
         if source.spec.task.question is Question.all:
-            source = trained.for_task(source, "sequential")
+            source = trained.with_task(source, "sequential")
         spec = source.spec
         _check(spec, by_title)
     else:
@@ -131,13 +131,13 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
 def _model(spec: RunSpec, split: Split, source: TrainedRun | None) -> Any:
     """The model, with the weights of the trained run if there is one."""
     from llm4rec_cli.runs import stages
-    from llm4rec_cli.runs.precision import with_arithmetic
+    from llm4rec_cli.runs.precision import resolve_precision
 
-    model = stages.build(with_arithmetic(spec, began=source.folder if source else None), split)
+    model = stages.build(resolve_precision(spec, source=source.folder if source else None), split)
     if source:
         from llm4rec_cli.training.checkpoints import load_best
 
-        stages.check_artefacts(model, source.folder)
+        stages.check_artifacts(model, source.folder)
         load_best(model, source.checkpoints)
         log.info("%s as trained in %s", spec.model.name, source.folder)
     return model
@@ -172,7 +172,7 @@ def _tell(spec: RunSpec, asked: argparse.Namespace, dataset: RecDataset, model_o
         answer: Any = round(float(rating.rate(model, example, 1).value[0]), 4)
     else:
         (answer,) = text.write(model, example, spec.task.written, 1)
-    column = str(base.asked_column(spec.task))
+    column = str(base.reference_column(spec.task))
     row = int(example.row[0])
     given = split.dataset.interactions.iloc[row].get(column) if met else None
     told = {"user_id": asked.user, **_named(dataset, item), column: answer, "given": None if _missing(given) else given}

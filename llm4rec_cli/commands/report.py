@@ -108,11 +108,11 @@ def _runs(root: Path, filters: dict[str, str]) -> list[tuple[Path, dict[str, Any
     Raises:
         RunError: no run matches.
     """
-    from llm4rec_cli.runs.catalog import finished
+    from llm4rec_cli.runs.catalog import finished_runs
 
     runs = [
         (folder, metrics)
-        for folder, _, metrics in finished(root)
+        for folder, _, metrics in finished_runs(root)
         if all(_values(metrics[key]) & set(values.split(",")) for key, values in filters.items())
     ]
     if not runs:

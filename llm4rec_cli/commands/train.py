@@ -8,17 +8,19 @@ from llm4rec_cli.config.schema import Question
 from llm4rec_cli.reporting.runs import show
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
-from llm4rec_cli.training import ask, trained
+from llm4rec_cli.training import evaluate, trained
 from llm4rec_cli.training.run import run as run_beside_floors
 
 
 def run(composed: Composed) -> Outcome:
     """One composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
     spec = RunSpec.resolve(composed, "train")
-    origin = processes.from_first(lambda: trained.origin(spec))  # refused before anything is computed
+    origin = processes.from_first(lambda: trained.find_init_run(spec))  # refused before anything is computed
     outcome, runs = run_beside_floors(spec, origin)
     show(runs, outcome.folder)
     if spec.task.question is Question.all:
-        for of_task, runs in ask.each_task(processes.from_first(lambda: trained.at(outcome.folder, spec))):
+        for of_task, runs in evaluate.evaluate_all_tasks(
+            processes.from_first(lambda: trained.open_run(outcome.folder, spec))
+        ):
             show(runs, of_task.folder)
     return outcome

@@ -45,7 +45,7 @@ from llm4rec_cli.config.walk import declared
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
-from llm4rec_cli.tasks.base import asks_about_impressions
+from llm4rec_cli.tasks.base import ranks_impressions
 
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
@@ -135,7 +135,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
         if group in ("task", "dataset") and (model := _suitable_model(config)):
             overrides = [*overrides, f"model={model}"]
             config = _config(overrides)
-        if group == "task" and asks_about_impressions(config.task):
+        if group == "task" and ranks_impressions(config.task):
             config = _config([*overrides, f"dataset={CLICK_LOG}"])
     except NOT_COMPOSED as error:
         return _problems_of_files(overrides) or [locate(as_usage_error(error))]

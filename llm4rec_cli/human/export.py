@@ -20,7 +20,7 @@ from llm4rec_cli.human import sheets
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, Scale
 from llm4rec_cli.human.sheets import KEY, PAGE, TABLE, Example
 from llm4rec_cli.reporting.runs import shown_as
-from llm4rec_cli.runs.catalog import cache_folder, runs_named
+from llm4rec_cli.runs.catalog import cache_folder, resolve_runs
 
 REFERENCE = "reference"  # the system name of the users' own texts
 MAX_TEXTS = 9  # per example: nobody keeps more apart, and the page enters values by one digit
@@ -62,7 +62,7 @@ def export(
     if (out / KEY).exists():
         raise UsageError(f"{out} already holds sheets that raters may be filling", "choose another --out folder")
     _check_criteria(criteria)
-    named = runs_named(runs, outputs)
+    named = resolve_runs(runs, outputs)
     _check_comparable(named)
     run_systems = _system_names(named)
     systems = [*run_systems, *([REFERENCE] if with_reference else [])]

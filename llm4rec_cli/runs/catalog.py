@@ -1,4 +1,4 @@
-"""The catalog: every run there is and its state, the finished ones by name, and what the cache keeps."""
+"""The catalogue of runs: all run folders with their state, finished runs by name, and the entries of the cache."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
-STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"  # of a run folder
+STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"  # files of a run folder
 STATES = ("done", "failed", "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")
-TRASH = ".pruned"  # where `prune` puts things aside before it removes them
+TRASH = ".pruned"  # where `prune` moves things before it removes them
 
 
 # --- finished runs
 
 
-def metrics_of(folder: Path) -> dict[str, Any] | None:
-    """metrics.json of a finished run; None where there is none."""
+def finished_metrics(folder: Path) -> dict[str, Any] | None:
+    """Return metrics.json of a finished run; None if the folder holds none."""
     try:
         status = json.loads((folder / STATUS).read_text())
         return dict(json.loads((folder / METRICS).read_text())) if status["status"] == "done" else None
@@ -33,48 +33,48 @@ def metrics_of(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def finished(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """Every finished run under `outputs`, newest first: its folder, status.json and metrics.json."""
-    found = []
+def finished_runs(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Yield (folder, status.json, metrics.json) of every finished run under `outputs`, newest first."""
+    runs = []
     for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
-        with suppress(FileNotFoundError):  # somebody begins it anew just now
+        with suppress(FileNotFoundError):  # another process has just restarted it
             status = json.loads(path.read_text())
-            metrics = metrics_of(path.parent)
+            metrics = finished_metrics(path.parent)
             if metrics is not None:
-                found.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
-    yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(found, key=lambda f: -f[0]))
+                runs.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
+    yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(runs, key=lambda run: -run[0]))
 
 
-def runs_named(named: Sequence[str], outputs: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The finished run that each name means, a folder or an end of its path, and its metrics.json.
+def resolve_runs(names: Sequence[str], outputs: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the folder and metrics.json of the finished run for each name: its folder, or the end of its path.
 
     Raises:
-        RunError: no finished run is called so.
-        UsageError: several are.
+        RunError: no finished run has this name.
+        UsageError: several do.
     """
-    runs = {folder: metrics for folder, _, metrics in finished(outputs)}
-    found = []
-    for name in named:
+    runs = {folder: metrics for folder, _, metrics in finished_runs(outputs)}
+    resolved = []
+    for name in names:
         folder = Path(name).expanduser()
         if folder.is_dir():
-            metrics = metrics_of(folder)
+            metrics = finished_metrics(folder)
             if metrics is None:
-                raise RunError(f"{folder} is no finished run", "llm4rec list runs")
-            found.append((folder, metrics))
+                raise RunError(f"{folder} is not a finished run", "llm4rec list runs")
+            resolved.append((folder, metrics))
             continue
-        meant = [run for run in runs if _ends_on(run, folder)]
-        if not meant:
+        matches = [run for run in runs if _ends_with(run, folder)]
+        if not matches:
             known = ["/".join(run.parts[-len(folder.parts) :]) for run in runs]
-            raise RunError(f"no finished run under {outputs} is called '{name}'", did_you_mean(name, known))
-        if len(meant) > 1:
-            several = ", ".join(str(run.relative_to(outputs)) for run in sorted(meant))
-            raise UsageError(f"'{name}' may be any of {len(meant)} runs", several)
-        found.append((meant[0], runs[meant[0]]))
-    return found
+            raise RunError(f"no finished run under {outputs} matches '{name}'", did_you_mean(name, known))
+        if len(matches) > 1:
+            paths = ", ".join(str(run.relative_to(outputs)) for run in sorted(matches))
+            raise UsageError(f"'{name}' matches {len(matches)} runs", paths)
+        resolved.append((matches[0], runs[matches[0]]))
+    return resolved
 
 
-def _ends_on(run: Path, end: Path) -> bool:
-    """Whether a run's path ends on these parts, the last of which may be cut."""
+def _ends_with(run: Path, end: Path) -> bool:
+    """Return whether a run's path ends with these parts, of which the last may be abbreviated."""
     *parents, last = end.parts
     return run.name.startswith(last) and list(run.parent.parts[len(run.parent.parts) - len(parents) :]) == parents
 
@@ -84,13 +84,13 @@ def _ends_on(run: Path, end: Path) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder as it lies there.
+    """A run folder.
 
     Attributes:
         folder: <outputs>/<model>/<dataset>/<task>/seed<seed>-<hash>.
-        state: one of STATES; `killed` says running, but nobody holds its lock.
-        status: status.json; empty where it is unreadable.
-        metrics: metrics.json of a run that is done; otherwise empty.
+        state: one of STATES; a `killed` run says running, but no process holds its lock.
+        status: status.json; empty if unreadable.
+        metrics: metrics.json of a run that is done, else empty.
         written: when its state last changed, in seconds since 1970.
     """
 
@@ -100,46 +100,46 @@ class Run:
     metrics: dict[str, Any]
     written: float
 
-    def fact(self, key: str) -> str:
-        """What a filter's key is compared with."""
+    def value(self, key: str) -> str:
+        """Return the value that a filter with this key is compared with."""
         model, dataset, task, name = self.folder.parts[-4:]
         seed = name.removeprefix("seed").rpartition("-")[0]
         return {"model": model, "dataset": dataset, "task": task, "seed": seed, "status": self.state}[key]
 
 
 def runs(outputs: Path) -> list[Run]:
-    """Every run under `outputs`, newest first. A folder counts by its place, its name and its status.json; no symbolic
-    link is followed."""
+    """Return every run under `outputs`, newest first, recognised by path, name and status.json; symbolic links are not
+    followed."""
     folders = [path.parent for path in outputs.glob("*/*/*/seed*/status.json")]
-    own = [f for f in folders if re.fullmatch(r"seed-?\d+-\w+", f.name) and not _linked(f, outputs)]
-    return sorted(map(run_in, own), key=lambda run: (-run.written, run.folder))
+    run_folders = [f for f in folders if re.fullmatch(r"seed-?\d+-\w+", f.name) and not _linked(f, outputs)]
+    return sorted(map(read_run, run_folders), key=lambda run: (-run.written, run.folder))
 
 
-def run_in(folder: Path) -> Run:
-    """The run in a folder that holds a status.json."""
-    status = json_in(folder / "status.json")
+def read_run(folder: Path) -> Run:
+    """Return the run in a folder that holds a status.json."""
+    status = read_json(folder / "status.json")
     state = str(status.get("status", "unreadable"))
-    metrics = json_in(folder / "metrics.json") if state == "done" else {}
-    if state == "running" and not held(folder / ".lock"):
+    metrics = read_json(folder / "metrics.json") if state == "done" else {}
+    if state == "running" and not is_locked(folder / ".lock"):
         state = "killed"
     elif state == "done" and not metrics:
         state = "unreadable"
     return Run(folder, state, status, metrics, (folder / "status.json").lstat().st_mtime)
 
 
-def json_in(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; empty where it is torn, not ours to read, or not there."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if the file is missing, truncated or not readable."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
 
 
-def selected(found: Iterable[Run], filters: Sequence[str]) -> list[Run]:
-    """The runs that meet every `key=value[,value…]`.
+def filter_runs(runs: Iterable[Run], filters: Sequence[str]) -> list[Run]:
+    """Return the runs that match every filter `key=value[,value…]`.
 
     Raises:
-        UsageError: an unknown key, or a state of no name.
+        UsageError: a key or status is unknown.
     """
     wanted = {}
     for text in filters:
@@ -149,23 +149,23 @@ def selected(found: Iterable[Run], filters: Sequence[str]) -> list[Run]:
         wanted[key] = values.split(",")
     for state in wanted.get("status", []):
         if state not in STATES:
-            raise UsageError(f"no run's status is '{state}'", did_you_mean(state, STATES))
-    return [run for run in found if all(run.fact(key) in values for key, values in wanted.items())]
+            raise UsageError(f"unknown status '{state}'", did_you_mean(state, STATES))
+    return [run for run in runs if all(run.value(key) in values for key, values in wanted.items())]
 
 
 # --- the cache
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One thing kept in the cache.
+class CacheEntry:
+    """An entry of the cache.
 
     Attributes:
         path: <cache>/<part>/<name>.
         part: datasets, features, raw, …
-        state: `whole`; `being written`; or `left half written` by a process that was killed.
+        state: `whole`; `being written`; or `left half written` by a killed process.
         bytes: on disk.
-        used: when a file of it was last read or written, as far as the file system keeps that.
+        used: when a file of it was last read or written, if the file system records that.
     """
 
     path: Path
@@ -175,35 +175,35 @@ class Entry:
     used: float
 
 
-def cache_folder(given: str | None) -> Path:
-    """Where prepared data and the like are kept: the folder that is given, or the user's."""
-    if given:
-        return Path(given).expanduser()
+def cache_folder(path: str | None) -> Path:
+    """Return the folder of prepared data, features and the like: `path`, or by default the user's cache folder."""
+    if path:
+        return Path(path).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm4rec"
 
 
-def cache_entries(cache: Path) -> Iterator[Entry]:
-    """What lies in the cache, by part and name, without lock files. No symbolic link is followed."""
+def cache_entries(cache: Path) -> Iterator[CacheEntry]:
+    """Yield the entries of the cache by part and name, without lock files. Symbolic links are not followed."""
     parts = sorted(p for p in cache.iterdir() if p.is_dir() and not p.is_symlink()) if cache.is_dir() else []
     for part in parts:
         for path in sorted(part.iterdir()) if part.name != TRASH else []:
             if path.suffix != ".lock":
-                yield Entry(path, part.name, _writing(path), bytes_in(path), _last_use(path))
+                yield CacheEntry(path, part.name, _entry_state(path), disk_usage(path), _last_use(path))
 
 
-def _writing(path: Path) -> str:
-    """State of a cache entry: half-written ones are `.<name>.<random>.part`, under the lock `.<name>.lock`."""
+def _entry_state(path: Path) -> str:
+    """Return the state of a cache entry: partial ones are `.<name>.<random>.part`, under the lock `.<name>.lock`."""
     if path.suffix != ".part":
         return "whole"
     name = path.name.removesuffix(".part").rpartition(".")[0]
-    return "being written" if held(path.with_name(f"{name}.lock")) else "left half written"
+    return "being written" if is_locked(path.with_name(f"{name}.lock")) else "left half written"
 
 
-# --- files, however they are reached: links are never followed
+# --- files; symbolic links are not followed
 
 
-def held(lock: Path) -> bool:
-    """Whether some process holds this lock file."""
+def is_locked(lock: Path) -> bool:
+    """Return whether a process holds this lock file."""
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -214,24 +214,24 @@ def held(lock: Path) -> bool:
     return False
 
 
-def bytes_in(path: Path) -> int:
-    """Of a file, or of all files under a folder."""
-    return sum(facts.st_size for facts in _facts(path))
+def disk_usage(path: Path) -> int:
+    """Return the bytes of a file, or of all files under a folder."""
+    return sum(stat.st_size for stat in _stats(path))
 
 
 def _last_use(path: Path) -> float:
-    return max((max(facts.st_atime, facts.st_mtime) for facts in _facts(path)), default=path.lstat().st_mtime)
+    return max((max(stat.st_atime, stat.st_mtime) for stat in _stats(path)), default=path.lstat().st_mtime)
 
 
-def _facts(path: Path) -> Iterator[os.stat_result]:
-    """Of a file, or of every file under a folder; a run at work may take one away meanwhile."""
-    folder = path.is_dir() and not path.is_symlink()
-    files = (Path(at, name) for at, _, names in os.walk(path) for name in names) if folder else [path]
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    """Yield the stat of a file, or of every file under a folder; a running process may remove files meanwhile."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    files = (Path(root, name) for root, _, names in os.walk(path) for name in names) if is_folder else [path]
     for file in files:
         with contextlib.suppress(FileNotFoundError):
             yield file.lstat()
 
 
 def _linked(folder: Path, root: Path) -> bool:
-    """Whether a symbolic link stands between `root` and `folder`."""
+    """Return whether the path from `root` to `folder` contains a symbolic link."""
     return any(path.is_symlink() for path in (folder, *folder.parents) if root in path.parents)

@@ -1,4 +1,4 @@
-"""The run folder: who works on it, how far it is, and what came out."""
+"""The run folder: its lock, its status and its results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PACKAGES = ("llm4rec", "torch", "transformers", "accelerate", "numpy", "pandas",
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command's run ended: `done`, or `skipped` as it was done before."""
+    """How a run ended: `done`, or `skipped` because a finished run exists."""
 
     status: str
     folder: Path
@@ -44,26 +44,27 @@ class Outcome:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a run folder: of two commands on one address the second waits, and then finds the run finished.
+    """Hold the lock of a run folder: a second command on the same run waits until the first has finished it.
 
-    Of the processes of one run the first holds it for all.
+    Of several processes of one run, the first holds the lock for all.
     """
     if not processes.is_first():
         yield
         return
     with files.locked(folder / LOCK, folder):
-        for part in folder.rglob(".*.part"):  # of a killed process
-            part.unlink()
+        for partial in folder.rglob(".*.part"):  # left by a killed process
+            partial.unlink()
         yield
 
 
 @contextmanager
-def recorded(where: Address, spec: RunSpec) -> Iterator[Path]:
-    """Keeps status.json while a run is worked on: leaves `done`, `failed` with the error, or, if killed, `running`.
+def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
+    """Keep status.json up to date during a run: at the end `done`, or `failed` with the error; a killed run stays
+    `running`.
 
-    Of several processes the first does. With `force`, what an earlier run left there is forgotten.
+    Of several processes only the first writes. With `force`, results of an earlier run are removed first.
     """
-    folder = where.folder
+    folder = address.folder
     if not processes.is_first():
         yield folder
         return
@@ -89,32 +90,32 @@ def recorded(where: Address, spec: RunSpec) -> Iterator[Path]:
         except Exception as error:
             problem = error.problem if isinstance(error, Llm4RecError) else f"{type(error).__name__}: {error}"
             log.debug(traceback.format_exc())
-            with suppress(OSError):  # a full disk: what failed is told, and the state stays that of a killed run
+            with suppress(OSError):  # a full disk: the error is still raised, and the status stays `running`
                 write_json(folder / STATUS, status | {"status": "failed", "error": problem})
             raise
     write_json(folder / STATUS, status | {"status": "done"})
 
 
 def write_results(folder: Path, metrics: dict[str, Any], predictions: pd.DataFrame) -> None:
-    """predictions.parquet and metrics.csv, then metrics.json; by the first of several processes."""
+    """Write predictions.parquet and metrics.csv, then metrics.json; of several processes only the first writes."""
     if not processes.is_first():
         return
-    write_atomic(folder / "predictions.parquet", lambda aside: predictions.to_parquet(aside, index=False))
+    write_atomic(folder / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False))
     rows = pd.DataFrame({"metric": metrics["metrics"].keys(), "value": metrics["metrics"].values()})
     for i, bound in enumerate(("low", "high")):
         rows[bound] = [metrics["intervals"].get(name, (None, None))[i] for name in rows["metric"]]
-    write_atomic(folder / "metrics.csv", lambda aside: rows.to_csv(aside, index=False))
+    write_atomic(folder / "metrics.csv", lambda path: rows.to_csv(path, index=False))
     write_json(folder / METRICS, metrics)
 
 
 def peak_rss_mb() -> int:
-    """The most memory this process has held, in MiB."""
+    """Return the peak memory of this process in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
 
 
 def _clear(folder: Path) -> None:
-    (folder / STATUS).unlink(missing_ok=True)  # first: if this is killed half way, the rest must not count as done
+    (folder / STATUS).unlink(missing_ok=True)  # first, so that a folder cleared half way does not count as done
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -123,7 +124,7 @@ def _clear(folder: Path) -> None:
 
 
 class _QuietFileHandler(logging.FileHandler):
-    """Where the disk is full, a line of log is lost without a traceback: what matters fails loudly elsewhere."""
+    """Drop log lines silently when the disk is full: writing results raises anyway."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
@@ -131,7 +132,7 @@ class _QuietFileHandler(logging.FileHandler):
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """The package's log also goes to the run's own file."""
+    """Also write the package's log to the run's own file."""
     handler = _QuietFileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("llm4rec_cli")
@@ -155,9 +156,9 @@ def _environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from; None for an installed one, or without git."""
+    """Return the commit of the checkout that this package runs from; None for an installed package, or without git."""
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists() or shutil.which("git") is None:
         return None
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None

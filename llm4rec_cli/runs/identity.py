@@ -1,4 +1,4 @@
-"""A run's address: one folder an experiment, however it was typed; and what identifies the weights below it."""
+"""The address of a run: one folder per experiment, however it was typed, and the identities of weights and files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.runs.spec import RunSpec
 
-RESULTS_VERSION = 2  # raised when a change moves numbers; the CHANGELOG says which
+RESULTS_VERSION = 2  # raised when a change moves numbers, as listed in the CHANGELOG
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a run lives.
+    """The address of a run.
 
     Attributes:
         folder: outputs/<model>/<dataset>/<task>/seed<seed>-<hash>.
-        config_hash: of everything that changes a number.
-        variant: the same without the seed: what seeds are averaged over.
+        config_hash: hash of everything that affects the results.
+        variant: the same without the seed, shared by the runs that are averaged over seeds.
     """
 
     folder: Path
@@ -44,23 +44,21 @@ def address_of(
     trained: tuple[str, str] | None = None,
     initial: tuple[str, str] | None = None,
 ) -> Address:
-    """The address of a run.
+    """Return the address of a run.
 
     Args:
         dataset: prepared.
-        trained: for an evaluation, what identifies the weights that are asked, and the variant of the run they come
-            from.
-        initial: for a training, what identifies the weights that it begins with, and the variant of the run they come
-            from.
+        trained: of an evaluation: identity of the evaluated weights, and variant of their training run.
+        initial: of a training: identity of the weights it starts from, and variant of their training run.
     """
     return address(
         spec.config,
         dataset.fingerprint,
-        weights={setting: identity for setting, (_, identity) in weights(spec.model).items()},
+        weights={setting: identity for setting, (_, identity) in pretrained_weights(spec.model).items()},
         trained=trained,
-        file=None if trained else file_content(spec.model),
+        file=None if trained else model_files_identity(spec.model),
         initial=initial,
-        llm=None if trained else chat_model(spec.config, dataset),
+        llm=None if trained else chat_model_identity(spec.config, dataset),
     )
 
 
@@ -73,25 +71,25 @@ def address(
     initial: tuple[str, str] | None = None,
     llm: str | None = None,
 ) -> Address:
-    """The address of a config on a dataset; of what has a path, the content counts.
+    """Return the address of a config on a dataset; files and weights enter by content, not by path.
 
     Args:
-        fingerprint: the dataset's.
-        weights: what identifies the pretrained weights that a setting of the model names, by setting.
-        trained, initial: as of `address_of`.
-        file: what identifies the content of the files that the model is read from, if it is.
-        llm: what identifies the chat model that is asked or has enriched the items, and what it wrote of them.
+        fingerprint: of the dataset.
+        weights: model setting -> identity of the pretrained weights that it names.
+        trained, initial: as in `address_of`.
+        file: identity of the files that the model is read from, if any.
+        llm: identity of the chat model that answers or has enriched the items, and of the tokens that it wrote.
     """
     content = plain(config)
     model: Any = type(config.model)
-    outside = [one.key for one in declared_with(model) if one.role in OUTSIDE]
+    not_hashed = [declared.key for declared in declared_with(model) if declared.role in OUTSIDE]
     if not config.model.trainable:
-        outside.append("trainer")
+        not_hashed.append("trainer")
     if config.dataset.text is not TextRecipe.enriched:
-        outside.append("enrichment")
-    for key in outside:
+        not_hashed.append("enrichment")
+    for key in not_hashed:
         *parents, leaf = key.split(".")
-        _at(content, parents).pop(leaf, None)
+        _subtree(content, parents).pop(leaf, None)
     facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
     if llm is None:
         del content["llm"]
@@ -99,26 +97,26 @@ def address(
         content["llm"]["model"] = llm
     for setting, identity in (weights or {}).items():
         *parents, leaf = setting.split(".")
-        _at(content["model"], parents)[leaf] = identity
+        _subtree(content["model"], parents)[leaf] = identity
     for key in config.model.files:
         content["model"].pop(key, None)
     if file is not None:
         content["model"]["file"] = file
-    begin, begin_variant = initial or (None, None)
+    initial_weights, initial_variant = initial or (None, None)
     if config.model.initial:
-        content["model"][config.model.initial] = begin
-    asked, variant = trained or (None, None)
-    config_hash = _digest(facts | {"trained": asked})
+        content["model"][config.model.initial] = initial_weights
+    trained_weights, trained_variant = trained or (None, None)
+    config_hash = _digest(facts | {"trained": trained_weights})
     seed = content.pop("seed")
-    content["model"].pop("file", None)  # another seed's answers stand in another file
+    content["model"].pop("file", None)  # each seed has its own file
     if config.model.initial:
-        content["model"][config.model.initial] = begin_variant
+        content["model"][config.model.initial] = initial_variant
     folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
-    return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": variant}))
+    return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": trained_variant}))
 
 
 def plain(value: Any) -> Any:
-    """A config as config.yaml holds it: dictionaries, lists, and enums by their names."""
+    """Return a config as stored in config.yaml: dictionaries, lists, and enums by name."""
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -128,7 +126,7 @@ def plain(value: Any) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
-def _at(content: dict[str, Any], parents: list[str]) -> dict[str, Any]:
+def _subtree(content: dict[str, Any], parents: list[str]) -> dict[str, Any]:
     for parent in parents:
         content = content.get(parent, {})
     return content
@@ -138,45 +136,46 @@ def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 
 
-# --- what identifies weights and files
+# --- identities of weights and files
 
 
-def weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
-    """The pretrained weights that the model's numbers depend on, by the setting that names them: their kind, and what
-    identifies them. A name may mean other weights tomorrow, or elsewhere."""
+def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
+    """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names them.
+
+    The identity is of the content, as a name may refer to other weights later or on another machine."""
     from llm4rec_cli.text import weights as text
 
-    found = {}
+    identities = {}
     for setting in walk.settings(model):
-        names = setting.field.metadata.get("weights")
-        if names is None or setting.value in names.drawn:
+        declared = setting.field.metadata.get("weights")
+        if declared is None or setting.value in declared.drawn:
             continue
         identify = {
             Weights.encoder: lambda name: text.locate_weights(name)[1],
             Weights.backbone: text.backbone_identity,
         }
-        found[setting.key] = (names.kind, identify[names.kind](setting.value))
-    return found
+        identities[setting.key] = (declared.kind, identify[declared.kind](setting.value))
+    return identities
 
 
-def text_encoder(model: ModelConfig) -> str | None:
-    """What identifies the weights of the model's text encoder; None for a model without one."""
-    return next((identity for kind, identity in weights(model).values() if kind is Weights.encoder), None)
+def text_encoder_identity(model: ModelConfig) -> str | None:
+    """Return the identity of the model's text encoder weights; None for a model without text encoder."""
+    return next((identity for kind, identity in pretrained_weights(model).values() if kind is Weights.encoder), None)
 
 
-def builds_on_chat_model(config: Config) -> bool:
-    """Whether the model asks a chat model, or reads texts of items that one has enriched."""
+def depends_on_chat_model(config: Config) -> bool:
+    """Return whether the model prompts a chat model, or reads item texts that one has enriched."""
     enriched = config.dataset.text is TextRecipe.enriched and config.model.reads_text()
     return enriched or config.model.uses_llm
 
 
-def chat_model(config: Config, dataset: RecDataset) -> str | None:
-    """What identifies the chat model that numbers build on, and the tokens that it wrote; None where there is none.
+def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:
+    """Return the identity of the chat model that the results depend on and of the tokens it wrote; None without one.
 
     Raises:
-        UsageError: there is no such model on this machine.
+        UsageError: the model is not on this machine.
     """
-    if not builds_on_chat_model(config):
+    if not depends_on_chat_model(config):
         return None
     tokens = dataset.manifest["tokens"] if config.dataset.text is TextRecipe.enriched else None
     wrote = f" wrote {tokens['sha256']}" if tokens else ""
@@ -188,6 +187,6 @@ def chat_model(config: Config, dataset: RecDataset) -> str | None:
     return f"{chat_weights.locate(config.llm.model).identity} version {VERSION}{wrote}"
 
 
-def file_content(model: ModelConfig) -> str | None:
-    """What identifies the content of the files that the model is read from; None for a model that comes of none."""
+def model_files_identity(model: ModelConfig) -> str | None:
+    """Return the identity of the files that the model is read from; None if there are none."""
     return " ".join(sha256(Path(file)) for file in model.contents()) or None

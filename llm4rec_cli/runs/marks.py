@@ -1,4 +1,4 @@
-"""The marks that ride with a run's numbers: labels, and in words where it departs from its paper."""
+"""The labels of a run's results, and its deviations from the paper in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm4rec_cli.config.schema import Control, EmptyHistory, Precision, SplitRul
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.runs.catalog import METRICS
-from llm4rec_cli.runs.identity import Address, builds_on_chat_model
+from llm4rec_cli.runs.identity import Address, depends_on_chat_model
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -21,14 +21,14 @@ MEMORISED = "the chat model may have read these very data in its training: a hig
 
 
 def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
-    """Of a run on so many examples."""
+    """Return the labels of a run on this number of examples."""
     config, manifest = spec.config, dataset.manifest
-    marked = {
+    conditions = {
         "synthetic": manifest["synthetic"],
         "no-timestamps": manifest["users_without_times"] and not manifest["synthetic"],
         "extracted-explanations": "explanations" in manifest and config.task.written is Written.explanation,
         "subset": config.dataset.part_of is not None or config.task.max_examples == n_examples,
-        **(_of_chat_model(spec, dataset) if builds_on_chat_model(config) else {}),
+        **(_chat_model_labels(spec, dataset) if depends_on_chat_model(config) else {}),
         "temporal-split": config.dataset.split is SplitRule.temporal,
         "leaky": config.dataset.split is SplitRule.p5_reviews,
         "transfer": config.dataset.split is SplitRule.transfer,
@@ -37,12 +37,13 @@ def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
         "empty-history-skipped": config.dataset.empty_history is EmptyHistory.skip,
         f"control-{config.dataset.control.name}": config.dataset.control is not Control.none,
     }
-    return [*spec.model.labels(config.task.name), *(label for label, applies in marked.items() if applies)]
+    return [*spec.model.labels(config.task.name), *(label for label, applies in conditions.items() if applies)]
 
 
-def _of_chat_model(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
-    """Of numbers that build on a chat model's answers. The paper's of 2023 is gone, so any model is another; and it may
-    have read the very data that it is asked about."""
+def _chat_model_labels(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
+    """Return the labels of results that depend on a chat model, which may have seen the data in its training.
+
+    The papers' chat model of 2023 is no longer available, so every model is a substitute."""
     return {
         "substitute-llm": spec.model.uses_llm,
         "llm-tokens": not spec.model.uses_llm,
@@ -51,39 +52,39 @@ def _of_chat_model(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
 
 
 def paper_method(spec: RunSpec) -> dict[str, str]:
-    """The facts by which printed numbers join a run: `ModelConfig.paper_method`, and the chat model."""
+    """Return the facts that match a run with published results: `ModelConfig.paper_method`, and the chat model."""
     chat = {"chat model": Path(spec.llm.model).name} if spec.model.uses_llm else {}
     return {**spec.model.paper_method(spec.task.name), **chat}
 
 
 def deviations(spec: RunSpec) -> list[str]:
-    """Where a run departs from its paper: by the model, by the trainer, and what the experiment says."""
-    found = spec.model.deviations()
+    """Return the deviations of a run from its paper: of the model, the trainer, and those the experiment lists."""
+    sentences = spec.model.deviations()
     if spec.model.trainable and spec.config.trainer.precision is Precision.bf16:
-        found.append("bf16 arithmetic in training")
+        sentences.append("bf16 arithmetic in training")
     if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:
-        found.append(f"item texts end with tokens that {Path(spec.llm.model).name} wrote")
-    return [*found, *spec.config.deviations]
+        sentences.append(f"item texts end with tokens that {Path(spec.llm.model).name} wrote")
+    return [*sentences, *spec.config.deviations]
 
 
-def begun_with(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a run says of the one whose weights it began with; its numbers carry that one's marks too.
+def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run records of the run whose weights it starts from, and whose labels and deviations it inherits.
 
     Args:
-        metrics: metrics.json of that one.
+        metrics: metrics.json of that run.
     """
-    of_its_own = ("floor-not-beaten", "subset", "cold-items", "few-users", "empty-history-skipped")
+    not_inherited = ("floor-not-beaten", "subset", "cold-items", "few-users", "empty-history-skipped")
     return {
         **{key: metrics[key] for key in ("dataset", "experiment", "seed", "config_hash", "deviations")},
-        "labels": [label for label in metrics["labels"] if label not in of_its_own],
+        "labels": [label for label in metrics["labels"] if label not in not_inherited],
     }
 
 
-def unbeaten(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str, Any]]) -> list[str]:
-    """`floor-not-beaten` for a model that is no floor where a floor is at least as good.
+def floor_labels(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str, Any]]) -> list[str]:
+    """Return `floor-not-beaten` for a model that is not a floor if some floor is at least as good.
 
     Args:
-        floors: metrics.json of each.
+        floors: metrics.json of each floor.
     """
     if spec.model.floor:
         return []
@@ -93,13 +94,13 @@ def unbeaten(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict[str
     return [] if beaten else ["floor-not-beaten"]
 
 
-def relabelled(
-    metrics: dict[str, Any], where: Address, spec: RunSpec, floors: Sequence[dict[str, Any]]
+def update_floor_labels(
+    metrics: dict[str, Any], address: Address, spec: RunSpec, floors: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """A finished run's metrics.json, marked now if a floor that it first ran without beats it."""
-    missing = [mark for mark in unbeaten(spec, metrics["metrics"], floors) if mark not in metrics["labels"]]
+    """Return a finished run's metrics.json, updated if it is not better than a floor that it was first run without."""
+    missing = [label for label in floor_labels(spec, metrics["metrics"], floors) if label not in metrics["labels"]]
     if missing:
         metrics = metrics | {"labels": [*metrics["labels"], *missing]}
         if processes.is_first():
-            write_json(where.folder / METRICS, metrics)
+            write_json(address.folder / METRICS, metrics)
     return metrics

@@ -1,4 +1,4 @@
-"""Which arithmetic a run takes where its config says `auto`: measured on the machine, kept in the run folder."""
+"""The precision of a run whose config says `auto`: measured on this machine and recorded in the run folder."""
 
 from __future__ import annotations
 
@@ -15,76 +15,77 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Backend, LLMConfig, Precision, Work
 from llm4rec_cli.config.walk import Setting
 from llm4rec_cli.files import write_json
-from llm4rec_cli.runs.identity import builds_on_chat_model
+from llm4rec_cli.runs.identity import depends_on_chat_model
 
 if TYPE_CHECKING:
     from llm4rec_cli.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-ARITHMETIC = "arithmetic.json"  # in a run folder
+ARITHMETIC = "arithmetic.json"  # file of a run folder
 
 
-def with_arithmetic(spec: RunSpec, folder: Path | None = None, began: Path | None = None) -> RunSpec:
-    """The spec with each `auto` that this run reads replaced by the arithmetic that it takes.
+def resolve_precision(spec: RunSpec, folder: Path | None = None, source: Path | None = None) -> RunSpec:
+    """Return the spec with each precision `auto` that this run reads resolved to fp32 or bf16.
 
-    A run goes on in the arithmetic that it began with, wherever it goes on.
+    A resumed run keeps its precision, also on another machine.
 
     Args:
-        folder: a run folder, whose arithmetic.json keeps what is taken.
-        began: the run folder that says what to take; None = `folder`.
+        folder: the run folder where arithmetic.json is written.
+        source: the run folder from which recorded precisions are read; None = `folder`.
     """
     config = deepcopy(spec.config)
-    settings = list(_read(config, spec))
-    at = began or folder
+    settings = list(_precisions_read(config, spec))
+    recorded_in = source or folder
 
     def choose() -> dict[str, str]:
-        known = json.loads((at / ARITHMETIC).read_text()) if at and (at / ARITHMETIC).exists() else {}
-        taken = {}
-        for key, _, declared, stated in settings:
-            kept = known.get(key) if stated is Precision.auto else None
-            taken[key] = kept or _faster(spec, stated, declared.metadata["work"]).name
-        if folder and taken:
-            write_json(folder / ARITHMETIC, taken)
-        return taken
+        path = recorded_in / ARITHMETIC if recorded_in else None
+        recorded = json.loads(path.read_text()) if path and path.exists() else {}
+        chosen = {}
+        for key, _, declared, precision in settings:
+            previous = recorded.get(key) if precision is Precision.auto else None
+            chosen[key] = previous or _resolve(spec, precision, declared.metadata["work"]).name
+        if folder and chosen:
+            write_json(folder / ARITHMETIC, chosen)
+        return chosen
 
-    taken = processes.from_first(choose)
+    chosen = processes.from_first(choose)
     for key, holder, declared, _ in settings:
-        setattr(holder, declared.name, Precision[taken[key]])
-    if taken and folder:
-        log.info("arithmetic: %s", "  ".join(f"{key}={name}" for key, name in taken.items()))
+        setattr(holder, declared.name, Precision[chosen[key]])
+    if chosen and folder:
+        log.info("arithmetic: %s", "  ".join(f"{key}={name}" for key, name in chosen.items()))
     return replace(spec, config=config)
 
 
-def taken_arithmetic(spec: RunSpec) -> dict[str, str]:
-    """The precision settings that a run reads, by key."""
-    return {setting.key: setting.value.name for setting in _read(spec.config, spec)}
+def precision_settings(spec: RunSpec) -> dict[str, str]:
+    """Return the precisions that a run reads, by config key."""
+    return {setting.key: setting.value.name for setting in _precisions_read(spec.config, spec)}
 
 
-def answering_llm(spec: RunSpec) -> LLMConfig:
-    """`llm`, for writing answers: with the arithmetic that is faster for that, if it says `auto` and is local."""
+def llm_for_answers(spec: RunSpec) -> LLMConfig:
+    """Return `llm` for generating answers: for a local model, precision `auto` becomes the faster one."""
     if spec.llm.backend is Backend.openai:
         return spec.llm
-    return replace(spec.llm, precision=_faster(spec, spec.llm.precision, Work.answering))
+    return replace(spec.llm, precision=_resolve(spec, spec.llm.precision, Work.answering))
 
 
-def _read(config: object, spec: RunSpec) -> Iterator[Setting]:
-    """The precision settings of work that this run does."""
+def _precisions_read(config: object, spec: RunSpec) -> Iterator[Setting]:
+    """Yield the precision settings of the work that this run does."""
     for setting in walk.settings(config):
         if "work" not in setting.field.metadata:
             continue
         if setting.key == "trainer.precision" and not spec.model.trainable:
             continue
         if setting.key == "llm.precision" and (
-            spec.llm.backend is Backend.openai or not builds_on_chat_model(spec.config)
+            spec.llm.backend is Backend.openai or not depends_on_chat_model(spec.config)
         ):
             continue
         yield setting
 
 
-def _faster(spec: RunSpec, stated: Precision, work: Work) -> Precision:
-    """`stated`, with `auto` replaced by what is faster on the device."""
-    if stated is not Precision.auto:
-        return stated
+def _resolve(spec: RunSpec, precision: Precision, work: Work) -> Precision:
+    """Return `precision`, with `auto` resolved to the faster one on the device."""
+    if precision is not Precision.auto:
+        return precision
     work = spec.model.chat_work() if work is Work.answering else work
     return arithmetic.fastest(work, spec.device, spec.cache)

@@ -1,4 +1,4 @@
-"""What cannot work, found before any data are read and before torch is imported."""
+"""Checks of a run before data are read and torch is imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.llm import enrichment
-from llm4rec_cli.runs.identity import builds_on_chat_model
+from llm4rec_cli.runs.identity import depends_on_chat_model
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
@@ -32,48 +32,48 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def check(spec: RunSpec) -> None:
-    """Refuses what cannot work.
+    """Raise the first problem of a run.
 
     Raises:
-        UsageError: the first of `problems`, or something that was typed and is of no use, or that this machine lacks.
+        UsageError: the first of `problems`, a typed setting without effect, or a device that this machine lacks.
     """
     raise_first(problems(spec.config))
-    raise_first(_problems_of_typing(spec))
+    raise_first(_problems_of_overrides(spec))
     if spec.config.device not in ("auto", "cpu"):
-        _ = spec.device  # asks torch, which nothing else here does
+        _ = spec.device  # imports torch, as nothing else here does
 
 
-def _problems_of_typing(spec: RunSpec) -> Iterator[UsageError]:
-    """Settings that were typed and that nothing reads under this task."""
+def _problems_of_overrides(spec: RunSpec) -> Iterator[UsageError]:
+    """Yield typed model settings that have no effect under this task."""
     for setting, reader in spec.model.unread(spec.task).items():
         for typed in spec.typed:
             if f"{key_typed(typed)}.".startswith(f"model.{setting}."):
-                yield UsageError(f"{typed} is read by {reader} alone", f"{reader}, or leave it out")
+                yield UsageError(f"{typed} is only read with {reader}", f"use {reader}, or leave it out")
 
 
 def problems(config: Config) -> Iterator[Llm4RecError]:
-    """What is wrong with a config, with a remedy each: names that nothing goes by, a model that cannot answer the
-    task's question, settings that exclude one another."""
+    """Yield the problems with a config: unknown names, a model that cannot do the task, settings that exclude one
+    another."""
     known = model_names()
     unknown = [name for name in (config.model.name, *config.task.floors) if name not in known]
     yield from (UsageError(f"unknown model '{name}'", did_you_mean(name, known)) for name in unknown)
     if config.device not in DEVICES:
         yield UsageError(
-            f"unknown device '{config.device}'", f"one of {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES picks"
+            f"unknown device '{config.device}'", f"one of {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES selects the GPU"
         )
     if config.model.name in known and type(config.model) is not config_class(config.model.name):
-        yield UsageError("model.name is no choice of a model", f"model={config.model.name}")
+        yield UsageError("model.name does not select a model", f"model={config.model.name}")
     if (config.dataset.split, config.dataset.control) == (SplitRule.p5_reviews, Control.shuffle_history):
         yield UsageError(
-            "dataset.control=shuffle_history would change what rankings ask about under dataset.split=p5_reviews",
+            "dataset.control=shuffle_history would change the ranking targets of dataset.split=p5_reviews",
             "dataset.split=leave_one_out",
         )
     if config.task.question == Question.all and config.task.candidates != Candidates.full:
-        yield UsageError("task=all asks each task with candidates of its own", "leave task.candidates out")
+        yield UsageError("task=all uses the candidates of each of its tasks", "leave task.candidates out")
     yield from _problems_of_impressions(config)
     incapable = list(problems_of_capability(config)) if config.model.name in known else []
     yield from incapable
-    if config.model.name in known and builds_on_chat_model(config):
+    if config.model.name in known and depends_on_chat_model(config):
         yield from problems_of_llm(config.llm)
     yield from enrichment.problems(config.enrichment)
     if config.dataset.control is Control.shuffle_tokens:
@@ -85,7 +85,7 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
     metrics = tasks.metric_names(config.task)
     if config.task.selection not in metrics:
         yield UsageError(
-            f"task.selection={config.task.selection} is none of the task's metrics",
+            f"task.selection={config.task.selection} is not a metric of the task",
             did_you_mean(config.task.selection, metrics),
         )
     if config.model.name in known and not incapable:
@@ -95,50 +95,50 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
 
 
 def problems_of_capability(config: Config) -> Iterator[UsageError]:
-    """A model that cannot answer the task's question."""
+    """Yield the problem of a model that cannot do the task."""
     needed = needed_capability(config.task)
     if needed not in config.model.capabilities:
         fitting = [name for name in model_names() if needed in config_class(name).capabilities]
         yield UsageError(
-            f"model '{config.model.name}' cannot do task '{config.task.name}', which asks it to {needed}",
+            f"model '{config.model.name}' cannot do task '{config.task.name}', which needs the capability {needed}",
             f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
             f"{', '.join(sorted(config.model.capabilities))}",
         )
 
 
 def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:
-    """Trackers that are not installed; asks transformers, which nothing else here does."""
+    """Yield trackers that are not installed; imports transformers, as nothing else here does."""
     from transformers.integrations import get_available_reporting_integrations
 
     installed = get_available_reporting_integrations()
     for tracker in names:
         if tracker not in installed:
-            yield UsageError(f"no tracker '{tracker}' is installed", f"installed: {', '.join(installed) or 'none'}")
+            yield UsageError(f"tracker '{tracker}' is not installed", f"installed: {', '.join(installed) or 'none'}")
 
 
 def problems_of_data(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4RecError]:
-    """What cannot be done with a dataset once it is there."""
+    """Yield the problems of a model and task with the prepared dataset."""
     if spec.model.needs_text and not any(dataset.texts):
         yield DataError(
             f"model '{spec.model.name}' needs item text, and dataset '{spec.config.dataset.name}' has none",
-            "choose a dataset with titles, or a model of ids: llm4rec list models",
+            "choose a dataset with titles, or a model that uses ids: llm4rec list models",
         )
     yield from spec.model.problems_of_data(spec.task, dataset)
     yield from tasks.problems_of_data(spec.task, dataset)
 
 
 def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
-    """A click log has impressions alone, and nothing else has any; and what is told of impressions alone."""
+    """Yield the problems of impressions, which only click logs have, and of settings that apply only to them."""
     name, task = config.dataset.name, config.task.name
-    is_log, asks = config.dataset.split == SplitRule.mind, tasks.asks_about_impressions(config.task)
-    if is_log and not asks:
+    is_log, needs_log = config.dataset.split == SplitRule.mind, tasks.ranks_impressions(config.task)
+    if is_log and not needs_log:
         yield UsageError(
-            f"dataset '{name}' is a click log, and task '{task}' asks about interactions, which it has none of",
+            f"dataset '{name}' is a click log, and task '{task}' needs interactions",
             "task=impressions, or a dataset of interactions: dataset=demo",
         )
-    if asks and not is_log:
+    if needs_log and not is_log:
         yield UsageError(
-            f"task.candidates=impression asks about what users were shown, and dataset '{name}' is no click log",
+            f"task.candidates=impression needs a click log, and dataset '{name}' is not one",
             "task=direct or task=sequential; or a click log: dataset=demo_news, dataset=mind-small",
         )
     if is_log and (config.dataset.cold_items > 0 or config.dataset.train_users < 1):
@@ -148,16 +148,16 @@ def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
         )
     if config.dataset.empty_history != EmptyHistory.keep and not is_log:
         yield UsageError(
-            f"dataset.empty_history is about impressions, and dataset '{name}' is no click log", "leave it out"
+            f"dataset.empty_history applies to impressions, and dataset '{name}' is not a click log", "leave it out"
         )
 
 
 def problems_of_llm(llm: LLMConfig) -> Iterator[UsageError]:
-    """A budget that nothing would count against, and where no endpoint can be."""
+    """Yield the problems of a cost budget without prices, and of an endpoint."""
     if llm.budget_cost is not None and not (llm.price_prompt or llm.price_answer):
         yield UsageError(
             "llm.budget_cost needs the model's prices, and both are 0",
-            "llm.price_prompt=0.15 llm.price_answer=0.6 (of a million tokens), or llm.budget_tokens=N",
+            "llm.price_prompt=0.15 llm.price_answer=0.6 (per million tokens), or llm.budget_tokens=N",
         )
     if llm.backend != Backend.openai:
         return
@@ -167,9 +167,9 @@ def problems_of_llm(llm: LLMConfig) -> Iterator[UsageError]:
 
 
 def needed_capability(task: TaskConfig) -> str:
-    """The capability that a task's question asks for."""
+    """Return the capability that a task needs from a model."""
     if task.question != Question.rank:
         return str(task.question.name)
-    if tasks.asks_about_impressions(task):
+    if tasks.ranks_impressions(task):
         return "rank_impressions"
     return "rank_catalogue" if task.candidates == Candidates.full else "rank_candidates"

@@ -1,4 +1,4 @@
-"""One run as it will be done: its config checked and resolved, once, before any data are read."""
+"""The RunSpec: a run's config, checked and resolved once, before data are read."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from llm4rec_cli.config.schema import Candidates, Config, Keep, LLMConfig, Model
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.runs.catalog import cache_folder
 
-DEFAULTS = ("dataset", "task", "trainer")  # groups that a model has defaults of its own for
+DEFAULTS = ("dataset", "task", "trainer")  # groups for which a model may have its own default
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What one command is to do. Nothing changes it: what differs is another spec.
+    """The immutable specification of one run of a command.
 
     Attributes:
-        config: typed; its paths are absolute, and settings without effect hold a neutral value.
+        config: typed, with absolute paths and neutral values for settings without effect.
         command: `train`, `eval`, …
         typed: the overrides that were typed.
-        choices: the option chosen of each config group.
+        choices: config group -> option chosen.
     """
 
     config: Config
@@ -39,20 +39,20 @@ class RunSpec:
 
     @classmethod
     def resolve(cls, composed: Composed, command: str) -> RunSpec:
-        """The spec of a composed config.
+        """Return the spec of a composed config.
 
         Raises:
-            UsageError: a value is out of its range, read from the environment, or the first of `rules.problems`.
+            UsageError: a value is out of range or read from the environment, or `rules.check` refuses the run.
         """
         from llm4rec_cli.runs import rules
 
-        spec = cls.unchecked(composed, command)
+        spec = cls.resolve_unchecked(composed, command)
         rules.check(spec)
         return spec
 
     @classmethod
-    def unchecked(cls, composed: Composed, command: str) -> RunSpec:
-        """The same without the rules: of what only says which run is meant, or asks no model."""
+    def resolve_unchecked(cls, composed: Composed, command: str) -> RunSpec:
+        """Return the spec without `rules.check`, for commands that only select a run, or run no model."""
         return cls(resolved_config(composed), command, composed.typed, composed.choices)
 
     @property
@@ -77,8 +77,8 @@ class RunSpec:
 
     @cached_property
     def device(self) -> str:
-        """`device`, with `auto` resolved; asks torch."""
-        return device_of(self.config.device)
+        """Return `device`, with `auto` resolved; imports torch."""
+        return resolve_device(self.config.device)
 
     @property
     def typed_keys(self) -> set[str]:
@@ -86,33 +86,31 @@ class RunSpec:
 
     @property
     def overrides(self) -> list[str]:
-        """What was typed, as it means the same elsewhere: a relative raw_dir would be another folder there."""
+        """Return the typed overrides, with raw_dir absolute, so that they hold in any working directory."""
         typed = [override for override in self.typed if not override.startswith("dataset.raw_dir=")]
         raw_dir = self.config.dataset.raw_dir
         return typed if raw_dir is None else [*typed, f"dataset.raw_dir={quoted(raw_dir)}"]
 
     @property
     def experiment(self) -> str | None:
-        """The experiment that was chosen, if one was."""
+        """Return the name of the chosen experiment, if any."""
         return self.choices.get("experiment")
 
     def with_config(self, **nodes: Any) -> RunSpec:
-        """The same with other values: `with_config(task={"split": …}, seed=1)`; a dictionary changes settings of a
-        node."""
+        """Return a spec with changed values: `with_config(task={"max_examples": 3}, seed=1)`; a dictionary changes
+        settings of a node."""
         changed = {
             name: replace(getattr(self.config, name), **value) if isinstance(value, dict) else value
             for name, value in nodes.items()
         }
         return replace(self, config=replace(self.config, **changed))
 
-    def of_floor(self, name: str) -> RunSpec:
-        """The same experiment with a floor at its default settings, and with what it takes over from the model.
-
-        What was typed of the model, its trainer and its experiment is none of the floor's.
-        """
+    def for_floor(self, name: str) -> RunSpec:
+        """Return the spec of a floor under the same dataset and task, at its default settings except those that it
+        takes over from the model. Typed overrides of the model, trainer and experiment do not apply to it."""
         node = compose([f"model={name}"]).config
-        for part in ("dataset", "task", "trainer", "seed"):  # a floor's setting may be one of these
-            node[part] = getattr(self.config, part)
+        for key in ("dataset", "task", "trainer", "seed"):  # a floor's settings may refer to these
+            node[key] = getattr(self.config, key)
         floor = cast(ModelConfig, OmegaConf.to_object(node.model))
         config = replace(self.config, model=replace(floor, **floor.taken_over(self.model)), deviations=[])
         kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
@@ -120,62 +118,62 @@ class RunSpec:
         choices = shared | {"model": name}
         return replace(self, config=config, command="train", typed=(*kept, f"model={name}"), choices=choices)
 
-    def defaults_in_words(self) -> str:
-        """`prompt4nr: dataset=demo_news task=impressions, its defaults`: the choices that the command line left to the
-        model; empty where it names all or an experiment."""
-        left = [f"{group}={self.choices[group]}" for group in DEFAULTS if group not in self.typed_keys]
-        if "experiment" in self.typed_keys or not left:
+    def describe_defaults(self) -> str:
+        """Return the choices that come from the model's defaults, as `prompt4nr: dataset=demo_news task=impressions,
+        its defaults`; empty if all were typed, or an experiment was."""
+        defaults = [f"{group}={self.choices[group]}" for group in DEFAULTS if group not in self.typed_keys]
+        if "experiment" in self.typed_keys or not defaults:
             return ""
         if self.task.max_examples is not None and "task.max_examples" not in self.typed_keys:
-            left.append(f"task.max_examples={self.task.max_examples}")
+            defaults.append(f"task.max_examples={self.task.max_examples}")
         home = self.choices.get("home@_global_")
         if home in options("home"):
-            left.append(f"conf/home/{home}.yaml")
-        return f"{self.model.name}: {' '.join(left)}, its defaults"
+            defaults.append(f"conf/home/{home}.yaml")
+        return f"{self.model.name}: {' '.join(defaults)}, its defaults"
 
 
-def device_of(stated: str) -> str:
-    """A device as a config states it, with `auto` resolved.
+def resolve_device(device: str) -> str:
+    """Return the device of a config, with `auto` resolved.
 
     Raises:
-        UsageError: this machine has no such.
+        UsageError: this machine does not have it.
     """
-    if stated == "cpu":
+    if device == "cpu":
         return "cpu"
     import torch
 
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    found = accelerator.type if accelerator else "cpu"
-    if stated not in ("auto", found):
-        raise UsageError(f"torch finds no {stated} on this machine", f"device={found}; llm4rec doctor says more")
-    return found
+    available = accelerator.type if accelerator else "cpu"
+    if device not in ("auto", available):
+        raise UsageError(f"torch finds no {device} on this machine", f"device={available}; llm4rec doctor says more")
+    return available
 
 
 def resolved_config(composed: Composed) -> Config:
-    """The composed config, typed: paths are absolute, and what has no effect holds a neutral value, so that it makes
-    no other address.
+    """Return the composed config, typed, with absolute paths, and neutral values for settings without effect, so that
+    these do not change the address.
 
     Raises:
-        UsageError: a value is out of its range, or read from the environment: it might be a secret, and config.yaml
-            would hold it.
+        UsageError: a value is out of range, or read from the environment: it might be a secret, and config.yaml would
+            store it.
     """
     if "${oc.env" in str(OmegaConf.to_container(composed.config)):
-        raise UsageError("the config reads an environment variable, which config.yaml would hold", "write the value")
+        raise UsageError("the config reads an environment variable, which config.yaml would store", "write the value")
     if missing := sorted(OmegaConf.missing_keys(composed.config)):
         raise UsageError(f"{missing[0]} has no value", f"{missing[0]}=…, or write it into its YAML")
     node = copy.deepcopy(composed.config)
-    # First of all, as other settings may refer to these.
+    # First, as other settings may refer to these.
     if node.trainer.keep == Keep.last:
-        node.trainer.patience = 1  # nobody asks for it
+        node.trainer.patience = 1  # without effect
     if node.task.candidates != Candidates.full or node.task.question not in (Question.rank, Question.pretrain):
-        node.task.mask_history = False  # sampled candidates are never in the history, and others are not ranked
+        node.task.mask_history = False  # sampled candidates are never in the history; other tasks rank nothing
     config = cast(Config, OmegaConf.to_object(node))
     ranges.check(config)
     for setting in walk.settings(config):
         if "path" in setting.field.metadata and setting.value is not None:
             path = Path(setting.value).expanduser()
-            kept = path if setting.field.metadata["path"] == "relative" else path.resolve()
-            setattr(setting.holder, setting.field.name, str(kept))
+            path = path if setting.field.metadata["path"] == "relative" else path.resolve()
+            setattr(setting.holder, setting.field.name, str(path))
     for key in config.model.unread(config.task):
         setattr(config.model, key, None)
     for key, value in config.model.resolved(config.task, config.llm).items():

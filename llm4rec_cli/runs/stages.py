@@ -1,4 +1,4 @@
-"""The stages of a run, in their order: load, divide, build, measure. Training is `training.fit`'s."""
+"""The stages of a run, in order: load, split, build, evaluate. Fitting is in `training.fit`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs import marks, rules
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
-from llm4rec_cli.runs.identity import Address, text_encoder
-from llm4rec_cli.runs.precision import answering_llm, taken_arithmetic, with_arithmetic
+from llm4rec_cli.runs.identity import Address, text_encoder_identity
+from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, resolve_precision
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.llm.requests import Backend as ChatBackend
     from llm4rec_cli.runs.spec import RunSpec
 
-NOT_OF_ENRICH = ("dataset.text", "dataset.control", "llm.replay", "llm.dry_run", "paths.outputs")
+NOT_FOR_ENRICH = ("dataset.text", "dataset.control", "llm.replay", "llm.dry_run", "paths.outputs")
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Clock:
 
 
 def load(spec: RunSpec) -> RecDataset:
-    """The prepared dataset with item texts, under its control.
+    """Return the prepared dataset with item texts, and with `dataset.control` applied.
 
     Raises:
         DataError, UsageError: it lacks what the model or the task needs.
@@ -69,7 +69,7 @@ def load(spec: RunSpec) -> RecDataset:
         attributes = attribute_tokens(dataset.items)
         if not any(attributes):
             raise DataError(
-                f"dataset.text=attributes: dataset '{config.name}' knows no brand and no categories of items",
+                f"dataset.text=attributes: dataset '{config.name}' has no item brands or categories",
                 "dataset.text=unisrec, or another dataset",
             )
         dataset = with_tokens(dataset, attributes)
@@ -80,162 +80,159 @@ def load(spec: RunSpec) -> RecDataset:
 
 
 def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
-    """The dataset with the tokens of its items that the store has; nothing is asked.
+    """Return the dataset with the stored tokens of its items; no chat model is called.
 
     Raises:
-        DataError: some are not there.
+        DataError: tokens are missing.
     """
     from llm4rec_cli.data.tokens import with_tokens
     from llm4rec_cli.llm import completions
     from llm4rec_cli.llm.store import Store
 
-    asked = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm)
+    item_requests = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm)
     with Store(completions.store_path(spec.llm, spec.cache)) as store:
-        answers = enrichment.stored_completions(asked, item_reader(spec), store)
-        if missing := len(asked.requests) - len(answers):
+        answers = enrichment.stored_completions(item_requests, enrichment_backend(spec), store)
+        if missing := len(item_requests.requests) - len(answers):
             raise DataError(
-                f"dataset.text=enriched: {missing:,} of {len(asked.requests):,} texts of items have no tokens by "
+                f"dataset.text=enriched: {missing:,} of {len(item_requests.requests):,} item texts have no tokens by "
                 f"llm.model={spec.llm.model} in {store.path}",
                 _enrich_command(spec),
             )
-    return with_tokens(dataset, enrichment.parse_tokens(asked, answers, spec.config.enrichment).tokens)
+    return with_tokens(dataset, enrichment.parse_tokens(item_requests, answers, spec.config.enrichment).tokens)
 
 
 def _enrich_command(spec: RunSpec) -> str:
-    """The command that has the tokens written, out of what was typed."""
-    named = [] if spec.typed_keys & {"dataset", "experiment"} else [f"dataset={spec.config.dataset.name}"]
-    of_data = ("dataset", "llm", "enrichment", "experiment", "paths")
+    """Return the command that generates the tokens, from the typed overrides."""
+    dataset = [] if spec.typed_keys & {"dataset", "experiment"} else [f"dataset={spec.config.dataset.name}"]
+    nodes = ("dataset", "llm", "enrichment", "experiment", "paths")
     keys = [(typed, key_typed(typed)) for typed in spec.typed]
-    kept = [typed for typed, key in keys if key.split(".")[0] in of_data and key not in NOT_OF_ENRICH]
-    return " ".join(["llm4rec enrich", *named, *kept])
+    kept = [typed for typed, key in keys if key.split(".")[0] in nodes and key not in NOT_FOR_ENRICH]
+    return " ".join(["llm4rec enrich", *dataset, *kept])
 
 
-def item_reader(spec: RunSpec) -> ChatBackend:
-    """Who writes the tokens of items: one for all seeds of a model, as they belong to the data."""
+def enrichment_backend(spec: RunSpec) -> ChatBackend:
+    """Return the backend that writes item tokens: seeded by the dataset, as all model seeds share the tokens."""
     return chat_backend(spec, spec.config.dataset.seed)
 
 
 def chat_backend(spec: RunSpec, seed: int) -> ChatBackend:
-    """The chat model of `llm`, which writes answers."""
+    """Return the chat model of `llm`, for generating answers."""
     from llm4rec_cli.llm import completions
 
-    return completions.build_backend(answering_llm(spec), spec.cache, spec.device, seed)
+    return completions.build_backend(llm_for_answers(spec), spec.cache, spec.device, seed)
 
 
-# --- divide
+# --- split
 
 
 def split_dataset(spec: RunSpec, dataset: RecDataset) -> Split:
-    """The dataset divided, with what the config holds out of training; with explanations, where they are asked for."""
+    """Return the split dataset, with its held-out items and users, and with explanations if needed."""
     from llm4rec_cli.data import split
     from llm4rec_cli.data.explanations import with_explanations
 
     config = spec.config.dataset
-    divided = split.hold_out(split.split_dataset(dataset), config.cold_items, config.train_users, config.seed)
-    wanted = spec.task.written is Written.explanation or spec.model.task_bound
-    if wanted and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
-        return with_explanations(divided, spec.cache)
-    return divided
+    result = split.hold_out(split.split_dataset(dataset), config.cold_items, config.train_users, config.seed)
+    needs_explanations = spec.task.written is Written.explanation or spec.model.task_bound
+    if needs_explanations and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
+        return with_explanations(result, spec.cache)
+    return result
 
 
 # --- build
 
 
 def build(spec: RunSpec, split: Split) -> Any:
-    """The model, its initial weights a function of `seed` alone.
+    """Return the model; its initial weights depend only on `seed`.
 
     Args:
-        spec: its arithmetic chosen: `with_arithmetic`.
+        spec: with its precision resolved (`resolve_precision`).
     """
     import torch
 
-    # As transformers' set_seed does, which takes seconds to import where a floor needs nothing else of it.
+    # As transformers' set_seed does; importing it takes seconds, and floors need nothing else of transformers.
     random.seed(spec.config.seed)
     np.random.seed(spec.config.seed)  # noqa: NPY002
     torch.manual_seed(spec.config.seed)
     if spec.task.question is Question.rank and not spec.model.task_bound:
-        split = split.for_ranking()  # one that is trained for several tasks sees to that itself
+        split = split.for_ranking()  # a model trained for several tasks does this itself
     context = models.Context(spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm)
     model = models.build(context)
     return model.to(spec.device) if isinstance(model, torch.nn.Module) else model
 
 
-def rehearse(spec: RunSpec, split: Split) -> None:
-    """Shows what a chat model would be asked, and touches no run.
+def dry_run(spec: RunSpec, split: Split) -> None:
+    """Show the requests that a chat model would get, without touching a run.
 
     Raises:
-        DryRun: always, when it has.
+        DryRun: always, at the end.
     """
     task = tasks.module(spec.task)
     examples = task.examples(split, spec.config.split, spec.config, spec.cache)
-    build(with_arithmetic(spec), split).prepare_answers(examples)
+    build(resolve_precision(spec), split).prepare_answers(examples)
 
 
-def keep_artefacts(model: Any, folder: Path) -> None:
-    """Writes beside the weights what they mean nothing without, and refuses to train on with another."""
+def save_artifacts(model: Any, folder: Path) -> None:
+    """Write the model's artifacts next to its checkpoints; raise if a resumed run has different ones."""
     if not isinstance(model, models.HasArtifacts) or not processes.is_first():
         return
-    check_artefacts(model, folder)
+    check_artifacts(model, folder)
     for name, content in model.artifacts().items():
         write_text(folder / name, content)
 
 
-def check_artefacts(model: Any, folder: Path) -> None:
-    """Refuses weights that were trained with other artefacts than the model has now.
+def check_artifacts(model: Any, folder: Path) -> None:
+    """Check that the weights in a run folder were trained with the artifacts that the model has now.
 
     Raises:
-        RunError: so it is.
+        RunError: an artifact differs.
     """
     for name, content in model.artifacts().items() if isinstance(model, models.HasArtifacts) else ():
-        kept = folder / name
-        if kept.exists() and kept.read_text(encoding="utf-8") != content:
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8") != content:
             raise RunError(
-                f"{kept} is not what the model is built with now, so the weights of {folder} mean nothing to it",
-                "train anew: force=true",
+                f"{path} differs from what the model is built with now, so the weights in {folder} do not fit it",
+                "train again with force=true",
             )
 
 
-# --- measure
+# --- evaluate
 
 
-def measure(
+def evaluate(
     spec: RunSpec,
     split: Split,
     model: Any,
-    where: Address,
+    address: Address,
     clock: Clock,
     floors: Sequence[dict[str, Any]],
     init_from: dict[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Asks the model the task's question and writes the answers and metrics.json.
+    """Evaluate the model on the task, write predictions and metrics.json, and return the latter.
 
     Args:
-        floors: metrics.json of each.
-        init_from: of the run whose weights training began with, what `marks.begun_with` says.
-        more: the fields that only the caller knows.
-
-    Returns:
-        metrics.json.
+        floors: metrics.json of each floor.
+        init_from: `marks.init_from_summary` of the run whose weights training started from.
+        more: further fields of metrics.json.
     """
     import torch
 
     config, task = spec.config, tasks.module(spec.task)
-    asked = task.examples(split, config.split, config, spec.cache)
-    n_asked, foreseen = len(asked), isinstance(model, BatchAnswering)
-    if foreseen:
-        asked = model.prepare_answers(asked)
+    examples = task.examples(split, config.split, config, spec.cache)
+    n_examples = len(examples)
+    if isinstance(model, BatchAnswering):
+        examples = model.prepare_answers(examples)
         clock.lap("ask")
-    evaluation = task.evaluate(model, split, asked, config)
-    if foreseen:
-        evaluation = tasks.accounted(evaluation, model, task, split, asked, config)
+    evaluation = task.evaluate(model, split, examples, config)
+    if isinstance(model, BatchAnswering):
+        evaluation = tasks.with_answer_details(evaluation, model, task, split, examples, config)
     clock.lap("evaluate")
     gaps = {}
     if isinstance(model, Incomplete):
-        gaps = model.gaps(asked, evaluation.predictions, list(config.task.cutoffs))
-    labels = marks.labels(spec, split.dataset, n_asked)
+        gaps = model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
+    labels = marks.labels(spec, split.dataset, n_examples)
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-    began = init_from or {}
+    inherited = init_from or {}
     metrics = {
         "schema": 1,
         "model": config.model.name,
@@ -248,31 +245,31 @@ def measure(
         "protocol": task.protocol(config.task),
         "mask_history": bool(config.task.mask_history),
         "seed": config.seed,
-        "config_hash": where.config_hash,
-        "variant": where.variant,
+        "config_hash": address.config_hash,
+        "variant": address.variant,
         "experiment": None,
         "trained_run": None,
         "init_from": init_from,
-        "text_encoder": text_encoder(config.model),
+        "text_encoder": text_encoder_identity(config.model),
         "tokens": split.dataset.manifest.get("tokens"),
         "training": None,
-        "arithmetic": taken_arithmetic(spec),
+        "arithmetic": precision_settings(spec),
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
         "labels": [
-            *dict.fromkeys([*labels, *began.get("labels", [])]),
+            *dict.fromkeys([*labels, *inherited.get("labels", [])]),
             *gaps,
-            *marks.unbeaten(spec, evaluation.metrics, floors),
+            *marks.floor_labels(spec, evaluation.metrics, floors),
         ],
-        "deviations": [*marks.deviations(spec), *(f"pre-training: {d}" for d in began.get("deviations", []))],
-        "n_examples": n_asked,
+        "deviations": [*marks.deviations(spec), *(f"pre-training: {d}" for d in inherited.get("deviations", []))],
+        "n_examples": n_examples,
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
         "breakdown": evaluation.breakdown,
         "signatures": evaluation.signatures,
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
-        "llm": model.usage_summary() if foreseen else None,
+        "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
         **config.model.facts(),
@@ -283,5 +280,5 @@ def measure(
         ],
         **more,
     }
-    write_results(where.folder, metrics, evaluation.predictions)
+    write_results(address.folder, metrics, evaluation.predictions)
     return metrics

@@ -1,6 +1,6 @@
-"""What the commands ask of every task, whatever its question; free of torch.
+"""What all tasks share: their modules, metrics, eligible examples, batched answers; free of torch.
 
-A task's module offers `examples`, `evaluate`, `validation_score` and `protocol`, alike in all of them.
+Each task module offers `examples`, `evaluate`, `validation_score` and `protocol`, with the same arguments.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WHERE = {  # there is such a column
+COLUMN_SOURCES = {  # which datasets have the column
     "rating": "demo, Amazon and MovieLens datasets have them, and your own table where a column is mapped to rating",
-    "explanation": "demo has them, and so have Amazon reviews: from a file, or found in their texts",
+    "explanation": "demo has them; for Amazon reviews they come from a file or are extracted from the review texts",
     "review_title": "demo and Amazon reviews have them",
     "review_text": "demo and Amazon reviews have them",
 }
@@ -41,15 +41,15 @@ WHERE = {  # there is such a column
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A task's answers, scored.
+    """The scored answers of a task.
 
     Attributes:
-        metrics: name -> mean over examples, or what else is made of them all.
+        metrics: name -> mean over examples, or a statistic of all examples.
         intervals: name -> 95 % bootstrap interval over users.
-        breakdown: aspect -> group -> metrics of the examples in it, with their number `n`.
-        predictions: one row an example.
-        signatures: name -> how it is computed, where that has settings.
-        warnings: what a reader of the numbers must know, a sentence each.
+        breakdown: aspect -> group -> metrics of its examples, with their number `n`.
+        predictions: one row per example.
+        signatures: name -> how the metric is computed, for metrics with settings.
+        warnings: sentences that a reader of the metrics must know.
     """
 
     metrics: dict[str, float]
@@ -61,56 +61,55 @@ class Evaluation:
 
 
 def module(task: Any) -> Any:
-    """The module that asks the task's question. Of what is trained but not asked, a ranking is the probe."""
-    if asks_about_impressions(task):
+    """Return the task's module. A pre-training task is validated by ranking."""
+    if ranks_impressions(task):
         return importlib.import_module("llm4rec_cli.tasks.impressions")
     name = {Question.rate: "rating", Question.write: "text", Question.all: "loss"}.get(task.question, "ranking")
     return importlib.import_module(f"llm4rec_cli.tasks.{name}")
 
 
-def asks_about_impressions(task: Any) -> bool:
-    """Whether the task asks about what users were shown, as click logs have it, and not about interactions."""
+def ranks_impressions(task: Any) -> bool:
+    """Return whether the task ranks the items of impressions (click logs), not of interactions."""
     return bool(task.question == Question.rank and task.candidates == Candidates.impression)
 
 
 def metric_names(task: Any) -> set[str]:
-    """The metrics that every model has on this task: those that it can select by."""
-    asked = {Question.rate: Kind.rating, Question.write: Kind.text, Question.all: Kind.loss}
-    kind = Kind.impression if asks_about_impressions(task) else asked.get(task.question, Kind.ranking)
+    """Return the metrics that every model has on this task, and that can select checkpoints."""
+    kinds = {Question.rate: Kind.rating, Question.write: Kind.text, Question.all: Kind.loss}
+    kind = Kind.impression if ranks_impressions(task) else kinds.get(task.question, Kind.ranking)
     return selectable(kind, task.cutoffs)
 
 
-def asked_column(task: Any) -> str | None:
-    """The column of the interactions that the answers are compared with; None for a ranking."""
+def reference_column(task: Any) -> str | None:
+    """Return the column of the interactions that answers are compared with; None for a ranking."""
     if task.question == Question.rate:
         return "rating"
     return str(task.written.value) if task.question == Question.write else None
 
 
 def problems_of_data(task: Any, dataset: RecDataset) -> Iterator[DataError]:
-    """Data that the task cannot ask about: no interaction has what the answers are compared with, or what they are
-    about."""
+    """Yield the columns that the task needs and that are empty for all interactions of the dataset."""
     for column in _needed_columns(task):
-        if column == "explanation" and _has(dataset, "review_text").any():
-            continue  # some will be found in the reviews
-        if not _has(dataset, column).any():
+        if column == "explanation" and _has_value(dataset, "review_text").any():
+            continue  # explanations will be extracted from the reviews
+        if not _has_value(dataset, column).any():
             yield DataError(
                 f"task '{task.name}' needs interactions with '{column}', and dataset '{dataset.manifest['name']}' has "
                 "none",
-                WHERE[column],
+                COLUMN_SOURCES[column],
             )
 
 
 def _needed_columns(task: Any) -> tuple[str, ...]:
-    """What an interaction must have to be asked about: a heading is asked of a review."""
-    column = asked_column(task)
+    """Return the columns that an interaction needs to be an example: a review title is predicted from the review."""
+    column = reference_column(task)
     if column is None:
         return ()
     return (column, "review_text") if column == "review_title" else (column,)
 
 
-def _has(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
-    """(n_interactions,) which interactions have something in a column: a number, or text that is not blank."""
+def _has_value(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
+    """Return (n_interactions,) whether the column holds a number, or text that is not blank."""
     if column not in dataset.interactions:
         return np.zeros(len(dataset.interactions), dtype=bool)
     values = dataset.interactions[column]
@@ -119,90 +118,93 @@ def _has(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
     return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
 
 
-def part_examples(split: Split, part: SplitName, config: Any) -> Examples:
-    """The part's examples that the task can ask about.
+def eligible_examples(split: Split, split_name: SplitName, config: Any) -> Examples:
+    """Return the examples of one split that have the columns the task needs.
 
     Raises:
-        DataError: there is none.
+        DataError: there are none.
     """
-    found = split.examples(part)
-    name = config.dataset.name
-    if len(found) == 0:
-        why = "no user has three interactions"
+    examples = split.examples(split_name)
+    dataset = config.dataset.name
+    if len(examples) == 0:
+        reason = "no user has three interactions"
         if config.dataset.split == SplitRule.temporal:
-            why = "no user with a history comes back in that period"
-        raise DataError(f"dataset {name} has no {part.name} examples: {why}", "llm4rec list datasets")
+            reason = "no user with a history comes back in that period"
+        raise DataError(f"dataset {dataset} has no {split_name.name} examples: {reason}", "llm4rec list datasets")
     for column in _needed_columns(config.task):
-        found = found[np.flatnonzero(_has(split.dataset, column)[found.row])]
-        if len(found) == 0:
-            raise DataError(f"dataset {name} has no {part.name} examples with '{column}'", WHERE[column])
-    return found
+        examples = examples[np.flatnonzero(_has_value(split.dataset, column)[examples.row])]
+        if len(examples) == 0:
+            problem = f"dataset {dataset} has no {split_name.name} examples with '{column}'"
+            raise DataError(problem, COLUMN_SOURCES[column])
+    return examples
 
 
-def limited(found: AnyExamples, config: Any) -> AnyExamples:
-    """The examples under the dataset's control, `task.max_examples` of them at most."""
-    found = controlled_examples(found, config.dataset.control, config.dataset.seed)
-    return subset(found, config.task.max_examples, config.dataset.seed, "max_examples")
+def limit_examples(examples: AnyExamples, config: Any) -> AnyExamples:
+    """Return at most `task.max_examples` of the examples, with `dataset.control` applied."""
+    examples = controlled_examples(examples, config.dataset.control, config.dataset.seed)
+    return subset(examples, config.task.max_examples, config.dataset.seed, "max_examples")
 
 
-def subset(found: AnyExamples, n: int | None, seed: int, name: str) -> AnyExamples:
-    """n of the examples, in their order, drawn by (seed, name); all where there are no more, or n is None."""
-    if n is None or n >= len(found):
-        return found
-    return found[np.sort(stream(seed, name).permutation(len(found))[:n])]
+def subset(examples: AnyExamples, n: int | None, seed: int, name: str) -> AnyExamples:
+    """Return n of the examples, in their order, drawn by (seed, name); all if n is None or not below their number."""
+    if n is None or n >= len(examples):
+        return examples
+    return examples[np.sort(stream(seed, name).permutation(len(examples))[:n])]
 
 
-def answers(model: Any, asked: Examples, batch_size: int, ask: Callable[[Examples], T], doing: str) -> list[T]:
-    """What `ask` gives of each batch of examples, in order; several processes ask a share each and know all in the end.
+def answer_in_batches(
+    model: Any, examples: Examples, batch_size: int, answer: Callable[[Examples], T], description: str
+) -> list[T]:
+    """Return `answer(batch)` for each batch of the examples, in order, with `description` as label of the progress bar.
 
-    Args:
-        doing: what progress is called.
+    Several processes answer a share each, and every process returns all answers.
     """
     import torch
 
     if isinstance(model, torch.nn.Module):
         model.eval()
-    share = processes.share(len(asked))
+    share = processes.share(len(examples))
     starts = range(share.start, share.stop, batch_size)
-    batches = [asked[start : min(start + batch_size, share.stop)] for start in starts]
-    given = [ask(batch) for batch in track(batches, doing)]
-    return [answer for of_share in processes.gathered(given) for answer in of_share]
+    batches = [examples[start : min(start + batch_size, share.stop)] for start in starts]
+    answers = [answer(batch) for batch in track(batches, description)]
+    return [batch for shared in processes.gathered(answers) for batch in shared]
 
 
-def accounted(
-    evaluation: Evaluation, model: BatchAnswering, task: Any, split: Split, asked: Examples, config: Any
+def with_answer_details(
+    evaluation: Evaluation, model: BatchAnswering, task: Any, split: Split, examples: Examples, config: Any
 ) -> Evaluation:
-    """An evaluation with what the model says of its answers: beside each prediction; as shares of all answers
-    (`answers/…`) and of all that they list (`listed/…`); and all metrics over the valid ones alone (`valid/…`)."""
-    told = model.answer_details(asked)
-    if "status" not in told:
+    """Add the model's answer details to an evaluation: columns of the predictions; shares of all answers (`answers/…`)
+    and of all items listed (`listed/…`); and the metrics of valid answers only (`valid/…`)."""
+    details = model.answer_details(examples)
+    if "status" not in details:
         return evaluation
-    shares = {f"answers/{status.value}": float((told["status"] == status.value).mean()) for status in Status}
-    if "n_listed" in told:
-        listed = max(1, int(told["n_listed"].sum()))
-        kinds = [name for name in map(str, told) if name.startswith("n_") and name != "n_listed"]
-        shares |= {f"listed/{name.removeprefix('n_')}": float(told[name].sum() / listed) for name in kinds}
-        shares["listed/mean"] = float(told["n_listed"].mean())
-    if "first_place" in told:
-        shares["listed/first_place"] = float(told["first_place"].mean())
-    valid = np.flatnonzero(told["status"] != Status.invalid.value)
+    metrics = {f"answers/{status.value}": float((details["status"] == status.value).mean()) for status in Status}
+    if "n_listed" in details:
+        n_listed = max(1, int(details["n_listed"].sum()))
+        counts = [name for name in map(str, details) if name.startswith("n_") and name != "n_listed"]
+        metrics |= {f"listed/{name.removeprefix('n_')}": float(details[name].sum() / n_listed) for name in counts}
+        metrics["listed/mean"] = float(details["n_listed"].mean())
+    if "first_place" in details:
+        metrics["listed/first_place"] = float(details["first_place"].mean())
+    valid = np.flatnonzero(details["status"] != Status.invalid.value)
     intervals = dict(evaluation.intervals)
     if len(valid):
-        alone = evaluation if len(valid) == len(asked) else task.evaluate(model, split, asked[valid], config)
-        shares |= {f"valid/{name}": value for name, value in alone.metrics.items() if "/" not in name}
-        intervals |= {f"valid/{name}": bounds for name, bounds in alone.intervals.items() if "/" not in name}
-    predictions = pd.concat([evaluation.predictions, told], axis=1)
-    return replace(evaluation, metrics=evaluation.metrics | shares, intervals=intervals, predictions=predictions)
+        all_valid = len(valid) == len(examples)
+        valid_only = evaluation if all_valid else task.evaluate(model, split, examples[valid], config)
+        metrics |= {f"valid/{name}": value for name, value in valid_only.metrics.items() if "/" not in name}
+        intervals |= {f"valid/{name}": bounds for name, bounds in valid_only.intervals.items() if "/" not in name}
+    predictions = pd.concat([evaluation.predictions, details], axis=1)
+    return replace(evaluation, metrics=evaluation.metrics | metrics, intervals=intervals, predictions=predictions)
 
 
-def asked_about(split: Split, asked: Examples) -> pd.DataFrame:
-    """One row an example: its user and target by raw id, the target's training interactions, and whether it was held
-    out of training where anything was."""
+def example_rows(split: Split, examples: Examples) -> pd.DataFrame:
+    """Return one row per example: raw user and target ids, the target's number of training interactions, and, where
+    items are held out of training, whether the target is one of them."""
     rows = pd.DataFrame(
         {
-            "user_id": split.dataset.user_ids[asked.user],
-            "target": split.dataset.items["item_id"].to_numpy()[asked.target],
-            "target_train_count": split.train_counts()[asked.target],
+            "user_id": split.dataset.user_ids[examples.user],
+            "target": split.dataset.items["item_id"].to_numpy()[examples.target],
+            "target_train_count": split.train_counts()[examples.target],
         }
     )
-    return rows if split.cold is None else rows.assign(target_is_cold=split.cold[asked.target])
+    return rows if split.cold is None else rows.assign(target_is_cold=split.cold[examples.target])

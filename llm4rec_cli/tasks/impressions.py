@@ -1,4 +1,4 @@
-"""The task of impressions: of the items that a user was shown together, which did they click?"""
+"""The impression task: rank the items that a user was shown together by whether they were clicked."""
 
 from __future__ import annotations
 
@@ -21,89 +21,90 @@ from llm4rec_cli.evaluation.beyond_accuracy import by_group
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.impressions import impression_metrics
 from llm4rec_cli.progress import track
-from llm4rec_cli.tasks.base import Evaluation, limited
+from llm4rec_cli.tasks.base import Evaluation, limit_examples
 
 
-def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Impressions:
-    """What the task asks: the part's impressions that can be ranked, under the dataset's control; those without a
-    history only where `dataset.empty_history` keeps them.
+def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Impressions:
+    """Return the rankable impressions of one split, with `dataset.control` applied; those with an empty history only
+    if `dataset.empty_history` keeps them.
 
     Raises:
-        DataError: there is none.
+        DataError: there are none.
     """
-    found = split.impressions(SPLIT_CODES[part])
-    kept = found.rankable
+    impressions = split.impressions(SPLIT_CODES[split_name])
+    kept = impressions.rankable
     if config.dataset.empty_history == EmptyHistory.skip:
-        kept &= found.history_length > 0
+        kept &= impressions.history_length > 0
     if not kept.any():
         raise DataError(
-            f"dataset {config.dataset.name} has no {part.name} impression to rank: each needs an item that was clicked "
-            "and one that was not, and, where dataset.empty_history=skip, a history",
+            f"dataset {config.dataset.name} has no {split_name.name} impression to rank: each needs an item that was "
+            "clicked and one that was not, and, where dataset.empty_history=skip, a history",
             "llm4rec list datasets",
         )
-    return limited(found[np.flatnonzero(kept)], config)
+    return limit_examples(impressions[np.flatnonzero(kept)], config)
 
 
 def protocol(task: Any) -> str:
-    """The protocol's name: what a click is ranked among."""
+    """Return the protocol's name: the candidates of a click are the items of its impression."""
     return "impression"
 
 
-def score(model: ImpressionRanker, asked: Impressions, batch_size: int) -> NDArray[np.float32]:
-    """(total,) scores of all items shown, in the order of `asked.shown()`.
+def score(model: ImpressionRanker, impressions: Impressions, batch_size: int) -> NDArray[np.float32]:
+    """Return (total,) scores of all items shown, in the order of `impressions.shown()`.
 
-    Whole impressions go together, with about `batch_size` items. Several processes score a share each, of about as many
-    items, and know all scores in the end.
+    A batch holds whole impressions, with about `batch_size` items. Several processes score a share each, with about the
+    same number of items, and every process returns all scores.
 
     Raises:
-        RunError: they are not numbers.
+        RunError: a score is NaN.
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
-    begins = np.cumsum(asked.n_shown) - asked.n_shown
-    share = processes.share(int(asked.n_shown.sum()))
-    mine = np.flatnonzero((share.start <= begins) & (begins < share.stop))
-    batches = np.split(mine, np.flatnonzero(np.diff(begins[mine] // batch_size)) + 1)
-    given = [model.score_shown(asked[batch]).cpu().numpy() for batch in track(batches, "ranking") if len(batch)]
-    scores = np.concatenate([of_batch for of_share in processes.gathered(given) for of_batch in of_share])
+    starts = np.cumsum(impressions.n_shown) - impressions.n_shown
+    share = processes.share(int(impressions.n_shown.sum()))
+    mine = np.flatnonzero((share.start <= starts) & (starts < share.stop))
+    batches = np.split(mine, np.flatnonzero(np.diff(starts[mine] // batch_size)) + 1)
+    scored = [model.score_shown(impressions[batch]).cpu().numpy() for batch in track(batches, "ranking") if len(batch)]
+    scores = np.concatenate([batch for shared in processes.gathered(scored) for batch in shared])
     if np.isnan(scores).any():
         raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
     return scores
 
 
-def validation_score(model: ImpressionRanker, split: Split, asked: Impressions, config: Config) -> float:
-    """The task's selection metric on these impressions; higher is better."""
-    values = _values(score(model, asked, config.trainer.eval_batch_size), asked, config)
+def validation_score(model: ImpressionRanker, split: Split, impressions: Impressions, config: Config) -> float:
+    """Return the task's selection metric on these impressions; higher is better."""
+    values = _values(score(model, impressions, config.trainer.eval_batch_size), impressions, config)
     return float(values[config.task.selection].mean())
 
 
-def evaluate(model: ImpressionRanker, split: Split, asked: Impressions, config: Config) -> Evaluation:
-    """Ranks the items of each impression and scores the ranks of its clicks.
+def evaluate(model: ImpressionRanker, split: Split, impressions: Impressions, config: Config) -> Evaluation:
+    """Rank the items of each impression and score the ranks of its clicks.
 
-    `unseen_candidates` is the share of all items shown that occur nowhere in the training part. Impressions stand apart
-    by how many of their clicks occur there, and by whether there is a history.
+    `unseen_candidates` is the share of all items shown that do not occur in the training split. The breakdown is by how
+    many of an impression's clicked items occur there (all, some, none), and by whether it has a history.
     """
-    scores = score(model, asked, config.trainer.eval_batch_size)
-    values = _values(scores, asked, config)
-    shown, offsets = asked.shown()
-    clicked, met = asked.clicked(), split.seen_in_training()[shown]
-    row = np.repeat(np.arange(len(asked)), asked.n_shown)
-    n_unseen = np.bincount(row[~met], minlength=len(asked))
-    clicks_met = np.bincount(row[clicked & met], minlength=len(asked))
-    whole, none = clicks_met == asked.n_clicks, clicks_met == 0
+    scores = score(model, impressions, config.trainer.eval_batch_size)
+    values = _values(scores, impressions, config)
+    shown, offsets = impressions.shown()
+    clicked, seen = impressions.clicked(), split.seen_in_training()[shown]
+    row = np.repeat(np.arange(len(impressions)), impressions.n_shown)
+    n_unseen = np.bincount(row[~seen], minlength=len(impressions))
+    clicks_seen = np.bincount(row[clicked & seen], minlength=len(impressions))
+    all_seen, none_seen = clicks_seen == impressions.n_clicks, clicks_seen == 0
+    has_history = impressions.history_length > 0
     cuts = offsets[1:-1]
     predictions = pd.DataFrame(
         {
-            "impression_id": asked.id,
-            "user_id": split.dataset.user_ids[asked.user],
-            "history_length": asked.history_length,
-            "n_shown": asked.n_shown,
-            "n_clicks": asked.n_clicks,
+            "impression_id": impressions.id,
+            "user_id": split.dataset.user_ids[impressions.user],
+            "history_length": impressions.history_length,
+            "n_shown": impressions.n_shown,
+            "n_clicks": impressions.n_clicks,
             "items": np.split(split.dataset.items["item_id"].to_numpy()[shown], cuts),
             "clicked": np.split(clicked, cuts),
             "scores": np.split(scores, cuts),
             **values,
-            "unseen_candidates": n_unseen / asked.n_shown,
+            "unseen_candidates": n_unseen / impressions.n_shown,
         }
     )
     return Evaluation(
@@ -111,28 +112,30 @@ def evaluate(model: ImpressionRanker, split: Split, asked: Impressions, config: 
         | {"unseen_candidates": float(n_unseen.sum() / len(shown))},
         intervals=bootstrap_intervals(values, stream(config.dataset.seed, "bootstrap"), config.task.bootstrap),
         breakdown={
-            "clicks_seen": by_group(values, {"all": whole, "some": ~whole & ~none, "none": none}),
-            "history": by_group(values, {"some": asked.history_length > 0, "none": asked.history_length == 0}),
+            "clicks_seen": by_group(values, {"all": all_seen, "some": ~all_seen & ~none_seen, "none": none_seen}),
+            "history": by_group(values, {"some": has_history, "none": ~has_history}),
         },
         predictions=predictions,
-        warnings=_left_out(split, config),
+        warnings=_exclusion_warnings(split, config),
     )
 
 
-def _values(scores: NDArray[np.float32], asked: Impressions, config: Config) -> dict[str, NDArray[np.floating[Any]]]:
-    return impression_metrics(scores, asked.shown()[1], asked.clicked(), list(config.task.cutoffs))
+def _values(
+    scores: NDArray[np.float32], impressions: Impressions, config: Config
+) -> dict[str, NDArray[np.floating[Any]]]:
+    return impression_metrics(scores, impressions.shown()[1], impressions.clicked(), list(config.task.cutoffs))
 
 
-def _left_out(split: Split, config: Config) -> list[str]:
-    """What `examples` leaves out of the part that is asked about, in words."""
-    part = split.impressions(SPLIT_CODES[config.split])
-    skipped = part.rankable & (part.history_length == 0) & (config.dataset.empty_history == EmptyHistory.skip)
+def _exclusion_warnings(split: Split, config: Config) -> list[str]:
+    """Return a sentence for each reason for which `examples` excludes impressions of the evaluated split."""
+    impressions = split.impressions(SPLIT_CODES[config.split])
+    empty = impressions.rankable & (impressions.history_length == 0)
     reasons = {
-        "cannot be ranked, with no click or with nothing but clicks": ~part.rankable,
-        "are skipped, with an empty history": skipped,
+        "cannot be ranked, with no click or with nothing but clicks": ~impressions.rankable,
+        "are skipped, with an empty history": empty & (config.dataset.empty_history == EmptyHistory.skip),
     }
     return [
-        f"{which.sum():,} of {len(part):,} {config.split.name} impressions {why}"
-        for why, which in reasons.items()
-        if which.any()
+        f"{excluded.sum():,} of {len(impressions):,} {config.split.name} impressions {reason}"
+        for reason, excluded in reasons.items()
+        if excluded.any()
     ]

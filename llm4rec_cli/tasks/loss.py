@@ -1,4 +1,4 @@
-"""One training for all tasks: what can be told of it as a whole is its loss on what it did not see."""
+"""The evaluation of one training for all tasks: its loss on held-out interactions."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from llm4rec_cli.capabilities import Learner
 from llm4rec_cli.config.schema import Config, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.tasks.base import Evaluation, asked_about, limited, part_examples
+from llm4rec_cli.tasks.base import Evaluation, eligible_examples, example_rows, limit_examples
 
 
-def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
-    """The part's interactions.
+def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
+    """Return the interactions of one split.
 
     Raises:
-        DataError: the part holds none.
+        DataError: there are none.
     """
-    return limited(part_examples(split, part, config), config)
+    return limit_examples(eligible_examples(split, split_name, config), config)
 
 
 def protocol(task: Any) -> str:
-    """The protocol's name."""
+    """Return the protocol's name."""
     return "loss"
 
 
-def evaluate(model: Learner, split: Split, asked: Examples, config: Config) -> Evaluation:
-    """The mean over kinds of question of their mean loss, as `loss`, and each as `loss/<kind>`."""
-    losses = _losses(model, asked)
-    return Evaluation({"loss": float(np.mean([*losses.values()])), **losses}, {}, {}, asked_about(split, asked))
+def evaluate(model: Learner, split: Split, examples: Examples, config: Config) -> Evaluation:
+    """Compute the mean loss of each kind of prompt, as `loss/<kind>`, and the mean over kinds, as `loss`."""
+    losses = _losses(model, examples)
+    return Evaluation({"loss": float(np.mean([*losses.values()])), **losses}, {}, {}, example_rows(split, examples))
 
 
-def validation_score(model: Learner, split: Split, asked: Examples, config: Config) -> float:
-    """The loss, turned: higher is better."""
-    return -float(np.mean([*_losses(model, asked).values()]))
+def validation_score(model: Learner, split: Split, examples: Examples, config: Config) -> float:
+    """Return the negated loss: higher is better."""
+    return -float(np.mean([*_losses(model, examples).values()]))
 
 
-def _losses(model: Learner, asked: Examples) -> dict[str, float]:
+def _losses(model: Learner, examples: Examples) -> dict[str, float]:
     if isinstance(model, torch.nn.Module):
         model.eval()
-    return model.held_out_losses(asked)
+    return model.held_out_losses(examples)

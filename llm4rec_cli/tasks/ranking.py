@@ -1,4 +1,4 @@
-"""The ranking tasks: sequential (the whole catalogue) and direct (sampled candidates)."""
+"""The ranking tasks: sequential (full ranking of the catalogue) and direct (sampled candidates)."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track
-from llm4rec_cli.tasks.base import Evaluation, limited, part_examples
+from llm4rec_cli.tasks.base import Evaluation, eligible_examples, limit_examples
 from llm4rec_cli.tasks.topk import top_columns, top_numbers
 
-# So many that memory does not grow with users × items; on a CPU, that a block of scores (16 MB) stays near the cache.
+# A bound, so that memory does not grow with users × items; on a CPU a block of scores (16 MB) about fits the cache.
 SCORES_AT_ONCE = {"cpu": 1 << 22, "accelerator": 1 << 26}
 
-COMPARED = 2000  # examples at most whose recommended titles are compared, drawn by the dataset's seed
-COUNT = "examples"  # beside sums of metrics, of how many they are
+MAX_TITLES_COMPARED = 2000  # examples whose recommended titles are compared, drawn by dataset.seed
+COUNT = "examples"  # column of ones among the metric columns: its sum is the number of examples
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where each example's target came out.
+    """The rank of each example's target.
 
     Attributes:
-        n_better: (n,) how many other items score above the target.
-        n_tied: (n,) how many items share its score, itself included; 0 where the model refused to rank it: a miss.
-        n_candidates: (n,) how many items could be ranked: what is masked could not, the target always can.
-        top_items: (n, k) the item numbers with the highest scores, best first; of equal scores the lower number first;
-            PADDING from where on no item is left that could be recommended.
+        n_better: (n,) how many other items have a higher score than the target.
+        n_tied: (n,) how many items share its score, including itself; 0 if the model did not rank it: a miss.
+        n_candidates: (n,) how many items could be ranked: not masked ones, but always the target.
+        top_items: (n, k) the item numbers with the highest scores, best first, ties by the lower number; filled up with
+            PADDING where fewer than k items can be recommended.
     """
 
     n_better: IntArray
@@ -61,169 +61,170 @@ class Ranking:
     top_items: IntArray
 
 
-def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
-    """What the task asks: the part's examples, with candidates if they are sampled, under the dataset's control.
+def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
+    """Return the examples of one split, with sampled candidates if any, and `dataset.control` applied.
 
     Raises:
-        DataError: the part holds no example.
+        DataError: there are none.
     """
     task, split = config.task, split.for_ranking()
-    found = part_examples(split, part, config)
+    examples = eligible_examples(split, split_name, config)
     if task.candidates != Candidates.full:
-        found = with_candidates(found, split, task.candidates, task.negatives, config.dataset.seed, cache)
-    return limited(found, config)
+        examples = with_candidates(examples, split, task.candidates, task.negatives, config.dataset.seed, cache)
+    return limit_examples(examples, config)
 
 
 def protocol(task: Any) -> str:
-    """The protocol's name: `full`, `uniform-100`, …"""
+    """Return the protocol's name: `full`, `uniform-100`, …"""
     if task.candidates == Candidates.full:
         return "full"
     return f"{task.candidates.name}-{task.negatives + 1}"
 
 
-def rank(model: Ranker, asked: Examples, mask_history: bool, top_items: int, batch_size: int) -> Ranking:
-    """Ranks every target, at most `batch_size` examples and SCORES_AT_ONCE scores at a time (one example at least).
+def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, batch_size: int) -> Ranking:
+    """Rank every target, at most `batch_size` examples and SCORES_AT_ONCE scores at a time (at least one example).
 
-    Examples of like history length go together, so that models compute next to nothing on padding. Several processes
-    rank a share each and know all ranks in the end.
+    Examples are batched by history length, so that models compute little on padding. Several processes rank a share
+    each, and every process returns all ranks.
 
     Args:
-        mask_history: items of the history cannot be recommended again (the target always can).
+        mask_history: exclude items of the history from the ranking, except the target.
 
     Raises:
-        RunError: the model's scores are not numbers.
+        RunError: a score is NaN.
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
-    asked = replace(asked, mask_history=mask_history)
-    first = model.score(asked[:1])
+    examples = replace(examples, mask_history=mask_history)
+    first = model.score(examples[:1])
     rows = _rows_at_once(batch_size, first.shape[1], first.device.type)
-    flags = first.new_empty(rows, first.shape[1])  # one buffer for all batches: fresh memory costs as much as its use
-    share = processes.share(len(asked))
-    mine = share.start + np.argsort(asked.history_length[share], kind="stable")
+    flags = first.new_empty(rows, first.shape[1])  # reused: allocating it per batch costs as much as using it
+    share = processes.share(len(examples))
+    mine = share.start + np.argsort(examples.history_length[share], kind="stable")
     batches = [mine[start : start + rows] for start in range(0, len(mine), rows)]
-    ranked = [(batch, *_rank_batch(model, asked[batch], top_items, flags)) for batch in track(batches, "ranking")]
-    parts = [part for share in processes.gathered(ranked) for part in share]
-    order, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    back = np.argsort(order)
-    return Ranking(*(column[back] for column in columns))
+    ranked = [(batch, *_rank_batch(model, examples[batch], top_items, flags)) for batch in track(batches, "ranking")]
+    gathered = [batch for shared in processes.gathered(ranked) for batch in shared]
+    order, *columns = (np.concatenate(column) for column in zip(*gathered, strict=True))
+    in_order = np.argsort(order)
+    return Ranking(*(column[in_order] for column in columns))
 
 
 def _rows_at_once(batch_size: int, n_scores: int, device: str) -> int:
-    """How many rows of `n_scores` go together: a power of two where memory decides, which suits matrix products."""
+    """Return how many rows of `n_scores` to rank at once: a power of two where memory limits it (fast products)."""
     allowed = max(1, SCORES_AT_ONCE["cpu" if device == "cpu" else "accelerator"] // n_scores)
     return min(batch_size, 1 << (allowed.bit_length() - 1))
 
 
 def _rank_batch(
-    model: Ranker, asked: Examples, top_items: int, flags: torch.Tensor
+    model: Ranker, examples: Examples, top_items: int, flags: torch.Tensor
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """n_better, n_tied, n_candidates and top_items of one batch, as in `Ranking`.
+    """Return n_better, n_tied, n_candidates and top_items of one batch, as in `Ranking`.
 
-    A score of -inf refuses to rank an item. A target that is refused is a miss: it ties with nothing, not even itself.
+    An item with score -inf is not ranked. An unranked target is a miss: it ties with nothing, not even itself.
 
     Args:
-        flags: a buffer of at least as many rows as examples, and as wide as their scores.
+        flags: a buffer with at least as many rows as examples, and as wide as their scores.
     """
-    scores = model.score(asked)
+    scores = model.score(examples)
     n, n_scores = scores.shape
     n_candidates = np.full(n, n_scores)
-    if (masked := asked.masked_items()) is not None:
+    if (masked := examples.masked_items()) is not None:
         row, item = masked
         scores[torch.from_numpy(row).to(scores.device), torch.from_numpy(item).to(scores.device)] = -torch.inf
         n_candidates -= np.bincount(np.unique(row * n_scores + item) // n_scores, minlength=n)
     if bool(scores.amax(1).isnan().any()):
         raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
-    if asked.candidates is None:
-        target = scores.gather(1, torch.from_numpy(asked.target).long().to(scores.device).unsqueeze(1))
+    if examples.candidates is None:
+        target = scores.gather(1, torch.from_numpy(examples.target).long().to(scores.device).unsqueeze(1))
         best = top_columns(scores, top_items)
     else:
         target = scores[:, :1]
-        best = top_numbers(scores, torch.from_numpy(asked.candidates).long().to(scores.device), top_items)
-    # Flags as floats: a sum of booleans, which are converted one by one, takes four times as long. Exact up to 2^24.
+        best = top_numbers(scores, torch.from_numpy(examples.candidates).long().to(scores.device), top_items)
+    # Flags as floats, exact up to 2^24: a sum of booleans takes four times as long, as each is converted.
     flags = flags[:n]
     n_better = torch.gt(scores, target, out=flags).sum(1).long()
     n_tied = torch.eq(scores, target, out=flags).sum(1).long()
     better, tied, top = n_better.cpu().numpy(), n_tied.cpu().numpy(), best.cpu().numpy()
-    refused = (target == -torch.inf).squeeze(1).cpu().numpy()
-    better[refused], tied[refused] = n_candidates[refused] - 1, 0
-    if asked.candidates is not None or bool((scores.gather(1, best[:, -1:]) == -torch.inf).any()):
+    unranked = (target == -torch.inf).squeeze(1).cpu().numpy()
+    better[unranked], tied[unranked] = n_candidates[unranked] - 1, 0
+    if examples.candidates is not None or bool((scores.gather(1, best[:, -1:]) == -torch.inf).any()):
         n_ranked = torch.gt(scores, -torch.inf, out=flags).sum(1).long().cpu().numpy()
         top[np.arange(top.shape[1]) >= n_ranked[:, None]] = PADDING
     return better, tied, n_candidates, top
 
 
-def validation_score(model: Ranker, split: Split, asked: Examples, config: Config) -> float:
-    """The task's selection metric on these examples; higher is better."""
-    ranking = rank(model, asked, config.task.mask_history, 1, config.trainer.eval_batch_size)
+def validation_score(model: Ranker, split: Split, examples: Examples, config: Config) -> float:
+    """Return the task's selection metric on these examples; higher is better."""
+    ranking = rank(model, examples, config.task.mask_history, 1, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
     return float(values[config.task.selection].mean())
 
 
-def evaluate(model: Ranker, split: Split, asked: Examples, config: Config) -> Evaluation:
-    """Ranks the examples and scores the ranks.
+def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) -> Evaluation:
+    """Rank the examples and score the ranks.
 
-    Where items are held out of training, examples whose target is one of them stand apart as well: as `cold/<metric>`
-    and `warm/<metric>`, in the breakdown `target_is_cold`, and in `chance`, what a scorer that knows nothing would get.
+    If items are held out of training, cold targets (held out) and warm targets are also reported separately: as metrics
+    `cold/<metric>` and `warm/<metric>`, as breakdown `target_is_cold`, and as breakdown `chance`, a constant scorer.
     """
     task = config.task
-    ranking = rank(model, asked, task.mask_history, task.top_items, config.trainer.eval_batch_size)
+    ranking = rank(model, examples, task.mask_history, task.top_items, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
-    train_count = split.for_ranking().train_counts()[asked.target]
+    train_count = split.for_ranking().train_counts()[examples.target]
     metrics = {name: float(value.mean()) for name, value in values.items()}
-    metrics |= _beyond_accuracy(split, asked, ranking.top_items, config.dataset.seed)
+    metrics |= _beyond_accuracy(split, examples, ranking.top_items, config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()
     predictions = pd.DataFrame(
         {
-            "user_id": split.dataset.user_ids[asked.user],
-            "target": item_ids[asked.target],
+            "user_id": split.dataset.user_ids[examples.user],
+            "target": item_ids[examples.target],
             "target_train_count": train_count,
-            "history_length": asked.history_length,
+            "history_length": examples.history_length,
             "n_better": ranking.n_better,
             "n_tied": ranking.n_tied,
             "n_candidates": ranking.n_candidates,
             "top_items": [item_ids[row[row != PADDING]] for row in ranking.top_items],
         }
     )
-    if asked.turn is not None:
-        predictions["turn"] = asked.turn
-    intervals = _intervals(values, asked.user, config, 0)
+    if examples.turn is not None:
+        predictions["turn"] = examples.turn
+    intervals = _intervals(values, examples.user, config, 0)
     breakdown = {"target_train_count": by_frequency(values, train_count)}
     if split.cold is not None:
-        is_cold = split.cold[asked.target]
+        is_cold = split.cold[examples.target]
         predictions["target_is_cold"] = is_cold
         groups = {"cold": is_cold, "warm": ~is_cold}
-        anywhere = ranking_metrics(
+        chance = ranking_metrics(
             np.zeros_like(ranking.n_better), ranking.n_candidates, ranking.n_candidates, list(task.cutoffs)
         )
-        breakdown |= {"target_is_cold": by_group(values, groups), "chance": by_group(anywhere, groups)}
+        breakdown |= {"target_is_cold": by_group(values, groups), "chance": by_group(chance, groups)}
         for key, group in enumerate(breakdown["target_is_cold"], start=1):
-            own = {f"{group}/{name}": value[groups[group]] for name, value in values.items()}
-            metrics |= {name: float(value.mean()) for name, value in own.items()}
-            intervals |= _intervals(own, asked.user[groups[group]], config, key)
+            group_values = {f"{group}/{name}": value[groups[group]] for name, value in values.items()}
+            metrics |= {name: float(value.mean()) for name, value in group_values.items()}
+            intervals |= _intervals(group_values, examples.user[groups[group]], config, key)
     return Evaluation(metrics, intervals, breakdown, predictions)
 
 
-def _beyond_accuracy(split: Split, asked: Examples, top_items: IntArray, seed: int) -> dict[str, float]:
-    """Of the recommended items: coverage and novelty; and, where they have titles, how various those are, how close to
-    the history, and how close the target's is, which tells whether the closeness is a bias."""
+def _beyond_accuracy(split: Split, examples: Examples, top_items: IntArray, seed: int) -> dict[str, float]:
+    """Return coverage and novelty of the recommended items; if items have titles, also the diversity of the recommended
+    titles and their similarity to the history. The target's own similarity shows whether that similarity is a bias."""
     k = top_items.shape[1]
-    found = {f"coverage@{k}": coverage(top_items[top_items != PADDING], split.n_items)}
+    metrics = {f"coverage@{k}": coverage(top_items[top_items != PADDING], split.n_items)}
     columns = {f"novelty@{k}": novelty(top_items, split.for_ranking().train_counts())}
     titles = split.dataset.items["title"].fillna("") if "title" in split.dataset.items else pd.Series(dtype=str)
     if titles.str.contains(r"\w").any():
-        some = np.sort(stream(seed, "titles compared").permutation(len(asked))[:COMPARED])
+        sample = np.sort(stream(seed, "titles compared").permutation(len(examples))[:MAX_TITLES_COMPARED])
         words = title_words(titles.tolist())
-        similar, of_target = title_similarity(top_items[some], asked[some].histories(), asked.target[some], words)
-        columns[f"title_diversity@{k}"] = intra_list_diversity(top_items[some], words)
-        columns |= {f"title_similarity@{k}": similar, "title_similarity_of_target": of_target}
-    return found | {name: float(np.nanmean(values)) for name, values in columns.items() if not np.isnan(values).all()}
+        histories, targets = examples[sample].histories(), examples.target[sample]
+        similar, target_similar = title_similarity(top_items[sample], histories, targets, words)
+        columns[f"title_diversity@{k}"] = intra_list_diversity(top_items[sample], words)
+        columns |= {f"title_similarity@{k}": similar, "title_similarity_of_target": target_similar}
+    return metrics | {name: float(np.nanmean(values)) for name, values in columns.items() if not np.isnan(values).all()}
 
 
 def _intervals(
     values: dict[str, NDArray[np.floating[Any]]], user: IntArray, config: Config, key: int
 ) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals over users, who are asked once each, or, of some splits, several times."""
+    """Return bootstrap intervals over users, who have one example each, or several in some splits."""
     rng = stream(config.dataset.seed, "bootstrap", *([key] if key else []))
     n = len(user)
     if len(np.unique(user)) == n:

@@ -1,4 +1,4 @@
-"""The rating task: how many stars does this user give this item?"""
+"""The rating task: predict the stars that a user gave an item."""
 
 from __future__ import annotations
 
@@ -18,74 +18,74 @@ from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_g
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics
-from llm4rec_cli.tasks.base import Evaluation, answers, asked_about, limited, part_examples
+from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, eligible_examples, example_rows, limit_examples
 
 
-def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
-    """What the task asks: the part's examples with a rating, under the dataset's control.
+def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
+    """Return the examples of one split that have a rating, with `dataset.control` applied.
 
     Raises:
-        DataError: the part holds none.
+        DataError: there are none.
     """
-    return limited(part_examples(split, part, config), config)
+    return limit_examples(eligible_examples(split, split_name, config), config)
 
 
 def protocol(task: Any) -> str:
-    """The protocol's name: the column that answers are compared with."""
+    """Return the protocol's name: the column that predictions are compared with."""
     return "rating"
 
 
-def rate(model: Rater, asked: Examples, batch_size: int) -> Ratings:
-    """The model's ratings of all examples, at most `batch_size` at a time.
+def rate(model: Rater, examples: Examples, batch_size: int) -> Ratings:
+    """Return the model's ratings of all examples, at most `batch_size` at a time.
 
     Raises:
-        RunError: they are not numbers.
+        RunError: a rating is not finite.
     """
-    given = answers(model, asked, batch_size, model.rate, "rating")
-    value = np.concatenate([ratings.value for ratings in given])
+    batches = answer_in_batches(model, examples, batch_size, model.rate, "rating")
+    value = np.concatenate([ratings.value for ratings in batches])
     if not np.isfinite(value).all():
         raise RunError("the model's ratings are not numbers: training diverged", "lower trainer.learning_rate")
-    said = [ratings.parsed for ratings in given if ratings.parsed is not None]
-    return Ratings(value, np.concatenate(said) if said else None)
+    parsed = [ratings.parsed for ratings in batches if ratings.parsed is not None]
+    return Ratings(value, np.concatenate(parsed) if parsed else None)
 
 
-def validation_score(model: Rater, split: Split, asked: Examples, config: Config) -> float:
-    """The task's selection metric on these examples, an error negated: higher is better."""
-    ratings = rate(model, asked, config.trainer.eval_batch_size)
-    columns = rating_columns(given_ratings(split)[asked.row], ratings.value)
+def validation_score(model: Rater, split: Split, examples: Examples, config: Config) -> float:
+    """Return the task's selection metric on these examples, errors negated: higher is better."""
+    ratings = rate(model, examples, config.trainer.eval_batch_size)
+    columns = rating_columns(true_ratings(split)[examples.row], ratings.value)
     metrics = rating_metrics({name: column.sum() for name, column in columns.items()})
     return direction(config.task.selection) * float(metrics[config.task.selection])
 
 
-def evaluate(model: Rater, split: Split, asked: Examples, config: Config) -> Evaluation:
-    """Asks for the ratings and scores them.
+def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> Evaluation:
+    """Predict the ratings and score them.
 
-    They stand apart by the rating that was given and by how often the item occurs in training; in the breakdown
-    `majority` is what always giving training's commonest answer gets.
+    The breakdown is by true rating and by the item's training frequency; `majority` is the score of always predicting
+    the most frequent training rating.
     """
-    ratings = rate(model, asked, config.trainer.eval_batch_size)
-    given = given_ratings(split)
-    rating = given[asked.row]
+    ratings = rate(model, examples, config.trainer.eval_batch_size)
+    all_ratings = true_ratings(split)
+    rating = all_ratings[examples.row]
     columns = rating_columns(rating, ratings.value, ratings.parsed)
-    (whole,) = by_group_of_sums(columns, rating_metrics, {"all": np.ones(len(asked), dtype=bool)}).values()
-    del whole["n"]
+    (overall,) = by_group_of_sums(columns, rating_metrics, {"all": np.ones(len(examples), dtype=bool)}).values()
+    del overall["n"]
     rng = stream(config.dataset.seed, "bootstrap")
-    intervals = bootstrap_of_sums(columns, rating_metrics, asked.user, rng, config.task.bootstrap)
-    predictions = asked_about(split, asked)
+    intervals = bootstrap_of_sums(columns, rating_metrics, examples.user, rng, config.task.bootstrap)
+    predictions = example_rows(split, examples)
     by_rating = {f"{stars:g}": rating == stars for stars in np.unique(rating)}
     groups = frequency_groups(predictions["target_train_count"].to_numpy())
-    trained_on = given[split.assignment == TRAIN]
+    train_ratings = all_ratings[split.assignment == TRAIN]
     breakdown = {
         "rating": by_group_of_sums(columns, rating_metrics, by_rating),
         "target_train_count": by_group_of_sums(columns, rating_metrics, groups),
-        "majority": {"all": majority_metrics(rating, trained_on[~np.isnan(trained_on)])},
+        "majority": {"all": majority_metrics(rating, train_ratings[~np.isnan(train_ratings)])},
     }
     predictions["rating"], predictions["prediction"] = rating, ratings.value
     if ratings.parsed is not None:
         predictions["said"] = ratings.parsed
-    return Evaluation(whole, intervals, breakdown, predictions)
+    return Evaluation(overall, intervals, breakdown, predictions)
 
 
-def given_ratings(split: Split) -> NDArray[np.float64]:
-    """(n_interactions,) what users gave; NaN where there is no rating."""
+def true_ratings(split: Split) -> NDArray[np.float64]:
+    """Return (n_interactions,) the users' ratings; NaN where there is none."""
     return split.dataset.interactions["rating"].to_numpy(dtype=np.float64)

@@ -1,5 +1,5 @@
-"""The writing tasks: why does this user like or dislike this item (explanation), and what is their review headed
-(review_summary)?"""
+"""The text tasks: explain why a user likes or dislikes an item (explanation), and write the title of their review
+(review_summary)."""
 
 from __future__ import annotations
 
@@ -24,62 +24,62 @@ from llm4rec_cli.evaluation.text import (
     text_metrics,
     text_values,
 )
-from llm4rec_cli.tasks.base import Evaluation, answers, asked_about, limited, part_examples
+from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, eligible_examples, example_rows, limit_examples
 
 
-def examples(split: Split, part: SplitName, config: Config, cache: Path) -> Examples:
-    """What the task asks: the part's examples where a user wrote such a text, under the dataset's control.
+def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
+    """Return the examples of one split where the user wrote the text, with `dataset.control` applied.
 
     Raises:
-        DataError: the part holds none.
+        DataError: there are none.
     """
-    return limited(part_examples(split, part, config), config)
+    return limit_examples(eligible_examples(split, split_name, config), config)
 
 
 def protocol(task: Any) -> str:
-    """The protocol's name: the column that answers are compared with."""
+    """Return the protocol's name: the column that predictions are compared with."""
     return str(task.written.value)
 
 
-def write(model: Writer, asked: Examples, written: Written, batch_size: int) -> list[str]:
-    """The model's texts for all examples, at most `batch_size` at a time."""
-    given = answers(model, asked, batch_size, lambda batch: model.write(batch, written), "writing")
-    return [text for batch in given for text in batch]
+def write(model: Writer, examples: Examples, written: Written, batch_size: int) -> list[str]:
+    """Return the model's texts for all examples, at most `batch_size` at a time."""
+    batches = answer_in_batches(model, examples, batch_size, lambda batch: model.write(batch, written), "writing")
+    return [text for batch in batches for text in batch]
 
 
-def validation_score(model: Writer, split: Split, asked: Examples, config: Config) -> float:
-    """The task's selection metric on these examples; higher is better."""
+def validation_score(model: Writer, split: Split, examples: Examples, config: Config) -> float:
+    """Return the task's selection metric on these examples; higher is better."""
     written: Any = config.task.written
-    texts = write(model, asked, written, config.trainer.eval_batch_size)
-    references = _column(split, asked, written.value)
+    texts = write(model, examples, written, config.trainer.eval_batch_size)
+    references = _column(split, examples, written.value)
     columns = text_columns(text_values(texts, references), bleu_counts(texts, references))
     metrics = text_metrics({name: column.sum() for name, column in columns.items()})
     return float((diversity(texts) | metrics)[config.task.selection])
 
 
-def evaluate(model: Writer, split: Split, asked: Examples, config: Config) -> Evaluation:
-    """Asks for the texts and scores them, apart also by how often the item occurs in training."""
+def evaluate(model: Writer, split: Split, examples: Examples, config: Config) -> Evaluation:
+    """Generate the texts and score them, overall and by the item's training frequency."""
     written: Any = config.task.written
-    texts = write(model, asked, written, config.trainer.eval_batch_size)
-    references = _column(split, asked, written.value)
+    texts = write(model, examples, written, config.trainer.eval_batch_size)
+    references = _column(split, examples, written.value)
     features = None
     if written == Written.explanation and "feature" in split.dataset.interactions:
-        features = _column(split, asked, "feature")
+        features = _column(split, examples, "feature")
     counts = bleu_counts(texts, references) | paper_columns(texts, references)
     columns = text_columns(text_values(texts, references, features), counts)
-    (whole,) = by_group_of_sums(columns, text_metrics, {"all": np.ones(len(asked), dtype=bool)}).values()
-    del whole["n"]
+    (overall,) = by_group_of_sums(columns, text_metrics, {"all": np.ones(len(examples), dtype=bool)}).values()
+    del overall["n"]
     rng = stream(config.dataset.seed, "bootstrap")
-    intervals = bootstrap_of_sums(columns, text_metrics, asked.user, rng, config.task.bootstrap)
-    predictions = asked_about(split, asked)
+    intervals = bootstrap_of_sums(columns, text_metrics, examples.user, rng, config.task.bootstrap)
+    predictions = example_rows(split, examples)
     groups = frequency_groups(predictions["target_train_count"].to_numpy())
     breakdown = {"target_train_count": by_group_of_sums(columns, text_metrics, groups)}
     predictions["reference"], predictions["prediction"] = references, texts
     if features is not None:
         predictions["feature"] = features
-    return Evaluation(whole | diversity(texts), intervals, breakdown, predictions, signatures())
+    return Evaluation(overall | diversity(texts), intervals, breakdown, predictions, signatures())
 
 
-def _column(split: Split, asked: Examples, name: str) -> list[str]:
-    """What users wrote about the examples; empty where nothing."""
-    return split.dataset.interactions[name].fillna("").iloc[asked.row].tolist()
+def _column(split: Split, examples: Examples, name: str) -> list[str]:
+    """Return what users wrote in this column; empty where they wrote nothing."""
+    return split.dataset.interactions[name].fillna("").iloc[examples.row].tolist()

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: a manifest of sizes and hashes, written last, makes one."""
+"""Checkpoints. One is complete if its manifest of file sizes and hashes, which is written last, matches its files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ TRAINING_DONE = "training_done.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint.
+    """A complete checkpoint.
 
     Attributes:
         folder: `checkpoints/checkpoint-<step>`.
         step: optimiser steps done.
         score: the validation metric at that step.
-        best_step: the step whose weights were to be chosen then.
-        trained_on: processes, device and precision, `2 x cpu, fp32`: the draws of dropout and the rounding are theirs.
-        sha256: of its weights.
+        best_step: the step with the best weights until then.
+        trained_on: processes, device and precision, as in `2 x cpu, fp32`; dropout and rounding depend on them.
+        sha256: hash of the weights.
     """
 
     folder: Path
@@ -44,12 +44,12 @@ class Checkpoint:
 
 
 def seal(folder: Path, step: int, score: float, trained_on: str, before: list[Checkpoint]) -> Checkpoint:
-    """Makes the files in `folder` a whole checkpoint; all of them are on disk before the manifest is.
+    """Make the files in `folder` a complete checkpoint: flush them to disk, then write the manifest.
 
     Args:
-        before: the checkpoints kept so far that might be better.
+        before: earlier checkpoints that may be better.
     """
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; our config.yaml holds what it says
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml has the same content
     files = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name != MANIFEST:
@@ -62,32 +62,32 @@ def seal(folder: Path, step: int, score: float, trained_on: str, before: list[Ch
     return Checkpoint(folder, step, score, best_step, trained_on, str(files[WEIGHTS]["sha256"]))
 
 
-def whole(root: Path) -> list[Checkpoint]:
-    """The checkpoints under `root` that training can go on from, oldest first.
+def list_complete(root: Path) -> list[Checkpoint]:
+    """Return the checkpoints under `root` from which training can resume, oldest first.
 
-    What is torn is removed, and so is what comes after a best one that is lost: going on from there would end with
-    other weights than an undisturbed run. The log says so.
+    Incomplete ones are removed, with a warning, and so are those whose best checkpoint is lost: a run resumed from them
+    would end with other weights than an uninterrupted one.
     """
-    found = []
+    complete = []
     for folder in _folders(root):
         checkpoint = _read(folder)
         if checkpoint is None:
             _remove(folder, "is incomplete or altered")
         else:
-            found.append(checkpoint)
-    while found and found[-1].best_step not in {c.step for c in found}:
-        lost = found.pop()
-        _remove(lost.folder, f"is of no use without the best one, checkpoint-{lost.best_step}")
-    return found
+            complete.append(checkpoint)
+    while complete and complete[-1].best_step not in {c.step for c in complete}:
+        unusable = complete.pop()
+        _remove(unusable.folder, f"cannot be resumed without the best checkpoint, checkpoint-{unusable.best_step}")
+    return complete
 
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint:
-    """The one with the highest validation metric; the earliest of equals."""
+    """Return the checkpoint with the highest validation metric, the earliest if several are equal."""
     return max(checkpoints, key=lambda c: (c.score, -c.step))
 
 
 def rotate(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Removes all but the best and the last, where there is any; returns what is left."""
+    """Remove all but the best and the last checkpoint; return the remaining ones."""
     kept = [c for c in checkpoints if c in (best(checkpoints), checkpoints[-1])]
     for checkpoint in checkpoints:
         if checkpoint not in kept:
@@ -95,49 +95,49 @@ def rotate(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     return kept
 
 
-def finish(root: Path, last: Checkpoint) -> None:
-    """Notes that training ended with `last`: what was chosen, and that it must not go on."""
+def mark_finished(root: Path, last: Checkpoint) -> None:
+    """Record that training ended with checkpoint `last`, so that it is not resumed."""
     write_json(root / TRAINING_DONE, {"step": last.step, "best_step": last.best_step})
 
 
-def chosen(root: Path) -> Checkpoint:
-    """The checkpoint that a finished training chose; `root` is read, nothing there is changed.
+def selected(root: Path) -> Checkpoint:
+    """Return the checkpoint that a finished training selected; nothing in `root` is changed.
 
     Raises:
-        RunError: training has not finished, or that checkpoint is not whole any more.
+        RunError: training has not finished, or the checkpoint is no longer complete.
     """
     try:
         done = json.loads((root / TRAINING_DONE).read_text())
     except FileNotFoundError as error:
         raise RunError(
             f"{root} holds no finished training: it was killed, or its weights were removed",
-            "give the train command again, with force=true if it had finished",
+            "repeat the train command, with force=true if it had finished",
         ) from error
     folder = root / f"checkpoint-{done['best_step']}"
     checkpoint = _read(folder)
     if checkpoint is None:
-        raise RunError(f"{folder}, the best one, is incomplete or altered", "train anew with force=true")
+        raise RunError(f"{folder}, the selected checkpoint, is incomplete or altered", "train again with force=true")
     return checkpoint
 
 
 def load_best(model: nn.Module, folder: Path) -> Checkpoint:
-    """Loads the weights with the highest validation metric; reads `folder`, changes nothing there.
+    """Load the weights that a finished training selected; nothing in `folder` is changed.
 
     Raises:
-        RunError: training has not finished, or its best checkpoint is torn.
+        RunError: training has not finished, or the checkpoint is no longer complete.
     """
-    best = chosen(folder)
-    load(model, best)
-    return best
+    checkpoint = selected(folder)
+    load(model, checkpoint)
+    return checkpoint
 
 
 def load(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Loads its weights."""
+    """Load the weights of a checkpoint into the model."""
     model.load_state_dict(weights(checkpoint))
 
 
 def weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Its weights by name, on the CPU."""
+    """Return the weights of a checkpoint by name, on the CPU."""
     from safetensors.torch import load_file
 
     return load_file(checkpoint.folder / WEIGHTS)
@@ -147,13 +147,13 @@ def _folders(root: Path) -> list[Path]:
     return sorted(root.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1]))
 
 
-def _remove(folder: Path, why: str) -> None:
-    log.warning("%s %s: removed", folder, why)
+def _remove(folder: Path, reason: str) -> None:
+    log.warning("%s %s: removed", folder, reason)
     shutil.rmtree(folder)
 
 
 def _read(folder: Path) -> Checkpoint | None:
-    """The checkpoint in `folder`; None where it is not whole."""
+    """Return the checkpoint in `folder`; None if it is incomplete or altered."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (FileNotFoundError, ValueError):

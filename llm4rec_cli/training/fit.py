@@ -1,7 +1,7 @@
-"""Training: the wiring of transformers.Trainer.
+"""Training with transformers.Trainer.
 
-The Trainer brings mixed precision, accumulation, several devices, optimisers, schedules and trackers. Ours are the
-batches (a function of seed and epoch), the validation (our own ranking loop), whole checkpoints, and exact resumption.
+The Trainer provides mixed precision, accumulation, several devices, optimisers, schedules and trackers. Our own are the
+batches (a function of seed and epoch), the validation (by the task), complete checkpoints, and exact resumption.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from llm4rec_cli.training.checkpoints import load_best
 
 log = logging.getLogger(__name__)
 
-RANK_STRIDE = 1_000_000  # between the seeds of two processes: more than anybody counts seeds
-WATCH = 50  # steps between two looks at an accelerator's losses
+RANK_STRIDE = 1_000_000  # between the seeds of two processes: larger than any seed in use
+WATCH = 50  # steps between two checks of the losses on an accelerator
 SHOWN_ROWS = 8  # of a batch, in an error
 DIVERGED = (
     "lower trainer.learning_rate, set trainer.gradient_clip=1 or trainer.precision=fp32; checkpoints of earlier epochs "
@@ -45,13 +45,13 @@ COUNTS = "counts"  # whether this process's share of a batch is in the loss
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """How training went.
+class FitResult:
+    """The result of training.
 
     Attributes:
-        epochs: passes over the rows, as far as training went.
-        best_epoch: whose weights are loaded: where the validation metric was highest, or the last.
-        best_score: that metric.
+        epochs: passes over the rows until training ended.
+        best_epoch: the epoch of the loaded weights: the best on validation, or the last with `keep=last`.
+        best_score: its validation metric.
     """
 
     epochs: float
@@ -61,34 +61,33 @@ class Fitted:
 
 def fit(
     model: nn.Module, rows: Rows, validate: Callable[[], float], config: Any, folder: Path, log_path: Path, seed: int
-) -> Fitted:
-    """Trains until the validation metric has not improved for `patience` epochs, and loads the best weights.
+) -> FitResult:
+    """Train until the validation metric has not improved for `patience` epochs, and load the best weights.
 
-    With `keep=last`, through all `epochs`, and keeps the last ones.
-
-    Continues from the last whole checkpoint under `folder`, if there is one. Several processes share each batch.
+    With `keep=last`, train for all `epochs` and load the last weights. Training resumes from the last complete
+    checkpoint under `folder`, if any. Several processes share each batch.
 
     Args:
-        model: forward(**rows.batch(…)) returns {"loss": the mean of n terms, "n_terms": n}; on its device already.
+        model: forward(**rows.batch(…)) returns {"loss": the mean of n terms, "n_terms": n}; already on its device.
         rows: the training rows.
-        validate: the validation metric of the model as it is, higher is better.
-        config: a TrainerConfig, its precision not `auto`.
-        folder: where checkpoints go.
-        log_path: one JSON line an epoch.
+        validate: computes the validation metric of the current weights, higher is better.
+        config: a TrainerConfig with resolved precision.
+        folder: where checkpoints are written.
+        log_path: gets one JSON line per epoch.
         seed: of batches, dropout and the like.
 
     Raises:
-        RunError: a loss or a weight is not finite; or training was begun on another number of processes, device or
+        RunError: a loss or a weight is not finite; or training was started with another number of processes, device or
             precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not processes.from_first(lambda: _is_done(folder)):
         last = _train(model, rows, validate, config, folder, log_path, seed)
-        processes.from_first(lambda: checkpoints.finish(folder, last))
+        processes.from_first(lambda: checkpoints.mark_finished(folder, last))
     best = load_best(model, folder)
     steps_an_epoch = -(-len(rows) // config.batch_size)
     done = json.loads((folder / checkpoints.TRAINING_DONE).read_text())
-    return Fitted(
+    return FitResult(
         epochs=done["step"] / steps_an_epoch,
         best_epoch=best.step / steps_an_epoch,
         best_score=best.score,
@@ -96,13 +95,13 @@ def fit(
 
 
 def _is_done(folder: Path) -> bool:
-    """Whether training had finished, and what it chose is still there."""
+    """Return whether training has finished and its selected checkpoint is still complete."""
     if not (folder / checkpoints.TRAINING_DONE).exists():
         return False
     try:
-        checkpoints.chosen(folder)
+        checkpoints.selected(folder)
     except RunError as error:
-        log.warning("%s: training goes on from what is whole", error.problem)
+        log.warning("%s: resuming from the last complete checkpoint", error.problem)
         (folder / checkpoints.TRAINING_DONE).unlink()
         return False
     return True
@@ -111,7 +110,7 @@ def _is_done(folder: Path) -> bool:
 def _train(
     model: nn.Module, rows: Rows, validate: Callable[[], float], config: Any, folder: Path, log_path: Path, seed: int
 ) -> checkpoints.Checkpoint:
-    """Trains, from the last whole checkpoint if there is one; returns the last."""
+    """Train, from the last complete checkpoint if there is one; return the last checkpoint."""
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
     arguments = TrainingArguments(
@@ -131,52 +130,52 @@ def _train(
         logging_strategy="epoch",
         metric_for_best_model="score",
         greater_is_better=True,
-        load_best_model_at_end=True,  # asked for by the early-stopping callback; the weights come from our manifest
-        restore_callback_states_from_checkpoint=True,  # or the patience counter would start anew on resumption
+        load_best_model_at_end=True,  # required by EarlyStoppingCallback; we load the weights ourselves
+        restore_callback_states_from_checkpoint=True,  # or the patience counter would restart on resumption
         remove_unused_columns=False,
         report_to=list(config.report_to),
         disable_tqdm=True,
         dataloader_pin_memory=device != "cpu",
         ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,  # text features are the same everywhere
-        seed=seed + RANK_STRIDE * processes.rank(),  # or every process would drop the same units
+        ddp_broadcast_buffers=False,  # text features are equal in all processes
+        seed=seed + RANK_STRIDE * processes.rank(),  # or all processes would drop the same units
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would tear packed batches apart
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would split packed batches
     trainer = _Trainer(model, arguments, rows, validate, config.batch_size, seed)
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, where only tables belong
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for tables
     if config.keep == Keep.best:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
-    found = processes.from_first(lambda: checkpoints.rotate(checkpoints.whole(folder)))
+    complete = processes.from_first(lambda: checkpoints.rotate(checkpoints.list_complete(folder)))
     trained_on = f"{processes.world_size()} x {device}, {config.precision.name}"
-    if found and found[-1].trained_on != trained_on:
+    if complete and complete[-1].trained_on != trained_on:
         raise RunError(
-            f"{folder} was begun on {found[-1].trained_on}, and would not end the same on {trained_on}",
-            "use as many processes, the same device and precision, or start over with force=true",
+            f"{folder} was started on {complete[-1].trained_on}, and would end with other weights on {trained_on}",
+            "use the same number of processes, device and precision, or start over with force=true",
         )
-    recorder = _Recorder(trainer, found, log_path, trained_on, config.keep)
+    recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep)
     trainer.add_callback(recorder)
     progress = _ShowProgress(config.epochs * steps_an_epoch)
     trainer.add_callback(progress)
-    if found and _ended(found[-1]):
-        log.info("training had ended at step %d", found[-1].step)
-        return found[-1]
-    if found:
-        log.info("resuming at step %d", found[-1].step)
+    if complete and _ended(complete[-1]):
+        log.info("training ended at step %d", complete[-1].step)
+        return complete[-1]
+    if complete:
+        log.info("resuming at step %d", complete[-1].step)
     if processes.is_first():
-        _truncate_log(log_path, found[-1].step if found else 0)
+        _truncate_log(log_path, complete[-1].step if complete else 0)
     with progress.display, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # accelerate has no other
-        trainer.train(resume_from_checkpoint=str(found[-1].folder) if found else None)
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # raised by accelerate
+        trainer.train(resume_from_checkpoint=str(complete[-1].folder) if complete else None)
     return recorder.kept[-1]
 
 
 class _Share(NamedTuple):
-    """What one process does of a batch.
+    """One process's share of a batch.
 
     Attributes:
         epoch: from 0.
         rows: at least one.
-        counts: false where there are fewer rows than processes: the batch's first row keeps step, and weighs nothing.
+        counts: false if there are fewer rows than processes: the process then computes the first row with weight 0.
     """
 
     epoch: int
@@ -185,7 +184,7 @@ class _Share(NamedTuple):
 
 
 class _Shares(Sampler[_Share]):
-    """This process's share of each batch: rows permuted anew each epoch, as a function of (seed, epoch)."""
+    """This process's share of each batch. Rows are permuted in each epoch, as a function of (seed, epoch)."""
 
     def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
         self.n_rows, self.batch_size, self.seed, self.epoch = n_rows, batch_size, seed, 0
@@ -194,7 +193,7 @@ class _Shares(Sampler[_Share]):
         return -(-self.n_rows // self.batch_size)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The rows of each batch of an epoch."""
+        """Return the rows of each batch of an epoch."""
         order = stream(self.seed, "batches", epoch).permutation(self.n_rows)
         return [order[start : start + self.batch_size] for start in range(0, self.n_rows, self.batch_size)]
 
@@ -205,7 +204,7 @@ class _Shares(Sampler[_Share]):
 
 
 class _RowData(Dataset[Any]):
-    """Rows behind the interface of a torch Dataset; a whole share is fetched at once."""
+    """The training rows as a torch Dataset that returns a whole share of a batch at once."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -218,7 +217,7 @@ class _RowData(Dataset[Any]):
 
 
 class _Loader(DataLoader[Any]):
-    """Shares are divided already, so accelerate must not divide them again; the Trainer tells it the epoch."""
+    """A loader that accelerate does not shard, as the batches already are; the Trainer sets its epoch."""
 
     def set_epoch(self, epoch: int) -> None:
         self.batch_sampler.epoch = epoch  # type: ignore[union-attr]
@@ -229,7 +228,7 @@ def _as_is(batch: Any) -> Any:
 
 
 class _Trainer(Trainer):
-    """transformers.Trainer with our batches, our validation, and checkpoints sealed as they are written."""
+    """transformers.Trainer with our batches and validation."""
 
     def __init__(
         self,
@@ -241,13 +240,13 @@ class _Trainer(Trainer):
         seed: int,
     ) -> None:
         self.data = _RowData(rows)
-        # An evaluation dataset is demanded, though our `evaluate` asks the task instead.
+        # The Trainer requires an evaluation dataset, although our `evaluate` does not use it.
         super().__init__(model=model, args=arguments, train_dataset=self.data, eval_dataset=self.data)
         self.validate = validate
         self.shares = _Shares(len(rows), batch_size, seed)
         self.score = float("nan")
-        self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of that loss, 0 = none; on its device
-        self.sums: dict[str, Any] = {}  # of this process, since the epoch began
+        self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of the first such loss, 0 = none
+        self.sums: dict[str, Any] = {}  # of this process, in the current epoch
         self.facts: dict[str, Any] = {}  # of the last epoch
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -259,7 +258,7 @@ class _Trainer(Trainer):
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The Trainer's; of a model whose weights learn at several rates a group for each, decayed and not."""
+        """Return the Trainer's optimizer, or one with a parameter group per learning rate, with and without decay."""
         inner: nn.Module = self.accelerator.unwrap_model(self.model)
         if not isinstance(inner, HasParameterGroups) or self.optimizer is not None:
             return super().create_optimizer()
@@ -281,7 +280,7 @@ class _Trainer(Trainer):
         return self.optimizer
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        """The mean over this process's terms, weighted so that the mean over processes is that of the whole batch."""
+        """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch."""
         counts = inputs.pop(COUNTS)
         outputs = model(**inputs)
         self._watch(outputs["loss"].detach())
@@ -297,8 +296,8 @@ class _Trainer(Trainer):
         return loss * (processes.world_size() * mine / total)
 
     def _watch(self, loss: Tensor) -> None:
-        """End training at a loss that is not finite: on a CPU at once. An accelerator is looked at every WATCH steps
-        and at the end of an epoch, before its checkpoint is written, as a look waits for it."""
+        """End training at a loss that is not finite: on a CPU at once; on an accelerator, as each check waits for it,
+        every WATCH steps and at the end of an epoch, before its checkpoint is written."""
         step = self.state.global_step + 1
         nonfinite = self.first_nonfinite.to(loss.device)
         self.first_nonfinite = torch.where((nonfinite == 0) & ~loss.isfinite(), step, nonfinite)
@@ -306,7 +305,7 @@ class _Trainer(Trainer):
             self._refuse_nonfinite_loss()
 
     def _refuse_nonfinite_loss(self) -> None:
-        """Raise a RunError that names the step and the batch if some loss was not finite."""
+        """Raise a RunError with the step and batch of the first loss that was not finite, if any."""
         if not (step := int(self.first_nonfinite)):
             return
         epoch, batch = divmod(step - 1, len(self.shares))
@@ -318,7 +317,7 @@ class _Trainer(Trainer):
         )
 
     def _refuse_nonfinite_weights(self) -> None:
-        """Raise a RunError if a step with a finite loss has left weights that are not."""
+        """Raise a RunError if a weight is not finite, which a step with a finite loss can cause."""
         for name, weight in self.accelerator.unwrap_model(self.model).named_parameters():
             if not weight.isfinite().all():
                 raise RunError(
@@ -340,20 +339,20 @@ class _Trainer(Trainer):
         return metrics
 
     def _means(self) -> dict[str, float]:
-        """The epoch's mean of each sum that the model gave, over all processes; where a domain had no term, none."""
+        """Return the epoch's mean of each sum that the model reports, over all processes, if it has terms."""
         totals = [{name: pair.tolist() for name, pair in self.sums.items()}]
         self.sums = {}
-        totals = [part for share in processes.gathered(totals) for part in share]
-        found = {}
-        for name in dict.fromkeys(name for part in totals for name in part):
-            total, n = map(sum, zip(*(part[name] for part in totals if name in part), strict=True))
+        totals = [sums for share in processes.gathered(totals) for sums in share]
+        means = {}
+        for name in dict.fromkeys(name for sums in totals for name in sums):
+            total, n = map(sum, zip(*(sums[name] for sums in totals if name in sums), strict=True))
             if n:
-                found[name] = total / n
-        return found
+                means[name] = total / n
+        return means
 
 
 class _Recorder(TrainerCallback):
-    """Writes one line an epoch to train_log.jsonl, seals each checkpoint, keeps the best and the last."""
+    """Write one line per epoch to train_log.jsonl, seal each checkpoint, keep the best and the last."""
 
     def __init__(
         self, trainer: _Trainer, kept: list[checkpoints.Checkpoint], log_path: Path, trained_on: str, keep: Keep
@@ -370,24 +369,24 @@ class _Recorder(TrainerCallback):
         with self.log_path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         more = [f"{name} {value:.3f}" for name, value in self.trainer.facts.items() if isinstance(value, float)]
-        valid = abs(self.trainer.score)  # an error comes negated
+        valid = abs(self.trainer.score)  # error metrics are negated
         log.info("  ".join([f"epoch {round(state.epoch)}  loss {loss:.4f}  valid {valid:.4f}", *more]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
-        def sealed() -> list[checkpoints.Checkpoint]:
-            flush(self.log_path)  # a checkpoint must not outlive its line of log
-            rivals = self.kept if self.keep == Keep.best else []
-            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, rivals)
+        def seal_and_rotate() -> list[checkpoints.Checkpoint]:
+            flush(self.log_path)  # on disk before its checkpoint
+            earlier = self.kept if self.keep == Keep.best else []
+            last = checkpoints.seal(folder, state.global_step, self.trainer.score, self.trained_on, earlier)
             return checkpoints.rotate([*self.kept, last])
 
-        processes.gathered(None)  # every process has written its random state
-        self.kept = processes.from_first(sealed)
+        processes.gathered(None)  # wait until every process has written its random state
+        self.kept = processes.from_first(seal_and_rotate)
 
 
 class _ShowProgress(TrainerCallback):
-    """A bar over optimiser steps, with the last loss and validation metric."""
+    """A progress bar over optimiser steps, with the last validation metric."""
 
     def __init__(self, steps: int) -> None:
         self.display = bar()
@@ -401,13 +400,13 @@ class _ShowProgress(TrainerCallback):
 
 
 def _ended(checkpoint: checkpoints.Checkpoint) -> bool:
-    """Whether training stopped at this checkpoint: on resumption the Trainer forgets it, and would train on."""
+    """Return whether training stopped at this checkpoint; the Trainer itself would ignore it and continue."""
     state = json.loads((checkpoint.folder / TRAINER_STATE_NAME).read_text())
     return bool(state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"])
 
 
 def _truncate_log(path: Path, step: int) -> None:
-    """Forgets what was logged after the checkpoint that training goes on from; a kill may have torn the last line."""
+    """Remove log lines after the checkpoint that training resumes from; a kill may have truncated the last line."""
     lines = path.read_text().splitlines() if path.exists() else []
-    whole = [line for line in lines if line.endswith("}")]
-    write_text(path, "".join(line + "\n" for line in whole if json.loads(line)["step"] <= step))
+    complete = [line for line in lines if line.endswith("}")]
+    write_text(path, "".join(line + "\n" for line in complete if json.loads(line)["step"] <= step))

@@ -1,4 +1,4 @@
-"""One run from raw files to its metrics, beside the floors of its task: what is finished is found, not repeated."""
+"""One run from raw files to metrics, with the floors of its task; finished runs are reused."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs import marks, stages
-from llm4rec_cli.runs.catalog import metrics_of
+from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, recorded
 from llm4rec_cli.runs.identity import address_of
-from llm4rec_cli.runs.precision import with_arithmetic
+from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import base as tasks
 from llm4rec_cli.training import checkpoints
-from llm4rec_cli.training.trained import Origin
+from llm4rec_cli.training.trained import InitRun
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
@@ -26,100 +26,97 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(spec: RunSpec, origin: Origin | None = None) -> tuple[Outcome, list[dict[str, Any]]]:
-    """Does a run and, before it, those of its floors.
+def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[dict[str, Any]]]:
+    """Execute a run, after the runs of its floors; return how it ended, and metrics.json of the floors and of itself.
 
     Args:
-        origin: the run whose weights training begins with.
-
-    Returns:
-        how it ended, and metrics.json of the floors and of itself.
+        init_run: the run whose weights training starts from.
     """
-    if defaults := spec.defaults_in_words():
+    if defaults := spec.describe_defaults():
         log.info(defaults)
     clock = stages.Clock()
     dataset = stages.load(spec)
     split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
-    floors = floors_beside(spec, split)
+    floors = run_floors(spec, split)
     clock.lap("floors")
-    outcome, metrics = _found_or_done(spec, split, clock, floors, origin)
+    outcome, metrics = _run_unless_finished(spec, split, clock, floors, init_run)
     return outcome, [*floors, metrics]
 
 
-def floors_beside(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
-    """metrics.json of each of the task's floors under the same protocol: evaluated now, or found."""
+def run_floors(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
+    """Return metrics.json of each of the task's floors under the same protocol, running those not finished."""
     names = [name for name in spec.task.floors if name != spec.model.name]
-    return [_found_or_done(spec.of_floor(name), split, stages.Clock())[1] for name in names]
+    return [_run_unless_finished(spec.for_floor(name), split, stages.Clock())[1] for name in names]
 
 
-def _found_or_done(
+def _run_unless_finished(
     spec: RunSpec,
     split: Split,
     clock: stages.Clock,
     floors: Sequence[dict[str, Any]] = (),
-    origin: Origin | None = None,
+    init_run: InitRun | None = None,
 ) -> tuple[Outcome, dict[str, Any]]:
-    """The run at the spec's address: found there if it is finished, otherwise built, fitted, evaluated and saved."""
-    initial = (origin.weights.sha256, origin.variant_for(spec.config.seed)) if origin else None
-    where = address_of(spec, split.dataset, initial=initial)
+    """Return the finished run at the spec's address, or build, fit, evaluate and save it."""
+    initial = (init_run.weights.sha256, init_run.variant_for(spec.config.seed)) if init_run else None
+    address = address_of(spec, split.dataset, initial=initial)
     if spec.llm.dry_run and spec.model.uses_llm:
-        stages.rehearse(spec, split)
-    with locked(where.folder):
-        found = processes.from_first(lambda: metrics_of(where.folder))
-        if found is not None and not spec.config.force:
-            log.info("%s is done: %s", spec.model.name, where.folder)
-            return Outcome("skipped", where.folder), marks.relabelled(found, where, spec, floors)
+        stages.dry_run(spec, split)
+    with locked(address.folder):
+        finished = processes.from_first(lambda: finished_metrics(address.folder))
+        if finished is not None and not spec.config.force:
+            log.info("%s: finished run found, showing its results: %s", spec.model.name, address.folder)
+            return Outcome("skipped", address.folder), marks.update_floor_labels(finished, address, spec, floors)
 
-        with recorded(where, spec) as folder:
+        with recorded(address, spec) as folder:
             log.info("%s on %s: %s", spec.model.name, spec.config.dataset.name, folder)
-            spec = with_arithmetic(spec, folder)
+            spec = resolve_precision(spec, folder)
             model = stages.build(spec, split)
-            if origin:
-                log.info("begins with the weights of %s", origin.folder)
-                model.initialise_from(checkpoints.weights(origin.weights))
-            stages.keep_artefacts(model, folder)
+            if init_run:
+                log.info("starting from the weights of %s", init_run.folder)
+                model.initialise_from(checkpoints.weights(init_run.weights))
+            stages.save_artifacts(model, folder)
             clock.lap("build")
-            training = _fitted(spec, model, split, folder) if spec.model.trainable else None
+            training = _fit(spec, model, split, folder) if spec.model.trainable else None
             clock.lap("train")
-            metrics = stages.measure(
+            metrics = stages.evaluate(
                 spec,
                 split,
                 model,
-                where,
+                address,
                 clock,
                 floors,
                 experiment=spec.experiment,
                 overrides=spec.overrides,
                 training=training,
-                init_from=marks.begun_with(origin.metrics) if origin else None,
+                init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
             )
-    return Outcome("done", where.folder), metrics
+    return Outcome("done", address.folder), metrics
 
 
-def _fitted(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, float]:
-    """Fits the weights; returns how training went."""
+def _fit(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, float]:
+    """Fit the weights; return the `training` entry of metrics.json."""
     from llm4rec_cli.training.fit import fit
 
     n_trainable = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
     n_frozen = sum(weights.numel() for weights in model.parameters()) - n_trainable
     log.info("%s parameters are trained, %s are frozen", f"{n_trainable:,}", f"{n_frozen:,}")
     config, task = spec.config, tasks.module(spec.task)
-    asked = task.examples(split, SplitName.valid, config, spec.cache)
-    asked = tasks.subset(asked, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
+    examples = task.examples(split, SplitName.valid, config, spec.cache)
+    examples = tasks.subset(examples, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
     rows = model.training_rows()
-    fitted = fit(
+    result = fit(
         model,
         rows,
-        lambda: task.validation_score(model, split, asked, config),
+        lambda: task.validation_score(model, split, examples, config),
         config.trainer,
         folder / "checkpoints",
         folder / "train_log.jsonl",
         config.seed,
     )
     return {
-        "epochs": fitted.epochs,
-        "best_epoch": fitted.best_epoch,
-        f"valid_{config.task.selection}": direction(config.task.selection) * fitted.best_score,
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        f"valid_{config.task.selection}": direction(config.task.selection) * result.best_score,
         "rows": len(rows),
     }

@@ -1,7 +1,7 @@
-"""A trained run, found by what was typed: what `eval` and `recommend` ask.
+"""Selecting the trained run that `eval` and `recommend` evaluate, and the run whose weights a training starts from.
 
-The run is `run=PATH`, or the newest one that matches what was typed. Its stored overrides and the typed ones are
-composed together; only what was typed has to match.
+The trained run is `run=PATH`, or the newest one that matches the typed overrides. Its config is composed from its
+stored overrides and the typed ones.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,8 @@ from llm4rec_cli.config.roles import OUTSIDE, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished, metrics_of
-from llm4rec_cli.runs.identity import plain, text_encoder, weights
+from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished_metrics, finished_runs
+from llm4rec_cli.runs.identity import plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
@@ -34,7 +33,11 @@ from llm4rec_cli.training.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
-ASKING = (Role.question, Role.extent, *OUTSIDE)  # what may differ from the trained run: the question, not the weights
+EVALUATION_ROLES = (
+    Role.question,
+    Role.extent,
+    *OUTSIDE,
+)  # what may differ from the trained run: the question, not the weights
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class TrainedRun:
     Attributes:
         folder: the run folder.
         status, metrics: its status.json and metrics.json.
-        overrides: what it was trained with, and on top what was typed now.
-        spec: what it is to be asked: the config that these overrides compose, checked.
+        overrides: those it was trained with, then those typed now.
+        spec: of its evaluation: the config composed from these overrides, checked.
     """
 
     folder: Path
@@ -59,119 +62,118 @@ class TrainedRun:
         return self.folder / "checkpoints"
 
     def check_data(self, dataset: RecDataset) -> None:
-        """Refuses data that it was not trained on.
+        """Check that the dataset is the one it was trained on.
 
         Raises:
-            RunError: the fingerprints differ, or the tokens of items.
+            RunError: the fingerprints or the item tokens differ.
         """
         if dataset.fingerprint != self.metrics["dataset_fingerprint"]:
             raise RunError(
-                f"{self.folder} was trained on other data of the name {self.spec.config.dataset.name}",
-                "give the dataset.raw_dir and dataset.seed it was trained with, or train anew",
+                f"{self.folder} was trained on other data with the name {self.spec.config.dataset.name}",
+                "use the dataset.raw_dir and dataset.seed that it was trained with, or train again",
             )
         if dataset.manifest.get("tokens") != self.metrics["tokens"]:
             raise RunError(
-                f"{self.folder} was trained with other tokens of the items",
-                "give the llm, enrichment and dataset.seed it was trained with, or train anew",
+                f"{self.folder} was trained with other item tokens",
+                "use the llm, enrichment and dataset.seed that it was trained with, or train again",
             )
 
 
-def find(asked: RunSpec) -> TrainedRun:
-    """The run that `run` names, or the newest that matches what was typed.
+def find(requested: RunSpec) -> TrainedRun:
+    """Return the run that `run` names, or the newest that matches the typed overrides.
 
     Args:
-        asked: as typed, unchecked.
+        requested: the spec of the typed overrides, unchecked.
 
     Raises:
         RunError: there is none (the remedy is the command that makes one), or its settings have changed since.
-        UsageError: what was typed does not fit it.
+        UsageError: the typed overrides do not fit it.
     """
-    folder, status, metrics = _found(asked)
-    return _to_be_asked(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
+    folder, status, metrics = _select(requested)
+    return _compose_run(folder, status, metrics, _overrides(status["overrides"], requested.typed), requested)
 
 
-def at(folder: Path, asked: RunSpec) -> TrainedRun:
-    """The finished run in a folder, with what was typed now."""
-    metrics, status = metrics_of(folder), json.loads((folder / STATUS).read_text())
+def open_run(folder: Path, requested: RunSpec) -> TrainedRun:
+    """Return the finished run in a folder, with the typed overrides."""
+    metrics, status = finished_metrics(folder), json.loads((folder / STATUS).read_text())
     assert metrics is not None, folder
-    return _to_be_asked(folder, status, metrics, _overrides(status["overrides"], asked.typed), asked)
+    return _compose_run(folder, status, metrics, _overrides(status["overrides"], requested.typed), requested)
 
 
-def for_task(source: TrainedRun, task: str) -> TrainedRun:
-    """The same run, to be asked another task with its ordinary settings, and with what was typed for any task."""
-    of_any_task = keys_of(Role.extent, Role.citation)
+def with_task(source: TrainedRun, task: str) -> TrainedRun:
+    """Return the run for evaluation on another task, at its default settings except those that apply to any task."""
+    for_any_task = keys_of(Role.extent, Role.citation)
     kept = [
         override
         for override in source.overrides
-        if (key := key_typed(override)).split(".")[0] != "task" or key in of_any_task
+        if (key := key_typed(override)).split(".")[0] != "task" or key in for_any_task
     ]
-    return _to_be_asked(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
+    return _compose_run(source.folder, source.status, source.metrics, [*kept, f"task={task}"], source.spec)
 
 
-def _to_be_asked(
-    folder: Path, status: dict[str, Any], metrics: dict[str, Any], overrides: list[str], asked: RunSpec
+def _compose_run(
+    folder: Path, status: dict[str, Any], metrics: dict[str, Any], overrides: list[str], requested: RunSpec
 ) -> TrainedRun:
-    """A run with the config that these overrides compose.
+    """Return a run with the config composed from these overrides.
 
     Raises:
         RunError: its settings have changed since.
-        UsageError: what was typed does not fit it.
+        UsageError: the overrides do not fit it.
     """
-    spec = RunSpec(resolved_config(compose(overrides)), "eval", asked.typed, asked.choices)
+    spec = RunSpec(resolved_config(compose(overrides)), "eval", requested.typed, requested.choices)
     rules.check(spec)
     stored: Any = OmegaConf.load(folder / CONFIG)
-    if spec.model.task_bound and not _answers(stored, spec.config):
+    if spec.model.task_bound and not _trained_for(stored, spec.config):
         raise UsageError(
-            f"{folder} was trained for task '{stored.task.name}', and can be asked nothing else",
-            f"train it for this: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
+            f"{folder} was trained for task '{stored.task.name}' and can only be evaluated on it",
+            f"train for this task: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
         )
-    _same_model(spec.config, stored, folder)
+    _check_model(spec.config, stored, folder)
     return TrainedRun(folder, status, metrics, overrides, spec)
 
 
-def _found(asked: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    runs = [(f, s, m) for f, s, m in finished(asked.outputs) if s["command"] == "train"]
-    if asked.config.run is not None:
-        wanted = Path(asked.config.run).resolve()
-        runs = [(f, s, m) for f, s, m in runs if f.resolve() == wanted]
+def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Return folder, status.json and metrics.json of the run that `run` names, or the newest match."""
+    runs = [(f, s, m) for f, s, m in finished_runs(requested.outputs) if s["command"] == "train"]
+    if requested.config.run is not None:
+        path = Path(requested.config.run).resolve()
+        runs = [(f, s, m) for f, s, m in runs if f.resolve() == path]
         if not runs:
-            raise RunError(f"{asked.config.run} is no finished training run", "llm4rec list runs")
+            raise RunError(f"{requested.config.run} is not a finished training run", "llm4rec list runs")
         return runs[0]
-    keys = dict.fromkeys([*_of_weights(asked.typed), *_untouched()])
-    wanted_config = OmegaConf.create(plain(asked.config))
-    task_typed = {"task", "experiment"} & asked.typed_keys
+    keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
+    config = OmegaConf.create(plain(requested.config))
+    task_typed = {"task", "experiment"} & requested.typed_keys
     for folder, status, metrics in runs:
         if not config_class(metrics["model"]).trainable:
             continue
         stored: Any = OmegaConf.load(folder / CONFIG)
-        named = asked.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
+        named = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
         if stored.task.question == Question.pretrain.name and not named:
-            continue  # its data are not what anybody asks about without naming them
-        if task_typed and config_class(metrics["model"]).task_bound and not _answers(stored, asked.config):
+            continue  # pre-training runs match only if requested explicitly
+        if task_typed and config_class(metrics["model"]).task_bound and not _trained_for(stored, requested.config):
             continue
-        if all(_matches(key, wanted_config, asked.choices, stored, status["choices"]) for key in keys):
+        if all(_matches(key, config, requested.choices, stored, status["choices"]) for key in keys):
             return folder, status, metrics
-    command = " ".join(["llm4rec train", *asked.typed])
-    raise RunError(f"no finished training run under {asked.outputs} matches what was typed", command)
+    command = " ".join(["llm4rec train", *requested.typed])
+    raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
 
 
-def _answers(stored: Any, config: Config) -> bool:
-    """Whether a run that can be asked what it was trained for alone, was trained for this task, or for all."""
+def _trained_for(stored: Any, config: Config) -> bool:
+    """Return whether a run was trained for this task, or for all tasks."""
     return stored.task.question == Question.all.name or stored.task.name == config.task.name
 
 
-def _of_weights(typed: Sequence[str]) -> list[str]:
-    """The keys that were typed, other than those that only ask or move no number."""
-    asking = {one.key for one in all_declared() if one.role in ASKING}  # whole nodes, too
-    return [key for key in map(key_typed, typed) if key != "task" and key not in asking]
+def _training_keys(typed: Sequence[str]) -> list[str]:
+    """Return the typed keys that a training run must match: not those of the evaluation, nor those without effect."""
+    evaluation = {declared.key for declared in all_declared() if declared.role in EVALUATION_ROLES}  # nodes, too
+    return [key for key in map(key_typed, typed) if key != "task" and key not in evaluation]
 
 
 @cache
-def _untouched() -> dict[str, Any]:
-    """The settings that take something from the data on purpose, as they leave it whole: only who asks for such a run
-    gets one."""
-    found = {one.key: one.field.default for one in all_declared() if one.role is Role.intervention}
-    return {key: default.name if isinstance(default, Enum) else default for key, default in found.items()}
+def _intervention_keys() -> list[str]:
+    """Return the settings that change the training data on purpose: such runs match only when requested."""
+    return [declared.key for declared in all_declared() if declared.role is Role.intervention]
 
 
 def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, stored_choices: dict[str, str]) -> bool:
@@ -182,7 +184,7 @@ def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, sto
 
 
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """The trained run's overrides with the typed ones on top."""
+    """Return the trained run's overrides, replaced and extended by the typed ones."""
     keys = set(map(key_typed, typed))
     kept = [
         override
@@ -194,36 +196,36 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
     return [*kept, *typed]
 
 
-def _same_model(config: Config, stored: Any, folder: Path) -> None:
-    """Refuses weights whose settings have changed in the YAML since they were trained.
+def _check_model(config: Config, stored: Any, folder: Path) -> None:
+    """Check that the model's settings, possibly changed in the YAML, are still those of the trained weights.
 
     Args:
-        stored: the config that they were trained with.
+        stored: the config of the training.
 
     Raises:
-        RunError: the model, the text or what is taken from the data is not what the run was trained with.
+        RunError: the model, the item text or the held-out data differ.
     """
     now: Any = OmegaConf.create(plain(config))
-    asking = [one.field.name for one in walk.declared(type(config.model)) if one.role in ASKING and "." not in one.key]
+    keys = [d.field.name for d in walk.declared(type(config.model)) if d.role in EVALUATION_ROLES and "." not in d.key]
     for node in (stored.model, now.model):
-        for key in (*config.model.came_about, *asking):
+        for key in (*config.model.came_about, *keys):
             node.pop(key, None)
-    for key in ("model", "dataset.text", *_untouched()):
+    for key in ("model", "dataset.text", *_intervention_keys()):
         if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
             raise RunError(
                 f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
-                "give the settings it was trained with, or train anew",
+                "use the settings that it was trained with, or train again",
             )
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The run whose weights a training begins with.
+class InitRun:
+    """The run whose weights a training starts from.
 
     Attributes:
         folder: its run folder.
         metrics: its metrics.json.
-        weights: the checkpoint that it chose.
+        weights: the checkpoint that it selected.
     """
 
     folder: Path
@@ -231,58 +233,58 @@ class Origin:
     weights: Checkpoint
 
     def variant_for(self, seed: int) -> str:
-        """What runs share that began each with its own seed's pre-training, or all with that of one seed."""
-        own = self.metrics["seed"] == seed
-        return f"{self.metrics['variant']} of {'the own seed' if own else self.metrics['seed']}"
+        """Return the variant that runs share if each starts from the pre-training of its own seed, or all from one."""
+        same_seed = self.metrics["seed"] == seed
+        return f"{self.metrics['variant']} of {'the own seed' if same_seed else self.metrics['seed']}"
 
 
-def origin(spec: RunSpec) -> Origin | None:
-    """The finished run whose weights training begins with, as the model's config names it; None where it names none.
+def find_init_run(spec: RunSpec) -> InitRun | None:
+    """Return the finished run that `init_from` of the model names; None if it names none.
 
-    A folder of runs stands for the one there that has this config's seed: a sweep over seeds names them all. Whether it
-    knows what is held out now is told by the dataset's name: the same files under another name are not seen through.
+    In a folder of runs it is the run with this config's seed, so that a sweep over seeds can name the folder. Runs on
+    the same data with another held-out split are refused; data are the same if the dataset's name is.
 
     Raises:
-        UsageError: there is no such run or several, it knows what is held out now, or its weights would not fit.
+        UsageError: there is no such run or several, it was trained on data held out now, or its weights do not fit.
     """
     setting = spec.model.initial
     path = getattr(spec.model, setting) if setting else None
     if path is None:
         return None
     folders = [Path(path)] if (Path(path) / STATUS).exists() else sorted(Path(path).glob(f"seed{spec.config.seed}-*"))
-    found = [
+    candidates = [
         (folder, metrics)
         for folder in folders
-        if (metrics := metrics_of(folder)) is not None and metrics["trained_run"] is None  # no evaluation of another
+        if (metrics := finished_metrics(folder)) is not None and metrics["trained_run"] is None  # not an evaluation
     ]
-    if len(found) != 1:
-        told = ", ".join(folder.name for folder, _ in found) or "none"
+    if len(candidates) != 1:
+        names = ", ".join(folder.name for folder, _ in candidates) or "none"
         raise UsageError(
-            f"model.{setting}={path} is no finished run, nor a folder with one of seed {spec.config.seed} ({told})",
+            f"model.{setting}={path} is not a finished run, nor a folder with one of seed {spec.config.seed} ({names})",
             "name a run folder: llm4rec list runs task=pretrain",
         )
-    ((folder, metrics),) = found
+    ((folder, metrics),) = candidates
     stored: Any = OmegaConf.load(folder / CONFIG)
     now: Any = OmegaConf.create(plain(spec.config))
-    # What decides which interactions a training does not see; a control destroys, and hides nothing.
-    hides = sorted(keys_of(Role.division, Role.intervention) - {"dataset.control"})
-    for key in hides if stored.dataset.name == now.dataset.name else ():
+    # The settings that decide which interactions are held out; a control withholds none.
+    held_out = sorted(keys_of(Role.division, Role.intervention) - {"dataset.control"})
+    for key in held_out if stored.dataset.name == now.dataset.name else ():
         if (theirs := OmegaConf.select(stored, key)) != OmegaConf.select(now, key):
             raise UsageError(
-                f"{folder} was trained on these data with {key}={theirs}: it may know what this run holds out",
-                f"{key}={theirs}, or begin with a run on other data",
+                f"{folder} was trained on this dataset with {key}={theirs}: it may have seen what this run holds out",
+                f"{key}={theirs}, or start from a run on other data",
             )
     for key in ("name", *spec.model.inherited):
         if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
             raise UsageError(
-                f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
-                "give the settings that it was trained with, or train it anew with these",
+                f"the weights of {folder} do not fit: they were trained with model.{key}={theirs}, not {ours}",
+                "use the settings that it was trained with, or train it again with these",
             )
-    if metrics["text_encoder"] != text_encoder(spec.model):
-        (named,) = (key for key, (kind, _) in weights(spec.model).items() if kind is Weights.encoder)
+    if metrics["text_encoder"] != text_encoder_identity(spec.model):
+        (named,) = (key for key, (kind, _) in pretrained_weights(spec.model).items() if kind is Weights.encoder)
         raise UsageError(
-            f"the weights of {folder} do not fit: they are of another text encoder than "
+            f"the weights of {folder} do not fit: they were trained with another text encoder than "
             f"{OmegaConf.select(now.model, named)}",
-            "give the encoder that it was trained with, or train it anew with this one",
+            "use the encoder that it was trained with, or train it again with this one",
         )
-    return Origin(folder, metrics, checkpoints.chosen(folder / "checkpoints"))
+    return InitRun(folder, metrics, checkpoints.selected(folder / "checkpoints"))

@@ -263,7 +263,7 @@ def test_an_unfinished_run_is_refused(llm4rec, write, state):
     a, b = write("a", RANKS), write("b", RANKS, status=state)
     answer = llm4rec("compare", str(a), str(b))
     assert answer.code == 1
-    assert f"{b} is no finished run" in answer.err
+    assert f"{b} is not a finished run" in answer.err
 
 
 # ---- output

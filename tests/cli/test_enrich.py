@@ -121,7 +121,7 @@ def test_a_sweep_enriches_by_each_of_several(llm4rec, chat, store):
 def test_missing_tokens_are_an_error_that_names_the_command_and_nothing_is_asked(llm4rec, chat, store):
     answer = llm4rec(*WITH_TOKENS, store, "dataset.control=shuffle_tokens", "seed=3")
     assert answer.code == 1
-    assert "12 of 12 texts of items have no tokens by llm.model=speaking" in answer.err
+    assert "12 of 12 item texts have no tokens by llm.model=speaking" in answer.err
     command = answer.err.split("try: llm4rec ")[1].split()
     assert command == ["enrich", *OF_SHOP, store]
     assert chat.requests == []
@@ -170,7 +170,7 @@ def test_attributes_that_are_not_known_are_refused(llm4rec, tmp_path):
     shop(tmp_path)
     by_text = ("train", "model=unisrec", "dataset=shop", "dataset.text=attributes")
     (tmp_path / "raw/items.csv").write_text("item_id,title\ni0,a tent\n")
-    assert "'shop' knows no brand and no categories" in llm4rec(*by_text).err
+    assert "'shop' has no item brands or categories" in llm4rec(*by_text).err
 
 
 def test_texts_that_models_read_end_with_the_tokens(enriched):
@@ -190,7 +190,7 @@ def test_a_trained_run_is_asked_with_the_tokens_that_it_was_trained_with(enriche
     assert llm4rec("enrich", *OF_SHOP, other).code == 0
     refused = llm4rec(*asked, other)
     assert refused.code == 1
-    assert "other tokens" in refused.err
+    assert "other item tokens" in refused.err
 
 
 def test_other_tokens_make_another_run(enriched, chat, llm4rec, tmp_path):

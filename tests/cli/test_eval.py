@@ -77,7 +77,7 @@ def test_a_second_time_the_answer_is_found(llm4rec, trained):
     written = (first.folder / "metrics.json").stat().st_mtime_ns
     second = llm4rec("eval", NO_FLOORS)
     assert second.folder == first.folder
-    assert "done before" in second.err
+    assert "finished run found" in second.err
     assert (first.folder / "metrics.json").stat().st_mtime_ns == written
 
 
@@ -94,7 +94,7 @@ def test_no_matching_run_is_an_error_with_the_command_that_makes_one(llm4rec, tr
 def test_a_run_that_is_none_is_an_error(llm4rec, trained, tmp_path):
     answer = llm4rec("eval", "run=nowhere")
     assert answer.code == 1
-    assert "nowhere is no finished training run" in answer.err
+    assert "nowhere is not a finished training run" in answer.err
 
 
 def test_an_unfinished_run_is_not_taken(llm4rec, trained):
@@ -128,6 +128,6 @@ def test_a_run_under_a_control_is_asked_only_by_who_names_the_control(llm4rec, t
     control = llm4rec("train", *TINY, "dataset.control=shuffle_history").folder
     newest = llm4rec("eval", "model=sasrec", "split=valid", NO_FLOORS)
     assert newest.metrics["trained_run"].endswith(trained.name)
-    assert f"sasrec as trained in outputs/sasrec/demo/sequential/{trained.name}" in newest.err
+    assert f"evaluating sasrec, trained in outputs/sasrec/demo/sequential/{trained.name}" in newest.err
     named = llm4rec("eval", "model=sasrec", "split=valid", "dataset.control=shuffle_history", NO_FLOORS)
     assert named.metrics["trained_run"].endswith(control.name)

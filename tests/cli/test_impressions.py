@@ -70,8 +70,12 @@ def test_prepare_tells_what_the_parts_hold(llm4rec):
         (["model=popularity", *LOG, "task=sequential"], "'demo_news' is a click log", "task=impressions"),
         (["model=popularity", *LOG, "task=direct"], "'demo_news' is a click log", "task=impressions"),
         (["model=mean", *LOG, "task=rating"], "'demo_news' is a click log", "task=impressions"),
-        (["model=popularity", "task=impressions"], "dataset 'demo' is no click log", "task=direct"),
-        (["model=sasrec", *LOG], "cannot do task 'direct', which asks it to rank_impressions", "causal_popularity"),
+        (["model=popularity", "task=impressions"], "dataset 'demo' is not one", "task=direct"),
+        (
+            ["model=sasrec", *LOG],
+            "cannot do task 'direct', which needs the capability rank_impressions",
+            "causal_popularity",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_does(llm4rec, typed, problem, remedy):
@@ -84,4 +88,4 @@ def test_what_does_not_fit_is_refused_with_what_does(llm4rec, typed, problem, re
 def test_another_shop_does_not_know_of_settings_of_click_logs(llm4rec):
     answer = llm4rec("train", "model=popularity", "dataset.empty_history=skip")
     assert answer.code == 2
-    assert "no click log" in answer.err
+    assert "is not a click log" in answer.err

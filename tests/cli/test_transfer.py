@@ -34,7 +34,7 @@ def pretrained(tmp_path, _pretrained_once):
 
 
 def weights(folder):
-    return checkpoints.weights(checkpoints.chosen(folder / "checkpoints"))
+    return checkpoints.weights(checkpoints.selected(folder / "checkpoints"))
 
 
 def log_of(folder):
@@ -45,7 +45,7 @@ def files_of(folder):
     """What an undisturbed and a resumed run share: all but times, memory and where they were written."""
     metrics = read(folder / "metrics.json")
     numbers = {key: metrics[key] for key in metrics if key not in ("seconds", "peak_rss_mb", "overrides")}
-    return numbers, log_of(folder), checkpoints.chosen(folder / "checkpoints").sha256
+    return numbers, log_of(folder), checkpoints.selected(folder / "checkpoints").sha256
 
 
 # ---- pre-training
@@ -87,9 +87,9 @@ def test_the_last_weights_may_be_kept_as_the_paper_does(llm4rec):
         (["task=pretrain", "model=sasrec"], "model 'sasrec' cannot do task 'pretrain'"),
         (["task=pretrain", "model.use_ids=true"], "pre-training is on text alone"),
         (["task=pretrain", "model.pretraining=null"], "task=pretrain needs model.pretraining"),
-        (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is read by task=pretrain alone"),
+        (["model.pretraining.loss=paper_code"], "model.pretraining.loss=paper_code is only read with task=pretrain"),
         (["task=pretrain", "model.pretraining.drop=1"], "model.pretraining.drop=1.0 is out of range"),
-        (["model.init_from=nowhere"], "nowhere is no finished run"),
+        (["model.init_from=nowhere"], "nowhere is not a finished run"),
         (["model.init_from="], "model.init_from is empty"),
         (["model.freeze=all"], "Error"),
     ],
@@ -199,7 +199,7 @@ def test_a_folder_without_a_run_of_this_seed_or_with_two_is_refused(llm4rec, pre
 def test_weights_of_other_settings_are_refused_by_the_setting(llm4rec, pretrained):
     answer = llm4rec(*TRANSFER, SOURCE, "model.experts=3")
     assert answer.code == 2
-    assert "they are of model.experts=2, not 3" in answer.err
+    assert "they were trained with model.experts=2, not 3" in answer.err
     assert "model.encoder.pooling=mean, not cls" in llm4rec(*TRANSFER, SOURCE, "model.encoder.pooling=cls").err
     write_json(pretrained / "metrics.json", read(pretrained / "metrics.json") | {"text_encoder": "other weights"})
     assert "another text encoder than minilm" in llm4rec(*TRANSFER, SOURCE).err
@@ -209,14 +209,14 @@ def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
     tuned = llm4rec(*TRANSFER, SOURCE).folder
     answer = llm4rec(*TRANSFER, f"model.init_from={tuned}", "dataset.cold_items=0.1")
     assert answer.code == 2
-    assert "was trained on these data with dataset.cold_items=0.0" in answer.err
+    assert "was trained on this dataset with dataset.cold_items=0.0" in answer.err
     assert llm4rec(*TRANSFER, SOURCE, "dataset.cold_items=0.1").code == 0
     for other in ("dataset.seed=1", "dataset.split=temporal"):
         assert "was trained on these data" in llm4rec(*TRANSFER, f"model.init_from={tuned}", other).err
 
 
 def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):
-    path = checkpoints.chosen(pretrained / "checkpoints").folder / checkpoints.WEIGHTS
+    path = checkpoints.selected(pretrained / "checkpoints").folder / checkpoints.WEIGHTS
     path.write_bytes(path.read_bytes()[:-1])
     answer = llm4rec(*TRANSFER, SOURCE)
     assert answer.code == 1

@@ -79,7 +79,7 @@ def stand_ins() -> Iterator[None]:
 def addresses(*typed: str) -> dict[str, tuple[str, str]]:
     """The hash and the variant of this experiment and of each of its floors, on stand-ins for data and weights."""
     spec = spec_of(*typed)
-    floors = [spec.of_floor(name) for name in spec.task.floors if name != spec.model.name]
+    floors = [spec.for_floor(name) for name in spec.task.floors if name != spec.model.name]
     dataset: Any = SimpleNamespace(fingerprint="data", manifest={"tokens": {"sha256": "tokens"}})
     with stand_ins():
         return {one.model.name: _address(one, dataset) for one in (spec, *floors)}

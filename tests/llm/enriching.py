@@ -17,7 +17,7 @@ def enrich(spec: RunSpec, cache: Path) -> None:
     """Store a completion for each item of a spec's dataset: the words of its title."""
     llm, settings = spec.llm, spec.config.enrichment
     items = enrichment.item_requests(prepare(spec.config.dataset, cache), settings, llm)
-    identity = stages.item_reader(spec).identity()
+    identity = stages.enrichment_backend(spec).identity()
     with Store(completions.store_path(llm, cache)) as store:
         for item_text, request in items.requests.items():
             first, *others = json.loads(item_text)["title"].split()

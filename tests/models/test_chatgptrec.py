@@ -78,8 +78,8 @@ def test_a_list_without_an_item_is_invalid_and_a_miss(build, text):
     settings = compose("model=chatgptrec", "task=sequential", "task.bootstrap=10")
     evaluation = ranking.evaluate(model, SPLIT, TEST, settings)
     assert evaluation.metrics["hr@5"] == 0
-    accounted = base.accounted(evaluation, model, ranking, SPLIT, TEST, settings)
-    assert accounted.metrics["answers/invalid"] == 1 and "valid/hr@5" not in accounted.metrics
+    detailed = base.with_answer_details(evaluation, model, ranking, SPLIT, TEST, settings)
+    assert detailed.metrics["answers/invalid"] == 1 and "valid/hr@5" not in detailed.metrics
 
 
 def test_valid_answers_have_their_own_metrics_and_every_answer_is_kept(build):
@@ -87,7 +87,9 @@ def test_valid_answers_have_their_own_metrics_and_every_answer_is_kept(build):
         "sequential", lambda r: '["Jaws"]' if '"Alien", "Heat", "Seven"' in r.messages[0]["content"] else ""
     )
     settings = compose("model=chatgptrec", "task=sequential", "task.bootstrap=10")
-    evaluation = base.accounted(ranking.evaluate(model, SPLIT, TEST, settings), model, ranking, SPLIT, TEST, settings)
+    evaluation = base.with_answer_details(
+        ranking.evaluate(model, SPLIT, TEST, settings), model, ranking, SPLIT, TEST, settings
+    )
     assert evaluation.metrics["hr@1"] == 0.25 and evaluation.metrics["valid/hr@1"] == 1
     assert evaluation.metrics["answers/ok"] == 0.25 and evaluation.metrics["answers/invalid"] == 0.75
     assert evaluation.predictions["answer"].tolist() == ['["Jaws"]', "", "", ""]

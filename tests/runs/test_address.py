@@ -1,4 +1,4 @@
-"""The address: the same for what computes the same numbers, another for what does not."""
+"""The address: equal for configs that compute the same numbers, different for others."""
 
 from functools import cache
 from pathlib import Path
@@ -16,13 +16,13 @@ def config(*overrides):
 
 @pytest.fixture
 def where():
-    """where(*overrides): the address on some data."""
+    """where(*overrides): the address of a run on some data."""
     return lambda *overrides, **more: address(config(*overrides), more.pop("data", "data"), **more)
 
 
 def test_the_folder_names_model_dataset_task_seed_and_hash(where):
-    found = where("model=sasrec", "dataset=demo_null", "task=direct", "seed=3", "paths.outputs=here")
-    assert found.folder == Path("here/sasrec/demo_null/direct") / f"seed3-{found.config_hash}"
+    result = where("model=sasrec", "dataset=demo_null", "task=direct", "seed=3", "paths.outputs=here")
+    assert result.folder == Path("here/sasrec/demo_null/direct") / f"seed3-{result.config_hash}"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_moves_no_number_moves_no_address(where, override):
 
 
 def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where):
-    """tests/golden holds what that address is."""
+    """tests/golden holds the addresses themselves."""
     log = ("model=random", "dataset=demo_news")
     assert where(*log, "dataset.empty_history=keep") == where(*log)
     assert where(*log, "dataset.empty_history=skip").config_hash != where(*log).config_hash
@@ -94,9 +94,9 @@ def test_other_data_moves_hash_and_variant(where):
 
 
 def test_seeds_differ_in_hash_and_share_a_variant(where):
-    found = [where(f"seed={seed}") for seed in range(3)]
-    assert len({one.config_hash for one in found}) == 3
-    assert len({one.variant for one in found}) == 1
+    addresses = [where(f"seed={seed}") for seed in range(3)]
+    assert len({a.config_hash for a in addresses}) == 3
+    assert len({a.variant for a in addresses}) == 1
 
 
 def test_without_weights_the_trainer_is_no_part_of_the_address(where):
@@ -131,18 +131,18 @@ def test_published_weights_count_and_their_path_does_not(where):
         assert where(model, weights={setting: "other weights"}) != here
 
 
-def test_asking_for_the_address_leaves_the_config_as_it_was():
-    asked = spec_of().config
-    before = repr(asked)
-    address(asked, "data")
-    assert repr(asked) == before
+def test_computing_the_address_does_not_change_the_config():
+    config = spec_of().config
+    before = repr(config)
+    address(config, "data")
+    assert repr(config) == before
 
 
 def test_how_items_are_enriched_counts_only_where_texts_are(where):
-    asked = "enrichment.tokens=3"
-    assert where(asked) == where()
+    tokens = "enrichment.tokens=3"
+    assert where(tokens) == where()
     enriched = ("dataset.text=enriched",)
-    assert where(*enriched, asked, llm="weights wrote these") != where(*enriched, llm="weights wrote these")
+    assert where(*enriched, tokens, llm="weights wrote these") != where(*enriched, llm="weights wrote these")
 
 
 def test_what_a_chat_model_wrote_counts_and_its_path_does_not(where):

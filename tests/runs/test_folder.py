@@ -1,4 +1,4 @@
-"""The run folder: one worker at a time, a state that tells the truth, files that are whole."""
+"""The run folder: one process at a time, a truthful status, complete files."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import sha256, write_atomic, write_json
-from llm4rec_cli.runs.catalog import finished, metrics_of
+from llm4rec_cli.runs.catalog import finished_metrics, finished_runs
 from llm4rec_cli.runs.folder import locked, peak_rss_mb, recorded, write_results
 from llm4rec_cli.runs.identity import Address, plain
 from llm4rec_cli.runs.spec import RunSpec
@@ -47,17 +47,17 @@ def test_a_run_that_ends_well_is_done(where):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (RunError("the scores are not numbers", "lower it"), "the scores are not numbers"),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
         (KeyboardInterrupt(), "interrupted"),
     ],
 )
-def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, said):
+def test_a_run_that_ends_badly_is_failed_with_its_error(where, error, message):
     with pytest.raises(type(error)), recorded(where, SPEC):
         raise error
-    assert (status(where)["status"], status(where)["error"]) == ("failed", said)
+    assert (status(where)["status"], status(where)["error"]) == ("failed", message)
 
 
 def test_config_and_environment_are_there_while_the_run_goes_on(where):
@@ -66,7 +66,7 @@ def test_config_and_environment_are_there_while_the_run_goes_on(where):
         assert {"python", "packages", "commit"} <= set(read(folder / "environment.json"))
 
 
-def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
+def test_force_removes_an_earlier_run_and_a_resumed_run_keeps_it(where):
     for name in ("metrics.json", "checkpoints/checkpoint-1/weights"):
         (where.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (where.folder / name).write_text("{}")
@@ -80,14 +80,14 @@ def test_a_fresh_run_forgets_the_earlier_one_and_another_goes_on(where):
 # ---- finished
 
 
-def test_results_are_found_once_the_run_is_done(where, tmp_path):
+def test_results_are_read_only_once_the_run_is_done(where, tmp_path):
     with recorded(where, SPEC) as folder:
         write_results(folder, METRICS, ROWS)
-        assert metrics_of(folder) is None
-        assert not list(finished(tmp_path))
-    assert metrics_of(where.folder) == METRICS
-    ((folder, found, metrics),) = finished(tmp_path)
-    assert (folder, found["status"], metrics) == (where.folder, "done", METRICS)
+        assert finished_metrics(folder) is None
+        assert not list(finished_runs(tmp_path))
+    assert finished_metrics(where.folder) == METRICS
+    ((folder, status_json, metrics),) = finished_runs(tmp_path)
+    assert (folder, status_json["status"], metrics) == (where.folder, "done", METRICS)
 
 
 def test_results_are_written_as_json_csv_and_parquet(where):
@@ -105,7 +105,7 @@ def test_the_newest_run_comes_first(tmp_path):
         write_json(folder / "status.json", {"status": "done"})
         write_json(folder / "metrics.json", METRICS)
         os.utime(folder / "metrics.json", (1e9 - age, 1e9 - age))
-    assert [folder.name for folder, _, _ in finished(tmp_path)] == ["seed1-new", "seed2-middle", "seed0-old"]
+    assert [folder.name for folder, _, _ in finished_runs(tmp_path)] == ["seed1-new", "seed2-middle", "seed0-old"]
 
 
 # ---- other processes
@@ -118,7 +118,7 @@ from llm4rec_cli.runs.identity import Address
 from llm4rec_cli.runs.folder import locked, recorded
 from llm4rec_cli.runs.spec import RunSpec
 where = Address(Path(sys.argv[1]), "abc", "v")
-with locked(where.folder), recorded(where, RunSpec.unchecked(compose([]), "train")):
+with locked(where.folder), recorded(where, RunSpec.resolve_unchecked(compose([]), "train")):
     print("holds", flush=True)
     sys.stdin.readline()
     (where.folder / "left").touch()
@@ -137,7 +137,7 @@ def other(where):
     process.communicate()
 
 
-def test_a_second_process_waits_for_the_first_and_finds_it_done(where, other):
+def test_a_second_process_waits_until_the_first_is_done(where, other):
     waiting = subprocess.Popen(
         [
             sys.executable,
@@ -168,7 +168,7 @@ def test_a_killed_run_stays_running_and_its_lock_is_free(where, other):
 # ---- files
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path):
+def test_a_file_is_written_completely_or_left_as_it_was(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
 

@@ -1,27 +1,27 @@
-"""A run resolved: what has no effect, and what refers to it."""
+"""RunSpec: settings without effect, floors, and independence of specs."""
 
 from llm4rec_cli.config.compose import compose
 from tests.driver import spec_of
 
 
-def test_what_refers_to_a_setting_without_effect_sees_its_neutral_value():
+def test_references_to_a_setting_without_effect_get_its_neutral_value():
     """transition_text masks as the task does; sampled candidates are never masked."""
-    asked = ("model=transition_text", "task=direct", "task.candidates=uniform")
-    plain, masked = spec_of(*asked), spec_of(*asked, "task.mask_history=true")
+    overrides = ("model=transition_text", "task=direct", "task.candidates=uniform")
+    plain, masked = spec_of(*overrides), spec_of(*overrides, "task.mask_history=true")
     assert masked.config == plain.config
 
 
-def test_a_floor_of_an_experiment_is_the_floor_asked_by_itself():
-    beside = spec_of("model=sasrec", "task=sequential", "task.mask_history=true").of_floor("transition_text")
+def test_a_floor_of_an_experiment_is_the_floor_run_by_itself():
+    floor = spec_of("model=sasrec", "task=sequential", "task.mask_history=true").for_floor("transition_text")
     alone = spec_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
-    assert beside.config.model == alone.config.model
-    assert beside.command == "train"
+    assert floor.config.model == alone.config.model
+    assert floor.command == "train"
 
 
-def test_two_specs_are_resolved_in_one_process_without_knowing_of_each_other():
+def test_two_specs_in_one_process_are_independent():
     first = spec_of("model=unisrec", "seed=1")
     second = spec_of("model=p5", "task=rating", "seed=2")
-    assert (first.of_floor("random").config.seed, second.of_floor("mean").config.seed) == (1, 2)
+    assert (first.for_floor("random").config.seed, second.for_floor("mean").config.seed) == (1, 2)
     assert first.config == spec_of("model=unisrec", "seed=1").config
     assert compose(["model=unisrec", "seed=1"]).typed == ("model=unisrec", "seed=1")
 

@@ -1,4 +1,4 @@
-"""What all tasks share: which examples can be asked about, a subset of them, and answers in batches."""
+"""What all tasks share: eligible examples, subsets, and answers in batches."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.builders import tiny_dataset
 RATE = TaskConfig("rating", Question.rate)
 EXPLAIN = TaskConfig("explanation", Question.write, written=Written.explanation)
 SUMMARISE = TaskConfig("review_summary", Question.write, written=Written.review_title)
-ASKED = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 20)).examples(SplitName.test)
+EXAMPLES = leave_one_out(tiny_dataset([[0, 1, 2, 3]] * 20)).examples(SplitName.test)
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ def test_a_question_has_a_module(question, module):
     assert base.module(TaskConfig("any", Question[question])) is module
 
 
-def test_what_users_were_shown_has_a_module_and_metrics_of_its_own():
-    asked = TaskConfig("direct", Question.rank, Candidates.impression, cutoffs=[5, 10])
-    assert base.module(asked) is impressions
-    assert base.metric_names(asked) == {"auc", "mrr", "ndcg@5", "ndcg@10"}
+def test_the_impression_task_has_its_own_module_and_metrics():
+    task = TaskConfig("direct", Question.rank, Candidates.impression, cutoffs=[5, 10])
+    assert base.module(task) is impressions
+    assert base.metric_names(task) == {"auc", "mrr", "ndcg@5", "ndcg@10"}
 
 
 @pytest.mark.parametrize("module", [impressions, ranking, rating, text])
@@ -51,10 +51,10 @@ def test_metrics_to_select_by():
         (SUMMARISE, {"review_title": ["so"] * 4}, "review_text"),
     ],
 )
-def test_data_without_what_is_asked_about_are_refused_with_those_that_have_it(task, columns, missing):
-    with pytest.raises(DataError, match=f"needs interactions with '{missing}', and dataset 'tiny'") as found:
+def test_data_without_a_needed_column_are_refused_naming_datasets_that_have_it(task, columns, missing):
+    with pytest.raises(DataError, match=f"needs interactions with '{missing}', and dataset 'tiny'") as refused:
         raise_first(base.problems_of_data(task, tiny_dataset([[0, 1, 2, 3]], **columns)))
-    assert "demo" in found.value.remedy
+    assert "demo" in refused.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -66,38 +66,38 @@ def test_data_without_what_is_asked_about_are_refused_with_those_that_have_it(ta
         (SUMMARISE, {"review_title": ["so"] * 4, "review_text": ["so"] * 4}),
     ],
 )
-def test_data_with_some_of_it_are_not(task, columns):
+def test_data_with_some_values_in_the_column_are_accepted(task, columns):
     raise_first(base.problems_of_data(task, tiny_dataset([[0, 1, 2, 3]], **columns)))
 
 
 def test_a_subset_is_drawn_by_seed_and_name_and_keeps_the_order():
-    some = base.subset(ASKED, 5, 0, "valid_examples")
+    some = base.subset(EXAMPLES, 5, 0, "valid_examples")
     assert len(some) == 5
     assert (np.diff(some.row) > 0).all()
-    assert np.array_equal(some.row, base.subset(ASKED, 5, 0, "valid_examples").row)
-    others = [base.subset(ASKED, 5, 1, "valid_examples"), base.subset(ASKED, 5, 0, "max_examples")]
+    assert np.array_equal(some.row, base.subset(EXAMPLES, 5, 0, "valid_examples").row)
+    others = [base.subset(EXAMPLES, 5, 1, "valid_examples"), base.subset(EXAMPLES, 5, 0, "max_examples")]
     assert not any(np.array_equal(some.row, other.row) for other in others)
-    assert all(len(base.subset(ASKED, n, 0, "any")) == 20 for n in (None, 20, 100))
+    assert all(len(base.subset(EXAMPLES, n, 0, "any")) == 20 for n in (None, 20, 100))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 20, 100])
 def test_answers_come_in_the_order_of_the_examples(batch_size):
     sizes = []
 
-    def ask(batch):
+    def answer(batch):
         sizes.append(len(batch))
         return batch.row.tolist()
 
-    given = base.answers(None, ASKED, batch_size, ask, "asking")
-    assert [row for batch in given for row in batch] == ASKED.row.tolist()
+    answers = base.answer_in_batches(None, EXAMPLES, batch_size, answer, "answering")
+    assert [row for batch in answers for row in batch] == EXAMPLES.row.tolist()
     assert max(sizes) == min(batch_size, 20)
 
 
-def test_several_processes_ask_a_share_each(monkeypatch):
+def test_several_processes_answer_a_share_each(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(base.processes, "gathered", lambda value: [value])
     shares = []
     for rank in (0, 1):
         monkeypatch.setenv("RANK", str(rank))
-        shares.append(base.answers(None, ASKED, 3, lambda batch: batch.row.tolist(), "asking"))
-    assert [row for share in shares for batch in share for row in batch] == ASKED.row.tolist()
+        shares.append(base.answer_in_batches(None, EXAMPLES, 3, lambda batch: batch.row.tolist(), "answering"))
+    assert [row for share in shares for batch in share for row in batch] == EXAMPLES.row.tolist()

@@ -1,4 +1,4 @@
-"""The loss of a training for all tasks, on what it did not see."""
+"""The held-out loss of a training for all tasks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CONFIG = Config(
 
 
 class Learner:
-    """A loss of 1 of one kind and 2 of another, and a note of what it was asked about."""
+    """Losses 1 and 2 of two kinds of prompt; records the examples."""
 
     def held_out_losses(self, examples):
-        self.asked = examples
+        self.examples = examples
         return {"loss/rating": 1.0, "loss/direct_item": 2.0}
 
 
@@ -30,19 +30,19 @@ def learner():
     return Learner()
 
 
-def test_the_loss_is_the_mean_over_kinds_and_each_stands_beside(learner, tmp_path):
-    asked = loss.examples(SPLIT, SplitName.test, CONFIG, tmp_path)
-    found = loss.evaluate(learner, SPLIT, asked, CONFIG)
-    assert found.metrics == {"loss": 1.5, "loss/rating": 1.0, "loss/direct_item": 2.0}
-    assert len(found.predictions) == len(learner.asked) == 2
+def test_the_loss_is_the_mean_over_kinds_and_each_kind_is_a_metric(learner, tmp_path):
+    examples = loss.examples(SPLIT, SplitName.test, CONFIG, tmp_path)
+    result = loss.evaluate(learner, SPLIT, examples, CONFIG)
+    assert result.metrics == {"loss": 1.5, "loss/rating": 1.0, "loss/direct_item": 2.0}
+    assert len(result.predictions) == len(learner.examples) == 2
 
 
 def test_a_lower_loss_validates_better(learner, tmp_path):
-    asked = loss.examples(SPLIT, SplitName.valid, CONFIG, tmp_path)
-    assert loss.validation_score(learner, SPLIT, asked, CONFIG) == -1.5
+    examples = loss.examples(SPLIT, SplitName.valid, CONFIG, tmp_path)
+    assert loss.validation_score(learner, SPLIT, examples, CONFIG) == -1.5
 
 
-def test_it_is_asked_by_the_commands_of_a_training_for_all_tasks():
+def test_it_is_the_task_of_a_training_for_all_tasks():
     assert base.module(CONFIG.task) is loss
     assert base.metric_names(CONFIG.task) == {"loss"}
     assert loss.protocol(CONFIG.task) == "loss"

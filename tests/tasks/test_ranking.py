@@ -24,11 +24,11 @@ from tests.builders import tiny_dataset
 
 SEQUENCES = [[0, 1, 2, 3], [4, 3, 2, 1, 0], [5, 5, 5], [1, 0], [2, 4, 2, 4], [3, 0, 1, 2]]
 SPLIT = leave_one_out(tiny_dataset(SEQUENCES, n_items=8))
-ASKED = SPLIT.examples(SplitName.test)  # targets 3, 0, 5, 4, 2
+EXAMPLES = SPLIT.examples(SplitName.test)  # targets 3, 0, 5, 4, 2
 
 
 class Scorer:
-    """Scores of (user, item), whoever asks."""
+    """Scores from a (user, item) table."""
 
     def __init__(self, table):
         self.table = torch.as_tensor(table, dtype=torch.float32)
@@ -45,7 +45,7 @@ def scorer(seed=0, n_users=6, n_items=8):
 
 
 def config(control=Control.none, dataset_seed=0, **task):
-    """What the ranking task reads of a composed config."""
+    """A config with the settings that the ranking task reads."""
     settings: dict[str, Any] = {"cutoffs": [1, 2, 5], "selection": "ndcg@5", "negatives": 3, "top_items": 3}
     return Config(
         dataset=DatasetConfig(name="tiny", control=control, seed=dataset_seed),
@@ -56,17 +56,17 @@ def config(control=Control.none, dataset_seed=0, **task):
 
 def test_ranks_by_hand():
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # item 1 best, then 2, 3, …; item 0 last
-    found = ranking.rank(Scorer(scores), ASKED, False, 3, 2)
-    assert found.n_better.tolist() == [2, 7, 4, 3, 1]
-    assert found.n_tied.tolist() == [1] * 5
-    assert found.top_items.tolist() == [[1, 2, 3]] * 5
+    result = ranking.rank(Scorer(scores), EXAMPLES, False, 3, 2)
+    assert result.n_better.tolist() == [2, 7, 4, 3, 1]
+    assert result.n_tied.tolist() == [1] * 5
+    assert result.top_items.tolist() == [[1, 2, 3]] * 5
 
 
 def test_a_constant_scorer_scores_as_chance():
-    found = ranking.rank(Scorer(np.zeros((6, 8))), ASKED, False, 3, 2)
-    assert found.n_better.tolist() == [0] * 5
-    assert found.n_tied.tolist() == [8] * 5
-    values = ranking_metrics(found.n_better, found.n_tied, found.n_candidates, [2])
+    result = ranking.rank(Scorer(np.zeros((6, 8))), EXAMPLES, False, 3, 2)
+    assert result.n_better.tolist() == [0] * 5
+    assert result.n_tied.tolist() == [8] * 5
+    values = ranking_metrics(result.n_better, result.n_tied, result.n_candidates, [2])
     assert values["hr@2"].mean() == pytest.approx(2 / 8)
     assert values["mrr"].mean() == pytest.approx(sum(1 / r for r in range(1, 9)) / 8)
     assert values["auc"].mean() == 0.5
@@ -74,33 +74,33 @@ def test_a_constant_scorer_scores_as_chance():
 
 def test_the_target_shares_the_place_of_items_that_tie_with_it():
     scores = np.tile([3.0, 1, 2, 2, 2, 0, 0, 0], (6, 1))
-    found = ranking.rank(Scorer(scores), ASKED[np.array([0])], False, 3, 2)  # target 3 ties with 2 and 4, below 0
-    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([1], [3])
+    result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], False, 3, 2)  # target 3 ties with 2 and 4, below 0
+    assert (result.n_better.tolist(), result.n_tied.tolist()) == ([1], [3])
 
 
-def test_a_refused_target_is_a_miss_and_ties_with_nobody():
+def test_an_unranked_target_is_a_miss_and_ties_with_nothing():
     scores = np.full((6, 8), -np.inf)
     scores[:, [1, 2]] = [2.0, 1.0]
-    found = ranking.rank(Scorer(scores), ASKED, False, 3, 2)  # targets 3, 0, 5, 4, 2
-    assert found.n_better.tolist() == [7, 7, 7, 7, 1]
-    assert found.n_tied.tolist() == [0, 0, 0, 0, 1]
-    assert found.top_items.tolist() == [[1, 2, ranking.PADDING]] * 5
+    result = ranking.rank(Scorer(scores), EXAMPLES, False, 3, 2)  # targets 3, 0, 5, 4, 2
+    assert result.n_better.tolist() == [7, 7, 7, 7, 1]
+    assert result.n_tied.tolist() == [0, 0, 0, 0, 1]
+    assert result.top_items.tolist() == [[1, 2, ranking.PADDING]] * 5
 
 
-def test_a_model_that_refuses_everything_hits_nothing_and_recommends_nothing(tmp_path):
-    refusing = Scorer(np.full((6, 8), -np.inf))
+def test_a_model_that_ranks_no_item_hits_nothing_and_recommends_nothing(tmp_path):
+    model = Scorer(np.full((6, 8), -np.inf))
     for candidates in (Candidates.full, Candidates.uniform):
         settings = config(candidates=candidates)
-        asked = ranking.examples(SPLIT, SplitName.test, settings, tmp_path)
-        found = ranking.evaluate(refusing, SPLIT, asked, settings)
-        assert {found.metrics[name] for name in ("hr@5", "mrr", "auc", "coverage@3")} == {0}
-        assert [len(items) for items in found.predictions["top_items"]] == [0] * len(asked)
+        examples = ranking.examples(SPLIT, SplitName.test, settings, tmp_path)
+        result = ranking.evaluate(model, SPLIT, examples, settings)
+        assert {result.metrics[name] for name in ("hr@5", "mrr", "auc", "coverage@3")} == {0}
+        assert [len(items) for items in result.predictions["top_items"]] == [0] * len(examples)
 
 
-def test_examples_asked_several_times_are_drawn_by_user():
+def test_the_bootstrap_draws_users_with_all_their_repeated_examples():
     settings = config()
-    once = ranking.evaluate(scorer(), SPLIT, ASKED, settings)
-    thrice = ranking.evaluate(scorer(), SPLIT, ASKED.repeated(3), settings)
+    once = ranking.evaluate(scorer(), SPLIT, EXAMPLES, settings)
+    thrice = ranking.evaluate(scorer(), SPLIT, EXAMPLES.repeated(3), settings)
     assert thrice.metrics == pytest.approx(once.metrics)
     low, high = thrice.intervals["hr@2"]
     assert high - low == pytest.approx(np.subtract(*once.intervals["hr@2"][::-1]), abs=0.15)
@@ -108,28 +108,28 @@ def test_examples_asked_several_times_are_drawn_by_user():
 
 def test_masked_items_of_the_history_never_outrank_the_target():
     scores = np.tile([8.0, 7, 6, 5, 4, 3, 2, 1], (6, 1))
-    found = ranking.rank(Scorer(scores), ASKED[np.array([0])], True, 5, 2)  # history 0, 1, 2; target 3
-    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([0], [1])
-    assert found.top_items.tolist() == [[3, 4, 5, 6, 7]]
+    result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], True, 5, 2)  # history 0, 1, 2; target 3
+    assert (result.n_better.tolist(), result.n_tied.tolist()) == ([0], [1])
+    assert result.top_items.tolist() == [[3, 4, 5, 6, 7]]
 
 
 def test_masked_items_are_no_candidates_and_the_target_always_is_one():
-    asked = ASKED[np.array([0, 2, 3])]  # histories 0 1 2; 5 5; 2 4 2; targets 3, 5, 4
-    assert ranking.rank(scorer(), asked, True, 3, 2).n_candidates.tolist() == [5, 8, 7]
-    assert ranking.rank(scorer(), asked, False, 3, 2).n_candidates.tolist() == [8, 8, 8]
+    examples = EXAMPLES[np.array([0, 2, 3])]  # histories 0 1 2; 5 5; 2 4 2; targets 3, 5, 4
+    assert ranking.rank(scorer(), examples, True, 3, 2).n_candidates.tolist() == [5, 8, 7]
+    assert ranking.rank(scorer(), examples, False, 3, 2).n_candidates.tolist() == [8, 8, 8]
 
 
 def test_without_masking_items_of_the_history_do_outrank_the_target():
     scores = np.tile([8.0, 7, 6, 5, 4, 3, 2, 1], (6, 1))
-    found = ranking.rank(Scorer(scores), ASKED[np.array([0])], False, 5, 2)
-    assert found.n_better.tolist() == [3]
+    result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], False, 5, 2)
+    assert result.n_better.tolist() == [3]
 
 
 def test_a_target_bought_before_is_not_masked():
     scores = np.tile([0.0, 1, 2, 3, 4, 9, 6, 7], (6, 1))
-    found = ranking.rank(Scorer(scores), ASKED[np.array([2])], True, 2, 2)  # history 5, 5; target 5
-    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([0], [1])
-    assert found.top_items.tolist() == [[5, 7]]
+    result = ranking.rank(Scorer(scores), EXAMPLES[np.array([2])], True, 2, 2)  # history 5, 5; target 5
+    assert (result.n_better.tolist(), result.n_tied.tolist()) == ([0], [1])
+    assert result.top_items.tolist() == [[5, 7]]
 
 
 @pytest.mark.parametrize("broken", [slice(None), 3, 7])
@@ -137,42 +137,42 @@ def test_scores_that_are_not_numbers_end_the_run(broken):
     table = np.zeros((6, 8))
     table[0, broken] = np.nan  # all of them, the target's, another item's
     with pytest.raises(RunError, match="not numbers"):
-        ranking.rank(Scorer(table), ASKED, False, 3, 2)
+        ranking.rank(Scorer(table), EXAMPLES, False, 3, 2)
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
 def test_ranks_do_not_depend_on_the_batch_size(mask_history):
-    whole = ranking.rank(scorer(), ASKED, mask_history, 3, 100)
+    whole = ranking.rank(scorer(), EXAMPLES, mask_history, 3, 100)
     for batch_size in (1, 2, 3):
-        found = ranking.rank(scorer(), ASKED, mask_history, 3, batch_size)
+        result = ranking.rank(scorer(), EXAMPLES, mask_history, 3, batch_size)
         for column in ("n_better", "n_tied", "n_candidates", "top_items"):
-            assert np.array_equal(getattr(found, column), getattr(whole, column))
+            assert np.array_equal(getattr(result, column), getattr(whole, column))
 
 
 def test_ranks_do_not_depend_on_the_order_of_examples():
     order = np.array([3, 0, 4, 1, 2])
-    whole, found = ranking.rank(scorer(), ASKED, True, 3, 2), ranking.rank(scorer(), ASKED[order], True, 3, 2)
-    assert np.array_equal(found.n_better, whole.n_better[order])
-    assert np.array_equal(found.top_items, whole.top_items[order])
+    whole, result = ranking.rank(scorer(), EXAMPLES, True, 3, 2), ranking.rank(scorer(), EXAMPLES[order], True, 3, 2)
+    assert np.array_equal(result.n_better, whole.n_better[order])
+    assert np.array_equal(result.top_items, whole.top_items[order])
 
 
 def test_memory_is_bounded_in_scores_whatever_the_batch_size(monkeypatch):
     monkeypatch.setitem(ranking.SCORES_AT_ONCE, "cpu", 20)  # two rows of eight items
-    asked_at_once = []
+    batch_sizes = []
 
     class Counting(Scorer):
         def score(self, examples):
-            asked_at_once.append(len(examples))
+            batch_sizes.append(len(examples))
             return super().score(examples)
 
-    ranking.rank(Counting(np.zeros((6, 8))), ASKED, False, 3, 100)
-    assert max(asked_at_once) == 2
+    ranking.rank(Counting(np.zeros((6, 8))), EXAMPLES, False, 3, 100)
+    assert max(batch_sizes) == 2
 
 
 def test_a_catalogue_larger_than_the_bound_is_ranked_one_example_at_a_time(monkeypatch):
-    whole = ranking.rank(scorer(), ASKED, True, 3, 100)
+    whole = ranking.rank(scorer(), EXAMPLES, True, 3, 100)
     monkeypatch.setitem(ranking.SCORES_AT_ONCE, "cpu", 1)
-    assert np.array_equal(ranking.rank(scorer(), ASKED, True, 3, 100).n_better, whole.n_better)
+    assert np.array_equal(ranking.rank(scorer(), EXAMPLES, True, 3, 100).n_better, whole.n_better)
 
 
 def test_ranking_switches_dropout_off():
@@ -185,29 +185,31 @@ def test_ranking_switches_dropout_off():
             assert not self.training
             return Scorer.score(self, examples)
 
-    ranking.rank(Noisy().train(), ASKED, False, 3, 2)
+    ranking.rank(Noisy().train(), EXAMPLES, False, 3, 2)
 
 
 def test_candidates_are_ranked_among_themselves():
     candidates = np.array([[3, 7, 6], [0, 7, 6], [5, 0, 1], [4, 7, 0], [2, 3, 7]])
     scores = np.tile(np.arange(8.0), (6, 1))  # the higher the number the better
-    found = ranking.rank(Scorer(scores), replace(ASKED, candidates=candidates), True, 2, 2)
-    assert found.n_better.tolist() == [2, 2, 0, 1, 2]
-    assert found.n_candidates.tolist() == [3] * 5
-    assert found.top_items.tolist() == [[7, 6], [7, 6], [5, 1], [7, 4], [7, 3]]
+    result = ranking.rank(Scorer(scores), replace(EXAMPLES, candidates=candidates), True, 2, 2)
+    assert result.n_better.tolist() == [2, 2, 0, 1, 2]
+    assert result.n_candidates.tolist() == [3] * 5
+    assert result.top_items.tolist() == [[7, 6], [7, 6], [5, 1], [7, 4], [7, 3]]
 
 
-def test_equal_candidates_stand_in_the_order_of_their_items():
+def test_tied_candidates_are_ordered_by_item():
     candidates = np.array([[3, 7, 6]])
-    found = ranking.rank(Scorer(np.zeros((6, 8))), replace(ASKED[np.array([0])], candidates=candidates), False, 3, 2)
-    assert found.top_items.tolist() == [[3, 6, 7]]
-    assert (found.n_better.tolist(), found.n_tied.tolist()) == ([0], [3])
+    result = ranking.rank(
+        Scorer(np.zeros((6, 8))), replace(EXAMPLES[np.array([0])], candidates=candidates), False, 3, 2
+    )
+    assert result.top_items.tolist() == [[3, 6, 7]]
+    assert (result.n_better.tolist(), result.n_tied.tolist()) == ([0], [3])
 
 
 def test_more_top_items_than_candidates_gives_all_of_them():
     candidates = np.array([[3, 7, 6]])
-    found = ranking.rank(scorer(), replace(ASKED[np.array([0])], candidates=candidates), False, 50, 2)
-    assert sorted(found.top_items[0]) == [3, 6, 7]
+    result = ranking.rank(scorer(), replace(EXAMPLES[np.array([0])], candidates=candidates), False, 50, 2)
+    assert sorted(result.top_items[0]) == [3, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -223,10 +225,10 @@ def test_the_protocol_names_the_candidates_and_their_number(candidates, negative
 
 
 def test_sampled_candidates_come_with_the_target_first(tmp_path):
-    asked = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform), tmp_path)
-    assert asked.candidates is not None
-    assert asked.candidates.shape == (5, 4)
-    assert (asked.candidates[:, 0] == asked.target).all()
+    examples = ranking.examples(SPLIT, SplitName.test, config(candidates=Candidates.uniform), tmp_path)
+    assert examples.candidates is not None
+    assert examples.candidates.shape == (5, 4)
+    assert (examples.candidates[:, 0] == examples.target).all()
 
 
 def test_a_subset_is_the_same_each_time_and_in_order(tmp_path):
@@ -259,9 +261,9 @@ def test_a_subset_of_all_is_all(n, tmp_path):
 
 
 def test_swapped_users_keep_targets_and_lose_their_histories(tmp_path):
-    asked = ranking.examples(SPLIT, SplitName.test, config(control=Control.swap_users), tmp_path)
-    assert np.array_equal(asked.target, ASKED.target)
-    assert (asked.start != ASKED.start).all()
+    examples = ranking.examples(SPLIT, SplitName.test, config(control=Control.swap_users), tmp_path)
+    assert np.array_equal(examples.target, EXAMPLES.target)
+    assert (examples.start != EXAMPLES.start).all()
 
 
 def test_a_dataset_without_examples_says_why(tmp_path):
@@ -271,17 +273,17 @@ def test_a_dataset_without_examples_says_why(tmp_path):
 
 
 def test_evaluation_scores_every_metric_with_an_interval():
-    found = ranking.evaluate(scorer(), SPLIT, ASKED, config())
+    result = ranking.evaluate(scorer(), SPLIT, EXAMPLES, config())
     expected = {"hr@1", "hr@2", "hr@5", "recall@1", "recall@2", "recall@5", "ndcg@2", "ndcg@5", "mrr", "auc"}
-    assert set(found.intervals) == expected
-    assert set(found.metrics) == expected | {"coverage@3", "novelty@3"}
-    for name, (low, high) in found.intervals.items():
-        assert low <= found.metrics[name] <= high
+    assert set(result.intervals) == expected
+    assert set(result.metrics) == expected | {"coverage@3", "novelty@3"}
+    for name, (low, high) in result.intervals.items():
+        assert low <= result.metrics[name] <= high
 
 
 def test_predictions_hold_one_row_an_example_with_raw_ids():
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))
-    rows = ranking.evaluate(Scorer(scores), SPLIT, ASKED, config()).predictions
+    rows = ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config()).predictions
     assert rows["user_id"].tolist() == ["u0", "u1", "u2", "u4", "u5"]
     assert rows["target"].tolist() == ["i3", "i0", "i5", "i4", "i2"]
     assert rows["history_length"].tolist() == [3, 4, 2, 3, 3]
@@ -303,70 +305,72 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
 
 
 def test_the_breakdown_by_training_frequency_adds_up():
-    found = ranking.evaluate(scorer(), SPLIT, ASKED, config())
-    groups = found.breakdown["target_train_count"].values()
+    result = ranking.evaluate(scorer(), SPLIT, EXAMPLES, config())
+    groups = result.breakdown["target_train_count"].values()
     assert sum(group["n"] for group in groups) == 5
-    assert sum(group["n"] * group["mrr"] for group in groups) / 5 == pytest.approx(found.metrics["mrr"])
+    assert sum(group["n"] * group["mrr"] for group in groups) / 5 == pytest.approx(result.metrics["mrr"])
 
 
 def test_recommended_titles_are_compared_with_the_history_and_with_the_targets():
     titles = ["red hat", "red shoe", "red coat", "red sock", "blue pen", "blue ink", "cup", ""]
     split = replace(SPLIT, dataset=replace(SPLIT.dataset, items=SPLIT.dataset.items.assign(title=titles)))
     scores = np.tile([-9.0, -9, -9, 0, 9, 8, -9, -9], (6, 1))  # pen, ink, then the sock
-    found = ranking.evaluate(Scorer(scores), split, ASKED[np.array([0])], config())  # hat, shoe, coat; the sock is next
-    assert found.metrics["title_similarity@3"] == pytest.approx((0 + 0 + 1 / 3) / 3)
-    assert found.metrics["title_similarity_of_target"] == pytest.approx(1 / 3)
-    assert found.metrics["title_diversity@3"] == pytest.approx(1 - (1 / 3) / 3)
+    result = ranking.evaluate(
+        Scorer(scores), split, EXAMPLES[np.array([0])], config()
+    )  # hat, shoe, coat; the sock is next
+    assert result.metrics["title_similarity@3"] == pytest.approx((0 + 0 + 1 / 3) / 3)
+    assert result.metrics["title_similarity_of_target"] == pytest.approx(1 / 3)
+    assert result.metrics["title_diversity@3"] == pytest.approx(1 - (1 / 3) / 3)
 
 
-def test_cold_targets_stand_apart():
+def test_cold_and_warm_targets_are_reported_separately():
     split = replace(SPLIT, cold=np.isin(np.arange(8), [4, 5, 7]))  # of the targets 3, 0, 5, 4, 2: the third and fourth
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # ranks 3, 8, 5, 4, 2
-    found = ranking.evaluate(Scorer(scores), split, ASKED, config())
-    assert found.metrics["cold/hr@5"] == 1
-    assert found.metrics["cold/mrr"] == pytest.approx((1 / 5 + 1 / 4) / 2)
-    assert found.metrics["warm/mrr"] == pytest.approx((1 / 3 + 1 / 8 + 1 / 2) / 3)
-    assert found.breakdown["target_is_cold"]["cold"]["n"] == 2
-    assert found.breakdown["target_is_cold"]["warm"]["mrr"] == pytest.approx(found.metrics["warm/mrr"])
-    assert found.predictions["target_is_cold"].tolist() == [False, False, True, True, False]
+    result = ranking.evaluate(Scorer(scores), split, EXAMPLES, config())
+    assert result.metrics["cold/hr@5"] == 1
+    assert result.metrics["cold/mrr"] == pytest.approx((1 / 5 + 1 / 4) / 2)
+    assert result.metrics["warm/mrr"] == pytest.approx((1 / 3 + 1 / 8 + 1 / 2) / 3)
+    assert result.breakdown["target_is_cold"]["cold"]["n"] == 2
+    assert result.breakdown["target_is_cold"]["warm"]["mrr"] == pytest.approx(result.metrics["warm/mrr"])
+    assert result.predictions["target_is_cold"].tolist() == [False, False, True, True, False]
 
 
 def test_each_ranking_metric_has_a_mean_and_an_interval_of_cold_and_of_warm_targets():
-    plain = ranking.evaluate(scorer(), SPLIT, ASKED, config())
-    found = ranking.evaluate(scorer(), hold_out(SPLIT, 0.3, 1.0, seed=0), ASKED, config())
+    plain = ranking.evaluate(scorer(), SPLIT, EXAMPLES, config())
+    result = ranking.evaluate(scorer(), hold_out(SPLIT, 0.3, 1.0, seed=0), EXAMPLES, config())
     names = {f"{group}/{name}" for group in ("cold", "warm") for name in plain.intervals}
-    assert set(found.metrics) == set(plain.metrics) | names
-    assert set(found.intervals) == set(plain.intervals) | names
-    assert {name: found.metrics[name] for name in plain.intervals} == {n: plain.metrics[n] for n in plain.intervals}
-    assert found.intervals | plain.intervals == found.intervals
+    assert set(result.metrics) == set(plain.metrics) | names
+    assert set(result.intervals) == set(plain.intervals) | names
+    assert {name: result.metrics[name] for name in plain.intervals} == {n: plain.metrics[n] for n in plain.intervals}
+    assert result.intervals | plain.intervals == result.intervals
     for name in names:
-        low, high = found.intervals[name]
-        assert low <= found.metrics[name] <= high
+        low, high = result.intervals[name]
+        assert low <= result.metrics[name] <= high
 
 
 @pytest.mark.parametrize(("cold", "group"), [([], "warm"), (range(8), "cold")])
 def test_a_group_without_targets_has_no_metrics(cold, group):
-    found = ranking.evaluate(scorer(), replace(SPLIT, cold=np.isin(np.arange(8), cold)), ASKED, config())
-    assert set(found.breakdown["target_is_cold"]) == {group}
-    assert {name.partition("/")[0] for name in found.metrics if "/" in name} == {group}
+    result = ranking.evaluate(scorer(), replace(SPLIT, cold=np.isin(np.arange(8), cold)), EXAMPLES, config())
+    assert set(result.breakdown["target_is_cold"]) == {group}
+    assert {name.partition("/")[0] for name in result.metrics if "/" in name} == {group}
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
 def test_a_constant_scorer_gets_the_chance_that_the_breakdown_states(mask_history):
     split = replace(SPLIT, cold=np.isin(np.arange(8), [4, 5]))
-    asked = config(mask_history=mask_history)
-    found = ranking.evaluate(Scorer(np.zeros((6, 8))), split, ASKED, asked).breakdown
-    assert found["target_is_cold"] == {group: pytest.approx(means) for group, means in found["chance"].items()}
-    other = ranking.evaluate(scorer(), split, ASKED, asked).breakdown
-    assert other["chance"] == found["chance"]
+    settings = config(mask_history=mask_history)
+    result = ranking.evaluate(Scorer(np.zeros((6, 8))), split, EXAMPLES, settings).breakdown
+    assert result["target_is_cold"] == {group: pytest.approx(means) for group, means in result["chance"].items()}
+    other = ranking.evaluate(scorer(), split, EXAMPLES, settings).breakdown
+    assert other["chance"] == result["chance"]
 
 
 def test_coverage_counts_recommended_items():
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))
-    assert ranking.evaluate(Scorer(scores), SPLIT, ASKED, config()).metrics["coverage@3"] == 3 / 8
+    assert ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config()).metrics["coverage@3"] == 3 / 8
 
 
 def test_validation_scores_the_selection_metric():
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # ranks 3, 8, 5, 4, 2
     expected = sum(1 / math.log2(rank + 1) for rank in (3, 5, 4, 2)) / 5
-    assert ranking.validation_score(Scorer(scores), SPLIT, ASKED, config()) == pytest.approx(expected)
+    assert ranking.validation_score(Scorer(scores), SPLIT, EXAMPLES, config()) == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""The floors on real data: the numbers that a table without them would hide."""
+"""The floors on real data: their measured scores."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def test_floor_scores_as_measured(
     answer = call("train", *overrides, "task.floors=[]", cwd=tmp_path, cache=tmp_path / "cache")
     assert answer.code == 0, answer.err
     (metrics,) = (tmp_path / "outputs").glob("*/*/*/*/metrics.json")
-    found = json.loads(metrics.read_text())["metrics"]
-    assert found["hr@10"] == pytest.approx(hit_rate, abs=1e-4)
-    assert found["ndcg@10"] == pytest.approx(ndcg, abs=1e-4)
+    values = json.loads(metrics.read_text())["metrics"]
+    assert values["hr@10"] == pytest.approx(hit_rate, abs=1e-4)
+    assert values["ndcg@10"] == pytest.approx(ndcg, abs=1e-4)

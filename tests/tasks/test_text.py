@@ -1,4 +1,4 @@
-"""The writing tasks: who is asked about what, and how the answers are written down."""
+"""The text tasks: their examples, metrics and predictions."""
 
 import numpy as np
 import pytest
@@ -20,17 +20,17 @@ SPLIT = leave_one_out(
 
 
 class Scribe:
-    """A text by user."""
+    """One text per user; records the columns requested."""
 
     def __init__(self, texts):
-        self.texts, self.asked_for = texts, set()
+        self.texts, self.columns = texts, set()
 
     def write(self, examples, written):
-        self.asked_for.add(written)
+        self.columns.add(written)
         return [self.texts[user] for user in examples.user]
 
 
-SAID = ["The strap is soft", "never mind", "it is the worst color"]
+TEXTS = ["The strap is soft", "never mind", "it is the worst color"]
 
 
 def config(written=Written.explanation, batch_size=2, **task):
@@ -42,50 +42,50 @@ def config(written=Written.explanation, batch_size=2, **task):
     )
 
 
-def asked(split=SPLIT, **task):
+def load(split=SPLIT, **task):
     return text.examples(split, SplitName.test, config(**task), None)
 
 
-def test_an_interaction_without_such_a_text_is_not_asked_about():
-    assert asked().user.tolist() == [0, 2]  # of the second user there are only blanks
-    assert asked(written=Written.review_title).user.tolist() == [0, 1]
+def test_an_interaction_without_the_text_is_not_an_example():
+    assert load().user.tolist() == [0, 2]  # the second user has only blanks
+    assert load(written=Written.review_title).user.tolist() == [0, 1]
 
 
-def test_a_heading_is_asked_of_a_review():
+def test_a_review_title_is_predicted_only_with_a_review():
     reviews = [*REVIEWS[:5], None]
     split = leave_one_out(tiny_dataset(SEQUENCES[:2], review_title=TITLES[:6], review_text=reviews))
-    assert asked(split, written=Written.review_title).user.tolist() == [0]
+    assert load(split, written=Written.review_title).user.tolist() == [0]
 
 
-def test_a_part_without_such_texts_is_refused():
+def test_a_split_without_the_texts_is_refused():
     with pytest.raises(DataError, match="no test examples with 'explanation'"):
-        asked(leave_one_out(tiny_dataset([[0, 1, 2]], explanation=["so", "so", None])))
+        load(leave_one_out(tiny_dataset([[0, 1, 2]], explanation=["so", "so", None])))
 
 
 OURS = ("bleu2", "bleu4", "rouge1", "rouge2", "rougeL")
 
 
 def test_scores_by_hand():
-    found = text.evaluate(Scribe(SAID), SPLIT, asked(), config())
-    assert found.metrics["rouge1"] == pytest.approx((1 + 3 / 5) / 2)  # it, is, the, of five words in each
-    assert found.metrics["feature_match"] == 0.5
-    assert found.metrics["unique_sentences"] == 1
-    assert found.metrics["mean_length"] == 4.5
-    assert set(found.intervals) == {*OURS, "feature_match", *(f"paper/{name}" for name in OURS)}
-    assert "bleu4" in found.signatures
+    result = text.evaluate(Scribe(TEXTS), SPLIT, load(), config())
+    assert result.metrics["rouge1"] == pytest.approx((1 + 3 / 5) / 2)  # it, is, the, of five words in each
+    assert result.metrics["feature_match"] == 0.5
+    assert result.metrics["unique_sentences"] == 1
+    assert result.metrics["mean_length"] == 4.5
+    assert set(result.intervals) == {*OURS, "feature_match", *(f"paper/{name}" for name in OURS)}
+    assert "bleu4" in result.signatures
 
 
-def test_a_model_is_asked_for_the_column_that_it_is_compared_with():
-    scribe, of_titles = Scribe(SAID), config(Written.review_title)
-    found = text.evaluate(scribe, SPLIT, asked(written=Written.review_title), of_titles)
-    assert scribe.asked_for == {Written.review_title}
-    assert found.predictions["reference"].tolist() == ["Very soft", "No"]
-    assert "feature_match" not in found.metrics
-    assert text.protocol(of_titles.task) == "review_title"
+def test_a_model_writes_the_column_that_it_is_compared_with():
+    scribe, title_config = Scribe(TEXTS), config(Written.review_title)
+    result = text.evaluate(scribe, SPLIT, load(written=Written.review_title), title_config)
+    assert scribe.columns == {Written.review_title}
+    assert result.predictions["reference"].tolist() == ["Very soft", "No"]
+    assert "feature_match" not in result.metrics
+    assert text.protocol(title_config.task) == "review_title"
 
 
 def test_predictions_hold_one_row_an_example_with_raw_ids():
-    rows = text.evaluate(Scribe(SAID), SPLIT, asked(), config()).predictions
+    rows = text.evaluate(Scribe(TEXTS), SPLIT, load(), config()).predictions
     assert rows["user_id"].tolist() == ["u0", "u2"]
     assert rows["target"].tolist() == ["i2", "i0"]
     assert rows["reference"].tolist() == ["the strap is soft", "it is the best colour"]
@@ -95,13 +95,13 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
 
 @pytest.mark.parametrize("selection", ["rouge1", "bleu2", "distinct1"])
 def test_validation_scores_the_selection_metric(selection):
-    found = text.validation_score(Scribe(SAID), SPLIT, asked(), config(selection=selection))
-    assert found == pytest.approx(text.evaluate(Scribe(SAID), SPLIT, asked(), config()).metrics[selection])
+    result = text.validation_score(Scribe(TEXTS), SPLIT, load(), config(selection=selection))
+    assert result == pytest.approx(text.evaluate(Scribe(TEXTS), SPLIT, load(), config()).metrics[selection])
 
 
 def test_numbers_do_not_depend_on_the_batch_size_or_the_order_of_examples():
-    whole = text.evaluate(Scribe(SAID), SPLIT, asked(), config()).metrics
-    small = text.evaluate(Scribe(SAID), SPLIT, asked(), config(batch_size=1)).metrics
-    turned = text.evaluate(Scribe(SAID), SPLIT, asked()[np.array([1, 0])], config()).metrics
-    assert small == pytest.approx(whole, abs=1e-12)
-    assert turned == pytest.approx(whole, abs=1e-12)
+    metrics = text.evaluate(Scribe(TEXTS), SPLIT, load(), config()).metrics
+    small = text.evaluate(Scribe(TEXTS), SPLIT, load(), config(batch_size=1)).metrics
+    reversed_order = text.evaluate(Scribe(TEXTS), SPLIT, load()[np.array([1, 0])], config()).metrics
+    assert small == pytest.approx(metrics, abs=1e-12)
+    assert reversed_order == pytest.approx(metrics, abs=1e-12)

@@ -22,7 +22,7 @@ def test_the_best_columns_are_those_of_a_stable_sort(n_columns, levels):
 
 
 @given(scores=arrays(np.float32, (2, 4 * BLOCK + 3), elements=st.floats(width=32, allow_nan=False)))
-def test_any_floats_stand_in_their_order(scores):
+def test_any_floats_are_ordered(scores):
     assert top_columns(torch.from_numpy(scores), 3).tolist() == naive(scores, 3).tolist()
 
 
@@ -31,12 +31,12 @@ def test_masked_columns_come_last_and_zero_has_no_sign():
     assert top_columns(scores, 6).tolist() == [[5, 1, 2, 3, 4, 0]]
 
 
-def test_the_best_of_all_columns_may_stand_in_the_last_incomplete_block():
+def test_the_best_column_may_be_in_the_last_incomplete_block():
     scores = torch.zeros(1, 5 * BLOCK + 2)
     scores[0, -1] = 1
     assert top_columns(scores, 2).tolist() == [[5 * BLOCK + 1, 0]]
 
 
-def test_equal_scores_stand_in_the_order_of_their_numbers():
+def test_ties_are_ordered_by_number():
     numbers = torch.tensor([[9, 2**32 - 1, 3, 0]])
     assert top_numbers(torch.tensor([[1.0, 2.0, 1.0, 1.0]]), numbers, 3).tolist() == [[2**32 - 1, 0, 3]]

@@ -10,7 +10,7 @@ from llm4rec_cli.training import checkpoints
 
 def saved(root, step, score=0.0):
     """A sealed checkpoint with two files, after those that are there."""
-    before = checkpoints.whole(root)
+    before = checkpoints.list_complete(root)
     folder = root / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights of step %d" % step)
@@ -38,7 +38,7 @@ def test_sealing_drops_the_pickled_arguments(tmp_path):
     (folder / "training_args.bin").write_bytes(b"pickle")
     checkpoints.seal(folder, 1, 0.0, "1 x cpu", [])
     assert not (folder / "training_args.bin").exists()
-    assert checkpoints.whole(tmp_path)
+    assert checkpoints.list_complete(tmp_path)
 
 
 def test_sealing_again_does_not_count_the_manifest(tmp_path):
@@ -48,14 +48,18 @@ def test_sealing_again_does_not_count_the_manifest(tmp_path):
     assert (folder / "manifest.json").read_text() == before
 
 
-def test_whole_checkpoints_come_oldest_first(tmp_path):
+def test_complete_checkpoints_come_oldest_first(tmp_path):
     for step in (10, 9, 100):
         saved(tmp_path, step)
-    assert [found.step for found in checkpoints.whole(tmp_path)] == [9, 10, 100]  # by number, not by name
+    assert [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)] == [
+        9,
+        10,
+        100,
+    ]  # by number, not by name
 
 
 def test_no_folder_holds_no_checkpoint(tmp_path):
-    assert checkpoints.whole(tmp_path / "nowhere") == []
+    assert checkpoints.list_complete(tmp_path / "nowhere") == []
 
 
 def truncate(folder):
@@ -79,13 +83,13 @@ def tear_the_manifest(folder):
 
 
 @pytest.mark.parametrize("tear", [truncate, alter, lose_a_file, lose_the_manifest, tear_the_manifest])
-def test_a_torn_checkpoint_is_removed_and_said(tear, tmp_path, caplog, monkeypatch):
+def test_an_incomplete_checkpoint_is_removed_with_a_warning(tear, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)  # the command line switches it off
     first, second = saved(tmp_path, 1), saved(tmp_path, 2)
     tear(second)
     with caplog.at_level(logging.WARNING, "llm4rec_cli"):
-        found = checkpoints.whole(tmp_path)
-    assert [checkpoint.folder for checkpoint in found] == [first]
+        complete = checkpoints.list_complete(tmp_path)
+    assert [checkpoint.folder for checkpoint in complete] == [first]
     assert not second.exists()
     assert f"{second} is incomplete or altered: removed" in caplog.text
 
@@ -93,54 +97,54 @@ def test_a_torn_checkpoint_is_removed_and_said(tear, tmp_path, caplog, monkeypat
 def test_the_best_has_the_highest_score_and_the_earliest_of_equals_wins(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2)]:
         saved(tmp_path, step, score)
-    assert checkpoints.best(checkpoints.whole(tmp_path)).step == 2
+    assert checkpoints.best(checkpoints.list_complete(tmp_path)).step == 2
 
 
 def test_rotation_keeps_the_best_and_the_last(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2)]:
         saved(tmp_path, step, score)
-    left = checkpoints.rotate(checkpoints.whole(tmp_path))
-    assert [found.step for found in left] == [2, 4]
-    assert checkpoints.whole(tmp_path) == left
+    left = checkpoints.rotate(checkpoints.list_complete(tmp_path))
+    assert [checkpoint.step for checkpoint in left] == [2, 4]
+    assert checkpoints.list_complete(tmp_path) == left
 
 
 def test_rotation_keeps_a_checkpoint_that_is_both(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3)]:
         saved(tmp_path, step, score)
-    left = checkpoints.rotate(checkpoints.whole(tmp_path))
-    assert [found.step for found in left] == [2]
-    assert checkpoints.whole(tmp_path) == left
+    left = checkpoints.rotate(checkpoints.list_complete(tmp_path))
+    assert [checkpoint.step for checkpoint in left] == [2]
+    assert checkpoints.list_complete(tmp_path) == left
 
 
-def test_each_checkpoint_knows_the_best_until_then(tmp_path):
+def test_each_checkpoint_records_the_best_step_until_then(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.3), (4, 0.2), (5, 0.4)]:
         saved(tmp_path, step, score)
-    assert [found.best_step for found in checkpoints.whole(tmp_path)] == [1, 2, 2, 2, 5]
+    assert [checkpoint.best_step for checkpoint in checkpoints.list_complete(tmp_path)] == [1, 2, 2, 2, 5]
 
 
-def test_what_follows_a_best_one_that_is_lost_is_of_no_use(tmp_path, caplog, monkeypatch):
+def test_checkpoints_after_a_lost_best_one_are_removed(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("llm4rec_cli"), "propagate", True)
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
         saved(tmp_path, step, score)
     alter(tmp_path / "checkpoint-2")
     with caplog.at_level(logging.WARNING, "llm4rec_cli"):
-        assert [found.step for found in checkpoints.whole(tmp_path)] == [1]
-    assert "checkpoint-3 is of no use without the best one, checkpoint-2: removed" in caplog.text
+        assert [checkpoint.step for checkpoint in checkpoints.list_complete(tmp_path)] == [1]
+    assert "checkpoint-3 cannot be resumed without the best checkpoint, checkpoint-2: removed" in caplog.text
     assert not (tmp_path / "checkpoint-3").exists()
 
 
-def test_a_finished_training_names_what_it_chose_and_reading_it_changes_nothing(tmp_path):
+def test_a_finished_training_names_its_selected_checkpoint_and_reading_changes_nothing(tmp_path):
     for step, score in [(1, 0.1), (2, 0.3), (3, 0.2)]:
         saved(tmp_path, step, score)
-    checkpoints.finish(tmp_path, checkpoints.whole(tmp_path)[-1])
-    assert checkpoints.chosen(tmp_path).step == 2
+    checkpoints.mark_finished(tmp_path, checkpoints.list_complete(tmp_path)[-1])
+    assert checkpoints.selected(tmp_path).step == 2
     alter(tmp_path / "checkpoint-2")
-    with pytest.raises(RunError, match="checkpoint-2, the best one, is incomplete or altered"):
-        checkpoints.chosen(tmp_path)  # never silently the second best
+    with pytest.raises(RunError, match="checkpoint-2, the selected checkpoint, is incomplete or altered"):
+        checkpoints.selected(tmp_path)  # never silently the second best
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{i}" for i in (1, 2, 3)]
 
 
-def test_an_unfinished_training_has_chosen_nothing(tmp_path):
+def test_an_unfinished_training_has_no_selected_checkpoint(tmp_path):
     saved(tmp_path, 1)
     with pytest.raises(RunError, match="no finished training"):
-        checkpoints.chosen(tmp_path)
+        checkpoints.selected(tmp_path)

@@ -1,4 +1,4 @@
-"""Training on a model of ten rows: what is kept, when it stops, and that a killed run ends as one that was not."""
+"""Training a small model on ten rows: checkpoints, early stopping, and exact resumption of a killed run."""
 
 import json
 from dataclasses import replace
@@ -50,23 +50,23 @@ class Regression(nn.Module):
 
 
 class Points:
-    """y = x · (1, 2, 3), and who asked for what."""
+    """y = x · (1, 2, 3); records the batches."""
 
     def __init__(self):
         self.x = torch.randn(N_ROWS, 3, generator=torch.Generator().manual_seed(0))
-        self.asked = []
+        self.batches = []
 
     def __len__(self):
         return N_ROWS
 
     def batch(self, epoch, indices):
-        self.asked.append((epoch, indices))
+        self.batches.append((epoch, indices))
         x = self.x[indices]
         return {"x": x, "y": x @ torch.tensor([1.0, 2.0, 3.0])}
 
 
 class Validation:
-    """Scores by a script; remembers the weights at each call, and may be killed at one."""
+    """Returns prepared scores; records the weights at each call, and raises KeyboardInterrupt at call `killed_at`."""
 
     def __init__(self, model, scores, killed_at=None):
         self.model, self.scores, self.killed_at = model, scores, killed_at
@@ -138,11 +138,11 @@ def test_training_without_a_better_score_ends_at_the_last_epoch(tmp_path):
 def test_each_epoch_asks_for_every_row_once_in_a_new_order(tmp_path):
     rows = Points()
     trained(tmp_path, rows=rows)
-    orders = [[i for epoch, indices in rows.asked if epoch == e for i in indices] for e in range(6)]
-    assert [epoch for epoch, _ in rows.asked] == [e for e in range(6) for _ in range(STEPS_AN_EPOCH)]
+    orders = [[i for epoch, indices in rows.batches if epoch == e for i in indices] for e in range(6)]
+    assert [epoch for epoch, _ in rows.batches] == [e for e in range(6) for _ in range(STEPS_AN_EPOCH)]
     assert all(sorted(order) == list(range(N_ROWS)) for order in orders)
     assert len(set(map(tuple, orders))) == 6
-    assert [len(indices) for _, indices in rows.asked[:STEPS_AN_EPOCH]] == [4, 4, 2]
+    assert [len(indices) for _, indices in rows.batches[:STEPS_AN_EPOCH]] == [4, 4, 2]
 
 
 def test_another_seed_trains_otherwise_and_the_same_one_alike(tmp_path):
@@ -196,9 +196,9 @@ def test_a_run_killed_in_validation_ends_as_one_never_killed(killed_at, tmp_path
     expected, whole, _ = trained(tmp_path / "whole", scores)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "killed", scores, killed_at=killed_at)
-    found, resumed, _ = trained(tmp_path / "killed", scores[killed_at - 1 :])
+    fitted, resumed, _ = trained(tmp_path / "killed", scores[killed_at - 1 :])
     assert equal(weights_of(resumed), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
     assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
 
@@ -207,7 +207,7 @@ def test_a_run_killed_in_validation_ends_as_one_never_killed(killed_at, tmp_path
 def test_a_run_killed_within_an_epoch_ends_as_one_never_killed(batches, tmp_path):
     class Killed(Points):
         def batch(self, epoch, indices):
-            if len(self.asked) == batches:
+            if len(self.batches) == batches:
                 raise KeyboardInterrupt
             return super().batch(epoch, indices)
 
@@ -235,21 +235,21 @@ def test_a_run_killed_after_it_stopped_early_trains_no_further(tmp_path):
     scores = [1, 3, 2, 2.5, 1]
     expected, whole, _ = trained(tmp_path, scores)
     (tmp_path / "checkpoints" / "training_done.json").unlink()  # killed between the last checkpoint and this
-    found, resumed, validation = trained(tmp_path, [9, 9, 9])
+    fitted, resumed, validation = trained(tmp_path, [9, 9, 9])
     assert validation.weights == []
     assert equal(weights_of(resumed), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
     assert len(log_of(tmp_path)) == 5
 
 
 def test_finished_training_is_not_repeated(tmp_path):
     expected, whole, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
     rows = Points()
-    found, again, validation = trained(tmp_path, [9], rows=rows, start=7.0)
-    assert rows.asked == []
+    fitted, again, validation = trained(tmp_path, [9], rows=rows, start=7.0)
+    assert rows.batches == []
     assert validation.weights == []
     assert equal(weights_of(again), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
 
 
 def test_training_goes_on_from_the_checkpoint_before_a_torn_one(tmp_path):
@@ -261,7 +261,7 @@ def test_training_goes_on_from_the_checkpoint_before_a_torn_one(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-8])
     _, _, validation = trained(tmp_path / "torn", [3, 4, 5])
     _, _, complete = trained(tmp_path / "expected", [1, 9, 3, 4, 5])
-    assert len(validation.weights) == 3  # epochs 3, 4 and 5 anew
+    assert len(validation.weights) == 3  # epochs 3, 4 and 5 again
     assert all(map(equal, validation.weights, complete.weights[2:]))
     assert log_of(tmp_path / "torn") == log_of(tmp_path / "expected")
 
@@ -275,7 +275,7 @@ def test_a_checkpoint_the_trainer_wrote_but_nobody_sealed_is_not_used(tmp_path):
     last.with_name("checkpoint-9").joinpath("manifest.json").unlink()
     rows = Points()
     _, resumed, _ = trained(tmp_path / "killed", rows=rows)
-    assert rows.asked[0][0] == 0  # none was whole: from the beginning
+    assert rows.batches[0][0] == 0  # none was complete: from the beginning
     assert equal(weights_of(resumed), weights_of(whole))
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
@@ -306,9 +306,9 @@ def test_training_goes_on_from_before_a_best_checkpoint_that_is_torn(tmp_path):
 def test_finished_training_whose_best_checkpoint_is_torn_trains_again_to_the_same_weights(tmp_path):
     expected, whole, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
     (tmp_path / "checkpoints" / "checkpoint-6" / "model.safetensors").write_bytes(b"")
-    found, again, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
+    fitted, again, _ = trained(tmp_path, [1, 3, 2, 2.5, 1])
     assert equal(weights_of(again), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
 
 
 def test_a_torn_line_of_the_log_is_forgotten(tmp_path):
@@ -327,7 +327,7 @@ def test_a_run_of_other_processes_or_another_device_is_not_resumed_to_other_weig
         trained(tmp_path, killed_at=3)
     for manifest in tmp_path.rglob("manifest.json"):
         manifest.write_text(manifest.read_text().replace("1 x cpu", "2 x cpu"))
-    with pytest.raises(RunError, match="begun on 2 x cpu") as refused:
+    with pytest.raises(RunError, match="started on 2 x cpu") as refused:
         trained(tmp_path)
     assert "force=true" in refused.value.remedy
 
@@ -378,9 +378,9 @@ def test_a_killed_run_that_keeps_the_last_weights_ends_as_one_never_killed(kille
     expected, whole, _ = trained(tmp_path / "whole", FALLING, LAST)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "killed", FALLING, LAST, killed_at)
-    found, resumed, _ = trained(tmp_path / "killed", FALLING[killed_at - 1 :], LAST)
+    fitted, resumed, _ = trained(tmp_path / "killed", FALLING[killed_at - 1 :], LAST)
     assert equal(weights_of(resumed), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
     assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
 
@@ -388,19 +388,19 @@ def test_a_killed_run_that_keeps_the_last_weights_ends_as_one_never_killed(kille
 def test_finished_training_that_kept_the_last_weights_is_not_repeated(tmp_path):
     expected, whole, _ = trained(tmp_path, FALLING, LAST)
     rows = Points()
-    found, again, _ = trained(tmp_path, [9], LAST, rows=rows, start=7.0)
-    assert rows.asked == []
+    fitted, again, _ = trained(tmp_path, [9], LAST, rows=rows, start=7.0)
+    assert rows.batches == []
     assert equal(weights_of(again), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
 
 
 def test_a_run_that_keeps_the_last_weights_and_was_killed_after_its_last_checkpoint_trains_no_further(tmp_path):
     expected, whole, _ = trained(tmp_path, FALLING, LAST)
     (tmp_path / "checkpoints" / "training_done.json").unlink()
-    found, resumed, validation = trained(tmp_path, [9, 9, 9], LAST)
+    fitted, resumed, validation = trained(tmp_path, [9, 9, 9], LAST)
     assert validation.weights == []
     assert equal(weights_of(resumed), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
 
 
 def test_a_run_that_keeps_the_last_weights_falls_back_on_an_older_checkpoint_than_a_torn_one(tmp_path):
@@ -490,7 +490,7 @@ def test_a_model_that_is_not_watched_has_the_plain_log(tmp_path):
 
 
 class Paced(Regression):
-    """The same, whose bias learns ten times as fast."""
+    """The same model with a bias that learns ten times as fast."""
 
     epsilon = 1e-3
 
@@ -535,9 +535,9 @@ def test_a_killed_run_of_several_rates_ends_as_one_never_killed(killed_at, tmp_p
     expected, whole, _ = paced(tmp_path / "whole", scores)
     with pytest.raises(KeyboardInterrupt):
         paced(tmp_path / "killed", scores, killed_at)
-    found, resumed, _ = paced(tmp_path / "killed", scores[killed_at - 1 :])
+    fitted, resumed, _ = paced(tmp_path / "killed", scores[killed_at - 1 :])
     assert equal(weights_of(resumed), weights_of(whole))
-    assert found == expected
+    assert fitted == expected
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
 
@@ -560,17 +560,17 @@ def test_a_loss_that_is_not_finite_ends_training_at_its_step_and_keeps_earlier_c
     rows = Poisoned(row=7, epoch=1, value=value)
     with pytest.raises(RunError) as refused:
         trained(tmp_path, rows=rows)
-    batch = next(i for i, (_, indices) in enumerate(rows.asked[STEPS_AN_EPOCH:]) if 7 in indices)
+    batch = next(i for i, (_, indices) in enumerate(rows.batches[STEPS_AN_EPOCH:]) if 7 in indices)
     assert refused.value.problem.startswith(
         f"the loss of step {STEPS_AN_EPOCH + batch + 1} is not finite (epoch 2, batch {batch + 1} of {STEPS_AN_EPOCH}: "
     )
     assert "7" in refused.value.problem.partition("rows ")[2]
     assert kept(tmp_path) == [STEPS_AN_EPOCH]
-    assert checkpoints.whole(tmp_path / "checkpoints")
+    assert checkpoints.list_complete(tmp_path / "checkpoints")
 
 
 def test_where_asking_means_waiting_losses_are_looked_at_before_a_checkpoint_is_written(tmp_path, monkeypatch):
-    """An accelerator's, which the flag stays on: here a CPU's is asked as seldom."""
+    """An accelerator is checked only every WATCH steps; here a CPU is, too."""
     looks = []
     refuse = fit_module._Trainer._refuse_nonfinite_loss
 
@@ -604,5 +604,5 @@ def test_weights_that_are_not_finite_after_a_finite_loss_make_no_checkpoint(tmp_
 def test_training_goes_on_in_no_other_precision(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, killed_at=3)
-    with pytest.raises(RunError, match="begun on 1 x cpu, fp32, and would not end the same on 1 x cpu, bf16"):
+    with pytest.raises(RunError, match="started on 1 x cpu, fp32, and would end with other weights on 1 x cpu, bf16"):
         trained(tmp_path, config=replace(CONFIG, precision=Precision.bf16))

@@ -138,11 +138,11 @@ def test_two_processes_write_one_run_and_rank_as_one(llm4rec, tmp_path, cache):
     assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-5)
     assert {path.name for path in two.iterdir()} == {path.name for path in alone.folder.iterdir()}
 
-    asked = ["eval", "model=sasrec", "task=direct", "task.max_examples=101", "task.floors=[]"]
-    asked += [f"run={alone.folder}", "paths.outputs=one", f"paths.cache={cache / 'llm4rec'}"]
-    forked.run(forked.llm4rec, *asked, cwd=tmp_path, n=2)
+    overrides = ["eval", "model=sasrec", "task=direct", "task.max_examples=101", "task.floors=[]"]
+    overrides += [f"run={alone.folder}", "paths.outputs=one", f"paths.cache={cache / 'llm4rec'}"]
+    forked.run(forked.llm4rec, *overrides, cwd=tmp_path, n=2)
     (folder,) = (tmp_path / "one/sasrec/demo/direct").glob("seed0-*")
     sharded, ranked = read(folder / "metrics.json"), pd.read_parquet(folder / "predictions.parquet")
-    whole = llm4rec(*asked, "force=true").metrics
+    whole = llm4rec(*overrides, "force=true").metrics
     assert sharded["metrics"] == whole["metrics"]
     pd.testing.assert_frame_equal(ranked, pd.read_parquet(folder / "predictions.parquet"))

@@ -15,7 +15,7 @@ from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
 from llm4rec_cli.reporting.pairing import ASKED, Run, config_of
 from llm4rec_cli.reporting.papers import facts
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import finished
+from llm4rec_cli.runs.catalog import finished_runs
 
 # Config groups compared under `may_differ`. Roles do not give these: `enrichment` has the role of data and `seed` that
 # of training, but A and B may differ in both, as in `llm`, which every config holds whether or not the model uses it.
@@ -34,7 +34,7 @@ def variants_under(outputs: Path) -> list[Variant]:
     by_variant: dict[str, dict[int, Run]] = {}
     subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
     for root in (outputs, *subfolders):
-        for folder, _, metrics in finished(root):
+        for folder, _, metrics in finished_runs(root):
             if metrics["split"] == "test":
                 by_variant.setdefault(metrics["variant"], {}).setdefault(metrics["seed"], (folder, metrics))
     return [Variant([runs[seed] for seed in sorted(runs)]) for runs in by_variant.values()]

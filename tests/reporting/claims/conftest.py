@@ -15,7 +15,7 @@ UNTRAINED = ("popularity", "next_id", "chatgptrec")
 
 @pytest.fixture
 def write(tmp_path):
-    """write(model, predictions, seeds, **facts): finished runs of one variant under tmp_path/outputs; returns their folders.
+    """write(model, predictions, seeds, **facts): write finished runs of one variant; return their folders.
 
     Predictions are a table, or how many candidates score above each user's target; a dictionary has them by seed.
     """

@@ -1,0 +1,78 @@
+"""Evaluate a trained run: on one task, or on every task of a training for all tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from llm4rec_cli import processes
+from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.catalog import finished_metrics
+from llm4rec_cli.runs.folder import Outcome, locked, recorded
+from llm4rec_cli.runs.identity import address_of
+from llm4rec_cli.runs.precision import resolve_precision
+from llm4rec_cli.training import checkpoints, trained
+from llm4rec_cli.training.run import run_floors
+
+log = logging.getLogger(__name__)
+
+ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # of task=all
+
+
+def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[tuple[Outcome, list[dict[str, Any]]]]:
+    """Yield the evaluation of every task that the dataset has examples for, as `evaluate_run` returns it.
+
+    Raises:
+        DataError: there is none.
+    """
+    n_evaluated = 0
+    for task in ALL_TASKS:
+        try:
+            yield evaluate_run(trained.with_task(source, task))
+            n_evaluated += 1
+        except (DataError, UsageError) as error:  # no examples, or no prompt for the task
+            log.info("%s: not evaluated: %s", task, error.problem)
+    if not n_evaluated:
+        raise DataError(f"{source.spec.config.dataset.name} has no examples for any task", "llm4rec list datasets")
+
+
+def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]]:
+    """Evaluate a trained run as its spec says; return how it ended, and metrics.json of the floors and of itself."""
+    spec = source.spec
+    log.info("evaluating %s, trained in %s", spec.model.name, source.folder)
+    clock = stages.Clock()
+    dataset = stages.load(spec)
+    source.check_data(dataset)
+    split = stages.split_dataset(spec, dataset)
+    clock.lap("prepare")
+    weights = processes.from_first(lambda: checkpoints.selected(source.checkpoints))
+    identity = f"{source.metrics['config_hash']} {weights.sha256}"
+    address = address_of(spec, dataset, trained=(identity, source.metrics["variant"]))
+    floors = run_floors(spec, split)
+    clock.lap("floors")
+    with locked(address.folder):
+        metrics = processes.from_first(lambda: finished_metrics(address.folder))
+        if metrics is not None and not spec.config.force:
+            log.info("finished run found, showing its results: %s", address.folder)
+            return Outcome("skipped", address.folder), [*floors, metrics]
+        with recorded(address, spec):
+            spec = resolve_precision(spec, address.folder, source=source.folder)
+            model = stages.build(spec, split)
+            stages.check_artifacts(model, source.folder)
+            checkpoints.load(model, weights)
+            clock.lap("build")
+            metrics = stages.evaluate(
+                spec,
+                split,
+                model,
+                address,
+                clock,
+                floors,
+                experiment=source.status["choices"].get("experiment"),
+                overrides=source.overrides,
+                init_from=source.metrics["init_from"],
+                trained_run=source.folder.relative_to(spec.outputs).as_posix(),
+            )
+    return Outcome("done", address.folder), [*floors, metrics]
