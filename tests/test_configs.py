@@ -33,7 +33,7 @@ WROTE = ("llm=openai",)  # where items are enriched: there the name of a model s
 
 def choice(group, name):
     if group == "prompt":
-        return [overrides.prepared(f"prompt=[{name}]")]
+        return [overrides.hydra_override(f"prompt=[{name}]")]
     if group == "home":
         return [f"{key}={value}" for key, value in zip(("model", "dataset"), name.split("-", 1), strict=True)]
     return [f"+experiment={name}" if group == "experiment" else f"{group}={name}"]

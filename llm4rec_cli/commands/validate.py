@@ -28,7 +28,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.compose import (
-    NOT_COMPOSED,
+    COMPOSE_ERRORS,
     Composed,
     as_usage_error,
     compose,
@@ -136,7 +136,7 @@ def faults_of(name: str) -> list[Fault]:
             config = _config(overrides)
         if group == "task" and asks_about_impressions(config.task):
             config = _config([*overrides, f"dataset={CLICK_LOG}"])
-    except NOT_COMPOSED as error:
+    except COMPOSE_ERRORS as error:
         return _explained(overrides) or [own(as_usage_error(error))]
     except UnicodeDecodeError as error:
         return [own(UsageError(f"no UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8"))]
@@ -199,7 +199,7 @@ def _refused(node: Any) -> list[Llm4RecError]:
     from llm4rec_cli.data import prepare
 
     config = cast(Config, OmegaConf.to_object(node))
-    found: list[Llm4RecError] = list(ranges.refusals(config))
+    found: list[Llm4RecError] = list(ranges.problems(config))
     try:
         config = resolved_config(Composed(node, (), {}))
     except UsageError as refused:
@@ -228,7 +228,7 @@ def _explained(overrides: Sequence[str]) -> list[Fault]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         return [Fault(Path(mark.name), mark.line + 1, f"no YAML: {error.problem}", "mend that line")] if mark else []
-    except NOT_COMPOSED:
+    except COMPOSE_ERRORS:
         return []
     types: dict[str, type[Any]] = {}  # where in the config -> its dataclass
     files: dict[Path, str] = {}  # file -> where in the config it goes

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config import walk
-from llm4rec_cli.config.keys import declared_with
-from llm4rec_cli.config.roles import OUTSIDE
+from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Backend, Config, ModelConfig, TextRecipe, Weights
 from llm4rec_cli.files import sha256
 
@@ -84,7 +84,7 @@ def address(
     """
     content = plain(config)
     model: Any = type(config.model)
-    outside = [one.key for one in declared_with(model) if one.role in OUTSIDE]
+    outside = [one.key for one in declarations_with(model) if one.role in NOT_HASHED]
     if not config.model.trainable:
         outside.append("trainer")
     if config.dataset.text is not TextRecipe.enriched:
@@ -100,19 +100,19 @@ def address(
     for setting, identity in (weights or {}).items():
         *parents, leaf = setting.split(".")
         _at(content["model"], parents)[leaf] = identity
-    for key in config.model.files:
+    for key in config.model.file_settings:
         content["model"].pop(key, None)
     if file is not None:
         content["model"]["file"] = file
     begin, begin_variant = initial or (None, None)
-    if config.model.initial:
-        content["model"][config.model.initial] = begin
+    if config.model.init_setting:
+        content["model"][config.model.init_setting] = begin
     asked, variant = trained or (None, None)
     config_hash = _digest(facts | {"trained": asked})
     seed = content.pop("seed")
     content["model"].pop("file", None)  # another seed's answers stand in another file
-    if config.model.initial:
-        content["model"][config.model.initial] = begin_variant
+    if config.model.init_setting:
+        content["model"][config.model.init_setting] = begin_variant
     folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
     return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": variant}))
 
@@ -149,7 +149,7 @@ def weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     found = {}
     for setting in walk.settings(model):
         names = setting.field.metadata.get("weights")
-        if names is None or setting.value in names.drawn:
+        if names is None or setting.value in names.random:
             continue
         identify = {
             Weights.encoder: lambda name: text.locate_weights(name)[1],
@@ -166,7 +166,7 @@ def text_encoder(model: ModelConfig) -> str | None:
 
 def builds_on_chat_model(config: Config) -> bool:
     """Whether the model asks a chat model, or reads texts of items that one has enriched."""
-    enriched = config.dataset.text is TextRecipe.enriched and config.model.reads_text()
+    enriched = config.dataset.text is TextRecipe.enriched and config.model.uses_item_text()
     return enriched or config.model.uses_llm
 
 
@@ -190,4 +190,4 @@ def chat_model(config: Config, dataset: RecDataset) -> str | None:
 
 def file_content(model: ModelConfig) -> str | None:
     """What identifies the content of the files that the model is read from; None for a model that comes of none."""
-    return " ".join(sha256(Path(file)) for file in model.contents()) or None
+    return " ".join(sha256(Path(file)) for file in model.input_files()) or None

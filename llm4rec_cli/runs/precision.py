@@ -86,5 +86,5 @@ def _faster(spec: RunSpec, stated: Precision, work: Work) -> Precision:
     """`stated`, with `auto` replaced by what is faster on the device."""
     if stated is not Precision.auto:
         return stated
-    work = spec.model.chat_work() if work is Work.answering else work
+    work = spec.model.llm_workload() if work is Work.answering else work
     return arithmetic.fastest(work, spec.device, spec.cache)

@@ -87,7 +87,7 @@ def asked_column(task: Any) -> str | None:
     return str(task.written.value) if task.question == Question.write else None
 
 
-def problems_of_data(task: Any, dataset: RecDataset) -> Iterator[DataError]:
+def problems_with_dataset(task: Any, dataset: RecDataset) -> Iterator[DataError]:
     """Data that the task cannot ask about: no interaction has what the answers are compared with, or what they are
     about."""
     for column in _needed_columns(task):

@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.keys import all_declared, keys_of
+from llm4rec_cli.config.keys import all_declarations, keys_with_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.roles import OUTSIDE, Role
+from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
@@ -34,7 +34,7 @@ from llm4rec_cli.training.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
 
-ASKING = (Role.question, Role.extent, *OUTSIDE)  # what may differ from the trained run: the question, not the weights
+ASKING = (Role.question, Role.extent, *NOT_HASHED)  # may differ from the trained run
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def at(folder: Path, asked: RunSpec) -> TrainedRun:
 
 def for_task(source: TrainedRun, task: str) -> TrainedRun:
     """The same run, to be asked another task with its ordinary settings, and with what was typed for any task."""
-    of_any_task = keys_of(Role.extent, Role.citation)
+    of_any_task = keys_with_role(Role.extent, Role.citation)
     kept = [
         override
         for override in source.overrides
@@ -162,7 +162,7 @@ def _answers(stored: Any, config: Config) -> bool:
 
 def _of_weights(typed: Sequence[str]) -> list[str]:
     """The keys that were typed, other than those that only ask or move no number."""
-    asking = {one.key for one in all_declared() if one.role in ASKING}  # whole nodes, too
+    asking = {one.key for one in all_declarations() if one.role in ASKING}  # whole nodes, too
     return [key for key in map(key_typed, typed) if key != "task" and key not in asking]
 
 
@@ -170,7 +170,7 @@ def _of_weights(typed: Sequence[str]) -> list[str]:
 def _untouched() -> dict[str, Any]:
     """The settings that take something from the data on purpose, as they leave it whole: only who asks for such a run
     gets one."""
-    found = {one.key: one.field.default for one in all_declared() if one.role is Role.intervention}
+    found = {one.key: one.field.default for one in all_declarations() if one.role is Role.intervention}
     return {key: default.name if isinstance(default, Enum) else default for key, default in found.items()}
 
 
@@ -204,9 +204,10 @@ def _same_model(config: Config, stored: Any, folder: Path) -> None:
         RunError: the model, the text or what is taken from the data is not what the run was trained with.
     """
     now: Any = OmegaConf.create(plain(config))
-    asking = [one.field.name for one in walk.declared(type(config.model)) if one.role in ASKING and "." not in one.key]
+    own = walk.declarations(type(config.model))
+    asking = [setting.field.name for setting in own if setting.role in ASKING and "." not in setting.key]
     for node in (stored.model, now.model):
-        for key in (*config.model.came_about, *asking):
+        for key in (*config.model.provenance_settings, *asking):
             node.pop(key, None)
     for key in ("model", "dataset.text", *_untouched()):
         if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
@@ -245,7 +246,7 @@ def origin(spec: RunSpec) -> Origin | None:
     Raises:
         UsageError: there is no such run or several, it knows what is held out now, or its weights would not fit.
     """
-    setting = spec.model.initial
+    setting = spec.model.init_setting
     path = getattr(spec.model, setting) if setting else None
     if path is None:
         return None
@@ -265,14 +266,14 @@ def origin(spec: RunSpec) -> Origin | None:
     stored: Any = OmegaConf.load(folder / CONFIG)
     now: Any = OmegaConf.create(plain(spec.config))
     # What decides which interactions a training does not see; a control destroys, and hides nothing.
-    hides = sorted(keys_of(Role.division, Role.intervention) - {"dataset.control"})
+    hides = sorted(keys_with_role(Role.division, Role.intervention) - {"dataset.control"})
     for key in hides if stored.dataset.name == now.dataset.name else ():
         if (theirs := OmegaConf.select(stored, key)) != OmegaConf.select(now, key):
             raise UsageError(
                 f"{folder} was trained on these data with {key}={theirs}: it may know what this run holds out",
                 f"{key}={theirs}, or begin with a run on other data",
             )
-    for key in ("name", *spec.model.inherited):
+    for key in ("name", *spec.model.init_shared_settings):
         if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
             raise UsageError(
                 f"the weights of {folder} do not fit: they are of model.{key}={theirs}, not {ours}",
