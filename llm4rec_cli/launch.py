@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.compose import NOT_COMPOSED, Job, as_usage_error, compose, launch
-from llm4rec_cli.config.overrides import FLAGS, divided, key_typed, prepared, swept_along
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, as_usage_error, compose, launch
+from llm4rec_cli.config.overrides import FLAGS, hydra_override, key_typed, split_flags, sweep_model_settings
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         known += tuple(re.findall(r"--\w+", parser.format_usage()))
         own, arguments = parser.parse_known_args(arguments)
         given.append(own)
-    flags, overrides = divided(["--help" if a == "-h" else a for a in arguments])
+    flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])
     for flag in flags:
         if flag.startswith("--") and flag.partition("=")[0] not in known:
             raise UsageError(f"unknown option '{flag}'", did_you_mean(flag, known))
@@ -64,9 +64,9 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         raise UsageError("-m and --cfg exclude one another", f"llm4rec {command} --cfg job, for one job")
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs beside one another on these cores: more only collide
-    typed = [prepared(override) for override in overrides]
+    typed = [hydra_override(override) for override in overrides]
     try:
-        typed = swept_along(typed) if sweep else typed
+        typed = sweep_model_settings(typed) if sweep else typed
         with _outcomes(overrides if sweep else None) as outcomes:
             os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
             if not flags:
@@ -84,7 +84,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
                 return _swept(lambda: launch(_sweep_job, command, flags, typed), Path(outcomes))
             launch(_sweep_job, command, flags, typed)
             return 0
-    except NOT_COMPOSED as error:
+    except COMPOSE_ERRORS as error:
         raise as_usage_error(error) from error
 
 
@@ -128,7 +128,7 @@ def _swept(start: Callable[[], None], outcomes: Path) -> int:
     """Runs the sweep and prints its table, also where a job's process was killed and took the launcher with it."""
     try:
         start()
-    except NOT_COMPOSED:
+    except COMPOSE_ERRORS:
         raise
     except Exception as error:
         _summarise(outcomes)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: makes .venv, installs the project, then lint, types and tests.
+# All checks: makes .venv, installs the project, then lint, spelling, types and tests.
 #   bash scripts/test.sh [arguments for pytest, e.g. -k ranking]     WORKERS=0 runs the tests in one process
 #   bash scripts/test.sh --fast [arguments]                          while editing: leaves out the tests marked slow
 set -euo pipefail
@@ -14,6 +14,8 @@ fi
 echo "== ruff: lint and format"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
+echo "== codespell"
+.venv/bin/codespell llm4rec_cli conf scripts tests docs README.md
 echo "== mypy"
 .venv/bin/mypy
 echo "== pytest"

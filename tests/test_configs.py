@@ -1,4 +1,4 @@
-"""Every shipped config: composes with its types, runs small, names no code; and every setting is read by someone."""
+"""Shipped configs compose with their types, run small and name no code, and every setting is used."""
 
 import re
 from functools import cache as cache_function
@@ -28,19 +28,19 @@ GROUPS = {group: composing.options(group) for group in overrides.FOLDERS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
 FILES = sorted(composing.conf_dir().rglob("*.yaml"))
-WROTE = ("llm=openai",)  # where items are enriched: there the name of a model says who wrote
+WROTE = ("llm=openai",)  # for enriched items: the name identifies the chat model that wrote the tokens
 
 
 def choice(group, name):
     if group == "prompt":
-        return [overrides.prepared(f"prompt=[{name}]")]
+        return [overrides.hydra_override(f"prompt=[{name}]")]
     if group == "home":
         return [f"{key}={value}" for key, value in zip(("model", "dataset"), name.split("-", 1), strict=True)]
     return [f"+experiment={name}" if group == "experiment" else f"{group}={name}"]
 
 
 def llm(config):
-    """Overrides that choose who has enriched the items, of an experiment on such texts."""
+    """Return the overrides for the chat model of the item tokens, if an experiment uses enriched texts."""
     return WROTE if config.dataset.text == schema.TextRecipe.enriched else ()
 
 
@@ -55,8 +55,8 @@ def test_every_model_has_a_config_and_every_config_a_model():
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_config_composes_typed_and_whole(group, name):
-    whose = [f"model={name.partition('/')[0]}"] if group == "prompt" else []
-    config = compose(*whose, *choice(group, name))
+    model = [f"model={name.partition('/')[0]}"] if group == "prompt" else []
+    config = compose(*model, *choice(group, name))
     assert OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert OmegaConf.get_type(config) is schema.Config
     assert OmegaConf.get_type(config.dataset) is schema.DatasetConfig
@@ -65,8 +65,8 @@ def test_every_config_composes_typed_and_whole(group, name):
     assert OmegaConf.get_type(config.model) is config_class(config.model.name)
 
 
-def test_validate_finds_all_shipped_configs_and_finds_them_sound(llm4rec):
-    """Here, where they have been composed before."""
+def test_validate_accepts_all_shipped_configs(llm4rec):
+    """This test is in this file because its configs are already composed."""
     answer = llm4rec("validate")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith(f"{len(SHIPPED)} configs ({len(GROUPS['dataset'])} datasets, ")
@@ -75,9 +75,9 @@ def test_validate_finds_all_shipped_configs_and_finds_them_sound(llm4rec):
 
 @pytest.mark.parametrize("group", ["model", "dataset", "task"])
 def test_an_option_is_named_as_its_file(group):
-    """But for the direct task in its form for click logs."""
-    named = [{"impressions": "direct"}.get(name, name) for name in GROUPS[group]]
-    assert [compose(f"{group}={name}")[group].name for name in GROUPS[group]] == named
+    """Except the direct task for click logs."""
+    expected = [{"impressions": "direct"}.get(name, name) for name in GROUPS[group]]
+    assert [compose(f"{group}={name}")[group].name for name in GROUPS[group]] == expected
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -109,11 +109,11 @@ def test_a_task_names_floors_that_are_floors(task):
 
 
 class SmallRuns:
-    """small(*arguments): the command line in a folder of its own, once for all tests of this module.
+    """small(*arguments) runs the command line in a new folder, once for all tests of this module.
 
     Attributes:
-        llm, bert: the folders of a chat model and of a BERT of no size, for models that ask or build on one.
-        log: the folder of a click log of no size.
+        llm, bert: the folders of a tiny chat model and a tiny BERT.
+        log: the folder of a tiny click log.
         read: the settings that these commands have read.
     """
 
@@ -140,28 +140,28 @@ def small(tmp_path_factory, cache):
     return runs
 
 
-# The commands that run every option small; but models that are read from files are run by tests/cli/test_score.py and
+# Commands that run every option small. Models that are read from files are tested in tests/cli/test_score.py and
 # test_ensemble.py.
 LOG, SMALL_LOG = "dataset=demo_news", "dataset=mind-small-5k"
-MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"]}  # its own dataset and task
+MODELS = {n: ("train", f"model={n}", *sizes(n), *QUICK) for n in GROUPS["model"]}  # with its default dataset and task
 del MODELS["external"], MODELS["ensemble"]
 FLOORS = {"rating": "mean", "explanation": "retrieval", "review_summary": "retrieval"}
 TASKS = {
     n: ("train", f"task={n}", f"model={FLOORS.get(n, 'popularity')}", "task.max_examples=20") for n in GROUPS["task"]
 } | {
-    # A floor has nothing to learn.
+    # Floors cannot be pre-trained.
     "pretrain": ("train", "task=pretrain", *sizes("unisrec"), *QUICK),
     "all": MODELS["p5"],
     "impressions": ("train", LOG, "model=popularity", "task.max_examples=20"),
 }
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
-# Five tasks asked after one training are run by model=p5 and p5/paper; these differ in what one task is asked with.
+# model=p5 and p5/paper evaluate five tasks after one training; for these experiments one task suffices.
 ONE_TASK = {"p5/demo": ("task=sequential",), "p5/instruments": ("task=explanation",), "p5/transfer": ("task=rating",)}
 
 
 @cache_function
 def experiment_command(name):
-    """The command that runs an experiment small, on data that are at hand."""
+    """Return the command that runs an experiment small, on generated data."""
     config = compose(*choice("experiment", name))
     data = SMALL_LOG if config.dataset.split == schema.SplitRule.mind else "dataset=demo"
     task = ONE_TASK.get(name, ())
@@ -184,7 +184,7 @@ def test_every_model_runs_by_its_name(small, golden_metrics, name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_runs_small_beside_its_floors(small, golden_metrics, name):
+def test_every_task_runs_small_with_its_floors(small, golden_metrics, name):
     metrics = small(*TASKS[name]).metrics
     hold_metrics(golden_metrics, f"task={name}", metrics)
     assert (metrics["task"], metrics["n_examples"]) == (compose(f"task={name}").task.name, 20)
@@ -204,21 +204,21 @@ def test_every_experiment_runs_small(small, golden_metrics, name):
     assert set(compose(*choice("experiment", name)).deviations) <= set(metrics["deviations"])
 
 
-# Each method and a baseline, asked each task that it can be asked by a command of its own.
-ASKED = {
+# Methods and a baseline, with the tasks that they support as separate commands.
+TASKS_OF_MODELS = {
     **dict.fromkeys(("p5", "chatgptrec"), ("rating", "sequential", "direct", "explanation", "review_summary")),
     **dict.fromkeys(("unisrec", "sasrec"), ("sequential", "direct")),
 }
 COMMANDS = [
     *((f"+experiment={name}",) for name in GROUPS["experiment"]),
     *((f"model={name}",) for name in MODELS),
-    *((f"model={name}", f"task={task}") for name, tasks in ASKED.items() for task in tasks),
+    *((f"model={name}", f"task={task}") for name, tasks in TASKS_OF_MODELS.items() for task in tasks),
 ]
 
 
 @pytest.mark.parametrize("typed", COMMANDS, ids=" ".join)
-def test_an_address_is_what_it_was(typed):
-    Golden("addresses").hold(" ".join(typed), {name: list(of) for name, of in addresses(*typed).items()})
+def test_an_address_does_not_change(typed):
+    Golden("addresses").hold(" ".join(typed), {name: list(address) for name, address in addresses(*typed).items()})
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -248,9 +248,9 @@ paper: {users: 1, items: 3, impressions: 4, clicks: 5, train: 2, valid: 1, test:
 
 
 def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
-    """A setting that nobody reads is one that a user sets in vain.
+    """A setting that is never read has no effect.
 
-    One that only a special run reads: give that run below.
+    If only a special run reads a setting, add that run below.
     """
     for commands in (MODELS, TASKS, TRAINERS, DATASETS):
         for arguments in commands.values():
@@ -258,12 +258,12 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     for name in GROUPS["experiment"]:
         small(*experiment_command(name))
     shared, floors = tmp_path / "shared", ("popularity", "causal_popularity")
-    asked = [(LOG, f"model={name}", f"paths.outputs={shared}", *QUICK) for name in floors]
-    members = [small("train", *floor).folder for floor in asked]
-    for floor in asked:
+    floor_runs = [(LOG, f"model={name}", f"paths.outputs={shared}", *QUICK) for name in floors]
+    members = [small("train", *floor).folder for floor in floor_runs]
+    for floor in floor_runs:
         assert small("eval", *floor, "split=valid").code == 0
-    named = f"run=[{','.join(map(str, members))}]"
-    assert small("ensemble", named, "combine=weights", "--outputs", str(shared), *QUICK).code == 0
+    runs = f"run=[{','.join(map(str, members))}]"
+    assert small("ensemble", runs, "combine=weights", "--outputs", str(shared), *QUICK).code == 0
     trained = small(*MODELS["sasrec"]).folder
     answers = pd.read_parquet(trained / "predictions.parquet")
     answers[["user_id", "target"]].to_csv(tmp_path / "lists.csv", index=False, header=["user", "item"])
@@ -274,19 +274,23 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         ("prepare", "dataset=printed", "paths.cache=."): 0,
         ("prepare", "dataset=printed_log"): 0,
         ("list", "prompts", "prompt4nr/hybrid_action"): 0,
-        ("prepare", "dataset=ml-100k", "dataset.raw_dir=."): 1,  # no such files: it tells where they come from
+        (
+            "prepare",
+            "dataset=ml-100k",
+            "dataset.raw_dir=.",
+        ): 1,  # the files are missing: the error says where to get them
     }
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    of_chat = ("train", "model=chatgptrec", "task.max_examples=2", "task.floors=[]", *SMALL_CHAT)
+    chat_command = ("train", "model=chatgptrec", "task.max_examples=2", "task.floors=[]", *SMALL_CHAT)
     with running() as server, chat_server() as chat, recorded() as read:
         chat.responses = lambda prompt: [api_error(500)]
         special |= {
-            (*of_chat, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
-            (*of_chat, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
-            (*of_chat, "task=sequential", "model.answer=generate", f"llm.model={small.llm}"): 0,
-            # A worked choice is longer than the small model reads: it is told, and refused.
-            (*of_chat, "task=direct", "prompt.shots=1", f"llm.model={small.llm}"): 2,
+            (*chat_command, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
+            (*chat_command, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
+            (*chat_command, "task=sequential", "model.answer=generate", f"llm.model={small.llm}"): 0,
+            # A few-shot prompt exceeds the context of the tiny model and is refused.
+            (*chat_command, "task=direct", "prompt.shots=1", f"llm.model={small.llm}"): 2,
         }
         url = server.at("/log.csv", body(b"user_id,item_id\nu,a\nu,b\nu,c\n"))
         write_text(tmp_path / "conf/dataset/printed.yaml", PRINTED.replace("URL", url))

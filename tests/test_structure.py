@@ -1,4 +1,4 @@
-"""How the house is built: who imports whom, and that generic code knows no particular model."""
+"""Structure of the package: imports run one way, and generic code knows no particular model."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.driver import spec_of
 PACKAGE = Path(llm4rec_cli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [file.relative_to(PACKAGE).as_posix() for file in FILES]
-# What comes later may import what comes earlier, and not the other way; what stands together is of one height.
-HEIGHTS = (
+# A layer may import from its own layer and earlier ones.
+LAYERS = (
     {"errors"},
     {"config"},
     {"files", "processes", "progress", "capabilities", "arithmetic"},
@@ -35,8 +35,8 @@ HEIGHTS = (
 )
 
 
-def room(name: str) -> str:
-    """`runs` of `runs/spec.py`, `errors` of `errors.py`."""
+def top_level(name: str) -> str:
+    """Return `runs` for `runs/spec.py`, `errors` for `errors.py`."""
     return name.partition("/")[0].removesuffix(".py")
 
 
@@ -47,7 +47,7 @@ def tree(name: str) -> ast.Module:
 
 @cache
 def imported(name: str) -> frozenset[str]:
-    """The modules that a file imports, at its top or within functions, but not those for types alone."""
+    """Return the modules that a file imports, also within functions, except those under TYPE_CHECKING."""
     typed_only = {
         id(statement)
         for node in ast.walk(tree(name))
@@ -66,15 +66,15 @@ def imported(name: str) -> frozenset[str]:
 
 
 def test_imports_run_one_way():
-    height = {room_name: i for i, rooms in enumerate(HEIGHTS) for room_name in rooms}
+    layer_of = {package: i for i, packages in enumerate(LAYERS) for package in packages}
     upwards = []
     for name in NAMES:
-        if room(name) == "__init__":
+        if top_level(name) == "__init__":
             continue
         for module in imported(name):
             package, _, rest = module.partition(".")
             target = rest.partition(".")[0]
-            if package == "llm4rec_cli" and target in height and height[target] > height[room(name)]:
+            if package == "llm4rec_cli" and target in layer_of and layer_of[target] > layer_of[top_level(name)]:
                 upwards.append(f"{name} imports {module}")
     assert upwards == []
 
@@ -88,8 +88,7 @@ def test_no_modules_import_one_another():
     assert left == {}, "these import one another, or what does"
 
 
-def test_methods_share_nothing_but_what_is_shared():
-    """No method imports another one, and baselines import none."""
+def test_no_method_or_baseline_imports_another_method():
     methods = {name.split("/")[1] for name in NAMES if name.startswith("models/") and name.count("/") == 2}
     crossing = [
         f"{name} imports {module}"
@@ -109,12 +108,12 @@ def test_no_command_imports_another():
 
 def test_only_the_config_package_imports_hydra():
     hydra = [n for n in NAMES if any(module.partition(".")[0] == "hydra" for module in imported(n))]
-    assert hydra == ["config/compose.py", "config/overrides.py"]  # the second asks its grammar how a value is quoted
+    assert hydra == ["config/compose.py", "config/overrides.py"]  # the second uses its grammar
 
 
 def fields_of_particular_models() -> set[str]:
-    own = {declared.name for name in model_names() for declared in fields(config_class(name))}
-    return own - {declared.name for declared in fields(ModelConfig)}
+    own = {field.name for name in model_names() for field in fields(config_class(name))}
+    return own - {field.name for field in fields(ModelConfig)}
 
 
 def test_generic_code_reads_no_field_of_a_particular_model():
@@ -128,7 +127,7 @@ def test_generic_code_reads_no_field_of_a_particular_model():
         )
 
     def field_read(node: ast.AST) -> Any:
-        """The name that an expression reads off a model config; None of other expressions."""
+        """Return the field that an expression reads from a model config; None for other expressions."""
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "model":
             return node.attr
         if isinstance(node, ast.Subscript) and is_model(node.value) and isinstance(node.slice, ast.Constant):
@@ -137,42 +136,42 @@ def test_generic_code_reads_no_field_of_a_particular_model():
             return node.args[1].value if isinstance(node.args[1], ast.Constant) else None
         return None
 
-    generic = [name for name in NAMES if room(name) not in ("models", "__init__")]
+    generic = [name for name in NAMES if top_level(name) not in ("models", "__init__")]
     read = [
         f"{n}: {ast.unparse(node)}" for n in generic for node in ast.walk(tree(n)) if field_read(node) in particular
     ]
     assert read == []
 
 
-def test_what_finds_problems_yields_them_and_raises_none():
+def test_functions_that_check_for_problems_yield_them_and_raise_none():
     raising = [
         f"{name}: {node.name}"
         for name in NAMES
         for node in ast.walk(tree(name))
-        if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith(("problems", "faults", "refusals"))
+        if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith(("problems", "faults"))
         if any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
     ]
     assert raising == []
 
 
-# --- a model that nobody has heard of
+# --- an unknown model
 
 
 @dataclass
 class ToyConfig(ModelConfig):
-    """A model whose settings are called as no other's."""
+    """A model whose setting names no other model has."""
 
     trainable: ClassVar[bool] = True
 
     text_encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    trunk: str = weights(Weights.backbone, drawn=("scratch",))
+    trunk: str = weights(Weights.backbone, random=("scratch",))
     index: Index = Index.random
-    encoder: str = "a word of its own"
+    encoder: str = "a text"
 
 
 @pytest.fixture
 def toy(monkeypatch) -> Any:
-    """toy(**settings): the hash of the toy's address, where weights are what `known` says of their names."""
+    """toy(**settings) returns the hash of the toy's address; `known` maps names of weights to identities."""
     known: dict[str, str] = {}
     monkeypatch.setattr(text_weights, "locate_weights", lambda name: (Path(name), known.get(name, name)))
     monkeypatch.setattr(text_weights, "backbone_identity", lambda name: known.get(name, name))
@@ -200,5 +199,5 @@ def test_the_address_of_any_model_follows_the_weights_that_its_settings_name(toy
     assert toy(text_encoder=EncoderConfig("elsewhere")) == before, "the same weights in another place"
 
 
-def test_weights_that_are_drawn_anew_have_no_identity(toy):
+def test_random_weights_have_no_identity(toy):
     assert [*identity.pretrained_weights(ToyConfig("toy", EncoderConfig("minilm"), "scratch"))] == ["text_encoder.name"]

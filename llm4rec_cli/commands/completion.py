@@ -181,7 +181,7 @@ def _keys(word: str, before: list[str]) -> Iterator[str]:
 
 def _key_types(before: list[str]) -> dict[str, Any]:
     """Return the type of every key; under `model.` the keys of the typed models, or of all if none is typed."""
-    from llm4rec_cli.config.keys import declared_with
+    from llm4rec_cli.config.keys import declarations_with
     from llm4rec_cli.config.registry import config_class, model_names
     from llm4rec_cli.config.schema import ModelConfig
 
@@ -190,7 +190,7 @@ def _key_types(before: list[str]) -> dict[str, Any]:
     types: dict[str, Any] = {"model": ModelConfig}
     config: Any
     for config in map(config_class, models or model_names()):
-        for setting in declared_with(config):
+        for setting in declarations_with(config):
             key = setting.key.replace("model.prompts", "prompt", 1)  # as it is typed
             is_prompt_text = key.startswith("prompt.") and (setting.is_node or key.count(".") > 1)
             if not (is_prompt_text or key.startswith("dataset.paper.")):  # both are written in YAML only

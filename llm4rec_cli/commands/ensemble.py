@@ -103,7 +103,7 @@ def _question(folder: Path) -> list[str]:
 
     from omegaconf import OmegaConf
 
-    from llm4rec_cli.config.keys import keys_of
+    from llm4rec_cli.config.keys import keys_with_role
     from llm4rec_cli.config.overrides import key_typed
     from llm4rec_cli.config.roles import Role
     from llm4rec_cli.config.schema import EmptyHistory
@@ -112,7 +112,7 @@ def _question(folder: Path) -> list[str]:
     stored: DictConfig | Any = OmegaConf.load(folder / "config.yaml")
     # What was typed of the data, and how much was asked.
     keys = [(override, key_typed(override)) for override in status["overrides"]]
-    typed = [override for override, key in keys if key.startswith("dataset.") or key in keys_of(Role.extent)]
+    typed = [override for override, key in keys if key.startswith("dataset.") or key in keys_with_role(Role.extent)]
     found = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
     if stored.dataset.empty_history != EmptyHistory.keep.name:  # an experiment may say so
         typed.append(f"dataset.empty_history={stored.dataset.empty_history}")

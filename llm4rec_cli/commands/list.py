@@ -187,12 +187,12 @@ def _prompts_in(file: str, read: Callable[[Any], dict[str, Any]]) -> dict[str, A
     Raises:
         UsageError: it cannot be composed, or has unknown keys or wrong types.
     """
-    from llm4rec_cli.config.compose import NOT_COMPOSED, compose_prompt
+    from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt
 
     model, _, name = file.partition("/")
     try:
         return read(compose_prompt(model, name))
-    except NOT_COMPOSED as error:
+    except COMPOSE_ERRORS as error:
         raise UsageError(
             f"prompts '{file}': {str(error).splitlines()[0]}", f"llm4rec validate prompt/{file}"
         ) from error

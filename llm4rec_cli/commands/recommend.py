@@ -123,7 +123,7 @@ def run(composed: Composed, asked: argparse.Namespace) -> None:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
         return
-    name = spec.model.shown_as()
+    name = spec.model.display_name()
     whose = "these titles" if asked.user is None else f"user {asked.user}"
     _show(rows, f"{name} on {spec.config.dataset.name} for {whose}, {_in_words(dataset, history)}", asked.again)
 
@@ -182,7 +182,7 @@ def _tell(spec: RunSpec, asked: argparse.Namespace, dataset: RecDataset, model_o
     from llm4rec_cli.reporting.tables import console
 
     out = console()
-    name = spec.model.shown_as()
+    name = spec.model.display_name()
     out.print(
         f"{name} on {spec.config.dataset.name}, {column}: user {asked.user}, '{told['title'] or told['item_id']}'"
     )

@@ -27,7 +27,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.compose import (
-    NOT_COMPOSED,
+    COMPOSE_ERRORS,
     Composed,
     as_usage_error,
     compose,
@@ -41,7 +41,7 @@ from llm4rec_cli.config.compose import (
 from llm4rec_cli.config.overrides import FOLDERS
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import Config, ModelConfig
-from llm4rec_cli.config.walk import declared
+from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
@@ -137,7 +137,7 @@ def problems_in(name: str) -> list[ConfigProblem]:
             config = _config(overrides)
         if group == "task" and ranks_impressions(config.task):
             config = _config([*overrides, f"dataset={CLICK_LOG}"])
-    except NOT_COMPOSED as error:
+    except COMPOSE_ERRORS as error:
         return _problems_of_files(overrides) or [locate(as_usage_error(error))]
     except UnicodeDecodeError as error:
         return [locate(UsageError(f"not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8"))]
@@ -200,7 +200,7 @@ def _problems_before_data(node: Any) -> list[Llm4RecError]:
     from llm4rec_cli.data import prepare
 
     config = cast(Config, OmegaConf.to_object(node))
-    problems: list[Llm4RecError] = list(ranges.refusals(config))
+    problems: list[Llm4RecError] = list(ranges.problems(config))
     try:
         config = resolved_config(Composed(node, (), {}))
     except UsageError as error:
@@ -231,7 +231,7 @@ def _problems_of_files(overrides: Sequence[str]) -> list[ConfigProblem]:
         if mark is None:
             return []
         return [ConfigProblem(Path(mark.name), mark.line + 1, f"invalid YAML: {error.problem}", "fix that line")]
-    except NOT_COMPOSED:
+    except COMPOSE_ERRORS:
         return []
     types: dict[str, Any] = {"": Config}  # path in the config -> its dataclass
     files: dict[Path, str] = {}  # file -> its path in the config
@@ -287,7 +287,10 @@ def _node_types(types: Mapping[str, Any]) -> dict[str, Any]:
     """
     nodes: dict[str, Any] = {}
     for path, holder in sorted(types.items()):  # the root first: its nodes are replaced by more specific ones
-        nodes |= {path: holder, **{setting.key: setting.kind for setting in declared(holder, path) if setting.is_node}}
+        nodes |= {
+            path: holder,
+            **{setting.key: setting.kind for setting in declarations(holder, path) if setting.is_node},
+        }
     return nodes
 
 

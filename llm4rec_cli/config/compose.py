@@ -1,7 +1,7 @@
-"""The one module that talks to Hydra: composes configs out of overrides.
+"""Compose configs from overrides. This is the only module that uses Hydra's API.
 
-A composition leaves no state behind, so one may follow another, or be made while a sweep goes on. What a command needs
-to know of how its config came about is in `Composed`.
+A composition leaves no global state behind, so it can run repeatedly, also during a sweep. `Composed` records what
+commands need to know about the composition.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli.config import schema
-from llm4rec_cli.config.keys import declared_with
+from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError, did_you_mean
 
-NOT_COMPOSED = (HydraException, OmegaConfBaseException, yaml.YAMLError)  # what `compose` raises of wrong overrides
+COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)  # what `compose` raises for wrong overrides
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A config, and how it came about.
+    """A composed config and the overrides behind it.
 
     Attributes:
-        config: the typed node of the root.
-        typed: the overrides that were typed, without Hydra's own.
-        choices: the option chosen of each config group, by group.
+        config: the typed root node.
+        typed: the overrides that the user typed, without those of Hydra.
+        choices: the chosen option of each config group, by group.
     """
 
     config: Any
@@ -54,8 +54,8 @@ class Job:
     """One job of a sweep.
 
     Attributes:
-        command: which is swept.
-        number: of the job, from 0.
+        command: the command that is swept.
+        number: the job's number, from 0.
         composed: its config.
     """
 
@@ -65,10 +65,10 @@ class Job:
 
 
 def compose(typed: Sequence[str]) -> Composed:
-    """The config that these overrides make, in Hydra's grammar.
+    """Compose the config from overrides in Hydra's grammar.
 
     Raises:
-        HydraException, OmegaConfBaseException, YAMLError: they make none; `as_usage_error` says it in our words.
+        HydraException, OmegaConfBaseException, YAMLError: the composition fails; `as_usage_error` explains why.
     """
     with _hydra():
         config = hydra.compose("config", overrides=[*searchpath(), *typed], return_hydra_config=True)
@@ -76,29 +76,32 @@ def compose(typed: Sequence[str]) -> Composed:
 
 
 def compose_prompt(model: str, name: str) -> Any:
-    """The node of one prompt of a model, by itself."""
+    """Compose a single prompt of a model."""
     with _hydra():
         return hydra.compose(overrides=[*searchpath(), f"+prompt/{model}@prompt={name}"]).prompt
 
 
 def sources(typed: Sequence[str]) -> list[tuple[str, str]]:
-    """The configs that these overrides bring together, in their order: the name of each, and its place in the root."""
+    """Return the configs that these overrides merge, in order: the name of each and its position in the root."""
     with _hydra():
         loader = GlobalHydra.instance().config_loader()
-        listed = loader.compute_defaults_list("config", [*searchpath(), *typed], RunMode.RUN).defaults
-    return [(str(one.config_path), one.package or "") for one in listed]
+        defaults = loader.compute_defaults_list("config", [*searchpath(), *typed], RunMode.RUN).defaults
+    return [(str(default.config_path), default.package or "") for default in defaults]
 
 
 def node_type(name: str) -> type[Any]:
-    """The dataclass behind a config of types, `model/_unisrec`."""
+    """Return the dataclass of a type config such as `model/_unisrec`."""
     return cast(type[Any], OmegaConf.get_type(ConfigStore.instance().load(f"{name}.yaml").node))
 
 
 def launch(job: Callable[[Job], None], command: str, flags: Sequence[str], typed: Sequence[str]) -> None:
-    """Hydra's own application: a sweep, each job in whichever process its launcher starts; or what a flag shows.
+    """Run Hydra's application: a sweep, with jobs in the processes that its launcher starts, or the output of a flag.
 
     Args:
-        flags: Hydra's, `-m` or `--cfg job` and the like.
+        job: called once for each job.
+        command: the llm4rec command.
+        flags: Hydra's flags, such as `-m` or `--cfg job`.
+        typed: overrides in Hydra's grammar.
     """
     register_types()
     saved = sys.argv
@@ -110,54 +113,55 @@ def launch(job: Callable[[Job], None], command: str, flags: Sequence[str], typed
 
 
 def _run_job(job: Callable[[Job], None], config: DictConfig) -> None:
-    facts = HydraConfig.get()
-    job(Job(facts.job.name, facts.job.num, _composed(config, facts)))
+    hydra_config = HydraConfig.get()
+    job(Job(hydra_config.job.name, hydra_config.job.num, _composed(config, hydra_config)))
 
 
-def _composed(config: DictConfig, facts: Any) -> Composed:
-    typed, choices = tuple(facts.overrides.task), {key: str(name) for key, name in facts.runtime.choices.items()}
+def _composed(config: DictConfig, hydra_config: Any) -> Composed:
+    choices = {k: str(name) for k, name in hydra_config.runtime.choices.items() if not k.startswith("hydra/")}
+    typed = tuple(hydra_config.overrides.task)
     if "hydra" in config:
         with open_dict(config):
             del config["hydra"]
-    return Composed(config, typed, {key: name for key, name in choices.items() if not key.startswith("hydra/")})
+    return Composed(config, typed, choices)
 
 
 @contextmanager
 def _hydra() -> Iterator[None]:
-    """Hydra's state, which is one a process, for as long as the block lasts; that of a sweep is put aside."""
+    """Initialise Hydra's global state while the block lasts, and then restore the previous one (of a sweep)."""
     register_types()
     state = GlobalHydra.instance()
-    kept, state.hydra = state.hydra, None
+    previous, state.hydra = state.hydra, None
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             yield
     finally:
-        GlobalHydra.instance().hydra = kept
+        GlobalHydra.instance().hydra = previous
 
 
-# --- where configs are
+# --- config folders
 
 
 def conf_dir() -> Path:
-    """The shipped configs: beside the package in a checkout or editable install, inside it in a wheel."""
+    """Return the folder of shipped configs: next to the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parents[1]
-    beside = package.parent / "conf"
-    return beside if (beside / "config.yaml").exists() else package / "conf"
+    checkout = package.parent / "conf"
+    return checkout if (checkout / "config.yaml").exists() else package / "conf"
 
 
 def user_conf_dir() -> Path | None:
-    """`./conf` of the working directory, if it is not the shipped one."""
-    found = Path.cwd() / "conf"
-    return found if found.is_dir() and found.resolve() != conf_dir().resolve() else None
+    """Return `./conf` of the working directory, or None if it does not exist or is the shipped one."""
+    folder = Path.cwd() / "conf"
+    return folder if folder.is_dir() and folder.resolve() != conf_dir().resolve() else None
 
 
 def searchpath() -> list[str]:
-    """The override that makes Hydra look into the user's conf too."""
+    """Return the override that makes Hydra search the user's conf as well."""
     return [f"hydra.searchpath=[{quoted(f'file://{user}')}]"] if (user := user_conf_dir()) else []
 
 
 def options(group: str) -> list[str]:
-    """What a group offers: the YAML files of the shipped and the user's conf."""
+    """Return the options of a group: the YAML files in the shipped and the user's conf."""
     folders = [conf_dir() / group] + ([user / group] if (user := user_conf_dir()) else [])
     files = (file.relative_to(folder) for folder in folders for file in folder.rglob("*.yaml"))
     return sorted({file.with_suffix("").as_posix() for file in files})
@@ -165,7 +169,7 @@ def options(group: str) -> list[str]:
 
 @cache
 def register_types() -> None:
-    """Gives each config node its dataclass; the names begin with `_` and cannot be chosen."""
+    """Register the dataclass of each config node; the names begin with `_` and cannot be chosen."""
     store = ConfigStore.instance()
     store.store(name="_config", node=schema.Config)
     store.store(group="dataset", name="_dataset", node=schema.DatasetConfig)
@@ -177,14 +181,14 @@ def register_types() -> None:
         store.store(group="model", name=f"_{name}", node=config_class(name))
 
 
-# --- what is wrong with overrides, in our words
+# --- errors
 
 
 def as_usage_error(error: Exception) -> UsageError:
-    """Hydra's, OmegaConf's and YAML's errors in two lines."""
+    """Convert an error of Hydra, OmegaConf or YAML into a problem and a remedy."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        at = error.problem_mark
-        return UsageError(f"{at.name}, line {at.line + 1}: no YAML ({error.problem})", "mend that line")
+        mark = error.problem_mark
+        return UsageError(f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})", "fix that line")
     text = str(error)
     cause = str(error.__cause__ or "").splitlines()
     if missing := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
@@ -192,35 +196,35 @@ def as_usage_error(error: Exception) -> UsageError:
         if name.startswith("launcher/"):
             return UsageError(
                 f"unknown hydra/launcher '{name.removeprefix('launcher/')}'",
-                "joblib or submitit_local, once installed: pip install 'llm4rec[joblib,submitit]'",
+                "use joblib or submitit_local; to install them: pip install 'llm4rec[joblib,submitit]'",
             )
         return UsageError(f"unknown {group} '{name}'", did_you_mean(name, options(group)))
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key = unknown.group(1)
         if key == "experiment" or key.startswith(("dataset.domains.", "dataset.columns.")):
-            return UsageError(f"'{key}' is no part of the config, but is added to it", f"+{key}=…")
+            return UsageError(f"'{key}' is not in the config yet and must be added with +", f"+{key}=…")
         if key.startswith("prompt/"):
-            remedy = f"model={key.removeprefix('prompt/').partition('@')[0]}, or leave it out"
-            return UsageError("the model is one without such prompts: 'prompt' cannot be chosen", remedy)
-        parent, _, leaf = key.rpartition(".")  # compared by their last part: with the parent all would be alike
+            model = key.removeprefix("prompt/").partition("@")[0]
+            return UsageError(f"the model does not use prompts of {model}", f"set model={model}, or remove prompt=…")
+        parent, _, leaf = key.rpartition(".")  # only last parts are compared: a shared parent makes all keys similar
         near = [k.rpartition(".")[2] for k in _keys(cause) if k.rpartition(".")[0] == parent]
         shown = key.replace("model.prompts.", "prompt.", 1)  # as it is typed
         return UsageError(f"unknown key '{shown}'", did_you_mean(leaf, near))
     if several := re.match(r"Ambiguous value for argument '([^=]+)=(.+)'", text):
         key, values = several.groups()
         return UsageError(
-            f"{key}={values} is several values",
-            f"-m, to run each; {key}=[{values}], for a list; \"{key}='{values}'\", for one that holds commas",
+            f"{key}={values} has several values",
+            f"add -m to run each; for a list, {key}=[{values}]; for one value with commas, \"{key}='{values}'\"",
         )
     if missing := re.match(r"Missing mandatory value: (\S+)", text):
-        return UsageError(f"{missing.group(1)} has no value", f"{missing.group(1)}=…, or write it into its YAML")
+        return UsageError(f"{missing.group(1)} has no value", f"set {missing.group(1)}=…, or add it to the YAML")
     if wrong := re.search(r"Error merging override (.+)", text):
         return UsageError(
             f"{wrong.group(1)}: {cause[0] if cause else text}", "llm4rec train --cfg job shows every value"
         )
-    if composed := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text):
-        name, wrong_in_file = composed.groups()
-        return UsageError(f"{name}: {wrong_in_file}", f"llm4rec validate {name} tells all that is wrong, and where")
+    if failed := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text):
+        name, reason = failed.groups()
+        return UsageError(f"{name}: {reason}", f"llm4rec validate {name} lists all errors with file and line")
     return UsageError(text.splitlines()[0] if text else type(error).__name__, "llm4rec train --help")
 
 
@@ -230,9 +234,9 @@ def _keys(cause: list[str]) -> list[str]:
     named = match.group(1) if match else None
     model: Any
     for model in map(config_class, model_names()):
-        kinds = (model, *(setting.kind for setting in declared_with(model)))
+        kinds = (model, *(setting.kind for setting in declarations_with(model)))
         if named in (getattr(kind, "__name__", "") for kind in kinds):
             break
     else:
         model = schema.ModelConfig
-    return ["model", *(setting.key for setting in declared_with(model))]
+    return ["model", *(setting.key for setting in declarations_with(model))]

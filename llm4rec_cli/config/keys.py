@@ -1,4 +1,4 @@
-"""The settings that there are, with those of every model, and their keys by what they are about."""
+"""All declared settings, those of every model included, and lookup of their keys by role."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Config
-from llm4rec_cli.config.walk import Declared, declared
+from llm4rec_cli.config.walk import Declaration, declarations
 
 
 @cache
-def declared_with(model: Any) -> tuple[Declared, ...]:
-    """Every setting of a config with this model's."""
-    shared = (one for one in declared(Config) if one.key.partition(".")[0] != "model")
-    return (*shared, *declared(model, "model"))
+def declarations_with(model: Any) -> tuple[Declaration, ...]:
+    """Return every setting of a config whose model has this config class."""
+    shared = (setting for setting in declarations(Config) if setting.key.partition(".")[0] != "model")
+    return (*shared, *declarations(model, "model"))
 
 
 @cache
-def all_declared() -> tuple[Declared, ...]:
-    """Every setting there is, with those of every model; one that several have, once."""
+def all_declarations() -> tuple[Declaration, ...]:
+    """Return the settings of all models together; a key shared by several models appears once per role."""
     classes: list[Any] = [config_class(name) for name in model_names()]
-    found = [one for kind in classes for one in declared_with(kind)]
-    return tuple({(one.key, one.role): one for one in found}.values())
+    settings = [setting for model in classes for setting in declarations_with(model)]
+    return tuple({(setting.key, setting.role): setting for setting in settings}.values())
 
 
 @cache
-def keys_of(*roles: Role) -> frozenset[str]:
-    """The keys of all settings of these roles, but of nodes."""
-    return frozenset(one.key for one in all_declared() if one.role in roles and not one.is_node)
+def keys_with_role(*roles: Role) -> frozenset[str]:
+    """Return the keys of all settings with one of these roles, without nodes."""
+    return frozenset(setting.key for setting in all_declarations() if setting.role in roles and not setting.is_node)

@@ -1,4 +1,4 @@
-"""What a user types, made ready for Hydra's grammar."""
+"""Translate the overrides that a user types into Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from llm4rec_cli.errors import UsageError
 
 GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
-FOLDERS = (*GROUPS, "home")  # of conf/; what is in the last is not chosen but goes with a model and a dataset
-FLAGS = (  # Hydra's; other configs are searched for in ./conf alone
+FOLDERS = (*GROUPS, "home")  # of conf/; files in `home` are not chosen but belong to a model and dataset
+FLAGS = (  # of Hydra; --config-dir and the like are not offered, as user configs live in ./conf
     *("--help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--hydra-help", "--version"),
     "--shell-completion",
 )
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p")
 
 
-def divided(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Flags (with their values) and overrides: Hydra's own parser wants all overrides behind one another."""
+def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Separate flags (with their values) from overrides: Hydra's parser requires overrides to be contiguous."""
     flags, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -34,29 +34,35 @@ def divided(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def key_typed(override: str) -> str:
-    """The key that an override sets, `experiment` of `+experiment=p5/demo`."""
+    """Return the key that an override sets: `experiment` for `+experiment=p5/demo`."""
     return override.partition("=")[0].lstrip("+")
 
 
 @cache
 def _paths() -> frozenset[str]:
-    """The keys whose values are paths, or may be: weights are named by folders, too."""
-    from llm4rec_cli.config.keys import all_declared
+    """Return the keys whose values may be paths, including those that name weights."""
+    from llm4rec_cli.config.keys import all_declarations
 
-    return frozenset(one.key for one in all_declared() if {"path", "weights"} & one.field.metadata.keys())
+    return frozenset(
+        setting.key for setting in all_declarations() if {"path", "weights"} & setting.field.metadata.keys()
+    )
 
 
-def prepared(argument: str) -> str:
-    """An override ready for Hydra's grammar: `~` expanded and paths quoted; refused where it would open the schema."""
+def hydra_override(argument: str) -> str:
+    """Return an override in Hydra's grammar, with `~` expanded and paths quoted.
+
+    Raises:
+        UsageError: the override would add keys to the schema or remove them, or sets what belongs in a YAML.
+    """
     key, equals, value = argument.partition("=")
     if key.startswith("~") and not key.startswith("~dataset.domains."):
-        raise UsageError(f"'{argument}': the config is closed, nothing can be taken from it", f"{key[1:]}=null")
+        raise UsageError(f"'{argument}': keys cannot be removed from the config", f"{key[1:]}=null")
     if (
         key.startswith("+")
         and key.lstrip("+") != "experiment"
         and not key.lstrip("+").startswith(("hydra", "dataset.domains.", "dataset.columns."))
     ):
-        raise UsageError(f"'{argument}': the config is closed, nothing can be added to it", f"{key.lstrip('+')}=…")
+        raise UsageError(f"'{argument}': keys cannot be added to the config", f"{key.lstrip('+')}=…")
     if key == "prompt":
         return _prompts(value)
     if key.startswith("prompt."):
@@ -64,44 +70,46 @@ def prepared(argument: str) -> str:
     if key.startswith("model.prompts"):
         raise UsageError(
             f"{key}: prompts are written in YAML, in conf/prompt/MODEL/NAME.yaml",
-            "prompt=[…,p5/NAME] or prompt=chatgptrec/NAME chooses them; a setting of chatgptrec's: prompt.shots=3",
+            "choose them by prompt=[…,p5/NAME] or prompt=chatgptrec/NAME; set chatgptrec values by prompt.shots=3",
         )
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
     if key == "dataset.domains" or (key.split(".")[:2] == ["dataset", "paper"] and value != "null"):
-        raise UsageError(f"{key} is set in a dataset's YAML, not here", "conf/dataset/NAME.yaml, and dataset=NAME")
+        raise UsageError(
+            f"{key} is set in a dataset's YAML, not here", "write conf/dataset/NAME.yaml and use dataset=NAME"
+        )
     if key == "dataset.columns" and value.startswith("{"):
-        return f"+{argument}"  # Hydra replaces no dictionary, it adds to one
+        return f"+{argument}"  # Hydra cannot replace a dictionary, only add to it
     if equals and key in _paths() and value not in ("", "null") and value[0] not in "'\"":
         expanded = str(Path(value).expanduser()) if value.startswith("~") else value
-        plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # without, 1e5 would be the number 100000.0
+        plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # unquoted, 1e5 would become 100000.0
         return f"{key}={expanded}" if plain else f"{key}={quoted(expanded)}"
     return argument
 
 
-def swept_along(overrides: Sequence[str]) -> list[str]:
-    """A sweep's overrides as Hydra can take them: of a model that is swept, itself or by experiments, each setting and
-    its prompts are swept, too, over one value.
+def sweep_model_settings(overrides: Sequence[str]) -> list[str]:
+    """Return a sweep's overrides in a form that Hydra accepts.
 
-    Hydra composes a sweep's config first without what is swept: with the default model, which has other settings.
+    If the sweep varies the model or the experiment, the model's settings and prompts become sweeps over one value:
+    Hydra first composes the config without the swept overrides, and the default model has other settings.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    read = OverridesParser.create().parse_overrides(list(overrides))
-    if not {one.key_or_group for one in read if one.is_sweep_override()} & {"model", "experiment"}:
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    if not {override.key_or_group for override in parsed if override.is_sweep_override()} & {"model", "experiment"}:
         return list(overrides)
-    made = []
-    for text, one in zip(overrides, read, strict=True):
+    result = []
+    for text, override in zip(overrides, parsed, strict=True):
         key, _, value = text.partition("=")
-        alone = key.startswith(("model.", "prompt/")) and value and not one.is_sweep_override()
-        made.append(f"{key}=choice({value})" if alone else text)
-    return made
+        single = key.startswith(("model.", "prompt/")) and value and not override.is_sweep_override()
+        result.append(f"{key}=choice({value})" if single else text)
+    return result
 
 
 def _prompts(value: str) -> str:
-    """`prompt=[p5/rating,p5/mine]` as Hydra knows it: options of one model's group, which go to `model.prompts`.
+    """Translate `prompt=[p5/rating,p5/mine]` or `prompt=chatgptrec/paper` for Hydra.
 
-    `prompt=chatgptrec/paper` likewise; what is typed below `prompt.` is a setting of these.
+    The options belong to one model's group and go to `model.prompts`; a key below `prompt.` is a setting of theirs.
     """
     folders = {name.rpartition("/")[0].partition("/")[0] for name in re.findall(r"[^\s\[\],]+", value)}
     if len(folders) != 1 or "" in folders:
@@ -111,7 +119,7 @@ def _prompts(value: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A value as Hydra's grammar takes it, whatever it holds."""
-    from hydra.core.override_parser.types import Quote, QuotedString  # not at the top: completion must be instant
+    """Quote any text as a value in Hydra's grammar."""
+    from hydra.core.override_parser.types import Quote, QuotedString  # imported here to keep completion fast
 
     return str(QuotedString(text, Quote.single).with_quotes())

@@ -1,4 +1,4 @@
-"""What a setting may hold beyond its type: stated where it is declared, refused before anything is computed."""
+"""Ranges of settings: declared with the field, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 
-LARGEST_SEED = 2**31 - 1  # numpy's own generator takes no more than 2^32 - 1, and each process adds to the seed
+LARGEST_SEED = 2**31 - 1  # numpy's generator takes at most 2^32 - 1, and each process adds to the seed
 
 _BOUNDS = {
     "at_least": (operator.ge, "at least"),
@@ -23,16 +23,16 @@ _BOUNDS = {
     "at_most": (operator.le, "at most"),
     "below": (operator.lt, "below"),
 }
-_FOLDER_NAME = r"[\w+][\w.+ -]{0,49}"  # none that leads out of its folder, hides, or is longer than disks take
+_FOLDER_NAME = r"[\w+][\w.+ -]{0,49}"  # cannot leave its folder, be hidden, or exceed the length limit of file systems
 
 
 def number(default: Any = MISSING, multiple_of: str | None = None, role: Role | None = None, **bounds: float) -> Any:
-    """A field for a finite number, or for a list of at least one, within bounds.
+    """Return a field for a finite number, or a non-empty list of them, within bounds.
 
     Args:
-        default: its value, copied if it is a list; None stands for no number where the type allows it.
+        default: default value; a list is copied, and None is allowed if the type is optional.
         multiple_of: another field of the class that must divide it.
-        role: of its own; None = that of its dataclass. Likewise below.
+        role: the field's own role; None = that of its dataclass.
         bounds: any of `at_least`, `above`, `at_most`, `below`.
     """
     metadata = {"bounds": bounds, "multiple_of": multiple_of, "role": role}
@@ -42,59 +42,60 @@ def number(default: Any = MISSING, multiple_of: str | None = None, role: Role | 
 
 
 def seed(role: Role) -> Any:
-    """A field for the seed of random numbers, by default 0."""
+    """Return a field for a random seed, 0 by default."""
     return number(0, role=role, at_least=0, at_most=LARGEST_SEED)
 
 
 def folder_name() -> Any:
-    """A field for a name that a folder is called by."""
+    """Return a field for a name that is used as a folder name."""
     return field(default=MISSING, metadata={"folder_name": True})
 
 
-def path(default: str | None, role: Role | None = None, kept: str = "absolute") -> Any:
-    """A field for a path, which cannot be empty: an unset shell variable would mean the working directory.
+def path(default: str | None, role: Role | None = None, stored: str = "absolute") -> Any:
+    """Return a field for a path; empty paths are refused, as an unset shell variable would mean the working directory.
 
     Args:
-        kept: `absolute`, or `relative` for one that stays as it was typed.
+        default: default value.
+        role: the field's own role; None = that of its dataclass.
+        stored: `absolute`, or `relative` to keep the path as typed.
     """
-    return field(default=default, metadata={"path": kept, "role": role})
+    return field(default=default, metadata={"path": stored, "role": role})
 
 
 def check(config: Any) -> None:
-    """Refuses a config with a value outside what its dataclasses state.
+    """Check that all values of a config are in range.
 
     Raises:
-        UsageError: so it is, for the first.
+        UsageError: the first value that is not.
     """
-    for refusal in refusals(config):
-        raise refusal
+    raise_first(problems(config))
 
 
-def refusals(config: Any) -> Iterator[UsageError]:
-    """Every value of a config that lies outside what its dataclass states."""
-    for key, holder, declared, value in walk.settings(config):
-        metadata = declared.metadata
+def problems(config: Any) -> Iterator[UsageError]:
+    """Yield a problem for each value of a config that is out of range."""
+    for key, holder, declaration, value in walk.settings(config):
+        metadata = declaration.metadata
         if "bounds" in metadata and value is not None:
-            yield from _beyond(key, value, metadata["bounds"])
+            yield from _out_of_range(key, value, metadata["bounds"])
             divisor = metadata["multiple_of"]
             if divisor and (by := getattr(holder, divisor)) and value % by:
                 yield UsageError(
                     f"{key}={value} is not a multiple of {divisor}={by}",
-                    f"choose another {key}, or as {divisor} one of its divisors",
+                    f"choose another {key}, or set {divisor} to one of its divisors",
                 )
         elif "folder_name" in metadata and not re.fullmatch(_FOLDER_NAME, value):
             yield UsageError(
-                f"{key}={value} cannot name a folder", "at most 50 letters, digits, spaces and _ . + - can"
+                f"{key}={value} cannot name a folder", "use at most 50 letters, digits, spaces and _ . + -"
             )
         elif "path" in metadata and value == "":
             yield UsageError(f"{key} is empty", f"{key}=PATH, or leave it out")
 
 
-def _beyond(name: str, value: Any, bounds: dict[str, float]) -> Iterator[UsageError]:
-    asked = "a finite number: " + " and ".join(f"{_BOUNDS[kind][1]} {bound:,}" for kind, bound in bounds.items())
+def _out_of_range(name: str, value: Any, bounds: dict[str, float]) -> Iterator[UsageError]:
+    range_text = "a finite number: " + " and ".join(f"{_BOUNDS[kind][1]} {bound:,}" for kind, bound in bounds.items())
     numbers = [value] if isinstance(value, int | float) else list(value)
     if not numbers:
-        yield UsageError(f"{name} holds no number", f"{name}=[…], each {asked}")
-    for found in numbers:
-        if not math.isfinite(found) or not all(_BOUNDS[kind][0](found, bound) for kind, bound in bounds.items()):
-            yield UsageError(f"{name}={found} is out of range", f"{name} takes {asked}")
+        yield UsageError(f"{name} is an empty list", f"{name}=[…], each {range_text}")
+    for x in numbers:
+        if not math.isfinite(x) or not all(_BOUNDS[kind][0](x, bound) for kind, bound in bounds.items()):
+            yield UsageError(f"{name}={x} is out of range", f"{name} takes {range_text}")

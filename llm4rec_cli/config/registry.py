@@ -1,8 +1,8 @@
-"""The models that exist, found by listing `models/`, and the config class of each.
+"""The available models, read from the folder `models/`, and their config classes.
 
-A method is a package `models/NAME/` with the modules `config` and `model`. A floor or small baseline is one module
-`models/baselines/NAME.py`, with its config class in `models/baselines/config.py`. The class of `bpr_mf` is called
-`BprMfConfig`, in whatever case.
+A method is a package `models/NAME/` with modules `config` and `model`. A floor or small baseline is a module
+`models/baselines/NAME.py`, with its config class in `models/baselines/config.py`. The config class of `bpr_mf` is
+`BprMfConfig`, in any case.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 MODELS = Path(__file__).parents[1] / "models"
-NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules there that are no model
+NOT_MODELS = {"baselines", "shared", "config"}  # packages and modules in that folder that are not models
 
 
 @cache
 def model_names() -> tuple[str, ...]:
-    """Every model, sorted."""
+    """Return the names of all models, sorted."""
     methods = [module.name for module in pkgutil.iter_modules([str(MODELS)]) if module.ispkg]
     return tuple(sorted({*methods, *_baselines()} - NOT_MODELS))
 
@@ -32,17 +32,17 @@ def _baselines() -> tuple[str, ...]:
 
 
 def model_module(name: str) -> str:
-    """The module that builds a model; importing it imports torch."""
+    """Return the name of the module that builds a model; importing it imports torch."""
     package = "llm4rec_cli.models"
     return f"{package}.baselines.{name}" if name in _baselines() else f"{package}.{name}.model"
 
 
 @cache
 def config_class(name: str) -> type[ModelConfig]:
-    """The config class of a model, without importing torch.
+    """Return the config class of a model, without importing torch.
 
     Raises:
-        UsageError: no such model.
+        UsageError: the model does not exist.
     """
     if name not in model_names():
         raise UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))

@@ -1,6 +1,6 @@
-"""What a setting is about: stated once, where it is declared, or for all of a dataclass.
+"""The role of a setting: what it affects. It is declared once, with the setting or its dataclass.
 
-Addresses, the runs that `eval` finds, pairing, claims and paths derive from it which settings they look at.
+Run addresses, the runs that `eval` matches, pairing, claims and path handling derive their sets of settings from roles.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from typing import Any
 
 
 class Role(Enum):
-    """What a setting is about, and so what depends on it."""
+    """What a setting affects."""
 
-    data = "data"  # what the data are
-    source = "source"  # where raw files lie and how they are read: the fingerprint holds what they are
+    data = "data"  # the content of the dataset
+    source = "source"  # where raw files are and how they are read; the fingerprint covers their content
     division = "division"  # which interactions are train, validation and test
-    intervention = "intervention"  # what is held out or destroyed on purpose
-    question = "question"  # what is asked
-    extent = "extent"  # how much is asked, whatever the question
-    model = "model"  # what the weights are, or how numbers come of them
-    training = "training"  # how weights are fitted, and from which seed
+    intervention = "intervention"  # data held out or destroyed on purpose
+    question = "question"  # the evaluation task
+    extent = "extent"  # how much is evaluated, for any task
+    model = "model"  # the weights, or how they produce numbers
+    training = "training"  # how weights are fitted, and the seed
     chat = "chat"  # how a chat model answers
-    machine = "machine"  # where, how fast and at what cost: moves no number
-    command = "command"  # which run is meant: moves no number
-    citation = "citation"  # what is said, or set beside, of the numbers: moves none
+    machine = "machine"  # hardware, speed and cost: affects no number
+    command = "command"  # which run is selected: affects no number
+    citation = "citation"  # statements about the numbers and references for comparison: affects no number
 
 
-OUTSIDE = frozenset({Role.source, Role.machine, Role.command, Role.citation})  # what is no part of a run's address
+NOT_HASHED = frozenset({Role.source, Role.machine, Role.command, Role.citation})  # excluded from a run's address
 
 
 def role_of(holder: type[Any], metadata: Any, above: Role | None) -> Role | None:
-    """The role of a setting: its own, or that which its dataclass states for all of its own, or that of what holds it.
+    """Return the role of a setting: its own, else that of its dataclass, else that of the parent setting.
 
     Args:
-        holder: the dataclass that declares it.
-        metadata: of its field.
-        above: the role of the setting that holds `holder`.
+        holder: the dataclass that declares the setting.
+        metadata: the metadata of its field.
+        above: the role of the setting that contains `holder`.
     """
     own: Role | None = metadata.get("role") or getattr(holder, "role", None) or above
     return own

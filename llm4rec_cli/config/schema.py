@@ -1,7 +1,7 @@
-"""The typed root of the configuration: types live here, values in conf/.
+"""The typed schema of the configuration: types are here, values in conf/.
 
-A field without a value is MISSING: the YAML of its group must give one. Enums close the sets of allowed words. Every
-model adds a dataclass of its own in `models/<name>/config.py`.
+A field without a default is MISSING: the YAML of its group must set it. Enums list the allowed values. Every model
+adds its own dataclass in `models/<name>/config.py`.
 """
 
 from __future__ import annotations
@@ -19,67 +19,67 @@ from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 
 class Question(Enum):
-    """What a task asks of a model."""
+    """What a task requires of a model."""
 
     rank = "rank"
     rate = "rate"
     write = "write"
-    pretrain = "pretrain"  # nothing: weights are learned for other data; a ranking of the own data is their probe
-    all = "all"  # nothing of its own: one training for every task, each asked of it apart
+    pretrain = "pretrain"  # learn weights for other data; monitored by a ranking task on the training data
+    all = "all"  # one training for all tasks, each evaluated separately
 
 
 class SplitName(Enum):
-    """Which held-out part is evaluated."""
+    """The held-out split that is evaluated."""
 
     valid = "valid"
     test = "test"
 
 
 class Candidates(Enum):
-    """Among which items a target is ranked."""
+    """The candidate set in which a target is ranked."""
 
     full = "full"  # the whole catalogue
     uniform = "uniform"  # 99 sampled uniformly, and the target
     popularity = "popularity"  # 99 sampled by training popularity, and the target
-    impression = "impression"  # what the user was shown, of a click log
+    impression = "impression"  # the items shown to the user, in a click log
 
 
 class SplitRule(Enum):
-    """How interactions are divided into train, valid and test."""
+    """How interactions are split into train, valid and test."""
 
     leave_one_out = "leave_one_out"  # a user's last interaction is test, the one before validation
     temporal = "temporal"  # one cut in time for all users
-    p5_reviews = "p5_reviews"  # P5's random 80/10/10 of all interactions: leaks into the ranking tasks
-    mind = "mind"  # a click log: its dev part is test, and 5 % of its train part are validation
-    transfer = "transfer"  # trained on all domains but one; asked about the shared users' interactions of that one
+    p5_reviews = "p5_reviews"  # P5's random 80/10/10 split of all interactions: leaks into the ranking tasks
+    mind = "mind"  # a click log: its dev part is test, 5 % of its train part are validation
+    transfer = "transfer"  # trained on all domains but one; evaluated on the shared users' interactions in that one
 
 
 class Index(Enum):
-    """How items are numbered or named where a model writes them as text."""
+    """How items are numbered or named where a model generates them as text."""
 
-    sequential = "sequential"  # by first appearance while walking the train parts, then the rest: no leak
+    sequential = "sequential"  # by first appearance in the train parts, then in the rest: no leak
     random = "random"
-    collaborative = "collaborative"  # a path of clusters of items that train histories hold together
-    semantic = "semantic"  # a path of clusters of the items' texts
-    leaky_p5 = "leaky_p5"  # by first appearance while walking whole sequences, as the paper: leaks the test items
+    collaborative = "collaborative"  # a path of clusters of items that co-occur in train histories
+    semantic = "semantic"  # a path of clusters of item texts
+    leaky_p5 = "leaky_p5"  # by first appearance in whole sequences, as in the paper: leaks the test items
 
 
 class Written(Enum):
-    """Which column of the interactions a text is asked to resemble."""
+    """The column of the interactions with the reference texts."""
 
     explanation = "explanation"
     review_title = "review_title"
 
 
 class EmptyHistory(Enum):
-    """What becomes of held-out impressions of users without a history; in training they always stay."""
+    """How held-out impressions of users without a history are treated; training always keeps them."""
 
     keep = "keep"
     skip = "skip"
 
 
 class Control(Enum):
-    """What is destroyed on purpose: a gain that survives its control is not what it claims to be."""
+    """Information that is destroyed on purpose. A gain that survives does not come from that information."""
 
     none = "none"
     shuffle_text = "shuffle_text"  # item texts permuted
@@ -89,23 +89,23 @@ class Control(Enum):
 
 
 class TextRecipe(Enum):
-    """Which fields make an item's text."""
+    """The fields that form an item's text."""
 
     unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
     title = "title"
-    attributes = "attributes"  # brand and categories alone, which are then the item's tokens
-    enriched = "enriched"  # as unisrec, and then the tokens that a chat model wrote of the item
+    attributes = "attributes"  # brand and categories only, which are then the item's tokens
+    enriched = "enriched"  # as unisrec, followed by the tokens that a chat model wrote for the item
 
 
 class Pooling(Enum):
-    """How an encoder's token vectors become one."""
+    """How an encoder's token vectors are pooled."""
 
     mean = "mean"
     cls = "cls"
 
 
 class Schedule(Enum):
-    """How the learning rate goes on after its warm-up."""
+    """The learning rate schedule after warm-up."""
 
     constant = "constant"
     linear = "linear"
@@ -113,69 +113,71 @@ class Schedule(Enum):
 
 
 class Backend(Enum):
-    """Who answers what a chat model is asked."""
+    """Where the chat model runs."""
 
     local = "local"  # a causal language model of transformers, on this machine
-    openai = "openai"  # any endpoint that speaks OpenAI's chat completions
+    openai = "openai"  # any endpoint with OpenAI's chat completions API
 
 
 class Keep(Enum):
-    """Which checkpoint a training ends with."""
+    """The checkpoint that training returns."""
 
-    best = "best"  # the one with the best validation metric; training ends when that has stopped rising
-    last = "last"  # that of the last epoch, whatever validation says
+    best = "best"  # the best by validation metric; training stops early when it no longer improves
+    last = "last"  # the last epoch, regardless of validation
 
 
 class Precision(Enum):
-    """The arithmetic of some work."""
+    """Numeric precision."""
 
     fp32 = "fp32"
     bf16 = "bf16"
-    auto = "auto"  # the faster of the two on the machine at hand
+    auto = "auto"  # the faster of the two on this machine
 
 
 class Work(Enum):
-    """Kinds of work whose arithmetic may be chosen."""
+    """Kinds of work with a precision setting."""
 
-    training = "training"  # forward and back
-    reading = "reading"  # forward alone: texts encoded, given answers judged
-    answering = "answering"  # prompts are read, and answers written token by token
+    training = "training"  # forward and backward passes
+    reading = "reading"  # forward passes only: encoding texts, scoring fixed answers
+    answering = "answering"  # generation: a prompt, then an answer token by token
 
 
 def about(role: Role, default: Any) -> Any:
-    """A field whose role is another than its dataclass's."""
+    """Return a field with a role different from that of its dataclass."""
     return field(default=default, metadata={"role": role})
 
 
 def precision(work: Work) -> Any:
-    """A field for the arithmetic of this kind of work; a run's address holds what the config says, `auto` too."""
+    """Return a field for the precision of this kind of work; run addresses contain the value as set, even `auto`."""
     return field(default=MISSING, metadata={"work": work})
 
 
 class Weights(Enum):
-    """Kinds of pretrained weights that a setting may name."""
+    """Kinds of pretrained weights."""
 
     encoder = "encoder"  # a frozen text encoder
-    backbone = "backbone"  # weights that training begins with
-    chat = "chat"  # a chat model, or what a server calls one
+    backbone = "backbone"  # weights that training starts from
+    chat = "chat"  # a chat model, or a server's name for one
 
 
-class Named(NamedTuple):
-    """What a setting's value names.
+class WeightsField(NamedTuple):
+    """Metadata of a setting that names weights.
 
     Attributes:
-        kind: of weights.
-        drawn: values that name no published weights but ones that are drawn anew.
+        kind: the kind of weights.
+        random: values that mean randomly initialised weights instead of published ones.
     """
 
     kind: Weights
-    drawn: frozenset[str]
+    random: frozenset[str]
 
 
-def weights(kind: Weights, drawn: Iterable[str] = ()) -> Any:
-    """A field that names pretrained weights: a packaged name, a hub id or a folder. A run's address holds what
-    identifies the weights, not what they are called."""
-    return field(default=MISSING, metadata={"weights": Named(kind, frozenset(drawn))})
+def weights(kind: Weights, random: Iterable[str] = ()) -> Any:
+    """Return a field that names pretrained weights: a packaged name, a hub id or a folder.
+
+    A run's address contains the identity of the weights, not this name.
+    """
+    return field(default=MISSING, metadata={"weights": WeightsField(kind, frozenset(random))})
 
 
 @dataclass
@@ -190,14 +192,14 @@ class EncoderConfig:
 
 @dataclass
 class PaperStatistics:
-    """What the paper prints about a dataset after its filters."""
+    """Dataset statistics printed in the paper, after its filters."""
 
     users: int = ranges.number(at_least=1)
     items: int = ranges.number(at_least=1)
-    interactions: int | None = ranges.number(None, at_least=1)  # null of a click log, which has the others
+    interactions: int | None = ranges.number(None, at_least=1)  # null for click logs, which have the following fields
     impressions: int | None = ranges.number(None, at_least=1)
     clicks: int | None = ranges.number(None, at_least=1)
-    train: int | None = ranges.number(None, at_least=1)  # impressions of each part
+    train: int | None = ranges.number(None, at_least=1)  # impressions per split
     valid: int | None = ranges.number(None, at_least=1)
     test: int | None = ranges.number(None, at_least=1)
     source: str = MISSING
@@ -205,13 +207,13 @@ class PaperStatistics:
 
 @dataclass
 class DownloadConfig:
-    """A file that can be fetched: a raw file, or an archive of raw files."""
+    """A file that can be downloaded: a raw file, or an archive of raw files."""
 
-    file: str = ""  # what it is called here
+    file: str = ""  # local file name
     urls: list[str] = field(default_factory=list)  # tried in this order
     hash: str = ""  # "md5:…", or SHA-256 without a name; empty = remembered from the first download
-    max_bytes: int = 0  # a longer file is refused
-    unpack: dict[str, str] = field(default_factory=dict)  # of an archive: a raw file's name -> its name in there
+    max_bytes: int = 0  # larger files are refused
+    unpack: dict[str, str] = field(default_factory=dict)  # for archives: name of a raw file -> its name in the archive
 
 
 @dataclass
@@ -221,200 +223,186 @@ class DatasetConfig:
     role: ClassVar[Role] = Role.data
 
     name: str = ranges.folder_name()
-    reader: str = MISSING  # a module of data/readers; a domain may name one of its own
+    reader: str = MISSING  # a module of data/readers; a domain may name its own
     domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file (or `reader`) -> name
-    columns: dict[str, str] = field(
-        default_factory=dict, metadata={"role": Role.source}
-    )  # our name of a column -> the file's, for `reader: table`
+    # our column name -> the file's, for `reader: table`
+    columns: dict[str, str] = field(default_factory=dict, metadata={"role": Role.source})
     raw_dir: str | None = ranges.path(None, role=Role.source)
-    generator: str | None = None  # a variant of data/demo: raw files are written, not fetched
-    get: str = about(Role.source, "")  # where raw files come from and where to put them
-    download: list[DownloadConfig] = field(
-        default_factory=list, metadata={"role": Role.source}
-    )  # how those that are missing are fetched
-    user_core: int = ranges.number(at_least=0)  # each user keeps at least so many interactions
-    item_core: int = ranges.number(at_least=0)
-    split: SplitRule = about(Role.intervention, SplitRule.leave_one_out)  # what a training does not see
-    cuts: list[float] = ranges.number(
-        [0.8, 0.9], above=0, below=1, role=Role.division
-    )  # temporal: the share of interactions before each
-    test_domain: str | None = about(Role.division, None)  # transfer: the domain that is asked about
-    shared_users: bool = False  # the same raw id in two domains is one user
-    cold_items: float = ranges.number(
-        0.0, at_least=0, below=1, role=Role.intervention
-    )  # the share of items held out of all training
-    train_users: float = ranges.number(
-        1.0, above=0, at_most=1, role=Role.intervention
-    )  # the share of users trained and validated on
-    empty_history: EmptyHistory = about(Role.question, EmptyHistory.keep)  # of a click log
+    generator: str | None = None  # a variant of data/demo: raw files are generated, not downloaded
+    get: str = about(Role.source, "")  # where to get raw files and where to put them
+    # how missing files are downloaded
+    download: list[DownloadConfig] = field(default_factory=list, metadata={"role": Role.source})
+    user_core: int = ranges.number(at_least=0)  # minimum interactions per user
+    item_core: int = ranges.number(at_least=0)  # minimum interactions per item
+    split: SplitRule = about(Role.intervention, SplitRule.leave_one_out)  # which interactions are hidden from training
+    # temporal: the share of interactions before each cut
+    cuts: list[float] = ranges.number([0.8, 0.9], above=0, below=1, role=Role.division)
+    test_domain: str | None = about(Role.division, None)  # transfer: the domain that is evaluated
+    shared_users: bool = False  # the same raw id in two domains is the same user
+    # share of items held out of training
+    cold_items: float = ranges.number(0.0, at_least=0, below=1, role=Role.intervention)
+    # share of users used for training and validation
+    train_users: float = ranges.number(1.0, above=0, at_most=1, role=Role.intervention)
+    empty_history: EmptyHistory = about(Role.question, EmptyHistory.keep)  # for click logs
     text: TextRecipe = TextRecipe.unisrec
     control: Control = about(Role.intervention, Control.none)
-    seed: int = ranges.seed(Role.division)  # splits, candidates, generated data, subsets and bootstrap
+    seed: int = ranges.seed(Role.division)  # for splits, candidates, generated data, subsets and bootstrap
     paper: PaperStatistics | None = about(Role.citation, None)
-    part_of: str | None = about(
-        Role.citation, None
-    )  # the published dataset that this is a part of: numbers are marked `subset`
+    # the published dataset of which this is a subset: numbers are marked `subset`
+    part_of: str | None = about(Role.citation, None)
 
-    def without_tokens(self, setting: str) -> Iterator[UsageError]:
-        """The problem of a setting that is of no use without tokens of items, where they have none."""
+    def problems_without_tokens(self, setting: str) -> Iterator[UsageError]:
+        """Yield a problem with a setting that needs item tokens, if the dataset has none."""
         if self.text not in (TextRecipe.attributes, TextRecipe.enriched):
             yield UsageError(
-                f"{setting} is about tokens of items, which dataset.text={self.text.name} does not have",
-                "dataset.text=attributes, or dataset.text=enriched once llm4rec enrich has had them written",
+                f"{setting} needs item tokens, which dataset.text={self.text.name} does not have",
+                "set dataset.text=attributes; or run llm4rec enrich and set dataset.text=enriched",
             )
 
 
 @dataclass
 class ModelConfig:
-    """What every model states. A model's own dataclass adds its settings."""
+    """Base of all model configs: declares what the model can do. Subclasses add the model's settings."""
 
     role: ClassVar[Role] = Role.model
 
-    name: str = MISSING  # a package of models/
+    name: str = MISSING  # a package in models/
 
     capabilities: ClassVar[frozenset[str]] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, …
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
-    floor: ClassVar[bool] = False  # a rule that any model must beat
+    floor: ClassVar[bool] = False  # a simple rule that any model should beat
     needs_text: ClassVar[bool] = False
-    # The setting that names the run whose weights training begins with, of a model with `initialise_from`.
-    initial: ClassVar[str | None] = None
-    inherited: ClassVar[tuple[str, ...]] = ()  # settings that such a run must share
-    came_about: ClassVar[tuple[str, ...]] = ()  # settings of how the weights came about, not of what they are
-    uses_llm: ClassVar[bool] = False  # asks the chat model of the group `llm`
-    needs_user: ClassVar[bool] = False  # scores depend on who the user is, not on their history alone
-    # Trained for the questions of its task alone: only one trained for that task, or for all, can be asked.
+    # The setting that names the run with the initial weights, for models with `initialise_from`.
+    init_setting: ClassVar[str | None] = None
+    init_shared_settings: ClassVar[tuple[str, ...]] = ()  # settings in which that run must agree
+    provenance_settings: ClassVar[tuple[str, ...]] = ()  # how the weights were obtained, not what they are
+    uses_llm: ClassVar[bool] = False  # uses the chat model of the group `llm`
+    needs_user: ClassVar[bool] = False  # scores depend on the user id, not only on the history
+    # Weights serve only the task they were trained for, or all tasks after training on task=all.
     task_bound: ClassVar[bool] = False
-    files: ClassVar[tuple[str, ...]] = ()  # settings that name what it is read from: a path says nothing of the content
+    file_settings: ClassVar[tuple[str, ...]] = ()  # input files; addresses hash their content instead of paths
 
-    def shown_as(self) -> str:
-        """What tables call the model."""
+    def display_name(self) -> str:
+        """Return the model's name in tables."""
         return self.name
 
-    def contents(self) -> list[str]:
-        """The paths of the files that it is read from."""
+    def input_files(self) -> list[str]:
+        """Return the paths of the model's input files."""
         return []
 
-    def reads_text(self) -> bool:
-        """Whether items' texts move its numbers."""
+    def uses_item_text(self) -> bool:
+        """Return whether the model's numbers depend on item texts."""
         return self.needs_text
 
-    def unread(self, task: TaskConfig) -> Mapping[str, str]:
-        """Settings that have no effect under a task or beside other settings, and what would read each. They are null
-        then, and typing one is refused."""
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        """Return the settings without effect here, each with the override under which it would have one.
+
+        They are set to null, and typing one is an error.
+        """
         return {}
 
-    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Settings that the task or the chat model decides, by name: what `auto` means there."""
+    def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+        """Return the values of settings that follow from the task or the chat model, such as `auto`, by name."""
         return {}
 
-    def taken_over(self, model: ModelConfig) -> Mapping[str, Any]:
-        """Of a floor, the settings that it takes over from the model that it is set beside."""
+    def copied_settings(self, model: ModelConfig) -> Mapping[str, Any]:
+        """Return the settings that a floor copies from the model it is compared with."""
         return {}
 
     def paper_method(self, task: str) -> Mapping[str, str]:
-        """Facts that say which method of which paper this configuration is, for one task. Printed numbers are joined by
-        them: reporting/papers/identities.yaml names those that must agree and those whose difference is printed. A
-        fact `task` replaces the task's name, where a paper counts the question as another task.
+        """Return attributes that identify the paper's method for one task.
+
+        They match runs with printed numbers: reporting/papers/identities.yaml lists the attributes that must agree and
+        those whose difference is printed. An attribute `task` replaces the task's name if the paper's differs.
         """
         return {"method": self.name}
 
-    def facts(self) -> Mapping[str, Any]:
-        """Fields that metrics.json has of this model alone."""
+    def metrics_fields(self) -> Mapping[str, Any]:
+        """Return fields of metrics.json that only this model has."""
         return {}
 
-    def chat_work(self) -> Work:
-        """What the chat model does for this model, as `llm.precision=auto` asks."""
+    def llm_workload(self) -> Work:
+        """Return how this model uses the chat model, which decides `llm.precision=auto`."""
         return Work.answering
 
-    def problems_of_stars(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:
-        """Of a model that speaks of 1 to 5 stars: a dataset with ratings outside least <= rating < below."""
+    def problems_with_rating_scale(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:
+        """Yield a problem, for a model that uses 1 to 5 stars, if ratings are not in [least, below)."""
         ratings = dataset.interactions.get("rating")
         if ratings is not None and not ratings.dropna().between(least, below, inclusive="left").all():
             yield DataError(
-                f"model '{self.name}' speaks of 1 to 5 stars, and dataset '{dataset.manifest['name']}' has ratings "
+                f"model '{self.name}' uses 1 to 5 stars, but dataset '{dataset.manifest['name']}' has ratings "
                 f"from {ratings.min():g} to {ratings.max():g}",
-                "bring them to that scale in your table",
+                "convert them to that scale in your table",
             )
 
     def deviations(self) -> list[str]:
-        """In words, where these settings depart from the paper."""
+        """Return sentences that say how these settings deviate from the paper."""
         return []
 
     def labels(self, task: str) -> list[str]:
-        """Short marks that ride with the numbers of this task."""
+        """Return the labels of this task's numbers."""
         return []
 
     def problems(self, config: Config) -> Iterable[Llm4RecError]:
-        """What is wrong with these settings, by themselves and beside the others of the composed config; found before
-        torch is imported."""
+        """Yield problems with these settings within the composed config, without importing torch."""
         return ()
 
-    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterable[Llm4RecError]:
-        """What these settings, asked this task, cannot do with a dataset; found before torch is imported."""
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterable[Llm4RecError]:
+        """Yield problems with these settings for a task and dataset, without importing torch."""
         return ()
 
 
 @dataclass
 class LLMConfig:
-    """A chat model, how it answers, and what asking it may cost."""
+    """A chat model, its decoding and its budget."""
 
     role: ClassVar[Role] = Role.chat
 
     backend: Backend = MISSING
-    model: str = weights(
-        Weights.chat
-    )  # local: `smollm2` (packaged), a hub id, a folder or a GGUF file; openai: the server's name
-    base_url: str | None = None  # openai: of the endpoint; null = OpenAI's own
-    key_variable: str = about(
-        Role.machine, MISSING
-    )  # openai: the environment variable that holds the key, which is written nowhere
+    # local: `smollm2` (packaged), a hub id, a folder or a GGUF file; openai: the server's name
+    model: str = weights(Weights.chat)
+    base_url: str | None = None  # openai: the endpoint; null = OpenAI
+    # openai: the environment variable with the key; the key is never stored
+    key_variable: str = about(Role.machine, MISSING)
     temperature: float = ranges.number(at_least=0)  # 0 = greedy
     top_p: float = ranges.number(above=0, at_most=1)
-    max_tokens: int = ranges.number(at_least=1)  # of an answer, at most
-    context: int = ranges.number(at_least=64, role=Role.machine)  # tokens that the model takes, answer included
+    max_tokens: int = ranges.number(at_least=1)  # maximum length of an answer
+    context: int = ranges.number(at_least=64, role=Role.machine)  # context length in tokens, including the answer
     precision: Precision = precision(Work.answering)  # local
-    batch_tokens: int = ranges.number(at_least=1)  # local: of the prompts answered together, padding included
-    concurrency: int = ranges.number(at_least=1, role=Role.machine)  # openai: requests under way at once
-    timeout: float = ranges.number(above=0, role=Role.machine)  # openai: seconds until an answer is given up
-    retries: int = ranges.number(
-        at_least=0, role=Role.machine
-    )  # openai: of a request that failed in a way that may pass
-    price_prompt: float = ranges.number(
-        at_least=0, role=Role.machine
-    )  # of a million tokens of prompts, in any currency
-    price_answer: float = ranges.number(at_least=0, role=Role.machine)  # of a million tokens of answers, in the same
-    budget_tokens: int | None = ranges.number(
-        None, at_least=0, role=Role.machine
-    )  # that may be spent by one run; null = any number
-    budget_cost: float | None = ranges.number(
-        None, at_least=0, role=Role.machine
-    )  # likewise, in the currency of the prices
-    replay: bool = about(Role.machine, False)  # answers come from the store alone
-    dry_run: bool = about(
-        Role.machine, False
-    )  # nothing is asked: requests are shown with the tokens and the cost that they would take
-    store: str | None = ranges.path(
-        None, role=Role.machine
-    )  # the file of all answers; null = llm/answers.sqlite in the cache folder
+    batch_tokens: int = ranges.number(at_least=1)  # local: tokens per batch of prompts, including padding
+    concurrency: int = ranges.number(at_least=1, role=Role.machine)  # openai: concurrent requests
+    timeout: float = ranges.number(above=0, role=Role.machine)  # openai: seconds
+    # openai: retries of a request after a temporary failure
+    retries: int = ranges.number(at_least=0, role=Role.machine)
+    price_prompt: float = ranges.number(at_least=0, role=Role.machine)  # per million prompt tokens, in any currency
+    # per million answer tokens, in the same currency
+    price_answer: float = ranges.number(at_least=0, role=Role.machine)
+    budget_tokens: int | None = ranges.number(None, at_least=0, role=Role.machine)  # limit per run; null = none
+    # limit per run, in the currency of the prices; null = none
+    budget_cost: float | None = ranges.number(None, at_least=0, role=Role.machine)
+    replay: bool = about(Role.machine, False)  # use stored answers only
+    dry_run: bool = about(Role.machine, False)  # send nothing; print the requests with estimated tokens and cost
+    # file of stored answers; null = llm/answers.sqlite in the cache folder
+    store: str | None = ranges.path(None, role=Role.machine)
 
 
 @dataclass
 class EnrichmentConfig:
-    """What a chat model is asked about each item, and how much of its answer is kept."""
+    """The prompt that lets a chat model describe each item, and how much of the answer is kept."""
 
     role: ClassVar[Role] = Role.data
 
     system: str | None = None
     noun: str = MISSING  # what an item is called
-    prompt: str = MISSING  # may tell {item}, its own text as JSON; {noun}; and {tokens}, how many tags of each kind
-    characters: int = ranges.number(at_least=1)  # of each field of an item that are told: its beginning
-    tokens: int = ranges.number(at_least=1)  # kept an item of each kind: use, audience, key words
-    max_tokens: int = ranges.number(at_least=1)  # the model's own, of an answer; llm.max_tokens if that is less
+    prompt: str = MISSING  # fields: {item}, its text as JSON; {noun}; {tokens}, the number of tags per kind
+    characters: int = ranges.number(at_least=1)  # of each field of an item in the prompt, from its beginning
+    tokens: int = ranges.number(at_least=1)  # kept per item and kind (use, audience, key words)
+    max_tokens: int = ranges.number(at_least=1)  # maximum model tokens of an answer; llm.max_tokens if that is less
 
 
 @dataclass
 class TaskConfig:
-    """One question, what it is asked about, and how the answers are scored."""
+    """An evaluation task: the question, its examples and its metrics."""
 
     role: ClassVar[Role] = Role.question
 
@@ -426,20 +414,20 @@ class TaskConfig:
     written: Written | None = None  # question: write
     max_examples: int | None = ranges.number(None, at_least=1, role=Role.extent)
     cutoffs: list[int] = ranges.number([10], at_least=1, at_most=1_000_000)  # question: rank
-    selection: str = MISSING  # the validation metric that chooses the checkpoint, and that floors are compared by
+    selection: str = MISSING  # validation metric for checkpoint selection; also compared with the floors
     floors: list[str] = about(Role.citation, MISSING)
-    top_items: int = ranges.number(10, at_least=1)  # kept an example in predictions.parquet
-    bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000, role=Role.extent)  # resamples of an interval
+    top_items: int = ranges.number(10, at_least=1)  # stored per example in predictions.parquet
+    bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000, role=Role.extent)  # resamples per interval
 
 
 @dataclass
 class TrainerConfig:
-    """Optimisation, for every model that has weights."""
+    """Optimisation settings of trainable models."""
 
     role: ClassVar[Role] = Role.training
 
     epochs: int = ranges.number(at_least=1)
-    batch_size: int = ranges.number(at_least=1)  # rows a step
+    batch_size: int = ranges.number(at_least=1)  # rows per step
     learning_rate: float = ranges.number(above=0)
     weight_decay: float = ranges.number(at_least=0)
     warmup_ratio: float = ranges.number(at_least=0, at_most=1)
@@ -447,27 +435,27 @@ class TrainerConfig:
     gradient_clip: float = ranges.number(at_least=0)  # 0 = none
     precision: Precision = precision(Work.training)
     keep: Keep = MISSING
-    patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; keep=last has endless
-    valid_examples: int | None = ranges.number(None, at_least=1)  # of validation that choose the checkpoint; null = all
-    eval_batch_size: int = ranges.number(
-        at_least=1, role=Role.machine
-    )  # users scored at once, or items shown in impressions
+    patience: int = ranges.number(at_least=1)  # epochs without a better validation metric; unlimited for keep=last
+    # number of validation examples for checkpoint selection; null = all
+    valid_examples: int | None = ranges.number(None, at_least=1)
+    # users, or shown items of impressions, per batch
+    eval_batch_size: int = ranges.number(at_least=1, role=Role.machine)
     report_to: list[str] = about(Role.machine, MISSING)
 
 
 @dataclass
 class PathsConfig:
-    """Where things are written. Not part of a run's address."""
+    """Output and cache folders. Not part of a run's address."""
 
     role: ClassVar[Role] = Role.machine
 
-    outputs: str = ranges.path("outputs", kept="relative")
+    outputs: str = ranges.path("outputs", stored="relative")
     cache: str | None = ranges.path(None)  # default: the user's cache folder
 
 
 @dataclass
 class Config:
-    """The root."""
+    """The root of the config."""
 
     dataset: DatasetConfig = MISSING
     model: ModelConfig = MISSING

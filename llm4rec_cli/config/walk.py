@@ -1,4 +1,4 @@
-"""The one walk over the settings of a config, and over those that the schema declares."""
+"""Iterate over the settings of a config, and over those that the schema declares."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Setting(NamedTuple):
     """One setting of a config.
 
     Attributes:
-        key: its path, `model.encoder.name`.
-        holder: the dataclass instance that holds it.
-        field: its declaration there, whose metadata say what it is.
-        value: as it is set.
+        key: its path, such as `model.encoder.name`.
+        holder: the dataclass instance that contains it.
+        field: its dataclass field, with metadata.
+        value: its value.
     """
 
     key: str
@@ -28,28 +28,28 @@ class Setting(NamedTuple):
 
 
 def settings(node: Any, key: str = "") -> Iterator[Setting]:
-    """Every setting of a config node that holds no other node, in the order of declaration.
+    """Yield the leaf settings of a config node, in the order of declaration.
 
     Args:
-        node: an instance of a dataclass of the schema.
-        key: its own path; empty for the root.
+        node: an instance of a schema dataclass.
+        key: the node's path; empty for the root.
     """
-    for declared in fields(node):
-        name, value = f"{key}.{declared.name}".lstrip("."), getattr(node, declared.name)
+    for field in fields(node):
+        name, value = f"{key}.{field.name}".lstrip("."), getattr(node, field.name)
         if is_dataclass(value):
             yield from settings(value, name)
         else:
-            yield Setting(name, node, declared, value)
+            yield Setting(name, node, field, value)
 
 
-class Declared(NamedTuple):
+class Declaration(NamedTuple):
     """A setting as the schema declares it.
 
     Attributes:
         key: its path.
-        field: its declaration.
-        kind: its type; of a node, the dataclass; of nodes by names of one's own, `dict[str, dataclass]`.
-        role: what it is about.
+        field: its dataclass field.
+        kind: its type: a dataclass for a node, `dict[str, dataclass]` for nodes with free names.
+        role: what it affects.
     """
 
     key: str
@@ -59,28 +59,30 @@ class Declared(NamedTuple):
 
     @property
     def is_node(self) -> bool:
+        """Return whether the setting contains other settings."""
         return is_dataclass(self.kind) or (get_origin(self.kind) is dict and is_dataclass(get_args(self.kind)[1]))
 
 
-def declared(holder: Any, key: str = "", above: Role | None = None) -> Iterator[Declared]:
-    """Every setting that a dataclass of the schema declares, nodes before what they hold.
+def declarations(holder: Any, key: str = "", above: Role | None = None) -> Iterator[Declaration]:
+    """Yield every setting that a schema dataclass declares, each node before its contents.
 
     Args:
-        key: the dataclass's own path.
-        above: the role of what holds it.
+        holder: the dataclass.
+        key: its path; empty for the root.
+        above: the role of the setting that contains it.
     """
     for field, kind in _typed_fields(holder):
         role = role_of(holder, field.metadata, above)
-        one = Declared(f"{key}.{field.name}".lstrip("."), field, kind, role)
-        yield one
+        declaration = Declaration(f"{key}.{field.name}".lstrip("."), field, kind, role)
+        yield declaration
         if is_dataclass(kind):
-            yield from declared(kind, one.key, role)
+            yield from declarations(kind, declaration.key, role)
 
 
 @cache
 def _typed_fields(holder: Any) -> list[tuple[Field[Any], Any]]:
-    """The fields of a dataclass with their types; of one that may be null, the dataclass that it may be."""
+    """Return the fields of a dataclass with their types; an optional node counts as its dataclass."""
     hints = get_type_hints(holder)
-    nullable = {name: get_args(hint) if isinstance(hint, UnionType) else () for name, hint in hints.items()}
-    kinds = {name: next(filter(is_dataclass, of), hints[name]) for name, of in nullable.items()}
+    members = {name: get_args(hint) if isinstance(hint, UnionType) else () for name, hint in hints.items()}
+    kinds = {name: next(filter(is_dataclass, types), hints[name]) for name, types in members.items()}
     return [(field, kinds[field.name]) for field in fields(holder)]

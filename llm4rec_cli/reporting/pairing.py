@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config.roles import OUTSIDE
+from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import DatasetConfig
-from llm4rec_cli.config.walk import declared
+from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation import metrics
 
@@ -67,7 +67,7 @@ def _settings_of_data(runs: Sequence[Run]) -> list[str]:
     a, b = (config_of(folder).get("dataset", {}) for folder, _ in runs)
     if a.get("name") != b.get("name"):
         return []
-    told = {one.field.name for one in declared(DatasetConfig) if one.role in OUTSIDE}
+    told = {one.field.name for one in declarations(DatasetConfig) if one.role in NOT_HASHED}
     keys = [key for key in {**a, **b} if key not in {"name", *told} and a.get(key) != b.get(key)]
     return [f"dataset.{key} is {a.get(key)} in A and {b.get(key)} in B" for key in keys]
 

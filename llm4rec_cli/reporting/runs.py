@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.keys import keys_of
+from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.config.roles import OUTSIDE
+from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.evaluation import metrics as table_of_metrics
 from llm4rec_cli.evaluation.metrics import lower_is_better
@@ -130,7 +130,7 @@ def protocol_in_words(run: dict[str, Any]) -> str:
 def variant_in_words(run: dict[str, Any]) -> list[str]:
     """The experiment's name, what training began with, and what was typed of the model, the trainer and the control."""
     typed = [o for o in run["overrides"] if o.startswith(TOLD_BY) and not o.startswith(SHOWN_AS)]
-    typed = [o for o in typed if key_typed(o) not in keys_of(*OUTSIDE)]  # which moves no number
+    typed = [o for o in typed if key_typed(o) not in keys_with_role(*NOT_HASHED)]  # which moves no number
     typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # as they are typed
     origin = run["init_from"]
     begun = f"from {' '.join(filter(None, [origin['dataset'], origin['experiment']]))}" if origin else None

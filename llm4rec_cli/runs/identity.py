@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config import walk
-from llm4rec_cli.config.keys import declared_with
-from llm4rec_cli.config.roles import OUTSIDE
+from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Backend, Config, ModelConfig, TextRecipe, Weights
 from llm4rec_cli.files import sha256
 
@@ -82,7 +82,7 @@ def address(
     """
     content = plain(config)
     model: Any = type(config.model)
-    not_hashed = [declared.key for declared in declared_with(model) if declared.role in OUTSIDE]
+    not_hashed = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
     if not config.model.trainable:
         not_hashed.append("trainer")
     if config.dataset.text is not TextRecipe.enriched:
@@ -98,19 +98,19 @@ def address(
     for setting, identity in (weights or {}).items():
         *parents, leaf = setting.split(".")
         _subtree(content["model"], parents)[leaf] = identity
-    for key in config.model.files:
+    for key in config.model.file_settings:
         content["model"].pop(key, None)
     if file is not None:
         content["model"]["file"] = file
     initial_weights, initial_variant = initial or (None, None)
-    if config.model.initial:
-        content["model"][config.model.initial] = initial_weights
+    if config.model.init_setting:
+        content["model"][config.model.init_setting] = initial_weights
     trained_weights, trained_variant = trained or (None, None)
     config_hash = _digest(facts | {"trained": trained_weights})
     seed = content.pop("seed")
     content["model"].pop("file", None)  # each seed has its own file
-    if config.model.initial:
-        content["model"][config.model.initial] = initial_variant
+    if config.model.init_setting:
+        content["model"][config.model.init_setting] = initial_variant
     folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
     return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": trained_variant}))
 
@@ -148,7 +148,7 @@ def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     identities = {}
     for setting in walk.settings(model):
         declared = setting.field.metadata.get("weights")
-        if declared is None or setting.value in declared.drawn:
+        if declared is None or setting.value in declared.random:
             continue
         identify = {
             Weights.encoder: lambda name: text.locate_weights(name)[1],
@@ -165,7 +165,7 @@ def text_encoder_identity(model: ModelConfig) -> str | None:
 
 def depends_on_chat_model(config: Config) -> bool:
     """Return whether the model prompts a chat model, or reads item texts that one has enriched."""
-    enriched = config.dataset.text is TextRecipe.enriched and config.model.reads_text()
+    enriched = config.dataset.text is TextRecipe.enriched and config.model.uses_item_text()
     return enriched or config.model.uses_llm
 
 
@@ -189,4 +189,4 @@ def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:
 
 def model_files_identity(model: ModelConfig) -> str | None:
     """Return the identity of the files that the model is read from; None if there are none."""
-    return " ".join(sha256(Path(file)) for file in model.contents()) or None
+    return " ".join(sha256(Path(file)) for file in model.input_files()) or None

@@ -87,5 +87,5 @@ def _resolve(spec: RunSpec, precision: Precision, work: Work) -> Precision:
     """Return `precision`, with `auto` resolved to the faster one on the device."""
     if precision is not Precision.auto:
         return precision
-    work = spec.model.chat_work() if work is Work.answering else work
+    work = spec.model.llm_workload() if work is Work.answering else work
     return arithmetic.fastest(work, spec.device, spec.cache)

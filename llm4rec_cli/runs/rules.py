@@ -45,7 +45,7 @@ def check(spec: RunSpec) -> None:
 
 def _problems_of_overrides(spec: RunSpec) -> Iterator[UsageError]:
     """Yield typed model settings that have no effect under this task."""
-    for setting, reader in spec.model.unread(spec.task).items():
+    for setting, reader in spec.model.unused_settings(spec.task).items():
         for typed in spec.typed:
             if f"{key_typed(typed)}.".startswith(f"model.{setting}."):
                 yield UsageError(f"{typed} is only read with {reader}", f"use {reader}, or leave it out")
@@ -77,7 +77,7 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
         yield from problems_of_llm(config.llm)
     yield from enrichment.problems(config.enrichment)
     if config.dataset.control is Control.shuffle_tokens:
-        yield from config.dataset.without_tokens("dataset.control=shuffle_tokens")
+        yield from config.dataset.problems_without_tokens("dataset.control=shuffle_tokens")
     if config.task.question == Question.write and config.task.written is None:
         yield UsageError(
             "task.question=write needs task.written, which is null", f"one of {', '.join(w.name for w in Written)}"
@@ -116,15 +116,15 @@ def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:
             yield UsageError(f"tracker '{tracker}' is not installed", f"installed: {', '.join(installed) or 'none'}")
 
 
-def problems_of_data(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4RecError]:
+def problems_with_dataset(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4RecError]:
     """Yield the problems of a model and task with the prepared dataset."""
     if spec.model.needs_text and not any(dataset.texts):
         yield DataError(
             f"model '{spec.model.name}' needs item text, and dataset '{spec.config.dataset.name}' has none",
             "choose a dataset with titles, or a model that uses ids: llm4rec list models",
         )
-    yield from spec.model.problems_of_data(spec.task, dataset)
-    yield from tasks.problems_of_data(spec.task, dataset)
+    yield from spec.model.problems_with_dataset(spec.task, dataset)
+    yield from tasks.problems_with_dataset(spec.task, dataset)
 
 
 def _problems_of_impressions(config: Config) -> Iterator[UsageError]:

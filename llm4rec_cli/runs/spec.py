@@ -112,7 +112,7 @@ class RunSpec:
         for key in ("dataset", "task", "trainer", "seed"):  # a floor's settings may refer to these
             node[key] = getattr(self.config, key)
         floor = cast(ModelConfig, OmegaConf.to_object(node.model))
-        config = replace(self.config, model=replace(floor, **floor.taken_over(self.model)), deviations=[])
+        config = replace(self.config, model=replace(floor, **floor.copied_settings(self.model)), deviations=[])
         kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
         shared = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
         choices = shared | {"model": name}
@@ -174,8 +174,8 @@ def resolved_config(composed: Composed) -> Config:
             path = Path(setting.value).expanduser()
             path = path if setting.field.metadata["path"] == "relative" else path.resolve()
             setattr(setting.holder, setting.field.name, str(path))
-    for key in config.model.unread(config.task):
+    for key in config.model.unused_settings(config.task):
         setattr(config.model, key, None)
-    for key, value in config.model.resolved(config.task, config.llm).items():
+    for key, value in config.model.derived_settings(config.task, config.llm).items():
         setattr(config.model, key, value)
     return config

@@ -75,7 +75,7 @@ def load(spec: RunSpec) -> RecDataset:
         dataset = with_tokens(dataset, attributes)
     dataset = controlled_dataset(dataset, config.control, config.seed)
     dataset = with_texts(dataset, config.text)
-    raise_first(rules.problems_of_data(spec, dataset))
+    raise_first(rules.problems_with_dataset(spec, dataset))
     return dataset
 
 
@@ -236,7 +236,7 @@ def evaluate(
     metrics = {
         "schema": 1,
         "model": config.model.name,
-        "shown_as": config.model.shown_as(),
+        "shown_as": config.model.display_name(),
         "paper_method": marks.paper_method(spec),
         "dataset": config.dataset.name,
         "task": config.task.name,
@@ -272,7 +272,7 @@ def evaluate(
         "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
-        **config.model.facts(),
+        **config.model.metrics_fields(),
         "warnings": [
             *evaluation.warnings,
             *gaps.values(),

@@ -87,7 +87,7 @@ def reference_column(task: Any) -> str | None:
     return str(task.written.value) if task.question == Question.write else None
 
 
-def problems_of_data(task: Any, dataset: RecDataset) -> Iterator[DataError]:
+def problems_with_dataset(task: Any, dataset: RecDataset) -> Iterator[DataError]:
     """Yield the columns that the task needs and that are empty for all interactions of the dataset."""
     for column in _needed_columns(task):
         if column == "explanation" and _has_value(dataset, "review_text").any():

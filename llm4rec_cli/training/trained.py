@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.keys import all_declared, keys_of
+from llm4rec_cli.config.keys import all_declarations, keys_with_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.roles import OUTSIDE, Role
+from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 EVALUATION_ROLES = (
     Role.question,
     Role.extent,
-    *OUTSIDE,
+    *NOT_HASHED,
 )  # what may differ from the trained run: the question, not the weights
 
 
@@ -102,7 +102,7 @@ def open_run(folder: Path, requested: RunSpec) -> TrainedRun:
 
 def with_task(source: TrainedRun, task: str) -> TrainedRun:
     """Return the run for evaluation on another task, at its default settings except those that apply to any task."""
-    for_any_task = keys_of(Role.extent, Role.citation)
+    for_any_task = keys_with_role(Role.extent, Role.citation)
     kept = [
         override
         for override in source.overrides
@@ -166,14 +166,14 @@ def _trained_for(stored: Any, config: Config) -> bool:
 
 def _training_keys(typed: Sequence[str]) -> list[str]:
     """Return the typed keys that a training run must match: not those of the evaluation, nor those without effect."""
-    evaluation = {declared.key for declared in all_declared() if declared.role in EVALUATION_ROLES}  # nodes, too
+    evaluation = {declared.key for declared in all_declarations() if declared.role in EVALUATION_ROLES}  # nodes, too
     return [key for key in map(key_typed, typed) if key != "task" and key not in evaluation]
 
 
 @cache
 def _intervention_keys() -> list[str]:
     """Return the settings that change the training data on purpose: such runs match only when requested."""
-    return [declared.key for declared in all_declared() if declared.role is Role.intervention]
+    return [declared.key for declared in all_declarations() if declared.role is Role.intervention]
 
 
 def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, stored_choices: dict[str, str]) -> bool:
@@ -206,9 +206,10 @@ def _check_model(config: Config, stored: Any, folder: Path) -> None:
         RunError: the model, the item text or the held-out data differ.
     """
     now: Any = OmegaConf.create(plain(config))
-    keys = [d.field.name for d in walk.declared(type(config.model)) if d.role in EVALUATION_ROLES and "." not in d.key]
+    own = walk.declarations(type(config.model))
+    keys = [setting.field.name for setting in own if setting.role in EVALUATION_ROLES and "." not in setting.key]
     for node in (stored.model, now.model):
-        for key in (*config.model.came_about, *keys):
+        for key in (*config.model.provenance_settings, *keys):
             node.pop(key, None)
     for key in ("model", "dataset.text", *_intervention_keys()):
         if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
@@ -247,7 +248,7 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
     Raises:
         UsageError: there is no such run or several, it was trained on data held out now, or its weights do not fit.
     """
-    setting = spec.model.initial
+    setting = spec.model.init_setting
     path = getattr(spec.model, setting) if setting else None
     if path is None:
         return None
@@ -267,14 +268,14 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
     stored: Any = OmegaConf.load(folder / CONFIG)
     now: Any = OmegaConf.create(plain(spec.config))
     # The settings that decide which interactions are held out; a control withholds none.
-    held_out = sorted(keys_of(Role.division, Role.intervention) - {"dataset.control"})
+    held_out = sorted(keys_with_role(Role.division, Role.intervention) - {"dataset.control"})
     for key in held_out if stored.dataset.name == now.dataset.name else ():
         if (theirs := OmegaConf.select(stored, key)) != OmegaConf.select(now, key):
             raise UsageError(
                 f"{folder} was trained on this dataset with {key}={theirs}: it may have seen what this run holds out",
                 f"{key}={theirs}, or start from a run on other data",
             )
-    for key in ("name", *spec.model.inherited):
+    for key in ("name", *spec.model.init_shared_settings):
         if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
             raise UsageError(
                 f"the weights of {folder} do not fit: they were trained with model.{key}={theirs}, not {ours}",

@@ -32,12 +32,12 @@ WRONG = {
     "a word outside its set": (["task.candidates=ful"], "[full, uniform, popularity, impression]", "--cfg job"),
     "a split of no name": (["split=dev"], "[valid, test]", "--cfg job"),
     "a type for an option": (["model=_unisrec"], "'_unisrec' is a type", "llm4rec list models"),
-    "a key added": (["+key=1"], "closed", "key="),
-    "a key forced in": (["++model.key=1"], "closed", "model.key="),
-    "a key taken away": (["~seed"], "closed", "seed=null"),
+    "a key added": (["+key=1"], "cannot be added", "key="),
+    "a key forced in": (["++model.key=1"], "cannot be added", "model.key="),
+    "a key taken away": (["~seed"], "cannot be removed", "seed=null"),
     "brackets left open": (["model=[a"], "[a", "llm4rec train --help"),
     "a key without a value": (["seed"], "seed", "llm4rec train --help"),
-    "several values without -m": (["seed=0,1"], "seed=0,1 is several values", "-m, to run each"),
+    "several values without -m": (["seed=0,1"], "seed=0,1 has several values", "add -m to run each"),
     "-m with --cfg": (["-m", "seed=0,1", "--cfg", "job"], "-m and --cfg", "--cfg job"),
 }
 

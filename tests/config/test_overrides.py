@@ -1,11 +1,11 @@
-"""What is typed, as Hydra's grammar takes it."""
+"""Overrides as typed, translated into Hydra's grammar."""
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.config.overrides import prepared, quoted, swept_along
+from llm4rec_cli.config.overrides import hydra_override, quoted, sweep_model_settings
 from llm4rec_cli.errors import UsageError
 from tests.driver import compose
 
@@ -17,18 +17,18 @@ def test_quoting_gives_any_text_back(text):
 
 
 def test_a_map_of_columns_adds_to_that_of_the_dataset():
-    config = compose(prepared("dataset.columns={user_id:uid,item_id:track}"))
+    config = compose(hydra_override("dataset.columns={user_id:uid,item_id:track}"))
     assert dict(config.dataset.columns) == {"user_id": "uid", "item_id": "track"}
 
 
 @pytest.mark.parametrize("typed", ["dataset.paper={users:1}", "dataset.paper.users=1", "dataset.domains={}"])
 def test_what_belongs_into_a_yaml_is_refused(typed):
     with pytest.raises(UsageError, match="YAML"):
-        prepared(typed)
+        hydra_override(typed)
 
 
 def test_a_paper_may_be_left_out():
-    assert prepared("dataset.paper=null") == "dataset.paper=null"
+    assert hydra_override("dataset.paper=null") == "dataset.paper=null"
 
 
 @pytest.mark.parametrize("swept", ["model=mf,mlp", "+experiment=p5/beauty,p5/beauty_leaky", "model=choice(mf,mlp)"])
@@ -42,19 +42,19 @@ def test_settings_of_a_model_that_is_swept_are_swept_over_one_value(swept):
         "seed=0",
         "model.x=",
     ]
-    assert swept_along(typed)[1:4] == [
+    assert sweep_model_settings(typed)[1:4] == [
         "model.digits=choice(1)",
         "model.ask=choice({rating:1-6})",
         "model.text=choice('a, b')",
     ]
-    assert [swept_along(typed)[i] for i in (0, 4, 5, 6)] == [typed[i] for i in (0, 4, 5, 6)]
+    assert [sweep_model_settings(typed)[i] for i in (0, 4, 5, 6)] == [typed[i] for i in (0, 4, 5, 6)]
 
 
 def test_settings_of_one_model_are_left_as_they_are():
     typed = ["model=mf", "model.embedding_size=4", "seed=0,1"]
-    assert swept_along(typed) == typed
+    assert sweep_model_settings(typed) == typed
 
 
 def test_prompts_of_a_model_that_is_swept_are_swept_over_one_list():
-    typed = ["+experiment=p5/demo,p5/beauty", prepared("prompt=[p5/rating,p5/sequential]")]
-    assert swept_along(typed)[1] == "prompt/p5@model.prompts=choice([rating,sequential])"
+    typed = ["+experiment=p5/demo,p5/beauty", hydra_override("prompt=[p5/rating,p5/sequential]")]
+    assert sweep_model_settings(typed)[1] == "prompt/p5@model.prompts=choice([rating,sequential])"

@@ -1,10 +1,10 @@
-"""The schema as it is declared: every setting says what it is about."""
+"""The declared schema: every setting has a role."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llm4rec_cli.config import keys, walk
-from llm4rec_cli.config.roles import OUTSIDE, Role
+from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config
 from tests.driver import spec_of
 
@@ -25,8 +25,7 @@ class Outer:
 
 
 def test_a_role_is_a_settings_own_or_that_of_the_nearest_above():
-    found = {one.key: one.role for one in walk.declared(Outer)}
-    assert found == {
+    assert {setting.key: setting.role for setting in walk.declarations(Outer)} == {
         "inner": Role.model,
         "inner.depth": Role.model,
         "inner.named": Role.citation,
@@ -38,27 +37,29 @@ def test_a_role_is_a_settings_own_or_that_of_the_nearest_above():
 
 
 def test_every_setting_has_a_role():
-    nodes = {"dataset", "model", "task", "trainer", "llm", "enrichment"}  # whose classes say it
-    assert [one.key for one in keys.all_declared() if one.role is None and one.key not in nodes] == []
+    nodes = {"dataset", "model", "task", "trainer", "llm", "enrichment"}  # their classes have one
+    assert [
+        setting.key for setting in keys.all_declarations() if setting.role is None and setting.key not in nodes
+    ] == []
 
 
-def test_a_role_is_stated_where_it_is_another_than_it_would_be():
-    """A statement that changes nothing is one that a reader looks for a reason of."""
-    for one in keys.all_declared():
-        holder = one.key.rpartition(".")[0]
-        above = {other.role for other in keys.all_declared() if other.key == holder}
-        assert one.field.metadata.get("role") is None or one.field.metadata["role"] not in above, one.key
+def test_a_role_is_stated_only_where_it_differs_from_the_inherited_one():
+    for setting in keys.all_declarations():
+        holder = setting.key.rpartition(".")[0]
+        inherited = {other.role for other in keys.all_declarations() if other.key == holder}
+        assert setting.field.metadata.get("role") is None or setting.field.metadata["role"] not in inherited, (
+            setting.key
+        )
 
 
 def test_settings_of_a_config_are_those_that_are_declared_for_its_model():
     config = spec_of("model=unisrec", "task=pretrain").config
-    declared = {one.key for one in keys.declared_with(type(config.model)) if not one.is_node}
-    found = {one.key for one in walk.settings(config)}
-    assert found - declared == {"dataset.paper"}  # null, where it may be a node
-    assert not {one.key for one in walk.declared(Config) if one.role in OUTSIDE} & {"seed", "split"}
+    declared = {setting.key for setting in keys.declarations_with(type(config.model)) if not setting.is_node}
+    assert {setting.key for setting in walk.settings(config)} - declared == {"dataset.paper"}  # null, or a node
+    assert not {setting.key for setting in walk.declarations(Config) if setting.role in NOT_HASHED} & {"seed", "split"}
 
 
 def test_keys_are_found_by_their_roles():
-    assert keys.keys_of(Role.extent) == {"task.mask_history", "task.max_examples", "task.bootstrap"}
-    assert {"model.ask.rating", "model.beams", "split", "dataset.empty_history"} <= keys.keys_of(Role.question)
-    assert "paths.cache" in keys.keys_of(Role.machine)
+    assert keys.keys_with_role(Role.extent) == {"task.mask_history", "task.max_examples", "task.bootstrap"}
+    assert {"model.ask.rating", "model.beams", "split", "dataset.empty_history"} <= keys.keys_with_role(Role.question)
+    assert "paths.cache" in keys.keys_with_role(Role.machine)

@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import Backend
 from llm4rec_cli.data.prepare import prepare
 from tests.driver import call, compose, spec_of
@@ -80,7 +80,7 @@ def at_hand(words: list[str]) -> bool:
 
 def composed(words):
     """The config of a command; of a sweep, that of its first job."""
-    return compose(*(prepared(first_of_sweep(word)) for word in words[1:] if "=" in word))
+    return compose(*(hydra_override(first_of_sweep(word)) for word in words[1:] if "=" in word))
 
 
 class Walk:

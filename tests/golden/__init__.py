@@ -86,6 +86,6 @@ def addresses(*typed: str) -> dict[str, tuple[str, str]]:
 
 
 def _address(spec: RunSpec, dataset: Any) -> tuple[str, str]:
-    begins = spec.model.initial and getattr(spec.model, spec.model.initial)
+    begins = spec.model.init_setting and getattr(spec.model, spec.model.init_setting)
     where = address_of(spec, dataset, initial=("weights", "variant") if begins else None)
     return where.config_hash, where.variant

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llm4rec_cli.config import compose as composing
-from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.data.split import Split, split_dataset
 from llm4rec_cli.models import base
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
@@ -26,7 +26,7 @@ TITLED = len(TITLES) - 1
 @cache
 def composed(template: str, *overrides: str) -> Prompt4NRConfig:
     chosen = ["model=prompt4nr", "dataset=mind-small", f"prompt=prompt4nr/{template}", *overrides]
-    settings: Any = resolved(*map(prepared, chosen)).model
+    settings: Any = resolved(*map(hydra_override, chosen)).model
     assert isinstance(settings, Prompt4NRConfig)
     return settings
 

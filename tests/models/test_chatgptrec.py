@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import UsageError
@@ -42,7 +42,7 @@ def build(tmp_path):
     """build(task, reply, *overrides): the model and its backend."""
 
     def make(task, reply, *overrides):
-        config = resolved("model=chatgptrec", f"task={task}", "model.answer=generate", *map(prepared, overrides))
+        config = resolved("model=chatgptrec", f"task={task}", "model.answer=generate", *map(hydra_override, overrides))
         backend = FakeBackend(reply)
         context = Context(config.model, SPLIT, 0, tmp_path, "cpu", task, config.llm)
         return chatgptrec.ChatGPTRec(context.config, context, backend, Store(tmp_path / "answers.sqlite")), backend

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import Control, SplitName
 from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.split import TRAIN, leave_one_out
@@ -36,7 +36,7 @@ def count_words(text):
 
 
 def builder(*overrides, split=SPLIT, seed=0):
-    config = spec_of("model=chatgptrec", *map(prepared, overrides)).config
+    config = spec_of("model=chatgptrec", *map(hydra_override, overrides)).config
     return PromptBuilder(config.model.prompts, split, seed, count_words)
 
 
@@ -140,7 +140,7 @@ def test_a_review_is_cut_at_its_end():
 def test_the_papers_explanation_contains_the_stars_and_is_labelled():
     text = prompt("explanation", 0, "prompt=chatgptrec/paper")
     assert f"{RATINGS[5]:g}-star" in text
-    config = spec_of("model=chatgptrec", prepared("prompt=chatgptrec/paper")).config
+    config = spec_of("model=chatgptrec", hydra_override("prompt=chatgptrec/paper")).config
     assert config.model.labels("explanation") == ["oracle_input"]
     assert config.model.labels("review_summary") == []
 
@@ -161,7 +161,7 @@ def test_a_field_that_a_part_does_not_have_is_refused():
     ],
 )
 def test_incompatible_settings_are_refused(overrides, remedy):
-    config = spec_of("model=chatgptrec", *map(prepared, overrides)).config
+    config = spec_of("model=chatgptrec", *map(hydra_override, overrides)).config
     with pytest.raises(UsageError) as refused:
         raise_first(config.model.problems(config))
     assert remedy in refused.value.remedy
@@ -171,13 +171,13 @@ def test_ratings_of_another_scale_are_refused():
     config = spec_of("model=chatgptrec", "task=rating").config
     of_ten = replace(SPLIT.dataset, interactions=SPLIT.dataset.interactions.assign(rating=10.0))
     with pytest.raises(DataError, match="10"):
-        raise_first(config.model.problems_of_data(config.task, of_ten))
+        raise_first(config.model.problems_with_dataset(config.task, of_ten))
 
 
 def test_a_dataset_without_titles_is_refused_except_for_review_summaries():
     def check(task):
         config = spec_of("model=chatgptrec", f"task={task}").config
-        raise_first(config.model.problems_of_data(config.task, PLAIN))
+        raise_first(config.model.problems_with_dataset(config.task, PLAIN))
 
     with pytest.raises(DataError, match="titles"):
         check("direct")

@@ -113,12 +113,12 @@ def test_labels_and_deviations_are_those_of_its_members(members):
     config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
     assert config.labels("direct") == ["synthetic", "one", "two"]
     assert config.deviations() == ["as one", "as two"]
-    assert config.shown_as() == "ensemble by sum: one + two"
+    assert config.display_name() == "ensemble by sum: one + two"
 
 
 def test_one_member_or_weights_without_validation_are_refused(members):
     alone = EnsembleConfig("ensemble", members=members[:1], combine=Combine.sum)
     with pytest.raises(UsageError, match="at least two members, not 1"):
-        raise_first(alone.problems_of_data(None, None))
+        raise_first(alone.problems_with_dataset(None, None))
     (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(spec_of().config)
     assert "model.judged does not list them" in problem.problem

@@ -58,8 +58,8 @@ def test_an_index_without_numbers_is_refused(kind):
 
 
 def test_the_name_in_tables_shows_the_index():
-    assert NextIdConfig(name="next_id").shown_as() == "next_id"
-    assert NextIdConfig(name="next_id", index=Index.leaky_p5).shown_as() == "next_id, leaky_p5 numbers"
+    assert NextIdConfig(name="next_id").display_name() == "next_id"
+    assert NextIdConfig(name="next_id", index=Index.leaky_p5).display_name() == "next_id, leaky_p5 numbers"
 
 
 @pytest.mark.real_data

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from llm4rec_cli.config import compose as composing
-from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import Candidates, Index, Question, TaskConfig
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.files import write_text
@@ -109,7 +109,7 @@ def config_of(*files, **settings):
 
 @cache
 def composed(files):
-    chosen = [prepared(f"prompt=[{','.join(files)}]")] if files else []
+    chosen = [hydra_override(f"prompt=[{','.join(files)}]")] if files else []
     return OmegaConf.to_object(compose("model=p5", *chosen).model)
 
 
@@ -455,8 +455,8 @@ def test_the_model_has_the_papers_prompts_typed():
 
 
 def test_the_prompt_override_chooses_files():
-    assert prepared("prompt=[p5/rating,p5/transfer]") == "prompt/p5@model.prompts=[rating,transfer]"
-    assert prepared("prompt=[p5/rating],[p5/transfer]") == "prompt/p5@model.prompts=[rating],[transfer]"
+    assert hydra_override("prompt=[p5/rating,p5/transfer]") == "prompt/p5@model.prompts=[rating,transfer]"
+    assert hydra_override("prompt=[p5/rating],[p5/transfer]") == "prompt/p5@model.prompts=[rating],[transfer]"
     chosen = config_of("p5/rating", "p5/transfer").prompts
     assert list(chosen)[:2] == ["1-1", "1-2"]
     assert set(chosen) == {name for name in {**STRUCTURE, **TRANSFER} if name[0] in "1Z"}
@@ -465,12 +465,12 @@ def test_the_prompt_override_chooses_files():
 @pytest.mark.parametrize("typed", ["prompt=[rating]", "prompt=[p5/rating,sequential]", "prompt=[p5/rating,other/one]"])
 def test_prompts_must_name_their_model(typed):
     with pytest.raises(UsageError, match="does not name prompts of one model"):
-        prepared(typed)
+        hydra_override(typed)
 
 
 def test_a_prompt_cannot_be_written_on_the_command_line():
     with pytest.raises(UsageError, match="written in YAML"):
-        prepared("model.prompts.1-1.source=x")
+        hydra_override("model.prompts.1-1.source=x")
 
 
 def test_an_experiment_chooses_files(llm4rec, tmp_path):
@@ -497,7 +497,7 @@ def test_a_users_own_prompts_are_composed_with_the_shipped_ones(llm4rec, tmp_pat
 
 def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     key = "prompt/p5@model.prompts"
-    typed = (["model=p5"], ["model=p5", "seed=1"], ["model=p5", prepared("prompt=[p5/rating]")])
+    typed = (["model=p5"], ["model=p5", "seed=1"], ["model=p5", hydra_override("prompt=[p5/rating]")])
     stored, same, other = (OmegaConf.create(plain(spec_of(*overrides).config)) for overrides in typed)
     assert [trained._matches(key, config, {}, stored, {}) for config in (same, other)] == [True, False]
 
@@ -506,7 +506,7 @@ def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     ("overrides", "problem", "remedy"),
     [
         (["model=p5", "prompt=[p5/ratng]"], "unknown prompt 'p5/ratng'", "did you mean 'p5/rating'?"),
-        (["model=sasrec", "prompt=[p5/rating]"], "the model is one without such prompts", "model=p5"),
+        (["model=sasrec", "prompt=[p5/rating]"], "the model does not use prompts of p5", "model=p5"),
         (["model=p5", "prompt=p5/rating,p5/direct"], "several values", "=[rating,direct]"),
         (["model=p5", "task=rating", "model.ask.rating=1-66"], "no such prompt", "did you mean '1-6'?"),
     ],

@@ -264,8 +264,8 @@ def test_it_trains_and_scores_on_interactions(built):
 
 
 def test_the_name_states_the_template_and_what_is_trained():
-    assert config("hybrid_action").shown_as() == "prompt4nr hybrid_action"
-    assert replace(config("hybrid_action"), prompt_only=True).shown_as().endswith("virtual tokens alone")
+    assert config("hybrid_action").display_name() == "prompt4nr hybrid_action"
+    assert replace(config("hybrid_action"), prompt_only=True).display_name().endswith("virtual tokens alone")
 
 
 def test_deviations_of_the_papers_settings_are_few():

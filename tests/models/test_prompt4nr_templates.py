@@ -195,8 +195,8 @@ def test_data_without_titles_is_refused(titles):
     items = dataset.items.drop(columns="title").head(3)
     bare = RecDataset(items if titles is None else items.assign(title=titles), *list(vars(dataset).values())[1:])
     with pytest.raises(DataError, match="needs item titles, and dataset 'tiny' has none"):
-        raise_first(config().problems_of_data(None, bare))
-    raise_first(config().problems_of_data(None, dataset))
+        raise_first(config().problems_with_dataset(None, bare))
+    raise_first(config().problems_with_dataset(None, dataset))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_metrics_to_select_by():
 )
 def test_data_without_a_needed_column_are_refused_naming_datasets_that_have_it(task, columns, missing):
     with pytest.raises(DataError, match=f"needs interactions with '{missing}', and dataset 'tiny'") as refused:
-        raise_first(base.problems_of_data(task, tiny_dataset([[0, 1, 2, 3]], **columns)))
+        raise_first(base.problems_with_dataset(task, tiny_dataset([[0, 1, 2, 3]], **columns)))
     assert "demo" in refused.value.remedy
 
 
@@ -67,7 +67,7 @@ def test_data_without_a_needed_column_are_refused_naming_datasets_that_have_it(t
     ],
 )
 def test_data_with_some_values_in_the_column_are_accepted(task, columns):
-    raise_first(base.problems_of_data(task, tiny_dataset([[0, 1, 2, 3]], **columns)))
+    raise_first(base.problems_with_dataset(task, tiny_dataset([[0, 1, 2, 3]], **columns)))
 
 
 def test_a_subset_is_drawn_by_seed_and_name_and_keeps_the_order():

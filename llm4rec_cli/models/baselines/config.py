@@ -67,14 +67,14 @@ class NextIdConfig(ModelConfig):
 
     index: Index | None = None  # an item index of P5; null = the dataset's own numbers
 
-    def taken_over(self, model: ModelConfig) -> dict[str, Any]:
+    def copied_settings(self, model: ModelConfig) -> dict[str, Any]:
         """Return the index of the evaluated model, if it is one of item numbers."""
         from llm4rec_cli.data.indexing import NUMBERS
 
         index = getattr(model, "index", None)
         return {"index": index} if index in NUMBERS else {}
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         """`next_id`, with the index if it is not the dataset's own numbers."""
         return self.name if self.index is None else f"{self.name}, {self.index.name} numbers"
 
@@ -114,7 +114,7 @@ class TransitionTextConfig(ModelConfig):
     text_weights: list[float] = ranges.number(at_least=0)  # candidates for the text weight w, chosen on validation
     mask_history: bool = MISSING  # when choosing w; the task's value
 
-    def reads_text(self) -> bool:
+    def uses_item_text(self) -> bool:
         return True
 
 
@@ -186,16 +186,16 @@ class SASRecConfig(ModelConfig):
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.tokens:
-            yield from config.dataset.without_tokens("model.tokens=true")
+            yield from config.dataset.problems_without_tokens("model.tokens=true")
 
-    def reads_text(self) -> bool:
+    def uses_item_text(self) -> bool:
         return self.tokens
 
     def paper_method(self, task: str) -> Mapping[str, str]:
         items = "ids + tokens" if self.tokens else "ids"
         return {"method": self.name, "items": items, "loss": "cross-entropy over the catalogue"}
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         return f"{self.name} + tokens" if self.tokens else self.name
 
     def deviations(self) -> list[str]:

@@ -96,17 +96,17 @@ class ChatGPTRecConfig(ModelConfig):
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
     prompts: Prompts = field(default_factory=Prompts)
 
-    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+    def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """`answer=auto` is PMI for rankings with likelihoods, which no endpoint returns, and in one candidate order."""
         if self.answer is not AnswerMethod.auto:
             return {}
         scores = task.question is Question.rank and llm.backend is not Backend.openai and self.prompts.shuffles == 1
         return {"answer": AnswerMethod.pmi if scores else AnswerMethod.generate}
 
-    def chat_work(self) -> Work:
+    def llm_workload(self) -> Work:
         return Work.answering if self.answer is AnswerMethod.generate else Work.reading
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         """Return `chatgptrec` with the answer method and the number of few-shot examples."""
         shots = f"{self.prompts.shots}-shot" if self.prompts.shots else "zero-shot"
         return f"chatgptrec {self.answer.name}, {shots}"
@@ -169,7 +169,7 @@ class ChatGPTRecConfig(ModelConfig):
         if self.prompts.shuffles > 1 and (task.question is not Question.rank or task.candidates is Candidates.full):
             yield UsageError("prompt.shuffles needs a task with candidates", "set task=direct or prompt.shuffles=1")
 
-    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield what the dataset lacks for the prompt, or that it has too many titles to score."""
         scores_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
         if scores_titles and task.candidates is Candidates.full and dataset.n_items > MAX_SCORED_TITLES:
@@ -178,7 +178,7 @@ class ChatGPTRecConfig(ModelConfig):
                 "set task.candidates=uniform to score 100, or model.answer=generate to have a list generated",
             )
         if task.question is Question.rate:
-            yield from self.problems_of_stars(dataset, 1.0, math.nextafter(5.0, 6.0))
+            yield from self.problems_with_rating_scale(dataset, 1.0, math.nextafter(5.0, 6.0))
         fields = template_fields(getattr(self.prompts, task.name).task)
         name = dataset.manifest["name"]
         if task.name != "review_summary" and not _has_values(dataset.items, "title"):

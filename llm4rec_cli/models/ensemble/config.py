@@ -31,7 +31,7 @@ class EnsembleConfig(ModelConfig):
     """Several finished runs, evaluated on the same impressions."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
-    files: ClassVar[tuple[str, ...]] = ("members", "judged")
+    file_settings: ClassVar[tuple[str, ...]] = ("members", "judged")
 
     members: list[str] = field(default_factory=list)  # run folders with the predictions to combine
     judged: list[str] = field(default_factory=list)  # combine=weights: the same for the validation split
@@ -39,14 +39,14 @@ class EnsembleConfig(ModelConfig):
     variants: list[str] = field(default_factory=list)  # the members' variants: their hashes without the seed
     combine: Combine = MISSING
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         """`ensemble by sum: A + B + C`."""
         return f"ensemble by {self.combine.name}: {' + '.join(self.names)}"
 
-    def facts(self) -> dict[str, Any]:
+    def metrics_fields(self) -> dict[str, Any]:
         return {"members": self.members} if self.members else {}
 
-    def contents(self) -> list[str]:
+    def input_files(self) -> list[str]:
         return [str(Path(folder) / "predictions.parquet") for folder in (*self.members, *self.judged)]
 
     def labels(self, task: str) -> list[str]:
@@ -56,7 +56,7 @@ class EnsembleConfig(ModelConfig):
     def deviations(self) -> list[str]:
         return list(dict.fromkeys(d for folder in self.members for d in _metrics(folder)["deviations"]))
 
-    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:
         if len(self.members) < 2:
             yield UsageError(
                 f"an ensemble needs at least two members, not {len(self.members)}",

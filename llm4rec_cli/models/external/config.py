@@ -25,7 +25,7 @@ class ExternalConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     needs_user: ClassVar[bool] = True
-    files: ClassVar[tuple[str, ...]] = ("file",)
+    file_settings: ClassVar[tuple[str, ...]] = ("file",)
 
     file: str | None = ranges.path(None)
     alias: str = MISSING  # name in tables
@@ -33,16 +33,16 @@ class ExternalConfig(ModelConfig):
         role=Role.machine, at_least=0, at_most=1
     )  # maximum share of evaluated users without a row
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         return self.alias
 
-    def contents(self) -> list[str]:
+    def input_files(self) -> list[str]:
         return [] if self.file is None else [self.file]
 
     def labels(self, task: str) -> list[str]:
         return ["external"]
 
-    def problems_of_data(self, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
+    def problems_with_dataset(self, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
         """Yield a problem if the file is not set, is malformed, or has users or items that the dataset lacks."""
         from llm4rec_cli.models.external import lists
 

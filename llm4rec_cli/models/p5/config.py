@@ -79,7 +79,7 @@ class P5Config(ModelConfig):
     needs_user: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
 
-    backbone: str = weights(Weights.backbone, drawn=T5_SHAPES)  # a T5, or one of T5_SHAPES with random weights
+    backbone: str = weights(Weights.backbone, random=T5_SHAPES)  # a T5, or one of T5_SHAPES with random weights
     vocabulary: int = ranges.number(at_least=300)  # size of the tokenizer trained for T5_SHAPES; a T5 has its own
     index: Index = MISSING
     digits: int = ranges.number(at_least=1, at_most=3)  # digits of a user or item number per token
@@ -94,22 +94,22 @@ class P5Config(ModelConfig):
     beams: int | None = ranges.number(None, role=Role.question, at_least=1)
     encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; for index=semantic only
 
-    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield prompts too long for the dataset's numbers, ratings that are not stars, and columns that the evaluation
         prompt lacks."""
         yield from prompts.problems_with_dataset(self, dataset)
-        yield from self.problems_of_stars(dataset, 0.5, 5.5)
+        yield from self.problems_with_rating_scale(dataset, 0.5, 5.5)
         if task.name in PromptFamily.__members__:
             yield from problems_raised_by(partial(prompts.evaluation_prompt, self, PromptFamily[task.name], dataset))
 
-    def resolved(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
+    def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Drop the encoder unless index=semantic; it may be set with any index, so that sweeps over indexes work."""
         return {} if self.index is Index.semantic else {"encoder": None}
 
-    def reads_text(self) -> bool:
+    def uses_item_text(self) -> bool:
         return self.index is Index.semantic
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         """Return `p5` with its backbone and item indexing, which are compared most."""
         return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
 

@@ -75,7 +75,7 @@ class Prompt4NRConfig(ModelConfig):
     scoring: Precision = precision(Work.reading)  # in validation and test
     warm_up: WarmUpConfig = field(default_factory=WarmUpConfig)
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         """Return `prompt4nr` with its template, and whether only virtual tokens are trained."""
         name = f"prompt4nr {self.prompts.name}"
         return f"{name}, virtual tokens alone" if self.prompt_only else name
@@ -89,7 +89,7 @@ class Prompt4NRConfig(ModelConfig):
             **trained,
         }
 
-    def problems_of_data(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 

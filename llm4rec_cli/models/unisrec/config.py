@@ -64,9 +64,9 @@ class UniSRecConfig(ModelConfig):
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 
-    initial: ClassVar[str | None] = "init_from"
-    came_about: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
-    inherited: ClassVar[tuple[str, ...]] = (
+    init_setting: ClassVar[str | None] = "init_from"
+    provenance_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
+    init_shared_settings: ClassVar[tuple[str, ...]] = (
         *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
         *("hidden_size", "inner_size", "layers", "heads", "max_length"),
     )
@@ -89,7 +89,7 @@ class UniSRecConfig(ModelConfig):
     freeze: Freeze = MISSING
     pretraining: PretrainingConfig | None = None  # null unless task=pretrain
 
-    def unread(self, task: TaskConfig) -> Mapping[str, str]:
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         return {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
 
     def problems(self, config: Config) -> Iterator[UsageError]:
@@ -102,7 +102,7 @@ class UniSRecConfig(ModelConfig):
                 "pre-training is on text alone: item ids would not transfer to other datasets", "model.use_ids=false"
             )
 
-    def shown_as(self) -> str:
+    def display_name(self) -> str:
         """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch."""
         variants = {
             "linear adaptor": self.adaptor == Adaptor.linear,

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.config.keys import all_declared
-from llm4rec_cli.config.roles import OUTSIDE
+from llm4rec_cli.config.keys import all_declarations
+from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
 from llm4rec_cli.reporting.pairing import ASKED, Run, config_of
@@ -152,7 +152,7 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
         return True
     assert test.a is not None
     ignored = [*test.may_differ, *test.a.settings, *test.b.settings]
-    ignored += [setting.key for setting in all_declared() if setting.role in OUTSIDE]
+    ignored += [setting.key for setting in all_declarations() if setting.role in NOT_HASHED]
     ignored += ["model.init_from"] if test.a.pretrained != test.b.pretrained else []
 
     def compared(variant: Variant) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.commands import HYDRA_COMMANDS
 from llm4rec_cli.config import compose as composing
-from llm4rec_cli.config.overrides import prepared
+from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.paired import Margin
 from llm4rec_cli.reporting.claims.render import rule_in_words
@@ -92,7 +92,7 @@ def test_a_command_of_a_claim_is_valid(command):
         arguments = [argument.replace(placeholder, value) for argument in arguments]
     # The last value of each sweep.
     overrides = [re.sub(r"^([^\s=]+=)[^\[]*,", r"\1", argument) for argument in arguments if argument != "-m"]
-    config = spec_of(*map(prepared, overrides)).config
+    config = spec_of(*map(hydra_override, overrides)).config
     assert [*rules.problems(config)] == []
 
 
