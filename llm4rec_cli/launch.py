@@ -14,6 +14,7 @@ import tempfile
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from llm4rec_cli import processes
@@ -24,7 +25,7 @@ from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_fu
 log = logging.getLogger(__name__)
 
 OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sweep, whichever process ran it
-CONDUCTOR = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
+SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
 HELP = "LLM4REC_HELP"
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 WITH_OPTIONS = ("recommend", "judge")  # commands with options as well as overrides: see `parser()` in their modules
@@ -52,45 +53,55 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         parsed, arguments = parser.parse_known_args(arguments)
         options.append(parsed)
     flags, overrides = divided(["--help" if a == "-h" else a for a in arguments])
-    for flag in flags:
-        if flag.startswith("--") and flag.partition("=")[0] not in known_flags:
-            raise UsageError(f"unknown option '{flag}'", did_you_mean(flag, known_flags))
     sweep = "-m" in flags or "--multirun" in flags
-    if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
-        raise UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
-    if sweep and processes.world_size() > 1:
-        raise UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
-    if sweep and {"--cfg", "-c"} & set(flags):
-        raise UsageError("-m and --cfg exclude each other", f"llm4rec {command} --cfg job, for one job")
+    _check_flags(command, flags, known_flags, sweep)
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [prepared(override) for override in overrides]
     try:
         typed = swept_along(typed) if sweep else typed
-        with _outcomes(overrides if sweep else None) as outcomes:
-            os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
+        start = partial(launch, _sweep_job, command, flags, typed)
+        with _outcome_folder(overrides if sweep else None) as outcomes:
+            os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
             if not flags:
                 composed = compose(typed)
                 with processes.process_group(composed.config.device):
                     importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *options)
                 return 0
             if "--help" in flags:
-                page = io.StringIO()
-                with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):  # Hydra exits after its help
-                    launch(_sweep_job, command, flags, typed)
-                sys.stdout.write(re.sub(r"\b_\w+, ", "", page.getvalue()))  # without types, which are no options
+                _print_help(start)
                 return 0
             if sweep:
-                return _run_sweep(lambda: launch(_sweep_job, command, flags, typed), Path(outcomes))
-            launch(_sweep_job, command, flags, typed)
+                return _run_sweep(start, Path(outcomes))
+            start()
             return 0
     except NOT_COMPOSED as error:
         raise as_usage_error(error) from error
 
 
+def _check_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> None:
+    for flag in flags:
+        if flag.startswith("--") and flag.partition("=")[0] not in known:
+            raise UsageError(f"unknown option '{flag}'", did_you_mean(flag, known))
+    if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
+        raise UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
+    if sweep and processes.world_size() > 1:
+        raise UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
+    if sweep and {"--cfg", "-c"} & set(flags):
+        raise UsageError("-m and --cfg exclude each other", f"llm4rec {command} --cfg job, for one job")
+
+
+def _print_help(start: Callable[[], None]) -> None:
+    """Print Hydra's help without the config types, which are not options."""
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):  # Hydra exits after its help
+        start()
+    sys.stdout.write(re.sub(r"\b_\w+, ", "", page.getvalue()))
+
+
 def _sweep_job(job: Job) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on."""
-    if os.environ[CONDUCTOR] != str(os.getpid()):  # a launcher's process: jobs log at the same time
+    if os.environ[SWEEP_PROCESS] != str(os.getpid()):  # a launcher's process: jobs log at the same time
         _log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
@@ -113,12 +124,8 @@ def _sweep_job(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _outcomes(overrides: list[str] | None) -> Iterator[str]:
-    """Yield a temporary folder for the outcomes of a sweep.
-
-    Args:
-        overrides: of a sweep, whose folder is under paths.outputs, as a launcher's jobs may run on other machines.
-    """
+def _outcome_folder(overrides: list[str] | None) -> Iterator[str]:
+    """Yield a temporary folder; for a sweep under paths.outputs, as a launcher's jobs may run on other machines."""
     folder = None
     if overrides is not None:
         typed = dict(override.split("=", 1) for override in overrides if "=" in override)

@@ -8,7 +8,7 @@ HYDRA_COMMANDS = {
     "recommend": "print the top items for a user or for titles, or predict a rating or text",
 }
 PLAIN_COMMANDS = {
-    "report": "summarise finished runs: mean ± sd over seeds, published values and claims, as a table, LaTeX or HTML",
+    "report": "summarise finished runs over seeds, with published values and claims, as a table, LaTeX or HTML",
     "compare": "compare runs on the same examples: paired differences, confidence intervals, tests",
     "ensemble": "combine the scores of finished runs on the same impressions and evaluate the result",
     "score": "evaluate scores or ranked lists from another system with our evaluator",

@@ -1,8 +1,8 @@
 """`llm4rec prune`: delete runs and cached data that are no longer needed. Lists them first, then asks.
 
-llm4rec prune runs                                        runs that failed or were killed
+llm4rec prune runs                                        failed or killed runs
 llm4rec prune runs status=done model=sasrec --older-than 30d
-llm4rec prune runs --checkpoints --keep-best dataset=demo  finished runs keep metrics and best weights
+llm4rec prune runs --checkpoints --keep-best dataset=demo  finished runs: all but the best weights
 llm4rec prune cache                                       prepared datasets, text features: recomputed when needed
 llm4rec prune cache --older-than 30d features
 llm4rec prune cache --unused                              datasets that no run under --outputs uses

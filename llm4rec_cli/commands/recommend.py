@@ -74,7 +74,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     else:
         rules.check(spec)
     _check_item(spec, options)
-    if not _is_about_item(spec):  # rank the whole catalogue, whatever the task's candidates; `score` takes others
+    if not _is_about_item(spec):  # always rank the whole catalogue, whatever the task's candidates
         spec = spec.with_config(task={"candidates": Candidates.full})
         raise_first(spec.model.problems(spec.config))
 
@@ -163,7 +163,7 @@ def _predict(
     print_prediction(printed, column, heading, in_training, options.json)
 
 
-# --- what does not go together
+# --- checks
 
 
 def _is_about_item(spec: RunSpec) -> bool:
@@ -199,11 +199,7 @@ def _check(spec: RunSpec, options: argparse.Namespace) -> None:
 
 
 def _check_item(spec: RunSpec, options: argparse.Namespace) -> None:
-    """Check that `--item` is there exactly where the task needs it.
-
-    Raises:
-        UsageError: it is missing, or not needed.
-    """
+    """Raise a UsageError if the task needs `--user` and `--item` and one is missing, or takes no `--item`."""
     if _is_about_item(spec) and (options.user is None or options.item is None):
         raise UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
     if options.item is not None and not _is_about_item(spec):

@@ -23,24 +23,21 @@ SAMPLE_IDS = 3  # ids that an error shows as examples
 
 
 def user_number(dataset: RecDataset, user_id: str) -> int:
-    """Return the number of a user by raw id.
-
-    Raises:
-        UsageError: the dataset has no such user; the remedy names the nearest id and a few others.
-    """
+    """Return the number of a user by raw id."""
     return _number(dataset, "user", dataset.user_ids.tolist(), user_id)
 
 
 def item_number(dataset: RecDataset, item_id: str) -> int:
-    """Return the number of an item by raw id.
-
-    Raises:
-        UsageError: the dataset has no such item; the remedy names the nearest id and a few others.
-    """
+    """Return the number of an item by raw id."""
     return _number(dataset, "item", dataset.items["item_id"].tolist(), item_id)
 
 
 def _number(dataset: RecDataset, kind: str, ids: list[str], raw_id: str) -> int:
+    """Return the position of an id.
+
+    Raises:
+        UsageError: it is not in the dataset; the remedy names the nearest id and a few others.
+    """
     from rapidfuzz import process
 
     if raw_id in ids:
