@@ -154,7 +154,7 @@ def test_hydras_flags_work(llm4rec, targets, tmp_path):
         ([], 2, "FILE"),
         (["none.csv"], 2, "no file none.csv"),
         (["wrong.csv"], 1, "wrong.csv: no column 'user'"),
-        (["lists.csv", "model=sasrec"], 2, "a model of its own"),
+        (["lists.csv", "model=sasrec"], 2, "score takes no model="),
         (["lists.csv", "datset=demo"], 2, "did you mean 'dataset'?"),
         (["lists.csv", "task.question=rate"], 2, "cannot do task"),
         (["unknown.csv"], 1, "unknown.csv, line 2: no user 'nobody'"),
