@@ -1,4 +1,4 @@
-"""`llm4rec <command> …`: finds the command and hands over. Nothing heavy is imported here: help must be instant."""
+"""`llm4rec <command> …`: dispatch to a command. Imports nothing heavy, so that help is instant."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
-# How long OpenMP's threads spin while they wait; libgomp reads it when torch is imported. With its default, two
-# commands on the same two cores take three to four times as long each, with this twice: docs/benchmarks.md.
-SPINS = "5000"
+# How long OpenMP threads spin while waiting; libgomp reads it when torch is imported. With the default, two commands
+# on the same two cores take three to four times as long each, with this value twice: docs/benchmarks.md.
+SPIN_COUNT = "5000"
 
 USAGE = """\
 llm4rec: recommendation with language models, reproduced and compared fairly.
@@ -22,31 +22,31 @@ Commands:
 {commands}
 
 Options:
-  -h, --help       this page; `llm4rec <command> --help` for one command
-  --version        the version
-  -v, --verbose    (after a command) full tracebacks and more log
+  -h, --help       show this page; `llm4rec <command> --help` for one command
+  --version        print the version
+  -v, --verbose    (after a command) show full tracebacks and more log lines
 
 Examples:
-  llm4rec train model=unisrec                       train on the built-in demo data, print the table
+  llm4rec train model=unisrec                       train on the built-in demo data
   llm4rec train -m model=unisrec,sasrec seed=0,1,2  a sweep; run it again and finished runs are skipped
   llm4rec eval task=direct model=unisrec            evaluate the newest matching trained run
   llm4rec prepare dataset=amazon2018-scientific dataset.raw_dir=PATH
-  llm4rec recommend model=unisrec --user ID         what would it recommend? --title TEXT: to somebody new
+  llm4rec recommend model=unisrec --user ID         top items for a user; --title TEXT for a new one
   llm4rec report --markdown
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Returns:
-        0 done, 1 a run failed, 2 usage or config, 130 interrupted.
+        the exit code: 0 done, 1 a run failed, 2 usage or config error, 130 interrupted.
     """
     if sys.platform == "win32":
-        print("error: llm4rec does not run on Windows, whose files it cannot lock; use WSL", file=sys.stderr)
+        print("error: llm4rec does not run on Windows, where it cannot lock files; use WSL", file=sys.stderr)
         return 2
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = SPINS
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {**HYDRA_COMMANDS, **PLAIN_COMMANDS}
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -72,28 +72,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"llm4rec_cli.commands.{command}")
             return int(module.main(rest))
         raise UsageError(f"unknown command '{command}'", did_you_mean(command, commands))
-    except DryRun as shown:
-        return shown.exit_code
+    except DryRun as dry_run:
+        return dry_run.exit_code
     except Llm4RecError as error:
         return _report(error, error.problem, error.remedy, error.exit_code, verbose)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our table went away
+    except BrokenPipeError:  # the process that reads stdout has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if told := as_full_disk(error) or as_unusable_path(error):
-            return _report(error, told.problem, told.remedy, told.exit_code, verbose)
+        if known := as_full_disk(error) or as_unusable_path(error):
+            return _report(error, known.problem, known.remedy, known.exit_code, verbose)
         first_line = str(error).partition("\n")[0]
-        return _report(
-            error, f"{type(error).__name__}: {first_line}", "-v shows where; this is a bug of ours", 1, verbose
-        )
+        remedy = "this is a bug in llm4rec: run with -v for the traceback"
+        return _report(error, f"{type(error).__name__}: {first_line}", remedy, 1, verbose)
 
 
 def _report(error: Exception, problem: str, remedy: str, exit_code: int, verbose: bool) -> int:
     if os.environ.get("RANK", "0") != "0" and exit_code == 2:
-        return exit_code  # the first process of the run says the same
+        return exit_code  # the first process of the run reports it
     if verbose:
         import traceback
 

@@ -1,4 +1,4 @@
-"""Launches a command on the config that its overrides make: once, or once a job of a sweep."""
+"""Run a command on the config composed from its overrides: once, or once per job of a sweep."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tempfile
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from llm4rec_cli import processes
@@ -23,109 +24,119 @@ from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_fu
 
 log = logging.getLogger(__name__)
 
-OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # a folder: one JSON file a job of a sweep, whichever process ran it
-CONDUCTOR = "LLM4REC_SWEEP_CONDUCTOR"  # the process that started the sweep
+OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sweep, whichever process ran it
+SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
 HELP = "LLM4REC_HELP"
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
-WITH_OPTIONS = ("recommend", "judge")  # commands with options beside overrides: `parser()` in their module names them
+WITH_OPTIONS = ("recommend", "judge")  # commands with options as well as overrides: see `parser()` in their modules
 
 
 def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
-    """Composes the config and runs `commands/<command>.py` once, or once a job of a sweep.
+    """Compose the config and run `commands/<command>.py` once, or once per job of a sweep.
 
     Returns:
         the exit code: 0, or 1 if a job of a sweep failed.
 
     Raises:
         UsageError: the overrides are wrong.
-        Llm4RecError: whatever the command raised.
+        Llm4RecError: raised by the command.
     """
     _log_to_stderr(verbose)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own page and exits; our caller prints ours
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
     os.environ[HELP] = f"llm4rec {command}: {summary}"
-    known: tuple[str, ...] = FLAGS
-    given: list[Namespace] = []
+    known_flags: tuple[str, ...] = FLAGS
+    options: list[Namespace] = []  # of the command; at most one
     if command in WITH_OPTIONS:
         parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
         os.environ[HELP] += f"\n\n{parser.format_help()}"
-        known += tuple(re.findall(r"--\w+", parser.format_usage()))
-        own, arguments = parser.parse_known_args(arguments)
-        given.append(own)
+        known_flags += tuple(re.findall(r"--\w+", parser.format_usage()))
+        parsed, arguments = parser.parse_known_args(arguments)
+        options.append(parsed)
     flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])
-    for flag in flags:
-        if flag.startswith("--") and flag.partition("=")[0] not in known:
-            raise UsageError(f"unknown option '{flag}'", did_you_mean(flag, known))
     sweep = "-m" in flags or "--multirun" in flags
-    if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
-        raise UsageError(f"{command} answers one question in one process", "leave out -m and torchrun")
-    if sweep and processes.world_size() > 1:
-        raise UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
-    if sweep and {"--cfg", "-c"} & set(flags):
-        raise UsageError("-m and --cfg exclude one another", f"llm4rec {command} --cfg job, for one job")
+    _check_flags(command, flags, known_flags, sweep)
     if PARALLEL & set(overrides):
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs beside one another on these cores: more only collide
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
     try:
         typed = sweep_model_settings(typed) if sweep else typed
-        with _outcomes(overrides if sweep else None) as outcomes:
-            os.environ |= {OUTCOMES: outcomes, CONDUCTOR: str(os.getpid())}
+        start = partial(launch, _sweep_job, command, flags, typed)
+        with _outcome_folder(overrides if sweep else None) as outcomes:
+            os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
             if not flags:
                 composed = compose(typed)
                 with processes.process_group(composed.config.device):
-                    importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *given)
+                    importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *options)
                 return 0
             if "--help" in flags:
-                shown = io.StringIO()
-                with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):  # Hydra exits after its help
-                    launch(_sweep_job, command, flags, typed)
-                sys.stdout.write(re.sub(r"\b_\w+, ", "", shown.getvalue()))  # less the types, which nobody can choose
+                _print_help(start)
                 return 0
             if sweep:
-                return _swept(lambda: launch(_sweep_job, command, flags, typed), Path(outcomes))
-            launch(_sweep_job, command, flags, typed)
+                return _run_sweep(start, Path(outcomes))
+            start()
             return 0
     except COMPOSE_ERRORS as error:
         raise as_usage_error(error) from error
 
 
+def _check_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> None:
+    for flag in flags:
+        if flag.startswith("--") and flag.partition("=")[0] not in known:
+            raise UsageError(f"unknown option '{flag}'", did_you_mean(flag, known))
+    if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
+        raise UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
+    if sweep and processes.world_size() > 1:
+        raise UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
+    if sweep and {"--cfg", "-c"} & set(flags):
+        raise UsageError("-m and --cfg exclude each other", f"llm4rec {command} --cfg job, for one job")
+
+
+def _print_help(start: Callable[[], None]) -> None:
+    """Print Hydra's help without the config types, which are not options."""
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):  # Hydra exits after its help
+        start()
+    sys.stdout.write(re.sub(r"\b_\w+, ", "", page.getvalue()))
+
+
 def _sweep_job(job: Job) -> None:
-    """One job of a sweep, in whichever process a launcher starts it. A failure is recorded and the sweep goes on."""
-    if os.environ[CONDUCTOR] != str(os.getpid()):  # a process of a launcher: jobs speak at the same time
+    """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on."""
+    if os.environ[SWEEP_PROCESS] != str(os.getpid()):  # a launcher's process: jobs log at the same time
         _log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
-    typed = {key_typed(override) for override in job.composed.typed}
-    left = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed]
+    typed_keys = {key_typed(override) for override in job.composed.typed}
+    defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]
     outcome = {"overrides": " ".join(job.composed.typed), "status": "failed", "folder": "", "error": ""}
-    outcome["defaults"] = "" if "experiment" in typed else " ".join(left)
+    outcome["defaults"] = "" if "experiment" in typed_keys else " ".join(defaults)
     try:
-        finished = command.run(job.composed)
-        outcome |= {"status": finished.status, "folder": str(finished.folder)}
-    except DryRun as shown:
-        outcome |= {"status": "shown", "error": shown.problem}
+        result = command.run(job.composed)
+        outcome |= {"status": result.status, "folder": str(result.folder)}
+    except DryRun as dry_run:
+        outcome |= {"status": "shown", "error": dry_run.problem}
     except Llm4RecError as error:
         outcome["error"] = error.problem
         log.error("%s: %s (%s)", outcome["overrides"], error.problem, error.remedy)
     except Exception as error:
-        told = as_full_disk(error) or as_unusable_path(error)
-        outcome["error"] = told.problem if told else f"{type(error).__name__}: {error}"
-        log.error("%s: %s", outcome["overrides"], told.problem if told else traceback.format_exc())
+        known = as_full_disk(error) or as_unusable_path(error)
+        outcome["error"] = known.problem if known else f"{type(error).__name__}: {error}"
+        log.error("%s: %s", outcome["overrides"], known.problem if known else traceback.format_exc())
     (Path(os.environ[OUTCOMES]) / f"{job.number:06d}.json").write_text(json.dumps(outcome))
 
 
 @contextlib.contextmanager
-def _outcomes(overrides: list[str] | None) -> Iterator[str]:
-    """A folder for the outcomes of a sweep; among the runs, as a launcher's jobs may run on other machines."""
+def _outcome_folder(overrides: list[str] | None) -> Iterator[str]:
+    """Yield a temporary folder; for a sweep under paths.outputs, as a launcher's jobs may run on other machines."""
     folder = None
     if overrides is not None:
         typed = dict(override.split("=", 1) for override in overrides if "=" in override)
         folder = Path(typed.get("paths.outputs", "outputs").strip("'\"")).expanduser().resolve() / ".sweeps"
         folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as found:
-        yield found
+    with tempfile.TemporaryDirectory(dir=folder) as outcomes:
+        yield outcomes
 
 
-def _swept(start: Callable[[], None], outcomes: Path) -> int:
-    """Runs the sweep and prints its table, also where a job's process was killed and took the launcher with it."""
+def _run_sweep(start: Callable[[], None], outcomes: Path) -> int:
+    """Run the sweep and print its table, also if a killed job took the launcher down with it."""
     try:
         start()
     except COMPOSE_ERRORS:
@@ -134,7 +145,7 @@ def _swept(start: Callable[[], None], outcomes: Path) -> int:
         _summarise(outcomes)
         raise RunError(
             f"the sweep ended early: a job's process was lost ({type(error).__name__})",
-            "give the same command again, with fewer jobs at a time if memory was short: what is done is skipped",
+            "run the same command again, with fewer parallel jobs if memory was short: finished runs are skipped",
         ) from error
     return _summarise(outcomes)
 
@@ -145,16 +156,17 @@ def _summarise(folder: Path) -> int:
     outcomes = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     rows = [[o["overrides"], o["status"], o["folder"] or o["error"]] for o in outcomes]
     console().print(table("sweep", ["job", "status", "run or error"], rows))
-    if len(data := dict.fromkeys(o["defaults"] for o in outcomes)) > 1:
+    if len(defaults := dict.fromkeys(o["defaults"] for o in outcomes)) > 1:
         console().print(
-            f"These jobs cannot be compared: models took their own data ({'; '.join(data)}). Name dataset= and task=.",
+            f"These jobs are not comparable: their models' defaults differ ({'; '.join(defaults)}). "
+            "Set dataset= and task=.",
             soft_wrap=True,
         )
     return int(any(o["status"] == "failed" for o in outcomes))
 
 
 def _log_to_stderr(verbose: bool, prefix: str = "") -> None:
-    """Rich log lines on a terminal; elsewhere plain ones, with their prefix."""
+    """Log with Rich on a terminal; elsewhere plain lines, with the prefix."""
     from rich.logging import RichHandler
 
     from llm4rec_cli.progress import console
@@ -166,7 +178,7 @@ def _log_to_stderr(verbose: bool, prefix: str = "") -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
     root = logging.getLogger("llm4rec_cli")
-    speaks = logging.DEBUG if verbose else logging.INFO
-    root.setLevel(speaks if processes.is_first() else logging.WARNING)
+    level = logging.DEBUG if verbose else logging.INFO
+    root.setLevel(level if processes.is_first() else logging.WARNING)
     root.handlers[:] = [handler]
     root.propagate = False

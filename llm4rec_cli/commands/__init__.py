@@ -1,21 +1,21 @@
-"""What can be asked on the command line: one file a command."""
+"""The commands, one file each, and their one-line descriptions."""
 
 HYDRA_COMMANDS = {
-    "train": "train a model, evaluate it beside its floors, write and print the metrics",
-    "eval": "ask a trained model a question: another task, split or protocol",
-    "prepare": "read raw files into a dataset, print its statistics beside the paper's",
-    "enrich": "have a chat model write tokens for each item, for dataset.text=enriched and model.tokens=true",
-    "recommend": "top items for a user of the data, or for titles that you name",
+    "train": "train a model, evaluate it and its floors (simple baselines), print the metrics table",
+    "eval": "evaluate a trained model on another task, split or protocol",
+    "prepare": "build a dataset from raw files and compare its statistics with the paper's",
+    "enrich": "generate item tokens with a chat model, for dataset.text=enriched and model.tokens=true",
+    "recommend": "print the top items for a user or for titles, or predict a rating or text",
 }
 PLAIN_COMMANDS = {
-    "report": "finished runs: mean ± sd over seeds, the papers beside, claims; as a table, LaTeX or one HTML page",
-    "compare": "runs on the same examples: paired differences, their intervals, permutation tests, equivalence",
-    "ensemble": "several finished runs' scores of the same impressions, combined and evaluated",
-    "score": "somebody else's scores or ranked lists, through our evaluator",
-    "human": "people judge what runs wrote: blind sheets, and what filled ones say",
-    "list": "what there is: models, datasets, tasks, experiments, runs",
-    "prune": "delete runs and cached data that are no longer wanted",
-    "validate": "compose every config there is, and tell all errors at once",
-    "doctor": "what this machine has, and what is wrong with it",
-    "completion": "the script that makes bash or zsh complete commands and overrides",
+    "report": "summarise finished runs over seeds, with published values and claims, as a table, LaTeX or HTML",
+    "compare": "compare runs on the same examples: paired differences, confidence intervals, tests",
+    "ensemble": "combine the scores of finished runs on the same impressions and evaluate the result",
+    "score": "evaluate scores or ranked lists from another system with our evaluator",
+    "human": "evaluate generated texts with human judges: export blind sheets, score the filled ones",
+    "list": "list models, datasets, tasks, experiments or runs",
+    "prune": "delete runs and cached data that are no longer needed",
+    "validate": "compose every config and report all errors at once",
+    "doctor": "check this machine: installation, devices, disk space",
+    "completion": "print the script for bash or zsh completion of commands and overrides",
 }

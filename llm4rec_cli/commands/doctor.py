@@ -1,11 +1,11 @@
-"""`llm4rec doctor`: what this machine has, and what is wrong with it.
+"""`llm4rec doctor`: check the installation and this machine.
 
-llm4rec doctor                                  one line a fact: ok, note or wrong, with a remedy
+llm4rec doctor                                  one line per check: ok, note or wrong, with a remedy
 llm4rec doctor --outputs ~/outputs --cache /big/cache
 llm4rec doctor --json | jq '.findings[] | select(.state == "wrong")'
 
-Exits with 1 if something is wrong. Writes nothing but a file, for a moment, where runs go: to see whether locks hold
-there. Shows no environment variable but OMP_NUM_THREADS.
+Exits with 1 if something is wrong. Writes nothing except a temporary file in the outputs folder, to test file locks.
+Shows no environment variable except OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ LITTLE_DISK, NO_DISK = 5e9, 5e8  # bytes
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact about this machine.
+    """The result of one check.
 
     Attributes:
-        name: what it is about.
-        state: `ok`; `note`, which costs time or comfort; or `wrong`.
-        says: the fact.
-        remedy: what to do about it, where there is something.
+        name: of the check.
+        state: `ok`; `note`, something works but slowly or not for long; or `wrong`.
+        says: one line of text.
+        remedy: what to do about it; may be empty.
     """
 
     name: str
@@ -60,8 +60,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "llm4rec doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--outputs", default="outputs", help="where runs are written (default: outputs)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_args(argv)
     findings = []
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
 
 
 def examine(outputs: Path, cache: str | None) -> Iterator[Finding]:
-    """Every finding. What is broken on this machine may break the check that looks at it: then that is the finding."""
+    """Yield every finding. An exception in a check is a finding too: a broken machine may break it."""
     checks = {
         "python": _python,
         "llm4rec": _llm4rec,
@@ -116,12 +116,14 @@ def _python() -> Iterator[Finding]:
 
     needed = metadata.metadata("llm4rec")["Requires-Python"]
     fits = SpecifierSet(needed).contains(platform.python_version())
-    says = f"{platform.python_version()} (needs {needed}), {sys.executable}"
-    yield Finding("python", OK, says) if fits else Finding("python", WRONG, says, "make a .venv with such a python")
+    fact = f"{platform.python_version()} (needs {needed}), {sys.executable}"
+    yield (
+        Finding("python", OK, fact) if fits else Finding("python", WRONG, fact, f"make a .venv with Python {needed}")
+    )
 
 
 def _llm4rec() -> Iterator[Finding]:
-    """The version, the commit of a checkout, and whether its configs came with it."""
+    """Check the version, the commit of a checkout and the configs."""
     from llm4rec_cli.config.compose import conf_dir
 
     checkout = Path(__file__).parents[2]
@@ -129,15 +131,15 @@ def _llm4rec() -> Iterator[Finding]:
     if (checkout / ".git").exists() and shutil.which("git"):
         describe = ["git", "-C", str(checkout), "describe", "--always", "--dirty=, with uncommitted changes"]
         commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
-    says = f"{__version__}, {f'commit {commit}, ' if commit else ''}configs in {conf_dir()}"
+    fact = f"{__version__}, {f'commit {commit}, ' if commit else ''}configs in {conf_dir()}"
     if (conf_dir() / "config.yaml").exists():
-        yield Finding("llm4rec", OK, says)
+        yield Finding("llm4rec", OK, fact)
     else:
-        yield Finding("llm4rec", WRONG, f"{says}, where there are none", "pip install --force-reinstall llm4rec")
+        yield Finding("llm4rec", WRONG, f"{fact}, which holds none", "pip install --force-reinstall llm4rec")
 
 
 def _packages() -> Iterator[Finding]:
-    """Versions against the ranges that our own metadata declares."""
+    """Check package versions against the ranges that our metadata declares."""
     from packaging.requirements import Requirement
 
     fitting = []
@@ -145,17 +147,16 @@ def _packages() -> Iterator[Finding]:
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = metadata.version(requirement.name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             yield Finding(requirement.name, WRONG, "is not installed", f"pip install '{requirement}'")
             continue
-        if requirement.specifier.contains(found, prereleases=True):
-            fitting.append(f"{requirement.name} {found}")
+        if requirement.specifier.contains(version, prereleases=True):
+            fitting.append(f"{requirement.name} {version}")
         else:
-            yield Finding(
-                requirement.name, WRONG, f"{found} does not fit {requirement.specifier}", f"pip install '{requirement}'"
-            )
-    yield Finding("packages", OK, f"{len(fitting)} in the declared ranges: {', '.join(fitting)}")
+            fact = f"version {version} is outside {requirement.specifier}"
+            yield Finding(requirement.name, WRONG, fact, f"pip install '{requirement}'")
+    yield Finding("packages", OK, f"{len(fitting)} have a supported version: {', '.join(fitting)}")
 
 
 # --- the machine
@@ -165,24 +166,24 @@ def _machine() -> Iterator[Finding]:
     from rich.filesize import decimal
 
     yield Finding("platform", OK, platform.platform())
-    yield Finding("cores", OK, f"{_cores():g} of {os.cpu_count()} may be used")
+    yield Finding("cores", OK, f"{_cores():g} of {os.cpu_count()} available")
     total, available = _memory()
-    says = f"{decimal(available)} of {decimal(total)} is free"
+    fact = f"{decimal(available)} of {decimal(total)} free"
     if available < LITTLE_MEMORY:
-        yield Finding("memory", NOTE, says, "smaller trainer.batch_size and trainer.eval_batch_size")
+        yield Finding("memory", NOTE, fact, "set a smaller trainer.batch_size and trainer.eval_batch_size")
     else:
-        yield Finding("memory", OK, says)
+        yield Finding("memory", OK, fact)
 
 
 def _cores() -> float:
-    """Cores that this process may use: by its affinity, and by the quota of its container."""
+    """Return the cores this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = _cgroup("cpu.max").partition(" ")
     return min(cores, int(quota) / int(period)) if quota.isdigit() else cores
 
 
 def _memory() -> tuple[int, int]:
-    """Bytes in all and available, within the limit of the container."""
+    """Return total and available memory in bytes, within the container's limit."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     available, meminfo = total, Path("/proc/meminfo")
     if meminfo.exists():
@@ -196,7 +197,7 @@ def _memory() -> tuple[int, int]:
 
 
 def _cgroup(name: str) -> str:
-    """A limit of the container that this runs in; empty where there is none."""
+    """Return a limit of the container that this runs in; empty if there is none."""
     file = Path("/sys/fs/cgroup") / name
     return file.read_text().strip() if file.exists() else ""
 
@@ -212,51 +213,51 @@ def _torch() -> Iterator[Finding]:
     builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
     built_for = next((f"{name} {version}" for name, version in builds.items() if version), "CPU")
     yield Finding("torch", OK, f"{torch.__version__}, built for {built_for}")
-    taken = resolve_device("auto")
-    says = f"auto takes {taken}"
-    if taken == "cuda":
+    device = resolve_device("auto")
+    fact = f"device=auto means {device}"
+    if device == "cuda":
         from rich.filesize import decimal
 
         free, total = torch.cuda.mem_get_info()
-        says += f": {torch.cuda.get_device_name()}, {decimal(free)} of {decimal(total)} free"
-    yield Finding("device", OK, says)
-    threads, set_to = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS", "not set")
-    says = f"{threads} (OMP_NUM_THREADS: {set_to})"
+        fact += f": {torch.cuda.get_device_name()}, {decimal(free)} of {decimal(total)} free"
+    yield Finding("device", OK, fact)
+    threads, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS", "not set")
+    fact = f"{threads} (OMP_NUM_THREADS: {variable})"
     if threads > _cores():
         remedy = f"export OMP_NUM_THREADS={max(1, int(_cores()))}"
-        yield Finding("threads", NOTE, f"{says}, more than the cores they may use", remedy)
+        yield Finding("threads", NOTE, f"{fact}, more than the available cores", remedy)
     else:
-        yield Finding("threads", OK, says)
+        yield Finding("threads", OK, fact)
 
 
 def _training() -> Iterator[Finding]:
-    """Whether all that training needs can be imported."""
+    """Check that everything training needs can be imported."""
     importlib.import_module("llm4rec_cli.training.fit")
-    yield Finding("training", OK, f"transformers {metadata.version('transformers')} is ready to train")
+    yield Finding("training", OK, f"transformers {metadata.version('transformers')} can be imported")
 
 
 def _arithmetic() -> Iterator[Finding]:
-    """Which arithmetic `precision: auto` takes, for each kind of work on the device that `auto` takes."""
+    """Show which precision `precision: auto` means for each kind of work, on the device that `auto` means."""
     import torch
 
     from llm4rec_cli import arithmetic
     from llm4rec_cli.config.schema import Work
     from llm4rec_cli.runs.spec import resolve_device
 
-    where = resolve_device("auto")
-    capability = f" ({torch.backends.cpu.get_cpu_capability()})" if where == "cpu" else ""
+    device = resolve_device("auto")
+    capability = f" ({torch.backends.cpu.get_cpu_capability()})" if device == "cpu" else ""
     for work in Work:
-        seconds = arithmetic.probe(work, where)
+        seconds = arithmetic.probe(work, device)
         times = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items())
-        says = f"{where}{capability}, {work.name}: {times}: auto takes {arithmetic.faster(seconds).name}"
-        yield Finding("arithmetic", OK, says)
+        fact = f"{device}{capability}, {work.name}: {times}: auto means {arithmetic.faster(seconds).name}"
+        yield Finding("arithmetic", OK, fact)
 
 
 def _encoder() -> Iterator[Finding]:
     from llm4rec_cli.text.weights import locate_weights
 
     folder, weights = locate_weights("minilm")
-    yield Finding("encoder", OK, f"minilm in {folder}, sha256 {weights[:12]}… as it should be")
+    yield Finding("encoder", OK, f"minilm in {folder}, sha256 {weights[:12]}… verified")
 
 
 def _chat_model() -> Iterator[Finding]:
@@ -265,20 +266,20 @@ def _chat_model() -> Iterator[Finding]:
 
     try:
         weights = locate("smollm2")
-    except UsageError as missing:  # all but the packaged one can be asked without it
+    except UsageError as missing:  # needed only for the packaged chat model
         yield Finding("chat model", NOTE, missing.problem, missing.remedy)
         return
-    yield Finding("chat model", OK, f"smollm2 in {weights.path}, as it should be")
+    yield Finding("chat model", OK, f"smollm2 in {weights.path}, verified")
 
 
 def _hub() -> Iterator[Finding]:
     from huggingface_hub import constants
 
-    offline = "set offline: no model is fetched, only what was fetched before is found"
-    yield Finding("hub", OK, offline if constants.HF_HUB_OFFLINE else "may be asked for models")
+    offline = "HF_HUB_OFFLINE is set: only models downloaded before can be used"
+    yield Finding("hub", OK, offline if constants.HF_HUB_OFFLINE else "models can be downloaded")
 
 
-# --- where things are written
+# --- outputs and cache
 
 
 def _outputs(outputs: Path) -> Iterator[Finding]:
@@ -287,56 +288,56 @@ def _outputs(outputs: Path) -> Iterator[Finding]:
     if not os.access(folder, os.W_OK):
         return
     if _locks_hold(folder):
-        yield Finding("locks", OK, f"hold in {folder}")
+        yield Finding("locks", OK, f"work in {folder}")
     else:
-        says = f"do not hold in {folder}: two processes may work on one run at a time"
-        yield Finding("locks", WRONG, says, "paths.outputs=PATH on a local disk, or never start a run twice")
+        fact = f"do not work in {folder}: two processes may write to one run folder"
+        yield Finding("locks", WRONG, fact, "set paths.outputs=PATH on a local disk, or never start a run twice")
 
 
-def _cache(given: str | None) -> Iterator[Finding]:
+def _cache(folder: str | None) -> Iterator[Finding]:
     from rich.filesize import decimal
 
-    cache = cache_folder(given).absolute()
+    cache = cache_folder(folder).absolute()
     yield from _writable("cache", cache)
     sizes: dict[str, int] = {}
-    left = 0
+    n_partial = 0
     for entry in catalog.cache_entries(cache):
         sizes[entry.part] = sizes.get(entry.part, 0) + entry.bytes
-        left += entry.state == "left half written"
+        n_partial += entry.state == "left half written"
     for part, size in sizes.items():
         yield Finding(f"  {part}", OK, decimal(size))
-    if left:
-        yield Finding("cache", NOTE, f"{left} left half written by killed processes", "llm4rec prune cache")
+    if n_partial:
+        yield Finding("cache", NOTE, f"{n_partial} partial entries, left by killed processes", "llm4rec prune cache")
 
 
 def _writable(name: str, folder: Path) -> Iterator[Finding]:
-    """Whether a folder can be written to, or made, and how much room there is."""
+    """Check that a folder is writable, or can be created, and how much disk space is free."""
     from rich.filesize import decimal
 
     existing = _existing(folder)
     free = shutil.disk_usage(existing).free
-    says = f"{folder}{'' if folder.exists() else ' (not there yet)'}, {decimal(free)} free"
+    fact = f"{folder}{'' if folder.exists() else ' (does not exist yet)'}, {decimal(free)} free"
     if not os.access(existing, os.W_OK):
-        yield Finding(name, WRONG, f"{existing} cannot be written to", f"paths.{name}=PATH")
+        yield Finding(name, WRONG, f"{existing} is not writable", f"paths.{name}=PATH")
     elif free < NO_DISK:
-        yield Finding(name, WRONG, says, f"llm4rec prune, or paths.{name}=PATH")
+        yield Finding(name, WRONG, fact, f"llm4rec prune, or paths.{name}=PATH")
     elif free < LITTLE_DISK:
-        yield Finding(name, NOTE, says, f"llm4rec prune, or paths.{name}=PATH")
+        yield Finding(name, NOTE, fact, f"llm4rec prune, or paths.{name}=PATH")
     else:
-        yield Finding(name, OK, says)
+        yield Finding(name, OK, fact)
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
+    """Return the folder, or its nearest ancestor that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _locks_hold(folder: Path) -> bool:
-    """Whether a second holder of one lock is kept out."""
+    """Return whether a lock excludes a second holder."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".llm4rec-doctor-") as first, Path(first.name).open() as second:
         try:
             fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # a file system without locks
+        except OSError:  # the file system has no locks
             return False
         try:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""`llm4rec enrich`: a chat model writes short tokens for each item, out of the item's own text; kept in the store.
+"""`llm4rec enrich`: a chat model writes short tokens for each item, from the item's own text, into the store.
 
 They are used as text (`dataset.text=enriched`) and as features of SASRec (`model.tokens=true`).
 """
@@ -14,7 +14,8 @@ from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.schema import Config
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.llm import completions, enrichment
+from llm4rec_cli.llm import enrichment
+from llm4rec_cli.llm.completions import Usage, complete, store_path
 from llm4rec_cli.llm.enrichment import ItemRequests, ItemTokens
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.runs import rules, stages
@@ -25,7 +26,7 @@ SHOWN = 5  # items whose tokens are printed
 
 
 def run(composed: Composed) -> Outcome:
-    """Asks about all items of a dataset that the store has no answer for, and says what was written."""
+    """Request tokens for all items of a dataset that have none in the store, and print a summary."""
     from llm4rec_cli.data.prepare import prepare
 
     spec = RunSpec.resolve_unchecked(composed, "enrich")
@@ -33,58 +34,53 @@ def run(composed: Composed) -> Outcome:
     for problem in (*rules.problems_of_llm(llm), *enrichment.problems(settings)):
         raise problem
     if processes.world_size() > 1:
-        raise UsageError("a chat model is asked by one process", "llm4rec enrich …, without torchrun")
+        raise UsageError("enrich runs in one process", "llm4rec enrich …, without torchrun")
     dataset = prepare(config.dataset, spec.cache)
-    asked, usage = enrichment.item_requests(dataset, settings, llm), completions.Usage()
-    with Store(completions.store_path(llm, spec.cache)) as store:
-        answers = completions.complete(
-            list(asked.requests.values()),
-            stages.enrichment_backend(spec),
-            llm,
-            store,
-            f"asking {Path(llm.model).name} about items of {config.dataset.name}",
-            usage,
-        )
-    found = enrichment.parse_tokens(asked, dict(zip(asked.requests, answers, strict=True)), settings)
-    show(config, dataset, asked, found, usage)
+    items, usage = enrichment.item_requests(dataset, settings, llm), Usage()
+    requests, backend = list(items.requests.values()), stages.enrichment_backend(spec)
+    description = f"{Path(llm.model).name} on the items of {config.dataset.name}"
+    with Store(store_path(llm, spec.cache)) as store:
+        completions = complete(requests, backend, llm, store, description, usage)
+    tokens = enrichment.parse_tokens(items, dict(zip(items.requests, completions, strict=True)), settings)
+    show(config, dataset, items, tokens, usage)
     return Outcome("done" if usage.sent else "skipped", store.path)
 
 
-def show(config: Config, dataset: RecDataset, asked: ItemRequests, found: ItemTokens, usage: completions.Usage) -> None:
-    """Two tables: what was asked and read, and the tokens of some items."""
+def show(config: Config, dataset: RecDataset, items: ItemRequests, tokens: ItemTokens, usage: Usage) -> None:
+    """Print two tables: a summary of requests and tokens, and the tokens of some items."""
     from llm4rec_cli.data.tokens import SLOTS, with_tokens
     from llm4rec_cli.llm.requests import Status
     from llm4rec_cli.reporting.tables import console, table
 
-    manifest = with_tokens(dataset, found.tokens).manifest["tokens"]
-    status = Counter(found.status)
-    n_told = sum(map(bool, asked.texts))
+    manifest = with_tokens(dataset, tokens.tokens).manifest["tokens"]
+    status = Counter(tokens.status)
+    n_with_text = sum(map(bool, items.texts))
+
+    def percent(n_items: int) -> str:
+        return f"{100 * n_items / n_with_text:.1f} %"
+
     rows = [
         ["items", f"{dataset.n_items:,}"],
-        ["  with a text", f"{n_told:,}"],
-        ["texts that differ", f"{len(asked.requests):,}"],
-        ["  answered before", f"{usage.stored:,}"],
-        ["  asked now", f"{usage.sent:,}"],
-        ["tokens of all prompts", f"{usage.prompt_tokens:,}"],
-        ["tokens of all answers", f"{usage.answer_tokens:,}"],
-        ["cost of all", f"{usage.cost:.4f}"],
-        ["items whose answer is as asked for", _share(status[Status.ok], n_told)],
-        ["  read all the same", _share(status[Status.repaired], n_told)],
-        ["  without a token", _share(status[Status.invalid], n_told)],
-        ["tokens an item", f"{sum(map(len, found.tokens)) / n_told:.1f}"],
-        ["tokens that items share", f"{manifest['shared']:,}"],
+        ["  with text", f"{n_with_text:,}"],
+        ["distinct texts", f"{len(items.requests):,}"],
+        ["  completed before", f"{usage.stored:,}"],
+        ["  completed now", f"{usage.sent:,}"],
+        ["prompt tokens", f"{usage.prompt_tokens:,}"],
+        ["completion tokens", f"{usage.answer_tokens:,}"],
+        ["cost", f"{usage.cost:.4f}"],
+        ["items with a valid completion", percent(status[Status.ok])],
+        ["  with a repaired one", percent(status[Status.repaired])],
+        ["  with an invalid one", percent(status[Status.invalid])],
+        ["item tokens per item", f"{sum(map(len, tokens.tokens)) / n_with_text:.1f}"],
+        ["item tokens shared by items", f"{manifest['shared']:,}"],
     ]
     out = console()
     out.print(table(f"{config.dataset.name}, enriched by {config.llm.model}", ["", ""], rows))
-    some = [item for item in range(dataset.n_items) if found.tokens[item]][:SHOWN]
-    examples = [[_first(asked.texts[item]), *(", ".join(found.slots[item][slot]) for slot in SLOTS)] for item in some]
-    out.print(table("some of them", ["item", *(slot.replace("_", " ") for slot in SLOTS)], examples))
+    shown = [item for item in range(dataset.n_items) if tokens.tokens[item]][:SHOWN]
+    examples = [[_title(items.texts[item]), *(", ".join(tokens.slots[item][slot]) for slot in SLOTS)] for item in shown]
+    out.print(table("examples", ["item", *(slot.replace("_", " ") for slot in SLOTS)], examples))
 
 
-def _first(told: str) -> str:
-    """The first field that is told of an item, its title where it has one; as JSON, which acts on no terminal."""
-    return json.dumps(next(iter(json.loads(told).values())), ensure_ascii=False)
-
-
-def _share(n: int, of: int) -> str:
-    return f"{100 * n / of:.1f} %"
+def _title(text: str) -> str:
+    """Return the first field of an item's text, usually its title; as JSON, which escapes terminal control codes."""
+    return json.dumps(next(iter(json.loads(text).values())), ensure_ascii=False)

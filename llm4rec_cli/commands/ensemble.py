@@ -1,17 +1,17 @@
-"""`llm4rec ensemble run=[RUN,RUN,…]`: the scores of finished runs about the same impressions, combined and evaluated.
+"""`llm4rec ensemble run=[RUN,RUN,…]`: combine the scores of finished runs on the same impressions, and evaluate them.
 
 llm4rec ensemble run=[outputs/prompt4nr/demo_news/direct/seed0-ab,outputs/prompt4nr/demo_news/direct/seed0-cd]
-llm4rec ensemble run=[seed0-ab,seed0-cd,seed0-ef] combine=rank           ends of paths, where they are clear
+llm4rec ensemble run=[seed0-ab,seed0-cd,seed0-ef] combine=rank           ends of paths, where unambiguous
 llm4rec ensemble run=[seed0-ab,seed0-cd] combine=weights                 fitted on validation
 
 combine=
-  sum      of probabilities, as the authors of Prompt4NR say (default); mean gives the same order
-  rank     the mean place within an impression, so that no member speaks louder
-  weights  a weighted sum whose softmax makes the clicks of validation likeliest; needs llm4rec eval run=RUN split=valid
-           of every member
+  sum      sum of probabilities, as in Prompt4NR (default); mean gives the same order
+  rank     mean rank within an impression, so that the scale of scores has no influence
+  weights  weighted sum that maximises the softmax likelihood of the validation clicks; needs
+           llm4rec eval run=RUN split=valid for every member
 
-A run is its folder, or whatever end of its path names one run under --outputs. All must have been asked the same.
-It is `llm4rec train model=ensemble model.members=[…] …`: other overrides of `train` work here.
+A run is its folder, or the end of its path if that is unique under --outputs. All must have the same dataset, task,
+split and examples. This is `llm4rec train model=ensemble model.members=[…] …`: other overrides of `train` work here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from llm4rec_cli.errors import UsageError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# What all members must have been asked alike, in the words of metrics.json.
-ALIKE = ("dataset", "dataset_fingerprint", "task", "split", "protocol", "n_examples")
+# Keys of metrics.json that all members must agree on.
+SAME = ("dataset", "dataset_fingerprint", "task", "split", "protocol", "n_examples")
 
 
 def main(argv: list[str]) -> int:
@@ -37,11 +37,11 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
+    parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
     options, overrides = parser.parse_known_args(argv)
     typed = {key: value for key, equals, value in (o.partition("=") for o in overrides) if equals}
     if "run" not in typed:
-        raise UsageError("an ensemble needs its members", "llm4rec ensemble run=[RUN,RUN,…] combine=sum")
+        raise UsageError("ensemble needs runs to combine", "llm4rec ensemble run=[RUN,RUN,…] combine=sum")
 
     from llm4rec_cli.reporting.runs import results_table, shown_as
     from llm4rec_cli.reporting.tables import console
@@ -51,54 +51,55 @@ def main(argv: list[str]) -> int:
     members = resolve_runs([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
     _check(members)
     folders = [str(folder.resolve()) for folder, _ in members]
-    asked = [
+    arguments = [
         "model=ensemble",
         f"model.members={_listed(folders)}",
         f"model.names={_listed([shown_as(metrics).removeprefix('prompt4nr ') for _, metrics in members])}",
         f"model.variants={_listed([metrics['variant'] for _, metrics in members])}",
         f"model.combine={typed.get('combine', 'sum')}",
         f"paths.outputs={outputs}",
-        *_question(members[0][0]),
+        *_data_overrides(members[0][0]),
     ]
     seeds = {metrics["seed"] for _, metrics in members}
     if len(seeds) == 1:
-        asked.append(f"seed={seeds.pop()}")
+        arguments.append(f"seed={seeds.pop()}")
     if typed.get("combine") == "weights":
-        asked.append(f"model.judged={_listed([str(_judged(*member, outputs)) for member in members])}")
+        evaluations = [str(_validation_run(*member, outputs)) for member in members]
+        arguments.append(f"model.judged={_listed(evaluations)}")
     console().print(results_table([metrics for _, metrics in members]))
 
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
 
-    own = [o for o in overrides if o.partition("=")[0] not in ("run", "combine")]
-    return launch.run("train", HYDRA_COMMANDS["train"], [*asked, *own], verbose=False)
+    arguments += [override for override in overrides if override.partition("=")[0] not in ("run", "combine")]
+    return launch.run("train", HYDRA_COMMANDS["train"], arguments, verbose=False)
 
 
 def _check(members: list[tuple[Path, dict[str, Any]]]) -> None:
-    """Refuses runs that were not asked the same.
+    """Check that the runs can be combined.
 
     Raises:
-        UsageError: so it is, or there are fewer than two, or they keep no scores.
+        UsageError: there are fewer than two, they have no stored scores, or their data or protocols differ.
     """
     if len(members) < 2:
-        raise UsageError("an ensemble has several members, and one is named", "run=[RUN,RUN,…]")
-    (first, asked), *others = members
-    if asked["protocol"] != "impression":
+        raise UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
+    (first_folder, first), *others = members
+    if first["protocol"] != "impression":
         raise UsageError(
-            f"{first} ranks by {asked['protocol']}, and scores are kept of impressions alone", "task=impressions"
+            f"{first_folder} has protocol {first['protocol']}, but scores are stored only for impressions",
+            "task=impressions",
         )
     for folder, metrics in others:
-        for key in ALIKE:
-            if metrics[key] != asked[key]:
+        for key in SAME:
+            if metrics[key] != first[key]:
                 raise UsageError(
-                    f"the runs were asked different things: {key} is {asked[key]} in {first}, "
-                    f"{metrics[key]} in {folder}",
+                    f"the runs differ: {key} is {first[key]} in {first_folder}, {metrics[key]} in {folder}",
                     "combine runs of one dataset and protocol",
                 )
 
 
-def _question(folder: Path) -> list[str]:
-    """The overrides that ask what a run was asked."""
+def _data_overrides(folder: Path) -> list[str]:
+    """Return the overrides that select the dataset, task, split and examples of a run."""
     import json
 
     from omegaconf import OmegaConf
@@ -110,33 +111,34 @@ def _question(folder: Path) -> list[str]:
 
     status = json.loads((folder / "status.json").read_text())
     stored: DictConfig | Any = OmegaConf.load(folder / "config.yaml")
-    # What was typed of the data, and how much was asked.
+    choices = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
     keys = [(override, key_typed(override)) for override in status["overrides"]]
     typed = [override for override, key in keys if key.startswith("dataset.") or key in keys_with_role(Role.extent)]
-    found = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
-    if stored.dataset.empty_history != EmptyHistory.keep.name:  # an experiment may say so
+    if stored.dataset.empty_history != EmptyHistory.keep.name:  # may come from an experiment
         typed.append(f"dataset.empty_history={stored.dataset.empty_history}")
-    return [*found, f"split={stored.split}", *typed]
+    return [*choices, f"split={stored.split}", *typed]
 
 
-def _judged(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:
-    """The same model's evaluation of validation: of a trained one by its run, of another by what it is.
+def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:
+    """Return the folder of the same model's evaluation on the validation split.
+
+    A trained model is matched by its training run, another by name, seed and data.
 
     Raises:
         UsageError: there is none.
     """
     from llm4rec_cli.runs.catalog import finished_runs
 
-    def is_it(other: dict[str, Any]) -> bool:
+    def is_same_model(other: dict[str, Any]) -> bool:
         if metrics["training"] is None:
             return all(other[key] == metrics[key] for key in ("model", "shown_as", "seed", "dataset_fingerprint"))
         return bool(other["trained_run"] == folder.resolve().relative_to(outputs.resolve()).as_posix())
 
-    for found, _, other in finished_runs(outputs):
-        if other["split"] == "valid" and other["protocol"] == "impression" and is_it(other):
-            return found.resolve()
-    how = f"run={folder}" if metrics["training"] else f"model={metrics['model']} dataset={metrics['dataset']}"
-    raise UsageError(f"{folder} was not asked about validation", f"llm4rec eval {how} split=valid")
+    for candidate, _, other in finished_runs(outputs):
+        if other["split"] == "valid" and other["protocol"] == "impression" and is_same_model(other):
+            return candidate.resolve()
+    selector = f"run={folder}" if metrics["training"] else f"model={metrics['model']} dataset={metrics['dataset']}"
+    raise UsageError(f"{folder} was not evaluated on validation", f"llm4rec eval {selector} split=valid")
 
 
 def _listed(values: list[str]) -> str:

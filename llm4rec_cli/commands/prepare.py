@@ -1,4 +1,4 @@
-"""`llm4rec prepare`: raw files to a dataset, and its statistics beside the paper's."""
+"""`llm4rec prepare`: build a dataset from raw files, and compare its statistics with the paper's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llm4rec_cli.runs.spec import RunSpec
 
 
 def run(composed: Composed) -> Outcome:
-    """Prepares one dataset, or finds it prepared, and says what it holds."""
+    """Prepare one dataset, unless it is cached, and print its statistics."""
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
@@ -35,7 +35,7 @@ def run(composed: Composed) -> Outcome:
         [c.statistic, f"{c.ours:,}", "–" if c.paper is None else f"{c.paper:,}"]
         for c in comparison(manifest, settings.paper)
     ]
-    out.print(table(f"{settings.name}: statistics", ["", "ours", "paper"], rows))
+    out.print(table(f"{settings.name}: statistics", ["statistic", "ours", "paper"], rows))
     for remark in remarks(manifest, settings.paper):
         out.print(f"  {remark}", soft_wrap=True)
     out.print(f"dataset folder: {folder}", soft_wrap=True)

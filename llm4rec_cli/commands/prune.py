@@ -1,16 +1,16 @@
-"""`llm4rec prune`: delete runs and cached data that are no longer wanted. Shows what would go, then asks.
+"""`llm4rec prune`: delete runs and cached data that are no longer needed. Lists them first, then asks.
 
-llm4rec prune runs                                        runs that failed or were killed
+llm4rec prune runs                                        failed or killed runs
 llm4rec prune runs status=done model=sasrec --older-than 30d
-llm4rec prune runs --checkpoints --keep-best dataset=demo  finished runs keep their numbers and their best weights
-llm4rec prune cache                                       prepared datasets and text features: both are made anew
+llm4rec prune runs --checkpoints --keep-best dataset=demo  finished runs: all but the best weights
+llm4rec prune cache                                       prepared datasets, text features: recomputed when needed
 llm4rec prune cache --older-than 30d features
-llm4rec prune cache --unused                              datasets that no run under --outputs was made with
-llm4rec prune runs status=failed --yes                    without asking, as scripts need it
+llm4rec prune cache --unused                              datasets that no run under --outputs uses
+llm4rec prune runs status=failed --yes                    without asking, for scripts
 
-A run that a process works on is never touched, and neither is what a process is writing into the cache. Who reads the
-cache is not known: a command that is just reading what goes may fail, and has only to be given again.
-Raw files may have been put there by hand: they go only where `raw` is named. Symbolic links are never followed.
+A run in progress is never deleted, and neither is a cache entry that a process is writing. Readers of the cache are not
+tracked: a command that is reading a deleted entry may fail; run it again.
+Raw files may have been put there by hand: they are deleted only if `raw` is named. Symbolic links are never followed.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ from llm4rec_cli.files import locked
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import cache_folder
 
-NEEDED_AFTER = ("pretrain", "all")  # tasks whose runs are nothing without their weights
+WEIGHTS_REUSED = ("pretrain", "all")  # tasks whose runs serve to start or evaluate others
 PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "backbones", "explanations", "raw")
 AGES = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True)
-class Doomed:
-    """What is to go.
+class Deletion:
+    """Files to delete together.
 
     Attributes:
         paths: files or folders, all on one file system.
-        said: in words.
-        run: the run that they are, or belong to; None for cached data.
+        description: as the table shows them.
+        run: the run that they belong to; None for cached data.
     """
 
     paths: list[Path]
-    said: str
+    description: str
     run: catalog.Run | None = None
 
-    def bytes(self) -> int:
+    def size(self) -> int:
+        """Return the size in bytes."""
         return sum(map(catalog.disk_usage, self.paths))
 
 
@@ -59,137 +60,139 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("what", choices=("runs", "cache"))
     parser.add_argument("which", nargs="*", help=f"runs: {'=, '.join(catalog.FILTERS)}=; cache: {', '.join(PARTS)}")
-    parser.add_argument("--older-than", metavar="AGE", help="12h, 30d or 8w since a run ended or a thing was last used")
-    parser.add_argument("--checkpoints", action="store_true", help="runs: only the weights of finished ones")
-    parser.add_argument("--keep-best", action="store_true", help="with --checkpoints: all but the best")
-    parser.add_argument("--unused", action="store_true", help="cache: only datasets that no run was made with")
+    parser.add_argument("--older-than", metavar="AGE", help="12h, 30d or 8w since a run ended or an entry was used")
+    parser.add_argument("--checkpoints", action="store_true", help="runs: delete only the weights of finished runs")
+    parser.add_argument("--keep-best", action="store_true", help="with --checkpoints: keep the best")
+    parser.add_argument("--unused", action="store_true", help="cache: delete only datasets that no run uses")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
-    parser.add_argument("--outputs", default="outputs", help="where runs were written (default: outputs)")
+    parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
-    _refuse_what_does_not_go_together(options)
+    _check(options)
     before = time.time() - _seconds(options.older_than) if options.older_than else float("inf")
     outputs = Path(options.outputs).expanduser()
     root = outputs if options.what == "runs" else cache_folder(options.cache)
     if options.what == "cache":
-        doomed = list(_cached(root, options.which, outputs if options.unused else None, before))
+        deletions = list(_cached(root, options.which, outputs if options.unused else None, before))
     elif options.checkpoints:
-        named = any(which.startswith("task=") for which in options.which)
-        doomed = list(_checkpoints(_runs(outputs, options.which, ["done"], before), options.keep_best, named))
+        task_named = any(which.startswith("task=") for which in options.which)
+        deletions = list(_checkpoints(_runs(outputs, options.which, ["done"], before), options.keep_best, task_named))
     else:
-        doomed = [
-            Doomed([run.folder], f"{run.folder.relative_to(outputs)} ({run.state})", run)
+        deletions = [
+            Deletion([run.folder], f"{run.folder.relative_to(outputs)} ({run.state})", run)
             for run in _runs(outputs, options.which, ["failed", "killed"], before)
         ]
-        done = [] if doomed else _runs(outputs, options.which, ["done"], before)
-        if done and not any(f.startswith("status=") for f in options.which):
-            print(f"{len(done)} finished runs match, none that failed or was killed: finished ones go with status=done")
+        done = [] if deletions else _runs(outputs, options.which, ["done"], before)
+        if done and not any(text.startswith("status=") for text in options.which):
+            print(f"no failed or killed run matches, but {len(done)} finished: add status=done to delete finished runs")
             return 0
-    return _delete(doomed, root, options.yes)
+    return _delete(deletions, root, options.yes)
 
 
-def _refuse_what_does_not_go_together(options: argparse.Namespace) -> None:
-    for flag, kind in (("checkpoints", "runs"), ("keep_best", "runs"), ("unused", "cache")):
-        if getattr(options, flag) and options.what != kind:
-            raise UsageError(f"--{flag.replace('_', '-')} is about {kind}", f"llm4rec prune {kind} …")
+def _check(options: argparse.Namespace) -> None:
+    for flag, what in (("checkpoints", "runs"), ("keep_best", "runs"), ("unused", "cache")):
+        if getattr(options, flag) and options.what != what:
+            raise UsageError(f"--{flag.replace('_', '-')} applies only to {what}", f"llm4rec prune {what} …")
     if options.keep_best and not options.checkpoints:
-        raise UsageError("--keep-best says which checkpoints stay", "llm4rec prune runs --checkpoints --keep-best")
+        raise UsageError("--keep-best needs --checkpoints", "llm4rec prune runs --checkpoints --keep-best")
     if options.unused and set(options.which) - {"datasets"}:
-        raise UsageError("only of datasets is it known which run used them", "--older-than 30d goes by last use")
+        raise UsageError("--unused works only for datasets", "--older-than 30d selects other entries by last use")
 
 
 def _seconds(age: str) -> float:
-    found = re.fullmatch(r"(\d+)([hdw])", age)
-    if found is None:
-        raise UsageError(f"'{age}' is no age", "hours, days or weeks: --older-than 12h, 30d, 8w")
-    return int(found[1]) * AGES[found[2]]
+    match = re.fullmatch(r"(\d+)([hdw])", age)
+    if match is None:
+        raise UsageError(f"'{age}' is not an age", "hours, days or weeks: --older-than 12h, 30d, 8w")
+    return int(match[1]) * AGES[match[2]]
 
 
-# --- what goes
+# --- select
 
 
 def _runs(outputs: Path, filters: Sequence[str], default: Sequence[str], before: float) -> list[catalog.Run]:
-    """The runs that meet the filters and have ended before; of status `default` where no filter says which."""
-    asked = [f for f in filters if f.startswith("status=")] or [f"status={','.join(default)}"]
-    if any("running" in status for status in asked):
-        raise UsageError("a run that a process works on is not deleted", "stop the process first: then it is `killed`")
-    found = catalog.filter_runs(catalog.runs(outputs), [*filters, *asked])
-    return [run for run in found if run.written < before]
+    """Return the runs that match the filters and ended before a time; by default only of a status in `default`."""
+    status_filters = [text for text in filters if text.startswith("status=")] or [f"status={','.join(default)}"]
+    if any("running" in text for text in status_filters):
+        raise UsageError("a run in progress cannot be deleted", "stop its process first: its status is `killed` then")
+    matches = catalog.filter_runs(catalog.runs(outputs), [*filters, *status_filters])
+    return [run for run in matches if run.written < before]
 
 
-def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, pretrained: bool) -> Iterator[Doomed]:
-    """Of each run its checkpoints; where the best stays and is not whole, none.
+def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, task_named: bool) -> Iterator[Deletion]:
+    """Yield the checkpoints of each run.
 
     Args:
-        pretrained: also of pre-training, which is nothing without its weights.
+        keep_best: all but the best; none if the best is damaged.
+        task_named: the user named the task: without that, runs of WEIGHTS_REUSED keep all.
     """
     from llm4rec_cli.training import checkpoints
 
     for run in runs:
-        if (task := run.value("task")) in NEEDED_AFTER and not (keep_best or pretrained):
-            print(f"stays: {run.folder.name}, whose weights other runs use: task={task} names it", file=sys.stderr)
+        if (task := run.value("task")) in WEIGHTS_REUSED and not (keep_best or task_named):
+            reason = f"other runs may use its weights: add task={task} to delete them"
+            print(f"kept: {run.folder.name}: {reason}", file=sys.stderr)
             continue
         root = run.folder / "checkpoints"
-        found = [] if root.is_symlink() else [f for f in root.glob("checkpoint-*") if not f.is_symlink()]
-        if found and keep_best:
+        folders = [] if root.is_symlink() else [f for f in root.glob("checkpoint-*") if not f.is_symlink()]
+        if folders and keep_best:
             try:
                 best = checkpoints.selected(root).folder
             except RunError as error:
-                print(f"stays: {error.problem}", file=sys.stderr)
+                print(f"kept: {run.folder.name}: {error.problem}", file=sys.stderr)
                 continue
-            found.remove(best)
-        if found:
-            names = ", ".join(sorted(folder.name for folder in found))
-            yield Doomed(found, f"{'/'.join(run.folder.parts[-4:])}: {names}", run)
+            folders.remove(best)
+        if folders:
+            names = ", ".join(sorted(folder.name for folder in folders))
+            yield Deletion(folders, f"{'/'.join(run.folder.parts[-4:])}: {names}", run)
 
 
-def _cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: float) -> Iterator[Doomed]:
-    """Entries of the cache that were last used before.
+def _cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: float) -> Iterator[Deletion]:
+    """Yield the cache entries that were last used before a time.
 
     Args:
-        parts: of PARTS; by default those that can be made anew.
-        outputs: if given, only datasets that no run there was made with.
+        parts: of PARTS; by default those that can be recomputed.
+        outputs: select only datasets that no run in this folder uses.
     """
     for part in parts:
         if part not in PARTS:
-            raise UsageError(f"no part of the cache is called '{part}'", did_you_mean(part, PARTS))
+            raise UsageError(f"the cache has no part '{part}'", did_you_mean(part, PARTS))
     parts = ["datasets"] if outputs else parts or [part for part in PARTS if part != "raw"]
-    used = _datasets_of(catalog.runs(outputs)) if outputs else ""
+    used = _dataset_pattern(catalog.runs(outputs)) if outputs else ""
     for entry in catalog.cache_entries(cache):
         if entry.part not in parts or entry.used >= before or entry.state == "being written":
             continue
         if not re.fullmatch(used, entry.path.name):
-            yield Doomed([entry.path], f"{entry.part}/{entry.path.name}")
+            yield Deletion([entry.path], f"{entry.part}/{entry.path.name}")
 
 
-def _datasets_of(runs: Sequence[catalog.Run]) -> str:
-    """A pattern of the dataset folders that these runs may read again; of one that is not done, all of its name."""
+def _dataset_pattern(runs: Sequence[catalog.Run]) -> str:
+    """Return a pattern for the dataset folders that these runs may read; an unfinished run may read any of its name."""
     finished = {f"{run.value('dataset')}-{run.metrics['dataset_fingerprint'][:12]}" for run in runs if run.metrics}
     unfinished = {run.value("dataset") for run in runs if not run.metrics}
     return "|".join([*map(re.escape, finished), *(f"{re.escape(name)}-[0-9a-f]{{12}}" for name in unfinished)])
 
 
-# --- how it goes
+# --- delete
 
 
-def _delete(doomed: Sequence[Doomed], root: Path, yes: bool) -> int:
-    """Shows, asks, deletes.
+def _delete(deletions: Sequence[Deletion], root: Path, yes: bool) -> int:
+    """List the deletions, ask for confirmation and delete.
 
     Raises:
-        UsageError: nobody can be asked.
+        UsageError: there is no terminal to ask on.
     """
     from rich.filesize import decimal
 
     from llm4rec_cli.reporting.tables import console, table
 
-    if not doomed:
+    if not deletions:
         print("nothing to delete")
         return 0
-    sizes = [one.bytes() for one in doomed]
-    rows = [[one.said, decimal(size)] for one, size in zip(doomed, sizes, strict=True)]
-    console().print(table(f"to be deleted under {root}", ["what", "frees"], [*rows, ["together", decimal(sum(sizes))]]))
+    sizes = [deletion.size() for deletion in deletions]
+    rows = [[deletion.description, decimal(size)] for deletion, size in zip(deletions, sizes, strict=True)]
+    console().print(table(f"to delete under {root}", ["files", "size"], [*rows, ["total", decimal(sum(sizes))]]))
     if not yes and not sys.stdin.isatty():
-        raise UsageError("nothing was deleted: there is no terminal to ask on", "give --yes as well")
+        raise UsageError("nothing was deleted: there is no terminal to confirm on", "add --yes")
     if not yes and not _confirmed():
         print("nothing was deleted")
         return 0
@@ -197,9 +200,9 @@ def _delete(doomed: Sequence[Doomed], root: Path, yes: bool) -> int:
     freed = 0
     with locked(root / f"{trash.name}.lock", trash):  # one prune at a time
         _empty(trash)
-        for one, size in zip(doomed, sizes, strict=True):
-            if reason := _stays(one, trash):
-                print(f"stays, {reason}: {one.said}", file=sys.stderr)
+        for deletion, size in zip(deletions, sizes, strict=True):
+            if reason := _trash(deletion, trash):
+                print(f"kept: {deletion.description}: {reason}", file=sys.stderr)
             else:
                 freed += size
         _empty(trash)
@@ -219,36 +222,37 @@ def _confirmed() -> bool:
         return False
 
 
-def _stays(one: Doomed, trash: Path) -> str:
-    """Puts it into the trash; otherwise says why it stays."""
+def _trash(deletion: Deletion, trash: Path) -> str:
+    """Move the files into the trash; return why they are kept, or an empty string."""
+    run = deletion.run
     try:
-        if one.run is None:
-            _move(one.paths, trash)
+        if run is None:
+            _move(deletion.paths, trash)
             return ""
-        if not one.run.folder.is_dir():
-            return "as it has gone already"
-        with locked(one.run.folder / ".lock", one.run.folder, wait=False):
-            if catalog.read_json(one.run.folder / "status.json") != one.run.status:
-                return "as it has changed meanwhile"
-            _move(one.paths, trash)
+        if not run.folder.is_dir():
+            return "already deleted"
+        with locked(run.folder / ".lock", run.folder, wait=False):
+            if catalog.read_json(run.folder / "status.json") != run.status:
+                return "changed in the meantime"
+            _move(deletion.paths, trash)
             return ""
     except BlockingIOError:
-        return "as a process works on it"
+        return "in use by a process"
     except FileNotFoundError:
-        return "or has gone already"
+        return "already deleted"
     except PermissionError:
-        return "as it belongs to somebody else"
+        return "permission denied"
 
 
 def _move(paths: Sequence[Path], trash: Path) -> None:
-    """By renaming: whoever looks sees a thing whole or not at all."""
-    aside = Path(tempfile.mkdtemp(dir=trash))
+    """Move by renaming, which is atomic: other processes see a folder complete or not at all."""
+    folder = Path(tempfile.mkdtemp(dir=trash))
     for path in paths:
-        path.rename(aside / path.name)
+        path.rename(folder / path.name)
 
 
 def _empty(trash: Path) -> None:
-    """Removes what was put aside, now or by a prune that was killed."""
+    """Delete the content of the trash, which a prune that was killed may have left."""
     trash.mkdir(exist_ok=True)
-    for aside in trash.iterdir():
-        shutil.rmtree(aside)
+    for folder in trash.iterdir():
+        shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""`llm4rec score FILE`: somebody else's scores or ranked lists through our evaluator, beside our floors.
+"""`llm4rec score FILE`: evaluate scores or ranked lists from another system with our evaluator and our floors.
 
 llm4rec score gru4rec.csv                                         on the built-in demo, full ranking
 llm4rec score gru4rec.csv.gz --name gru4rec dataset=amazon2014-beauty dataset.raw_dir=PATH task.mask_history=true
@@ -9,10 +9,10 @@ FILE is CSV or TSV with a header (also gzipped) or Parquet, with these columns, 
   user, item, score   higher is better
   user, item, rank    1 is best
   user, item          each user's items best first
-(user_id and item_id do as well.) Items that a user's list leaves out tie below it; a metric that this touches is
-marked `truncated-lists`. Several seeds of one model: one file each, with the same --name and its own seed=.
+(user_id and item_id are accepted too.) Items missing from a user's list tie below it; if this affects a metric, the run
+is labelled `truncated-lists`. For several seeds of one model, score one file each, with the same --name and its seed=.
 
-It is `llm4rec train model=external model.file=FILE model.alias=NAME …`: every override of `train` works here.
+This is `llm4rec train model=external model.file=FILE model.alias=NAME …`: every override of `train` works here.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ def main(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--name", help="what tables call it (default: the file's name)")
+    parser.add_argument("--name", help="the model's name in tables (default: the file's name)")
     options, overrides = parser.parse_known_args(argv)
     if any(override.partition("=")[0] == "model" for override in overrides):
         raise UsageError(
-            "score has a model of its own: the file", "leave model= out; llm4rec train evaluates our models"
+            "score takes no model=: the file is the model", "leave model= out; llm4rec train evaluates our models"
         )
 
     from llm4rec_cli.models.external import lists
 
     file = Path(options.file).expanduser()
-    lists.read_layout(file)  # a wrong file is refused before anything is composed or computed
+    lists.read_layout(file)  # fails early, before anything is composed or computed
 
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
     from llm4rec_cli.config.overrides import quoted
 
     alias = options.name or file.name.partition(".")[0]
-    asked = ["model=external", f"model.file={quoted(str(file))}", f"model.alias={quoted(alias)}", *overrides]
-    return launch.run("train", HYDRA_COMMANDS["train"], asked, verbose=False)
+    arguments = ["model=external", f"model.file={quoted(str(file))}", f"model.alias={quoted(alias)}", *overrides]
+    return launch.run("train", HYDRA_COMMANDS["train"], arguments, verbose=False)

@@ -1,4 +1,4 @@
-"""`llm4rec train`: train a model, evaluate it beside the floors of its task, write and print the metrics."""
+"""`llm4rec train`: train a model, evaluate it and the floors of its task, write and print the metrics."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from llm4rec_cli.reporting.runs import show
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import evaluate, trained
-from llm4rec_cli.training.run import run as run_beside_floors
+from llm4rec_cli.training.run import run as run_with_floors
 
 
 def run(composed: Composed) -> Outcome:
-    """One composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
+    """Run one composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
     spec = RunSpec.resolve(composed, "train")
-    origin = processes.from_first(lambda: trained.find_init_run(spec))  # refused before anything is computed
-    outcome, runs = run_beside_floors(spec, origin)
-    show(runs, outcome.folder)
+    # Problems are raised before anything is computed.
+    origin = processes.from_first(lambda: trained.find_init_run(spec))
+    outcome, metrics = run_with_floors(spec, origin)
+    show(metrics, outcome.folder)
     if spec.task.question is Question.all:
-        for of_task, runs in evaluate.evaluate_all_tasks(
-            processes.from_first(lambda: trained.open_run(outcome.folder, spec))
-        ):
-            show(runs, of_task.folder)
+        source = processes.from_first(lambda: trained.open_run(outcome.folder, spec))
+        for task_outcome, metrics in evaluate.evaluate_all_tasks(source):
+            show(metrics, task_outcome.folder)
     return outcome

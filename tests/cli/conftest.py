@@ -20,7 +20,7 @@ def _trained_once(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path
 
 @pytest.fixture
 def trained(tmp_path: Path, _trained_once: Path) -> Path:
-    """The folder of a finished run of TINY under tmp_path/outputs, beside two floors; a copy, free to change."""
+    """The folder of a finished run of TINY and two floors under tmp_path/outputs; a copy, free to change."""
     shutil.copytree(_trained_once / "outputs", tmp_path / "outputs", dirs_exist_ok=True)
-    (found,) = (tmp_path / "outputs/sasrec/demo/sequential").glob("seed0-*")
-    return found
+    (folder,) = (tmp_path / "outputs/sasrec/demo/sequential").glob("seed0-*")
+    return folder

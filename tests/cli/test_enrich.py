@@ -1,4 +1,4 @@
-"""`enrich`, and what runs make of the tokens: as text, as features, permuted; never asked for in silence."""
+"""`enrich`, and runs with its tokens: as text, as features, permuted; never requested implicitly."""
 
 import json
 import re
@@ -28,7 +28,7 @@ N_ITEMS, N_USERS = 12, 30
 
 
 def tags(request):
-    """The words of an item's text, as they are asked for."""
+    """A valid completion made of the words of an item's text."""
     item = json.loads(re.search(r"\{.*\}", request.messages[-1]["content"]).group())
     colour, thing = item["title"].split()
     return json.dumps({"use": [item["categories"]], "audience": [f"{colour} lovers"], "key_words": [f"very {thing}"]})
@@ -51,7 +51,7 @@ def shop(folder):
 
 @pytest.fixture
 def chat(monkeypatch):
-    """Who answers in the place of llm.backend; it remembers what it was asked."""
+    """A backend in place of llm.backend; it records the requests."""
     fake = FakeBackend(tags)
     monkeypatch.setattr(completions, "build_backend", lambda *_: fake)
     return fake
@@ -73,32 +73,32 @@ def enriched(llm4rec, chat, store):
     return lambda *arguments: llm4rec(*arguments, store)
 
 
-def test_all_items_are_asked_about_once(llm4rec, chat, store):
+def test_each_item_is_requested_once(llm4rec, chat, store):
     answer = llm4rec("enrich", *OF_SHOP, store)
     assert answer.code == 0, answer.err
     assert len(chat.requests) == len({str(request) for request in chat.requests}) == 12
-    assert re.search(r"asked now +12\b", answer.out)
-    assert re.search(r"as asked for +100\.0 %", answer.out)
+    assert re.search(r"completed now +12\b", answer.out)
+    assert re.search(r"with a valid completion +100\.0 %", answer.out)
     assert re.search(r"red tent.* camping +red lovers +tent *$", answer.out, re.M)
     again = llm4rec("enrich", *OF_SHOP, store)
     assert again.code == 0
-    assert re.search(r"answered before +12\b", again.out)
+    assert re.search(r"completed before +12\b", again.out)
     assert len(chat.requests) == 12
 
 
-def test_a_control_or_another_recipe_changes_nothing_that_is_asked(enriched, chat):
+def test_a_control_or_another_recipe_changes_no_request(enriched, chat):
     assert enriched("enrich", *OF_SHOP, "dataset.control=shuffle_text", "dataset.text=title", "seed=7").code == 0
     assert chat.requests == []
 
 
-def test_a_dry_run_shows_requests_and_asks_nothing(llm4rec, chat, store):
+def test_a_dry_run_shows_requests_and_sends_none(llm4rec, chat, store):
     answer = llm4rec("enrich", *OF_SHOP, store, "llm.dry_run=true")
     assert answer.code == 0, answer.err
     assert "12 requests" in answer.out and "described as JSON" in answer.out
     assert chat.requests == []
 
 
-def test_a_prompt_that_tells_no_item_is_refused(llm4rec, chat, store):
+def test_a_prompt_without_the_item_is_refused(llm4rec, chat, store):
     answer = llm4rec("enrich", *OF_SHOP, store, "enrichment.prompt='Tags, please'")
     assert answer.code == 2
     assert "lacks the field {item}" in answer.err
@@ -118,7 +118,7 @@ def test_a_sweep_enriches_by_each_of_several(llm4rec, chat, store):
     assert re.findall(r"llm.model=(\w+) .* (done|skipped) ", answer.out) == [("one", "done"), ("two", "skipped")]
 
 
-def test_missing_tokens_are_an_error_that_names_the_command_and_nothing_is_asked(llm4rec, chat, store):
+def test_missing_tokens_are_an_error_that_names_the_command_and_no_request_is_sent(llm4rec, chat, store):
     answer = llm4rec(*WITH_TOKENS, store, "dataset.control=shuffle_tokens", "seed=3")
     assert answer.code == 1
     assert "12 of 12 item texts have no tokens by llm.model=speaking" in answer.err
@@ -146,17 +146,17 @@ def test_tokens_are_permuted_among_items_and_nothing_else_is(enriched):
     assert control.metrics["tokens"] == true.metrics["tokens"]
     assert control.metrics["n_parameters"] == true.metrics["n_parameters"]
     assert control.metrics["metrics"] != true.metrics["metrics"]
-    asked = [pd.read_parquet(run.folder / "predictions.parquet") for run in (true, control)]
-    assert asked[0]["target"].equals(asked[1]["target"])
+    predictions = [pd.read_parquet(run.folder / "predictions.parquet") for run in (true, control)]
+    assert predictions[0]["target"].equals(predictions[1]["target"])
 
 
-def test_sasrec_learns_from_attributes_and_no_chat_model_is_asked(llm4rec, tmp_path, chat):
+def test_sasrec_learns_from_attributes_without_a_chat_model(llm4rec, tmp_path, chat):
     shop(tmp_path)
-    told = llm4rec(*TRAIN, "dataset.text=attributes", "model.tokens=true").metrics
-    assert told["tokens"]["shared"] == 3  # camping, toys, beauty; of no item a brand is known
-    assert "llm-tokens" not in told["labels"] and not chat.requests
+    true = llm4rec(*TRAIN, "dataset.text=attributes", "model.tokens=true").metrics
+    assert true["tokens"]["shared"] == 3  # camping, toys, beauty; no item has a brand
+    assert "llm-tokens" not in true["labels"] and not chat.requests
     control = llm4rec(*TRAIN, "dataset.text=attributes", "model.tokens=true", "dataset.control=shuffle_tokens").metrics
-    assert control["metrics"] != told["metrics"]
+    assert control["metrics"] != true["metrics"]
 
 
 def test_texts_of_attributes_are_permuted_with_them(llm4rec, tmp_path):
@@ -179,16 +179,16 @@ def test_texts_that_models_read_end_with_the_tokens(enriched):
     assert with_tokens["metrics"] != plain["metrics"]
 
 
-def test_a_trained_run_is_asked_with_the_tokens_that_it_was_trained_with(enriched, chat, llm4rec, tmp_path):
+def test_a_trained_run_is_evaluated_with_the_tokens_of_its_training(enriched, chat, llm4rec, tmp_path):
     trained = enriched(*WITH_TOKENS)
-    asked = ("eval", f"run={trained.folder}", "split=valid", "task.floors=[]")
-    answer = enriched(*asked)
+    command = ("eval", f"run={trained.folder}", "split=valid", "task.floors=[]")
+    answer = enriched(*command)
     assert answer.code == 0, answer.err
     assert "llm-tokens" in answer.metrics["labels"]
     chat.reply = lambda request: "Use: nothing"
     other = f"llm.store={tmp_path / 'other.sqlite'}"
     assert llm4rec("enrich", *OF_SHOP, other).code == 0
-    refused = llm4rec(*asked, other)
+    refused = llm4rec(*command, other)
     assert refused.code == 1
     assert "other item tokens" in refused.err
 
@@ -220,7 +220,7 @@ def test_what_is_about_tokens_is_refused_without_them(llm4rec, setting):
     assert setting in answer.err and "dataset.text=enriched" in answer.err
 
 
-def test_a_run_from_before_there_were_tokens_is_asked_as_before(llm4rec, trained):
+def test_a_run_from_before_tokens_existed_can_still_be_evaluated(llm4rec, trained):
     config = trained / "config.yaml"
     assert "  tokens: false\n" in config.read_text()
     config.write_text(config.read_text().replace("  tokens: false\n", ""))

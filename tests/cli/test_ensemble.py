@@ -1,4 +1,4 @@
-"""`ensemble`: finished runs about the same impressions, combined into a run of their own."""
+"""`ensemble`: finished runs on the same impressions, combined into a new run."""
 
 import pytest
 
@@ -9,53 +9,53 @@ NEWS = ("dataset=demo_news", "task.max_examples=40", "task.floors=[]")
 
 @pytest.fixture
 def members(llm4rec):
-    """Two floors that were asked about the same forty impressions."""
+    """Two floors evaluated on the same forty impressions."""
     return [llm4rec("train", f"model={name}", *NEWS).folder for name in ("popularity", "causal_popularity")]
 
 
-def named(folders):
+def run_option(folders):
     return f"run=[{','.join(map(str, folders))}]"
 
 
-def test_an_ensemble_is_a_run_beside_its_members(llm4rec, members):
-    answer = llm4rec("ensemble", named(members), "task.floors=[]")
-    found = answer.metrics
-    assert found["shown_as"] == "ensemble by sum: popularity + causal_popularity"
-    assert found["members"] == [str(folder) for folder in members]
-    assert (found["dataset"], found["protocol"], found["n_examples"]) == ("demo_news", "impression", 40)
-    assert set(found["labels"]) == {"synthetic", "subset"}
+def test_an_ensemble_is_a_run_shown_with_its_members(llm4rec, members):
+    answer = llm4rec("ensemble", run_option(members), "task.floors=[]")
+    metrics = answer.metrics
+    assert metrics["shown_as"] == "ensemble by sum: popularity + causal_popularity"
+    assert metrics["members"] == [str(folder) for folder in members]
+    assert (metrics["dataset"], metrics["protocol"], metrics["n_examples"]) == ("demo_news", "impression", 40)
+    assert set(metrics["labels"]) == {"synthetic", "subset"}
     assert {"popularity", "causal_popularity"} <= set(answer.out.split())
 
 
-def test_other_members_and_ways_have_addresses_of_their_own_and_the_same_is_done_once(llm4rec, members):
+def test_each_way_of_combining_has_its_own_address_and_runs_once(llm4rec, members):
     one, other = (
-        llm4rec("ensemble", named(members), f"combine={way}", "task.floors=[]").folder for way in ("sum", "rank")
+        llm4rec("ensemble", run_option(members), f"combine={way}", "task.floors=[]").folder for way in ("sum", "rank")
     )
     assert one != other
     before = read(one / "metrics.json")["seconds"]
-    assert llm4rec("ensemble", named(members), "task.floors=[]").metrics["seconds"] == before
+    assert llm4rec("ensemble", run_option(members), "task.floors=[]").metrics["seconds"] == before
 
 
-def test_weights_need_the_members_answers_about_validation(llm4rec, members):
-    answer = llm4rec("ensemble", named(members), "combine=weights", "task.floors=[]")
+def test_weights_need_the_members_evaluated_on_validation(llm4rec, members):
+    answer = llm4rec("ensemble", run_option(members), "combine=weights", "task.floors=[]")
     assert answer.code == 2
     assert "llm4rec eval model=popularity dataset=demo_news split=valid" in answer.err
     for name in ("popularity", "causal_popularity"):
         llm4rec("eval", f"model={name}", *NEWS, "split=valid")
-    answer = llm4rec("ensemble", named(members), "combine=weights", "task.floors=[]")
-    told = read(answer.folder / "members.json")
-    assert [member["run"] for member in told] == [str(folder) for folder in members]
-    assert all(member["weight"] >= 0 for member in told)
+    answer = llm4rec("ensemble", run_option(members), "combine=weights", "task.floors=[]")
+    rows = read(answer.folder / "members.json")
+    assert [row["run"] for row in rows] == [str(folder) for folder in members]
+    assert all(row["weight"] >= 0 for row in rows)
 
 
-def test_runs_that_were_asked_something_else_are_refused(llm4rec, members):
+def test_runs_with_other_data_or_protocols_are_refused(llm4rec, members):
     other = llm4rec("train", "model=popularity", *NEWS[:1], "task.max_examples=30", "task.floors=[]").folder
-    answer = llm4rec("ensemble", named([members[0], other]))
+    answer = llm4rec("ensemble", run_option([members[0], other]))
     assert answer.code == 2
     assert "n_examples is 40" in answer.err and "30 in" in answer.err
     shop = llm4rec("train", "model=popularity", "task=direct", "task.max_examples=30", "task.floors=[]").folder
-    answer = llm4rec("ensemble", named([shop, shop]))
-    assert answer.code == 2 and "scores are kept of impressions alone" in answer.err
+    answer = llm4rec("ensemble", run_option([shop, shop]))
+    assert answer.code == 2 and "scores are stored only for impressions" in answer.err
 
 
 @pytest.mark.parametrize("arguments", [(), ("run=[popularity/demo_news]",), ("combine=sum",)])

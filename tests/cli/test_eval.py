@@ -56,8 +56,8 @@ def test_the_validation_part_can_be_asked(llm4rec, trained):
 
 def test_stored_settings_are_carried_over(llm4rec, trained):
     config = yaml.safe_load((llm4rec("eval", NO_FLOORS).folder / "config.yaml").read_text())
-    asked = (config["model"]["hidden_size"], config["trainer"]["epochs"], config["task"]["max_examples"])
-    assert asked == (16, 1, 100)
+    settings = (config["model"]["hidden_size"], config["trainer"]["epochs"], config["task"]["max_examples"])
+    assert settings == (16, 1, 100)
 
 
 def test_nothing_typed_means_the_newest_trained_run_and_never_a_floor(llm4rec, trained):
@@ -116,10 +116,10 @@ def test_a_model_without_weights_is_evaluated_as_by_train(llm4rec, trained):
 
 
 def test_trainings_that_differ_share_no_variant_when_asked_the_same(llm4rec, trained):
-    asked = ("eval", "task=direct", "task.max_examples=50", NO_FLOORS)
-    first = llm4rec(*asked, f"run={trained}").metrics
+    command = ("eval", "task=direct", "task.max_examples=50", NO_FLOORS)
+    first = llm4rec(*command, f"run={trained}").metrics
     masked = llm4rec("train", *TINY, "task.mask_history=true").folder
-    second = llm4rec(*asked, f"run={masked}").metrics
+    second = llm4rec(*command, f"run={masked}").metrics
     assert first["trained_run"] != second["trained_run"]
     assert first["variant"] != second["variant"]
 

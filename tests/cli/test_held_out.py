@@ -1,4 +1,4 @@
-"""Items and users held out of training, through the command line: what is reported, shown, found again and refused."""
+"""Items and users held out of training, through the command line: what is reported, shown, reused and refused."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ def chat_model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cold(run):
-    """SASRec trained without some items, beside a floor."""
+    """SASRec trained without some items, and a floor."""
     return run("train", *TINY, COLD, "task.floors=[popularity]")
 
 
@@ -70,28 +70,28 @@ def apart(answer):
 @pytest.mark.parametrize("model", FITTED)
 def test_every_model_is_asked_about_the_same_cold_targets(run, cache, chat_model, model):
     answer = run("train", f"model={model}", "task=sequential", *sizes(model), *QUICK, COLD, f"llm.model={chat_model}")
-    found = answer.metrics
+    metrics = answer.metrics
     dataset = prepare(OmegaConf.to_object(compose().dataset), cache / "llm4rec")
     split = hold_out(leave_one_out(dataset), 0.3, 1.0, seed=0)
     cold_ids = set(dataset.items["item_id"][split.cold])
     assert all(is_cold == (target in cold_ids) for target, is_cold in apart(answer).values())
-    n = {group: means["n"] for group, means in found["breakdown"]["target_is_cold"].items()}
+    n = {group: means["n"] for group, means in metrics["breakdown"]["target_is_cold"].items()}
     assert n == {"cold": sum(is_cold for _, is_cold in apart(answer).values()), "warm": 20 - n["cold"]}
-    assert "cold-items" in found["labels"]
+    assert "cold-items" in metrics["labels"]
     for group in ("cold", "warm"):
-        low, high = found["intervals"][f"{group}/ndcg@10"]
-        assert 0 <= low <= found["metrics"][f"{group}/ndcg@10"] <= high <= 1
+        low, high = metrics["intervals"][f"{group}/ndcg@10"]
+        assert 0 <= low <= metrics["metrics"][f"{group}/ndcg@10"] <= high <= 1
     rows = pd.read_parquet(answer.folder / "predictions.parquet")
     assert (rows.loc[rows["target_is_cold"], "target_train_count"] == 0).all()
 
 
 def test_popularity_ranks_no_cold_item_above_chance(run):
-    found = run("train", "model=popularity", COLD, NO_FLOORS).metrics
-    chance = found["breakdown"]["chance"]["cold"]
+    metrics = run("train", "model=popularity", COLD, NO_FLOORS).metrics
+    chance = metrics["breakdown"]["chance"]["cold"]
     for name in ("hr@1", "hr@10", "hr@50", "ndcg@10", "mrr", "auc"):
-        assert found["metrics"][f"cold/{name}"] < chance[name]
+        assert metrics["metrics"][f"cold/{name}"] < chance[name]
     for name in ("hr@10", "hr@50", "ndcg@10", "mrr", "auc"):
-        assert chance[name] < found["metrics"][f"warm/{name}"]
+        assert chance[name] < metrics["metrics"][f"warm/{name}"]
 
 
 def test_a_second_table_has_cold_and_warm_targets_of_every_model_and_chance(cold, few):

@@ -65,12 +65,12 @@ def test_cfg_job_prints_the_composed_config_and_runs_nothing(llm4rec, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_windows_is_refused_in_one_line(monkeypatch, capsys):
+def test_on_windows_one_line_says_that_it_is_not_supported(monkeypatch, capsys):
     monkeypatch.setattr(sys, "platform", "win32")
     assert cli.main(["train"]) == 2
     answer = capsys.readouterr()
     assert answer.out == ""
-    assert answer.err == "error: llm4rec does not run on Windows, whose files it cannot lock; use WSL\n"
+    assert answer.err == "error: llm4rec does not run on Windows, where it cannot lock files; use WSL\n"
 
 
 @pytest.mark.parametrize(("set_before", "spins"), [({}, True), ({"OMP_WAIT_POLICY": "passive"}, False)])

@@ -51,17 +51,17 @@ def test_one_line_says_what_was_chosen(llm4rec):
 
 
 def test_a_default_does_not_count_as_typed_when_a_run_is_looked_for(llm4rec):
-    """Its own task is all of them, and yet one trained for ratings alone is found."""
+    """Its default task is `all`, yet a run trained only for ratings matches."""
     trained = llm4rec("train", "model=p5", "task=rating", *sizes("p5"), *QUICK)
-    found = llm4rec("eval", "model=p5", "dataset.train_users=0.01", "task.floors=[]", "split=valid")
-    assert read(found.folder / "metrics.json")["trained_run"].endswith(trained.folder.name)
-    assert found.metrics["task"] == "rating"
+    answer = llm4rec("eval", "model=p5", "dataset.train_users=0.01", "task.floors=[]", "split=valid")
+    assert read(answer.folder / "metrics.json")["trained_run"].endswith(trained.folder.name)
+    assert answer.metrics["task"] == "rating"
 
 
 @pytest.mark.parametrize("named", [(), ("dataset=demo", "task=direct")])
 def test_a_sweep_over_models_on_data_of_their_own_says_so(llm4rec, named):
     answer = llm4rec("train", "-m", "model=popularity,mean", "task.floors=[]", "task.max_examples=5", *named)
-    assert ("These jobs cannot be compared" in " ".join(answer.out.split())) == (not named)
+    assert ("These jobs are not comparable" in " ".join(answer.out.split())) == (not named)
 
 
 def test_another_task_on_its_data_is_refused_with_both_ways_out(llm4rec):

@@ -1,4 +1,4 @@
-"""P5 as a user drives it: one training for all tasks, each asked of it, and what it refuses."""
+"""P5 through the command line: one training for all tasks, an evaluation of each, and refusals."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def test_the_same_command_again_computes_nothing(everything, cache):
 
 
 def test_it_is_asked_with_another_prompt_and_the_address_tells(everything, cache):
-    asked = call("eval", *SMALL, "task=rating", "model.ask.rating=1-10", cwd=everything.cwd, cache=cache)
-    assert asked.code == 0, asked.err
+    answer = call("eval", *SMALL, "task=rating", "model.ask.rating=1-10", cwd=everything.cwd, cache=cache)
+    assert answer.code == 0, answer.err
     assert len([*(everything.cwd / "outputs/p5/demo/rating").glob("seed0-*")]) == 2
-    assert asked.metrics["trained_run"].startswith("p5/demo/all/")
+    assert answer.metrics["trained_run"].startswith("p5/demo/all/")
 
 
 def test_inputs_of_the_asked_review_are_marked(everything, cache):
-    asked = call("eval", *SMALL, "task=explanation", "model.ask.explanation=3-9", cwd=everything.cwd, cache=cache)
-    assert "oracle_input" in asked.metrics["labels"]
+    answer = call("eval", *SMALL, "task=explanation", "model.ask.explanation=3-9", cwd=everything.cwd, cache=cache)
+    assert "oracle_input" in answer.metrics["labels"]
 
 
 def test_every_beam_is_an_item(everything, cache):
-    asked = call("eval", *SMALL, "task=sequential", "model.beams=3", cwd=everything.cwd, cache=cache)
-    assert asked.code == 0, asked.err
-    assert asked.metrics["metrics"]["hr@1"] <= 1
+    answer = call("eval", *SMALL, "task=sequential", "model.beams=3", cwd=everything.cwd, cache=cache)
+    assert answer.code == 0, answer.err
+    assert answer.metrics["metrics"]["hr@1"] <= 1
 
 
 def test_one_trained_for_a_single_task_answers_no_other(tmp_path, cache):
@@ -85,11 +85,11 @@ def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, 
     kept = index.read_text()
     try:
         index.write_text(kept.replace('"sequential"', '"random"'))
-        asked = call("eval", *SMALL, "task=rating", "model.ask.rating=1-7", cwd=everything.cwd, cache=cache)
+        answer = call("eval", *SMALL, "task=rating", "model.ask.rating=1-7", cwd=everything.cwd, cache=cache)
     finally:
         index.write_text(kept)
-    assert asked.code == 1
-    assert "item_index.json is not what the model is built with now" in asked.err
+    assert answer.code == 1
+    assert "item_index.json is not what the model is built with now" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,11 @@ def small(tmp_path_factory, backbone):
 def test_every_template_runs_small(llm4rec, small, template):
     answer = llm4rec("train", *small, f"prompt=prompt4nr/{template}")
     assert answer.code == 0, answer.err
-    found = answer.metrics
-    assert (found["task"], found["protocol"], found["n_examples"]) == ("direct", "impression", 20)
-    assert found["shown_as"] == f"prompt4nr {template}"
-    assert 0 <= found["metrics"]["auc"] <= 1
-    assert {"substitute-encoder", "subset"} <= set(found["labels"])
+    metrics = answer.metrics
+    assert (metrics["task"], metrics["protocol"], metrics["n_examples"]) == ("direct", "impression", 20)
+    assert metrics["shown_as"] == f"prompt4nr {template}"
+    assert 0 <= metrics["metrics"]["auc"] <= 1
+    assert {"substitute-encoder", "subset"} <= set(metrics["labels"])
     lines = [json.loads(line) for line in (answer.folder / "train_log.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     assert all({"positive_accuracy", "spread"} <= line.keys() for line in lines)
@@ -62,10 +62,10 @@ def test_with_prompt_only_few_numbers_are_trained(llm4rec, small):
 
 def test_a_finished_run_answers_again(llm4rec, small):
     trained = llm4rec("train", *small, "trainer.epochs=1")
-    asked = llm4rec("eval", *small, "trainer.epochs=1", "split=valid", "task.max_examples=3")
-    assert trained.code == asked.code == 0, asked.err
-    assert asked.metrics["n_examples"] == 3
-    assert asked.metrics["trained_run"].startswith("prompt4nr/mind-small-5k/direct/seed0-")
+    evaluation = llm4rec("eval", *small, "trainer.epochs=1", "split=valid", "task.max_examples=3")
+    assert trained.code == evaluation.code == 0, evaluation.err
+    assert evaluation.metrics["n_examples"] == 3
+    assert evaluation.metrics["trained_run"].startswith("prompt4nr/mind-small-5k/direct/seed0-")
 
 
 def test_a_shop_is_ranked_among_a_hundred(llm4rec, backbone):

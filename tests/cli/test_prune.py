@@ -1,4 +1,4 @@
-"""`prune`: frees disk; touches nothing that somebody holds, nothing that it was not asked for, nothing outside."""
+"""`prune`: deletes what was selected, and nothing in use or outside the folder."""
 
 import builtins
 import fcntl
@@ -17,38 +17,38 @@ from tests.driver import read
 def run(tmp_path):
     """run(name, status, …): a run folder of sasrec on demo under tmp_path/outputs."""
 
-    def one(name, status, model="sasrec", days=0):
+    def write(name, status, model="sasrec", days=0):
         folder = tmp_path / "outputs" / model / "demo/sequential" / name
         write_json(folder / "metrics.json", {"dataset_fingerprint": "f" * 64})
         write_json(folder / "status.json", {"status": status, "error": None})
         _age(folder / "status.json", days)
         return folder
 
-    return one
+    return write
 
 
 @pytest.fixture
 def cached(tmp_path):
     """cached(name, …): a file in an entry of tmp_path/cache, last used so many days ago."""
 
-    def one(name, days=0):
+    def write(name, days=0):
         path = tmp_path / "cache" / name
         write_text(path, "0" * 1000)
         _age(path, days)
         return path
 
-    return one
+    return write
 
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """terminal(answer): stdin is a terminal where somebody answers so."""
+    """terminal(answer): stdin is a terminal where the user types this answer."""
 
-    def one(answer):
+    def type_answer(answer):
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr(builtins, "input", lambda *_: answer)
 
-    return one
+    return type_answer
 
 
 def _age(path, days):
@@ -98,7 +98,7 @@ def test_what_would_go_and_how_much_it_frees_is_shown_and_without_a_terminal_not
     answer = llm4rec("prune", "runs")
     assert answer.code == 2
     assert "sasrec/demo/sequential/seed0-a (failed)" in answer.out
-    assert any(line.split() == ["together", "4.0", "MB"] for line in answer.out.splitlines())
+    assert any(line.split() == ["total", "4.0", "MB"] for line in answer.out.splitlines())
     assert "--yes" in answer.err
     assert _left(tmp_path) == {"seed0-a", "seed1-b"}
 
@@ -137,7 +137,7 @@ def test_a_run_that_is_taken_up_while_prune_asks_stays(run, llm4rec, tmp_path, m
     monkeypatch.setattr(prune, "_confirmed", taken_up)
     answer = llm4rec("prune", "runs")
     held[0].close()
-    assert "a process works on it" in answer.err
+    assert "in use by a process" in answer.err
     assert "freed 0 bytes" in answer.out
     assert _left(tmp_path) == {"seed0-a"}
 
@@ -146,7 +146,7 @@ def test_a_run_that_is_finished_while_prune_asks_stays(run, llm4rec, tmp_path, m
     run("seed0-a", "failed")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(prune, "_confirmed", lambda: bool(run("seed0-a", "done")))
-    assert "changed meanwhile" in llm4rec("prune", "runs").err
+    assert "changed in the meantime" in llm4rec("prune", "runs").err
     assert _left(tmp_path) == {"seed0-a"}
 
 
@@ -237,7 +237,7 @@ def test_where_the_best_checkpoint_is_torn_the_others_stay(llm4rec, trained):
     shutil.copytree(best, best.with_name("checkpoint-999"))
     (best / "model.safetensors").write_bytes(b"torn")
     answer = llm4rec("prune", "runs", "--checkpoints", "--keep-best", "--yes")
-    assert "stays: " in answer.err
+    assert "kept: " in answer.err
     assert len(list((trained / "checkpoints").glob("checkpoint-*"))) == 2
 
 
@@ -297,7 +297,7 @@ def test_a_link_in_the_cache_goes_and_what_it_points_to_stays(cached, llm4rec, t
     assert not (tmp_path / "cache/raw/mine").is_symlink()
 
 
-def test_a_dataset_that_was_pruned_is_made_anew(llm4rec, cache, tmp_path):
+def test_a_dataset_that_was_pruned_is_prepared_again(llm4rec, cache, tmp_path):
     *before, _ = llm4rec("prepare").out.splitlines()  # the last line names the folder
     shutil.copytree(cache / "llm4rec", tmp_path / "cache")
     assert llm4rec("prune", "cache", "datasets", "--cache", "cache", "--yes").code == 0
@@ -312,14 +312,14 @@ def test_a_dataset_that_was_pruned_is_made_anew(llm4rec, cache, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "problem", "remedy"),
     [
-        (["runs", "status=running"], "not deleted", "stop the process"),
+        (["runs", "status=running"], "cannot be deleted", "stop its process"),
         (["runs", "modle=sasrec"], "unknown filter", "did you mean 'model'?"),
-        (["runs", "--older-than", "30"], "'30' is no age", "30d"),
-        (["runs", "--unused"], "--unused is about cache", "llm4rec prune cache"),
-        (["cache", "--checkpoints"], "--checkpoints is about runs", "llm4rec prune runs"),
-        (["runs", "--keep-best"], "which checkpoints stay", "--checkpoints --keep-best"),
+        (["runs", "--older-than", "30"], "'30' is not an age", "30d"),
+        (["runs", "--unused"], "--unused applies only to cache", "llm4rec prune cache"),
+        (["cache", "--checkpoints"], "--checkpoints applies only to runs", "llm4rec prune runs"),
+        (["runs", "--keep-best"], "--keep-best needs --checkpoints", "--checkpoints --keep-best"),
         (["cache", "feature"], "'feature'", "did you mean 'features'?"),
-        (["cache", "--unused", "features"], "only of datasets", "--older-than"),
+        (["cache", "--unused", "features"], "only for datasets", "--older-than"),
     ],
 )
 def test_what_makes_no_sense_is_refused(llm4rec, arguments, problem, remedy):
@@ -329,7 +329,7 @@ def test_what_makes_no_sense_is_refused(llm4rec, arguments, problem, remedy):
     assert remedy in answer.err
 
 
-def test_finished_runs_that_match_are_told_with_what_takes_them(llm4rec, trained):
+def test_finished_runs_that_match_are_mentioned_with_the_filter_that_selects_them(llm4rec, trained):
     answer = llm4rec("prune", "runs", "model=sasrec", "--yes")
-    assert answer.out == "1 finished runs match, none that failed or was killed: finished ones go with status=done\n"
+    assert answer.out == ("no failed or killed run matches, but 1 finished: add status=done to delete finished runs\n")
     assert trained.exists()

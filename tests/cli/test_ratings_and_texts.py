@@ -1,4 +1,4 @@
-"""Tasks that ask for a rating or a text, through the commands: what is written, shown, reported and compared."""
+"""Rating and text tasks through the commands: what is written, shown, reported and compared."""
 
 import json
 
@@ -15,7 +15,7 @@ QUICK = ("task.max_examples=100", "model.embedding_size=8", "trainer.epochs=2", 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, cache):
-    """A folder where mf was trained beside its floors, and retrieval asked for both kinds of text."""
+    """A folder with runs of mf and its floors, and of retrieval for both kinds of text."""
     folder = tmp_path_factory.mktemp("answers")
     for arguments in (
         ("model=mf", "task=rating", *QUICK),
@@ -30,8 +30,8 @@ def home(tmp_path_factory, cache):
 
 
 @pytest.fixture
-def ask(home, cache):
-    """ask(*arguments): the command line in that folder."""
+def cli(home, cache):
+    """cli(*arguments): the command line in that folder."""
 
     def run(*arguments):
         return call(*arguments, cwd=home, cache=cache)
@@ -44,13 +44,14 @@ def prepared(cache):
     return prepare(OmegaConf.to_object(compose().dataset), cache / "llm4rec")
 
 
-def the(home, pattern):
-    (found,) = home.glob(f"outputs/{pattern}")
-    return found
+def only(home, pattern):
+    """The only folder or file that matches."""
+    (path,) = home.glob(f"outputs/{pattern}")
+    return path
 
 
-def test_a_run_holds_an_answer_a_row_and_says_what_it_was_asked(home):
-    folder = the(home, "mf/demo/rating/*")
+def test_a_run_has_one_prediction_per_row_and_names_its_protocol(home):
+    folder = only(home, "mf/demo/rating/*")
     metrics, rows = read(folder / "metrics.json"), pd.read_parquet(folder / "predictions.parquet")
     assert (metrics["protocol"], metrics["mask_history"], metrics["n_examples"]) == ("rating", False, 100)
     assert metrics["metrics"]["mae"] == pytest.approx((rows["prediction"] - rows["rating"]).abs().mean())
@@ -59,20 +60,20 @@ def test_a_run_holds_an_answer_a_row_and_says_what_it_was_asked(home):
 
 
 def test_a_text_says_how_it_was_scored(home):
-    metrics = read(the(home, "retrieval/demo/explanation/*/metrics.json"))
+    metrics = read(only(home, "retrieval/demo/explanation/*/metrics.json"))
     assert "tok:13a" in metrics["signatures"]["bleu4"]
     assert metrics["protocol"] == "explanation"
 
 
-def test_an_error_that_chose_the_checkpoint_is_told_in_its_own_sign(home):
-    folder = the(home, "mf/demo/rating/*")
+def test_the_error_that_selected_the_checkpoint_is_reported_with_its_own_sign(home):
+    folder = only(home, "mf/demo/rating/*")
     chosen = read(folder / "metrics.json")["training"]["valid_rmse"]
     logged = [json.loads(line)["valid"] for line in (folder / "train_log.jsonl").read_text().splitlines()]
     assert chosen == min(-score for score in logged) > 0
     assert f"valid {chosen:.4f}" in (folder / "run.log").read_text()
 
 
-def test_the_table_shows_errors_beside_the_floors_and_which_are_better_when_lower(home):
+def test_the_table_shows_errors_with_the_floors_and_which_are_better_when_lower(home):
     out = (home / "model=mf task=rating.out").read_text()
     assert "demo · rating · test" in out
     assert [line.split()[0] for line in out.splitlines() if line.startswith((" mean", " majority", " mf"))] == [
@@ -83,14 +84,14 @@ def test_the_table_shows_errors_beside_the_floors_and_which_are_better_when_lowe
 
 
 def test_a_floor_with_a_lower_error_is_not_beaten(home):
-    error = {name: read(the(home, f"{name}/demo/rating/*/metrics.json")) for name in ("mf", "mean", "majority")}
-    rmse = {name: found["metrics"]["rmse"] for name, found in error.items()}
+    error = {name: read(only(home, f"{name}/demo/rating/*/metrics.json")) for name in ("mf", "mean", "majority")}
+    rmse = {name: metrics["metrics"]["rmse"] for name, metrics in error.items()}
     beaten = rmse["mf"] < min(rmse["mean"], rmse["majority"])
     assert ("floor-not-beaten" in error["mf"]["labels"]) != beaten
 
 
-def test_the_report_has_a_table_a_task_with_its_own_metrics(ask):
-    out = ask("report").out
+def test_the_report_has_a_table_a_task_with_its_own_metrics(cli):
+    out = cli("report").out
     rating, explanation = (out[out.index(f"demo · {task} · test") :] for task in ("rating", "explanation"))
     assert {"rmse", "mae", "like_accuracy"} <= set(rating.splitlines()[2].split())
     assert "rouge1" not in rating.splitlines()[2]
@@ -98,60 +99,60 @@ def test_the_report_has_a_table_a_task_with_its_own_metrics(ask):
     assert "demo · review_summary · test · review_title" in out
 
 
-def test_runs_are_listed_by_the_metric_that_selects(ask, home):
-    rmse = read(the(home, "mf/demo/rating/*/metrics.json"))["metrics"]["rmse"]
-    assert f"rmse {rmse:.4f} · test · rating" in ask("list", "runs").out
+def test_runs_are_listed_by_the_metric_that_selects(cli, home):
+    rmse = read(only(home, "mf/demo/rating/*/metrics.json"))["metrics"]["rmse"]
+    assert f"rmse {rmse:.4f} · test · rating" in cli("list", "runs").out
 
 
-def compared(ask, *arguments):
-    answer = ask("compare", "--json", *arguments)
+def compared(cli, *arguments):
+    answer = cli("compare", "--json", *arguments)
     assert answer.code == 0, answer.err
     return json.loads(answer.out)["metrics"]
 
 
-def test_ratings_are_compared_by_each_error(ask, home):
-    found = compared(ask, "majority/demo/rating/seed0", "mean/demo/rating/seed0")
-    assert list(found) == ["mse", "mae", "like_accuracy"]
+def test_ratings_are_compared_by_each_error(cli, home):
+    comparison = compared(cli, "majority/demo/rating/seed0", "mean/demo/rating/seed0")
+    assert list(comparison) == ["mse", "mae", "like_accuracy"]
     a, b = (
-        pd.read_parquet(the(home, f"{name}/demo/rating/*/predictions.parquet")).eval("(prediction - rating) ** 2")
+        pd.read_parquet(only(home, f"{name}/demo/rating/*/predictions.parquet")).eval("(prediction - rating) ** 2")
         for name in ("majority", "mean")
     )
-    mse = found["mse"]
+    mse = comparison["mse"]
     assert (mse["a"], mse["b"]) == pytest.approx((a.mean(), b.mean()))
     assert (mse["better"], mse["worse"]) == ((b < a).sum(), (b > a).sum())
 
 
-def test_texts_are_compared_by_rouge(ask, home):
+def test_texts_are_compared_by_rouge(cli, home):
     folders = sorted(home.glob("outputs/retrieval/demo/review_summary/*"))
-    found = compared(ask, *map(str, folders))
-    assert list(found) == ["rouge1", "rouge2", "rougeL"]
-    told = [read(folder / "metrics.json")["metrics"]["rouge1"] for folder in folders]
-    assert (found["rouge1"]["a"], found["rouge1"]["b"]) == pytest.approx(tuple(told))
-    assert found["rouge1"]["difference"] != 0
+    comparison = compared(cli, *map(str, folders))
+    assert list(comparison) == ["rouge1", "rouge2", "rougeL"]
+    rouge1 = [read(folder / "metrics.json")["metrics"]["rouge1"] for folder in folders]
+    assert (comparison["rouge1"]["a"], comparison["rouge1"]["b"]) == pytest.approx(tuple(rouge1))
+    assert comparison["rouge1"]["difference"] != 0
 
 
-def test_the_feature_match_is_compared_where_all_have_a_feature(ask, home):
-    run = str(the(home, "retrieval/demo/explanation/*"))
-    assert list(compared(ask, run, run)) == ["rouge1", "rouge2", "rougeL"]
-    assert list(compared(ask, run, run, "--metric", "rouge1,feature_match")) == ["rouge1", "feature_match"]
+def test_the_feature_match_is_compared_where_all_have_a_feature(cli, home):
+    run = str(only(home, "retrieval/demo/explanation/*"))
+    assert list(compared(cli, run, run)) == ["rouge1", "rouge2", "rougeL"]
+    assert list(compared(cli, run, run, "--metric", "rouge1,feature_match")) == ["rouge1", "feature_match"]
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "more", "said"),
+    ("a", "b", "more", "message"),
     [
         ("mf/demo/rating/seed0", "mean/demo/rating/seed0", ["--metric", "rmse"], "--metric mse"),
         ("retrieval/demo/explanation/seed0", "retrieval/demo/explanation/seed0", ["--metric", "bleu4"], "rouge1"),
         ("mf/demo/rating/seed0", "retrieval/demo/explanation/seed0", [], "protocol is rating in A and explanation"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_with_what_can(ask, a, b, more, said):
-    answer = ask("compare", a, b, *more)
+def test_what_cannot_be_compared_is_refused_with_what_can(cli, a, b, more, message):
+    answer = cli("compare", a, b, *more)
     assert answer.code == 2
-    assert said in answer.err
+    assert message in answer.err
 
 
-def test_a_text_without_a_feature_has_no_match_to_compare(ask, home, tmp_path):
-    run = the(home, "retrieval/demo/explanation/*")
+def test_a_text_without_a_feature_has_no_match_to_compare(cli, home, tmp_path):
+    run = only(home, "retrieval/demo/explanation/*")
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("status.json", "metrics.json"):
@@ -159,8 +160,8 @@ def test_a_text_without_a_feature_has_no_match_to_compare(ask, home, tmp_path):
     rows = pd.read_parquet(run / "predictions.parquet")
     rows.loc[0, "feature"] = ""
     rows.to_parquet(copy / "predictions.parquet")
-    assert ask("compare", str(copy), str(run)).code == 0
-    answer = ask("compare", str(copy), str(run), "--metric", "rouge1,feature_match")
+    assert cli("compare", str(copy), str(run)).code == 0
+    answer = cli("compare", str(copy), str(run), "--metric", "rouge1,feature_match")
     assert answer.code == 2
     assert "not every example has a feature_match" in answer.err
     assert "--metric rouge1" in answer.err
@@ -191,66 +192,66 @@ def test_a_writing_task_of_no_column_is_refused(llm4rec):
 # ---- recommend: one user and one item
 
 
-def theirs(home, row=0, task="explanation"):
-    """The options that name an example that was asked about, and its row of predictions."""
-    rows = pd.read_parquet(the(home, f"retrieval/demo/{task}/*/predictions.parquet"))
+def pair_options(home, row=0, task="explanation"):
+    """The options that name an evaluated example, and its row of predictions."""
+    rows = pd.read_parquet(only(home, f"retrieval/demo/{task}/*/predictions.parquet"))
     return ("--user", rows["user_id"][row], "--item", rows["target"][row]), rows.loc[row]
 
 
-def test_the_rating_of_a_user_and_an_item_is_that_of_the_evaluation(ask, home):
-    run = the(home, "mf/demo/rating/*")
+def test_the_rating_of_a_user_and_an_item_is_that_of_the_evaluation(cli, home):
+    run = only(home, "mf/demo/rating/*")
     row = pd.read_parquet(run / "predictions.parquet").loc[3]
     for choice in ((f"run={run}",), ("model=mf", "task=rating", *QUICK[1:2])):
-        answer = ask("recommend", *choice, "--json", "--user", row["user_id"], "--item", row["target"])
+        answer = cli("recommend", *choice, "--json", "--user", row["user_id"], "--item", row["target"])
         assert answer.code == 0, answer.err
-        told = json.loads(answer.out)
-        assert told["rating"] == pytest.approx(row["prediction"], abs=1e-4)
-        assert (told["item_id"], told["given"]) == (row["target"], row["rating"])
+        printed = json.loads(answer.out)
+        assert printed["rating"] == pytest.approx(row["prediction"], abs=1e-4)
+        assert (printed["item_id"], printed["given"]) == (row["target"], row["rating"])
 
 
-def test_a_rating_may_be_of_an_item_that_the_user_does_not_know(ask, home):
-    (_, user, *_), _ = theirs(home)
-    _, other = theirs(home, row=1)
-    answer = ask("recommend", "model=mean", "task=rating", "--user", user, "--item", other["target"])
+def test_a_rating_can_be_predicted_for_an_item_new_to_the_user(cli, home):
+    (_, user, *_), _ = pair_options(home)
+    _, other = pair_options(home, row=1)
+    answer = cli("recommend", "model=mean", "task=rating", "--user", user, "--item", other["target"])
     assert answer.code == 0, answer.err
     assert 1 <= float(answer.out.splitlines()[1]) <= 5
     assert "in the data" not in answer.out
 
 
-def test_a_text_is_that_of_the_evaluation_beside_what_the_user_wrote(ask, home):
-    options, row = theirs(home)
-    lines = ask("recommend", "model=retrieval", "task=explanation", *options).out.splitlines()
+def test_a_text_is_that_of_the_evaluation_and_the_users_own_is_shown(cli, home):
+    options, row = pair_options(home)
+    lines = cli("recommend", "model=retrieval", "task=explanation", *options).out.splitlines()
     assert lines[1:] == [row["prediction"], f"in the data: {row['reference']}"]
 
 
-def test_what_training_holds_is_said(ask, home, cache):
+def test_an_interaction_used_in_training_is_marked(cli, home, cache):
     dataset = prepared(cache)
     user, item = dataset.user_ids[0], dataset.items["item_id"][dataset.sequence[0]]
-    out = ask("recommend", "model=majority", "task=rating", "--user", user, "--item", item).out
-    assert out.splitlines()[-1].endswith("which it was trained on")
+    out = cli("recommend", "model=majority", "task=rating", "--user", user, "--item", item).out
+    assert out.splitlines()[-1].endswith("(used in training)")
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem", "remedy"),
     [
-        (["task=rating", "model=mf", "--user", "u"], "asked about a user and an item", "--user ID --item ID"),
-        (["task=rating", "model=mean", "--title", "t"], "asked about a user and an item", "--user ID --item ID"),
-        (["model=popularity", "--user", "u", "--item", "i"], "task=sequential ranks items", "task=rating"),
+        (["task=rating", "model=mf", "--user", "u"], "needs a user and an item", "--user ID --item ID"),
+        (["task=rating", "model=mean", "--title", "t"], "needs a user and an item", "--user ID --item ID"),
+        (["model=popularity", "--user", "u", "--item", "i"], "task=sequential ranks all items", "task=rating"),
         (["task=rating", "model=sasrec", "--user", "u", "--item", "i"], "cannot do task 'rating'", "mean"),
         (["task=rating", "model=mean", "--user", "u", "--item", "i"], "has no user 'u'", "did you mean"),
     ],
 )
-def test_what_cannot_be_told_is_refused(ask, arguments, problem, remedy):
-    answer = ask("recommend", *arguments)
+def test_what_cannot_be_predicted_is_refused(cli, arguments, problem, remedy):
+    answer = cli("recommend", *arguments)
     assert answer.code == 2
     assert problem in answer.err
     assert remedy in answer.err
 
 
-def test_a_text_about_no_interaction_is_refused_with_items_of_the_user(ask, home):
-    (_, user, *_), row = theirs(home)
-    _, other = theirs(home, row=1)
-    answer = ask("recommend", "model=retrieval", "task=explanation", "--user", user, "--item", other["target"])
+def test_a_text_without_an_interaction_is_refused_with_items_of_the_user(cli, home):
+    (_, user, *_), row = pair_options(home)
+    _, other = pair_options(home, row=1)
+    answer = cli("recommend", "model=retrieval", "task=explanation", "--user", user, "--item", other["target"])
     assert answer.code == 2
     assert "has no interaction with item" in answer.err
     assert row["target"] in answer.err

@@ -1,4 +1,4 @@
-"""`recommend`: the top items for a user or for titles, as evaluation ranks them; what is typed in doubt is said."""
+"""`recommend`: the top items for a user or for titles, as evaluation ranks them; ambiguous titles are logged."""
 
 import io
 import json
@@ -65,7 +65,7 @@ def titled(dataset, numbers):
 @pytest.mark.parametrize("row", [0, 41, 99])
 def test_for_the_history_of_an_example_the_items_are_those_that_evaluation_ranked_first(llm4rec, trained, demo, row):
     example = pd.read_parquet(trained / "predictions.parquet").iloc[row]
-    known = history(demo, list(demo.user_ids).index(example["user_id"]))[:-1]  # the last one was asked about
+    known = history(demo, list(demo.user_ids).index(example["user_id"]))[:-1]  # the last one is the target
     assert len(known) == example["history_length"]
     answer = llm4rec("recommend", "--again", "--json", *titled(demo, known))
     assert items(answer) == list(example["top_items"])
@@ -123,13 +123,13 @@ def test_nothing_is_written(llm4rec, trained, demo, tmp_path):
 # ---- which model
 
 
-def test_the_trained_run_is_found_as_eval_finds_it(llm4rec, trained, demo, tmp_path):
+def test_the_trained_run_is_chosen_as_by_eval(llm4rec, trained, demo, tmp_path):
     other = llm4rec("train", *TINY, "seed=1").folder
-    asked = ("recommend", "--user", demo.user_ids[0], "--json")
-    newest, named = llm4rec(*asked), llm4rec(*asked, f"run={trained.relative_to(tmp_path)}")
+    command = ("recommend", "--user", demo.user_ids[0], "--json")
+    newest, named = llm4rec(*command), llm4rec(*command, f"run={trained.relative_to(tmp_path)}")
     assert other.name in newest.err
     assert trained.name in named.err
-    assert newest.out == llm4rec(*asked, "seed=1").out != named.out == llm4rec(*asked, "seed=0").out
+    assert newest.out == llm4rec(*command, "seed=1").out != named.out == llm4rec(*command, "seed=0").out
 
 
 def test_without_a_trained_run_the_remedy_is_the_command_that_makes_one(llm4rec):
@@ -143,7 +143,7 @@ def test_a_model_that_knows_users_by_number_takes_no_titles(llm4rec, model):
     answer = llm4rec("recommend", f"model={model}", "--title", "x")
     first, second = answer.err.splitlines()
     assert answer.code == 2
-    assert f"model '{model}' scores by who the user is" in first
+    assert f"model '{model}' knows users by id" in first
     assert "popularity, sasrec, transition_text, unisrec" in second
 
 
@@ -180,25 +180,25 @@ def test_an_unknown_user_is_answered_with_the_nearest_and_how_ids_look(llm4rec, 
 
 
 @pytest.mark.parametrize("typed", ["Matrix, The (1999)", "the matrix", "MATRIX"])
-def test_a_title_typed_otherwise_is_taken_in_silence(llm4rec, movies, typed):
+def test_a_title_in_another_form_matches_silently(llm4rec, movies, typed):
     answer = llm4rec(*POPULARITY, "--title", typed)
-    assert "1 item known: 'Matrix, The (1999)'" in answer.out
+    assert "1 item: 'Matrix, The (1999)'" in answer.out
     assert answer.err == ""
 
 
 def test_quotes_commas_brackets_and_equals_signs_are_free_text(llm4rec, movies):
     answer = llm4rec(*POPULARITY, "--title", AWKWARD, f"--title={AWKWARD}")
-    assert f"2 items known: '{AWKWARD}', '{AWKWARD}'" in answer.out
+    assert f"2 items: '{AWKWARD}', '{AWKWARD}'" in answer.out
     assert answer.err == ""
 
 
-def test_a_misspelt_title_is_taken_and_said_where_nobody_can_be_asked(llm4rec, movies):
+def test_a_misspelt_title_is_matched_and_logged_without_a_terminal(llm4rec, movies):
     answer = llm4rec(*POPULARITY, "--title", "star warz", "--json")
-    assert "took 'Star Wars (1977)' for 'star warz'" in answer.err
+    assert "using 'Star Wars (1977)' for 'star warz'" in answer.err
     assert "i5" not in items(answer)
 
 
-def test_of_two_items_with_one_title_it_is_said_which_was_taken(llm4rec, movies):
+def test_of_two_items_with_one_title_the_choice_is_logged(llm4rec, movies):
     answer = llm4rec(*POPULARITY, "--title", "sabrina")
     assert "2 items are titled 'sabrina'" in answer.err
     assert "i2 'Sabrina (1995)', not i1 'Sabrina (1954)'" in answer.err
@@ -209,37 +209,37 @@ def test_no_title_near_enough_is_an_error_with_the_nearest_three(llm4rec, movies
     first, second = answer.err.splitlines()
     assert answer.code == 2
     assert "no title in dataset mine is 'Star'" in first
-    assert second.startswith("  try: the nearest: 'Star Wars (1977)', ")
+    assert second.startswith("  try: the nearest are 'Star Wars (1977)', ")
     assert second.count("', '") == 2
 
 
 @pytest.fixture
 def typing(monkeypatch):
-    """typing(text): a terminal at which the user types that."""
+    """typing(text): a terminal where the user types this text."""
 
     class Keyboard(io.StringIO):
         def isatty(self):
             return True
 
-    def sit_down(text):
+    def type_text(text):
         monkeypatch.setenv("TTY_COMPATIBLE", "1")
         monkeypatch.setattr(sys, "stdin", Keyboard(text))
 
-    return sit_down
+    return type_text
 
 
-@pytest.mark.parametrize(("answered", "taken"), [("2\n", "Sabrina (1954)"), ("\n", "Sabrina (1995)")])
-def test_on_a_terminal_one_chooses_among_near_titles(llm4rec, movies, typing, answered, taken):
-    typing(answered)
+@pytest.mark.parametrize(("typed", "title"), [("2\n", "Sabrina (1954)"), ("\n", "Sabrina (1995)")])
+def test_on_a_terminal_the_user_chooses_among_similar_titles(llm4rec, movies, typing, typed, title):
+    typing(typed)
     answer = llm4rec(*POPULARITY, "--title", "sabrinna")
     assert "1  Sabrina (1995)" in answer.err
     assert "2  Sabrina (1954)" in answer.err
-    assert f"1 item known: '{taken}'" in answer.out
+    assert f"1 item: '{title}'" in answer.out
 
 
-@pytest.mark.parametrize("answered", ["0\n", ""])
-def test_on_a_terminal_one_may_mean_none_of_them(llm4rec, movies, typing, answered):
-    typing(answered)
+@pytest.mark.parametrize("typed", ["0\n", ""])
+def test_on_a_terminal_the_user_may_choose_none(llm4rec, movies, typing, typed):
+    typing(typed)
     answer = llm4rec(*POPULARITY, "--title", "sabrinna")
     assert answer.code == 2
     assert "no title in dataset mine is 'sabrinna'" in answer.err
@@ -257,7 +257,7 @@ def test_without_titles_users_are_served_by_item_ids_and_titles_refused(llm4rec,
 
 
 @pytest.mark.real_data
-def test_titles_of_movielens_are_found(llm4rec):
+def test_titles_of_movielens_match(llm4rec):
     typed = (
         "the godfather",
         "sabrina",
@@ -273,10 +273,10 @@ def test_titles_of_movielens_are_found(llm4rec):
     )
     assert answer.code == 0, answer.err
     assert "'Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb'" in answer.out
-    said = [line.split(" ", 1)[1] for line in answer.err.splitlines()]
-    assert said[0].startswith("2 items are titled 'sabrina': took the most frequent")
-    assert said[1] == "took 'Star Wars' for 'star warz'"
-    assert len(said) == 3
+    log_lines = [line.split(" ", 1)[1] for line in answer.err.splitlines()]
+    assert log_lines[0].startswith("2 items are titled 'sabrina': using the most frequent")
+    assert log_lines[1] == "using 'Star Wars' for 'star warz'"
+    assert len(log_lines) == 3
     assert [line.split()[1] for line in answer.out.splitlines()[4:6]] == ["100", "181"]  # less Star Wars itself
 
 
@@ -286,15 +286,15 @@ def test_titles_of_movielens_are_found(llm4rec):
 @pytest.mark.parametrize(
     ("arguments", "problem", "remedy"),
     [
-        ([], "needs a user or titles", "--user ID, or --title TEXT"),
-        (["--user", "u", "--title", "t"], "needs a user or titles", "--user ID, or --title TEXT"),
-        (["-m", "--user", "u"], "recommend answers one question", "leave out -m"),
+        ([], "needs either a user or titles", "--user ID, or --title TEXT"),
+        (["--user", "u", "--title", "t"], "needs either a user or titles", "--user ID, or --title TEXT"),
+        (["-m", "--user", "u"], "recommend runs once, in one process", "leave out -m"),
         (["--tilte", "t"], "unknown option '--tilte'", "did you mean '--title'?"),
         (["model=unisrc", "--user", "u"], "unknown model 'unisrc'", "did you mean 'unisrec'?"),
         (["task=direct", "model=popularity", "device=x", "--user", "u"], "unknown device 'x'", "cpu"),
     ],
 )
-def test_what_is_typed_wrong_is_refused_in_two_lines(llm4rec, tmp_path, arguments, problem, remedy):
+def test_wrong_input_is_refused_in_two_lines(llm4rec, tmp_path, arguments, problem, remedy):
     answer = llm4rec("recommend", *arguments)
     first, second = answer.err.splitlines()
     assert answer.code == 2
@@ -311,7 +311,7 @@ def test_k_is_a_positive_number(llm4rec, k):
     assert "--k" in answer.err
 
 
-def test_help_shows_options_and_examples_beside_the_groups(llm4rec):
+def test_help_shows_options_examples_and_config_groups(llm4rec):
     out = llm4rec("recommend", "--help").out
     assert all(option in out for option in ("--user ID", "--title TEXT", "--k N", "--again", "--json"))
     assert "llm4rec recommend model=" in out
@@ -326,9 +326,9 @@ def test_a_refusal_never_imports_torch(movies, tmp_path):
     done = python(
         "import sys; from llm4rec_cli.cli import main; "
         "assert main(['recommend', 'model=random', '--title', 'x']) == 2; "
-        "asked = ['recommend', 'model=popularity', 'dataset=mine', 'paths.cache=cache']; "
-        "assert main([*asked, '--user', 'nobody']) == 2; "
-        "assert main([*asked, '--title', 'xqzzy']) == 2; "
+        "command = ['recommend', 'model=popularity', 'dataset=mine', 'paths.cache=cache']; "
+        "assert main([*command, '--user', 'nobody']) == 2; "
+        "assert main([*command, '--title', 'xqzzy']) == 2; "
         "assert not {'torch', 'transformers'} & set(sys.modules)",
         tmp_path,
     )
@@ -336,7 +336,7 @@ def test_a_refusal_never_imports_torch(movies, tmp_path):
     assert "no title in dataset mine is 'xqzzy'" in done.stderr
 
 
-def test_scores_that_are_no_numbers_are_an_error(llm4rec, movies, monkeypatch):
+def test_scores_that_are_not_numbers_are_an_error(llm4rec, movies, monkeypatch):
     from llm4rec_cli.models.baselines import popularity as model
 
     monkeypatch.setattr(model, "build", lambda context: model.Popularity(np.full(context.split.n_items, np.nan)))

@@ -1,4 +1,4 @@
-"""`score`: somebody else's lists through our evaluator, beside our floors, at an address of their content."""
+"""`score`: lists from another system through our evaluator, with our floors, at an address of their content."""
 
 import gzip
 
@@ -43,8 +43,10 @@ def test_every_form_of_one_file_gives_the_same_numbers(llm4rec, top_items, tmp_p
     top_items.assign(rank=rank).sample(frac=1, random_state=0).to_csv(tmp_path / "b.tsv", sep="\t", index=False)
     top_items.assign(score=1 / rank).sample(frac=1, random_state=0).to_csv(tmp_path / "c.csv.gz", index=False)
     top_items.assign(score=-rank).to_parquet(tmp_path / "d.parquet")
-    found = [llm4rec("score", name, *QUICK).metrics["metrics"] for name in ("a.csv", "b.tsv", "c.csv.gz", "d.parquet")]
-    assert all(metrics == found[0] for metrics in found)
+    results = [
+        llm4rec("score", name, *QUICK).metrics["metrics"] for name in ("a.csv", "b.tsv", "c.csv.gz", "d.parquet")
+    ]
+    assert all(metrics == results[0] for metrics in results)
 
 
 @pytest.mark.parametrize("task", ["sequential", "direct"])
@@ -126,8 +128,8 @@ def test_a_few_missing_users_are_told_and_many_refused_unless_asked(llm4rec, tar
     assert refused.code == 1
     assert "50 of the 100 users" in refused.err
     assert "model.max_missing=1" in refused.err
-    asked = llm4rec("score", "many.csv", *QUICK, "model.max_missing=1").metrics
-    assert asked["metrics"]["hr@1"] == pytest.approx(0.5, abs=0.005)
+    result = llm4rec("score", "many.csv", *QUICK, "model.max_missing=1").metrics
+    assert result["metrics"]["hr@1"] == pytest.approx(0.5, abs=0.005)
 
 
 def test_it_is_train_with_the_model_external(llm4rec, targets, tmp_path):
@@ -152,7 +154,7 @@ def test_hydras_flags_work(llm4rec, targets, tmp_path):
         ([], 2, "FILE"),
         (["none.csv"], 2, "no file none.csv"),
         (["wrong.csv"], 1, "wrong.csv: no column 'user'"),
-        (["lists.csv", "model=sasrec"], 2, "a model of its own"),
+        (["lists.csv", "model=sasrec"], 2, "score takes no model="),
         (["lists.csv", "datset=demo"], 2, "did you mean 'dataset'?"),
         (["lists.csv", "task.question=rate"], 2, "cannot do task"),
         (["unknown.csv"], 1, "unknown.csv, line 2: no user 'nobody'"),

@@ -1,4 +1,4 @@
-"""`-m`: many jobs, one failing or not; again, and what is done is skipped."""
+"""`-m`: sweeps of jobs, with and without failures; finished runs are skipped when repeated."""
 
 import os
 import re
@@ -50,13 +50,13 @@ def test_one_failing_job_stops_no_other_and_the_sweep_exits_1(llm4rec):
 
 
 def test_a_diverging_model_is_a_failed_job_and_is_tried_again(llm4rec, tmp_path):
-    asked = ("train", "-m", *TINY, "trainer.learning_rate=1e30,1e-3")
-    answer = llm4rec(*asked)
+    command = ("train", "-m", *TINY, "trainer.learning_rate=1e30,1e-3")
+    answer = llm4rec(*command)
     assert answer.code == 1
     assert states(answer) == ["failed", "done"]
     assert "finite" in answer.out
     assert len(list(tmp_path.rglob("metrics.json"))) == 1
-    assert states(llm4rec(*asked)) == ["failed", "skipped"]
+    assert states(llm4rec(*command)) == ["failed", "skipped"]
 
 
 def test_a_bug_in_one_job_stops_no_other(llm4rec, monkeypatch):
@@ -101,7 +101,7 @@ def test_a_wrong_override_ends_a_sweep_before_it_begins(llm4rec, tmp_path):
         ("submitit_local", ("model=popularity", *TINY[-2:]), ("dataset.user_core=5", "dataset.user_core=5,100000")),
     ],
 )
-def test_jobs_beside_one_another_are_swept_as_jobs_in_turn(launcher, tiny, swept, tmp_path, cache, llm4rec):
+def test_parallel_jobs_give_the_same_runs_as_sequential_ones(launcher, tiny, swept, tmp_path, cache, llm4rec):
     """In processes of their own, one thread each: a failure survives, the runs are the same, and are skipped again."""
     good, values = swept
     swept = [f"hydra/launcher={launcher}", *tiny, values, "trainer.report_to=[]"]
@@ -116,7 +116,7 @@ def test_jobs_beside_one_another_are_swept_as_jobs_in_turn(launcher, tiny, swept
     assert alone.metrics["metrics"] == read(run)["metrics"]
 
 
-def test_jobs_beside_one_another_take_one_thread_each(llm4rec, monkeypatch):
+def test_parallel_jobs_use_one_thread_each(llm4rec, monkeypatch):
     seen = []
     monkeypatch.setattr(launch, "_summarise", lambda _: seen.append(os.environ.get("OMP_NUM_THREADS")) or 0)
     for launcher in (["hydra/launcher=joblib"], ["hydra/launcher=basic"]):
@@ -144,4 +144,4 @@ def test_a_launcher_that_is_killed_still_leaves_the_table_of_what_was_done(llm4r
     assert answer.code == 1
     assert states(answer) == ["done", "done"]
     assert "the sweep ended early: a job's process was lost" in answer.err
-    assert "what is done is skipped" in answer.err
+    assert "finished runs are skipped" in answer.err

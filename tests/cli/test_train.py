@@ -51,8 +51,8 @@ def visible(folder):
 
 
 def weights(folder):
-    (found,) = folder.glob("checkpoints/checkpoint-*/model.safetensors")
-    return found
+    (path,) = folder.glob("checkpoints/checkpoint-*/model.safetensors")
+    return path
 
 
 # ---- what a run leaves
@@ -74,8 +74,8 @@ def test_metrics_json_has_the_fields_of_the_design(trained):
 
 def test_metrics_json_tells_the_protocol(trained):
     metrics = read(trained / "metrics.json")
-    asked = [metrics[key] for key in ("schema", "split", "protocol", "mask_history", "seed", "n_examples")]
-    assert asked == [1, "test", "full", False, 0, 100]
+    values = [metrics[key] for key in ("schema", "split", "protocol", "mask_history", "seed", "n_examples")]
+    assert values == [1, "test", "full", False, 0, 100]
 
 
 def test_every_metric_is_a_share_inside_its_interval(trained):
@@ -218,7 +218,7 @@ def test_a_floors_address_does_not_depend_on_the_trainer(llm4rec, tmp_path):
 
 def test_a_model_without_weights_is_evaluated(llm4rec, trained):
     answer = llm4rec("train", "model=popularity", "task.max_examples=100", "task.floors=[]")
-    assert "popularity is done" in answer.err  # the floor beside SASRec was the same run
+    assert "popularity is done" in answer.err  # the floor of SASRec was the same run
     assert answer.folder.parts[-4] == "popularity"
 
 

@@ -29,8 +29,8 @@ def _pretrained_once(tmp_path_factory, cache):
 def pretrained(tmp_path, _pretrained_once):
     """The folder of a finished pre-training under tmp_path/outputs; a copy, free to change."""
     shutil.copytree(_pretrained_once / "outputs", tmp_path / "outputs")
-    (found,) = (tmp_path / "outputs/unisrec/demo_pretrain/pretrain").glob("seed0-*")
-    return found
+    (folder,) = (tmp_path / "outputs/unisrec/demo_pretrain/pretrain").glob("seed0-*")
+    return folder
 
 
 def weights(folder):
@@ -175,9 +175,9 @@ def test_marks_of_the_pre_training_ride_with_what_is_tuned_and_evaluated(llm4rec
     tuned = llm4rec(*TRANSFER, SOURCE)
     assert tuned.metrics["labels"].count("synthetic") == 1
     assert "paper-code-loss" in tuned.metrics["labels"]
-    asked = llm4rec("eval", f"run={tuned.folder}", "task=direct", "task.floors=[]", "task.max_examples=100").metrics
-    assert "paper-code-loss" in asked["labels"]
-    assert any(deviation.startswith("pre-training: ") for deviation in asked["deviations"])
+    metrics = llm4rec("eval", f"run={tuned.folder}", "task=direct", "task.floors=[]", "task.max_examples=100").metrics
+    assert "paper-code-loss" in metrics["labels"]
+    assert any(deviation.startswith("pre-training: ") for deviation in metrics["deviations"])
 
 
 def test_an_evaluation_of_the_pre_training_is_no_run_to_begin_with(llm4rec, pretrained):
@@ -232,10 +232,10 @@ def test_a_tuned_run_is_asked_without_the_one_it_began_with(llm4rec, pretrained)
 
 
 def test_pre_training_is_asked_only_where_its_data_are_named(llm4rec, pretrained):
-    asked = ("eval", "model=unisrec", "task=direct", "task.floors=[]", "task.max_examples=100")
-    assert "no finished training run" in llm4rec(*asked).err
+    command = ("eval", "model=unisrec", "task=direct", "task.floors=[]", "task.max_examples=100")
+    assert "no finished training run" in llm4rec(*command).err
     for named in ("dataset=demo_pretrain", "+experiment=unisrec/pretrain"):
-        answer = llm4rec(*asked, named)
+        answer = llm4rec(*command, named)
         assert answer.code == 0, answer.err
 
 
