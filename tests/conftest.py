@@ -24,8 +24,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from llm4rec_cli import arithmetic
 from llm4rec_cli.data.prepare import prepare
-from tests.driver import Answer, call, spec_of
-from tests.small_demo import SMALL, sized
+from tests.support.driver import Answer, call, spec_of
+from tests.support.small_demo import SMALL, sized
 
 LOAD = ConfigLoaderImpl.load_configuration
 COMPOSED: dict[str, bytes] = {}  # pickled: loading one takes a third of copying it

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.files import write_json
-from tests.driver import python
+from tests.support.driver import python
 
 # Where five targets came out: at the first place, the third, tied from the third to the sixth, the tenth, the eleventh.
 RANKS = [(0, 1), (2, 1), (2, 4), (9, 1), (10, 1)]

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_text
-from tests.driver import call, compose, python, read
+from tests.support.driver import call, compose, python, read
 
 QUICK = ("task.max_examples=100", "model.embedding_size=8", "trainer.epochs=2", "trainer.valid_examples=50")
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.reporting.made import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, ranked, written
 
 
 @pytest.fixture

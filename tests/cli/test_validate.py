@@ -5,7 +5,7 @@ import pytest
 from llm4rec_cli.commands import validate
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.files import write_text
-from tests.driver import python
+from tests.support.driver import python
 
 # what ./conf/<file> holds, where it is wrong (0 = no line), what is said, and the remedy
 WRONG = {

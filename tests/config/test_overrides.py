@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llm4rec_cli.config.overrides import prepared, quoted, swept_along
 from llm4rec_cli.errors import UsageError
-from tests.driver import compose
+from tests.support.driver import compose
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

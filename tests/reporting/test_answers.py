@@ -7,7 +7,7 @@ from scipy import stats
 
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.reporting.answers import interval_over_seeds
-from tests.reporting.made import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, ranked, written
 
 RNG = np.random.default_rng(0)
 BETTER = RNG.integers(0, 30, size=400)

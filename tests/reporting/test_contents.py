@@ -14,7 +14,7 @@ from llm4rec_cli.reporting.contents import (
     results,
 )
 from llm4rec_cli.reporting.variants import groups, variants
-from tests.reporting.made import run
+from tests.reporting.finished_runs import run
 
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
 

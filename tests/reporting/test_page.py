@@ -9,7 +9,7 @@ import pytest
 from llm4rec_cli.reporting.page import page
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import groups, variants
-from tests.reporting.made import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, ranked, written
 
 CLAIMS = ("claim", "words", "source", "verdict", "because")
 NO_CLAIMS = Content("claims", CLAIMS, [])

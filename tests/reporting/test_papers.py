@@ -6,8 +6,8 @@ from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.reporting.papers import NOT_READ, comparisons, excluded, printed, related, related_to
 from llm4rec_cli.reporting.variants import Variant
-from tests.driver import spec_of
-from tests.reporting.made import run
+from tests.reporting.finished_runs import run
+from tests.support.driver import spec_of
 
 NAMES = ("hr@1", "hr@5", "hr@10", "hr@50", "recall@10", "ndcg@5", "ndcg@10", "ndcg@50", "rmse", "mae", "bleu4", "auc")
 OWN_WAY = ("said/rmse", "said/mae", "said_paper/rmse", "said_paper/mae", "rouge1", "paper/bleu4", "paper/rouge1")

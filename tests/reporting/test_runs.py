@@ -11,7 +11,7 @@ from llm4rec_cli.reporting.runs import (
     usual_metrics,
     variant_in_words,
 )
-from tests.reporting.made import metrics_json
+from tests.reporting.finished_runs import metrics_json
 
 
 def test_full_ranking_says_whether_the_history_is_masked():

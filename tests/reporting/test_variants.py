@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from llm4rec_cli.reporting.variants import Variant, groups, variants
-from tests.reporting.made import metrics_json, ranked, run, written
+from tests.reporting.finished_runs import metrics_json, ranked, run, written
 
 
 def test_seeds_of_one_variant_are_averaged():

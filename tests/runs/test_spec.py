@@ -1,7 +1,7 @@
 """A run resolved: what has no effect, and what refers to it."""
 
 from llm4rec_cli.config.compose import compose
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
 
 def test_what_refers_to_a_setting_without_effect_sees_its_neutral_value():

@@ -20,7 +20,7 @@ from llm4rec_cli.config.schema import (
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.tasks import impressions
-from tests.builders import tiny_log
+from tests.support.builders import tiny_log
 
 # Training meets items 0 to 4 (4 in a history alone), whichever of its impressions validation takes.
 TRAIN = [("train", user, 10.0 + user, [0, 1, 4], "0-1 1-0 2-0 3-0") for user in range(20)]

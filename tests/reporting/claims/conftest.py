@@ -8,7 +8,7 @@ import pytest
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting.claims.verdict import judge_claims
 from tests.reporting.claims.examples import claim
-from tests.reporting.made import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, ranked, written
 
 UNTRAINED = ("popularity", "next_id", "chatgptrec")
 

@@ -6,7 +6,7 @@ import pytest
 from llm4rec_cli.reporting.claims.spec import Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.claims.verdict import decide, judge_claims
 from tests.reporting.claims.examples import claim, claim_about_one, claim_about_texts
-from tests.reporting.made import ranked
+from tests.reporting.finished_runs import ranked
 
 BETTER, WORSE = 1, 4  # candidates above the target: reciprocal ranks of 1/2 and 1/5
 

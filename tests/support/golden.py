@@ -24,9 +24,9 @@ from llm4rec_cli.llm import weights as llm_weights
 from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.text import weights as text_weights
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent.parent / "golden"
 WRITES = os.environ.get("GOLDEN") == "write"
 SAME = 1e-6  # relative, where the kernels are those of the golden file
 # Of models with weights, elsewhere: of 20 examples two may be answered otherwise, and losses are rounded otherwise.

@@ -4,8 +4,8 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.identity import plain
 from llm4rec_cli.runs.spec import RunSpec
-from tests.driver import compose, spec_of
-from tests.reads import leaves, recorded
+from tests.support.driver import compose, spec_of
+from tests.support.reads import leaves, recorded
 
 
 def test_a_read_by_the_package_counts_for_the_node_that_is_asked():
