@@ -1,4 +1,4 @@
-"""Comparing numbers that were computed in another order: by another kernel, batch or formula."""
+"""Compare numbers computed in a different order: by another kernel, batch or formula."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 def assert_close(
-    found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Tensor], rel: float, msg: str | None = None
+    actual: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Tensor], rel: float, msg: str | None = None
 ) -> None:
-    """Equal up to `rel` times the largest finite element of what is expected; of several tensors, each of its own.
+    """Assert equality up to `rel` times the largest finite element of `expected`, for each tensor separately.
 
-    An element's rounding error goes with the sums that it comes from, not with the element: a gradient near 0 may be
-    the difference of two large ones.
+    Rounding errors scale with the sums that an element comes from, not with the element: a gradient near 0 may be the
+    difference of two large ones.
 
     Args:
-        rel: fp32 resolves 6e-8, and a sum of thousands of terms is good to some 1e-6.
+        rel: tolerance; fp32 resolves 6e-8, and a sum of thousands of terms is accurate to about 1e-6.
     """
     if not isinstance(expected, Tensor):
-        for one, other in zip(found, expected, strict=True):
-            assert_close(one, other, rel, msg)
+        for actual_tensor, expected_tensor in zip(actual, expected, strict=True):
+            assert_close(actual_tensor, expected_tensor, rel, msg)
         return
     finite = expected[expected.isfinite()]
     scale = finite.abs().max().item() if finite.numel() else 1.0
-    torch.testing.assert_close(found, expected, atol=rel * (scale or 1.0), rtol=0, msg=msg)
+    torch.testing.assert_close(actual, expected, atol=rel * (scale or 1.0), rtol=0, msg=msg)

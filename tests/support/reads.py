@@ -1,4 +1,4 @@
-"""Who reads which setting: the leaves of configs that the package's own code asks for while it runs."""
+"""Record which settings of a config the package's own code reads while it runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -15,54 +16,60 @@ from omegaconf import DictConfig
 import llm4rec_cli
 from llm4rec_cli.config import schema
 from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.runs.identity import plain
 
 PACKAGE = Path(llm4rec_cli.__file__).parent
-# Where settings are declared, bounded, or looked at all alike: asking there is no use of a setting.
+# Files that declare settings, check their ranges or walk over all of them: a read there does not use the setting.
 DECLARING = {
     *PACKAGE.glob("config/*.py"),
     PACKAGE / "commands/validate.py",
     *PACKAGE.glob("models/*/config.py"),
 }
 
-Leaf = tuple[str, str]  # a dataclass and its field
+Leaf = tuple[str, str]  # names of a dataclass and its field
 
 
 def leaves() -> set[Leaf]:
-    """Every setting that a config may hold."""
+    """Return every setting that a config may hold."""
     return {(node.__name__, field.name) for node in nodes() if node is not schema.ModelConfig for field in fields(node)}
 
 
 def nodes() -> list[Any]:
-    """The dataclasses of the schema and those that models declare."""
+    """Return the dataclasses of the schema and of the models' configs."""
     modules = [schema, *(sys.modules[config_class(name).__module__] for name in model_names())]
-    found = [c for module in modules for c in vars(module).values() if is_dataclass(c)]
-    return [node for node in dict.fromkeys(found) if isinstance(node, type)]
+    classes = [value for module in modules for value in vars(module).values() if is_dataclass(value)]
+    return [node for node in dict.fromkeys(classes) if isinstance(node, type)]
 
 
 @contextmanager
 def recorded() -> Iterator[set[Leaf]]:
-    """Notes each read, while the block lasts, of an attribute or item of a config node, composed or made an object.
+    """Yield the set of settings read within the block, from composed configs or from dataclass objects.
 
-    A read counts by the code that asks: the package's own, and not what OmegaConf and dataclasses do by themselves to
-    print, hash, copy or compare.
+    Only reads by the package's own code count: not those of OmegaConf and dataclasses to print, hash, copy or compare,
+    nor of `plain`, which converts a whole config.
     """
-    found: set[Leaf] = set()
+    leaves_read: set[Leaf] = set()
 
-    def noting(kind_of: Any, original: Any) -> Any:
-        def ask(self: Any, key: str) -> Any:
-            kind = kind_of(self)
-            if is_dataclass(kind):
-                asking = Path(sys._getframe(1).f_code.co_filename)
-                if PACKAGE in asking.parents and asking not in DECLARING:
-                    found.add((kind.__name__, key))
+    def recording(node_class: Any, original: Any) -> Any:
+        def read(self: Any, key: str) -> Any:
+            node = node_class(self)
+            if is_dataclass(node) and _counts(sys._getframe(1).f_code):
+                leaves_read.add((node.__name__, key))
             return original(self, key)
 
-        return ask
+        return read
 
     with pytest.MonkeyPatch.context() as patch:
         for method in ("__getattr__", "__getitem__"):
-            own = noting(lambda node: node.__dict__["_metadata"].object_type, getattr(DictConfig, method))
-            patch.setattr(DictConfig, method, own)
+            read = recording(lambda node: node.__dict__["_metadata"].object_type, getattr(DictConfig, method))
+            patch.setattr(DictConfig, method, read)
         for node in nodes():
-            patch.setattr(node, "__getattribute__", noting(type, object.__getattribute__))
-        yield found
+            patch.setattr(node, "__getattribute__", recording(type, object.__getattribute__))
+        yield leaves_read
+
+
+def _counts(reader: CodeType) -> bool:
+    """Return whether a read by this code uses the setting."""
+    path = Path(reader.co_filename)
+    in_plain = reader.co_qualname.split(".")[0] == plain.__name__  # in Python 3.11 a comprehension has code of its own
+    return PACKAGE in path.parents and path not in DECLARING and not in_plain
