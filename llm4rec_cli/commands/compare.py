@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.reporting.pairing import ASKED, Run
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.paired import Difference, Margin
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.evaluation.paired import as_one_family
-    from llm4rec_cli.reporting.pairing import refuse_other_questions, shared_metrics
+    from llm4rec_cli.reporting.pairing import require_same_protocol, shared_metrics
     from llm4rec_cli.runs.catalog import runs_named
 
     outputs = Path(options.outputs).expanduser()
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     if len(runs) > len(LETTERS):
         raise UsageError(f"{len(runs)} runs are more than there are letters", f"at most {len(LETTERS)}")
     for other in runs[1:]:
-        refuse_other_questions([runs[0], other])
+        require_same_protocol([runs[0], other])
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
     by_seed = _seeds(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}
     pairs = [
@@ -157,9 +157,9 @@ def _pair(
     """A and another run, of each seed."""
     from llm4rec_cli.data.streams import stream
     from llm4rec_cli.evaluation.paired import paired_differences
-    from llm4rec_cli.reporting.pairing import paired
+    from llm4rec_cli.reporting.pairing import pair_runs
 
-    found = {seed: paired(runs, metrics, targets) for seed, runs in by_seed.items()}
+    found = {seed: pair_runs(runs, metrics, targets) for seed, runs in by_seed.items()}
     user = next(iter(found.values())).user
     compared = paired_differences(
         [of.a for of in found.values()],
@@ -182,7 +182,7 @@ def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     Raises:
         UsageError: there are fewer than two such seeds.
     """
-    from llm4rec_cli.reporting.pairing import refuse_other_questions
+    from llm4rec_cli.reporting.pairing import require_same_protocol
     from llm4rec_cli.runs.catalog import finished
 
     found: list[dict[int, Run]] = [{} for _ in runs]
@@ -201,7 +201,7 @@ def _seeds(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     by_seed = {seed: [own[seed] for own in found] for seed in seeds}
     for first, *others in by_seed.values():
         for other in others:
-            refuse_other_questions([first, other])
+            require_same_protocol([first, other])
     return by_seed
 
 
@@ -255,7 +255,7 @@ def _title(runs: Sequence[Run]) -> str:
 def _notes(comparison: Comparison) -> list[str]:
     """What stands below the numbers: which runs, how many users, what the test drew, and what to beware of."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS, smallest_p
-    from llm4rec_cli.reporting.runs import counted, shown_as
+    from llm4rec_cli.reporting.runs import count_in_words, shown_as
 
     runs, seeds = comparison.runs, comparison.seeds
     said = [
@@ -265,7 +265,7 @@ def _notes(comparison: Comparison) -> list[str]:
     kind = f" whose target is {comparison.targets}" if comparison.targets else ""
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
     drawn = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the {family}"
-    said.append(f"{counted(runs[0][1], comparison.pairs[0].n)}{kind}; {drawn}")
+    said.append(f"{count_in_words(runs[0][1], comparison.pairs[0].n)}{kind}; {drawn}")
     if comparison.margin is not None:
         of = " of A's mean" if comparison.margin.relative else ""
         said.append(
@@ -312,7 +312,7 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "a": _run_as_json(first),
         "b": _run_as_json(second),
-        **{key: asked[key] for key in ("dataset", "dataset_fingerprint", "task", *ASKED)},
+        **{key: asked[key] for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
         "n_examples": pair.n,
         "targets": comparison.targets,
         "permutations": PERMUTATIONS,

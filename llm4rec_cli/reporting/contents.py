@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import IMPRESSION, counted
+from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -30,12 +30,12 @@ def results(group: Group) -> Content:
     parts, of_labels = shared([v.parts for v in group.members]), shared([v.labels for v in group.members])
     columns = {"model": [variant.name[0] for variant in group.members]}
     columns["variant"] = [" ".join(part for part in v.parts if part not in parts) for v in group.members]
-    if group.mixed:
-        columns["data"] = [variant.one["dataset_fingerprint"][:8] for variant in group.members]
+    if group.has_mixed_data:
+        columns["data"] = [variant.first_run["dataset_fingerprint"][:8] for variant in group.members]
     columns["n"] = [str(len(variant.runs)) for variant in group.members]
     columns |= {name: [mean_and_deviation(v.values(name)) for v in group.members] for name in group.metrics}
-    if group.first is not None:
-        columns[f"{group.first} 95 %"] = [interval(variant, group.first) for variant in group.members]
+    if (metric := group.headline_metric) is not None:
+        columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in of_labels) for v in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     shown = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
@@ -50,10 +50,10 @@ def shared(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def notes(group: Group) -> list[str]:
     """What stands below a table of results, before its deviations."""
-    sizes = [variant.one["n_examples"] for variant in group.members]
+    sizes = [variant.first_run["n_examples"] for variant in group.members]
     fewest, most = min(sizes), max(sizes)
-    asked = counted(group.members[0].one, most)
-    over = "impressions" if group.members[0].one["protocol"] == IMPRESSION else "users"
+    asked = count_in_words(group.members[0].first_run, most)
+    over = "impressions" if group.members[0].first_run["protocol"] == IMPRESSION else "users"
     said = [
         f"{asked if fewest == most else f'{fewest:,} to {asked}'}; mean ± sd over n seeds; intervals: 95 %, bootstrap "
         f"over {over}, and over seeds where there are several"
@@ -65,7 +65,7 @@ def notes(group: Group) -> list[str]:
         said.append(f"all rows: {' '.join(told)}")
     if any("synthetic" in variant.labels for variant in group.members):
         said.append("synthetic data: these numbers settle no claim")
-    if group.mixed:
+    if group.has_mixed_data:
         said.append("data: what differs there was made of other files, filters or seeds; compare within one alone")
     return said
 
@@ -153,8 +153,8 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
                     *(shown.get(name, "") for name in metrics),
                     *_in_full(variant),
                     *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),
-                    variant.one["variant"],
-                    variant.one["dataset_fingerprint"],
+                    variant.first_run["variant"],
+                    variant.first_run["dataset_fingerprint"],
                 ]
             )
     return Content("results", columns, rows)

@@ -22,7 +22,7 @@ import yaml
 
 from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.reporting.runs import ASKED_COLUMNS
+from llm4rec_cli.reporting.runs import COLUMN_PROTOCOLS
 from llm4rec_cli.reporting.variants import Variant
 
 FOLDER = files("llm4rec_cli.reporting") / "papers"
@@ -228,7 +228,7 @@ def excluded(variant: Variant, own: Path | None = None) -> list[str]:
 
 def related_to(variant: Variant) -> list[Printed]:
     """Related work that answers the same question as a variant, by any method; masks may differ."""
-    return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.one)]
+    return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.first_run)]
 
 
 def facts(run: Mapping[str, Any]) -> dict[str, str]:
@@ -243,7 +243,7 @@ def facts(run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
-    run, names = variant.one, _metric_names(variant)
+    run, names = variant.first_run, _metric_names(variant)
     method = facts(run)
     rows = [
         row
@@ -259,7 +259,9 @@ def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
 
 def _metric_names(variant: Variant) -> dict[str, str]:
     """The names by which the CSV files and the variant call a metric; of one target recall is hr."""
-    return {name.replace("recall@", "hr@"): name for name in reversed(variant.one["metrics"]) if variant.values(name)}
+    return {
+        name.replace("recall@", "hr@"): name for name in reversed(variant.first_run["metrics"]) if variant.values(name)
+    }
 
 
 def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
@@ -268,7 +270,7 @@ def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
 
 def _same_question(row: Printed, run: Mapping[str, Any]) -> bool:
     """Whether dataset, task, split and candidates agree, and the mask does not contradict ours."""
-    ranked = run["protocol"] not in ASKED_COLUMNS
+    ranked = run["protocol"] not in COLUMN_PROTOCOLS
     rule = run["split_rule"]
     if ranked and rule == "p5_reviews":
         rule = "leave_one_out"  # P5 splits reviews at random and rankings by time
@@ -289,9 +291,9 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
     differences = [
         f"{key}: ours {method.get(key, 'without')}, the paper's {value}"
         for key, value in row.identity.compare.items()
-        if method.get(key) != value and (key != "explanations" or variant.one["task"] == "explanation")
+        if method.get(key) != value and (key != "explanations" or variant.first_run["task"] == "explanation")
     ]
-    ours = "masked" if variant.one["mask_history"] else "not masked"
+    ours = "masked" if variant.first_run["mask_history"] else "not masked"
     if row.mask_history == "unknown":
         differences.append(f"history: ours {ours}, the paper's unknown")
     if row.mask_history == "zeroed":

@@ -5,10 +5,10 @@ import pytest
 from llm4rec_cli.evaluation.metrics import table_metrics
 from llm4rec_cli.reporting.runs import (
     cold_table,
-    counted,
+    count_in_words,
+    default_metrics,
     protocol_in_words,
     results_table,
-    usual_metrics,
     variant_in_words,
 )
 from tests.reporting.finished_runs import metrics_json
@@ -78,9 +78,9 @@ def test_other_cutoffs_leave_a_metric_to_show():
 
 
 def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
-    assert usual_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
-    assert usual_metrics("full") == usual_metrics("rating") == table_metrics(of_impressions=False)
-    assert counted({"protocol": "impression"}, 1000) == "1,000 impressions"
+    assert default_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
+    assert default_metrics("full") == default_metrics("rating") == table_metrics(of_impressions=False)
+    assert count_in_words({"protocol": "impression"}, 1000) == "1,000 impressions"
 
 
 @pytest.mark.parametrize(

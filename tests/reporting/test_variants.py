@@ -85,8 +85,8 @@ def test_what_was_asked_the_same_stands_together():
 
 def test_other_data_under_one_name_are_told():
     (group,) = groups(variants([run(), run(dataset_fingerprint="g")]))
-    assert group.mixed
-    assert not groups(variants([run()]))[0].mixed
+    assert group.has_mixed_data
+    assert not groups(variants([run()]))[0].has_mixed_data
 
 
 def test_impressions_show_metrics_of_their_own_and_others_do_not():
@@ -105,8 +105,8 @@ def test_metrics_typed_are_shown_where_there_are_any():
 
 def test_plots_show_the_first_metric_that_has_an_interval():
     (group,) = groups(variants([run(metrics={"hr@1": 0.1, "mrr": 0.2}, intervals={"mrr": [0.1, 0.3]})]))
-    assert group.first == "mrr"
-    assert groups(variants([run()]))[0].first is None
+    assert group.headline_metric == "mrr"
+    assert groups(variants([run()]))[0].headline_metric is None
 
 
 @pytest.mark.parametrize(("metric", "best_first"), [("ndcg@10", [2, 3, 1]), ("rmse", [1, 3, 2])])
