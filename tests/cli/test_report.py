@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.reporting.finished_runs import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, rankings, write_run
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def write(tmp_path):
         metrics = metrics_json(ndcg, **facts)
         folder = tmp_path / "outputs" / metrics["model"] / metrics["dataset"] / metrics["task"]
         folder /= f"seed{metrics['seed']}-{len(runs)}"
-        runs.append(written(folder, metrics, predictions, status, time=1e9 + len(runs)))
+        runs.append(write_run(folder, metrics, predictions, status, time=1e9 + len(runs)))
 
     return one
 
@@ -129,7 +129,7 @@ def test_labels_choose_runs_that_have_one_of_them(write, rows):
 
 def test_intervals_of_several_seeds_stand_in_the_csv(write, rows):
     for seed, n_better in enumerate((0, 50)):
-        write(0.1, seed=seed, intervals={"ndcg@10": [0.0, 0.2]}, predictions=ranked([n_better] * 20))
+        write(0.1, seed=seed, intervals={"ndcg@10": [0.0, 0.2]}, predictions=rankings([n_better] * 20))
     (row,) = rows()
     assert (row["ndcg@10 low"], row["ndcg@10 high"]) == ("0.000000", "1.000000")
 
