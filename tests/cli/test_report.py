@@ -202,7 +202,7 @@ def test_synthetic_runs_stand_beside_no_paper(llm4rec, write):
     write(0.06, **SCIENTIFIC, labels=["synthetic"])
     answer = llm4rec("report")
     assert "0.1080" not in answer.out
-    assert "is compared with no paper: synthetic" in answer.out
+    assert "is not compared with a paper: synthetic" in answer.out
 
 
 def test_numbers_of_ones_own_join_by_the_models_name(llm4rec, write, rows, tmp_path):
