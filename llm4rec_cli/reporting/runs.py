@@ -27,10 +27,8 @@ MODEL_NAME_OVERRIDES = (  # already part of the model's name
     *("model.members=", "model.judged=", "model.names=", "model.variants=", "model.combine="),
 )
 COLD_METRICS = ("hr@10", "ndcg@10")
-COLUMN_PROTOCOLS = (
-    "rating",
-    *(written.value for written in Written),
-)  # predict a column of interactions
+# Protocols that predict a column of interactions.
+COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
 
 
 def show(runs: Sequence[dict[str, Any]], folder: Path) -> None:
