@@ -1,7 +1,7 @@
-"""What every test needs: one thread (two thrash beside another process), nothing fetched; and the command line.
+"""Fixtures of all tests: one thread (two thrash while another process runs), no downloads, and the command line.
 
-Each config is composed once: the shipped files do not change while tests run, and composing is most of what a refusal
-costs.
+Each config is composed once: the shipped files do not change while tests run, and composing takes most of the time of a
+command that is refused.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from llm4rec_cli import arithmetic
 from llm4rec_cli.data.prepare import prepare
-from tests.driver import Answer, call, spec_of
-from tests.small_demo import SMALL, sized
+from tests.support.driver import Answer, call, spec_of
+from tests.support.small_demo import SMALL, sized
 
 LOAD = ConfigLoaderImpl.load_configuration
-COMPOSED: dict[str, bytes] = {}  # pickled: loading one takes a third of copying it
+COMPOSED: dict[str, bytes] = {}  # pickled: loading a config takes a third of the time of copying it
 
 
 def _composed_once(
-    self: ConfigLoaderImpl, config_name: str, overrides: list[str], *more: object, **named: object
+    self: ConfigLoaderImpl, config_name: str, overrides: list[str], *args: object, **kwargs: object
 ) -> object:
-    """Hydra's `load_configuration`; a test that writes configs of its own, in ./conf, has them composed each time."""
+    """Cache Hydra's `load_configuration`, except for a test with configs of its own in ./conf."""
     if any(override.startswith("hydra.searchpath=") for override in overrides):
-        return LOAD(self, config_name, overrides, *more, **named)
-    key = repr((config_name, overrides, more, named))
+        return LOAD(self, config_name, overrides, *args, **kwargs)
+    key = repr((config_name, overrides, args, kwargs))
     if key not in COMPOSED:
-        COMPOSED[key] = pickle.dumps(LOAD(self, config_name, overrides, *more, **named))
+        COMPOSED[key] = pickle.dumps(LOAD(self, config_name, overrides, *args, **kwargs))
     return pickle.loads(COMPOSED[key])
 
 
 ConfigLoaderImpl.load_configuration = _composed_once
 
 
-# Files that take longest, the longest first, so that two workers end at about the same time. --fast leaves these out,
-# and the tests of commands and scripts but for FAST.
+# The slowest files, slowest first, so that two workers end at about the same time. --fast skips them, and all tests of
+# commands and scripts except FAST.
 HEAVY = (
     *("test_configs.py", "docs/test_walk_p5.py", "docs/test_walk_readme.py", "training/test_processes.py"),
     *("models/test_conformance.py", "cli/test_sweep.py", "data/test_bad_input.py", "cli/test_prompt4nr.py"),
@@ -67,15 +67,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {Path(__file__).parent / name: i for i, name in enumerate(HEAVY)}
-    items.sort(key=lambda item: place.get(item.path, len(HEAVY)))
+    order = {Path(__file__).parent / name: i for i, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: order.get(item.path, len(HEAVY)))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _imported_for_good() -> None:
-    """Each training has garbage collected, which would look through all that torch and transformers brought.
+def _frozen_imports() -> None:
+    """Exclude the objects of torch and transformers from garbage collection, which every training triggers.
 
-    Composing makes many small objects and few cycles: collecting every 700, Python's own measure, takes a tenth more.
+    Composing makes many small objects and few cycles: with Python's default threshold of 700 it takes a tenth longer.
     """
     importlib.import_module("llm4rec_cli.training.fit")
     gc.collect()
@@ -85,7 +85,7 @@ def _imported_for_good() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _exact_arithmetic() -> Iterator[None]:
-    """`precision: auto` finds neither faster, and takes fp32: numbers depend on no measurement of this machine."""
+    """Make `precision: auto` choose fp32 on every machine: the probe measures fp32 and bf16 as equally fast."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arithmetic, "probe", lambda work, device: {"fp32": 1.0, "bf16": 1.0})
         yield
@@ -99,7 +99,7 @@ def _small_demo() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's cache folder with the small demo; its texts are encoded once a session."""
+    """A user's cache folder with the small demo data; its texts are encoded once per session."""
     folder = tmp_path_factory.mktemp("cache")
     prepare(spec_of("dataset=demo").config.dataset, folder / "llm4rec")
     return folder
@@ -107,5 +107,5 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def llm4rec(tmp_path: Path, cache: Path) -> Callable[..., Answer]:
-    """llm4rec(*arguments): the command line in this process, working in tmp_path."""
+    """llm4rec(*arguments) runs the command line in this process, in tmp_path."""
     return partial(call, cwd=tmp_path, cache=cache)

@@ -8,7 +8,7 @@ import torch
 from llm4rec_cli import arithmetic
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Precision, Work
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
 PROBE = arithmetic.probe  # tests replace arithmetic.probe by a fake
 

@@ -13,16 +13,16 @@ from llm4rec_cli.config import overrides, schema
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_text
 from tests.data.misbehaving_server import body, running
-from tests.driver import Answer, call, compose, spec_of
-from tests.golden import Golden, addresses
-from tests.golden import metrics as hold_metrics
 from tests.llm.chat_server import api_error, chat_server
 from tests.llm.enriching import enrich
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
-from tests.reads import leaves, recorded
-from tests.small import QUICK, SMALL_CHAT, sizes
-from tests.small_log import small_log
+from tests.support.driver import Answer, call, compose, spec_of
+from tests.support.golden import Golden, addresses
+from tests.support.golden import metrics as hold_metrics
+from tests.support.reads import leaves, recorded
+from tests.support.small import QUICK, SMALL_CHAT, sizes
+from tests.support.small_log import small_log
 
 GROUPS = {group: composing.options(group) for group in overrides.FOLDERS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]

@@ -16,7 +16,7 @@ from llm4rec_cli.config.schema import EncoderConfig, Index, ModelConfig, Weights
 from llm4rec_cli.runs import identity
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.text import weights as text_weights
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
 PACKAGE = Path(llm4rec_cli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.reporting.pairing import ASKED, Run
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.paired import Difference, Margin
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.evaluation.paired import as_one_family
-    from llm4rec_cli.reporting.pairing import refuse_other_questions, shared_metrics
+    from llm4rec_cli.reporting.pairing import require_same_protocol, shared_metrics
     from llm4rec_cli.runs.catalog import resolve_runs
 
     outputs = Path(options.outputs).expanduser()
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     if len(runs) > len(LETTERS):
         raise UsageError(f"{len(runs)} runs cannot be compared at once", f"compare at most {len(LETTERS)}")
     for other in runs[1:]:
-        refuse_other_questions([runs[0], other])
+        require_same_protocol([runs[0], other])
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
     by_seed = _runs_by_seed(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}
     pairs = [
@@ -162,9 +162,9 @@ def _pair(
     """Compare A with another run, over the seeds."""
     from llm4rec_cli.data.streams import stream
     from llm4rec_cli.evaluation.paired import paired_differences
-    from llm4rec_cli.reporting.pairing import paired
+    from llm4rec_cli.reporting.pairing import pair_runs
 
-    values = {seed: paired(runs, metrics, targets) for seed, runs in by_seed.items()}
+    values = {seed: pair_runs(runs, metrics, targets) for seed, runs in by_seed.items()}
     user = next(iter(values.values())).user
     differences = paired_differences(
         [of_seed.a for of_seed in values.values()],
@@ -183,7 +183,7 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     Raises:
         UsageError: there are fewer than two common seeds.
     """
-    from llm4rec_cli.reporting.pairing import refuse_other_questions
+    from llm4rec_cli.reporting.pairing import require_same_protocol
     from llm4rec_cli.runs.catalog import finished_runs
 
     by_variant: list[dict[int, Run]] = [{} for _ in runs]
@@ -203,7 +203,7 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     by_seed = {seed: [of_variant[seed] for of_variant in by_variant] for seed in seeds}
     for first, *others in by_seed.values():
         for other in others:
-            refuse_other_questions([first, other])
+            require_same_protocol([first, other])
     return by_seed
 
 
@@ -257,7 +257,7 @@ def _title(runs: Sequence[Run]) -> str:
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS, smallest_p
-    from llm4rec_cli.reporting.runs import counted, shown_as
+    from llm4rec_cli.reporting.runs import count_in_words, shown_as
 
     runs, seeds = comparison.runs, comparison.seeds
     notes = [
@@ -267,7 +267,7 @@ def _notes(comparison: Comparison) -> list[str]:
     targets = f" with {comparison.targets} targets" if comparison.targets else ""
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
     test = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the {family}"
-    notes.append(f"{counted(runs[0][1], comparison.pairs[0].n)}{targets}; {test}")
+    notes.append(f"{count_in_words(runs[0][1], comparison.pairs[0].n)}{targets}; {test}")
     if comparison.margin is not None:
         unit = " of A's mean" if comparison.margin.relative else ""
         notes.append(
@@ -314,7 +314,7 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "a": _run_as_json(first),
         "b": _run_as_json(second),
-        **{key: metrics[key] for key in ("dataset", "dataset_fingerprint", "task", *ASKED)},
+        **{key: metrics[key] for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
         "n_examples": pair.n,
         "targets": comparison.targets,
         "permutations": PERMUTATIONS,

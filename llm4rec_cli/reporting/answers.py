@@ -1,4 +1,4 @@
-"""What the answers of finished runs are worth, example by example, and how sure the mean over several seeds is."""
+"""Score the stored predictions of finished runs per example, for intervals over users and seeds."""
 
 from __future__ import annotations
 
@@ -18,82 +18,85 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.floating[Any]]
 Metrics = Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]]
 
-EXAMPLE = ("impression_id", "user_id", "target")  # what tells one example from another, as far as it is there
-N = "n"  # beside sums of values, of how many they are
+EXAMPLE = ("impression_id", "user_id", "target")  # columns that identify an example, where present
+N = "n"  # column of example counts
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A run's answers, scored.
+class ScoredAnswers:
+    """The scored answers of one run.
 
     Attributes:
-        example: (n,) rows that tell which example each is.
-        columns: (n,) values a name, whose sums over examples the metrics are made of.
-        metrics: what makes them.
+        examples: (n,) rows that identify the examples.
+        columns: name -> (n,) values; metrics are functions of their sums over examples.
+        metrics: computes the metrics from the sums.
     """
 
-    example: pd.DataFrame
+    examples: pd.DataFrame
     columns: Mapping[str, FloatArray]
     metrics: Metrics
 
 
 def interval_over_seeds(folders: Sequence[Path], names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """A 95 % interval around each metric's mean over the runs of one variant, over users and seeds.
+    """Return the 95 % interval, over users and seeds, of each metric's mean over the runs of one variant.
 
     Args:
-        folders: of the runs, one a seed.
-        names: of the metrics, as metrics.json has them.
+        folders: run folders, one per seed.
+        names: metrics, named as in metrics.json.
 
     Returns:
-        Lower and upper end of those that can be had from what the runs keep of their answers.
+        Lower and upper end of every metric that can be computed from the stored predictions; empty if a run has none or
+        their examples differ.
     """
-    found = [scored(folder / "predictions.parquet", names) for folder in folders]
-    answers = [each for each in found if each is not None]
-    if len(answers) < len(found) or any(not each.example.equals(answers[0].example) for each in answers):
+    by_seed = [score_answers(folder / "predictions.parquet", names) for folder in folders]
+    scored = [answers for answers in by_seed if answers is not None]
+    if len(scored) < len(by_seed) or any(not answers.examples.equals(scored[0].examples) for answers in scored):
         return {}
-    user = answers[0].example["user_id"].to_numpy()
-    of_seeds = [each.columns for each in answers]
-    found_for = metric_intervals(of_seeds, answers[0].metrics, user)
-    return {name: found_for[name] for name in names if name in found_for}
+    user = scored[0].examples["user_id"].to_numpy()
+    columns = [answers.columns for answers in scored]
+    intervals = metric_intervals(columns, scored[0].metrics, user)
+    return {name: intervals[name] for name in names if name in intervals}
 
 
-def scored(predictions: Path, names: Sequence[str]) -> Answers | None:
-    """The answers that a run's predictions hold, in an order that is the same for every seed; None where it has none.
+def score_answers(path: Path, names: Sequence[str]) -> ScoredAnswers | None:
+    """Return a run's predictions scored, in an order that is the same for every seed; None if there are none.
 
     Args:
-        names: the metrics asked for.
+        path: predictions.parquet of the run.
+        names: the metrics to compute.
     """
     import pandas as pd
 
-    if not predictions.exists():
+    if not path.exists():
         return None
-    told = pd.read_parquet(predictions)
-    example = [name for name in EXAMPLE if name in told]
-    told = told.sort_values(example, kind="stable", ignore_index=True)
-    columns, metrics = _scored({str(name): column.to_numpy() for name, column in told.items()}, names)
-    return Answers(told[example], columns, metrics) if columns else None
+    predictions = pd.read_parquet(path)
+    example = [name for name in EXAMPLE if name in predictions]
+    predictions = predictions.sort_values(example, kind="stable", ignore_index=True)
+    columns, metrics = _scores({str(name): column.to_numpy() for name, column in predictions.items()}, names)
+    return ScoredAnswers(predictions[example], columns, metrics) if columns else None
 
 
-def _scored(told: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], Metrics]:
-    """The columns to be summed and what makes metrics of the sums; no columns where nothing was answered."""
+def _scores(predictions: Mapping[str, Any], names: Sequence[str]) -> tuple[Mapping[str, FloatArray], Metrics]:
+    """Return the columns to sum and the function from sums to metrics; no columns if there is nothing to score."""
     from llm4rec_cli.evaluation.paper_text import paper_columns
     from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.evaluation.rating import rating_columns, rating_metrics
     from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics, text_values
 
-    if "rating" in told:
-        return rating_columns(told["rating"], told["prediction"], told.get("said")), rating_metrics
-    if "reference" in told:
-        values = text_values(told["prediction"], told["reference"], told.get("feature"))
-        texts = told["prediction"], told["reference"]
-        return text_columns(values, bleu_counts(*texts) | paper_columns(*texts)), text_metrics
-    if "n_better" in told:
+    if "rating" in predictions:
+        columns = rating_columns(predictions["rating"], predictions["prediction"], predictions.get("said"))
+        return columns, rating_metrics
+    if "reference" in predictions:
+        texts, references = predictions["prediction"], predictions["reference"]
+        values = text_values(texts, references, predictions.get("feature"))
+        return text_columns(values, bleu_counts(texts, references) | paper_columns(texts, references)), text_metrics
+    if "n_better" in predictions:
         cutoffs = sorted({int(name.partition("@")[2]) for name in names if name.partition("@")[2].isdigit()})
-        values = ranking_metrics(told["n_better"], told["n_tied"], told["n_candidates"], cutoffs)
+        values = ranking_metrics(predictions["n_better"], predictions["n_tied"], predictions["n_candidates"], cutoffs)
     else:
-        values = {name: told[name] for name in names if name in told}  # of an impression: the values themselves
-    shown = {name: values[name] for name in names if name in values}
-    return (shown | {N: np.ones(len(next(iter(shown.values()))))} if shown else {}), _means
+        values = {name: predictions[name] for name in names if name in predictions}  # impressions store their metrics
+    selected = {name: values[name] for name in names if name in values}
+    return (selected | {N: np.ones(len(next(iter(selected.values()))))} if selected else {}), _means
 
 
 def _means(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

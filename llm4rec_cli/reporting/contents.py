@@ -1,4 +1,4 @@
-"""What `report` shows: variants in rows, comparisons with the papers, related work; each also as one flat table."""
+"""The tables of `report`: results, comparisons with the papers, and related work; each also as one flat table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import IMPRESSION, counted
+from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -22,80 +22,80 @@ INSIDE = {True: "yes", False: "no", None: ""}
 
 
 def results(group: Group) -> Content:
-    """One row a variant: its metrics, the first one's interval, labels, and deviations (dev.) by number.
+    """Return one row per variant: metrics, the interval of one, labels, and deviations (dev.) by number.
 
-    What was typed for all rows, and labels of all, stand below.
+    Overrides and labels that all rows share are noted below the table.
     """
     all_deviations = group.deviations()
-    parts, of_labels = shared([v.parts for v in group.members]), shared([v.labels for v in group.members])
+    shared_parts, shared_labels = shared([v.parts for v in group.members]), shared([v.labels for v in group.members])
     columns = {"model": [variant.name[0] for variant in group.members]}
-    columns["variant"] = [" ".join(part for part in v.parts if part not in parts) for v in group.members]
-    if group.mixed:
-        columns["data"] = [variant.one["dataset_fingerprint"][:8] for variant in group.members]
+    columns["variant"] = [" ".join(part for part in v.parts if part not in shared_parts) for v in group.members]
+    if group.has_mixed_data:
+        columns["data"] = [variant.first_run["dataset_fingerprint"][:8] for variant in group.members]
     columns["n"] = [str(len(variant.runs)) for variant in group.members]
     columns |= {name: [mean_and_deviation(v.values(name)) for v in group.members] for name in group.metrics}
-    if group.first is not None:
-        columns[f"{group.first} 95 %"] = [interval(variant, group.first) for variant in group.members]
-    columns["labels"] = [" ".join(label for label in v.labels if label not in of_labels) for v in group.members]
+    if (metric := group.headline_metric) is not None:
+        columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
+    columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
-    shown = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
-    told = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
-    return Content(group.title, list(shown), list(zip(*shown.values(), strict=True)), [*notes(group), *told])
+    columns = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
+    legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
+    return Content(group.title, list(columns), list(zip(*columns.values(), strict=True)), [*notes(group), *legend])
 
 
 def shared(rows: Sequence[Sequence[str]]) -> list[str]:
-    """What all of several rows have, which stands below their table; nothing of a single row."""
+    """Return what all rows share, which is noted below their table; empty for a single row."""
     return [part for part in dict.fromkeys(rows[0]) if all(part in row for row in rows)] if len(rows) > 1 else []
 
 
 def notes(group: Group) -> list[str]:
-    """What stands below a table of results, before its deviations."""
-    sizes = [variant.one["n_examples"] for variant in group.members]
+    """Return the notes below a table of results, without those on deviations."""
+    sizes = [variant.first_run["n_examples"] for variant in group.members]
     fewest, most = min(sizes), max(sizes)
-    asked = counted(group.members[0].one, most)
-    over = "impressions" if group.members[0].one["protocol"] == IMPRESSION else "users"
-    said = [
-        f"{asked if fewest == most else f'{fewest:,} to {asked}'}; mean ± sd over n seeds; intervals: 95 %, bootstrap "
+    size = count_in_words(group.members[0].first_run, most)
+    over = "impressions" if group.members[0].first_run["protocol"] == IMPRESSION else "users"
+    result = [
+        f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; intervals: 95 %, bootstrap "
         f"over {over}, and over seeds where there are several"
     ]
-    if down := lower_is_better(group.metrics):
-        said.append(f"lower is better: {', '.join(down)}")
-    of_all = shared([[*variant.parts, *variant.labels] for variant in group.members])
-    if told := [part for part in of_all if part != "synthetic"]:
-        said.append(f"all rows: {' '.join(told)}")
+    if reversed_names := lower_is_better(group.metrics):
+        result.append(f"lower is better: {', '.join(reversed_names)}")
+    in_all_rows = shared([[*variant.parts, *variant.labels] for variant in group.members])
+    if parts := [part for part in in_all_rows if part != "synthetic"]:
+        result.append(f"all rows: {' '.join(parts)}")
     if any("synthetic" in variant.labels for variant in group.members):
-        said.append("synthetic data: these numbers settle no claim")
-    if group.mixed:
-        said.append("data: what differs there was made of other files, filters or seeds; compare within one alone")
-    return said
+        result.append("synthetic data: these numbers settle no claim")
+    if group.has_mixed_data:
+        result.append("data: rows with different values use different files, filters or seeds; compare only equal ones")
+    return result
 
 
 def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
-    """One row a printed number that a variant can be compared with; None where there is nothing to show.
+    """Return one row per published number that a variant can be compared with; None if there is nothing to show.
 
-    Differences are letters, explained below the table.
+    Differences are marked with letters, explained below the table.
 
     Args:
-        own: a user's CSV file of printed numbers.
+        own: a user's CSV file of published numbers.
     """
-    found = [(variant, comparison) for variant in group.members for comparison in papers.comparisons(variant, own)]
-    letters = _letters(difference for _, comparison in found for difference in comparison.differences)
-    rows = [_paper_row(variant, one, " ".join(letters[d] for d in one.differences)) for variant, one in found]
+    compared = [(variant, comparison) for variant in group.members for comparison in papers.comparisons(variant, own)]
+    letters = _letters(difference for _, comparison in compared for difference in comparison.differences)
+    rows = [_paper_row(variant, item, " ".join(letters[d] for d in item.differences)) for variant, item in compared]
     excluded = [
-        f"{' '.join(filter(None, variant.name))} is compared with no paper: {', '.join(reasons)}"
+        f"{' '.join(filter(None, variant.name))} is not compared with a paper: {', '.join(reasons)}"
         for variant in group.members
         if (reasons := papers.excluded(variant, own))
     ]
     if not rows and not excluded:
         return None
-    inside = ["inside: whether the paper's number lies in our 95 % interval; empty where something differs"]
+    inside = ["inside: whether the paper's number lies in our 95 % interval; empty if something differs"]
     legend = [f"{letter}: {difference}" for difference, letter in letters.items()]
     notes = [*(inside if rows else []), *legend, *dict.fromkeys(excluded)]
     return Content(f"{group.title}, compared with the papers", PAPER_COLUMNS, rows, notes)
 
 
 def related_work(group: Group) -> Content | None:
-    """Numbers of other methods on the same question, the best first; None where there are none."""
+    """Return results of other methods on the same dataset and protocol, best first; None if there are none."""
     numbers = list(dict.fromkeys(row for variant in group.members for row in papers.related_to(variant)))
     if not numbers or any("synthetic" in variant.labels for variant in group.members):
         return None
@@ -105,38 +105,38 @@ def related_work(group: Group) -> Content | None:
         for row in numbers
     ]
     notes = [
-        "related work: other methods' own numbers, not reproduced here; not all that is published",
-        "read: whether the value was read in the source named",
+        "related work: numbers that other methods' authors report, not reproduced here; the list is not complete",
+        "read: whether the value was checked against the source",
     ]
     return Content(f"{group.title}, related work", RELATED_COLUMNS, rows, notes)
 
 
 def _letters(differences: Iterable[str]) -> dict[str, str]:
-    """A letter for each difference, in order of appearance: a, b, …, z, aa, ab, …"""
+    """Return a letter for each difference, in order of appearance: a, b, …, z, aa, ab, …"""
     letters = itertools.chain(string.ascii_lowercase, map("".join, itertools.product(string.ascii_lowercase, repeat=2)))
     return dict(zip(dict.fromkeys(differences), letters, strict=False))
 
 
-def _paper_row(variant: Variant, found: papers.Comparison, differences: str) -> list[str]:
+def _paper_row(variant: Variant, comparison: papers.Comparison, differences: str) -> list[str]:
     return [
         *variant.name,
-        found.metric,
-        mean_and_deviation(variant.values(found.metric)),
+        comparison.metric,
+        mean_and_deviation(variant.values(comparison.metric)),
         str(len(variant.runs)),
-        interval(variant, found.metric),
-        f"{found.printed.value:.4f}",
-        INSIDE[found.inside],
+        interval(variant, comparison.metric),
+        f"{comparison.printed.value:.4f}",
+        INSIDE[comparison.inside],
         differences,
-        found.printed.owner,
-        found.printed.source,
+        comparison.printed.owner,
+        comparison.printed.source,
     ]
 
 
 def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) -> Content:
-    """All variants in one table: every metric with the ends of its interval, deviations in words.
+    """Return all variants in one table: every metric with both ends of its interval, deviations in words.
 
     Args:
-        typed: the metrics that have columns; None = those that some group shows.
+        typed: the metrics to show; None = all metrics shown for any group.
     """
     metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
     ends = [f"{name} {end}" for name in metrics for end in ("low", "high")]
@@ -144,29 +144,29 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
     rows = []
     for group in groups:
         for variant in group.members:
-            shown = {name: mean_and_deviation(variant.values(name)) for name in group.metrics}
+            means = {name: mean_and_deviation(variant.values(name)) for name in group.metrics}
             rows.append(
                 [
                     *variant.heading,
                     *variant.name,
                     str(len(variant.runs)),
-                    *(shown.get(name, "") for name in metrics),
-                    *_in_full(variant),
+                    *(means.get(name, "") for name in metrics),
+                    *_in_words(variant),
                     *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),
-                    variant.one["variant"],
-                    variant.one["dataset_fingerprint"],
+                    variant.first_run["variant"],
+                    variant.first_run["dataset_fingerprint"],
                 ]
             )
     return Content("results", columns, rows)
 
 
 def flat_papers(groups: Iterable[Group], own: Path | None = None) -> Content:
-    """All comparisons with papers in one table; differences, labels and deviations in words."""
+    """Return all comparisons with papers in one table; differences, labels and deviations in words."""
     rows = [
-        [*variant.heading, *_paper_row(variant, found, " | ".join(found.differences)), *_in_full(variant)]
+        [*variant.heading, *_paper_row(variant, item, " | ".join(item.differences)), *_in_words(variant)]
         for group in groups
         for variant in group.members
-        for found in papers.comparisons(variant, own)
+        for item in papers.comparisons(variant, own)
     ]
     return Content("compared with the papers", [*HEADING, *PAPER_COLUMNS, "labels", "deviations"], rows)
 
@@ -176,12 +176,12 @@ def _ends(variant: Variant, metric: str) -> list[str]:
     return ["", ""] if ends is None else [f"{end:.6f}" for end in ends]
 
 
-def _in_full(variant: Variant) -> list[str]:
+def _in_words(variant: Variant) -> list[str]:
     return [" ".join(variant.labels), " | ".join(variant.deviations)]
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    """`0.1206 ± 0.0010`; no deviation for one value; empty where there is none."""
+    """Return `0.1206 ± 0.0010`; without a deviation for one value; empty for none."""
     if not values:
         return ""
     mean = statistics.fmean(values)
@@ -189,14 +189,14 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def interval(variant: Variant, metric: str) -> str:
-    """`0.1061–0.1288`; empty where there is none."""
+    """Return `0.1061–0.1288`; empty if there is none."""
     low, high = variant.intervals.get(metric, (None, None))
     return "" if low is None else f"{low:.4f}–{high:.4f}"
 
 
 def numbers(variant: Variant, all_deviations: Sequence[str]) -> str:
-    """`1–3 5`: the places of a variant's deviations among all."""
-    places = sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations)
-    firsts = [place for place in places if place - 1 not in places]
-    lasts = [place for place in places if place + 1 not in places]
+    """Return `1–3 5`: the numbers of a variant's deviations among all."""
+    positions = sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations)
+    firsts = [position for position in positions if position - 1 not in positions]
+    lasts = [position for position in positions if position + 1 not in positions]
     return " ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))

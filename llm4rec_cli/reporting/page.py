@@ -1,4 +1,4 @@
-"""`report` as one page of HTML that needs nothing else: tables, plots, the papers' numbers, and their claims."""
+"""The report as one self-contained HTML page: tables, plots, comparisons with the papers, and claims."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from llm4rec_cli.reporting.variants import Group
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one group.
+    """The page's section on one group.
 
     Attributes:
-        name: what links to it.
-        results: its table, whose rows bear the numbers that plots name them by.
-        deviations: in the order of their numbers.
-        papers: comparisons with the papers; None where there are none.
-        related: other methods on the same question; None where there are none.
-        plots: of it.
-        n_runs: how many runs it averages.
+        name: the section's id, for links.
+        results: table of results, with the row numbers by which plots refer to variants.
+        deviations: deviations from the papers, in the order of their numbers.
+        papers: comparisons with the papers, if any.
+        related: results of other methods on the same dataset and protocol, if any.
+        plots: the group's plots.
+        n_runs: how many runs are averaged.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Section:
 
 
 def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> str:
-    """The page.
+    """Return the page as HTML.
 
     Args:
-        claims: the papers' claims as judged; without rows where none is.
-        own: a user's CSV file of printed numbers.
+        claims: verdicts on the papers' claims; without rows if there are none.
+        own: a user's CSV file of published numbers.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -57,11 +57,11 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
 
 
 def _section(group: Group, name: str, own: Path | None) -> Section:
-    shown = results(group)
-    numbered = [[str(i), *row] for i, row in enumerate(shown.rows, start=1)]
+    table = results(group)
+    numbered = [[str(i), *row] for i, row in enumerate(table.rows, start=1)]
     return Section(
         name=name,
-        results=Content(shown.title, ["#", *shown.columns], numbered, notes(group)),
+        results=Content(table.title, ["#", *table.columns], numbered, notes(group)),
         deviations=group.deviations(),
         papers=paper_comparisons(group, own),
         related=related_work(group),

@@ -1,8 +1,8 @@
-"""Two runs side by side: whether they were asked the same, and what each example got of both."""
+"""Pair two runs: check that data and protocol agree, and return both runs' values for each example."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
     from llm4rec_cli.evaluation.paired import Values
 
-# What two runs must have been asked alike, besides the same data; in the words of metrics.json.
-ASKED = ("split", "split_rule", "protocol", "mask_history")
-EXAMPLE, IMPRESSION = ("user_id", "target"), ("impression_id",)  # what tells examples apart
-# What predictions.parquet says of answers: rankings, ratings, texts about a feature, texts, and rankings of what was
-# shown together, whose metrics stand there.
-ANSWERS = (
+# Keys of metrics.json that must agree between two runs, besides the data.
+PROTOCOL_KEYS = ("split", "split_rule", "protocol", "mask_history")
+EXAMPLE, IMPRESSION = ("user_id", "target"), ("impression_id",)  # columns that identify an example
+# Columns of predictions.parquet by kind of answer: rankings, ratings, texts about a feature, other texts, and
+# impressions, which store their metrics.
+ANSWER_COLUMNS = (
     ("n_better", "n_tied", "n_candidates"),
     ("rating", "prediction"),
     ("reference", "prediction", "feature"),
     ("reference", "prediction"),
     ("items", "clicked", *metrics.table_metrics(of_impressions=True)),
 )
-# What is the question's and not the answer's: it must be equal. Candidates are counted where they were drawn.
-GIVEN = {"rating": "ratings", "reference": "texts of users", "n_candidates": "numbers of candidates"}
-GIVEN |= {"items": "items shown", "clicked": "clicks"}
-Run = tuple[Path, dict[str, Any]]  # its folder and metrics.json
+# Columns that belong to the example, not to the answer, so that they must be equal in both runs.
+EXAMPLE_FACTS = {"rating": "ratings", "reference": "reference texts", "n_candidates": "numbers of candidates"}
+EXAMPLE_FACTS |= {"items": "items shown", "clicked": "clicks"}
+Run = tuple[Path, dict[str, Any]]  # run folder and metrics.json
 
 
 @dataclass(frozen=True)
-class Paired:
-    """What two runs answered to the same n examples.
+class PairedValues:
+    """Two runs' values on the same n examples.
 
     Attributes:
-        user: (n,) whose example it is.
-        a, b: metric -> (n,) values; position i of all is about the same example.
+        user: (n,) user of each example.
+        a, b: metric -> (n,) values; position i is the same example in both.
     """
 
     user: NDArray[Any]
@@ -51,29 +51,37 @@ class Paired:
     b: Values
 
 
-def refuse_other_questions(runs: Sequence[Run]) -> None:
-    """Raises UsageError, naming all that differs, if the two were not asked the same."""
-    (_, a), (_, b) = runs  # of before 0.2, a run does not say its split_rule
-    differ = [f"{key} is {a.get(key)} in A and {b.get(key)} in B" for key in ASKED if a.get(key) != b.get(key)]
+def require_same_protocol(runs: Sequence[Run]) -> None:
+    """Raise UsageError, naming every difference, unless two runs have the same data and protocol."""
+    (_, a), (_, b) = runs
+    # Runs before 0.2 have no split_rule.
+    differences = [_difference(key, a, b) for key in PROTOCOL_KEYS if a.get(key) != b.get(key)]
     if a["dataset_fingerprint"] != b["dataset_fingerprint"]:
         data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
-        differ = [f"the data is {data_a} in A and {data_b} in B", *_settings_of_data(runs), *differ]
-    if differ:
-        raise UsageError(f"these runs are not paired: {'; '.join(differ)}", "compare runs that were asked the same")
+        differences = [f"the data is {data_a} in A and {data_b} in B", *_data_differences(runs), *differences]
+    if differences:
+        raise UsageError(
+            f"these runs are not paired: {'; '.join(differences)}",
+            "compare runs with the same data, split and protocol",
+        )
 
 
-def _settings_of_data(runs: Sequence[Run]) -> list[str]:
-    """Which settings make data of one name different: a seed, a core, a split."""
+def _data_differences(runs: Sequence[Run]) -> list[str]:
+    """Return the dataset settings that differ between two runs on data of one name: a seed, a core, a split."""
     a, b = (config_of(folder).get("dataset", {}) for folder, _ in runs)
     if a.get("name") != b.get("name"):
         return []
-    told = {one.field.name for one in declarations(DatasetConfig) if one.role in NOT_HASHED}
-    keys = [key for key in {**a, **b} if key not in {"name", *told} and a.get(key) != b.get(key)]
-    return [f"dataset.{key} is {a.get(key)} in A and {b.get(key)} in B" for key in keys]
+    ignored = {"name", *(setting.field.name for setting in declarations(DatasetConfig) if setting.role in NOT_HASHED)}
+    keys = [key for key in {**a, **b} if key not in ignored and a.get(key) != b.get(key)]
+    return [f"dataset.{_difference(key, a, b)}" for key in keys]
+
+
+def _difference(key: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    return f"{key} is {a.get(key)} in A and {b.get(key)} in B"
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """config.yaml of a run; empty where there is none."""
+    """Return a run's config.yaml; empty if there is none."""
     import yaml
 
     from llm4rec_cli.runs.catalog import CONFIG
@@ -82,163 +90,169 @@ def config_of(folder: Path) -> dict[str, Any]:
     return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
-def shared_metrics(runs: Sequence[Run], wanted: Sequence[str] | None = None) -> list[str]:
-    """The metrics to compare: those wanted, or those usually shown that all runs have a value an example of.
+def shared_metrics(runs: Sequence[Run], typed: Sequence[str] | None = None) -> list[str]:
+    """Return the metrics to compare: those typed, otherwise the default ones with values per example in all runs.
 
     Raises:
-        UsageError: some run does not have one that is wanted.
+        UsageError: some run lacks a typed metric.
     """
-    from llm4rec_cli.reporting.runs import usual_metrics
+    from llm4rec_cli.reporting.runs import default_metrics
 
-    # An interval: a mean over users; a slash: over some of them.
-    shared = [name for name in runs[0][1]["intervals"] if all(name in one["intervals"] for _, one in runs)]
+    # A metric with an interval is a mean over users; with a slash, over a part of them.
+    shared = [name for name in runs[0][1]["intervals"] if all(name in run["intervals"] for _, run in runs)]
     shared = [name for name in shared if "/" not in name and not metrics.paired_metric(name)]
-    if wanted is None:
-        usual = ("mse", *usual_metrics(runs[0][1]["protocol"]))
-        return [name for name in usual if name in shared and not metrics.may_be_missing(name)]
-    for name in wanted:
-        if other := metrics.paired_metric(name):
+    if typed is None:
+        default = ("mse", *default_metrics(runs[0][1]["protocol"]))
+        return [name for name in default if name in shared and not metrics.may_be_missing(name)]
+    for name in typed:
+        if replacement := metrics.paired_metric(name):
             raise UsageError(
-                f"{name} is of all answers together, and nothing to pair example by example",
-                f"--metric {other}",
+                f"{name} is computed over all answers together and has no values per example to pair",
+                f"--metric {replacement}",
             )
         if name not in shared:
             both = "the two runs do not both" if len(runs) == 2 else "these runs do not all"
             raise UsageError(f"{both} have the metric '{name}'", did_you_mean(name, shared))
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(typed))
 
 
-def paired(runs: Sequence[Run], metrics: Sequence[str], targets: str | None = None) -> Paired:
-    """What A and B got for each example that both were asked, in order of user and target, or of impression.
+def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None = None) -> PairedValues:
+    """Return both runs' values for each example, ordered by user and target, or by impression.
 
     Args:
-        runs: A and B, which `refuse_other_questions` has let pass.
-        metrics: the names of what is compared.
-        targets: `cold` or `warm` for those whose target was held out of training, or was not; None for all.
+        runs: A and B, which satisfy `require_same_protocol`.
+        metrics: names of the metrics to compare.
+        targets: `cold` for examples with a target held out of training, `warm` for the others; None for all.
 
     Raises:
-        UsageError: the runs hold no answers, or not about the same examples, or nothing was held out, or some example
-            has no value.
+        UsageError: the runs have no predictions or not on the same examples, no items were held out, or an example has
+            no value.
     """
     import pandas as pd
 
     files = [folder / "predictions.parquet" for folder, _ in runs]
-    columns = _answers(files)
+    columns = _answer_columns(files)
     example = IMPRESSION if "items" in columns else EXAMPLE
     a, b = (pd.read_parquet(file) for file in files)
     if any("turn" in answers for answers in (a, b)):
         raise UsageError(
-            "one of these runs asked every example in several orders of its candidates: its rows are not independent",
-            "compare runs of prompt.shuffles=1",
+            "one of these runs evaluates every example with several candidate orders, so its rows are not independent",
+            "compare runs with prompt.shuffles=1",
         )
     if targets is not None:
         if any("target_is_cold" not in answers for answers in (a, b)):
-            raise UsageError("nothing was held out of one of these runs", "compare runs of one dataset.cold_items")
+            raise UsageError(
+                "no items were held out of training in one of these runs",
+                "compare runs with the same dataset.cold_items",
+            )
         a, b = (answers[answers["target_is_cold"] == (targets == "cold")] for answers in (a, b))
     key, own = [*example, "time"], [name for name in ("user_id", *columns) if name not in example]
     a, b = (
-        answers.assign(time=answers.groupby([*example]).cumcount())[[*key, *own]]  # one may be asked about one again
+        answers.assign(time=answers.groupby([*example]).cumcount())[[*key, *own]]  # a user may have a target twice
         for answers in (a, b)
     )
-    both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="found")
-    _refuse_other_examples(a, b, both, example)
-    _refuse_other_givens(both, columns, runs[0][1]["protocol"])
-    of_a, of_b = (both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1) for side in "ab")
+    both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="source")
+    _require_same_examples(a, b, both, example)
+    _require_same_facts(both, columns, runs[0][1]["protocol"])
     user = both["user_id" if "user_id" in key else "user_id_a"].to_numpy(dtype=object)
-    return Paired(user, _values(of_a, metrics), _values(of_b, metrics))
+    values_a, values_b = (
+        _values(both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1), metrics) for side in "ab"
+    )
+    return PairedValues(user, values_a, values_b)
 
 
-def _answers(files: Sequence[Path]) -> tuple[str, ...]:
-    """The columns that tell the answers of both runs.
+def _answer_columns(files: Sequence[Path]) -> tuple[str, ...]:
+    """Return the columns with the answers of both runs.
 
     Raises:
         UsageError: there are none.
     """
     import pyarrow.parquet
 
-    known = [set(pyarrow.parquet.read_schema(file).names) if file.exists() else set() for file in files]
-    for columns in ANSWERS:
-        if all(set(columns) <= names for names in known):
+    stored = [set(pyarrow.parquet.read_schema(file).names) if file.exists() else set() for file in files]
+    for columns in ANSWER_COLUMNS:
+        if all(set(columns) <= names for names in stored):
             return columns
-    without = next(
-        (file for file, names in zip(files, known, strict=True) if not any(set(c) <= names for c in ANSWERS)), files[1]
+    without_answers = (
+        file
+        for file, names in zip(files, stored, strict=True)
+        if not any(set(columns) <= names for columns in ANSWER_COLUMNS)
     )
     raise UsageError(
-        f"{without.parent} holds no answers to pair",
-        "compare takes two runs that ranked, two that rated or two that wrote",
+        f"{next(without_answers, files[1]).parent} has no predictions to pair",
+        "compare two runs that rank, two that predict ratings or two that write text",
     )
 
 
-def _refuse_other_examples(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, example: Sequence[str]) -> None:
-    """Raises UsageError, saying how, if the two were not asked about the same examples.
+def _require_same_examples(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, example: Sequence[str]) -> None:
+    """Raise UsageError, saying how they differ, unless a and b have the same examples.
 
     Args:
-        both: the outer join of a and b, whose column `found` says where each row comes from.
+        both: the outer join of a and b, with the origin of each row in column `source`.
     """
-    alone = both[both["found"] != "both"]
-    if alone.empty:
+    unpaired = both[both["source"] != "both"]
+    if unpaired.empty:
         return
-    only_a, only_b = ((alone["found"] == side).sum() for side in ("left_only", "right_only"))
-    what = "impressions" if tuple(example) == IMPRESSION else "examples"
-    named = ", ".join(f"{name.removesuffix('_id')} {alone.iloc[0][name]}" for name in example)
+    only_a, only_b = ((unpaired["source"] == side).sum() for side in ("left_only", "right_only"))
+    unit = "impressions" if tuple(example) == IMPRESSION else "examples"
+    first = ", ".join(f"{name.removesuffix('_id')} {unpaired.iloc[0][name]}" for name in example)
     users_a, users_b = set(a["user_id"]), set(b["user_id"])
-    told = [f"{len(users_a - users_b):,} users in A only", f"{len(users_b - users_a):,} in B only"]
+    details = [f"{len(users_a - users_b):,} users in A only", f"{len(users_b - users_a):,} in B only"]
     if tuple(example) == EXAMPLE:
-        told.append(f"{len(set(alone['user_id']) & users_a & users_b):,} of both asked about other targets")
+        details.append(f"{len(set(unpaired['user_id']) & users_a & users_b):,} in both with different targets")
     raise UsageError(
-        f"these runs are not paired: of {len(a):,} {what} in A and {len(b):,} in B, {only_a:,} are in A only and "
-        f"{only_b:,} in B only ({named}): {', '.join(told)}",
-        "give both the same task.max_examples and dataset.seed",
+        f"these runs are not paired: of {len(a):,} {unit} in A and {len(b):,} in B, {only_a:,} are in A only and "
+        f"{only_b:,} in B only ({first}): {', '.join(details)}",
+        "run both with the same task.max_examples and dataset.seed",
     )
 
 
-def _refuse_other_givens(both: pd.DataFrame, columns: Sequence[str], protocol: str) -> None:
-    """Raises UsageError if what was asked about an example is not the same: what the user gave, among what it stands.
+def _require_same_facts(both: pd.DataFrame, columns: Sequence[str], protocol: str) -> None:
+    """Raise UsageError unless each example has the same ground truth and candidates in both runs.
 
-    What a history masks differs under a control that swaps it, so among a whole catalogue candidates are not counted.
+    In full ranking the number of candidates may differ: a control that swaps histories changes the masked items.
     """
     for name in columns:
-        if name not in GIVEN or (name == "n_candidates" and protocol == "full"):
+        if name not in EXAMPLE_FACTS or (name == "n_candidates" and protocol == "full"):
             continue
-        given_a, given_b = (both[f"{name}_{side}"].map(_plain) for side in "ab")
-        differ = given_a != given_b
+        facts_a, facts_b = (both[f"{name}_{side}"].map(_comparable) for side in "ab")
+        differ = facts_a != facts_b
         if differ.any():
             i = int(differ.to_numpy().argmax())
             raise UsageError(
-                f"these runs are not paired: {differ.sum():,} of {len(both):,} examples have other {GIVEN[name]} "
-                f"({given_a.iloc[i]} in A, {given_b.iloc[i]} in B)",
-                "compare runs of one dataset.seed on data prepared alike",
+                f"these runs are not paired: {differ.sum():,} of {len(both):,} examples have different "
+                f"{EXAMPLE_FACTS[name]} ({facts_a.iloc[i]} in A, {facts_b.iloc[i]} in B)",
+                "compare runs with the same dataset.seed on data prepared from the same files",
             )
 
 
-def _plain(value: Any) -> Any:
-    """Lists come out of Parquet as arrays, which no `!=` compares as wholes."""
+def _comparable(value: Any) -> Any:
+    """Return arrays, as which Parquet returns lists, as tuples: `!=` compares arrays element by element."""
     return tuple(value) if hasattr(value, "shape") and value.shape else value
 
 
 def _values(answers: pd.DataFrame, metrics: Sequence[str]) -> Values:
-    """(n,) values of each metric.
+    """Return (n,) values of each metric.
 
     Raises:
-        UsageError: some example has none.
+        UsageError: an example has no value.
     """
     from llm4rec_cli.evaluation.ranking import ranking_metrics
     from llm4rec_cli.evaluation.rating import rating_values
     from llm4rec_cli.evaluation.text import text_values
 
-    told: dict[str, Any] = {str(name): column.to_numpy() for name, column in answers.items()}
-    if "items" in told:
-        values = told
-    elif "n_better" in told:
+    columns: dict[str, Any] = {str(name): column.to_numpy() for name, column in answers.items()}
+    if "items" in columns:
+        values = columns
+    elif "n_better" in columns:
         cutoffs = sorted({int(name.partition("@")[2]) for name in metrics if "@" in name})
-        values = ranking_metrics(told["n_better"], told["n_tied"], told["n_candidates"], cutoffs)
-    elif "rating" in told:
-        values = rating_values(told["rating"], told["prediction"])
+        values = ranking_metrics(columns["n_better"], columns["n_tied"], columns["n_candidates"], cutoffs)
+    elif "rating" in columns:
+        values = rating_values(columns["rating"], columns["prediction"])
     else:
-        values = text_values(told["prediction"], told["reference"], told.get("feature"))
-    found = {name: values[name] for name in metrics}
-    for name, of_each in found.items():
-        if (of_each != of_each).any():  # NaN
+        values = text_values(columns["prediction"], columns["reference"], columns.get("feature"))
+    for name in metrics:
+        if (values[name] != values[name]).any():  # NaN
             others = ",".join(other for other in metrics if other != name)
-            raise UsageError(f"not every example has a {name}", f"--metric {others or 'rouge1'}")
-    return found
+            raise UsageError(f"some examples have no {name}", f"--metric {others or 'rouge1'}")
+    return {name: values[name] for name in metrics}

@@ -1,10 +1,9 @@
-"""Printed numbers next to ours: joined by what each is a number of.
+"""Match published numbers with finished runs.
 
-`papers/*.csv` holds what papers print, one number a row, with its source. `papers/identities.yaml` says what method,
-weights, item ids, loss and metric definition a row belongs to. A run states the same facts of itself. A row joins a run
-if both answer the same question (dataset, task, metric, split, candidates, mask) with the same method. Facts that may
-differ, and do, are printed with the number as a difference; a number with a difference is never said to lie inside our
-interval. Everything else does not join.
+`papers/*.csv` holds the numbers printed in papers, one per row, with sources. `papers/identities.yaml` records the
+method, weights, item ids, loss and metric definition behind each row; a run records the same facts. A row matches a run
+if dataset, task, metric, split, candidates, masking and method agree. Facts that are allowed to differ are shown with
+the number as differences; a number with a difference is never reported as inside our interval.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import yaml
 
 from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.reporting.runs import ASKED_COLUMNS
+from llm4rec_cli.reporting.runs import COLUMN_PROTOCOLS
 from llm4rec_cli.reporting.variants import Variant
 
 FOLDER = files("llm4rec_cli.reporting") / "papers"
@@ -37,17 +36,17 @@ NAMES = {
     "llm-recsys-id": "LLM-RecSys-ID",
     "related": "related work",
 }
-UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0}  # one of the paper's units in ours
+UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0}  # value of the paper's unit in ours
 NOT_READ = "the value was not read in its source"
-# Our datasets that equal a published one but are made from other files, or are a part of it (label `subset`).
+# Our datasets that equal a published one but are built from other files, or are a part of it (label `subset`).
 SAME_DATA = {
     **{f"amazon2014-{name}-reviews": f"amazon2014-{name}" for name in ("beauty", "sports", "toys")},
     **{f"amazon2018-{n}-raw": f"amazon2018-{n}" for n in ("scientific", "pantry", "instruments", "arts", "office")},
     "ml-100k-official": "ml-100k",
     "mind-small-5k": "mind-small",
 }
-# Runs that answer another question than any paper: by a label, or by an override of the dataset.
-OTHER_QUESTION = re.compile("synthetic|cold-items|few-users|transfer|temporal-split|like-only|llm-tokens|control-.*")
+# Runs that no paper can be compared with: by a label, or by an override of the dataset.
+NOT_COMPARABLE = re.compile("synthetic|cold-items|few-users|transfer|temporal-split|like-only|llm-tokens|control-.*")
 OTHER_DATA = re.compile(r"\+?dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
 
 
@@ -70,7 +69,7 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Identity:
-    """What a printed number is a number of; as an entry of identities.yaml."""
+    """An entry of identities.yaml: facts that must agree, facts to compare, and the metrics' names in our runs."""
 
     equal: Mapping[str, str]
     compare: Mapping[str, str]
@@ -79,21 +78,21 @@ class Identity:
 
 @dataclass(frozen=True)
 class Printed:
-    """A number that a paper prints.
+    """A number printed in a paper.
 
     Attributes:
         paper: the document that prints it.
         model, variant, prompt: the method, in the paper's words.
-        dataset, task: in our names; P5's review preference is a task of its own.
-        metric: in our names; of one target recall is hr.
+        dataset, task: our names; P5's review preference is a separate task.
+        metric: our name; recall is hr, which is equal with one target.
         value: in our unit.
         split: None for a split that we do not have.
-        candidates: `full`, `uniform-100`, `impression`, or `na` where nothing is ranked.
+        candidates: `full`, `uniform-100`, `impression`, or `na` if nothing is ranked.
         mask_history: `yes`, `no`, `zeroed` (scores of seen items set to 0), `unknown`, or `na` unless the whole
             catalogue is ranked.
-        source: where it can be read.
-        verified: whether it was read there.
-        identity: None where no run of ours is a run of this method.
+        source: where it is printed.
+        verified: whether it was checked there.
+        identity: None if none of our runs uses this method.
     """
 
     paper: str
@@ -113,7 +112,7 @@ class Printed:
 
     @property
     def owner(self) -> str:
-        """`P5-S (T5-small, prompt 2-3), P5`"""
+        """The method and its paper: `P5-S (T5-small, prompt 2-3), P5`."""
         prompt = [f"prompt {self.prompt}"] if self.prompt else []
         details = ", ".join(filter(None, [self.variant.replace("; ", ", "), *prompt]))
         paper = NAMES.get(self.paper, self.paper)
@@ -125,9 +124,9 @@ class Comparison:
     """A printed number next to a variant of ours.
 
     Attributes:
-        metric: as the variant calls it.
-        inside: whether the number lies in our interval; None where we have none, or something differs.
-        differences: what differs, each in words; empty for a plain comparison.
+        metric: the variant's name for it.
+        inside: whether the number lies in our interval; None if we have none, or something differs.
+        differences: descriptions of what differs; empty if nothing does.
     """
 
     metric: str
@@ -141,7 +140,7 @@ class Comparison:
 
 @cache
 def printed(own: Path | None = None) -> tuple[Printed, ...]:
-    """The numbers of the reproduced papers, in the order of the files. A quotation of a verified number is left out.
+    """Return the numbers of the reproduced papers, in file order, without quotations of verified numbers.
 
     Args:
         own: a user's CSV file with the same columns, read after the shipped ones.
@@ -156,12 +155,12 @@ def printed(own: Path | None = None) -> tuple[Printed, ...]:
 
 @cache
 def related() -> tuple[Printed, ...]:
-    """Numbers of other methods on the same data: related work, of which no run of ours is a reproduction."""
+    """Return numbers of other methods on the same data: related work, which none of our runs reproduces."""
     return tuple(_rows(FOLDER / RELATED))
 
 
 def _quotable(row: Printed) -> tuple[Any, ...]:
-    """The same for a number and for its quotation in another paper."""
+    """Return a key that a number shares with its quotation in another paper."""
     return row.model, row.variant, row.prompt, row.dataset, row.task, row.metric, row.value
 
 
@@ -180,7 +179,7 @@ def _rows(path: Any) -> Iterator[Printed]:
 
 def _printed(row: dict[str, str]) -> Printed:
     identity = next((identity for rows, identity in _identities() if _applies(rows, row)), None)
-    if identity is None and row["model"] in model_names():  # as users name our models in files of their own
+    if identity is None and row["model"] in model_names():  # a user's file may name our models
         identity = Identity({"method": row["model"]}, {}, {})
     metric = row["metric"].replace("recall@", "hr@")
     return Printed(
@@ -211,28 +210,28 @@ def _applies(rows: Mapping[str, Any], row: Mapping[str, str]) -> bool:
 
 
 def comparisons(variant: Variant, own: Path | None = None) -> list[Comparison]:
-    """The printed numbers that a variant can be compared with; none where `excluded` says why.
+    """Return the comparisons of a variant with published numbers; empty if `excluded` gives reasons.
 
     Args:
-        own: a user's CSV file of printed numbers.
+        own: a user's CSV file of published numbers.
     """
     return [] if excluded(variant, own) else _joined(variant, own)
 
 
 def excluded(variant: Variant, own: Path | None = None) -> list[str]:
-    """Why a variant is compared with no paper though one has its method and question: labels, overrides of the data."""
-    overrides = dict.fromkeys(o for _, run in variant.runs for o in run["overrides"] if OTHER_DATA.fullmatch(o))
-    reasons = [label for label in variant.labels if OTHER_QUESTION.fullmatch(label)] + list(overrides)
+    """Return the labels and dataset overrides that rule out a comparison with papers that otherwise match."""
+    overrides = dict.fromkeys(o for _, metrics in variant.runs for o in metrics["overrides"] if OTHER_DATA.fullmatch(o))
+    reasons = [label for label in variant.labels if NOT_COMPARABLE.fullmatch(label)] + list(overrides)
     return reasons if reasons and _joined(variant, own) else []
 
 
 def related_to(variant: Variant) -> list[Printed]:
-    """Related work that answers the same question as a variant, by any method; masks may differ."""
-    return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.one)]
+    """Return related work on the same dataset, task, split and candidates as a variant."""
+    return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.first_run)]
 
 
 def facts(run: Mapping[str, Any]) -> dict[str, str]:
-    """What a run says of its method: what its model says, where its weights come from, and how its texts were made."""
+    """Return the facts about a run's method: those of its model, the source of its weights, and of its explanations."""
     origin, trained_run = run["init_from"], run["trained_run"]
     return {
         **run["paper_method"],
@@ -243,7 +242,7 @@ def facts(run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
-    run, names = variant.one, _metric_names(variant)
+    run, names = variant.first_run, _metric_names(variant)
     method = facts(run)
     rows = [
         row
@@ -258,8 +257,10 @@ def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
 
 
 def _metric_names(variant: Variant) -> dict[str, str]:
-    """The names by which the CSV files and the variant call a metric; of one target recall is hr."""
-    return {name.replace("recall@", "hr@"): name for name in reversed(variant.one["metrics"]) if variant.values(name)}
+    """Return metric name in the CSV files -> name in the variant; recall is hr, which is equal with one target."""
+    return {
+        name.replace("recall@", "hr@"): name for name in reversed(variant.first_run["metrics"]) if variant.values(name)
+    }
 
 
 def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
@@ -267,8 +268,8 @@ def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
 
 
 def _same_question(row: Printed, run: Mapping[str, Any]) -> bool:
-    """Whether dataset, task, split and candidates agree, and the mask does not contradict ours."""
-    ranked = run["protocol"] not in ASKED_COLUMNS
+    """Return whether dataset, task, split and candidates agree, and the masking does not contradict ours."""
+    ranked = run["protocol"] not in COLUMN_PROTOCOLS
     rule = run["split_rule"]
     if ranked and rule == "p5_reviews":
         rule = "leave_one_out"  # P5 splits reviews at random and rankings by time
@@ -289,9 +290,9 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
     differences = [
         f"{key}: ours {method.get(key, 'without')}, the paper's {value}"
         for key, value in row.identity.compare.items()
-        if method.get(key) != value and (key != "explanations" or variant.one["task"] == "explanation")
+        if method.get(key) != value and (key != "explanations" or variant.first_run["task"] == "explanation")
     ]
-    ours = "masked" if variant.one["mask_history"] else "not masked"
+    ours = "masked" if variant.first_run["mask_history"] else "not masked"
     if row.mask_history == "unknown":
         differences.append(f"history: ours {ours}, the paper's unknown")
     if row.mask_history == "zeroed":
@@ -300,8 +301,8 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
         differences.append(f"prompt: ours {method['prompt']}, the paper's {row.prompt}")
     samples = {"ours": "subset" in variant.labels, "the paper's": bool(row.split and row.split.sampled)}
     if any(samples.values()):
-        whose = " and ".join(owner for owner, sampled in samples.items() if sampled)
-        differences.append(f"examples: a sample is {whose}")
+        owners = " and ".join(owner for owner, sampled in samples.items() if sampled)
+        differences.append(f"examples: a sample is {owners}")
     if not row.verified:
         differences.append(NOT_READ)
     ends = variant.intervals.get(metric)

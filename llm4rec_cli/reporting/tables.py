@@ -1,4 +1,4 @@
-"""Tables: one content, shown by Rich, Markdown, LaTeX or CSV."""
+"""Tables in four formats: Rich, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 160  # characters, in files and pipes
-NARROWEST = 10  # characters that a column of words should have
-# What means something else to LaTeX; a bracket or a star would belong to the line break before it.
+WIDTH = 160  # characters per line in files and pipes
+NARROWEST = 10  # least width of a column of words
+# Characters special to LaTeX. A bracket or star after a line break would be read as its argument.
 LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{sign: f"{{{sign}}}" for sign in "[]*"},
@@ -27,12 +27,12 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Content:
-    """What a table shows, in whatever form.
+    """The content of a table, independent of the format.
 
     Attributes:
-        title: what it is about.
-        columns, rows: the cells.
-        notes: what stands below, one a line.
+        title: caption.
+        columns, rows: headings and cells.
+        notes: lines below the table.
     """
 
     title: str
@@ -42,29 +42,31 @@ class Content:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0) -> Table:
-    """A Rich table; columns of numbers stand at the right.
+    """Return a Rich table, with columns of numbers right-aligned.
 
     Args:
-        width: how many characters a line has; where they suffice, no number is parted. 0 = not known.
+        width: characters per line; numbers are not wrapped if they fit. 0 = not known.
     """
-    shown = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    result = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     numeric = numeric_columns(rows, len(columns))
     sizes = _sizes(columns, rows, numeric, width)
     for column, right, size in zip(columns, numeric, sizes, strict=True):
-        shown.add_column(column, justify="right" if right else "left", overflow="fold", width=size)
+        result.add_column(column, justify="right" if right else "left", overflow="fold", width=size)
     for row in rows:
-        shown.add_row(*row)
-    return shown
+        result.add_row(*row)
+    return result
 
 
 def _sizes(
     columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
 ) -> list[int | None]:
-    """How wide each column of numbers is: its cells, if they fit into lines of that width, else their longest part
-    between spaces; None where that does not fit either, and for words, which have what is left."""
-    for parting in ("$", " (?!±)"):
-        parts = [[part for row in (columns, *rows) for part in re.split(parting, row[i])] for i in range(len(columns))]
-        longest = [max(map(len, of)) for of in parts]
+    """Return the width of each column of numbers: its longest cell if all fit, else the longest part between spaces.
+
+    None if that does not fit either, and for columns of words, which share the remaining width.
+    """
+    for separator in ("$", " (?!±)"):
+        parts = [[p for row in (columns, *rows) for p in re.split(separator, row[i])] for i in range(len(columns))]
+        longest = [max(map(len, column_parts)) for column_parts in parts]
         sizes = [size if right else None for right, size in zip(numeric, longest, strict=True)]
         if sum((size or NARROWEST) + 2 for size in sizes) + 2 <= width:
             return sizes
@@ -72,18 +74,18 @@ def _sizes(
 
 
 def console() -> Console:
-    """Standard output, wide enough for a table where it is no terminal; a bracket in an override is no markup."""
+    """Return a console on standard output, 160 characters wide unless a terminal; brackets are not read as markup."""
     return Console(width=None if Console().is_terminal else WIDTH, markup=False, emoji=False)
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub-flavoured Markdown table."""
+    """Return a GitHub-flavoured Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def latex(content: Content) -> str:
-    """A table environment that stands in a document as it is, where that loads booktabs; notes stand below in small."""
+    """Return a LaTeX table environment, with notes below in footnote size; the document must load booktabs."""
     numeric = numeric_columns(content.rows, len(content.columns))
     lines = [
         r"\begin{table}",
@@ -112,7 +114,7 @@ def _escaped(text: str) -> str:
 
 
 def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """CSV with a header."""
+    """Return CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -121,7 +123,7 @@ def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> st
 
 
 def numeric_columns(rows: Sequence[Sequence[str]], n: int) -> list[bool]:
-    """Which of n columns hold nothing but numbers, intervals among them."""
+    """Return which of n columns hold only numbers, including intervals."""
     return [any(row[i] for row in rows) and all(_is_number(row[i]) for row in rows) for i in range(n)]
 
 

@@ -1,4 +1,4 @@
-"""Variants: finished runs that differ in their seed alone, averaged; those that were asked the same stand together."""
+"""Variants (finished runs that differ only in the seed, averaged), and groups of them that share a table."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from typing import Any
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.pairing import Run
-from llm4rec_cli.reporting.runs import leading, protocol_in_words, shown_as, usual_metrics, variant_in_words
+from llm4rec_cli.reporting.runs import default_metrics, headline_metric, protocol_in_words, shown_as, variant_in_words
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs of one address but for the seed.
+    """Runs that differ only in their seed.
 
     Attributes:
-        runs: one a seed, in the order of seeds.
+        runs: one per seed, ordered by seed.
     """
 
     runs: Sequence[Run]
 
     @property
-    def one(self) -> dict[str, Any]:
-        """What any of its runs says; they differ in numbers, and in what was typed to get them."""
+    def first_run(self) -> dict[str, Any]:
+        """metrics.json of the first seed; those of other seeds differ only in numbers and typed overrides."""
         return self.runs[0][1]
 
     @property
     def heading(self) -> tuple[str, str, str]:
-        """Dataset, task and protocol: what stands in one table."""
-        return self.one["dataset"], self.one["task"], protocol_in_words(self.one)
+        """Dataset, task and protocol: equal for all variants of one table."""
+        return self.first_run["dataset"], self.first_run["task"], protocol_in_words(self.first_run)
 
     @property
     def name(self) -> tuple[str, str]:
-        """What tables call its model, and the variant in words."""
-        return shown_as(self.one), " ".join(self.parts)
+        """The model's name in tables, and the variant in words."""
+        return shown_as(self.first_run), " ".join(self.parts)
 
     @property
     def parts(self) -> list[str]:
-        """The variant in words, override by override."""
-        return variant_in_words(self.one)
+        """The variant in words, one override each."""
+        return variant_in_words(self.first_run)
 
     @property
     def labels(self) -> list[str]:
-        return sorted({label for _, run in self.runs for label in run["labels"]})
+        return sorted({label for _, metrics in self.runs for label in metrics["labels"]})
 
     @property
     def deviations(self) -> list[str]:
-        """In words, where any of its runs departs from its paper."""
-        return list(dict.fromkeys(deviation for _, run in self.runs for deviation in run["deviations"]))
+        """Sentences on how any of its runs deviates from the paper."""
+        return list(dict.fromkeys(deviation for _, metrics in self.runs for deviation in metrics["deviations"]))
 
     def values(self, metric: str) -> list[float]:
-        """One value a seed; none if some seed lacks it."""
-        values = [run["metrics"].get(metric) for _, run in self.runs]
+        """Return one value per seed; empty if a seed lacks the metric."""
+        values = [metrics["metrics"].get(metric) for _, metrics in self.runs]
         return [] if None in values else values
 
     def mean(self, metric: str) -> float:
@@ -65,23 +65,23 @@ class Variant:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Metric -> 95 % bootstrap interval: of one seed the run's own, over users; of several over users and seeds."""
-        own = {name: (low, high) for name, (low, high) in self.one["intervals"].items()}
+        """Metric -> 95 % bootstrap interval: the run's own, over users, for one seed; else over users and seeds."""
+        own = {name: (low, high) for name, (low, high) in self.first_run["intervals"].items()}
         return own if len(self.runs) == 1 else interval_over_seeds([folder for folder, _ in self.runs], list(own))
 
     def seconds(self) -> float:
-        """The mean over seeds of what training, asking a chat model and evaluating took."""
+        """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds."""
         phases = ("train", "ask", "evaluate")
-        return statistics.fmean(sum(run["seconds"].get(phase, 0.0) for phase in phases) for _, run in self.runs)
+        return statistics.fmean(sum(metrics["seconds"].get(phase, 0.0) for phase in phases) for _, metrics in self.runs)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Variants that were asked the same of the same dataset.
+    """Variants with the same dataset, task and protocol.
 
     Attributes:
-        members: by model and variant.
-        metrics: that are shown of them.
+        members: sorted by model and variant.
+        metrics: the metrics that tables show.
     """
 
     members: Sequence[Variant]
@@ -92,49 +92,51 @@ class Group:
         return " · ".join(self.members[0].heading)
 
     @property
-    def first(self) -> str | None:
-        """The metric that plots show and whose interval tables show; None where no metric shown has an interval."""
-        found = [name for name in self.metrics if any(name in variant.intervals for variant in self.members)]
-        return leading(self.members[0].one["protocol"], found)
+    def headline_metric(self) -> str | None:
+        """The metric with an interval in tables, which plots show; None if no shown metric has an interval."""
+        available = [name for name in self.metrics if any(name in variant.intervals for variant in self.members)]
+        return headline_metric(self.members[0].first_run["protocol"], available)
 
     @property
-    def mixed(self) -> bool:
-        """Whether they are of different data under one name: other seeds, filters, or files."""
-        return len({variant.one["dataset_fingerprint"] for variant in self.members}) > 1
+    def has_mixed_data(self) -> bool:
+        """Whether the data of one name differ: by seeds, filters or files."""
+        return len({variant.first_run["dataset_fingerprint"] for variant in self.members}) > 1
 
     def ranked(self) -> list[tuple[int, Variant]]:
-        """Its members with their numbers in the table, from 1 on, the best by the first metric first."""
-        metric = str(self.first)
-        known = [(i, variant) for i, variant in enumerate(self.members, start=1) if variant.values(metric)]
-        return sorted(known, key=lambda of: -direction(metric) * of[1].mean(metric))
+        """Return the members with their row numbers, from 1, best first by the headline metric."""
+        metric = str(self.headline_metric)
+        numbered = [(i, variant) for i, variant in enumerate(self.members, start=1) if variant.values(metric)]
+        return sorted(numbered, key=lambda row: -direction(metric) * row[1].mean(metric))
 
     def deviations(self) -> list[str]:
-        """All that its members depart in; tables refer to them by their place, from 1 on."""
+        """Return all deviations of the members; tables refer to them by position, from 1."""
         return list(dict.fromkeys(deviation for variant in self.members for deviation in variant.deviations))
 
 
 def variants(runs: Iterable[Run]) -> list[Variant]:
-    """The runs as variants, in the order of tables.
+    """Return the runs as variants, in table order.
 
-    Runs of other data, task, protocol or settings are never averaged; of equal seeds the last counts.
+    Runs that differ in data, task, protocol or settings are never averaged; of runs with the same seed the last counts.
     """
-    found: dict[tuple[str, ...], dict[int, Run]] = defaultdict(dict)
-    for folder, run in runs:
-        asked = (run["dataset"], run["task"], protocol_in_words(run), shown_as(run))
-        found[(*asked, run["dataset_fingerprint"], run["variant"])][run["seed"]] = (folder, run)
-    made = [Variant([of[seed] for seed in sorted(of)]) for _, of in sorted(found.items())]
-    return sorted(made, key=lambda variant: (variant.heading, variant.name))
+    by_key: dict[tuple[str, ...], dict[int, Run]] = defaultdict(dict)
+    for folder, metrics in runs:
+        heading = (metrics["dataset"], metrics["task"], protocol_in_words(metrics), shown_as(metrics))
+        key = (*heading, metrics["dataset_fingerprint"], metrics["variant"])
+        by_key[key][metrics["seed"]] = (folder, metrics)
+    averaged = [Variant([by_seed[seed] for seed in sorted(by_seed)]) for _, by_seed in sorted(by_key.items())]
+    return sorted(averaged, key=lambda variant: (variant.heading, variant.name))
 
 
-def groups(found: Iterable[Variant], typed: Sequence[str] | None = None) -> list[Group]:
-    """Variants that stand in one table.
+def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> list[Group]:
+    """Return the groups of variants that share a table.
 
     Args:
-        typed: the metrics to show; None = those that are shown unasked.
+        variants: in table order.
+        typed: the metrics to show; None = the default ones.
     """
-    made = []
-    for _, of in itertools.groupby(found, key=lambda variant: variant.heading):
-        members = list(of)
-        wanted = usual_metrics(members[0].one["protocol"]) if typed is None else typed
-        made.append(Group(members, [name for name in wanted if any(variant.values(name) for variant in members)]))
-    return made
+    result = []
+    for _, in_table in itertools.groupby(variants, key=lambda variant: variant.heading):
+        members = list(in_table)
+        names = default_metrics(members[0].first_run["protocol"]) if typed is None else typed
+        result.append(Group(members, [name for name in names if any(variant.values(name) for variant in members)]))
+    return result

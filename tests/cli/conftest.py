@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver import TINY, call
+from tests.support.driver import TINY, call
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.llm import local as local_backend
-from tests import forked
-from tests.driver import read
 from tests.llm.chat_server import api_error, chat_server, completed, hang_up
 from tests.llm.tiny_llm import tiny_llm
+from tests.support import forked
+from tests.support.driver import read
 
 KEY = "sk-a-key-that-must-appear-nowhere"
 TRAIN = ("train", "model=chatgptrec", "task.floors=[]", "task.bootstrap=20")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.files import write_json
-from tests.driver import python
+from tests.support.driver import python
 
 # (n_better, n_tied) of five targets: rank 1, rank 3, tied at ranks 3 to 6, rank 10, rank 11.
 RANKS = [(0, 1), (2, 1), (2, 4), (9, 1), (10, 1)]
@@ -134,7 +134,7 @@ def test_over_seeds_two_of_both_are_needed(write, llm4rec):
 
 def test_cold_targets_are_compared_alone(write, compared, llm4rec):
     a, b = write("a", [(99, 1), (0, 1), (0, 1)]), write("b", [(0, 1), (0, 1), (99, 1)])
-    assert "nothing was held out" in llm4rec("compare", str(a), str(b), "--targets", "cold").err
+    assert "no items were held out" in llm4rec("compare", str(a), str(b), "--targets", "cold").err
     for run in (a, b):
         file = run / "predictions.parquet"
         pd.read_parquet(file).assign(target_is_cold=[True, True, False]).to_parquet(file, index=False)
@@ -222,7 +222,7 @@ def test_a_run_without_predictions_to_pair_is_refused(llm4rec, write):
     pd.DataFrame({"user_id": ["u0"], "prediction": [3.5]}).to_parquet(b / "predictions.parquet")
     answer = llm4rec("compare", str(a), str(b))
     assert answer.code == 2
-    assert "holds no answers to pair" in answer.err
+    assert "has no predictions to pair" in answer.err
 
 
 # ---- names of runs
@@ -416,7 +416,7 @@ def test_users_of_one_run_alone_and_other_targets_are_counted(write, llm4rec):
     pd.read_parquet(file).assign(target=["i", "j", "i", "i"]).to_parquet(file)
     error = llm4rec("compare", str(a), str(b)).err
     assert "3 are in A only and 2 in B only" in error
-    assert "2 users in A only, 1 in B only, 1 of both asked about other targets" in error
+    assert "2 users in A only, 1 in B only, 1 in both with different targets" in error
 
 
 def test_another_number_of_candidates_is_refused(write, llm4rec):
@@ -425,7 +425,7 @@ def test_another_number_of_candidates_is_refused(write, llm4rec):
     pd.read_parquet(file).assign(n_candidates=[100, 100, 50, 50, 50]).to_parquet(file)
     answer = llm4rec("compare", str(a), str(b))
     assert answer.code == 2
-    assert "3 of 5 examples have other numbers of candidates (100 in A, 50 in B)" in answer.err
+    assert "3 of 5 examples have different numbers of candidates (100 in A, 50 in B)" in answer.err
 
 
 def test_other_ratings_of_the_same_items_are_refused(write, llm4rec):
@@ -433,7 +433,7 @@ def test_other_ratings_of_the_same_items_are_refused(write, llm4rec):
     for run, rating in ((a, 5.0), (b, 4.0)):
         rows = {"user_id": ["u0"], "target": ["i"], "rating": [rating], "prediction": [3.0]}
         pd.DataFrame(rows).to_parquet(run / "predictions.parquet")
-    assert "1 of 1 examples have other ratings (5.0 in A, 4.0 in B)" in llm4rec("compare", str(a), str(b)).err
+    assert "1 of 1 examples have different ratings (5.0 in A, 4.0 in B)" in llm4rec("compare", str(a), str(b)).err
 
 
 def test_datasets_of_one_name_are_refused_with_the_setting_that_differs(write, llm4rec):
@@ -487,7 +487,7 @@ def test_an_impression_with_other_items_is_refused(shown, llm4rec):
     a, b = shown("a", [0, 0, 0]), shown("b", [0, 0, 0], items=[["a", "b"], ["b", "c", "x"], ["a", "d"]])
     answer = llm4rec("compare", str(a), str(b))
     assert answer.code == 2
-    assert "1 of 3 examples have other items shown (('b', 'c', 'd') in A, ('b', 'c', 'x') in B)" in answer.err
+    assert "1 of 3 examples have different items shown (('b', 'c', 'd') in A, ('b', 'c', 'x') in B)" in answer.err
 
 
 def test_other_impressions_are_refused(shown, llm4rec):

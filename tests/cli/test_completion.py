@@ -19,7 +19,7 @@ from llm4rec_cli.commands.list import KINDS
 from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.registry import model_names
-from tests.driver import compose, python
+from tests.support.driver import compose, python
 
 PROGRAMS = Path(sys.executable).parent  # the folder of this Python and `llm4rec`
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.llm import completions
-from tests.driver import TINY
 from tests.llm.fake_backend import FakeBackend
+from tests.support.driver import TINY
 
 LLM = ("llm=openai", "llm.model=speaking")
 OF_SHOP = ("dataset=shop", *LLM)

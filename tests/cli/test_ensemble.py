@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.driver import read
+from tests.support.driver import read
 
 NEWS = ("dataset=demo_news", "task.max_examples=40", "task.floors=[]")
 

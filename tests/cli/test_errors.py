@@ -3,7 +3,7 @@
 import pytest
 
 from llm4rec_cli.tasks import ranking
-from tests.driver import python, read
+from tests.support.driver import python, read
 
 # what is typed, what the first line says, what the second says
 WRONG = {

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.driver import TINY, read
+from tests.support.driver import TINY, read
 
 NO_FLOORS = "task.floors=[]"
 

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.split import hold_out, leave_one_out
-from tests.driver import TINY, call, compose
 from tests.llm.tiny_llm import tiny_llm
-from tests.small import QUICK, sizes
+from tests.support.driver import TINY, call, compose
+from tests.support.small import QUICK, sizes
 
 COLD = "dataset.cold_items=0.3"
 FEW = "dataset.train_users=0.1"

@@ -9,7 +9,7 @@ import yaml
 
 from llm4rec_cli import __version__, cli
 from llm4rec_cli.cli import HYDRA_COMMANDS, PLAIN_COMMANDS
-from tests.driver import python
+from tests.support.driver import python
 
 HEAVY = "{'torch', 'hydra', 'omegaconf', 'pandas', 'numpy', 'transformers', 'rich'}"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.driver import TINY, compose, read, spec_of
-from tests.small import QUICK, sizes
+from tests.support.driver import TINY, compose, read, spec_of
+from tests.support.small import QUICK, sizes
 
 
 def choices(*overrides):

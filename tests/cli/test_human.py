@@ -11,8 +11,8 @@ import pytest
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
 from llm4rec_cli.llm import completions
-from tests.driver import call, python, read, spec_of
 from tests.llm.fake_backend import FakeBackend
+from tests.support.driver import call, python, read, spec_of
 
 MARKUP = (
     '</script><img src=x onerror="alert(1)">',

@@ -9,7 +9,7 @@ from llm4rec_cli.commands.list import OPTIONS, descriptions
 from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
-from tests.driver import python
+from tests.support.driver import python
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.driver import Answer, call, read
+from tests.support.driver import Answer, call, read
 
 # One small P5: two users of a hundred are trained on.
 SMALL = (

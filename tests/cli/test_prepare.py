@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.driver import read
+from tests.support.driver import read
 
 
 @pytest.fixture

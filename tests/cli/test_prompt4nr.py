@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli.files import write_text
-from tests import forked
-from tests.driver import read
 from tests.models.prompt4nr_data import TEMPLATES
 from tests.models.tiny_bert import tiny_bert
-from tests.small_log import small_log
+from tests.support import forked
+from tests.support.driver import read
+from tests.support.small_log import small_log
 
 SETTINGS = (
     *("model=prompt4nr", "dataset=mind-small-5k", "task.floors=[]", "model.titles=3", "model.max_length=128"),

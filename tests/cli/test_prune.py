@@ -10,7 +10,7 @@ import pytest
 
 from llm4rec_cli.commands import prune
 from llm4rec_cli.files import write_json, write_text
-from tests.driver import read
+from tests.support.driver import read
 
 
 @pytest.fixture

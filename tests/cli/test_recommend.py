@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.data.prepare import prepare
 from tests.data.sources import real
-from tests.driver import TINY, compose, python
+from tests.support.driver import TINY, compose, python
 
 AWKWARD = """It's "A" {test}, [x]=1, $HOME & more!"""
 TITLES = ["Matrix, The (1999)", "Sabrina (1954)", "Sabrina (1995)", "Heat (1995)", AWKWARD, "Star Wars (1977)"]

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from scipy import stats
 
-from tests.reporting.made import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, rankings, write_run
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def write(tmp_path):
         metrics = metrics_json(ndcg, **facts)
         folder = tmp_path / "outputs" / metrics["model"] / metrics["dataset"] / metrics["task"]
         folder /= f"seed{metrics['seed']}-{len(runs)}"
-        runs.append(written(folder, metrics, predictions, status, time=1e9 + len(runs)))
+        runs.append(write_run(folder, metrics, predictions, status, time=1e9 + len(runs)))
 
     return write
 
@@ -130,7 +130,7 @@ def test_labels_choose_runs_that_have_one_of_them(write, rows):
 
 def test_intervals_of_several_seeds_are_in_the_csv(write, rows):
     for seed, n_better in enumerate((0, 50)):
-        write(0.1, seed=seed, intervals={"ndcg@10": [0.0, 0.2]}, predictions=ranked([n_better] * 20))
+        write(0.1, seed=seed, intervals={"ndcg@10": [0.0, 0.2]}, predictions=rankings([n_better] * 20))
     (row,) = rows()
     low, high = stats.t.interval(0.95, 1, 0.5, 0.5)
     assert (row["ndcg@10 low"], row["ndcg@10 high"]) == (f"{low:.6f}", f"{high:.6f}")
@@ -204,7 +204,7 @@ def test_synthetic_runs_are_not_compared_with_papers(llm4rec, write):
     write(0.06, **SCIENTIFIC, labels=["synthetic"])
     answer = llm4rec("report")
     assert "0.1080" not in answer.out
-    assert "is compared with no paper: synthetic" in answer.out
+    assert "is not compared with a paper: synthetic" in answer.out
 
 
 def test_the_users_own_numbers_are_matched_by_the_models_name(llm4rec, write, rows, tmp_path):

@@ -5,7 +5,7 @@ import gzip
 import pandas as pd
 import pytest
 
-from tests.driver import python, read
+from tests.support.driver import python, read
 
 QUICK = ("task.max_examples=100", "task.floors=[]")
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from llm4rec_cli import launch
-from tests.driver import TINY, read
+from tests.support.driver import TINY, read
 
 FLOORS = ("-m", "seed=0,1", "task.floors=[]", "task.max_examples=50")
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from llm4rec_cli.files import write_json
-from tests.driver import TINY, call, read
+from tests.support.driver import TINY, call, read
 
 FILES = {  # as the design fixes them
     "config.yaml",

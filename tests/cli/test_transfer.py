@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from llm4rec_cli.files import write_json
 from llm4rec_cli.training import checkpoints
-from tests.driver import call, read
+from tests.support.driver import call, read
 
 SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")
 QUICK = ("trainer.epochs=2", "task.max_examples=100", "task.floors=[]")

@@ -5,7 +5,7 @@ import pytest
 from llm4rec_cli.commands import validate
 from llm4rec_cli.config import compose as composing
 from llm4rec_cli.files import write_text
-from tests.driver import python
+from tests.support.driver import python
 
 # name -> file in ./conf, its content, line of the error (0 = none reported), problem, remedy
 INVALID = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llm4rec_cli.config.overrides import hydra_override, quoted, sweep_model_settings
 from llm4rec_cli.errors import UsageError
-from tests.driver import compose
+from tests.support.driver import compose
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -6,7 +6,7 @@ from typing import ClassVar
 from llm4rec_cli.config import keys, walk
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
 
 @dataclass

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from tests.driver import Answer, call, python, read
+from tests.support.driver import Answer, call, python, read
 
 BAD = Path(__file__).parent / "bad"
 PAGE = Path(__file__).parents[2] / "docs" / "bad_input.md"

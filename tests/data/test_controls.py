@@ -10,7 +10,7 @@ from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import TEST, TRAIN, Split, leave_one_out, p5_reviews, split_dataset
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
-from tests.builders import tiny_log
+from tests.support.builders import tiny_log
 
 USERS, LENGTH = 30, 12
 

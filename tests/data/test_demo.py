@@ -18,7 +18,7 @@ import pytest
 from llm4rec_cli.data.demo import VARIANTS, generate
 from llm4rec_cli.data.demo.words import shop_words
 from llm4rec_cli.errors import UsageError
-from tests.small_demo import REAL, sized
+from tests.support.small_demo import REAL, sized
 
 SHOP_OF = {"demo": "demo", "demo_null": "demo_null", "garden": "demo_pretrain", "kitchen": "demo_pretrain"}
 
@@ -60,7 +60,7 @@ def test_a_variant_and_a_seed_fix_every_byte(tmp_path: Path) -> None:
     """Whatever order Python's hashes have; at the small size, which takes the same way."""
     call = (
         "from pathlib import Path; from llm4rec_cli.data.demo import VARIANTS, generate;"
-        "from tests.small_demo import SMALL, sized\n"
+        "from tests.support.small_demo import SMALL, sized\n"
         "with sized(SMALL):\n    for variant in VARIANTS: generate(variant, 0, Path(variant))"
     )
     for seed in ("7", "8"):

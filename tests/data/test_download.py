@@ -34,7 +34,7 @@ from tests.data.misbehaving_server import (
     trickled,
     unstated,
 )
-from tests.driver import compose
+from tests.support.driver import compose
 
 spawn = multiprocessing.get_context("spawn")
 

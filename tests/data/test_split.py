@@ -27,7 +27,7 @@ from llm4rec_cli.data.split import (
 )
 from llm4rec_cli.data.store import user_offsets
 from llm4rec_cli.errors import DataError
-from tests.builders import tiny_dataset, tiny_log
+from tests.support.builders import tiny_dataset, tiny_log
 
 # Three users; interactions happen at times 0..9: 80 % lie before time 8, 60 % before time 6.
 SEQUENCES = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9]]

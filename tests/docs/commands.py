@@ -7,11 +7,11 @@ from pathlib import Path
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import Backend
 from llm4rec_cli.data.prepare import prepare
-from tests.driver import call, compose, spec_of
 from tests.llm.tiny_llm import tiny_llm
 from tests.models.tiny_bert import tiny_bert
-from tests.small import sizes
-from tests.small_log import small_log
+from tests.support.driver import call, compose, spec_of
+from tests.support.small import sizes
+from tests.support.small_log import small_log
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"

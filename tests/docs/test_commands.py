@@ -5,7 +5,7 @@ import pytest
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.runs import rules
 from tests.docs.commands import DOCS, README, VALUES, commands
-from tests.driver import compose, spec_of
+from tests.support.driver import compose, spec_of
 
 
 @pytest.mark.parametrize("arguments", commands(DOCS / "unisrec.md"), ids=" ".join)

@@ -17,8 +17,8 @@ from llm4rec_cli.models.p5.config import P5Config
 from llm4rec_cli.models.p5.filler import PromptFiller
 from llm4rec_cli.models.p5.model import prompt_texts, training_texts
 from llm4rec_cli.models.p5.vocabulary import Vocabulary, load_tokenizer
-from tests.builders import tiny_dataset
-from tests.driver import compose
+from tests.support.builders import tiny_dataset
+from tests.support.driver import compose
 
 N_ITEMS = 120  # a prompt lists 100 candidates
 KINDS = ("lamp", "chair", "mirror", "table")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, split_dataset
-from tests.builders import tiny_log
+from tests.support.builders import tiny_log
 
 LOG = tiny_log(
     [

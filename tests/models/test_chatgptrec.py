@@ -15,9 +15,9 @@ from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.tasks import base, ranking, rating
-from tests.builders import tiny_dataset
-from tests.driver import compose, resolved
 from tests.llm.fake_backend import FakeBackend
+from tests.support.builders import tiny_dataset
+from tests.support.driver import compose, resolved
 
 pytestmark = pytest.mark.numeric
 

@@ -28,12 +28,12 @@ from llm4rec_cli.llm import completions
 from llm4rec_cli.models import base
 from llm4rec_cli.tasks.ranking import rank
 from llm4rec_cli.text import features
-from tests.builders import tiny_dataset, tiny_log
-from tests.driver import compose, resolved
 from tests.llm.fake_backend import FakeBackend
 from tests.models.tiny_bert import tiny_bert
-from tests.numeric import assert_close
-from tests.small import SIZES
+from tests.support.builders import tiny_dataset, tiny_log
+from tests.support.driver import compose, resolved
+from tests.support.numeric import assert_close
+from tests.support.small import SIZES
 
 pytestmark = pytest.mark.numeric
 

@@ -9,7 +9,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.trie import START, Trie
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

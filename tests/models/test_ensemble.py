@@ -12,7 +12,7 @@ from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.model import Ensemble, fit_weights
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
 pytestmark = pytest.mark.numeric
 

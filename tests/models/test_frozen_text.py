@@ -7,7 +7,7 @@ import torch
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.split import TEST, TRAIN, leave_one_out, split_dataset
 from llm4rec_cli.models.baselines import frozen_text
-from tests.builders import tiny_dataset, tiny_log
+from tests.support.builders import tiny_dataset, tiny_log
 
 pytestmark = pytest.mark.numeric
 

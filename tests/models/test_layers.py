@@ -8,7 +8,7 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.shared.layers import CausalLayer, Dropout, SequenceEncoder, dropped_out, initialise
 from llm4rec_cli.models.shared.sequences import pack
 from tests.models import naive
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from llm4rec_cli.models.shared import losses
 from llm4rec_cli.models.shared.losses import ROWS_AT_ONCE, catalogue_cross_entropy, gather_rows
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

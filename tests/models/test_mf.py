@@ -6,7 +6,7 @@ import torch
 
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
-from tests.builders import tiny_dataset
+from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 

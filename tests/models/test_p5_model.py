@@ -14,7 +14,7 @@ from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.config import WholeWord
 from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_stars
 from tests.models.p5_data import N_ITEMS, config, shop
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

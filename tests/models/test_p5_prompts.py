@@ -18,8 +18,8 @@ from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field
 from llm4rec_cli.runs.identity import plain
 from llm4rec_cli.training import trained
-from tests.builders import tiny_dataset
-from tests.driver import compose, python, spec_of
+from tests.support.builders import tiny_dataset
+from tests.support.driver import compose, python, spec_of
 
 AMAZON = ["p5/rating", "p5/sequential", "p5/direct", "p5/explanation", "p5/review_summary"]
 YELP = ["p5/rating", "p5/sequential", "p5/direct", "p5/yelp_explanation", "p5/yelp_review"]

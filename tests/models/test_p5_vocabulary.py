@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.p5.vocabulary import END, PAD, UNKNOWN, Vocabulary, load_tokenizer
-from tests.driver import python
+from tests.support.driver import python
 
 CORPUS = ["the red lamp is bright , the red chair is not", "user_ item_ yes no 4.7"] * 5
 

@@ -13,7 +13,7 @@ from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, pack_rows
 from tests.models.tiny_bert import tiny_bert
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -13,10 +13,10 @@ from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
 from llm4rec_cli.models.prompt4nr.config import Loss
-from tests.builders import tiny_dataset
 from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
-from tests.numeric import assert_close
+from tests.support.builders import tiny_dataset
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

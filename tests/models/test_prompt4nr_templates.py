@@ -10,9 +10,9 @@ from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.config import TemplateConfig
-from tests.driver import python
 from tests.models.prompt4nr_data import TEMPLATES, config, log
 from tests.models.tiny_bert import CONTEXT, tiny_bert
+from tests.support.driver import python
 
 # Per type: Relevance, Emotion, Action, Utility; in BERT's vocabulary, which minilm shares. Discrete and continuous ones
 # as measured by the reference (6), whose counts for the hybrid ones are two higher than those of the code's templates.

@@ -12,8 +12,8 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import Draw, Loss
 from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates, Ragged
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples, training_clicks
-from tests.builders import tiny_dataset, tiny_log
 from tests.models.prompt4nr_data import config, log
+from tests.support.builders import tiny_dataset, tiny_log
 
 SHOP = leave_one_out(tiny_dataset([[0, 1, 2, 3, 4], [5, 6, 5, 7], [8, 9, 1]], n_items=40))
 NARROW = leave_one_out(tiny_dataset([[0, 1, 2, 3, 4, 5], [6, 7, 0]], n_items=8))

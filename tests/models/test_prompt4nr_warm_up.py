@@ -16,9 +16,9 @@ from llm4rec_cli.models.prompt4nr import warm_up
 from llm4rec_cli.models.prompt4nr.config import WarmUpConfig
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, pack_rows
 from llm4rec_cli.models.prompt4nr.templates import load_tokenizer
-from tests.builders import tiny_dataset, tiny_log
 from tests.models.prompt4nr_data import TITLES, config, model
 from tests.models.tiny_bert import CHARACTERS, SPECIAL, tiny_bert
+from tests.support.builders import tiny_dataset, tiny_log
 
 pytestmark = pytest.mark.numeric
 

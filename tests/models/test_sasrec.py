@@ -12,9 +12,9 @@ from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models import base
 from llm4rec_cli.models.shared.sequences import IGNORED
-from tests.builders import tiny_dataset
 from tests.models import naive
-from tests.numeric import assert_close
+from tests.support.builders import tiny_dataset
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

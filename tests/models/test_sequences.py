@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
-from tests.builders import tiny_dataset
+from tests.support.builders import tiny_dataset
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
 

@@ -12,7 +12,7 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import transition_text
 from llm4rec_cli.models.baselines.transition_text import TransitionText, tfidf, transition_matrix
-from tests.builders import tiny_dataset
+from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 

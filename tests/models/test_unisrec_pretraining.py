@@ -21,10 +21,10 @@ from llm4rec_cli.models.unisrec import model as unisrec
 from llm4rec_cli.models.unisrec import pretraining
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Loss, PretrainingConfig
 from llm4rec_cli.models.unisrec.pretraining import PretrainingRows, drop_words, in_batch_cross_entropy
-from tests.builders import tiny_dataset
 from tests.models import naive
 from tests.models.test_unisrec import SETTINGS, TEXT_SIZE, adapted
-from tests.numeric import assert_close
+from tests.support.builders import tiny_dataset
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

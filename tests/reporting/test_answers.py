@@ -1,4 +1,4 @@
-"""Intervals over users and seeds, out of what runs keep of their answers."""
+"""Intervals over users and seeds from stored predictions."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from scipy import stats
 
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.reporting.answers import interval_over_seeds
-from tests.reporting.made import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, rankings, write_run
 
 RNG = np.random.default_rng(0)
 BETTER = RNG.integers(0, 30, size=400)
@@ -15,32 +15,32 @@ BETTER = RNG.integers(0, 30, size=400)
 
 @pytest.fixture
 def folders(tmp_path):
-    """folders(*predictions): of runs with these answers, one a seed."""
+    """folders(*predictions) writes runs with these predictions, one per seed, and returns their folders."""
 
     def make(*predictions):
-        found = [tmp_path / f"seed{seed}" for seed in range(len(predictions))]
-        for folder, answers in zip(found, predictions, strict=True):
-            written(folder, metrics_json(), answers)
-        return found
+        seed_folders = [tmp_path / f"seed{seed}" for seed in range(len(predictions))]
+        for folder, answers in zip(seed_folders, predictions, strict=True):
+            write_run(folder, metrics_json(), answers)
+        return seed_folders
 
     return make
 
 
-def test_of_seeds_that_agree_the_interval_is_scipys_over_users(folders):
-    found = interval_over_seeds(folders(ranked(BETTER), ranked(BETTER)), ["ndcg@10"])["ndcg@10"]
+def test_if_seeds_agree_the_interval_over_users_equals_scipys(folders):
+    interval = interval_over_seeds(folders(rankings(BETTER), rankings(BETTER)), ["ndcg@10"])["ndcg@10"]
     values = expected_ndcg(BETTER, np.ones_like(BETTER), 10)
     scipy = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
-    assert found == pytest.approx(tuple(scipy), abs=0.005)  # a standard error is 0.014
+    assert interval == pytest.approx(tuple(scipy), abs=0.005)  # a standard error is 0.014
 
 
-def test_of_users_who_agree_the_interval_is_over_seeds(folders):
-    first, last = ranked(np.zeros(50, dtype=int)), ranked(np.full(50, 50))
-    found = interval_over_seeds(folders(first, last), ["hr@10"])["hr@10"]
-    assert found == pytest.approx(stats.t.interval(0.95, 1, 0.5, 0.5)), "two trainings tell hardly anything"
+def test_if_users_agree_the_interval_is_over_seeds(folders):
+    first, last = rankings(np.zeros(50, dtype=int)), rankings(np.full(50, 50))
+    interval = interval_over_seeds(folders(first, last), ["hr@10"])["hr@10"]
+    assert interval == pytest.approx(stats.t.interval(0.95, 1, 0.5, 0.5)), "two trainings tell hardly anything"
 
 
-def test_several_seeds_that_differ_make_a_wider_interval_than_their_mean_for_each_user(folders):
-    seeds = [ranked(np.clip(BETTER + shift, 0, 99)) for shift in (0, 5, 40)]
+def test_differing_seeds_give_a_wider_interval_than_their_mean_per_user(folders):
+    seeds = [rankings(np.clip(BETTER + shift, 0, 99)) for shift in (0, 5, 40)]
     low, high = interval_over_seeds(folders(*seeds), ["ndcg@10"])["ndcg@10"]
     values = np.mean([expected_ndcg(s["n_better"].to_numpy(), s["n_tied"].to_numpy(), 10) for s in seeds], axis=0)
     over_users = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
@@ -49,13 +49,13 @@ def test_several_seeds_that_differ_make_a_wider_interval_than_their_mean_for_eac
 
 
 def test_the_order_of_rows_does_not_matter(folders):
-    seeds = ranked(BETTER), ranked(BETTER[::-1])
-    turned = seeds[0], seeds[1].sample(frac=1, random_state=0)
-    a = interval_over_seeds(folders(*seeds), ["ndcg@10"])
-    assert interval_over_seeds(folders(*turned), ["ndcg@10"]) == a
+    seeds = rankings(BETTER), rankings(BETTER[::-1])
+    shuffled = seeds[0], seeds[1].sample(frac=1, random_state=0)
+    expected = interval_over_seeds(folders(*seeds), ["ndcg@10"])
+    assert interval_over_seeds(folders(*shuffled), ["ndcg@10"]) == expected
 
 
-def test_ratings_have_intervals_of_roots_of_means(folders):
+def test_ratings_have_an_interval_of_the_rmse(folders):
     rating = RNG.integers(1, 6, size=300).astype(float)
     answers = pd.DataFrame(
         {"user_id": range(300), "target": range(300), "rating": rating, "prediction": rating + RNG.normal(size=300)}
@@ -65,15 +65,17 @@ def test_ratings_have_intervals_of_roots_of_means(folders):
 
 
 def test_texts_have_intervals_of_corpus_bleu(folders):
-    told = ["a good small red ball", "it is a very small dog", "blue"] * 20
-    meant = ["a good small blue ball", "it is a very big dog", "red"] * 20
-    answers = pd.DataFrame({"user_id": range(60), "target": range(60), "reference": meant, "prediction": told})
-    found = interval_over_seeds(folders(answers, answers), ["bleu2", "rouge1"])
-    assert found.keys() == {"bleu2", "rouge1"}
-    assert 0 < found["bleu2"][0] < found["bleu2"][1] < 1
+    generated = ["a good small red ball", "it is a very small dog", "blue"] * 20
+    references = ["a good small blue ball", "it is a very big dog", "red"] * 20
+    answers = pd.DataFrame(
+        {"user_id": range(60), "target": range(60), "reference": references, "prediction": generated}
+    )
+    intervals = interval_over_seeds(folders(answers, answers), ["bleu2", "rouge1"])
+    assert intervals.keys() == {"bleu2", "rouge1"}
+    assert 0 < intervals["bleu2"][0] < intervals["bleu2"][1] < 1
 
 
-def test_impressions_hold_their_values_and_a_user_may_have_several(folders):
+def test_impressions_store_their_metrics_and_a_user_may_have_several(folders):
     auc = np.repeat([0.0, 1.0], 50)
     answers = pd.DataFrame({"impression_id": range(100), "user_id": ["a"] * 50 + ["b"] * 50, "auc": auc})
     found = interval_over_seeds(folders(answers, answers), ["auc"])
@@ -81,13 +83,14 @@ def test_impressions_hold_their_values_and_a_user_may_have_several(folders):
 
 
 @pytest.mark.parametrize(
-    "other", [None, ranked([1, 2], users=[7, 8]), pd.DataFrame({"user_id": ["u0", "u1"], "target": ["i0", "i1"]})]
+    "other",
+    [None, rankings([1, 2], users=[7, 8]), pd.DataFrame({"user_id": ["u0", "u1"], "target": ["i0", "i1"]})],
 )
-def test_without_answers_to_the_same_examples_there_is_no_interval(folders, other):
-    assert interval_over_seeds(folders(ranked([1, 2]), other), ["ndcg@10"]) == {}
+def test_without_predictions_on_the_same_examples_there_is_no_interval(folders, other):
+    assert interval_over_seeds(folders(rankings([1, 2]), other), ["ndcg@10"]) == {}
 
 
-def test_a_metric_that_answers_do_not_tell_has_no_interval(folders):
-    assert interval_over_seeds(folders(ranked(BETTER), ranked(BETTER)), ["ndcg@10", "valid/hr@10"]).keys() == {
+def test_a_metric_that_predictions_do_not_determine_has_no_interval(folders):
+    assert interval_over_seeds(folders(rankings(BETTER), rankings(BETTER)), ["ndcg@10", "valid/hr@10"]).keys() == {
         "ndcg@10"
     }

@@ -1,4 +1,4 @@
-"""What a report says: variants in rows, comparisons with the papers, labels and deviations."""
+"""The tables of a report: variants in rows, comparisons with the papers, labels and deviations."""
 
 import statistics
 
@@ -14,14 +14,14 @@ from llm4rec_cli.reporting.contents import (
     results,
 )
 from llm4rec_cli.reporting.variants import groups, variants
-from tests.reporting.made import run
+from tests.reporting.finished_runs import run
 
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
 
 
 def group(*runs):
-    (made,) = groups(variants(runs))
-    return made
+    (only_group,) = groups(variants(runs))
+    return only_group
 
 
 def rows(content):
@@ -33,9 +33,9 @@ def test_the_deviation_is_that_of_a_sample():
     assert mean_and_deviation(values) == f"{sum(values) / 3:.4f} ± {statistics.stdev(values):.4f}"
 
 
-@pytest.mark.parametrize(("values", "said"), [([0.5], "0.5000"), ([], "")])
-def test_one_value_has_no_deviation_and_none_no_mean(values, said):
-    assert mean_and_deviation(values) == said
+@pytest.mark.parametrize(("values", "cell"), [([0.5], "0.5000"), ([], "")])
+def test_one_value_has_no_deviation_and_none_no_mean(values, cell):
+    assert mean_and_deviation(values) == cell
 
 
 def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
@@ -48,7 +48,7 @@ def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
     assert shown.notes[-1] == "dev. 4: four"
 
 
-def test_labels_and_overrides_of_all_rows_stand_below_them():
+def test_labels_and_overrides_of_all_rows_are_noted_below_the_table():
     few = {"overrides": ["task.max_examples=20"], "labels": ["subset", "synthetic"]}
     other = {"overrides": ["model.layers=1", "task.max_examples=20"], "labels": ["subset", "leaky", "synthetic"]}
     shown = results(group(run(**few), run(model="unisrec", **other)))
@@ -57,44 +57,44 @@ def test_labels_and_overrides_of_all_rows_stand_below_them():
     assert shown.notes[1:] == ["all rows: task.max_examples=20 subset", "synthetic data: these numbers settle no claim"]
 
 
-def test_what_training_began_with_and_a_value_of_several_words_stay_whole():
-    mine, yours = ({"overrides": [f"llm.model='{whose} big llm'"]} for whose in ("my", "your"))
-    begun = [{"init_from": {"dataset": name, "experiment": None}} for name in ("a", "b")]
-    shown = results(group(run(**mine | begun[0]), run(model="unisrec", **yours | begun[1])))
+def test_the_initial_run_and_a_value_of_several_words_are_shown_in_full():
+    mine, yours = ({"overrides": [f"llm.model='{owner} big llm'"]} for owner in ("my", "your"))
+    initial = [{"init_from": {"dataset": name, "experiment": None}} for name in ("a", "b")]
+    shown = results(group(run(**mine | initial[0]), run(model="unisrec", **yours | initial[1])))
     assert [row["variant"] for row in rows(shown)] == [
         "from a llm.model='my big llm'",
         "from b llm.model='your big llm'",
     ]
 
 
-def test_the_labels_of_a_single_row_stand_in_it():
+def test_the_labels_of_a_single_row_are_in_the_row():
     (row,) = rows(results(group(run(labels=["subset"]))))
     assert row["labels"] == "subset"
 
 
-def test_columns_that_nobody_fills_are_left_out():
+def test_empty_columns_are_left_out():
     assert results(group(run())).columns == ["model", "variant", "n", "ndcg@10"]
 
 
-@pytest.mark.parametrize(("had", "said"), [("abde", "1–2 4–5"), ("ace", "1 3 5"), ("", ""), ("b", "2")])
-def test_runs_of_numbers_are_told_by_their_ends(had, said):
-    (variant,) = variants([run(deviations=list(had))])
-    assert numbers(variant, list("abcde")) == said
+@pytest.mark.parametrize(("deviations", "cell"), [("abde", "1–2 4–5"), ("ace", "1 3 5"), ("", ""), ("b", "2")])
+def test_consecutive_numbers_are_shown_as_a_range(deviations, cell):
+    (variant,) = variants([run(deviations=list(deviations))])
+    assert numbers(variant, list("abcde")) == cell
 
 
-def test_other_data_under_one_name_stand_apart_and_are_told():
+def test_different_data_of_one_name_are_marked_and_noted():
     shown = results(group(run(dataset_fingerprint="1234567890"), run(0.2, dataset_fingerprint="abcdefghijk")))
     assert [row["data"] for row in rows(shown)] == ["12345678", "abcdefgh"]
-    assert any("compare within one alone" in note for note in shown.notes)
+    assert any("compare only equal ones" in note for note in shown.notes)
 
 
-def test_how_many_were_asked_is_told_and_synthetic_data_are():
+def test_the_number_of_examples_and_synthetic_data_are_noted():
     notes = results(group(run(n_examples=1995, labels=["synthetic"]), run(model="p5", n_examples=100))).notes
     assert notes[0].startswith("100 to 1,995 users; ")
     assert "synthetic data: these numbers settle no claim" in notes
 
 
-def test_a_comparison_is_a_row_with_letters_for_what_differs():
+def test_a_comparison_is_a_row_with_letters_for_differences():
     content = paper_comparisons(group(run(**SCIENTIFIC, labels=["subset"])))
     (row,) = rows(content)
     assert (row["ours"], row["n"], row["95 % interval"]) == ("0.1050", "1", "0.1000–0.1100")
@@ -108,13 +108,13 @@ def test_without_a_difference_the_row_says_whether_the_number_is_inside():
     assert (row["inside"], row["differences"]) == ("yes", "")
 
 
-def test_what_is_compared_with_no_paper_says_why_and_has_no_row():
+def test_a_variant_not_compared_with_a_paper_has_a_reason_and_no_row():
     content = paper_comparisons(group(run(**SCIENTIFIC, labels=["control-shuffle_history", "leaky"])))
     assert content.rows == []
-    assert content.notes == ["sasrec is compared with no paper: control-shuffle_history"]
+    assert content.notes == ["sasrec is not compared with a paper: control-shuffle_history"]
 
 
-def test_where_no_paper_has_the_question_nothing_is_said():
+def test_without_a_paper_on_the_dataset_there_is_no_table():
     assert paper_comparisons(group(run())) is None
 
 
@@ -128,21 +128,21 @@ def test_related_work_is_listed_best_first_and_never_for_synthetic_data():
 
 
 def test_flat_results_hold_all_groups_with_both_ends_of_intervals():
-    found = groups(variants([run(intervals={"ndcg@10": [0.05, 0.15]}, deviations=["a", "b"]), run(task="direct")]))
-    direct, sequential = rows(flat_results(found))
+    tables = groups(variants([run(intervals={"ndcg@10": [0.05, 0.15]}, deviations=["a", "b"]), run(task="direct")]))
+    direct, sequential = rows(flat_results(tables))
     assert (sequential["ndcg@10 low"], sequential["ndcg@10 high"]) == ("0.050000", "0.150000")
     assert (direct["ndcg@10 low"], direct["task"]) == ("", "direct")
     assert sequential["deviations"] == "a | b"
     assert sequential["dataset_fingerprint"] == "f"
 
 
-def test_flat_results_leave_empty_what_a_group_does_not_show():
-    told = {"auc": 0.6, "ndcg@10": 0.4}
-    found = groups(variants([run(metrics=told, protocol="impression", task="direct"), run(metrics=told)]))
-    assert [row["auc"] for row in rows(flat_results(found))] == ["0.6000", ""]
+def test_flat_results_leave_metrics_that_a_group_does_not_show_empty():
+    metrics = {"auc": 0.6, "ndcg@10": 0.4}
+    tables = groups(variants([run(metrics=metrics, protocol="impression", task="direct"), run(metrics=metrics)]))
+    assert [row["auc"] for row in rows(flat_results(tables))] == ["0.6000", ""]
 
 
-def test_flat_papers_name_the_question():
+def test_flat_papers_name_dataset_task_and_protocol():
     (row,) = rows(flat_papers([group(run(**SCIENTIFIC, deviations=["one pass"]))]))
     assert (row["dataset"], row["task"]) == ("amazon2018-scientific", "sequential")
     assert row["protocol"] == "test · full ranking · history not masked"

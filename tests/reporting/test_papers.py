@@ -6,8 +6,8 @@ from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.reporting.papers import NOT_READ, comparisons, excluded, printed, related, related_to
 from llm4rec_cli.reporting.variants import Variant
-from tests.driver import spec_of
-from tests.reporting.made import run
+from tests.reporting.finished_runs import run
+from tests.support.driver import spec_of
 
 NAMES = ("hr@1", "hr@5", "hr@10", "hr@50", "recall@10", "ndcg@5", "ndcg@10", "ndcg@50", "rmse", "mae", "bleu4", "auc")
 OWN_WAY = ("said/rmse", "said/mae", "said_paper/rmse", "said_paper/mae", "rouge1", "paper/bleu4", "paper/rouge1")
@@ -48,13 +48,13 @@ def p5(question="sequential", trained_for="all", base=BEAUTY, labels=(), **metho
     )
 
 
-def found(compared):
-    """{(metric, value): differences} of the comparisons of a variant."""
+def by_number(compared):
+    """The comparisons of a variant as {(metric, value): differences}."""
     return {(c.metric, c.printed.value): list(c.differences) for c in comparisons(compared)}
 
 
 def differences(compared, model=None):
-    """All differences that a variant's comparisons name, of the rows of one method."""
+    """The differences in all comparisons of a variant, or in those with one model."""
     rows = [c for c in comparisons(compared) if model in (None, c.printed.model)]
     assert rows
     return {difference for c in rows for difference in c.differences}
@@ -89,12 +89,14 @@ def test_facts_that_rows_compare_are_facts_that_models_state(name):
 
 
 def test_the_same_method_on_the_same_question_joins_plainly():
-    assert found(variant(**SCIENTIFIC))["hr@10", 0.1080] == []
+    assert by_number(variant(**SCIENTIFIC))["hr@10", 0.1080] == []
     assert {c.printed.owner for c in comparisons(variant(**SCIENTIFIC))} == {"SASRec, UniSRec"}
 
 
 def test_recall_of_one_target_is_hit_rate():
-    assert found(variant(dataset="amazon2018-scientific", metrics={"recall@10": 0.1})) == {("recall@10", 0.1080): []}
+    assert by_number(variant(dataset="amazon2018-scientific", metrics={"recall@10": 0.1})) == {
+        ("recall@10", 0.1080): []
+    }
 
 
 @pytest.mark.parametrize(
@@ -113,12 +115,12 @@ def test_recall_of_one_target_is_hit_rate():
     ids=lambda other: next(iter(other)),
 )
 def test_another_question_or_method_never_joins(other):
-    assert found(variant(**SCIENTIFIC | other)) == {}
+    assert by_number(variant(**SCIENTIFIC | other)) == {}
 
 
 @pytest.mark.parametrize("dataset", ["amazon2018-scientific", "amazon2018-scientific-raw"])
 def test_data_made_of_other_files_to_be_the_same_count_as_the_same(dataset):
-    assert found(variant(**SCIENTIFIC | {"dataset": dataset}))
+    assert by_number(variant(**SCIENTIFIC | {"dataset": dataset}))
 
 
 def test_the_papers_own_settings_have_no_difference():
@@ -141,9 +143,9 @@ def test_from_scratch_with_another_encoder_is_not_the_pre_trained_bert():
 
 def test_text_and_ids_are_two_methods_and_an_ablation_is_neither():
     with_ids = variant(**SCIENTIFIC | UNISREC | {"paper_method": UNISREC["paper_method"] | {"items": "text + ids"}})
-    assert ("hr@10", 0.1235) in found(with_ids)
+    assert ("hr@10", 0.1235) in by_number(with_ids)
     ablation = {"items": "text, an ablation of the adaptor"}
-    assert found(variant(**SCIENTIFIC | UNISREC | {"paper_method": UNISREC["paper_method"] | ablation})) == {}
+    assert by_number(variant(**SCIENTIFIC | UNISREC | {"paper_method": UNISREC["paper_method"] | ablation})) == {}
 
 
 def test_random_ids_differ_from_the_papers_leaking_ones():
@@ -157,12 +159,12 @@ def test_small_and_base_are_two_methods():
 
 
 def test_published_rmse_joins_the_rmse_computed_in_the_papers_way_alone():
-    assert {metric for metric, _ in found(p5("rating", base=REVIEWS, prompt="1-6"))} == {
+    assert {metric for metric, _ in by_number(p5("rating", base=REVIEWS, prompt="1-6"))} == {
         "said_paper/rmse",
         "said_paper/mae",
     }
     chat = variant(**REVIEWS | {"model": "chatgptrec", "task": "rating", "protocol": "rating", "paper_method": CHAT})
-    assert {metric for metric, _ in found(chat)} == {"said/rmse", "said/mae"}
+    assert {metric for metric, _ in by_number(chat)} == {"said/rmse", "said/mae"}
 
 
 def test_a_rating_read_from_the_review_joins_review_preference_alone():
@@ -173,7 +175,7 @@ def test_a_rating_read_from_the_review_joins_review_preference_alone():
 
 
 def test_published_bleu_and_rouge_join_those_computed_in_the_papers_way_alone():
-    metrics = {metric for metric, _ in found(p5("explanation", base=REVIEWS, prompt="3-3"))}
+    metrics = {metric for metric, _ in by_number(p5("explanation", base=REVIEWS, prompt="3-3"))}
     assert metrics == {"paper/bleu4", "paper/rouge1"}
 
 
@@ -210,9 +212,9 @@ def test_chosen_answers_are_not_generated_ones():
     assert "answers: ours chosen by pmi, the paper's generated" in differences(variant(**BEAUTY | facts))
 
 
-@pytest.mark.parametrize(("asked", "rows", "differ"), [("2-3", {"2-3"}, False), ("2-1", {"2-3", "2-13"}, True)])
-def test_of_several_prompts_the_same_counts_and_another_is_a_difference(asked, rows, differ):
-    compared = [c for c in comparisons(p5(prompt=asked)) if c.printed.model == "P5-S"]
+@pytest.mark.parametrize(("prompt", "rows", "differ"), [("2-3", {"2-3"}, False), ("2-1", {"2-3", "2-13"}, True)])
+def test_of_several_prompts_the_same_counts_and_another_is_a_difference(prompt, rows, differ):
+    compared = [c for c in comparisons(p5(prompt=prompt)) if c.printed.model == "P5-S"]
     assert {c.printed.prompt for c in compared} == rows
     assert {any(d.startswith("prompt:") for d in c.differences) for c in compared} == {differ}
 
@@ -251,19 +253,19 @@ def test_where_something_differs_nothing_is_said_of_the_interval():
 
 def test_percents_are_printed_as_fractions_and_stars_as_they_are():
     texts, stars = p5("explanation", base=REVIEWS, prompt="3-3"), p5("rating", base=REVIEWS, prompt="1-6")
-    assert all(0 < value < 0.5 for _, value in found(texts))
-    assert all(1 < value < 2 for metric, value in found(stars) if metric == "said_paper/rmse")
+    assert all(0 < value < 0.5 for _, value in by_number(texts))
+    assert all(1 < value < 2 for metric, value in by_number(stars) if metric == "said_paper/rmse")
 
 
 def test_rankings_of_randomly_split_reviews_are_leave_one_out():
     rankings = {"mask_history": True, "metrics": METRICS}
-    assert found(variant(**REVIEWS | rankings)) == found(variant(**BEAUTY | rankings))
+    assert by_number(variant(**REVIEWS | rankings)) == by_number(variant(**BEAUTY | rankings))
 
 
 def test_impressions_join_impressions():
     method = {"method": "prompt4nr", "weights": "bert-base-uncased", "template": "discrete"}
     facts = {"model": "prompt4nr", "metrics": {"auc": 0.6, "mrr": 0.3}, "paper_method": method}
-    compared = found(variant(**IMPRESSIONS | facts))
+    compared = by_number(variant(**IMPRESSIONS | facts))
     assert {*compared} == {("auc", 0.6848), ("mrr", 0.3329)}
     assert compared["auc", 0.6848] == ["template: ours discrete, the paper's not named"]
 
@@ -272,13 +274,13 @@ def test_impressions_join_impressions():
     "label", ["synthetic", "control-shuffle_text", "cold-items", "few-users", "llm-tokens", "transfer"]
 )
 def test_synthetic_and_changed_data_are_compared_with_no_paper_and_say_why(label):
-    assert found(variant(**SCIENTIFIC, labels=[label, "no-timestamps"])) == {}
+    assert by_number(variant(**SCIENTIFIC, labels=[label, "no-timestamps"])) == {}
     assert excluded(variant(**SCIENTIFIC, labels=[label, "no-timestamps"])) == [label]
 
 
 def test_overrides_of_the_data_make_it_another():
     overrides = ["dataset.raw_dir=x", "dataset.seed=1", "dataset.user_core=3", "model.layers=1"]
-    assert found(variant(**SCIENTIFIC, overrides=overrides)) == {}
+    assert by_number(variant(**SCIENTIFIC, overrides=overrides)) == {}
     assert excluded(variant(**SCIENTIFIC, overrides=overrides)) == ["dataset.user_core=3"]
 
 

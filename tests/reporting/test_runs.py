@@ -5,24 +5,24 @@ import pytest
 from llm4rec_cli.evaluation.metrics import table_metrics
 from llm4rec_cli.reporting.runs import (
     cold_table,
-    counted,
+    count_in_words,
+    default_metrics,
     protocol_in_words,
     results_table,
-    usual_metrics,
     variant_in_words,
 )
-from tests.reporting.made import metrics_json
+from tests.reporting.finished_runs import metrics_json
 
 
 def test_full_ranking_says_whether_the_history_is_masked():
     run = {"split": "test", "split_rule": "leave_one_out", "protocol": "full", "mask_history": False}
-    said = {
+    descriptions = {
         protocol_in_words(run),
         protocol_in_words(run | {"mask_history": True}),
         protocol_in_words(run | {"split": "valid"}),
         protocol_in_words(run | {"split_rule": "temporal"}),
     }
-    assert len(said) == 4
+    assert len(descriptions) == 4
 
 
 def test_protocols_differ_in_words():
@@ -31,7 +31,7 @@ def test_protocols_differ_in_words():
     assert len({protocol_in_words(run | {"protocol": p}) for p in protocols}) == 3
 
 
-def test_a_variant_is_named_by_experiment_and_by_what_was_typed_of_the_model():
+def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
     overrides = ["seed=1", "model.layers=1", "dataset.control=shuffle_text", "device=cpu"]
     run = metrics_json(experiment="unisrec/paper", overrides=overrides)
     assert variant_in_words(run) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
@@ -45,12 +45,12 @@ def cold_run(model, cold, warm):
     def means(n, value):
         return {"n": n, "hr@10": value, "ndcg@10": value / 2, "mrr": value / 4}
 
-    apart = {"cold": means(20, cold), "warm": means(1500, warm)}
-    breakdown = {"target_is_cold": apart, "chance": {g: means(1, 0.01) for g in apart}}
+    groups = {"cold": means(20, cold), "warm": means(1500, warm)}
+    breakdown = {"target_is_cold": groups, "chance": {group: means(1, 0.01) for group in groups}}
     return metrics_json(model=model, breakdown=breakdown)
 
 
-def test_cold_and_warm_targets_stand_side_by_side_with_chance_below():
+def test_cold_and_warm_targets_have_columns_and_chance_a_row():
     shown = cold_table([cold_run("popularity", 0.0, 0.1), cold_run("unisrec", 0.2, 0.3)])
     assert [column.header for column in shown.columns] == [
         *("model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10")
@@ -70,7 +70,7 @@ def test_a_group_without_targets_has_no_columns():
     assert [column.header for column in cold_table([run]).columns] == ["model", "cold hr@10", "cold ndcg@10"]
 
 
-def test_other_cutoffs_leave_a_metric_to_show():
+def test_with_other_cutoffs_the_table_of_cold_targets_shows_mrr():
     run = cold_run("unisrec", 0.2, 0.3)
     for group in [*run["breakdown"]["target_is_cold"].values(), *run["breakdown"]["chance"].values()]:
         del group["hr@10"], group["ndcg@10"]
@@ -78,9 +78,9 @@ def test_other_cutoffs_leave_a_metric_to_show():
 
 
 def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
-    assert usual_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
-    assert usual_metrics("full") == usual_metrics("rating") == table_metrics(of_impressions=False)
-    assert counted({"protocol": "impression"}, 1000) == "1,000 impressions"
+    assert default_metrics("impression") == ("auc", "mrr", "ndcg@5", "ndcg@10")
+    assert default_metrics("full") == default_metrics("rating") == table_metrics(of_impressions=False)
+    assert count_in_words({"protocol": "impression"}, 1000) == "1,000 impressions"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
     [("impression", ["model", "auc", "mrr", "ndcg@5", "ndcg@10"]), ("full", ["model", "ndcg@10", "mrr"])],
 )
 def test_a_training_ends_with_its_protocols_metrics(protocol, shown):
-    told = {"ndcg@10": 0.4, "ndcg@5": 0.3, "auc": 0.6, "mrr": 0.3}
-    table = results_table([metrics_json(protocol=protocol, metrics=told)])
+    metrics = {"ndcg@10": 0.4, "ndcg@5": 0.3, "auc": 0.6, "mrr": 0.3}
+    table = results_table([metrics_json(protocol=protocol, metrics=metrics)])
     assert [column.header for column in table.columns] == shown

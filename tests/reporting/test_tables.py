@@ -1,4 +1,4 @@
-"""Tables: one content as Rich, Markdown, LaTeX and CSV."""
+"""Tables as Rich, Markdown, LaTeX and CSV."""
 
 import csv
 import io
@@ -22,14 +22,14 @@ def test_csv_reads_back_as_it_was_written():
     assert list(csv.reader(io.StringIO(comma_separated(COLUMNS, ROWS)))) == [COLUMNS, *ROWS]
 
 
-def test_markdown_has_a_head_a_rule_and_a_line_a_row():
+def test_markdown_has_a_header_a_rule_and_one_line_per_row():
     lines = markdown(COLUMNS, ROWS).splitlines()
     assert len(lines) == 4
     assert lines[0] == "| model | ndcg@10 |"
     assert lines[2] == "| sasrec | 0.1000 ± 0.0100 |"
 
 
-def test_markdown_escapes_what_would_end_a_cell():
+def test_markdown_escapes_the_cell_separator():
     assert "a\\|b" in markdown(["x"], [["a|b"]])
 
 
@@ -51,7 +51,7 @@ def test_a_table_without_rows_is_shown():
     assert "runs" in shown(table("runs", COLUMNS, []))
 
 
-def test_where_a_line_is_wide_enough_no_number_is_parted():
+def test_numbers_are_not_wrapped_if_the_line_is_wide_enough():
     rows = [["a model of quite some words " * 5, "0.0750 ± 0.0039", "0.0667–0.0846"]] * 2
     text = io.StringIO()
     with redirect_stdout(text):
@@ -59,7 +59,7 @@ def test_where_a_line_is_wide_enough_no_number_is_parted():
     assert text.getvalue().count("0.0667–0.0846") == 2
 
 
-def test_columns_of_numbers_and_intervals_are_told_from_words():
+def test_columns_of_numbers_and_intervals_are_recognised():
     assert numeric_columns([["sasrec", "0.1 ± 0.2", "0.1–0.2", ""], ["p5", "1,234", "5 %", "no"]], 4) == [
         *(False, True, True, False)
     ]
@@ -70,7 +70,7 @@ def latex_lines(*cells, notes=()):
     return latex(Content("a · b_c", ["model", "ndcg@10"], [list(cells)], notes)).splitlines()
 
 
-def test_latex_is_a_whole_table_for_booktabs():
+def test_latex_is_a_complete_table_for_booktabs():
     lines = latex_lines("sasrec", "0.1 ± 0.2", notes=["5 % of them"])
     assert lines == [
         r"\begin{table}",
@@ -89,7 +89,7 @@ def test_latex_is_a_whole_table_for_booktabs():
     ]
 
 
-def test_latex_escapes_what_it_would_act_upon():
+def test_latex_escapes_special_characters():
     row = latex_lines(r"a_b & 100% $x$ #1 {y} \z ~ ^ [0] *  <p> | -- `q` \"", "–")[7]
     assert row == (
         r"a\_b \& 100\% \$x\$ \#1 \{y\} \textbackslash{}z \textasciitilde{} \textasciicircum{} {[}0{]} {*}  "
@@ -98,6 +98,6 @@ def test_latex_escapes_what_it_would_act_upon():
     )
 
 
-def test_in_latex_no_cell_can_belong_to_the_line_break_before_it():
+def test_in_latex_no_cell_is_read_as_an_argument_of_the_line_break_before_it():
     rows = [["a", "1"], ["[1ex]", "2"], ["*", "3"]]
     assert not re.search(r"\\\\\s*[\[*]", latex(Content("t", ["[x]", "y"], rows)))

@@ -1,4 +1,4 @@
-"""Variants: which runs are averaged, which stand in one table, and in which order."""
+"""Variants: which runs are averaged, which share a table, and their order."""
 
 import statistics
 
@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from llm4rec_cli.reporting.variants import Variant, groups, variants
-from tests.reporting.made import metrics_json, ranked, run, written
+from tests.reporting.finished_runs import metrics_json, rankings, run, write_run
 
 
 def test_seeds_of_one_variant_are_averaged():
@@ -35,7 +35,7 @@ def test_runs_of_anything_else_are_never_merged(other):
     assert [len(variant.runs) for variant in variants([run(seed=0), run(seed=1, **other)])] == [1, 1]
 
 
-def test_of_equal_seeds_the_last_counts():
+def test_of_runs_with_the_same_seed_the_last_counts():
     (variant,) = variants([run(0.1), run(0.2)])
     assert variant.values("ndcg@10") == [0.2]
 
@@ -52,21 +52,21 @@ def test_labels_and_deviations_of_every_seed_count():
     assert variant.deviations == ["bf16", "one pass", "other"]
 
 
-def test_of_one_seed_the_interval_is_the_runs_own():
+def test_with_one_seed_the_interval_is_the_runs_own():
     (variant,) = variants([run(intervals={"ndcg@10": [0.05, 0.15]})])
     assert variant.intervals == {"ndcg@10": (0.05, 0.15)}
 
 
-def test_of_several_seeds_the_interval_is_over_their_answers(tmp_path):
+def test_with_several_seeds_the_interval_is_computed_from_predictions(tmp_path):
     runs = []
     for seed, n_better in enumerate((0, 50)):
-        told = metrics_json(seed=seed, intervals={"hr@10": [0.4, 0.6]})
-        runs.append(written(tmp_path / str(seed), told, ranked([n_better] * 20)))
+        metrics = metrics_json(seed=seed, intervals={"hr@10": [0.4, 0.6]})
+        runs.append(write_run(tmp_path / str(seed), metrics, rankings([n_better] * 20)))
     (variant,) = variants(runs)
     assert variant.intervals["hr@10"] == pytest.approx(stats.t.interval(0.95, 1, 0.5, 0.5))
 
 
-def test_of_several_seeds_without_answers_there_is_no_interval():
+def test_with_several_seeds_and_no_predictions_there_is_no_interval():
     (variant,) = variants([run(seed=s, intervals={"ndcg@10": [0.05, 0.15]}) for s in (0, 1)])
     assert variant.intervals == {}
 
@@ -76,48 +76,48 @@ def test_the_order_of_runs_does_not_matter():
     assert variants(runs) == variants(runs[::-1])
 
 
-def test_what_was_asked_the_same_stands_together():
-    found = variants([run(model="unisrec"), run(), run(task="direct", protocol="uniform-100")])
-    assert [[variant.name[0] for variant in group.members] for group in groups(found)] == [
+def test_variants_with_the_same_task_and_protocol_share_a_table():
+    averaged = variants([run(model="unisrec"), run(), run(task="direct", protocol="uniform-100")])
+    assert [[variant.name[0] for variant in group.members] for group in groups(averaged)] == [
         ["sasrec"],
         ["sasrec", "unisrec"],
     ]
 
 
-def test_other_data_under_one_name_are_told():
+def test_different_data_of_one_name_are_detected():
     (group,) = groups(variants([run(), run(dataset_fingerprint="g")]))
-    assert group.mixed
-    assert not groups(variants([run()]))[0].mixed
+    assert group.has_mixed_data
+    assert not groups(variants([run()]))[0].has_mixed_data
 
 
 def test_impressions_show_metrics_of_their_own_and_others_do_not():
-    told = {"auc": 0.6, "mrr": 0.3, "ndcg@10": 0.4, "ndcg@5": 0.3}
+    metrics = {"auc": 0.6, "mrr": 0.3, "ndcg@10": 0.4, "ndcg@5": 0.3}
     impressions, ranking = groups(
-        variants([run(metrics=told, protocol="impression", task="direct"), run(metrics=told, task="sequential")])
+        variants([run(metrics=metrics, protocol="impression", task="direct"), run(metrics=metrics, task="sequential")])
     )
     assert impressions.metrics == ["auc", "mrr", "ndcg@5", "ndcg@10"]
     assert ranking.metrics == ["ndcg@10", "mrr"]
 
 
-def test_metrics_typed_are_shown_where_there_are_any():
-    found = groups(variants([run(), run(task="rating", metrics={"rmse": 1.0})]), ["recall@10"])
-    assert sorted(group.metrics for group in found) == [[], ["recall@10"]]
+def test_typed_metrics_are_shown_where_available():
+    tables = groups(variants([run(), run(task="rating", metrics={"rmse": 1.0})]), ["recall@10"])
+    assert sorted(group.metrics for group in tables) == [[], ["recall@10"]]
 
 
-def test_plots_show_the_first_metric_that_has_an_interval():
+def test_the_headline_metric_is_one_with_an_interval():
     (group,) = groups(variants([run(metrics={"hr@1": 0.1, "mrr": 0.2}, intervals={"mrr": [0.1, 0.3]})]))
-    assert group.first == "mrr"
-    assert groups(variants([run()]))[0].first is None
+    assert group.headline_metric == "mrr"
+    assert groups(variants([run()]))[0].headline_metric is None
 
 
 @pytest.mark.parametrize(("metric", "best_first"), [("ndcg@10", [2, 3, 1]), ("rmse", [1, 3, 2])])
-def test_variants_are_ranked_by_the_first_metric_and_keep_their_numbers(metric, best_first):
+def test_variants_are_ranked_by_the_headline_metric_and_keep_their_numbers(metric, best_first):
     facts = {"intervals": {metric: [0, 1]}}
-    told = [run(metrics={metric: v}, model=m, **facts) for m, v in (("a", 0.1), ("b", 0.3), ("c", 0.2))]
-    (group,) = groups(variants([*told, run(model="d", metrics={"mrr": 1.0})]))
+    runs = [run(metrics={metric: v}, model=m, **facts) for m, v in (("a", 0.1), ("b", 0.3), ("c", 0.2))]
+    (group,) = groups(variants([*runs, run(model="d", metrics={"mrr": 1.0})]))
     assert [number for number, _ in group.ranked()] == best_first
 
 
-def test_seconds_are_of_training_asking_and_evaluating():
+def test_seconds_cover_training_requests_and_evaluation():
     seconds = [{"prepare": 9.0, "train": 2.0, "evaluate": 1.0}, {"ask": 4.0, "evaluate": 1.0}]
-    assert Variant([run(seconds=of) for of in seconds]).seconds() == 4.0
+    assert Variant([run(seconds=phases) for phases in seconds]).seconds() == 4.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llm4rec_cli.runs.identity import address
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
 
 @cache

@@ -17,7 +17,7 @@ from llm4rec_cli.runs.catalog import finished_metrics, finished_runs
 from llm4rec_cli.runs.folder import locked, peak_rss_mb, recorded, write_results
 from llm4rec_cli.runs.identity import Address, plain
 from llm4rec_cli.runs.spec import RunSpec
-from tests.driver import read, spec_of
+from tests.support.driver import read, spec_of
 
 SPEC = RunSpec(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
 METRICS = {"metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}

@@ -1,7 +1,7 @@
 """RunSpec: settings without effect, floors, and independence of specs."""
 
 from llm4rec_cli.config.compose import compose
-from tests.driver import spec_of
+from tests.support.driver import spec_of
 
 
 def test_references_to_a_setting_without_effect_get_its_neutral_value():

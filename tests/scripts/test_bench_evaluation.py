@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks.ranking import rank
-from tests.builders import tiny_dataset
+from tests.support.builders import tiny_dataset
 
 SMALL = ["model.hidden_size=8", "model.inner_size=12", "model.max_length=6"]
 SIZE = 60, 200

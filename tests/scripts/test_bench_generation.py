@@ -9,7 +9,7 @@ from bench_common import flops_per_unit
 from fresh_process import Measurement, measure
 
 from llm4rec_cli.models.shared.trie import Trie
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -5,7 +5,7 @@ import pytest
 from bench_common import Timing
 from bench_llm_scoring import random_llama
 
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from bench_common import flops_per_unit
 
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -8,7 +8,7 @@ import torch
 from bench_common import flops_per_unit
 
 from tests.models.tiny_bert import tiny_bert
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

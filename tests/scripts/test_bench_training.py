@@ -14,9 +14,9 @@ from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.shared.sequences import pack
 from llm4rec_cli.models.unisrec import model as unisrec
-from tests.builders import tiny_dataset
 from tests.models import naive
-from tests.numeric import assert_close
+from tests.support.builders import tiny_dataset
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

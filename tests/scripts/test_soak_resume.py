@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import forked
-from tests.driver import TINY
+from tests.support import forked
+from tests.support.driver import TINY
 
 SCRIPT = Path(__file__).parents[2] / "scripts/soak_resume.py"
 

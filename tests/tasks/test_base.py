@@ -7,7 +7,7 @@ from llm4rec_cli.config.schema import Candidates, Question, SplitName, TaskConfi
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.tasks import base, impressions, ranking, rating, text
-from tests.builders import tiny_dataset
+from tests.support.builders import tiny_dataset
 
 RATE = TaskConfig("rating", Question.rate)
 EXPLAIN = TaskConfig("explanation", Question.write, written=Written.explanation)

@@ -7,7 +7,7 @@ import pytest
 from llm4rec_cli.config.schema import Config, DatasetConfig, Question, SplitName, TaskConfig, TrainerConfig
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.tasks import base, loss
-from tests.builders import tiny_dataset
+from tests.support.builders import tiny_dataset
 
 SPLIT = leave_one_out(tiny_dataset([[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2]]))
 CONFIG = Config(

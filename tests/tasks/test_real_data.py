@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.sources import real
-from tests.driver import call
+from tests.support.driver import call
 
 
 @pytest.mark.real_data

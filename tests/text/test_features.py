@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTo
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.text import features, weights
-from tests.numeric import assert_close
+from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
 

@@ -6,7 +6,7 @@ import pytest
 
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.text import weights
-from tests.driver import python
+from tests.support.driver import python
 
 
 def test_the_packaged_encoder_is_located_and_its_hash_checked():

@@ -13,8 +13,8 @@ from llm4rec_cli import processes
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models import base
 from llm4rec_cli.training.fit import fit
-from tests.builders import tiny_dataset
-from tests.driver import resolved
+from tests.support.builders import tiny_dataset
+from tests.support.driver import resolved
 from tests.training.test_fit import CONFIG
 
 STEP = torch.optim.AdamW.step

@@ -14,9 +14,9 @@ from torch import nn
 
 from llm4rec_cli import processes
 from llm4rec_cli.training.fit import _Shares
-from tests import forked
-from tests.driver import read
-from tests.numeric import assert_close
+from tests.support import forked
+from tests.support.driver import read
+from tests.support.numeric import assert_close
 from tests.training.gradients import BATCH_SIZES, SETTINGS, keep_all
 
 pytestmark = pytest.mark.numeric

@@ -11,7 +11,7 @@ from rich.text import Text
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference
 from llm4rec_cli.reporting.claims.spec import ClaimResult, ClaimTest, Rule, Side
-from llm4rec_cli.reporting.runs import counted, protocol_in_words, shown_as
+from llm4rec_cli.reporting.runs import count_in_words, protocol_in_words, shown_as
 from llm4rec_cli.reporting.tables import table
 from llm4rec_cli.reporting.variants import Variant
 
@@ -94,7 +94,7 @@ def pair_numbers(test: ClaimTest, difference: Difference, gains: Sequence[float]
         f"B − A {difference.difference:+.4f} ({test.level} %: {low:+.4f} to {high:+.4f}; "
         f"margin {difference.margin:.4f})",
         f"by seed {by_seed}",
-        counted(metrics_a, metrics_a["n_examples"]),
+        count_in_words(metrics_a, metrics_a["n_examples"]),
         *([", ".join(labels)] if labels else []),
     ]
     return "; ".join(parts)
@@ -108,7 +108,7 @@ def variant_numbers(test: ClaimTest, variant: Variant, interval: tuple[float, fl
     own_threshold = f", {test.threshold} {threshold:.4f}" if isinstance(test.threshold, str) else ""
     return (
         f"{shown_as(metrics)} {test.metric} {variant.mean(test.metric):.4f}{within}{own_threshold}; "
-        f"{len(variant.runs)} seed{'s' * (len(variant.runs) > 1)}, {counted(metrics, metrics['n_examples'])}"
+        f"{len(variant.runs)} seed{'s' * (len(variant.runs) > 1)}, {count_in_words(metrics, metrics['n_examples'])}"
     )
 
 

@@ -12,7 +12,7 @@ from llm4rec_cli.config.keys import all_declarations
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
-from llm4rec_cli.reporting.pairing import ASKED, Run, config_of
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, config_of
 from llm4rec_cli.reporting.papers import facts
 from llm4rec_cli.reporting.variants import Variant
 from llm4rec_cli.runs.catalog import finished_runs
@@ -143,7 +143,7 @@ def is_synthetic(variant: Variant) -> bool:
 def _protocol_key(variant: Variant) -> tuple[Any, ...]:
     """Return what two variants must share to be compared: the data and the protocol."""
     _, metrics = variant.runs[0]
-    return (metrics["dataset_fingerprint"], *(metrics[key] for key in ASKED))
+    return (metrics["dataset_fingerprint"], *(metrics[key] for key in PROTOCOL_KEYS))
 
 
 def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:

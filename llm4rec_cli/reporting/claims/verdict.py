@@ -17,7 +17,7 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
-from llm4rec_cli.reporting.pairing import Paired, Run, paired, shared_metrics
+from llm4rec_cli.reporting.pairing import PairedValues, Run, pair_runs, shared_metrics
 from llm4rec_cli.reporting.variants import Variant
 
 MIN_SEEDS = 3  # of a trained model, or of a metric with one value a run
@@ -135,10 +135,10 @@ def _difference(
     """
     name = test.metric
     if has_examples:
-        values = [paired(runs, [name], test.targets) for runs in by_seed]
+        values = [pair_runs(runs, [name], test.targets) for runs in by_seed]
     else:
         per_run = [[{name: np.array([metrics["metrics"][name]])} for _, metrics in runs] for runs in by_seed]
-        values = [Paired(np.zeros(1), a, b) for a, b in per_run]
+        values = [PairedValues(np.zeros(1), a, b) for a, b in per_run]
     differences = paired_differences(
         [seed.a for seed in values],
         [seed.b for seed in values],

@@ -8,7 +8,7 @@ import pytest
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting.claims.verdict import judge_claims
 from tests.reporting.claims.examples import claim
-from tests.reporting.made import metrics_json, ranked, written
+from tests.reporting.finished_runs import metrics_json, rankings, write_run
 
 UNTRAINED = ("popularity", "next_id", "chatgptrec")
 
@@ -38,8 +38,8 @@ def write(tmp_path):
             number = next(numbers)
             metrics = metrics_json(model=model, seed=seed, variant=variant, n_examples=len(rows), **defaults | facts)
             folder = tmp_path / where / model / metrics["dataset"] / metrics["task"] / f"seed{seed}-{number}"
-            table = rows if isinstance(rows, pd.DataFrame) else ranked(rows, users)
-            written(folder, metrics, table, config=config | {"seed": seed}, time=1e9 + number)
+            table = rows if isinstance(rows, pd.DataFrame) else rankings(rows, users)
+            write_run(folder, metrics, table, config=config | {"seed": seed}, time=1e9 + number)
             folders.append(str(folder))
         return folders
 

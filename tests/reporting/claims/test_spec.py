@@ -17,8 +17,8 @@ from llm4rec_cli.reporting.claims.render import rule_in_words
 from llm4rec_cli.reporting.claims.spec import Rule, shipped_claims
 from llm4rec_cli.runs import rules
 from llm4rec_cli.tasks import base as tasks
-from tests.driver import compose, spec_of
 from tests.reporting.claims import examples
+from tests.support.driver import compose, spec_of
 
 TESTS = [(claim, test) for claim in shipped_claims() for test in claim.tests]
 COMMANDS = sorted({command for _, test in TESTS for command in test.commands})

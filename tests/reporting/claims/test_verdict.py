@@ -6,7 +6,7 @@ import pytest
 from llm4rec_cli.reporting.claims.spec import Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.claims.verdict import decide, judge_claims
 from tests.reporting.claims.examples import claim, claim_about_one, claim_about_texts
-from tests.reporting.made import ranked
+from tests.reporting.finished_runs import rankings
 
 BETTER, WORSE = 1, 4  # candidates above the target: reciprocal ranks of 1/2 and 1/5
 
@@ -130,7 +130,7 @@ def test_a_metric_with_one_value_a_run_needs_seeds_even_of_untrained_models(writ
 
 def test_only_cold_targets_count_if_the_claim_is_about_them(write, result):
     for model, cold in (("sasrec", WORSE), ("unisrec", BETTER)):
-        predictions = ranked([cold] * 30 + [WORSE] * 30).assign(target_is_cold=[True] * 30 + [False] * 30)
+        predictions = rankings([cold] * 30 + [WORSE] * 30).assign(target_is_cold=[True] * 30 + [False] * 30)
         write(model, predictions, labels=["cold-items"])
     sides = {name: {"model": model, "labels": ["cold-items"]} for name, model in (("a", "sasrec"), ("b", "unisrec"))}
     assert "B − A +0.3000" in result(**sides, targets="cold").numbers

@@ -1,4 +1,4 @@
-"""The command line, called in this process or in one of its own."""
+"""Call the command line in this process, run Python code in a new one, and compose configs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llm4rec_cli.config.compose import compose as hydra_compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.runs.spec import RunSpec
 
-# A model with weights, small; no floors beside it. task.floors and paths are no part of an address.
+# A small model with weights and without floors. (`task.floors` and `paths` do not enter the address.)
 TINY = (
     "model=sasrec",
     "model.hidden_size=16",
@@ -33,7 +33,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command left: its exit code, what it wrote, and where it worked."""
+    """Exit code, output and working directory of a command."""
 
     code: int
     out: str
@@ -42,7 +42,7 @@ class Answer:
 
     @property
     def folder(self) -> Path:
-        """The run folder that a `train` or `eval` named."""
+        """The run folder printed by `train` or `eval`."""
         assert self.code == 0, self.err
         return self.cwd / self.out.split("run folder: ")[1].splitlines()[0]
 
@@ -52,8 +52,8 @@ class Answer:
 
 
 def call(*arguments: str, cwd: Path, cache: Path) -> Answer:
-    """`llm4rec <arguments>` in this process, which is left as it was."""
-    log, saved, environment = logging.getLogger("llm4rec_cli"), sys.argv, dict(os.environ)
+    """Run `llm4rec <arguments>` in this process, then restore its environment, arguments and logging."""
+    log, argv, environment = logging.getLogger("llm4rec_cli"), sys.argv, dict(os.environ)
     handlers, level, propagate = list(log.handlers), log.level, log.propagate
     out, err = io.StringIO(), io.StringIO()
     os.environ["XDG_CACHE_HOME"] = str(cache)
@@ -67,19 +67,19 @@ def call(*arguments: str, cwd: Path, cache: Path) -> Answer:
     finally:
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = saved
+        sys.argv = argv
         log.handlers[:], log.propagate = handlers, propagate
         log.setLevel(level)
     return Answer(code, out.getvalue(), err.getvalue(), cwd)
 
 
 def compose(*overrides: str) -> Any:
-    """The config that these overrides make, unchecked by the commands."""
+    """Return the config composed from these overrides, without a command's checks."""
     return hydra_compose(overrides).config
 
 
 def resolved(*overrides: str) -> Any:
-    """The config that a run of these overrides takes; with fp32 for `auto`, whatever is faster here."""
+    """Return the resolved config of a run, with `precision: auto` fixed to fp32 on every machine."""
     config = spec_of(*overrides).config
     for setting in walk.settings(config):
         if setting.value is Precision.auto:
@@ -88,14 +88,15 @@ def resolved(*overrides: str) -> Any:
 
 
 def spec_of(*overrides: str, command: str = "train") -> RunSpec:
-    """The spec of these overrides, unchecked."""
+    """Return the run spec of these overrides, unchecked."""
     return RunSpec.resolve_unchecked(hydra_compose(overrides), command)
 
 
 def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs Python code in a process of its own."""
+    """Run Python code in a new process."""
     return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def read(path: Path) -> Any:
+    """Return the content of a JSON file."""
     return json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Overrides that make any run small."""
+"""Overrides that make a run of any model small."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ SIZES = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "experts": 2
 SMALL = {
     **SIZES,
     "max_length": 10,
-    "encoder": "{name:minilm,pooling:mean,max_length:256}",  # one that needs no download, the same for all
+    "encoder": "{name:minilm,pooling:mean,max_length:256}",  # the same for all models; needs no download
 }
-SMALL_P5 = [  # its rows are not examples but kinds of prompts times users and interactions
+SMALL_P5 = [  # its training examples are prompts per user and interaction, so max_examples alone is not enough
     "model.backbone=tiny",
     "model.samples.sequential_candidates=1",
     "model.samples.direct_candidates=1",
     "dataset.train_users=0.01",
     "trainer.valid_examples=5",
-    "task.negatives=4",  # a prompt is read for each candidate
+    "task.negatives=4",  # one prompt per candidate
 ]
 SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"]
 SMALL_CHAT = [
     *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
-    "task.negatives=3",  # so many candidates fit its prompt
+    "task.negatives=3",  # as many candidates as its prompt can hold
 ]
 QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "task.floors=[]")
 
 
 def sizes(model: str) -> list[str]:
-    """Overrides that make a model small, as far as it has such settings."""
-    own = {field.name for field in fields(config_class(model))}
+    """Return the overrides that make a model small, for the settings that it has."""
+    settings = {field.name for field in fields(config_class(model))}
     more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR}.get(model, [])
-    return [f"model.{key}={value}" for key, value in SMALL.items() if key in own] + more
+    return [f"model.{key}={value}" for key, value in SMALL.items() if key in settings] + more

@@ -1,4 +1,4 @@
-"""Finished runs made by hand."""
+"""Finished runs built by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llm4rec_cli.reporting.pairing import Run
 
 
 def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
-    """What a small run of sasrec says, but for these facts."""
+    """Return metrics.json of a small sasrec run, with these entries replaced."""
     loss = {"items": "ids", "loss": "cross-entropy over the catalogue"} if "model" not in facts else {}
     return {
         "model": "sasrec",
@@ -45,11 +45,11 @@ def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
 
 
 def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> Run:
-    """A finished run as it was found."""
+    """Return a finished run, without a folder on disk."""
     return folder, metrics_json(ndcg, **facts)
 
 
-def written(
+def write_run(
     folder: Path,
     metrics: dict[str, Any],
     predictions: pd.DataFrame | None = None,
@@ -57,7 +57,7 @@ def written(
     config: dict[str, Any] | None = None,
     time: float = 1e9,
 ) -> Run:
-    """A run in a folder of its own, finished at that time."""
+    """Write a run folder, finished at this time, and return the run."""
     write_json(folder / "status.json", {"status": status, "error": None, "command": "train"})
     write_json(folder / "metrics.json", metrics)
     os.utime(folder / "metrics.json", (time, time))
@@ -68,8 +68,8 @@ def written(
     return folder, metrics
 
 
-def ranked(n_better: Any, users: Any = None, n_tied: int = 1, n_candidates: int = 100) -> pd.DataFrame:
-    """Predictions of a ranking, one row a user."""
+def rankings(n_better: Any, users: Any = None, n_tied: int = 1, n_candidates: int = 100) -> pd.DataFrame:
+    """Return predictions of a ranking, one row per user."""
     users = range(len(n_better)) if users is None else users
     return pd.DataFrame(
         {

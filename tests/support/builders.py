@@ -1,4 +1,4 @@
-"""Small data made by hand."""
+"""Small datasets built by hand."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def tiny_dataset(
     n_items: int | None = None,
     **columns: Sequence[Any],
 ) -> RecDataset:
-    """A dataset of these histories.
+    """Return a dataset with these interactions.
 
     Args:
         sequences: each user's item numbers, oldest first.
-        texts: of each item; None = no item has text.
-        n_items: how many items there are; by default as many as texts, or as occur.
-        columns: of the interactions, user by user: `rating`, `explanation`, …
+        texts: one per item; None = no item has text.
+        n_items: size of the catalogue; default: the number of texts, otherwise the largest item number + 1.
+        columns: further columns of the interactions, user by user: `rating`, `explanation`, …
     """
     item = np.array([i for sequence in sequences for i in sequence], dtype=np.int32)
     lengths = [len(sequence) for sequence in sequences]
@@ -43,11 +43,11 @@ def tiny_dataset(
 
 
 def tiny_log(impressions: Sequence[tuple[str, int, float, Sequence[int], str]], texts: Sequence[str]) -> RecDataset:
-    """A click log.
+    """Return a click log.
 
     Args:
-        impressions: each as (`train` or `dev`, user number, time, history, what was shown as in MIND: "3-0 1-1").
-        texts: of each item, also its title.
+        impressions: (`train` or `dev`, user number, time, history, items shown in MIND's notation: "3-0 1-1").
+        texts: one per item; also its title.
     """
     part, user, time, history, shown = zip(*impressions, strict=True)
     pairs = [[pair.split("-") for pair in listed.split()] for listed in shown]

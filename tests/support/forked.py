@@ -1,6 +1,6 @@
-"""Processes that start at once: forked from one that has imported torch, transformers and ours, and done nothing else.
+"""Fast-starting processes, forked from a server that has only imported torch, transformers and llm4rec_cli.
 
-Importing those takes a process six seconds where two tests run at a time.
+These imports take six seconds per process while two tests run at a time.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ OUT, ERRORS = "process-{}.out", "process-{}.errors"
 
 
 def llm4rec(*arguments: str) -> int:
-    """`llm4rec <arguments>` in such a process."""
+    """Run `llm4rec <arguments>`: a target for `run` and `start`."""
     return cli.main(arguments)
 
 
 def start(target: Callable[..., int | None], *arguments: object, cwd: Path, n: int = 1) -> list[ForkServerProcess]:
-    """Starts n processes that call target(*arguments) in `cwd`; several are one run, as torchrun would start them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Start n processes that call target(*arguments) in `cwd`; for n > 1 as the ranks of one run, as torchrun does."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
     processes = []
     for rank in range(n):
-        run = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**os.environ, **{name: str(value) for name, value in run.items() if n > 1}}
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**os.environ, **{name: str(value) for name, value in ranks.items() if n > 1}}
         processes.append(CONTEXT.Process(target=_call, args=(target, arguments, cwd, rank, environment), daemon=True))
         processes[-1].start()
     return processes
 
 
 def run(target: Callable[..., int | None], *arguments: object, cwd: Path, n: int = 1) -> str:
-    """Lets n such processes end well; what the first of them wrote to stdout."""
+    """Run n processes until they exit with 0, and return the first one's stdout."""
     processes = start(target, *arguments, cwd=cwd, n=n)
     for process in processes:
         process.join()
@@ -53,7 +53,7 @@ def run(target: Callable[..., int | None], *arguments: object, cwd: Path, n: int
 def _call(
     target: Callable[..., int | None], arguments: tuple[object, ...], cwd: Path, rank: int, environment: dict[str, str]
 ) -> None:
-    gc.freeze()  # each training has garbage collected: it need not look through all that was imported
+    gc.freeze()  # training collects garbage; skip the imported modules
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

@@ -1,6 +1,6 @@
-"""The demo's shops and click log at a fifth of their size: what a command costs in tests is mostly data.
+"""The demo data at a fifth of its size, since most of a command's time in tests goes into data.
 
-tests/data/test_demo.py looks at the real ones.
+tests/data/test_demo.py tests it at full size.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import pytest
 from llm4rec_cli.data import demo
 from llm4rec_cli.data.demo import news, shop
 
-PARTS = 5
+REDUCTION = 5
 REAL = dict(shop.SHOPS), shop.POPULATION, news.READERS
 
 
-def _smaller(whole: shop.Shop) -> shop.Shop:
-    customers = range(whole.customers.start // PARTS, whole.customers.stop // PARTS)
-    return replace(whole, customers=customers, items=whole.items // PARTS)
+def _smaller(full: shop.Shop) -> shop.Shop:
+    customers = range(full.customers.start // REDUCTION, full.customers.stop // REDUCTION)
+    return replace(full, customers=customers, items=full.items // REDUCTION)
 
 
 SMALL = (
     {variant: tuple(map(_smaller, shops)) for variant, shops in shop.SHOPS.items()},
-    shop.POPULATION // PARTS,
-    news.READERS // (2 * PARTS),
+    shop.POPULATION // REDUCTION,
+    news.READERS // (2 * REDUCTION),
 )
 
 
 @contextmanager
 def sized(sizes: tuple[dict[str, tuple[shop.Shop, ...]], int, int]) -> Iterator[None]:
-    """While the block lasts, the demo is generated at these sizes: REAL or SMALL."""
+    """Generate the demo at these sizes, REAL or SMALL, within the block."""
     shops, population, readers = sizes
     with pytest.MonkeyPatch.context() as patch:
         for module in (demo, shop):

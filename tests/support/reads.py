@@ -1,0 +1,75 @@
+"""Record which settings of a config the package's own code reads while it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+import llm4rec_cli
+from llm4rec_cli.config import schema
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.runs.identity import plain
+
+PACKAGE = Path(llm4rec_cli.__file__).parent
+# Files that declare settings, check their ranges or walk over all of them: a read there does not use the setting.
+DECLARING = {
+    *PACKAGE.glob("config/*.py"),
+    PACKAGE / "commands/validate.py",
+    *PACKAGE.glob("models/*/config.py"),
+}
+
+Leaf = tuple[str, str]  # names of a dataclass and its field
+
+
+def leaves() -> set[Leaf]:
+    """Return every setting that a config may hold."""
+    return {(node.__name__, field.name) for node in nodes() if node is not schema.ModelConfig for field in fields(node)}
+
+
+def nodes() -> list[Any]:
+    """Return the dataclasses of the schema and of the models' configs."""
+    modules = [schema, *(sys.modules[config_class(name).__module__] for name in model_names())]
+    classes = [value for module in modules for value in vars(module).values() if is_dataclass(value)]
+    return [node for node in dict.fromkeys(classes) if isinstance(node, type)]
+
+
+@contextmanager
+def recorded() -> Iterator[set[Leaf]]:
+    """Yield the set of settings read within the block, from composed configs or from dataclass objects.
+
+    Only reads by the package's own code count: not those of OmegaConf and dataclasses to print, hash, copy or compare,
+    nor of `plain`, which converts a whole config.
+    """
+    leaves_read: set[Leaf] = set()
+
+    def recording(node_class: Any, original: Any) -> Any:
+        def read(self: Any, key: str) -> Any:
+            node = node_class(self)
+            if is_dataclass(node) and _counts(sys._getframe(1).f_code):
+                leaves_read.add((node.__name__, key))
+            return original(self, key)
+
+        return read
+
+    with pytest.MonkeyPatch.context() as patch:
+        for method in ("__getattr__", "__getitem__"):
+            read = recording(lambda node: node.__dict__["_metadata"].object_type, getattr(DictConfig, method))
+            patch.setattr(DictConfig, method, read)
+        for node in nodes():
+            patch.setattr(node, "__getattribute__", recording(type, object.__getattribute__))
+        yield leaves_read
+
+
+def _counts(reader: CodeType) -> bool:
+    """Return whether a read by this code uses the setting."""
+    path = Path(reader.co_filename)
+    in_plain = reader.co_qualname.split(".")[0] == plain.__name__  # in Python 3.11 a comprehension has code of its own
+    return PACKAGE in path.parents and path not in DECLARING and not in_plain
