@@ -53,7 +53,7 @@ class Examples(Histories):
         start, end: (n,) the history of example i is sequence[start[i]:end[i]], oldest first.
         row: (n,) the interaction's row in `RecDataset.interactions` (rating, review and so on are looked up there).
         candidates: (n, c) item numbers, the target first; None = the whole catalogue.
-        mask_history: whether items of the history, except the target, are excluded from the ranking.
+        mask_history: whether items of the history are excluded from the ranking, the target too if it is one of them.
         turn: (n,) the repetition that an example is, counted from 0; None = no example is repeated.
     """
 
@@ -90,9 +90,15 @@ class Examples(Histories):
         if not self.mask_history or self.candidates is not None:
             return None
         flat, offsets = self.histories()
-        row = np.repeat(np.arange(len(self)), np.diff(offsets))
-        masked = flat != self.target[row]
-        return row[masked], flat[masked].astype(np.int64)
+        return np.repeat(np.arange(len(self)), np.diff(offsets)), flat.astype(np.int64)
+
+    def masked_targets(self) -> NDArray[np.bool_]:
+        """Return (n,) whether the target is excluded from the ranking, which makes it a miss."""
+        masked = np.zeros(len(self), dtype=bool)
+        if (pairs := self.masked_items()) is not None:
+            row, item = pairs
+            masked[row[item == self.target[row]]] = True
+        return masked
 
 
 @dataclass(frozen=True)

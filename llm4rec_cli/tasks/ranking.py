@@ -88,7 +88,8 @@ def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, 
     each, and every process returns all ranks.
 
     Args:
-        mask_history: exclude items of the history from the ranking, except the target.
+        mask_history: exclude items of the history from the ranking. A target among them is a miss: sparing it, as
+            some evaluations do, would give it away, since no other item of the history can be the answer.
 
     Raises:
         RunError: a score is NaN.
@@ -170,6 +171,7 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
     ranking = rank(model, examples, task.mask_history, task.top_items, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.for_ranking().train_counts()[examples.target]
+    masked_targets = replace(examples, mask_history=task.mask_history).masked_targets()
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics |= _beyond_accuracy(split, examples, ranking.top_items, config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()
@@ -193,15 +195,16 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
         is_cold = split.cold[examples.target]
         predictions["target_is_cold"] = is_cold
         groups = {"cold": is_cold, "warm": ~is_cold}
-        chance = ranking_metrics(
-            np.zeros_like(ranking.n_better), ranking.n_candidates, ranking.n_candidates, list(task.cutoffs)
-        )
+        n, missed = ranking.n_candidates, masked_targets
+        chance = ranking_metrics(np.where(missed, n - 1, 0), np.where(missed, 0, n), n, list(task.cutoffs))
         breakdown |= {"target_is_cold": by_group(values, groups), "chance": by_group(chance, groups)}
         for key, group in enumerate(breakdown["target_is_cold"], start=1):
             group_values = {f"{group}/{name}": value[groups[group]] for name, value in values.items()}
             metrics |= {name: float(value.mean()) for name, value in group_values.items()}
             intervals |= _intervals(group_values, examples.user[groups[group]], config, key)
-    return Evaluation(metrics, intervals, breakdown, predictions)
+    n_masked = int(masked_targets.sum())
+    masked = f"{n_masked:,} of {len(examples):,} targets are in the masked history, and count as misses"
+    return Evaluation(metrics, intervals, breakdown, predictions, warnings=[masked] if n_masked else [])
 
 
 def _beyond_accuracy(split: Split, examples: Examples, top_items: IntArray, seed: int) -> dict[str, float]:

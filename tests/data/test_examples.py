@@ -13,11 +13,16 @@ from tests.support.builders import tiny_dataset
 EXAMPLES = leave_one_out(tiny_dataset([[0, 1, 0, 2], [3, 2, 1, 3]])).examples(SplitName.test)
 
 
-def test_a_masked_history_rules_out_its_items_but_never_the_target():
+def test_a_masked_history_rules_out_its_items_and_the_target_among_them():
     masked = replace(EXAMPLES, mask_history=True).masked_items()
     assert masked is not None
     row, item = masked
-    assert list(zip(row.tolist(), item.tolist(), strict=True)) == [(0, 0), (0, 1), (0, 0), (1, 2), (1, 1)]
+    assert list(zip(row.tolist(), item.tolist(), strict=True)) == [
+        *((0, 0), (0, 1), (0, 0)),
+        *((1, 3), (1, 2), (1, 1)),
+    ]
+    assert replace(EXAMPLES, mask_history=True).masked_targets().tolist() == [False, True]
+    assert not EXAMPLES.masked_targets().any()
 
 
 def test_nothing_is_ruled_out_without_a_mask_or_among_candidates():

@@ -113,9 +113,9 @@ def test_masked_items_of_the_history_never_outrank_the_target():
     assert result.top_items.tolist() == [[3, 4, 5, 6, 7]]
 
 
-def test_masked_items_are_no_candidates_and_the_target_always_is_one():
+def test_masked_items_are_no_candidates():
     examples = EXAMPLES[np.array([0, 2, 3])]  # histories 0 1 2; 5 5; 2 4 2; targets 3, 5, 4
-    assert ranking.rank(scorer(), examples, True, 3, 2).n_candidates.tolist() == [5, 8, 7]
+    assert ranking.rank(scorer(), examples, True, 3, 2).n_candidates.tolist() == [5, 7, 6]
     assert ranking.rank(scorer(), examples, False, 3, 2).n_candidates.tolist() == [8, 8, 8]
 
 
@@ -125,11 +125,15 @@ def test_without_masking_items_of_the_history_do_outrank_the_target():
     assert result.n_better.tolist() == [3]
 
 
-def test_a_target_bought_before_is_not_masked():
+def test_a_target_in_the_masked_history_is_a_miss_and_counted():
     scores = np.tile([0.0, 1, 2, 3, 4, 9, 6, 7], (6, 1))
     result = ranking.rank(Scorer(scores), EXAMPLES[np.array([2])], True, 2, 2)  # history 5, 5; target 5
-    assert (result.n_better.tolist(), result.n_tied.tolist()) == ([0], [1])
-    assert result.top_items.tolist() == [[5, 7]]
+    assert (result.n_better.tolist(), result.n_tied.tolist()) == ([6], [0])
+    assert result.top_items.tolist() == [[7, 6]]
+    masked = ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config(mask_history=True))
+    n_masked = sum(SEQUENCES[user][-1] in SEQUENCES[user][:-1] for user in EXAMPLES.user)
+    assert masked.warnings == [f"{n_masked} of {len(EXAMPLES)} targets are in the masked history, and count as misses"]
+    assert ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config()).warnings == []
 
 
 @pytest.mark.parametrize("broken", [slice(None), 3, 7])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -81,17 +82,15 @@ class TransitionText:
         for rows in self._chunks(len(examples)):
             chunk = examples[rows]
             transition, text = self.parts(chunk)
-            if mask_history:
-                flat, offsets = chunk.histories()
-                row = np.repeat(np.arange(len(chunk)), np.diff(offsets))
-                masked = flat != chunk.target[row]  # the target itself can always be recommended
-                transition[row[masked], flat[masked]] = -np.inf
+            if (masked := replace(chunk, mask_history=mask_history).masked_items()) is not None:
+                transition[masked] = -np.inf
+            ranked = np.isfinite(np.take_along_axis(transition, chunk.target[:, None], axis=1)[:, 0])
             for i, weight in enumerate(weights):
                 scores = transition + np.float32(weight) * text
                 target = np.take_along_axis(scores, chunk.target[:, None], axis=1)
                 n_better = np.count_nonzero(scores > target, axis=1)
                 n_tied = np.count_nonzero(scores == target, axis=1)
-                ndcg[i] += expected_ndcg(n_better, n_tied, k=10).sum() / len(examples)
+                ndcg[i] += expected_ndcg(n_better, n_tied, k=10)[ranked].sum() / len(examples)
         self.text_weight = weights[int(ndcg.argmax())]
         log.info("text weight %g: NDCG@10 %.4f on validation", self.text_weight, ndcg.max())
 
