@@ -212,7 +212,7 @@ def test_a_run_that_knows_what_is_held_out_now_is_refused(llm4rec, pretrained):
     assert "was trained on this dataset with dataset.cold_items=0.0" in answer.err
     assert llm4rec(*TRANSFER, SOURCE, "dataset.cold_items=0.1").code == 0
     for other in ("dataset.seed=1", "dataset.split=temporal"):
-        assert "was trained on these data" in llm4rec(*TRANSFER, f"model.init_from={tuned}", other).err
+        assert "was trained on this dataset" in llm4rec(*TRANSFER, f"model.init_from={tuned}", other).err
 
 
 def test_a_torn_checkpoint_is_refused(llm4rec, pretrained):
