@@ -218,11 +218,3 @@ def test_what_is_about_tokens_is_refused_without_them(llm4rec, setting):
     answer = llm4rec("train", *TINY, setting)
     assert answer.code == 2
     assert setting in answer.err and "dataset.text=enriched" in answer.err
-
-
-def test_a_run_from_before_tokens_existed_can_still_be_evaluated(llm4rec, trained):
-    config = trained / "config.yaml"
-    assert "  tokens: false\n" in config.read_text()
-    config.write_text(config.read_text().replace("  tokens: false\n", ""))
-    answer = llm4rec("eval", f"run={trained}", "split=valid", "task.floors=[]")
-    assert answer.code == 0, answer.err
