@@ -81,9 +81,11 @@ def rank_at_once(
     if mask_history:
         flat, offsets = examples.histories()
         scores[rows.repeat_interleave(torch.from_numpy(np.diff(offsets))), torch.from_numpy(flat).long()] = -torch.inf
-        scores[rows, target] = target_scores
+        target_scores = scores[rows, target]
     n_better = (scores > target_scores[:, None]).sum(1)
     n_tied = (scores == target_scores[:, None]).sum(1)
+    missed = target_scores == -torch.inf  # the target is in the masked history
+    n_better[missed], n_tied[missed] = (scores > -torch.inf).sum(1)[missed] - 1, 0
     return n_better.numpy(), n_tied.numpy(), scores.topk(top_items).indices.numpy()
 
 

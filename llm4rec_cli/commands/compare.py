@@ -11,22 +11,22 @@ llm4rec compare sasrec/… unisrec/… --targets cold            of runs with da
 
 A run is its folder, or any end of its path that matches one run under --outputs. Data, split and protocol must be the
 same, and the examples too: each user's target and number of candidates, or the impression; otherwise the differences
-are listed. The table has, per metric, both means, B − A, its 95 % bootstrap interval, the number of users for whom B is
-better, equal or worse (for errors lower is better), and p of a paired permutation test. Ratings are compared by squared
+are listed. The table has, per metric, both means, B − A, its 95 % t interval, the two-sided p that belongs to it, and
+the number of users for whom B is better, equal or worse (for errors lower is better). Ratings are compared by squared
 (mse) and absolute (mae) errors, texts by ROUGE, because RMSE and BLEU are not means over examples.
 
-With one run each, p is the probability of a mean difference at least as large if, for each user, a coin decided which
-of the two values is A's and which is B's. It covers variation over users, not over seeds: another training of the same
-method gives other predictions and may reverse the result. No claim rests on one seed.
+With one run each, interval and p cover variation over users, not over seeds: another training of the same method gives
+other predictions and may reverse the result. No claim rests on one seed.
 
-With --seeds, each user's values are means over seeds, intervals resample users and seeds, and p is the larger of two:
-of the coin above, one toss per user for all seeds, and of relabelling the trainings, any of which could be A's. It is
-small only if the result holds both for other users and for other trainings. It cannot be below 0.1 with three seeds,
-or below 0.029 with four; a last column has the difference of each seed.
+With --seeds, they cover both: users are paired, as both models are evaluated on the same ones, seeds are not, as seed 0
+of one model has nothing in common with seed 0 of another. Few seeds make wide intervals. A last column has the
+difference of each seed. --json also has two permutation tests as a check that assumes no distribution: of the users'
+differences (p_users) and of the trainings (p_seeds, at least 0.1 with three seeds).
 
 Holm's correction covers all metrics and pairs in the table. Choose the deciding metric, and --margin, before you look
 at the results. --margin tests equivalence: two runs are equivalent if the 90 % interval of their difference lies within
-± the margin, which is two one-sided tests at 5 %. A large p does not show equivalence.
+± the margin, which is two one-sided tests at 5 %; for a percentage, the interval of the ratio of the means. A large p
+does not show equivalence.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def _row(name: str, d: Difference, by_seed: dict[int, dict[str, float]]) -> list
         f"{d.p:.4f}",
         f"{d.p_holm:.4f}",
         *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
-        *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.interval_90)}"]),
+        *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"]),
         *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in by_seed.values())] if len(by_seed) > 1 else []),
     ]
 
@@ -256,7 +256,6 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.evaluation.paired import PERMUTATIONS, smallest_p
     from llm4rec_cli.reporting.runs import count_in_words, shown_as
 
     runs, seeds = comparison.runs, comparison.seeds
@@ -266,8 +265,8 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
     targets = f" with {comparison.targets} targets" if comparison.targets else ""
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
-    test = f"{PERMUTATIONS:,} permutations, two-sided; Holm over the {family}"
-    notes.append(f"{count_in_words(runs[0][1], comparison.pairs[0].n)}{targets}; {test}")
+    size = f"{count_in_words(runs[0][1], comparison.pairs[0].n)}{targets}"
+    notes.append(f"{size}; two-sided p of t; Holm over the {family}")
     if comparison.margin is not None:
         unit = " of A's mean" if comparison.margin.relative else ""
         notes.append(
@@ -276,12 +275,11 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     if len(seeds) > 1:
         notes.append(
-            f"means over seeds {', '.join(map(str, seeds))}; intervals resample users and seeds; p is the larger of "
-            f"those over users and over trainings and with {len(seeds)} seeds not below {smallest_p(len(seeds)):.2g}; "
-            "no claim if the seeds disagree"
+            f"means over seeds {', '.join(map(str, seeds))}; interval and p cover users, who are paired, and seeds, "
+            "which are not"
         )
     else:
-        notes.append("compares two sets of predictions, not two methods: no claim rests on one seed")
+        notes.append("one training each: two sets of predictions, not two methods, and no claim rests on them")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):
         notes.append("synthetic data: these numbers settle no claim")
     return notes

@@ -226,11 +226,6 @@ def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -
     return float(result.pvalue)
 
 
-def smallest_p(seeds: int) -> float:
-    """Return the smallest p possible with this many seeds per model: all of B's above all of A's, or below."""
-    return 2 / math.comb(2 * seeds, seeds)
-
-
 def holm(p: FloatArray) -> FloatArray:
     """Return Holm-corrected p-values of a family; the probability of any false rejection is at most α.
 

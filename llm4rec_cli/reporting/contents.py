@@ -55,8 +55,8 @@ def notes(group: Group) -> list[str]:
     size = count_in_words(group.members[0].first_run, most)
     over = "impressions" if group.members[0].first_run["protocol"] == IMPRESSION else "users"
     result = [
-        f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; intervals: 95 %, bootstrap "
-        f"over {over}, and over seeds where there are several"
+        f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: bootstrap "
+        f"over {over}; t over {over} and seeds where there are several"
     ]
     if reversed_names := lower_is_better(group.metrics):
         result.append(f"lower is better: {', '.join(reversed_names)}")

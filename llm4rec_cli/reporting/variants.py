@@ -65,7 +65,7 @@ class Variant:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Metric -> 95 % bootstrap interval: the run's own, over users, for one seed; else over users and seeds."""
+        """Metric -> 95 % interval: for one seed the run's own bootstrap over users; else t over users and seeds."""
         own = {name: (low, high) for name, (low, high) in self.first_run["intervals"].items()}
         return own if len(self.runs) == 1 else interval_over_seeds([folder for folder, _ in self.runs], list(own))
 

@@ -77,7 +77,7 @@ def test_ties_count_by_their_expectation(write, compared):
     assert mrr["better"] == 3
 
 
-def test_p_is_the_share_of_sign_choices_as_far_from_zero(write, compared):
+def test_if_all_users_differ_alike_p_is_that_of_the_permutation_test(write, compared):
     a, b = write("a", [(99, 1)] * 3), write("b", [(0, 1)] * 3)
     hit = compared(a, b, "--metric", "hr@1")["metrics"]["hr@1"]
     assert hit["difference"] == 1
@@ -299,7 +299,7 @@ def test_markdown_is_a_table_with_notes(llm4rec, write):
 def test_caveats_are_below_the_table(llm4rec, write):
     a, b = write("a", RANKS, labels=["synthetic", "subset"]), write("b", RANKS, labels=["synthetic"])
     out = llm4rec("compare", str(a), str(b)).out
-    assert "10,000 permutations" in out
+    assert "two-sided p of t" in out
     assert "no claim rests on one seed" in out
     assert "synthetic data: these numbers settle no claim" in out
     assert "subset" in out
@@ -322,7 +322,7 @@ def test_comparing_never_imports_torch(write, tmp_path):
 # ---- users × seeds
 
 
-def test_over_seeds_p_is_the_larger_of_users_and_trainings(write, compared):
+def test_over_seeds_the_permutation_tests_are_shown_too(write, compared):
     ranks = [[(99, 1)] * 8, [(0, 1)] * 8]
     a, b = (write_seeds(write, model, *([of_model] * 3)) for model, of_model in zip("ab", ranks, strict=True))
     hit = compared(a, b, "--seeds", "--metric", "hr@1")["metrics"]["hr@1"]
@@ -339,9 +339,10 @@ def test_over_seeds_the_interval_draws_seeds_too(write, compared):
     assert low < 0 < high
 
 
-def test_the_smallest_p_of_the_number_of_seeds_is_shown(write, llm4rec):
+def test_the_note_says_what_interval_and_p_cover(write, llm4rec):
     a, b = write_seeds(write, "a", RANKS, RANKS, RANKS), write_seeds(write, "b", RANKS, RANKS, RANKS)
-    assert "with 3 seeds not below 0.1" in llm4rec("compare", str(a), str(b), "--seeds").out
+    assert "seeds, which are not" in llm4rec("compare", str(a), str(b), "--seeds").out
+    assert "one training each" in llm4rec("compare", str(a), str(b)).out
 
 
 # ---- several runs

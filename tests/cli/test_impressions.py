@@ -60,7 +60,7 @@ def test_controls_work_on_click_logs(llm4rec, control):
 
 def test_prepare_tells_what_the_parts_hold(llm4rec):
     out = llm4rec("prepare", "dataset=demo_news").out
-    assert all(word in out for word in ("508", "27", "86", "items shown", "5 % of the impressions"))
+    assert all(word in out for word in ("508", "27", "86", "items shown", "5 % of MIND's train"))
     assert "filters" not in out
 
 

@@ -95,7 +95,7 @@ def test_the_address_holds_the_content_and_not_the_path(llm4rec, targets, tmp_pa
     targets.to_csv(tmp_path / "elsewhere/lists.csv", index=False)
     first, again = llm4rec("score", "lists.csv", *QUICK), llm4rec("score", "elsewhere/lists.csv", *QUICK)
     assert first.folder == again.folder
-    assert "external is done" in again.err
+    assert "external: finished run found" in again.err
     targets.iloc[1:].to_csv(tmp_path / "lists.csv", index=False)
     other = llm4rec("score", "lists.csv", *QUICK)
     assert other.folder != first.folder
@@ -137,7 +137,7 @@ def test_it_is_train_with_the_model_external(llm4rec, targets, tmp_path):
     scored = llm4rec("score", "lists.csv", "--name", "m", *QUICK)
     trained = llm4rec("train", "model=external", "model.file=lists.csv", "model.alias=m", *QUICK)
     assert trained.folder == scored.folder
-    assert "external is done" in trained.err
+    assert "external: finished run found" in trained.err
 
 
 def test_hydras_flags_work(llm4rec, targets, tmp_path):
@@ -157,7 +157,7 @@ def test_hydras_flags_work(llm4rec, targets, tmp_path):
         (["lists.csv", "model=sasrec"], 2, "score takes no model="),
         (["lists.csv", "datset=demo"], 2, "did you mean 'dataset'?"),
         (["lists.csv", "task.question=rate"], 2, "cannot do task"),
-        (["unknown.csv"], 1, "unknown.csv, line 2: no user 'nobody'"),
+        (["unknown.csv"], 1, "unknown.csv:2: no user 'nobody'"),
     ],
 )
 def test_what_is_wrong_is_refused_and_no_run_is_left(llm4rec, tmp_path, arguments, code, problem):

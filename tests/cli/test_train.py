@@ -151,8 +151,8 @@ def test_the_table_goes_to_stdout_and_the_log_to_stderr(llm4rec, trained):
     answer = llm4rec("train", *TINY)
     assert "ndcg@10" in answer.out
     assert "sasrec" in answer.out
-    assert "is done" in answer.err
-    assert "is done" not in answer.out
+    assert "finished run found" in answer.err
+    assert "finished run found" not in answer.out
 
 
 # ---- again
@@ -163,7 +163,7 @@ def test_a_finished_run_is_shown_again_and_not_repeated(llm4rec, trained):
     answer = llm4rec("train", *TINY)
     assert answer.code == 0
     assert answer.folder.name == trained.name
-    assert "is done" in answer.err
+    assert "finished run found" in answer.err
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
@@ -195,7 +195,7 @@ def test_the_address_does_not_depend_on_the_order_of_overrides(llm4rec, trained)
 )
 def test_what_moves_no_number_moves_no_address(llm4rec, trained, override):
     answer = llm4rec("train", *TINY, override)
-    assert (answer.folder.name, "sasrec is done" in answer.err) == (trained.name, True)
+    assert (answer.folder.name, "sasrec: finished run found" in answer.err) == (trained.name, True)
 
 
 def test_seeds_share_a_variant(llm4rec, tmp_path):
@@ -218,7 +218,7 @@ def test_a_floors_address_does_not_depend_on_the_trainer(llm4rec, tmp_path):
 
 def test_a_model_without_weights_is_evaluated(llm4rec, trained):
     answer = llm4rec("train", "model=popularity", "task.max_examples=100", "task.floors=[]")
-    assert "popularity is done" in answer.err  # the floor of SASRec was the same run
+    assert "popularity: finished run found" in answer.err  # the floor of SASRec was the same run
     assert answer.folder.parts[-4] == "popularity"
 
 

@@ -193,7 +193,7 @@ def test_a_folder_without_a_run_of_this_seed_or_with_two_is_refused(llm4rec, pre
     shutil.copytree(pretrained, pretrained.with_name("seed0-another"))
     answer = llm4rec(*TRANSFER, SOURCE)
     assert answer.code == 2
-    assert f"({pretrained.name}, seed0-another)" in answer.err
+    assert pretrained.name in answer.err and "seed0-another" in answer.err
 
 
 def test_weights_of_other_settings_are_refused_by_the_setting(llm4rec, pretrained):

@@ -99,7 +99,7 @@ INVALID = {
         "task/mine.yaml",
         "defaults: [sequential, _self_]\nselection: ndgc@10\n",
         2,
-        "task.selection=ndgc@10 is none",
+        "task.selection=ndgc@10 is not a metric of the task",
         "did you mean 'ndcg@10'?",
     ),
     "a number out of range": (

@@ -14,7 +14,6 @@ from llm4rec_cli.evaluation.paired import (
     paired_differences,
     seed_permutation_p,
     sign_flip_p,
-    smallest_p,
 )
 
 
@@ -176,7 +175,6 @@ def test_of_many_trainings_ways_to_part_them_are_drawn():
 
 @pytest.mark.parametrize(("seeds", "least"), [(2, 1 / 3), (3, 0.1), (4, 1 / 35), (5, 1 / 126)])
 def test_few_seeds_cannot_have_a_small_p(seeds, least):
-    assert smallest_p(seeds) == pytest.approx(least)
     assert parted(np.zeros(seeds), np.arange(1.0, seeds + 1)) == pytest.approx(least)
 
 
