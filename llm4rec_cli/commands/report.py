@@ -12,8 +12,8 @@ llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
 A row is a variant: runs that differ only in their seed. mean ± sd is over its n seeds; the 95 % interval is a
 bootstrap over users, or t over users and seeds if there are several. Runs with different data, splits, protocols or
-settings are never averaged. A paper's number is compared with ours if method, dataset, task, metric, split, candidates and history
-mask are the same; other differences (weights, item ids, prompt, loss, …) are shown as letters with a legend.
+settings are never averaged. A paper's number is compared with ours if method, dataset, task, metric, split, candidates
+and history mask are the same; other differences (weights, item ids, prompt, loss, …) are letters with a legend.
 Controls and runs on synthetic or modified data are not compared with papers.
 """
 

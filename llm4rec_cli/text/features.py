@@ -78,14 +78,13 @@ def _encode(
 ) -> Tensor:
     """Return (n, size) float32 vectors of distinct texts."""
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
     from llm4rec_cli.progress import track
+    from llm4rec_cli.text.loading import load_pretrained
 
-    transformers_logging.disable_progress_bar()  # loading is short; encoding has our own bar
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.random.fork_rng(devices=[]):  # weights missing from a folder are drawn: seeds must not change
-        model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
+    with torch.random.fork_rng(devices=[]):  # a pooler that is missing is drawn, and not used: seeds must not change
+        model = load_pretrained(AutoModel, folder, ("pooler.",), dtype=dtype).to(device).eval()
     tokens = [
         np.array(ids, dtype=np.int32)  # a list of Python numbers takes fifty times the memory
         for start in range(0, len(texts), TEXTS_PER_CALL)

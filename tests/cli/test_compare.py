@@ -300,7 +300,7 @@ def test_caveats_are_below_the_table(llm4rec, write):
     a, b = write("a", RANKS, labels=["synthetic", "subset"]), write("b", RANKS, labels=["synthetic"])
     out = llm4rec("compare", str(a), str(b)).out
     assert "two-sided p of t" in out
-    assert "no claim rests on one seed" in out
+    assert "no claim rests on them" in out
     assert "synthetic data: these numbers settle no claim" in out
     assert "subset" in out
 

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertForMaskedLM
-from transformers.utils import logging as transformers_logging
 
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.streams import stream
@@ -31,6 +30,7 @@ from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import Ragged, pack_rows
 from llm4rec_cli.progress import track
+from llm4rec_cli.text.loading import load_pretrained
 from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
@@ -82,14 +82,11 @@ def load_backbone(
 
 def _load_published(name: str) -> BertForMaskedLM:
     """Return the published weights; a missing head is random, by torch's global generator."""
-    transformers_logging.disable_progress_bar()
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # else a page of warnings about missing and unused heads
-    folder = str(templates.backbone_folder(name))
-    try:
-        return BertForMaskedLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+    may_be_random = () if templates.has_head(name) else ("cls.",)
+    bert: BertForMaskedLM = load_pretrained(
+        BertForMaskedLM, str(templates.backbone_folder(name)), may_be_random, dtype=torch.float32
+    )
+    return bert
 
 
 def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:

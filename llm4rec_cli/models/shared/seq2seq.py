@@ -22,6 +22,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.layers import dropped_out
 from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+from llm4rec_cli.text.loading import load_pretrained
 from llm4rec_cli.text.weights import BACKBONE, locate_weights
 
 PAD = 0  # T5's padding token, which also starts its decoder
@@ -126,8 +127,8 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
             )
         )
     folder, _ = locate_weights(backbone, BACKBONE)
-    t5 = T5ForConditionalGeneration.from_pretrained(
-        folder, dropout_rate=dropout, dtype=torch.float32, use_safetensors=True
+    t5: T5ForConditionalGeneration = load_pretrained(
+        T5ForConditionalGeneration, folder, dropout_rate=dropout, dtype=torch.float32
     )
     if n_tokens > t5.config.vocab_size:
         t5.resize_token_embeddings(n_tokens, mean_resizing=False)
