@@ -378,3 +378,14 @@ def test_validation_scores_the_selection_metric():
     scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))  # ranks 3, 8, 5, 4, 2
     expected = sum(1 / math.log2(rank + 1) for rank in (3, 5, 4, 2)) / 5
     assert ranking.validation_score(Scorer(scores), SPLIT, EXAMPLES, config()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("gain", "n", "alarm"),
+    [(0.069, 1000, False), (0.09, 1000, True), (0.09, 400, False), (0.0, 1000, False)],
+)
+def test_hits_that_are_nearly_all_first_raise_the_leak_alarm(gain, n, alarm):
+    """Of 100 hits at ranks 1 to 5 with equal frequency NDCG@5 / HR@5 is the mean discount, 0.59."""
+    discounts = 1 / np.log2(np.arange(2, 7))
+    assert discounts.mean() == pytest.approx(0.59, abs=0.005)
+    assert ranking.leaks({"hr@5": 0.1, "ndcg@5": gain}, n) is alarm
