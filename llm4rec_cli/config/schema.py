@@ -309,6 +309,10 @@ class ModelConfig:
         """Return the settings that a floor copies from the model it is compared with."""
         return {}
 
+    def paper_experiment(self, task: TaskConfig) -> str | None:
+        """The experiment that has the paper's settings for this task; what differs from it is a run's deviation."""
+        return None
+
     def paper_method(self, task: str) -> Mapping[str, str]:
         """Return attributes that identify the paper's method for one task.
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.schema import Control, EmptyHistory, Precision, SplitRule, TextRecipe, Written
+from llm4rec_cli.config import walk
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.roles import Role
+from llm4rec_cli.config.schema import Config, Control, EmptyHistory, Precision, SplitRule, TextRecipe, Written
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.runs.catalog import METRICS
 from llm4rec_cli.runs.identity import Address, depends_on_chat_model
+from llm4rec_cli.runs.spec import resolved_config
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
@@ -64,7 +71,46 @@ def deviations(spec: RunSpec) -> list[str]:
         sentences.append("bf16 arithmetic in training")
     if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:
         sentences.append(f"item texts end with tokens that {Path(spec.llm.model).name} wrote")
-    return [*sentences, *spec.config.deviations]
+    return [*sentences, *other_settings(spec), *spec.config.deviations]
+
+
+def other_settings(spec: RunSpec) -> list[str]:
+    """Return one sentence with the settings of model and training that differ from the paper's experiment.
+
+    Prompts and templates are compared by their names elsewhere, and weights by the last part of their name.
+    """
+    experiment = spec.model.paper_experiment(spec.task)
+    if experiment is None:
+        return []
+    ours, theirs = _fitted_settings(spec.config), _settings_of_paper(experiment)
+    differences = [
+        f"{key.removeprefix('model.')}={value} ({theirs[key]})"
+        for key, value in ours.items()
+        if key in theirs and value != theirs[key]
+    ]
+    return [f"settings other than those of {experiment}: {', '.join(differences)}"] if differences else []
+
+
+@cache
+def _settings_of_paper(experiment: str) -> dict[str, Any]:
+    return _fitted_settings(resolved_config(compose([f"+experiment={experiment}"])))
+
+
+def _fitted_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that decide what weights are fitted, and how: those of the model and the trainer."""
+    model: Any = type(config.model)
+    roles = {setting.key: setting.role for setting in declarations_with(model)}
+    values = {
+        setting.key: Path(setting.value).name if "weights" in setting.field.metadata else setting.value
+        for setting in walk.settings(config)
+        if roles[setting.key] in (Role.model, Role.training) and not setting.key.startswith("model.prompts")
+    }
+    provenance = {"seed", "model.name", *(f"model.{key}" for key in config.model.provenance_settings)}
+    return {key: _in_yaml(value) for key, value in values.items() if key not in provenance}
+
+
+def _in_yaml(value: Any) -> Any:
+    return value.name if isinstance(value, Enum) else value
 
 
 def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,9 @@ class P5Config(ModelConfig):
         """Return `p5` with its backbone and item indexing, which are compared most."""
         return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
 
+    def paper_experiment(self, task: TaskConfig) -> str:
+        return "p5/paper"
+
     def paper_method(self, task: str) -> Mapping[str, str]:
         """With the paper's names of prompts; stars read from the review are its task `review_preference`."""
         name, prompt = Path(self.backbone).name, getattr(self.ask, task, None)
@@ -164,6 +167,8 @@ class P5Config(ModelConfig):
         deviations += [
             f"items are ranked by {decoding}, over items' names alone; the code's beam search of 20 writes anything",
             "stars are the mean of their classes by likelihood; what is said stands beside, 5.0 and whole numbers too",
+            "prompts have the paper's fields in our wording",
+            "texts are decoded greedily; the code has minimum lengths and, for some prompts, diverse beams",
             "all prompts of a dataset's candidates share the same negatives; the code draws some anew",
             f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
             "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6",

@@ -80,6 +80,9 @@ class Prompt4NRConfig(ModelConfig):
         name = f"prompt4nr {self.prompts.name}"
         return f"{name}, virtual tokens alone" if self.prompt_only else name
 
+    def paper_experiment(self, task: TaskConfig) -> str:
+        return "prompt4nr/paper"
+
     def paper_method(self, task: str) -> Mapping[str, str]:
         trained = {} if not self.prompt_only else {"trained": "virtual tokens alone"}
         return {

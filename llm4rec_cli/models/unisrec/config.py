@@ -113,6 +113,9 @@ class UniSRecConfig(ModelConfig):
         name = f"{self.name} + ids" if self.use_ids else self.name
         return ", ".join([name, *(variant for variant, applies in variants.items() if applies)])
 
+    def paper_experiment(self, task: TaskConfig) -> str:
+        return "unisrec/pretrain_paper" if task.question is Question.pretrain else "unisrec/paper"
+
     def paper_method(self, task: str) -> Mapping[str, str]:
         items = "text + ids" if self.use_ids else "text"
         if self.adaptor is Adaptor.linear or self.experts == 1:

@@ -1,0 +1,46 @@
+"""Deviations: what differs from the paper's settings is listed without anybody writing it down."""
+
+import pytest
+
+from llm4rec_cli.runs import marks
+from tests.support.driver import spec_of
+
+PAPERS = ("unisrec/paper", "unisrec/pretrain_paper", "p5/paper", "prompt4nr/paper")
+
+
+def other_settings(*overrides):
+    return marks.other_settings(spec_of(*overrides))
+
+
+@pytest.mark.parametrize("experiment", PAPERS)
+def test_the_papers_experiment_has_no_other_settings(experiment):
+    assert other_settings(f"+experiment={experiment}") == []
+
+
+@pytest.mark.parametrize(
+    ("experiment", "override", "difference"),
+    [
+        ("unisrec/paper", "model.attention_dropout=0.1", "attention_dropout=0.1 (0.5)"),
+        ("unisrec/paper", "trainer.learning_rate=0.1", "trainer.learning_rate=0.1 (0.001)"),
+        ("unisrec/pretrain_paper", "model.pretraining.drop=0.5", "pretraining.drop=0.5 (0.2)"),
+        ("p5/paper", "model.max_target=32", "max_target=32 (64)"),
+        ("p5/paper", "model.backbone=t5-base", "backbone=t5-base (t5-small)"),
+        ("p5/paper", "model.samples.rating=2", "samples.rating=2 (1)"),
+        ("prompt4nr/paper", "trainer.gradient_clip=1", "trainer.gradient_clip=1.0 (0.0)"),
+        ("prompt4nr/paper", "trainer.valid_examples=200", "trainer.valid_examples=200 (None)"),
+        ("prompt4nr/paper", "model.negatives=1", "negatives=1 (4)"),
+    ],
+)
+def test_changing_a_setting_of_the_paper_adds_a_deviation(experiment, override, difference):
+    assert other_settings(f"+experiment={experiment}", override) == [
+        f"settings other than those of {experiment}: {difference}"
+    ]
+
+
+def test_weights_in_a_folder_of_the_papers_name_are_the_papers(tmp_path):
+    assert other_settings("+experiment=p5/paper", f"model.backbone={tmp_path / 't5-small'}") == []
+
+
+@pytest.mark.parametrize("model", ["sasrec", "popularity", "chatgptrec"])
+def test_a_model_without_a_papers_experiment_is_compared_with_none(model):
+    assert other_settings(f"model={model}") == []
