@@ -13,7 +13,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import gc
-import hashlib
 import importlib
 import pickle
 from collections.abc import Callable, Iterator
@@ -25,13 +24,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from llm4rec_cli import arithmetic
 from llm4rec_cli.data.prepare import prepare
-from llm4rec_cli.files import write_once
 from tests.support.driver import Answer, call, spec_of
 from tests.support.small_demo import SMALL, sized
 
 LOAD = ConfigLoaderImpl.load_configuration
 COMPOSED: dict[str, bytes] = {}  # pickled: loading a config takes a third of the time of copying it
-SHARED: list[Path] = []  # the folder, once it is known, in which the workers of this session share theirs
 
 
 def _composed_once(
@@ -42,16 +39,8 @@ def _composed_once(
         return LOAD(self, config_name, overrides, *args, **kwargs)
     key = repr((config_name, overrides, args, kwargs))
     if key not in COMPOSED:
-        COMPOSED[key] = _by_any_worker(key, lambda: pickle.dumps(LOAD(self, config_name, overrides, *args, **kwargs)))
+        COMPOSED[key] = pickle.dumps(LOAD(self, config_name, overrides, *args, **kwargs))
     return pickle.loads(COMPOSED[key])
-
-
-def _by_any_worker(key: str, compose: Callable[[], bytes]) -> bytes:
-    for folder in SHARED:
-        path = folder / hashlib.sha256(key.encode()).hexdigest()
-        write_once(path, lambda part: part.write_bytes(compose()))
-        return path.read_bytes()
-    return compose()
 
 
 ConfigLoaderImpl.load_configuration = _composed_once
@@ -80,12 +69,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {Path(__file__).parent / name: i for i, name in enumerate(HEAVY)}
     items.sort(key=lambda item: order.get(item.path, len(HEAVY)))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _shared_compositions(tmp_path_factory: pytest.TempPathFactory) -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:  # their base folders lie in one that is this session's own
-        SHARED.append(tmp_path_factory.getbasetemp().parent / "composed")
 
 
 @pytest.fixture(scope="session", autouse=True)
