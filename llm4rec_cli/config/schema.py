@@ -275,6 +275,7 @@ class ModelConfig:
     # The setting that names the run with the initial weights, for models with `initialise_from`.
     init_setting: ClassVar[str | None] = None
     init_shared_settings: ClassVar[tuple[str, ...]] = ()  # settings in which that run must agree
+    named_settings: ClassVar[tuple[str, ...]] = ()  # that `display_name` already says, or that are this one run's
     provenance_settings: ClassVar[tuple[str, ...]] = ()  # how the weights were obtained, not what they are
     uses_llm: ClassVar[bool] = False  # uses the chat model of the group `llm`
     needs_user: ClassVar[bool] = False  # scores depend on the user id, not only on the history

@@ -11,6 +11,7 @@ from rich.table import Table
 from llm4rec_cli import processes
 from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
@@ -21,10 +22,6 @@ IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
 VARIANT_OVERRIDES = (
     *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
     *("dataset.cold_items=", "dataset.train_users=", "task.max_", "llm", "enrichment", "prompt/"),
-)
-MODEL_NAME_OVERRIDES = (  # already part of the model's name
-    *("model.file=", "model.alias=", "model.init_from=", "model.freeze=", "model.use_ids=", "prompt/prompt4nr@"),
-    *("model.members=", "model.judged=", "model.names=", "model.variants=", "model.combine="),
 )
 COLD_METRICS = ("hr@10", "ndcg@10")
 # Protocols that predict a column of interactions.
@@ -130,8 +127,10 @@ def protocol_in_words(run: dict[str, Any]) -> str:
 
 def variant_in_words(run: dict[str, Any]) -> list[str]:
     """Return the experiment's name, the source of the initial weights, and the overrides that name a variant."""
-    typed = [o for o in run["overrides"] if o.startswith(VARIANT_OVERRIDES) and not o.startswith(MODEL_NAME_OVERRIDES)]
-    typed = [o for o in typed if key_typed(o) not in keys_with_role(*NOT_HASHED)]  # those change no number
+    named = {f"model.{setting}" for setting in config_class(run["model"]).named_settings}
+    hidden = keys_with_role(*NOT_HASHED) | named  # they change no number, or the model's name says them
+    typed = [o for o in run["overrides"] if o.startswith(VARIANT_OVERRIDES)]
+    typed = [o for o in typed if key_typed(o).rpartition("@")[2] not in hidden]  # of prompt/NAME@model.prompts
     typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # the stored key, as users type it
     source = run["init_from"]
     initial = f"from {' '.join(filter(None, [source['dataset'], source['experiment']]))}" if source else None

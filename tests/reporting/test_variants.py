@@ -113,8 +113,8 @@ def test_the_headline_metric_is_one_with_an_interval():
 @pytest.mark.parametrize(("metric", "best_first"), [("ndcg@10", [2, 3, 1]), ("rmse", [1, 3, 2])])
 def test_variants_are_ranked_by_the_headline_metric_and_keep_their_numbers(metric, best_first):
     facts = {"intervals": {metric: [0, 1]}}
-    runs = [run(metrics={metric: v}, model=m, **facts) for m, v in (("a", 0.1), ("b", 0.3), ("c", 0.2))]
-    (group,) = groups(variants([*runs, run(model="d", metrics={"mrr": 1.0})]))
+    runs = [run(metrics={metric: v}, model=m, **facts) for m, v in (("bpr_mf", 0.1), ("mf", 0.3), ("mlp", 0.2))]
+    (group,) = groups(variants([*runs, run(model="p5", metrics={"mrr": 1.0})]))
     assert [number for number, _ in group.ranked()] == best_first
 
 

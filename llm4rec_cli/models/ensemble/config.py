@@ -32,6 +32,7 @@ class EnsembleConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
     file_settings: ClassVar[tuple[str, ...]] = ("members", "judged")
+    named_settings: ClassVar[tuple[str, ...]] = ("members", "judged", "names", "variants", "combine")
 
     members: list[str] = field(default_factory=list)  # run folders with the predictions to combine
     judged: list[str] = field(default_factory=list)  # combine=weights: the same for the validation split

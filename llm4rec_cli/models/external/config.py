@@ -26,6 +26,7 @@ class ExternalConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     needs_user: ClassVar[bool] = True
     file_settings: ClassVar[tuple[str, ...]] = ("file",)
+    named_settings: ClassVar[tuple[str, ...]] = ("file", "alias")
 
     file: str | None = ranges.path(None)
     alias: str = MISSING  # name in tables

@@ -57,6 +57,7 @@ class Prompt4NRConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
     trainable: ClassVar[bool] = True
+    named_settings: ClassVar[tuple[str, ...]] = ("prompts",)
     needs_text: ClassVar[bool] = True
 
     backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder

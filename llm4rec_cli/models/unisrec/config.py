@@ -65,6 +65,7 @@ class UniSRecConfig(ModelConfig):
     needs_text: ClassVar[bool] = True
 
     init_setting: ClassVar[str | None] = "init_from"
+    named_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "use_ids")
     provenance_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
     init_shared_settings: ClassVar[tuple[str, ...]] = (
         *("encoder.pooling", "encoder.max_length", "adaptor", "experts"),
