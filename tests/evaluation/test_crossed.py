@@ -97,7 +97,7 @@ def test_contributions_have_the_metric_as_mean_and_its_variance():
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 10.0])
 def test_intervals_cover_the_truth(n_seeds, ratio):
     """Coverage of 93 to 99 % at 200 users, where the variance over seeds is `ratio` times that over users."""
-    rng, n_users, trials = RNG(7), 200, 4000
+    rng, n_users, trials = RNG(7), 200, 2000
     seed = np.sqrt(ratio * n_seeds / n_users)
     covered = 0
     for _ in range(trials):
