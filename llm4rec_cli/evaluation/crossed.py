@@ -44,19 +44,19 @@ class Estimate:
     df: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The two-sided t interval at this level."""
+        """Return the two-sided t interval at this level."""
         half = stats.t.ppf((1 + level) / 2, self.df) * self.error if self.error > 0 else 0.0
         return self.value - float(half), self.value + float(half)
 
     def p_value(self, null: float = 0.0) -> float:
-        """The two-sided p-value of the hypothesis that the true value is `null`; the interval inverts it."""
+        """Return the two-sided p-value of the hypothesis that the true value is `null`; the interval inverts it."""
         if self.error == 0:
             return 1.0 if self.value == null else 0.0
         return float(2 * stats.t.sf(abs(self.value - null) / self.error, self.df))
 
 
 def mean(values: FloatArray) -> Estimate:
-    """The mean over users and seeds.
+    """Estimate the mean over users and seeds.
 
     Args:
         values: (users, seeds). With one seed the error is over users alone, with one user (a metric of the whole run)
@@ -66,7 +66,7 @@ def mean(values: FloatArray) -> Estimate:
 
 
 def difference(b: FloatArray, a: FloatArray) -> Estimate:
-    """The mean of b less that of a: users are paired, seeds are not.
+    """Estimate the mean of b minus that of a: users are paired, seeds are not.
 
     Seed i of one model has nothing in common with seed i of another one. A model with one column, such as a floor
     that is not trained, adds no variance over seeds.
@@ -80,7 +80,7 @@ def difference(b: FloatArray, a: FloatArray) -> Estimate:
 
 
 def _estimate(value: float, by_user: FloatArray, samples: Sequence[FloatArray]) -> Estimate:
-    """The estimate whose error has a part over users, and one over the seeds of each sample that has several."""
+    """Return the estimate; its error has a part over users, and one over seeds for each sample with several."""
     n_users = len(by_user)
     several = [sample for sample in samples if sample.shape[1] > 1]
     over_users = float(by_user.var(ddof=1)) / n_users if n_users > 1 else 0.0
@@ -105,14 +105,14 @@ def _welch_df(variances: Sequence[float], df: Sequence[int]) -> float:
 
 
 def _rest_mean_square(values: FloatArray) -> float:
-    """The mean square of what neither user nor seed explains, which estimates σ²_rest."""
+    """Return the mean square of what neither user nor seed explains, an estimate of σ²_rest."""
     n_users, n_seeds = values.shape
     residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
     return float(np.square(residuals).sum()) / ((n_users - 1) * (n_seeds - 1))
 
 
 def on_log_scale(values: FloatArray) -> FloatArray:
-    """The values as contributions to the log of their mean, by the delta method: a difference is a log ratio then.
+    """Return contributions to the log of the mean, by the delta method: their difference is a log ratio.
 
     Args:
         values: (users, seeds) whose seed means are all above 0.
@@ -122,8 +122,10 @@ def on_log_scale(values: FloatArray) -> FloatArray:
 
 
 def contributions(per_user: FloatArray, gradient: FloatArray, value: float) -> FloatArray:
-    """Users' contributions to a metric that is a smooth function of sums over users (RMSE, BLEU): its infinitesimal
-    jackknife (Efron 1982, chapter 6). Their mean is the metric's value, and their variance over U its variance.
+    """Return users' contributions to a metric that is a smooth function of sums over users, as RMSE and BLEU are.
+
+    By the infinitesimal jackknife (Efron 1982, chapter 6): their mean is the metric, and their variance over U is its
+    variance.
 
     Args:
         per_user: (users, columns) whose column sums the metric is a function of.
@@ -138,7 +140,7 @@ def contributions(per_user: FloatArray, gradient: FloatArray, value: float) -> F
 
 
 def means_by_user(values: Sequence[FloatArray], user: NDArray[Any]) -> FloatArray:
-    """Users' contributions to the mean over examples, where a user may have several.
+    """Return users' contributions to the mean over examples, of which a user may have several.
 
     Args:
         values: (n,) for each seed, one per example.
@@ -150,10 +152,10 @@ def means_by_user(values: Sequence[FloatArray], user: NDArray[Any]) -> FloatArra
     _, number = np.unique(user, return_inverse=True)
     counts = np.bincount(number).astype(float)
     by_seed = []
-    for of_seed in values:
-        columns = np.stack([np.bincount(number, of_seed), counts], axis=1)
-        mean_value = float(of_seed.mean())
-        by_seed.append(contributions(columns, np.array([1.0, -mean_value]) / len(of_seed), mean_value))
+    for seed_values in values:
+        columns = np.stack([np.bincount(number, seed_values), counts], axis=1)
+        mean_value = float(seed_values.mean())
+        by_seed.append(contributions(columns, np.array([1.0, -mean_value]) / len(seed_values), mean_value))
     return np.stack(by_seed, axis=1)
 
 
@@ -163,7 +165,7 @@ def metric_intervals(
     user: NDArray[Any],
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Intervals around the mean over seeds of metrics that are functions of sums over examples.
+    """Return intervals of the mean over seeds, for metrics that are functions of sums over examples.
 
     Args:
         columns: for each seed (n,) values per name, over the same examples in the same order.
@@ -175,12 +177,14 @@ def metric_intervals(
     """
     _, number = np.unique(user, return_inverse=True)
     by_metric: dict[str, list[FloatArray]] = {}
-    for of_seed in columns:
-        names = list(of_seed)
-        per_user: FloatArray = np.stack([np.bincount(number, of_seed[name]) for name in names], axis=1).astype(float)
+    for seed_columns in columns:
+        names = list(seed_columns)
+        per_user: FloatArray = np.stack([np.bincount(number, seed_columns[name]) for name in names], axis=1).astype(
+            float
+        )
         sums = per_user.sum(axis=0)
         # Central differences; sums of counts move by whole numbers, as some metrics round them.
-        whole = np.array([np.all(of_seed[name] == np.round(of_seed[name])) for name in names])
+        whole = np.array([np.all(column == np.round(column)) for column in seed_columns.values()])
         steps = np.where(whole, np.maximum(1, np.round(1e-3 * np.abs(sums))), 1e-4 * np.maximum(np.abs(sums), 1e-9))
         moved = sums + np.vstack([np.zeros(len(names)), np.diag(steps), -np.diag(steps)])
         with np.errstate(all="ignore"):

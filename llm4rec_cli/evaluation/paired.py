@@ -168,7 +168,8 @@ def paired_differences(
 
 def _scaled(log_ratio: tuple[float, float], mean_a: float) -> tuple[float, float]:
     """Return the interval of a log ratio as one of differences from A's mean."""
-    low, high = (mean_a * math.expm1(end) for end in log_ratio)
+    with np.errstate(over="ignore"):  # of an interval that says nothing: up to infinity
+        low, high = (float(mean_a * np.expm1(end)) for end in log_ratio)
     return low, high
 
 

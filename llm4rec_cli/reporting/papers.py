@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -37,6 +37,10 @@ NAMES = {
     "related": "related work",
 }
 UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0}  # value of the paper's unit in ours
+COLUMNS = (
+    "columns: paper, model, variant, dataset, task, prompt, metric, value, unit (fraction, percent or stars), split, "
+    "candidates, mask_history, source, verified"
+)
 NOT_READ = "the value was not read in its source"
 # Our datasets that equal a published one but are built from other files, or are a part of it (label `subset`).
 SAME_DATA = {
@@ -156,7 +160,7 @@ def printed(own: Path | None = None) -> tuple[Printed, ...]:
 @cache
 def related() -> tuple[Printed, ...]:
     """Return numbers of other methods on the same data: related work, which none of our runs reproduces."""
-    return tuple(_rows(FOLDER / RELATED))
+    return tuple(replace(row, identity=None) for row in _rows(FOLDER / RELATED))
 
 
 def _quotable(row: Printed) -> tuple[Any, ...]:
@@ -170,11 +174,10 @@ def _rows(path: Any) -> Iterator[Printed]:
         try:
             for row in reader:
                 yield _printed(row)
-        except (KeyError, ValueError) as error:
-            raise DataError(
-                f"{path}, line {reader.line_num}: {type(error).__name__}: {error}",
-                "give the columns of papers/paper_results.csv: paper, model, …, metric, value, unit, …, verified",
-            ) from error
+        except KeyError as error:
+            raise DataError(f"{path}:{reader.line_num}: no column or unit {error}", COLUMNS) from error
+        except (TypeError, ValueError) as error:  # a short row has no value at all
+            raise DataError(f"{path}:{reader.line_num}: the value is not a number ({error})", COLUMNS) from error
 
 
 def _printed(row: dict[str, str]) -> Printed:

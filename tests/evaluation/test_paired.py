@@ -304,3 +304,11 @@ def test_one_family_is_corrected_over_all_pairs_and_metrics():
 def test_a_pair_alone_is_its_own_family():
     pair = compared({"m": np.zeros(5)}, {"m": np.ones(5)})
     assert as_one_family([pair]) == [pair]
+
+
+def test_a_ratio_that_is_not_known_at_all_has_an_endless_interval():
+    """Seeds of which one is almost 0: the log of the ratio varies by hundreds."""
+    a, b = np.full((2, 20), 0.5), np.array([[1.0] * 20, [1e-9] * 20])
+    result = over_seeds(a, b, margin=Margin(0.05, True))
+    assert result.margin_interval[1] == np.inf or result.margin_interval[1] > 1e30
+    assert result.equivalent is False

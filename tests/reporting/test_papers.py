@@ -308,5 +308,22 @@ def test_a_file_of_ones_own_joins_our_models_by_their_names(tmp_path):
 def test_a_file_that_cannot_be_read_is_refused_with_its_line(tmp_path):
     own = tmp_path / "own.csv"
     own.write_text("paper,model\nDoe 2026,sasrec\n")
-    with pytest.raises(DataError, match=r"own.csv, line 2"):
+    with pytest.raises(DataError, match=r"own\.csv:2: no column"):
+        printed(own)
+
+
+def test_related_work_includes_methods_that_the_papers_have_too():
+    """SASRec by others is related work, and no reproduction of the papers' SASRec."""
+    rows = related_to(variant(**BEAUTY, model="transition_text"))
+    assert "SASRec" in {row.model for row in rows}
+    assert {row.identity for row in rows} == {None}
+    assert len(dict.fromkeys(rows)) == len(rows)
+
+
+@pytest.mark.parametrize("cells", ["bpr_mf,,d,sequential,,hr@10,high,percent", "bpr_mf,,d,sequential,,hr@10"])
+def test_a_value_that_is_not_a_number_is_refused_with_its_line(tmp_path, cells):
+    own = tmp_path / "own.csv"
+    header = "paper,model,variant,dataset,task,prompt,metric,value,unit,split,candidates,mask_history,source,verified"
+    own.write_text(f"{header}\nDoe 2026,{cells}\n")
+    with pytest.raises(DataError, match=r"own\.csv:2: "):
         printed(own)

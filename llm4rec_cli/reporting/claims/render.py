@@ -79,13 +79,13 @@ def data_in_words(variant: Variant) -> str:
 
 
 def pair_numbers(test: ClaimTest, difference: Difference, gains: Sequence[float], a: Variant, b: Variant) -> str:
-    """Return both means, the difference with its interval, the difference of each seed, and the runs' labels.
+    """Return both means, the difference with the interval that decides, that of each seed, and the runs' labels.
 
     Args:
         gains: how much better B is than A, for each seed.
     """
     (_, metrics_a), (_, metrics_b) = a.runs[0], b.runs[0]
-    low, high = difference.interval_90 if test.level == 90 else difference.interval
+    low, high = difference.margin_interval_90 if test.level == 90 else difference.margin_interval
     metric = f"{test.targets}/{test.metric}" if test.targets else test.metric
     by_seed = " ".join(f"{direction(test.metric) * gain:+.4f}" for gain in gains)
     labels = sorted({*metrics_a["labels"], *metrics_b["labels"]})
