@@ -90,6 +90,7 @@ class ChatGPTRecConfig(ModelConfig):
     """ChatGPTRec (arXiv 2304.10149): a prompted chat model, without training."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write"})
+    paper: ClassVar[str | None] = "arXiv 2304.10149"
     uses_llm: ClassVar[bool] = True
 
     answer: AnswerMethod = MISSING

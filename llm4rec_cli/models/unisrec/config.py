@@ -61,6 +61,7 @@ class UniSRecConfig(ModelConfig):
     """Universal sequence representation learning (KDD 2022)."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "pretrain"})
+    paper: ClassVar[str | None] = "KDD 2022"
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 
