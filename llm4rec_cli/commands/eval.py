@@ -8,7 +8,7 @@ from __future__ import annotations
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.schema import Question
-from llm4rec_cli.reporting.runs import show
+from llm4rec_cli.reporting.summary import show, show_next
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import evaluate, trained
@@ -20,15 +20,16 @@ def run(composed: Composed) -> Outcome:
     spec = RunSpec.resolve_unchecked(composed, "eval")
     if not spec.model.trainable:
         outcome, metrics = run_with_floors(RunSpec.resolve(composed, "train"))
-        show(metrics, outcome.folder)
+        show_next(spec, outcome.folder, show(metrics, outcome.folder))
         return outcome
     source = processes.from_first(lambda: trained.find(spec))
-    if source.spec.task.question is Question.all:
-        outcomes = []
-        for outcome, metrics in evaluate.evaluate_all_tasks(source):
-            show(metrics, outcome.folder)
-            outcomes.append(outcome)
-        return Outcome("done" if any(o.status == "done" for o in outcomes) else "skipped", source.folder)
-    outcome, metrics = evaluate.evaluate_run(source)
-    show(metrics, outcome.folder)
-    return outcome
+    if source.spec.task.question is not Question.all:
+        outcome, metrics = evaluate.evaluate_run(source)
+        show_next(source.spec, outcome.folder, show(metrics, outcome.folder))
+        return outcome
+    outcomes = []
+    for outcome, metrics in evaluate.evaluate_all_tasks(source):
+        comparison = show(metrics, outcome.folder)
+        outcomes.append(outcome)
+    show_next(source.spec, outcome.folder, comparison)
+    return Outcome("done" if any(o.status == "done" for o in outcomes) else "skipped", source.folder)

@@ -13,7 +13,7 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.reporting.tables import Content, say, show
 
     spec = RunSpec.resolve_unchecked(composed, "prepare")
     settings = spec.config.dataset
@@ -22,21 +22,19 @@ def run(composed: Composed) -> Outcome:
     if not processes.is_first():
         return Outcome("done", folder)
     manifest = dataset.manifest
-    out = console()
     if manifest["impressions"]:  # nothing is filtered
-        out.print(table(f"{settings.name}: parts", PART_COLUMNS, parts(manifest)))
+        show(Content(f"{settings.name}: parts", PART_COLUMNS, parts(manifest)))
     else:
         steps = [
             [s["domain"], s["step"], f"{s['users']:,}", f"{s['items']:,}", f"{s['interactions']:,}"]
             for s in manifest["counts"]
         ]
-        out.print(table(f"{settings.name}: filters", ["domain", "step", "users", "items", "interactions"], steps))
+        show(Content(f"{settings.name}: filters", ["domain", "step", "users", "items", "interactions"], steps))
     rows = [
         [c.statistic, f"{c.ours:,}", "–" if c.paper is None else f"{c.paper:,}"]
         for c in comparison(manifest, settings.paper)
     ]
-    out.print(table(f"{settings.name}: statistics", ["statistic", "ours", "paper"], rows))
-    for remark in remarks(manifest, settings.paper):
-        out.print(f"  {remark}", soft_wrap=True)
-    out.print(f"dataset folder: {folder}", soft_wrap=True)
+    show(Content(f"{settings.name}: statistics", ["statistic", "ours", "paper"], rows))
+    say(*remarks(manifest, settings.paper))
+    print(f"dataset folder: {folder}")
     return Outcome("done", folder)

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
     options = parser.parse_args(argv)
 
-    from llm4rec_cli.reporting import contents
+    from llm4rec_cli.reporting import contents, matrix
     from llm4rec_cli.reporting.variants import groups, variants
 
     root = Path(options.outputs).expanduser()
@@ -77,7 +77,9 @@ def main(argv: list[str]) -> int:
     else:
         comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
         if not options.papers:
-            _print([*map(contents.results, comparable), *comparisons], options)
+            on_terminal = not (options.markdown or options.latex)
+            overview = list(map(matrix.content, matrix.matrices(comparable))) if on_terminal else []
+            _print([*overview, *map(contents.results, comparable), *comparisons], options)
             return 0
         related = [content for group in comparable if (content := contents.related_work(group))]
         if not comparisons and not related:
@@ -171,7 +173,7 @@ def _print_claims(root: Path, options: argparse.Namespace) -> int:
 
 def _print(tables: list[Any], options: argparse.Namespace) -> None:
     """Print tables in the chosen format."""
-    from llm4rec_cli.reporting.tables import comma_separated, console, latex, markdown, table
+    from llm4rec_cli.reporting.tables import comma_separated, latex, markdown, show
 
     if options.csv:
         for content in tables:
@@ -183,9 +185,6 @@ def _print(tables: list[Any], options: argparse.Namespace) -> None:
     elif options.latex:
         print("% \\usepackage{booktabs}\n\n" + "\n\n".join(map(latex, tables)))
     else:
-        out = console()
         for content in tables:
-            out.print(table(content.title, content.columns, content.rows, out.width))
-            for note in content.notes:
-                out.print(f"  {note}", soft_wrap=True)
-            out.print()
+            show(content)
+            print()

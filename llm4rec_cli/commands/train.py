@@ -5,7 +5,7 @@ from __future__ import annotations
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.schema import Question
-from llm4rec_cli.reporting.runs import show
+from llm4rec_cli.reporting.summary import show, show_next
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import evaluate, trained
@@ -18,9 +18,10 @@ def run(composed: Composed) -> Outcome:
     # Problems are raised before anything is computed.
     origin = processes.from_first(lambda: trained.find_init_run(spec))
     outcome, metrics = run_with_floors(spec, origin)
-    show(metrics, outcome.folder)
+    comparison = show(metrics, outcome.folder)
     if spec.task.question is Question.all:
         source = processes.from_first(lambda: trained.open_run(outcome.folder, spec))
         for task_outcome, metrics in evaluate.evaluate_all_tasks(source):
-            show(metrics, task_outcome.folder)
+            comparison = show(metrics, task_outcome.folder)
+    show_next(spec, outcome.folder, comparison)
     return outcome

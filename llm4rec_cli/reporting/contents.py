@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words
+from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words, shared
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -40,12 +40,9 @@ def results(group: Group) -> Content:
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     columns = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
-    return Content(group.title, list(columns), list(zip(*columns.values(), strict=True)), [*notes(group), *legend])
-
-
-def shared(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return what all rows share, which is noted below their table; empty for a single row."""
-    return [part for part in dict.fromkeys(rows[0]) if all(part in row for row in rows)] if len(rows) > 1 else []
+    rows = list(zip(*columns.values(), strict=True))
+    spare = [name for name in reversed(group.metrics) if name != group.headline_metric]
+    return Content(group.title, list(columns), rows, [*notes(group), *legend], spare)
 
 
 def notes(group: Group) -> list[str]:

@@ -1,20 +1,35 @@
-"""Tables in four formats: Rich, Markdown, LaTeX and CSV."""
+"""Tables in four formats: for a terminal, Markdown, LaTeX and CSV.
+
+On a terminal a table is at most 100 characters wide. Where it does not fit, headings and means with deviations take two
+lines, then columns named as `spare` are left out and listed below; texts wrap, and numbers are never cut. Under
+`--wide`, tables have all columns, on lines of any length.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
-WIDTH = 160  # characters per line in files and pipes
-NARROWEST = 10  # least width of a column of words
+WIDTH = 100  # characters per line, at most
+WIDE = "LLM4REC_WIDE"  # environment variable, set by `--wide`: all columns, on lines of any length
+UNLIMITED = 100_000
+NARROWEST = 12  # least width of a column of words
+GAP = 2  # characters between two columns
+# Where cells may be wrapped: nowhere; headings; headings and numbers, as in "0.1206 ± 0.0010".
+HEADING, NUMBER = r"(?<=[ /_])", " (?!±)"
+WRAPPED = (("$", "$"), (HEADING, "$"), (HEADING, NUMBER))
 # Characters special to LaTeX. A bracket or star after a line break would be read as its argument.
 LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -33,49 +48,114 @@ class Content:
         title: caption.
         columns, rows: headings and cells.
         notes: lines below the table.
+        spare: columns that a terminal may leave out, the first one first.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    spare: Sequence[str] = ()
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0) -> Table:
-    """Return a Rich table, with columns of numbers right-aligned.
+class _Layout(NamedTuple):
+    """Which columns are shown, as positions, and the width of each."""
 
-    Args:
-        width: characters per line; numbers are not wrapped if they fit. 0 = not known.
-    """
-    result = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    numeric = numeric_columns(rows, len(columns))
-    sizes = _sizes(columns, rows, numeric, width)
-    for column, right, size in zip(columns, numeric, sizes, strict=True):
-        result.add_column(column, justify="right" if right else "left", overflow="fold", width=size)
-    for row in rows:
-        result.add_row(*row)
-    return result
-
-
-def _sizes(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
-) -> list[int | None]:
-    """Return the width of each column of numbers: its longest cell if all fit, else the longest part between spaces.
-
-    None if that does not fit either, and for columns of words, which share the remaining width.
-    """
-    for separator in ("$", " (?!±)"):
-        parts = [[p for row in (columns, *rows) for p in re.split(separator, row[i])] for i in range(len(columns))]
-        longest = [max(map(len, column_parts)) for column_parts in parts]
-        sizes = [size if right else None for right, size in zip(numeric, longest, strict=True)]
-        if sum((size or NARROWEST) + 2 for size in sizes) + 2 <= width:
-            return sizes
-    return [None] * len(columns)
+    columns: list[int]
+    widths: list[int]
 
 
 def console() -> Console:
-    """Return a console on standard output, 160 characters wide unless a terminal; brackets are not read as markup."""
-    return Console(width=None if Console().is_terminal else WIDTH, markup=False, emoji=False)
+    """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
+    `--wide`. Brackets are not read as markup."""
+    terminal = Console()
+    width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
+    return Console(width=UNLIMITED if os.environ.get(WIDE) else width, markup=False, emoji=False, highlight=False)
+
+
+def show(*tables: Content) -> None:
+    """Print tables, each with its title above and its notes below."""
+    out = console()
+    for content in tables:
+        layout = _layout(content, out.width)
+        out.print(_table(content, layout))
+        left_out = [name for i, name in enumerate(content.columns) if i not in layout.columns]
+        more = [f"not shown, for lack of width: {', '.join(left_out)} (--wide)"] if left_out else []
+        say(*content.notes, *more)
+
+
+def say(*lines: str) -> None:
+    """Print lines of text, wrapped where they are too long; words such as paths are never broken."""
+    width = console().width
+    for line in lines:
+        print(textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """Return a table for `console()`, with columns of numbers right-aligned."""
+    content = Content(title, columns, rows)
+    return _table(content, _layout(content, console().width))
+
+
+def _table(content: Content, layout: _Layout) -> Group:
+    result = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    numeric = numeric_columns(content.rows, len(content.columns))
+    for i, width in zip(*layout, strict=True):
+        heading = content.columns[i]
+        if len(heading) > width:
+            heading = re.sub(HEADING, "\n", heading)
+        result.add_column(heading, justify="right" if numeric[i] else "left", overflow="fold", width=width)
+    for row in content.rows:
+        result.add_row(*(row[i] for i in layout.columns))
+    return Group(*([Text(content.title, style="italic")] if content.title else []), result)
+
+
+def _layout(content: Content, width: int) -> _Layout:
+    """Return the most complete layout that fits: columns are left out only where no wrapping helps."""
+    shown = list(range(len(content.columns)))
+    spare = [content.columns.index(name) for name in content.spare if name in content.columns]
+    while True:
+        for heading, number in WRAPPED:
+            least, natural = _sizes(content, shown, heading, number)
+            free = width - sum(least) - GAP * (len(shown) - 1)
+            if free >= 0:
+                return _Layout(shown, _shared(free, least, natural))
+        if not spare:
+            return _Layout(shown, least)
+        shown.remove(spare.pop(0))
+
+
+def _sizes(content: Content, shown: Sequence[int], heading: str, number: str) -> tuple[list[int], list[int]]:
+    """Return the least and the natural width of each column shown; they differ only for words.
+
+    Args:
+        heading, number: patterns at which headings and numbers may be wrapped.
+    """
+    numeric = numeric_columns(content.rows, len(content.columns))
+    least, natural = [], []
+    for i in shown:
+        title = _longest(re.split(heading, content.columns[i]))
+        separator = number if numeric[i] else "\n"
+        longest = _longest([part for row in content.rows for part in re.split(separator, row[i])])
+        least.append(max(title, longest if numeric[i] else min(longest, NARROWEST)))
+        natural.append(max(title, longest))
+    return least, natural
+
+
+def _longest(texts: Sequence[str]) -> int:
+    return max((cell_len(text.rstrip()) for text in texts), default=0)
+
+
+def _shared(free: int, least: Sequence[int], natural: Sequence[int]) -> list[int]:
+    """Return the widths with the free characters shared out evenly, but to no column more than it needs."""
+    widths = list(least)
+    wanting = [i for i, size in enumerate(natural) if widths[i] < size]
+    while free > 0 and wanting:
+        for i in wanting[:free]:
+            widths[i] += 1
+            free -= 1
+        wanting = [i for i in wanting if widths[i] < natural[i]]
+    return widths
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
