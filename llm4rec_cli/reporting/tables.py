@@ -65,12 +65,17 @@ class _Layout(NamedTuple):
     widths: list[int]
 
 
+def is_wide() -> bool:
+    """Return whether `--wide` was typed."""
+    return bool(os.environ.get(WIDE))
+
+
 def console() -> Console:
     """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
     `--wide`. Brackets are not read as markup."""
     terminal = Console()
     width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
-    return Console(width=UNLIMITED if os.environ.get(WIDE) else width, markup=False, emoji=False, highlight=False)
+    return Console(width=UNLIMITED if is_wide() else width, markup=False, emoji=False, highlight=False)
 
 
 def show(*tables: Content) -> None:
@@ -88,7 +93,9 @@ def say(*lines: str) -> None:
     """Print lines of text, wrapped where they are too long; words such as paths are never broken."""
     width = console().width
     for line in lines:
-        print(textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+        kept = line.replace(" %", "\0%")  # together
+        kept = textwrap.fill(kept, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        print(kept.replace("\0", " "))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
