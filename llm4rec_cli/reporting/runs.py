@@ -50,8 +50,15 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Content:
     if "synthetic" in last["labels"]:
         notes.append("synthetic data: these numbers settle no claim")
     title = f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}"
-    spare = [name for name in reversed(names) if name != headline]
-    return Content(title, ["model", *names], rows, notes, spare)
+    return Content(title, ["model", *names], rows, notes, spare=spare_metrics(names, headline))
+
+
+def spare_metrics(names: Sequence[str], headline: str | None) -> list[str]:
+    """Return the metrics that a narrow table leaves out, the first one first: those with the cutoff of the headline
+    metric, which is never left out, come last."""
+    cutoff = (headline or "").partition("@")[2]
+    others = [name for name in reversed(names) if name != headline]
+    return sorted(others, key=lambda name: name.partition("@")[2] == cutoff)
 
 
 def cold_table(runs: Sequence[dict[str, Any]]) -> Content:

@@ -1,19 +1,20 @@
 """Tables in four formats: for a terminal, Markdown, LaTeX and CSV.
 
 On a terminal a table is at most 100 characters wide. Where it does not fit, headings and means with deviations take two
-lines, then columns named as `spare` are left out and listed below; texts wrap, and numbers are never cut. Under
-`--wide`, tables have all columns, on lines of any length.
+lines; then long texts become numbers, explained below; then columns named as `spare` are left out and listed below.
+Other texts wrap, and numbers are never cut. Under `--wide`, tables have all columns, on lines of any length.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rich import box
@@ -25,10 +26,10 @@ from rich.text import Text
 WIDTH = 100  # characters per line, at most
 WIDE = "LLM4REC_WIDE"  # environment variable, set by `--wide`: all columns, on lines of any length
 UNLIMITED = 100_000
-NARROWEST = 12  # least width of a column of words
+LONG_WORD, SHORT_WORD = 20, 8  # characters of a word that are never broken: if possible, and where width is short
 GAP = 2  # characters between two columns
 # Where cells may be wrapped: nowhere; headings; headings and numbers, as in "0.1206 ± 0.0010".
-HEADING, NUMBER = r"(?<=[ /_])", " (?!±)"
+HEADING, NUMBER = r"(?<=[ /_@])", " (?!±)"
 WRAPPED = (("$", "$"), (HEADING, "$"), (HEADING, NUMBER))
 # Characters special to LaTeX. A bracket or star after a line break would be read as its argument.
 LATEX = {
@@ -48,6 +49,7 @@ class Content:
         title: caption.
         columns, rows: headings and cells.
         notes: lines below the table.
+        keyed: columns whose texts a terminal may replace by numbers, explained below.
         spare: columns that a terminal may leave out, the first one first.
     """
 
@@ -55,6 +57,7 @@ class Content:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    keyed: Sequence[str] = ()
     spare: Sequence[str] = ()
 
 
@@ -64,29 +67,38 @@ class _Layout(NamedTuple):
     columns: list[int]
     widths: list[int]
 
+    @property
+    def width(self) -> int:
+        """The characters of a line."""
+        return sum(self.widths) + GAP * (len(self.widths) - 1)
+
 
 def is_wide() -> bool:
     """Return whether `--wide` was typed."""
     return bool(os.environ.get(WIDE))
 
 
-def console() -> Console:
+def console(at_least: int = 0) -> Console:
     """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
-    `--wide`. Brackets are not read as markup."""
+    `--wide`. Brackets are not read as markup.
+
+    Args:
+        at_least: the width of a table that does not fit, which the terminal has to wrap.
+    """
     terminal = Console()
     width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
-    return Console(width=UNLIMITED if is_wide() else width, markup=False, emoji=False, highlight=False)
+    width = UNLIMITED if is_wide() else max(width, at_least)
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def show(*tables: Content) -> None:
     """Print tables, each with its title above and its notes below."""
-    out = console()
     for content in tables:
-        layout = _layout(content, out.width)
-        out.print(_table(content, layout))
-        left_out = [name for i, name in enumerate(content.columns) if i not in layout.columns]
+        shown, layout = _fitted(content, console().width)
+        console(layout.width).print(_table(shown, layout))
+        left_out = [name for i, name in enumerate(shown.columns) if i not in layout.columns]
         more = [f"not shown, for lack of width: {', '.join(left_out)} (--wide)"] if left_out else []
-        say(*content.notes, *more)
+        say(*shown.notes, *more)
 
 
 def say(*lines: str) -> None:
@@ -100,8 +112,7 @@ def say(*lines: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
     """Return a table for `console()`, with columns of numbers right-aligned."""
-    content = Content(title, columns, rows)
-    return _table(content, _layout(content, console().width))
+    return _table(*_fitted(Content(title, columns, rows), console().width))
 
 
 def _table(content: Content, layout: _Layout) -> Group:
@@ -117,34 +128,66 @@ def _table(content: Content, layout: _Layout) -> Group:
     return Group(*([Text(content.title, style="italic")] if content.title else []), result)
 
 
-def _layout(content: Content, width: int) -> _Layout:
-    """Return the most complete layout that fits: columns are left out only where no wrapping helps."""
-    shown = list(range(len(content.columns)))
+def _fitted(content: Content, width: int) -> tuple[Content, _Layout]:
+    """Return the most complete form of a table that fits: texts become numbers, and then columns are left out, only
+    where no wrapping helps. If nothing does, words are broken."""
+    forms = itertools.accumulate(content.keyed, _with_key, initial=content)
+    for form in forms:
+        everything = list(range(len(content.columns)))
+        if layout := _layout(form, everything, width, LONG_WORD):
+            return form, layout
     spare = [content.columns.index(name) for name in content.spare if name in content.columns]
-    while True:
-        for heading, number in WRAPPED:
-            least, natural = _sizes(content, shown, heading, number)
-            free = width - sum(least) - GAP * (len(shown) - 1)
-            if free >= 0:
-                return _Layout(shown, _shared(free, least, natural))
-        if not spare:
-            return _Layout(shown, least)
-        shown.remove(spare.pop(0))
+    for n in range(1, len(spare) + 1):
+        shown = [i for i in everything if i not in spare[:n]]
+        if layout := _layout(form, shown, width, LONG_WORD):
+            return form, layout
+    shown = [i for i in everything if i not in spare]
+    least, _ = _sizes(form, shown, HEADING, NUMBER, SHORT_WORD)
+    return form, _layout(form, shown, width, SHORT_WORD) or _Layout(shown, least)
 
 
-def _sizes(content: Content, shown: Sequence[int], heading: str, number: str) -> tuple[list[int], list[int]]:
+def _with_key(content: Content, name: str) -> Content:
+    """Return a table with the texts of a column replaced by numbers, which notes explain."""
+    if name not in content.columns:
+        return content
+    i = content.columns.index(name)
+    numbers = {text: str(n) for n, text in enumerate(dict.fromkeys(row[i] for row in content.rows if row[i]), start=1)}
+    rows = [[*row[:i], numbers.get(row[i], ""), *row[i + 1 :]] for row in content.rows]
+    key = [f"{name} {number}: {text}" for text, number in numbers.items()]
+    return replace(content, rows=rows, notes=[*content.notes, *key])
+
+
+def _layout(content: Content, shown: list[int], width: int, unbroken: int) -> _Layout | None:
+    """Return the layout of these columns with the fewest wrapped cells; None if none fits the width.
+
+    Args:
+        unbroken: the characters of a word that are never broken.
+    """
+    for heading, number in WRAPPED:
+        least, natural = _sizes(content, shown, heading, number, unbroken)
+        layout = _Layout(shown, least)
+        if layout.width <= width:
+            return _Layout(shown, _shared(width - layout.width, least, natural))
+    return None
+
+
+def _sizes(
+    content: Content, shown: Sequence[int], heading: str, number: str, unbroken: int
+) -> tuple[list[int], list[int]]:
     """Return the least and the natural width of each column shown; they differ only for words.
 
     Args:
         heading, number: patterns at which headings and numbers may be wrapped.
+        unbroken: the characters of a word that are never broken.
     """
     numeric = numeric_columns(content.rows, len(content.columns))
     least, natural = [], []
     for i in shown:
         title = _longest(re.split(heading, content.columns[i]))
-        separator = number if numeric[i] else "\n"
-        longest = _longest([part for row in content.rows for part in re.split(separator, row[i])])
-        least.append(max(title, longest if numeric[i] else min(longest, NARROWEST)))
+        cells = [row[i] for row in content.rows]
+        longest = _longest([line for cell in cells for line in re.split(number if numeric[i] else "\n", cell)])
+        words = _longest([word for cell in cells for word in cell.split()])
+        least.append(max(title, longest if numeric[i] else min(words, unbroken)))
         natural.append(max(title, longest))
     return least, natural
 
