@@ -327,7 +327,7 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
     columns = ["run", "status", "result", "time", "size", "error"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return Content(f"runs under {outputs}", columns, rows, spare=["size", "time"])
+    return Content(f"runs under {outputs}", columns, rows, spare=["size", "time"], whole=["run"])
 
 
 def moment(time: float) -> str:

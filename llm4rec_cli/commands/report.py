@@ -163,11 +163,17 @@ def _print_claims(root: Path, options: argparse.Namespace) -> int:
     if options.markdown or options.csv or options.latex:
         _print([_claims(root)], options)
         return 0
-    from llm4rec_cli.reporting.claims.render import claims_table
+    from llm4rec_cli.reporting.claims.render import claims_table, claims_text, commands_to_run
     from llm4rec_cli.reporting.claims.verdict import judge_claims
-    from llm4rec_cli.reporting.tables import console
+    from llm4rec_cli.reporting.tables import is_wide, say, show
 
-    console().print(claims_table(judge_claims(root)))
+    results = judge_claims(root)
+    if is_wide():
+        show(claims_table(results))
+    else:
+        say(*claims_text(results))
+    if commands := commands_to_run(results):
+        print("\nto run", *commands, sep="\n")
     return 0
 
 

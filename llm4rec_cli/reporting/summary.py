@@ -52,7 +52,7 @@ class FloorComparison:
 
     def in_words(self) -> str:
         """Return `unisrec beats transition_text, the strongest floor, by 0.0220 NDCG@10 (95 % CI 0.0130 to 0.0310, over
-        users; one training).`"""
+        users, not over trainings).`"""
         _, metrics = self.run
         trained = metrics.get("training") is not None or metrics["trained_run"] is not None
         size = f"{abs(self.gain):.4f} {self.metric.upper()}"
@@ -64,14 +64,18 @@ class FloorComparison:
             low, high = self.interval
             if low <= 0 <= high:
                 relation = f"is not distinguishable from {floor} on {self.metric.upper()}"
-                evidence = f"{self.gain:+.4f}, 95 % CI {low:+.4f} to {high:+.4f}, over users"
+                evidence = f"{_signed(self.gain)}, 95 % CI {_signed(low)} to {_signed(high)}, over users"
             else:
                 relation = f"{'beats' if low > 0 else 'is worse than'} {floor} by {size}"
                 low, high = sorted((abs(low), abs(high)))
                 evidence = f"95 % CI {low:.4f} to {high:.4f}, over users"
-        training = "; one training" if trained else ""
+        training = ", not over trainings" if trained and self.interval else ""
         data = "On synthetic data, " if "synthetic" in metrics["labels"] else ""
         return f"{data}{shown_as(metrics)} {relation} ({evidence}{training})."
+
+
+def _signed(gain: float) -> str:
+    return f"{abs(gain):.4f} {'worse' if gain < 0 else 'better'}"
 
 
 def show(runs: Sequence[dict[str, Any]], folder: Path) -> FloorComparison | None:
@@ -88,7 +92,7 @@ def show(runs: Sequence[dict[str, Any]], folder: Path) -> FloorComparison | None
     tables.show(results_table(runs))
     if "target_is_cold" in runs[-1]["breakdown"]:
         tables.show(cold_table(runs))
-    print(f"run folder: {folder}")
+    print(f"run folder: {folder}\n")
     *floors, run = [(run_folder(folder.parents[3], metrics), metrics) for metrics in runs]
     comparison = compare_with_floor(run, floors)
     if comparison:

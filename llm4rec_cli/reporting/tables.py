@@ -51,6 +51,7 @@ class Content:
         notes: lines below the table.
         keyed: columns whose texts a terminal may replace by numbers, explained below.
         spare: columns that a terminal may leave out, the first one first.
+        whole: columns of names to copy, such as paths, whose words are never broken.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Content:
     notes: Sequence[str] = ()
     keyed: Sequence[str] = ()
     spare: Sequence[str] = ()
+    whole: Sequence[str] = ()
 
 
 class _Layout(NamedTuple):
@@ -102,11 +104,13 @@ def show(*tables: Content) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print lines of text, wrapped where they are too long; words such as paths are never broken."""
+    """Print lines of text, wrapped and indented further where they are too long; words such as paths are never
+    broken."""
     width = console().width
     for line in lines:
+        indent = " " * (2 + len(line) - len(line.lstrip()))
         kept = line.replace(" %", "\0%")  # together
-        kept = textwrap.fill(kept, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        kept = textwrap.fill(kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         print(kept.replace("\0", " "))
 
 
@@ -185,10 +189,11 @@ def _sizes(
     for i in shown:
         title = _longest(re.split(heading, content.columns[i]))
         cells = [row[i] for row in content.rows]
-        longest = _longest([line for cell in cells for line in re.split(number if numeric[i] else "\n", cell)])
+        lines = _longest([line for cell in cells for line in re.split(number if numeric[i] else "\n", cell)])
         words = _longest([word for cell in cells for word in cell.split()])
-        least.append(max(title, longest if numeric[i] else min(words, unbroken)))
-        natural.append(max(title, longest))
+        limit = words if content.columns[i] in content.whole else unbroken
+        least.append(max(title, lines if numeric[i] else min(words, limit)))
+        natural.append(max(title, lines))
     return least, natural
 
 
