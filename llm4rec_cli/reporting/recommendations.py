@@ -53,7 +53,7 @@ def print_prediction(row: dict[str, Any], column: str, heading: str, in_training
         print(json.dumps(row, ensure_ascii=False))
         return
     out = console()
-    out.print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'")
+    out.print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'", soft_wrap=True)
     out.print(str(row[column]), soft_wrap=True, highlight=False)
     if row["given"] is not None:
         note = " (used in training)" if in_training else ""

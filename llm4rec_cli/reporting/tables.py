@@ -146,7 +146,7 @@ def _fitted(content: Content, width: int) -> tuple[Content, _Layout]:
         if layout := _layout(form, shown, width, LONG_WORD):
             return form, layout
     shown = [i for i in everything if i not in spare]
-    least, _ = _sizes(form, shown, HEADING, NUMBER, SHORT_WORD)
+    least, _ = _sizes(form, shown, HEADING, NUMBER, LONG_WORD)  # for lines that the terminal has to wrap
     return form, _layout(form, shown, width, SHORT_WORD) or _Layout(shown, least)
 
 

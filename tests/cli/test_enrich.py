@@ -115,7 +115,7 @@ def test_a_budget_that_nothing_counts_against_is_refused(llm4rec, chat, store):
 def test_a_sweep_enriches_by_each_of_several(llm4rec, chat, store):
     answer = llm4rec("enrich", "-m", "dataset=shop", "llm=openai", "llm.model=one,two", store)
     assert answer.code == 0, answer.err
-    assert re.findall(r"llm.model=(\w+) .* (done|skipped) ", answer.out) == [("one", "done"), ("two", "skipped")]
+    assert re.findall(r"llm.model=(\w+) +(done|skipped) ", answer.out) == [("one", "done"), ("two", "skipped")]
 
 
 def test_missing_tokens_are_an_error_that_names_the_command_and_no_request_is_sent(llm4rec, chat, store):
