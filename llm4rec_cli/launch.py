@@ -160,7 +160,7 @@ def _summarise(folder: Path) -> int:
     varied = [" ".join(typed for typed in o["overrides"] if typed not in in_all_jobs) for o in outcomes]
     rows = [[job, o["status"], o["folder"] or o["error"]] for job, o in zip(varied, outcomes, strict=True)]
     notes = [f"all jobs: {' '.join(in_all_jobs)}"] if in_all_jobs else []
-    show(Content("sweep", ["job", "status", "run or error"], rows, notes, whole=["run or error"]))
+    show(Content("sweep", ["job", "status", "run or error"], rows, notes, whole=["job", "run or error"]))
     if len(defaults := dict.fromkeys(o["defaults"] for o in outcomes)) > 1:
         say(
             f"These jobs are not comparable: their models' defaults differ ({'; '.join(defaults)}). "
