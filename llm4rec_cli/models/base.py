@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
 ONE_PASS_DEVIATIONS = (
-    "a step takes whole sequences of users, where the published code shuffles prefix rows",
+    "a step takes `trainer.batch_size` whole sequences and trains on each of their targets, where the published code "
+    "shuffles prefix rows of one target and takes 2,048 of them",
     "sequences over max_length are covered by half-overlapping windows, each target once",
     "the padding item takes no part in the training softmax (the published code has it there)",
     "dropout probabilities are rounded to 1/256",

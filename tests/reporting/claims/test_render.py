@@ -18,7 +18,7 @@ def test_files_have_complete_rows_and_the_terminal_shows_every_verdict(write, ju
     assert (compared["claim"], compared["words"]) == ("text", "Text is better than numbers.")
     assert (compared["source"], compared["tested by"]) == ("a paper", "unisrec/scientific")
     assert compared["rule"] == "mrr: B better than A by more than 5 %; A: sasrec; B: unisrec"
-    assert (compared["verdict"], compared["to run"]) == ("supported", "")
+    assert (compared["verdict"], compared["to run"]) == ("supported under leave-one-out", "")
     assert missing["rule"] == "listed/hallucinated of chatgptrec above 0.05 by more than 0"
     assert missing["to run"] == "llm4rec train model=unisrec"
     terminal = Console(width=300, record=True, markup=False, file=io.StringIO())
