@@ -3,6 +3,7 @@
 HYDRA_COMMANDS = {
     "train": "train a model, evaluate it and its floors (simple baselines), print the metrics table",
     "eval": "evaluate a trained model on another task, split or protocol",
+    "tune": "search a model's settings on validation, within a budget of trials and minutes",
     "prepare": "build a dataset from raw files and compare its statistics with the paper's",
     "enrich": "generate item tokens with a chat model, for dataset.text=enriched and model.tokens=true",
     "recommend": "print the top items for a user or for titles, or predict a rating or text",

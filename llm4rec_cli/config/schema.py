@@ -459,6 +459,18 @@ class PathsConfig:
 
 
 @dataclass
+class TuningConfig:
+    """The search that chose these settings, as `llm4rec tune` writes it: its budget and its result on validation."""
+
+    role: ClassVar[Role] = Role.citation
+
+    trials: int = ranges.number(at_least=1)
+    minutes: float = ranges.number(at_least=0)
+    metric: str = MISSING
+    score: float = ranges.number()
+
+
+@dataclass
 class Config:
     """The root of the config."""
 
@@ -475,3 +487,4 @@ class Config:
     force: bool = about(Role.command, False)
     run: str | None = ranges.path(None, role=Role.command)
     deviations: list[str] = field(default_factory=list, metadata={"role": Role.citation})
+    tuning: TuningConfig | None = about(Role.citation, None)
