@@ -81,9 +81,10 @@ def _problems(content: Any, model: str) -> Iterator[UsageError]:
     if not isinstance(content, dict) or not content:
         yield UsageError("the file has no settings to search", "write KEY: {values: […]} or {low: …, high: …}")
         return
+    kind: Any = config_class(model)
     allowed = [
         setting.key
-        for setting in declarations_with(config_class(model))
+        for setting in declarations_with(kind)
         if setting.role in SEARCHED and not setting.is_node and setting.key not in NOT_SEARCHED
     ]
     for key, entry in content.items():
@@ -110,7 +111,8 @@ def _parse(entry: Any) -> Values | Interval:
         return Values(tuple(entry["values"]))
     if unknown := entry.keys() - {"low", "high", "log"}:
         raise ValueError(f"unknown key '{min(unknown)}'")
-    low, high = entry.get("low"), entry.get("high")
+    low: Any = entry.get("low")
+    high: Any = entry.get("high")
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)):
         raise ValueError("low and high must be numbers")
     log = bool(entry.get("log", False))

@@ -98,6 +98,7 @@ class Search:
             UsageError: the folder holds a search with other settings.
         """
         import optuna
+        import optuna.storages.journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder, self.space, self.seed = folder, space, seed
@@ -133,7 +134,7 @@ class Search:
             with lock:
                 self._run_trial(trial, evaluate)
 
-    def _begin(self, budget: Budget) -> tuple[Any, contextlib.AbstractContextManager[None]] | None:
+    def _begin(self, budget: Budget) -> tuple[Any, contextlib.ExitStack] | None:
         """Return the next trial, and the lock that shows that its process lives; None if the budget is spent."""
         import optuna
 
