@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.shared.layers import CausalLayer, SequenceEncoder
+from llm4rec_cli.models.shared.layers import SequenceEncoder, TransformerLayer
 
 
 def prefix_rows(split: Split) -> list[tuple[list[int], int]]:
@@ -35,12 +35,12 @@ def encode(encoder: SequenceEncoder, vectors: Tensor) -> Tensor:
     hidden_from = (place[None, :] > place[:, None]) | (place[None, :] >= length)  # causal and padding
     mask = -10000.0 * hidden_from.to(vectors.dtype)
     for layer in encoder.layers:
-        assert isinstance(layer, CausalLayer)
+        assert isinstance(layer, TransformerLayer)
         x = _layer(layer, x, mask)
     return x[length - 1]
 
 
-def _layer(layer: CausalLayer, x: Tensor, mask: Tensor) -> Tensor:
+def _layer(layer: TransformerLayer, x: Tensor, mask: Tensor) -> Tensor:
     hidden = x.shape[1]
     size = hidden // layer.heads
     query, key, value = (
