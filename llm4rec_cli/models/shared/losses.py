@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from llm4rec_cli import processes
-from llm4rec_cli.models.shared.config import Loss
+from llm4rec_cli.models.shared.config import Loss, NextItemConfig
 
 ROWS_AT_ONCE = 512  # keeps a block of logits near the cache
 LOGITS_AT_ONCE = 1 << 24  # two buffers of 64 MB in fp32, so that memory does not grow with batch × items
@@ -152,24 +152,20 @@ def sampled_loss(hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss
     return mean
 
 
-def loss_over_samples(
-    kind: Loss, negatives: int, calibration: float | None, logq: bool | None, log_probability: Tensor
-) -> SampledLoss:
-    """Return the loss of the logits of a target and of `negatives` items drawn at random.
+def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> SampledLoss:
+    """Return the loss of the logits of a target and of items drawn at random, with the settings of a model.
 
     Args:
-        kind: any but `cross_entropy`.
-        calibration: t of gBCE.
-        logq: whether the softmax over samples is corrected for how they are drawn.
+        config: its loss is any but `cross_entropy`.
         log_probability: (n_items,) of drawing each item as a negative; -inf for one that is never drawn.
     """
-    if kind is Loss.sampled_softmax:
-        return partial(_sampled_softmax, log_probability=log_probability if logq else None)
-    if kind is Loss.binary:
+    if config.loss is Loss.binary:
         return _binary
-    assert calibration is not None
+    if config.loss is Loss.sampled_softmax:
+        return partial(_sampled_softmax, log_probability=log_probability if config.logq else None)
+    assert config.negatives is not None and config.calibration is not None
     n_items = int(log_probability.isfinite().sum())
-    return partial(_generalised_binary, beta=gbce_beta(calibration, negatives, n_items))
+    return partial(_generalised_binary, beta=gbce_beta(config.calibration, config.negatives, n_items))
 
 
 def gbce_beta(calibration: float, negatives: int, n_items: int) -> float:

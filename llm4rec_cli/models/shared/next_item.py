@@ -36,7 +36,7 @@ class NextItemModel(nn.Module):
         self.max_length = config.max_length
         items = context.split.softmax_items()
         self.register_buffer("softmax_items", None if items is None else torch.from_numpy(items), persistent=False)
-        self.loss = config.loss, config.negatives, config.calibration, config.logq
+        self.settings = config
         self.negatives = _negatives(config, context)
         drawn = None if self.negatives is None else torch.from_numpy(self.negatives.log_probability)
         self.register_buffer("log_probability", drawn, persistent=False)
@@ -80,7 +80,7 @@ class NextItemModel(nn.Module):
             loss = catalogue_cross_entropy(hidden, table, targets, self.softmax_items)
         else:
             assert self.log_probability is not None
-            sampled = loss_over_samples(*self.loss, self.log_probability)
+            sampled = loss_over_samples(self.settings, self.log_probability)
             loss = sampled_loss(hidden, table, torch.cat([targets.unsqueeze(1), negatives], 1), sampled)
         return {"loss": loss, "n_terms": len(hidden)}
 

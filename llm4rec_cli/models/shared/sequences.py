@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,10 +83,9 @@ class Negatives:
     def __init__(self, split: Split, n: int, seed: int, distribution: Distribution, unseen: bool) -> None:
         items = split.softmax_items()
         self.items = np.arange(split.n_items) if items is None else items
-        weight, self.cumulative = np.ones(len(self.items)), None
-        if distribution is Distribution.popularity:
-            weight = split.train_counts()[self.items]
-            self.cumulative = np.cumsum(weight) / weight.sum()
+        is_uniform = distribution is Distribution.uniform
+        weight: NDArray[Any] = np.ones(len(self.items)) if is_uniform else split.train_counts()[self.items]
+        self.cumulative = None if is_uniform else np.cumsum(weight) / weight.sum()
         self.log_probability = np.full(split.n_items, -np.inf, dtype=np.float32)
         drawn = np.flatnonzero(weight)
         self.log_probability[self.items[drawn]] = np.log(weight[drawn] / weight.sum())
