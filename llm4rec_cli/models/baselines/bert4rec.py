@@ -1,7 +1,7 @@
 """BERT4Rec (Sun et al., CIKM 2019, arXiv 1904.06690): a bidirectional Transformer that fills in masked items.
 
-Training replaces items of a sequence by a mask token and predicts them from both sides (the cloze task, section 3.6).
-To predict the next item, the mask token is appended to the history (section 3.6, "Test"). Sizes and output as RecBole.
+Training replaces items of a sequence by a mask token and predicts them from both sides (the cloze task).
+To predict the next item, the mask token is appended to the history. Sizes and output as RecBole.
 """
 
 from __future__ import annotations

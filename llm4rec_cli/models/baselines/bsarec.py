@@ -1,7 +1,7 @@
 """BSARec (Shin et al., AAAI 2024, arXiv 2312.10325): self-attention mixed with a frequency filter.
 
     layer(x) = FeedForward(α LayerNorm(x + Filter(x)) + (1 - α) LayerNorm(x + Attention(x)))
-    Filter(x) = LP(x) + β² ⊙ (x - LP(x))                             (paper, section "Attentive inductive bias")
+    Filter(x) = LP(x) + β² ⊙ (x - LP(x))
 
 LP keeps the c lowest components of the discrete Fourier transform of x along the sequence, over `max_length` places;
 places before the first item are 0. β is learned, one number for each dimension, and starts as a standard normal.

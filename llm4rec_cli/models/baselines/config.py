@@ -182,6 +182,26 @@ class ItemKnnConfig(ModelConfig):
 
 
 @dataclass
+class TransitionGraphConfig(ModelConfig):
+    """Items a few steps from the last one in the graph of transitions, by similarity of their texts."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    floor: ClassVar[bool] = True
+    needs_text: ClassVar[bool] = True
+
+    encoder: EncoderConfig = MISSING
+    budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps
+    edge_weight: float = ranges.number(at_least=0)  # w, of the number of transitions
+
+    def labels(self, task: str) -> list[str]:
+        return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
+
+    def deviations(self) -> list[str]:
+        name = Path(self.encoder.name).name
+        return [] if name == "flan-t5-xl" else [f"text encoder {name} in place of flan-t5-xl"]
+
+
+@dataclass
 class SASRecConfig(TransformerConfig):
     """Self-attentive sequential recommendation over item ids (ICDM 2018)."""
 
@@ -265,7 +285,7 @@ class FdsaConfig(TransformerConfig):
 
 @dataclass
 class ESASRecConfig(NextItemConfig):
-    """SASRec with LiGR layers and sampled softmax (RecSys 2025)."""
+    """SASRec with LiGR layers and sampled softmax (arXiv 2508.06450)."""
 
     hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
     inner_size: int = ranges.number(at_least=1)

@@ -1,4 +1,4 @@
-"""eSASRec (RecSys 2025, arXiv 2508.06450): SASRec with LiGR layers, trained by sampled softmax.
+"""eSASRec (arXiv 2508.06450): SASRec with LiGR layers, trained by sampled softmax.
 
 A LiGR layer (Borisyuk et al., arXiv 2502.03417) normalises before each part and gates its residual:
 

@@ -169,7 +169,7 @@ def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> Sample
 
 
 def gbce_beta(calibration: float, negatives: int, n_items: int) -> float:
-    """Return the exponent β of the positive's probability in gBCE (Petrov and Macdonald, RecSys 2023, section 5.2).
+    """Return β, the exponent of the positive's probability in gBCE (Petrov and Macdonald, RecSys 2023).
 
     With the sampling rate α = k / (n_items - 1), β = α (t (1 - 1/α) + 1/α), which is 1 - t (1 - α). t = 0 is binary
     cross-entropy; with t = 1 a model that minimises it has the probabilities of one trained without sampling. α is at
@@ -180,12 +180,12 @@ def gbce_beta(calibration: float, negatives: int, n_items: int) -> float:
 
 
 def _binary(logits: Tensor, items: Tensor) -> Tensor:
-    """Return the sum of -log σ(s⁺) - Σ log(1 - σ(s⁻)): SASRec's loss (Kang and McAuley, ICDM 2018, section III-E)."""
+    """Return the sum of -log σ(s⁺) - Σ log(1 - σ(s⁻)): SASRec's loss (Kang and McAuley, ICDM 2018)."""
     return F.softplus(-logits[:, 0]).sum() + F.softplus(logits[:, 1:]).sum()
 
 
 def _generalised_binary(logits: Tensor, items: Tensor, beta: float) -> Tensor:
-    """Return the sum of -(log σ(s⁺)^β + Σ log(1 - σ(s⁻))) / (k + 1): gBCE (RecSys 2023, equation 9)."""
+    """Return the sum of -(log σ(s⁺)^β + Σ log(1 - σ(s⁻))) / (k + 1): gBCE."""
     return (beta * F.softplus(-logits[:, 0]).sum() + F.softplus(logits[:, 1:]).sum()) / logits.shape[1]
 
 
