@@ -22,12 +22,21 @@ if TYPE_CHECKING:
 
 
 # How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
+ROUNDED_DROPOUT = "dropout probabilities are rounded to 1/256"
+NO_PADDING_ITEM = "the padding item takes no part in the training softmax (the published code has it there)"
+WINDOWS = "sequences over max_length are covered by half-overlapping windows, each target once"
 ONE_PASS_DEVIATIONS = (
     "a step takes `trainer.batch_size` whole sequences and trains on each of their targets, where the published code "
     "shuffles prefix rows of one target and takes 2,048 of them",
-    "sequences over max_length are covered by half-overlapping windows, each target once",
-    "the padding item takes no part in the training softmax (the published code has it there)",
-    "dropout probabilities are rounded to 1/256",
+    WINDOWS,
+    NO_PADDING_ITEM,
+    ROUNDED_DROPOUT,
+)
+# How it differs from code that pads whole sequences at the left: S3-Rec, gSASRec, RecTools.
+LEFT_PADDING_DEVIATIONS = (
+    f"{WINDOWS} (the published code trains on the latest)",
+    "positions are counted from the first item (the published code counts from the last)",
+    ROUNDED_DROPOUT,
 )
 
 

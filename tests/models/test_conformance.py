@@ -40,7 +40,8 @@ pytestmark = pytest.mark.numeric
 CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_impressions", "rate", "write", "pretrain", "all"}
 PRETRAINED = ", pre-trained"  # suffix of a model's name: as built by `task=pretrain`
 WITH_TOKENS = ", with tokens"  # likewise: as built by `model.tokens=true`
-VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"]}
+SAMPLED = {f", {loss}": [f"model.loss={loss}", "model.negatives=3"] for loss in ("binary", "sampled_softmax", "gbce")}
+VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"], **SAMPLED}
 SMALL = {
     **SIZES,
     "max_length": 8,
@@ -106,7 +107,8 @@ trainable = pytest.mark.parametrize(
     "name",
     [name for name in model_names() if config_class(name).trainable]
     + [n + PRETRAINED for n in able("pretrain")]
-    + ["sasrec" + WITH_TOKENS],
+    + ["sasrec" + WITH_TOKENS]
+    + ["sasrec, binary", "bert4rec, sampled_softmax", "bsarec, gbce"],
 )
 
 

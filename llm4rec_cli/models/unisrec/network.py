@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, SequenceEncoder, initialise
+from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, UniSRecConfig
@@ -69,15 +69,7 @@ class UniSRec(nn.Module):
         self.temperature = config.temperature
         self.draw = config.draw
         self.register_buffer("features", features, persistent=False)  # frozen, stored in the feature cache
-        self.encoder = SequenceEncoder(
-            config.hidden_size,
-            config.inner_size,
-            config.layers,
-            config.heads,
-            config.dropout,
-            config.attention_dropout,
-            config.max_length,
-        )
+        self.encoder = sasrec_encoder(config)
         if config.adaptor == Adaptor.linear:
             self.adaptor: nn.Module = nn.Linear(features.shape[1], config.hidden_size)
         else:
