@@ -379,14 +379,15 @@ def _without_text(items: pd.DataFrame, columns: list[str]) -> int:
 
 
 def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
-    """Return the first and last time, the users whose last two times are equal, and the users without times."""
-    last = offsets[1:][np.diff(offsets) >= 2] - 1
+    """Return the first and last time, the users whose last two times are equal, and the users who lack a time."""
+    last = offsets[1:][np.diff(offsets) >= 1] - 1  # interactions without a time come last
     if "timestamp" not in interactions:
         return {"users_tied_at_end": 0, "users_without_times": len(last)}
     time = interactions["timestamp"].to_numpy()
+    last_of_two = offsets[1:][np.diff(offsets) >= 2] - 1
     return {
         "times": [float(np.nanmin(time)), float(np.nanmax(time))],
-        "users_tied_at_end": int((time[last] == time[last - 1]).sum()),
+        "users_tied_at_end": int((time[last_of_two] == time[last_of_two - 1]).sum()),
         "users_without_times": int(np.isnan(time[last]).sum()),
     }
 

@@ -57,9 +57,11 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
         (_, rows), *dropped = counts.items()
         notes += [f"{domain}: {n:,} of {rows:,} rows dropped: {reason}" for reason, n in dropped if n]
     users, items = manifest["users"], manifest["items"]
-    if manifest["users_without_times"]:
+    if manifest["users_without_times"] and "times" not in manifest:
+        notes.append("no interaction has a time: file order is taken as time order")
+    elif manifest["users_without_times"]:
         share = manifest["users_without_times"] / users
-        notes.append(f"{share:.1%} of users have no times: file order is taken as time order")
+        notes.append(f"{share:.1%} of users have interactions without a time: they come last, in file order")
     if manifest["users_tied_at_end"]:
         share = manifest["users_tied_at_end"] / users
         notes.append(

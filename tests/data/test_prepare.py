@@ -137,6 +137,12 @@ def test_ties_at_the_end_and_missing_times_are_counted(tmp_path):
     assert manifest["items_without_title"] == manifest["items_without_text"] == 2
 
 
+def test_users_without_times_include_those_with_a_single_interaction(tmp_path):
+    untimed = written(tmp_path / "untimed", [])
+    (tmp_path / "untimed/log.inter").write_text("user_id:token\titem_id:token\na\tx\nb\ty\nb\tx\n")
+    assert prepare(untimed, tmp_path).manifest["users_without_times"] == 2
+
+
 def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
     first = prepare(AMAZON, tmp_path)
     monkeypatch.setattr("llm4rec_cli.data.readers.amazon.read", None)
