@@ -147,6 +147,11 @@ def about(role: Role, default: Any) -> Any:
     return field(default=default, metadata={"role": role})
 
 
+def added(default: Any) -> Any:
+    """Return a field that came after runs existed: at its default, which they used, it is left out of run addresses."""
+    return field(default=default, metadata={"added": True})
+
+
 def precision(work: Work) -> Any:
     """Return a field for the precision of this kind of work; run addresses contain the value as set, even `auto`."""
     return field(default=MISSING, metadata={"work": work})
