@@ -85,6 +85,7 @@ class Control(Enum):
     shuffle_text = "shuffle_text"  # item texts permuted
     shuffle_tokens = "shuffle_tokens"  # tokens permuted among the items
     shuffle_history = "shuffle_history"  # order within each history permuted
+    shuffle_ties = "shuffle_ties"  # order of a user's interactions at one time permuted, before the split
     swap_users = "swap_users"  # someone else's history at evaluation
 
 
