@@ -68,7 +68,7 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
             f"{share:.1%} of users have the same time on their last two interactions: file order decides which is test"
         )
     first, last = manifest.get("times", (0.0, 0.0))
-    if not _is_date(first) or not _is_date(last):
+    if "times" in manifest and not has_dates(manifest):
         notes.append(f"times range from {first:g} to {last:g}, not seconds since 1970: only their order is used")
     notes += _split_remarks(manifest)
     if "users_of_several_domains" in manifest:
@@ -130,6 +130,11 @@ def _by_part(split: dict[str, Any], key: str) -> str:
 
 def _others(manifest: dict[str, Any], domain: str) -> str:
     return ", ".join(name for name in manifest["read"] if name != domain)
+
+
+def has_dates(manifest: dict[str, Any]) -> bool:
+    """Return whether the interactions have times, and these can be in seconds since 1970."""
+    return "times" in manifest and all(map(_is_date, manifest["times"]))
 
 
 def _is_date(time: float) -> bool:
