@@ -92,7 +92,8 @@ class Control(Enum):
 class TextRecipe(Enum):
     """The fields that form an item's text."""
 
-    unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
+    unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does; an empty field adds nothing
+    unisrec_verbatim = "unisrec_verbatim"  # as UniSRec's code writes it: a present but empty field is a full stop
     title = "title"
     attributes = "attributes"  # brand and categories only, which are then the item's tokens
     enriched = "enriched"  # as unisrec, followed by the tokens that a chat model wrote for the item
