@@ -42,7 +42,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         UsageError: the overrides are wrong.
         Llm4RecError: raised by the command.
     """
-    _log_to_stderr(verbose)
+    log_to_stderr(verbose)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
     os.environ[HELP] = f"llm4rec {command}: {summary}"
     known_flags: tuple[str, ...] = FLAGS
@@ -103,7 +103,7 @@ def _print_help(start: Callable[[], None]) -> None:
 def _sweep_job(job: Job) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on."""
     if os.environ[SWEEP_PROCESS] != str(os.getpid()):  # a launcher's process: jobs log at the same time
-        _log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
+        log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
     defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]
@@ -166,7 +166,7 @@ def _summarise(folder: Path) -> int:
     return int(any(o["status"] == "failed" for o in outcomes))
 
 
-def _log_to_stderr(verbose: bool, prefix: str = "") -> None:
+def log_to_stderr(verbose: bool, prefix: str = "") -> None:
     """Log with Rich on a terminal; elsewhere plain lines, with the prefix."""
     from rich.logging import RichHandler
 

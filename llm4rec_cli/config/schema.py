@@ -85,13 +85,15 @@ class Control(Enum):
     shuffle_text = "shuffle_text"  # item texts permuted
     shuffle_tokens = "shuffle_tokens"  # tokens permuted among the items
     shuffle_history = "shuffle_history"  # order within each history permuted
+    shuffle_ties = "shuffle_ties"  # order of a user's interactions at one time permuted, before the split
     swap_users = "swap_users"  # someone else's history at evaluation
 
 
 class TextRecipe(Enum):
     """The fields that form an item's text."""
 
-    unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
+    unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does; an empty field adds nothing
+    unisrec_verbatim = "unisrec_verbatim"  # as UniSRec's code writes it: a present but empty field is a full stop
     title = "title"
     attributes = "attributes"  # brand and categories only, which are then the item's tokens
     enriched = "enriched"  # as unisrec, followed by the tokens that a chat model wrote for the item
@@ -145,6 +147,11 @@ class Work(Enum):
 def about(role: Role, default: Any) -> Any:
     """Return a field with a role different from that of its dataclass."""
     return field(default=default, metadata={"role": role})
+
+
+def added(default: Any) -> Any:
+    """Return a field that came after runs existed: at its default, which they used, it is left out of run addresses."""
+    return field(default=default, metadata={"added": True})
 
 
 def precision(work: Work) -> Any:

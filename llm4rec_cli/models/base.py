@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
 
 
-# How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
 ROUNDED_DROPOUT = "dropout probabilities are rounded to 1/256"
 NO_PADDING_ITEM = "the padding item takes no part in the training softmax (the published code has it there)"
 WINDOWS = "sequences over max_length are covered by half-overlapping windows, each target once"
+# How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
 ONE_PASS_DEVIATIONS = (
     "a step takes `trainer.batch_size` whole sequences and trains on each of their targets, where the published code "
     "shuffles prefix rows of one target and takes 2,048 of them",

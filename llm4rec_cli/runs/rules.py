@@ -68,6 +68,11 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
             "dataset.control=shuffle_history would change the ranking targets of dataset.split=p5_reviews",
             "dataset.split=leave_one_out",
         )
+    if (config.dataset.split, config.dataset.control) == (SplitRule.mind, Control.shuffle_ties):
+        yield UsageError(
+            f"dataset.control=shuffle_ties shuffles interactions, and dataset '{config.dataset.name}' is a click log",
+            "leave it out; dataset.control=shuffle_history shuffles the histories of a click log",
+        )
     if config.task.question == Question.all and config.task.candidates != Candidates.full:
         yield UsageError("task=all uses the candidates of each of its tasks", "leave task.candidates out")
     yield from _problems_of_impressions(config)

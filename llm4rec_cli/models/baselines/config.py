@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling
+from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling, added
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import NO_PADDING_ITEM, ROUNDED_DROPOUT
 from llm4rec_cli.models.shared.config import Loss, NextItemConfig, TransformerConfig
@@ -115,9 +115,15 @@ class TransitionTextConfig(ModelConfig):
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     text_weights: list[float] = ranges.number(at_least=0)  # candidates for the text weight w, chosen on validation
     mask_history: bool = MISSING  # when choosing w; the task's value
+    symmetric: bool = added(False)  # count transitions in both directions: the order of two interactions is ignored
+
+    named_settings: ClassVar[tuple[str, ...]] = ("symmetric",)
 
     def uses_item_text(self) -> bool:
         return True
+
+    def display_name(self) -> str:
+        return f"{self.name}, symmetric" if self.symmetric else self.name
 
 
 @dataclass

@@ -3,7 +3,8 @@
     score(j) = Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j))        i_d: the history's d-th last item, d = 1, 2, 3
 
 T counts transitions of the training part up to three steps ahead, with weight 1 / step; each row is divided by the root
-of its sum. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
+of its sum. With `symmetric`, a transition counts in both directions, so that the order of two interactions has no
+effect. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -95,8 +96,14 @@ class TransitionText:
         log.info("text weight %g: NDCG@10 %.4f on validation", self.text_weight, ndcg.max())
 
 
-def transition_matrix(split: Split, steps: int) -> csr_array:
-    """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more."""
+def transition_matrix(split: Split, steps: int, symmetric: bool = False) -> csr_array:
+    """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more.
+
+    Args:
+        split: the data.
+        steps: maximum distance of a transition.
+        symmetric: row i also weights the items that item i followed; counts are then equal in both directions.
+    """
     flat, offsets = split.train_sequences()
     user = np.repeat(np.arange(split.n_users), np.diff(offsets))
     shape = split.n_items, split.n_items
@@ -105,6 +112,8 @@ def transition_matrix(split: Split, steps: int) -> csr_array:
         same = user[step:] == user[:-step]
         weight = np.full(np.count_nonzero(same), 1 / step, dtype=np.float32)
         counts += coo_array((weight, (flat[:-step][same], flat[step:][same])), shape=shape)
+    if symmetric:
+        counts = (counts + counts.T).tocsr()
     counts.data /= np.sqrt(np.repeat(counts.sum(axis=1), np.diff(counts.indptr)))
     return counts
 
@@ -119,6 +128,7 @@ def tfidf(texts: list[str]) -> csr_array:
 
 def build(context: Context) -> TransitionText:
     config, split = context.config, context.split
-    floor = TransitionText(transition_matrix(split, config.steps), tfidf(split.dataset.texts), config.recent)
+    transitions = transition_matrix(split, config.steps, config.symmetric)
+    floor = TransitionText(transitions, tfidf(split.dataset.texts), config.recent)
     floor.choose_text_weight(split.examples(SplitName.valid), list(config.text_weights), config.mask_history)
     return floor
