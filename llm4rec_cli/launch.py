@@ -49,7 +49,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     if command in WITH_OPTIONS:
         parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
         os.environ[HELP] += f"\n\n{parser.format_help()}"
-        known_flags += tuple(re.findall(r"--\w+", parser.format_usage()))
+        known_flags += tuple(re.findall(r"--[\w-]+", parser.format_usage()))
         parsed, arguments = parser.parse_known_args(arguments)
         options.append(parsed)
     flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])

@@ -64,7 +64,7 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     columns = columns or {}
     if "items" in files:
         interactions = _table(files["interactions"], INTERACTION_COLUMNS, columns)
-        items = _table(files["items"], ITEM_COLUMNS, columns)
+        items = read_items(files["items"], columns)
         order = "as listed in the item file"
     else:
         item_columns = [name for name in ITEM_COLUMNS if name in columns and name != "item_id"]
@@ -77,6 +77,18 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
         {"read": len(interactions)},
         item_order=order,
     )
+
+
+def read_items(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return a user's items: `item_id` and those of ITEM_COLUMNS that the file has, all as text, null where missing.
+
+    Args:
+        columns: our column name -> the file's name, where they differ.
+
+    Raises:
+        DataError: a missing column, a malformed row, a missing id, or an unknown file type.
+    """
+    return _table(path, ITEM_COLUMNS, columns)
 
 
 def _table(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> pd.DataFrame:
