@@ -118,7 +118,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
 
 
 def _read_new_items(spec: RunSpec, options: argparse.Namespace) -> pd.DataFrame | None:
-    """Return the items of `--new-items`, if there is one; a `table` dataset's own column names hold for it too.
+    """Return the items of `--new-items`, if it is set.
 
     Raises:
         UsageError: the model ranks only the catalogue.
@@ -129,7 +129,7 @@ def _read_new_items(spec: RunSpec, options: argparse.Namespace) -> pd.DataFrame 
     from llm4rec_cli.runs import rules
 
     raise_first(rules.problems_with_new_items(spec.model))
-    return read_new_items(Path(options.new_items).expanduser(), spec.config.dataset.columns)
+    return read_new_items(Path(options.new_items).expanduser(), spec.config.dataset)
 
 
 def _recommend(
@@ -316,7 +316,7 @@ def _example_of_titles(spec: RunSpec, dataset: RecDataset, typed: list[str]) -> 
     from llm4rec_cli.data.new_items import titled_items, with_new_items
     from llm4rec_cli.runs import rules
 
-    reads_text = not any(rules.problems_with_new_items(spec.model))
+    reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(spec.model))
     matches = items_by_title(dataset, typed, reads_text)
     unknown = list(dict.fromkeys(title for title, item in zip(typed, matches, strict=True) if item is None))
     numbers = {title: dataset.n_items + i for i, title in enumerate(unknown)}

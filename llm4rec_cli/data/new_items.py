@@ -5,13 +5,13 @@ They are appended to the dataset's catalogue, without interactions, for models t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from llm4rec_cli.config.schema import TextRecipe
+from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
 from llm4rec_cli.data.readers.table import read_items
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.texts import item_texts
@@ -21,11 +21,11 @@ from llm4rec_cli.errors import DataError, UsageError
 SAMPLE = 3  # ids that an error names
 
 
-def read_new_items(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
     """Return the items of a CSV, JSON lines or Parquet file: `item_id`, `title` and other item columns.
 
     Args:
-        columns: our column name -> the file's name, where they differ.
+        config: of the dataset; if its files are of the user's own, their column names hold for this file too.
 
     Raises:
         UsageError: there is no such file.
@@ -33,7 +33,7 @@ def read_new_items(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UsageError(f"no file {path}", "--new-items FILE, a CSV, JSON lines or Parquet file with item_id,title")
-    items = read_items(path, columns)
+    items = read_items(path, config.columns if config.reader == "table" else None)
     if "title" not in items:
         raise DataError(
             f"{path.name}: no column 'title'", "new items need item_id,title; other item columns may follow"
@@ -59,12 +59,17 @@ def with_new_items(dataset: RecDataset, items: pd.DataFrame, recipe: TextRecipe)
 
     Raises:
         UsageError: the recipe needs tokens that only a chat model writes.
-        DataError: an id is in the catalogue already, or a new item has no text.
+        DataError: an id is in the catalogue already, a new item has no text, or no item of the catalogue has any.
     """
     if recipe is TextRecipe.enriched:
         raise UsageError(
             "dataset.text=enriched: a chat model wrote tokens for items of the catalogue, and new items have none",
             "use a model trained with another dataset.text",
+        )
+    if not any(dataset.texts):
+        raise DataError(
+            f"dataset {dataset.manifest['name']} has no item text, with which a model could compare new items",
+            "a dataset with titles: llm4rec list datasets",
         )
     known = items["item_id"][items["item_id"].isin(dataset.items["item_id"]) & items["item_id"].notna()]
     if len(known):
