@@ -16,6 +16,7 @@ Problems are raised as `UsageError`, `DataError` or `RunError` of `llm4rec_cli.e
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,7 +161,10 @@ def _messages(shown: bool) -> Iterator[None]:
     if shown:
         log_to_stderr(verbose=False)
     try:
-        yield
+        with warnings.catch_warnings():
+            # tqdm, when transformers imports it in a notebook without ipywidgets.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            yield
     finally:
         console.quiet = quiet
         log.handlers[:], log.propagate = handlers, propagate
