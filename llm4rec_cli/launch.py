@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, as_usage_error, compose, launch
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
 from llm4rec_cli.config.overrides import FLAGS, hydra_override, key_typed, split_flags, sweep_model_settings
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 
@@ -50,7 +50,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     if command in WITH_OPTIONS:
         parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
         os.environ[HELP] += f"\n\n{parser.format_help()}"
-        known_flags += tuple(re.findall(r"--\w+", parser.format_usage()))
+        known_flags += tuple(re.findall(r"--[\w-]+", parser.format_usage()))
         parsed, arguments = parser.parse_known_args(arguments)
         options.append(parsed)
     flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])
@@ -59,7 +59,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
-    try:
+    with usage_errors():
         typed = sweep_model_settings(typed) if sweep else typed
         start = partial(launch, _sweep_job, command, flags, typed)
         with _outcome_folder(overrides if sweep else None) as outcomes:
@@ -76,8 +76,6 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
                 return _run_sweep(start, Path(outcomes))
             start()
             return 0
-    except COMPOSE_ERRORS as error:
-        raise as_usage_error(error) from error
 
 
 def _check_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> None:
@@ -167,7 +165,7 @@ def _summarise(folder: Path) -> int:
 
 
 def log_to_stderr(verbose: bool, prefix: str = "") -> None:
-    """Log with Rich on a terminal; elsewhere plain lines, with the prefix."""
+    """Log the package's messages with Rich on a terminal; elsewhere as plain lines, with the prefix."""
     from rich.logging import RichHandler
 
     from llm4rec_cli.progress import console

@@ -57,7 +57,13 @@ HEAVY = (
     *("cli/test_enrich.py", "docs/test_commands.py", "scripts/test_soak_resume.py", "data/test_download.py"),
     *("models/test_p5_vocabulary.py", "data/test_real_data.py", "models/test_prompt4nr_sequences.py"),
     *("runs/test_address.py", "models/test_unisrec_pretraining.py", "models/test_prompt4nr_templates.py"),
-    *("human/test_judge.py", "data/test_indexing.py", "reporting/test_page.py", "models/test_prompt4nr_warm_up.py"),
+    *(
+        "docs/test_notebooks.py",
+        "human/test_judge.py",
+        "data/test_indexing.py",
+        "reporting/test_page.py",
+        "models/test_prompt4nr_warm_up.py",
+    ),
 )
 FAST = ("test_errors.py", "test_train.py")
 

@@ -24,9 +24,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.errors import RunError, UsageError, did_you_mean
-
-FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant", "labels")
+from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.reporting.selection import FILTERS, select_groups
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +49,6 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.reporting import contents
-    from llm4rec_cli.reporting.variants import groups, variants
 
     root = Path(options.outputs).expanduser()
     if options.html and (options.papers or options.claims):
@@ -60,9 +58,8 @@ def main(argv: list[str]) -> int:
     if options.claims:
         return _print_claims(root, options)
     numbers = _numbers_file(options.numbers)
-    runs = _runs(root, dict(_filter(text) for text in options.filters))
-    names = _metrics(options.metrics, {name for _, metrics in runs for name in metrics["metrics"]})
-    comparable = groups(variants(runs), names)
+    names = None if options.metrics is None else options.metrics.split(",")
+    comparable = select_groups(root, options.filters, names)
     if options.html:
         from llm4rec_cli.files import write_text
         from llm4rec_cli.reporting.page import page
@@ -100,50 +97,6 @@ def _numbers_file(name: str | None) -> Path | None:
     if not path.is_file():
         raise UsageError(f"no file {path}", "--numbers FILE, a CSV with the columns of papers/paper_results.csv")
     return path
-
-
-def _runs(root: Path, filters: dict[str, str]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the finished runs that match all filters, oldest first, so that the newest run of each seed counts.
-
-    Raises:
-        RunError: no run matches.
-    """
-    from llm4rec_cli.runs.catalog import finished_runs
-
-    runs = [
-        (folder, metrics)
-        for folder, _, metrics in finished_runs(root)
-        if all(_values(metrics[key]) & set(values.split(",")) for key, values in filters.items())
-    ]
-    if not runs:
-        raise RunError(f"no finished run under {root} matches", "train one first, e.g. llm4rec train model=unisrec")
-    return runs[::-1]
-
-
-def _values(field: Any) -> set[str]:
-    return set(field) if isinstance(field, list) else {str(field)}
-
-
-def _filter(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or key not in FILTERS:
-        raise UsageError(f"unknown filter '{text}'", did_you_mean(key, FILTERS))
-    return key, value
-
-
-def _metrics(typed: str | None, available: set[str]) -> list[str] | None:
-    """Return the metrics typed, None if none are.
-
-    Raises:
-        UsageError: no run has this metric.
-    """
-    if typed is None:
-        return None
-    names = typed.split(",")
-    for name in names:
-        if name not in available:
-            raise UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
-    return names
 
 
 def _claims(root: Path) -> Any:

@@ -363,6 +363,10 @@ class ModelConfig:
         """Yield problems with these settings for a task and dataset, without importing torch."""
         return ()
 
+    def problems_with_new_items(self) -> Iterable[UsageError]:
+        """Yield why a model with the capability `rank_new_items` cannot rank new items with these settings."""
+        return ()
+
 
 @dataclass
 class LLMConfig:

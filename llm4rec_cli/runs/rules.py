@@ -14,6 +14,7 @@ from llm4rec_cli.config.schema import (
     Control,
     EmptyHistory,
     LLMConfig,
+    ModelConfig,
     Question,
     SplitRule,
     TaskConfig,
@@ -109,6 +110,17 @@ def problems_of_capability(config: Config) -> Iterator[UsageError]:
             f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
             f"{', '.join(sorted(config.model.capabilities))}",
         )
+
+
+def problems_with_new_items(model: ModelConfig) -> Iterator[UsageError]:
+    """Yield why a model cannot rank items that are not in the catalogue."""
+    if "rank_new_items" in model.capabilities:
+        yield from model.problems_with_new_items()
+        return
+    reading = [name for name in model_names() if "rank_new_items" in config_class(name).capabilities]
+    yield UsageError(
+        f"model '{model.name}' ranks only items of the catalogue", f"a model that reads item text: {', '.join(reading)}"
+    )
 
 
 def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:

@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import TRAIN, Split, leave_one_out
 from llm4rec_cli.models.baselines import transition_text
-from llm4rec_cli.models.baselines.transition_text import TransitionText, tfidf, transition_matrix
+from llm4rec_cli.models.baselines.transition_text import TransitionText, transition_matrix
 from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
@@ -115,7 +115,7 @@ def test_without_text_transitions_remain(build, examples, texts):
 def test_the_weight_is_best_on_validation(mask_history):
     split = leave_one_out(DATASET)
     examples, weights = split.examples(SplitName.valid), [0.0, 0.5, 1.0, 4.0]
-    model = TransitionText(transition_matrix(split, steps=3), tfidf(TEXTS), recent=3)
+    model = TransitionText(transition_matrix(split, steps=3), TEXTS, recent=3)
 
     def ndcg(weight: float) -> float:
         total = 0.0

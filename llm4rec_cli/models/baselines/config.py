@@ -116,7 +116,7 @@ class RetrievalConfig(ModelConfig):
 class TransitionTextConfig(ModelConfig):
     """Item-to-item transitions plus TF-IDF similarity to the latest items: the strongest ranking floor."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     floor: ClassVar[bool] = True
 
     recent: int = ranges.number(at_least=1)  # number of latest history items used
@@ -138,7 +138,9 @@ class TransitionTextConfig(ModelConfig):
 class FrozenTextConfig(ModelConfig):
     """Similarity of an item's text to the texts of the history under a frozen encoder, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions"}
+    )
     floor: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 

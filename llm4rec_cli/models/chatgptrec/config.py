@@ -89,7 +89,9 @@ MAX_SCORED_TITLES = 5000  # of a catalogue: each is scored once a user
 class ChatGPTRecConfig(ModelConfig):
     """ChatGPTRec (arXiv 2304.10149): a prompted chat model, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"rank_catalogue", "rank_candidates", "rank_new_items", "rate", "write"}
+    )
     uses_llm: ClassVar[bool] = True
 
     answer: AnswerMethod = MISSING
