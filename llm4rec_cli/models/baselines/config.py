@@ -191,7 +191,7 @@ class TransitionGraphConfig(ModelConfig):
 
     encoder: EncoderConfig = MISSING
     budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps
-    edge_weight: float = ranges.number(at_least=0)  # w, of the number of transitions
+    edge_weight: float = ranges.number(at_least=0, at_most=1)  # w, of the number of transitions
 
     def labels(self, task: str) -> list[str]:
         return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
