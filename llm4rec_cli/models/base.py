@@ -32,12 +32,9 @@ ONE_PASS_DEVIATIONS = (
     NO_PADDING_ITEM,
     ROUNDED_DROPOUT,
 )
-# How it differs from code that pads whole sequences at the left: S3-Rec, gSASRec, RecTools.
-LEFT_PADDING_DEVIATIONS = (
-    f"{WINDOWS} (the published code trains on the latest)",
-    "positions are counted from the first item (the published code counts from the last)",
-    ROUNDED_DROPOUT,
-)
+# How it differs from code that takes whole sequences and pads them at the left: S3-Rec, RecTools, gSASRec.
+WHOLE_SEQUENCE_DEVIATIONS = (f"{WINDOWS} (the published code trains on the latest)", ROUNDED_DROPOUT)
+POSITIONS_FROM_FIRST = "positions are counted from the first item (the published code counts from the last)"
 
 
 @dataclass(frozen=True)

@@ -108,9 +108,10 @@ class Bert4Rec(NextItemModel):
         packing = pack(lengths + 1, self.rows.widening)
         source = offsets[packing.row] + packing.position
         items = np.where(packing.position < lengths[packing.row], np.append(flat, 0)[source], len(table))
-        packed = (torch.from_numpy(x.astype(np.int64)).to(table.device) for x in (items, packing.groups, packing.last))
-        items_, groups, last = packed
-        hidden = self.encoder.last(self._vectors(table, items_), groups, last)
+        tokens, groups, last = (
+            torch.from_numpy(x.astype(np.int64)).to(table.device) for x in (items, packing.groups, packing.last)
+        )
+        hidden = self.encoder.last(self._vectors(table, tokens), groups, last)
         return self.scores(hidden, table, examples)
 
 

@@ -12,7 +12,7 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling, added
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.base import NO_PADDING_ITEM, ROUNDED_DROPOUT
+from llm4rec_cli.models.base import NO_PADDING_ITEM, POSITIONS_FROM_FIRST, ROUNDED_DROPOUT, WINDOWS
 from llm4rec_cli.models.shared.config import Loss, NextItemConfig, TransformerConfig
 
 
@@ -207,7 +207,7 @@ class TransitionGraphConfig(ModelConfig):
 
     encoder: EncoderConfig = MISSING
     budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps
-    edge_weight: float = ranges.number(at_least=0)  # w, of the number of transitions
+    edge_weight: float = ranges.number(at_least=0, at_most=1)  # w, of the number of transitions
 
     def labels(self, task: str) -> list[str]:
         return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
@@ -266,7 +266,9 @@ class Bert4RecConfig(TransformerConfig):
         return [
             "a row is a user's sequence, masked once an epoch (the published code masks prefix rows, or ten copies)",
             "states are compared with item vectors directly, without the paper's projection and item biases",
-            *(d for d in super().deviations()[1:]),
+            WINDOWS,
+            *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
+            ROUNDED_DROPOUT,
         ]
 
 
@@ -310,7 +312,11 @@ class ESASRecConfig(NextItemConfig):
     dropout: float = ranges.number(at_least=0, below=1)  # of hidden states and attention
 
     def deviations(self) -> list[str]:
-        deviations = [*super().deviations(), "Adam's second beta is 0.999 (the published code: 0.98)"]
+        deviations = [
+            *super().deviations(),
+            POSITIONS_FROM_FIRST,
+            "Adam's second beta is 0.999 (the published code: 0.98)",
+        ]
         if self.loss is Loss.sampled_softmax:
             deviations.append(
                 "negatives that are the target are left out of the softmax (the published code keeps them)"
@@ -327,7 +333,7 @@ class BSARecConfig(TransformerConfig):
 
     def deviations(self) -> list[str]:
         return [
-            "positions are counted from the first item (the published code counts from the last)",
+            POSITIONS_FROM_FIRST,
             "places before the first item are zero in the filter (the published code has a constant vector there)",
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
             ROUNDED_DROPOUT,

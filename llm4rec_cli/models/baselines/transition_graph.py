@@ -24,6 +24,10 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.text.features import encode_texts
 
+CELLS_AT_ONCE = 1 << 22  # examples × items: 32 MB a matrix
+DECIMALS = 5  # of a similarity
+SPREAD = 4.0  # between the similarities of two rings, which are in [-1, 1 + w]
+
 
 class TransitionGraph:
     """Scores an item by its place in the list, negated.
@@ -43,61 +47,58 @@ class TransitionGraph:
         self.vectors, self.budgets = vectors, budgets
 
     def score(self, examples: Examples) -> Tensor:
-        n_rings, n_items = len(self.budgets), len(self.vectors)
-        scores = np.full((len(examples), n_items), -float((n_rings + 1) ** 2 * n_items), dtype=np.float32)
-        flat, offsets = examples.histories(last=1)
-        known = np.flatnonzero(np.diff(offsets))
-        row, item, ring, similarity = self._reached(flat)
-        place = self._places(row, ring, similarity, len(flat))
-        scores[known[row], item] = -place
-        if examples.candidates is not None:
-            scores = np.take_along_axis(scores, examples.candidates, axis=1)
-        return torch.from_numpy(scores)
+        rows = max(1, CELLS_AT_ONCE // len(self.vectors))
+        parts = [self._scores(examples[slice(start, start + rows)]) for start in range(0, len(examples), rows)]
+        return torch.from_numpy(np.concatenate(parts))
 
-    def _reached(self, last: IntArray) -> tuple[IntArray, IntArray, IntArray, NDArray[np.float32]]:
-        """Return the row, item, ring (from 0) and s of all items within the rings of these items."""
+    def _scores(self, examples: Examples) -> NDArray[np.float32]:
+        flat, offsets = examples.histories(last=1)
+        scores = np.zeros((len(examples), len(self.vectors)), dtype=np.float32)
+        scores[np.diff(offsets) > 0] = -self._places(flat)
+        return scores if examples.candidates is None else np.take_along_axis(scores, examples.candidates, axis=1)
+
+    def _rings(self, last: IntArray) -> IntArray:
+        """Return (n, n_items): the ring of each item around each of the items `last`, from 0; len(budgets) = none."""
         index = np.arange(len(last))
         step = csr_array((np.ones(len(last), dtype=np.float32), (index, last)), shape=(len(last), len(self.vectors)))
-        seen, reached = step, []
+        rings = np.full(step.shape, len(self.budgets))
         for ring in range(len(self.budgets)):
-            reach = ((step @ self.edges) > 0).astype(np.float32)
-            step = csr_array((reach - reach.multiply(seen)).astype(np.float32))
-            step.eliminate_zeros()
-            seen = seen + step
-            row, item = step.nonzero()
-            similarity = np.einsum("td,td->t", self.vectors[last[row]], self.vectors[item])
-            if ring == 0 and len(row):
-                similarity = similarity + np.asarray(self.weights[last[row], item]).ravel()
-            reached.append((row, item, np.full(len(row), ring), similarity))
-        row, item, ring_, similarity = map(np.concatenate, zip(*reached, strict=True))
-        return row, item, ring_, similarity
+            row, item = (step @ self.edges).nonzero()
+            new = (rings[row, item] == len(self.budgets)) & (item != last[row])
+            row, item = row[new], item[new]
+            rings[row, item] = ring
+            step = csr_array((np.ones(len(row), dtype=np.float32), (row, item)), shape=step.shape)
+        return rings
 
-    def _places(self, row: IntArray, ring: IntArray, similarity: NDArray[np.float32], n_rows: int) -> IntArray:
-        """Return each reached item's place: ascending along the list, the same for ties."""
+    def _places(self, last: IntArray) -> IntArray:
+        """Return (n, n_items) the place of each item in the list after an item of `last`: ascending, equal for ties."""
         n_rings, n_items = len(self.budgets), len(self.vectors)
-        size = np.bincount(row * n_rings + ring, minlength=n_rows * n_rings)
-        first = np.cumsum(size) - size
-        order = np.lexsort((-similarity, ring, row))
-        index = np.empty(len(row), dtype=np.int64)  # within the ring: the number of more similar items
-        fresh = np.ones(len(row), dtype=bool)
-        key = row[order] * n_rings + ring[order]
-        fresh[1:] = (np.diff(similarity[order]) != 0) | (np.diff(key) != 0)
-        index[order] = np.maximum.accumulate(np.where(fresh, np.arange(len(row)), 0)) - first[key]
-        size = size.reshape(n_rows, n_rings)
-        budgets = np.array(self.budgets)
+        ring, rows = self._rings(last), np.arange(len(last))[:, None]
+        similarity = (self.vectors[last] @ self.vectors.T).astype(np.float64)
+        similarity += np.where(ring == 0, self.weights[last].toarray(), 0)
+        # Rounded, so that no order depends on rounding errors, which depend on the batch. Items in no ring tie.
+        key = ring * SPREAD - np.where(ring < n_rings, similarity.round(DECIMALS), 0)
+        order = np.argsort(key, axis=1, kind="stable")
+        ascending = np.take_along_axis(key, order, axis=1)
+        fresh = np.diff(ascending, axis=1, prepend=-np.inf) > 10**-DECIMALS / 2
+        better = np.empty_like(ring)
+        np.put_along_axis(better, order, np.maximum.accumulate(np.where(fresh, np.arange(n_items), 0), axis=1), axis=1)
+        size = np.stack([(ring == h).sum(axis=1) for h in range(n_rings)], axis=1)
+        first = np.column_stack([np.zeros(len(last), dtype=np.int64), np.cumsum(size, axis=1)])
+        index = better - first[rows, ring]  # within the ring: the number of more similar items
         # Part h of the list has, in this order, unused items of each earlier ring and then the picks of ring h; a last
-        # part has what remains. The block of an item says in which of them it is.
-        block = ring * (n_rings + 1) + n_rings
+        # part has what remains, and then the items in no ring. The block says in which of them an item is.
+        budgets = np.array([*self.budgets, n_items])
         unused = index - budgets[ring]
-        left = np.maximum(size - budgets, 0)
-        block[unused >= 0] = n_rings * (n_rings + 1) + ring[unused >= 0]
-        taken = np.zeros_like(left)
+        block = np.where(unused < 0, ring * (n_rings + 1) + n_rings, n_rings * (n_rings + 1) + ring)
+        left, taken = np.maximum(size - budgets[:-1], 0), np.zeros_like(size)
         for part in range(1, n_rings):
             lacking = np.maximum(budgets[part] - size[:, part], 0)
             for earlier in range(part):
                 take = np.minimum(left[:, earlier], lacking)
-                begin, end = taken[:, earlier].copy(), taken[:, earlier] + take
-                is_taken = (ring == earlier) & (unused >= begin[row]) & (unused < end[row])
+                begin = taken[:, earlier].copy()
+                end = begin + take
+                is_taken = (ring == earlier) & (unused >= begin[:, None]) & (unused < end[:, None])
                 block[is_taken] = part * (n_rings + 1) + earlier
                 taken[:, earlier], left[:, earlier], lacking = end, left[:, earlier] - take, lacking - take
         return block * n_items + index

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import ModelConfig, TaskConfig
-from llm4rec_cli.models.base import LEFT_PADDING_DEVIATIONS, ONE_PASS_DEVIATIONS
+from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS, POSITIONS_FROM_FIRST, WHOLE_SEQUENCE_DEVIATIONS
 
 
 class Loss(Enum):
@@ -75,7 +75,7 @@ class NextItemConfig(ModelConfig):
 
     def deviations(self) -> list[str]:
         """Return how training differs from RecBole's cross-entropy, or from the published code of the other losses."""
-        return [*(ONE_PASS_DEVIATIONS if self.loss is Loss.cross_entropy else LEFT_PADDING_DEVIATIONS)]
+        return [*(ONE_PASS_DEVIATIONS if self.loss is Loss.cross_entropy else WHOLE_SEQUENCE_DEVIATIONS)]
 
 
 @dataclass
@@ -88,3 +88,6 @@ class TransformerConfig(NextItemConfig):
     heads: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
     attention_dropout: float = ranges.number(at_least=0, below=1)
+
+    def deviations(self) -> list[str]:
+        return [*super().deviations(), *([] if self.loss is Loss.cross_entropy else [POSITIONS_FROM_FIRST])]
