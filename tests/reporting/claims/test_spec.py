@@ -51,6 +51,7 @@ def test_rules_and_margins_are_as_they_were_fixed():
         "order-matters": ["superior 2 %"],
         "training-free": ["not_inferior 5 %"],
         "masking": ["superior 2 %"] * 2,
+        "loss": ["superior 5 %"],
     }
 
 
