@@ -48,7 +48,7 @@ class Part:
         a, b: the means there.
         gain: its contribution to the mean difference B − A over all targets.
         interval: of the contribution, at 95 %, over users and seeds.
-        share: of the whole difference.
+        share: of the whole difference; None if its interval holds 0, as a share of nothing means nothing.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Part:
     b: float
     gain: float
     interval: tuple[float, float]
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -292,13 +292,14 @@ def _parts(paired: _Paired) -> list[Part]:
     everywhere = np.ones(len(paired.user), dtype=bool)
     accidental = [inside for name, inside in paired.slices.items() if name in ACCIDENTAL]
     groups = {ALL: everywhere, **paired.slices, ELSEWHERE: ~np.any(accidental, axis=0) if accidental else everywhere}
-    whole = paired.gain().value
+    whole = paired.gain()
+    low, high = whole.interval()
     parts = []
     for name, inside in groups.items():
         if inside.any():
             gain = paired.gain(inside)
             a, b = (float(np.mean([values[inside].mean() for values in side])) for side in (paired.a, paired.b))
-            share = gain.value / whole if whole else float("nan")
+            share = None if low <= 0 <= high else gain.value / whole.value
             parts.append(Part(name, int(inside.sum()), a, b, gain.value, gain.interval(), share))
     return parts
 
@@ -373,7 +374,7 @@ def _protocol_checks(
         ]
         gains = [_gain_of_draw(draw, runs, over, metric) for draw in _draws(changed)]
         if not gains:
-            yield Check(condition, None, f"not known under {name}: llm4rec train … {overrides}")
+            yield Check(condition, None, f"not known under {name}: add {overrides}")
             continue
         intervals = ", ".join(f"{gain.value:+.4f} ({_interval(gain.interval())})" for gain in gains)
         held = [gain.interval()[0] > 0 for gain in gains]
@@ -422,7 +423,7 @@ def _known(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], runs: Sequence[
                     "choose among them by these results is tuning on test"
                 )
         else:
-            yield f"{name}: a rule without training; what it chooses, it chooses on validation"
+            yield f"{name}: a rule without training; settings that it chooses are chosen on validation"
 
 
 # --- output
@@ -443,7 +444,7 @@ def tables(result: Audit) -> list[Content]:
                 f"{part.b:.4f}",
                 f"{part.gain:+.4f}",
                 _interval(part.interval),
-                f"{100 * part.share:.1f} %",
+                "–" if part.share is None else f"{100 * part.share:.1f} %",
             ]
             for part in result.parts
         ],
