@@ -122,9 +122,8 @@ def slices(group: Group) -> Content | None:
     measured = [(variant, by_seed) for variant, by_seed in measured if all(by_seed)]
     if not measured:
         return None
-    sizes = {
-        name: means["n"] for _, by_seed in measured for name, means in by_seed[0].items() if name not in DIAGNOSTIC
-    }
+    first_seeds = [by_seed[0] for _, by_seed in measured]
+    sizes = {name: means["n"] for run in first_seeds for name, means in run.items() if name not in DIAGNOSTIC}
     columns = {"model": [v.name[0] for v, _ in measured], "variant": [v.name[1] for v, _ in measured]}
     columns["all"] = [f"{variant.mean(metric):.4f}" for variant, _ in measured]
     for name in sizes:

@@ -25,6 +25,7 @@ def write(tmp_path):
             "model": {"name": model, "file": facts.pop("file", None)},
             "dataset": {"name": "shop", "control": "none", "split": "leave_one_out"},
             "task": {"selection": "ndcg@10"},
+            "trainer": {"epochs": 9},
         }
         for key, value in (settings or {}).items():
             node, _, name = key.partition(".")
@@ -123,19 +124,38 @@ def test_every_draw_of_shuffled_ties_must_show_the_gain(sound, write, tmp_path):
     write("sasrec", FLOOR, [0], {"dataset.control": "shuffle_ties", "dataset.seed": 1}, dataset_fingerprint="g")
     (check,) = [c for c in audit(name, tmp_path).checks if c.condition.endswith("shuffled ties")]
     assert check.passed is False
-    assert "above 0 in 1 of 2" in check.reason
+    assert "above 0 in 1 of 2 draws" in check.reason
+
+
+def test_one_training_under_another_protocol_is_too_few(sound, write, tmp_path):
+    name = sound(temporal=None)
+    write("sasrec", GOOD, [0], {"dataset.split": "temporal"})
+    (reason,) = [check.reason for check in audit(name, tmp_path).checks if not check.passed]
+    assert reason.endswith("of 1 training")
 
 
 def test_other_experiments_say_nothing_of_another_protocol(sound, write, tmp_path):
     name = sound(untied=None)
     write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.hidden_size": 1})
+    write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "trainer.epochs": 1})
     assert failed(audit(name, tmp_path)) == {"the gain is there under shuffled ties": None}
+
+
+def test_a_rule_without_training_is_the_same_under_any_trainer_and_needs_no_seeds(write, tmp_path):
+    for changed in ({}, {"dataset.control": "shuffle_ties"}, {"dataset.split": "temporal"}):
+        write("popularity", FLOOR, [0], changed)
+        write("transition_text", GOOD, [0], changed | {"trainer.epochs": len(changed)})
+    name = write("transition_text", GOOD, [0])
+    assert audit(name, tmp_path, over="popularity").allowed
 
 
 def test_data_without_times_needs_no_other_protocol(write, tmp_path):
     slices = {"repeated": REPEATED, "ascending_id": SAME_DAY, "descending_id": ~SAME_DAY}
     write("popularity", FLOOR, [0], slices=slices)
-    assert audit(write("sasrec", GOOD, slices=slices), tmp_path).allowed
+    result = audit(write("sasrec", GOOD, slices=slices), tmp_path)
+    assert result.allowed
+    assert result.verdict.endswith("every condition holds, as far as data without times can show.")
+    assert "of the gain is on targets with a higher raw id than the last item, which 50% of all are" in result.known[0]
 
 
 def test_the_strongest_floor_is_the_default_and_another_model_can_be_named(sound, write, tmp_path):
