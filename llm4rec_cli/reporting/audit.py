@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,11 +249,12 @@ def _strongest_floor(run: Run, others: Iterable[Run], metric: str) -> Run:
 def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return the settings that a run's numbers depend on, of these nodes or of all, without the free ones."""
     config, model = _config(run[0]), config_class(run[1]["model"])
+    declared_settings = declarations_with(cast(Any, model))
     free |= {f"model.{key}" for key in model.file_settings}
     without_effect = () if model.trainable else ("trainer",)
     return {
         declared.key: _setting(config, declared.key)
-        for declared in declarations_with(model)
+        for declared in declared_settings
         if not declared.is_node
         and declared.role not in NOT_HASHED
         and declared.key not in free
@@ -263,7 +264,10 @@ def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozen
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:
-    return reduce(lambda node, name: node.get(name) if isinstance(node, Mapping) else None, key.split("."), config)
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
 
 
 # --- the gain
