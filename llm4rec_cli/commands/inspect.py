@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         return 0
     out = console()
     for content in tables(audited):
-        out.print(table(content.title, content.columns, content.rows))
+        out.print(table(content.title, content.columns, content.rows), width=min(100, out.width))
         for note in content.notes:
             out.print(note, soft_wrap=True)
     for sentence in audited.known:

@@ -7,6 +7,7 @@ llm4rec report --markdown > tables.md                   or --latex > tables.tex 
 llm4rec report --csv > all.csv                          every metric with its interval
 llm4rec report --papers --csv > papers.csv              only comparisons with papers
 llm4rec report --papers --numbers mine.csv              with published numbers of your own
+llm4rec report --slices dataset=ml-100k                 the first metric on slices of the targets: same day, …
 llm4rec report --claims                                 the papers' claims, judged by our runs
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> int:
     output.add_argument("--html", metavar="FILE", help="one HTML page with plots")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
+    part.add_argument("--slices", action="store_true", help="only results on slices of the targets")
     part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
     parser.add_argument(
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
@@ -51,9 +53,10 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.reporting import contents
 
     root = Path(options.outputs).expanduser()
-    if options.html and (options.papers or options.claims):
+    if options.html and (options.papers or options.claims or options.slices):
         raise UsageError(
-            "--html already includes papers and claims", f"leave the option out: llm4rec report --html {options.html}"
+            "--html already includes papers, slices and claims",
+            f"leave the option out: llm4rec report --html {options.html}",
         )
     if options.claims:
         return _print_claims(root, options)
@@ -68,6 +71,11 @@ def main(argv: list[str]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, page(comparable, _claims(root), numbers))
         print(path)
+    elif options.slices:
+        on_slices = [content for group in comparable if (content := contents.slices(group))]
+        if not on_slices:
+            raise RunError("none of these runs has slices of its targets", "run them again with force=true")
+        _print(on_slices, options)
     elif options.csv:
         flat = contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
         _print([flat], options)

@@ -44,16 +44,16 @@ class Order:
 
     pairs: int
     without_time: float
-    tied: float | None
-    same_day: float | None
-    users_tied: float | None
-    users_same_day: float | None
-    users_split_by_ties: float | None
-    later_training: float | None
-    tied_pairs: int
-    tied_ascending_id: float | None
-    tied_ascending_title: float | None
-    other_ascending_id: float | None
+    tied: float | None = None
+    same_day: float | None = None
+    users_tied: float | None = None
+    users_same_day: float | None = None
+    users_split_by_ties: float | None = None
+    later_training: float | None = None
+    tied_pairs: int = 0
+    tied_ascending_id: float | None = None
+    tied_ascending_title: float | None = None
+    other_ascending_id: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,7 @@ def order_of(split: Split) -> Order:
     differs = item[first] != item[second]
     last = dataset.offsets[1:][np.diff(dataset.offsets) >= 2] - 1
     if "timestamp" not in rows:
-        return Order(
-            len(first), 1.0, *[None] * 6, 0, None, None, _ascending(dataset.id_order, item, first, second, differs)
-        )
+        return Order(len(first), 1.0, other_ascending_id=_ascending(dataset.id_order, item, first, second, differs))
     time = rows["timestamp"].to_numpy(dtype=np.float64)
     day = time // SECONDS_A_DAY if has_dates(dataset.manifest) else np.full(len(time), np.nan)
     tied = time[first] == time[second]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,15 @@ WITHOUT_TIMES = "ascending_id"  # a slice that only data without times has
 MIN_SEEDS = 3
 REFUSED_LABELS = ("synthetic", "leaky", "control-")  # beginnings of labels
 UNTIED = "shuffle_ties"  # the control under which equal times have no order
-# What may differ between a result and the same experiment under another protocol.
-PROTOCOL_SETTINGS = frozenset(
-    {"dataset.control", "dataset.split", "dataset.cuts", "dataset.seed", "dataset.test_domain", "seed"}
-)
+# Other protocols: the setting that makes each, its value, and the settings in which an experiment may differ there.
+PROTOCOLS = {
+    "shuffled ties": ("dataset.control", UNTIED, frozenset({"dataset.control", "dataset.seed", "seed"})),
+    "a temporal split": (
+        "dataset.split",
+        "temporal",
+        frozenset({"dataset.split", "dataset.cuts", "dataset.seed", "seed"}),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Part:
         a, b: the means there.
         gain: its contribution to the mean difference B − A over all targets.
         interval: of the contribution, at 95 %, over users and seeds.
-        share: of the whole difference.
+        share: of the whole difference; None if its interval holds 0, as a share of nothing means nothing.
     """
 
     name: str
@@ -57,7 +62,7 @@ class Part:
     b: float
     gain: float
     interval: tuple[float, float]
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Audit:
         parts: of the gain, first that of ALL.
         checks: the conditions.
         known: sentences on tuning and seeds.
+        has_times: whether the data has times, so that other protocols can be tried.
     """
 
     metric: str
@@ -93,6 +99,7 @@ class Audit:
     parts: Sequence[Part]
     checks: Sequence[Check]
     known: Sequence[str]
+    has_times: bool
 
     @property
     def allowed(self) -> bool:
@@ -104,7 +111,8 @@ class Audit:
         """The verdict in one sentence."""
         b, a = (shown_as(_any(runs)[1]) for runs in (self.b, self.a))
         if self.allowed:
-            return f'"{b} beats {a}" is allowed: every condition holds.'
+            missing = "" if self.has_times else ", as far as data without times can show"
+            return f'"{b} beats {a}" is allowed: every condition holds{missing}.'
         reasons = [check.reason for check in self.checks if not check.passed]
         return f'"{b} beats {a}" is refused: {"; ".join(reasons)}.'
 
@@ -128,7 +136,8 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     The word "beats" needs all of: the result is on the test part, with none of REFUSED_LABELS and no leak alarm; each
     trained side has MIN_SEEDS seeds; the 95 % interval of the gain over users and seeds lies above 0, and so does that
     of the part outside ACCIDENTAL slices; where the data has times, the gain is there in every draw of shuffled ties
-    and under a temporal split, each with an interval above 0 over the same model, or the strongest floor.
+    and under a temporal split, each with an interval above 0 over the same model, or the strongest floor, and with
+    MIN_SEEDS trainings in all.
 
     Args:
         name: a run folder, an end of its path, or a file.
@@ -145,10 +154,8 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     metric = metric or str(_setting(_config(folder), "task.selection"))
     if metric not in metrics["intervals"]:
         raise UsageError(f"{folder} has no metric '{metric}'", did_you_mean(metric, metrics["intervals"]))
-    b = _seeds(run, runs)
-    a = _seeds(_opponent(run, runs, over, metric, outputs), runs)
-    if not config_class(_any(a)[1]["model"]).trainable:
-        a = dict([next(iter(a.items()))])  # a rule gives every seed the same scores
+    opponent = _opponent(run, runs, over, metric, outputs)
+    a, b = ({int(r[1]["seed"]): r for r in _columns(side, runs)} for side in (opponent, run))
     paired = _Paired.of(list(a.values()), list(b.values()), metric)
     if not paired.slices:
         raise UsageError(
@@ -156,8 +163,11 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
             "run it again with force=true, or evaluate it again: llm4rec eval run=PATH force=true",
         )
     parts = _parts(paired)
-    checks = [*_own_checks(run, a, b, parts), *_protocol_checks(run, runs, paired.slices, over, metric)]
-    return Audit(metric, b, a, parts, checks, list(_known(run, a, b, runs)))
+    has_times = WITHOUT_TIMES not in paired.slices
+    named = None if over is None else opponent
+    other_protocols = _protocol_checks(run, runs, named, metric) if has_times else ()
+    checks = [*_own_checks(run, a, b, parts), *other_protocols]
+    return Audit(metric, b, a, parts, checks, list(_known(run, a, b, runs, parts)), has_times)
 
 
 # --- which runs
@@ -239,19 +249,25 @@ def _strongest_floor(run: Run, others: Iterable[Run], metric: str) -> Run:
 def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return the settings that a run's numbers depend on, of these nodes or of all, without the free ones."""
     config, model = _config(run[0]), config_class(run[1]["model"])
+    declared_settings = declarations_with(cast(Any, model))
     free |= {f"model.{key}" for key in model.file_settings}
+    without_effect = () if model.trainable else ("trainer",)
     return {
         declared.key: _setting(config, declared.key)
-        for declared in declarations_with(model)
+        for declared in declared_settings
         if not declared.is_node
         and declared.role not in NOT_HASHED
         and declared.key not in free
-        and (not nodes or declared.key.partition(".")[0] in nodes)
+        and (node := declared.key.partition(".")[0]) not in without_effect
+        and (not nodes or node in nodes)
     }
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:
-    return reduce(lambda node, name: node.get(name) if isinstance(node, Mapping) else None, key.split("."), config)
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
 
 
 # --- the gain
@@ -292,13 +308,14 @@ def _parts(paired: _Paired) -> list[Part]:
     everywhere = np.ones(len(paired.user), dtype=bool)
     accidental = [inside for name, inside in paired.slices.items() if name in ACCIDENTAL]
     groups = {ALL: everywhere, **paired.slices, ELSEWHERE: ~np.any(accidental, axis=0) if accidental else everywhere}
-    whole = paired.gain().value
+    whole = paired.gain()
+    low, high = whole.interval()
     parts = []
     for name, inside in groups.items():
         if inside.any():
             gain = paired.gain(inside)
             a, b = (float(np.mean([values[inside].mean() for values in side])) for side in (paired.a, paired.b))
-            share = gain.value / whole if whole else float("nan")
+            share = None if low <= 0 <= high else gain.value / whole.value
             parts.append(Part(name, int(inside.sum()), a, b, gain.value, gain.interval(), share))
     return parts
 
@@ -321,8 +338,7 @@ def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Seq
     yield Check("no leak alarm", not alarm, ratio)
     for runs in (b, a):
         name, seeds = shown_as(_any(runs)[1]), sorted(runs)
-        model = config_class(_any(runs)[1]["model"])
-        if model.trainable or model.file_settings:
+        if _is_trained(_any(runs)):
             listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {name} ({', '.join(map(str, seeds))})"
             yield Check(f"{MIN_SEEDS} seeds of {name}", len(seeds) >= MIN_SEEDS, listed)
     by_name = {part.name: part for part in parts}
@@ -332,6 +348,12 @@ def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Seq
         yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
     else:
         yield Check("gain outside accidental slices", False, f"all targets are in {' or '.join(ACCIDENTAL)}")
+
+
+def _is_trained(run: Run) -> bool:
+    """Return whether another seed gives other results: a trained model, or a file of another system."""
+    model = config_class(run[1]["model"])
+    return model.trainable or bool(model.file_settings)
 
 
 def _leaks(metrics: Mapping[str, Any]) -> bool:
@@ -348,38 +370,35 @@ def _interval(interval: tuple[float, float]) -> str:
     return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
-def _protocol_checks(
-    run: Run, runs: Sequence[Run], slices: Mapping[str, Any], over: str | None, metric: str
-) -> Iterator[Check]:
-    """Yield whether the gain is there under shuffled ties and a temporal split; nothing where there are no times."""
-    if WITHOUT_TIMES in slices:
-        return
-    config = _config(run[0])
-    protocols = (
-        ("shuffled ties", "dataset.control", UNTIED, f"dataset.control={UNTIED} -m dataset.seed=0,1,2,3,4"),
-        ("a temporal split", "dataset.split", "temporal", "dataset.split=temporal"),
-    )
-    same = _settings(run, free=PROTOCOL_SETTINGS)
-    alike = [r for r in runs if r[1]["model"] == run[1]["model"] and r[1]["dataset"] == run[1]["dataset"]]
-    for name, key, value, overrides in protocols:
+def _protocol_checks(run: Run, runs: Sequence[Run], opponent: Run | None, metric: str) -> Iterator[Check]:
+    """Yield whether the gain is there under shuffled ties and under a temporal split.
+
+    Args:
+        opponent: what the gain is over; None = the strongest floor under each protocol.
+    """
+    for name, (key, value, free) in PROTOCOLS.items():
         condition = f"the gain is there under {name}"
-        if _setting(config, key) == value:
+        if _setting(_config(run[0]), key) == value:
             yield Check(condition, True, f"it is evaluated under {name}")
             continue
-        changed = [
-            other
-            for other in alike
-            if _setting(_config(other[0]), key) == value and _settings(other, free=PROTOCOL_SETTINGS) == same
+        draws = [
+            (draw, other)
+            for draw in _draws(_under(run, runs, key, value, free))
+            if (other := _opponent_of(draw[0], runs, opponent, free, metric)) is not None
         ]
-        gains = [_gain_of_draw(draw, runs, over, metric) for draw in _draws(changed)]
-        if not gains:
-            yield Check(condition, None, f"not known under {name}: llm4rec train … {overrides}")
+        if not draws:
+            yield Check(condition, None, f"not known under {name}: llm4rec protocols model={run[1]['model']} …")
             continue
-        intervals = ", ".join(f"{gain.value:+.4f} ({_interval(gain.interval())})" for gain in gains)
-        held = [gain.interval()[0] > 0 for gain in gains]
-        yield Check(
-            condition, all(held), f"under {name} the gain is above 0 in {sum(held)} of {len(held)}: {intervals}"
-        )
+        gains = [_Paired.of(_columns(other, runs), draw, metric).gain() for draw, other in draws]
+        values, held = [gain.value for gain in gains], [gain.interval()[0] > 0 for gain in gains]
+        reason = f"under {name} the gain is {values[0]:+.4f} ({_interval(gains[0].interval())})"
+        if len(draws) > 1:
+            spread = f"gains of {min(values):+.4f} to {max(values):+.4f}"
+            reason = f"under {name} the interval is above 0 in {sum(held)} of {len(held)} draws, {spread}"
+        n_trainings = sum(len(draw) for draw, _ in draws) if _is_trained(run) else MIN_SEEDS
+        if n_trainings < MIN_SEEDS:
+            reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
+        yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)
 
 
 def _draws(runs: Iterable[Run]) -> list[list[Run]]:
@@ -390,18 +409,40 @@ def _draws(runs: Iterable[Run]) -> list[list[Run]]:
     return [list(seeds.values()) for seeds in by_variant.values()]
 
 
-def _gain_of_draw(draw: Sequence[Run], runs: Sequence[Run], over: str | None, metric: str) -> Estimate:
-    """Return the gain under another protocol over the model of that name there, or over the strongest floor."""
-    others = [other for other in _beside(draw[0], runs) if other[1]["variant"] != draw[0][1]["variant"]]
-    named = [other for other in others if over in (other[1]["model"], shown_as(other[1]))]
-    opponent = named[0] if over is not None and named else _strongest_floor(draw[0], others, metric)
-    trained = config_class(opponent[1]["model"]).trainable
-    a = list(_seeds(opponent, runs).values()) if trained else [opponent]
-    return _Paired.of(a, draw, metric).gain()
+def _under(run: Run, runs: Iterable[Run], key: str, value: str, free: frozenset[str]) -> Iterator[Run]:
+    """Yield the runs of the same experiment with this setting, apart from free settings."""
+    same, facts = _settings(run, free=free), [run[1][name] for name in ("model", "dataset", "task")]
+    for other in runs:
+        alike = [other[1][name] for name in ("model", "dataset", "task")] == facts
+        if alike and _setting(_config(other[0]), key) == value and _settings(other, free=free) == same:
+            yield other
 
 
-def _known(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], runs: Sequence[Run]) -> Iterator[str]:
-    """Yield what is known of the tuning of both sides, and of the order of the data."""
+def _opponent_of(draw: Run, runs: Sequence[Run], opponent: Run | None, free: frozenset[str], metric: str) -> Run | None:
+    """Return the opponent's run on the examples of a draw, or the strongest floor; None if it is not there."""
+    others = [other for other in _beside(draw, runs) if other[1]["variant"] != draw[1]["variant"]]
+    if opponent is None:
+        return _strongest_floor(draw, others, metric)
+    same = _settings(opponent, free=free)
+    others = [other for other in others if other[1]["model"] == opponent[1]["model"]]
+    return next((other for other in others if _settings(other, free=free) == same), None)
+
+
+def _columns(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Return the runs of a model's seeds; of a rule, which gives every seed the same scores, only one."""
+    return list(_seeds(run, runs).values()) if _is_trained(run) else [run]
+
+
+def _known(
+    run: Run, a: Mapping[int, Run], b: Mapping[int, Run], runs: Sequence[Run], parts: Sequence[Part]
+) -> Iterator[str]:
+    """Yield what is known of the tuning of both sides, and of the order of data without times."""
+    for part in parts:
+        if part.name == WITHOUT_TIMES and part.share is not None:
+            yield (
+                f"without times, neither shuffled ties nor a temporal split can be tried; {part.share:.0%} of the gain "
+                f"is on targets with a higher raw id than the last item, which {part.n / parts[0].n:.0%} of all are"
+            )
     beside = _beside(run, runs)
     for side in (b, a):
         _, metrics = _any(side)
@@ -422,7 +463,7 @@ def _known(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], runs: Sequence[
                     "choose among them by these results is tuning on test"
                 )
         else:
-            yield f"{name}: a rule without training; what it chooses, it chooses on validation"
+            yield f"{name}: a rule without training; settings that it chooses are chosen on validation"
 
 
 # --- output
@@ -443,7 +484,7 @@ def tables(result: Audit) -> list[Content]:
                 f"{part.b:.4f}",
                 f"{part.gain:+.4f}",
                 _interval(part.interval),
-                f"{100 * part.share:.1f} %",
+                "–" if part.share is None else f"{100 * part.share:.1f} %",
             ]
             for part in result.parts
         ],

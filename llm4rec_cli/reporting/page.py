@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm4rec_cli.reporting.contents import notes, paper_comparisons, related_work, results
+from llm4rec_cli.reporting.contents import notes, paper_comparisons, related_work, results, slices
 from llm4rec_cli.reporting.plots import Plot, plots
 from llm4rec_cli.reporting.tables import Content, numeric_columns
 from llm4rec_cli.reporting.variants import Group
@@ -21,6 +21,7 @@ class Section:
         results: table of results, with the row numbers by which plots refer to variants.
         deviations: deviations from the papers, in the order of their numbers.
         papers: comparisons with the papers, if any.
+        slices: results on slices of the targets, if any.
         related: results of other methods on the same dataset and protocol, if any.
         plots: the group's plots.
         n_runs: how many runs are averaged.
@@ -30,6 +31,7 @@ class Section:
     results: Content
     deviations: Sequence[str]
     papers: Content | None
+    slices: Content | None
     related: Content | None
     plots: Sequence[Plot]
     n_runs: int
@@ -64,6 +66,7 @@ def _section(group: Group, name: str, own: Path | None) -> Section:
         results=Content(table.title, ["#", *table.columns], numbered, notes(group)),
         deviations=group.deviations(),
         papers=paper_comparisons(group, own),
+        slices=slices(group),
         related=related_work(group),
         plots=plots(group, name),
         n_runs=sum(len(variant.runs) for variant in group.members),

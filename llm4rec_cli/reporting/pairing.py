@@ -151,7 +151,7 @@ def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None =
             )
         a, b = (answers[answers["target_is_cold"] == (targets == "cold")] for answers in (a, b))
     key, own = [*example, "time"], [name for name in ("user_id", *columns) if name not in example]
-    slices = [name for name in b if name.startswith(SLICE)]
+    slices = [str(name) for name in b if str(name).startswith(SLICE)]
     a, b = (
         answers.assign(time=answers.groupby([*example]).cumcount())[[*key, *kept]]  # a user may have a target twice
         for answers, kept in ((a, own), (b, [*own, *slices]))

@@ -12,9 +12,10 @@ from llm4rec_cli.reporting.contents import (
     paper_comparisons,
     related_work,
     results,
+    slices,
 )
 from llm4rec_cli.reporting.variants import groups, variants
-from tests.reporting.finished_runs import run
+from tests.reporting.finished_runs import metrics_json, rankings, run, write_run
 
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
 
@@ -147,3 +148,16 @@ def test_flat_papers_name_dataset_task_and_protocol():
     assert (row["dataset"], row["task"]) == ("amazon2018-scientific", "sequential")
     assert row["protocol"] == "test · full ranking · history not masked"
     assert row["deviations"] == "one pass"
+
+
+def test_a_table_of_slices_has_a_row_per_variant_averaged_over_seeds(tmp_path):
+    def seed(number, same_day):
+        means = {name: {"n": 2, "ndcg@10": same_day} for name in ("same_day", "ascending_id")}
+        facts = metrics_json(0.2, seed=number, intervals={"ndcg@10": [0.1, 0.3]}, breakdown={"slice": means})
+        return write_run(tmp_path / str(number), facts, rankings([0, 5, 20, 70]))
+
+    shown = slices(group(seed(0, 0.3), seed(1, 0.4), run(model="popularity")))
+    (row,) = rows(shown)  # the other has no slices
+    assert row == {"model": "sasrec", "variant": "", "all": "0.2000", "same_day": "0.3500"}
+    assert shown.notes == ["targets: 2 same_day"]
+    assert slices(group(run())) is None
