@@ -174,7 +174,7 @@ def _recommend(
         example = replace(example, candidates=new[None])
     top = top_items(model, example, options.k, as_text if options.again else np.union1d(history, as_text))
     rows = recommendations.item_rows(dataset, top.items, top.scores, history, new, as_text)
-    if options.explain:
+    if options.explain and rows:
         items, effects = history_effects(model, example, top, spec.config.trainer.eval_batch_size)
         recommendations.add_effects(rows, dataset, items, effects)
     user_or_titles = "these titles" if options.user is None else f"user {options.user}"

@@ -109,8 +109,11 @@ def print_items(rows: Sequence[dict[str, Any]], heading: Sequence[str], with_his
     out = console()
     for line in heading:
         out.print(line, soft_wrap=True, highlight=False, markup=False)
+    if not rows:
+        out.print("the model ranks none of these items")
+        return
     out.print(table("", list(columns), list(zip(*columns.values(), strict=True))))
-    if any("because" in row for row in rows):
+    if "because" in rows[0]:
         for line in _reasons(rows):
             out.print(line, soft_wrap=True, highlight=False, markup=False)
 
