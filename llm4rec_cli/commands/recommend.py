@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, models_with
 from llm4rec_cli.config.schema import Candidates, Control, Question
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 
@@ -250,8 +250,7 @@ def _check(spec: RunSpec, options: argparse.Namespace) -> None:
         ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
         raise_first(rules.problems_of_capability(ranking_spec.config))
         if options.title is not None and spec.model.needs_user:
-            rankers = (name for name in model_names() if "rank_catalogue" in config_class(name).capabilities)
-            alternatives = [name for name in rankers if not config_class(name).needs_user]
+            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
             raise UsageError(
                 f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
                 f"--user ID, or another model: {', '.join(alternatives)}",
