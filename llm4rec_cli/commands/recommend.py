@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, models_with
 from llm4rec_cli.config.schema import Candidates, Control, Question
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 
@@ -98,8 +98,8 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         rules.check(spec)
     _check_item(spec, options)
     new_items = _read_new_items(spec, options)
-    if not _is_about_item(spec):  # always rank the whole catalogue, whatever the task's candidates
-        spec = spec.with_config(task={"candidates": Candidates.full})
+    if not _is_about_item(spec):  # always rank the whole catalogue or file, whatever the task's candidates
+        spec = spec.with_config(task={"candidates": Candidates.uniform if options.only_new else Candidates.full})
         raise_first(spec.model.problems(spec.config))
 
     dataset = stages.load(spec)
@@ -154,8 +154,9 @@ def _recommend(
     with_new = catalogue
     if new_items is not None:
         with_new = with_new_items(catalogue, new_items, spec.config.dataset.text)
+    texts: list[str] = []  # the titles that are no item's
     if options.user is None:
-        dataset, example = _example_of_titles(spec, with_new, options.title)
+        dataset, example, texts = _example_of_titles(spec, with_new, options.title)
     else:
         dataset, example = with_new, _example_of_user(catalogue, options.user)
     new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
@@ -173,13 +174,13 @@ def _recommend(
     if options.only_new:
         example = replace(example, candidates=new[None])
     top = top_items(model, example, options.k, as_text if options.again else np.union1d(history, as_text))
-    rows = recommendations.item_rows(dataset, top.items, top.scores, history, new, as_text)
-    if options.explain:
+    rows = recommendations.item_rows(dataset, top.items, top.scores, history, new, texts)
+    if options.explain and rows:
         items, effects = history_effects(model, example, top, spec.config.trainer.eval_batch_size)
         recommendations.add_effects(rows, dataset, items, effects)
     user_or_titles = "these titles" if options.user is None else f"user {options.user}"
     heading = f"{heading} for {user_or_titles}, {recommendations.history_summary(dataset, history)}"
-    notes = recommendations.notes(dataset, new, as_text, options.only_new)
+    notes = recommendations.notes(texts, catalogue.n_items, len(new), options.only_new)
     recommendations.print_items(rows, [heading, *notes], options.again, options.json)
 
 
@@ -249,8 +250,7 @@ def _check(spec: RunSpec, options: argparse.Namespace) -> None:
         ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
         raise_first(rules.problems_of_capability(ranking_spec.config))
         if options.title is not None and spec.model.needs_user:
-            rankers = (name for name in model_names() if "rank_catalogue" in config_class(name).capabilities)
-            alternatives = [name for name in rankers if not config_class(name).needs_user]
+            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
             raise UsageError(
                 f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
                 f"--user ID, or another model: {', '.join(alternatives)}",
@@ -303,8 +303,10 @@ def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
     return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
 
 
-def _example_of_titles(spec: RunSpec, dataset: RecDataset, typed: list[str]) -> tuple[RecDataset, Examples]:
-    """Return one example with these titles as its history, and the dataset with those appended that are no item's.
+def _example_of_titles(spec: RunSpec, dataset: RecDataset, typed: list[str]) -> tuple[RecDataset, Examples, list[str]]:
+    """Return the dataset, one example with these titles as its history, and the titles that are no item's.
+
+    The latter are appended to the dataset's catalogue.
 
     Raises:
         UsageError: a title is no item's, and the model cannot read it as a text.
@@ -324,7 +326,7 @@ def _example_of_titles(spec: RunSpec, dataset: RecDataset, typed: list[str]) -> 
     if unknown:
         dataset = with_new_items(dataset, titled_items(unknown), spec.config.dataset.text)
     # Any user will do: the model does not read who it is.
-    return dataset, single_example(0, np.array(history), 0, len(history))
+    return dataset, single_example(0, np.array(history), 0, len(history)), unknown
 
 
 def _pair_example(dataset: RecDataset, user: int, item: int) -> Examples:

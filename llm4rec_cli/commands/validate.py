@@ -40,7 +40,7 @@ from llm4rec_cli.config.compose import (
     user_conf_dir,
 )
 from llm4rec_cli.config.overrides import FOLDERS
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
@@ -196,7 +196,7 @@ def _config(overrides: Sequence[str]) -> Any:
 def _suitable_model(config: Config) -> str | None:
     """Return the first model that supports the task; None if the config's own model does, or if there is none."""
     capability = rules.needed_capability(config.task)
-    suitable = [name for name in model_names() if capability in config_class(name).capabilities]
+    suitable = models_with(capability)
     return None if config.model.name in suitable or not suitable else suitable[0]
 
 

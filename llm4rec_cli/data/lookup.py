@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llm4rec_cli.config.registry import models_with
 from llm4rec_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _item_by_title(typed: str, titles: Titles, dataset: RecDataset, reads_text: 
         nearest = quoted(titles.titles[item] for item in titles.suggest(typed, 3))
         raise UsageError(
             f"no title in dataset {dataset.manifest['name']} is '{typed}', and this model cannot read it as a text",
-            f"the nearest are {nearest}",
+            f"the nearest are {nearest}; models that read any text: {', '.join(models_with('rank_new_items'))}",
         )
     return match
 

@@ -27,7 +27,7 @@ def item_rows(
     scores: NDArray[np.float32],
     history: IntArray,
     new: IntArray,
-    as_text: IntArray,
+    texts: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return what is known of recommended items, best first.
 
@@ -36,9 +36,8 @@ def item_rows(
         items, scores: (k,) of the recommended items.
         history: item numbers.
         new: the numbers of new items.
-        as_text: the numbers of titles in the history that are no item's.
+        texts: the titles in the history that are no item's.
     """
-    titles = dataset.items["title"].iloc[as_text].tolist() if len(as_text) else []
     return [
         {
             "rank": rank,
@@ -46,7 +45,7 @@ def item_rows(
             "score": float(score),
             "in_history": bool(item in history),
             "is_new": bool(item in new),
-            "titles_as_text": titles,
+            "titles_as_text": list(texts),
         }
         for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
     ]
@@ -69,14 +68,13 @@ def add_effects(
         ]
 
 
-def notes(dataset: RecDataset, new: IntArray, as_text: IntArray, only_new: bool) -> list[str]:
-    """Return sentences on titles that are no item's and on new items."""
-    titles = dataset.items["title"].iloc[as_text] if len(as_text) else []
-    sentences = [f"'{title}' is not in the catalogue: its text is used" for title in titles]
+def notes(texts: Sequence[str], n_catalogue: int, n_new: int, only_new: bool) -> list[str]:
+    """Return sentences on the titles that are no item's, and on new items."""
+    sentences = [f"'{text}' is not in the catalogue: its text is used" for text in texts]
     if only_new:
-        sentences.append(f"only the {len(new):,} new items are ranked")
-    elif len(new):
-        sentences.append(f"{len(new):,} new items are ranked with the {int(new[0]):,} of the catalogue")
+        sentences.append(f"only the {n_new:,} new items are ranked")
+    elif n_new:
+        sentences.append(f"{n_new:,} new items are ranked with the {n_catalogue:,} of the catalogue")
     return sentences
 
 
@@ -109,8 +107,11 @@ def print_items(rows: Sequence[dict[str, Any]], heading: Sequence[str], with_his
     out = console()
     for line in heading:
         out.print(line, soft_wrap=True, highlight=False, markup=False)
+    if not rows:
+        out.print("the model ranks none of these items")
+        return
     out.print(table("", list(columns), list(zip(*columns.values(), strict=True))))
-    if any("because" in row for row in rows):
+    if "because" in rows[0]:
         for line in _reasons(rows):
             out.print(line, soft_wrap=True, highlight=False, markup=False)
 

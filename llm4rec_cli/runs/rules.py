@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
@@ -104,7 +104,7 @@ def problems_of_capability(config: Config) -> Iterator[UsageError]:
     """Yield the problem of a model that cannot do the task."""
     needed = needed_capability(config.task)
     if needed not in config.model.capabilities:
-        fitting = [name for name in model_names() if needed in config_class(name).capabilities]
+        fitting = models_with(needed)
         yield UsageError(
             f"model '{config.model.name}' cannot do task '{config.task.name}', which needs the capability {needed}",
             f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
@@ -117,9 +117,9 @@ def problems_with_new_items(model: ModelConfig) -> Iterator[UsageError]:
     if "rank_new_items" in model.capabilities:
         yield from model.problems_with_new_items()
         return
-    reading = [name for name in model_names() if "rank_new_items" in config_class(name).capabilities]
     yield UsageError(
-        f"model '{model.name}' ranks only items of the catalogue", f"a model that reads item text: {', '.join(reading)}"
+        f"model '{model.name}' ranks only items of the catalogue",
+        f"a model that reads item text: {', '.join(models_with('rank_new_items'))}",
     )
 
 

@@ -361,6 +361,12 @@ def test_users_are_recommended_new_items_too(llm4rec, movies, new_items):
     assert first["item_id"] == "n0"  # of bob's items Star Wars is the last
 
 
+def test_if_nothing_can_be_recommended_it_is_said(llm4rec, movies, new_items):
+    command = (*READS_TEXT, "--title", "sabrina heat", "--title", "star wars return", "--new-items", new_items)
+    answer = llm4rec(*command, "--only-new", "--explain")
+    assert answer.out.splitlines()[1:] == ["only the 2 new items are ranked", "the model ranks none of these items"]
+
+
 @pytest.mark.parametrize(
     ("content", "problem", "remedy"),
     [
