@@ -28,7 +28,8 @@ OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sw
 SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
 HELP = "LLM4REC_HELP"
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
-WITH_OPTIONS = ("recommend", "judge")  # commands with options as well as overrides: see `parser()` in their modules
+# Commands with options as well as overrides: see `parser()` in their modules.
+WITH_OPTIONS = ("recommend", "judge", "inspect_data")
 
 
 def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:

@@ -12,8 +12,9 @@ def run(composed: Composed) -> Outcome:
     """Prepare one dataset, unless it is cached, and print its statistics."""
     from llm4rec_cli.data import store
     from llm4rec_cli.data.prepare import prepare
-    from llm4rec_cli.data.statistics import PART_COLUMNS, comparison, parts, remarks
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.data.statistics import remarks
+    from llm4rec_cli.reporting.statistics import statistics_tables
+    from llm4rec_cli.reporting.tables import console
 
     spec = RunSpec.resolve_unchecked(composed, "prepare")
     settings = spec.config.dataset
@@ -21,22 +22,10 @@ def run(composed: Composed) -> Outcome:
     folder = store.dataset_folder(spec.cache, settings.name, dataset.fingerprint)
     if not processes.is_first():
         return Outcome("done", folder)
-    manifest = dataset.manifest
     out = console()
-    if manifest["impressions"]:  # nothing is filtered
-        out.print(table(f"{settings.name}: parts", PART_COLUMNS, parts(manifest)))
-    else:
-        steps = [
-            [s["domain"], s["step"], f"{s['users']:,}", f"{s['items']:,}", f"{s['interactions']:,}"]
-            for s in manifest["counts"]
-        ]
-        out.print(table(f"{settings.name}: filters", ["domain", "step", "users", "items", "interactions"], steps))
-    rows = [
-        [c.statistic, f"{c.ours:,}", "–" if c.paper is None else f"{c.paper:,}"]
-        for c in comparison(manifest, settings.paper)
-    ]
-    out.print(table(f"{settings.name}: statistics", ["statistic", "ours", "paper"], rows))
-    for remark in remarks(manifest, settings.paper):
+    for shown in statistics_tables(dataset.manifest, settings.paper):
+        out.print(shown)
+    for remark in remarks(dataset.manifest, settings.paper):
         out.print(f"  {remark}", soft_wrap=True)
     out.print(f"dataset folder: {folder}", soft_wrap=True)
     return Outcome("done", folder)

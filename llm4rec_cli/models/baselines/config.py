@@ -93,6 +93,14 @@ class NextIdConfig(ModelConfig):
 
 
 @dataclass
+class NextRawIdConfig(ModelConfig):
+    """The items after the history's last one in the order of raw ids: tests whether that order predicts targets."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    floor: ClassVar[bool] = True
+
+
+@dataclass
 class RetrievalConfig(ModelConfig):
     """Copied texts: an explanation of another user, or the review's own first or last words as its title."""
 

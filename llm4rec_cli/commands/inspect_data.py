@@ -1,0 +1,49 @@
+"""`llm4rec inspect data`: what a dataset rewards besides taste."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from llm4rec_cli.config.compose import Composed
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options that `inspect data` has besides overrides."""
+    options = argparse.ArgumentParser("llm4rec inspect data", add_help=False, allow_abbrev=False)
+    options.add_argument("--json", action="store_true", help="one JSON object")
+    return options
+
+
+def run(composed: Composed, options: argparse.Namespace) -> None:
+    """Prepare the dataset, unless it is cached, and print facts, scores of rules on slices, and verdicts."""
+    from llm4rec_cli.data.prepare import prepare
+    from llm4rec_cli.data.split import split_dataset
+    from llm4rec_cli.data.statistics import remarks
+    from llm4rec_cli.reporting.scrutiny import scrutinise, tables, verdicts
+    from llm4rec_cli.reporting.statistics import source_table, statistics_tables
+    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.runs import stages
+    from llm4rec_cli.runs.spec import RunSpec
+
+    spec = RunSpec.resolve_unchecked(composed, "prepare").for_floor("popularity")
+    dataset = prepare(spec.config.dataset, spec.cache)
+    is_log = dataset.impressions is not None  # it has no examples of a ranking task
+    split = split_dataset(dataset) if is_log else stages.split_dataset(spec, stages.load(spec))
+    scrutiny = scrutinise(spec, split)
+    if options.json:
+        print(json.dumps(scrutiny.as_json(), indent=2))
+        return
+    out = console()
+    out.print(source_table(dataset.manifest))
+    for statistics in statistics_tables(dataset.manifest, spec.config.dataset.paper):
+        out.print(statistics)
+    for remark in remarks(dataset.manifest, spec.config.dataset.paper):
+        out.print(f"  {remark}", soft_wrap=True)
+    for content in tables(scrutiny):
+        shown = table(content.title, content.columns, content.rows)
+        shown.caption, shown.caption_justify = "\n".join(content.notes) or None, "left"
+        out.print(shown)
+    out.print("What this means for a result on it:")
+    for verdict in verdicts(scrutiny):
+        out.print(f"- {verdict}", soft_wrap=True)

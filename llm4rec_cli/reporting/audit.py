@@ -1,0 +1,457 @@
+"""What a result's gain over another model consists of, and whether it may be called "beats"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.roles import NOT_HASHED
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.evaluation import crossed
+from llm4rec_cli.reporting import pairing
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs
+from llm4rec_cli.reporting.runs import protocol_in_words, shown_as
+from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
+
+if TYPE_CHECKING:
+    from llm4rec_cli.evaluation.crossed import Estimate
+
+ALL, ELSEWHERE = "all targets", "elsewhere"
+# Slices in which a gain may come from how the data was made rather than from taste.
+ACCIDENTAL = ("same_day", "near_duplicate", "repeated")
+WITHOUT_TIMES = "ascending_id"  # a slice that only data without times has
+MIN_SEEDS = 3
+REFUSED_LABELS = ("synthetic", "leaky", "control-")  # beginnings of labels
+UNTIED = "shuffle_ties"  # the control under which equal times have no order
+# What may differ between a result and the same experiment under another protocol.
+PROTOCOL_SETTINGS = frozenset(
+    {"dataset.control", "dataset.split", "dataset.cuts", "dataset.seed", "dataset.test_domain", "seed"}
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a gain that lies in a slice.
+
+    Attributes:
+        name: the slice; ALL; or ELSEWHERE for targets in none of ACCIDENTAL.
+        n: the number of targets in it.
+        a, b: the means there.
+        gain: its contribution to the mean difference B − A over all targets.
+        interval: of the contribution, at 95 %, over users and seeds.
+        share: of the whole difference.
+    """
+
+    name: str
+    n: int
+    a: float
+    b: float
+    gain: float
+    interval: tuple[float, float]
+    share: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition of the word "beats".
+
+    Attributes:
+        condition: what is required.
+        passed: whether it holds; None = not known.
+        reason: the numbers behind that, or the command that would show it.
+    """
+
+    condition: str
+    passed: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `llm4rec inspect result` reports.
+
+    Attributes:
+        metric: the metric of the gain.
+        b, a: the runs of the result and of the model it is compared with, by seed.
+        parts: of the gain, first that of ALL.
+        checks: the conditions.
+        known: sentences on tuning and seeds.
+    """
+
+    metric: str
+    b: Mapping[int, Run]
+    a: Mapping[int, Run]
+    parts: Sequence[Part]
+    checks: Sequence[Check]
+    known: Sequence[str]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether every condition holds."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in one sentence."""
+        b, a = (shown_as(_any(runs)[1]) for runs in (self.b, self.a))
+        if self.allowed:
+            return f'"{b} beats {a}" is allowed: every condition holds.'
+        reasons = [check.reason for check in self.checks if not check.passed]
+        return f'"{b} beats {a}" is refused: {"; ".join(reasons)}.'
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as one JSON object."""
+        return {
+            "metric": self.metric,
+            "result": {seed: str(folder) for seed, (folder, _) in self.b.items()},
+            "over": {seed: str(folder) for seed, (folder, _) in self.a.items()},
+            "parts": [asdict(part) for part in self.parts],
+            "checks": [asdict(check) for check in self.checks],
+            "known": list(self.known),
+            "allowed": self.allowed,
+            "verdict": self.verdict,
+        }
+
+
+def audit(name: str, outputs: Path, over: str | None = None, metric: str | None = None) -> Audit:
+    """Audit a result: a finished run of a ranking, or a file that `llm4rec score` has judged.
+
+    The word "beats" needs all of: the result is on the test part, with none of REFUSED_LABELS and no leak alarm; each
+    trained side has MIN_SEEDS seeds; the 95 % interval of the gain over users and seeds lies above 0, and so does that
+    of the part outside ACCIDENTAL slices; where the data has times, the gain is there in every draw of shuffled ties
+    and under a temporal split, each with an interval above 0 over the same model, or the strongest floor.
+
+    Args:
+        name: a run folder, an end of its path, or a file.
+        outputs: the folder of the runs.
+        over: the model that the gain is over: its name or a run; None = the strongest floor of the task.
+        metric: None = the task's selection metric.
+
+    Raises:
+        RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
+    """
+    runs = [(folder, metrics) for folder, _, metrics in finished_runs(outputs)]
+    run = _scored_file(Path(name).expanduser(), runs) or resolve_runs([name], outputs)[0]
+    folder, metrics = run
+    metric = metric or str(_setting(_config(folder), "task.selection"))
+    if metric not in metrics["intervals"]:
+        raise UsageError(f"{folder} has no metric '{metric}'", did_you_mean(metric, metrics["intervals"]))
+    b = _seeds(run, runs)
+    a = _seeds(_opponent(run, runs, over, metric, outputs), runs)
+    if not config_class(_any(a)[1]["model"]).trainable:
+        a = dict([next(iter(a.items()))])  # a rule gives every seed the same scores
+    paired = _Paired.of(list(a.values()), list(b.values()), metric)
+    if not paired.slices:
+        raise UsageError(
+            f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
+            "run it again with force=true, or evaluate it again: llm4rec eval run=PATH force=true",
+        )
+    parts = _parts(paired)
+    checks = [*_own_checks(run, a, b, parts), *_protocol_checks(run, runs, paired.slices, over, metric)]
+    return Audit(metric, b, a, parts, checks, list(_known(run, a, b, runs)))
+
+
+# --- which runs
+
+
+@cache
+def _config(folder: Path) -> dict[str, Any]:
+    return pairing.config_of(folder)
+
+
+def _any(runs: Mapping[int, Run]) -> Run:
+    return next(iter(runs.values()))
+
+
+def _scored_file(path: Path, runs: Iterable[Run]) -> Run | None:
+    """Return the newest run that reads this file; None if the path is not a file.
+
+    Raises:
+        RunError: no run does.
+    """
+    if not path.is_file():
+        return None
+    for folder, metrics in runs:
+        config = _config(folder)
+        files = [_setting(config, f"model.{key}") for key in config_class(metrics["model"]).file_settings]
+        if str(path.resolve()) in files:
+            return folder, metrics
+    raise RunError(f"no finished run has judged {path}", f"llm4rec score {path} dataset=…")
+
+
+def _seeds(run: Run, runs: Iterable[Run]) -> dict[int, Run]:
+    """Return the runs of a run's variant by seed, the newest of each; first the run itself."""
+    result = {int(run[1]["seed"]): run}
+    for other in runs:
+        if other[1]["variant"] == run[1]["variant"]:
+            result.setdefault(int(other[1]["seed"]), other)
+    return result
+
+
+def _opponent(run: Run, runs: Sequence[Run], over: str | None, metric: str, outputs: Path) -> Run:
+    """Return the run to compare with: the one of that name, or the strongest floor.
+
+    Raises:
+        RunError, UsageError: there is none, or several variants have that name.
+    """
+    others = [other for other in _beside(run, runs) if other[1]["variant"] != run[1]["variant"]]
+    if over is None:
+        return _strongest_floor(run, others, metric)
+    named = [other for other in others if over in (other[1]["model"], shown_as(other[1]))]
+    of_model = {other[1]["variant"]: other for other in named}
+    if len(of_model) > 1:
+        raise UsageError(
+            f"'{over}' has {len(of_model)} variants on the same examples",
+            "--over RUN: " + ", ".join(str(folder) for folder, _ in of_model.values()),
+        )
+    return next(iter(of_model.values())) if of_model else resolve_runs([over], outputs)[0]
+
+
+def _beside(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Return the runs on the same examples: data, protocol, task and its extent are equal."""
+    keys = ("dataset", "dataset_fingerprint", "task", "n_examples", *PROTOCOL_KEYS)
+    facts, settings = [run[1][key] for key in keys], _settings(run, ("dataset",))
+    same = [other for other in runs if [other[1][key] for key in keys] == facts]
+    return [other for other in same if _settings(other, ("dataset",)) == settings]
+
+
+def _strongest_floor(run: Run, others: Iterable[Run], metric: str) -> Run:
+    """Return the floor with the highest metric among these runs.
+
+    Raises:
+        RunError: there is none.
+    """
+    floors = [other for other in others if config_class(other[1]["model"]).floor]
+    if not floors:
+        raise RunError(f"no floor was evaluated on the examples of {run[0]}", "train it with its floors: task.floors")
+    return max(floors, key=lambda floor: floor[1]["metrics"][metric])
+
+
+def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return the settings that a run's numbers depend on, of these nodes or of all, without the free ones."""
+    config, model = _config(run[0]), config_class(run[1]["model"])
+    free |= {f"model.{key}" for key in model.file_settings}
+    return {
+        declared.key: _setting(config, declared.key)
+        for declared in declarations_with(model)
+        if not declared.is_node
+        and declared.role not in NOT_HASHED
+        and declared.key not in free
+        and (not nodes or declared.key.partition(".")[0] in nodes)
+    }
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Any:
+    return reduce(lambda node, name: node.get(name) if isinstance(node, Mapping) else None, key.split("."), config)
+
+
+# --- the gain
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Values of one metric on the same n examples.
+
+    Attributes:
+        user: (n,) the user of each.
+        a, b: (n,) values for each seed.
+        slices: slice -> (n,) whether the target is in it.
+    """
+
+    user: NDArray[Any]
+    a: list[NDArray[np.floating[Any]]]
+    b: list[NDArray[np.floating[Any]]]
+    slices: dict[str, NDArray[np.bool_]]
+
+    @classmethod
+    def of(cls, a: Sequence[Run], b: Sequence[Run], metric: str) -> _Paired:
+        """Return the values of all runs on their common examples."""
+        with_b = [pair_runs((a[0], run), [metric]) for run in b]
+        with_a = [with_b[0], *(pair_runs((run, b[0]), [metric]) for run in a[1:])]
+        first = with_b[0]
+        return cls(first.user, [p.a[metric] for p in with_a], [p.b[metric] for p in with_b], first.slices)
+
+    def gain(self, inside: NDArray[np.bool_] | None = None) -> Estimate:
+        """Return the mean of B − A over all examples, of those inside counted and 0 for the others."""
+        weight = np.ones(len(self.user)) if inside is None else inside.astype(float)
+        a, b = ([values * weight for values in side] for side in (self.a, self.b))
+        return crossed.difference(crossed.means_by_user(b, self.user), crossed.means_by_user(a, self.user))
+
+
+def _parts(paired: _Paired) -> list[Part]:
+    """Return the part of the gain in each slice that has targets, and elsewhere."""
+    everywhere = np.ones(len(paired.user), dtype=bool)
+    accidental = [inside for name, inside in paired.slices.items() if name in ACCIDENTAL]
+    groups = {ALL: everywhere, **paired.slices, ELSEWHERE: ~np.any(accidental, axis=0) if accidental else everywhere}
+    whole = paired.gain().value
+    parts = []
+    for name, inside in groups.items():
+        if inside.any():
+            gain = paired.gain(inside)
+            a, b = (float(np.mean([values[inside].mean() for values in side])) for side in (paired.a, paired.b))
+            share = gain.value / whole if whole else float("nan")
+            parts.append(Part(name, int(inside.sum()), a, b, gain.value, gain.interval(), share))
+    return parts
+
+
+# --- the conditions
+
+
+def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Sequence[Part]) -> Iterator[Check]:
+    """Yield the conditions on the result itself."""
+    _, metrics = run
+    yield Check("evaluated on the test part", metrics["split"] == "test", f"it is on the {metrics['split']} part")
+    refused = [
+        label for label in metrics["labels"] if label.startswith(REFUSED_LABELS) and label != f"control-{UNTIED}"
+    ]
+    yield Check(
+        "no label that rules it out", not refused, f"labels: {', '.join(refused)}" if refused else "none of its labels"
+    )
+    alarm = _leaks(metrics)
+    ratio = "no sign that the target leaks" if not alarm else "its first hits are suspiciously often at rank 1: a leak?"
+    yield Check("no leak alarm", not alarm, ratio)
+    for runs in (b, a):
+        name, seeds = shown_as(_any(runs)[1]), sorted(runs)
+        model = config_class(_any(runs)[1]["model"])
+        if model.trainable or model.file_settings:
+            listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {name} ({', '.join(map(str, seeds))})"
+            yield Check(f"{MIN_SEEDS} seeds of {name}", len(seeds) >= MIN_SEEDS, listed)
+    by_name = {part.name: part for part in parts}
+    yield _above_zero("gain above 0", "the gain", by_name[ALL])
+    if ELSEWHERE in by_name:
+        outside = f"the gain outside {', '.join(name for name in ACCIDENTAL if name in by_name)}"
+        yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
+    else:
+        yield Check("gain outside accidental slices", False, f"all targets are in {' or '.join(ACCIDENTAL)}")
+
+
+def _leaks(metrics: Mapping[str, Any]) -> bool:
+    from llm4rec_cli.tasks.ranking import leaks
+
+    return metrics["protocol"] == "full" and leaks(metrics["metrics"], metrics["n_examples"])
+
+
+def _above_zero(condition: str, what: str, part: Part) -> Check:
+    return Check(condition, part.interval[0] > 0, f"{what} is {part.gain:+.4f} ({_interval(part.interval)})")
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+
+
+def _protocol_checks(
+    run: Run, runs: Sequence[Run], slices: Mapping[str, Any], over: str | None, metric: str
+) -> Iterator[Check]:
+    """Yield whether the gain is there under shuffled ties and a temporal split; nothing where there are no times."""
+    if WITHOUT_TIMES in slices:
+        return
+    config = _config(run[0])
+    protocols = (
+        ("shuffled ties", "dataset.control", UNTIED, f"dataset.control={UNTIED} -m dataset.seed=0,1,2,3,4"),
+        ("a temporal split", "dataset.split", "temporal", "dataset.split=temporal"),
+    )
+    same = _settings(run, free=PROTOCOL_SETTINGS)
+    alike = [r for r in runs if r[1]["model"] == run[1]["model"] and r[1]["dataset"] == run[1]["dataset"]]
+    for name, key, value, overrides in protocols:
+        condition = f"the gain is there under {name}"
+        if _setting(config, key) == value:
+            yield Check(condition, True, f"it is evaluated under {name}")
+            continue
+        changed = [
+            other
+            for other in alike
+            if _setting(_config(other[0]), key) == value and _settings(other, free=PROTOCOL_SETTINGS) == same
+        ]
+        gains = [_gain_of_draw(draw, runs, over, metric) for draw in _draws(changed)]
+        if not gains:
+            yield Check(condition, None, f"not known under {name}: llm4rec train … {overrides}")
+            continue
+        intervals = ", ".join(f"{gain.value:+.4f} ({_interval(gain.interval())})" for gain in gains)
+        held = [gain.interval()[0] > 0 for gain in gains]
+        yield Check(
+            condition, all(held), f"under {name} the gain is above 0 in {sum(held)} of {len(held)}: {intervals}"
+        )
+
+
+def _draws(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs of each variant, whose `dataset.seed` is a draw, one run per seed, the newest."""
+    by_variant: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        by_variant.setdefault(run[1]["variant"], {}).setdefault(int(run[1]["seed"]), run)
+    return [list(seeds.values()) for seeds in by_variant.values()]
+
+
+def _gain_of_draw(draw: Sequence[Run], runs: Sequence[Run], over: str | None, metric: str) -> Estimate:
+    """Return the gain under another protocol over the model of that name there, or over the strongest floor."""
+    others = [other for other in _beside(draw[0], runs) if other[1]["variant"] != draw[0][1]["variant"]]
+    named = [other for other in others if over in (other[1]["model"], shown_as(other[1]))]
+    opponent = named[0] if over is not None and named else _strongest_floor(draw[0], others, metric)
+    trained = config_class(opponent[1]["model"]).trainable
+    a = list(_seeds(opponent, runs).values()) if trained else [opponent]
+    return _Paired.of(a, draw, metric).gain()
+
+
+def _known(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], runs: Sequence[Run]) -> Iterator[str]:
+    """Yield what is known of the tuning of both sides, and of the order of the data."""
+    beside = _beside(run, runs)
+    for side in (b, a):
+        _, metrics = _any(side)
+        model = config_class(metrics["model"])
+        name = shown_as(metrics)
+        if model.file_settings:
+            yield f"{name}: its file says nothing of how it was tuned, or on which part"
+        elif model.trainable:
+            variants = {other[1]["variant"] for other in beside if other[1]["model"] == metrics["model"]}
+            if training := metrics.get("training"):
+                epochs = ", ".join(
+                    f"{m['training']['best_epoch']} of {m['training']['epochs']}" for _, m in side.values()
+                )
+                yield f"{name}: weights of the best epoch on validation ({epochs}), {training['rows']:,} training rows"
+            if len(variants) > 1:
+                yield (
+                    f"{name}: {len(variants)} variants of {metrics['model']} were evaluated on these examples; to "
+                    "choose among them by these results is tuning on test"
+                )
+        else:
+            yield f"{name}: a rule without training; what it chooses, it chooses on validation"
+
+
+# --- output
+
+
+def tables(result: Audit) -> list[Content]:
+    """Return the table of the gain's parts and that of the conditions."""
+    _, metrics = _any(result.b)
+    b, a = (shown_as(_any(runs)[1]) for runs in (result.b, result.a))
+    of_gain = Content(
+        f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}: {result.metric} of {b} over {a}",
+        ("slice", "targets", "A", "B", "gain", "95 % interval", "share"),
+        [
+            [
+                part.name,
+                f"{part.n:,}",
+                f"{part.a:.4f}",
+                f"{part.b:.4f}",
+                f"{part.gain:+.4f}",
+                _interval(part.interval),
+                f"{100 * part.share:.1f} %",
+            ]
+            for part in result.parts
+        ],
+        [
+            f"A: {a}, B: {b}; gain: contribution to the mean of B − A over all targets; interval over users and seeds",
+            f"{ELSEWHERE}: in none of {', '.join(ACCIDENTAL)}",
+        ],
+    )
+    held = {True: "yes", False: "no", None: "not known"}
+    conditions = [[check.condition, held[check.passed], check.reason] for check in result.checks]
+    return [of_gain, Content('conditions of the word "beats"', ("condition", "holds", "numbers"), conditions)]
