@@ -174,14 +174,14 @@ def _order_notes(comparison: ProtocolComparison, metric: str) -> Iterator[str]:
             yield f"between draws of {protocol}: {min(of_draws):.2f} to {max(of_draws):.2f}"
     for first, second in pairs:
         if swapped := _swapped(comparison, first, second, metric):
-            yield f"other order under {second} than under {first} (differences are not tested): {'; '.join(swapped)}"
+            yield f"in another order under {second} than under {first} (not tested): {'; '.join(swapped)}"
 
 
 def _swapped(comparison: ProtocolComparison, first: str, second: str, metric: str) -> list[str]:
-    """Return `A, B` for each pair of models of which A is better under `first`, and B under `second`."""
+    """Return `A and B` for each pair of models of which A is better under `first`, and B under `second`."""
     before, after = comparison.ranks(first, metric), comparison.ranks(second, metric)
     both = sorted(before.keys() & after.keys(), key=lambda model: before[model])
-    return [f"{a}, {b}" for a, b in itertools.combinations(both, 2) if before[a] < before[b] and after[a] > after[b]]
+    return [f"{a} and {b}" for a, b in itertools.combinations(both, 2) if before[a] < before[b] and after[a] > after[b]]
 
 
 def slice_table(comparison: ProtocolComparison, protocol: str, metric: str) -> Content | None:
