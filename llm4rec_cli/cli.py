@@ -25,6 +25,7 @@ Options:
   -h, --help       show this page; `llm4rec <command> --help` for one command
   --version        print the version
   -v, --verbose    (after a command) show full tracebacks and more log lines
+  --wide           (after a command) show all columns of tables, on lines of any length
 
 Examples:
   llm4rec train model=unisrec                       train on the built-in demo data
@@ -59,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command, rest = arguments[0], arguments[1:]
     verbose = any(flag in rest for flag in ("-v", "--verbose")) or os.environ.get("HYDRA_FULL_ERROR") == "1"
-    rest = [argument for argument in rest if argument not in ("-v", "--verbose")]
+    if "--wide" in rest:
+        from llm4rec_cli.reporting.tables import WIDE
+
+        os.environ[WIDE] = "1"  # also for the processes of a sweep
+    rest = [argument for argument in rest if argument not in ("-v", "--verbose", "--wide")]
 
     from llm4rec_cli.errors import DryRun, Llm4RecError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 

@@ -14,7 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llm4rec_cli.progress import step
+
 log = logging.getLogger(__name__)
+
+HASHED_AT_ONCE = 1 << 22  # bytes
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -133,5 +137,9 @@ def flush(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of the file's bytes in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file, step(f"hashing {path.name}", path.stat().st_size, in_bytes=True) as progress:
+        while block := file.read(HASHED_AT_ONCE):
+            digest.update(block)
+            progress.advance(len(block))
+    return digest.hexdigest()

@@ -150,16 +150,15 @@ def _run_sweep(start: Callable[[], None], outcomes: Path) -> int:
 
 
 def _summarise(folder: Path) -> int:
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.reporting.tables import Content, say, show
 
     outcomes = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     rows = [[o["overrides"], o["status"], o["folder"] or o["error"]] for o in outcomes]
-    console().print(table("sweep", ["job", "status", "run or error"], rows))
+    show(Content("sweep", ["job", "status", "run or error"], rows))
     if len(defaults := dict.fromkeys(o["defaults"] for o in outcomes)) > 1:
-        console().print(
+        say(
             f"These jobs are not comparable: their models' defaults differ ({'; '.join(defaults)}). "
-            "Set dataset= and task=.",
-            soft_wrap=True,
+            "Set dataset= and task=."
         )
     return int(any(o["status"] == "failed" for o in outcomes))
 

@@ -1,4 +1,7 @@
-"""Progress on stderr: a Rich bar on a terminal, otherwise a log line every `INTERVAL` seconds. Tables use stdout."""
+"""Progress of long steps on stderr: bars on a terminal, otherwise a log line a minute with the same content.
+
+Every long loop reports here: `track` for a loop over known steps, `step` for anything else. Steps may be nested.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +12,97 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from llm4rec_cli import processes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-INTERVAL = 10.0  # seconds between two log lines without a terminal
+INTERVAL = 60.0  # seconds between two log lines of a step
+REFRESH = 0.2  # seconds between two updates of its bar
 
 console = Console(stderr=True)
+clock = time.monotonic
+Note = str | Callable[[], str]  # what else to say; a function is only called when it is shown
 
 
-def bar(amount: ProgressColumn | None = None) -> Progress:
-    """Return a Rich progress display, invisible unless stderr is a terminal.
+class Step:
+    """One step under way.
 
     Args:
-        amount: the column for the completed amount; by default "m/n" steps.
+        description: what is done, as in "ranking".
+        total: how much there is to do; None if not known.
+        done: how much of that was done before, as in a resumed training.
+        in_bytes: whether amounts are bytes.
     """
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        amount or MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-        disable=not (console.is_terminal and processes.is_first()),
-    )
+
+    def __init__(self, description: str, total: float | None, done: float, in_bytes: bool) -> None:
+        self.description, self.total, self.in_bytes = description, total, in_bytes
+        self.note: Note = ""
+        self.begin(done)
+        self.logged = self.began
+        self.drawn = float("-inf")
+        self.bar: TaskID | None = None
+
+    def begin(self, done: float) -> None:
+        """Report that the step begins, or begins again, with so much done before: time left is computed from here."""
+        self.done = self.done_before = done
+        self.began = clock()
+
+    def advance(self, amount: float = 1, note: Note = "") -> None:
+        """Report that so much more is done."""
+        self.update(self.done + amount, note=note)
+
+    def update(self, done: float, total: float | None = None, note: Note = "") -> None:
+        """Report how much is done altogether, and, where it is only now known, of how much."""
+        self.done, self.total, self.note = done, self.total if total is None else total, note
+        now = clock()
+        if self.bar is not None and (now - self.drawn >= REFRESH or self.done == self.total):
+            self.drawn = now
+            _bars.update(self.bar, completed=self.done, total=self.total, facts=self._facts(now))
+        elif not console.is_terminal and now - self.logged >= INTERVAL:
+            self.logged = now
+            log.info("%s: %s", self.description, self._facts(now))
+
+    def _facts(self, now: float) -> str:
+        """Return `1,200 of 3,000, 2 min 5 s, 3 min 8 s left, valid 0.1031`."""
+        elapsed, gained = now - self.began, self.done - self.done_before
+        facts = [self._amount(), _duration(elapsed)]
+        if self.total is not None and gained > 0 and self.done < self.total:
+            facts.append(f"{_duration(elapsed * (self.total - self.done) / gained)} left")
+        note = self.note if isinstance(self.note, str) else self.note()
+        return ", ".join([*facts, *([note] if note else [])])
+
+    def _amount(self) -> str:
+        if self.in_bytes:
+            of_total = "" if self.total is None else f" of {self.total / 1e6:.1f}"
+            return f"{self.done / 1e6:.1f}{of_total} MB"
+        return f"{self.done:,.0f}" + ("" if self.total is None else f" of {self.total:,.0f}")
+
+
+def _new_bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[facts]}"))
+    return Progress(*columns, console=console, transient=True)
+
+
+_bars = _new_bars()  # of all steps under way
+
+
+@contextmanager
+def step(description: str, total: float | None = None, *, done: float = 0, in_bytes: bool = False) -> Iterator[Step]:
+    """Show the progress of a step while the block lasts; see `Step` for the arguments."""
+    current = Step(description, total, done, in_bytes)
+    if console.is_terminal and processes.is_first():
+        if not _bars.tasks:
+            _bars.start()
+        current.bar = _bars.add_task(description, total=total, completed=done, facts="")
+    try:
+        yield current
+    finally:
+        if current.bar is not None:
+            _bars.remove_task(current.bar)
+            if not _bars.tasks:
+                _bars.stop()
 
 
 def track(steps: Collection[T], description: str) -> Iterator[T]:
@@ -53,31 +110,17 @@ def track(steps: Collection[T], description: str) -> Iterator[T]:
     return track_iterable(steps, len(steps), description)
 
 
-def track_iterable(steps: Iterable[T], total: int, description: str) -> Iterator[T]:
+def track_iterable(steps: Iterable[T], total: int, description: str, note: Note = "") -> Iterator[T]:
     """Iterate over `steps`, `total` in number, and show progress."""
-    with bar() as progress:
-        task = progress.add_task(description, total=total, note="")
-        last_logged = time.monotonic()
-        for done, step in enumerate(steps):
-            yield step
-            progress.update(task, completed=done + 1)
-            if not console.is_terminal and time.monotonic() - last_logged > INTERVAL:
-                last_logged = time.monotonic()
-                log.info("%s: %d of %d", description, done + 1, total)
+    with step(description, total) as current:
+        for item in steps:
+            yield item
+            current.advance(note=note)
 
 
-@contextmanager
-def transfer(description: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show the progress of a transfer; yields a function to call with (bytes done, total bytes or None)."""
-    with bar(DownloadColumn()) as progress:
-        task = progress.add_task(description, total=None, note="")
-        last_logged = time.monotonic()
-
-        def update(done: int, total: int | None) -> None:
-            nonlocal last_logged
-            progress.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - last_logged > INTERVAL:
-                last_logged = time.monotonic()
-                log.info("%s: %.1f of %s MB", description, done / 1e6, f"{total / 1e6:.1f}" if total else "?")
-
-        yield update
+def _duration(seconds: float) -> str:
+    """Return `42 s`, `3 min 5 s` or `2 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.evaluation.paired import Difference, Margin
 
 COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
+SPARE = ("equal", "worse", "better", "p")  # columns that a terminal may leave out
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -256,13 +257,17 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.reporting.runs import count_in_words, shown_as
+    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as
 
     runs, seeds = comparison.runs, comparison.seeds
+    in_all_runs = shared([metrics["labels"] for _, metrics in runs])
+    own_labels = [[label for label in metrics["labels"] if label not in in_all_runs] for _, metrics in runs]
     notes = [
-        f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(metrics['labels'])})" if metrics["labels"] else "")
-        for side, (folder, metrics) in zip(LETTERS, runs, strict=False)
+        f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(labels)})" if labels else "")
+        for side, (folder, metrics), labels in zip(LETTERS, runs, own_labels, strict=False)
     ]
+    if labels := [label for label in in_all_runs if label != "synthetic"]:
+        notes.append(f"all runs: {', '.join(labels)}")
     targets = f" with {comparison.targets} targets" if comparison.targets else ""
     family = "metrics of this table" if len(runs) == 2 else "runs and metrics of this table"
     size = f"{count_in_words(runs[0][1], comparison.pairs[0].n)}{targets}"
@@ -286,12 +291,10 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _print_table(comparison: Comparison) -> None:
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.reporting.tables import Content, show
 
-    out = console()
-    out.print(table(_title(comparison.runs), _columns(comparison), _rows(comparison)))
-    for note in _notes(comparison):
-        out.print(note, soft_wrap=True)
+    rows, notes = _rows(comparison), _notes(comparison)
+    show(Content(_title(comparison.runs), _columns(comparison), rows, notes, spare=SPARE))
 
 
 def _print_markdown(comparison: Comparison) -> None:

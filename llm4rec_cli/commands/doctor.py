@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -31,6 +32,7 @@ from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import cache_folder
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
+WIDTH = 100  # characters per line, at most
 LITTLE_MEMORY = 4 * 2**30
 LITTLE_DISK, NO_DISK = 5e9, 5e8  # bytes
 
@@ -52,8 +54,10 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        remedy = f"\n{'':20}try: {self.remedy}" if self.remedy else ""
-        return f"{self.state:<6}{self.name:<14}{self.says}{remedy}"
+        width = min(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns)
+        lines = [f"{self.state:<6}{self.name:<14}{self.says}", *([f"{'':20}try: {self.remedy}"] if self.remedy else [])]
+        wrap = textwrap.TextWrapper(width, subsequent_indent=" " * 20, break_long_words=False, break_on_hyphens=False)
+        return "\n".join(map(wrap.fill, lines))
 
 
 def main(argv: list[str]) -> int:

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("ensemble needs runs to combine", "llm4rec ensemble run=[RUN,RUN,…] combine=sum")
 
     from llm4rec_cli.reporting.runs import results_table, shown_as
-    from llm4rec_cli.reporting.tables import console
+    from llm4rec_cli.reporting.tables import show
     from llm4rec_cli.runs.catalog import resolve_runs
 
     outputs = Path(options.outputs).expanduser()
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     if typed.get("combine") == "weights":
         evaluations = [str(_validation_run(*member, outputs)) for member in members]
         arguments.append(f"model.judged={_listed(evaluations)}")
-    console().print(results_table([metrics for _, metrics in members]))
+    show(results_table([metrics for _, metrics in members]))
 
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS

@@ -6,7 +6,7 @@ The run is `run=PATH`, or the newest one that matches the overrides.
 from __future__ import annotations
 
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.reporting.runs import show
+from llm4rec_cli.reporting.summary import show, show_next
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training.evaluate import evaluate_trained
@@ -17,8 +17,9 @@ def run(composed: Composed) -> Outcome:
     spec = RunSpec.resolve_unchecked(composed, "eval")
     outcomes = []
     for evaluation in evaluate_trained(spec):
-        show(evaluation.metrics, evaluation.outcome.folder)
+        comparison = show(evaluation.metrics, evaluation.outcome.folder)
         outcomes.append(evaluation.outcome)
+    show_next(evaluation.spec, evaluation.outcome.folder, comparison)
     if len(outcomes) == 1:
         return outcomes[0]
     status = "done" if any(outcome.status == "done" for outcome in outcomes) else "skipped"

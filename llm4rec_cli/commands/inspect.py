@@ -40,18 +40,12 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.reporting.audit import audit, tables
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.reporting.tables import say, show
 
     audited = audit(options.run, options.outputs.expanduser(), options.over, options.metric)
     if options.json:
         print(json.dumps(audited.as_json(), indent=2))
         return 0
-    out = console()
-    for content in tables(audited):
-        out.print(table(content.title, content.columns, content.rows), width=min(100, out.width))
-        for note in content.notes:
-            out.print(note, soft_wrap=True)
-    for sentence in audited.known:
-        out.print(f"- {sentence}", soft_wrap=True)
-    out.print(audited.verdict, soft_wrap=True)
+    show(*tables(audited))
+    say(*(f"- {sentence}" for sentence in audited.known), audited.verdict)
     return 0

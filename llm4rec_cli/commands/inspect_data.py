@@ -22,7 +22,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.data.statistics import remarks
     from llm4rec_cli.reporting.scrutiny import scrutinise, tables, verdicts
     from llm4rec_cli.reporting.statistics import source_table, statistics_tables
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.reporting.tables import say, show
     from llm4rec_cli.runs import stages
     from llm4rec_cli.runs.spec import RunSpec
 
@@ -34,16 +34,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(scrutiny.as_json(), indent=2))
         return
-    out = console()
-    out.print(source_table(dataset.manifest))
-    for statistics in statistics_tables(dataset.manifest, spec.config.dataset.paper):
-        out.print(statistics)
-    for remark in remarks(dataset.manifest, spec.config.dataset.paper):
-        out.print(f"  {remark}", soft_wrap=True)
-    for content in tables(scrutiny):
-        shown = table(content.title, content.columns, content.rows)
-        shown.caption, shown.caption_justify = "\n".join(content.notes) or None, "left"
-        out.print(shown)
-    out.print("What this means for a result on it:")
-    for verdict in verdicts(scrutiny):
-        out.print(f"- {verdict}", soft_wrap=True)
+    show(source_table(dataset.manifest), *statistics_tables(dataset.manifest, spec.config.dataset.paper))
+    say(*remarks(dataset.manifest, spec.config.dataset.paper))
+    show(*tables(scrutiny))
+    say("What this means for a result on it:", *(f"- {verdict}" for verdict in verdicts(scrutiny)))

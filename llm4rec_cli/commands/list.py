@@ -1,32 +1,41 @@
 """`llm4rec list`: options of config groups, prompts, runs and the cache.
 
-llm4rec list                              every option of every config group
-llm4rec list models                       with the capabilities of each
+llm4rec list                              the names of all options
+llm4rec list models                       with the tasks of each; --wide has the complete descriptions
 llm4rec list prompts                      each prompt with its fields, target and text
 llm4rec list prompts p5/rating            the prompts of one file
 llm4rec list runs                         every run folder with its status, newest first
 llm4rec list runs status=failed,killed dataset=demo --outputs ~/outputs
 llm4rec list cache                        prepared datasets, text features and raw files, with size and last use
+
+Options are sorted by use: your own first, then defaults, datasets without a download before the others, and methods of
+papers before baselines and floors.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from llm4rec_cli.config.overrides import GROUPS
+from llm4rec_cli.config.schema import Candidates, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from llm4rec_cli.reporting.tables import Content
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "cache")
+MODEL_KINDS = ("paper", "baseline", "floor")
+RAW_FILES = ("generated", "downloaded", "by hand")
 NONSTANDARD_PREFIXES = (  # of labels of nonstandard training or evaluation
     *("temporal-", "transfer", "control-", "subset", "cold-", "few-"),
     *("leaky", "oracle_input", "extracted-", "like-only"),
@@ -53,62 +62,159 @@ def main(argv: list[str]) -> int:
             "llm4rec list runs key=value, or llm4rec list prompts NAME",
         )
 
-    from llm4rec_cli.reporting.tables import console
+    from llm4rec_cli.reporting.tables import show
 
-    out = console()
-    for kind in [options.kind] if options.kind else OPTIONS:
-        if kind == "runs":
-            outputs = Path(options.outputs).expanduser()
-            out.print(runs_table(catalog.filter_runs(catalog.runs(outputs), options.filters), outputs))
-        elif kind == "cache":
-            for table in _cache_tables(cache_folder(options.cache)):
-                out.print(table)
-        elif kind == "models":
-            out.print(_models_table())
-        elif kind == options.kind == "prompts":
-            for table in _prompt_tables(options.filters):
-                out.print(table)
-        else:
-            out.print(_options_table(kind.removesuffix("s")))
+    if options.kind is None:
+        show(_overview())
+    elif options.kind == "runs":
+        outputs = Path(options.outputs).expanduser()
+        show(runs_table(catalog.filter_runs(catalog.runs(outputs), options.filters), outputs))
+    elif options.kind == "cache":
+        show(*_cache_tables(cache_folder(options.cache)))
+    elif options.kind == "models":
+        show(_models_table())
+    elif options.kind == "datasets":
+        show(_datasets_table())
+    elif options.kind == "prompts":
+        show(*_prompt_tables(options.filters))
+    else:
+        show(_options_table(options.kind.removesuffix("s")))
     return 0
 
 
 # --- options of config groups
 
 
-def _options_table(group: str) -> Table:
-    from llm4rec_cli.reporting.tables import table
+def _overview() -> Content:
+    """Return the names of all options, one row per group."""
+    from llm4rec_cli.reporting.tables import Content
 
-    return table(f"{group}s", [group, "description"], list(descriptions(group).items()))
+    rows = [[kind, ", ".join(_sorted_by_use(kind.removesuffix("s")))] for kind in OPTIONS]
+    notes = [f"llm4rec list {'|'.join(KINDS)} says more about each"]
+    return Content("options, as in model=unisrec dataset=demo", ["group", "options"], rows, notes)
+
+
+def _options_table(group: str) -> Content:
+    return _described(group, {group: _sorted_by_use(group)})
+
+
+def _described(group: str, columns: dict[str, list[str]]) -> Content:
+    """Return a table of options whose last column describes them: in one sentence, or completely under `--wide`.
+
+    Args:
+        columns: heading -> cells, the first with the options.
+    """
+    from llm4rec_cli.reporting.tables import Content, is_wide
+
+    in_full = descriptions(group)
+    options, *_ = columns.values()
+    texts = [in_full[option] if is_wide() else first_sentence(in_full[option]) for option in options]
+    rows = list(zip(*columns.values(), texts, strict=True))
+    shortened = any(text != in_full[option].removesuffix(".") for option, text in zip(options, texts, strict=True))
+    notes = ["complete descriptions: --wide"] if shortened else []
+    return Content(f"{group}s", [*columns, "description"], rows, notes)
+
+
+def first_sentence(text: str) -> str:
+    """Return the text up to the first full stop or question mark that a capital letter or a number follows."""
+    return re.split(r"(?<=[.?]) (?=[A-Z\d])", text)[0].removesuffix(".")
+
+
+def _sorted_by_use(group: str) -> list[str]:
+    """Return the options of a group: a user's own, then by `_use`, then the default, then by name."""
+    from llm4rec_cli.config.compose import conf_dir
+
+    defaults = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
+    default = next((d[group] for d in defaults if isinstance(d, dict) and group in d), None)
+    return sorted(descriptions(group), key=lambda option: (_use(group, option), option != default, option))
+
+
+def _use(group: str, option: str) -> int:
+    """Return the place of an option's kind in its group; -1 for a user's own option."""
+    from llm4rec_cli.config.compose import conf_dir
+
+    if not (conf_dir() / group / f"{option}.yaml").exists():
+        return -1
+    if group == "model":
+        return MODEL_KINDS.index(_model_kind(option))
+    if group == "dataset":
+        return RAW_FILES.index(_raw_files(option))
+    if group == "task":
+        return list(Question).index(_task(option).question)
+    return int(group == "experiment" and "demo" not in option)
+
+
+def _model_kind(option: str) -> str:
+    from llm4rec_cli.config.registry import config_class, model_names
+
+    if option not in model_names():  # a user's own YAML of a shipped model
+        option = str(_content("model", option).get("name", option))
+    model = config_class(option)
+    return "floor" if model.floor else "baseline" if model.paper is None else "paper"
+
+
+def _raw_files(dataset: str) -> str:
+    """Return how a dataset's raw files are obtained, as one of RAW_FILES."""
+    content = _content("dataset", dataset)
+    return RAW_FILES[0 if content.get("generator") else 1 if content.get("download") else 2]
+
+
+def _task(option: str) -> TaskConfig:
+    content = _content("task", option)
+    candidates = Candidates[content.get("candidates", Candidates.full.name)]
+    return TaskConfig(name=content["name"], question=Question[content["question"]], candidates=candidates)
+
+
+def _content(group: str, option: str) -> dict[str, Any]:
+    """Return the keys of an option's YAML and of those of its group that it builds on; composing them would be slow."""
+    content = yaml.safe_load(_file(group, option).read_text(encoding="utf-8")) or {}
+    merged: dict[str, Any] = {}
+    for parent in content.pop("defaults", []):
+        if isinstance(parent, str) and not parent.startswith("_"):
+            merged |= _content(group, parent)
+    return merged | content
+
+
+def _file(group: str, option: str) -> Path:
+    """Return the YAML of an option; of two with one name the shipped one, which is composed."""
+    from llm4rec_cli.config.compose import conf_dir, user_conf_dir
+
+    files = [root / group / f"{option}.yaml" for root in (conf_dir(), user_conf_dir()) if root]
+    return next(file for file in files if file.exists())
 
 
 def descriptions(group: str) -> dict[str, str]:
     """Return the options of a config group, each with the first comment line of its file."""
-    from llm4rec_cli.config.compose import conf_dir, options, user_conf_dir
+    from llm4rec_cli.config.compose import options
 
     by_option = {}
     for option in options(group):
-        files = [root / group / f"{option}.yaml" for root in (conf_dir(), user_conf_dir()) if root]
-        text = next(file for file in files if file.exists()).read_text()
+        lines = _file(group, option).read_text(encoding="utf-8").splitlines()
         by_option[option] = next(
-            (line[1:].strip() for line in text.splitlines() if line.startswith("# ") and "@package" not in line), ""
+            (line[1:].strip() for line in lines if line.startswith("# ") and "@package" not in line), ""
         )
     return by_option
 
 
-def _models_table() -> Table:
+def _models_table() -> Content:
     from llm4rec_cli.config.registry import config_class, model_names
-    from llm4rec_cli.reporting.tables import table
+    from llm4rec_cli.runs.rules import needed_capability
 
-    rows = []
-    for option, description in descriptions("model").items():
-        model = config_class(option) if option in model_names() else None
-        capabilities = ", ".join(sorted(model.capabilities)) if model else ""
-        rows.append([option, capabilities, "floor" if model and model.floor else "", description])
-    return table("models", ["model", "capabilities", "", "description"], rows)
+    needed = {task: needed_capability(_task(task)) for task in _sorted_by_use("task")}
+    options = _sorted_by_use("model")
+    tasks = []
+    for option in options:
+        can = config_class(option).capabilities if option in model_names() else ()
+        tasks.append(", ".join(task for task, capability in needed.items() if capability in can))
+    return _described("model", {"model": options, "kind": [_model_kind(o) for o in options], "tasks": tasks})
 
 
-def _prompt_tables(names: Sequence[str]) -> Iterator[Table]:
+def _datasets_table() -> Content:
+    options = _sorted_by_use("dataset")
+    return _described("dataset", {"dataset": options, "raw files": [_raw_files(option) for option in options]})
+
+
+def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
     """Yield one table per prompt file.
 
     Args:
@@ -118,7 +224,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Table]:
         UsageError: a file does not exist, or its content is invalid.
     """
     from llm4rec_cli.config.compose import options
-    from llm4rec_cli.reporting.tables import table
+    from llm4rec_cli.reporting.tables import Content
 
     readers = {"p5": _p5_rows, "chatgptrec": _chatgptrec_rows, "prompt4nr": _prompt4nr_rows}
     known = [option for option in options("prompt") if option.partition("/")[0] in readers]
@@ -129,7 +235,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Table]:
     by_file = descriptions("prompt")
     for file in files:
         columns, rows = readers[file.partition("/")[0]](file)
-        yield table(f"{file}: {by_file[file]}", columns, rows)
+        yield Content(f"{file}: {by_file[file]}", columns, rows)
 
 
 def _p5_rows(file: str) -> tuple[list[str], list[list[str]]]:
@@ -201,11 +307,11 @@ def _prompts_in(file: str, read: Callable[[Any], dict[str, Any]]) -> dict[str, A
 # --- runs
 
 
-def runs_table(runs: Sequence[Run], outputs: Path) -> Table:
+def runs_table(runs: Sequence[Run], outputs: Path) -> Content:
     """Return a table with one run per row."""
     from rich.filesize import decimal
 
-    from llm4rec_cli.reporting.tables import table
+    from llm4rec_cli.reporting.tables import Content
 
     rows = [
         [
@@ -218,7 +324,10 @@ def runs_table(runs: Sequence[Run], outputs: Path) -> Table:
         ]
         for run in runs
     ]
-    return table(f"runs under {outputs}", ["run", "status", "result", "time", "size", "error"], rows)
+    columns = ["run", "status", "result", "time", "size", "error"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Content(f"runs under {outputs}", columns, rows, spare=["size", "time"], whole=["run"])
 
 
 def moment(time: float) -> str:
@@ -229,8 +338,6 @@ def moment(time: float) -> str:
 def _result(run: Run) -> str:
     """Return `ndcg@10 0.1198 · test · full · masked`: the task's selection metric, the protocol and nonstandard labels;
     empty if there are no metrics yet."""
-    import yaml
-
     if not run.metrics:
         return ""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
@@ -245,19 +352,19 @@ def _result(run: Run) -> str:
 # --- the cache
 
 
-def _cache_tables(cache: Path) -> Iterator[Table]:
+def _cache_tables(cache: Path) -> Iterator[Content]:
     """Yield two tables: the size of each part of the cache, and its entries, the last used first."""
     from rich.filesize import decimal
 
-    from llm4rec_cli.reporting.tables import table
+    from llm4rec_cli.reporting.tables import Content
 
     entries = sorted(catalog.cache_entries(cache), key=lambda entry: (entry.part, -entry.used))
     sizes: dict[str, list[int]] = {}
     for entry in entries:
         sizes.setdefault(entry.part, []).append(entry.bytes)
     totals = [[part, str(len(of_part)), decimal(sum(of_part))] for part, of_part in sizes.items()]
-    yield table(f"cache: {cache}", ["part", "entries", "size"], totals)
+    yield Content(f"cache: {cache}", ["part", "entries", "size"], totals)
     rows = [
         [e.part, e.path.name, decimal(e.bytes), moment(e.used), "" if e.state == "whole" else e.state] for e in entries
     ]
-    yield table("entries", ["part", "entry", "size", "last used", "state"], rows)
+    yield Content("entries", ["part", "entry", "size", "last used", "state"], rows)

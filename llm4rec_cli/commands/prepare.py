@@ -14,7 +14,7 @@ def run(composed: Composed) -> Outcome:
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.data.statistics import remarks
     from llm4rec_cli.reporting.statistics import statistics_tables
-    from llm4rec_cli.reporting.tables import console
+    from llm4rec_cli.reporting.tables import say, show
 
     spec = RunSpec.resolve_unchecked(composed, "prepare")
     settings = spec.config.dataset
@@ -22,10 +22,7 @@ def run(composed: Composed) -> Outcome:
     folder = store.dataset_folder(spec.cache, settings.name, dataset.fingerprint)
     if not processes.is_first():
         return Outcome("done", folder)
-    out = console()
-    for shown in statistics_tables(dataset.manifest, settings.paper):
-        out.print(shown)
-    for remark in remarks(dataset.manifest, settings.paper):
-        out.print(f"  {remark}", soft_wrap=True)
-    out.print(f"dataset folder: {folder}", soft_wrap=True)
+    show(*statistics_tables(dataset.manifest, settings.paper))
+    say(*remarks(dataset.manifest, settings.paper))
+    print(f"dataset folder: {folder}")
     return Outcome("done", folder)

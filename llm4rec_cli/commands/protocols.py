@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,6 @@ PROTOCOLS = {  # name -> the override that makes it
     "shuffle_ties": "dataset.control=shuffle_ties",
     "temporal": "dataset.split=temporal",
 }
-WIDTH = 100  # characters per line of the tables
 
 
 def main(argv: list[str]) -> int:
@@ -196,7 +194,7 @@ def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence
 def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:
     from llm4rec_cli.reporting import protocols
     from llm4rec_cli.reporting.runs import protocol_in_words
-    from llm4rec_cli.reporting.tables import comma_separated, console, table
+    from llm4rec_cli.reporting.tables import comma_separated, say, show
 
     if options.json:
         print(json.dumps(protocols.as_json(comparison, metrics), indent=2))
@@ -213,14 +211,10 @@ def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argp
         for protocol in comparison.protocols
         if (content := protocols.slice_table(comparison, protocol, metric))
     ]
-    out = console()
-    out.print(f"{heading}\n")
+    print(f"{heading}\n")
     for content in contents:
-        out.print(table(content.title, content.columns, content.rows, WIDTH))
-        for note in content.notes:
-            out.print(textwrap.fill(note, WIDTH, initial_indent="  ", subsequent_indent="    "), soft_wrap=True)
-        out.print()
-    for protocol, reason in comparison.skipped.items():
-        out.print(textwrap.fill(f"without {protocol}: {reason}", WIDTH, subsequent_indent="  "), soft_wrap=True)
+        show(content)
+        print()
+    say(*(f"without {protocol}: {reason}" for protocol, reason in comparison.skipped.items()))
     if "synthetic" in first["labels"]:
-        out.print("synthetic data: these numbers settle no claim")
+        say("synthetic data: these numbers settle no claim")

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
     options = parser.parse_args(argv)
 
-    from llm4rec_cli.reporting import contents
+    from llm4rec_cli.reporting import contents, matrix
 
     root = Path(options.outputs).expanduser()
     if options.html and (options.papers or options.claims or options.slices):
@@ -82,7 +82,9 @@ def main(argv: list[str]) -> int:
     else:
         comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
         if not options.papers:
-            _print([*map(contents.results, comparable), *comparisons], options)
+            on_terminal = not (options.markdown or options.latex)
+            overview = list(map(matrix.content, matrix.matrices(comparable))) if on_terminal else []
+            _print([*overview, *map(contents.results, comparable), *comparisons], options)
             return 0
         related = [content for group in comparable if (content := contents.related_work(group))]
         if not comparisons and not related:
@@ -122,17 +124,23 @@ def _print_claims(root: Path, options: argparse.Namespace) -> int:
     if options.markdown or options.csv or options.latex:
         _print([_claims(root)], options)
         return 0
-    from llm4rec_cli.reporting.claims.render import claims_table
+    from llm4rec_cli.reporting.claims.render import claims_table, claims_text, commands_to_run
     from llm4rec_cli.reporting.claims.verdict import judge_claims
-    from llm4rec_cli.reporting.tables import console
+    from llm4rec_cli.reporting.tables import is_wide, say, show
 
-    console().print(claims_table(judge_claims(root)))
+    results = judge_claims(root)
+    if is_wide():
+        show(claims_table(results))
+    else:
+        say(*claims_text(results))
+    if commands := commands_to_run(results):
+        print("\nto run", *commands, sep="\n")
     return 0
 
 
 def _print(tables: list[Any], options: argparse.Namespace) -> None:
     """Print tables in the chosen format."""
-    from llm4rec_cli.reporting.tables import comma_separated, console, latex, markdown, table
+    from llm4rec_cli.reporting.tables import comma_separated, latex, markdown, show
 
     if options.csv:
         for content in tables:
@@ -144,9 +152,6 @@ def _print(tables: list[Any], options: argparse.Namespace) -> None:
     elif options.latex:
         print("% \\usepackage{booktabs}\n\n" + "\n\n".join(map(latex, tables)))
     else:
-        out = console()
         for content in tables:
-            out.print(table(content.title, content.columns, content.rows, out.width))
-            for note in content.notes:
-                out.print(f"  {note}", soft_wrap=True)
-            out.print()
+            show(content)
+            print()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.reporting.runs import show
+from llm4rec_cli.reporting.summary import show, show_next
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training.evaluate import train_and_evaluate
@@ -11,8 +11,10 @@ from llm4rec_cli.training.evaluate import train_and_evaluate
 
 def run(composed: Composed) -> Outcome:
     """Run one composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
+    spec = RunSpec.resolve(composed, "train")
     outcomes = []
-    for evaluation in train_and_evaluate(RunSpec.resolve(composed, "train")):
-        show(evaluation.metrics, evaluation.outcome.folder)
+    for evaluation in train_and_evaluate(spec):
+        comparison = show(evaluation.metrics, evaluation.outcome.folder)
         outcomes.append(evaluation.outcome)
+    show_next(spec, outcomes[0].folder, comparison)
     return outcomes[0]

@@ -18,7 +18,7 @@ from llm4rec_cli.config.overrides import GROUPS, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json, write_text
-from llm4rec_cli.reporting.tables import console, table
+from llm4rec_cli.reporting.tables import Content, show
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
@@ -103,17 +103,16 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     write_json(folder / "tuning.json", _record(typed, space, trials, chosen, metric, budget))
     experiment = _experiment(typed, spec, chosen.settings, budget)
     write_text(folder / "experiment.yaml", experiment)
-    out = console()
-    out.print(f"search: {folder}", soft_wrap=True)
+    print(f"search: {folder}")
     if options.save:
         file = Path("conf/experiment") / f"{options.save}.yaml"
         if file.exists() and file.read_text(encoding="utf-8") != experiment:
             raise UsageError(f"{file} exists and holds something else", "--save another name")
         write_text(file, experiment)
-        out.print(f"saved: {file}", soft_wrap=True)
+        print(f"saved: {file}")
     raw_dir = [o for o in typed if o.startswith("dataset.raw_dir=")]
     command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *raw_dir, "seed=0,1,2"]
-    out.print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"), soft_wrap=True)
+    print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"))
     return Outcome("done", folder)
 
 
@@ -174,15 +173,15 @@ def _show(
         ]
         for trial in trials
     ]
-    out = console()
-    out.print(table(f"{name}: {metric} on validation", ["trial", *short, metric, "minutes", "state"], rows))
+    notes = []
     curve = " ".join(f"{sign * score:.4f}" for score in expected_best(trials))
     if curve:
-        out.print(f"expected best of n trials, n = 1, 2, …: {curve}", soft_wrap=True)
+        notes.append(f"expected best of n trials, n = 1, 2, …: {curve}")
     with_metric = [floor for floor in floors if metric in floor["metrics"]]
     if with_metric:
         strongest = max(with_metric, key=lambda floor: sign * floor["metrics"][metric])
-        out.print(f"strongest floor: {strongest['shown_as']} {strongest['metrics'][metric]:.4f}", soft_wrap=True)
+        notes.append(f"strongest floor: {strongest['shown_as']} {strongest['metrics'][metric]:.4f}")
+    show(Content(f"{name}: {metric} on validation", ["trial", *short, metric, "minutes", "state"], rows, notes))
 
 
 def _record(

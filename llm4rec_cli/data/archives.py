@@ -19,6 +19,7 @@ from typing import IO, cast
 
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
+from llm4rec_cli.progress import step
 
 MAX_RATIO = 100  # bytes out per byte in: raw data rarely reaches 20, a decompression bomb 1,000 and more
 MIN_BUDGET = 1 << 20  # bytes that may come out of an archive, however small it is
@@ -46,6 +47,7 @@ class _Budget:
     """The number of bytes that may still come out of an archive."""
 
     def __init__(self, archive: Path) -> None:
+        self.name = archive.name
         self.left = max(MIN_BUDGET, MAX_RATIO * archive.stat().st_size)
 
     def drain(self, source: IO[bytes], target: IO[bytes] | None = None) -> None:
@@ -54,12 +56,14 @@ class _Budget:
         Raises:
             _Invalid: more comes out than allowed.
         """
-        while chunk := source.read(_CHUNK):
-            self.left -= len(chunk)
-            if self.left < 0:
-                raise _Invalid(f"unpacks to more than {MAX_RATIO} times its size, which real data does not")
-            if target is not None:
-                target.write(chunk)
+        with step(f"unpacking {self.name}", in_bytes=True) as progress:
+            while chunk := source.read(_CHUNK):
+                self.left -= len(chunk)
+                if self.left < 0:
+                    raise _Invalid(f"unpacks to more than {MAX_RATIO} times its size, which real data does not")
+                if target is not None:
+                    target.write(chunk)
+                progress.advance(len(chunk))
 
 
 def extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:

@@ -16,6 +16,7 @@ from llm4rec_cli.data.split import VALID, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
+from llm4rec_cli.progress import track
 
 VERSION = 1  # raised when the same seed draws other candidates
 SMOOTHING = 1.0  # added to each item's training count, so items unseen in training can be drawn too
@@ -82,7 +83,7 @@ def _draw(
     cumulative = np.cumsum(weight / weight.sum())
     drawn = np.full((len(user), negatives), -1, dtype=np.int32)
     chunk = max(1, _CELLS // max(n_items, 2 * negatives))
-    for start in range(0, len(user), chunk):
+    for start in track(range(0, len(user), chunk), "drawing candidates"):
         rows = slice(start, start + chunk)
         drawn[rows] = _draw_with_replacement(user[rows].astype(np.int64), owned, cumulative, n_items, negatives, rng)
         short = start + np.flatnonzero(drawn[rows, -1] < 0)

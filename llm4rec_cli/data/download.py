@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,10 @@ from llm4rec_cli.config.schema import DownloadConfig
 from llm4rec_cli.data import archives
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import flush, locked, write_json, write_text
-from llm4rec_cli.progress import transfer
+from llm4rec_cli.progress import Step, step
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int | None], None]  # called with the bytes received and the total, if known
 
 _HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
 _NAME = r"[\w+][\w.+ -]*"  # a component of a file name: not hidden, and not leading out of its folder
@@ -136,7 +135,7 @@ def _download(entry: DownloadConfig, target: Path, hint: str, limits: Limits) ->
     """Download a file from the first address that provides it."""
     folder, part = target.parent, target.with_name(f".{entry.file}.part")
     failures = []
-    with requests.Session() as session, transfer(entry.file) as progress:
+    with requests.Session() as session, step(entry.file, in_bytes=True) as progress:
         session.max_redirects = 10
         session.headers.update({"User-Agent": f"llm4rec/{__version__}", "Accept-Encoding": "identity"})
         for url in entry.urls:
@@ -166,7 +165,7 @@ def _download(entry: DownloadConfig, target: Path, hint: str, limits: Limits) ->
 
 
 def _transfer(
-    session: requests.Session, url: str, part: Path, entry: DownloadConfig, limits: Limits, progress: Progress
+    session: requests.Session, url: str, part: Path, entry: DownloadConfig, limits: Limits, progress: Step
 ) -> None:
     """Fill `part` from one address, retrying temporary failures.
 
@@ -214,7 +213,7 @@ def _request(session: requests.Session, url: str, part: Path, limits: Limits) ->
 
 
 def _receive(
-    response: requests.Response, url: str, part: Path, entry: DownloadConfig, limits: Limits, progress: Progress
+    response: requests.Response, url: str, part: Path, entry: DownloadConfig, limits: Limits, progress: Step
 ) -> None:
     """Write a response's body to `part`: appended if it is the rest of the file, otherwise from the beginning.
 
@@ -236,6 +235,7 @@ def _receive(
         raise _PermanentFailure(f"the file has {total:,} bytes, but the recipe allows only {entry.max_bytes:,}")
     if total is None and not (response.raw.chunked or entry.hash):
         log.warning("%s: the server states no length, so a truncated download cannot be detected", entry.file)
+    progress.begin(received)
     window_bytes, window_start = received, time.monotonic()
     try:
         with part.open("ab") as file:
@@ -247,7 +247,7 @@ def _receive(
                     raise _PermanentFailure(f"the file has more than the {entry.max_bytes:,} bytes the recipe allows")
                 file.write(chunk)
                 file.flush()  # so that a killed process leaves everything received
-                progress(received, total)
+                progress.update(received, total)
                 if (seconds := time.monotonic() - window_start) >= limits.speed_window:
                     if received - window_bytes < limits.min_bytes:
                         raise _TemporaryFailure(f"too slow: {received - window_bytes:,} bytes in {seconds:.0f} s")

@@ -33,6 +33,7 @@ from llm4rec_cli.data import opinion_words as words
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
+from llm4rec_cli.progress import track
 
 VERSION = 1  # raised when the same reviews would give different explanations
 MIN_WORDS, MAX_WORDS = 5, 30  # length of an explanation
@@ -106,10 +107,11 @@ def with_explanations(split: Split, cache: Path) -> Split:
 
 def _extracted(texts: list[str], in_train: NDArray[np.bool_]) -> pd.DataFrame:
     """Return `explanation` and `feature` of each text, and in every row the number of aspects."""
-    reviews = [list(judgements(text)) for text in texts]
+    reviews = [list(judgements(text)) for text in track(texts, "reading opinions in reviews")]
     rows = np.flatnonzero(in_train)
     salience = aspects([texts[row] for row in rows], [reviews[row] for row in rows])
-    frame = pd.DataFrame([explain(review, salience) for review in reviews], columns=["explanation", "feature"])
+    explained = [explain(review, salience) for review in track(reviews, "extracting explanations")]
+    frame = pd.DataFrame(explained, columns=["explanation", "feature"])
     return frame.assign(aspects=len(salience))
 
 
@@ -129,7 +131,7 @@ def judgements(text: str) -> Iterator[Judgement]:
             yield Judgement(sentence, sum(1 for token in tokens if token[0].isalnum()), judged, near)
 
 
-def aspects(texts: Iterable[str], reviews: Sequence[Sequence[Judgement]]) -> dict[str, float]:
+def aspects(texts: Sequence[str], reviews: Sequence[Sequence[Judgement]]) -> dict[str, float]:
     """Return the nouns that are aspects, with their salience.
 
     Args:
@@ -141,7 +143,7 @@ def aspects(texts: Iterable[str], reviews: Sequence[Sequence[Judgement]]) -> dic
     min_reviews = max(MIN_REVIEWS, MIN_REVIEW_SHARE * sum(1 for review in reviews if review))
     mentions: Counter[str] = Counter()
     after_determiner: Counter[str] = Counter()
-    for text in texts:
+    for text in track(texts, "counting aspects in reviews"):
         tokens = _tokens(text)
         mentions.update(tokens)
         after_determiner.update(after for token, after in pairwise(tokens) if token in words.DETERMINERS)

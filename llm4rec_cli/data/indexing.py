@@ -34,6 +34,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_json, write_once
+from llm4rec_cli.progress import step
 
 VERSION = 1  # raised when the same data and seed give other clusters
 NUMBERS = frozenset({Index.sequential, Index.random, Index.leaky_p5})  # kinds with numbers as codes
@@ -246,20 +247,23 @@ def cluster_tree(
     leaves: list[tuple[Code, IntArray]] = []
     queue: deque[tuple[Code, IntArray]] = deque([((), items)])
     names, calls = 0, 0
-    while queue:
-        path, group = queue.popleft()
-        if len(group) < 2 or (path and len(group) <= leaf_size):
-            leaves.append((path, group))
-            continue
-        label = clusterer(group, stream(seed, "clusters", calls))
-        calls += 1
-        labels, first = np.unique(label, return_index=True)
-        if len(labels) == 1:  # the items are indistinguishable
-            leaves.append((path, group))
-            continue
-        for cluster in labels[np.argsort(first)]:
-            queue.append(((*path, f"<c{names % max(leaf_size, clusters)}>"), group[label == cluster]))
-            names += 1
+    with step("clustering items", len(items)) as progress:
+        while queue:
+            path, group = queue.popleft()
+            if len(group) < 2 or (path and len(group) <= leaf_size):
+                leaves.append((path, group))
+                progress.advance(len(group))
+                continue
+            label = clusterer(group, stream(seed, "clusters", calls))
+            calls += 1
+            labels, first = np.unique(label, return_index=True)
+            if len(labels) == 1:  # the items are indistinguishable
+                leaves.append((path, group))
+                progress.advance(len(group))
+                continue
+            for cluster in labels[np.argsort(first)]:
+                queue.append(((*path, f"<c{names % max(leaf_size, clusters)}>"), group[label == cluster]))
+                names += 1
     return leaves
 
 

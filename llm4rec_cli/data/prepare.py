@@ -22,6 +22,7 @@ from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5
 from llm4rec_cli.data.texts import TEXT_COLUMNS
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.files import fill_once, sha256
+from llm4rec_cli.progress import step
 
 FORMAT = 1  # raised when this module turns the same raw data into a different dataset
 
@@ -133,12 +134,14 @@ def k_core(user: IntArray, item: IntArray, user_core: int, item_core: int) -> In
         (m,) sorted positions in 0..n-1.
     """
     kept = np.arange(len(user))
-    while True:
-        before = len(kept)
-        kept = kept[np.bincount(user[kept])[user[kept]] >= user_core]
-        kept = kept[np.bincount(item[kept])[item[kept]] >= item_core]
-        if len(kept) == before:
-            return kept
+    with step(f"{user_core}/{item_core}-core, passes") as progress:
+        while True:
+            before = len(kept)
+            kept = kept[np.bincount(user[kept])[user[kept]] >= user_core]
+            kept = kept[np.bincount(item[kept])[item[kept]] >= item_core]
+            if len(kept) == before:
+                return kept
+            progress.advance(note=f"{len(kept):,} interactions left")
 
 
 def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:

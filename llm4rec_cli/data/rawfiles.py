@@ -12,6 +12,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -23,7 +24,9 @@ import pyarrow.compute
 import pyarrow.csv
 
 from llm4rec_cli.errors import DataError
+from llm4rec_cli.progress import Step, step
 
+_READ = 1 << 20  # bytes read from disk at once
 _BLOCK = 16 << 20  # bytes that pyarrow parses at once, and so the longest line
 csv.field_size_limit(_BLOCK)
 _DECIMAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)  # what pyarrow parses
@@ -255,8 +258,29 @@ def _located(
     return DataError(f"{path.name}: {cause}", f"fix or replace the file: {path}")
 
 
-def _open(path: Path) -> IO[bytes]:
+class _Reported(io.FileIO):
+    """A file that reports its progress with every read."""
+
+    def __init__(self, path: Path, progress: Step) -> None:
+        super().__init__(path)
+        self.progress = progress
+
+    def readinto(self, buffer: Any) -> int | None:
+        n_bytes = super().readinto(buffer)
+        self.progress.update(self.tell())
+        return n_bytes
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading; decompress it if its first bytes are gzip's, whatever its name."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path, "rb")) if zipped else path.open("rb")
+    total = path.stat().st_size
+    with (
+        step(f"reading {path.name}", total, in_bytes=True) as progress,
+        io.BufferedReader(_Reported(path, progress), _READ) as file,
+    ):
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            with gzip.open(file) as unzipped:
+                yield cast(IO[bytes], unzipped)
+        else:
+            yield file

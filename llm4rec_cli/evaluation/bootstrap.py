@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.progress import track
+
 FloatArray = NDArray[np.floating[Any]]
 
 WEIGHTS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of resamples, for any number of users
@@ -74,7 +76,8 @@ def _resampled_sums(
     matrix = np.stack(list(columns.values()), axis=1)  # (n, columns)
     n = len(matrix)
     block = max(1, WEIGHTS_AT_ONCE // n)
-    sums = np.concatenate([_weights(rng, min(block, resamples - i), n) @ matrix for i in range(0, resamples, block)])
+    starts = track(range(0, resamples, block), "bootstrap")
+    sums = np.concatenate([_weights(rng, min(block, resamples - i), n) @ matrix for i in starts])
     return {name: sums[:, i] for i, name in enumerate(columns)}
 
 

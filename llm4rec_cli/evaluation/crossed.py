@@ -127,6 +127,17 @@ def on_log_scale(values: FloatArray) -> FloatArray:
     return np.log(means) + (values - means) / means
 
 
+def on_root_scale(values: FloatArray) -> FloatArray:
+    """Return contributions to the square root of the mean, by the delta method: from squared errors to RMSE.
+
+    Args:
+        values: (users, seeds) contributions to means that are not negative.
+    """
+    means = values.mean(axis=0, keepdims=True)
+    roots = np.sqrt(means)
+    return roots + (values - means) / (2 * np.maximum(roots, 1e-300))  # all values are 0 where the mean is
+
+
 def contributions(per_user: FloatArray, gradient: FloatArray, value: float) -> FloatArray:
     """Return users' contributions to a metric that is a smooth function of sums over users, as RMSE and BLEU are.
 

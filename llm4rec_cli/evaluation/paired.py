@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
 Values = Mapping[str, FloatArray]  # metric -> (n,), one per example
@@ -206,7 +207,7 @@ def sign_flip_p(differences: FloatArray, rng: np.random.Generator, permutations:
     observed = np.abs(total) - rounding
     n_extreme = np.zeros(differences.shape[1], dtype=int)
     block = max(1, SIGNS_AT_ONCE // n)
-    for start in range(0, permutations, block):
+    for start in track(range(0, permutations, block), "permutation test"):
         words = rng.integers(2**64, size=(min(block, permutations - start), n_words), dtype=np.uint64)
         flipped = np.unpackbits(words.view(np.uint8), axis=1, count=n).astype(np.float64)
         n_extreme += (np.abs(total - 2 * (flipped @ differences)) >= observed).sum(axis=0)

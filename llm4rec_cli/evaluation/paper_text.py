@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.progress import track
+
 FloatArray = NDArray[np.floating[Any]]
 Words = Sequence[str]
 
@@ -30,7 +32,10 @@ def paper_columns(generated: Sequence[str], references: Sequence[str]) -> dict[s
         references: (n,) the users' texts.
     """
     pairs = [(text.split(), reference.split()) for text, reference in zip(generated, references, strict=True)]
-    rows = [[*_counts(text, reference), *_rouge(text, reference)] for text, reference in pairs]
+    rows = [
+        [*_counts(text, reference), *_rouge(text, reference)]
+        for text, reference in track(pairs, "BLEU and ROUGE as the paper computes them")
+    ]
     return dict(zip(_names(), np.array(rows, dtype=np.float64).T, strict=True))
 
 

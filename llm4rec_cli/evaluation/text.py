@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation.paper_text import paper_metrics
+from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -73,7 +74,8 @@ def text_values(
         (n,) F-measures of `rouge1`, `rouge2`, `rougeL`; with features also `feature_match`: 1 where the text contains
         the feature as a whole word or phrase, ignoring case, 0 where not, NaN where there is no feature.
     """
-    scores = [_rouge().score(reference, text) for reference, text in zip(references, generated, strict=True)]
+    pairs = track(list(zip(references, generated, strict=True)), "ROUGE")
+    scores = [_rouge().score(reference, text) for reference, text in pairs]
     values = {name: np.array([score[name].fmeasure for score in scores]) for name in ROUGE}
     if features is not None:
         values["feature_match"] = np.array(
@@ -104,7 +106,8 @@ def bleu_counts(generated: Sequence[str], references: Sequence[str]) -> dict[str
     """Return the counts whose sums over texts give BLEU: (n,) `length`, `reference_length`, and for each n-gram order
     `matches<n>` and `ngrams<n>`."""
     bleu = _bleu(_LONGEST, effective_order=True)  # spares a warning; the counts do not depend on it
-    scores = [bleu.sentence_score(text, [reference]) for text, reference in zip(generated, references, strict=True)]
+    pairs = track(list(zip(generated, references, strict=True)), "BLEU")
+    scores = [bleu.sentence_score(text, [reference]) for text, reference in pairs]
     rows = [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores]
     return dict(zip(_count_names(_LONGEST), np.array(rows, dtype=np.float64).T, strict=True))
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm4rec_cli import progress
 from llm4rec_cli.config import schema
 from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import DryRun, RunError
 from llm4rec_cli.llm.requests import Backend, Completion, Request
 from llm4rec_cli.llm.store import Store, cache_key
-from llm4rec_cli.progress import track_iterable
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +101,15 @@ def complete(
         )
     usage.requests += len(session.requests)
     usage.stored += len(session.completions)
+    began, spent_before = progress.clock(), usage.spent_tokens
+
+    def speed() -> str:
+        tokens = (usage.spent_tokens - spent_before) / max(progress.clock() - began, 1e-9)
+        cost = f", cost {usage.spent_cost:.4f}" if usage.spent_cost else ""
+        return f"{tokens:,.0f} tokens a second{cost}"
+
     try:
-        for _ in track_iterable(session.run(), sum(map(len, session.pending)), description):
+        for _ in progress.track_iterable(session.run(), sum(map(len, session.pending)), description, speed):
             pass
     finally:
         log.info(

@@ -11,7 +11,7 @@ from pathlib import Path
 from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words
+from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words, shared, spare_metrics
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -28,7 +28,8 @@ def results(group: Group) -> Content:
     Overrides and labels that all rows share are noted below the table.
     """
     all_deviations = group.deviations()
-    shared_parts, shared_labels = shared([v.parts for v in group.members]), shared([v.labels for v in group.members])
+    shared_parts = shared([variant.parts for variant in group.members])
+    shared_labels = {"synthetic", *shared([variant.labels for variant in group.members])}
     columns = {"model": [variant.name[0] for variant in group.members]}
     columns["variant"] = [" ".join(part for part in v.parts if part not in shared_parts) for v in group.members]
     if group.has_mixed_data:
@@ -39,14 +40,11 @@ def results(group: Group) -> Content:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
-    columns = {name: cells for name, cells in columns.items() if any(cells) or name in NAME}
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
-    return Content(group.title, list(columns), list(zip(*columns.values(), strict=True)), [*notes(group), *legend])
-
-
-def shared(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return what all rows share, which is noted below their table; empty for a single row."""
-    return [part for part in dict.fromkeys(rows[0]) if all(part in row for row in rows)] if len(rows) > 1 else []
+    rows = list(zip(*columns.values(), strict=True))
+    spare = spare_metrics(group.metrics, group.headline_metric)
+    return Content(group.title, list(columns), rows, [*notes(group), *legend], ["labels"], spare)
 
 
 def notes(group: Group) -> list[str]:
@@ -92,7 +90,7 @@ def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
     inside = ["inside: whether the paper's number lies in our 95 % interval; empty if something differs"]
     legend = [f"{letter}: {difference}" for difference, letter in letters.items()]
     notes = [*(inside if rows else []), *legend, *dict.fromkeys(excluded)]
-    return Content(f"{group.title}, compared with the papers", PAPER_COLUMNS, rows, notes)
+    return Content(f"{group.title}, compared with the papers", PAPER_COLUMNS, rows, notes, ["variant", "source", "of"])
 
 
 def related_work(group: Group) -> Content | None:

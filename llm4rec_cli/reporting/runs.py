@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from llm4rec_cli import processes
 from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
-from llm4rec_cli.reporting.tables import console, table
+from llm4rec_cli.reporting.tables import Content
 
 IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
 # Overrides that name a variant; other columns show the rest.
@@ -28,57 +24,61 @@ COLD_METRICS = ("hr@10", "ndcg@10")
 COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
 
 
-def show(runs: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Print the results table and the run folder, in the first of several processes.
+def results_table(runs: Sequence[dict[str, Any]]) -> Content:
+    """Return the table printed after training: floors, then the model, with one protocol's metrics and labels below.
 
     Args:
         runs: metrics.json of the floors, then of the run itself.
-        folder: its run folder.
     """
-    if not processes.is_first():
-        return
-    out = console()
-    out.print(results_table(runs))
-    if "target_is_cold" in runs[-1]["breakdown"]:
-        out.print(cold_table(runs))
-    out.print(f"run folder: {folder}", soft_wrap=True)
-
-
-def results_table(runs: Sequence[dict[str, Any]]) -> Table:
-    """Return the table printed after training: floors, then the model, with one protocol's metrics and labels below."""
     last = runs[-1]
     names = [name for name in default_metrics(last["protocol"]) if name in last["metrics"]]
     rows = [[shown_as(run), *(_metric_cell(run, name) for name in names)] for run in runs]
-    shown = table(f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}", ["model", *names], rows)
+    headline = headline_metric(last["protocol"], last["intervals"])
     notes = [count_in_words(last, last["n_examples"])]
-    if (first := headline_metric(last["protocol"], last["intervals"])) is not None:
-        low, high = last["intervals"][first]
+    if headline is not None:
+        low, high = last["intervals"][headline]
         over = "impressions" if last["protocol"] == IMPRESSION else "users"
-        notes[0] += f"; {shown_as(last)} {first} within {low:.4f}–{high:.4f} (95 %, over {over})"
+        notes[0] += f"; {shown_as(last)} {headline} within {low:.4f}–{high:.4f} (95 %, over {over})"
     if reversed_names := lower_is_better(names):
         notes.append(f"lower is better: {', '.join(reversed_names)}")
-    notes += [f"{shown_as(run)}: {', '.join(labels)}" for run in runs if (labels := _row_labels(run))]
+    in_all_rows = shared([_row_labels(run) for run in runs])
+    notes += [f"all rows: {', '.join(in_all_rows)}"] if in_all_rows else []
+    for run in runs:
+        if labels := [label for label in _row_labels(run) if label not in in_all_rows]:
+            notes.append(f"{shown_as(run)}: {', '.join(labels)}")
     notes += last["warnings"]
     if "synthetic" in last["labels"]:
         notes.append("synthetic data: these numbers settle no claim")
-    shown.caption, shown.caption_justify = "\n".join(notes), "left"
-    return shown
+    title = f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}"
+    return Content(title, ["model", *names], rows, notes, spare=spare_metrics(names, headline))
 
 
-def cold_table(runs: Sequence[dict[str, Any]]) -> Table:
+def spare_metrics(names: Sequence[str], headline: str | None) -> list[str]:
+    """Return the metrics that a narrow table leaves out, the first one first: those with the cutoff of the headline
+    metric, which is never left out, come last."""
+    cutoff = (headline or "").partition("@")[2]
+    others = [name for name in reversed(names) if name != headline]
+    return sorted(others, key=lambda name: name.partition("@")[2] == cutoff)
+
+
+def cold_table(runs: Sequence[dict[str, Any]]) -> Content:
     """Return the table of cold and warm targets, one run per row, with chance level; empty groups have no columns."""
     last = runs[-1]["breakdown"]
     sizes = {group: metrics["n"] for group, metrics in last["target_is_cold"].items()}
     available = next(iter(last["chance"].values()))
     names = [name for name in COLD_METRICS if name in available] or ["mrr"]
     means = {shown_as(run): run["breakdown"]["target_is_cold"] for run in runs} | {"chance": last["chance"]}
-    shown = table(
+    return Content(
         "targets held out of training (cold) and the others (warm)",
         ["model", *(f"{group} {name}" for group in sizes for name in names)],
         [[model, *(f"{values[g][name]:.4f}" for g in sizes for name in names)] for model, values in means.items()],
+        [" and ".join(f"{n:,} {group}" for group, n in sizes.items())],
     )
-    shown.caption, shown.caption_justify = " and ".join(f"{n:,} {group}" for group, n in sizes.items()), "left"
-    return shown
+
+
+def shared(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return what all rows share, which is noted below their table; empty for a single row."""
+    return [part for part in dict.fromkeys(rows[0]) if all(part in row for row in rows)] if len(rows) > 1 else []
 
 
 def headline_metric(protocol: str, available: Iterable[str]) -> str | None:

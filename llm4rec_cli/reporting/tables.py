@@ -1,20 +1,36 @@
-"""Tables in four formats: Rich, Markdown, LaTeX and CSV."""
+"""Tables in four formats: for a terminal, Markdown, LaTeX and CSV.
+
+On a terminal a table is at most 100 characters wide. Where it does not fit, headings and means with deviations take two
+lines; then long texts become numbers, explained below; then columns named as `spare` are left out and listed below.
+Other texts wrap, and numbers are never cut. Under `--wide`, tables have all columns, on lines of any length.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
+import os
 import re
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
-WIDTH = 160  # characters per line in files and pipes
-NARROWEST = 10  # least width of a column of words
+WIDTH = 100  # characters per line, at most
+WIDE = "LLM4REC_WIDE"  # environment variable, set by `--wide`: all columns, on lines of any length
+UNLIMITED = 100_000
+LONG_WORD, SHORT_WORD = 20, 8  # characters of a word that are never broken: if possible, and where width is short
+GAP = 2  # characters between two columns
+# Where cells may be wrapped: nowhere; headings; headings and numbers, as in "0.1206 ± 0.0010".
+HEADING, NUMBER = r"(?<=[ /_@])", " (?!±)"
+WRAPPED = (("$", "$"), (HEADING, "$"), (HEADING, NUMBER))
 # Characters special to LaTeX. A bracket or star after a line break would be read as its argument.
 LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -33,49 +49,168 @@ class Content:
         title: caption.
         columns, rows: headings and cells.
         notes: lines below the table.
+        keyed: columns whose texts a terminal may replace by numbers, explained below.
+        spare: columns that a terminal may leave out, the first one first.
+        whole: columns of names to copy, such as paths, whose words are never broken.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    keyed: Sequence[str] = ()
+    spare: Sequence[str] = ()
+    whole: Sequence[str] = ()
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0) -> Table:
-    """Return a Rich table, with columns of numbers right-aligned.
+class _Layout(NamedTuple):
+    """Which columns are shown, as positions, and the width of each."""
+
+    columns: list[int]
+    widths: list[int]
+
+    @property
+    def width(self) -> int:
+        """The characters of a line."""
+        return sum(self.widths) + GAP * (len(self.widths) - 1)
+
+
+def is_wide() -> bool:
+    """Return whether `--wide` was typed."""
+    return bool(os.environ.get(WIDE))
+
+
+def console(at_least: int = 0) -> Console:
+    """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
+    `--wide`. Brackets are not read as markup.
 
     Args:
-        width: characters per line; numbers are not wrapped if they fit. 0 = not known.
+        at_least: the width of a table that does not fit, which the terminal has to wrap.
     """
-    result = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    numeric = numeric_columns(rows, len(columns))
-    sizes = _sizes(columns, rows, numeric, width)
-    for column, right, size in zip(columns, numeric, sizes, strict=True):
-        result.add_column(column, justify="right" if right else "left", overflow="fold", width=size)
-    for row in rows:
-        result.add_row(*row)
-    return result
+    terminal = Console()
+    width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
+    width = UNLIMITED if is_wide() else max(width, at_least)
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def show(*tables: Content) -> None:
+    """Print tables, each with its title above and its notes below."""
+    for content in tables:
+        shown, layout = _fitted(content, console().width)
+        console(layout.width).print(_table(shown, layout))
+        left_out = [name for i, name in enumerate(shown.columns) if i not in layout.columns]
+        more = [f"not shown, for lack of width: {', '.join(left_out)} (--wide)"] if left_out else []
+        say(*shown.notes, *more)
+
+
+def say(*lines: str) -> None:
+    """Print lines of text, wrapped and indented further where they are too long; words such as paths are never
+    broken."""
+    width = console().width
+    for line in lines:
+        indent = " " * (2 + len(line) - len(line.lstrip()))
+        kept = line.replace(" %", "\0%")  # together
+        kept = textwrap.fill(kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        print(kept.replace("\0", " "))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """Return a table for `console()`, with columns of numbers right-aligned."""
+    return _table(*_fitted(Content(title, columns, rows), console().width))
+
+
+def _table(content: Content, layout: _Layout) -> Group:
+    result = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    numeric = numeric_columns(content.rows, len(content.columns))
+    for i, width in zip(*layout, strict=True):
+        heading = content.columns[i]
+        if len(heading) > width:
+            heading = re.sub(HEADING, "\n", heading)
+        result.add_column(heading, justify="right" if numeric[i] else "left", overflow="fold", width=width)
+    for row in content.rows:
+        result.add_row(*(row[i] for i in layout.columns))
+    return Group(*([Text(content.title, style="italic")] if content.title else []), result)
+
+
+def _fitted(content: Content, width: int) -> tuple[Content, _Layout]:
+    """Return the most complete form of a table that fits: texts become numbers, and then columns are left out, only
+    where no wrapping helps. If nothing does, words are broken."""
+    forms = itertools.accumulate(content.keyed, _with_key, initial=content)
+    for form in forms:
+        everything = list(range(len(content.columns)))
+        if layout := _layout(form, everything, width, LONG_WORD):
+            return form, layout
+    spare = [content.columns.index(name) for name in content.spare if name in content.columns]
+    for n in range(1, len(spare) + 1):
+        shown = [i for i in everything if i not in spare[:n]]
+        if layout := _layout(form, shown, width, LONG_WORD):
+            return form, layout
+    shown = [i for i in everything if i not in spare]
+    least, _ = _sizes(form, shown, HEADING, NUMBER, SHORT_WORD)
+    return form, _layout(form, shown, width, SHORT_WORD) or _Layout(shown, least)
+
+
+def _with_key(content: Content, name: str) -> Content:
+    """Return a table with the texts of a column replaced by numbers, which notes explain."""
+    if name not in content.columns:
+        return content
+    i = content.columns.index(name)
+    numbers = {text: str(n) for n, text in enumerate(dict.fromkeys(row[i] for row in content.rows if row[i]), start=1)}
+    rows = [[*row[:i], numbers.get(row[i], ""), *row[i + 1 :]] for row in content.rows]
+    key = [f"{name} {number}: {text}" for text, number in numbers.items()]
+    return replace(content, rows=rows, notes=[*content.notes, *key])
+
+
+def _layout(content: Content, shown: list[int], width: int, unbroken: int) -> _Layout | None:
+    """Return the layout of these columns with the fewest wrapped cells; None if none fits the width.
+
+    Args:
+        unbroken: the characters of a word that are never broken.
+    """
+    for heading, number in WRAPPED:
+        least, natural = _sizes(content, shown, heading, number, unbroken)
+        layout = _Layout(shown, least)
+        if layout.width <= width:
+            return _Layout(shown, _shared(width - layout.width, least, natural))
+    return None
 
 
 def _sizes(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
-) -> list[int | None]:
-    """Return the width of each column of numbers: its longest cell if all fit, else the longest part between spaces.
+    content: Content, shown: Sequence[int], heading: str, number: str, unbroken: int
+) -> tuple[list[int], list[int]]:
+    """Return the least and the natural width of each column shown; they differ only for words.
 
-    None if that does not fit either, and for columns of words, which share the remaining width.
+    Args:
+        heading, number: patterns at which headings and numbers may be wrapped.
+        unbroken: the characters of a word that are never broken.
     """
-    for separator in ("$", " (?!±)"):
-        parts = [[p for row in (columns, *rows) for p in re.split(separator, row[i])] for i in range(len(columns))]
-        longest = [max(map(len, column_parts)) for column_parts in parts]
-        sizes = [size if right else None for right, size in zip(numeric, longest, strict=True)]
-        if sum((size or NARROWEST) + 2 for size in sizes) + 2 <= width:
-            return sizes
-    return [None] * len(columns)
+    numeric = numeric_columns(content.rows, len(content.columns))
+    least, natural = [], []
+    for i in shown:
+        title = _longest(re.split(heading, content.columns[i]))
+        cells = [row[i] for row in content.rows]
+        lines = _longest([line for cell in cells for line in re.split(number if numeric[i] else "\n", cell)])
+        words = _longest([word for cell in cells for word in cell.split()])
+        limit = words if content.columns[i] in content.whole else unbroken
+        least.append(max(title, lines if numeric[i] else min(words, limit)))
+        natural.append(max(title, lines))
+    return least, natural
 
 
-def console() -> Console:
-    """Return a console on standard output, 160 characters wide unless a terminal; brackets are not read as markup."""
-    return Console(width=None if Console().is_terminal else WIDTH, markup=False, emoji=False)
+def _longest(texts: Sequence[str]) -> int:
+    return max((cell_len(text.rstrip()) for text in texts), default=0)
+
+
+def _shared(free: int, least: Sequence[int], natural: Sequence[int]) -> list[int]:
+    """Return the widths with the free characters shared out evenly, but to no column more than it needs."""
+    widths = list(least)
+    wanting = [i for i, size in enumerate(natural) if widths[i] < size]
+    while free > 0 and wanting:
+        for i in wanting[:free]:
+            widths[i] += 1
+            free -= 1
+        wanting = [i for i in wanting if widths[i] < natural[i]]
+    return widths
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -33,6 +33,12 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:
+    """Return the folder of a run under `outputs`, from its metrics.json."""
+    name = f"seed{metrics['seed']}-{metrics['config_hash']}"
+    return outputs / metrics["model"] / metrics["dataset"] / metrics["task"] / name
+
+
 def finished_runs(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
     """Yield (folder, status.json, metrics.json) of every finished run under `outputs`, newest first."""
     runs = []

@@ -87,7 +87,7 @@ def _encode(
         model = load_pretrained(AutoModel, folder, ("pooler.",), dtype=dtype).to(device).eval()
     tokens = [
         np.array(ids, dtype=np.int32)  # a list of Python numbers takes fifty times the memory
-        for start in range(0, len(texts), TEXTS_PER_CALL)
+        for start in track(range(0, len(texts), TEXTS_PER_CALL), "reading item texts")
         for ids in tokenizer(texts[start : start + TEXTS_PER_CALL], truncation=True, max_length=max_length)["input_ids"]
     ]
     lengths = np.array([len(t) for t in tokens])

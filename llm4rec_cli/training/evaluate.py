@@ -31,10 +31,12 @@ class Evaluation:
     Attributes:
         outcome: how its run ended.
         metrics: metrics.json of the floors, then of the run itself.
+        spec: of the run.
     """
 
     outcome: Outcome
     metrics: list[dict[str, Any]]
+    spec: RunSpec
 
 
 def train_and_evaluate(spec: RunSpec) -> Iterator[Evaluation]:
@@ -46,7 +48,7 @@ def train_and_evaluate(spec: RunSpec) -> Iterator[Evaluation]:
     # Problems are raised before anything is computed.
     origin = processes.from_first(lambda: trained.find_init_run(spec))
     outcome, metrics = run(spec, origin)
-    yield Evaluation(outcome, metrics)
+    yield Evaluation(outcome, metrics, spec)
     if spec.task.question is Question.all:
         yield from evaluate_all_tasks(processes.from_first(lambda: trained.open_run(outcome.folder, spec)))
 
@@ -61,7 +63,7 @@ def evaluate_trained(spec: RunSpec) -> Iterator[Evaluation]:
     if not spec.model.trainable:
         spec = replace(spec, command="train")
         rules.check(spec)
-        yield Evaluation(*run(spec))
+        yield Evaluation(*run(spec), spec)
         return
     source = processes.from_first(lambda: trained.find(spec))
     if source.spec.task.question is Question.all:
@@ -105,7 +107,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
         metrics = processes.from_first(lambda: finished_metrics(address.folder))
         if metrics is not None and not spec.config.force:
             log.info("finished run found, showing its results: %s", address.folder)
-            return Evaluation(Outcome("skipped", address.folder), [*floors, metrics])
+            return Evaluation(Outcome("skipped", address.folder), [*floors, metrics], spec)
         with recorded(address, spec):
             spec = resolve_precision(spec, address.folder, source=source.folder)
             model = stages.build(spec, split)
@@ -124,4 +126,4 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
                 init_from=source.metrics["init_from"],
                 trained_run=source.folder.relative_to(spec.outputs).as_posix(),
             )
-    return Evaluation(Outcome("done", address.folder), [*floors, metrics])
+    return Evaluation(Outcome("done", address.folder), [*floors, metrics], spec)

@@ -28,7 +28,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.files import flush, write_text
 from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
-from llm4rec_cli.progress import bar
+from llm4rec_cli.progress import Step, step
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import load_best
 
@@ -172,8 +172,6 @@ def _train(
     trainer.add_callback(recorder)
     if on_epoch:
         trainer.add_callback(_CallOnEpoch(on_epoch))
-    progress = _ShowProgress(config.epochs * steps_an_epoch)
-    trainer.add_callback(progress)
     if complete and _ended(complete[-1]):
         log.info("training ended at step %d", complete[-1].step)
         return complete[-1]
@@ -181,7 +179,9 @@ def _train(
         log.info("resuming at step %d", complete[-1].step)
     if processes.is_first():
         _truncate_log(log_path, complete[-1].step if complete else 0)
-    with progress.display, warnings.catch_warnings():
+    n_steps, n_done = config.epochs * steps_an_epoch, complete[-1].step if complete else 0
+    with step("training", n_steps, done=n_done) as progress, warnings.catch_warnings():
+        trainer.add_callback(_ShowProgress(progress, trainer, config.epochs))
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # raised by accelerate
         trainer.train(resume_from_checkpoint=str(complete[-1].folder) if complete else None)
     return recorder.kept[-1]
@@ -263,6 +263,7 @@ class _Trainer(Trainer):
         self.validate = validate
         self.shares = _Shares(len(rows), batch_size, seed)
         self.score = float("nan")
+        self.loss = torch.zeros(())  # of the last step
         self.first_nonfinite = torch.zeros((), dtype=torch.int64)  # the step of the first such loss, 0 = none
         self.sums: dict[str, Any] = {}  # of this process, in the current epoch
         self.facts: dict[str, Any] = {}  # of the last epoch
@@ -301,7 +302,8 @@ class _Trainer(Trainer):
         """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch."""
         counts = inputs.pop(COUNTS)
         outputs = model(**inputs)
-        self._watch(outputs["loss"].detach())
+        self.loss = outputs["loss"].detach()
+        self._watch(self.loss)
         if counts:
             for name, pair in outputs.get("sums", {}).items():
                 self.sums[name] = self.sums.get(name, 0) + pair
@@ -414,17 +416,19 @@ class _CallOnEpoch(TrainerCallback):
 
 
 class _ShowProgress(TrainerCallback):
-    """A progress bar over optimiser steps, with the last validation metric."""
+    """Progress over optimiser steps, also within an epoch, with the last loss and validation metric."""
 
-    def __init__(self, steps: int) -> None:
-        self.display = bar()
-        self.task = self.display.add_task("training", total=steps, note="")
+    def __init__(self, progress: Step, trainer: _Trainer, epochs: int) -> None:
+        self.progress, self.trainer, self.epochs = progress, trainer, epochs
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.display.update(self.task, completed=state.global_step)
+        self.progress.update(state.global_step, note=lambda: self._facts(state))
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **facts: Any) -> None:
-        self.display.update(self.task, note=f"valid {abs(facts['metrics']['eval_score']):.4f}")
+    def _facts(self, state: Any) -> str:
+        score = abs(self.trainer.score)  # error metrics are negated
+        valid = [] if np.isnan(score) else [f"valid {score:.4f}"]
+        epoch = f"epoch {np.ceil(state.epoch):.0f} of {self.epochs}"
+        return ", ".join([epoch, f"loss {self.trainer.loss.item():.4f}", *valid])
 
 
 def _ended(checkpoint: checkpoints.Checkpoint) -> bool:

@@ -2,10 +2,11 @@
 
 import fcntl
 import os
+import re
 
 import pytest
 
-from llm4rec_cli.commands.list import OPTIONS, descriptions
+from llm4rec_cli.commands.list import OPTIONS, descriptions, first_sentence
 from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.files import write_json, write_text
@@ -33,7 +34,7 @@ def run(tmp_path):
 @pytest.fixture
 def line(llm4rec):
     """line(name): the line of that run in `list runs`."""
-    return lambda name: next(line for line in llm4rec("list", "runs").out.splitlines() if name in line)
+    return lambda name: next(line for line in llm4rec("list", "runs", "--wide").out.splitlines() if name in line)
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -48,16 +49,37 @@ def test_every_option_has_a_description():
         assert all(descriptions(kind.removesuffix("s")).values()), kind
 
 
-def test_models_show_their_capabilities_and_which_are_floors(llm4rec):
-    lines = {line.split()[0]: line for line in llm4rec("list", "models").out.splitlines() if line.split()}
-    for name in model_names():
-        kind = config_class(name)
-        assert all(capability in lines[name] for capability in kind.capabilities)
-        assert (" floor " in lines[name]) == kind.floor
+def test_models_show_their_tasks_methods_of_papers_first_and_floors_last(llm4rec):
+    lines = llm4rec("list", "models", "--wide").out.splitlines()
+    models = {line.split()[0]: line.split()[1] for line in lines if line.split() and line.split()[0] in model_names()}
+    assert models.keys() == set(model_names())
+    assert list(models.values()) == sorted(models.values(), key=["paper", "baseline", "floor"].index)
+    assert all((models[name] == "floor") == config_class(name).floor for name in models)
+    assert any(line.startswith("p5 ") and "sequential, direct, rating, explanation" in line for line in lines)
+    assert any(line.startswith("mf ") and " rating " in line and "direct" not in line for line in lines)
+
+
+def test_datasets_that_need_no_download_come_first_and_a_users_own_before_them(llm4rec, tmp_path):
+    write_text(tmp_path / "conf/dataset/mine.yaml", "# All my own. Every row.\ndefaults: [ml-100k, _self_]\n")
+    lines = [line.split() for line in llm4rec("list", "datasets").out.splitlines()[3:] if line.strip()]
+    names = [line[0] for line in lines]
+    assert lines[0] == ["mine", "downloaded", "All", "my", "own"]
+    assert names[1] == "demo"
+    assert names.index("demo_null") < names.index("ml-100k") < names.index("amazon2018-scientific")
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_lists_fit_100_columns_and_options_take_one_line_unless_wide(llm4rec, kind):
+    by_option = descriptions(kind.removesuffix("s"))
+    out = llm4rec("list", kind).out if kind != "prompts" else ""
+    assert max(map(len, [*out.splitlines(), ""])) <= 100
+    lengths = {option: len(first_sentence(text)) for option, text in by_option.items()}
+    longest = {"dataset": 56, "model": 68, "prompt": 68, "experiment": 65}.get(kind.removesuffix("s"), 85)
+    assert {option: n for option, n in lengths.items() if n > longest} == {}
 
 
 def test_prompts_show_their_fields_target_text_and_oracle_inputs(llm4rec):
-    out = llm4rec("list", "prompts").out
+    out = llm4rec("list", "prompts", "--wide").out
     lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
     assert all(word in lines["1-6"] for word in ("rating", "user_name, item", "{star}", "how would {user_name} score"))
     assert "oracle_input" not in lines["1-6"]
@@ -71,8 +93,8 @@ def test_prompts_show_their_fields_target_text_and_oracle_inputs(llm4rec):
 def test_prompts_of_one_file_are_listed(llm4rec, name):
     out = llm4rec("list", "prompts", name).out
     assert "p5/rating: P5, family 1" in out
-    assert " 1-10 " in out
-    assert " 2-1 " not in out
+    assert re.search("^ *1-10 ", out, re.MULTILINE)
+    assert not re.search("^ *2-1 ", out, re.MULTILINE)
 
 
 def test_a_users_own_prompts_are_listed_with_inherited_ones(llm4rec, tmp_path):
@@ -81,7 +103,7 @@ def test_a_users_own_prompts_are_listed_with_inherited_ones(llm4rec, tmp_path):
     out = llm4rec("list", "prompts", "mine").out
     assert "p5/mine: All my own." in out
     assert "And {user} ?" in out
-    assert " 1-10 " in out
+    assert "\n1-10 " in out
 
 
 @pytest.mark.parametrize(
@@ -106,7 +128,7 @@ def test_a_users_own_options_are_listed(llm4rec, tmp_path):
     write_text(tmp_path / "conf/dataset/mine.yaml", "# All my own.\ndefaults: [demo, _self_]\n")
     out = llm4rec("list", "datasets").out
     assert "mine" in out
-    assert "All my own." in out
+    assert "All my own" in out
 
 
 def test_of_two_options_of_one_name_the_shipped_one_is_listed_as_it_is_the_one_composed(llm4rec, tmp_path):

@@ -162,6 +162,18 @@ def test_the_terminals_table_has_the_same_numbers(llm4rec, write):
     assert "0.1300 ± 0.0361" in llm4rec("report").out
 
 
+def test_the_terminal_opens_with_a_matrix_of_methods_and_tasks(llm4rec, write):
+    facts = {"intervals": {"ndcg@10": [0.0, 0.5]}}
+    write(0.3, model="unisrec", **facts)
+    write(0.1, model="popularity", **facts)
+    write(0.2, model="unisrec", task="direct", protocol="uniform-100", **facts)
+    title, heading, _, unisrec, popularity, *_ = llm4rec("report").out.splitlines()
+    assert title == "shop: methods × tasks"
+    assert heading.split() == ["method", "direct", "ndcg@10", "sequential", "ndcg@10"]
+    assert unisrec.split() == ["unisrec", "0.2000", "*", "0.3000", "*"]
+    assert popularity.split() == ["popularity", "·", "0.1000", "f"]
+
+
 def test_outputs_may_be_in_another_folder(llm4rec, write, tmp_path):
     write(0.1)
     (tmp_path / "outputs").rename(tmp_path / "kept")
@@ -187,7 +199,7 @@ SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"ndcg@10": 0.06, "
 def test_a_papers_number_is_shown_below_our_runs(llm4rec, write):
     write(0.06, **SCIENTIFIC, intervals={"hr@10": [0.09, 0.11]})
     answer = llm4rec("report")
-    assert "compared with the papers" in answer.out
+    assert "compared with the papers" in " ".join(answer.out.split())
     assert "0.1080" in answer.out
     assert "UniSRec" in answer.out
 
@@ -242,7 +254,8 @@ def test_claims_are_judged_in_every_form(llm4rec, write):
     assert body
     for form in ("--markdown", "--latex"):
         assert "verdict" in llm4rec("report", "--claims", form).out
-    assert "verdict" in llm4rec("report", "--claims").out
+    assert "p5-rating: P5 predicts ratings" in llm4rec("report", "--claims").out
+    assert "verdict" in llm4rec("report", "--claims", "--wide").out
 
 
 def test_claims_are_not_filtered(llm4rec, write):

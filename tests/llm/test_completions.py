@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm4rec_cli import progress
 from llm4rec_cli.commands import train
 from llm4rec_cli.errors import DryRun, RunError
 from llm4rec_cli.llm import completions
@@ -308,6 +309,15 @@ def test_the_log_reports_progress_on_failure(store, caplog):
     assert (
         "querying: 4 of 10 answers are in the store, 4 requests sent, 32 tokens spent at a cost of 0.0" in caplog.text
     )
+
+
+def test_progress_has_tokens_a_second_and_cost(store, caplog, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0)
+    monkeypatch.setattr(progress, "clock", iter(range(1000)).__next__)  # a second with every look
+    with caplog.at_level(logging.INFO):
+        texts(EchoBackend(), store, requests(3), price_prompt=1000, price_answer=1000)
+    # 8 tokens until the third second
+    assert "querying: 1 of 3, 1 s, 2 s left, 3 tokens a second, cost 0.0080" in caplog.text
 
 
 def test_repeats_of_a_request_are_sent_separately(store):

@@ -74,7 +74,7 @@ def test_the_labels_of_a_single_row_are_in_the_row():
 
 
 def test_empty_columns_are_left_out():
-    assert results(group(run())).columns == ["model", "variant", "n", "ndcg@10"]
+    assert results(group(run())).columns == ["model", "n", "ndcg@10"]
 
 
 @pytest.mark.parametrize(("deviations", "cell"), [("abde", "1–2 4–5"), ("ace", "1 3 5"), ("", ""), ("b", "2")])

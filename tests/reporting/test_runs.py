@@ -9,6 +9,7 @@ from llm4rec_cli.reporting.runs import (
     default_metrics,
     protocol_in_words,
     results_table,
+    spare_metrics,
     variant_in_words,
 )
 from tests.reporting.finished_runs import metrics_json
@@ -52,29 +53,26 @@ def cold_run(model, cold, warm):
 
 def test_cold_and_warm_targets_have_columns_and_chance_a_row():
     shown = cold_table([cold_run("popularity", 0.0, 0.1), cold_run("unisrec", 0.2, 0.3)])
-    assert [column.header for column in shown.columns] == [
-        *("model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10")
-    ]
-    rows = list(zip(*(list(column.cells) for column in shown.columns), strict=True))
-    assert rows == [
+    assert list(shown.columns) == [*("model", "cold hr@10", "cold ndcg@10", "warm hr@10", "warm ndcg@10")]
+    assert list(map(tuple, shown.rows)) == [
         ("popularity", "0.0000", "0.0000", "0.1000", "0.0500"),
         ("unisrec", "0.2000", "0.1000", "0.3000", "0.1500"),
         ("chance", "0.0100", "0.0050", "0.0100", "0.0050"),
     ]
-    assert shown.caption == "20 cold and 1,500 warm"
+    assert shown.notes == ["20 cold and 1,500 warm"]
 
 
 def test_a_group_without_targets_has_no_columns():
     run = cold_run("unisrec", 0.2, 0.3)
     del run["breakdown"]["target_is_cold"]["warm"], run["breakdown"]["chance"]["warm"]
-    assert [column.header for column in cold_table([run]).columns] == ["model", "cold hr@10", "cold ndcg@10"]
+    assert list(cold_table([run]).columns) == ["model", "cold hr@10", "cold ndcg@10"]
 
 
 def test_with_other_cutoffs_the_table_of_cold_targets_shows_mrr():
     run = cold_run("unisrec", 0.2, 0.3)
     for group in [*run["breakdown"]["target_is_cold"].values(), *run["breakdown"]["chance"].values()]:
         del group["hr@10"], group["ndcg@10"]
-    assert [column.header for column in cold_table([run]).columns] == ["model", "cold mrr", "warm mrr"]
+    assert list(cold_table([run]).columns) == ["model", "cold mrr", "warm mrr"]
 
 
 def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
@@ -90,4 +88,21 @@ def test_impressions_have_metrics_of_their_own_and_are_counted_as_such():
 def test_a_training_ends_with_its_protocols_metrics(protocol, shown):
     metrics = {"ndcg@10": 0.4, "ndcg@5": 0.3, "auc": 0.6, "mrr": 0.3}
     table = results_table([metrics_json(protocol=protocol, metrics=metrics)])
-    assert [column.header for column in table.columns] == shown
+    assert list(table.columns) == shown
+
+
+def test_a_label_of_all_rows_is_noted_once():
+    runs = [
+        metrics_json(model="popularity", labels=["subset", "synthetic"]),
+        metrics_json(model="unisrec", labels=["synthetic", "subset", "floor-not-beaten"]),
+    ]
+    assert results_table(runs).notes == [
+        "100 users",
+        "all rows: subset",
+        "unisrec: floor-not-beaten",
+        "synthetic data: these numbers settle no claim",
+    ]
+
+
+def test_a_narrow_table_keeps_the_headline_metric_and_those_of_its_cutoff_longest():
+    assert spare_metrics(["hr@1", "hr@10", "ndcg@10", "hr@50", "mrr"], "ndcg@10") == ["mrr", "hr@50", "hr@1", "hr@10"]

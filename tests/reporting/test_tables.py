@@ -5,7 +5,19 @@ import io
 import re
 from contextlib import redirect_stdout
 
-from llm4rec_cli.reporting.tables import Content, comma_separated, console, latex, markdown, numeric_columns, table
+import pytest
+
+from llm4rec_cli.reporting.tables import (
+    WIDE,
+    Content,
+    comma_separated,
+    console,
+    latex,
+    markdown,
+    numeric_columns,
+    show,
+    table,
+)
 
 COLUMNS = ["model", "ndcg@10"]
 ROWS = [["sasrec", "0.1000 ± 0.0100"], ['a "b", c', ""]]
@@ -51,12 +63,64 @@ def test_a_table_without_rows_is_shown():
     assert "runs" in shown(table("runs", COLUMNS, []))
 
 
+def lines_of(*contents):
+    out = io.StringIO()
+    with redirect_stdout(out):
+        show(*contents)
+    return out.getvalue().splitlines()
+
+
 def test_numbers_are_not_wrapped_if_the_line_is_wide_enough():
     rows = [["a model of quite some words " * 5, "0.0750 ± 0.0039", "0.0667–0.0846"]] * 2
-    text = io.StringIO()
-    with redirect_stdout(text):
-        console().print(table("t", ["model", "ndcg@10", "interval"], rows, 160))
-    assert text.getvalue().count("0.0667–0.0846") == 2
+    shown = "\n".join(lines_of(Content("t", ["model", "ndcg@10", "interval"], rows)))
+    assert shown.count("0.0750 ± 0.0039  0.0667–0.0846") == 2
+
+
+def wide_table(n, **more):
+    """A table with n metrics of two seeds each."""
+    metrics = [f"hr@{i}" for i in range(n)]
+    row = ["a-model-of-some-length", "trainer.epochs=3 and more", *(["0.1234 ± 0.0012"] * n), "a label"]
+    return Content("t", ["model", "variant", *metrics, "labels"], [row], **more)
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_tables_fit_100_columns_and_no_number_is_cut(n):
+    content = wide_table(n, keyed=["labels"], spare=[f"hr@{i}" for i in range(1, n)][::-1])
+    lines = lines_of(content)
+    assert max(map(len, lines)) <= 100
+    shown = n - sum(line.count("hr@") for line in lines if line.startswith("not shown"))
+    assert sum(line.count("0.1234") for line in lines) == sum(line.count("0.0012") for line in lines) == shown >= 1
+
+
+def test_first_means_and_deviations_take_two_lines_then_texts_become_numbers_then_columns_are_left_out():
+    spare = [f"hr@{i}" for i in range(1, 9)][::-1]
+    assert any("0.1234 ± 0.0012" in line for line in lines_of(wide_table(2, keyed=["labels"], spare=spare)))
+    halved = lines_of(wide_table(4, keyed=["labels"], spare=spare))
+    assert any(line.split().count("±") == 4 for line in halved)
+    assert not any(line.startswith(("labels 1", "not shown")) for line in halved)
+    short = lines_of(wide_table(8, keyed=["labels"], spare=spare))
+    assert "labels 1: a label" in short
+    assert short[-1] == "not shown, for lack of width: hr@5, hr@6, hr@7 (--wide)"
+
+
+def test_wide_shows_every_column_on_one_line(monkeypatch):
+    monkeypatch.setenv(WIDE, "1")
+    _, heading, _, row = lines_of(wide_table(20, spare=["hr@1"], notes=[]))
+    assert heading.split() == ["model", "variant", *(f"hr@{i}" for i in range(20)), "labels"]
+    assert row.count("0.1234 ± 0.0012") == 20
+
+
+def test_names_to_copy_are_never_broken():
+    path = "unisrec/" + "demo/" * 12 + "seed0-0123456789"
+    row = [path, "a result of many words " * 4, "2026-01-01 10:00"]
+    content = Content("t", ["run", "result", "time"], [row], spare=["time"], whole=["run"])
+    assert any(path in line for line in lines_of(content))
+
+
+def test_long_notes_are_wrapped_and_indented():
+    *_, first, second = lines_of(Content("t", ["n"], [["1"]], notes=["word " * 30 + "95 % sure"]))
+    assert len(first) <= 100
+    assert second.startswith("  word")
 
 
 def test_columns_of_numbers_and_intervals_are_recognised():

@@ -1,12 +1,14 @@
 """Training a small model on ten rows: checkpoints, early stopping, and exact resumption of a killed run."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from llm4rec_cli import progress
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.training import checkpoints
@@ -128,6 +130,15 @@ def test_training_stops_when_patience_is_at_an_end(tmp_path):
     fitted, _, validation = trained(tmp_path, scores=[1, 3, 2, 2.5, 1, 9])
     assert len(validation.weights) == 5  # the best at 2, then three without a better one
     assert fitted.epochs == 5
+
+
+def test_progress_is_shown_within_an_epoch(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(progress, "clock", iter(range(0, 100_000, 60)).__next__)  # a minute with every look
+    with caplog.at_level("INFO"):
+        _, model, _ = trained(tmp_path, scores=[0.5] * 6)
+    first, fourth = re.findall(r"training: [14] of 18, .*", caplog.text)
+    assert first == f"training: 1 of 18, 1 min 0 s, 17 min 0 s left, epoch 1 of 6, loss {model.losses[0]:.4f}"
+    assert fourth.endswith(f"epoch 2 of 6, loss {model.losses[3]:.4f}, valid 0.5000")
 
 
 def test_training_without_a_better_score_ends_at_the_last_epoch(tmp_path):

@@ -27,6 +27,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class TransitionText:
     def choose_text_weight(self, examples: Examples, weights: list[float], mask_history: bool) -> None:
         """Set the text weight with the highest NDCG@10 over the whole catalogue; the first one on ties."""
         ndcg = np.zeros(len(weights))
-        for rows in self._chunks(len(examples)):
+        for rows in track(list(self._chunks(len(examples))), "choosing the text weight"):
             chunk = examples[rows]
             transition, text = self.parts(chunk)
             if (masked := replace(chunk, mask_history=mask_history).masked_items()) is not None:

@@ -92,6 +92,7 @@ class ChatGPTRecConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"rank_catalogue", "rank_candidates", "rank_new_items", "rate", "write"}
     )
+    paper: ClassVar[str | None] = "arXiv 2304.10149"
     uses_llm: ClassVar[bool] = True
 
     answer: AnswerMethod = MISSING

@@ -29,6 +29,7 @@ from llm4rec_cli.models.chatgptrec.parse_rating import parse_rating
 from llm4rec_cli.models.chatgptrec.parse_text import parse_text
 from llm4rec_cli.models.chatgptrec.parse_titles import parse_titles
 from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, PromptBuilder, item_titles
+from llm4rec_cli.progress import track
 
 STARS = (1, 2, 3, 4, 5)
 PRIOR_BATCH = 256  # titles in a request without a user: a few seconds on a CPU
@@ -79,7 +80,7 @@ class ChatGPTRec:
 
     def _complete(self, task: str, examples: Examples) -> list[Completion]:
         """Return the completion for each example; only new requests are sent."""
-        requests = [self._request(task, examples, i) for i in range(len(examples))]
+        requests = [self._request(task, examples, i) for i in track(range(len(examples)), "writing prompts")]
         prior_requests = self._prior_requests(task, examples)
         new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in self.completions}
         if new:

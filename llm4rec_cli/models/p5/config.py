@@ -75,6 +75,7 @@ class P5Config(ModelConfig):
     """P5 (RecSys 2022): every task as text, one T5, one loss."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"})
+    paper: ClassVar[str | None] = "RecSys 2022"
     trainable: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True

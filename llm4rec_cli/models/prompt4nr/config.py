@@ -56,6 +56,7 @@ class Prompt4NRConfig(ModelConfig):
     """Prompt4NR (SIGIR 2023): a masked language model fills in the answer word of a template."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
+    paper: ClassVar[str | None] = "SIGIR 2023"
     trainable: ClassVar[bool] = True
     named_settings: ClassVar[tuple[str, ...]] = ("prompts",)
     needs_text: ClassVar[bool] = True

@@ -63,6 +63,7 @@ class UniSRecConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"rank_catalogue", "rank_candidates", "rank_new_items", "pretrain"}
     )
+    paper: ClassVar[str | None] = "KDD 2022"
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
-from rich.text import Text
-
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference
 from llm4rec_cli.reporting.claims.spec import ClaimResult, ClaimTest, Rule, Side
 from llm4rec_cli.reporting.runs import count_in_words, protocol_in_words, shown_as
-from llm4rec_cli.reporting.tables import table
+from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
 
 COLUMNS = ("claim", "words", "source", "tested by", "rule", "data", "numbers", "verdict", "because", "to run")
@@ -26,18 +23,31 @@ RULES_IN_WORDS = {
 }
 
 
-def claims_table(results: Sequence[ClaimResult]) -> Group:
-    """Return the verdicts as a table for a terminal, and below it the commands that produce the missing runs."""
+def claims_text(results: Sequence[ClaimResult]) -> list[str]:
+    """Return lines for a terminal: each claim, and its verdicts with their rule, numbers and reason."""
+    lines = []
+    for previous, result in zip([None, *results], results, strict=False):
+        if previous is None or previous.claim is not result.claim:
+            lines += ["", f"{result.claim.id}: {result.claim.words} ({result.claim.source})"]
+        facts = [rule_in_words(result.test), result.data, result.numbers, result.reason]
+        lines.append(f"  {result.verdict.value} · {' · '.join(filter(None, facts))}")
+    return lines[1:]
+
+
+def commands_to_run(results: Sequence[ClaimResult]) -> list[str]:
+    """Return the commands that produce the missing runs, each after the claim that needs it."""
+    return list(dict.fromkeys(f"{result.claim.id}: {command}" for result in results for command in result.commands))
+
+
+def claims_table(results: Sequence[ClaimResult]) -> Content:
+    """Return the verdicts as one wide table."""
     rows = []
     for previous, result in zip([None, *results], results, strict=False):
         is_new = previous is None or previous.claim is not result.claim
         words = [result.claim.id, f"{result.claim.words} ({result.claim.source})"] if is_new else ["", ""]
         test = result.test
         rows.append([*words, rule_in_words(test), result.data, result.numbers, result.verdict_in_words, result.reason])
-    verdicts = table("claims", ["claim", "words", "rule", "data", "numbers", "verdict", "because"], rows)
-    verdicts.show_lines = True
-    commands = dict.fromkeys(f"{result.claim.id}: {command}" for result in results for command in result.commands)
-    return Group(verdicts, *(["to run"] if commands else []), *(Text(line, no_wrap=True) for line in commands))
+    return Content("claims", ["claim", "words", "rule", "data", "numbers", "verdict", "because"], rows)
 
 
 def claims_rows(results: Sequence[ClaimResult]) -> tuple[list[str], list[list[str]]]:

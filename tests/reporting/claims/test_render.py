@@ -1,10 +1,6 @@
 """Results as rows for files and as a table for a terminal."""
 
-import io
-
-from rich.console import Console
-
-from llm4rec_cli.reporting.claims.render import COLUMNS, claims_rows, claims_table
+from llm4rec_cli.reporting.claims.render import COLUMNS, claims_rows, claims_table, claims_text, commands_to_run
 from tests.reporting.claims.examples import claim, claim_about_one
 
 
@@ -21,9 +17,9 @@ def test_files_have_complete_rows_and_the_terminal_shows_every_verdict(write, ju
     assert (compared["verdict"], compared["to run"]) == ("supported under leave-one-out", "")
     assert missing["rule"] == "listed/hallucinated of chatgptrec above 0.05 by more than 0"
     assert missing["to run"] == "llm4rec train model=unisrec"
-    terminal = Console(width=300, record=True, markup=False, file=io.StringIO())
-    terminal.print(claims_table(results))
-    text = terminal.export_text()
-    assert "supported" in text
-    assert "not run" in text
-    assert "text: llm4rec train model=unisrec" in text.splitlines()[-1]
+    assert [row[-2] for row in claims_table(results).rows] == ["supported", "not run"]
+    first, verdict, *_ = claims_text(results)
+    assert first == "text: Text is better than numbers. (a paper)"
+    assert verdict.startswith("  supported · mrr: B better than A by more than 5 %; A: sasrec; B: unisrec · ")
+    assert claims_text(results)[-1].startswith("  not run · listed/hallucinated of chatgptrec above 0.05")
+    assert commands_to_run(results) == ["text: llm4rec train model=unisrec"]

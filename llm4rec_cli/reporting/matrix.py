@@ -1,0 +1,173 @@
+"""The overview that a report opens with: methods × tasks, one matrix per dataset.
+
+A column is a group of the report (a task under one protocol), a row a method. A cell holds one variant of the method.
+Variants are chosen by how they were run, never by their results: the one with the most seeds, of those the one with the
+fewest overrides. Controls are not shown, as they are not meant to be good.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.reporting.variants import Group, Variant
+
+NOT_RUN = "·"
+BEST, FLOOR = "*", "f"
+CONTROL = "control-"  # prefix of labels
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method under one task and protocol.
+
+    Attributes:
+        variant: the variant that is shown.
+        row: its row in the table of its group, from 1.
+        value: the column's metric, averaged over seeds.
+        best: whether no method of the column is better.
+        floor: whether it is the strongest floor of the column.
+    """
+
+    variant: Variant
+    row: int
+    value: float
+    best: bool = False
+    floor: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task under one protocol.
+
+    Attributes:
+        group: the report's group.
+        metric: the group's headline metric.
+        heading: the task, with a number if several columns have this task.
+        cells: method -> cell, of the methods that were run.
+    """
+
+    group: Group
+    metric: str
+    heading: str
+    cells: Mapping[str, Cell]
+
+    @property
+    def protocol(self) -> str:
+        """The protocol in words."""
+        return self.group.members[0].heading[2]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All results on one dataset.
+
+    Attributes:
+        dataset: its name.
+        methods: the rows: methods of papers, then baselines, then floors.
+        columns: one per task and protocol.
+    """
+
+    dataset: str
+    methods: Sequence[str]
+    columns: Sequence[Column]
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset}: methods × tasks"
+
+    def protocols(self) -> list[str]:
+        """Return one line per protocol, with the columns that use it."""
+        headings: dict[str, list[str]] = {}
+        for column in self.columns:
+            headings.setdefault(column.protocol, []).append(column.heading)
+        return [f"{', '.join(columns)}: {protocol}" for protocol, columns in headings.items()]
+
+
+def matrices(groups: Iterable[Group]) -> list[Matrix]:
+    """Return one matrix per dataset, in the order of the groups, which must be sorted by dataset."""
+    result = []
+    for dataset, in_dataset in itertools.groupby(groups, key=lambda group: group.members[0].heading[0]):
+        columns = _columns([group for group in in_dataset if group.headline_metric is not None])
+        if columns:
+            shown = {name: cell for column in columns for name, cell in column.cells.items()}
+            methods = sorted(shown, key=lambda name: (_kind(shown[name].variant), name))
+            result.append(Matrix(dataset, methods, columns))
+    return result
+
+
+def _columns(groups: Sequence[Group]) -> list[Column]:
+    tasks = [group.members[0].heading[1] for group in groups]
+    columns = []
+    for i, (group, task) in enumerate(zip(groups, tasks, strict=True)):
+        number = f" {tasks[:i].count(task) + 1}" if tasks.count(task) > 1 else ""
+        metric = str(group.headline_metric)
+        cells = _cells(group, metric)
+        if cells:
+            columns.append(Column(group, metric, f"{task}{number}", cells))
+    return columns
+
+
+def _cells(group: Group, metric: str) -> dict[str, Cell]:
+    """Return one cell per method. No cell is marked if the rows of the group use different data."""
+    chosen: dict[str, Cell] = {}
+    for row, variant in enumerate(group.members, start=1):
+        if not variant.values(metric) or any(label.startswith(CONTROL) for label in variant.labels):
+            continue
+        name, _ = variant.name
+        if name not in chosen or _rank(variant) < _rank(chosen[name].variant):
+            chosen[name] = Cell(variant, row, variant.mean(metric))
+    if group.has_mixed_data:
+        return chosen
+    sign = direction(metric)
+    best = max((sign * cell.value for cell in chosen.values()), default=None)
+    best_floor = max((sign * cell.value for cell in chosen.values() if _is_floor(cell.variant)), default=None)
+    return {
+        name: Cell(
+            cell.variant,
+            cell.row,
+            cell.value,
+            best=sign * cell.value == best,
+            floor=_is_floor(cell.variant) and sign * cell.value == best_floor,
+        )
+        for name, cell in chosen.items()
+    }
+
+
+def _rank(variant: Variant) -> tuple[int, int]:
+    """Return the key by which the variant of a method is chosen: most seeds, then fewest overrides."""
+    return -len(variant.runs), len(variant.parts)
+
+
+def _is_floor(variant: Variant) -> bool:
+    return config_class(variant.first_run["model"]).floor
+
+
+def _kind(variant: Variant) -> int:
+    """Return 0 for a method of a paper, 1 for a baseline, 2 for a floor."""
+    model = config_class(variant.first_run["model"])
+    return 2 if model.floor else 1 if model.paper is None else 0
+
+
+def content(matrix: Matrix) -> Content:
+    """Return the matrix as a table of text: the best of a column marked by `*`, its strongest floor by `f`."""
+    columns = ["method", *(f"{column.heading} {column.metric}" for column in matrix.columns)]
+    rows = [[method, *(_text(column.cells.get(method)) for column in matrix.columns)] for method in matrix.methods]
+    notes = [
+        f"{BEST} best of the column, {FLOOR} its strongest floor, {NOT_RUN} not run",
+        "one variant per method: the one with the most seeds, of those the one with the fewest overrides",
+        *matrix.protocols(),
+    ]
+    return Content(matrix.title, columns, rows, notes)
+
+
+def _text(cell: Cell | None) -> str:
+    """Return `0.1198 *f`, so that numbers are aligned whatever their marks."""
+    if cell is None:
+        return f"{NOT_RUN:>6}"
+    marks = BEST * cell.best + FLOOR * cell.floor
+    return f"{cell.value:.4f} {marks}".rstrip()
