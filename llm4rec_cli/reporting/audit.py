@@ -21,6 +21,7 @@ from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs
 from llm4rec_cli.reporting.runs import protocol_in_words, shown_as
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
+from llm4rec_cli.runs.identity import plain
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
@@ -253,7 +254,7 @@ def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozen
     free |= {f"model.{key}" for key in model.file_settings}
     without_effect = () if model.trainable else ("trainer",)
     return {
-        declared.key: _setting(config, declared.key)
+        declared.key: _setting(config, declared.key, plain(declared.field.default))
         for declared in declared_settings
         if not declared.is_node
         and declared.role not in NOT_HASHED
@@ -263,10 +264,13 @@ def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozen
     }
 
 
-def _setting(config: Mapping[str, Any], key: str) -> Any:
+def _setting(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return a setting of config.yaml; of a run that is older than the setting, its default."""
     node: Any = config
     for name in key.split("."):
-        node = node.get(name) if isinstance(node, Mapping) else None
+        if not isinstance(node, Mapping) or name not in node:
+            return default
+        node = node[name]
     return node
 
 
@@ -454,7 +458,7 @@ def _known(
             variants = {other[1]["variant"] for other in beside if other[1]["model"] == metrics["model"]}
             if training := metrics.get("training"):
                 epochs = ", ".join(
-                    f"{m['training']['best_epoch']} of {m['training']['epochs']}" for _, m in side.values()
+                    f"{m['training']['best_epoch']:g} of {m['training']['epochs']:g}" for _, m in side.values()
                 )
                 yield f"{name}: weights of the best epoch on validation ({epochs}), {training['rows']:,} training rows"
             if len(variants) > 1:

@@ -149,6 +149,12 @@ def test_a_rule_without_training_is_the_same_under_any_trainer_and_needs_no_seed
     assert audit(name, tmp_path, over="popularity").allowed
 
 
+def test_a_run_that_is_older_than_a_setting_has_its_default(sound, write, tmp_path):
+    name = sound(untied=None)
+    write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.tokens": False})
+    assert audit(name, tmp_path).allowed
+
+
 def test_data_without_times_needs_no_other_protocol(write, tmp_path):
     slices = {"repeated": REPEATED, "ascending_id": SAME_DAY, "descending_id": ~SAME_DAY}
     write("popularity", FLOOR, [0], slices=slices)
