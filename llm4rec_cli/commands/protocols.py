@@ -97,22 +97,25 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
         draws: of `shuffle_ties`.
 
     Raises:
-        DataError: the data allow none of the protocols.
+        DataError: the data cannot be read, or allow none of the protocols.
     """
     from llm4rec_cli.reporting.protocols import ProtocolComparison, ProtocolRun
     from llm4rec_cli.reporting.runs import shown_as
+    from llm4rec_cli.runs import stages
     from llm4rec_cli.training import trained
     from llm4rec_cli.training.run import run
 
-    first = _spec(jobs[0]).config.dataset
-    skipped: dict[str, str] = {}
+    first = _spec(jobs[0])
+    stages.load(first)  # raises what is wrong with the data under any protocol
+    refusals: dict[str, DataError] = {}
     runs: dict[str, ProtocolRun] = {}  # by address: jobs share floors
     for name in names:
-        if reason := _reason_against(_spec(jobs[0], PROTOCOLS[name])):
-            skipped[name] = reason
+        if refusal := _refusal(_spec(jobs[0], PROTOCOLS[name])):
+            refusals[name] = refusal
             continue
-        several = name == "shuffle_ties" and first.generator is None
-        for draw in range(first.seed, first.seed + (draws if several else 1)):
+        several = name == "shuffle_ties" and first.config.dataset.generator is None
+        seed = first.config.dataset.seed
+        for draw in range(seed, seed + (draws if several else 1)):
             for job in jobs:
                 spec = _spec(job, PROTOCOLS[name], f"dataset.seed={draw}")
                 _, results = run(spec, trained.find_init_run(spec))
@@ -121,8 +124,8 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
                     model = variant if metrics is results[-1] else shown_as(metrics)
                     runs.setdefault(metrics["config_hash"], ProtocolRun(model, name, draw, metrics))
     if not runs:
-        raise DataError(f"no protocol can be evaluated: {'; '.join(skipped.values())}", "llm4rec protocols --help")
-    return ProtocolComparison(list(runs.values()), skipped)
+        raise next(iter(refusals.values()))
+    return ProtocolComparison(list(runs.values()), {name: refusal.problem for name, refusal in refusals.items()})
 
 
 def _spec(job: Sequence[str], *more: str) -> RunSpec:
@@ -164,7 +167,7 @@ def _metric_problems(spec: RunSpec, metrics: Sequence[str]) -> Iterator[UsageErr
     yield from (UsageError(f"no metric '{name}'", did_you_mean(name, known)) for name in metrics if name not in known)
 
 
-def _reason_against(spec: RunSpec) -> str | None:
+def _refusal(spec: RunSpec) -> DataError | None:
     """Return why the data cannot be evaluated under this protocol; None if they can."""
     from llm4rec_cli.config.schema import SplitName
     from llm4rec_cli.runs import stages
@@ -175,7 +178,7 @@ def _reason_against(spec: RunSpec) -> str | None:
         for part in SplitName:
             tasks.module(spec.task).examples(split, part, spec.config, spec.cache)
     except DataError as error:
-        return error.problem
+        return error
     return None
 
 

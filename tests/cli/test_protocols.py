@@ -80,6 +80,17 @@ def test_without_times_only_leave_one_out_is_left_and_the_reason_is_said(shop, t
     assert "without shuffle_ties: dataset.control=shuffle_ties shuffles interactions at one time" in text
     assert "without temporal: dataset.split=temporal cuts at one moment, and dataset 'shop' has no times" in text
     assert "Kendall" not in text
+    answer = shop("--only", "temporal")
+    assert answer.code == 1
+    assert "has no times" in answer.err
+    assert "dataset.split=leave_one_out, which needs only an order" in answer.err
+
+
+def test_files_that_are_missing_are_no_matter_of_the_protocol(llm4rec, tmp_path):
+    answer = llm4rec("protocols", "dataset=ml-100k", f"dataset.raw_dir={tmp_path}", "model=popularity")
+    assert answer.code == 1
+    assert "needs ml-100k.inter" in answer.err
+    assert "recbole package" in answer.err
 
 
 WRONG = {
