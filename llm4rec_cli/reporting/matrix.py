@@ -125,14 +125,14 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
         return chosen
     sign = direction(metric)
     best = max((sign * cell.value for cell in chosen.values()), default=None)
-    best_floor = max((sign * cell.value for cell in chosen.values() if _is_floor(cell.variant)), default=None)
+    best_floor = max((sign * cell.value for cell in chosen.values() if cell.variant.is_floor), default=None)
     return {
         name: Cell(
             cell.variant,
             cell.row,
             cell.value,
             best=sign * cell.value == best,
-            floor=_is_floor(cell.variant) and sign * cell.value == best_floor,
+            floor=cell.variant.is_floor and sign * cell.value == best_floor,
         )
         for name, cell in chosen.items()
     }
@@ -141,10 +141,6 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
 def _rank(variant: Variant) -> tuple[int, int]:
     """Return the key by which the variant of a method is chosen: most seeds, then fewest overrides."""
     return -len(variant.runs), len(variant.parts)
-
-
-def _is_floor(variant: Variant) -> bool:
-    return config_class(variant.first_run["model"]).floor
 
 
 def _kind(variant: Variant) -> int:
