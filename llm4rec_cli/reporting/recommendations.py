@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.reporting.tables import console, table
+from llm4rec_cli.reporting.tables import console, json_text, table
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.examples import IntArray
@@ -24,7 +23,7 @@ def print_items(rows: Sequence[dict[str, Any]], heading: str, with_history: bool
     """
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print(json_text(row))
         return
     columns = {
         "rank": [str(row["rank"]) for row in rows],
@@ -50,7 +49,7 @@ def print_prediction(row: dict[str, Any], column: str, heading: str, in_training
         in_training: the interaction belongs to the training split.
     """
     if as_json:
-        print(json.dumps(row, ensure_ascii=False))
+        print(json_text(row))
         return
     out = console()
     out.print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'")

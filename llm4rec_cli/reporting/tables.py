@@ -1,9 +1,11 @@
-"""Tables in four formats: Rich, Markdown, LaTeX and CSV."""
+"""Tables in four formats: Rich, Markdown, LaTeX and CSV; and the JSON that `--json` prints."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,6 +122,19 @@ def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> st
     writer.writerow(columns)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return strict JSON: null for NaN and infinities, which JSON has no numbers for."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def numeric_columns(rows: Sequence[Sequence[str]], n: int) -> list[bool]:
