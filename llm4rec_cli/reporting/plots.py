@@ -49,21 +49,21 @@ def plots(group: Group, own: Path | None = None) -> list[Plot]:
     Args:
         own: a user's CSV file of published numbers.
     """
-    if group.headline_metric is None:
-        return []
-    charts = [
-        by_model(group, own),
-        quality_against_seconds(group),
-        by_frequency(group),
-        learning_curves(group),
-        calibration(group),
-    ]
+    charts = [learning_curves(group)]
+    if group.headline_metric is not None:
+        charts = [
+            by_model(group, own),
+            quality_against_seconds(group),
+            by_frequency(group),
+            *charts,
+            calibration(group),
+        ]
     return [chart for chart in charts if chart is not None]
 
 
 def strongest_floor(group: Group) -> Variant | None:
-    """Return the best floor by the headline metric; None without floors, or if the rows use different data."""
-    floors = [variant for _, variant in group.ranked() if variant.is_floor]
+    """Return the best floor on all examples by the headline metric; None without floors, or on different data."""
+    floors = [variant for _, variant in group.ranked() if variant.is_floor and not group.is_partial(variant)]
     return floors[0] if floors and not group.has_mixed_data else None
 
 
@@ -91,18 +91,19 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
     for i, ((number, variant), (low, high)) in enumerate(zip(shown, ends, strict=True)):
         mean, y = variant.mean(metric), 36 * i + 27
         colour = "quiet" if variant.is_floor else "c0"
+        filled = "partial " * group.is_partial(variant) + colour
         name = _name(group, number, variant)
         elements += [
             svg.label(0, y - 11, name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…", class_="ink"),
             svg.label(WIDTH, y - 11, f"{mean:.4f}", "end", "ink"),
             svg.line([(x(low), y), (x(high), y)], f"line {colour}"),
-            svg.mark((x(mean), y), 0, colour),
+            svg.mark((x(mean), y), 0, filled),
         ]
         words.append(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})")
     for i, item in published:
         elements.append(svg.mark((x(item.printed.value), 36 * i + 27), 3, "hollow" if item.differences else "c1"))
         words.append(f"{item.printed.owner} for row {shown[i][0]}: {item.printed.value:.4f}")
-    keys = [_floor_key(floor)] if floor else []
+    keys = [*_floor_key(floor), *_partial_key(group, shown)]
     if any(not item.differences for _, item in published):
         keys.append((svg.key(svg.mark((0, 0), 3, "c1")), "a published number"))
     if any(item.differences for _, item in published):
@@ -118,7 +119,7 @@ def quality_against_seconds(group: Group) -> Plot | None:
     if len(shown) < 2:
         return None
     points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in shown]
-    top, bottom = 24.0, 200.0
+    top, bottom = 34.0, 210.0
     x = svg.logarithmic((seconds for seconds, _ in points), LEFT, WIDTH - RIGHT)
     y = svg.linear((value for _, value in points), bottom, top)
     elements = svg.x_axis(x, top, bottom, "seconds of training, requests and evaluation (log)")
@@ -127,13 +128,14 @@ def quality_against_seconds(group: Group) -> Plot | None:
         level = y(floor.mean(metric))
         elements.append(svg.line([(LEFT, level), (WIDTH - RIGHT, level)], "floor"))
     places = svg.positions(points, x, y)
-    elements += [svg.mark(place, 0) for place in places]
+    filled = ["partial " * group.is_partial(variant) + "c0" for _, variant in shown]
+    elements += [svg.mark(place, 0, class_) for place, class_ in zip(places, filled, strict=True)]
     for cluster in _clusters(places):
         (a, b), numbers = max(places[i] for i in cluster), ", ".join(str(shown[i][0]) for i in cluster)
-        elements.append(svg.label(a, b - 8, numbers, "middle", "ink"))
+        elements.append(svg.label(a, b - 7, numbers, "middle", "ink"))
     names = [_name(group, number, variant) for number, variant in shown]
     words = [f"{name}: {point[1]:.4f} in {point[0]:.3g} s" for name, point in zip(names, points, strict=True)]
-    keys = [_floor_key(floor)] if floor else []
+    keys = [*_floor_key(floor), *_partial_key(group, shown)]
     keys += [(str(number), name.partition(" ")[2]) for (number, _), name in zip(shown, names, strict=True)]
     caption = f"{metric} against time, measured on each run's own machine"
     return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
@@ -143,7 +145,7 @@ def by_frequency(group: Group) -> Plot | None:
     """Draw the headline metric by how often the target occurs in training, one line per variant."""
     metric = str(group.headline_metric)
     lines, counts = [], dict[str, int]()
-    for number, variant in group.ranked():
+    for number, variant in _complete(group):
         by_seed = [metrics["breakdown"].get("target_train_count", {}) for _, metrics in variant.runs]
         values = {
             name: statistics.fmean(breakdown[name][metric] for breakdown in by_seed)
@@ -180,7 +182,7 @@ def by_frequency(group: Group) -> Plot | None:
 def learning_curves(group: Group) -> Plot | None:
     """Draw training loss and validation metric by epoch, one line per seed, with a mark at the best epoch."""
     lines = []
-    for number, variant in group.ranked():
+    for number, variant in group.ranked() if group.headline_metric else enumerate(group.members, start=1):
         logs = [log for folder, _ in variant.runs if len(log := _log(folder / "train_log.jsonl")) > 1]
         if logs:
             lines.append((number, variant, logs))
@@ -229,7 +231,7 @@ def calibration(group: Group) -> Plot | None:
     """Draw the mean actual stars against the mean predicted stars in bins of equal size, one line per variant."""
     if group.members[0].first_run["protocol"] != RATING:
         return None
-    lines = [(n, v, points) for n, v in group.ranked() if (points := _calibration_points(v))]
+    lines = [(n, v, points) for n, v in _complete(group) if (points := _calibration_points(v))]
     if not any(len(points) > 1 for _, _, points in lines):
         return None
     shown = _best_and_floor(lines)
@@ -267,6 +269,11 @@ def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
     return [(float(predicted), float(actual)) for predicted, actual in means.itertuples(index=False)]
 
 
+def _complete(group: Group) -> list[Row]:
+    """Return the variants on all examples, best first."""
+    return [row for row in group.ranked() if not group.is_partial(row[1])]
+
+
 def _best_and_floor(lines: Sequence[tuple[int, Variant, Any]]) -> list[tuple[int, Variant, Any]]:
     """Return the best lines, of which the last is replaced by the strongest floor if no floor is among them."""
     floors = [line for line in lines if line[1].is_floor]
@@ -280,8 +287,14 @@ def _name(group: Group, number: int, variant: Variant) -> str:
     return " ".join([str(number), variant.name[0], *(part for part in variant.parts if part not in in_all)])
 
 
-def _floor_key(floor: Variant) -> tuple[str, str]:
-    return svg.key(svg.line([(-7, 0), (7, 0)], "floor")), f"strongest floor: {floor.name[0]}"
+def _floor_key(floor: Variant | None) -> list[tuple[str, str]]:
+    return [(svg.key(svg.line([(-7, 0), (7, 0)], "floor")), f"strongest floor: {floor.name[0]}")] if floor else []
+
+
+def _partial_key(group: Group, shown: Sequence[Row]) -> list[tuple[str, str]]:
+    if not any(group.is_partial(variant) for _, variant in shown):
+        return []
+    return [(svg.key(svg.mark((0, 0), 0, "partial c0")), "on fewer examples, not comparable")]
 
 
 def _clusters(places: Sequence[svg.Point]) -> list[list[int]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 WIDTH = 360  # units; one unit is about one pixel on a telephone
 N_COLOURS = 8  # classes c0 to c7 and marks mark0 to mark7 in the page's style sheet
-LEFT, RIGHT, BELOW = 44, 10, 34  # margins for the labels of the y axis, the last label of the x axis, and the x axis
+LEFT, RIGHT, BELOW = 44, 10, 38  # margins for the labels of the y axis, the last label of the x axis, and the x axis
 Point = tuple[float, float]
 
 
@@ -40,7 +40,7 @@ class Scale:
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
-    def ticks(self, most: int = 5) -> list[float]:
+    def ticks(self, most: int = 7) -> list[float]:
         """Return round values between the ends: of a logarithmic scale powers of ten, otherwise at most `most`."""
         if self.log:
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
@@ -107,7 +107,7 @@ def x_axis(scale: Scale, top: float, bottom: float, words: str) -> list[str]:
     return [
         *(line([(scale(tick), top), (scale(tick), bottom)], "grid") for tick in scale.ticks()),
         *(label(scale(tick), bottom + 14, number(tick), "middle") for tick in scale.ticks()),
-        label((scale.start + scale.end) / 2, bottom + 30, words, "middle"),
+        label((scale.start + scale.end) / 2, bottom + 32, words, "middle"),
     ]
 
 
@@ -116,7 +116,7 @@ def y_axis(scale: Scale, words: str) -> list[str]:
     return [
         *(line([(LEFT, scale(tick)), (WIDTH - RIGHT, scale(tick))], "grid") for tick in scale.ticks()),
         *(label(LEFT - 6, scale(tick) + 4, number(tick), "end") for tick in scale.ticks()),
-        label(0, scale.end - 10, words),
+        label(0, scale.end - 12, words),
     ]
 
 

@@ -108,6 +108,10 @@ class Group:
         """Whether the data of one name differ: by seeds, filters or files."""
         return len({variant.first_run["dataset_fingerprint"] for variant in self.members}) > 1
 
+    def is_partial(self, variant: Variant) -> bool:
+        """Whether a member is evaluated on fewer examples than another, so that their metrics are not comparable."""
+        return variant.first_run["n_examples"] < max(member.first_run["n_examples"] for member in self.members)
+
     def ranked(self) -> list[tuple[int, Variant]]:
         """Return the members with their row numbers, from 1, best first by the headline metric."""
         metric = str(self.headline_metric)

@@ -6,7 +6,14 @@ import xml.etree.ElementTree as ET
 import pandas as pd
 import pytest
 
-from llm4rec_cli.reporting.plots import by_frequency, by_model, calibration, learning_curves, quality_against_seconds
+from llm4rec_cli.reporting.plots import (
+    by_frequency,
+    by_model,
+    calibration,
+    learning_curves,
+    plots,
+    quality_against_seconds,
+)
 from llm4rec_cli.reporting.variants import groups, variants
 from tests.reporting.finished_runs import metrics_json, rankings, run, write_run
 
@@ -84,6 +91,15 @@ def test_no_floor_is_drawn_for_rows_on_different_data():
     assert keys(by_model(group(*runs))) == []
 
 
+def test_results_on_fewer_examples_are_hollow_and_no_floor():
+    few = run(0.9, model="popularity", n_examples=20, intervals={"ndcg@10": [0.8, 1.0]})
+    many = group(few, *ranked(sasrec=0.1, random=0.05))
+    plot = by_model(many)
+    assert len(marks(plot, "partial quiet")) == 1
+    assert keys(plot) == ["strongest floor: random", "on fewer examples, not comparable"]
+    assert len(marks(quality_against_seconds(many), "partial c0")) == 1
+
+
 def test_a_label_that_all_rows_share_is_not_repeated():
     runs = [run(0.1, model=m, overrides=["trainer.epochs=3"], intervals={"ndcg@10": [0, 1]}) for m in ("mf", "mlp")]
     assert "trainer" not in words(by_model(group(*runs)))
@@ -151,6 +167,12 @@ def test_learning_curves_show_errors_as_positive_and_mark_the_best_epoch(tmp_pat
     assert loss.count("L") == valid.count("L") == 2
     xs = [float(point.split()[0]) for point in valid[1:].split("L")]
     assert marks(plot, "c0") == [xs[1], xs[1]]
+
+
+def test_curves_need_no_interval(tmp_path):
+    folder, metrics = trained(tmp_path / "a", [(3.0, -1.0), (2.0, -0.5)], metric="loss")
+    (plot,) = plots(group((folder, metrics | {"intervals": {}})))
+    assert "validation loss (lower is better)" in plot.svg
 
 
 def test_a_single_epoch_is_no_curve(tmp_path):

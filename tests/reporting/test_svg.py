@@ -11,7 +11,7 @@ def test_a_step_is_1_2_or_5_times_a_power_of_ten(least, step):
 
 
 def test_ticks_are_round_and_within_the_scale():
-    assert svg.Scale(0.03, 0.31, 0, 100).ticks() == pytest.approx([0.1, 0.2, 0.3])
+    assert svg.Scale(0.03, 0.31, 0, 100).ticks() == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25, 0.3])
     assert svg.Scale(1, 4, 0, 100, least_step=1).ticks() == [1, 2, 3, 4]
     assert svg.Scale(0.1, 1000, 0, 100, log=True).ticks() == pytest.approx([0.1, 1, 10, 100, 1000])
 
