@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +102,9 @@ def main(argv: list[str]) -> int:
         [dataclasses.replace(pair, metrics=corrected) for pair, corrected in zip(pairs, family, strict=True)],
     )
     if options.json:
-        print(json.dumps(_as_json(comparison), indent=2))
+        from llm4rec_cli.reporting.tables import json_text
+
+        print(json_text(_as_json(comparison), indent=2))
     elif options.markdown:
         _print_markdown(comparison)
     else:

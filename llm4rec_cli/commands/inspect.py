@@ -18,7 +18,6 @@ ties and a temporal split where there are times, on test data without a sign of 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 
@@ -40,11 +39,11 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.reporting.audit import audit, tables
-    from llm4rec_cli.reporting.tables import say, show
+    from llm4rec_cli.reporting.tables import json_text, say, show
 
     audited = audit(options.run, options.outputs.expanduser(), options.over, options.metric)
     if options.json:
-        print(json.dumps(audited.as_json(), indent=2))
+        print(json_text(audited.as_json(), indent=2))
         return 0
     show(*tables(audited))
     say(*(f"- {sentence}" for sentence in audited.known), audited.verdict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from llm4rec_cli.config.compose import Composed
 
@@ -22,7 +21,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.data.statistics import remarks
     from llm4rec_cli.reporting.scrutiny import scrutinise, tables, verdicts
     from llm4rec_cli.reporting.statistics import source_table, statistics_tables
-    from llm4rec_cli.reporting.tables import say, show
+    from llm4rec_cli.reporting.tables import json_text, say, show
     from llm4rec_cli.runs import stages
     from llm4rec_cli.runs.spec import RunSpec
 
@@ -32,7 +31,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     split = split_dataset(dataset) if is_log else stages.split_dataset(spec, stages.load(spec))
     scrutiny = scrutinise(spec, split)
     if options.json:
-        print(json.dumps(scrutiny.as_json(), indent=2))
+        print(json_text(scrutiny.as_json(), indent=2))
         return
     show(source_table(dataset.manifest), *statistics_tables(dataset.manifest, spec.config.dataset.paper))
     say(*remarks(dataset.manifest, spec.config.dataset.paper))

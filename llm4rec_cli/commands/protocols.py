@@ -28,7 +28,6 @@ that is better on all examples and not on the slices that matter to you is bette
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -197,10 +196,10 @@ def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence
 def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:
     from llm4rec_cli.reporting import protocols
     from llm4rec_cli.reporting.runs import protocol_in_words
-    from llm4rec_cli.reporting.tables import comma_separated, say, show
+    from llm4rec_cli.reporting.tables import comma_separated, json_text, say, show
 
     if options.json:
-        print(json.dumps(protocols.as_json(comparison, metrics), indent=2))
+        print(json_text(protocols.as_json(comparison, metrics), indent=2))
         return
     if options.csv:
         sys.stdout.write(comma_separated(*protocols.flat(comparison, metrics)))

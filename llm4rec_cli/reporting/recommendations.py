@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.reporting.tables import console, table
+from llm4rec_cli.reporting.tables import console, json_text, table
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.examples import IntArray
@@ -88,7 +87,7 @@ def print_items(rows: Sequence[dict[str, Any]], heading: Sequence[str], with_his
     """
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print(json_text(row))
         return
     columns = {
         "rank": [str(row["rank"]) for row in rows],
@@ -137,7 +136,7 @@ def print_prediction(row: dict[str, Any], column: str, heading: str, in_training
         in_training: the interaction belongs to the training split.
     """
     if as_json:
-        print(json.dumps(row, ensure_ascii=False))
+        print(json_text(row))
         return
     out = console()
     out.print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'")

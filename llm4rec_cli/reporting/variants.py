@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.pairing import Run
@@ -45,6 +46,11 @@ class Variant:
     def parts(self) -> list[str]:
         """The variant in words, one override each."""
         return variant_in_words(self.first_run)
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it is a simple rule that any model should beat."""
+        return config_class(self.first_run["model"]).floor
 
     @property
     def labels(self) -> list[str]:
@@ -101,6 +107,10 @@ class Group:
     def has_mixed_data(self) -> bool:
         """Whether the data of one name differ: by seeds, filters or files."""
         return len({variant.first_run["dataset_fingerprint"] for variant in self.members}) > 1
+
+    def is_partial(self, variant: Variant) -> bool:
+        """Whether a member is evaluated on fewer examples than another, so that their metrics are not comparable."""
+        return variant.first_run["n_examples"] < max(member.first_run["n_examples"] for member in self.members)
 
     def ranked(self) -> list[tuple[int, Variant]]:
         """Return the members with their row numbers, from 1, best first by the headline metric."""

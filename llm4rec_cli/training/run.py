@@ -17,7 +17,7 @@ from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import base as tasks
-from llm4rec_cli.training import checkpoints
+from llm4rec_cli.training import checkpoints, trackers
 from llm4rec_cli.training.trained import InitRun
 
 if TYPE_CHECKING:
@@ -87,20 +87,22 @@ def run_unless_finished(
                 model.initialise_from(checkpoints.weights(init_run.weights))
             stages.save_artifacts(model, folder)
             clock.lap("build")
-            training = _fit(spec, model, split, folder, on_epoch) if spec.model.trainable else None
-            clock.lap("train")
-            metrics = stages.evaluate(
-                spec,
-                split,
-                model,
-                address,
-                clock,
-                floors,
-                experiment=spec.experiment,
-                overrides=spec.overrides,
-                training=training,
-                init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
-            )
+            with trackers.opened(spec.config.trainer.report_to if spec.model.trainable else (), folder) as report:
+                training = _fit(spec, model, split, folder, on_epoch) if spec.model.trainable else None
+                clock.lap("train")
+                metrics = stages.evaluate(
+                    spec,
+                    split,
+                    model,
+                    address,
+                    clock,
+                    floors,
+                    experiment=spec.experiment,
+                    overrides=spec.overrides,
+                    training=training,
+                    init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
+                )
+                report([*floors, metrics])
     return Outcome("done", address.folder), metrics
 
 

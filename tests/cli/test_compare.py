@@ -47,12 +47,12 @@ def write(tmp_path):
 
 @pytest.fixture
 def compared(llm4rec):
-    """compared(*arguments): the output of `compare --json`, parsed."""
+    """compared(*arguments): the output of `compare --json`, parsed strictly: without NaN and Infinity."""
 
     def compared(*arguments):
         answer = llm4rec("compare", "--json", *map(str, arguments))
         assert answer.code == 0, answer.err
-        return json.loads(answer.out)
+        return json.loads(answer.out, parse_constant=pytest.fail)
 
     return compared
 
@@ -303,6 +303,12 @@ def test_caveats_are_below_the_table(llm4rec, write):
     assert "no claim rests on them" in out
     assert "synthetic data: these numbers settle no claim" in out
     assert "subset" in out
+
+
+def test_the_endless_interval_of_a_single_user_is_null_in_json(write, compared):
+    difference = compared(write("a", RANKS[:1]), write("b", RANKS[1:2]))["metrics"]["hr@1"]
+    assert difference["difference"] == -1
+    assert difference["interval"] == [None, None]
 
 
 def test_json_and_markdown_exclude_one_another(llm4rec, write):
