@@ -63,7 +63,7 @@ def last_of_sweep(word: str) -> str:
 # What RUN is in a walk: runs made before, in order.
 RUNS = {
     "guides": {
-        "compare": ("sasrec/demo/sequential/seed0-*", "unisrec/demo/sequential/seed0-*"),
+        "compare": ("sasrec/demo/sequential/seed1-*", "unisrec/demo/sequential/seed1-*"),
         "ensemble": tuple(f"{name}/demo_news/direct/seed0-*" for name in ("prompt4nr", "popularity", "random")),
         "eval": ("unisrec/demo/sequential/seed0-*",),
         "human": ("chatgptrec/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
