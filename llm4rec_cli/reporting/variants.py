@@ -71,9 +71,22 @@ class Variant:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Metric -> 95 % interval: for one seed the run's own bootstrap over users; else t over users and seeds."""
+        """Metric -> 95 % interval: for one seed the run's own bootstrap over users; else t over users and seeds.
+
+        The latter needs the runs' predictions. Runs recorded without them hold it for the seeds that they were recorded
+        with (scripts/record_runs.py).
+        """
         own = {name: (low, high) for name, (low, high) in self.first_run["intervals"].items()}
-        return own if len(self.runs) == 1 else interval_over_seeds([folder for folder, _ in self.runs], list(own))
+        if len(self.runs) == 1:
+            return own
+        recorded = self.first_run.get("intervals_over_seeds", {"seeds": []})
+        if recorded["seeds"] == self.seeds:
+            return {name: (low, high) for name, (low, high) in recorded["intervals"].items()}
+        return interval_over_seeds([folder for folder, _ in self.runs], list(own))
+
+    @property
+    def seeds(self) -> list[int]:
+        return [metrics["seed"] for _, metrics in self.runs]
 
     def seconds(self) -> float:
         """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds."""

@@ -46,7 +46,7 @@ class TaskPrompt:
 class Prompts:
     """The prompts of all tasks."""
 
-    system: str | None = None
+    system: str | None = None  # the system message; null = none
     noun: str = MISSING  # what an item is called
     shots: int = ranges.number(at_least=0)  # few-shot examples of the user's training part; 0 = zero-shot
     shot_candidates: int = ranges.number(at_least=2)  # candidates of a few-shot example
