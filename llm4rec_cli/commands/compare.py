@@ -258,7 +258,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as
+    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as, tuning_in_words
 
     runs, seeds = comparison.runs, comparison.seeds
     in_all_runs = shared([metrics["labels"] for _, metrics in runs])
@@ -286,6 +286,10 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     else:
         notes.append("one training each: two sets of predictions, not two methods, and no claim rests on them")
+    tuning = [tuning_in_words(metrics) or "none stated" for _, metrics in runs]
+    if len(set(tuning)) > 1:
+        budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
+        notes.append(f"tuning budgets differ ({budgets}): a difference may be one of tuning, not of methods")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):
         notes.append("synthetic data: these numbers settle no claim")
     return notes

@@ -11,7 +11,7 @@ from pathlib import Path
 from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words, shared, spare_metrics
+from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words, shared, spare_metrics, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -39,6 +39,7 @@ def results(group: Group) -> Content:
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
+    columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]

@@ -354,6 +354,14 @@ def test_the_note_says_what_interval_and_p_cover(write, llm4rec):
 # ---- several runs
 
 
+def test_the_note_says_where_tuning_budgets_differ(write, llm4rec):
+    tuning = {"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1}
+    a, b, c = write("a", RANKS), write("b", RANKS, tuning=tuning), write("c", RANKS, tuning=tuning)
+    words = "tuning budgets differ (A none stated, B 8 trials, 31 min)"
+    assert words in " ".join(llm4rec("compare", str(a), str(b)).out.split())
+    assert "tuning budgets" not in llm4rec("compare", str(b), str(c)).out
+
+
 def test_each_other_run_is_compared_with_the_first(write, compared):
     a, b, c = write("a", RANKS), write("b", RANKS[::-1]), write("c", [(0, 1)] * 5)
     result = compared(a, b, c, "--metric", "mrr")

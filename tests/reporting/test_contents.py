@@ -49,6 +49,12 @@ def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
     assert shown.notes[-1] == "dev. 4: four"
 
 
+def test_a_row_says_what_the_search_for_its_settings_cost():
+    tuned = run(model="unisrec", tuning={"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1})
+    assert [row["tuning"] for row in rows(results(group(run(), tuned)))] == ["", "8 trials, 31 min"]
+    assert "tuning" not in results(group(run())).columns
+
+
 def test_labels_and_overrides_of_all_rows_are_noted_below_the_table():
     few = {"overrides": ["task.max_examples=20"], "labels": ["subset", "synthetic"]}
     other = {"overrides": ["model.layers=1", "task.max_examples=20"], "labels": ["subset", "leaky", "synthetic"]}
