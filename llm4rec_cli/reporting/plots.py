@@ -21,6 +21,7 @@ from llm4rec_cli.reporting.svg import LEFT, RIGHT, WIDTH
 from llm4rec_cli.reporting.variants import Group, Variant
 
 DOTS, LINES = 20, svg.N_COLOURS  # most variants per chart, as dots and as lines
+TOP, ROW = 24.0, 36.0  # units: for the label above a y axis; per variant
 LONGEST = 44  # characters in a name next to a value
 SHORTEST = 0.001  # seconds: a floor may be recorded with 0, which a logarithmic scale cannot show
 FEWEST, MOST_BINS = 20, 10  # ratings per bin of the calibration, and bins
@@ -83,13 +84,13 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
     ends = [variant.intervals.get(metric, (variant.mean(metric),) * 2) for _, variant in shown]
     values = [value for row in ends for value in row] + [item.printed.value for _, item in published]
     floor_value = [floor.mean(metric)] if floor else []
-    height = 36 * len(shown)
+    height = ROW * len(shown)
     x = svg.linear([*values, *floor_value], 8, WIDTH - 12)
     elements = svg.x_axis(x, 0, height, _axis(metric))
     elements += [svg.line([(x(value), 0), (x(value), height)], "floor") for value in floor_value]
     words = []
     for i, ((number, variant), (low, high)) in enumerate(zip(shown, ends, strict=True)):
-        mean, y = variant.mean(metric), 36 * i + 27
+        mean, y = variant.mean(metric), ROW * i + 27
         colour = "quiet" if variant.is_floor else "c0"
         filled = "partial " * group.is_partial(variant) + colour
         name = _name(group, number, variant)
@@ -101,7 +102,7 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
         ]
         words.append(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})")
     for i, item in published:
-        elements.append(svg.mark((x(item.printed.value), 36 * i + 27), 3, "hollow" if item.differences else "c1"))
+        elements.append(svg.mark((x(item.printed.value), ROW * i + 27), 3, "hollow" if item.differences else "c1"))
         words.append(f"{item.printed.owner} for row {shown[i][0]}: {item.printed.value:.4f}")
     keys = [*_floor_key(floor), *_partial_key(group, shown)]
     if any(not item.differences for _, item in published):
@@ -119,7 +120,7 @@ def quality_against_seconds(group: Group) -> Plot | None:
     if len(shown) < 2:
         return None
     points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in shown]
-    top, bottom = 34.0, 210.0
+    top, bottom = TOP + 10, TOP + 186
     x = svg.logarithmic((seconds for seconds, _ in points), LEFT, WIDTH - RIGHT)
     y = svg.linear((value for _, value in points), bottom, top)
     elements = svg.x_axis(x, top, bottom, "seconds of training, requests and evaluation (log)")
@@ -159,7 +160,7 @@ def by_frequency(group: Group) -> Plot | None:
     if len(order) < 2:
         return None
     shown = _best_and_floor(lines)
-    top, bottom = 24.0, 190.0
+    top, bottom = TOP, TOP + 166
     x = svg.Scale(0, len(order) - 1, LEFT + 16, WIDTH - RIGHT - 18)
     y = svg.linear((value for _, _, values in shown for value in values.values()), bottom, top, zero=True)
     elements = svg.y_axis(y, _axis(metric))
@@ -202,14 +203,14 @@ def learning_curves(group: Group) -> Plot | None:
     epochs = [log[i]["epoch"] for _, _, logs in shown for log in logs for i in (0, -1)]
     x = svg.Scale(min(epochs), max(epochs), LEFT, WIDTH - RIGHT, least_step=1)
     titles = {"loss": "training loss", "valid": f"validation {_axis(' or '.join(dict.fromkeys(selected.values())))}"}
-    elements = []
-    for panel, (key, own) in enumerate(curves.items()):
-        top = 24.0 + 152 * panel
-        y = svg.linear((value for _, points, _ in own for _, value in points), top + 112, top)
+    elements, bottom = [], 0.0
+    for key, own in curves.items():
+        top, bottom = bottom + TOP + 10, bottom + TOP + 120
+        y = svg.linear((value for _, points, _ in own for _, value in points), bottom, top)
         elements += svg.y_axis(y, titles[key])
         elements += [svg.line(svg.positions(points, x, y), f"line c{i}") for i, points, _ in own]
         elements += [svg.mark(svg.positions([points[best]], x, y)[0], i) for i, points, best in own]
-    elements += svg.x_axis(x, 24 + 152 + 112, 24 + 152 + 112, "epoch")
+    elements += svg.x_axis(x, bottom, bottom, "epoch")
     keys, words = [], []
     for i, (number, variant, logs) in enumerate(shown):
         name = _name(group, number, variant)
@@ -224,7 +225,7 @@ def learning_curves(group: Group) -> Plot | None:
         "training loss and validation by epoch, marked at the best epoch; losses of different models are not "
         f"comparable{_selection(shown, lines)}"
     )
-    return Plot(caption, svg.drawing(24 + 152 + 112 + svg.BELOW, elements, "; ".join(words)), keys)
+    return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
 
 
 def calibration(group: Group) -> Plot | None:
@@ -236,7 +237,7 @@ def calibration(group: Group) -> Plot | None:
         return None
     shown = _best_and_floor(lines)
     ends = [value for _, _, points in shown for point in points for value in point]
-    top, bottom = 24.0, 250.0
+    top, bottom = TOP, TOP + 226
     x, y = svg.linear(ends, LEFT, WIDTH - RIGHT), svg.linear(ends, bottom, top)
     elements = [*svg.x_axis(x, top, bottom, "mean predicted stars"), *svg.y_axis(y, "mean actual stars")]
     elements.append(svg.line([(x.start, y.start), (x.end, y.end)], "floor"))
@@ -262,7 +263,7 @@ def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
     answers = [pd.read_parquet(file, columns=["prediction", "rating"]) for file in files if file.exists()]
     if not answers:
         return []
-    pooled = pd.concat(answers)
+    pooled = pd.concat(answers, ignore_index=True)
     n_bins = min(MOST_BINS, max(1, len(pooled) // FEWEST))
     bins = pd.qcut(pooled["prediction"], n_bins, labels=False, duplicates="drop").fillna(0)  # 0: all are equal
     means = pooled.groupby(bins)[["prediction", "rating"]].mean()

@@ -165,7 +165,8 @@ def test_learning_curves_show_errors_as_positive_and_mark_the_best_epoch(tmp_pat
     assert "validation rmse (lower is better)" in plot.svg
     loss, valid = paths(plot, "line c0")
     assert loss.count("L") == valid.count("L") == 2
-    xs = [float(point.split()[0]) for point in valid[1:].split("L")]
+    xs, ys = zip(*(map(float, point.split()) for point in valid[1:].split("L")), strict=True)
+    assert ys[1] == max(ys)  # the least error is lowest
     assert marks(plot, "c0") == [xs[1], xs[1]]
 
 
