@@ -102,8 +102,11 @@ class Walk:
         self.log = small_log(new_folder("log"))
 
     def __call__(self, words):
-        shorter = [word.replace("seed=0,1,2", "seed=0,1") for word in self.filled(words)]
-        typed = shorter if words[1:3] in WHOLE else [last_of_sweep(word) for word in shorter]
+        typed = self.filled(words)
+        if words[1:3] in WHOLE:
+            typed = [word.replace("seed=0,1,2", "seed=0,1") for word in typed]
+        else:
+            typed = [last_of_sweep(word) for word in typed]
         if words[0] in COMPOSED:
             typed += self.small(words)
         return call(*typed, cwd=self.cwd, cache=self.cache)
@@ -149,4 +152,4 @@ def walk_through(files, new_folder, cache):
         for answer in [walk(words)]
         if answer.code
     ]
-    assert failed == []
+    assert not failed, failed
