@@ -123,7 +123,7 @@ Start = Callable[[Composed], "tuple[RunSpec, Iterable[Evaluation]]"]  # checks a
 
 
 def _run(start: Start, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
-    """Return the evaluations of a config as one table; a model that several of them have is in each of them."""
+    """Return the evaluations of the config that these overrides compose as one table."""
     from llm4rec_cli.reporting.frames import evaluations_frame
     from llm4rec_cli.reporting.selection import check_metrics
 
