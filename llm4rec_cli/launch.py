@@ -105,7 +105,8 @@ def _sweep_job(job: Job) -> None:
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
     defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]
-    outcome = {"overrides": " ".join(job.composed.typed), "status": "failed", "folder": "", "error": ""}
+    overrides = " ".join(job.composed.typed)
+    outcome = {"overrides": job.composed.typed, "status": "failed", "folder": "", "error": ""}
     outcome["defaults"] = "" if "experiment" in typed_keys else " ".join(defaults)
     try:
         result = command.run(job.composed)
@@ -114,11 +115,11 @@ def _sweep_job(job: Job) -> None:
         outcome |= {"status": "shown", "error": dry_run.problem}
     except Llm4RecError as error:
         outcome["error"] = error.problem
-        log.error("%s: %s (%s)", outcome["overrides"], error.problem, error.remedy)
+        log.error("%s: %s (%s)", overrides, error.problem, error.remedy)
     except Exception as error:
         known = as_full_disk(error) or as_unusable_path(error)
         outcome["error"] = known.problem if known else f"{type(error).__name__}: {error}"
-        log.error("%s: %s", outcome["overrides"], known.problem if known else traceback.format_exc())
+        log.error("%s: %s", overrides, known.problem if known else traceback.format_exc())
     (Path(os.environ[OUTCOMES]) / f"{job.number:06d}.json").write_text(json.dumps(outcome))
 
 
@@ -150,11 +151,15 @@ def _run_sweep(start: Callable[[], None], outcomes: Path) -> int:
 
 
 def _summarise(folder: Path) -> int:
+    from llm4rec_cli.reporting.runs import shared
     from llm4rec_cli.reporting.tables import Content, say, show
 
     outcomes = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    rows = [[o["overrides"], o["status"], o["folder"] or o["error"]] for o in outcomes]
-    show(Content("sweep", ["job", "status", "run or error"], rows))
+    in_all_jobs = shared([o["overrides"] for o in outcomes]) if outcomes else []
+    varied = [" ".join(typed for typed in o["overrides"] if typed not in in_all_jobs) for o in outcomes]
+    rows = [[job, o["status"], o["folder"] or o["error"]] for job, o in zip(varied, outcomes, strict=True)]
+    notes = [f"all jobs: {' '.join(in_all_jobs)}"] if in_all_jobs else []
+    show(Content("sweep", ["job", "status", "run or error"], rows, notes, whole=["run or error"]))
     if len(defaults := dict.fromkeys(o["defaults"] for o in outcomes)) > 1:
         say(
             f"These jobs are not comparable: their models' defaults differ ({'; '.join(defaults)}). "

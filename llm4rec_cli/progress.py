@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from llm4rec_cli import processes
 
@@ -36,7 +37,7 @@ class Step:
         in_bytes: whether amounts are bytes.
     """
 
-    def __init__(self, description: str, total: float | None, done: float, in_bytes: bool) -> None:
+    def __init__(self, description: str, total: int | None, done: int, in_bytes: bool) -> None:
         self.description, self.total, self.in_bytes = description, total, in_bytes
         self.note: Note = ""
         self.begin(done)
@@ -44,16 +45,16 @@ class Step:
         self.drawn = float("-inf")
         self.bar: TaskID | None = None
 
-    def begin(self, done: float) -> None:
+    def begin(self, done: int) -> None:
         """Report that the step begins, or begins again, with so much done before: time left is computed from here."""
         self.done = self.done_before = done
         self.began = clock()
 
-    def advance(self, amount: float = 1, note: Note = "") -> None:
+    def advance(self, amount: int = 1, note: Note = "") -> None:
         """Report that so much more is done."""
         self.update(self.done + amount, note=note)
 
-    def update(self, done: float, total: float | None = None, note: Note = "") -> None:
+    def update(self, done: int, total: int | None = None, note: Note = "") -> None:
         """Report how much is done altogether, and, where it is only now known, of how much."""
         self.done, self.total, self.note = done, self.total if total is None else total, note
         now = clock()
@@ -81,15 +82,18 @@ class Step:
 
 
 def _new_bars() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[facts]}"))
-    return Progress(*columns, console=console, transient=True)
+    texts = [
+        TextColumn(text, markup=False, table_column=Column(overflow="fold"))
+        for text in ("{task.description}", "{task.fields[facts]}")
+    ]
+    return Progress(texts[0], BarColumn(bar_width=10), texts[1], console=console, transient=True)
 
 
 _bars = _new_bars()  # of all steps under way
 
 
 @contextmanager
-def step(description: str, total: float | None = None, *, done: float = 0, in_bytes: bool = False) -> Iterator[Step]:
+def step(description: str, total: int | None = None, *, done: int = 0, in_bytes: bool = False) -> Iterator[Step]:
     """Show the progress of a step while the block lasts; see `Step` for the arguments."""
     current = Step(description, total, done, in_bytes)
     if console.is_terminal and processes.is_first():

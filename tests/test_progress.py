@@ -73,9 +73,9 @@ def test_what_was_done_before_does_not_count_for_the_time_left(clock, lines):
 def test_a_step_of_unknown_length_has_no_time_left_until_its_length_is_known(clock, lines):
     with progress.step("file.gz", in_bytes=True) as step:
         clock.now += 60
-        step.update(3e6)
+        step.update(3_000_000)
         clock.now += 60
-        step.update(6e6, 9e6)
+        step.update(6_000_000, 9_000_000)
     assert lines() == ["file.gz: 3.0 MB, 1 min 0 s", "file.gz: 6.0 of 9.0 MB, 2 min 0 s, 1 min 0 s left"]
 
 

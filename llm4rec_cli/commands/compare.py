@@ -5,6 +5,7 @@ llm4rec compare sasrec/demo/sequential/seed0-ab unisrec/demo/sequential/seed0-12
 llm4rec compare sasrec/… unisrec/… p5/…                      the first with each of the others
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
 llm4rec compare sasrec/… unisrec/… --json | jq .metrics
+llm4rec compare sasrec/… unisrec/… --wide                    all columns, on lines of any length
 llm4rec compare sasrec/… unisrec/… --seeds                   over every seed that all were trained with
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     equivalent within 5 %?
 llm4rec compare sasrec/… unisrec/… --targets cold            of runs with dataset.cold_items: only held-out targets

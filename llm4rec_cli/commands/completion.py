@@ -53,7 +53,7 @@ compdef _llm4rec llm4rec
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
-FLAGS = ("--cfg", "--help", "--multirun", "--verbose")  # of Hydra commands
+FLAGS = ("--cfg", "--help", "--multirun", "--verbose", "--wide")  # of Hydra commands
 
 
 def main(argv: list[str]) -> int:

@@ -1,6 +1,7 @@
 """`llm4rec report`: finished runs side by side, averaged over seeds, and compared with the papers.
 
-llm4rec report                                          on the terminal
+llm4rec report                                          on the terminal, from an overview of methods × tasks on
+llm4rec report --wide                                   with all columns, on lines of any length
 llm4rec report model=unisrec,sasrec dataset=amazon2018-scientific split=test
 llm4rec report --html report.html                       one self-contained page with plots
 llm4rec report --markdown > tables.md                   or --latex > tables.tex (booktabs)

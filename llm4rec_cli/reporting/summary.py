@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
@@ -56,7 +57,8 @@ class FloorComparison:
         _, metrics = self.run
         trained = metrics.get("training") is not None or metrics["trained_run"] is not None
         size = f"{abs(self.gain):.4f} {self.metric.upper()}"
-        floor = f"{shown_as(self.floor[1])}, the strongest floor,"
+        other = "other " if config_class(metrics["model"]).floor else ""
+        floor = f"{shown_as(self.floor[1])}, the strongest {other}floor,"
         if self.interval is None:
             relation = f"is {'better' if self.gain > 0 else 'worse'} than {floor} by {size}"
             evidence = f"no interval: {self.problem}"

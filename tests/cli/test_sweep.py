@@ -48,7 +48,8 @@ def test_one_failing_job_stops_no_other_and_the_sweep_exits_1(llm4rec):
     )
     assert answer.code == 1
     assert states(answer) == ["failed", "done"]
-    assert "is empty after the 100000/5-core" in answer.out
+    assert "is empty after the 100000/5-core" in " ".join(answer.out.split())
+    assert "all jobs: model=popularity task.floors=[] task.max_examples=50" in answer.out
 
 
 def test_a_diverging_model_is_a_failed_job_and_is_tried_again(llm4rec, tmp_path):
