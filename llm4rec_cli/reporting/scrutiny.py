@@ -170,7 +170,7 @@ def _verdicts_on_order(scrutiny: Scrutiny, order: Order) -> Iterator[str]:
             yield (
                 f"{ascending:.0%} of adjacent interactions ascend by raw id, where 50 % would if ids said nothing: the "
                 "file's order is partly that of ids, or newer items have higher ids. Without times the two cannot be "
-                "told apart, and a model of directed transitions may learn either."
+                "distinguished, and a model of directed transitions may learn either."
             )
     if order.users_split_by_ties is not None and order.users_split_by_ties >= NOTABLE_USERS:
         yield (

@@ -25,7 +25,7 @@ from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows
 
 
 class ClozeRows(SequenceRows):
-    """One row per user with at least two training items, masked anew in each epoch, packed without padding.
+    """One row per user with at least two training items, masked again in each epoch, packed without padding.
 
     Longer sequences are covered by windows that overlap by half; an item is masked only in the first that contains it.
 

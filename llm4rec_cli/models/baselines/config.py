@@ -260,7 +260,7 @@ class Bert4RecConfig(TransformerConfig):
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.max_length < 2:
-            yield UsageError("model.max_length=1 leaves no room for a history beside the mask", "model.max_length=50")
+            yield UsageError("model.max_length=1 leaves no room for a history before the mask", "model.max_length=50")
 
     def deviations(self) -> list[str]:
         return [
@@ -326,7 +326,7 @@ class ESASRecConfig(NextItemConfig):
 
 @dataclass
 class BSARecConfig(TransformerConfig):
-    """SASRec with a frequency filter beside each self-attention (AAAI 2024)."""
+    """SASRec with a frequency filter parallel to each self-attention (AAAI 2024)."""
 
     components: int = ranges.number(at_least=1)  # c: lowest frequency components that pass the filter unscaled
     filter_weight: float = ranges.number(at_least=0, at_most=1)  # α, of the filter; 1 - α of self-attention
