@@ -161,7 +161,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     if not paired.slices:
         raise UsageError(
             f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
-            "run it again with force=true, or evaluate it again: llm4rec eval run=PATH force=true",
+            "evaluate a trained run again: llm4rec eval run=PATH; a floor: llm4rec train model=NAME … force=true",
         )
     parts = _parts(paired)
     has_times = WITHOUT_TIMES not in paired.slices
