@@ -22,13 +22,16 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.reporting.scrutiny import scrutinise, tables, verdicts
     from llm4rec_cli.reporting.statistics import source_table, statistics_tables
     from llm4rec_cli.reporting.tables import json_text, say, show
-    from llm4rec_cli.runs import stages
+    from llm4rec_cli.runs import rules, stages
     from llm4rec_cli.runs.spec import RunSpec
 
     spec = RunSpec.resolve_unchecked(composed, "prepare").for_floor("popularity")
     dataset = prepare(spec.config.dataset, spec.cache)
-    is_log = dataset.impressions is not None  # it has no examples of a ranking task
-    split = split_dataset(dataset) if is_log else stages.split_dataset(spec, stages.load(spec))
+    if dataset.impressions is None:
+        rules.check(spec)  # that the task ranks items
+        split = stages.split_dataset(spec, stages.load(spec))
+    else:
+        split = split_dataset(dataset)
     scrutiny = scrutinise(spec, split)
     if options.json:
         print(json_text(scrutiny.as_json(), indent=2))

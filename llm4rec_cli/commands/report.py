@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     elif options.slices:
         on_slices = [content for group in comparable if (content := contents.slices(group))]
         if not on_slices:
-            raise RunError("none of these runs has slices of its targets", "run them again with force=true")
+            raise RunError("none of these runs has slices of its targets", "evaluate them again: llm4rec eval run=PATH")
         _print(on_slices, options)
     elif options.csv:
         flat = contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)

@@ -23,7 +23,7 @@ SIMILAR_WORDS = 0.7  # Jaccard index: two titles of ten words each that share ni
 TAIL_SHARE = 0.2  # of the training interactions
 SHORT_HISTORY = 5  # items
 SLICE = "slice/"  # prefix of the columns of predictions.parquet
-DIAGNOSTIC = ("ascending_id", "descending_id")  # defined by the target's number: no model may use them
+DIAGNOSTIC = ("ascending_id", "descending_id")  # they show a flaw of the data, and are no part of a result
 
 
 def target_slices(split: Split, examples: Examples) -> dict[str, BoolArray]:

@@ -17,7 +17,7 @@ from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.reporting import pairing
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs, require_same_protocol
 from llm4rec_cli.reporting.runs import protocol_in_words, shown_as
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
@@ -156,12 +156,13 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     if metric not in metrics["intervals"]:
         raise UsageError(f"{folder} has no metric '{metric}'", did_you_mean(metric, metrics["intervals"]))
     opponent = _opponent(run, runs, over, metric, outputs)
+    require_same_protocol([opponent, run])
     a, b = ({int(r[1]["seed"]): r for r in _columns(side, runs)} for side in (opponent, run))
     paired = _Paired.of(list(a.values()), list(b.values()), metric)
     if not paired.slices:
         raise UsageError(
             f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
-            "run it again with force=true, or evaluate it again: llm4rec eval run=PATH force=true",
+            "evaluate a trained run again: llm4rec eval run=PATH; a floor: llm4rec train model=NAME … force=true",
         )
     parts = _parts(paired)
     has_times = WITHOUT_TIMES not in paired.slices
@@ -214,9 +215,14 @@ def _opponent(run: Run, runs: Sequence[Run], over: str | None, metric: str, outp
     Raises:
         RunError, UsageError: there is none, or several variants have that name.
     """
-    others = [other for other in _beside(run, runs) if other[1]["variant"] != run[1]["variant"]]
+    others = [other for other in _same_examples(run, runs) if other[1]["variant"] != run[1]["variant"]]
     if over is None:
-        return _strongest_floor(run, others, metric)
+        floor = _strongest_floor(others, metric)
+        if floor is None:
+            raise RunError(
+                f"no floor was evaluated on the examples of {run[0]}", "train it with its floors: task.floors"
+            )
+        return floor
     named = [other for other in others if over in (other[1]["model"], shown_as(other[1]))]
     of_model = {other[1]["variant"]: other for other in named}
     if len(of_model) > 1:
@@ -227,7 +233,7 @@ def _opponent(run: Run, runs: Sequence[Run], over: str | None, metric: str, outp
     return next(iter(of_model.values())) if of_model else resolve_runs([over], outputs)[0]
 
 
-def _beside(run: Run, runs: Iterable[Run]) -> list[Run]:
+def _same_examples(run: Run, runs: Iterable[Run]) -> list[Run]:
     """Return the runs on the same examples: data, protocol, task and its extent are equal."""
     keys = ("dataset", "dataset_fingerprint", "task", "n_examples", *PROTOCOL_KEYS)
     facts, settings = [run[1][key] for key in keys], _settings(run, ("dataset",))
@@ -235,16 +241,10 @@ def _beside(run: Run, runs: Iterable[Run]) -> list[Run]:
     return [other for other in same if _settings(other, ("dataset",)) == settings]
 
 
-def _strongest_floor(run: Run, others: Iterable[Run], metric: str) -> Run:
-    """Return the floor with the highest metric among these runs.
-
-    Raises:
-        RunError: there is none.
-    """
+def _strongest_floor(others: Iterable[Run], metric: str) -> Run | None:
+    """Return the floor with the highest metric among these runs; None if there is none."""
     floors = [other for other in others if config_class(other[1]["model"]).floor]
-    if not floors:
-        raise RunError(f"no floor was evaluated on the examples of {run[0]}", "train it with its floors: task.floors")
-    return max(floors, key=lambda floor: floor[1]["metrics"][metric])
+    return max(floors, key=lambda floor: floor[1]["metrics"][metric], default=None)
 
 
 def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -338,8 +338,8 @@ def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Seq
         "no label that rules it out", not refused, f"labels: {', '.join(refused)}" if refused else "none of its labels"
     )
     alarm = _leaks(metrics)
-    ratio = "no sign that the target leaks" if not alarm else "its first hits are suspiciously often at rank 1: a leak?"
-    yield Check("no leak alarm", not alarm, ratio)
+    reason = "of its hits among the first five, suspiciously many are first" if alarm else "no sign of a leak"
+    yield Check("no leak alarm", not alarm, reason)
     for runs in (b, a):
         name, seeds = shown_as(_any(runs)[1]), sorted(runs)
         if _is_trained(_any(runs)):
@@ -347,11 +347,12 @@ def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Seq
             yield Check(f"{MIN_SEEDS} seeds of {name}", len(seeds) >= MIN_SEEDS, listed)
     by_name = {part.name: part for part in parts}
     yield _above_zero("gain above 0", "the gain", by_name[ALL])
-    if ELSEWHERE in by_name:
-        outside = f"the gain outside {', '.join(name for name in ACCIDENTAL if name in by_name)}"
+    names = [name for name in ACCIDENTAL if name in by_name]
+    if ELSEWHERE not in by_name:
+        yield Check("gain outside accidental slices", False, f"all targets are in {' or '.join(names)}")
+    elif names:
+        outside = f"the gain outside {', '.join(names)}"
         yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
-    else:
-        yield Check("gain outside accidental slices", False, f"all targets are in {' or '.join(ACCIDENTAL)}")
 
 
 def _is_trained(run: Run) -> bool:
@@ -424,9 +425,9 @@ def _under(run: Run, runs: Iterable[Run], key: str, value: str, free: frozenset[
 
 def _opponent_of(draw: Run, runs: Sequence[Run], opponent: Run | None, free: frozenset[str], metric: str) -> Run | None:
     """Return the opponent's run on the examples of a draw, or the strongest floor; None if it is not there."""
-    others = [other for other in _beside(draw, runs) if other[1]["variant"] != draw[1]["variant"]]
+    others = [other for other in _same_examples(draw, runs) if other[1]["variant"] != draw[1]["variant"]]
     if opponent is None:
-        return _strongest_floor(draw, others, metric)
+        return _strongest_floor(others, metric)
     same = _settings(opponent, free=free)
     others = [other for other in others if other[1]["model"] == opponent[1]["model"]]
     return next((other for other in others if _settings(other, free=free) == same), None)
@@ -447,7 +448,7 @@ def _known(
                 f"without times, neither shuffled ties nor a temporal split can be tried; {part.share:.0%} of the gain "
                 f"is on targets with a higher raw id than the last item, which {part.n / parts[0].n:.0%} of all are"
             )
-    beside = _beside(run, runs)
+    others = _same_examples(run, runs)
     for side in (b, a):
         _, metrics = _any(side)
         model = config_class(metrics["model"])
@@ -455,7 +456,7 @@ def _known(
         if model.file_settings:
             yield f"{name}: its file says nothing of how it was tuned, or on which part"
         elif model.trainable:
-            variants = {other[1]["variant"] for other in beside if other[1]["model"] == metrics["model"]}
+            variants = {other[1]["variant"] for other in others if other[1]["model"] == metrics["model"]}
             if training := metrics.get("training"):
                 epochs = ", ".join(
                     f"{m['training']['best_epoch']:g} of {m['training']['epochs']:g}" for _, m in side.values()

@@ -14,6 +14,11 @@ def test_a_dataset_is_inspected(llm4rec):
     assert result["verdicts"][-1].startswith("The data is synthetic")
 
 
+def test_a_task_that_ranks_nothing_has_no_slices(llm4rec):
+    answer = llm4rec("inspect", "data", "task=rating")
+    assert (answer.code, "popularity" in answer.err) == (2, True)
+
+
 def test_tables_of_a_dataset_fit_100_columns_and_end_with_sentences(llm4rec):
     answer = llm4rec("inspect", "data", "task.max_examples=100")
     assert answer.code == 0, answer.err

@@ -197,6 +197,12 @@ def test_runs_without_slices_or_floors_are_refused(write, tmp_path):
         audit(write("sasrec", GOOD, slices={}), tmp_path)
 
 
+def test_a_model_under_another_protocol_is_refused(sound, write, tmp_path):
+    name = sound()
+    with pytest.raises(UsageError, match="not paired: split_rule is temporal in A"):
+        audit(name, tmp_path, over=write("bpr_mf", GOOD, [0], {"dataset.split": "temporal"}))
+
+
 def test_several_variants_on_the_same_examples_are_mentioned(sound, write, tmp_path):
     name = sound()
     write("sasrec", GOOD, settings={"model.hidden_size": 1})
