@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from llm4rec_cli.config.schema import Written
     from llm4rec_cli.data.examples import Examples, Impressions
+    from llm4rec_cli.data.split import Split
 
 
 class Ranker(Protocol):
@@ -24,6 +25,25 @@ class Ranker(Protocol):
 
         Returns:
             (n, n_items) where `examples.candidates` is None, otherwise (n, c), one score per candidate.
+        """
+        ...
+
+
+@runtime_checkable
+class RanksNewItems(Protocol):
+    """Capability `rank_new_items`: a ranker that reads what items are, so that it can rank items without interactions.
+
+    Items of the catalogue keep their scores, and a new item does not change those of other new ones.
+    """
+
+    def add_items(self, split: Split) -> None:
+        """Append items to the catalogue that this model ranks; histories and candidates may then hold them.
+
+        Args:
+            split: the one that the model was built with, with the new items appended to its dataset.
+
+        Raises:
+            UsageError: item texts have no effect on this model's scores.
         """
         ...
 

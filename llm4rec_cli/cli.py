@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
 
 # How long OpenMP threads spin while waiting; libgomp reads it when torch is imported. With the default, two commands
-# on the same two cores take three to four times as long each, with this value twice: docs/benchmarks.md.
+# on the same two cores take three to four times as long each, with this value twice: docs/develop/benchmarks.md.
 SPIN_COUNT = "5000"
 
 USAGE = """\

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, as_usage_error, compose, launch
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
 from llm4rec_cli.config.overrides import FLAGS, hydra_override, key_typed, split_flags, sweep_model_settings
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 
@@ -28,7 +28,8 @@ OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sw
 SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
 HELP = "LLM4REC_HELP"
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
-WITH_OPTIONS = ("recommend", "judge")  # commands with options as well as overrides: see `parser()` in their modules
+# Commands with options as well as overrides: see `parser()` in their modules.
+WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data")
 
 
 def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
@@ -41,7 +42,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         UsageError: the overrides are wrong.
         Llm4RecError: raised by the command.
     """
-    _log_to_stderr(verbose)
+    log_to_stderr(verbose)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
     os.environ[HELP] = f"llm4rec {command}: {summary}"
     known_flags: tuple[str, ...] = FLAGS
@@ -49,7 +50,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     if command in WITH_OPTIONS:
         parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
         os.environ[HELP] += f"\n\n{parser.format_help()}"
-        known_flags += tuple(re.findall(r"--\w+", parser.format_usage()))
+        known_flags += tuple(re.findall(r"--[\w-]+", parser.format_usage()))
         parsed, arguments = parser.parse_known_args(arguments)
         options.append(parsed)
     flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])
@@ -58,7 +59,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
-    try:
+    with usage_errors():
         typed = sweep_model_settings(typed) if sweep else typed
         start = partial(launch, _sweep_job, command, flags, typed)
         with _outcome_folder(overrides if sweep else None) as outcomes:
@@ -75,8 +76,6 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
                 return _run_sweep(start, Path(outcomes))
             start()
             return 0
-    except COMPOSE_ERRORS as error:
-        raise as_usage_error(error) from error
 
 
 def _check_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> None:
@@ -102,7 +101,7 @@ def _print_help(start: Callable[[], None]) -> None:
 def _sweep_job(job: Job) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on."""
     if os.environ[SWEEP_PROCESS] != str(os.getpid()):  # a launcher's process: jobs log at the same time
-        _log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
+        log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
     defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]
@@ -169,8 +168,8 @@ def _summarise(folder: Path) -> int:
     return int(any(o["status"] == "failed" for o in outcomes))
 
 
-def _log_to_stderr(verbose: bool, prefix: str = "") -> None:
-    """Log with Rich on a terminal; elsewhere plain lines, with the prefix."""
+def log_to_stderr(verbose: bool, prefix: str = "") -> None:
+    """Log the package's messages with Rich on a terminal; elsewhere as plain lines, with the prefix."""
     from rich.logging import RichHandler
 
     from llm4rec_cli.progress import console

@@ -57,7 +57,7 @@ def option_parser(description: str | None, examples: str, rounds: int) -> argpar
     parser.add_argument(
         "--rounds", type=int, default=rounds, help=f"timed turns of each, after one to warm up (default {rounds})"
     )
-    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
+    parser.add_argument("--markdown", action="store_true", help="Markdown, for docs/develop/benchmarks.md")
     return parser
 
 

@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 Exits with status 1 if a claim fails.""",
     )
     parser.add_argument("--quick", action="store_true", help="tiny data")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown sections, for docs/benchmarks.md")
+    parser.add_argument("--markdown", action="store_true", help="Markdown, for docs/develop/benchmarks.md")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else FULL
     dim = sasrec_spec().model.hidden_size  # type: ignore[attr-defined]

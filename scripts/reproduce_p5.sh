@@ -56,9 +56,9 @@ ablations() {
   llm4rec train -m +experiment=p5/demo task=rating,sequential,direct,explanation,review_summary $seeds \
     paths.outputs=outputs/p5_single
   outputs=paths.outputs=outputs/p5_transfer
-  llm4rec train -m +experiment=p5/transfer $seeds $outputs
-  llm4rec eval -m +experiment=p5/transfer task=rating model.ask.rating=Z-1,Z-2,Z-3,Z-4 $seeds $outputs
-  llm4rec eval -m +experiment=p5/transfer task=explanation model.ask.explanation=Z-5,Z-6,Z-7 $seeds $outputs
+  llm4rec train -m +experiment=p5/demo_transfer $seeds $outputs
+  llm4rec eval -m +experiment=p5/demo_transfer task=rating model.ask.rating=Z-1,Z-2,Z-3,Z-4 $seeds $outputs
+  llm4rec eval -m +experiment=p5/demo_transfer task=explanation model.ask.explanation=Z-5,Z-6,Z-7 $seeds $outputs
   for outputs in outputs/p5_demo outputs/p5_single outputs/p5_transfer; do report $outputs --metrics $metrics; done
 }
 

@@ -15,7 +15,7 @@ echo "== ruff: lint and format"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 echo "== codespell"
-.venv/bin/codespell llm4rec_cli conf scripts tests docs README.md
+.venv/bin/codespell llm4rec_cli conf scripts tests docs README.md CONTRIBUTING.md .github mkdocs.yml
 echo "== mypy"
 .venv/bin/mypy
 echo "== pytest"

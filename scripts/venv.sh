@@ -8,7 +8,7 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
   echo "python3 lacks venv and pip: apt-get install python3-venv python3-pip" >&2
   exit 1
 fi
-state=$(sha256sum pyproject.toml | cut -d' ' -f1)
+state=$(python3 -c 'import hashlib; print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())') # macOS may lack sha256sum
 installed=$(cat .venv/.llm4rec 2>/dev/null || true)
 if [ "$installed" != "$state $1" ] && [ "$installed" != "$state [dev]" ]; then # [dev] includes the rest
   echo "== making .venv and installing llm4rec$1: about 0.5 GB to download the first time (several GB if pip fetches the"

@@ -49,7 +49,7 @@ ConfigLoaderImpl.load_configuration = _composed_once
 # The slowest files, slowest first, so that two workers end at about the same time. --fast skips them, and all tests of
 # commands and scripts except FAST.
 HEAVY = (
-    *("test_configs.py", "docs/test_walk_p5.py", "docs/test_walk_readme.py", "training/test_processes.py"),
+    *("test_configs.py", "docs/test_walk_p5.py", "docs/test_walk_guides.py", "training/test_processes.py"),
     *("cli/test_sweep.py", "data/test_bad_input.py", "cli/test_transfer.py", "docs/test_walk_papers.py"),
     *("cli/test_prompt4nr.py", "llm/test_endpoint.py", "models/test_conformance.py", "training/test_fit.py"),
     *("cli/test_p5.py", "data/test_demo.py", "cli/test_validate.py", "cli/test_chatgptrec.py", "llm/test_weights.py"),
@@ -57,7 +57,13 @@ HEAVY = (
     *("cli/test_enrich.py", "docs/test_commands.py", "scripts/test_soak_resume.py", "data/test_download.py"),
     *("models/test_p5_vocabulary.py", "data/test_real_data.py", "models/test_prompt4nr_sequences.py"),
     *("runs/test_address.py", "models/test_unisrec_pretraining.py", "models/test_prompt4nr_templates.py"),
-    *("human/test_judge.py", "data/test_indexing.py", "reporting/test_page.py", "models/test_prompt4nr_warm_up.py"),
+    *(
+        "docs/test_notebooks.py",
+        "human/test_judge.py",
+        "data/test_indexing.py",
+        "reporting/test_page.py",
+        "models/test_prompt4nr_warm_up.py",
+    ),
 )
 FAST = ("test_errors.py", "test_train.py")
 

@@ -156,7 +156,12 @@ TASKS = {
 }
 TRAINERS = {n: ("train", "model=bpr_mf", f"trainer={n}", *sizes("bpr_mf"), *QUICK) for n in GROUPS["trainer"]}
 # model=p5 and p5/paper evaluate five tasks after one training; for these experiments one task suffices.
-ONE_TASK = {"p5/demo": ("task=sequential",), "p5/instruments": ("task=explanation",), "p5/transfer": ("task=rating",)}
+ONE_TASK = {
+    "p5/demo": ("task=sequential",),
+    "p5/instruments": ("task=explanation",),
+    "p5/transfer": ("task=explanation",),
+    "p5/demo_transfer": ("task=rating",),
+}
 
 
 @cache_function

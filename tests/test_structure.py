@@ -31,7 +31,7 @@ LAYERS = (
     {"runs"},
     {"training", "reporting", "human", "launch"},
     {"commands"},
-    {"cli", "__main__"},
+    {"cli", "__main__", "api"},
 )
 
 

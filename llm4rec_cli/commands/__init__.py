@@ -3,15 +3,18 @@
 HYDRA_COMMANDS = {
     "train": "train a model, evaluate it and its floors (simple baselines), print the metrics table",
     "eval": "evaluate a trained model on another task, split or protocol",
+    "tune": "search a model's settings on validation, within a budget of trials and minutes",
     "prepare": "build a dataset from raw files and compare its statistics with the paper's",
     "enrich": "generate item tokens with a chat model, for dataset.text=enriched and model.tokens=true",
     "recommend": "print the top items for a user or for titles, or predict a rating or text",
 }
 PLAIN_COMMANDS = {
     "report": "summarise finished runs over seeds, with published values and claims, as a table, LaTeX or HTML",
+    "protocols": "evaluate models under leave-one-out, shuffled ties and a split in time, and compare their order",
     "compare": "compare runs on the same examples: paired differences, confidence intervals, tests",
     "ensemble": "combine the scores of finished runs on the same impressions and evaluate the result",
     "score": "evaluate scores or ranked lists from another system with our evaluator",
+    "inspect": "say what a dataset rewards besides taste, and what a result's gain consists of",
     "human": "evaluate generated texts with human judges: export blind sheets, score the filled ones",
     "list": "list models, datasets, tasks, experiments or runs",
     "prune": "delete runs and cached data that are no longer needed",

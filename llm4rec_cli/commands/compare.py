@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,9 @@ def main(argv: list[str]) -> int:
         [dataclasses.replace(pair, metrics=corrected) for pair, corrected in zip(pairs, family, strict=True)],
     )
     if options.json:
-        print(json.dumps(_as_json(comparison), indent=2))
+        from llm4rec_cli.reporting.tables import json_text
+
+        print(json_text(_as_json(comparison), indent=2))
     elif options.markdown:
         _print_markdown(comparison)
     else:
@@ -258,7 +259,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as
+    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as, tuning_in_words
 
     runs, seeds = comparison.runs, comparison.seeds
     in_all_runs = shared([metrics["labels"] for _, metrics in runs])
@@ -286,6 +287,10 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     else:
         notes.append("one training each: two sets of predictions, not two methods, and no claim rests on them")
+    tuning = [tuning_in_words(metrics) or "none stated" for _, metrics in runs]
+    if len(set(tuning)) > 1:
+        budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
+        notes.append(f"tuning budgets differ ({budgets}): a difference may be one of tuning, not of methods")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):
         notes.append("synthetic data: these numbers settle no claim")
     return notes

@@ -118,7 +118,7 @@ def _for_plain_command(command: str, before: list[str], word: str) -> Iterable[s
         return ()
     if word.startswith("-"):
         return options
-    if before:
+    if before or f"{command} [overrides]" in page:
         return _overrides(word, before) if "[overrides]" in page else ()
     return module.KINDS if command == "list" else choices
 

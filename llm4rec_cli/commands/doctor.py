@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import importlib
-import json
 import os
 import platform
 import shutil
@@ -75,7 +74,9 @@ def main(argv: list[str]) -> int:
             print(finding, flush=True)
     wrong = sum(finding.state == WRONG for finding in findings)
     if options.json:
-        print(json.dumps({"llm4rec": __version__, "wrong": wrong, "findings": list(map(asdict, findings))}, indent=2))
+        from llm4rec_cli.reporting.tables import json_text
+
+        print(json_text({"llm4rec": __version__, "wrong": wrong, "findings": list(map(asdict, findings))}, indent=2))
     else:
         print(f"{wrong} wrong" if wrong else "nothing is wrong")
     return int(wrong > 0)

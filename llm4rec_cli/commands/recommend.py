@@ -1,21 +1,26 @@
 """`llm4rec recommend`: a model's top items for a user or for titles, or its rating or text for a user and an item.
 
-The model is the trained run that `eval` would use, or a baseline that needs no training. Nothing is written.
+The model is the trained run that `eval` would use, or a baseline that needs no training. A model that reads item text
+takes any text as a title, and ranks the items of a file too. No run folder is written.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, models_with
 from llm4rec_cli.config.schema import Candidates, Control, Question
-from llm4rec_cli.errors import DataError, RunError, UsageError, raise_first
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from llm4rec_cli.config.compose import Composed
-    from llm4rec_cli.data.examples import Examples, IntArray
+    from llm4rec_cli.data.examples import Examples
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
     from llm4rec_cli.runs.spec import RunSpec
@@ -26,6 +31,8 @@ log = logging.getLogger(__name__)
 EXAMPLES = """\
 examples:
   llm4rec recommend model=unisrec --user ASASDIE2W9UHU                  a user of the demo data
+  llm4rec recommend model=unisrec --title "garden hose" --explain       any text, if the model reads item text
+  llm4rec recommend model=unisrec --user ID --new-items new.csv         rank items of a file with the catalogue
   llm4rec recommend model=sasrec dataset=ml-100k --title "Toy Story" --title "Star Wars" --k 5
   llm4rec recommend run=PATH --user 196 --json                          a trained run by its folder
   llm4rec recommend task=rating model=mf --user ID --item ID            predict the user's rating of the item
@@ -37,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the options: free text such as a title does not fit Hydra's override grammar."""
     options = argparse.ArgumentParser(
         "llm4rec recommend",
-        usage="llm4rec recommend [overrides] (--user ID [--item ID] | --title TEXT …) [--k N] [--again] [--json]",
+        usage="llm4rec recommend [overrides] (--user ID [--item ID] | --title TEXT …) [--k N] [--again] [--json]\n"
+        "                         [--new-items FILE [--only-new]] [--explain]",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -46,11 +54,24 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--user", metavar="ID", help="a user of the dataset, by the id in the raw files")
     options.add_argument("--item", metavar="ID", help="an item, for a task that predicts a rating or writes a text")
     options.add_argument(
-        "--title", metavar="TEXT", action="append", help="a title in the history; repeat, oldest first"
+        "--title",
+        metavar="TEXT",
+        action="append",
+        help="a title in the history, or any text if the model reads item text; repeat, oldest first",
     )
     options.add_argument("--k", metavar="N", type=_positive, default=10, help="number of items (default: 10)")
     options.add_argument("--again", action="store_true", help="also recommend items of the history")
     options.add_argument("--json", action="store_true", help="print one JSON object per line")
+    options.add_argument(
+        "--new-items",
+        metavar="FILE",
+        help="rank the items of a CSV, JSON lines or Parquet file (item_id, title) with the catalogue, if the model "
+        "reads item text",
+    )
+    options.add_argument("--only-new", action="store_true", help="rank the items of --new-items alone")
+    options.add_argument(
+        "--explain", action="store_true", help="how much each item of the history adds to a score (leave-one-out)"
+    )
     return options
 
 
@@ -58,6 +79,8 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     """Print the top items for `--user` or `--title`, or the rating or text for `--user` and `--item`."""
     if (options.user is None) == (options.title is None):
         raise UsageError("recommend needs either a user or titles", "--user ID, or --title TEXT")
+    if options.only_new and options.new_items is None:
+        raise UsageError("--only-new ranks the items of a file, and no file is named", "--new-items FILE --only-new")
 
     from llm4rec_cli.runs import rules, stages
     from llm4rec_cli.runs.spec import RunSpec
@@ -74,8 +97,9 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     else:
         rules.check(spec)
     _check_item(spec, options)
-    if not _is_about_item(spec):  # always rank the whole catalogue, whatever the task's candidates
-        spec = spec.with_config(task={"candidates": Candidates.full})
+    new_items = _read_new_items(spec, options)
+    if not _is_about_item(spec):  # always rank the whole catalogue or file, whatever the task's candidates
+        spec = spec.with_config(task={"candidates": Candidates.uniform if options.only_new else Candidates.full})
         raise_first(spec.model.problems(spec.config))
 
     dataset = stages.load(spec)
@@ -90,33 +114,74 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     if _is_about_item(spec):
         _predict(spec, source, dataset, options, heading)
     else:
-        _recommend(spec, source, dataset, options, heading)
+        _recommend(spec, source, dataset, new_items, options, heading)
+
+
+def _read_new_items(spec: RunSpec, options: argparse.Namespace) -> pd.DataFrame | None:
+    """Return the items of `--new-items`, if it is set.
+
+    Raises:
+        UsageError: the model ranks only the catalogue.
+    """
+    if options.new_items is None:
+        return None
+    from llm4rec_cli.data.new_items import read_new_items
+    from llm4rec_cli.runs import rules
+
+    raise_first(rules.problems_with_new_items(spec.model))
+    return read_new_items(Path(options.new_items).expanduser(), spec.config.dataset)
 
 
 def _recommend(
-    spec: RunSpec, source: TrainedRun | None, dataset: RecDataset, options: argparse.Namespace, heading: str
+    spec: RunSpec,
+    source: TrainedRun | None,
+    catalogue: RecDataset,
+    new_items: pd.DataFrame | None,
+    options: argparse.Namespace,
+    heading: str,
 ) -> None:
-    """Print the top items for a user or for titles."""
-    from llm4rec_cli.data.lookup import items_by_title, user_number
-    from llm4rec_cli.reporting.recommendations import history_summary, item_fields, print_items
-    from llm4rec_cli.runs import stages
+    """Print the top items for a user or for titles.
 
-    if options.user is not None:
-        user = user_number(dataset, options.user)
-        example = _example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
+    The new items and then the titles that are no item's are appended to the catalogue. The latter are only in the
+    history, and never recommended.
+    """
+    import numpy as np
+
+    from llm4rec_cli.data.new_items import with_new_items
+    from llm4rec_cli.reporting import recommendations
+    from llm4rec_cli.runs import rules, stages
+
+    with_new = catalogue
+    if new_items is not None:
+        with_new = with_new_items(catalogue, new_items, spec.config.dataset.text)
+    texts: list[str] = []  # the titles that are no item's
+    if options.user is None:
+        dataset, example, texts = _example_of_titles(spec, with_new, options.title)
     else:
-        typed_items = items_by_title(dataset, options.title)
-        example = _example(0, typed_items, 0, len(typed_items))  # any user: the model ignores who it is
+        dataset, example = with_new, _example_of_user(catalogue, options.user)
+    new, as_text = np.arange(catalogue.n_items, with_new.n_items), np.arange(with_new.n_items, dataset.n_items)
+    raise_first(rules.problems_with_dataset(spec, dataset))
+    split = stages.split_dataset(spec, catalogue)
+    model = _build(spec, split, source)
+    # In two steps, so that text features of the file are cached whatever titles are typed.
+    for smaller, larger in ((catalogue, with_new), (with_new, dataset)):
+        if larger is not smaller:
+            model.add_items(replace(split, dataset=larger))
+
+    from llm4rec_cli.tasks.recommendation import history_effects, top_items
+
     history, _ = example.histories()
-    model = _build(spec, stages.split_dataset(spec, dataset), source)
-    items, scores = _top_items(model, example, options.k, options.again)
-    rows = [
-        {"rank": rank, **item_fields(dataset, item), "score": score, "in_history": item in history}
-        for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
-    ]
+    if options.only_new:
+        example = replace(example, candidates=new[None])
+    top = top_items(model, example, options.k, as_text if options.again else np.union1d(history, as_text))
+    rows = recommendations.item_rows(dataset, top.items, top.scores, history, new, texts)
+    if options.explain and rows:
+        items, effects = history_effects(model, example, top, spec.config.trainer.eval_batch_size)
+        recommendations.add_effects(rows, dataset, items, effects)
     user_or_titles = "these titles" if options.user is None else f"user {options.user}"
-    heading = f"{heading} for {user_or_titles}, {history_summary(dataset, history)}"
-    print_items(rows, heading, options.again, options.json)
+    heading = f"{heading} for {user_or_titles}, {recommendations.history_summary(dataset, history)}"
+    notes = recommendations.notes(texts, catalogue.n_items, len(new), options.only_new)
+    recommendations.print_items(rows, [heading, *notes], options.again, options.json)
 
 
 def _predict(
@@ -185,8 +250,7 @@ def _check(spec: RunSpec, options: argparse.Namespace) -> None:
         ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
         raise_first(rules.problems_of_capability(ranking_spec.config))
         if options.title is not None and spec.model.needs_user:
-            rankers = (name for name in model_names() if "rank_catalogue" in config_class(name).capabilities)
-            alternatives = [name for name in rankers if not config_class(name).needs_user]
+            alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
             raise UsageError(
                 f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
                 f"--user ID, or another model: {', '.join(alternatives)}",
@@ -199,9 +263,12 @@ def _check(spec: RunSpec, options: argparse.Namespace) -> None:
 
 
 def _check_item(spec: RunSpec, options: argparse.Namespace) -> None:
-    """Raise a UsageError if the task needs `--user` and `--item` and one is missing, or takes no `--item`."""
+    """Raise a UsageError if the task needs `--user` and `--item` and one is missing, or takes no such option."""
     if _is_about_item(spec) and (options.user is None or options.item is None):
         raise UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
+    if _is_about_item(spec) and (options.new_items is not None or options.explain):
+        option = "--explain" if options.new_items is None else "--new-items"
+        raise UsageError(f"{option} is for rankings, and task={spec.task.name} ranks nothing", "task=sequential")
     if options.item is not None and not _is_about_item(spec):
         raise UsageError(
             f"task={spec.task.name} ranks all items and takes no --item",
@@ -227,6 +294,41 @@ def _build(spec: RunSpec, split: Split, source: TrainedRun | None) -> Any:
     return model
 
 
+def _example_of_user(dataset: RecDataset, user_id: str) -> Examples:
+    """Return one example with all interactions of a user as its history."""
+    from llm4rec_cli.data.examples import single_example
+    from llm4rec_cli.data.lookup import user_number
+
+    user = user_number(dataset, user_id)
+    return single_example(user, dataset.sequence, dataset.offsets[user], dataset.offsets[user + 1])
+
+
+def _example_of_titles(spec: RunSpec, dataset: RecDataset, typed: list[str]) -> tuple[RecDataset, Examples, list[str]]:
+    """Return the dataset, one example with these titles as its history, and the titles that are no item's.
+
+    The latter are appended to the dataset's catalogue.
+
+    Raises:
+        UsageError: a title is no item's, and the model cannot read it as a text.
+    """
+    import numpy as np
+
+    from llm4rec_cli.data.examples import single_example
+    from llm4rec_cli.data.lookup import items_by_title
+    from llm4rec_cli.data.new_items import titled_items, with_new_items
+    from llm4rec_cli.runs import rules
+
+    reads_text = any(dataset.texts) and not any(rules.problems_with_new_items(spec.model))
+    matches = items_by_title(dataset, typed, reads_text)
+    unknown = list(dict.fromkeys(title for title, item in zip(typed, matches, strict=True) if item is None))
+    numbers = {title: dataset.n_items + i for i, title in enumerate(unknown)}
+    history = [numbers[title] if item is None else item for title, item in zip(typed, matches, strict=True)]
+    if unknown:
+        dataset = with_new_items(dataset, titled_items(unknown), spec.config.dataset.text)
+    # Any user will do: the model does not read who it is.
+    return dataset, single_example(0, np.array(history), 0, len(history)), unknown
+
+
 def _pair_example(dataset: RecDataset, user: int, item: int) -> Examples:
     """Return one example for a user and an item.
 
@@ -235,49 +337,12 @@ def _pair_example(dataset: RecDataset, user: int, item: int) -> Examples:
     """
     import numpy as np
 
+    from llm4rec_cli.data.examples import single_example
+
     start, end = dataset.offsets[user], dataset.offsets[user + 1]
     rows = start + np.flatnonzero(dataset.sequence[start:end] == item)
     row, end = (rows[-1], rows[-1]) if len(rows) else (-1, end)
-    return _example(user, dataset.sequence, start, end, item, row)
-
-
-def _example(user: int, sequence: IntArray, start: int, end: int, target: int = 0, row: int = -1) -> Examples:
-    """Return one example with the history sequence[start:end], by default without a target or row of its own."""
-    import numpy as np
-
-    from llm4rec_cli.data.examples import Examples
-
-    users, targets, starts, ends, rows = (np.array([number]) for number in (user, target, start, end, row))
-    return Examples(users, targets, sequence, start=starts, end=ends, row=rows)
-
-
-def _top_items(model: Any, example: Examples, k: int, with_history: bool) -> tuple[list[int], list[float]]:
-    """Return the items with the highest scores and their scores, best first; ties are ordered as in evaluation.
-
-    Args:
-        model: a Ranker that ranks the catalogue.
-        example: a single one.
-        k: at most so many.
-        with_history: include items of the history.
-
-    Raises:
-        RunError: a score is NaN.
-    """
-    import numpy as np
-    import torch
-
-    from llm4rec_cli.tasks.topk import top_numbers
-
-    if isinstance(model, torch.nn.Module):
-        model.eval()
-    (scores,) = model.score(example).cpu()
-    if bool(scores.isnan().any()):
-        raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
-    history, _ = example.histories()
-    rankable = torch.nonzero(scores > -torch.inf).squeeze(1).numpy()  # a score of -inf excludes an item
-    allowed = torch.from_numpy(np.setdiff1d(rankable, [] if with_history else history))
-    top = top_numbers(scores[allowed].unsqueeze(0), allowed, k)[0]
-    return top.tolist(), scores[top].tolist()
+    return single_example(user, dataset.sequence, start, end, item, row)
 
 
 def _positive(text: str) -> int:

@@ -8,6 +8,7 @@ llm4rec report --markdown > tables.md                   or --latex > tables.tex 
 llm4rec report --csv > all.csv                          every metric with its interval
 llm4rec report --papers --csv > papers.csv              only comparisons with papers
 llm4rec report --papers --numbers mine.csv              with published numbers of your own
+llm4rec report --slices dataset=ml-100k                 the first metric on slices of the targets: same day, …
 llm4rec report --claims                                 the papers' claims, judged by our runs
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
@@ -25,9 +26,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.errors import RunError, UsageError, did_you_mean
-
-FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant", "labels")
+from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.reporting.selection import FILTERS, select_groups
 
 
 def main(argv: list[str]) -> int:
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     output.add_argument("--html", metavar="FILE", help="one HTML page with plots")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
+    part.add_argument("--slices", action="store_true", help="only results on slices of the targets")
     part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
     parser.add_argument(
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
@@ -51,19 +52,18 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.reporting import contents, matrix
-    from llm4rec_cli.reporting.variants import groups, variants
 
     root = Path(options.outputs).expanduser()
-    if options.html and (options.papers or options.claims):
+    if options.html and (options.papers or options.claims or options.slices):
         raise UsageError(
-            "--html already includes papers and claims", f"leave the option out: llm4rec report --html {options.html}"
+            "--html already includes papers, slices and claims",
+            f"leave the option out: llm4rec report --html {options.html}",
         )
     if options.claims:
         return _print_claims(root, options)
     numbers = _numbers_file(options.numbers)
-    runs = _runs(root, dict(_filter(text) for text in options.filters))
-    names = _metrics(options.metrics, {name for _, metrics in runs for name in metrics["metrics"]})
-    comparable = groups(variants(runs), names)
+    names = None if options.metrics is None else options.metrics.split(",")
+    comparable = select_groups(root, options.filters, names)
     if options.html:
         from llm4rec_cli.files import write_text
         from llm4rec_cli.reporting.page import page
@@ -72,6 +72,11 @@ def main(argv: list[str]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, page(comparable, _claims(root), numbers))
         print(path)
+    elif options.slices:
+        on_slices = [content for group in comparable if (content := contents.slices(group))]
+        if not on_slices:
+            raise RunError("none of these runs has slices of its targets", "evaluate them again: llm4rec eval run=PATH")
+        _print(on_slices, options)
     elif options.csv:
         flat = contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
         _print([flat], options)
@@ -103,50 +108,6 @@ def _numbers_file(name: str | None) -> Path | None:
     if not path.is_file():
         raise UsageError(f"no file {path}", "--numbers FILE, a CSV with the columns of papers/paper_results.csv")
     return path
-
-
-def _runs(root: Path, filters: dict[str, str]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the finished runs that match all filters, oldest first, so that the newest run of each seed counts.
-
-    Raises:
-        RunError: no run matches.
-    """
-    from llm4rec_cli.runs.catalog import finished_runs
-
-    runs = [
-        (folder, metrics)
-        for folder, _, metrics in finished_runs(root)
-        if all(_values(metrics[key]) & set(values.split(",")) for key, values in filters.items())
-    ]
-    if not runs:
-        raise RunError(f"no finished run under {root} matches", "train one first, e.g. llm4rec train model=unisrec")
-    return runs[::-1]
-
-
-def _values(field: Any) -> set[str]:
-    return set(field) if isinstance(field, list) else {str(field)}
-
-
-def _filter(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or key not in FILTERS:
-        raise UsageError(f"unknown filter '{text}'", did_you_mean(key, FILTERS))
-    return key, value
-
-
-def _metrics(typed: str | None, available: set[str]) -> list[str] | None:
-    """Return the metrics typed, None if none are.
-
-    Raises:
-        UsageError: no run has this metric.
-    """
-    if typed is None:
-        return None
-    names = typed.split(",")
-    for name in names:
-        if name not in available:
-            raise UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
-    return names
 
 
 def _claims(root: Path) -> Any:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.config.schema import Question
 from llm4rec_cli.reporting.summary import show, show_next
 from llm4rec_cli.runs.folder import Outcome
 from llm4rec_cli.runs.spec import RunSpec
-from llm4rec_cli.training import evaluate, trained
-from llm4rec_cli.training.run import run as run_with_floors
+from llm4rec_cli.training.evaluate import train_and_evaluate
 
 
 def run(composed: Composed) -> Outcome:
     """Run one composed config, from raw files to a printed table. A finished run is shown again, not repeated."""
     spec = RunSpec.resolve(composed, "train")
-    # Problems are raised before anything is computed.
-    origin = processes.from_first(lambda: trained.find_init_run(spec))
-    outcome, metrics = run_with_floors(spec, origin)
-    comparison = show(metrics, outcome.folder)
-    if spec.task.question is Question.all:
-        source = processes.from_first(lambda: trained.open_run(outcome.folder, spec))
-        for task_outcome, metrics in evaluate.evaluate_all_tasks(source):
-            comparison = show(metrics, task_outcome.folder)
-    show_next(spec, outcome.folder, comparison)
-    return outcome
+    outcomes = []
+    for evaluation in train_and_evaluate(spec):
+        comparison = show(evaluation.metrics, evaluation.outcome.folder)
+        outcomes.append(evaluation.outcome)
+    show_next(spec, outcomes[0].folder, comparison)
+    return outcomes[0]

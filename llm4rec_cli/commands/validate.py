@@ -13,6 +13,7 @@ their task. Files in ./conf that are never read are reported too. No raw data is
 from __future__ import annotations
 
 import argparse
+import copy
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from llm4rec_cli.config import ranges
+from llm4rec_cli.config import ranges, search
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -39,7 +40,7 @@ from llm4rec_cli.config.compose import (
     user_conf_dir,
 )
 from llm4rec_cli.config.overrides import FOLDERS
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.errors import Llm4RecError, UsageError, did_you_mean
@@ -47,6 +48,8 @@ from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
 from llm4rec_cli.tasks.base import ranks_impressions
 
+READ = (*FOLDERS, search.GROUP)  # the folders of conf/ that are read
+NOUNS = {search.GROUP: "search space"}  # of a config, where its folder's name is none
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -78,7 +81,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     arguments = parser.parse_args(argv).names
     register_types()
-    known = [f"{group}/{option}" for group in FOLDERS for option in options(group)]
+    known = [f"{group}/{option}" for group in READ for option in options(group)]
     names = [name for argument in arguments for name in _matching(argument, known)] or known
     by_name = {name: problems_in(name) for name in names}
     unread = () if arguments else _unread_files()
@@ -101,15 +104,15 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
     group, _, option = name.partition("/")
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
-        near = [other for other in known if other.startswith(f"{group}/")] if option else FOLDERS
-        raise UsageError(f"there is no config '{argument}'", did_you_mean(name, near or FOLDERS))
+        near = [other for other in known if other.startswith(f"{group}/")] if option else READ
+        raise UsageError(f"there is no config '{argument}'", did_you_mean(name, near or READ))
     return matches
 
 
 def _summary(names: Sequence[str], n_problems: int, n_invalid: int) -> str:
     """Return `29 configs (9 datasets, …): all valid`."""
-    counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in FOLDERS}
-    parts = [_plural(n, group) for group, n in counts.items() if n]
+    counts = {group: sum(name.startswith(f"{group}/") for name in names) for group in READ}
+    parts = [_plural(n, NOUNS.get(group, group)) for group, n in counts.items() if n]
     if user := user_conf_dir():
         parts.append(f"{sum(user in _file(name).parents for name in names)} of them in ./conf")
     result = f"{_plural(n_problems, 'error')}; {_plural(n_invalid, 'invalid config')}" if n_problems else "all valid"
@@ -127,6 +130,8 @@ def problems_in(name: str) -> list[ConfigProblem]:
     """Return the problems of `group/option`; those in a file that it builds on are reported in that file."""
     group, _, option = name.partition("/")
     locate = partial(_located, _file(name))
+    if group == search.GROUP:
+        return [locate(problem) for problem in _problems_of_space(_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     try:
@@ -147,6 +152,25 @@ def problems_in(name: str) -> list[ConfigProblem]:
         remedy = "add them, or build on an option that has them: defaults: [OPTION, _self_]"
         problems.append(UsageError(f"missing values: {', '.join(missing)}", remedy))
     return [locate(problem) for problem in problems or _problems_before_data(config)]
+
+
+def _problems_of_space(file: Path, model: str) -> list[UsageError]:
+    """Return the problems of a search space, whose values must be in the range of their settings."""
+    if model not in model_names():
+        return [UsageError(f"there is no model '{model}'", did_you_mean(model, model_names()))]
+    if wrong := search.problems(file):
+        return wrong
+    shipped, problems = _config([f"model={model}"]), []
+    for key, entry in search.read(file).items():
+        for value in entry.values if isinstance(entry, search.Values) else (entry.low, entry.high):
+            config = copy.deepcopy(shipped)
+            try:
+                OmegaConf.update(config, key, value)
+            except OmegaConfBaseException as error:
+                problems.append(UsageError(f"'{key}': {str(error).splitlines()[0]}", "change the value"))
+            else:
+                problems += ranges.problems(cast(Config, OmegaConf.to_object(config)))
+    return problems
 
 
 def _overrides_for(group: str, option: str) -> list[str]:
@@ -172,7 +196,7 @@ def _config(overrides: Sequence[str]) -> Any:
 def _suitable_model(config: Config) -> str | None:
     """Return the first model that supports the task; None if the config's own model does, or if there is none."""
     capability = rules.needed_capability(config.task)
-    suitable = [name for name in model_names() if capability in config_class(name).capabilities]
+    suitable = models_with(capability)
     return None if config.model.name in suitable or not suitable else suitable[0]
 
 
@@ -334,8 +358,8 @@ def _unread_files() -> Iterator[ConfigProblem]:
         group, _, option = file.relative_to(user).as_posix().partition("/")
         if not option:
             problem, remedy = "the root config is always the shipped one", "write conf/experiment/NAME.yaml instead"
-        elif group not in FOLDERS:
-            problem, remedy = f"there is no config group '{group}'", did_you_mean(group, FOLDERS)
+        elif group not in READ:
+            problem, remedy = f"there is no config group '{group}'", did_you_mean(group, READ)
         elif file.suffix != ".yaml":
             problem, remedy = f"its name ends in {file.suffix}", f"rename it to {file.stem}.yaml"
         elif _file(f"{group}/{option.removesuffix('.yaml')}") != file:

@@ -184,6 +184,15 @@ def register_types() -> None:
 # --- errors
 
 
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Raise a UsageError where the block raises an error of Hydra, OmegaConf or YAML."""
+    try:
+        yield
+    except COMPOSE_ERRORS as error:
+        raise as_usage_error(error) from error
+
+
 def as_usage_error(error: Exception) -> UsageError:
     """Convert an error of Hydra, OmegaConf or YAML into a problem and a remedy."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:

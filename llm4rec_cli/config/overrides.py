@@ -106,6 +106,24 @@ def sweep_model_settings(overrides: Sequence[str]) -> list[str]:
     return result
 
 
+def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of each job of a sweep, one for every combination of the values of its swept overrides.
+
+    Args:
+        overrides: in Hydra's grammar.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    alternatives = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [text]
+        for text, override in zip(overrides, parsed, strict=True)
+    ]
+    return [list(job) for job in itertools.product(*alternatives)]
+
+
 def _prompts(value: str) -> str:
     """Translate `prompt=[p5/rating,p5/mine]` or `prompt=chatgptrec/paper` for Hydra.
 

@@ -51,3 +51,8 @@ def config_class(name: str) -> type[ModelConfig]:
     class_name = f"{name.replace('_', '')}config"
     (model_config,) = (value for key, value in vars(module).items() if key.lower() == class_name)
     return model_config
+
+
+def models_with(capability: str) -> list[str]:
+    """Return the models that have a capability, sorted."""
+    return [name for name in model_names() if capability in config_class(name).capabilities]

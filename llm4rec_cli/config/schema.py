@@ -85,13 +85,15 @@ class Control(Enum):
     shuffle_text = "shuffle_text"  # item texts permuted
     shuffle_tokens = "shuffle_tokens"  # tokens permuted among the items
     shuffle_history = "shuffle_history"  # order within each history permuted
+    shuffle_ties = "shuffle_ties"  # order of a user's interactions at one time permuted, before the split
     swap_users = "swap_users"  # someone else's history at evaluation
 
 
 class TextRecipe(Enum):
     """The fields that form an item's text."""
 
-    unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does
+    unisrec = "unisrec"  # title, categories, brand, cleaned as UniSRec does; an empty field adds nothing
+    unisrec_verbatim = "unisrec_verbatim"  # as UniSRec's code writes it: a present but empty field is a full stop
     title = "title"
     attributes = "attributes"  # brand and categories only, which are then the item's tokens
     enriched = "enriched"  # as unisrec, followed by the tokens that a chat model wrote for the item
@@ -147,6 +149,11 @@ def about(role: Role, default: Any) -> Any:
     return field(default=default, metadata={"role": role})
 
 
+def added(default: Any) -> Any:
+    """Return a field that came after runs existed: at its default, which they used, it is left out of run addresses."""
+    return field(default=default, metadata={"added": True})
+
+
 def precision(work: Work) -> Any:
     """Return a field for the precision of this kind of work; run addresses contain the value as set, even `auto`."""
     return field(default=MISSING, metadata={"work": work})
@@ -185,7 +192,7 @@ class EncoderConfig:
     """A frozen text encoder."""
 
     name: str = weights(Weights.encoder)  # `minilm` (packaged), a hub id, or a folder
-    pooling: Pooling = MISSING
+    pooling: Pooling = MISSING  # how token vectors become one
     max_length: int = ranges.number(at_least=1)  # tokens
     precision: Precision = precision(Work.reading)
 
@@ -194,15 +201,15 @@ class EncoderConfig:
 class PaperStatistics:
     """Dataset statistics printed in the paper, after its filters."""
 
-    users: int = ranges.number(at_least=1)
-    items: int = ranges.number(at_least=1)
+    users: int = ranges.number(at_least=1)  # as printed, for `prepare` to compare with ours
+    items: int = ranges.number(at_least=1)  # likewise
     interactions: int | None = ranges.number(None, at_least=1)  # null for click logs, which have the following fields
-    impressions: int | None = ranges.number(None, at_least=1)
-    clicks: int | None = ranges.number(None, at_least=1)
-    train: int | None = ranges.number(None, at_least=1)  # impressions per split
-    valid: int | None = ranges.number(None, at_least=1)
-    test: int | None = ranges.number(None, at_least=1)
-    source: str = MISSING
+    impressions: int | None = ranges.number(None, at_least=1)  # of a click log
+    clicks: int | None = ranges.number(None, at_least=1)  # of a click log
+    train: int | None = ranges.number(None, at_least=1)  # impressions of this split
+    valid: int | None = ranges.number(None, at_least=1)  # impressions of this split
+    test: int | None = ranges.number(None, at_least=1)  # impressions of this split
+    source: str = MISSING  # where they are printed
 
 
 @dataclass
@@ -222,12 +229,12 @@ class DatasetConfig:
 
     role: ClassVar[Role] = Role.data
 
-    name: str = ranges.folder_name()
+    name: str = ranges.folder_name()  # in tables and run folders
     reader: str = MISSING  # a module of data/readers; a domain may name its own
     domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file (or `reader`) -> name
     # our column name -> the file's, for `reader: table`
     columns: dict[str, str] = field(default_factory=dict, metadata={"role": Role.source})
-    raw_dir: str | None = ranges.path(None, role=Role.source)
+    raw_dir: str | None = ranges.path(None, role=Role.source)  # folder of the raw files; null = the cache
     generator: str | None = None  # a variant of data/demo: raw files are generated, not downloaded
     get: str = about(Role.source, "")  # where to get raw files and where to put them
     # how missing files are downloaded
@@ -357,6 +364,10 @@ class ModelConfig:
         """Yield problems with these settings for a task and dataset, without importing torch."""
         return ()
 
+    def problems_with_new_items(self) -> Iterable[UsageError]:
+        """Yield why a model with the capability `rank_new_items` cannot rank new items with these settings."""
+        return ()
+
 
 @dataclass
 class LLMConfig:
@@ -371,7 +382,7 @@ class LLMConfig:
     # openai: the environment variable with the key; the key is never stored
     key_variable: str = about(Role.machine, MISSING)
     temperature: float = ranges.number(at_least=0)  # 0 = greedy
-    top_p: float = ranges.number(above=0, at_most=1)
+    top_p: float = ranges.number(above=0, at_most=1)  # nucleus sampling; 1 = off
     max_tokens: int = ranges.number(at_least=1)  # maximum length of an answer
     context: int = ranges.number(at_least=64, role=Role.machine)  # context length in tokens, including the answer
     precision: Precision = precision(Work.answering)  # local
@@ -398,7 +409,7 @@ class EnrichmentConfig:
 
     role: ClassVar[Role] = Role.data
 
-    system: str | None = None
+    system: str | None = None  # the system message; null = none
     noun: str = MISSING  # what an item is called
     prompt: str = MISSING  # fields: {item}, its text as JSON; {noun}; {tokens}, the number of tags per kind
     characters: int = ranges.number(at_least=1)  # of each field of an item in the prompt, from its beginning
@@ -412,16 +423,17 @@ class TaskConfig:
 
     role: ClassVar[Role] = Role.question
 
-    name: str = ranges.folder_name()
+    name: str = ranges.folder_name()  # in tables and run folders
     question: Question = MISSING
     candidates: Candidates = Candidates.full
-    negatives: int = ranges.number(99, at_least=1)
-    mask_history: bool = about(Role.extent, False)
+    negatives: int = ranges.number(99, at_least=1)  # sampled candidates besides the target
+    mask_history: bool = about(Role.extent, False)  # exclude items of the history from a full ranking
     written: Written | None = None  # question: write
+    # number of test examples, drawn by dataset.seed; null = all
     max_examples: int | None = ranges.number(None, at_least=1, role=Role.extent)
     cutoffs: list[int] = ranges.number([10], at_least=1, at_most=1_000_000)  # question: rank
     selection: str = MISSING  # validation metric for checkpoint selection; also compared with the floors
-    floors: list[str] = about(Role.citation, MISSING)
+    floors: list[str] = about(Role.citation, MISSING)  # models that are evaluated first, in the same table
     top_items: int = ranges.number(10, at_least=1)  # stored per example in predictions.parquet
     bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000, role=Role.extent)  # resamples per interval
 
@@ -436,7 +448,7 @@ class TrainerConfig:
     batch_size: int = ranges.number(at_least=1)  # rows per step
     learning_rate: float = ranges.number(above=0)
     weight_decay: float = ranges.number(at_least=0)
-    warmup_ratio: float = ranges.number(at_least=0, at_most=1)
+    warmup_ratio: float = ranges.number(at_least=0, at_most=1)  # share of the steps with a rising learning rate
     schedule: Schedule = MISSING
     gradient_clip: float = ranges.number(at_least=0)  # 0 = none
     precision: Precision = precision(Work.training)
@@ -455,8 +467,20 @@ class PathsConfig:
 
     role: ClassVar[Role] = Role.machine
 
-    outputs: str = ranges.path("outputs", stored="relative")
+    outputs: str = ranges.path("outputs", stored="relative")  # where run folders are written
     cache: str | None = ranges.path(None)  # default: the user's cache folder
+
+
+@dataclass
+class TuningConfig:
+    """The search that chose these settings, as `llm4rec tune` writes it: its budget and its result on validation."""
+
+    role: ClassVar[Role] = Role.citation
+
+    trials: int = ranges.number(at_least=1)
+    minutes: float = ranges.number(at_least=0)
+    metric: str = MISSING
+    score: float = ranges.number()
 
 
 @dataclass
@@ -473,6 +497,8 @@ class Config:
     seed: int = ranges.seed(Role.training)
     split: SplitName = about(Role.question, SplitName.test)
     device: str = about(Role.machine, "auto")
-    force: bool = about(Role.command, False)
-    run: str | None = ranges.path(None, role=Role.command)
+    force: bool = about(Role.command, False)  # repeat a finished run
+    run: str | None = ranges.path(None, role=Role.command)  # eval, recommend: a run by its folder
+    # an experiment's deviations from its paper, in sentences
     deviations: list[str] = field(default_factory=list, metadata={"role": Role.citation})
+    tuning: TuningConfig | None = about(Role.citation, None)

@@ -1,11 +1,12 @@
 """Controls: one source of signal is destroyed on purpose. A gain that survives does not come from that source.
 
 `controlled_dataset` is applied before the split, `controlled_examples` after it. Candidates belong to interactions and
-are the same under every control.
+are the same under every control but `shuffle_ties`, which alone changes which interactions are held out.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TypeVar
 
@@ -34,12 +35,17 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
     `shuffle_text` permutes texts, prices and tokens among the items; `shuffle_tokens` permutes tokens alone.
     `shuffle_history` permutes the training interactions of each user: reviews move with their items, times stay in
     place, and the targets of validation and test are unchanged. In a click log it permutes the history of each
-    impression. Other controls return the dataset unchanged.
+    impression. `shuffle_ties` permutes the interactions of each user that have the same time, so that held-out
+    interactions are no longer chosen by the order of a file; the fingerprint changes, as the split does. Other controls
+    return the dataset unchanged.
 
     Args:
         dataset: as prepared, before a recipe has made the items' text; not modified.
         control: one of the controls.
         seed: `dataset.seed`.
+
+    Raises:
+        DataError: `shuffle_ties`, and no two interactions of a user have the same time.
     """
     rng = stream(seed, control.value)
     if control in SHUFFLED:
@@ -58,9 +64,11 @@ def controlled_dataset(dataset: RecDataset, control: Control, seed: int) -> RecD
         if "timestamp" in interactions:
             interactions["timestamp"] = dataset.interactions["timestamp"]
         changed = replace(dataset, interactions=interactions)
+    elif control is Control.shuffle_ties:
+        changed = _with_shuffled_ties(dataset, rng)
     else:
         return dataset
-    return replace(changed, manifest=dataset.manifest | {"control": control.value})
+    return replace(changed, manifest=changed.manifest | {"control": control.value})
 
 
 def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> AnyExamples:
@@ -99,6 +107,32 @@ def controlled_examples(examples: AnyExamples, control: Control, seed: int) -> A
         source = last[other[user]]
         return replace(examples, start=examples.start[source], end=examples.end[source])
     return examples
+
+
+def _with_shuffled_ties(dataset: RecDataset, rng: np.random.Generator) -> RecDataset:
+    """Return the dataset with each user's interactions of one time in random order; those without a time stay."""
+    name, user = dataset.manifest["name"], dataset.interactions["user"].to_numpy()
+    if "timestamp" not in dataset.interactions:
+        raise DataError(
+            f"dataset.control=shuffle_ties shuffles interactions at one time, and dataset '{name}' has no times",
+            "choose a dataset with times: dataset=ml-100k, or a file of your own with a column for timestamp",
+        )
+    time = dataset.interactions["timestamp"].to_numpy()
+    is_first = np.ones(len(user), dtype=bool)  # of the interactions of a user at a time; NaN equals nothing
+    is_first[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+    if is_first.all():
+        raise DataError(
+            f"dataset.control=shuffle_ties would change nothing: no two interactions of a user in dataset '{name}' "
+            "have the same time",
+            "leave it out",
+        )
+    order = _shuffled_within(np.cumsum(is_first), rng)
+    fingerprint = hashlib.sha256(f"{dataset.fingerprint} {Control.shuffle_ties.value}".encode()).hexdigest()
+    return replace(
+        dataset,
+        interactions=dataset.interactions.iloc[order].reset_index(drop=True),
+        manifest=dataset.manifest | {"fingerprint": fingerprint},  # that of the dataset covers dataset.seed
+    )
 
 
 def _shuffled_within(group: IntArray, rng: np.random.Generator) -> IntArray:

@@ -101,6 +101,12 @@ class Examples(Histories):
         return masked
 
 
+def single_example(user: int, sequence: IntArray, start: int, end: int, target: int = 0, row: int = -1) -> Examples:
+    """Return one example with the history sequence[start:end], by default without a target or row of its own."""
+    users, targets, starts, ends, rows = (np.array([number]) for number in (user, target, start, end, row))
+    return Examples(users, targets, sequence, start=starts, end=ends, row=rows)
+
+
 @dataclass(frozen=True)
 class Impressions(Histories):
     """n lists of items that were shown to a user, and which of them were clicked.

@@ -89,7 +89,8 @@ def with_explanations(split: Split, cache: Path) -> Split:
         )
     texts = rows["review_text"].fillna("").tolist()
     in_train = split.assignment == TRAIN
-    key = hashlib.sha256(f"{VERSION} {split.dataset.fingerprint} ".encode() + in_train.tobytes()).hexdigest()
+    control = split.dataset.manifest.get("control", "")  # may have moved reviews to other rows
+    key = hashlib.sha256(f"{VERSION} {split.dataset.fingerprint} {control}".encode() + in_train.tobytes()).hexdigest()
     path = cache / "explanations" / f"{key[:24]}.parquet"
     write_once(path, lambda aside: _extracted(texts, in_train).to_parquet(aside, index=False))
     cached = pd.read_parquet(path)

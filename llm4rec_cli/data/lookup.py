@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llm4rec_cli.config.registry import models_with
 from llm4rec_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from llm4rec_cli.data.examples import IntArray
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.titles import Titles
 
@@ -49,25 +49,30 @@ def _number(dataset: RecDataset, kind: str, ids: list[str], raw_id: str) -> int:
     )
 
 
-def items_by_title(dataset: RecDataset, typed_titles: Sequence[str]) -> IntArray:
+def items_by_title(dataset: RecDataset, typed_titles: Sequence[str], reads_text: bool) -> list[int | None]:
     """Return the item number of each typed title; asks on a terminal where a title is ambiguous, and logs elsewhere.
 
+    Args:
+        reads_text: whether the model takes a title that is not in the dataset as a text; its number is then None.
+
     Raises:
-        UsageError: the dataset has no titles, or none close enough.
+        UsageError: otherwise, if the dataset has no titles, or none close enough.
     """
     from llm4rec_cli.data.titles import Titles
 
     if "title" not in dataset.items:
+        if reads_text:
+            return [None] * len(typed_titles)
         ids = dataset.items["item_id"].head(SAMPLE_IDS)
         raise UsageError(
             f"dataset {dataset.manifest['name']} has no titles, only item ids such as {quoted(ids)}", "--user ID"
         )
     counts = np.bincount(dataset.sequence, minlength=dataset.n_items)
     titles = Titles(dataset.items["title"].fillna("").tolist(), counts)
-    return np.array([_item_by_title(typed, titles, dataset) for typed in typed_titles])
+    return [_item_by_title(typed, titles, dataset, reads_text) for typed in typed_titles]
 
 
-def _item_by_title(typed: str, titles: Titles, dataset: RecDataset) -> int:
+def _item_by_title(typed: str, titles: Titles, dataset: RecDataset, reads_text: bool) -> int | None:
     from llm4rec_cli.data.titles import MIN_SIMILARITY
     from llm4rec_cli.progress import console
 
@@ -85,16 +90,19 @@ def _item_by_title(typed: str, titles: Titles, dataset: RecDataset) -> int:
         candidates = titles.suggest(typed, CHOICES, MIN_SIMILARITY)
         if match is not None:
             candidates = [match, *(item for item in candidates if item != match)]
-        match = _choose(typed, candidates, titles) if candidates else None
+        match = _choose(typed, candidates, titles, reads_text) if candidates else None
     elif match is not None:
         log.info("using '%s' for '%s'", titles.titles[match], typed)
-    if match is None:
+    if match is None and not reads_text:
         nearest = quoted(titles.titles[item] for item in titles.suggest(typed, 3))
-        raise UsageError(f"no title in dataset {dataset.manifest['name']} is '{typed}'", f"the nearest are {nearest}")
+        raise UsageError(
+            f"no title in dataset {dataset.manifest['name']} is '{typed}', and this model cannot read it as a text",
+            f"the nearest are {nearest}; models that read any text: {', '.join(models_with('rank_new_items'))}",
+        )
     return match
 
 
-def _choose(typed: str, candidates: Sequence[int], titles: Titles) -> int | None:
+def _choose(typed: str, candidates: Sequence[int], titles: Titles, reads_text: bool) -> int | None:
     """Let the user choose one of the candidates; None if they choose none."""
     from rich.prompt import IntPrompt
 
@@ -103,7 +111,7 @@ def _choose(typed: str, candidates: Sequence[int], titles: Titles) -> int | None
     console.print(f"No title is '{typed}'. Similar titles:", markup=False, highlight=False)
     for number, item in enumerate(candidates, start=1):
         console.print(f"  {number}  {titles.titles[item]}", markup=False, highlight=False)
-    console.print("  0  none of these", highlight=False)
+    console.print(f"  0  none of these{': use the text itself' if reads_text else ''}", highlight=False)
     choices = [str(number) for number in range(len(candidates) + 1)]
     try:
         number = IntPrompt.ask("Which one", console=console, choices=choices, show_choices=False, default=1)

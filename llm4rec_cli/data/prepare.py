@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from llm4rec_cli import __version__
-from llm4rec_cli.config.schema import DatasetConfig, SplitRule
+from llm4rec_cli.config.schema import DatasetConfig, SplitRule, TextRecipe
 from llm4rec_cli.data import demo, download, readers, store
 from llm4rec_cli.data.recdataset import IntArray, RawData, RecDataset
 from llm4rec_cli.data.split import TEST, TRAIN, UNUSED, VALID, Split, cut_at, p5_reviews, split_dataset
@@ -45,7 +45,7 @@ def prepare(config: DatasetConfig, cache: Path) -> RecDataset:
     are sorted by (user, time, position in the file), those without a time last.
 
     Args:
-        config: the dataset's settings (`control` and `text` are not used here).
+        config: the dataset's settings (`control` is not used here, and of `text` only whether it needs empty fields).
         cache: the cache folder; the dataset is stored in datasets/<name>-<fingerprint>/.
 
     Raises:
@@ -216,6 +216,8 @@ def _provenance(config: DatasetConfig, raw_files: RawFiles) -> dict[str, Any]:
         settings["shared_users"] = True
     if config.columns:
         settings["columns"] = dict(config.columns)
+    if config.text is TextRecipe.unisrec_verbatim:
+        settings["keep_empty"] = True
     if own_readers := {name: domain["reader"] for name, domain in config.domains.items() if "reader" in domain}:
         settings["readers"] = {name: _version(reader) for name, reader in own_readers.items()}
     hashed = settings | {"files": [{key: file[key] for key in ("domain", "role", "sha256")} for file in files]}
@@ -251,8 +253,12 @@ def _build(config: DatasetConfig, raw_files: RawFiles, provenance: dict[str, Any
 
 def _read(domain: str, files: dict[str, Path], config: DatasetConfig) -> RawData:
     name, _ = readers.reader_and_files(config.domains[domain], config.reader)
-    mapped = {"columns": config.columns} if config.columns and readers.mappable_columns(name) else {}
-    return readers.load(name).read(files, **mapped)
+    options: dict[str, Any] = {}
+    if config.columns and readers.mappable_columns(name):
+        options["columns"] = config.columns
+    if config.text is TextRecipe.unisrec_verbatim and readers.keeps_empty(name):
+        options["keep_empty"] = True
+    return readers.load(name).read(files, **options)
 
 
 def _filtered(domain: str, raw: RawData, config: DatasetConfig) -> _Filtered:
@@ -382,14 +388,15 @@ def _without_text(items: pd.DataFrame, columns: list[str]) -> int:
 
 
 def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
-    """Return the first and last time, the users whose last two times are equal, and the users without times."""
-    last = offsets[1:][np.diff(offsets) >= 2] - 1
+    """Return the first and last time, the users whose last two times are equal, and the users who lack a time."""
+    last = offsets[1:][np.diff(offsets) >= 1] - 1  # interactions without a time come last
     if "timestamp" not in interactions:
         return {"users_tied_at_end": 0, "users_without_times": len(last)}
     time = interactions["timestamp"].to_numpy()
+    last_of_two = offsets[1:][np.diff(offsets) >= 2] - 1
     return {
         "times": [float(np.nanmin(time)), float(np.nanmax(time))],
-        "users_tied_at_end": int((time[last] == time[last - 1]).sum()),
+        "users_tied_at_end": int((time[last_of_two] == time[last_of_two - 1]).sum()),
         "users_without_times": int(np.isnan(time[last]).sum()),
     }
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from llm4rec_cli.evaluation.beyond_accuracy import title_words
 
 IntArray = NDArray[np.integer[Any]]
 
@@ -104,3 +108,28 @@ class RecDataset:
     def texts(self) -> list[str]:
         """The text of each item by the dataset's text recipe; empty if it has none."""
         return self.items["text"].fillna("").tolist()
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether any item has a title with a word."""
+        return self._has_words("title")
+
+    @cached_property
+    def words(self) -> csr_array | None:
+        """(n_items, n_words) the words of each item's title, or, if no item has one, of its text; None: no words."""
+        for column in ("title", "text"):
+            if self._has_words(column):
+                return title_words(self.items[column].fillna("").tolist())
+        return None
+
+    def _has_words(self, column: str) -> bool:
+        return column in self.items and bool(self.items[column].str.contains(r"\w", na=False).any())
+
+    @cached_property
+    def id_order(self) -> IntArray:
+        """(n_items,) the place of each item among the sorted raw ids: as numbers if all are, otherwise as text."""
+        ids = self.items["item_id"].astype(str)
+        keys = ids.map(int) if ids.str.isdecimal().all() else ids
+        order = np.empty(self.n_items, dtype=np.int64)
+        order[np.argsort(keys.to_numpy(), kind="stable")] = np.arange(self.n_items)
+        return order

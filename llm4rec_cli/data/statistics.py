@@ -57,16 +57,18 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
         (_, rows), *dropped = counts.items()
         notes += [f"{domain}: {n:,} of {rows:,} rows dropped: {reason}" for reason, n in dropped if n]
     users, items = manifest["users"], manifest["items"]
-    if manifest["users_without_times"]:
+    if manifest["users_without_times"] and "times" not in manifest:
+        notes.append("no interaction has a time: file order is taken as time order")
+    elif manifest["users_without_times"]:
         share = manifest["users_without_times"] / users
-        notes.append(f"{share:.1%} of users have no times: file order is taken as time order")
+        notes.append(f"{share:.1%} of users have interactions without a time: they come last, in file order")
     if manifest["users_tied_at_end"]:
         share = manifest["users_tied_at_end"] / users
         notes.append(
             f"{share:.1%} of users have the same time on their last two interactions: file order decides which is test"
         )
     first, last = manifest.get("times", (0.0, 0.0))
-    if not _is_date(first) or not _is_date(last):
+    if "times" in manifest and not has_dates(manifest):
         notes.append(f"times range from {first:g} to {last:g}, not seconds since 1970: only their order is used")
     notes += _split_remarks(manifest)
     if "users_of_several_domains" in manifest:
@@ -128,6 +130,11 @@ def _by_part(split: dict[str, Any], key: str) -> str:
 
 def _others(manifest: dict[str, Any], domain: str) -> str:
     return ", ".join(name for name in manifest["read"] if name != domain)
+
+
+def has_dates(manifest: dict[str, Any]) -> bool:
+    """Return whether the interactions have times, and these can be in seconds since 1970."""
+    return "times" in manifest and all(map(_is_date, manifest["times"]))
 
 
 def _is_date(time: float) -> bool:

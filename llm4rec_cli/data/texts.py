@@ -20,8 +20,9 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
     """Return one text per item, in order of the item numbers; empty where the source has nothing.
 
     `unisrec`: the dataset's own `text` if it has one, otherwise title, categories and brand as UniSRec's
-    process_amazon.py cleans them. `title`: the unchanged title. `attributes`: one sentence of the item's tokens, which
-    are its attributes. `enriched`: `unisrec` followed by one sentence of tokens.
+    process_amazon.py cleans them, except that an empty field adds nothing. `unisrec_verbatim`: the same, with every
+    character that the script writes. `title`: the unchanged title. `attributes`: one sentence of the item's tokens,
+    which are its attributes. `enriched`: `unisrec` followed by one sentence of tokens.
     """
     if recipe is TextRecipe.title:
         return list(item_column(dataset.items, "title"))
@@ -31,7 +32,8 @@ def item_texts(dataset: RecDataset, recipe: TextRecipe) -> list[str]:
         return [_append_tokens(text, item_tokens) for text, item_tokens in zip(plain, tokens, strict=True)]
     if recipe is TextRecipe.attributes:
         return [_append_tokens("", tokens) for tokens in item_column(dataset.items, "tokens")]
-    composed = zip(*(item_column(dataset.items, field).map(_unisrec_field) for field in _UNISREC_FIELDS), strict=True)
+    clean = _verbatim_field if recipe is TextRecipe.unisrec_verbatim else _unisrec_field
+    composed = zip(*([clean(text) for text in _column(dataset.items, field)] for field in _UNISREC_FIELDS), strict=True)
     texts = item_column(dataset.items, "text")
     return [text or "".join(fields) for text, fields in zip(texts, composed, strict=True)]
 
@@ -46,13 +48,36 @@ def _append_tokens(text: str, tokens: Sequence[str]) -> str:
     return f"{text.rstrip()} {sentence}".lstrip() if sentence else text
 
 
-def _unisrec_field(text: str) -> str:
+def _unisrec_field(text: str | None) -> str:
     """Return a field as a sentence and a space: entities resolved, no double quotes or newlines, one full stop.
 
-    A missing field adds nothing, nor does one of 2,000 characters or more.
+    A missing or empty field adds nothing, nor does one of 2,000 characters or more.
     """
-    cleaned = html.unescape(text).translate({ord(c): None for c in '"\r\n'}).strip().rstrip(".")
+    cleaned = _without_signs(text or "").strip().rstrip(".")
     return f"{cleaned}. " if 0 < len(cleaned) < _UNISREC_LIMIT - 1 else ""
+
+
+def _verbatim_field(text: str | None) -> str:
+    """Return a field as `clean_text` and `generate_text` in UniSRec's process_amazon.py write it.
+
+    A missing field adds nothing, an empty one a full stop, one of 2,000 characters or more its space. White space at
+    the ends stays, and so does a full stop that is the first character.
+    """
+    if text is None:
+        return ""
+    cleaned = _without_signs(text)
+    cleaned = f"{cleaned[:1]}{cleaned[1:].rstrip('.')}."
+    return f"{cleaned if len(cleaned) < _UNISREC_LIMIT else ''} "
+
+
+def _without_signs(text: str) -> str:
+    """Return the text with entities resolved, without double quotes and line ends."""
+    return html.unescape(text).translate({ord(c): None for c in '"\r\n'})
+
+
+def _column(items: pd.DataFrame, name: str) -> list[str | None]:
+    """Return a column of the items, None where the source has no value."""
+    return [None if pd.isna(text) else text for text in items[name]] if name in items else [None] * len(items)
 
 
 def item_column(items: pd.DataFrame, name: str) -> pd.Series:

@@ -54,6 +54,12 @@ class Estimate:
             return 1.0 if self.value == null else 0.0
         return float(2 * stats.t.sf(abs(self.value - null) / self.error, self.df))
 
+    def p_above(self, bound: float) -> float:
+        """Return the one-sided p-value of the hypothesis that the true value is at most `bound`."""
+        if self.error == 0:
+            return 0.0 if self.value > bound else 1.0
+        return float(stats.t.sf((self.value - bound) / self.error, self.df))
+
 
 def mean(values: FloatArray) -> Estimate:
     """Estimate the mean over users and seeds.

@@ -85,6 +85,8 @@ class Difference:
         margin_interval, margin_interval_90: the intervals that a margin is compared with: those of the difference, or
             under a relative margin those of the ratio of the means less 1, times A's mean.
         equivalent: whether the second lies within the margin.
+        p_above: one-sided p-values of the hypotheses that B − A is at most −margin, and at most +margin; 1 − p is that
+            of the opposite hypothesis. The intervals that a margin is compared with invert them.
     """
 
     a: float
@@ -103,6 +105,7 @@ class Difference:
     margin_interval_90: tuple[float, float]
     margin: float | None = None
     equivalent: bool | None = None
+    p_above: tuple[float, float] | None = None
 
 
 def paired_differences(
@@ -140,10 +143,13 @@ def paired_differences(
         mean_a = float(means_a.mean())
         wide, narrow = estimate.interval(0.95), estimate.interval(0.90)
         margin_wide, margin_narrow = wide, narrow
+        allowed = None if margin is None else margin.absolute(mean_a)
+        p_above = None if allowed is None else (estimate.p_above(-allowed), estimate.p_above(allowed))
         if margin is not None and margin.relative and min(*means_a, *means_b) > 0:
             ratio = crossed.difference(crossed.on_log_scale(by_user_b), crossed.on_log_scale(by_user_a))
             margin_wide, margin_narrow = (_scaled(ratio.interval(level), mean_a) for level in (0.95, 0.90))
-        allowed = None if margin is None else margin.absolute(mean_a)
+            bounds = (math.log1p(-margin.size) if margin.size < 1 else -math.inf, math.log1p(margin.size))
+            p_above = (ratio.p_above(bounds[0]), ratio.p_above(bounds[1]))
         gains = direction(name) * over_seeds[name]
         differences[name] = Difference(
             a=mean_a,
@@ -162,6 +168,7 @@ def paired_differences(
             margin_interval_90=margin_narrow,
             margin=allowed,
             equivalent=None if allowed is None else -allowed < margin_narrow[0] and margin_narrow[1] < allowed,
+            p_above=p_above,
         )
     (corrected,) = as_one_family([differences])
     return corrected

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, MIN_RATERS
-from llm4rec_cli.reporting.tables import comma_separated, console, table
+from llm4rec_cli.reporting.tables import comma_separated, console, json_text, table
 
 ESTIMATES = ("mean_rank", "first", "mean_score")  # of a system on a criterion
 CSV_COLUMNS = (
@@ -22,7 +21,7 @@ CSV_COLUMNS = (
 def show(result: Mapping[str, Any], file: Path, form: str) -> None:
     """Print a result as `table`, `csv` or `json`; `file` is where it was written."""
     if form == "json":
-        print(json.dumps(result, indent=2))
+        print(json_text(result, indent=2))
     elif form == "csv":
         print(_csv(result), end="")
     else:

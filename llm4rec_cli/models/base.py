@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
 
 
+ROUNDED_DROPOUT = "dropout probabilities are rounded to 1/256"
+NO_PADDING_ITEM = "the padding item takes no part in the training softmax (the published code has it there)"
+WINDOWS = "sequences over max_length are covered by half-overlapping windows, each target once"
 # How training on `sequences.SequenceRows` differs from RecBole's prefix rows.
 ONE_PASS_DEVIATIONS = (
-    "a step takes whole sequences of users, where the published code shuffles prefix rows",
-    "sequences over max_length are covered by half-overlapping windows, each target once",
-    "the padding item takes no part in the training softmax (the published code has it there)",
-    "dropout probabilities are rounded to 1/256",
+    "a step takes `trainer.batch_size` whole sequences and trains on each of their targets, where the published code "
+    "shuffles prefix rows of one target and takes 2,048 of them",
+    WINDOWS,
+    NO_PADDING_ITEM,
+    ROUNDED_DROPOUT,
 )
+# How it differs from code that takes whole sequences and pads them at the left: S3-Rec, RecTools, gSASRec.
+WHOLE_SEQUENCE_DEVIATIONS = (f"{WINDOWS} (the published code trains on the latest)", ROUNDED_DROPOUT)
+POSITIONS_FROM_FIRST = "positions are counted from the first item (the published code counts from the last)"
 
 
 @dataclass(frozen=True)

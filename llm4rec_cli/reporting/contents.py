@@ -8,9 +8,10 @@ import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words, shared, spare_metrics
+from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words, shared, spare_metrics, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -38,6 +39,7 @@ def results(group: Group) -> Content:
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
+    columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
@@ -107,6 +109,28 @@ def related_work(group: Group) -> Content | None:
         "read: whether the value was checked against the source",
     ]
     return Content(f"{group.title}, related work", RELATED_COLUMNS, rows, notes)
+
+
+def slices(group: Group) -> Content | None:
+    """Return one row per variant: the first metric on each slice of the targets, averaged over seeds; None without.
+
+    Diagnostic slices are left out.
+    """
+    metric = str(group.headline_metric)
+    measured = [(v, [run["breakdown"].get("slice", {}) for _, run in v.runs]) for v in group.members]
+    measured = [(variant, by_seed) for variant, by_seed in measured if all(by_seed)]
+    if not measured:
+        return None
+    first_seeds = [by_seed[0] for _, by_seed in measured]
+    sizes = {name: means["n"] for run in first_seeds for name, means in run.items() if name not in DIAGNOSTIC}
+    columns = {"model": [v.name[0] for v, _ in measured], "variant": [v.name[1] for v, _ in measured]}
+    columns["all"] = [f"{variant.mean(metric):.4f}" for variant, _ in measured]
+    for name in sizes:
+        values = [[means[name][metric] for means in by_seed if name in means] for _, by_seed in measured]
+        columns[name] = [f"{statistics.fmean(by_seed):.4f}" if by_seed else "" for by_seed in values]
+    note = f"targets: {', '.join(f'{n:,} {name}' for name, n in sizes.items())}"
+    title = f"{group.title}: {metric} on slices of the targets"
+    return Content(title, list(columns), list(zip(*columns.values(), strict=True)), [note])
 
 
 def _letters(differences: Iterable[str]) -> dict[str, str]:

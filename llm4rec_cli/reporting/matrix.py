@@ -1,15 +1,15 @@
 """The overview that a report opens with: methods × tasks, one matrix per dataset.
 
 A column is a group of the report (a task under one protocol), a row a method. A cell holds one variant of the method.
-Variants are chosen by how they were run, never by their results: the one with the most seeds, of those the one with the
-fewest overrides. Controls are not shown, as they are not meant to be good.
+Variants are chosen by how they were run, never by their results: on all examples, with the most seeds, of those the one
+with the fewest overrides. Controls are not shown, as they are not meant to be good.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
@@ -17,7 +17,7 @@ from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
 NOT_RUN = "·"
-BEST, FLOOR = "*", "f"
+BEST, FLOOR, PARTIAL = "*", "f", "†"
 CONTROL = "control-"  # prefix of labels
 
 
@@ -31,6 +31,7 @@ class Cell:
         value: the column's metric, averaged over seeds.
         best: whether no method of the column is better.
         floor: whether it is the strongest floor of the column.
+        partial: whether it is evaluated on fewer examples than others; such a cell is neither.
     """
 
     variant: Variant
@@ -38,6 +39,7 @@ class Cell:
     value: float
     best: bool = False
     floor: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,32 +121,29 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
         if not variant.values(metric) or any(label.startswith(CONTROL) for label in variant.labels):
             continue
         name, _ = variant.name
-        if name not in chosen or _rank(variant) < _rank(chosen[name].variant):
-            chosen[name] = Cell(variant, row, variant.mean(metric))
+        if name not in chosen or _rank(variant, group) < _rank(chosen[name].variant, group):
+            chosen[name] = Cell(variant, row, variant.mean(metric), partial=group.is_partial(variant))
     if group.has_mixed_data:
         return chosen
     sign = direction(metric)
-    best = max((sign * cell.value for cell in chosen.values()), default=None)
-    best_floor = max((sign * cell.value for cell in chosen.values() if _is_floor(cell.variant)), default=None)
+    complete = [cell for cell in chosen.values() if not cell.partial]
+    best = max((sign * cell.value for cell in complete), default=None)
+    best_floor = max((sign * cell.value for cell in complete if cell.variant.is_floor), default=None)
     return {
-        name: Cell(
-            cell.variant,
-            cell.row,
-            cell.value,
+        name: cell
+        if cell.partial
+        else replace(
+            cell,
             best=sign * cell.value == best,
-            floor=_is_floor(cell.variant) and sign * cell.value == best_floor,
+            floor=cell.variant.is_floor and sign * cell.value == best_floor,
         )
         for name, cell in chosen.items()
     }
 
 
-def _rank(variant: Variant) -> tuple[int, int]:
-    """Return the key by which the variant of a method is chosen: most seeds, then fewest overrides."""
-    return -len(variant.runs), len(variant.parts)
-
-
-def _is_floor(variant: Variant) -> bool:
-    return config_class(variant.first_run["model"]).floor
+def _rank(variant: Variant, group: Group) -> tuple[bool, int, int]:
+    """Return the key by which the variant of a method is chosen: all examples, most seeds, fewest overrides."""
+    return group.is_partial(variant), -len(variant.runs), len(variant.parts)
 
 
 def _kind(variant: Variant) -> int:
@@ -158,8 +157,9 @@ def content(matrix: Matrix) -> Content:
     columns = ["method", *(f"{column.heading} {column.metric}" for column in matrix.columns)]
     rows = [[method, *(_text(column.cells.get(method)) for column in matrix.columns)] for method in matrix.methods]
     notes = [
-        f"{BEST} best of the column, {FLOOR} its strongest floor, {NOT_RUN} not run",
-        "one variant per method: the one with the most seeds, of those the one with the fewest overrides",
+        f"{BEST} best of the column, {FLOOR} its strongest floor, {PARTIAL} on fewer examples than others, "
+        f"{NOT_RUN} not run",
+        "one variant per method: on all examples, with the most seeds, of those the one with the fewest overrides",
         *matrix.protocols(),
     ]
     return Content(matrix.title, columns, rows, notes)
@@ -169,5 +169,5 @@ def _text(cell: Cell | None) -> str:
     """Return `0.1198 *f`, so that numbers are aligned whatever their marks."""
     if cell is None:
         return f"{NOT_RUN:>6}"
-    marks = BEST * cell.best + FLOOR * cell.floor
+    marks = BEST * cell.best + FLOOR * cell.floor + PARTIAL * cell.partial
     return f"{cell.value:.4f} {marks}".rstrip()

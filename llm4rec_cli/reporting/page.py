@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: tables, plots, comparisons with the papers, and claims."""
+"""The report as one self-contained HTML page: an overview, tables, charts, comparisons with the papers, and claims."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm4rec_cli.reporting.contents import notes, paper_comparisons, related_work, results
+from llm4rec_cli.reporting.claims.spec import Verdict
+from llm4rec_cli.reporting.contents import notes, paper_comparisons, related_work, results, slices
+from llm4rec_cli.reporting.matrix import matrices
 from llm4rec_cli.reporting.plots import Plot, plots
 from llm4rec_cli.reporting.tables import Content, numeric_columns
 from llm4rec_cli.reporting.variants import Group
@@ -21,18 +23,18 @@ class Section:
         results: table of results, with the row numbers by which plots refer to variants.
         deviations: deviations from the papers, in the order of their numbers.
         papers: comparisons with the papers, if any.
+        slices: results on slices of the targets, if any.
         related: results of other methods on the same dataset and protocol, if any.
         plots: the group's plots.
-        n_runs: how many runs are averaged.
     """
 
     name: str
     results: Content
     deviations: Sequence[str]
     papers: Content | None
+    slices: Content | None
     related: Content | None
     plots: Sequence[Plot]
-    n_runs: int
 
 
 def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> str:
@@ -50,9 +52,16 @@ def page(groups: Sequence[Group], claims: Content, own: Path | None = None) -> s
     )
     templates.filters["numeric"] = lambda content: numeric_columns(content.rows, len(content.columns))
     templates.filters["element"] = Markup
-    templates.filters["zip"] = zip
+    overview = matrices(groups)
+    shown = {column.group.title for matrix in overview for column in matrix.columns}
+    sections = [_section(group, f"g{i}", own) for i, group in enumerate(groups, start=1)]
     return templates.get_template("report.html").render(
-        sections=[_section(group, f"g{i}", own) for i, group in enumerate(groups, start=1)], claims=claims
+        matrices=overview,
+        names={section.results.title: section.name for section in sections},
+        sections=sections,
+        elsewhere=[section for section in sections if section.results.title not in shown],
+        claims=[dict(zip(claims.columns, row, strict=True)) for row in claims.rows],
+        NOT_RUN=Verdict.not_run.value,
     )
 
 
@@ -64,7 +73,7 @@ def _section(group: Group, name: str, own: Path | None) -> Section:
         results=Content(table.title, ["#", *table.columns], numbered, notes(group)),
         deviations=group.deviations(),
         papers=paper_comparisons(group, own),
+        slices=slices(group),
         related=related_work(group),
-        plots=plots(group, name),
-        n_runs=sum(len(variant.runs) for variant in group.members),
+        plots=plots(group, own),
     )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.config.walk import declarations
+from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.evaluation import metrics
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -44,11 +46,13 @@ class PairedValues:
     Attributes:
         user: (n,) user of each example.
         a, b: metric -> (n,) values; position i is the same example in both.
+        slices: slice -> (n,) whether the target is in it, as B's predictions say.
     """
 
     user: NDArray[Any]
     a: Values
     b: Values
+    slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def require_same_protocol(runs: Sequence[Run]) -> None:
@@ -147,9 +151,10 @@ def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None =
             )
         a, b = (answers[answers["target_is_cold"] == (targets == "cold")] for answers in (a, b))
     key, own = [*example, "time"], [name for name in ("user_id", *columns) if name not in example]
+    slices = [str(name) for name in b if str(name).startswith(SLICE)]
     a, b = (
-        answers.assign(time=answers.groupby([*example]).cumcount())[[*key, *own]]  # a user may have a target twice
-        for answers in (a, b)
+        answers.assign(time=answers.groupby([*example]).cumcount())[[*key, *kept]]  # a user may have a target twice
+        for answers, kept in ((a, own), (b, [*own, *slices]))
     )
     both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="source")
     _require_same_examples(a, b, both, example)
@@ -158,7 +163,9 @@ def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None =
     values_a, values_b = (
         _values(both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1), metrics) for side in "ab"
     )
-    return PairedValues(user, values_a, values_b)
+    return PairedValues(
+        user, values_a, values_b, {name.removeprefix(SLICE): both[name].to_numpy(dtype=bool) for name in slices}
+    )
 
 
 def _answer_columns(files: Sequence[Path]) -> tuple[str, ...]:

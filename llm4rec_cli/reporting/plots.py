@@ -1,117 +1,152 @@
-"""Plots of one group of variants, each an SVG element of an HTML page.
+"""The charts of one group of variants: what each shows, its caption, and the same in words.
 
-Variants carry their row number in the table. A plot has the width of a telephone screen so that its text is readable
-there; the page may enlarge it.
+A chart is drawn only if it compares something: two variants, two epochs, two groups of examples. Variants carry their
+row number in the table of results.
 """
 
 from __future__ import annotations
 
-import html
-import io
 import json
-import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from llm4rec_cli.evaluation.metrics import lower_is_better
-from llm4rec_cli.reporting import papers
+from llm4rec_cli.evaluation.metrics import direction, lower_is_better
+from llm4rec_cli.reporting import papers, svg
+from llm4rec_cli.reporting.contents import shared
+from llm4rec_cli.reporting.svg import LEFT, RIGHT, WIDTH
 from llm4rec_cli.reporting.variants import Group, Variant
 
-WIDTH = 3.5  # inches
-DOTS, LINES = 20, 8  # most variants per plot, as dots and as lines
-LONGEST = 46  # characters in a name
-SHORTEST = 0.001  # seconds: a floor may be recorded with 0, which a log scale cannot show
-# Okabe and Ito's colours for colour-blind readers; markers distinguish lines without colour.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d1f")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, QUIET, PAPER = "#1b1f24", "#59636e", "#d55e00"
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text, for search and screen readers
-    "svg.hashsalt": "llm4rec",  # the same plot gives the same file
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 8.5,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e7eb",
-    "grid.linewidth": 0.6,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
+DOTS, LINES = 20, svg.N_COLOURS  # most variants per chart, as dots and as lines
+TOP, ROW = 24.0, 36.0  # units: for the label above a y axis; per variant
+LONGEST = 44  # characters in a name next to a value
+SHORTEST = 0.001  # seconds: a floor may be recorded with 0, which a logarithmic scale cannot show
+FEWEST, MOST_BINS = 20, 10  # ratings per bin of the calibration, and bins
+RATING = "rating"  # the protocol whose predictions are stars
+Row = tuple[int, Variant]  # row number in the table of results, and the variant
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot and its caption.
+    """A chart.
 
     Attributes:
-        svg: the plot as an SVG element.
         caption: what it shows.
+        svg: the chart as an SVG element, with its values in words for screen readers.
+        keys: what its symbols mean: (SVG element of the symbol, or a number; words).
     """
 
-    svg: str
     caption: str
+    svg: str
+    keys: Sequence[tuple[str, str]] = ()
 
 
-def plots(group: Group, name: str) -> list[Plot]:
-    """Return all plots that the group's runs have data for.
+def plots(group: Group, own: Path | None = None) -> list[Plot]:
+    """Return all charts that the group's runs have data for.
 
     Args:
-        name: the group's id on the page, which prefixes the ids of its elements.
+        own: a user's CSV file of published numbers.
     """
-    if group.headline_metric is None:
-        return []
-    with mpl.rc_context(STYLE):
-        candidates = [by_model(group), by_frequency(group), learning_curves(group), quality_against_seconds(group)]
-        drawn = [plot for plot in candidates if plot is not None]
-        return [Plot(_svg(figure, caption, f"{name}-{i}"), caption) for i, (figure, caption) in enumerate(drawn)]
+    charts = [learning_curves(group)]
+    if group.headline_metric is not None:
+        charts = [
+            by_model(group, own),
+            quality_against_seconds(group),
+            by_frequency(group),
+            *charts,
+            calibration(group),
+        ]
+    return [chart for chart in charts if chart is not None]
 
 
-def by_model(group: Group) -> tuple[Figure, str]:
-    """Plot each variant's headline metric and interval, with comparable numbers from the papers."""
-    metric = str(group.headline_metric)
-    shown = sorted(group.ranked()[:DOTS])
-    figure, (axes,) = _figure(0.42 * len(shown) + 0.75)
-    has_papers = False
-    for row, (number, variant) in enumerate(shown):
-        mean = variant.mean(metric)
-        low, high = variant.intervals.get(metric, (mean, mean))
-        axes.plot([low, high], [row, row], color=COLOURS[0], linewidth=2)
-        axes.plot([mean], [row], color=COLOURS[0], marker="o", markersize=5)
-        for comparison in papers.comparisons(variant):
-            if comparison.metric == metric:
-                fill = "none" if comparison.differences else "full"
-                axes.plot([comparison.printed.value], [row], color=PAPER, marker="D", markersize=5, fillstyle=fill)
-                has_papers = True
-        name = _name(number, variant)
-        axes.annotate(name, (0, row), (0, 5), ("axes fraction", "data"), "offset points", color=INK, in_layout=False)
-    axes.set_ylim(len(shown) - 0.6, -0.8)
-    axes.set_yticks([])
-    axes.locator_params(axis="x", nbins=5)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(_axis(metric))
-    legend = "; diamonds: papers' numbers, hollow where something differs" if has_papers else ""
-    return figure, f"{metric} by model, with 95 % intervals{legend}{_selection(shown, group)}"
+def strongest_floor(group: Group) -> Variant | None:
+    """Return the best floor on all examples by the headline metric; None without floors, or on different data."""
+    floors = [variant for _, variant in group.ranked() if variant.is_floor and not group.is_partial(variant)]
+    return floors[0] if floors and not group.has_mixed_data else None
 
 
-def by_frequency(group: Group) -> tuple[Figure, str] | None:
-    """Plot the headline metric by how often the target occurs in training, one line per variant."""
+def by_model(group: Group, own: Path | None = None) -> Plot | None:
+    """Draw each variant's headline metric and interval, best first, with the strongest floor and published numbers."""
+    metric, floor = str(group.headline_metric), strongest_floor(group)
+    ranked = group.ranked()
+    shown = ranked[:DOTS]
+    published = [
+        (i, item)
+        for i, (_, variant) in enumerate(shown)
+        for item in papers.comparisons(variant, own)
+        if item.metric == metric
+    ]
+    if len(shown) + len(published) < 2:
+        return None
+    ends = [variant.intervals.get(metric, (variant.mean(metric),) * 2) for _, variant in shown]
+    values = [value for row in ends for value in row] + [item.printed.value for _, item in published]
+    floor_value = [floor.mean(metric)] if floor else []
+    height = ROW * len(shown)
+    x = svg.linear([*values, *floor_value], 8, WIDTH - 12)
+    elements = svg.x_axis(x, 0, height, _axis(metric))
+    elements += [svg.line([(x(value), 0), (x(value), height)], "floor") for value in floor_value]
+    words = []
+    for i, ((number, variant), (low, high)) in enumerate(zip(shown, ends, strict=True)):
+        mean, y = variant.mean(metric), ROW * i + 27
+        colour = "quiet" if variant.is_floor else "c0"
+        filled = "partial " * group.is_partial(variant) + colour
+        name = _name(group, number, variant)
+        elements += [
+            svg.label(0, y - 11, name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…", class_="ink"),
+            svg.label(WIDTH, y - 11, f"{mean:.4f}", "end", "ink"),
+            svg.line([(x(low), y), (x(high), y)], f"line {colour}"),
+            svg.mark((x(mean), y), 0, filled),
+        ]
+        words.append(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})")
+    for i, item in published:
+        elements.append(svg.mark((x(item.printed.value), ROW * i + 27), 3, "hollow" if item.differences else "c1"))
+        words.append(f"{item.printed.owner} for row {shown[i][0]}: {item.printed.value:.4f}")
+    keys = [*_floor_key(floor), *_partial_key(group, shown)]
+    if any(not item.differences for _, item in published):
+        keys.append((svg.key(svg.mark((0, 0), 3, "c1")), "a published number"))
+    if any(item.differences for _, item in published):
+        keys.append((svg.key(svg.mark((0, 0), 3, "hollow")), "a published number, where something differs"))
+    caption = f"{metric} by model, best first, with 95 % intervals; floors are grey{_selection(shown, ranked)}"
+    return Plot(caption, svg.drawing(height + svg.BELOW, elements, "; ".join(words)), keys)
+
+
+def quality_against_seconds(group: Group) -> Plot | None:
+    """Draw the headline metric against the time of training and evaluation; `eval` runs have no training time."""
+    metric, floor = str(group.headline_metric), strongest_floor(group)
+    shown = sorted((n, v) for n, v in group.ranked() if v.first_run["trained_run"] is None)
+    if len(shown) < 2:
+        return None
+    points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in shown]
+    top, bottom = TOP + 10, TOP + 186
+    x = svg.logarithmic((seconds for seconds, _ in points), LEFT, WIDTH - RIGHT)
+    y = svg.linear((value for _, value in points), bottom, top)
+    elements = svg.x_axis(x, top, bottom, "seconds of training, requests and evaluation (log)")
+    elements += svg.y_axis(y, _axis(metric))
+    if floor:
+        level = y(floor.mean(metric))
+        elements.append(svg.line([(LEFT, level), (WIDTH - RIGHT, level)], "floor"))
+    places = svg.positions(points, x, y)
+    filled = ["partial " * group.is_partial(variant) + "c0" for _, variant in shown]
+    elements += [svg.mark(place, 0, class_) for place, class_ in zip(places, filled, strict=True)]
+    for cluster in _clusters(places):
+        (a, b), numbers = max(places[i] for i in cluster), ", ".join(str(shown[i][0]) for i in cluster)
+        elements.append(svg.label(a, b - 7, numbers, "middle", "ink"))
+    names = [_name(group, number, variant) for number, variant in shown]
+    words = [f"{name}: {point[1]:.4f} in {point[0]:.3g} s" for name, point in zip(names, points, strict=True)]
+    keys = [*_floor_key(floor), *_partial_key(group, shown)]
+    keys += [(str(number), name.partition(" ")[2]) for (number, _), name in zip(shown, names, strict=True)]
+    caption = f"{metric} against time, measured on each run's own machine"
+    return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
+
+
+def by_frequency(group: Group) -> Plot | None:
+    """Draw the headline metric by how often the target occurs in training, one line per variant."""
     metric = str(group.headline_metric)
     lines, counts = [], dict[str, int]()
-    for number, variant in sorted(group.ranked()[:LINES]):
+    for number, variant in _complete(group):
         by_seed = [metrics["breakdown"].get("target_train_count", {}) for _, metrics in variant.runs]
         values = {
             name: statistics.fmean(breakdown[name][metric] for breakdown in by_seed)
@@ -121,127 +156,179 @@ def by_frequency(group: Group) -> tuple[Figure, str] | None:
         if values:
             lines.append((number, variant, values))
             counts |= {name: by_seed[0][name]["n"] for name in values}
-    if not lines:
-        return None
     order = sorted(counts, key=lambda name: int(re.split(r"\D", name)[0]))
-    figure, (axes,) = _figure(2.5, legend=len(lines))
-    for i, (number, variant, values) in enumerate(lines):
-        positions = [order.index(name) for name in values]
-        axes.plot(positions, list(values.values()), **_line(i), label=_name(number, variant))
-    axes.set_xticks(range(len(order)), [f"{name}\n({counts[name]:,})" for name in order])
-    axes.set_xlabel("times in training (test examples)")
-    axes.set_ylabel(_axis(metric))
-    axes.set_ylim(bottom=0)
-    _legend(figure, axes)
-    return figure, f"{metric} by how often the target occurs in training{_selection(lines, group)}"
+    if len(order) < 2:
+        return None
+    shown = _best_and_floor(lines)
+    top, bottom = TOP, TOP + 166
+    x = svg.Scale(0, len(order) - 1, LEFT + 16, WIDTH - RIGHT - 18)
+    y = svg.linear((value for _, _, values in shown for value in values.values()), bottom, top, zero=True)
+    elements = svg.y_axis(y, _axis(metric))
+    for i, name in enumerate(order):
+        elements += [
+            svg.label(x(i), bottom + 14, name, "middle", "ink"),
+            svg.label(x(i), bottom + 28, f"{counts[name]:,}", "middle"),
+        ]
+    elements.append(svg.label((LEFT + WIDTH) / 2, bottom + 44, "times in training; number of test examples", "middle"))
+    words, keys = [], []
+    for i, (number, variant, values) in enumerate(shown):
+        elements += svg.series([(x(order.index(name)), y(value)) for name, value in values.items()], i)
+        name = _name(group, number, variant)
+        keys.append((svg.key(svg.mark((0, 0), i)), name))
+        words.append(f"{name}: {', '.join(f'{value:.4f} at {key}' for key, value in values.items())}")
+    caption = f"{metric} by how often the target occurs in training{_selection(shown, lines)}"
+    return Plot(caption, svg.drawing(bottom + 50, elements, "; ".join(words)), keys)
 
 
-def learning_curves(group: Group) -> tuple[Figure, str] | None:
-    """Plot training loss and validation metric by epoch, one line per seed, for trained variants."""
+def learning_curves(group: Group) -> Plot | None:
+    """Draw training loss and validation metric by epoch, one line per seed, with a mark at the best epoch."""
     lines = []
-    for number, variant in group.ranked():
-        logs = [log for folder, _ in variant.runs if (log := _log(folder / "train_log.jsonl"))]
+    for number, variant in group.ranked() if group.headline_metric else enumerate(group.members, start=1):
+        logs = [log for folder, _ in variant.runs if len(log := _log(folder / "train_log.jsonl")) > 1]
         if logs:
             lines.append((number, variant, logs))
     if not lines:
         return None
-    shown = sorted(lines[:LINES])
-    figure, (above, below) = _figure(3.6, 2, legend=len(shown))
+    shown = lines[:LINES]
+    selected = {number: _selected_by(variant) for number, variant, _ in shown}
+    curves = {
+        key: [
+            (i, [(entry["epoch"], sign * entry[key]) for entry in log], _best_entry(log))
+            for i, (number, _, logs) in enumerate(shown)
+            for sign in [direction(selected[number]) if key == "valid" else 1]
+            for log in logs
+        ]
+        for key in ("loss", "valid")
+    }
+    epochs = [log[i]["epoch"] for _, _, logs in shown for log in logs for i in (0, -1)]
+    x = svg.Scale(min(epochs), max(epochs), LEFT, WIDTH - RIGHT, least_step=1)
+    titles = {"loss": "training loss", "valid": f"validation {_axis(' or '.join(dict.fromkeys(selected.values())))}"}
+    elements, bottom = [], 0.0
+    for key, own in curves.items():
+        top, bottom = bottom + TOP + 10, bottom + TOP + 120
+        y = svg.linear((value for _, points, _ in own for _, value in points), bottom, top)
+        elements += svg.y_axis(y, titles[key])
+        elements += [svg.line(svg.positions(points, x, y), f"line c{i}") for i, points, _ in own]
+        elements += [svg.mark(svg.positions([points[best]], x, y)[0], i) for i, points, best in own]
+    elements += svg.x_axis(x, bottom, bottom, "epoch")
+    keys, words = [], []
     for i, (number, variant, logs) in enumerate(shown):
-        for log in logs:
-            above.plot(*_points(log, "loss"), color=COLOURS[i], linewidth=1.3, marker=".")
-            below.plot(*_points(log, "valid"), color=COLOURS[i], linewidth=1.3, marker=".")
-        above.lines[-1].set_label(_name(number, variant))
-    above.set_ylabel("training loss")
-    below.set_ylabel("validation\n(higher is better)")
-    below.set_xlabel("epoch")
-    _legend(figure, above)
-    selection = f"; the best {LINES} of {len(lines)}" if len(lines) > LINES else ""
-    return figure, f"training loss and validation by epoch; losses are not comparable across models{selection}"
+        name = _name(group, number, variant)
+        keys.append((svg.key(svg.mark((0, 0), i)), name))
+        words += [
+            f"{name}: loss {log[0]['loss']:.4g} to {log[-1]['loss']:.4g} in {round(log[-1]['epoch'])} epochs, best "
+            f"validation {abs(log[best]['valid']):.4f} in epoch {round(log[best]['epoch'])}"
+            for log in logs
+            for best in [_best_entry(log)]
+        ]
+    caption = (
+        "training loss and validation by epoch, marked at the best epoch; losses of different models are not "
+        f"comparable{_selection(shown, lines)}"
+    )
+    return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
 
 
-def quality_against_seconds(group: Group) -> tuple[Figure, str] | None:
-    """Plot the headline metric against the time of training and evaluation; `eval` runs have no training time."""
-    metric = str(group.headline_metric)
-    shown = sorted((n, v) for n, v in group.ranked() if v.first_run["trained_run"] is None)
-    if not shown:
+def calibration(group: Group) -> Plot | None:
+    """Draw the mean actual stars against the mean predicted stars in bins of equal size, one line per variant."""
+    if group.members[0].first_run["protocol"] != RATING:
         return None
-    figure, (axes,) = _figure(2.7)
-    points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in shown]
-    axes.plot(*zip(*points, strict=True), color=COLOURS[0], marker="o", markersize=4, linestyle="none")
-    for cluster in _clusters(points):
-        numbers = ", ".join(str(shown[i][0]) for i in cluster)
-        axes.annotate(numbers, points[cluster[0]], (4, 3), textcoords="offset points", color=INK)
-    decades = [math.log10(seconds) for seconds, _ in points]
-    axes.set_xscale("log")
-    # At least two ticks.
-    axes.set_xlim(0.7 * 10 ** math.floor(min(decades)), 1.4 * 10 ** (math.floor(max(decades)) + 1))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel("seconds of training, LLM and evaluation (log)")
-    axes.set_ylabel(_axis(metric))
-    return figure, f"{metric} against seconds, measured on each run's own machine; numbers are table rows"
+    lines = [(n, v, points) for n, v in _complete(group) if (points := _calibration_points(v))]
+    if not any(len(points) > 1 for _, _, points in lines):
+        return None
+    shown = _best_and_floor(lines)
+    ends = [value for _, _, points in shown for point in points for value in point]
+    top, bottom = TOP, TOP + 226
+    x, y = svg.linear(ends, LEFT, WIDTH - RIGHT), svg.linear(ends, bottom, top)
+    elements = [*svg.x_axis(x, top, bottom, "mean predicted stars"), *svg.y_axis(y, "mean actual stars")]
+    elements.append(svg.line([(x.start, y.start), (x.end, y.end)], "floor"))
+    keys = [(svg.key(svg.line([(-7, 7), (7, -7)], "floor")), "right on average")]
+    words = []
+    for i, (number, variant, points) in enumerate(shown):
+        elements += svg.series(svg.positions(points, x, y), i)
+        name = _name(group, number, variant)
+        keys.append((svg.key(svg.mark((0, 0), i)), name))
+        words.append(f"{name}: {', '.join(f'{actual:.2f} where {predicted:.2f}' for predicted, actual in points)}")
+    caption = (
+        f"calibration of ratings: actual stars by predicted stars, in bins of equal size{_selection(shown, lines)}"
+    )
+    words.insert(0, "mean actual stars where so many are predicted")
+    return Plot(caption, svg.drawing(bottom + svg.BELOW, elements, "; ".join(words)), keys)
 
 
-def _figure(height: float, n: int = 1, legend: int = 0) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure of n stacked plots.
+def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
+    """Return (mean predicted, mean actual) stars in each bin of equal size by prediction, over all seeds."""
+    import pandas as pd
 
-    Args:
-        height: total height of the plots in inches.
-        legend: lines of the legend, for which height is added.
-    """
-    figure = Figure(figsize=(WIDTH, height + 0.18 * legend), layout="constrained")
-    return figure, list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", handlelength=1.6, borderpad=0)
-
-
-def _line(i: int) -> dict[str, Any]:
-    return {"color": COLOURS[i], "marker": MARKERS[i], "markersize": 4, "linewidth": 1.3}
+    files = [folder / "predictions.parquet" for folder, _ in variant.runs]
+    answers = [pd.read_parquet(file, columns=["prediction", "rating"]) for file in files if file.exists()]
+    if not answers:
+        return []
+    pooled = pd.concat(answers, ignore_index=True)
+    n_bins = min(MOST_BINS, max(1, len(pooled) // FEWEST))
+    bins = pd.qcut(pooled["prediction"], n_bins, labels=False, duplicates="drop").fillna(0)  # 0: all are equal
+    means = pooled.groupby(bins)[["prediction", "rating"]].mean()
+    return [(float(predicted), float(actual)) for predicted, actual in means.itertuples(index=False)]
 
 
-def _name(number: int, variant: Variant) -> str:
-    """Return `3 sasrec model.layers=1`; a long name loses its middle, as the table shows it in full."""
-    model, words = variant.name
-    room = max(0, LONGEST - len(f"{number} {model} "))
-    return " ".join(filter(None, [str(number), model, words if len(words) <= room else f"…{words[-room:]}"]))
+def _complete(group: Group) -> list[Row]:
+    """Return the variants on all examples, best first."""
+    return [row for row in group.ranked() if not group.is_partial(row[1])]
 
 
-def _clusters(points: Sequence[tuple[float, float]]) -> list[list[int]]:
-    """Return indices of points, grouped where their labels would overlap; the x axis is logarithmic."""
-    lowest, highest = min(y for _, y in points), max(y for _, y in points)
-    cells: dict[tuple[int, int], list[int]] = {}
-    for i, (x, y) in enumerate(points):
-        cell = round(5 * math.log10(x)), round(25 * (y - lowest) / ((highest - lowest) or 1))
-        cells.setdefault(cell, []).append(i)
-    return list(cells.values())
+def _best_and_floor(lines: Sequence[tuple[int, Variant, Any]]) -> list[tuple[int, Variant, Any]]:
+    """Return the best lines, of which the last is replaced by the strongest floor if no floor is among them."""
+    floors = [line for line in lines if line[1].is_floor]
+    best = list(lines[:LINES])
+    return best if not floors or floors[0] in best else [*best[:-1], floors[0]]
+
+
+def _name(group: Group, number: int, variant: Variant) -> str:
+    """Return `3 sasrec model.layers=1`, without the overrides that all variants share."""
+    in_all = shared([member.parts for member in group.members])
+    return " ".join([str(number), variant.name[0], *(part for part in variant.parts if part not in in_all)])
+
+
+def _floor_key(floor: Variant | None) -> list[tuple[str, str]]:
+    return [(svg.key(svg.line([(-7, 0), (7, 0)], "floor")), f"strongest floor: {floor.name[0]}")] if floor else []
+
+
+def _partial_key(group: Group, shown: Sequence[Row]) -> list[tuple[str, str]]:
+    if not any(group.is_partial(variant) for _, variant in shown):
+        return []
+    return [(svg.key(svg.mark((0, 0), 0, "partial c0")), "on fewer examples, not comparable")]
+
+
+def _clusters(places: Sequence[svg.Point]) -> list[list[int]]:
+    """Return indices of points in the drawing, grouped where their labels would overlap."""
+    clusters: list[list[int]] = []
+    for i, (a, b) in enumerate(places):
+        near = (c for c in clusters if any(abs(places[j][0] - a) < 24 and abs(places[j][1] - b) < 13 for j in c))
+        if (cluster := next(near, None)) is None:
+            clusters.append([i])
+        else:
+            cluster.append(i)
+    return clusters
 
 
 def _axis(metric: str) -> str:
     return f"{metric} (lower is better)" if lower_is_better([metric]) else metric
 
 
-def _selection(shown: Sequence[Any], group: Group) -> str:
-    return f"; the best {len(shown)} of {len(group.members)}" if len(shown) < len(group.members) else ""
+def _selection(shown: Sequence[Any], available: Sequence[Any]) -> str:
+    return f"; {len(shown)} of {len(available)} variants" if len(shown) < len(available) else ""
+
+
+def _selected_by(variant: Variant) -> str:
+    """Return the metric that selects the checkpoint: the training entry of metrics.json holds its best value."""
+    names: Iterable[str] = variant.first_run["training"]
+    return next(name.removeprefix("valid_") for name in names if name.startswith("valid_"))
+
+
+def _best_entry(log: Sequence[dict[str, float]]) -> int:
+    """Return the position of the entry with the best validation metric; error metrics are negated in the log."""
+    return max(range(len(log)), key=lambda i: log[i]["valid"])
 
 
 def _log(path: Path) -> list[dict[str, float]]:
     """Return the entries of a training log, oldest first; empty if nothing was trained."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _points(log: Sequence[dict[str, float]], key: str) -> tuple[list[float], list[float]]:
-    """Return epochs and values of the entries with this key."""
-    entries = [entry for entry in log if key in entry]
-    return [entry["epoch"] for entry in entries], [entry[key] for entry in entries]
-
-
-def _svg(figure: Figure, caption: str, name: str) -> str:
-    """Return a figure as an SVG element labelled with its caption, with ids that are unique on the page."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    svg = file.getvalue()[file.getvalue().index("<svg") :]
-    svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)

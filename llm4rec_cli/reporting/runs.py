@@ -24,6 +24,12 @@ COLD_METRICS = ("hr@10", "ndcg@10")
 COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
 
 
+def tuning_in_words(run: dict[str, Any]) -> str:
+    """Return `8 trials, 31 min`: the search that chose a run's settings; empty if the run names none."""
+    tuning = run.get("tuning")  # runs before 0.2 have none
+    return f"{tuning['trials']} trials, {tuning['minutes']:.0f} min" if tuning else ""
+
+
 def results_table(runs: Sequence[dict[str, Any]]) -> Content:
     """Return the table printed after training: floors, then the model, with one protocol's metrics and labels below.
 

@@ -1,4 +1,4 @@
-"""Tables in four formats: for a terminal, Markdown, LaTeX and CSV.
+"""Tables in four formats: for a terminal, Markdown, LaTeX and CSV; and the JSON that `--json` prints.
 
 On a terminal a table is at most 100 characters wide. Where it does not fit, headings and means with deviations take two
 lines; then long texts become numbers, explained below; then columns named as `spare` are left out and listed below.
@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
+import math
 import os
 import re
 import textwrap
@@ -255,6 +257,19 @@ def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> st
     writer.writerow(columns)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return strict JSON: null for NaN and infinities, which JSON has no numbers for."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def numeric_columns(rows: Sequence[Sequence[str]], n: int) -> list[bool]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.pairing import Run
@@ -47,6 +48,11 @@ class Variant:
         return variant_in_words(self.first_run)
 
     @property
+    def is_floor(self) -> bool:
+        """Whether it is a simple rule that any model should beat."""
+        return config_class(self.first_run["model"]).floor
+
+    @property
     def labels(self) -> list[str]:
         return sorted({label for _, metrics in self.runs for label in metrics["labels"]})
 
@@ -65,9 +71,22 @@ class Variant:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Metric -> 95 % interval: for one seed the run's own bootstrap over users; else t over users and seeds."""
+        """Metric -> 95 % interval: for one seed the run's own bootstrap over users; else t over users and seeds.
+
+        The latter needs the runs' predictions. Runs recorded without them hold it for the seeds that they were recorded
+        with (scripts/record_runs.py).
+        """
         own = {name: (low, high) for name, (low, high) in self.first_run["intervals"].items()}
-        return own if len(self.runs) == 1 else interval_over_seeds([folder for folder, _ in self.runs], list(own))
+        if len(self.runs) == 1:
+            return own
+        recorded = self.first_run.get("intervals_over_seeds", {"seeds": []})
+        if recorded["seeds"] == self.seeds:
+            return {name: (low, high) for name, (low, high) in recorded["intervals"].items()}
+        return interval_over_seeds([folder for folder, _ in self.runs], list(own))
+
+    @property
+    def seeds(self) -> list[int]:
+        return [metrics["seed"] for _, metrics in self.runs]
 
     def seconds(self) -> float:
         """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds."""
@@ -101,6 +120,10 @@ class Group:
     def has_mixed_data(self) -> bool:
         """Whether the data of one name differ: by seeds, filters or files."""
         return len({variant.first_run["dataset_fingerprint"] for variant in self.members}) > 1
+
+    def is_partial(self, variant: Variant) -> bool:
+        """Whether a member is evaluated on fewer examples than another, so that their metrics are not comparable."""
+        return variant.first_run["n_examples"] < max(member.first_run["n_examples"] for member in self.members)
 
     def ranked(self) -> list[tuple[int, Variant]]:
         """Return the members with their row numbers, from 1, best first by the headline metric."""

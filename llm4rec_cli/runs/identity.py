@@ -83,6 +83,8 @@ def address(
     content = plain(config)
     model: Any = type(config.model)
     not_hashed = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
+    added = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
+    not_hashed += [setting.key for setting in added if setting.value == setting.field.default]
     if not config.model.trainable:
         not_hashed.append("trainer")
     if config.dataset.text is not TextRecipe.enriched:

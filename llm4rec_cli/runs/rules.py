@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
@@ -14,6 +14,7 @@ from llm4rec_cli.config.schema import (
     Control,
     EmptyHistory,
     LLMConfig,
+    ModelConfig,
     Question,
     SplitRule,
     TaskConfig,
@@ -68,6 +69,11 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
             "dataset.control=shuffle_history would change the ranking targets of dataset.split=p5_reviews",
             "dataset.split=leave_one_out",
         )
+    if (config.dataset.split, config.dataset.control) == (SplitRule.mind, Control.shuffle_ties):
+        yield UsageError(
+            f"dataset.control=shuffle_ties shuffles interactions, and dataset '{config.dataset.name}' is a click log",
+            "leave it out; dataset.control=shuffle_history shuffles the histories of a click log",
+        )
     if config.task.question == Question.all and config.task.candidates != Candidates.full:
         yield UsageError("task=all uses the candidates of each of its tasks", "leave task.candidates out")
     yield from _problems_of_impressions(config)
@@ -98,12 +104,23 @@ def problems_of_capability(config: Config) -> Iterator[UsageError]:
     """Yield the problem of a model that cannot do the task."""
     needed = needed_capability(config.task)
     if needed not in config.model.capabilities:
-        fitting = [name for name in model_names() if needed in config_class(name).capabilities]
+        fitting = models_with(needed)
         yield UsageError(
             f"model '{config.model.name}' cannot do task '{config.task.name}', which needs the capability {needed}",
             f"models that can: {', '.join(fitting) or 'none yet'}; {config.model.name} can "
             f"{', '.join(sorted(config.model.capabilities))}",
         )
+
+
+def problems_with_new_items(model: ModelConfig) -> Iterator[UsageError]:
+    """Yield why a model cannot rank items that are not in the catalogue."""
+    if "rank_new_items" in model.capabilities:
+        yield from model.problems_with_new_items()
+        return
+    yield UsageError(
+        f"model '{model.name}' ranks only items of the catalogue",
+        f"a model that reads item text: {', '.join(models_with('rank_new_items'))}",
+    )
 
 
 def _problems_of_trackers(names: Sequence[str]) -> Iterator[UsageError]:

@@ -105,10 +105,14 @@ class RunSpec:
         }
         return replace(self, config=replace(self.config, **changed))
 
-    def for_floor(self, name: str) -> RunSpec:
+    def for_floor(self, name: str, *settings: str) -> RunSpec:
         """Return the spec of a floor under the same dataset and task, at its default settings except those that it
-        takes over from the model. Typed overrides of the model, trainer and experiment do not apply to it."""
-        node = compose([f"model={name}"]).config
+        takes over from the model. Typed overrides of the model, trainer and experiment do not apply to it.
+
+        Args:
+            settings: overrides of the floor's own settings, such as `model.recent=1`.
+        """
+        node = compose([f"model={name}", *settings]).config
         for key in ("dataset", "task", "trainer", "seed"):  # a floor's settings may refer to these
             node[key] = getattr(self.config, key)
         floor = cast(ModelConfig, OmegaConf.to_object(node.model))
@@ -116,7 +120,7 @@ class RunSpec:
         kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
         shared = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
         choices = shared | {"model": name}
-        return replace(self, config=config, command="train", typed=(*kept, f"model={name}"), choices=choices)
+        return replace(self, config=config, command="train", typed=(*kept, f"model={name}", *settings), choices=choices)
 
     def describe_defaults(self) -> str:
         """Return the choices that come from the model's defaults, as `prompt4nr: dataset=demo_news task=impressions,

@@ -17,6 +17,7 @@ from llm4rec_cli.capabilities import Ranker
 from llm4rec_cli.config.schema import Candidates, Config, SplitName
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.slices import SLICE, target_slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError
@@ -28,7 +29,6 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
     intra_list_diversity,
     novelty,
     title_similarity,
-    title_words,
 )
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
@@ -170,13 +170,15 @@ def validation_score(model: Ranker, split: Split, examples: Examples, config: Co
 def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) -> Evaluation:
     """Rank the examples and score the ranks.
 
-    If items are held out of training, cold targets (held out) and warm targets are also reported separately: as metrics
+    The breakdown `slice` has metrics of the slices of `data.slices`, and predictions a column for each. If items are
+    held out of training, cold targets (held out) and warm targets are also reported separately: as metrics
     `cold/<metric>` and `warm/<metric>`, as breakdown `target_is_cold`, and as breakdown `chance`, a constant scorer.
     """
     task = config.task
     ranking = rank(model, examples, task.mask_history, task.top_items, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.for_ranking().train_counts()[examples.target]
+    slices = target_slices(split.for_ranking(), examples)
     masked_targets = replace(examples, mask_history=task.mask_history).masked_targets()
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics |= _beyond_accuracy(split, examples, ranking.top_items, config.dataset.seed)
@@ -191,12 +193,13 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
             "n_tied": ranking.n_tied,
             "n_candidates": ranking.n_candidates,
             "top_items": [item_ids[row[row != PADDING]] for row in ranking.top_items],
+            **{f"{SLICE}{name}": inside for name, inside in slices.items()},
         }
     )
     if examples.turn is not None:
         predictions["turn"] = examples.turn
     intervals = _intervals(values, examples.user, config, 0)
-    breakdown = {"target_train_count": by_frequency(values, train_count)}
+    breakdown = {"target_train_count": by_frequency(values, train_count), "slice": by_group(values, slices)}
     if split.cold is not None:
         is_cold = split.cold[examples.target]
         predictions["target_is_cold"] = is_cold
@@ -233,10 +236,9 @@ def _beyond_accuracy(split: Split, examples: Examples, top_items: IntArray, seed
     k = top_items.shape[1]
     metrics = {f"coverage@{k}": coverage(top_items[top_items != PADDING], split.n_items)}
     columns = {f"novelty@{k}": novelty(top_items, split.for_ranking().train_counts())}
-    titles = split.dataset.items["title"].fillna("") if "title" in split.dataset.items else pd.Series(dtype=str)
-    if titles.str.contains(r"\w").any():
+    words = split.dataset.words
+    if words is not None and split.dataset.has_titles:
         sample = np.sort(stream(seed, "titles compared").permutation(len(examples))[:MAX_TITLES_COMPARED])
-        words = title_words(titles.tolist())
         histories, targets = examples[sample].histories(), examples.target[sample]
         similar, target_similar = title_similarity(top_items[sample], histories, targets, words)
         columns[f"title_diversity@{k}"] = intra_list_diversity(top_items[sample], words)

@@ -1,28 +1,79 @@
-"""Evaluate a trained run: on one task, or on every task of a training for all tasks."""
+"""Train or select a run and evaluate it: on one task, or on every task of a training for all tasks."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llm4rec_cli import processes
+from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.runs import stages
+from llm4rec_cli.runs import rules, stages
 from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, recorded
 from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import resolve_precision
+from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import checkpoints, trained
-from llm4rec_cli.training.run import run_floors
+from llm4rec_cli.training.run import run, run_floors
 
 log = logging.getLogger(__name__)
 
 ALL_TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")  # of task=all
 
 
-def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[tuple[Outcome, list[dict[str, Any]]]]:
-    """Yield the evaluation of every task that the dataset has examples for, as `evaluate_run` returns it.
+@dataclass(frozen=True)
+class Evaluation:
+    """A model evaluated on one task.
+
+    Attributes:
+        outcome: how its run ended.
+        metrics: metrics.json of the floors, then of the run itself.
+        spec: of the run.
+    """
+
+    outcome: Outcome
+    metrics: list[dict[str, Any]]
+    spec: RunSpec
+
+
+def train_and_evaluate(spec: RunSpec) -> Iterator[Evaluation]:
+    """Yield a run, trained and evaluated unless it is finished; then each task, after a training for all tasks.
+
+    Args:
+        spec: checked.
+    """
+    # Problems are raised before anything is computed.
+    origin = processes.from_first(lambda: trained.find_init_run(spec))
+    outcome, metrics = run(spec, origin)
+    yield Evaluation(outcome, metrics, spec)
+    if spec.task.question is Question.all:
+        yield from evaluate_all_tasks(processes.from_first(lambda: trained.open_run(outcome.folder, spec)))
+
+
+def evaluate_trained(spec: RunSpec) -> Iterator[Evaluation]:
+    """Yield the evaluation of the trained run that `run` names or that matches the overrides; of a training for all
+    tasks one of each task. A model without training is run.
+
+    Args:
+        spec: unchecked.
+    """
+    if not spec.model.trainable:
+        spec = replace(spec, command="train")
+        rules.check(spec)
+        yield Evaluation(*run(spec), spec)
+        return
+    source = processes.from_first(lambda: trained.find(spec))
+    if source.spec.task.question is Question.all:
+        yield from evaluate_all_tasks(source)
+    else:
+        yield evaluate_run(source)
+
+
+def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[Evaluation]:
+    """Yield the evaluation of every task that the dataset has examples for.
 
     Raises:
         DataError: there is none.
@@ -38,8 +89,8 @@ def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[tuple[Outcome, li
         raise DataError(f"{source.spec.config.dataset.name} has no examples for any task", "llm4rec list datasets")
 
 
-def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, Any]]]:
-    """Evaluate a trained run as its spec says; return how it ended, and metrics.json of the floors and of itself."""
+def evaluate_run(source: trained.TrainedRun) -> Evaluation:
+    """Evaluate a trained run as its spec says, after the floors of its task."""
     spec = source.spec
     log.info("evaluating %s, trained in %s", spec.model.name, source.folder)
     clock = stages.Clock()
@@ -56,7 +107,7 @@ def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, An
         metrics = processes.from_first(lambda: finished_metrics(address.folder))
         if metrics is not None and not spec.config.force:
             log.info("finished run found, showing its results: %s", address.folder)
-            return Outcome("skipped", address.folder), [*floors, metrics]
+            return Evaluation(Outcome("skipped", address.folder), [*floors, metrics], spec)
         with recorded(address, spec):
             spec = resolve_precision(spec, address.folder, source=source.folder)
             model = stages.build(spec, split)
@@ -75,4 +126,4 @@ def evaluate_run(source: trained.TrainedRun) -> tuple[Outcome, list[dict[str, An
                 init_from=source.metrics["init_from"],
                 trained_run=source.folder.relative_to(spec.outputs).as_posix(),
             )
-    return Outcome("done", address.folder), [*floors, metrics]
+    return Evaluation(Outcome("done", address.folder), [*floors, metrics], spec)

@@ -60,7 +60,14 @@ class FitResult:
 
 
 def fit(
-    model: nn.Module, rows: Rows, validate: Callable[[], float], config: Any, folder: Path, log_path: Path, seed: int
+    model: nn.Module,
+    rows: Rows,
+    validate: Callable[[], float],
+    config: Any,
+    folder: Path,
+    log_path: Path,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> FitResult:
     """Train until the validation metric has not improved for `patience` epochs, and load the best weights.
 
@@ -75,6 +82,8 @@ def fit(
         folder: where checkpoints are written.
         log_path: gets one JSON line per epoch.
         seed: of batches, dropout and the like.
+        on_epoch: called after each epoch with its number, from 1, and its validation metric; may end training by
+            raising an exception.
 
     Raises:
         RunError: a loss or a weight is not finite; or training was started with another number of processes, device or
@@ -82,7 +91,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not processes.from_first(lambda: _is_done(folder)):
-        last = _train(model, rows, validate, config, folder, log_path, seed)
+        last = _train(model, rows, validate, config, folder, log_path, seed, on_epoch)
         processes.from_first(lambda: checkpoints.mark_finished(folder, last))
     best = load_best(model, folder)
     steps_an_epoch = -(-len(rows) // config.batch_size)
@@ -108,7 +117,14 @@ def _is_done(folder: Path) -> bool:
 
 
 def _train(
-    model: nn.Module, rows: Rows, validate: Callable[[], float], config: Any, folder: Path, log_path: Path, seed: int
+    model: nn.Module,
+    rows: Rows,
+    validate: Callable[[], float],
+    config: Any,
+    folder: Path,
+    log_path: Path,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None,
 ) -> checkpoints.Checkpoint:
     """Train, from the last complete checkpoint if there is one; return the last checkpoint."""
     device = next(model.parameters()).device.type
@@ -154,6 +170,8 @@ def _train(
         )
     recorder = _Recorder(trainer, complete, log_path, trained_on, config.keep)
     trainer.add_callback(recorder)
+    if on_epoch:
+        trainer.add_callback(_CallOnEpoch(on_epoch))
     if complete and _ended(complete[-1]):
         log.info("training ended at step %d", complete[-1].step)
         return complete[-1]
@@ -385,6 +403,16 @@ class _Recorder(TrainerCallback):
 
         processes.gathered(None)  # wait until every process has written its random state
         self.kept = processes.from_first(seal_and_rotate)
+
+
+class _CallOnEpoch(TrainerCallback):
+    """Call a function after each epoch with its validation metric."""
+
+    def __init__(self, on_epoch: Callable[[int, float], None]) -> None:
+        self.on_epoch = on_epoch
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **facts: Any) -> None:
+        self.on_epoch(round(state.epoch), facts["metrics"]["eval_score"])
 
 
 class _ShowProgress(TrainerCallback):

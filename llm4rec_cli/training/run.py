@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,15 @@ from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import base as tasks
-from llm4rec_cli.training import checkpoints
+from llm4rec_cli.training import checkpoints, trackers
 from llm4rec_cli.training.trained import InitRun
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.split import Split
 
 log = logging.getLogger(__name__)
+
+OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its validation score, higher is better
 
 
 def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[dict[str, Any]]]:
@@ -40,24 +42,32 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
     clock.lap("prepare")
     floors = run_floors(spec, split)
     clock.lap("floors")
-    outcome, metrics = _run_unless_finished(spec, split, clock, floors, init_run)
+    outcome, metrics = run_unless_finished(spec, split, clock, floors, init_run)
     return outcome, [*floors, metrics]
 
 
 def run_floors(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
     """Return metrics.json of each of the task's floors under the same protocol, running those not finished."""
     names = [name for name in spec.task.floors if name != spec.model.name]
-    return [_run_unless_finished(spec.for_floor(name), split, stages.Clock())[1] for name in names]
+    return [run_unless_finished(spec.for_floor(name), split, stages.Clock())[1] for name in names]
 
 
-def _run_unless_finished(
+def run_unless_finished(
     spec: RunSpec,
     split: Split,
     clock: stages.Clock,
     floors: Sequence[dict[str, Any]] = (),
     init_run: InitRun | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Outcome, dict[str, Any]]:
-    """Return the finished run at the spec's address, or build, fit, evaluate and save it."""
+    """Return the finished run at the spec's address, or build, fit, evaluate and save it.
+
+    Args:
+        clock: its laps so far become part of the run's seconds.
+        floors: metrics.json of each floor.
+        init_run: the run whose weights training starts from.
+        on_epoch: called after each epoch with its validation score; ends training by raising an exception.
+    """
     initial = (init_run.weights.sha256, init_run.variant_for(spec.config.seed)) if init_run else None
     address = address_of(spec, split.dataset, initial=initial)
     if spec.llm.dry_run and spec.model.uses_llm:
@@ -77,24 +87,26 @@ def _run_unless_finished(
                 model.initialise_from(checkpoints.weights(init_run.weights))
             stages.save_artifacts(model, folder)
             clock.lap("build")
-            training = _fit(spec, model, split, folder) if spec.model.trainable else None
-            clock.lap("train")
-            metrics = stages.evaluate(
-                spec,
-                split,
-                model,
-                address,
-                clock,
-                floors,
-                experiment=spec.experiment,
-                overrides=spec.overrides,
-                training=training,
-                init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
-            )
+            with trackers.opened(spec.config.trainer.report_to if spec.model.trainable else (), folder) as report:
+                training = _fit(spec, model, split, folder, on_epoch) if spec.model.trainable else None
+                clock.lap("train")
+                metrics = stages.evaluate(
+                    spec,
+                    split,
+                    model,
+                    address,
+                    clock,
+                    floors,
+                    experiment=spec.experiment,
+                    overrides=spec.overrides,
+                    training=training,
+                    init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
+                )
+                report([*floors, metrics])
     return Outcome("done", address.folder), metrics
 
 
-def _fit(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, float]:
+def _fit(spec: RunSpec, model: Any, split: Split, folder: Path, on_epoch: OnEpoch | None = None) -> dict[str, float]:
     """Fit the weights; return the `training` entry of metrics.json."""
     from llm4rec_cli.training.fit import fit
 
@@ -113,6 +125,7 @@ def _fit(spec: RunSpec, model: Any, split: Split, folder: Path) -> dict[str, flo
         folder / "checkpoints",
         folder / "train_log.jsonl",
         config.seed,
+        on_epoch,
     )
     return {
         "epochs": result.epochs,

@@ -47,12 +47,12 @@ def write(tmp_path):
 
 @pytest.fixture
 def compared(llm4rec):
-    """compared(*arguments): the output of `compare --json`, parsed."""
+    """compared(*arguments): the output of `compare --json`, parsed strictly: without NaN and Infinity."""
 
     def compared(*arguments):
         answer = llm4rec("compare", "--json", *map(str, arguments))
         assert answer.code == 0, answer.err
-        return json.loads(answer.out)
+        return json.loads(answer.out, parse_constant=pytest.fail)
 
     return compared
 
@@ -305,6 +305,12 @@ def test_caveats_are_below_the_table(llm4rec, write):
     assert "subset" in out
 
 
+def test_the_endless_interval_of_a_single_user_is_null_in_json(write, compared):
+    difference = compared(write("a", RANKS[:1]), write("b", RANKS[1:2]))["metrics"]["hr@1"]
+    assert difference["difference"] == -1
+    assert difference["interval"] == [None, None]
+
+
 def test_json_and_markdown_exclude_one_another(llm4rec, write):
     assert llm4rec("compare", "--json", "--markdown", str(write("a", RANKS)), "seed0").code == 2
 
@@ -346,6 +352,14 @@ def test_the_note_says_what_interval_and_p_cover(write, llm4rec):
 
 
 # ---- several runs
+
+
+def test_the_note_says_where_tuning_budgets_differ(write, llm4rec):
+    tuning = {"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1}
+    a, b, c = write("a", RANKS), write("b", RANKS, tuning=tuning), write("c", RANKS, tuning=tuning)
+    words = "tuning budgets differ (A none stated, B 8 trials, 31 min)"
+    assert words in " ".join(llm4rec("compare", str(a), str(b)).out.split())
+    assert "tuning budgets" not in llm4rec("compare", str(b), str(c)).out
 
 
 def test_each_other_run_is_compared_with_the_first(write, compared):

@@ -62,6 +62,8 @@ def test_the_first_word_is_a_command():
         ("eval model=sasrec task=di", ["task=direct"]),
         ("recommend --t", ["--title"]),
         ("recommend --user 7 mod", ["model.", "model="]),
+        ("protocols mod", ["model.", "model="]),
+        ("protocols --dr", ["--draws"]),
         ("report --ma", ["--markdown"]),
         ("list ", sorted(KINDS)),
         ("completion ", ["bash", "zsh"]),

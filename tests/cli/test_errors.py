@@ -38,6 +38,11 @@ WRONG = {
     "brackets left open": (["model=[a"], "[a", "llm4rec train --help"),
     "a key without a value": (["seed"], "seed", "llm4rec train --help"),
     "several values without -m": (["seed=0,1"], "seed=0,1 has several values", "add -m to run each"),
+    "ties of a click log": (
+        ["model=popularity", "dataset=demo_news", "task=impressions", "dataset.control=shuffle_ties"],
+        "dataset 'demo_news' is a click log",
+        "dataset.control=shuffle_history",
+    ),
     "-m with --cfg": (["-m", "seed=0,1", "--cfg", "job"], "-m and --cfg", "--cfg job"),
 }
 

@@ -100,3 +100,38 @@ def test_training_on_data_without_text_is_refused_for_a_model_that_needs_it(llm4
     answer = llm4rec("train", "dataset=amazon2014-musical-instruments", f"dataset.raw_dir={tiny_raw}")
     assert answer.code == 1
     assert "needs item text" in answer.err
+
+
+# Names of the raw files, and overrides, of the datasets in S3-Rec's format.
+S3REC = {
+    "amazon2014-toys": ("sequential.txt", "meta_Toys_and_Games.json.gz", ()),
+    "amazon2014-sports": ("Sports_and_Outdoors.txt", "meta_Sports_and_Outdoors.json.gz", ()),
+    "yelp": ("sequential_data.txt", "names.json", ("+dataset.domains.yelp.businesses=names.json",)),
+}
+
+
+@pytest.mark.parametrize("name", S3REC)
+def test_sequences_in_s3_rec_s_format_become_a_dataset_with_titles(llm4rec, tmp_path, name):
+    """The id map has only id2user and id2item, as the public copies of Toys and Sports."""
+    sequences, described, overrides = S3REC[name]
+    (raw := tmp_path / "raw").mkdir()
+    lines = [f"{u} {' '.join(str((u + n) % 6 + 1) for n in range(5))}\n" for u in range(1, 7)]
+    (raw / sequences).write_text("".join(lines))
+    numbers = [str(n) for n in range(1, 7)]
+    id_map = {"id2user": {n: f"user {n}" for n in numbers}, "id2item": {n: f"item {n}" for n in numbers}}
+    (raw / "datamaps.json").write_text(json.dumps(id_map))
+    items = [{"asin": f"item {n}", "business_id": f"item {n}", "title": "T", "name": "T"} for n in numbers]
+    (raw / described).write_text("\n".join(map(json.dumps, items)))
+    answer = llm4rec("prepare", f"dataset={name}", f"dataset.raw_dir={raw}", *overrides)
+    assert answer.code == 0, answer.err
+    manifest = read(prepared(answer) / "manifest.json")
+    assert [manifest[key] for key in ("users", "items", "interactions", "items_without_title")] == [6, 6, 30, 0]
+    assert "results are not comparable with the paper's" in answer.out
+    assert "no interaction has a time: file order is taken as time order" in answer.out
+
+
+def test_of_p5_s_yelp_an_error_says_where_to_get_it(llm4rec, tmp_path):
+    answer = llm4rec("prepare", "dataset=yelp", f"dataset.raw_dir={tmp_path}")
+    assert answer.code == 1
+    assert "needs sequential_data.txt" in answer.err
+    assert "https://github.com/jeykigung/P5" in answer.err

@@ -99,7 +99,15 @@ def test_with_again_they_are_recommended_and_marked(llm4rec, movies):
 
 def test_json_is_one_object_an_item(llm4rec, movies):
     (line,) = llm4rec(*POPULARITY, "--user", "bob", "--json", "--k", "1").out.splitlines()
-    assert json.loads(line) == {"rank": 1, "item_id": "i1", "title": "Sabrina (1954)", "score": 2, "in_history": False}
+    assert json.loads(line) == {
+        "rank": 1,
+        "item_id": "i1",
+        "title": "Sabrina (1954)",
+        "score": 2,
+        "in_history": False,
+        "is_new": False,
+        "titles_as_text": [],
+    }
 
 
 def test_the_table_says_for_whom_and_from_what(llm4rec, movies):
@@ -280,6 +288,168 @@ def test_titles_of_movielens_match(llm4rec):
     assert [line.split()[1] for line in answer.out.splitlines()[4:6]] == ["100", "181"]  # less Star Wars itself
 
 
+# ---- any text as a title, and new items
+
+
+READS_TEXT = ("recommend", "model=transition_text", "model.text_weights=[4]", "dataset=mine")
+
+
+@pytest.fixture
+def new_items(tmp_path):
+    """A file of two new films."""
+    (tmp_path / "new.csv").write_text("item_id,title\nn0,Star Wars Return\nn1,Sabrina Heat\n")
+    return "new.csv"
+
+
+def rows_of(answer):
+    assert answer.code == 0, answer.err
+    return [json.loads(line) for line in answer.out.splitlines()]
+
+
+def test_a_title_that_no_item_has_is_used_as_text_if_the_model_reads_text(llm4rec, movies):
+    answer = llm4rec(*READS_TEXT, "--title", "heat wars", "--title", "Matrix", "--k", "6", "--again")
+    heading, note, *table = answer.out.splitlines()
+    assert "2 items: 'heat wars', 'Matrix, The (1999)'" in heading
+    assert note == "'heat wars' is not in the catalogue: its text is used"
+    assert not any("heat wars" in line for line in table), "what was typed is no item"
+    rows = rows_of(llm4rec(*READS_TEXT, "--title", "heat wars", "--k", "2", "--json"))
+    assert {row["item_id"] for row in rows} == {"i3", "i5"}  # Heat and Star Wars
+    assert all(row["titles_as_text"] == ["heat wars"] for row in rows)
+
+
+def test_a_text_is_the_same_wherever_and_however_often_it_is_typed(llm4rec, movies):
+    twice = rows_of(llm4rec(*READS_TEXT, "--title", "heat wars", "--title", "heat wars", "--json"))
+    assert twice[0]["titles_as_text"] == ["heat wars"]
+    assert twice[0]["score"] == pytest.approx(
+        1.5 * rows_of(llm4rec(*READS_TEXT, "--title", "heat wars", "--json"))[0]["score"]
+    )
+
+
+def test_items_of_a_catalogue_without_text_have_nothing_in_common_with_a_text(llm4rec, movies, new_items):
+    movies.write_text(movies.read_text().replace(", items: mine.item", ""))
+    answer = llm4rec(*READS_TEXT, "--title", "Heat")
+    assert answer.code == 2
+    assert "dataset mine has no titles" in answer.err
+    answer = llm4rec(*READS_TEXT, "--user", "bob", "--new-items", new_items)
+    assert answer.code == 1
+    assert "dataset mine has no item text" in answer.err
+
+
+def test_new_items_are_ranked_with_the_catalogue_and_marked(llm4rec, movies, new_items):
+    command = (*READS_TEXT, "--title", "Star Wars", "--new-items", new_items, "--k", "9")
+    rows = rows_of(llm4rec(*command, "--json"))
+    assert [row["item_id"] for row in rows if row["is_new"]] == ["n0", "n1"]
+    assert len(rows) == 7  # all but Star Wars
+    assert rows[0]["item_id"] == "n0"
+    alone = rows_of(llm4rec(*command, "--only-new", "--json"))
+    assert alone == [{**row, "rank": rank} for rank, row in enumerate((r for r in rows if r["is_new"]), start=1)]
+    catalogue = rows_of(llm4rec(*READS_TEXT, "--title", "Star Wars", "--k", "9", "--json"))
+    assert [row["score"] for row in catalogue] == [row["score"] for row in rows if not row["is_new"]]
+    shown = llm4rec(*command)
+    assert "2 new items are ranked with the 6 of the catalogue" in shown.out
+    assert [line.split()[-1] for line in shown.out.splitlines() if " n0 " in line or " n1 " in line] == ["yes", "yes"]
+
+
+def test_a_title_of_a_new_item_is_that_item(llm4rec, movies, new_items):
+    rows = rows_of(llm4rec(*READS_TEXT, "--title", "sabrina heat", "--new-items", new_items, "--json", "--again"))
+    assert [row["item_id"] for row in rows if row["in_history"]] == ["n1"]
+    assert rows[0]["titles_as_text"] == []
+
+
+def test_users_are_recommended_new_items_too(llm4rec, movies, new_items):
+    (first, _) = rows_of(llm4rec(*READS_TEXT, "--user", "bob", "--new-items", new_items, "--only-new", "--json"))
+    assert first["item_id"] == "n0"  # of bob's items Star Wars is the last
+
+
+def test_if_nothing_can_be_recommended_it_is_said(llm4rec, movies, new_items):
+    command = (*READS_TEXT, "--title", "sabrina heat", "--title", "star wars return", "--new-items", new_items)
+    answer = llm4rec(*command, "--only-new", "--explain")
+    assert answer.out.splitlines()[1:] == ["only the 2 new items are ranked", "the model ranks none of these items"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "remedy"),
+    [
+        ("item_id,name\nn0,x\n", "new.csv: no column 'title'", "item_id,title"),
+        ("id,title\nn0,x\n", "new.csv: no column 'item_id'", "known: id, title"),
+        ("item_id,title\nn0,x\nn0,y\n", "new.csv: item 'n0' is listed twice", "remove one"),
+        ("item_id,title\nn0,x\ni3,y\n", "1 of 2 new items have ids of the catalogue: 'i3'", "ids of their own"),
+        ("item_id,title\nn0,x\nn1,\n", "new item 'n1' has no text by dataset.text=unisrec", "give each new item"),
+        ("", "new.csv", ""),
+    ],
+)
+def test_a_wrong_file_of_new_items_is_refused(llm4rec, movies, tmp_path, content, problem, remedy):
+    (tmp_path / "new.csv").write_text(content)
+    answer = llm4rec(*READS_TEXT, "--user", "bob", "--new-items", "new.csv")
+    first, second = answer.err.splitlines()
+    assert answer.code == 1
+    assert problem in first
+    assert remedy in second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (["model=popularity", "--new-items", "no.csv"], "model 'popularity' ranks only items of", "transition_text"),
+        (["model=transition_text", "--new-items", "no.csv"], "no file no.csv", "--new-items FILE"),
+        (["model=transition_text", "--only-new"], "--only-new ranks the items of a file", "--new-items FILE"),
+        (
+            ["task=rating", "model=mean", "--item", "i0", "--new-items", "no.csv"],
+            "--new-items is for rankings",
+            "task=",
+        ),
+        (["task=rating", "model=mean", "--item", "i0", "--explain"], "--explain is for rankings", "task="),
+        (["model=popularity", "--new-itmes", "f"], "unknown option '--new-itmes'", "did you mean '--new-items'?"),
+    ],
+)
+def test_what_new_items_and_explanations_do_not_fit_is_refused_before_data_are_read(
+    llm4rec, tmp_path, arguments, problem, remedy
+):
+    answer = llm4rec("recommend", "dataset=demo", "--user", "u", *arguments)
+    first, second = answer.err.splitlines()
+    assert answer.code == 2
+    assert problem in first
+    assert remedy in second
+
+
+def test_a_text_that_has_no_weight_is_an_error(llm4rec, movies):
+    answer = llm4rec(*READS_TEXT, "model.text_weights=[0]", "--title", "heat wars")
+    assert answer.code == 2
+    assert "the text weight of transition_text is 0" in answer.err
+
+
+@pytest.mark.parametrize(("typed", "as_text"), [("0\n", True), ("1\n", False)])
+def test_on_a_terminal_a_text_may_be_taken_in_place_of_a_similar_title(llm4rec, movies, typing, typed, as_text):
+    typing(typed)
+    answer = llm4rec(*READS_TEXT, "--title", "sabrinna")
+    assert "0  none of these: use the text itself" in answer.err
+    assert ("'sabrinna' is not in the catalogue: its text is used" in answer.out) == as_text
+
+
+# ---- explanations
+
+
+def test_an_explanation_names_the_items_of_the_history_by_their_effect(llm4rec, movies):
+    rows = rows_of(llm4rec(*READS_TEXT, "--title", "Star Wars", "--title", "heat it", "--explain", "--json"))
+    for row in rows:
+        effects = [reason["effect"] for reason in row["because"]]
+        assert {reason["title"] for reason in row["because"]} == {"Star Wars (1977)", "heat it"}
+        assert effects == sorted(effects, reverse=True)
+    heat = next(row for row in rows if row["item_id"] == "i3")
+    assert [(reason["item_id"], reason["title"]) for reason in heat["because"]] == [
+        (None, "heat it"),
+        ("i5", "Star Wars (1977)"),
+    ]
+    assert heat["because"][0]["effect"] == pytest.approx(heat["score"])
+    shown = llm4rec(*READS_TEXT, "--title", "Star Wars", "--title", "heat it", "--explain").out
+    assert f"   1  Heat (1995)\n        {heat['score']:+.4f}  heat it\n" in shown
+
+
+def test_a_model_that_does_not_read_histories_says_so(llm4rec, movies):
+    answer = llm4rec(*POPULARITY, "--user", "bob", "--explain")
+    assert answer.out.splitlines()[-1] == "the history has no effect on these scores"
+
+
 # ---- the command line
 
 
@@ -329,6 +499,9 @@ def test_a_refusal_never_imports_torch(movies, tmp_path):
         "command = ['recommend', 'model=popularity', 'dataset=mine', 'paths.cache=cache']; "
         "assert main([*command, '--user', 'nobody']) == 2; "
         "assert main([*command, '--title', 'xqzzy']) == 2; "
+        "assert main([*command, '--user', 'bob', '--new-items', 'x.csv']) == 2; "
+        "command[1:2] = ['model=transition_text']; "
+        "assert main([*command, '--user', 'bob', '--new-items', 'x.csv']) == 2; "
         "assert not {'torch', 'transformers'} & set(sys.modules)",
         tmp_path,
     )

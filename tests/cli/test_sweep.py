@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from llm4rec_cli import launch
+from tests.support.closed_network import sitecustomize
 from tests.support.driver import TINY, read
 
 FLOORS = ("-m", "seed=0,1", "task.floors=[]", "task.max_examples=50")
@@ -103,12 +105,18 @@ def test_a_wrong_override_ends_a_sweep_before_it_begins(llm4rec, tmp_path):
     ],
 )
 def test_parallel_jobs_give_the_same_runs_as_sequential_ones(launcher, tiny, swept, tmp_path, cache, llm4rec):
-    """In processes of their own, one thread each: a failure survives, the runs are the same, and are skipped again."""
+    """In processes of their own, one thread each: a failure survives, the runs are the same, and are skipped again.
+
+    No process opens a connection beyond this machine.
+    """
     good, values = swept
     swept = [f"hydra/launcher={launcher}", *tiny, values, "trainer.report_to=[]"]
     command = [sys.executable, "-m", "llm4rec_cli", "train", "-m", *swept, f"paths.cache={cache / 'llm4rec'}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    paths = [str(Path(sitecustomize.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    closed = os.environ | {"PYTHONPATH": os.pathsep.join(paths), sitecustomize.LOG: str(tmp_path / "attempts")}
+    done = subprocess.run(command, cwd=tmp_path, env=closed, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
+    assert not (tmp_path / "attempts").exists()
     assert re.findall(r"\b(done|skipped|failed)\b", done.stdout.rsplit("sweep", 1)[1]) == ["done", "failed"]
     (run,) = tmp_path.glob("outputs/*/demo/sequential/seed0-*/metrics.json")
     again = llm4rec("train", "-m", *tiny, good)

@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.files import write_json
 from llm4rec_cli.training import checkpoints
-from tests.support.driver import call, read
+from tests.support.driver import call, read, spec_of
 
 SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")
 QUICK = ("trainer.epochs=2", "task.max_examples=100", "task.floors=[]")
@@ -268,3 +270,26 @@ def test_a_run_killed_in_its_second_epoch_ends_as_one_never_killed(llm4rec, pret
     again = llm4rec(*command, "paths.outputs=torn")
     assert "resuming at step" in again.err
     assert files_of(again.folder) == undisturbed
+
+
+# ---- recommending across shops
+
+
+def test_a_customer_of_one_shop_is_recommended_items_of_another(llm4rec, pretrained, cache):
+    """The model was trained on two shops. The file lists items of a third, and a copy of one that the user bought."""
+    sources = prepare(spec_of("dataset=demo_pretrain").config.dataset, cache / "llm4rec")
+    target = prepare(spec_of("dataset=demo").config.dataset, cache / "llm4rec").items[["item_id", "title", "brand"]]
+    (copied, *_), (user, *_) = sources.items.index[sources.sequence], sources.user_ids
+    own = sources.items.loc[[copied], ["title", "brand", "categories"]].assign(item_id="copy")
+    pd.concat([target, own]).to_csv(pretrained.parents[4] / "shop.csv", index=False)
+    command = ("recommend", f"run={pretrained}", "--user", user, "--new-items", "shop.csv", "--json", "--again")
+    rows = [json.loads(line) for line in llm4rec(*command, "--k", "9999").out.splitlines()]
+    score = {row["item_id"]: row["score"] for row in rows}
+    assert sum(row["is_new"] for row in rows) == len(target) + 1
+    assert score["copy"] == pytest.approx(score[sources.items["item_id"][copied]], abs=1e-5)
+    alone = [json.loads(line) for line in llm4rec(*command, "--only-new", "--explain", "--k", "3").out.splitlines()]
+    assert [row["score"] for row in alone] == pytest.approx(
+        [row["score"] for row in rows if row["is_new"]][:3], abs=1e-6
+    )
+    known = set(sources.items["item_id"][sources.sequence[: sources.offsets[1]]])
+    assert all({reason["item_id"] for reason in row["because"]} == known for row in alone)

@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.config.overrides import hydra_override, quoted, sweep_model_settings
+from llm4rec_cli.config.overrides import hydra_override, quoted, sweep_jobs, sweep_model_settings
 from llm4rec_cli.errors import UsageError
 from tests.support.driver import compose
 
@@ -58,3 +58,11 @@ def test_settings_of_one_model_are_left_as_they_are():
 def test_prompts_of_a_model_that_is_swept_are_swept_over_one_list():
     typed = ["+experiment=p5/demo,p5/beauty", hydra_override("prompt=[p5/rating,p5/sequential]")]
     assert sweep_model_settings(typed)[1] == "prompt/p5@model.prompts=choice([rating,sequential])"
+
+
+def test_a_sweep_has_a_job_for_every_combination_of_values():
+    typed = ["model=mf,mlp", "seed=range(2)", "model.damping=[1,2]", "dataset.raw_dir='a,b'"]
+    same = ["model.damping=[1,2]", "dataset.raw_dir='a,b'"]
+    assert sweep_jobs(typed) == [[f"model={name}", f"seed={n}", *same] for name in ("mf", "mlp") for n in (0, 1)]
+    assert sweep_jobs(["+experiment=p5/demo,p5/beauty"]) == [["+experiment=p5/demo"], ["+experiment=p5/beauty"]]
+    assert sweep_jobs([]) == [[]]

@@ -3,8 +3,6 @@
 `bad/good` holds the same dozen interactions in every format, and `bad/conf` the datasets that read them. A folder
 `bad/<dataset>/<case>` holds files that replace good ones. `bad/cases.yaml` has the expected outcome of each case: an
 error (a line with the problem, a line with the remedy, and no files left behind), or the remarks of `prepare`.
-
-docs/bad_input.md is generated from it: python -m tests.data.test_bad_input > docs/bad_input.md
 """
 
 from __future__ import annotations
@@ -26,7 +24,6 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from tests.support.driver import Answer, call, python, read
 
 BAD = Path(__file__).parent / "bad"
-PAGE = Path(__file__).parents[2] / "docs" / "bad_input.md"
 CASES = yaml.safe_load((BAD / "cases.yaml").read_text(encoding="utf-8"))
 LOG = {  # one file per dataset, to be damaged
     "amazon": "reviews.json",
@@ -199,10 +196,6 @@ def test_every_case_has_its_line_and_its_files():
     assert list(CASES["large"]) == list(LARGE)
 
 
-def test_the_page_shows_every_case():
-    assert PAGE.read_text(encoding="utf-8") == page()
-
-
 @pytest.mark.parametrize("dataset", CASES["good"])
 def test_a_mended_file_is_read_by_the_same_command(raw, dataset):
     put(raw, dataset)
@@ -328,29 +321,3 @@ def test_a_damaged_cache_is_named_and_mended_by_deleting_it(raw):
     assert "delete that folder" in answer.err
     shutil.rmtree(folder)
     check_read(prepare(raw, "recbole"), CASES["good"]["recbole"])
-
-
-def page() -> str:
-    """Return the text of docs/bad_input.md: an introduction, and the cases as tables."""
-    parts = [(BAD / "page.md").read_text(encoding="utf-8")]
-    for title, head, rows in (
-        ("Raw files that are refused", ("dataset", "case", "error"), listed("refused")),
-        ("Raw files that are read", ("dataset", "case", "output of `prepare`"), listed("read")),
-        ("Any file, damaged", ("damage", "error"), [*CASES["damaged"].items(), *CASES["large"].items()]),
-        ("Data that cannot be trained on", ("dataset", "case", "error"), listed("trained")),
-        ("Overrides that do not fit the data or the machine", ("exit code", "typed", "error"), listed("failed")),
-        ("Wrong overrides (exit code 2, before data is read)", ("typed", "error"), list(CASES["typed"].items())),
-    ):
-        lines = [head, ["---"] * len(head), *(_shown(*row) for row in rows)]
-        parts.append(f"## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines))
-    return "\n".join(parts)
-
-
-def _shown(*row: object) -> list[str]:
-    """Return a row of the page: folder names as words, commands and messages as code."""
-    *facts, case, expected = (str(cell).replace("|", "\\|") for cell in row)
-    return [*facts, f"`{case}`" if "=" in case else case.replace("_", " "), f"`{expected}`"]
-
-
-if __name__ == "__main__":
-    print(page(), end="")

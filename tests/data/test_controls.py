@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,11 +30,16 @@ def dataset() -> RecDataset:
             }
         ),
         interactions=pd.DataFrame(
-            {"user": user, "item": item, "timestamp": np.tile(np.arange(LENGTH), USERS) * 1.0, "rating": item % 5 + 1.0}
+            {
+                "user": user,
+                "item": item,
+                "timestamp": np.tile(np.arange(LENGTH) // 3, USERS) * 1.0,  # three interactions each time
+                "rating": item % 5 + 1.0,
+            }
         ),
         user_ids=np.array([f"u{u}" for u in range(USERS)], dtype=object),
         offsets=user_offsets(user, USERS),
-        manifest={"fingerprint": "f", "split": {"rule": "leave_one_out"}},
+        manifest={"name": "tiny", "fingerprint": "f", "split": {"rule": "leave_one_out"}},
     )
 
 
@@ -66,6 +72,44 @@ def test_shuffle_history_shuffles_the_validation_item_into_test_histories(datase
     assert all(Counter(b) == Counter(a) for b, a in zip(before, after, strict=True))
     assert (before[:, -1] != after[:, -1]).mean() > 0.7
     assert (changed.target == plain.target).all()
+
+
+def test_shuffle_ties_permutes_whole_interactions_within_a_user_s_time(dataset):
+    changed = controlled_dataset(dataset, Control.shuffle_ties, 0)
+    for column in ("user", "timestamp"):
+        assert changed.interactions[column].equals(dataset.interactions[column])
+    assert (changed.interactions["rating"] == changed.interactions["item"] % 5 + 1).all()
+    before, after = (d.sequence.reshape(USERS * LENGTH // 3, 3) for d in (dataset, changed))
+    assert (np.sort(before) == np.sort(after)).all()
+    assert 0.6 < (before != after).any(axis=1).mean() < 1, "five of six orders of three differ from the file's"
+
+
+def test_shuffle_ties_changes_what_is_held_out_and_so_the_fingerprint(dataset):
+    changed = controlled_dataset(dataset, Control.shuffle_ties, 0)
+    targets = [leave_one_out(d).examples(SplitName.test).target for d in (dataset, changed)]
+    assert 0.4 < (targets[0] != targets[1]).mean() < 0.9, "two of three in expectation"
+    assert changed.fingerprint != dataset.fingerprint
+    assert changed.manifest["control"] == "shuffle_ties"
+
+
+def test_interactions_without_a_time_are_no_ties(dataset):
+    time = dataset.interactions["timestamp"].where(dataset.interactions["timestamp"] < 3)  # each user's last three
+    without = replace(dataset, interactions=dataset.interactions.assign(timestamp=time))
+    before, after = (
+        d.sequence.reshape(USERS, LENGTH) for d in (without, controlled_dataset(without, Control.shuffle_ties, 0))
+    )
+    assert (before[:, -3:] == after[:, -3:]).all()
+    assert (before[:, :-3] != after[:, :-3]).any()
+
+
+def test_shuffle_ties_is_refused_where_it_would_change_nothing(dataset):
+    untimed = replace(dataset, interactions=dataset.interactions.drop(columns="timestamp"))
+    with pytest.raises(DataError, match="dataset 'tiny' has no times") as error:
+        controlled_dataset(untimed, Control.shuffle_ties, 0)
+    assert "dataset=ml-100k" in error.value.remedy
+    untied = replace(dataset, interactions=dataset.interactions.assign(timestamp=np.arange(USERS * LENGTH) * 1.0))
+    with pytest.raises(DataError, match="would change nothing"):
+        controlled_dataset(untied, Control.shuffle_ties, 0)
 
 
 def test_swap_users_gives_nobody_their_own_history(dataset):
@@ -106,7 +150,6 @@ def test_swap_users_gives_all_examples_of_a_user_another_s_longest_history(datas
 
 def test_shuffle_history_leaves_p5_s_random_split_as_it_was_drawn(dataset):
     dataset.manifest["split"] = {"rule": "p5_reviews"}
-    dataset.manifest["name"] = "tiny"
     dataset.interactions["part"] = p5_reviews(dataset, 0)
     changed = controlled_dataset(dataset, Control.shuffle_history, 0)
     is_target = split_dataset(dataset).assignment != TRAIN

@@ -172,6 +172,15 @@ def test_explanations_are_cached_by_training_part(tmp_path, monkeypatch):
         with_explanations(reviewed(["I think the tone is great."] * 6, [TRAIN] * 5 + [TEST]), tmp_path)
 
 
+def test_explanations_of_moved_reviews_are_not_those_of_the_rows_before(tmp_path):
+    """A control moves reviews to other rows of the same training part."""
+    texts = ["I think the tone is great.", "I think the strap is great.", "I think the tone is bad."] * 5
+    with_explanations(reviewed(texts), tmp_path)
+    moved = reviewed(texts[1:] + texts[:1])
+    moved.dataset.manifest["control"] = "shuffle_history"
+    assert with_explanations(moved, tmp_path).dataset.interactions["explanation"].tolist() == texts[1:] + texts[:1]
+
+
 @pytest.mark.real_data
 def test_two_thirds_of_real_reviews_have_an_explanation(tmp_path):
     from llm4rec_cli.data.readers import amazon

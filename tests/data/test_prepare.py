@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config.schema import Control, DatasetConfig, SplitName, SplitRule, TextRecipe
 from llm4rec_cli.data.prepare import k_core, prepare, problems
 from llm4rec_cli.data.split import TEST, TRAIN, VALID, leave_one_out
+from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 
 from .sources import FIXTURES
@@ -135,6 +136,29 @@ def test_ties_at_the_end_and_missing_times_are_counted(tmp_path):
     manifest = prepare(untimed, tmp_path).manifest
     assert (manifest["users_tied_at_end"], manifest["users_without_times"]) == (0, 2)
     assert manifest["items_without_title"] == manifest["items_without_text"] == 2
+
+
+def test_empty_fields_are_kept_for_the_text_that_needs_them_alone(tmp_path):
+    plain = DatasetConfig(
+        name="tools",
+        reader="amazon",
+        domains={"tools": {"reviews": "reviews.json", "metadata": "meta.json"}},
+        raw_dir=str(FIXTURES / "amazon2018"),
+        user_core=0,
+        item_core=0,
+    )
+    verbatim = replace(plain, text=TextRecipe.unisrec_verbatim)
+    datasets = [prepare(config, tmp_path) for config in (plain, replace(plain, text=TextRecipe.title), verbatim)]
+    assert datasets[0].fingerprint == datasets[1].fingerprint != datasets[2].fingerprint
+    assert datasets[0].items["categories"].isna().tolist() == [False, True]
+    assert datasets[2].items["categories"].tolist() == ["Tools Clamps & Vises Clamps & Vises", ""]
+    assert item_texts(datasets[2], TextRecipe.unisrec_verbatim)[1] == "Glue. . . "
+
+
+def test_users_without_times_include_those_with_a_single_interaction(tmp_path):
+    untimed = written(tmp_path / "untimed", [])
+    (tmp_path / "untimed/log.inter").write_text("user_id:token\titem_id:token\na\tx\nb\ty\nb\tx\n")
+    assert prepare(untimed, tmp_path).manifest["users_without_times"] == 2
 
 
 def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):

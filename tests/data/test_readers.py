@@ -1,4 +1,6 @@
 import gzip
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -135,6 +137,54 @@ def test_s3rec_sequences():
     assert raw.interactions["item_id"].tolist() == ["A", "B", "C", "C", "A", "J"]
     assert raw.items["item_id"].tolist() == ["A", "B", "C", "J"]  # by number: 10 comes after 3
     assert raw.items["categories"].fillna("").tolist() == ["Tools", "", "", "Home Jars"]
+
+
+def test_s3rec_without_metadata_has_items_without_titles():
+    raw = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")})
+    assert raw.items.to_dict("list") == {"item_id": ["A", "B", "C", "J"]}
+    assert raw.interactions.equals(s3rec.read(S3REC).interactions)
+
+
+def test_s3rec_items_described_by_yelp_s_businesses(tmp_path):
+    businesses = tmp_path / "businesses.json"
+    lines = [
+        {"business_id": "B", "name": "Bo's Bakery", "categories": "Bakeries, Food", "city": "Ames"},
+        {"business_id": "elsewhere", "name": "Not wanted", "categories": None},
+        {"business_id": "J", "name": "Jazz & Jars", "categories": None},
+    ]
+    businesses.write_text("\n".join(map(json.dumps, lines)))
+    raw = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")} | {"businesses": businesses})
+    assert raw.items["item_id"].tolist() == ["A", "B", "C", "J"]
+    assert raw.items["title"].fillna("").tolist() == ["", "Bo's Bakery", "", "Jazz & Jars"]
+    assert raw.items["categories"].fillna("").tolist() == ["", "Bakeries, Food", "", ""]
+
+
+def id_map(tmp_path, **maps):
+    """The S3-Rec files with an id map that has only these maps."""
+    path = tmp_path / "datamaps.json"
+    path.write_text(json.dumps(maps))
+    return S3REC | {"id_map": path}
+
+
+def test_an_s3rec_id_map_may_map_only_from_numbers(tmp_path):
+    """As public copies of P5's Toys do."""
+    inverse = id_map(tmp_path, id2user={"1": "anna", "2": "bert"}, id2item={"3": "C", "2": "B", "1": "A", "10": "J"})
+    ours, usual = s3rec.read(inverse), s3rec.read(S3REC)
+    assert ours.interactions.equals(usual.interactions)
+    assert ours.items.equals(usual.items)
+
+
+@pytest.mark.parametrize(
+    "id2item, problem",
+    [
+        ({"1": "A", "2": "B", "3": "C", "10": "A"}, "id2item maps several numbers to 'A'"),
+        ({"1": "A", "2": "B", "3": "C", "10": 4}, "id2item maps '10' to 4"),
+        ({"1": "A", "2": "B", "3": "C", "ten": "J"}, "id2item maps 'ten' to 'J'"),
+    ],
+)
+def test_an_invalid_map_from_numbers_is_refused(id2item, problem, tmp_path):
+    with pytest.raises(DataError, match=re.escape(problem)):
+        s3rec.read(id_map(tmp_path, id2user={"1": "anna", "2": "bert"}, id2item=id2item))
 
 
 def test_mind_impressions():

@@ -39,11 +39,18 @@ def test_without_a_paper_nothing_is_compared():
 
 def test_doubtful_order_and_missing_text_are_shares():
     notes = remarks(
-        MANIFEST | {"users_tied_at_end": 50, "users_without_times": 100, "items_without_title": 5, "synthetic": True},
+        MANIFEST
+        | {"users_tied_at_end": 50, "users_without_times": 100, "times": [0, 1]}
+        | {"items_without_title": 5, "synthetic": True},
         None,
     )
     assert [sentence.split()[0] for sentence in notes[:3]] == ["50.0%", "25.0%", "10.0%"]
     assert "synthetic" in notes[3]
+
+
+def test_data_without_any_time_are_not_counted_by_users():
+    (note, _) = remarks(MANIFEST | {"users_without_times": 150}, None)
+    assert note == "no interaction has a time: file order is taken as time order"
 
 
 CLICK_LOG = MANIFEST | {

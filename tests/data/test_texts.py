@@ -29,6 +29,31 @@ def test_unisrec_cleans_a_field(title, text):
     assert item_texts(described(title=[title, "other"]), TextRecipe.unisrec)[0] == text
 
 
+@pytest.mark.parametrize(
+    "title, text",
+    [
+        ("Tent", "Tent. "),
+        ("Tent &amp; Poles...", "Tent & Poles. "),
+        ('  12" Kite\n(new)  ', "  12 Kite(new)  . "),
+        ("", ". "),
+        (".", ".. "),
+        ("...", ".. "),  # their loop ends before the first character
+        (None, ""),
+        ("x" * 1998, "x" * 1998 + ". "),
+        ("x" * 1999, " "),
+    ],
+)
+def test_unisrec_verbatim_writes_a_field_to_the_letter(title, text):
+    assert item_texts(described(title=[title, "other"]), TextRecipe.unisrec_verbatim)[0] == text
+
+
+def test_a_present_but_empty_field_is_a_full_stop_to_the_letter():
+    """As `Glue` in the fixture of 2018, whose categories are an empty list and whose brand is empty."""
+    dataset = described(title=["Clamp", "Glue"], categories=["Tools", ""], brand=[None, ""])
+    assert item_texts(dataset, TextRecipe.unisrec_verbatim) == ["Clamp. Tools. ", "Glue. . . "]
+    assert item_texts(dataset, TextRecipe.unisrec) == ["Clamp. Tools. ", "Glue. "]
+
+
 def test_unisrec_joins_title_categories_and_brand():
     dataset = described(brand=["Nordhut", None], title=["Tent", "Kite"], categories=["Camping Tents", "Toys"])
     assert item_texts(dataset, TextRecipe.unisrec) == ["Tent. Camping Tents. Nordhut. ", "Kite. Toys. "]

@@ -1,8 +1,12 @@
-"""Commands in docs/ and the README, and a walk through those of a file that need nothing from elsewhere."""
+"""Commands in the README and the pages of docs/, and a walk through those that need nothing from elsewhere."""
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import Backend
@@ -13,110 +17,117 @@ from tests.support.driver import call, compose, spec_of
 from tests.support.small import sizes
 from tests.support.small_log import small_log
 
-DOCS = Path(__file__).parents[2] / "docs"
-README = DOCS.parent / "README.md"
+ROOT = Path(__file__).parents[2]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
+NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
 VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "RUN": "outputs/y"}
-ASKING = ("train", "eval", "prepare", "enrich")
-COMPOSED = (*ASKING, "recommend")  # from a config
+COMPOSED = ("train", "eval", "prepare", "enrich", "recommend")  # from a config
+OWN_DATA = {"dataset=mine", "dataset=plays"}  # of a page's example YAML
+
+
+def pages(nav: Any) -> Iterator[Path]:
+    """Yield the pages of a part of the navigation, in order."""
+    for entry in nav:
+        (content,) = entry.values()
+        yield from [DOCS / content] if isinstance(content, str) else pages(content)
+
+
+PAGES = [README, *pages(NAV)]
+GUIDES = [*(page for page in pages(NAV) if page.parent.name in ("docs", "start", "guides", "results")), README]
 
 
 def lines(file: Path) -> list[list[str]]:
-    """The arguments of each `llm4rec …` in the file's shell blocks, by torchrun too."""
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", file.read_text(), re.DOTALL)).replace("\\\n", " ")
-    found = []
-    for line in blocks.splitlines():
+    """Return the arguments of each `llm4rec …` in the file's shell blocks, by torchrun too."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL))
+    commands = []
+    for line in blocks.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["torchrun"]:
             words = words[words.index("llm4rec_cli") :]
         if words[:1] in (["llm4rec"], ["llm4rec_cli"]):
-            found.append(words[1:])
-    return found
+            commands.append(words[1:])
+    return commands
 
 
-def commands(file: Path) -> list[list[str]]:
-    """The overrides of each `train | eval | prepare | enrich` of the file; of a sweep, its first values."""
-    found = [words for words in lines(file) if words[0] in ASKING]
-    return [[first_of_sweep(word) for word in words[1:] if word != "-m"] for words in found]
-
-
-def first_of_sweep(word: str) -> str:
-    """`seed=0` of `seed=0,1,2`."""
-    return re.sub(r"^(\S+=[^,\[]*),.*", r"\1", word)
+def overrides(words: list[str]) -> list[str]:
+    """Return the overrides of a command; of a sweep, those of its first job."""
+    typed = [word for word in words[1:] if re.match(r"[\w+.@/]+=|~", word)]
+    return [re.sub(r"^(\S+=[^,\[]*),.*", r"\1", word) for word in typed]
 
 
 def last_of_sweep(word: str) -> str:
-    """`seed=2` of `seed=0,1,2`: what the defaults have not run. tests/cli/test_sweep.py sweeps."""
+    """Return `seed=2` of `seed=0,1,2`: what the defaults have not run. tests/cli/test_sweep.py sweeps."""
     return re.sub(r"^([^\s=]+)=[^\[]*,([^,\[]*)$", r"\1=\2", word)
 
 
-# What a command stands for in a walk through a file: runs made before, in order; users and items of the demo.
-PLACES = {
-    "README.md": {
-        "compare": ("sasrec/demo/sequential/seed0-*", "unisrec/demo/sequential/seed0-*"),
+# What RUN is in a walk: runs made before, in order.
+RUNS = {
+    "guides": {
+        "compare": ("sasrec/demo/sequential/seed1-*", "unisrec/demo/sequential/seed1-*"),
         "ensemble": tuple(f"{name}/demo_news/direct/seed0-*" for name in ("prompt4nr", "popularity", "random")),
-        "human": ("p5/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
-    },
-    "unisrec.md": {"train": ("unisrec/demo_pretrain/pretrain",)},
-    "chatgptrec.md": {
+        "eval": ("unisrec/demo/sequential/seed0-*",),
         "human": ("chatgptrec/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
     },
+    "papers": {"train": ("unisrec/demo_pretrain/pretrain",)},
 }
+# Sweeps whose runs are compared afterwards.
+WHOLE = (["-m", "model=unisrec,sasrec"], ["-m", "model=retrieval,chatgptrec"])
 # Run by tests of their own: files of somebody else's, sheets that are filled, all configs; or of runs on real data.
 ELSEWHERE = (["score"], ["human", "score"], ["human", "judge"], ["validate"], ["report", "--outputs", "outputs/tuning"])
-# Of each file, how many such commands it has at least.
-WALKED = {README: 30, DOCS / "unisrec.md": 8, DOCS / "p5.md": 20, DOCS / "chatgptrec.md": 12, DOCS / "prompt4nr.md": 9}
+ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"])
 
 
 def at_hand(words: list[str]) -> bool:
-    """Whether a command needs no data, weights or answers but those of the package."""
+    """Return whether a command needs no data, weights, answers or processes but those of the package."""
     if words[0] not in COMPOSED:
         return not any(words[: len(other)] == other for other in ELSEWHERE)
-    if any(mark in word for word in words for mark in ("PATH", "NAME", "$", "dataset=mine")):
+    if OWN_DATA & {*words} or any(mark in word for word in words for mark in ("PATH", "NAME", "$", "launcher")):
         return False
     config = composed(words)
     offline = config.llm.backend != Backend.openai or config.llm.dry_run
     return config.dataset.name.startswith("demo") and offline
 
 
-def composed(words):
-    """The config of a command; of a sweep, that of its first job."""
-    return compose(*(hydra_override(first_of_sweep(word)) for word in words[1:] if "=" in word))
+def composed(words: list[str]) -> Any:
+    """Return the config of a command; of a sweep, that of its first job."""
+    return compose(*map(hydra_override, overrides(words)))
 
 
 class Walk:
-    """The commands of one file, typed one after the other in one folder, each made small."""
+    """The commands of some pages, typed one after the other in one folder, each made small."""
 
-    def __init__(self, file, new_folder, cache):
-        self.file = file
-        self.places, self.cwd, self.cache = PLACES.get(file.name, {}), new_folder("walk"), cache
+    def __init__(self, part, new_folder, cache):
+        self.runs, self.cwd, self.cache = RUNS[part], new_folder("walk"), cache
         self.llm, self.bert = tiny_llm(new_folder("llm"), 4096), tiny_bert(new_folder("bert"))
         self.log = small_log(new_folder("log"))
 
     def __call__(self, words):
         typed = self.filled(words)
-        if self.file != README:  # whose sweeps are compared
+        if words[1:3] in WHOLE:
+            typed = [word.replace("seed=0,1,2", "seed=0,1") for word in typed]
+        else:
             typed = [last_of_sweep(word) for word in typed]
         if words[0] in COMPOSED:
             typed += self.small(words)
         return call(*typed, cwd=self.cwd, cache=self.cache)
 
     def filled(self, words):
-        """The command with what its capitals stand for."""
-        runs = iter(self.places.get(words[0], ()))
+        """Return the command with what its capitals stand for."""
+        runs = iter(self.runs.get(words[0], ()))
         filled = []
         for word in words:
             while re.search(r"\bRUN\b", word):
-                found = sorted((self.cwd / "outputs").glob(next(runs)))
-                word = re.sub(r"\bRUN\b", str(found[0]), word, count=1)
+                matches = sorted((self.cwd / "outputs").glob(next(runs)))
+                word = re.sub(r"\bRUN\b", str(matches[0]), word, count=1)
             filled.append(word)
         if "ID" in words:
             demo = prepare(spec_of("dataset=demo").config.dataset, self.cache / "llm4rec")
-            filled[words.index("--user") + 1] = demo.user_ids[0]
-            filled[words.index("--item") + 1] = demo.items["item_id"][0]
+            ids = {"--user": demo.user_ids[0], "--item": demo.items["item_id"][0]}
+            filled = [ids[words[i - 1]] if word == "ID" else word for i, word in enumerate(filled)]
         return filled
 
     def small(self, words):
-        """Overrides of size that every model of the command takes."""
+        """Return overrides of size that every model of the command takes."""
         config = composed(words)
         names = [name for word in words if word.startswith("model=") for name in word[6:].split(",")]
         own = [sizes(name) for name in names or [config.model.name]]
@@ -125,17 +136,20 @@ class Walk:
         if config.model.name == "prompt4nr":
             sized += [f"model.backbone={self.bert}"]
             sized += ["dataset.train_users=0.05"] if config.dataset.name == "demo" else []
-        if config.dataset.name == "demo_news" and "ensemble" not in self.places:  # which looks for the generated one
+        if config.dataset.name == "demo_news" and "ensemble" not in self.runs:  # which looks for the generated one
             sized += ["dataset.generator=null", f"dataset.raw_dir={self.log}"]
         return sized
 
 
-def walk_through(file, new_folder, cache):
-    """Types the file's commands that need nothing from elsewhere, in their order."""
-    walk = Walk(file, new_folder, cache)
-    walked = [words for words in lines(file) if at_hand(words)]
-    if file == README:
-        walked += [words for words in lines(DOCS / "results.md") if words[1:2] not in (["--papers"], ["RUN"])]
-    failed = [(words, answer.err) for words in walked for answer in [walk(words)] if answer.code]
-    assert failed == []
-    assert len(walked) >= WALKED[file]
+def walk_through(files, new_folder, cache):
+    """Type the commands of these pages that need nothing from elsewhere, in their order, each once."""
+    walk = Walk("guides" if README in files else "papers", new_folder, cache)
+    commands = dict.fromkeys(tuple(words) for file in files for words in lines(file))
+    failed = [
+        (words, answer.err)
+        for words in map(list, commands)
+        if at_hand(words)
+        for answer in [walk(words)]
+        if answer.code
+    ]
+    assert not failed, failed

@@ -312,3 +312,19 @@ def test_a_ratio_that_is_not_known_at_all_has_an_endless_interval():
     result = over_seeds(a, b, margin=Margin(0.05, True))
     assert result.margin_interval[1] == np.inf or result.margin_interval[1] > 1e30
     assert result.equivalent is False
+
+
+@pytest.mark.parametrize("text", ["0.02", "15%"])
+@pytest.mark.parametrize("shift", [-0.06, -0.02, 0.0, 0.02, 0.06])
+def test_one_sided_p_values_invert_the_intervals_that_a_margin_is_compared_with(text, shift):
+    rng = np.random.default_rng(int(100 * shift) + 7)
+    a, noise = rng.uniform(0.1, 0.3, 60), rng.normal(0, 0.03, (2, 60))
+    runs_a, runs_b = ([{"x": values + noise_of_seed} for noise_of_seed in noise] for values in (a, a + shift))
+    margin = Margin.parse(text)
+    result = paired_differences(runs_a, runs_b, np.arange(60), np.random.default_rng(0), margin)["x"]
+    at_most_minus, at_most_plus = result.p_above
+    for interval, alpha in ((result.margin_interval, 0.025), (result.margin_interval_90, 0.05)):
+        assert (interval[0] > result.margin) == (at_most_plus < alpha)
+        assert (interval[0] > -result.margin) == (at_most_minus < alpha)
+        assert (interval[1] < result.margin) == (1 - at_most_plus < alpha)
+        assert (interval[1] < -result.margin) == (1 - at_most_minus < alpha)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.shared.layers import CausalLayer, SequenceEncoder
+from llm4rec_cli.models.shared.layers import SequenceEncoder, TransformerLayer
 
 
 def prefix_rows(split: Split) -> list[tuple[list[int], int]]:
@@ -19,7 +19,7 @@ def prefix_rows(split: Split) -> list[tuple[list[int], int]]:
     return [(sequence[:t], sequence[t]) for sequence in sequences for t in range(1, len(sequence))]
 
 
-def encode(encoder: SequenceEncoder, vectors: Tensor) -> Tensor:
+def encode(encoder: SequenceEncoder, vectors: Tensor, causal: bool = True) -> Tensor:
     """Apply RecBole's SASRec encoder to one sequence, padded at the right to `max_length`.
 
     Args:
@@ -32,15 +32,15 @@ def encode(encoder: SequenceEncoder, vectors: Tensor) -> Tensor:
     x = torch.cat([vectors, vectors.new_zeros(size - length, vectors.shape[1])])
     x = F.layer_norm(x + encoder.positions.weight, x.shape[1:], encoder.norm.weight, encoder.norm.bias, eps=1e-12)
     place = torch.arange(size)
-    hidden_from = (place[None, :] > place[:, None]) | (place[None, :] >= length)  # causal and padding
+    hidden_from = (place[None, :] > place[:, None]) & causal | (place[None, :] >= length)  # causal and padding
     mask = -10000.0 * hidden_from.to(vectors.dtype)
     for layer in encoder.layers:
-        assert isinstance(layer, CausalLayer)
+        assert isinstance(layer, TransformerLayer)
         x = _layer(layer, x, mask)
     return x[length - 1]
 
 
-def _layer(layer: CausalLayer, x: Tensor, mask: Tensor) -> Tensor:
+def _layer(layer: TransformerLayer, x: Tensor, mask: Tensor) -> Tensor:
     hidden = x.shape[1]
     size = hidden // layer.heads
     query, key, value = (

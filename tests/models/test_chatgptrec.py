@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.config.schema import SplitName, Written
+from llm4rec_cli.data.examples import single_example
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.store import Store
@@ -63,6 +65,25 @@ def test_candidates_are_scored_in_their_own_columns(build):
     scores = model.score(LISTED)
     assert scores[0].argmax() == 0  # the target Jaws is the first
     assert LISTED.candidates[1][scores[1].argmax()] == 3
+
+
+def test_added_items_are_listed_matched_and_leave_the_prior_of_the_catalogue_alone(build):
+    items = pd.concat([SPLIT.dataset.items, pd.DataFrame({"item_id": ["n"], "title": ["Brazil"], "text": ["Brazil"]})])
+    larger = replace(SPLIT, dataset=replace(SPLIT.dataset, items=items.reset_index(drop=True)))
+    model, backend = build("sequential", lambda _: '["Brazil", "Jaws"]')
+    model.add_items(larger)
+    history = single_example(0, np.array([6, 0]), 0, 2)
+    scores = model.score(history)
+    assert scores.shape == (1, 7)
+    assert scores[0, 6] > scores[0, 3] > -torch.inf
+    assert "Brazil" in backend.requests[0].messages[-1]["content"]  # in the history
+    assert model.score(replace(history, candidates=np.array([[2, 6]]))).argmax() == 1
+
+    model, backend = build("sequential", lambda r: [1.0] * len(r.continuations), "model.answer=pmi")
+    model.add_items(larger)
+    model.score(history)
+    scored = {request.continuations for request in backend.requests}
+    assert scored == {(*TITLES, "Brazil"), tuple(sorted(TITLES)), ("Brazil",)}
 
 
 def test_a_title_that_is_no_candidate_is_not_matched(build):

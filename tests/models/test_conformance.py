@@ -3,6 +3,7 @@
 A new model is checked automatically. Its sizes are shrunk, and texts are encoded by random vectors.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -13,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 from transformers import set_seed
 
-from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.capabilities import RanksNewItems
+from llm4rec_cli.config.registry import config_class, model_module, model_names
 from llm4rec_cli.config.schema import SplitName, Written
-from llm4rec_cli.data.split import TEST, leave_one_out, split_dataset
+from llm4rec_cli.data.examples import single_example
+from llm4rec_cli.data.split import TEST, Split, leave_one_out, split_dataset
 from llm4rec_cli.data.tokens import with_tokens
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.llm import completions
@@ -37,10 +41,12 @@ from tests.support.small import SIZES
 
 pytestmark = pytest.mark.numeric
 
-CAPABILITIES = {"rank_catalogue", "rank_candidates", "rank_impressions", "rate", "write", "pretrain", "all"}
+RANKING = {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions"}
+CAPABILITIES = RANKING | {"rate", "write", "pretrain", "all"}
 PRETRAINED = ", pre-trained"  # suffix of a model's name: as built by `task=pretrain`
 WITH_TOKENS = ", with tokens"  # likewise: as built by `model.tokens=true`
-VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"]}
+SAMPLED = {f", {loss}": [f"model.loss={loss}", "model.negatives=3"] for loss in ("binary", "sampled_softmax", "gbce")}
+VARIANTS = {"": [], PRETRAINED: ["task=pretrain"], WITH_TOKENS: ["model.tokens=true"], **SAMPLED}
 SMALL = {
     **SIZES,
     "max_length": 8,
@@ -97,6 +103,7 @@ def model_of(name: str) -> str:
 
 
 rankers = pytest.mark.parametrize("name", [*able("rank_catalogue"), "sasrec" + WITH_TOKENS])
+new_item_rankers = pytest.mark.parametrize("name", [*able("rank_new_items"), "unisrec" + PRETRAINED])
 impression_rankers = pytest.mark.parametrize("name", able("rank_impressions"))
 raters = pytest.mark.parametrize("name", able("rate"))
 writers = pytest.mark.parametrize("name", able("write"))
@@ -106,7 +113,8 @@ trainable = pytest.mark.parametrize(
     "name",
     [name for name in model_names() if config_class(name).trainable]
     + [n + PRETRAINED for n in able("pretrain")]
-    + ["sasrec" + WITH_TOKENS],
+    + ["sasrec" + WITH_TOKENS]
+    + ["sasrec, binary", "bert4rec, sampled_softmax", "bsarec, gbce"],
 )
 
 
@@ -294,6 +302,76 @@ def test_an_empty_history_is_scored_and_leaves_others_alone(name, built):
     assert scores.isfinite().all()
     others = start == EXAMPLES.start
     assert_close(scores[others], model.score(EXAMPLES)[others], rel=5e-6)
+
+
+def enlarged(*texts: str) -> Split:
+    """Return SPLIT with items of these texts, which are also their titles, at the end of its catalogue."""
+    added = pd.DataFrame({"item_id": [f"new{i}" for i in range(len(texts))], "title": texts, "text": texts})
+    items = pd.concat([SPLIT.dataset.items, added], ignore_index=True)
+    return replace(SPLIT, dataset=replace(SPLIT.dataset, items=items))
+
+
+def text_model(name: str, built: Any) -> Any:
+    """Return a model; of `transition_text` the part of texts alone, with a weight whatever validation chooses."""
+    model = built(name)
+    if name == "transition_text":
+        model.text_weight, model.transitions = 0.5, model.transitions * 0
+    return model
+
+
+def test_the_models_that_rank_new_items_say_so():
+    modules = {name: vars(importlib.import_module(model_module(name))).values() for name in model_names()}
+    adding = [name for name, members in modules.items() if any(hasattr(member, "add_items") for member in members)]
+    assert adding == able("rank_new_items")
+
+
+@new_item_rankers
+def test_new_items_are_appended_and_change_no_score_of_the_catalogue(name, built):
+    model = built(name)
+    if name == "transition_text":
+        model.text_weight = 0.5
+    assert isinstance(model, RanksNewItems)
+    before = model.score(EXAMPLES)
+    model.add_items(enlarged("red soap", "a word that no other text has"))
+    scores = model.score(EXAMPLES)
+    assert scores.shape == (len(EXAMPLES), N_ITEMS + 2)
+    assert scores.dtype == torch.float32
+    assert_close(scores[:, :N_ITEMS], before, rel=5e-6)
+
+
+@new_item_rankers
+def test_a_new_item_scores_as_the_item_of_the_catalogue_with_its_text(name, built):
+    model = text_model(name, built)
+    model.add_items(enlarged(TEXTS[7], "red soap", TEXTS[3]))
+    scores = model.score(EXAMPLES)
+    assert_close(scores[:, [N_ITEMS, N_ITEMS + 2]], scores[:, [7, 3]], rel=5e-6)
+    candidates = np.tile([N_ITEMS + 1, 3, N_ITEMS + 2], (len(EXAMPLES), 1))
+    assert_close(model.score(replace(EXAMPLES, candidates=candidates)), scores[:, candidates[0]], rel=5e-6)
+
+
+@new_item_rankers
+def test_a_new_item_in_a_history_is_read_as_the_item_of_the_catalogue_with_its_text(name, built):
+    model = text_model(name, built)
+    model.add_items(enlarged(TEXTS[7], "red soap"))
+    known, typed, other = (
+        model.score(single_example(0, np.array([3, item, 5]), 0, 3)) for item in (7, N_ITEMS, N_ITEMS + 1)
+    )
+    assert_close(typed, known, rel=5e-6)
+    assert not torch.equal(other, known)
+
+
+@new_item_rankers
+def test_scores_of_new_items_do_not_depend_on_their_order_or_on_how_many_are_added_at_once(name, built):
+    texts = ["red soap", "blue nail", "a word that no other text has"]
+    together, apart, backwards = (text_model(name, built) for _ in range(3))
+    together.add_items(enlarged(*texts))
+    for n in (1, 2, 3):
+        apart.add_items(enlarged(*texts[:n]))
+    backwards.add_items(enlarged(*texts[::-1]))
+    scores = together.score(EXAMPLES)
+    assert_close(apart.score(EXAMPLES), scores, rel=5e-6)
+    assert_close(backwards.score(EXAMPLES)[:, N_ITEMS:].flip(1), scores[:, N_ITEMS:], rel=5e-6)
+    assert_close(together.score(EXAMPLES[3:4]), scores[3:4], rel=5e-6)
 
 
 @impression_rankers

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.shared.layers import CausalLayer, Dropout, SequenceEncoder, dropped_out, initialise
+from llm4rec_cli.models.shared.layers import Dropout, SequenceEncoder, TransformerLayer, dropped_out, initialise
 from llm4rec_cli.models.shared.sequences import pack
 from tests.models import naive
 from tests.support.numeric import assert_close
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.numeric
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    encoder = SequenceEncoder(8, 12, layers=2, heads=2, dropout=0.5, attention_dropout=0.5, max_length=7).eval()
+    encoder = SequenceEncoder(8, 7, 0.5, [TransformerLayer(8, 12, 2, 0.5, 0.5) for _ in range(2)]).eval()
     naive.randomise(encoder)
     return encoder
 
@@ -88,7 +88,7 @@ def test_a_dropout_outside_its_range_is_refused(p):
 
 def test_heads_must_divide_the_hidden_size():
     with pytest.raises(UsageError, match="not a multiple"):
-        CausalLayer(8, 8, heads=3, dropout=0.0, attention_dropout=0.0)
+        TransformerLayer(8, 8, heads=3, dropout=0.0, attention_dropout=0.0)
 
 
 def test_the_encoder_equals_the_naive_body(encoder):
@@ -127,7 +127,7 @@ def test_a_position_never_sees_what_comes_after_it(encoder):
 def test_attention_in_training_equals_attention_in_evaluation_where_nothing_is_dropped():
     # 0.001 rounds to 0 of 256: the path that applies dropout runs, and drops nothing
     torch.manual_seed(0)
-    layer = CausalLayer(8, 12, heads=2, dropout=0.0, attention_dropout=0.001)
+    layer = TransformerLayer(8, 12, heads=2, dropout=0.0, attention_dropout=0.001)
     naive.randomise(layer)
     x, groups = torch.randn(3 * 5, 8), [(3, 5)]
     assert_close(layer.train()(x, groups), layer.eval()(x, groups), rel=1e-5)
@@ -135,7 +135,7 @@ def test_attention_in_training_equals_attention_in_evaluation_where_nothing_is_d
 
 def test_weights_start_as_recbole_starts_them():
     torch.manual_seed(0)
-    encoder = SequenceEncoder(64, 64, layers=1, heads=2, dropout=0.5, attention_dropout=0.5, max_length=50)
+    encoder = SequenceEncoder(64, 50, 0.5, [TransformerLayer(64, 64, 2, 0.5, 0.5)])
     encoder.apply(initialise)
     for name, parameter in encoder.named_parameters():
         if name.endswith("bias"):

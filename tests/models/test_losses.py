@@ -3,7 +3,15 @@ import torch
 import torch.nn.functional as F
 
 from llm4rec_cli.models.shared import losses
-from llm4rec_cli.models.shared.losses import ROWS_AT_ONCE, catalogue_cross_entropy, gather_rows
+from llm4rec_cli.models.shared.config import Distribution, Loss, NextItemConfig
+from llm4rec_cli.models.shared.losses import (
+    ROWS_AT_ONCE,
+    catalogue_cross_entropy,
+    gather_rows,
+    gbce_beta,
+    loss_over_samples,
+    sampled_loss,
+)
 from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -104,6 +112,71 @@ def test_the_subset_of_all_items_changes_nothing():
         catalogue_cross_entropy(hidden, table, targets, torch.arange(30)),
         catalogue_cross_entropy(hidden, table, targets),
     )
+
+
+POPULARITY = torch.tensor([4.0, 2, 1, 1, 0]) / 8
+SAMPLED = {
+    "binary": NextItemConfig(loss=Loss.binary, negatives=2),
+    "gbce": NextItemConfig(loss=Loss.gbce, negatives=2, calibration=0.75),
+    "softmax": NextItemConfig(loss=Loss.sampled_softmax, negatives=2, distribution=Distribution.uniform, logq=False),
+    "logq": NextItemConfig(loss=Loss.sampled_softmax, negatives=2, distribution=Distribution.popularity, logq=True),
+}
+
+
+def naive_loss(name, scores, items):
+    """Return the loss of one row, from the scores of its target and two negatives."""
+    target, *others = scores
+    if name in ("binary", "gbce"):
+        # Of four items that can be drawn, two negatives are a share of 2/3: β = 2/3 (0.75 (1 - 3/2) + 3/2) = 0.75.
+        beta, scale = (0.75, 3) if name == "gbce" else (1, 1)
+        return -(beta * target.sigmoid().log() + sum((1 - s.sigmoid()).log() for s in others)) / scale
+    expected = [2 * POPULARITY[i] if name == "logq" else torch.tensor(1.0) for i in items[1:].tolist()]
+    total = sum(s.exp() / e for s, e, i in zip(others, expected, items[1:], strict=True) if i != items[0])
+    return -(target.exp() / (target.exp() + total)).log()
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("at_once", [1 << 22, 1])  # one block; a row a block
+def test_a_loss_over_samples_and_its_gradients_are_those_of_its_formula(monkeypatch, name, at_once):
+    monkeypatch.setattr(losses, "VECTORS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    hidden, table = torch.randn(4, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
+    items = torch.tensor([[0, 1, 2], [3, 3, 0], [4, 0, 0], [1, 2, 3]])  # a negative is the target, and one is twice
+    loss = sampled_loss(hidden, table, items, loss_over_samples(SAMPLED[name], POPULARITY.log()))
+    rows = [naive_loss(name, table[row] @ state, row) for row, state in zip(items, hidden, strict=True)]
+    expected = torch.stack(rows).mean()
+    assert_close(loss, expected, rel=1e-5)
+    actual, reference = (torch.autograd.grad(3 * value, [hidden, table]) for value in (loss, expected))
+    assert_close(actual, reference, rel=1e-5)
+
+
+def test_with_logq_correction_the_sum_over_samples_estimates_the_sum_over_the_catalogue():
+    torch.manual_seed(0)
+    scores, target, draws = torch.randn(4), 1, 200_000
+    negatives = torch.multinomial(POPULARITY, draws * 2, replacement=True).view(draws, 2)
+    items = torch.cat([torch.full((draws, 1), target), negatives], 1)
+    loss = loss_over_samples(SAMPLED["logq"], POPULARITY.log())
+    ratios = torch.stack([loss(scores[row][None], row[None]).exp() for row in items[:2000]])
+    whole = scores.exp().sum() / scores[target].exp()
+    assert ratios.mean().item() == pytest.approx(whole.item(), rel=0.05)
+
+
+def test_gbce_is_binary_cross_entropy_of_a_converted_score():
+    """As its authors compute it: γ(s) = log(1 / (σ(s)^-β - 1)) in place of the target's score s."""
+    logits, items = torch.tensor([[0.3, -1.2, 2.0]], dtype=torch.float64), torch.tensor([[0, 1, 2]])
+    converted = (1 / (logits[0, 0].sigmoid() ** -0.75 - 1)).log()
+    expected = F.binary_cross_entropy_with_logits(
+        torch.stack([converted, *logits[0, 1:]]), torch.tensor([1.0, 0, 0], dtype=torch.float64)
+    )
+    torch.testing.assert_close(loss_over_samples(SAMPLED["gbce"], POPULARITY.log())(logits, items), expected)
+
+
+def test_the_exponent_of_gbce():
+    alpha = 256 / 3416
+    assert gbce_beta(0.75, 256, 3417) == pytest.approx(alpha * (0.75 * (1 - 1 / alpha) + 1 / alpha))
+    assert gbce_beta(0.0, 256, 3417) == 1
+    assert gbce_beta(1.0, 256, 3417) == pytest.approx(alpha)
+    assert gbce_beta(0.75, 256, 100) == 1  # as many draws as items
 
 
 @pytest.fixture

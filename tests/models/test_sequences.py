@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec_cli.config.schema import SplitName
-from llm4rec_cli.data.split import leave_one_out
-from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
+from llm4rec_cli.data.split import hold_out, leave_one_out
+from llm4rec_cli.models.shared.config import Distribution
+from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, PrefixRows, SequenceRows, pack, packed_histories
+from tests.models import naive
 from tests.support.builders import tiny_dataset
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
@@ -152,3 +154,63 @@ def test_histories_all_empty_can_be_packed():
     assert last.tolist() == [0, 1]
     assert len(items) == 2
     assert not nonempty.any()
+
+
+def test_without_widening_nothing_is_padded():
+    packing = pack(np.array([3, 1, 0, 2, 3]), widening=1.0)
+    assert packing.groups.tolist() == [[2, 1], [1, 2], [2, 3]]
+
+
+SPLIT = leave_one_out(
+    tiny_dataset([[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5], [7, 1, 1, 2, 0, 3], [6], [8, 9, 8, 1]], n_items=11)
+)
+
+
+@pytest.mark.parametrize("max_length", [2, 10])
+def test_prefix_rows_are_all_prefixes_with_their_targets(max_length):
+    rows = PrefixRows(SPLIT, max_length)
+    batches = [rows.batch(0, [i]) for i in range(len(rows))]
+    expected = [(prefix[-max_length:], target) for prefix, target in naive.prefix_rows(SPLIT)]
+    assert [(b["items"].tolist(), b["targets"][-1].item()) for b in batches] == expected
+    assert all((b["targets"][:-1] == IGNORED).all() for b in batches)
+    assert rows.batch(0, list(range(len(rows))))["groups"][:, 0].sum() == len(expected)
+
+
+@pytest.mark.parametrize("kind", [SequenceRows, PrefixRows])
+def test_negatives_belong_to_their_row_in_any_batch(kind):
+    rows = kind(SPLIT, 3, Negatives(SPLIT, 2, 0, Distribution.uniform, unseen=False))
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()
+    batch = rows.batch(1, order)
+    together = dict[int, list[list[int]]]()
+    row = np.array(order)[pack(rows.lengths[order], rows.widening).row]
+    for owner, drawn in zip(row[batch["targets"].numpy() != IGNORED], batch["negatives"].tolist(), strict=True):
+        together.setdefault(owner, []).append(drawn)
+    assert together == {i: rows.batch(1, [i])["negatives"].tolist() for i in order}
+    assert together != {i: rows.batch(2, [i])["negatives"].tolist() for i in order}
+
+
+def test_uniform_negatives_are_every_item_that_the_user_does_not_have():
+    negatives = Negatives(SPLIT, 3000, 0, Distribution.uniform, unseen=True)
+    counts = np.bincount(negatives.draw(0, 0, np.array([5, 0, 0, 9]), 1)[0], minlength=11)
+    assert (counts[[0, 5, 9]] == 0).all()
+    assert counts[[1, 2, 3, 4, 6, 7, 8, 10]] == pytest.approx(3000 / 8, rel=0.2)
+    assert set(negatives.draw(0, 0, np.arange(11), 1)[0]) == set(range(11))  # of who has all, all
+    assert np.exp(negatives.log_probability) == pytest.approx(1 / 11)
+
+
+def test_popular_negatives_are_drawn_by_training_counts():
+    negatives = Negatives(SPLIT, 3000, 0, Distribution.popularity, unseen=False)
+    counts = SPLIT.train_counts()
+    share = np.bincount(negatives.draw(0, 0, np.array([0]), 1)[0], minlength=11) / 3000
+    assert (counts == 0).any()
+    assert share == pytest.approx(counts / counts.sum(), abs=0.03)
+    assert np.exp(negatives.log_probability) == pytest.approx(counts / counts.sum())
+
+
+@pytest.mark.parametrize("distribution", Distribution)
+def test_cold_items_are_no_negatives(distribution):
+    split = hold_out(SPLIT, 0.3, 1.0, seed=0)
+    negatives = Negatives(split, 1000, 0, distribution, unseen=True)
+    drawn = negatives.draw(0, 0, split.train_sequences()[0][:2], 1)
+    assert not split.cold[drawn].any()
+    assert (negatives.log_probability[split.cold] == -np.inf).all()

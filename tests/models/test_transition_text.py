@@ -9,9 +9,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from llm4rec_cli.config.schema import SplitName
-from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.data.split import TRAIN, Split, leave_one_out
 from llm4rec_cli.models.baselines import transition_text
-from llm4rec_cli.models.baselines.transition_text import TransitionText, tfidf, transition_matrix
+from llm4rec_cli.models.baselines.transition_text import TransitionText, transition_matrix
 from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.numeric
 TEXTS = ["red nail polish", "blue nail polish", "", "hair brush", "hair dryer red", "soap", "soap bar", "brush"]
 SEQUENCES = [[0, 1, 1, 3, 4, 2], [5, 6, 0, 1], [3, 4, 7, 3, 4], [2, 0, 1, 6, 5, 7, 7], [4, 3, 0], [6, 5]]
 DATASET = tiny_dataset(SEQUENCES, TEXTS)
-SETTINGS = {"recent": 3, "steps": 3, "mask_history": False}
+SETTINGS = {"recent": 3, "steps": 3, "mask_history": False, "symmetric": False}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def examples():
     return leave_one_out(DATASET).examples(SplitName.test)
 
 
-def naive_scores(history: list[int], weight: float) -> np.ndarray:
+def naive_scores(history: list[int], weight: float, symmetric: bool = False) -> np.ndarray:
     """Return Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j)), step by step."""
     n = len(TEXTS)
     transitions = np.zeros((n, n))
@@ -37,6 +37,8 @@ def naive_scores(history: list[int], weight: float) -> np.ndarray:
             for step in (1, 2, 3):
                 if i + step < len(train):
                     transitions[item, train[i + step]] += 1 / step
+                    if symmetric:
+                        transitions[train[i + step], item] += 1 / step
     for row in transitions:
         if row.sum() > 0:
             row /= np.sqrt(row.sum())
@@ -48,13 +50,25 @@ def naive_scores(history: list[int], weight: float) -> np.ndarray:
     return scores
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
-def test_scores_follow_the_formula(build, examples, weight):
-    scores = build("transition_text", DATASET, text_weights=[weight], **SETTINGS).score(examples)
+@pytest.mark.parametrize(("weight", "symmetric"), [(0.0, False), (0.5, False), (2.0, False), (0.5, True)])
+def test_scores_follow_the_formula(build, examples, weight, symmetric):
+    settings = SETTINGS | {"text_weights": [weight], "symmetric": symmetric}
+    scores = build("transition_text", DATASET, **settings).score(examples)
     assert scores.dtype == torch.float32
     for example, row in enumerate(scores):
         history = SEQUENCES[examples.user[example]][:-1]
-        assert row.numpy() == pytest.approx(naive_scores(history, weight), abs=1e-6)
+        assert row.numpy() == pytest.approx(naive_scores(history, weight, symmetric), abs=1e-6)
+
+
+def test_symmetric_transitions_do_not_depend_on_the_order_of_time():
+    def matrix(sequences: list[list[int]], symmetric: bool) -> np.ndarray:
+        dataset = tiny_dataset(sequences, TEXTS)
+        split = Split(dataset, np.full(len(dataset.interactions), TRAIN, dtype=np.int8))
+        return transition_matrix(split, steps=3, symmetric=symmetric).toarray()
+
+    backwards = [sequence[::-1] for sequence in SEQUENCES]
+    assert matrix(backwards, symmetric=True) == pytest.approx(matrix(SEQUENCES, symmetric=True))
+    assert matrix(backwards, symmetric=False) != pytest.approx(matrix(SEQUENCES, symmetric=False))
 
 
 def test_candidates_score_as_in_the_catalogue(build, examples):
@@ -101,7 +115,7 @@ def test_without_text_transitions_remain(build, examples, texts):
 def test_the_weight_is_best_on_validation(mask_history):
     split = leave_one_out(DATASET)
     examples, weights = split.examples(SplitName.valid), [0.0, 0.5, 1.0, 4.0]
-    model = TransitionText(transition_matrix(split, steps=3), tfidf(TEXTS), recent=3)
+    model = TransitionText(transition_matrix(split, steps=3), TEXTS, recent=3)
 
     def ndcg(weight: float) -> float:
         total = 0.0

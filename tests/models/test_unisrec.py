@@ -14,6 +14,7 @@ from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze
 from llm4rec_cli.models.unisrec.network import MoEAdaptor
 from tests.models import naive
 from tests.support.builders import tiny_dataset
+from tests.support.driver import resolved
 from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -291,3 +292,9 @@ def test_a_transductive_model_starts_from_an_inductive_one(built):
 def test_initial_weights_of_another_shape_are_refused(built):
     with pytest.raises(RuntimeError, match="size mismatch"):
         built().initialise_from(built(hidden_size=4).state_dict())
+
+
+def test_with_ids_new_items_cannot_be_ranked():
+    assert not [*resolved("model=unisrec").model.problems_with_new_items()]
+    (problem,) = resolved("model=unisrec", "model.use_ids=true").model.problems_with_new_items()
+    assert "a new item has none" in problem.problem

@@ -31,6 +31,7 @@ def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
         "variant": "v",
         "trained_run": None,
         "init_from": None,
+        "training": None,
         "dataset_fingerprint": "f",
         "labels": [],
         "deviations": [],

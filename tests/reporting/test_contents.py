@@ -12,9 +12,10 @@ from llm4rec_cli.reporting.contents import (
     paper_comparisons,
     related_work,
     results,
+    slices,
 )
 from llm4rec_cli.reporting.variants import groups, variants
-from tests.reporting.finished_runs import run
+from tests.reporting.finished_runs import metrics_json, rankings, run, write_run
 
 SCIENTIFIC = {"dataset": "amazon2018-scientific", "metrics": {"hr@10": 0.105}, "intervals": {"hr@10": [0.10, 0.11]}}
 
@@ -46,6 +47,12 @@ def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
     assert (first["labels"], first["dev."]) == ("subset", "1–3")
     assert second["dev."] == "2 4"
     assert shown.notes[-1] == "dev. 4: four"
+
+
+def test_a_row_says_what_the_search_for_its_settings_cost():
+    tuned = run(model="unisrec", tuning={"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1})
+    assert [row["tuning"] for row in rows(results(group(run(), tuned)))] == ["", "8 trials, 31 min"]
+    assert "tuning" not in results(group(run())).columns
 
 
 def test_labels_and_overrides_of_all_rows_are_noted_below_the_table():
@@ -147,3 +154,16 @@ def test_flat_papers_name_dataset_task_and_protocol():
     assert (row["dataset"], row["task"]) == ("amazon2018-scientific", "sequential")
     assert row["protocol"] == "test · full ranking · history not masked"
     assert row["deviations"] == "one pass"
+
+
+def test_a_table_of_slices_has_a_row_per_variant_averaged_over_seeds(tmp_path):
+    def seed(number, same_day):
+        means = {name: {"n": 2, "ndcg@10": same_day} for name in ("same_day", "ascending_id")}
+        facts = metrics_json(0.2, seed=number, intervals={"ndcg@10": [0.1, 0.3]}, breakdown={"slice": means})
+        return write_run(tmp_path / str(number), facts, rankings([0, 5, 20, 70]))
+
+    shown = slices(group(seed(0, 0.3), seed(1, 0.4), run(model="popularity")))
+    (row,) = rows(shown)  # the other has no slices
+    assert row == {"model": "sasrec", "variant": "", "all": "0.2000", "same_day": "0.3500"}
+    assert shown.notes == ["targets: 2 same_day"]
+    assert slices(group(run())) is None

@@ -74,3 +74,21 @@ def test_protocols_of_one_task_are_numbered_columns():
 def test_every_dataset_has_a_matrix():
     by_dataset = matrices_of(result(0.3, "unisrec"), result(0.3, "unisrec", dataset="demo"))
     assert [matrix.dataset for matrix in by_dataset] == ["demo", "shop"]
+
+
+def test_results_on_fewer_examples_are_neither_best_nor_a_floor():
+    few = {"n_examples": 20, "labels": ["subset"]}
+    (matrix,) = matrices_of(
+        result(0.9, "chatgptrec", **few),
+        result(0.8, "popularity", **few),
+        result(0.2, "unisrec"),
+        result(0.1, "random"),
+    )
+    rows = [["chatgptrec", "0.9000 †"], ["unisrec", "0.2000 *"], ["popularity", "0.8000 †"], ["random", "0.1000 f"]]
+    assert content(matrix).rows == rows
+
+
+def test_a_method_on_all_examples_is_shown_rather_than_on_fewer_with_more_seeds():
+    few = [result(0.9, "sasrec", n_examples=20, seed=seed) for seed in (0, 1)]
+    (matrix,) = matrices_of(*few, run(0.1, variant="all", intervals=INTERVAL))
+    assert matrix.columns[0].cells["sasrec"].value == 0.1

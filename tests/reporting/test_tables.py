@@ -1,10 +1,11 @@
-"""Tables as Rich, Markdown, LaTeX and CSV."""
+"""Tables as Rich, Markdown, LaTeX and CSV, and strict JSON."""
 
 import csv
 import io
 import re
 from contextlib import redirect_stdout
 
+import numpy as np
 import pytest
 
 from llm4rec_cli.reporting.tables import (
@@ -12,6 +13,7 @@ from llm4rec_cli.reporting.tables import (
     Content,
     comma_separated,
     console,
+    json_text,
     latex,
     markdown,
     numeric_columns,
@@ -165,3 +167,8 @@ def test_latex_escapes_special_characters():
 def test_in_latex_no_cell_is_read_as_an_argument_of_the_line_break_before_it():
     rows = [["a", "1"], ["[1ex]", "2"], ["*", "3"]]
     assert not re.search(r"\\\\\s*[\[*]", latex(Content("t", ["[x]", "y"], rows)))
+
+
+def test_json_has_null_for_numbers_that_json_lacks():
+    value = {"a": [float("inf"), (float("nan"), 0.5)], "b": {"é": -float("inf")}, "c": np.float64("nan"), "d": None}
+    assert json_text(value) == '{"a": [null, [null, 0.5]], "b": {"é": null}, "c": null, "d": null}'

@@ -71,6 +71,14 @@ def test_with_several_seeds_and_no_predictions_there_is_no_interval():
     assert variant.intervals == {}
 
 
+@pytest.mark.parametrize(("seeds", "expected"), [([0, 1], {"ndcg@10": (0.02, 0.2)}), ([0, 1, 2], {})])
+def test_recorded_runs_hold_the_interval_of_the_seeds_that_they_were_recorded_with(seeds, expected):
+    recorded = {"seeds": seeds, "intervals": {"ndcg@10": [0.02, 0.2]}}
+    facts = {"intervals": {"ndcg@10": [0.05, 0.15]}, "intervals_over_seeds": recorded}
+    (variant,) = variants([run(seed=seed, **facts) for seed in (0, 1)])
+    assert variant.intervals == expected
+
+
 def test_the_order_of_runs_does_not_matter():
     runs = [run(model=model, variant=v, seed=s) for model in ("unisrec", "bpr_mf") for v in "ba" for s in (1, 0)]
     assert variants(runs) == variants(runs[::-1])

@@ -55,6 +55,12 @@ def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where):
     assert where("model=sasrec", "model.tokens=true").config_hash != where("model=sasrec").config_hash
 
 
+def test_a_setting_added_after_runs_existed_enters_the_address_only_with_another_value(where):
+    floor = ("model=transition_text",)
+    assert where(*floor, "model.symmetric=false") == where(*floor)
+    assert where(*floor, "model.symmetric=true").config_hash != where(*floor).config_hash
+
+
 def test_outputs_move_the_folder_but_not_the_hash(where):
     assert where("paths.outputs=elsewhere").config_hash == where().config_hash
 

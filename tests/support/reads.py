@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +27,21 @@ DECLARING = {
     *PACKAGE.glob("models/*/config.py"),
 }
 
-Leaf = tuple[str, str]  # names of a dataclass and its field
+Leaf = tuple[
+    str, str
+]  # names of a dataclass and its field; for a field that models share, of the base that declares it
 
 
 def leaves() -> set[Leaf]:
     """Return every setting that a config may hold."""
-    return {(node.__name__, field.name) for node in nodes() if node is not schema.ModelConfig for field in fields(node)}
+    models = {config_class(name) for name in model_names()}
+    held = [node for node in nodes() if node in models or not issubclass(node, schema.ModelConfig)]
+    return {_leaf(node, field.name) for node in held for field in fields(node)}
+
+
+def _leaf(node: Any, name: str) -> Leaf:
+    declaring = next(base for base in node.__mro__ if name in inspect.get_annotations(base))
+    return (node if declaring is schema.ModelConfig else declaring).__name__, name
 
 
 def nodes() -> list[Any]:
@@ -53,8 +63,8 @@ def recorded() -> Iterator[set[Leaf]]:
     def recording(node_class: Any, original: Any) -> Any:
         def read(self: Any, key: str) -> Any:
             node = node_class(self)
-            if is_dataclass(node) and _counts(sys._getframe(1).f_code):
-                leaves_read.add((node.__name__, key))
+            if is_dataclass(node) and key in node.__dataclass_fields__ and _counts(sys._getframe(1).f_code):
+                leaves_read.add(_leaf(node, key))
             return original(self, key)
 
         return read

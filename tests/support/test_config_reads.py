@@ -34,4 +34,6 @@ def test_printing_copying_and_checking_a_config_do_not_count():
 
 def test_leaves_cover_the_schema_and_every_model():
     assert {("TrainerConfig", "epochs"), ("EncoderConfig", "pooling"), ("SASRecConfig", "name")} <= leaves()
+    assert {("SASRecConfig", "tokens"), ("NextItemConfig", "loss")} <= leaves()
+    assert not {("SASRecConfig", "loss"), ("NextItemConfig", "name")} & leaves()
     assert not any(node == "ModelConfig" for node, _ in leaves())

@@ -296,7 +296,7 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
     assert rows["n_candidates"].tolist() == [8] * 5
     assert rows["target_train_count"].tolist() == [2, 3, 1, 2, 2]  # train parts: 0 1 | 4 3 2 | 5 | 1 0 | 2 4 | 3 0
     assert [list(top) for top in rows["top_items"]] == [["i1", "i2", "i3"]] * 5
-    assert list(rows) == [
+    assert [name for name in rows if not name.startswith("slice/")] == [
         "user_id",
         "target",
         "target_train_count",
@@ -306,6 +306,16 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
         "n_candidates",
         "top_items",
     ]
+
+
+def test_every_slice_has_a_column_of_predictions_and_its_means_in_the_breakdown():
+    result = ranking.evaluate(scorer(), SPLIT, EXAMPLES, config())
+    assert result.predictions["slice/repeated"].tolist() == [False, False, True, True, False]  # 0 1 2 3 | 4 3 2 1 0 | …
+    breakdown = result.breakdown["slice"]
+    assert breakdown["repeated"]["n"] == 2
+    ranks = result.predictions["n_better"][result.predictions["slice/repeated"]] + 1
+    assert breakdown["repeated"]["mrr"] == pytest.approx((1 / ranks).mean())
+    assert "cold" not in breakdown  # no target is
 
 
 def test_the_breakdown_by_training_frequency_adds_up():

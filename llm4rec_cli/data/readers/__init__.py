@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import UsageError, did_you_mean
@@ -22,13 +22,14 @@ class Reader(Protocol):
         ROLES: the combinations of file roles that it reads, each as (required, optional).
 
     A module may also define COLUMNS, the column names (ours) that users may map to the names in their files; its `read`
-    then takes that map as `columns` (our name -> the file's).
+    then takes that map as `columns` (our name -> the file's). With KEEPS_EMPTY its `read` takes `keep_empty`: whether a
+    text field that is present but empty is empty text in the items, or always null.
     """
 
     VERSION: int
     ROLES: FileRoles
 
-    def read(self, files: dict[str, Path], **mapped: Mapping[str, str]) -> RawData:
+    def read(self, files: dict[str, Path], **options: Any) -> RawData:
         """Read the files of a domain, keyed by role."""
         ...
 
@@ -63,6 +64,11 @@ def mappable_columns(name: str) -> frozenset[str]:
     """Return the column names (ours) that `dataset.columns` may map for a reader; empty if its columns are fixed."""
     columns: frozenset[str] = getattr(load(name), "COLUMNS", frozenset())
     return columns
+
+
+def keeps_empty(name: str) -> bool:
+    """Return whether a reader can keep text fields that are present but empty."""
+    return getattr(load(name), "KEEPS_EMPTY", False)
 
 
 def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:

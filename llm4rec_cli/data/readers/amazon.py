@@ -20,6 +20,7 @@ from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError
 
 VERSION = 3
+KEEPS_EMPTY = True
 ROLES: FileRoles = (
     (frozenset({"reviews"}), frozenset({"metadata", "explanations"})),
     (frozenset({"ratings_2014"}), frozenset({"metadata"})),
@@ -37,13 +38,17 @@ _REVIEW_TEXTS = {"reviewText": "review_text", "summary": "review_title", "review
 _PRICE = re.compile(r"\s*\$?\s*(\d[\d,]*(?:\.\d+)?)")
 
 
-def read(files: dict[str, Path]) -> RawData:
+def read(files: dict[str, Path], keep_empty: bool = False) -> RawData:
     """Read reviews (or ratings) in file order; `timestamp` in seconds since 1970 and `rating` as float64.
 
     Rows that equal an earlier row in every column except the user's name are dropped. Several reviews of one user and
     item are kept if they differ in time, rating or text; UniSRec, which reads ratings, drops those that differ only in
     text. With `metadata`, reviews of items without a metadata record are dropped, as in UniSRec; without it, items have
     no text. With `explanations`, a review carries the first explanation of its user and item.
+
+    Args:
+        files: by role.
+        keep_empty: an empty list of categories is empty text, as a present but empty title or brand always is.
 
     Raises:
         DataError: a malformed line, a missing key, or ratings with the columns in the order of the other year.
@@ -55,7 +60,7 @@ def read(files: dict[str, Path]) -> RawData:
     counts["exact duplicates"] = counts["read"] - len(reviews)
     wanted = set(reviews["item_id"].unique())
     if "metadata" in files:
-        items = read_metadata(files["metadata"], wanted)
+        items = read_metadata(files["metadata"], wanted, keep_empty)
         known = reviews["item_id"].isin(items["item_id"])
         counts["items without metadata"] = int((~known).sum())
         reviews = reviews[known]
@@ -66,7 +71,7 @@ def read(files: dict[str, Path]) -> RawData:
     return RawData(items.sort_values("item_id", ignore_index=True), reviews, counts, item_order="sorted ids")
 
 
-def read_metadata(path: Path, wanted: set[str]) -> pd.DataFrame:
+def read_metadata(path: Path, wanted: set[str], keep_empty: bool = False) -> pd.DataFrame:
     """Return title, brand, categories, description and price of the wanted items, from the first record of each.
 
     Raises:
@@ -80,7 +85,9 @@ def read_metadata(path: Path, wanted: set[str]) -> pd.DataFrame:
                 "item_id": item,
                 "title": _text(row.get("title")),
                 "brand": _text(row.get("brand")),
-                "categories": _paths(row["categories"]) if "categories" in row else _joined(row.get("category")),
+                "categories": _paths(row["categories"])
+                if "categories" in row
+                else _joined(row.get("category"), keep_empty),
                 "description": _joined(row.get("description")),
                 "price": _price(row.get("price")),
             }
@@ -156,9 +163,12 @@ def _price(price: Any) -> str | None:
     return None if value is None else f"{value:.2f}"
 
 
-def _joined(texts: Any) -> str | None:
-    """Join texts that metadata of 2018 has in pieces by a space, as UniSRec does."""
-    return _text(" ".join(map(str, texts)) or None) if isinstance(texts, list) else _text(texts)
+def _joined(texts: Any, keep_empty: bool = False) -> str | None:
+    """Join texts that metadata of 2018 has in pieces by a space, as UniSRec does; None for no pieces unless kept."""
+    if not isinstance(texts, list):
+        return _text(texts)
+    joined = " ".join(map(str, texts))
+    return _text(joined) if joined or keep_empty else None
 
 
 def _paths(paths: Any) -> str | None:

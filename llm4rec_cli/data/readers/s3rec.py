@@ -1,4 +1,7 @@
-"""The S3-Rec sequence file used by P5: `user item item …`, oldest first, all as numbers, without times."""
+"""The S3-Rec sequence file used by P5: `user item item …`, oldest first, all as numbers, without times.
+
+Item texts come from Amazon's metadata, or from Yelp's businesses; without either, items have none.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llm4rec_cli.data.rawfiles import lines, malformed
+from llm4rec_cli.data.rawfiles import json_lines, lines, malformed
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.readers.amazon import read_metadata
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError
 
 VERSION = 2
-ROLES: FileRoles = ((frozenset({"sequences", "id_map", "metadata"}), frozenset()),)
+_NEEDED = frozenset({"sequences", "id_map"})
+ROLES: FileRoles = ((_NEEDED, frozenset({"metadata"})), (_NEEDED, frozenset({"businesses"})))
 
 
 def read(files: dict[str, Path]) -> RawData:
@@ -48,25 +52,43 @@ def read(files: dict[str, Path]) -> RawData:
             "item_id": [items[item] for item in chain.from_iterable(sequences.values())],
         }
     )
-    metadata = read_metadata(files["metadata"], set(items.values()))
-    numbered = pd.DataFrame({"item_id": [items[key] for key in sorted(items, key=int)]})
+    described = pd.DataFrame({"item_id": [items[key] for key in sorted(items, key=int)]})
+    if "metadata" in files:
+        described = described.merge(read_metadata(files["metadata"], set(items.values())), on="item_id", how="left")
+    if "businesses" in files:
+        described = described.merge(_businesses(files["businesses"], set(items.values())), on="item_id", how="left")
     return RawData(
-        numbered.merge(metadata, on="item_id", how="left"),
+        described,
         interactions,
         counts={"read": len(interactions)},
         item_order="as in the id map, by first appearance, so numbers carry order information",
     )
 
 
+def _businesses(path: Path, wanted: set[str]) -> pd.DataFrame:
+    """Return the name, as title, and categories of each wanted business in Yelp's file, from its first record.
+
+    Raises:
+        DataError: a line that is not JSON, or has no `business_id`.
+    """
+    records: dict[str, dict[str, str | None]] = {}
+    for _, row in json_lines(path, required=("business_id",)):
+        item = str(row["business_id"])
+        if item in wanted and item not in records:
+            records[item] = {"item_id": item, "title": row.get("name"), "categories": row.get("categories")}
+    return pd.DataFrame(list(records.values()), columns=["item_id", "title", "categories"])
+
+
 def _id_maps(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return number -> raw id, of users and of items."""
     try:
         maps = json.loads("\n".join(line for _, line in lines(path)), object_pairs_hook=_unique_keys)
-        users, items = (_raw_ids(maps, key) for key in ("user2id", "item2id"))
+        users, items = (_raw_ids(maps, kind) for kind in ("user", "item"))
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path.name} is not an S3-Rec id map: {error}",
-            f"an id map is one JSON object with user2id and item2id (raw id: number); fix or replace it: {path}",
+            "an id map is one JSON object with user2id and item2id (raw id: number), or id2user and id2item (number: "
+            f"raw id); fix or replace it: {path}",
         ) from error
     return users, items
 
@@ -84,21 +106,28 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return parsed
 
 
-def _raw_ids(maps: Any, key: str) -> dict[str, str]:
-    """Return number -> raw id from the map under `key`, which has them the other way round.
+def _raw_ids(maps: Any, kind: str) -> dict[str, str]:
+    """Return number -> raw id from the map `<kind>2id`, or from its inverse `id2<kind>`, which some copies have alone.
 
     Raises:
-        ValueError: no such map, an invalid or repeated number, or an id that is empty or not valid text.
+        ValueError: neither map, an invalid or repeated number, or an id that is empty, repeated or not valid text.
     """
-    numbers = maps.get(key) if isinstance(maps, dict) else None
-    if not isinstance(numbers, dict):
-        raise ValueError(f"no object '{key}'")
+    name, inverse = f"{kind}2id", f"id2{kind}"
+    if isinstance(maps, dict) and name not in maps and inverse in maps:
+        name = inverse
+    entries = maps.get(name) if isinstance(maps, dict) else None
+    if not isinstance(entries, dict):
+        raise ValueError(f"no object '{name}'")
     raw_ids: dict[str, str] = {}
-    for raw_id, number in numbers.items():
-        if not str(number).isdecimal() or not raw_id:
-            raise ValueError(f"{key} maps '{raw_id[:60]}' to {number!r:.60}")
+    for key, value in entries.items():
+        raw_id, number = (value, key) if name == inverse else (key, value)
+        if not str(number).isdecimal() or not raw_id or not isinstance(raw_id, str):
+            raise ValueError(f"{name} maps '{key[:60]}' to {value!r:.60}")
         raw_id.encode()  # raises ValueError for a lone surrogate
         if (whole := str(int(number))) in raw_ids:
-            raise ValueError(f"{key} maps both '{raw_ids[whole]}' and '{raw_id}' to {whole}")
+            raise ValueError(f"{name} maps both '{raw_ids[whole]}' and '{raw_id}' to {whole}")
         raw_ids[whole] = raw_id
+    if len(set(raw_ids.values())) < len(raw_ids):
+        repeated, _ = Counter(raw_ids.values()).most_common(1)[0]
+        raise ValueError(f"{name} maps several numbers to '{repeated}'")
     return raw_ids

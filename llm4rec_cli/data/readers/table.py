@@ -64,7 +64,7 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     columns = columns or {}
     if "items" in files:
         interactions = _table(files["interactions"], INTERACTION_COLUMNS, columns)
-        items = _table(files["items"], ITEM_COLUMNS, columns)
+        items = read_items(files["items"], columns)
         order = "as listed in the item file"
     else:
         item_columns = [name for name in ITEM_COLUMNS if name in columns and name != "item_id"]
@@ -79,19 +79,32 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     )
 
 
-def _table(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> pd.DataFrame:
+def read_items(path: Path, columns: Mapping[str, str] | None) -> pd.DataFrame:
+    """Return a user's items: `item_id` and those of ITEM_COLUMNS that the file has, all as text, null where missing.
+
+    Args:
+        columns: our column name -> the file's name, where they differ; None = they cannot differ.
+
+    Raises:
+        DataError: a missing column, a malformed row, a missing id, or an unknown file type.
+    """
+    return _table(path, ITEM_COLUMNS, columns)
+
+
+def _table(path: Path, names: Sequence[str], columns: Mapping[str, str] | None) -> pd.DataFrame:
     """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64."""
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending not in _FORMATS:
         raise DataError(f"{path.name}: unknown file type", f"use a file that ends in {', '.join(_FORMATS)}")
-    file_columns = {name: columns.get(name, name) for name in names}
+    mapped = columns or {}
+    file_columns = {name: mapped.get(name, name) for name in names}
     header, texts, row_error = _FORMATS[ending](path, file_columns)
     for name, column in file_columns.items():
-        if column not in header and (name in _IDS or name in columns):
-            raise DataError(
-                f"{path.name}: no column '{column}' for {name}",
-                f"{did_you_mean(column, header)} (to map another column: +dataset.columns.{name}=COLUMN)",
-            )
+        if column not in header and (name in _IDS or name in mapped):
+            remedy = did_you_mean(column, header)
+            if columns is not None:
+                remedy += f" (to map another column: +dataset.columns.{name}=COLUMN)"
+            raise DataError(f"{path.name}: no column '{column}' for {name}", remedy)
     if texts.empty:
         raise DataError(f"{path.name}: no rows", f"fix or replace the file: {path}")
     return pd.DataFrame(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig
+from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling, added
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
+from llm4rec_cli.models.base import NO_PADDING_ITEM, POSITIONS_FROM_FIRST, ROUNDED_DROPOUT, WINDOWS
+from llm4rec_cli.models.shared.config import Loss, NextItemConfig, TransformerConfig
 
 
 @dataclass
@@ -93,6 +95,14 @@ class NextIdConfig(ModelConfig):
 
 
 @dataclass
+class NextRawIdConfig(ModelConfig):
+    """The items after the history's last one in the order of raw ids: tests whether that order predicts targets."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    floor: ClassVar[bool] = True
+
+
+@dataclass
 class RetrievalConfig(ModelConfig):
     """Copied texts: an explanation of another user, or the review's own first or last words as its title."""
 
@@ -106,23 +116,31 @@ class RetrievalConfig(ModelConfig):
 class TransitionTextConfig(ModelConfig):
     """Item-to-item transitions plus TF-IDF similarity to the latest items: the strongest ranking floor."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     floor: ClassVar[bool] = True
 
     recent: int = ranges.number(at_least=1)  # number of latest history items used
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
     text_weights: list[float] = ranges.number(at_least=0)  # candidates for the text weight w, chosen on validation
     mask_history: bool = MISSING  # when choosing w; the task's value
+    symmetric: bool = added(False)  # count transitions in both directions: the order of two interactions is ignored
+
+    named_settings: ClassVar[tuple[str, ...]] = ("symmetric",)
 
     def uses_item_text(self) -> bool:
         return True
+
+    def display_name(self) -> str:
+        return f"{self.name}, symmetric" if self.symmetric else self.name
 
 
 @dataclass
 class FrozenTextConfig(ModelConfig):
     """Similarity of an item's text to the texts of the history under a frozen encoder, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions"}
+    )
     floor: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 
@@ -169,19 +187,40 @@ class BprMfConfig(ModelConfig):
 
 
 @dataclass
-class SASRecConfig(ModelConfig):
-    """Self-attentive sequential recommendation over item ids (ICDM 2018), with cross-entropy over the catalogue."""
+class ItemKnnConfig(ModelConfig):
+    """Items that users had together with those of the history: cosine similarity, shrunk, of the nearest items."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    trainable: ClassVar[bool] = True
+    floor: ClassVar[bool] = True
 
-    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
-    inner_size: int = ranges.number(at_least=1)
-    layers: int = ranges.number(at_least=1)
-    heads: int = ranges.number(at_least=1)
-    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
-    attention_dropout: float = ranges.number(at_least=0, below=1)
-    max_length: int = ranges.number(at_least=1)  # latest items of a history
+    neighbours: int = ranges.number(at_least=1)  # per item; more where similarities tie
+    shrinkage: float = ranges.number(at_least=0)  # added to the denominator of the cosine
+
+
+@dataclass
+class TransitionGraphConfig(ModelConfig):
+    """Items a few steps from the last one in the graph of transitions, by similarity of their texts."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    floor: ClassVar[bool] = True
+    needs_text: ClassVar[bool] = True
+
+    encoder: EncoderConfig = MISSING
+    budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps
+    edge_weight: float = ranges.number(at_least=0, at_most=1)  # w, of the number of transitions
+
+    def labels(self, task: str) -> list[str]:
+        return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
+
+    def deviations(self) -> list[str]:
+        name = Path(self.encoder.name).name
+        return [] if name == "flan-t5-xl" else [f"text encoder {name} in place of flan-t5-xl"]
+
+
+@dataclass
+class SASRecConfig(TransformerConfig):
+    """Self-attentive sequential recommendation over item ids (ICDM 2018)."""
+
     tokens: bool = False  # add the mean of an item's token vectors to its id vector
 
     def problems(self, config: Config) -> Iterator[UsageError]:
@@ -192,12 +231,110 @@ class SASRecConfig(ModelConfig):
         return self.tokens
 
     def paper_method(self, task: str) -> Mapping[str, str]:
-        items = "ids + tokens" if self.tokens else "ids"
-        return {"method": self.name, "items": items, "loss": "cross-entropy over the catalogue"}
+        return {**super().paper_method(task), "items": "ids + tokens" if self.tokens else "ids"}
 
     def display_name(self) -> str:
         return f"{self.name} + tokens" if self.tokens else self.name
 
     def deviations(self) -> list[str]:
         tokens = "the mean of its tokens' vectors is added to an item's, in input and output alike"
-        return [*ONE_PASS_DEVIATIONS, *([tokens] if self.tokens else [])]
+        return [*super().deviations(), *([tokens] if self.tokens else [])]
+
+
+@dataclass
+class Gru4RecConfig(NextItemConfig):
+    """A GRU over item ids (Hidasi et al., ICLR 2016), in RecBole's form (Tan et al., DLRS 2016)."""
+
+    embedding_size: int = ranges.number(at_least=1)
+    hidden_size: int = ranges.number(at_least=1)  # of the GRU's state
+    layers: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)  # of the GRU's input
+
+
+@dataclass
+class Bert4RecConfig(TransformerConfig):
+    """A bidirectional Transformer over item ids, trained to fill in masked items (CIKM 2019)."""
+
+    mask_ratio: float = ranges.number(above=0, at_most=1)  # of the items of a sequence, in training
+    mask_last: float = ranges.number(at_least=0, at_most=1)  # share of sequences of which only the last item is masked
+
+    def problems(self, config: Config) -> Iterator[UsageError]:
+        if self.max_length < 2:
+            yield UsageError("model.max_length=1 leaves no room for a history before the mask", "model.max_length=50")
+
+    def deviations(self) -> list[str]:
+        return [
+            "a row is a user's sequence, masked once an epoch (the published code masks prefix rows, or ten copies)",
+            "states are compared with item vectors directly, without the paper's projection and item biases",
+            WINDOWS,
+            *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
+            ROUNDED_DROPOUT,
+        ]
+
+
+@dataclass
+class FdsaConfig(TransformerConfig):
+    """Two self-attention streams, over item ids and over item texts (IJCAI 2019), as in UniSRec's table."""
+
+    needs_text: ClassVar[bool] = True
+
+    encoder: EncoderConfig = MISSING
+
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        encoder = f"{Path(self.encoder.name).name} {self.encoder.pooling.name}"
+        return {**super().paper_method(task), "items": "ids + text", "text encoder": encoder}
+
+    def substitutes_encoder(self) -> bool:
+        """Return whether item texts are encoded by another encoder than UniSRec's BERT with [CLS]."""
+        return Path(self.encoder.name).name != "bert-base-uncased" or self.encoder.pooling is not Pooling.cls
+
+    def labels(self, task: str) -> list[str]:
+        return ["substitute-encoder"] if self.substitutes_encoder() else []
+
+    def deviations(self) -> list[str]:
+        encoder = f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]"
+        return [
+            "an item has one feature, its text vector, so that the paper's attention over features is the identity",
+            "each stream has its own positions and LayerNorm (the published code shares them)",
+            *super().deviations(),
+            *([encoder] if self.substitutes_encoder() else []),
+        ]
+
+
+@dataclass
+class ESASRecConfig(NextItemConfig):
+    """SASRec with LiGR layers and sampled softmax (arXiv 2508.06450)."""
+
+    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
+    inner_size: int = ranges.number(at_least=1)
+    layers: int = ranges.number(at_least=1)
+    heads: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states and attention
+
+    def deviations(self) -> list[str]:
+        deviations = [
+            *super().deviations(),
+            POSITIONS_FROM_FIRST,
+            "Adam's second beta is 0.999 (the published code: 0.98)",
+        ]
+        if self.loss is Loss.sampled_softmax:
+            deviations.append(
+                "negatives that are the target are left out of the softmax (the published code keeps them)"
+            )
+        return deviations
+
+
+@dataclass
+class BSARecConfig(TransformerConfig):
+    """SASRec with a frequency filter parallel to each self-attention (AAAI 2024)."""
+
+    components: int = ranges.number(at_least=1)  # c: lowest frequency components that pass the filter unscaled
+    filter_weight: float = ranges.number(at_least=0, at_most=1)  # α, of the filter; 1 - α of self-attention
+
+    def deviations(self) -> list[str]:
+        return [
+            POSITIONS_FROM_FIRST,
+            "places before the first item are zero in the filter (the published code has a constant vector there)",
+            *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
+            ROUNDED_DROPOUT,
+        ]

@@ -7,6 +7,8 @@ A user without a history gets the mean over the histories of the training part, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,12 +25,21 @@ class FrozenText:
     """Scores items by cosine similarity.
 
     Args:
-        vectors: (n_items, size) of length 1.
-        average: (size,) profile of a user without a history.
+        encode: returns (n, size) the vectors of n texts.
+        split: of the histories whose mean is the profile of a user without one.
     """
 
-    def __init__(self, vectors: NDArray[np.float32], average: NDArray[np.float32]) -> None:
-        self.vectors, self.average = vectors, average
+    def __init__(self, encode: Callable[[list[str]], Tensor], split: Split) -> None:
+        self.encode = encode
+        self.vectors = self._vectors(split.dataset.texts)  # (n_items, size)
+        self.average = _average_history(split, self.vectors)  # (size,)
+
+    def add_items(self, split: Split) -> None:
+        self.vectors = np.concatenate([self.vectors, self._vectors(split.dataset.texts[len(self.vectors) :])])
+
+    def _vectors(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return (n, size) vectors of length 1."""
+        return _normalised(self.encode(texts).numpy())
 
     def score(self, examples: Examples) -> Tensor:
         profiles = self._profiles(examples)
@@ -63,6 +74,7 @@ def _average_history(split: Split, vectors: NDArray[np.float32]) -> NDArray[np.f
 
 
 def build(context: Context) -> FrozenText:
-    texts = context.split.dataset.texts
-    vectors = _normalised(encode_texts(texts, context.config.encoder, context.cache, context.device).numpy())
-    return FrozenText(vectors, _average_history(context.split, vectors))
+    def encode(texts: list[str]) -> Tensor:
+        return encode_texts(texts, context.config.encoder, context.cache, context.device)
+
+    return FrozenText(encode, context.split)

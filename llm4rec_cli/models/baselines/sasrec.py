@@ -1,26 +1,24 @@
-"""SASRec (Kang and McAuley, ICDM 2018) with cross-entropy over the whole catalogue, as in UniSRec's tables."""
+"""SASRec (Kang and McAuley, ICDM 2018), by default with cross-entropy over the catalogue, as in UniSRec's tables."""
 
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.tokens import vocabulary
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import SASRecConfig
-from llm4rec_cli.models.shared.layers import SequenceEncoder, initialise
-from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
-from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
+from llm4rec_cli.models.shared.layers import initialise, sasrec_encoder
+from llm4rec_cli.models.shared.next_item import NextItemModel
 
 
-class SASRec(nn.Module):
+class SASRec(NextItemModel):
     """Item embeddings, a causal Transformer, scores by inner product.
 
     With `tokens` the vector of an item, in input and output, is its embedding plus the mean of its tokens' embeddings.
@@ -30,26 +28,14 @@ class SASRec(nn.Module):
         DataError: no token is shared by several training items.
     """
 
-    softmax_items: Tensor | None
     token: Tensor
     first_token: Tensor
 
     def __init__(self, config: SASRecConfig, context: Context) -> None:
-        super().__init__()
-        self.split = context.split
-        items = context.split.softmax_items()
-        self.register_buffer("softmax_items", None if items is None else torch.from_numpy(items), persistent=False)
-        self.items = nn.Embedding(context.split.n_items, config.hidden_size)
-        self.encoder = SequenceEncoder(
-            config.hidden_size,
-            config.inner_size,
-            config.layers,
-            config.heads,
-            config.dropout,
-            config.attention_dropout,
-            config.max_length,
-        )
-        self.tokens = self._token_embedding(items, config.hidden_size) if config.tokens else None
+        super().__init__(config, context, config.hidden_size)
+        self.encoder = sasrec_encoder(config)
+        training_items = context.split.softmax_items()
+        self.tokens = self._token_embedding(training_items, config.hidden_size) if config.tokens else None
         self.apply(initialise)
 
     def _token_embedding(self, training_items: IntArray | None, size: int) -> nn.Embedding:
@@ -71,32 +57,12 @@ class SASRec(nn.Module):
             return self.items.weight
         return self.items.weight + F.embedding_bag(self.token, self.tokens.weight, self.first_token, mode="mean")
 
-    def training_rows(self) -> SequenceRows:
-        return SequenceRows(self.split, self.encoder.max_length)
+    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+        states: Tensor = self.encoder(F.embedding(items, table), groups)
+        return states
 
-    def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """Return the mean cross-entropy over all positions with a target.
-
-        Args:
-            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
-            groups: (n_groups, 2) of the packing.
-        """
-        table = self.table()
-        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        hidden = self.encoder(F.embedding(items, table), groups)[carries_loss]
-        loss = catalogue_cross_entropy(hidden, table, targets[carries_loss], self.softmax_items)
-        return {"loss": loss, "n_terms": len(hidden)}
-
-    @torch.no_grad()
-    def score(self, examples: Examples) -> Tensor:
-        table = self.table()
-        items, groups, last, nonempty = (
-            t.to(table.device) for t in packed_histories(examples, self.encoder.max_length)
-        )
-        hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
-        if examples.candidates is None:
-            return hidden @ table.t()
-        return torch.einsum("nh,nch->nc", hidden, table[torch.from_numpy(examples.candidates).long().to(table.device)])
+    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+        return self.encoder.last(table[items], groups, last)
 
 
 def build(context: Context) -> SASRec:

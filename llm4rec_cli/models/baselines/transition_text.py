@@ -3,7 +3,8 @@
     score(j) = Σ_d (1 / d) · (T[i_d, j] + w · cos(i_d, j))        i_d: the history's d-th last item, d = 1, 2, 3
 
 T counts transitions of the training part up to three steps ahead, with weight 1 / step; each row is divided by the root
-of its sum. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
+of its sum. With `symmetric`, a transition counts in both directions, so that the order of two interactions has no
+effect. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csr_array, vstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import safe_sparse_dot
 from torch import Tensor
@@ -23,6 +24,7 @@ from torch import Tensor
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.progress import track
@@ -37,14 +39,32 @@ class TransitionText:
 
     Args:
         transitions: (n_items, n_items) T.
-        texts: (n_items, terms) TF-IDF rows of length 1, or 0 where an item has no text.
+        texts: one per item.
         recent: number of latest history items used.
         text_weight: w.
     """
 
-    def __init__(self, transitions: csr_array, texts: csr_array, recent: int, text_weight: float = 0.0) -> None:
-        self.transitions, self.texts, self.items_of_term = transitions, texts, texts.T.tocsr()
+    def __init__(self, transitions: csr_array, texts: list[str], recent: int, text_weight: float = 0.0) -> None:
+        self.transitions, self.tfidf = transitions, Tfidf(texts)
         self.recent, self.text_weight = recent, text_weight
+        self._set_texts(self.tfidf.catalogue)
+
+    def _set_texts(self, texts: csr_array) -> None:
+        """Set (n_items, terms) the TF-IDF rows of all items."""
+        self.texts, self.items_of_term = texts, texts.T.tocsr()
+
+    def add_items(self, split: Split) -> None:
+        """Append items without transitions; their text counts with the words and frequencies of the catalogue."""
+        if not self.text_weight:
+            raise UsageError(
+                "the text weight of transition_text is 0, as validation chose it on these data: item texts have no "
+                "effect on its scores",
+                "set a weight, model.text_weights=[1]; or use another model",
+            )
+        new = split.dataset.texts[self.texts.shape[0] :]
+        self._set_texts(vstack([self.texts, self.tfidf(new)], format="csr"))
+        self.transitions = self.transitions.copy()
+        self.transitions.resize((split.n_items, split.n_items))
 
     def parts(self, examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the transition and text parts of the scores, each (n, n_items)."""
@@ -96,8 +116,14 @@ class TransitionText:
         log.info("text weight %g: NDCG@10 %.4f on validation", self.text_weight, ndcg.max())
 
 
-def transition_matrix(split: Split, steps: int) -> csr_array:
-    """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more."""
+def transition_matrix(split: Split, steps: int, symmetric: bool = False) -> csr_array:
+    """Return (n_items, n_items) T: row i weights the items that followed item i in training, closer ones more.
+
+    Args:
+        split: the data.
+        steps: maximum distance of a transition.
+        symmetric: row i also weights the items that item i followed; counts are then equal in both directions.
+    """
     flat, offsets = split.train_sequences()
     user = np.repeat(np.arange(split.n_users), np.diff(offsets))
     shape = split.n_items, split.n_items
@@ -106,20 +132,36 @@ def transition_matrix(split: Split, steps: int) -> csr_array:
         same = user[step:] == user[:-step]
         weight = np.full(np.count_nonzero(same), 1 / step, dtype=np.float32)
         counts += coo_array((weight, (flat[:-step][same], flat[step:][same])), shape=shape)
+    if symmetric:
+        counts = (counts + counts.T).tocsr()
     counts.data /= np.sqrt(np.repeat(counts.sum(axis=1), np.diff(counts.indptr)))
     return counts
 
 
-def tfidf(texts: list[str]) -> csr_array:
-    """Return (n_items, terms) rows of length 1, 0 for an item without words; no columns if no item has words."""
-    vectorizer = TfidfVectorizer(dtype=np.float32)
-    if not any(map(vectorizer.build_analyzer(), texts)):
-        return csr_array((len(texts), 0), dtype=np.float32)
-    return csr_array(vectorizer.fit_transform(texts))
+class Tfidf:
+    """TF-IDF with the words and document frequencies of a catalogue.
+
+    Attributes:
+        catalogue: (n_items, terms) rows of length 1, 0 for an item without words; no columns if no item has words.
+    """
+
+    def __init__(self, texts: list[str]) -> None:
+        vectorizer = TfidfVectorizer(dtype=np.float32)
+        self.vectorizer = vectorizer if any(map(vectorizer.build_analyzer(), texts)) else None
+        self.catalogue = csr_array((len(texts), 0), dtype=np.float32)
+        if self.vectorizer:
+            self.catalogue = csr_array(vectorizer.fit_transform(texts))
+
+    def __call__(self, texts: list[str]) -> csr_array:
+        """Return (n, terms) the rows of other texts; words that the catalogue lacks do not count."""
+        if not self.vectorizer:
+            return csr_array((len(texts), 0), dtype=np.float32)
+        return csr_array(self.vectorizer.transform(texts))
 
 
 def build(context: Context) -> TransitionText:
     config, split = context.config, context.split
-    floor = TransitionText(transition_matrix(split, config.steps), tfidf(split.dataset.texts), config.recent)
+    transitions = transition_matrix(split, config.steps, config.symmetric)
+    floor = TransitionText(transitions, split.dataset.texts, config.recent)
     floor.choose_text_weight(split.examples(SplitName.valid), list(config.text_weights), config.mask_history)
     return floor

@@ -46,7 +46,7 @@ class TaskPrompt:
 class Prompts:
     """The prompts of all tasks."""
 
-    system: str | None = None
+    system: str | None = None  # the system message; null = none
     noun: str = MISSING  # what an item is called
     shots: int = ranges.number(at_least=0)  # few-shot examples of the user's training part; 0 = zero-shot
     shot_candidates: int = ranges.number(at_least=2)  # candidates of a few-shot example
@@ -89,7 +89,9 @@ MAX_SCORED_TITLES = 5000  # of a catalogue: each is scored once a user
 class ChatGPTRecConfig(ModelConfig):
     """ChatGPTRec (arXiv 2304.10149): a prompted chat model, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"rank_catalogue", "rank_candidates", "rank_new_items", "rate", "write"}
+    )
     paper: ClassVar[str | None] = "arXiv 2304.10149"
     uses_llm: ClassVar[bool] = True
 

@@ -17,7 +17,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.data.examples import Examples, IntArray
-from llm4rec_cli.data.split import TRAIN
+from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Backend, Completion, Request, Status
@@ -28,7 +28,7 @@ from llm4rec_cli.models.chatgptrec.matching import MatchKind, TitleMatcher
 from llm4rec_cli.models.chatgptrec.parse_rating import parse_rating
 from llm4rec_cli.models.chatgptrec.parse_text import parse_text
 from llm4rec_cli.models.chatgptrec.parse_titles import parse_titles
-from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, PromptBuilder
+from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, PromptBuilder, item_titles
 from llm4rec_cli.progress import track
 
 STARS = (1, 2, 3, 4, 5)
@@ -54,6 +54,11 @@ class ChatGPTRec:
         self.completions: dict[str, Completion] = {}  # by request
         self.prior: dict[str, dict[str, float]] = {}  # prompt without a user -> continuation -> log-likelihood
         self.usage = completions.Usage()
+
+    def add_items(self, split: Split) -> None:
+        """Append items by their titles; few-shot examples keep the catalogue without them."""
+        self.prompts.titles = item_titles(split, self.config.prompts.noun)
+        self.matcher = TitleMatcher(self.prompts.titles, self.config.threshold)
 
     # --- requests
 
@@ -108,12 +113,16 @@ class ChatGPTRec:
         """Build the requests for what PMI subtracts: likelihoods without a user, computed once for all users.
 
         A title is always scored in the same slice of the catalogue: no user's scores depend on which other users are
-        evaluated.
+        evaluated. Titles of added items have slices of their own.
         """
         if self.config.answer is not AnswerMethod.pmi or task in WRITING_TASKS:
             return []
-        texts = sorted(set(self.prompts.titles)) if task in RANKING_TASKS else [str(star) for star in STARS]
-        slices = [tuple(texts[start : start + PRIOR_BATCH]) for start in range(0, len(texts), PRIOR_BATCH)]
+        catalogue = set(self.prompts.titles[: self.split.n_items])
+        added = set(self.prompts.titles) - catalogue
+        groups = [sorted(catalogue), sorted(added)] if task in RANKING_TASKS else [[str(star) for star in STARS]]
+        slices = [
+            tuple(texts[start : start + PRIOR_BATCH]) for texts in groups for start in range(0, len(texts), PRIOR_BATCH)
+        ]
         by_prompt: dict[str, Request] = {}
         needed: dict[str, set[str]] = {}
         for i in range(len(examples)):
@@ -136,7 +145,7 @@ class ChatGPTRec:
 
     def score(self, examples: Examples) -> Tensor:
         """Score by position in the generated list, or by likelihood."""
-        n_scores = self.split.n_items if examples.candidates is None else examples.candidates.shape[1]
+        n_scores = len(self.prompts.titles) if examples.candidates is None else examples.candidates.shape[1]
         scores = torch.full((len(examples), n_scores), -torch.inf)
         if self.config.answer is not AnswerMethod.generate:
             for i, likelihoods in enumerate(self._likelihoods(self.ranking_task, examples)):

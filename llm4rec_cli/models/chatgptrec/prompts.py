@@ -65,10 +65,12 @@ class PromptBuilder:
         return (*system, {"role": "user", "content": "\n".join(filter(None, parts))})
 
     def candidate_order(self, examples: Examples, i: int) -> IntArray:
-        """Return the candidates of example i, shuffled by seed, example and turn."""
+        """Return the candidates of example i, shuffled by seed, example and turn; an example without a row by seed and
+        turn alone."""
         assert examples.candidates is not None
         turn = 0 if examples.turn is None else int(examples.turn[i])
-        rng = stream(self.seed, "chatgptrec candidates", int(examples.row[i]), turn)
+        row = int(examples.row[i])
+        rng = stream(self.seed, "chatgptrec candidates", *([row] if row >= 0 else []), turn)
         return rng.permutation(examples.candidates[i])
 
     def _fill(self, template: str, fields: dict[str, str]) -> str:

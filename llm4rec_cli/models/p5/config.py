@@ -88,7 +88,7 @@ class P5Config(ModelConfig):
     dropout: float = ranges.number(at_least=0, below=1)
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
-    prompts: dict[str, PromptConfig] = MISSING
+    prompts: dict[str, PromptConfig] = MISSING  # by number, from the files in conf/prompt/p5
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     ask: EvaluationPrompts = field(default_factory=EvaluationPrompts, metadata={"role": Role.question})
     # null = exact scores of the whole catalogue

@@ -20,10 +20,10 @@ class TemplateConfig:
     """One template: a text with {user}, {candidate} and one {mask}, and the two answer words that may fill the mask.
     {sep} separates segments, {P:3} are three virtual tokens named P."""
 
-    name: str = MISSING
-    text: str = MISSING
-    positive: str = MISSING
-    negative: str = MISSING
+    name: str = MISSING  # in tables
+    text: str = MISSING  # with its fields in braces
+    positive: str = MISSING  # the answer word for clicked
+    negative: str = MISSING  # the answer word for not clicked
     epochs: int = ranges.number(at_least=1)  # as published
 
 

@@ -1,7 +1,8 @@
-"""Layers shared by several models: dropout, causal Transformer layers, and SASRec's sequence encoder."""
+"""Layers shared by several models: dropout, self-attention, Transformer layers, and SASRec's sequence encoder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -61,27 +62,33 @@ class Dropout(nn.Module):
         return dropped_out(x, self.p) if self.training and self.p > 0 else x
 
 
-class CausalLayer(nn.Module):
-    """One Transformer layer of SASRec as in RecBole: post-LayerNorm, GELU, causal attention."""
+class SelfAttention(nn.Module):
+    """Multi-head self-attention within packed sequences.
 
-    def __init__(self, hidden: int, inner: int, heads: int, dropout: float, attention_dropout: float) -> None:
+    Args:
+        causal: whether a position attends to itself and earlier ones only. Otherwise to the whole sequence, which must
+            then be packed without padding (`pack(lengths, widening=1)`).
+    """
+
+    def __init__(self, hidden: int, heads: int, attention_dropout: float, causal: bool = True) -> None:
         super().__init__()
         if hidden % heads:
             raise UsageError(
                 f"hidden_size {hidden} is not a multiple of heads {heads}",
                 "choose model.heads that divides hidden_size",
             )
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden)
-        self.norm_attention = nn.LayerNorm(hidden, eps=1e-12)
-        self.up = nn.Linear(hidden, inner)
-        self.down = nn.Linear(inner, hidden)
-        self.norm_feedforward = nn.LayerNorm(hidden, eps=1e-12)
-        self.dropout = Dropout(dropout)
         self.attention_dropout = Dropout(attention_dropout)
 
     def attend(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+        """Return (total, hidden) attention outputs.
+
+        Args:
+            x: (total, hidden) packed.
+            groups: number of rows and length of each group.
+        """
         hidden, mixed = x.shape[-1], []
         # Split, because each slice would give a gradient as large as the whole. On a CPU in fp32, because a bf16
         # product this small costs less than setting up the kernel for its shape, which is new in nearly every batch.
@@ -94,65 +101,78 @@ class CausalLayer(nn.Module):
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if not self.training or self.attention_dropout.p == 0:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        length = q.shape[-2]
-        future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        return self.attention_dropout(scores.masked_fill(future, float("-inf")).softmax(-1)) @ v
+        if self.causal:
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(future, float("-inf"))
+        return self.attention_dropout(scores.softmax(-1)) @ v
 
-    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        return self._after_attention(x, self.attend(x, groups))
-
-    def _after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = self.norm_attention(x + self.dropout(attended))
-        return self.norm_feedforward(x + self.dropout(self.down(F.gelu(self.up(x)))))
-
-    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
-        """Return `forward` at one token per sequence, without dropout; the others only give keys and values.
+    def attend_at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+        """Return `attend` at one token per sequence, without dropout; the others only give keys and values.
 
         Args:
             tokens: (n,) indices of those tokens, one in each sequence, in ascending order.
         """
         hidden = x.shape[-1]
         kv = F.linear(x, self.qkv.weight[hidden:], self.qkv.bias[hidden:])
-        x = x[tokens]
-        q = F.linear(x, self.qkv.weight[:hidden], self.qkv.bias[:hidden]).view(-1, self.heads, 1, hidden // self.heads)
+        q = F.linear(x[tokens], self.qkv.weight[:hidden], self.qkv.bias[:hidden])
+        q = q.view(-1, self.heads, 1, hidden // self.heads)
         mixed, first, start = [], 0, 0
         for rows, length in groups:
             group = kv[start : start + rows * length].view(rows, length, 2, self.heads, hidden // self.heads)
             k, v = group.permute(2, 0, 3, 1, 4)
             position = (tokens[first : first + rows] - start) % length
-            seen = torch.arange(length, device=x.device) <= position.view(rows, 1, 1, 1)
+            seen = torch.arange(length, device=x.device) <= position.view(rows, 1, 1, 1) if self.causal else None
             mixed.append(F.scaled_dot_product_attention(q[first : first + rows], k, v, attn_mask=seen))
             first, start = first + rows, start + rows * length
-        return self._after_attention(x, self.out(torch.cat(mixed).view(-1, hidden)))
+        return self.out(torch.cat(mixed).view(-1, hidden))
+
+
+class TransformerLayer(SelfAttention):
+    """One Transformer layer of SASRec as in RecBole: post-LayerNorm, GELU."""
+
+    def __init__(
+        self, hidden: int, inner: int, heads: int, dropout: float, attention_dropout: float, causal: bool = True
+    ) -> None:
+        super().__init__(hidden, heads, attention_dropout, causal)
+        self.norm_attention = nn.LayerNorm(hidden, eps=1e-12)
+        self.up = nn.Linear(hidden, inner)
+        self.down = nn.Linear(inner, hidden)
+        self.norm_feedforward = nn.LayerNorm(hidden, eps=1e-12)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+        return self.feed_forward(self.norm_attention(x + self.dropout(self.attend(x, groups))))
+
+    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+        """Return `forward` at one token per sequence, without dropout; `tokens` as in `attend_at`."""
+        return self.feed_forward(self.norm_attention(x[tokens] + self.attend_at(x, groups, tokens)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.norm_feedforward(x + self.dropout(self.down(F.gelu(self.up(x)))))
 
 
 class SequenceEncoder(nn.Module):
-    """SASRec's encoder over item vectors: positions, LayerNorm, dropout, then causal layers.
+    """Positions, LayerNorm and dropout over item vectors, then layers: SASRec's encoder with `TransformerLayer`.
 
     Sequences are packed (`sequences.pack`) and padded at the right within their group. Causality keeps padding from
     affecting real positions, so no padding mask is needed; outputs at padded positions are never read.
+
+    Args:
+        layers: at least one module with `forward(x, groups)` and `at(x, groups, tokens)`.
+        norm: whether the sum of item and position is normalised.
     """
 
     def __init__(
-        self,
-        hidden: int,
-        inner: int,
-        layers: int,
-        heads: int,
-        dropout: float,
-        attention_dropout: float,
-        max_length: int,
+        self, hidden: int, max_length: int, dropout: float, layers: Iterable[nn.Module], norm: bool = True
     ) -> None:
         super().__init__()
         self.max_length = max_length
         self.positions = nn.Embedding(max_length, hidden)
-        self.norm = nn.LayerNorm(hidden, eps=1e-12)
+        self.norm = nn.LayerNorm(hidden, eps=1e-12) if norm else nn.Identity()
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(
-            CausalLayer(hidden, inner, heads, dropout, attention_dropout) for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, groups: Tensor) -> Tensor:
         """Return (total, hidden) states; the state at position t depends on items 0..t.
@@ -179,17 +199,23 @@ class SequenceEncoder(nn.Module):
         shapes = [(rows, length) for rows, length in groups.tolist()]
         x = self._with_positions(x, shapes)
         *below, top = self.layers
-        assert isinstance(top, CausalLayer)
         for layer in below:
             x = layer(x, shapes)
         tokens, order = last.sort()
         states = torch.empty(len(last), x.shape[1], dtype=x.dtype, device=x.device)
-        states[order] = top.at(x, shapes, tokens)
+        states[order] = top.at(x, shapes, tokens)  # type: ignore[operator]
         return states
 
     def _with_positions(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         position = torch.cat([torch.arange(length, device=x.device).repeat(rows) for rows, length in shapes])
         return self.dropout(self.norm(x + self.positions(position)))
+
+
+def sasrec_encoder(config: Any, causal: bool = True) -> SequenceEncoder:
+    """Return SASRec's encoder with the sizes and dropout of a model config."""
+    sizes = config.hidden_size, config.inner_size, config.heads, config.dropout, config.attention_dropout
+    layers = [TransformerLayer(*sizes, causal) for _ in range(config.layers)]
+    return SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers)
 
 
 def initialise(module: nn.Module) -> None:

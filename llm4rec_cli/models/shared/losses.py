@@ -1,17 +1,23 @@
-"""Cross-entropy over the whole catalogue, and gathering rows of all processes with gradients."""
+"""Losses over the catalogue or over sampled items, and gathering rows of all processes with gradients."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from llm4rec_cli import processes
+from llm4rec_cli.models.shared.config import Loss, NextItemConfig
 
 ROWS_AT_ONCE = 512  # keeps a block of logits near the cache
 LOGITS_AT_ONCE = 1 << 24  # two buffers of 64 MB in fp32, so that memory does not grow with batch × items
+VECTORS_AT_ONCE = 1 << 22  # elements: 16 MB in fp32, so that memory does not grow with batch × negatives
 HIGH = 0.5  # probabilities above it compute 1 - p as the sum of the others
 TINY = 1e-30  # the logarithm of a smaller probability is inaccurate
 
@@ -92,6 +98,108 @@ def catalogue_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, item
     with torch.autocast(device, enabled=False):
         loss: Tensor = _CatalogueCrossEntropy.apply(hidden, table, targets, dtype)
     return loss
+
+
+SampledLoss = Callable[[Tensor, Tensor], Tensor]  # logits (n, 1 + k), the target's first, and their items -> sum
+
+
+class _OverSampledItems(torch.autograd.Function):
+    """A loss of the logits of sampled items, and its gradients, in one pass over blocks of rows.
+
+    Item vectors are gathered for one block at a time: all at once they would take rows × items × size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss) -> Tensor:
+        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
+        total = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
+        rows = max(1, VECTORS_AT_ONCE // (items.shape[1] * table.shape[1]))
+        for start in range(0, len(hidden), rows):
+            block, chosen = hidden[start : start + rows], items[start : start + rows]
+            vectors = table[chosen]
+            with torch.enable_grad():
+                logits = torch.einsum("nh,nkh->nk", block, vectors).requires_grad_()
+                value = loss(logits, chosen)
+                (slope,) = torch.autograd.grad(value, logits)
+            total += value.detach()
+            grad_hidden[start : start + rows] = torch.einsum("nk,nkh->nh", slope, vectors)
+            grad_table.index_add_(0, chosen.flatten(), (slope.unsqueeze(-1) * block.unsqueeze(1)).flatten(0, 1))
+        ctx.save_for_backward(grad_hidden, grad_table)
+        return total / len(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_hidden, grad_table = ctx.saved_tensors
+        scale = outer[0] / len(grad_hidden)
+        return grad_hidden * scale, grad_table * scale, None, None
+
+
+def sampled_loss(hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss) -> Tensor:
+    """Return the mean over rows of a loss of the inner products of `hidden` with a few items each.
+
+    Products are in fp32, as bf16 would save little where vectors are gathered.
+
+    Args:
+        hidden: (n, size), n > 0.
+        table: (n_items, size).
+        items: (n, 1 + k) item numbers: the target, then negatives.
+        loss: see `loss_over_samples`.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        hidden, table = (x.float() if x.dtype == torch.bfloat16 else x for x in (hidden, table))
+        mean: Tensor = _OverSampledItems.apply(hidden, table, items, loss)
+    return mean
+
+
+def loss_over_samples(config: NextItemConfig, log_probability: Tensor) -> SampledLoss:
+    """Return the loss of the logits of a target and of items drawn at random, with the settings of a model.
+
+    Args:
+        config: its loss is any but `cross_entropy`.
+        log_probability: (n_items,) of drawing each item as a negative; -inf for one that is never drawn.
+    """
+    if config.loss is Loss.binary:
+        return _binary
+    if config.loss is Loss.sampled_softmax:
+        return partial(_sampled_softmax, log_probability=log_probability if config.logq else None)
+    assert config.negatives is not None and config.calibration is not None
+    n_items = int(log_probability.isfinite().sum())
+    return partial(_generalised_binary, beta=gbce_beta(config.calibration, config.negatives, n_items))
+
+
+def gbce_beta(calibration: float, negatives: int, n_items: int) -> float:
+    """Return β, the exponent of the positive's probability in gBCE (Petrov and Macdonald, RecSys 2023).
+
+    With the sampling rate α = k / (n_items - 1), β = α (t (1 - 1/α) + 1/α), which is 1 - t (1 - α). t = 0 is binary
+    cross-entropy; with t = 1 a model that minimises it has the probabilities of one trained without sampling. α is at
+    most 1, as k items drawn with replacement are fewer distinct ones.
+    """
+    rate = min(1.0, negatives / max(1, n_items - 1))
+    return 1 - calibration * (1 - rate)
+
+
+def _binary(logits: Tensor, items: Tensor) -> Tensor:
+    """Return the sum of -log σ(s⁺) - Σ log(1 - σ(s⁻)): SASRec's loss (Kang and McAuley, ICDM 2018)."""
+    return F.softplus(-logits[:, 0]).sum() + F.softplus(logits[:, 1:]).sum()
+
+
+def _generalised_binary(logits: Tensor, items: Tensor, beta: float) -> Tensor:
+    """Return the sum of -(log σ(s⁺)^β + Σ log(1 - σ(s⁻))) / (k + 1): gBCE."""
+    return (beta * F.softplus(-logits[:, 0]).sum() + F.softplus(logits[:, 1:]).sum()) / logits.shape[1]
+
+
+def _sampled_softmax(logits: Tensor, items: Tensor, log_probability: Tensor | None) -> Tensor:
+    """Return the summed cross-entropy of the target among the sampled items, draws of the target itself left out.
+
+    With logQ correction (Bengio and Senécal, 2008) a negative's logit is lowered by the logarithm of its expected
+    number among the k draws, log(k Q), so that the sum over negatives estimates the sum over the catalogue.
+    """
+    negatives, others = items[:, 1:], logits[:, 1:]
+    if log_probability is not None:
+        others = others - log_probability[negatives] - math.log(negatives.shape[1])
+    others = others.masked_fill(negatives == items[:, :1], float("-inf"))
+    return (torch.logsumexp(torch.cat([logits[:, :1], others], 1), 1) - logits[:, 0]).sum()
 
 
 class _GatherRows(torch.autograd.Function):

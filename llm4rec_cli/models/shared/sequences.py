@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.shared.config import Distribution
 
 IGNORED = -100  # the target of a position that carries no loss
 
@@ -40,7 +43,7 @@ def pack(lengths: IntArray, widening: float = 1.5) -> Packing:
     """Pack sequences of these lengths (>= 0; an empty one takes one padded token).
 
     Args:
-        widening: maximum ratio between the lengths of successive groups, which limits the padding.
+        widening: maximum ratio between the lengths of successive groups, which limits the padding; 1 = no padding.
     """
     lengths = np.maximum(lengths, 1)
     order = np.argsort(lengths, kind="stable")
@@ -66,6 +69,45 @@ def _group_lengths(longest: int, widening: float) -> NDArray[np.int64]:
     return np.array(steps)
 
 
+class Negatives:
+    """Items drawn at random for every target, as a function of (seed, epoch, row) alone.
+
+    They are drawn with replacement from the items that take part in training.
+
+    Args:
+        n: number for each target.
+        distribution: uniform, or in proportion to training counts.
+        unseen: whether items that the user has in training are left out; of a user who has all items, none is.
+    """
+
+    def __init__(self, split: Split, n: int, seed: int, distribution: Distribution, unseen: bool) -> None:
+        items = split.softmax_items()
+        self.items = np.arange(split.n_items) if items is None else items
+        is_uniform = distribution is Distribution.uniform
+        weight: NDArray[Any] = np.ones(len(self.items)) if is_uniform else split.train_counts()[self.items]
+        self.cumulative = None if is_uniform else np.cumsum(weight) / weight.sum()
+        self.log_probability = np.full(split.n_items, -np.inf, dtype=np.float32)
+        drawn = np.flatnonzero(weight)
+        self.log_probability[self.items[drawn]] = np.log(weight[drawn] / weight.sum())
+        self.n, self.seed, self.unseen = n, seed, unseen
+
+    def draw(self, epoch: int, row: int, seen: IntArray, n_targets: int) -> IntArray:
+        """Return (n_targets, n) item numbers.
+
+        Args:
+            row: the number of the training row.
+            seen: (any,) items of the row's user in training.
+        """
+        random, shape = stream(self.seed, "negatives", epoch, row), (n_targets, self.n)
+        if self.cumulative is not None:
+            return self.items[np.searchsorted(self.cumulative, random.random(shape), side="right")]
+        owned = np.unique(np.searchsorted(self.items, seen)) if self.unseen else np.empty(0, dtype=np.int64)
+        if len(owned) == len(self.items):
+            owned = owned[:0]
+        k = random.integers(len(self.items) - len(owned), size=shape)  # of the k-th item that is not owned
+        return self.items[k + np.searchsorted(owned - np.arange(len(owned)), k, side="right")]
+
+
 class SequenceRows:
     """Training rows for causal encoders: one pass computes the loss of every position.
 
@@ -73,38 +115,78 @@ class SequenceRows:
     row per prefix, at the cost of one row. Sequences longer than `max_length` are covered by windows that overlap by
     half. A target carries loss only in the first window that contains it, so that after the first window it sees at
     least max_length / 2 items (max_length in the published rows).
+
+    Args:
+        negatives: what is drawn for each target; None = nothing.
     """
 
-    def __init__(self, split: Split, max_length: int) -> None:
-        self.flat, offsets = split.train_sequences()
-        n_targets = np.diff(offsets) - 1
+    widening = 1.5  # of the packing
+
+    def __init__(self, split: Split, max_length: int, negatives: Negatives | None = None) -> None:
+        self.flat, self.offsets = split.train_sequences()
+        self.negatives = negatives
+        self._cover(np.diff(self.offsets) - 1, max_length)
+
+    def _cover(self, n_targets: IntArray, max_length: int) -> None:
+        """Set the user, first input, length and first position with loss of each row.
+
+        Args:
+            n_targets: (n_users,) of each sequence; -1 for an empty one.
+        """
         short = np.flatnonzero((n_targets > 0) & (n_targets <= max_length))
         windows = [
-            (offsets[user] + begin, end - begin, covered - begin)
+            (user, begin, end - begin, covered - begin)
             for user in np.flatnonzero(n_targets > max_length)
             for begin, end, covered in _windows(int(n_targets[user]), max_length)
         ]
-        long = np.array(windows, dtype=np.int64).reshape(-1, 3)
-        self.starts = np.concatenate([offsets[short], long[:, 0]])
-        self.lengths = np.concatenate([n_targets[short], long[:, 1]])
-        self.first_loss = np.concatenate([np.zeros_like(short), long[:, 2]])
+        long = np.array(windows, dtype=np.int64).reshape(-1, 4)
+        self.users = np.concatenate([short, long[:, 0]])
+        self.starts = self.offsets[self.users] + np.concatenate([np.zeros_like(short), long[:, 1]])
+        self.lengths = np.concatenate([n_targets[short], long[:, 2]])
+        self.first_loss = np.concatenate([np.zeros_like(short), long[:, 3]])
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
-        """Return `items`, `targets` (packed, (total,) int64, IGNORED = no loss) and `groups` (n_groups, 2)."""
+        """Return `items`, `targets` (packed, (total,) int64, IGNORED = no loss) and `groups` (n_groups, 2).
+
+        With negatives also `negatives`, (number of targets, n) int64, in the order of the targets.
+        """
         starts, lengths, first_loss = self.starts[indices], self.lengths[indices], self.first_loss[indices]
-        packing = pack(lengths)
+        packing = pack(lengths, self.widening)
         row, position = packing.row, packing.position
         source = starts[row] + np.minimum(position, lengths[row] - 1)
         carries_loss = (position >= first_loss[row]) & (position < lengths[row])
         targets = np.where(carries_loss, self.flat[source + 1], IGNORED)
-        return {
-            "items": torch.from_numpy(self.flat[source].astype(np.int64)),
-            "targets": torch.from_numpy(targets.astype(np.int64)),
-            "groups": torch.from_numpy(packing.groups.astype(np.int64)),
-        }
+        batch = {"items": self.flat[source], "targets": targets, "groups": packing.groups}
+        if self.negatives is not None:
+            order = [indices[i] for i in row[position == 0]]
+            n_targets = self.lengths - self.first_loss
+            batch["negatives"] = np.concatenate([self._negatives(epoch, i, int(n_targets[i])) for i in order])
+        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in batch.items()}
+
+    def _negatives(self, epoch: int, row: int, n_targets: int) -> IntArray:
+        assert self.negatives is not None
+        seen = self.flat[self.offsets[self.users[row]] : self.offsets[self.users[row] + 1]]
+        return self.negatives.draw(epoch, row, seen, n_targets)
+
+
+class PrefixRows(SequenceRows):
+    """One row for each (prefix, target) pair, for encoders that are not causal, packed without padding.
+
+    Its inputs are the latest `max_length` items before the target, as in the published code.
+    """
+
+    widening = 1.0
+
+    def _cover(self, n_targets: IntArray, max_length: int) -> None:
+        counts = np.maximum(n_targets, 0)
+        self.users = np.repeat(np.arange(len(counts)), counts)
+        target = np.arange(len(self.users)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        self.lengths = np.minimum(target, max_length)
+        self.starts = self.offsets[self.users] + target - self.lengths
+        self.first_loss = self.lengths - 1
 
 
 def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
@@ -117,7 +199,9 @@ def _windows(n: int, size: int) -> Iterator[tuple[int, int, int]]:
         begin = min(begin + max(size // 2, 1), n - size)
 
 
-def packed_histories(examples: Examples, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def packed_histories(
+    examples: Examples, last: int, widening: float = SequenceRows.widening
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pack the latest `last` items of each history.
 
     Returns:
@@ -125,7 +209,7 @@ def packed_histories(examples: Examples, last: int) -> tuple[Tensor, Tensor, Ten
     """
     flat, offsets = examples.histories(last)
     lengths = np.diff(offsets)
-    packing = pack(lengths)
+    packing = pack(lengths, widening)
     source = offsets[packing.row] + np.minimum(packing.position, np.maximum(lengths[packing.row] - 1, 0))
     items = np.append(flat, 0)[source]  # an empty last history points one past the array
     return (

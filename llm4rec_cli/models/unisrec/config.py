@@ -60,7 +60,9 @@ class PretrainingConfig:
 class UniSRecConfig(ModelConfig):
     """Universal sequence representation learning (KDD 2022)."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "pretrain"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"rank_catalogue", "rank_candidates", "rank_new_items", "pretrain"}
+    )
     paper: ClassVar[str | None] = "KDD 2022"
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
@@ -102,6 +104,13 @@ class UniSRecConfig(ModelConfig):
         if self.use_ids:
             yield UsageError(
                 "pre-training is on text alone: item ids would not transfer to other datasets", "model.use_ids=false"
+            )
+
+    def problems_with_new_items(self) -> Iterator[UsageError]:
+        if self.use_ids:
+            yield UsageError(
+                "model.use_ids=true learns a vector for each item, and a new item has none",
+                "use or train a model of text alone: model.use_ids=false",
             )
 
     def display_name(self) -> str:

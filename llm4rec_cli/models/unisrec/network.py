@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, SequenceEncoder, initialise
+from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, UniSRecConfig
+from llm4rec_cli.text.features import encode_texts
 
 NOISE_FLOOR = 0.01  # added to the gate noise's scale (published code)
 
@@ -65,19 +67,11 @@ class UniSRec(nn.Module):
 
     def __init__(self, config: UniSRecConfig, features: Tensor, context: Context) -> None:
         super().__init__()
-        self.split = context.split
+        self.split, self.cache, self.text_encoder = context.split, context.cache, config.encoder
         self.temperature = config.temperature
         self.draw = config.draw
         self.register_buffer("features", features, persistent=False)  # frozen, stored in the feature cache
-        self.encoder = SequenceEncoder(
-            config.hidden_size,
-            config.inner_size,
-            config.layers,
-            config.heads,
-            config.dropout,
-            config.attention_dropout,
-            config.max_length,
-        )
+        self.encoder = sasrec_encoder(config)
         if config.adaptor == Adaptor.linear:
             self.adaptor: nn.Module = nn.Linear(features.shape[1], config.hidden_size)
         else:
@@ -104,6 +98,12 @@ class UniSRec(nn.Module):
         """
         own_ids = {} if self.ids is None else {"ids.weight": self.ids.weight}
         self.load_state_dict({n: w for n, w in weights.items() if n != "ids.weight"} | own_ids)
+
+    def add_items(self, split: Split) -> None:
+        texts = split.dataset.texts[len(self.features) :]
+        added = encode_texts(texts, self.text_encoder, self.cache, self.features.device.type).to(self.features.device)
+        self.features = torch.cat([self.features, added])
+        self._cached_catalogue = None
 
     def training_rows(self) -> SequenceRows:
         return SequenceRows(self.split, self.encoder.max_length)

@@ -29,5 +29,9 @@ compared with the interval of the ratio of the means.
 - If several runs qualify, those without such labels come first, then those with more examples, more seeds, and the
   newest. If the claim is about the best A (`best: true`), ties go to the A with the best test metric, which is the
   hardest to beat.
-- Verdicts are not corrected for multiple testing: at these levels about one false claim in twenty is supported.
+- Comparisons of a `family` (a paper's claims, in all their tests and datasets) are corrected together by Holm's method:
+  a claim that only the uncorrected interval supports is inconclusive. `above` and `preferred` have no such p, and "not
+  supported" is not corrected.
+- A verdict holds under the split of its runs, which is named with it: "supported under leave-one-out" says nothing of a
+  split in time.
 """

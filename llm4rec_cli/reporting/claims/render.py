@@ -46,7 +46,7 @@ def claims_table(results: Sequence[ClaimResult]) -> Content:
         is_new = previous is None or previous.claim is not result.claim
         words = [result.claim.id, f"{result.claim.words} ({result.claim.source})"] if is_new else ["", ""]
         test = result.test
-        rows.append([*words, rule_in_words(test), result.data, result.numbers, result.verdict.value, result.reason])
+        rows.append([*words, rule_in_words(test), result.data, result.numbers, result.verdict_in_words, result.reason])
     return Content("claims", ["claim", "words", "rule", "data", "numbers", "verdict", "because"], rows)
 
 
@@ -55,7 +55,7 @@ def claims_rows(results: Sequence[ClaimResult]) -> tuple[list[str], list[list[st
     rows = [
         [
             *(result.claim.id, result.claim.words, result.claim.source, ", ".join(result.test.experiments)),
-            *(rule_in_words(result.test), result.data, result.numbers, result.verdict.value, result.reason),
+            *(rule_in_words(result.test), result.data, result.numbers, result.verdict_in_words, result.reason),
             "; then ".join(result.commands),
         ]
         for result in results

@@ -81,7 +81,7 @@ def best_by_protocol(test: ClaimTest, variants: Iterable[Variant]) -> list[Varia
 
     by_protocol: dict[tuple[Any, ...], list[Variant]] = {}
     for variant in variants:
-        by_protocol.setdefault(_protocol_key(variant), []).append(variant)
+        by_protocol.setdefault(_protocol_key(variant, test.b), []).append(variant)
     return [max(candidates, key=preference) for candidates in by_protocol.values()]
 
 
@@ -100,9 +100,10 @@ def best_pairs(
 
     by_protocol: dict[tuple[Any, ...], list[tuple[Variant, Variant]]] = {}
     for a, b in itertools.product(variants_a, variants_b):
-        comparable = _protocol_key(a) == _protocol_key(b) and _settings_agree(test, a, b) and _may_be_member(a, b)
+        protocol, protocol_b = (_protocol_key(variant, test.a) for variant in (a, b))
+        comparable = protocol == protocol_b and _settings_agree(test, a, b) and _may_be_member(a, b)
         if comparable and runs_by_seed(a, b):
-            by_protocol.setdefault(_protocol_key(a), []).append((a, b))
+            by_protocol.setdefault(protocol, []).append((a, b))
     return [max(pairs, key=preference) for pairs in by_protocol.values()]
 
 
@@ -140,10 +141,13 @@ def is_synthetic(variant: Variant) -> bool:
     return "synthetic" in variant.runs[0][1]["labels"]
 
 
-def _protocol_key(variant: Variant) -> tuple[Any, ...]:
-    """Return what two variants must share to be compared: the data and the protocol."""
+def _protocol_key(variant: Variant, side: Side) -> tuple[Any, ...]:
+    """Return what two variants must share to be compared: the data, and the protocol but for what the side sets."""
     _, metrics = variant.runs[0]
-    return (metrics["dataset_fingerprint"], *(metrics[key] for key in PROTOCOL_KEYS))
+    return (
+        metrics["dataset_fingerprint"],
+        *(metrics[key] for key in PROTOCOL_KEYS if f"task.{key}" not in side.settings),
+    )
 
 
 def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:

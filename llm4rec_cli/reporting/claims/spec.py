@@ -80,6 +80,7 @@ class Claim:
     id: str
     words: str
     source: str
+    family: str  # of the claims whose comparisons are corrected together for multiple testing
     tests: Sequence[ClaimTest]
 
 
@@ -94,11 +95,23 @@ class ClaimResult:
     data: str = ""  # dataset and protocol; empty if nothing was run
     numbers: str = ""  # those that decided, or those of synthetic data
     runs: Sequence[Path] = ()  # folders
+    p: float | None = None  # at most 5 % where the interval supports the claim; None if nothing was compared
+    split: str = ""  # rule by which the runs were split; a verdict holds under that rule alone
 
     @property
     def commands(self) -> Sequence[str]:
         """Commands that produce the missing runs; empty if none are missing."""
         return self.test.commands if self.verdict is Verdict.not_run else ()
+
+    @property
+    def verdict_in_words(self) -> str:
+        """Return `supported under leave-one-out`: the verdict, and the split that a decision holds under."""
+        decided = self.verdict in (Verdict.supported, Verdict.not_supported)
+        return (
+            f"{self.verdict.value} under {self.split.replace('_', '-')}"
+            if decided and self.split
+            else self.verdict.value
+        )
 
 
 @cache

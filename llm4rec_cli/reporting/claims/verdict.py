@@ -14,7 +14,7 @@ import numpy as np
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.evaluation.paired import Difference, paired_differences
+from llm4rec_cli.evaluation.paired import Difference, holm, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.pairing import PairedValues, Run, pair_runs, shared_metrics
@@ -25,6 +25,7 @@ MIN_EXAMPLES = 100  # of a metric without an interval
 HUMAN_SCORES = "human.json"  # written by `llm4rec human score`
 REFERENCE = "reference"  # the users' own texts in human.json, which are no system
 SYNTHETIC_ONLY = "only runs on synthetic data, which do not count"
+SIGNIFICANCE = 0.05  # of a family of comparisons
 CROSSES_MARGIN = "the interval crosses the margin"
 
 
@@ -49,7 +50,21 @@ def judge_claims(outputs: Path, claims: Iterable[Claim] | None = None) -> list[C
                 results += _judge_variants(claim, test, variants)
             else:
                 results += _judge_pairs(claim, test, variants)
-    return results
+    return _corrected(results)
+
+
+def _corrected(results: Sequence[ClaimResult]) -> list[ClaimResult]:
+    """Return the results with Holm's correction within each family: a verdict of support must survive it."""
+    corrected = list(results)
+    for family in {result.claim.family for result in results}:
+        members = [(i, r.p) for i, r in enumerate(results) if r.claim.family == family and r.p is not None]
+        p_holm = holm(np.array([p for _, p in members]))
+        for (i, p), p_corrected in zip(members, p_holm, strict=True):
+            if results[i].verdict is Verdict.supported and len(members) > 1:
+                verdict = Verdict.supported if p_corrected <= SIGNIFICANCE else Verdict.inconclusive
+                reason = f"p {p:.2g}, after Holm's correction for {len(members)} comparisons {p_corrected:.2g}"
+                corrected[i] = replace(results[i], verdict=verdict, reason=reason)
+    return corrected
 
 
 def decide(rule: Rule, low: float, high: float, margin: float) -> Verdict:
@@ -68,9 +83,28 @@ def decide(rule: Rule, low: float, high: float, margin: float) -> Verdict:
     return Verdict.supported if supported else Verdict.not_supported if refuted else Verdict.inconclusive
 
 
+def p_of_claim(rule: Rule, above: tuple[float, float], sign: int) -> float:
+    """Return the p-value of the hypothesis that a rule's claim rejects, at most 5 % where its interval supports it.
+
+    It is one-sided, and doubled for the rules with a 95 % interval.
+
+    Args:
+        above: `Difference.p_above`.
+        sign: −1 if lower values of the metric are better.
+    """
+    # Of "B is better by at most −margin" and "… at most +margin": B − A is negated where lower values are better.
+    at_most_minus, at_most_plus = above if sign > 0 else (1 - above[1], 1 - above[0])
+    return {
+        Rule.superior: min(1.0, 2 * at_most_plus),
+        Rule.not_inferior: at_most_minus,
+        Rule.inferior: min(1.0, 2 * (1 - at_most_minus)),
+        Rule.equivalent: max(at_most_minus, 1 - at_most_plus),
+    }[rule]
+
+
 def _without_verdict(result: ClaimResult, reason: str = SYNTHETIC_ONLY) -> ClaimResult:
     """Return a result on synthetic data with its numbers but without its verdict."""
-    return replace(result, verdict=Verdict.not_run, reason="; ".join(filter(None, [reason, result.reason])))
+    return replace(result, verdict=Verdict.not_run, p=None, reason="; ".join(filter(None, [reason, result.reason])))
 
 
 # --- B compared with A
@@ -95,7 +129,8 @@ def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimR
     by_seed = select.runs_by_seed(a, b)
     runs = [run for pair in by_seed for run in pair]
     folders = list(dict.fromkeys(folder for folder, _ in runs))
-    result = partial(ClaimResult, claim, test, data=render.data_in_words(a), runs=folders)
+    split = a.runs[0][1]["split_rule"]
+    result = partial(ClaimResult, claim, test, data=render.data_in_words(a), runs=folders, split=split)
     has_examples = _has_value_per_example(test.metric, by_seed[0])
     try:
         difference, gains = _difference(test, by_seed, has_examples)
@@ -111,7 +146,9 @@ def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimR
     interval = difference.margin_interval_90 if test.level == 90 else difference.margin_interval
     low, high = sorted(direction(test.metric) * end for end in interval)
     verdict = decide(test.rule, low, high, difference.margin)
-    return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "")
+    assert difference.p_above is not None
+    p = p_of_claim(test.rule, difference.p_above, direction(test.metric))
+    return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "", p=p)
 
 
 def _has_value_per_example(metric: str, runs: Sequence[Run]) -> bool:
@@ -173,7 +210,15 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     has_interval = all(test.metric in run["intervals"] for run in runs)
     numbers = render.variant_numbers(test, variant, (low, high) if has_interval else None, threshold)
-    result = partial(ClaimResult, claim, test, data=render.data_in_words(variant), numbers=numbers, runs=list(folders))
+    result = partial(
+        ClaimResult,
+        claim,
+        test,
+        data=render.data_in_words(variant),
+        numbers=numbers,
+        runs=list(folders),
+        split=runs[0]["split_rule"],
+    )
     if reason := select.untestable_reason(test, variant.runs):
         return result(Verdict.not_testable, reason)
     if select.is_trained(variant) and len(runs) < MIN_SEEDS:

@@ -23,7 +23,7 @@ def write(tmp_path):
 
     def write_runs(model, predictions, seeds=(0, 1, 2), settings=None, users=None, where="outputs", **facts):
         by_seed = predictions if isinstance(predictions, dict) else dict.fromkeys(seeds, predictions)
-        config = {"model": {"name": model}, "dataset": {"name": "shop"}, "llm": {"model": "smollm2"}}
+        config = {"model": {"name": model}, "dataset": {"name": "shop"}, "task": {}, "llm": {"model": "smollm2"}}
         for key, value in (settings or {}).items():
             group, _, name = key.partition(".")
             config[group][name] = value

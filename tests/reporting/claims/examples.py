@@ -8,6 +8,7 @@ CLAIM = """
 id: text
 words: Text is better than numbers.
 source: a paper
+family: papers
 tests:
   - task: sequential
     a: {model: sasrec}

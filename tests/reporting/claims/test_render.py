@@ -14,10 +14,10 @@ def test_files_have_complete_rows_and_the_terminal_shows_every_verdict(write, ju
     assert (compared["claim"], compared["words"]) == ("text", "Text is better than numbers.")
     assert (compared["source"], compared["tested by"]) == ("a paper", "unisrec/scientific")
     assert compared["rule"] == "mrr: B better than A by more than 5 %; A: sasrec; B: unisrec"
-    assert (compared["verdict"], compared["to run"]) == ("supported", "")
+    assert (compared["verdict"], compared["to run"]) == ("supported under leave-one-out", "")
     assert missing["rule"] == "listed/hallucinated of chatgptrec above 0.05 by more than 0"
     assert missing["to run"] == "llm4rec train model=unisrec"
-    assert [row[-2] for row in claims_table(results).rows] == ["supported", "not run"]
+    assert [row[-2] for row in claims_table(results).rows] == ["supported under leave-one-out", "not run"]
     first, verdict, *_ = claims_text(results)
     assert first == "text: Text is better than numbers. (a paper)"
     assert verdict.startswith("  supported · mrr: B better than A by more than 5 %; A: sasrec; B: unisrec · ")

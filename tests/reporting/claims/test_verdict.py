@@ -1,10 +1,12 @@
 """Verdicts on handmade runs: what supports or refutes a claim, and what leaves it open."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from llm4rec_cli.reporting.claims.spec import Rule, Verdict, shipped_claims
-from llm4rec_cli.reporting.claims.verdict import decide, judge_claims
+from llm4rec_cli.reporting.claims.verdict import decide, judge_claims, p_of_claim
 from tests.reporting.claims.examples import claim, claim_about_one, claim_about_texts
 from tests.reporting.finished_runs import rankings
 
@@ -28,6 +30,52 @@ def test_the_side_of_the_margin_on_which_the_interval_lies_decides(rule, support
     assert decide(rule, *supported, 0.1) is Verdict.supported
     assert decide(rule, *refuted, 0.1) is Verdict.not_supported
     assert decide(rule, *inconclusive, 0.1) is Verdict.inconclusive
+
+
+@pytest.mark.parametrize(
+    ("rule", "higher_is_better", "lower_is_better"),
+    [  # by hand, of P(B − A ≤ −margin) = 0.01 and P(B − A ≤ margin) = 0.3
+        (Rule.superior, 0.6, 1.0),
+        (Rule.not_inferior, 0.01, 0.7),
+        (Rule.inferior, 1.0, 0.6),
+        (Rule.equivalent, 0.7, 0.7),
+    ],
+)
+def test_the_p_of_a_claim_is_of_the_hypothesis_that_its_rule_rejects(rule, higher_is_better, lower_is_better):
+    assert p_of_claim(rule, (0.01, 0.3), 1) == pytest.approx(higher_is_better)
+    assert p_of_claim(rule, (0.01, 0.3), -1) == pytest.approx(lower_is_better)
+
+
+def test_a_gain_must_survive_holms_correction_within_its_family(tmp_path, write):
+    write("sasrec", [WORSE] * 30)
+    write("unisrec", [BETTER] * 10 + [5] * 20)
+    tests = [claim(about=f"the same {i}") for i in range(40)]
+    alone, *_ = judge_claims(tmp_path / "outputs", tests[:1])
+    family = judge_claims(tmp_path / "outputs", tests)
+    others = judge_claims(tmp_path / "outputs", [replace(c, family=c.tests[0].about) for c in tests])
+    assert 0.05 / 40 < alone.p < 0.05
+    assert (alone.verdict, alone.reason) == (Verdict.supported, "")
+    assert {result.verdict for result in family} == {Verdict.inconclusive}
+    corrected = f"p {alone.p:.2g}, after Holm's correction for 40 comparisons {40 * alone.p:.2g}"
+    assert family[0].reason == corrected
+    assert {result.verdict for result in others} == {Verdict.supported}
+
+
+def test_a_verdict_names_the_split_that_it_holds_under(write, result):
+    write("sasrec", [WORSE] * 50)
+    write("unisrec", [BETTER] * 50)
+    assert result().verdict_in_words == "supported under leave-one-out"
+    assert result(rule="inferior").verdict_in_words == "not supported under leave-one-out"
+    assert result(a={"model": "bpr_mf"}).verdict_in_words == "not run"
+
+
+def test_masked_and_unmasked_runs_are_compared_where_both_sides_say_so(write, result):
+    write("sasrec", [WORSE] * 50, settings={"task.mask_history": False})
+    write("sasrec", [BETTER] * 50, settings={"task.mask_history": True}, mask_history=True)
+    sides = {name: {"model": "sasrec", "settings": {"task.mask_history": name == "b"}} for name in "ab"}
+    assert result(**sides).verdict is Verdict.supported
+    write("bpr_mf", [WORSE] * 50)
+    assert result(a={"model": "bpr_mf"}, b=sides["b"]).verdict is Verdict.not_run
 
 
 def test_a_clear_gain_in_every_seed_supports_the_claim(write, result):

@@ -1,0 +1,171 @@
+"""The Python API: train, evaluate and report, in one process and with results as pandas DataFrames.
+
+    from llm4rec_cli.api import evaluate, report, train
+
+    table = train("model=unisrec", "trainer.epochs=5")          # the floors of the task, then the model
+    table = evaluate("model=unisrec", "task=direct")            # the trained run that matches
+    table = report("dataset=demo", metrics=["ndcg@10"])         # all finished runs, averaged over seeds
+
+Overrides are those of the command line, one string each, without the quotes of a shell. Runs are stored in the same
+folders, so that commands and calls reuse each other's finished runs. A sweep is a loop over calls.
+
+Problems are raised as `UsageError`, `DataError` or `RunError` of `llm4rec_cli.errors`, each with a `problem` and a
+`remedy`. Nothing is printed unless `progress=True`. A run sets the seeds of `random`, `numpy.random` and `torch`.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm4rec_cli.config.compose import Composed, compose, usage_errors
+from llm4rec_cli.config.overrides import hydra_override
+from llm4rec_cli.errors import UsageError, as_full_disk, as_unusable_path
+from llm4rec_cli.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from llm4rec_cli.training.evaluate import Evaluation
+
+__all__ = ["evaluate", "report", "train"]
+
+logging.getLogger("llm4rec_cli").addHandler(logging.NullHandler())  # otherwise Python prints warnings to stderr
+
+
+def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
+    """Train a model and evaluate it and the floors of its task, as `llm4rec train` does.
+
+    A finished run is not repeated. After a training for all tasks (`task=all`) there are rows for each task.
+
+    Args:
+        overrides: as on the command line, such as `model=unisrec` or `trainer.epochs=5`; the last one of a key counts.
+        metrics: names of metrics, such as `recall@20`; None = those that the command prints.
+        progress: whether to show log lines and progress on stderr.
+
+    Returns:
+        one row per model, the floors first. Columns: `model`; the metrics; `dataset`, `task`, `split`, `protocol`,
+        `seed`; `n`, the number of examples; `labels`, separated by spaces; `METRIC low` and `METRIC high`, the ends of
+        the 95 % intervals over users; `folder`, the run folder, with `metrics.json` and `predictions.parquet`.
+
+    Raises:
+        UsageError: an override or a metric is wrong.
+        DataError: a file is missing or malformed, or the data lack what the model or the task needs.
+        RunError: the run cannot continue.
+    """
+
+    def start(composed: Composed) -> tuple[RunSpec, Iterator[Evaluation]]:
+        from llm4rec_cli.training.evaluate import train_and_evaluate
+
+        spec = RunSpec.resolve(composed, "train")
+        return spec, train_and_evaluate(spec)
+
+    return _run(start, overrides, metrics, progress)
+
+
+def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
+    """Evaluate a trained model on another task, split or protocol, as `llm4rec eval` does.
+
+    The trained run is `run=PATH`, or the newest that matches the overrides; a model without training needs none.
+
+    Args:
+        overrides: as on the command line, such as `model=unisrec`, `task=direct` or `split=valid`.
+        metrics: names of metrics; None = those that the command prints.
+        progress: whether to show log lines and progress on stderr.
+
+    Returns:
+        one row per model, the floors first, with the columns of `train`.
+
+    Raises:
+        RunError: no trained run matches; the remedy is the command that trains one.
+        UsageError, DataError: as for `train`.
+    """
+
+    def start(composed: Composed) -> tuple[RunSpec, Iterator[Evaluation]]:
+        from llm4rec_cli.training.evaluate import evaluate_trained
+
+        spec = RunSpec.resolve_unchecked(composed, "eval")
+        return spec, evaluate_trained(spec)
+
+    return _run(start, overrides, metrics, progress)
+
+
+def report(*filters: str, outputs: str | Path = "outputs", metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return all finished runs, averaged over seeds, as `llm4rec report` shows them.
+
+    Args:
+        filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; keys are those of the command.
+        outputs: the folder of the runs.
+        metrics: names of metrics; None = those that the command shows.
+
+    Returns:
+        one row per variant, which is runs that differ only in their seed. Columns: `dataset`, `task`, `protocol`,
+        `model`, `variant`; `n`, the number of seeds; the metrics, averaged over seeds; `labels`, separated by spaces;
+        `METRIC sd`, over seeds; `METRIC low` and `METRIC high`, the ends of the 95 % intervals; `folders`, the run
+        folder of each seed.
+
+    Raises:
+        RunError: no run matches.
+        UsageError: a filter or a metric is unknown.
+    """
+    from llm4rec_cli.reporting.frames import report_frame
+    from llm4rec_cli.reporting.selection import select_groups
+
+    with _typed_errors():
+        return report_frame(select_groups(Path(outputs).expanduser(), filters, metrics))
+
+
+Start = Callable[[Composed], "tuple[RunSpec, Iterable[Evaluation]]"]  # checks a config and begins its evaluations
+
+
+def _run(start: Start, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
+    """Return the evaluations of the config that these overrides compose as one table."""
+    from llm4rec_cli.reporting.frames import evaluations_frame
+    from llm4rec_cli.reporting.selection import check_metrics
+
+    for override in overrides:
+        if override.startswith("-"):
+            raise UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
+    with _typed_errors(), _messages(progress):
+        spec, evaluations = start(compose([hydra_override(override) for override in overrides]))
+        runs = [run for evaluation in evaluations for run in evaluation.metrics]
+        check_metrics(metrics, runs)
+        return evaluations_frame(runs, spec.outputs, metrics)
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    """Raise errors of the config, of a full disk and of unusable paths as this project's own."""
+    try:
+        with usage_errors():
+            yield
+    except Exception as error:
+        if known := as_full_disk(error) or as_unusable_path(error):
+            raise known from error
+        raise
+
+
+@contextmanager
+def _messages(shown: bool) -> Iterator[None]:
+    """Show log lines and progress on stderr, or neither, while the block lasts."""
+    from llm4rec_cli.launch import log_to_stderr
+    from llm4rec_cli.progress import console
+
+    log = logging.getLogger("llm4rec_cli")
+    handlers, level, propagate, quiet = log.handlers[:], log.level, log.propagate, console.quiet
+    console.quiet = not shown
+    if shown:
+        log_to_stderr(verbose=False)
+    try:
+        with warnings.catch_warnings():
+            # tqdm, when transformers imports it in a notebook without ipywidgets.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            yield
+    finally:
+        console.quiet = quiet
+        log.handlers[:], log.propagate = handlers, propagate
+        log.setLevel(level)

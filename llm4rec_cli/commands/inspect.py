@@ -1,0 +1,50 @@
+"""`llm4rec inspect data|result`: what a dataset rewards besides taste, and what a result's gain consists of.
+
+llm4rec inspect data dataset=amazon2014-beauty dataset.raw_dir=PATH
+llm4rec inspect data dataset=ml-100k dataset.split=temporal --json
+llm4rec inspect result sasrec/ml-100k/sequential/seed0-ab
+llm4rec inspect result sasrec/ml-100k/sequential/seed0-ab --over popularity --metric hr@10
+llm4rec inspect result gru4rec.csv --json | jq .verdict
+
+`data` shows raw files and filters, how the order of interactions comes about, near-duplicates, popularity, and what
+rules without training reach on each slice of the test targets. It ends with sentences that say what this means.
+
+`result` takes a finished run, or a file that `llm4rec score` has judged. It shows how much of its gain over the
+strongest floor is in each slice, and whether it may be called "beats": with three seeds of a trained model, an interval
+above 0 over users and seeds, also outside the slices of one day, near-duplicates and repeated items, under shuffled
+ties and a temporal split where there are times, on test data without a sign of a leak.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main(argv: list[str]) -> int:
+    if argv[:1] == ["data"]:  # composes a config, as `train` does
+        from llm4rec_cli import launch
+
+        return launch.run("inspect_data", "what a dataset rewards besides taste", argv[1:], verbose=False)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("llm4rec inspect", description=__doc__, formatter_class=raw)
+    verbs = parser.add_subparsers(required=True, metavar="data|result")
+    verbs.add_parser("data", help="what a dataset rewards besides taste: llm4rec inspect data --help")
+    result = verbs.add_parser("result", help="what a result's gain consists of, and whether it may be called 'beats'")
+    result.add_argument("run", metavar="RUN|FILE", help="a run folder, an end of its path, or a file that was scored")
+    result.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")
+    result.add_argument("--metric", help="of a ranking (default: the task's selection metric)")
+    result.add_argument("--json", action="store_true", help="one JSON object")
+    result.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the runs (default: outputs)")
+    options = parser.parse_args(argv)
+
+    from llm4rec_cli.reporting.audit import audit, tables
+    from llm4rec_cli.reporting.tables import json_text, say, show
+
+    audited = audit(options.run, options.outputs.expanduser(), options.over, options.metric)
+    if options.json:
+        print(json_text(audited.as_json(), indent=2))
+        return 0
+    show(*tables(audited))
+    say(*(f"- {sentence}" for sentence in audited.known), audited.verdict)
+    return 0

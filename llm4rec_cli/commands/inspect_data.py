@@ -1,0 +1,42 @@
+"""`llm4rec inspect data`: what a dataset rewards besides taste."""
+
+from __future__ import annotations
+
+import argparse
+
+from llm4rec_cli.config.compose import Composed
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options that `inspect data` has besides overrides."""
+    options = argparse.ArgumentParser("llm4rec inspect data", add_help=False, allow_abbrev=False)
+    options.add_argument("--json", action="store_true", help="one JSON object")
+    return options
+
+
+def run(composed: Composed, options: argparse.Namespace) -> None:
+    """Prepare the dataset, unless it is cached, and print facts, scores of rules on slices, and verdicts."""
+    from llm4rec_cli.data.prepare import prepare
+    from llm4rec_cli.data.split import split_dataset
+    from llm4rec_cli.data.statistics import remarks
+    from llm4rec_cli.reporting.scrutiny import scrutinise, tables, verdicts
+    from llm4rec_cli.reporting.statistics import source_table, statistics_tables
+    from llm4rec_cli.reporting.tables import json_text, say, show
+    from llm4rec_cli.runs import rules, stages
+    from llm4rec_cli.runs.spec import RunSpec
+
+    spec = RunSpec.resolve_unchecked(composed, "prepare").for_floor("popularity")
+    dataset = prepare(spec.config.dataset, spec.cache)
+    if dataset.impressions is None:
+        rules.check(spec)  # that the task ranks items
+        split = stages.split_dataset(spec, stages.load(spec))
+    else:
+        split = split_dataset(dataset)
+    scrutiny = scrutinise(spec, split)
+    if options.json:
+        print(json_text(scrutiny.as_json(), indent=2))
+        return
+    show(source_table(dataset.manifest), *statistics_tables(dataset.manifest, spec.config.dataset.paper))
+    say(*remarks(dataset.manifest, spec.config.dataset.paper))
+    show(*tables(scrutiny))
+    say("What this means for a result on it:", *(f"- {verdict}" for verdict in verdicts(scrutiny)))

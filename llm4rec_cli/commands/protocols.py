@@ -1,0 +1,222 @@
+"""`llm4rec protocols`: the same models under three protocols. Does their order survive another way of asking?
+
+llm4rec protocols model=sasrec dataset=ml-100k
+llm4rec protocols model=sasrec,unisrec dataset=ml-100k seed=0,1,2 --draws 3
+llm4rec protocols model=popularity dataset=ml-100k --metrics hr@10,ndcg@10
+llm4rec protocols model=sasrec dataset=ml-100k --only leave_one_out,temporal --csv > protocols.csv
+
+  leave_one_out   each user's last interaction is the target. Where the last times are equal, the order of the file
+                  decides which one that is, and models are trained on what other users did later.
+  shuffle_ties    the same after interactions of one user at one time are shuffled (dataset.control=shuffle_ties): no
+                  order of the file is left. Each draw is another dataset.seed, from the one typed upwards. Generated
+                  data have one draw, as dataset.seed also generates them.
+  temporal        one moment splits training from test (dataset.split=temporal, dataset.cuts): the target is a user's
+                  first interaction after it. Users without one are not tested. The catalogue is the whole one, and a
+                  target may never occur in training: slice `cold`.
+
+Every model is trained and evaluated with the floors of its task under every protocol and draw, by ordinary runs: each
+is `llm4rec train … dataset.split=… dataset.control=… dataset.seed=…`, and finished ones are reused. Overrides are those
+of train; comma-separated values are combined as by -m. A protocol that the data do not allow is left out, with the
+reason: without times, only leave_one_out is left.
+
+The table has the mean of the metric under each protocol, each model's rank there, and Kendall's τ between these orders.
+Below it, for each protocol, the same metric on slices of the targets: bought on the day of the item before (basket
+completion), near-duplicates of an item of the history, repeated, cold, long-tail, and after a short history. A model
+that is better on all examples and not on the slices that matter to you is better at something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
+
+if TYPE_CHECKING:
+    from llm4rec_cli.reporting.protocols import ProtocolComparison
+    from llm4rec_cli.runs.spec import RunSpec
+
+PROTOCOLS = {  # name -> the override that makes it
+    "leave_one_out": "dataset.split=leave_one_out",
+    "shuffle_ties": "dataset.control=shuffle_ties",
+    "temporal": "dataset.split=temporal",
+}
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "llm4rec protocols",
+        usage="llm4rec protocols [overrides] [--only NAMES] [--draws N] [--metrics NAMES] [--json | --csv]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--only", metavar="NAMES", default=",".join(PROTOCOLS), help="comma-separated protocols")
+    parser.add_argument("--draws", metavar="N", type=int, default=5, help="draws of shuffle_ties (default: 5)")
+    parser.add_argument("--metrics", metavar="NAMES", help="comma-separated (default: the task's selection metric)")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object")
+    output.add_argument("--csv", action="store_true", help="one row a run, metric and slice")
+    options, overrides = parser.parse_known_args(argv)
+    names = options.only.split(",")
+    for name in names:
+        if name not in PROTOCOLS:
+            raise UsageError(f"unknown protocol '{name}'", did_you_mean(name, PROTOCOLS))
+    if options.draws < 1:
+        raise UsageError(f"--draws {options.draws} is out of range", "at least 1")
+
+    from llm4rec_cli import launch, processes
+    from llm4rec_cli.config.compose import COMPOSE_ERRORS, as_usage_error
+    from llm4rec_cli.config.overrides import hydra_override, sweep_jobs
+
+    if processes.world_size() > 1:
+        raise UsageError("protocols runs in one process", "leave out torchrun")
+    launch.log_to_stderr(verbose=False)
+    try:
+        jobs = sweep_jobs([hydra_override(override) for override in overrides])
+        specs = [_spec(job) for job in jobs]
+        raise_first(_problems(specs))
+        metrics = options.metrics.split(",") if options.metrics else [specs[0].task.selection]
+        raise_first(_metric_problems(specs[0], metrics))
+        comparison = compare_protocols(jobs, names, options.draws)
+    except COMPOSE_ERRORS as error:
+        raise as_usage_error(error) from error
+    _print(comparison, metrics, options)
+    return 0
+
+
+def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws: int) -> ProtocolComparison:
+    """Train and evaluate every job and its floors under every protocol that the data allow; finished runs are reused.
+
+    Args:
+        jobs: overrides of each run, in Hydra's grammar, which differ in settings of model, training or seed.
+        names: of PROTOCOLS.
+        draws: of `shuffle_ties`.
+
+    Raises:
+        DataError: the data cannot be read, or allow none of the protocols.
+    """
+    from llm4rec_cli.reporting.protocols import ProtocolComparison, ProtocolRun
+    from llm4rec_cli.reporting.runs import shown_as
+    from llm4rec_cli.runs import stages
+    from llm4rec_cli.training import trained
+    from llm4rec_cli.training.run import run
+
+    first = _spec(jobs[0])
+    stages.load(first)  # raises what is wrong with the data under any protocol
+    refusals: dict[str, DataError] = {}
+    runs: dict[str, ProtocolRun] = {}  # by address: jobs share floors
+    for name in names:
+        if refusal := _refusal(_spec(jobs[0], PROTOCOLS[name])):
+            refusals[name] = refusal
+            continue
+        several = name == "shuffle_ties" and first.config.dataset.generator is None
+        seed = first.config.dataset.seed
+        for draw in range(seed, seed + (draws if several else 1)):
+            for job in jobs:
+                spec = _spec(job, PROTOCOLS[name], f"dataset.seed={draw}")
+                _, results = run(spec, trained.find_init_run(spec))
+                variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, spec.model.named_settings)])
+                for metrics in results:
+                    model = variant if metrics is results[-1] else shown_as(metrics)
+                    runs.setdefault(metrics["config_hash"], ProtocolRun(model, name, draw, metrics))
+    if not runs:
+        raise next(iter(refusals.values()))
+    return ProtocolComparison(list(runs.values()), {name: refusal.problem for name, refusal in refusals.items()})
+
+
+def _spec(job: Sequence[str], *more: str) -> RunSpec:
+    """Return the spec of a job with further overrides, which replace those of the same key."""
+    from llm4rec_cli.config.compose import compose
+    from llm4rec_cli.config.overrides import key_typed
+    from llm4rec_cli.runs.spec import RunSpec
+
+    replaced = {key_typed(override) for override in more}
+    typed = [override for override in job if key_typed(override) not in replaced]
+    return RunSpec.resolve(compose([*typed, *more]), "train")
+
+
+def _problems(specs: Sequence[RunSpec]) -> Iterator[UsageError]:
+    """Yield what the specs have that protocols cannot compare."""
+    from llm4rec_cli.config.schema import Control, Question, SplitRule
+
+    for spec in specs:
+        dataset = spec.config.dataset
+        if spec.task.question is not Question.rank:
+            yield UsageError(f"protocols compares rankings, and task '{spec.task.name}' is none", "task=sequential")
+        if (dataset.split, dataset.control) != (SplitRule.leave_one_out, Control.none):
+            yield UsageError(
+                "protocols sets split and control, but here dataset.split is "
+                f"{dataset.split.name} and dataset.control is {dataset.control.name}",
+                "dataset.split=leave_one_out dataset.control=none; click logs have no other split",
+            )
+        if (dataset, spec.task, spec.config.split) != (specs[0].config.dataset, specs[0].task, specs[0].config.split):
+            yield UsageError(
+                f"{specs[0].model.name} and {spec.model.name} differ in dataset, task or evaluated split",
+                "set dataset= and task=, and only one value of each of their settings",
+            )
+
+
+def _metric_problems(spec: RunSpec, metrics: Sequence[str]) -> Iterator[UsageError]:
+    from llm4rec_cli.tasks.base import metric_names
+
+    known = metric_names(spec.task)
+    yield from (UsageError(f"no metric '{name}'", did_you_mean(name, known)) for name in metrics if name not in known)
+
+
+def _refusal(spec: RunSpec) -> DataError | None:
+    """Return why the data cannot be evaluated under this protocol; None if they can."""
+    from llm4rec_cli.config.schema import SplitName
+    from llm4rec_cli.runs import stages
+    from llm4rec_cli.tasks import base as tasks
+
+    try:
+        split = stages.split_dataset(spec, stages.load(spec))
+        for part in SplitName:
+            tasks.module(spec.task).examples(split, part, spec.config, spec.cache)
+    except DataError as error:
+        return error
+    return None
+
+
+def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence[str]) -> list[str]:
+    """Return the overrides of a job that not all jobs have, except the seed and what the model's name says.
+
+    Args:
+        named: settings of the model that its name says.
+    """
+    from llm4rec_cli.config.overrides import key_typed
+
+    hidden = {"model", "seed", *(f"model.{setting}" for setting in named)}
+    return [o for o in job if not all(o in other for other in jobs) and key_typed(o) not in hidden]
+
+
+def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:
+    from llm4rec_cli.reporting import protocols
+    from llm4rec_cli.reporting.runs import protocol_in_words
+    from llm4rec_cli.reporting.tables import comma_separated, json_text, say, show
+
+    if options.json:
+        print(json_text(protocols.as_json(comparison, metrics), indent=2))
+        return
+    if options.csv:
+        sys.stdout.write(comma_separated(*protocols.flat(comparison, metrics)))
+        return
+    first = dict(comparison.runs[0].metrics) | {"split_rule": "leave_one_out"}  # the columns name the rule
+    heading = f"{first['dataset']} · {first['task']} · {protocol_in_words(first)}"
+    contents: list[Any] = [protocols.metric_table(comparison, metric) for metric in metrics]
+    contents += [
+        content
+        for metric in metrics
+        for protocol in comparison.protocols
+        if (content := protocols.slice_table(comparison, protocol, metric))
+    ]
+    print(f"{heading}\n")
+    for content in contents:
+        show(content)
+        print()
+    say(*(f"without {protocol}: {reason}" for protocol, reason in comparison.skipped.items()))
+    if "synthetic" in first["labels"]:
+        say("synthetic data: these numbers settle no claim")

@@ -1,0 +1,240 @@
+"""`llm4rec tune`: search settings of a model on validation, within a budget, and write the best as an experiment."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm4rec_cli.config import search
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, Composed, as_usage_error, compose, conf_dir, user_conf_dir
+from llm4rec_cli.config.overrides import GROUPS, key_typed, quoted
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.files import write_json, write_text
+from llm4rec_cli.reporting.tables import Content, show
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.folder import Outcome
+from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.training import trained
+from llm4rec_cli.training.run import OnEpoch, run_floors, run_unless_finished
+from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = """\
+examples:
+  llm4rec tune model=sasrec                                          8 trials on the demo
+  llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --minutes 60
+  llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --save ml100k/sasrec
+  llm4rec train -m +experiment=ml100k/sasrec dataset.raw_dir=PATH seed=0,1,2        what --save makes possible
+
+Only validation is read (split=valid), and generated data are drawn with dataset.seed=1. Trial 0 is the setting before
+tuning. The same command goes on with the same search: after a kill, with a larger budget, or in a second terminal at
+the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
+"""
+GENERATED = "dataset.seed=1"  # generated data are tested with seed 0
+NOT_SAVED = {"dataset.raw_dir", "dataset.seed", "split", "seed", "device", "force"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options."""
+    options = argparse.ArgumentParser(
+        "llm4rec tune",
+        usage="llm4rec tune [overrides] [--trials N] [--minutes M] [--name NAME] [--save NAME] [--unpruned]",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    options.add_argument("--trials", type=int, default=8, metavar="N", help="number of trials in all (default: 8)")
+    options.add_argument("--minutes", type=float, metavar="M", help="stop after the trial that exceeds these minutes")
+    options.add_argument("--name", help="name of the search (default: MODEL-DATASET-TASK)")
+    options.add_argument("--save", metavar="NAME", help="write the best settings to ./conf/experiment/NAME.yaml")
+    options.add_argument("--unpruned", action="store_true", help="train every trial to its end")
+    return options
+
+
+def run(composed: Composed, options: argparse.Namespace) -> Outcome:
+    """Search, print the trials, and write tuning.json and experiment.yaml."""
+    if importlib.util.find_spec("optuna") is None:
+        raise UsageError("tune needs Optuna, which is not installed", "pip install 'llm4rec[tune]'")
+    if options.trials < 1:
+        raise UsageError(f"--trials {options.trials} runs nothing", "--trials 8")
+    if {"seed", "split"} & {key_typed(override) for override in composed.typed}:
+        raise UsageError("tune sets split=valid and seed=0 itself", "leave them out")
+    typed = _typed(composed)
+    spec = RunSpec.resolve(_compose(typed), "train")
+    space = _space(spec.model.name)
+    start = {key: _value(spec, key) for key in space}
+    name = options.name or f"{spec.model.name}-{spec.config.dataset.name}-{spec.task.name}"
+    folder = (spec.outputs / "tune" / name).absolute()
+    metric = spec.task.selection
+    searched = Search(folder, space, start, {"overrides": typed, "pruned": not options.unpruned}, seed=0)
+    typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
+    spec = RunSpec.resolve(_compose(typed_here), "train")
+    split = stages.split_dataset(spec, stages.load(spec))
+    floors = run_floors(spec, split)
+
+    def evaluate(settings: dict[str, Any], on_epoch: OnEpoch) -> Score:
+        values = [f"{key}={_yaml(value)}" for key, value in settings.items()]
+        trial = RunSpec.resolve(_compose([*typed_here, *values]), "train")
+        init_run = trained.find_init_run(trial)
+        hook = None if options.unpruned else on_epoch
+        outcome, metrics = run_unless_finished(trial, split, stages.Clock(), floors, init_run, hook)
+        value = (metrics["training"] or {}).get(f"valid_{metric}", metrics["metrics"].get(metric))
+        seconds = sum(metrics["seconds"].values()) if outcome.status == "skipped" else None
+        return Score(direction(metric) * value, seconds)
+
+    searched.run(Budget(options.trials, options.minutes), evaluate)
+    trials = searched.trials()
+    chosen = best(trials)
+    _show(name, metric, list(space), trials, chosen, floors)
+    if chosen is None:
+        raise UsageError("no trial was completed", "see the errors above, or raise --trials")
+    budget = {"trials": len(trials), "minutes": round(sum(trial.minutes for trial in trials), 1), "metric": metric}
+    budget["score"] = round(direction(metric) * (chosen.score or 0.0), 6)
+    write_json(folder / "tuning.json", _record(typed, space, trials, chosen, metric, budget))
+    experiment = _experiment(typed, spec, chosen.settings, budget)
+    write_text(folder / "experiment.yaml", experiment)
+    print(f"search: {folder}")
+    if options.save:
+        file = Path("conf/experiment") / f"{options.save}.yaml"
+        if file.exists() and file.read_text(encoding="utf-8") != experiment:
+            raise UsageError(f"{file} exists and holds something else", "--save another name")
+        write_text(file, experiment)
+        print(f"saved: {file}")
+    raw_dir = [o for o in typed if o.startswith("dataset.raw_dir=")]
+    command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *raw_dir, "seed=0,1,2"]
+    print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"))
+    return Outcome("done", folder)
+
+
+def _typed(composed: Composed) -> list[str]:
+    """Return the overrides of the search: those typed, validation, and for generated data a draw that is not tested."""
+    keys = {key_typed(override) for override in composed.typed}
+    generated = composed.config.dataset.generator is not None and "dataset.seed" not in keys
+    return [*composed.typed, "split=valid", *([GENERATED] if generated else [])]
+
+
+def _compose(overrides: Sequence[str]) -> Composed:
+    try:
+        return compose(overrides)
+    except COMPOSE_ERRORS as error:
+        raise as_usage_error(error) from error
+
+
+def _space(model: str) -> search.Space:
+    roots = [root for root in (user_conf_dir(), conf_dir()) if root]
+    for root in roots:
+        if (file := root / search.GROUP / f"{model}.yaml").exists():
+            return search.read(file)
+    raise UsageError(
+        f"model '{model}' has no search space", f"write conf/search/{model}.yaml: KEY: {{values: [A, B]}} for each key"
+    )
+
+
+def _value(spec: RunSpec, key: str) -> Any:
+    """Return the composed value of a key."""
+    value: Any = spec.config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return getattr(value, "name", value)  # of an enumeration
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+
+
+def _show(
+    name: str,
+    metric: str,
+    keys: Sequence[str],
+    trials: Sequence[Trial],
+    chosen: Trial | None,
+    floors: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print the trials, the best marked, the best-of-n curve, and the strongest floor on the same validation."""
+    sign = direction(metric)
+    short = [key.partition(".")[2] for key in keys]
+    rows = [
+        [
+            f"{trial.number}{'*' if trial is chosen else ''}",
+            *(str(trial.settings.get(key, "")) for key in keys),
+            "–" if trial.score is None else f"{sign * trial.score:.4f}",
+            f"{trial.minutes:.1f}",
+            trial.state if trial.error is None else f"{trial.state}: {trial.error}",
+        ]
+        for trial in trials
+    ]
+    notes = []
+    curve = " ".join(f"{sign * score:.4f}" for score in expected_best(trials))
+    if curve:
+        notes.append(f"expected best of n trials, n = 1, 2, …: {curve}")
+    with_metric = [floor for floor in floors if metric in floor["metrics"]]
+    if with_metric:
+        strongest = max(with_metric, key=lambda floor: sign * floor["metrics"][metric])
+        notes.append(f"strongest floor: {strongest['shown_as']} {strongest['metrics'][metric]:.4f}")
+    show(Content(f"{name}: {metric} on validation", ["trial", *short, metric, "minutes", "state"], rows, notes))
+
+
+def _record(
+    typed: Sequence[str],
+    space: search.Space,
+    trials: Sequence[Trial],
+    chosen: Trial,
+    metric: str,
+    budget: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return tuning.json."""
+    sign = direction(metric)
+    return {
+        "overrides": list(typed),
+        "space": {key: vars(entry) for key, entry in space.items()},
+        "tuning": dict(budget),
+        "chosen": chosen.number,
+        "expected_best_of_n": [round(sign * score, 6) for score in expected_best(trials)],
+        "trials": [
+            {
+                "number": trial.number,
+                "state": trial.state,
+                "settings": trial.settings,
+                metric: None if trial.score is None else round(sign * trial.score, 6),
+                "minutes": round(trial.minutes, 2),
+                "error": trial.error,
+            }
+            for trial in trials
+        ],
+    }
+
+
+def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
+    """Return the YAML of an experiment with the best settings and the budget that they took."""
+    bases: list[Any] = []
+    values: dict[str, Any] = {}
+    for override in typed:
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "experiment":
+            bases.insert(0, value)
+        elif key in GROUPS:
+            bases.append({f"override /{key}": value})
+        elif key not in NOT_SAVED and not key.startswith("paths."):
+            values[key] = yaml.safe_load(value)
+    if not bases or not any(isinstance(base, str) or "override /model" in base for base in bases):
+        bases.append({"override /model": spec.model.name})
+    content = {
+        "defaults": [*bases, "_self_"],
+        **nested(values | dict(settings)),
+        "tuning": dict(budget),
+    }
+    head = (
+        "# @package _global_\n"
+        f"# Chosen on validation by: llm4rec tune {shlex.join(o for o in typed if key_typed(o) not in NOT_SAVED)}\n"
+    )
+    return head + yaml.safe_dump(content, sort_keys=False, width=110)

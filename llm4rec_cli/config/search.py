@@ -1,0 +1,122 @@
+"""Search spaces of `llm4rec tune`: conf/search/<model>.yaml holds the values that it tries for each setting.
+
+    model.dropout: {values: [0.1, 0.3, 0.5]}
+    trainer.learning_rate: {low: 1e-4, high: 1e-2, log: true}
+
+Spaces are data, no part of a config: a run's address holds the values that it used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.roles import Role
+from llm4rec_cli.errors import UsageError, did_you_mean
+
+GROUP = "search"
+SEARCHED = (Role.model, Role.training)  # what weights are fitted, and how; other settings change the question
+NOT_SEARCHED = ("seed", "model.name", "trainer.precision")
+
+
+@dataclass(frozen=True)
+class Values:
+    """A setting that takes one of several values."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A setting that takes any number in [low, high], uniformly or uniformly in its logarithm.
+
+    Attributes:
+        whole: only whole numbers.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+Space = Mapping[str, Values | Interval]
+
+
+def read(file: Path) -> Space:
+    """Return the search space of a file, by key.
+
+    Raises:
+        UsageError: the file is not a search space; the first of its problems.
+    """
+    content = _load(file)
+    for problem in _problems(content, file.stem):
+        raise UsageError(f"{file}: {problem.problem}", problem.remedy)
+    return {key: _parse(entry) for key, entry in content.items()}
+
+
+def problems(file: Path) -> list[UsageError]:
+    """Return the problems of a search space file."""
+    try:
+        content = _load(file)
+    except UsageError as error:
+        return [error]
+    return list(_problems(content, file.stem))
+
+
+def _load(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: invalid YAML ({str(error).splitlines()[0]})", "fix the file") from None
+
+
+def _problems(content: Any, model: str) -> Iterator[UsageError]:
+    if not isinstance(content, dict) or not content:
+        yield UsageError("the file has no settings to search", "write KEY: {values: […]} or {low: …, high: …}")
+        return
+    kind: Any = config_class(model)
+    allowed = [
+        setting.key
+        for setting in declarations_with(kind)
+        if setting.role in SEARCHED and not setting.is_node and setting.key not in NOT_SEARCHED
+    ]
+    for key, entry in content.items():
+        if key not in allowed:
+            yield UsageError(f"'{key}' is not a setting to search", did_you_mean(str(key), allowed))
+            continue
+        try:
+            _parse(entry)
+        except (TypeError, ValueError) as error:
+            yield UsageError(f"'{key}': {error}", "write {values: […]}, or {low: …, high: …, log: true}")
+
+
+def _parse(entry: Any) -> Values | Interval:
+    """Return one entry of a search space.
+
+    Raises:
+        TypeError, ValueError: it is neither a list of values nor an interval.
+    """
+    if not isinstance(entry, dict):
+        raise TypeError("neither values nor an interval")
+    if "values" in entry:
+        if len(entry) > 1 or not isinstance(entry["values"], list) or len(entry["values"]) < 2:
+            raise ValueError("values must be a list of at least two, and stand alone")
+        return Values(tuple(entry["values"]))
+    if unknown := entry.keys() - {"low", "high", "log"}:
+        raise ValueError(f"unknown key '{min(unknown)}'")
+    low: Any = entry.get("low")
+    high: Any = entry.get("high")
+    if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)):
+        raise ValueError("low and high must be numbers")
+    log = bool(entry.get("log", False))
+    if not low < high or (log and low <= 0):
+        raise ValueError(f"low={low} must be below high={high}" + (", and above 0 as log is set" if log else ""))
+    whole = isinstance(low, int) and isinstance(high, int)
+    return Interval(low, high, log, whole)

@@ -1,0 +1,90 @@
+"""Items that a dataset does not have: of a user's file, or known by their title alone.
+
+They are appended to the dataset's catalogue, without interactions, for models that read item text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
+from llm4rec_cli.data.readers.table import read_items
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.texts import item_texts
+from llm4rec_cli.data.tokens import attribute_tokens
+from llm4rec_cli.errors import DataError, UsageError
+
+SAMPLE = 3  # ids that an error names
+
+
+def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
+    """Return the items of a CSV, JSON lines or Parquet file: `item_id`, `title` and other item columns.
+
+    Args:
+        config: of the dataset; if its files are of the user's own, their column names hold for this file too.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it is malformed, has no titles, or lists an item twice.
+    """
+    if not path.is_file():
+        raise UsageError(f"no file {path}", "--new-items FILE, a CSV, JSON lines or Parquet file with item_id,title")
+    items = read_items(path, config.columns if config.reader == "table" else None)
+    if "title" not in items:
+        raise DataError(
+            f"{path.name}: no column 'title'", "new items need item_id,title; other item columns may follow"
+        )
+    if (repeated := items["item_id"].duplicated()).any():
+        raise DataError(
+            f"{path.name}: item '{items['item_id'][repeated].iloc[0]}' is listed twice", "remove one of them"
+        )
+    return items
+
+
+def titled_items(titles: Sequence[str]) -> pd.DataFrame:
+    """Return items known by their title alone, which have no id."""
+    return pd.DataFrame({"item_id": None, "title": list(titles)}, dtype=object)
+
+
+def with_new_items(dataset: RecDataset, items: pd.DataFrame, recipe: TextRecipe) -> RecDataset:
+    """Return the dataset with items appended to its catalogue, their text made by the dataset's recipe.
+
+    Args:
+        dataset: with item texts.
+        items: as `read_new_items` or `titled_items` return them.
+
+    Raises:
+        UsageError: the recipe needs tokens that only a chat model writes.
+        DataError: an id is in the catalogue already, a new item has no text, or no item of the catalogue has any.
+    """
+    if recipe is TextRecipe.enriched:
+        raise UsageError(
+            "dataset.text=enriched: a chat model wrote tokens for items of the catalogue, and new items have none",
+            "use a model trained with another dataset.text",
+        )
+    if not any(dataset.texts):
+        raise DataError(
+            f"dataset {dataset.manifest['name']} has no item text, with which a model could compare new items",
+            "a dataset with titles: llm4rec list datasets",
+        )
+    known = items["item_id"][items["item_id"].isin(dataset.items["item_id"]) & items["item_id"].notna()]
+    if len(known):
+        raise DataError(
+            f"{len(known):,} of {len(items):,} new items have ids of the catalogue: "
+            + ", ".join(f"'{item_id}'" for item_id in known[:SAMPLE]),
+            "give new items ids of their own, and leave out items that the catalogue has",
+        )
+    if recipe is TextRecipe.attributes:
+        items = items.assign(tokens=pd.Series(attribute_tokens(items), index=items.index, dtype=object))
+    items = items.assign(text=item_texts(replace(dataset, items=items), recipe))
+    if (empty := items["text"].str.strip() == "").any():
+        row = items[empty].iloc[0]
+        raise DataError(
+            f"new item '{row['item_id'] or row['title']}' has no text by dataset.text={recipe.name}",
+            "give each new item a title, or with dataset.text=attributes brand and categories",
+        )
+    return replace(dataset, items=pd.concat([dataset.items, items], ignore_index=True))

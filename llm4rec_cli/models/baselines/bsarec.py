@@ -1,0 +1,116 @@
+"""BSARec (Shin et al., AAAI 2024, arXiv 2312.10325): self-attention mixed with a frequency filter.
+
+    layer(x) = FeedForward(α LayerNorm(x + Filter(x)) + (1 - α) LayerNorm(x + Attention(x)))
+    Filter(x) = LP(x) + β² ⊙ (x - LP(x))
+
+LP keeps the c lowest components of the discrete Fourier transform of x along the sequence, over `max_length` places;
+places before the first item are 0. β is learned, one number for each dimension, and starts as a standard normal.
+
+The filter looks at the whole sequence, so that a state at position t would depend on later items. Training therefore
+takes one row for each prefix, as the published code does, and only its last state carries loss.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.baselines.config import BSARecConfig
+from llm4rec_cli.models.shared.layers import SequenceEncoder, TransformerLayer, initialise
+from llm4rec_cli.models.shared.next_item import NextItemModel
+from llm4rec_cli.models.shared.sequences import PrefixRows, SequenceRows
+
+
+class FilteredLayer(TransformerLayer):
+    """A Transformer layer whose attention is mixed with a frequency filter. Sequences are packed without padding.
+
+    Args:
+        low_pass: (max_length, max_length), see `low_pass_filter`.
+        filter_weight: α.
+    """
+
+    low_pass: Tensor
+
+    def __init__(
+        self,
+        sizes: tuple[int, int, int],
+        dropout: float,
+        attention_dropout: float,
+        low_pass: Tensor,
+        filter_weight: float,
+    ) -> None:
+        super().__init__(*sizes, dropout, attention_dropout)
+        self.register_buffer("low_pass", low_pass, persistent=False)
+        self.beta = nn.Parameter(torch.randn(sizes[0]))
+        self.norm_filter = nn.LayerNorm(sizes[0], eps=1e-12)
+        self.filter_weight = filter_weight
+
+    def filtered(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+        """Return (total, hidden): each sequence with its high frequencies scaled by β²."""
+        parts = x.split([rows * length for rows, length in groups])
+        with torch.autocast(x.device.type, enabled=False):
+            low = torch.cat(
+                [
+                    (self.low_pass[:length, :length] @ part.view(rows, length, -1)).flatten(0, 1)
+                    for (rows, length), part in zip(groups, parts, strict=True)
+                ]
+            )
+            return low + self.beta.square() * (x - low)
+
+    def forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+        return self._mixed(x, self.filtered(x, groups), self.attend(x, groups))
+
+    def at(self, x: Tensor, groups: list[tuple[int, int]], tokens: Tensor) -> Tensor:
+        """Return `forward` at one token per sequence, without dropout; `tokens` as in `attend_at`."""
+        return self._mixed(x[tokens], self.filtered(x, groups)[tokens], self.attend_at(x, groups, tokens))
+
+    def _mixed(self, x: Tensor, filtered: Tensor, attended: Tensor) -> Tensor:
+        filtered = self.norm_filter(x + self.dropout(filtered))
+        attended = self.norm_attention(x + self.dropout(attended))
+        return self.feed_forward(self.filter_weight * filtered + (1 - self.filter_weight) * attended)
+
+
+def low_pass_filter(length: int, components: int) -> Tensor:
+    """Return (length, length) the matrix that keeps the lowest components of a sequence's Fourier transform.
+
+    Its entries depend on the difference of two places alone, so that a part of it filters a shorter sequence as if
+    zeros filled the other places, wherever they are.
+
+    Args:
+        components: c; an even number keeps one more, as frequencies above 0 come in pairs.
+    """
+    spectrum = torch.fft.rfft(torch.eye(length), dim=0)
+    spectrum[components // 2 + 1 :] = 0
+    return torch.fft.irfft(spectrum, n=length, dim=0)
+
+
+class BSARec(NextItemModel):
+    """Item embeddings and filtered Transformer layers; scores by inner product."""
+
+    rows: ClassVar[type[SequenceRows]] = PrefixRows
+
+    def __init__(self, config: BSARecConfig, context: Context) -> None:
+        super().__init__(config, context, config.hidden_size)
+        sizes = config.hidden_size, config.inner_size, config.heads
+        low_pass = low_pass_filter(config.max_length, config.components)
+        layers = [
+            FilteredLayer(sizes, config.dropout, config.attention_dropout, low_pass, config.filter_weight)
+            for _ in range(config.layers)
+        ]
+        self.encoder = SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers)
+        self.apply(initialise)
+
+    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+        states: Tensor = self.encoder(F.embedding(items, table), groups)
+        return states
+
+    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+        return self.encoder.last(table[items], groups, last)
+
+
+def build(context: Context) -> BSARec:
+    return BSARec(context.config, context)

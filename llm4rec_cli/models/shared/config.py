@@ -1,0 +1,93 @@
+"""Settings shared by sequence models that predict the next item by its id, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import ModelConfig, TaskConfig
+from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS, POSITIONS_FROM_FIRST, WHOLE_SEQUENCE_DEVIATIONS
+
+
+class Loss(Enum):
+    """The loss of the next item."""
+
+    cross_entropy = "cross_entropy"  # softmax over the catalogue
+    binary = "binary"  # the target against sampled items, each by itself
+    sampled_softmax = "sampled_softmax"  # softmax over the target and sampled items
+    gbce = "gbce"  # binary, calibrated for sampling
+
+
+class Distribution(Enum):
+    """How negatives are drawn."""
+
+    uniform = "uniform"
+    popularity = "popularity"  # in proportion to training counts
+
+
+@dataclass
+class NextItemConfig(ModelConfig):
+    """Base of the configs of these models: the loss, its negatives, and how much of a history is read."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    trainable: ClassVar[bool] = True
+
+    max_length: int = ranges.number(at_least=1)  # latest items of a history
+    loss: Loss = Loss.cross_entropy
+    negatives: int | None = ranges.number(None, at_least=1)  # drawn for each target
+    distribution: Distribution | None = None  # of sampled_softmax's negatives; the other losses draw uniformly
+    logq: bool | None = None  # correct sampled_softmax for how its negatives are drawn
+    calibration: float | None = ranges.number(None, at_least=0, at_most=1)  # t of gBCE; 0 = binary
+
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        used = {
+            Loss.cross_entropy: (),
+            Loss.binary: ("negatives",),
+            Loss.sampled_softmax: ("negatives", "distribution", "logq"),
+            Loss.gbce: ("negatives", "calibration"),
+        }[self.loss]
+        readers = {
+            "negatives": "model.loss=binary|sampled_softmax|gbce",
+            "distribution": "model.loss=sampled_softmax",
+            "logq": "model.loss=sampled_softmax",
+            "calibration": "model.loss=gbce",
+        }
+        return {setting: reader for setting, reader in readers.items() if setting not in used}
+
+    def loss_in_words(self) -> str:
+        """Return the loss as `paper_method` and deviations name it."""
+        negatives = "one negative" if self.negatives == 1 else f"{self.negatives} negatives"
+        if self.loss is Loss.binary:
+            return f"binary cross-entropy with {negatives}"
+        if self.loss is Loss.gbce:
+            return f"gBCE with {negatives}, t = {self.calibration:g}"
+        if self.loss is Loss.sampled_softmax:
+            assert self.distribution is not None
+            corrected = ", logQ correction" if self.logq else ""
+            return f"sampled softmax with {negatives}, {self.distribution.name}{corrected}"
+        return "cross-entropy over the catalogue"
+
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        return {"method": self.name, "items": "ids", "loss": self.loss_in_words()}
+
+    def deviations(self) -> list[str]:
+        """Return how training differs from RecBole's cross-entropy, or from the published code of the other losses."""
+        return [*(ONE_PASS_DEVIATIONS if self.loss is Loss.cross_entropy else WHOLE_SEQUENCE_DEVIATIONS)]
+
+
+@dataclass
+class TransformerConfig(NextItemConfig):
+    """Base of the configs of models with SASRec's encoder or a variant of it."""
+
+    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
+    inner_size: int = ranges.number(at_least=1)
+    layers: int = ranges.number(at_least=1)
+    heads: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
+    attention_dropout: float = ranges.number(at_least=0, below=1)
+
+    def deviations(self) -> list[str]:
+        return [*super().deviations(), *([] if self.loss is Loss.cross_entropy else [POSITIONS_FROM_FIRST])]

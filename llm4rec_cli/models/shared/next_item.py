@@ -1,0 +1,112 @@
+"""The part that sequence models over item ids share: item vectors, training under one of several losses, and scores."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.models.base import Context, Rows
+from llm4rec_cli.models.shared.config import Distribution, Loss, NextItemConfig
+from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_samples, sampled_loss
+from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows, packed_histories
+
+
+class NextItemModel(nn.Module):
+    """Scores items by the inner product of their vectors with the state of a history.
+
+    Subclasses compute states, and end their __init__ by initialising the weights.
+
+    Attributes:
+        rows: the training rows that the states allow.
+        max_length: number of latest items of a history that are read.
+    """
+
+    rows: ClassVar[type[SequenceRows]] = SequenceRows
+    max_length: int
+    softmax_items: Tensor | None
+    log_probability: Tensor | None
+
+    def __init__(self, config: NextItemConfig, context: Context, size: int) -> None:
+        """Make the item vectors of this size, and what the loss needs."""
+        super().__init__()
+        self.split = context.split
+        self.max_length = config.max_length
+        items = context.split.softmax_items()
+        self.register_buffer("softmax_items", None if items is None else torch.from_numpy(items), persistent=False)
+        self.settings = config
+        self.negatives = _negatives(config, context)
+        drawn = None if self.negatives is None else torch.from_numpy(self.negatives.log_probability)
+        self.register_buffer("log_probability", drawn, persistent=False)
+        self.items = nn.Embedding(context.split.n_items, size)
+
+    def table(self) -> Tensor:
+        """Return (n_items, hidden) the vectors of all items."""
+        return self.items.weight
+
+    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+        """Return (total, hidden): at each position the state from which the next item is predicted.
+
+        Args:
+            table: (n_items, hidden) item vectors.
+            items: (total,) int64, packed.
+            groups: (n_groups, 2) of the packing.
+        """
+        raise NotImplementedError
+
+    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+        """Return (n, hidden) `states` at the last token of each sequence, (n,) `last`."""
+        return self.states(table, items, groups)[last]
+
+    def training_rows(self) -> Rows:
+        return self.rows(self.split, self.max_length, self.negatives)
+
+    def forward(
+        self, items: Tensor, targets: Tensor, groups: Tensor, negatives: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Return the mean loss over all positions with a target.
+
+        Args:
+            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
+            groups: (n_groups, 2) of the packing.
+            negatives: (number of targets, n) int64; None = cross-entropy over the catalogue.
+        """
+        table = self.table()
+        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
+        hidden, targets = self.states(table, items, groups)[carries_loss], targets[carries_loss]
+        if negatives is None:
+            loss = catalogue_cross_entropy(hidden, table, targets, self.softmax_items)
+        else:
+            assert self.log_probability is not None
+            sampled = loss_over_samples(self.settings, self.log_probability)
+            loss = sampled_loss(hidden, table, torch.cat([targets.unsqueeze(1), negatives], 1), sampled)
+        return {"loss": loss, "n_terms": len(hidden)}
+
+    @torch.no_grad()
+    def score(self, examples: Examples) -> Tensor:
+        table = self.table()
+        items, groups, last, nonempty = (
+            t.to(table.device) for t in packed_histories(examples, self.max_length, self.rows.widening)
+        )
+        hidden = self.last_states(table, items, groups, last) * nonempty.unsqueeze(1)
+        return self.scores(hidden, table, examples)
+
+    def scores(self, hidden: Tensor, table: Tensor, examples: Examples) -> Tensor:
+        """Return the inner products of states (n, hidden) with the vectors of all items, or of the candidates."""
+        if examples.candidates is None:
+            return hidden @ table.t()
+        return torch.einsum("nh,nch->nc", hidden, table[torch.from_numpy(examples.candidates).long().to(table.device)])
+
+
+def _negatives(config: NextItemConfig, context: Context) -> Negatives | None:
+    """Return what the loss draws for each target, if anything.
+
+    Under binary cross-entropy, as in the published code, items that the user has are not drawn.
+    """
+    if config.loss is Loss.cross_entropy:
+        return None
+    assert config.negatives is not None
+    distribution = config.distribution or Distribution.uniform
+    return Negatives(context.split, config.negatives, context.seed, distribution, unseen=config.loss is Loss.binary)

@@ -1,0 +1,503 @@
+"""What a result's gain over another model consists of, and whether it may be called "beats"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.roles import NOT_HASHED
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.evaluation import crossed
+from llm4rec_cli.reporting import pairing
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs, require_same_protocol
+from llm4rec_cli.reporting.runs import protocol_in_words, shown_as
+from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
+from llm4rec_cli.runs.identity import plain
+
+if TYPE_CHECKING:
+    from llm4rec_cli.evaluation.crossed import Estimate
+
+ALL, ELSEWHERE = "all targets", "elsewhere"
+# Slices in which a gain may come from how the data was made rather than from taste.
+ACCIDENTAL = ("same_day", "near_duplicate", "repeated")
+WITHOUT_TIMES = "ascending_id"  # a slice that only data without times has
+MIN_SEEDS = 3
+REFUSED_LABELS = ("synthetic", "leaky", "control-")  # beginnings of labels
+UNTIED = "shuffle_ties"  # the control under which equal times have no order
+# Other protocols: the setting that makes each, its value, and the settings in which an experiment may differ there.
+PROTOCOLS = {
+    "shuffled ties": ("dataset.control", UNTIED, frozenset({"dataset.control", "dataset.seed", "seed"})),
+    "a temporal split": (
+        "dataset.split",
+        "temporal",
+        frozenset({"dataset.split", "dataset.cuts", "dataset.seed", "seed"}),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a gain that lies in a slice.
+
+    Attributes:
+        name: the slice; ALL; or ELSEWHERE for targets in none of ACCIDENTAL.
+        n: the number of targets in it.
+        a, b: the means there.
+        gain: its contribution to the mean difference B − A over all targets.
+        interval: of the contribution, at 95 %, over users and seeds.
+        share: of the whole difference; None if its interval holds 0, as a share of nothing means nothing.
+    """
+
+    name: str
+    n: int
+    a: float
+    b: float
+    gain: float
+    interval: tuple[float, float]
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition of the word "beats".
+
+    Attributes:
+        condition: what is required.
+        passed: whether it holds; None = not known.
+        reason: the numbers behind that, or the command that would show it.
+    """
+
+    condition: str
+    passed: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `llm4rec inspect result` reports.
+
+    Attributes:
+        metric: the metric of the gain.
+        b, a: the runs of the result and of the model it is compared with, by seed.
+        parts: of the gain, first that of ALL.
+        checks: the conditions.
+        known: sentences on tuning and seeds.
+        has_times: whether the data has times, so that other protocols can be tried.
+    """
+
+    metric: str
+    b: Mapping[int, Run]
+    a: Mapping[int, Run]
+    parts: Sequence[Part]
+    checks: Sequence[Check]
+    known: Sequence[str]
+    has_times: bool
+
+    @property
+    def allowed(self) -> bool:
+        """Whether every condition holds."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in one sentence."""
+        b, a = (shown_as(_any(runs)[1]) for runs in (self.b, self.a))
+        if self.allowed:
+            missing = "" if self.has_times else ", as far as data without times can show"
+            return f'"{b} beats {a}" is allowed: every condition holds{missing}.'
+        reasons = [check.reason for check in self.checks if not check.passed]
+        return f'"{b} beats {a}" is refused: {"; ".join(reasons)}.'
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as one JSON object."""
+        return {
+            "metric": self.metric,
+            "result": {seed: str(folder) for seed, (folder, _) in self.b.items()},
+            "over": {seed: str(folder) for seed, (folder, _) in self.a.items()},
+            "parts": [asdict(part) for part in self.parts],
+            "checks": [asdict(check) for check in self.checks],
+            "known": list(self.known),
+            "allowed": self.allowed,
+            "verdict": self.verdict,
+        }
+
+
+def audit(name: str, outputs: Path, over: str | None = None, metric: str | None = None) -> Audit:
+    """Audit a result: a finished run of a ranking, or a file that `llm4rec score` has judged.
+
+    The word "beats" needs all of: the result is on the test part, with none of REFUSED_LABELS and no leak alarm; each
+    trained side has MIN_SEEDS seeds; the 95 % interval of the gain over users and seeds lies above 0, and so does that
+    of the part outside ACCIDENTAL slices; where the data has times, the gain is there in every draw of shuffled ties
+    and under a temporal split, each with an interval above 0 over the same model, or the strongest floor, and with
+    MIN_SEEDS trainings in all.
+
+    Args:
+        name: a run folder, an end of its path, or a file.
+        outputs: the folder of the runs.
+        over: the model that the gain is over: its name or a run; None = the strongest floor of the task.
+        metric: None = the task's selection metric.
+
+    Raises:
+        RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
+    """
+    runs = [(folder, metrics) for folder, _, metrics in finished_runs(outputs)]
+    run = _scored_file(Path(name).expanduser(), runs) or resolve_runs([name], outputs)[0]
+    folder, metrics = run
+    metric = metric or str(_setting(_config(folder), "task.selection"))
+    if metric not in metrics["intervals"]:
+        raise UsageError(f"{folder} has no metric '{metric}'", did_you_mean(metric, metrics["intervals"]))
+    opponent = _opponent(run, runs, over, metric, outputs)
+    require_same_protocol([opponent, run])
+    a, b = ({int(r[1]["seed"]): r for r in _columns(side, runs)} for side in (opponent, run))
+    paired = _Paired.of(list(a.values()), list(b.values()), metric)
+    if not paired.slices:
+        raise UsageError(
+            f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
+            "evaluate a trained run again: llm4rec eval run=PATH; a floor: llm4rec train model=NAME … force=true",
+        )
+    parts = _parts(paired)
+    has_times = WITHOUT_TIMES not in paired.slices
+    named = None if over is None else opponent
+    other_protocols = _protocol_checks(run, runs, named, metric) if has_times else ()
+    checks = [*_own_checks(run, a, b, parts), *other_protocols]
+    return Audit(metric, b, a, parts, checks, list(_known(run, a, b, runs, parts)), has_times)
+
+
+# --- which runs
+
+
+@cache
+def _config(folder: Path) -> dict[str, Any]:
+    return pairing.config_of(folder)
+
+
+def _any(runs: Mapping[int, Run]) -> Run:
+    return next(iter(runs.values()))
+
+
+def _scored_file(path: Path, runs: Iterable[Run]) -> Run | None:
+    """Return the newest run that reads this file; None if the path is not a file.
+
+    Raises:
+        RunError: no run does.
+    """
+    if not path.is_file():
+        return None
+    for folder, metrics in runs:
+        config = _config(folder)
+        files = [_setting(config, f"model.{key}") for key in config_class(metrics["model"]).file_settings]
+        if str(path.resolve()) in files:
+            return folder, metrics
+    raise RunError(f"no finished run has judged {path}", f"llm4rec score {path} dataset=…")
+
+
+def _seeds(run: Run, runs: Iterable[Run]) -> dict[int, Run]:
+    """Return the runs of a run's variant by seed, the newest of each; first the run itself."""
+    result = {int(run[1]["seed"]): run}
+    for other in runs:
+        if other[1]["variant"] == run[1]["variant"]:
+            result.setdefault(int(other[1]["seed"]), other)
+    return result
+
+
+def _opponent(run: Run, runs: Sequence[Run], over: str | None, metric: str, outputs: Path) -> Run:
+    """Return the run to compare with: the one of that name, or the strongest floor.
+
+    Raises:
+        RunError, UsageError: there is none, or several variants have that name.
+    """
+    others = [other for other in _same_examples(run, runs) if other[1]["variant"] != run[1]["variant"]]
+    if over is None:
+        floor = _strongest_floor(others, metric)
+        if floor is None:
+            raise RunError(
+                f"no floor was evaluated on the examples of {run[0]}", "train it with its floors: task.floors"
+            )
+        return floor
+    named = [other for other in others if over in (other[1]["model"], shown_as(other[1]))]
+    of_model = {other[1]["variant"]: other for other in named}
+    if len(of_model) > 1:
+        raise UsageError(
+            f"'{over}' has {len(of_model)} variants on the same examples",
+            "--over RUN: " + ", ".join(str(folder) for folder, _ in of_model.values()),
+        )
+    return next(iter(of_model.values())) if of_model else resolve_runs([over], outputs)[0]
+
+
+def _same_examples(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Return the runs on the same examples: data, protocol, task and its extent are equal."""
+    keys = ("dataset", "dataset_fingerprint", "task", "n_examples", *PROTOCOL_KEYS)
+    facts, settings = [run[1][key] for key in keys], _settings(run, ("dataset",))
+    same = [other for other in runs if [other[1][key] for key in keys] == facts]
+    return [other for other in same if _settings(other, ("dataset",)) == settings]
+
+
+def _strongest_floor(others: Iterable[Run], metric: str) -> Run | None:
+    """Return the floor with the highest metric among these runs; None if there is none."""
+    floors = [other for other in others if config_class(other[1]["model"]).floor]
+    return max(floors, key=lambda floor: floor[1]["metrics"][metric], default=None)
+
+
+def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return the settings that a run's numbers depend on, of these nodes or of all, without the free ones."""
+    config, model = _config(run[0]), config_class(run[1]["model"])
+    declared_settings = declarations_with(cast(Any, model))
+    free |= {f"model.{key}" for key in model.file_settings}
+    without_effect = () if model.trainable else ("trainer",)
+    return {
+        declared.key: _setting(config, declared.key, plain(declared.field.default))
+        for declared in declared_settings
+        if not declared.is_node
+        and declared.role not in NOT_HASHED
+        and declared.key not in free
+        and (node := declared.key.partition(".")[0]) not in without_effect
+        and (not nodes or node in nodes)
+    }
+
+
+def _setting(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return a setting of config.yaml; of a run that is older than the setting, its default."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return default
+        node = node[name]
+    return node
+
+
+# --- the gain
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Values of one metric on the same n examples.
+
+    Attributes:
+        user: (n,) the user of each.
+        a, b: (n,) values for each seed.
+        slices: slice -> (n,) whether the target is in it.
+    """
+
+    user: NDArray[Any]
+    a: list[NDArray[np.floating[Any]]]
+    b: list[NDArray[np.floating[Any]]]
+    slices: dict[str, NDArray[np.bool_]]
+
+    @classmethod
+    def of(cls, a: Sequence[Run], b: Sequence[Run], metric: str) -> _Paired:
+        """Return the values of all runs on their common examples."""
+        with_b = [pair_runs((a[0], run), [metric]) for run in b]
+        with_a = [with_b[0], *(pair_runs((run, b[0]), [metric]) for run in a[1:])]
+        first = with_b[0]
+        return cls(first.user, [p.a[metric] for p in with_a], [p.b[metric] for p in with_b], first.slices)
+
+    def gain(self, inside: NDArray[np.bool_] | None = None) -> Estimate:
+        """Return the mean of B − A over all examples, of those inside counted and 0 for the others."""
+        weight = np.ones(len(self.user)) if inside is None else inside.astype(float)
+        a, b = ([values * weight for values in side] for side in (self.a, self.b))
+        return crossed.difference(crossed.means_by_user(b, self.user), crossed.means_by_user(a, self.user))
+
+
+def _parts(paired: _Paired) -> list[Part]:
+    """Return the part of the gain in each slice that has targets, and elsewhere."""
+    everywhere = np.ones(len(paired.user), dtype=bool)
+    accidental = [inside for name, inside in paired.slices.items() if name in ACCIDENTAL]
+    groups = {ALL: everywhere, **paired.slices, ELSEWHERE: ~np.any(accidental, axis=0) if accidental else everywhere}
+    whole = paired.gain()
+    low, high = whole.interval()
+    parts = []
+    for name, inside in groups.items():
+        if inside.any():
+            gain = paired.gain(inside)
+            a, b = (float(np.mean([values[inside].mean() for values in side])) for side in (paired.a, paired.b))
+            share = None if low <= 0 <= high else gain.value / whole.value
+            parts.append(Part(name, int(inside.sum()), a, b, gain.value, gain.interval(), share))
+    return parts
+
+
+# --- the conditions
+
+
+def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Sequence[Part]) -> Iterator[Check]:
+    """Yield the conditions on the result itself."""
+    _, metrics = run
+    yield Check("evaluated on the test part", metrics["split"] == "test", f"it is on the {metrics['split']} part")
+    refused = [
+        label for label in metrics["labels"] if label.startswith(REFUSED_LABELS) and label != f"control-{UNTIED}"
+    ]
+    yield Check(
+        "no label that rules it out", not refused, f"labels: {', '.join(refused)}" if refused else "none of its labels"
+    )
+    alarm = _leaks(metrics)
+    reason = "of its hits among the first five, suspiciously many are first" if alarm else "no sign of a leak"
+    yield Check("no leak alarm", not alarm, reason)
+    for runs in (b, a):
+        name, seeds = shown_as(_any(runs)[1]), sorted(runs)
+        if _is_trained(_any(runs)):
+            listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {name} ({', '.join(map(str, seeds))})"
+            yield Check(f"{MIN_SEEDS} seeds of {name}", len(seeds) >= MIN_SEEDS, listed)
+    by_name = {part.name: part for part in parts}
+    yield _above_zero("gain above 0", "the gain", by_name[ALL])
+    names = [name for name in ACCIDENTAL if name in by_name]
+    if ELSEWHERE not in by_name:
+        yield Check("gain outside accidental slices", False, f"all targets are in {' or '.join(names)}")
+    elif names:
+        outside = f"the gain outside {', '.join(names)}"
+        yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
+
+
+def _is_trained(run: Run) -> bool:
+    """Return whether another seed gives other results: a trained model, or a file of another system."""
+    model = config_class(run[1]["model"])
+    return model.trainable or bool(model.file_settings)
+
+
+def _leaks(metrics: Mapping[str, Any]) -> bool:
+    from llm4rec_cli.tasks.ranking import leaks
+
+    return metrics["protocol"] == "full" and leaks(metrics["metrics"], metrics["n_examples"])
+
+
+def _above_zero(condition: str, what: str, part: Part) -> Check:
+    return Check(condition, part.interval[0] > 0, f"{what} is {part.gain:+.4f} ({_interval(part.interval)})")
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+
+
+def _protocol_checks(run: Run, runs: Sequence[Run], opponent: Run | None, metric: str) -> Iterator[Check]:
+    """Yield whether the gain is there under shuffled ties and under a temporal split.
+
+    Args:
+        opponent: what the gain is over; None = the strongest floor under each protocol.
+    """
+    for name, (key, value, free) in PROTOCOLS.items():
+        condition = f"the gain is there under {name}"
+        if _setting(_config(run[0]), key) == value:
+            yield Check(condition, True, f"it is evaluated under {name}")
+            continue
+        draws = [
+            (draw, other)
+            for draw in _draws(_under(run, runs, key, value, free))
+            if (other := _opponent_of(draw[0], runs, opponent, free, metric)) is not None
+        ]
+        if not draws:
+            yield Check(condition, None, f"not known under {name}: llm4rec protocols model={run[1]['model']} …")
+            continue
+        gains = [_Paired.of(_columns(other, runs), draw, metric).gain() for draw, other in draws]
+        values, held = [gain.value for gain in gains], [gain.interval()[0] > 0 for gain in gains]
+        reason = f"under {name} the gain is {values[0]:+.4f} ({_interval(gains[0].interval())})"
+        if len(draws) > 1:
+            spread = f"gains of {min(values):+.4f} to {max(values):+.4f}"
+            reason = f"under {name} the interval is above 0 in {sum(held)} of {len(held)} draws, {spread}"
+        n_trainings = sum(len(draw) for draw, _ in draws) if _is_trained(run) else MIN_SEEDS
+        if n_trainings < MIN_SEEDS:
+            reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
+        yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)
+
+
+def _draws(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs of each variant, whose `dataset.seed` is a draw, one run per seed, the newest."""
+    by_variant: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        by_variant.setdefault(run[1]["variant"], {}).setdefault(int(run[1]["seed"]), run)
+    return [list(seeds.values()) for seeds in by_variant.values()]
+
+
+def _under(run: Run, runs: Iterable[Run], key: str, value: str, free: frozenset[str]) -> Iterator[Run]:
+    """Yield the runs of the same experiment with this setting, apart from free settings."""
+    same, facts = _settings(run, free=free), [run[1][name] for name in ("model", "dataset", "task")]
+    for other in runs:
+        alike = [other[1][name] for name in ("model", "dataset", "task")] == facts
+        if alike and _setting(_config(other[0]), key) == value and _settings(other, free=free) == same:
+            yield other
+
+
+def _opponent_of(draw: Run, runs: Sequence[Run], opponent: Run | None, free: frozenset[str], metric: str) -> Run | None:
+    """Return the opponent's run on the examples of a draw, or the strongest floor; None if it is not there."""
+    others = [other for other in _same_examples(draw, runs) if other[1]["variant"] != draw[1]["variant"]]
+    if opponent is None:
+        return _strongest_floor(others, metric)
+    same = _settings(opponent, free=free)
+    others = [other for other in others if other[1]["model"] == opponent[1]["model"]]
+    return next((other for other in others if _settings(other, free=free) == same), None)
+
+
+def _columns(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Return the runs of a model's seeds; of a rule, which gives every seed the same scores, only one."""
+    return list(_seeds(run, runs).values()) if _is_trained(run) else [run]
+
+
+def _known(
+    run: Run, a: Mapping[int, Run], b: Mapping[int, Run], runs: Sequence[Run], parts: Sequence[Part]
+) -> Iterator[str]:
+    """Yield what is known of the tuning of both sides, and of the order of data without times."""
+    for part in parts:
+        if part.name == WITHOUT_TIMES and part.share is not None:
+            yield (
+                f"without times, neither shuffled ties nor a temporal split can be tried; {part.share:.0%} of the gain "
+                f"is on targets with a higher raw id than the last item, which {part.n / parts[0].n:.0%} of all are"
+            )
+    others = _same_examples(run, runs)
+    for side in (b, a):
+        _, metrics = _any(side)
+        model = config_class(metrics["model"])
+        name = shown_as(metrics)
+        if model.file_settings:
+            yield f"{name}: its file says nothing of how it was tuned, or on which part"
+        elif model.trainable:
+            variants = {other[1]["variant"] for other in others if other[1]["model"] == metrics["model"]}
+            if training := metrics.get("training"):
+                epochs = ", ".join(
+                    f"{m['training']['best_epoch']:g} of {m['training']['epochs']:g}" for _, m in side.values()
+                )
+                yield f"{name}: weights of the best epoch on validation ({epochs}), {training['rows']:,} training rows"
+            if len(variants) > 1:
+                yield (
+                    f"{name}: {len(variants)} variants of {metrics['model']} were evaluated on these examples; to "
+                    "choose among them by these results is tuning on test"
+                )
+        else:
+            yield f"{name}: a rule without training; settings that it chooses are chosen on validation"
+
+
+# --- output
+
+
+def tables(result: Audit) -> list[Content]:
+    """Return the table of the gain's parts and that of the conditions."""
+    _, metrics = _any(result.b)
+    b, a = (shown_as(_any(runs)[1]) for runs in (result.b, result.a))
+    of_gain = Content(
+        f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}: {result.metric} of {b} over {a}",
+        ("slice", "targets", "A", "B", "gain", "95 % interval", "share"),
+        [
+            [
+                part.name,
+                f"{part.n:,}",
+                f"{part.a:.4f}",
+                f"{part.b:.4f}",
+                f"{part.gain:+.4f}",
+                _interval(part.interval),
+                "–" if part.share is None else f"{100 * part.share:.1f} %",
+            ]
+            for part in result.parts
+        ],
+        [
+            f"A: {a}, B: {b}; gain: contribution to the mean of B − A over all targets; interval over users and seeds",
+            f"{ELSEWHERE}: in none of {', '.join(ACCIDENTAL)}",
+        ],
+    )
+    held = {True: "yes", False: "no", None: "not known"}
+    conditions = [[check.condition, held[check.passed], check.reason] for check in result.checks]
+    return [of_gain, Content('conditions of the word "beats"', ("condition", "holds", "numbers"), conditions)]

@@ -1,0 +1,82 @@
+"""Results as pandas DataFrames: numbers, where tables have words."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from llm4rec_cli.reporting.runs import default_metrics, shown_as
+from llm4rec_cli.reporting.variants import Group, Variant
+
+QUESTION = ("dataset", "task", "split", "protocol", "seed")
+
+
+def evaluations_frame(runs: Sequence[dict[str, Any]], outputs: Path, metrics: Sequence[str] | None) -> pd.DataFrame:
+    """Return one row per evaluated model.
+
+    The columns are described in `llm4rec_cli.api.train`.
+
+    Args:
+        runs: metrics.json of each.
+        outputs: folder of the runs.
+        metrics: which metrics; None = those that commands print.
+    """
+    if metrics is None:
+        metrics = [name for name in _defaults(runs) if any(name in run["metrics"] for run in runs)]
+    return pd.DataFrame(
+        [
+            {"model": shown_as(run)}
+            | {name: run["metrics"].get(name) for name in metrics}
+            | {key: run[key] for key in QUESTION}
+            | {"n": run["n_examples"], "labels": " ".join(run["labels"])}
+            | {f"{name} {end}": value for name in metrics for end, value in _ends(run["intervals"].get(name))}
+            | {"folder": _folder(run, outputs)}
+            for run in runs
+        ]
+    ).dropna(axis="columns", how="all")
+
+
+def report_frame(groups: Iterable[Group]) -> pd.DataFrame:
+    """Return one row per variant: runs that differ only in their seed.
+
+    The columns are described in `llm4rec_cli.api.report`.
+
+    Args:
+        groups: as selected.
+    """
+    groups = list(groups)
+    metrics = list(dict.fromkeys(name for group in groups for name in group.metrics))
+    rows = [_variant_row(variant, group, metrics) for group in groups for variant in group.members]
+    return pd.DataFrame(rows).dropna(axis="columns", how="all")
+
+
+def _variant_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict[str, Any]:
+    values = {name: variant.values(name) if name in group.metrics else [] for name in metrics}
+    heading = dict(
+        zip(("dataset", "task", "protocol", "model", "variant"), (*variant.heading, *variant.name), strict=True)
+    )
+    return (
+        heading
+        | {"n": len(variant.runs)}
+        | {name: statistics.fmean(numbers) if numbers else None for name, numbers in values.items()}
+        | {"labels": " ".join(variant.labels)}
+        | {f"{name} sd": statistics.stdev(numbers) for name, numbers in values.items() if len(numbers) > 1}
+        | {f"{name} {end}": value for name in group.metrics for end, value in _ends(variant.intervals.get(name))}
+        | {"folders": [str(folder) for folder, _ in variant.runs]}
+    )
+
+
+def _defaults(runs: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in default_metrics(run["protocol"])))
+
+
+def _ends(interval: Sequence[float] | None) -> Iterable[tuple[str, float]]:
+    return zip(("low", "high"), interval, strict=True) if interval is not None else ()
+
+
+def _folder(run: dict[str, Any], outputs: Path) -> str:
+    return str(outputs / run["model"] / run["dataset"] / run["task"] / f"seed{run['seed']}-{run['config_hash']}")

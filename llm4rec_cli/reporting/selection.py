@@ -1,0 +1,75 @@
+"""Select finished runs and metrics by what a user types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from llm4rec_cli.reporting.pairing import Run
+    from llm4rec_cli.reporting.variants import Group
+
+FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant", "labels")
+
+
+def select_groups(root: Path, filters: Sequence[str], metrics: Sequence[str] | None) -> list[Group]:
+    """Return the finished runs that match all filters, averaged over seeds and grouped into tables.
+
+    Args:
+        root: folder of the runs.
+        filters: `key=value[,value…]`, with a key of FILTERS.
+        metrics: the metrics to show; None = the default ones.
+
+    Raises:
+        RunError: no run matches.
+        UsageError: a filter or a metric is unknown.
+    """
+    from llm4rec_cli.reporting.variants import groups, variants
+
+    runs = _runs(root, dict(_filter(text) for text in filters))
+    check_metrics(metrics, [run for _, run in runs])
+    return groups(variants(runs), metrics)
+
+
+def check_metrics(names: Sequence[str] | None, runs: Sequence[dict[str, Any]]) -> None:
+    """Check that each metric is one of some run's.
+
+    Args:
+        names: None = no metric was named.
+        runs: metrics.json of each.
+
+    Raises:
+        UsageError: no run has one of the metrics.
+    """
+    available = {name for run in runs for name in run["metrics"]}
+    for name in names or ():
+        if name not in available:
+            raise UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
+
+
+def _runs(root: Path, filters: dict[str, str]) -> list[Run]:
+    """Return the finished runs that match all filters, oldest first, so that the newest run of each seed counts."""
+    from llm4rec_cli.runs.catalog import finished_runs
+
+    runs = [
+        (folder, metrics)
+        for folder, _, metrics in finished_runs(root)
+        if all(_values(metrics[key]) & set(values.split(",")) for key, values in filters.items())
+    ]
+    if not runs:
+        raise RunError(f"no finished run under {root} matches", "train one first, e.g. llm4rec train model=unisrec")
+    return runs[::-1]
+
+
+def _values(field: Any) -> set[str]:
+    return set(field) if isinstance(field, list) else {str(field)}
+
+
+def _filter(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or key not in FILTERS:
+        raise UsageError(f"unknown filter '{text}'", did_you_mean(key, FILTERS))
+    return key, value

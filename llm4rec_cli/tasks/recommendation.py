@@ -1,0 +1,92 @@
+"""Top items for a single history, and how much each item of the history adds to their scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.errors import RunError
+from llm4rec_cli.tasks.topk import top_numbers
+
+
+@dataclass(frozen=True)
+class TopItems:
+    """The items with the highest scores, best first; ties are ordered as in evaluation.
+
+    Attributes:
+        items: (k,) item numbers.
+        columns: (k,) where the model's scores have them; equal to `items` unless candidates were scored.
+        scores: (k,) float32.
+    """
+
+    items: IntArray
+    columns: IntArray
+    scores: NDArray[np.float32]
+
+
+def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopItems:
+    """Return the items with the highest scores.
+
+    Args:
+        model: a Ranker of the catalogue, or of candidates if the example has them.
+        example: a single one; its candidates, if it has any, are in ascending order.
+        k: at most so many items.
+        excluded: item numbers that are not returned.
+
+    Raises:
+        RunError: a score is NaN.
+    """
+    if isinstance(model, torch.nn.Module):
+        model.eval()
+    (scores,) = model.score(example).cpu()
+    if bool(scores.isnan().any()):
+        raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
+    items = np.arange(len(scores)) if example.candidates is None else example.candidates[0]
+    # A score of -inf excludes an item.
+    allowed = torch.from_numpy(np.flatnonzero(~np.isin(items, excluded) & (scores > -torch.inf).numpy()))
+    top = top_numbers(scores[allowed].unsqueeze(0), allowed, k)[0].numpy()
+    return TopItems(items[top], top, scores.numpy()[top])
+
+
+def history_effects(model: Any, example: Examples, top: TopItems, batch_size: int) -> tuple[IntArray, NDArray[Any]]:
+    """Return how much each item of the history adds to the scores of the top items.
+
+    The effect of an item is the score with the whole history, minus the score with a history from which this item is
+    left out wherever it occurs (leave-one-out); so effects do not sum to the score. It is inf if without the item the
+    model does not rank the recommended one.
+
+    Args:
+        example: a single one.
+        top: its `top_items`.
+        batch_size: histories that are scored at once.
+
+    Returns:
+        (h,) the distinct items of the history, latest first; and (h, k) float32 effects.
+    """
+    history, _ = example.histories()
+    _, first = np.unique(history[::-1], return_index=True)
+    items = history[::-1][np.sort(first)]
+    effects = np.zeros((len(items), len(top.items)), dtype=np.float32)
+    for begin in range(0, len(items), batch_size):
+        scores = _scores_without(model, example, items[begin : begin + batch_size])
+        effects[begin : begin + batch_size] = top.scores - scores.numpy()[:, top.columns]
+    return items, effects
+
+
+def _scores_without(model: Any, example: Examples, items: IntArray) -> Tensor:
+    """Return the scores of the example, once for each item with that item left out of its history."""
+    history, _ = example.histories()
+    shortened = [history[history != item] for item in items]
+    ends = np.cumsum([len(part) for part in shortened])
+    repeated = example[np.zeros(len(items), dtype=np.int64)]
+    sequence = np.concatenate(shortened).astype(history.dtype)
+    scores: Tensor = model.score(
+        replace(repeated, sequence=sequence, start=np.concatenate([[0], ends[:-1]]), end=ends)
+    ).cpu()
+    return scores

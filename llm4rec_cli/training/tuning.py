@@ -1,0 +1,280 @@
+"""The search of `llm4rec tune`: trials on validation, proposed by Optuna, in a journal that several processes share.
+
+Trial 0 is the setting before tuning, which for a shipped model is the published one. Later trials come from the
+tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), the first quarter of them at random. A trial whose
+validation metric is below the median of the earlier ones at the same epoch is pruned. All draws are a function of the
+seed and the number of the trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llm4rec_cli import files
+from llm4rec_cli.config.search import Interval, Space
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.training.run import OnEpoch
+
+log = logging.getLogger(__name__)
+
+JOURNAL, SETTINGS = "journal.jsonl", "settings.json"
+KILLED = "killed"  # the error of a trial whose process ended; its settings have another turn
+
+
+class Pruned(Exception):
+    """Raised in a trial that is stopped early."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        number: from 0.
+        state: `complete`, `pruned`, `failed`, or `running`.
+        settings: key -> value.
+        score: the best validation metric, higher is better; None if there is none.
+        minutes: its duration.
+        error: of a failed trial.
+    """
+
+    number: int
+    state: str
+    settings: dict[str, Any]
+    score: float | None
+    minutes: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result of a trial that was not pruned.
+
+    Attributes:
+        value: the validation metric, higher is better.
+        seconds: of a run that an earlier process finished; None if it ran now.
+    """
+
+    value: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a search ends, whichever is first.
+
+    Attributes:
+        trials: their number, pruned and failed ones included.
+        minutes: of all trials together, in all processes; a trial that has begun is finished.
+    """
+
+    trials: int
+    minutes: float | None = None
+
+
+class Search:
+    """A search in a folder, which it continues if it exists."""
+
+    def __init__(self, folder: Path, space: Space, start: Mapping[str, Any], settings: Mapping[str, Any], seed: int):
+        """Open a search.
+
+        Args:
+            folder: of the journal.
+            space: what is searched.
+            start: key -> value before tuning: trial 0.
+            settings: what must be equal for a search to continue, as JSON.
+            seed: of the proposals.
+
+        Raises:
+            UsageError: the folder holds a search with other settings.
+        """
+        import optuna
+        import optuna.storages.journal
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder, self.space, self.seed = folder, space, seed
+        known = json.loads(json.dumps({**settings, "space": {key: asdict(entry) for key, entry in space.items()}}))
+        with files.locked(folder / ".start.lock", folder):
+            if (folder / SETTINGS).exists() and json.loads((folder / SETTINGS).read_text(encoding="utf-8")) != known:
+                raise UsageError(
+                    f"{folder} holds a search with other settings or another space", "--name NAME for another search"
+                )
+            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+            new = not (folder / SETTINGS).exists()
+            self.study = optuna.create_study(
+                storage=storage,
+                study_name="search",
+                direction="maximize",
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2),
+            )
+            if new:
+                self.study.enqueue_trial(dict(start))
+                files.write_json(folder / SETTINGS, known)
+        self.distributions = {key: _distribution(entry, start[key]) for key, entry in space.items()}
+
+    def run(self, budget: Budget, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
+        """Run trials until the budget is spent.
+
+        Args:
+            evaluate: runs the model with these settings; calls its second argument after each epoch.
+        """
+        self._requeue_killed()
+        while (begun := self._begin(budget)) is not None:
+            trial, lock = begun
+            with lock:
+                self._run_trial(trial, evaluate)
+
+    def _begin(self, budget: Budget) -> tuple[Any, contextlib.ExitStack] | None:
+        """Return the next trial, and the lock that shows that its process lives; None if the budget is spent."""
+        import optuna
+
+        with files.locked(self.folder / ".start.lock", self.folder):
+            trials = self.trials()
+            counted = [trial for trial in trials if trial.error != KILLED]
+            minutes = sum(trial.minutes for trial in trials)
+            if len(counted) >= budget.trials or (budget.minutes is not None and minutes >= budget.minutes):
+                return None
+            draw = stream(self.seed, "tune", len(trials))
+            self.study.sampler = optuna.samplers.TPESampler(
+                seed=int(draw.integers(2**31)), n_startup_trials=max(1, budget.trials // 4), constant_liar=True
+            )
+            trial = self.study.ask(self.distributions)
+            lock = contextlib.ExitStack()
+            lock.enter_context(files.locked(self._lock(trial.number), self.folder))
+            return trial, lock
+
+    def _run_trial(self, trial: Any, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
+        from optuna.trial import TrialState
+
+        settings = {key: _rounded(value) for key, value in trial.params.items()}
+        trial.set_user_attr("settings", settings)
+        log.info("trial %d: %s", trial.number, " ".join(f"{key}={value}" for key, value in settings.items()))
+        start = time.monotonic()
+
+        def on_epoch(epoch: int, score: float) -> None:
+            trial.report(score, epoch)
+            if trial.should_prune():
+                raise Pruned(f"pruned after epoch {epoch}")
+
+        try:
+            result = evaluate(settings, on_epoch)
+        except Pruned as pruned:
+            log.info("trial %d: %s", trial.number, pruned)
+            self._end(trial, time.monotonic() - start, state=TrialState.PRUNED)
+        except Llm4RecError as error:
+            log.warning("trial %d failed: %s", trial.number, error.problem)
+            trial.set_user_attr("error", error.problem)
+            self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
+        else:
+            seconds = time.monotonic() - start if result.seconds is None else result.seconds
+            self._end(trial, seconds, result.value)
+
+    def _end(self, trial: Any, seconds: float, value: float | None = None, state: Any = None) -> None:
+        trial.set_user_attr("seconds", round(seconds, 1))
+        self.study.tell(trial, value, state=state)
+
+    def _requeue_killed(self) -> None:
+        """Give trials whose process was killed another turn: their runs go on from their checkpoints."""
+        from optuna.trial import TrialState
+
+        with files.locked(self.folder / ".start.lock", self.folder):
+            for trial in self.study.get_trials(states=[TrialState.RUNNING]):
+                with (
+                    contextlib.suppress(BlockingIOError),
+                    files.locked(self._lock(trial.number), self.folder, wait=False),
+                ):
+                    self.study.tell(trial.number, state=TrialState.FAIL)
+                    self.study.enqueue_trial(trial.params)
+
+    def _lock(self, number: int) -> Path:
+        return self.folder / f".trial{number}.lock"
+
+    def trials(self) -> list[Trial]:
+        """Return the trials so far, without those that wait."""
+        import optuna
+
+        names = {
+            optuna.trial.TrialState.COMPLETE: "complete",
+            optuna.trial.TrialState.PRUNED: "pruned",
+            optuna.trial.TrialState.FAIL: "failed",
+            optuna.trial.TrialState.RUNNING: "running",
+        }
+        return [
+            Trial(
+                number=trial.number,
+                state=names[trial.state],
+                settings=trial.user_attrs.get("settings", trial.params),
+                score=trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=None),
+                minutes=trial.user_attrs.get("seconds", 0.0) / 60,
+                error=_error(trial),
+            )
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state in names
+        ]
+
+
+def _error(trial: Any) -> str | None:
+    """Return why a trial failed; one whose process was killed has no duration."""
+    import optuna
+
+    if trial.state is not optuna.trial.TrialState.FAIL:
+        return None
+    return str(trial.user_attrs.get("error", "")) if "seconds" in trial.user_attrs else KILLED
+
+
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """Return the complete trial with the best score, the first of equal ones."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    return max(complete, key=lambda trial: (trial.score, -trial.number), default=None)
+
+
+def expected_best(trials: Sequence[Trial]) -> list[float]:
+    """Return the expected best score of n trials drawn without replacement, for n = 1, 2, …: the best-of-n curve.
+
+    As Dodge et al. (EMNLP 2019) report it, but for draws without replacement: the i-th smallest of N is the best of n
+    with probability C(i − 1, n − 1) / C(N, n). Pruned trials count with their best epoch.
+    """
+    scores = sorted(trial.score for trial in trials if trial.score is not None)
+    n_scores = len(scores)
+    return [
+        sum(score * math.comb(i, n - 1) for i, score in enumerate(scores)) / math.comb(n_scores, n)
+        for n in range(1, n_scores + 1)
+    ]
+
+
+def _distribution(entry: Any, start: Any) -> Any:
+    from optuna import distributions
+
+    if isinstance(entry, Interval):
+        low, high = min(entry.low, start), max(entry.high, start)  # trial 0 belongs to the space
+        if entry.whole:
+            return distributions.IntDistribution(int(low), int(high), log=entry.log)
+        return distributions.FloatDistribution(low, high, log=entry.log)
+    return distributions.CategoricalDistribution(list(dict.fromkeys([start, *entry.values])))
+
+
+def _rounded(value: Any) -> Any:
+    """Return a number with three significant digits, so that settings can be read and typed."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `{"model": {"dropout": 0.3}}` of `{"model.dropout": 0.3}`."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        *path, name = key.split(".")
+        node = result
+        for part in path:
+            node = node.setdefault(part, {})
+        node[name] = value
+    return result

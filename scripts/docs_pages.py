@@ -1,0 +1,194 @@
+"""The generated parts of the documentation: mkdocs.yml names this file as a hook, and scripts/build_docs.sh builds the
+site.
+
+A page has a generated part where it says `<!-- generated: NAME -->`; PARTS maps names to functions that return
+Markdown.
+Tables of results are those of `llm4rec report` on the runs in docs/recorded/, which scripts/record_runs.py writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import io
+import itertools
+import os
+import re
+import sys
+import tempfile
+import textwrap
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import docs_config  # noqa: E402
+
+from llm4rec_cli import cli  # noqa: E402
+from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
+from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
+from llm4rec_cli.data import readers  # noqa: E402
+from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
+from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
+from llm4rec_cli.reporting.tables import markdown  # noqa: E402
+
+RECORDED, BAD_INPUT = ROOT / "docs/recorded", ROOT / "tests/data/bad/cases.yaml"
+PART = re.compile(r"<!-- generated: (.+?) -->")
+WIDTH = 105  # characters per line of a command's help
+
+
+def on_page_markdown(text: str, **_: Any) -> str:
+    """Fill in the generated parts of a page."""
+    return PART.sub(lambda part: PARTS[part[1]](), text)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the HTML report on the recorded runs to the site."""
+    from mkdocs.structure.files import File
+
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        output_of("report", "--html", str(page), "--outputs", str(RECORDED))
+        files.append(File.generated(config, "results/report.html", content=page.read_text(encoding="utf-8")))
+    return files
+
+
+def output_of(*arguments: str) -> str:
+    """Return what `llm4rec <arguments>` prints on standard output."""
+    environment, out = dict(os.environ), io.StringIO()
+    os.environ["COLUMNS"] = str(WIDTH)
+    try:
+        with contextlib.redirect_stdout(out):
+            code = cli.main(arguments)
+    except SystemExit as stop:  # argparse
+        code = stop.code or 0
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+    if code:
+        raise RuntimeError(f"llm4rec {' '.join(arguments)} exits with {code}")
+    return out.getvalue()
+
+
+def commands() -> str:
+    """Return the help of every command. Commands with overrides share the config groups, shown once, under `train`."""
+    parts = [_code(output_of("--help"))]
+    for command, summary in {**HYDRA_COMMANDS, **PLAIN_COMMANDS}.items():
+        parts.append(f"## {command}")
+        if command == "train" or command in PLAIN_COMMANDS:
+            parts.append(_code(output_of(command, "--help")))
+        elif command in WITH_OPTIONS:
+            parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
+            parts.append(_code(f"llm4rec {command}: {summary}\n\n{parser.format_help()}"))
+        else:
+            parts.append(_code(f"llm4rec {command} [overrides]: {summary}"))
+    return "\n\n".join(parts)
+
+
+def _code(text: str) -> str:
+    lines = [part for line in text.strip().splitlines() for part in _wrapped(line)]
+    return "\n".join(["```text", *lines, "```"])
+
+
+def _wrapped(line: str) -> list[str]:
+    return [line] if len(line) <= WIDTH else textwrap.wrap(line, WIDTH, subsequent_indent="    ")
+
+
+def report(*arguments: str) -> str:
+    """Return the Markdown of `llm4rec report` on the recorded runs."""
+    return output_of("report", "--markdown", *arguments, "--outputs", str(RECORDED))
+
+
+def claims() -> str:
+    """Return the papers' claims with what the recorded runs say of each."""
+    rows = list(csv.DictReader(io.StringIO(output_of("report", "--claims", "--csv", "--outputs", str(RECORDED)))))
+    parts = []
+    for (words, source), tests in itertools.groupby(rows, key=itemgetter("words", "source")):
+        parts.append(f"**{words}** ({source})")
+        parts.append("\n".join(f"- {row['verdict']}: {row['rule']}. {_details(row)}" for row in tests))
+    return "\n\n".join(parts)
+
+
+def _details(row: dict[str, str]) -> str:
+    cells = [row["data"], row["numbers"], row["because"], f"To run: `{row['to run']}`" if row["to run"] else ""]
+    return ". ".join(cell[0].upper() + cell[1:] for cell in cells if cell)
+
+
+def metrics() -> str:
+    """Return the table of metrics."""
+    rows = [
+        [
+            f"`{metric.name}{'@K' if metric.cutoffs else ''}`",
+            metric.kind.name,
+            "lower" if metric.lower else "higher",
+            _shown(metric),
+            f"`{metric.paired_as}`" if metric.paired_as else "",
+        ]
+        for metric in METRICS
+    ]
+    return markdown(["metric", "of", "better", "in tables by default", "compared in pairs by"], rows)
+
+
+def _shown(metric: Metric) -> str:
+    if not metric.shown:
+        return "no"
+    return ", ".join(f"K = {k}" for k in metric.cutoffs) or "yes"
+
+
+def file_roles() -> str:
+    """Return the table of readers with the files that each reads."""
+    rows = []
+    for name in readers.names():
+        for required, optional in readers.load(name).ROLES:
+            files = [f"`{role}`" for role in sorted(required)] + [f"`{role}` (optional)" for role in sorted(optional)]
+            rows.append([f"`{name}`", ", ".join(files)])
+    return markdown(["reader", "file roles in `domains`"], rows)
+
+
+def bad_input() -> str:
+    """Return the tests' cases of bad input with the errors that they give."""
+    cases = yaml.safe_load(BAD_INPUT.read_text(encoding="utf-8"))
+    parts = []
+    for title, head, rows in (
+        ("Raw files that are refused", ("dataset", "case", "error"), _listed(cases["refused"])),
+        ("Raw files that are read", ("dataset", "case", "output of `prepare`"), _listed(cases["read"])),
+        ("Any file, damaged", ("damage", "error"), [*cases["damaged"].items(), *cases["large"].items()]),
+        ("Data that cannot be trained on", ("dataset", "case", "error"), _listed(cases["trained"])),
+        ("Overrides that do not fit the data", ("exit code", "typed", "error"), _listed(cases["failed"])),
+        ("Wrong overrides (exit code 2, before data is read)", ("typed", "error"), [*cases["typed"].items()]),
+    ):
+        parts += [f"## {title}", markdown(head, [_case(*row) for row in rows])]
+    return "\n\n".join(parts)
+
+
+def _listed(section: dict[str, dict[str, str]]) -> list[tuple[str, str, str]]:
+    """Return (dataset, case, expected) for each case of a section."""
+    return [(str(dataset), case, expected) for dataset, named in section.items() for case, expected in named.items()]
+
+
+def _case(*row: str) -> list[str]:
+    """Return a row: names of folders as words, commands and messages as code."""
+    *facts, case, expected = row
+    return [*map(str, facts), f"`{case}`" if "=" in case else case.replace("_", " "), f"`{expected}`"]
+
+
+FLOORS = ",".join(name for name in model_names() if config_class(name).floor)
+PARTS = {
+    "commands": commands,
+    "config keys": docs_config.config_keys,
+    "roles": docs_config.roles,
+    "config options": docs_config.config_options,
+    "datasets": docs_config.datasets,
+    "file roles": file_roles,
+    "metrics": metrics,
+    "bad input": bad_input,
+    "recorded results": report,
+    "recorded floors": partial(report, f"model={FLOORS}"),
+    "claims": claims,
+}

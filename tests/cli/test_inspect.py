@@ -1,0 +1,57 @@
+"""`inspect data` and `inspect result` on the command line."""
+
+import json
+
+import pandas as pd
+import pytest
+
+
+def test_a_dataset_is_inspected(llm4rec):
+    answer = llm4rec("inspect", "data", "dataset=demo_news", "--json")
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    assert result["click_log"]["impressions"] == result["manifest"]["split"]["test"]
+    assert result["verdicts"][-1].startswith("The data is synthetic")
+
+
+def test_a_task_that_ranks_nothing_has_no_slices(llm4rec):
+    answer = llm4rec("inspect", "data", "task=rating")
+    assert (answer.code, "popularity" in answer.err) == (2, True)
+
+
+def test_tables_of_a_dataset_fit_100_columns_and_end_with_sentences(llm4rec):
+    answer = llm4rec("inspect", "data", "task.max_examples=100")
+    assert answer.code == 0, answer.err
+    before, _, after = answer.out.partition("What this means for a result on it:")
+    assert "transition_text" in before
+    assert max(len(line.rstrip()) for line in before.splitlines() if not line.startswith("  ")) <= 100
+    assert all(line.startswith("- ") for line in after.strip().splitlines())
+
+
+def test_a_result_is_inspected(llm4rec, trained):
+    answer = llm4rec("inspect", "result", str(trained))
+    assert answer.code == 0, answer.err
+    last = answer.out.strip().splitlines()[-1]
+    assert last.startswith('"sasrec beats transition_text" is refused: ')
+    assert "labels: synthetic" in last
+    assert "1 seed of sasrec (0)" in last
+    assert "not known under shuffled ties" in last
+
+
+def test_a_scored_file_is_inspected(llm4rec, trained, tmp_path):
+    lists = pd.read_parquet(trained / "predictions.parquet")[["user_id", "top_items"]].explode("top_items")
+    lists.set_axis(["user", "item"], axis=1).to_csv(tmp_path / "mine.csv", index=False)
+    unknown = llm4rec("inspect", "result", "mine.csv")
+    assert (unknown.code, "llm4rec score" in unknown.err) == (1, True)
+    llm4rec("score", "mine.csv", "task.max_examples=100", "task.floors=[]")
+    result = json.loads(llm4rec("inspect", "result", "mine.csv", "--over", "sasrec", "--json").out)
+    assert result["parts"][0]["gain"] == pytest.approx(0, abs=1e-3)  # the same lists, cut at ten
+    assert result["known"][0].startswith("mine: its file says nothing")
+    assert not result["allowed"]
+
+
+@pytest.mark.parametrize("arguments", [["data", "--help"], ["result", "--help"], ["--help"]])
+def test_help(llm4rec, arguments):
+    answer = llm4rec("inspect", *arguments)
+    assert answer.code == 0, answer.err
+    assert "inspect" in answer.out

@@ -1,0 +1,113 @@
+"""`protocols`: ordinary runs under three protocols, in one table."""
+
+import json
+
+import numpy as np
+import pytest
+
+from llm4rec_cli.files import write_text
+
+CONFIG = """\
+defaults: [_dataset, _self_]
+name: shop
+reader: table
+domains: {shop: {interactions: log.csv}}
+columns: COLUMNS
+user_core: 0
+item_core: 0
+"""
+ARGUMENTS = ("protocols", "dataset=shop", "dataset.raw_dir=.", "model=transition_text", "task.floors=[popularity]")
+DAY = 86_400
+
+
+@pytest.fixture
+def shop(llm4rec, tmp_path):
+    """shop(*options): the command on 40 users with 8 interactions each, on four random days out of 20."""
+    generator = np.random.default_rng(0)
+    rows = ["user_id,item_id,timestamp"]
+    for user in range(40):
+        days = np.repeat(np.sort(generator.choice(20, size=4, replace=False)), 2) * DAY
+        rows += [f"u{user},i{item},{day}" for item, day in zip(generator.permutation(30)[:8], days, strict=True)]
+    write_text(tmp_path / "log.csv", "\n".join(rows))
+    write_text(tmp_path / "conf/dataset/shop.yaml", CONFIG.replace("COLUMNS", "{}"))
+    return lambda *more: llm4rec(*ARGUMENTS, *more)
+
+
+def states(folder):
+    return {path: path.stat().st_mtime_ns for path in (folder / "outputs").rglob("status.json")}
+
+
+def test_the_table_has_ordinary_runs_that_are_reused(shop, llm4rec, tmp_path):
+    answer = shop("--draws", "2", "--metrics", "hr@10,mrr", "--json")
+    assert answer.code == 0, answer.err
+    shown = json.loads(answer.out)
+    assert list(shown["models"]) == ["popularity", "transition_text"]
+    assert shown["skipped"] == {}
+    seeds = {name: protocol["dataset_seeds"] for name, protocol in shown["protocols"].items()}
+    assert seeds == {"leave_one_out": [0], "shuffle_ties": [0, 1], "temporal": [0]}
+    assert shown["protocols"]["leave_one_out"]["n_examples"]["same_day"] == 40
+    before = states(tmp_path)
+    assert len(before) == 8
+
+    table = shop("--draws", "2", "--metrics", "hr@10,mrr")
+    assert max(map(len, table.out.splitlines())) <= 100
+    assert "Kendall's τ" in table.out
+    train = ("train", *ARGUMENTS[1:], "dataset.control=shuffle_ties", "dataset.seed=1")
+    metrics = llm4rec(*train).metrics
+    assert states(tmp_path) == before, "nothing is run twice"
+    ours = shown["models"]["transition_text"]["shuffle_ties"]
+    assert [ours[name]["by_draw"][1] for name in ("hr@10", "mrr")] == [metrics["metrics"][n] for n in ("hr@10", "mrr")]
+    assert "control-shuffle_ties" in metrics["labels"]
+
+
+def test_models_and_seeds_are_swept(shop):
+    answer = shop("model=transition_text", "model.steps=1,2", "seed=0,1", "--only", "leave_one_out", "--csv")
+    header, *rows = answer.out.splitlines()
+    assert header.startswith("model,protocol,dataset_seed,seed,metric,slice,n_examples,value")
+    everywhere = [row.split(",") for row in rows if row.split(",")[5] == "all"]
+    assert sorted((row[0], row[3]) for row in everywhere) == [
+        *(("popularity", seed) for seed in "01"),
+        *((f"transition_text model.steps={steps}", seed) for steps in "12" for seed in "01"),
+    ]
+
+
+def test_without_times_only_leave_one_out_is_left_and_the_reason_is_said(shop, tmp_path):
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    write_text(tmp_path / "log.csv", "\n".join(line.rpartition(",")[0] for line in lines))
+    answer = shop()
+    assert answer.code == 0, answer.err
+    text = " ".join(answer.out.split())
+    assert "without shuffle_ties: dataset.control=shuffle_ties shuffles interactions at one time" in text
+    assert "without temporal: dataset.split=temporal cuts at one moment, and dataset 'shop' has no times" in text
+    assert "Kendall" not in text
+    answer = shop("--only", "temporal")
+    assert answer.code == 1
+    assert "has no times" in answer.err
+    assert "dataset.split=leave_one_out, which needs only an order" in answer.err
+
+
+def test_files_that_are_missing_are_no_matter_of_the_protocol(llm4rec, tmp_path):
+    answer = llm4rec("protocols", "dataset=ml-100k", f"dataset.raw_dir={tmp_path}", "model=popularity")
+    assert answer.code == 1
+    assert "needs ml-100k.inter" in answer.err
+    assert "recbole package" in answer.err
+
+
+WRONG = {
+    "a protocol's name": (["--only", "temporl"], "unknown protocol 'temporl'", "did you mean 'temporal'?"),
+    "a metric's name": (["--metrics", "hr@11"], "no metric 'hr@11'", "did you mean"),
+    "no draw": (["--draws", "0"], "--draws 0 is out of range", "at least 1"),
+    "a task without a ranking": (["model=mean", "task=rating"], "task 'rating' is none", "task=sequential"),
+    "a split of its own": (["dataset.split=temporal"], "dataset.split is temporal", "dataset.split=leave_one_out"),
+    "two tasks": (["task.negatives=9,19", "task=direct"], "differ in dataset, task or evaluated split", "dataset="),
+    "a model's name": (["model=sasrek"], "unknown model 'sasrek'", "did you mean 'sasrec'?"),
+}
+
+
+@pytest.mark.parametrize(("typed", "problem", "remedy"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_compared_is_refused(llm4rec, tmp_path, typed, problem, remedy):
+    answer = llm4rec("protocols", *typed)
+    assert answer.code == 2
+    assert problem in answer.err
+    assert remedy in answer.err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,88 @@
+"""`tune`: a search on validation, and the experiment that it ends with."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.support.driver import call, read
+
+pytest.importorskip("optuna")
+SEARCH = (
+    "tune",
+    "model=bpr_mf",
+    "model.embedding_size=8",
+    "trainer.epochs=2",
+    "task.max_examples=50",
+    "task.floors=[]",
+)
+SEARCH += ("--trials", "3")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, cache):
+    """A search of three trials, saved as an experiment."""
+    return call(*SEARCH, "--save", "mine/bpr", cwd=tmp_path_factory.mktemp("tune"), cache=cache)
+
+
+def test_it_prints_the_trials_and_writes_what_was_searched(tuned):
+    assert tuned.code == 0, tuned.err
+    record = read(tuned.cwd / "outputs/tune/bpr_mf-demo-sequential/tuning.json")
+    assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]
+    assert record["trials"][0]["settings"] == {
+        "trainer.learning_rate": 0.01,
+        "trainer.weight_decay": 1.0,
+        "model.embedding_size": 8,  # as typed, so part of the space
+    }
+    best = max(trial["ndcg@10"] for trial in record["trials"])
+    assert (record["trials"][record["chosen"]]["ndcg@10"], record["tuning"]["score"]) == (best, best)
+    assert record["expected_best_of_n"][-1] == pytest.approx(best)
+    assert f"{record['chosen']}*" in tuned.out
+    assert "next: llm4rec train -m +experiment=mine/bpr seed=0,1,2" in tuned.out
+
+
+def test_it_reads_validation_only_and_another_draw_of_generated_data(tuned):
+    runs = sorted((tuned.cwd / "outputs/tune/bpr_mf-demo-sequential/runs").glob("*/*/*/*/metrics.json"))
+    assert runs
+    assert {json.loads(run.read_text())["split"] for run in runs} == {"valid"}
+    configs = [yaml.safe_load(run.with_name("config.yaml").read_text()) for run in runs]
+    assert {config["dataset"]["seed"] for config in configs} == {1}
+
+
+def test_the_experiment_trains_with_the_chosen_settings_and_says_what_the_search_cost(tuned, cache):
+    chosen = read(tuned.cwd / "outputs/tune/bpr_mf-demo-sequential/tuning.json")
+    experiment = ("train", "+experiment=mine/bpr")
+    trained = call(*experiment, cwd=tuned.cwd, cache=cache)
+    assert trained.metrics["tuning"] == chosen["tuning"]
+    config = yaml.safe_load((trained.folder / "config.yaml").read_text())
+    settings = chosen["trials"][chosen["chosen"]]["settings"]
+    assert config["trainer"]["learning_rate"] == settings["trainer.learning_rate"]
+    assert (config["trainer"]["epochs"], config["task"]["max_examples"], config["split"]) == (2, 50, "test")
+    typed = call(*experiment, "tuning=null", cwd=tuned.cwd, cache=cache)
+    assert typed.folder == trained.folder, "what a search cost is no part of a run's address"
+
+
+def test_the_same_command_goes_on_and_an_experiment_is_not_overwritten(tuned, cache):
+    again = call(*SEARCH, cwd=tuned.cwd, cache=cache)
+    assert again.code == 0
+    assert "trial 3" not in again.err
+    (tuned.cwd / "conf/experiment/mine/bpr.yaml").write_text("# mine\n")
+    refused = call(*SEARCH, "--save", "mine/bpr", cwd=tuned.cwd, cache=cache)
+    assert refused.code == 2
+    assert "exists and holds something else" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("model=random",), "model 'random' has no search space"),
+        (("model=bpr_mf", "split=test"), "tune sets split=valid and seed=0 itself"),
+        (("model=bpr_mf", "--trials", "0"), "--trials 0 runs nothing"),
+        (("model=bpr_mf", "--trial", "3"), "unknown option '--trial'"),
+        (("-m", "model=bpr_mf,sasrec"), "tune runs once"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(tmp_path, cache, arguments, problem):
+    refused = call("tune", *arguments, cwd=tmp_path, cache=cache)
+    assert refused.code == 2
+    assert problem in refused.err

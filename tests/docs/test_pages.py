@@ -1,0 +1,100 @@
+"""The generated parts of the documentation, and pages that list what the code declares."""
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+from llm4rec_cli.config.keys import all_declarations
+from llm4rec_cli.evaluation.metrics import METRICS
+from tests.docs.commands import DOCS, PAGES, ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import docs_config
+import docs_pages
+
+PACKAGE = ROOT / "llm4rec_cli"
+
+
+def rows(markdown: str) -> dict[str, list[str]]:
+    """Return the cells of each row by the first cell, without backticks."""
+    cells = [re.split(r" (?<!\\)\| ", line[2:-2]) for line in markdown.splitlines() if line.startswith("| `")]
+    return {first.strip("`"): rest for first, *rest in cells}
+
+
+def test_the_reference_names_every_key_of_the_config():
+    leaves = {setting.key for setting in all_declarations() if not setting.is_node}
+    assert len(leaves) > 100
+    assert sorted(leaves - rows(docs_config.config_keys()).keys()) == []
+
+
+def test_a_key_has_its_type_range_default_source_role_and_meaning():
+    keys = rows(docs_config.config_keys())
+    assert keys["trainer.patience"][:2] == ["integer ≥ 1", "`10`"]
+    assert keys["trainer.patience"][2].startswith("evaluations (one per epoch)")
+    assert keys["trainer.patience"][3:] == [
+        "training",
+        "epochs without a better validation metric; unlimited for keep=last",
+    ]
+    assert keys["split"] == [
+        "`valid` \\| `test`",
+        "`test`",
+        "the evaluated split; tuning uses split=valid",
+        "question",
+        "",
+    ]
+    # The group's files set no value, so its table has no column for their source.
+    expected = ["number ≥ 0, < 1", "`0.0`", "intervention", "share of items held out of training"]
+    assert keys["dataset.cold_items"] == expected
+    assert keys["model.pretraining.drop"][1:3] == ["`0.2`", "code: per position, for both"]
+
+
+def test_every_part_of_a_page_is_known_and_every_known_part_is_on_a_page():
+    marks = [mark for page in PAGES for mark in docs_pages.PART.findall(page.read_text(encoding="utf-8"))]
+    assert sorted(marks) == sorted(docs_pages.PARTS)
+
+
+def test_the_help_of_every_command_is_shown(monkeypatch):
+    monkeypatch.setattr(docs_pages, "output_of", lambda *arguments: " ".join(arguments))
+    text = docs_pages.commands()
+    assert all(f"## {command}\n" in text for command in (*docs_pages.HYDRA_COMMANDS, *docs_pages.PLAIN_COMMANDS))
+
+
+def test_bad_input_shows_every_case():
+    cases = docs_pages.yaml.safe_load(docs_pages.BAD_INPUT.read_text(encoding="utf-8"))
+    sections = [*(cases[name].values() for name in ("refused", "read", "trained", "failed")), [cases["damaged"]]]
+    n_cases = sum(len(case) for section in sections for case in section) + len(cases["large"]) + len(cases["typed"])
+    titles, n_lines_a_head = 6, 2
+    table = [line for line in docs_pages.bad_input().splitlines() if line.startswith("|")]
+    assert len(table) == n_cases + titles * n_lines_a_head
+
+
+def test_every_metric_is_defined():
+    page = (DOCS / "reference/metrics.md").read_text(encoding="utf-8")
+    assert [metric.name for metric in METRICS if not re.search(rf"`{metric.name}(@K)?`", page)] == []
+
+
+def labels_in(file: Path) -> set[str]:
+    """Return the words with hyphens that a file's functions on labels name."""
+    functions = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+    return {
+        node.value
+        for function in functions
+        if function.name.endswith("labels")
+        for node in ast.walk(function)
+        if isinstance(node, ast.Constant) and re.fullmatch(r"[a-z]+(-[a-z]+)+", str(node.value))
+    } - {"bert-base-uncased"}
+
+
+def test_every_label_is_explained():
+    page = (DOCS / "reference/labels.md").read_text(encoding="utf-8")
+    labels = set().union(*(labels_in(file) for file in PACKAGE.rglob("*.py")))
+    assert {"floor-not-beaten", "substitute-encoder", "cold-items"} <= labels
+    assert sorted(label for label in labels if f"`{label}`" not in page) == []
+
+
+def test_every_field_of_a_recorded_run_is_explained():
+    page = (DOCS / "reference/run-folder.md").read_text(encoding="utf-8")
+    file = next(docs_pages.RECORDED.glob("*/*/*/*/metrics.json"))
+    assert [key for key in json.loads(file.read_text()) if f"`{key}`" not in page] == []

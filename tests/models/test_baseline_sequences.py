@@ -1,0 +1,202 @@
+"""GRU4Rec, BERT4Rec, FDSA, eSASRec and BSARec against naive implementations, one history at a time."""
+
+import cmath
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.baselines import fdsa
+from llm4rec_cli.models.baselines.bsarec import low_pass_filter
+from llm4rec_cli.models.shared.sequences import IGNORED
+from tests.models import naive
+from tests.support.builders import tiny_dataset
+from tests.support.numeric import assert_close
+
+pytestmark = pytest.mark.numeric
+
+# train parts of 7, 1, 4, 2, 5, 3 and 2 items
+SEQUENCES = [[0, 1, 2, 3, 3, 4, 0, 5, 6], [4, 5, 6], [7, 1, 1, 2, 0, 3], [6, 5, 4, 3], [2, 9, 8, 9, 1, 7, 7], [8, 0]]
+DATASET = tiny_dataset(SEQUENCES, [f"item {i}" for i in range(10)])
+SPLIT = leave_one_out(DATASET)
+SIZES = {"hidden_size": 8, "inner_size": 12, "layers": 2, "heads": 2, "dropout": 0.5, "max_length": 6}
+SETTINGS = {
+    "gru4rec": {"embedding_size": 6, "hidden_size": 8, "layers": 2, "dropout": 0.5, "max_length": 6},
+    "bert4rec": {**SIZES, "attention_dropout": 0.5, "mask_ratio": 0.4, "mask_last": 0.25},
+    "fdsa": {
+        **SIZES,
+        "attention_dropout": 0.5,
+        "encoder": EncoderConfig(name="minilm", pooling=Pooling.mean, max_length=8, precision=Precision.fp32),
+    },
+    "esasrec": SIZES,
+    "bsarec": {**SIZES, "attention_dropout": 0.5, "components": 3, "filter_weight": 0.7},
+}
+
+
+@pytest.fixture
+def model(build, monkeypatch):
+    """model(name): with random weights far from their initial values, in double precision."""
+    text = torch.randn(10, 5, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(fdsa, "encode_texts", lambda *_: text)
+
+    def make(name):
+        torch.manual_seed(0)
+        made = build(name, DATASET, **SETTINGS[name]).double().eval()
+        naive.randomise(made)
+        return made
+
+    return make
+
+
+def gru(model, history):
+    states = [torch.zeros(8, dtype=torch.float64)] * 2
+    for item in history:
+        x = model.items.weight[item]
+        for layer, state in enumerate(states):
+            cell = nn.GRUCell(len(x), 8, bias=False, dtype=torch.float64)
+            cell.weight_ih, cell.weight_hh = (getattr(model.gru, f"weight_{part}_l{layer}") for part in ("ih", "hh"))
+            x = states[layer] = cell(x, state)
+    return model.out(x)
+
+
+def cloze(model, history):
+    vectors = [*model.items.weight[history[-5:]], model.mask]
+    return naive.encode(model.encoder, torch.stack(vectors), causal=False)
+
+
+def two_streams(model, history):
+    ids = naive.encode(model.id_encoder, model.items.weight[history])
+    text = naive.encode(
+        model.text_encoder, (model.features[history] @ model.adapter.weight.t() + model.adapter.bias).relu()
+    )
+    return F.layer_norm(model.join(torch.cat([ids, text])), (8,), model.norm.weight, model.norm.bias, eps=1e-12)
+
+
+def ligr(model, history):
+    x = model.items.weight[history] + model.encoder.positions.weight[: len(history)]
+    future = torch.ones(len(history), len(history)).triu(1).bool()
+    for layer in model.encoder.layers:
+        attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
+        attention.in_proj_weight, attention.in_proj_bias = layer.qkv.weight, layer.qkv.bias
+        attention.out_proj.weight, attention.out_proj.bias = layer.out.weight, layer.out.bias
+        y = layer.norm_attention(x)[None]
+        x = x + torch.sigmoid(layer.gate_attention(x)) * attention(y, y, y, attn_mask=future)[0][0]
+        y = layer.norm_feedforward(x)
+        gate = layer.gate(y)
+        inner = layer.down(gate * torch.sigmoid(gate) * layer.up(y))
+        x = x + torch.sigmoid(layer.gate_feedforward(x)) * inner
+    return x[-1]
+
+
+def fourier_filter(x, components, length):
+    """Return x with only its lowest frequencies; by the definition of the transform, zeros before the sequence."""
+    padded = torch.cat([torch.zeros(length - len(x), x.shape[1], dtype=x.dtype), x])
+    kept = [f for f in range(length) if min(f, length - f) <= components // 2]
+    waves = torch.tensor(
+        [[cmath.exp(-2j * math.pi * f * t / length) for t in range(length)] for f in kept], dtype=torch.complex128
+    )
+    spectrum = waves @ padded.to(waves.dtype)
+    return (waves.conj().t() @ spectrum / length).real[length - len(x) :]
+
+
+def filtered(model, history):
+    x = model.items.weight[history] + model.encoder.positions.weight[: len(history)]
+    x = F.layer_norm(x, (8,), model.encoder.norm.weight, model.encoder.norm.bias, eps=1e-12)
+    for layer in model.encoder.layers:
+        low = fourier_filter(x, 3, 6)
+        dsp = layer.norm_filter(x + low + layer.beta**2 * (x - low))
+        attended = layer.norm_attention(x + layer.attend(x, [(1, len(x))]))
+        x = layer.feed_forward(0.7 * dsp + 0.3 * attended)
+    return x[-1]
+
+
+NAIVE = {"gru4rec": gru, "bert4rec": cloze, "fdsa": two_streams, "esasrec": ligr, "bsarec": filtered}
+
+
+@pytest.mark.parametrize("name", NAIVE)
+def test_scores_are_inner_products_with_the_naive_state_of_the_latest_items(model, name):
+    made, examples = model(name), SPLIT.examples(SplitName.test)
+    scores = made.score(examples)
+    for i, user in enumerate(examples.user):
+        state = NAIVE[name](made, SEQUENCES[user][:-1][-6:])
+        assert_close(scores[i], (made.items.weight @ state).detach(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gru4rec", "fdsa", "esasrec", "bsarec"])
+def test_the_loss_is_that_of_one_row_a_prefix(model, name):
+    """So no state in training depends on its target or on what comes after it."""
+    made = model(name)
+    rows = made.training_rows()
+    loss = made(**rows.batch(0, list(range(len(rows)))))["loss"]
+    expected = torch.stack(
+        [
+            F.cross_entropy(made.items.weight @ NAIVE[name](made, prefix), torch.tensor(target))
+            for prefix, target in naive.prefix_rows(SPLIT)
+        ]
+    ).mean()
+    assert_close(loss.double(), expected, rel=1e-5)
+    actual, reference = naive.gradients(loss, made), naive.gradients(expected, made)
+    for weight in reference:
+        assert_close(actual[weight], reference[weight], rel=1e-5, msg=weight)
+
+
+@pytest.mark.parametrize("name", ["gru4rec", "fdsa", "esasrec"])
+def test_a_later_item_does_not_change_an_earlier_state(model, name):
+    made, groups = model(name), torch.tensor([[1, 5]])
+    before, after = (
+        made.states(made.table(), torch.tensor(items), groups) for items in ([1, 2, 3, 4, 5], [1, 2, 3, 9, 0])
+    )
+    assert torch.equal(before[:3], after[:3])
+    assert not torch.allclose(before[3:], after[3:])
+
+
+@pytest.mark.parametrize(("length", "components"), [(6, 1), (6, 3), (7, 5), (50, 5)])
+def test_the_low_pass_matrix_is_the_fourier_transform(length, components):
+    x = torch.randn(length // 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    part = low_pass_filter(length, components).double()[: len(x), : len(x)]
+    torch.testing.assert_close(part @ x, fourier_filter(x, components, length), atol=1e-6, rtol=0)
+
+
+def test_a_masked_row_hides_its_targets_and_nothing_else(model):
+    rows = model("bert4rec").training_rows()
+    flat, offsets = SPLIT.train_sequences()
+    pairs = [flat[a:b] for a, b in pairwise(offsets) if b - a >= 2]
+    assert len(rows) == len(pairs) + 1  # the longest, of 7 items, takes two windows of 6
+    shares = []
+    for epoch in range(50):
+        for row in range(len(pairs)):
+            batch = rows.batch(epoch, [row])
+            masked = batch["targets"] != IGNORED
+            assert masked.any()
+            assert ((batch["items"] == 10) == masked).all()
+            shown = torch.where(masked, batch["targets"], batch["items"]).tolist()
+            assert shown in [sequence.tolist() for sequence in [*pairs, pairs[0][:6], pairs[0][1:]]]
+            shares.append(masked.double().mean().item())
+    assert 0.4 < np.mean(shares) < 0.6  # 0.4, and more as one is masked at least
+
+
+def test_masks_are_a_function_of_seed_epoch_and_row(build):
+    first, same, other = (
+        build("bert4rec", DATASET, seed, **SETTINGS["bert4rec"]).training_rows() for seed in (0, 0, 1)
+    )
+
+    def masks(rows, epoch):
+        return [rows.masked(epoch, row).tolist() for row in range(len(rows))]
+
+    assert masks(first, 3) == masks(same, 3)
+    assert masks(first, 3) != masks(first, 4)
+    assert masks(first, 3) != masks(other, 3)
+
+
+def test_an_item_in_two_windows_is_masked_in_the_first_only(build):
+    dataset = tiny_dataset([list(range(12))])
+    rows = build("bert4rec", dataset, **SETTINGS["bert4rec"] | {"mask_last": 0.0, "mask_ratio": 1.0}).training_rows()
+    windows = [rows.batch(0, [row]) for row in range(len(rows))]
+    assert len(windows) > 1
+    assert sorted(t for w in windows for t in w["targets"].tolist() if t != IGNORED) == list(range(10))

@@ -1,0 +1,31 @@
+"""Recording finished runs for the documentation."""
+
+import pytest
+import record_runs
+
+from llm4rec_cli.reporting.variants import variants
+from llm4rec_cli.runs.catalog import finished_runs
+from tests.reporting.finished_runs import metrics_json, rankings, write_run
+
+
+def only_variant(root):
+    (variant,) = variants((folder, metrics) for folder, _, metrics in finished_runs(root))
+    return variant
+
+
+def test_recorded_runs_keep_their_numbers_and_no_paths_or_predictions(tmp_path):
+    outputs, recorded = tmp_path / "outputs", tmp_path / "recorded"
+    config = {"dataset": {"name": "demo", "raw_dir": "/raw"}, "seed": 0, "paths": {"outputs": "/out"}}
+    facts = {"overrides": ["dataset.raw_dir=/raw", "model=sasrec", f"paths.outputs={outputs}"]}
+    facts |= {"trained_run": f"{outputs}/sasrec/demo/all/seed0-ab", "intervals": {"hr@10": [0, 1]}}
+    for seed, n_better in enumerate(([3, 20], [30, 2])):
+        metrics = metrics_json(seed=seed, metrics={"hr@10": 0.5}, **facts)
+        write_run(outputs / f"sasrec/demo/sequential/seed{seed}-ab", metrics, rankings(n_better), config=config)
+    record_runs.record(outputs, recorded)
+    written = [path for path in recorded.rglob("*") if path.is_file()]
+    assert {path.name for path in written} == {"config.yaml", "metrics.json", "status.json"}
+    text = "".join(path.read_text() for path in written)
+    assert not any(path in text for path in (str(tmp_path), "/raw", "/out"))
+    assert only_variant(recorded).intervals["hr@10"] == pytest.approx(only_variant(outputs).intervals["hr@10"])
+    assert only_variant(recorded).first_run["overrides"] == ["model=sasrec"]
+    assert only_variant(recorded).first_run["trained_run"] == "sasrec/demo/all/seed0-ab"

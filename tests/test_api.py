@@ -1,0 +1,110 @@
+"""The Python API gives the numbers of the commands, several runs in one process, and prints nothing."""
+
+import logging
+
+import pandas as pd
+import pytest
+
+from llm4rec_cli import api
+from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.progress import console
+from tests.support.driver import TINY, call, read
+
+RUN = (*TINY, "task.floors=[popularity,transition_text]")
+
+
+@pytest.fixture
+def here(tmp_path, cache, monkeypatch):
+    """Work in tmp_path, with the cache of all tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_train_evaluate_and_report_give_the_numbers_of_the_commands_and_print_nothing(here, cache, capfd):
+    tables = [api.train(*RUN, f"seed={seed}") for seed in (0, 1)]
+    direct = api.evaluate("model=sasrec", "seed=1", "task=direct", "task.floors=[]", metrics=["recall@20", "mrr"])
+    averaged = api.report("model=sasrec", "task=sequential")
+    assert capfd.readouterr() == ("", "")
+    assert not console.quiet
+
+    for seed, table in enumerate(tables):
+        assert table["model"].tolist() == ["popularity", "transition_text", "sasrec"]
+        stored = [read(here / folder / "metrics.json") for folder in table["folder"]]
+        assert [run["shown_as"] for run in stored] == table["model"].tolist()
+        assert table["ndcg@10"].tolist() == [run["metrics"]["ndcg@10"] for run in stored]
+        assert table["ndcg@10 low"].tolist() == [run["intervals"]["ndcg@10"][0] for run in stored]
+        assert table["labels"].iloc[0] == "synthetic subset"
+        assert set(table["seed"]) == {seed}
+        assert set(table["n"]) == {100}
+
+    (row,) = direct.to_dict("records")
+    stored = read(here / row["folder"] / "metrics.json")
+    assert (row["task"], row["protocol"], row["seed"]) == ("direct", "uniform-100", 1)
+    assert (row["recall@20"], row["mrr"]) == (stored["metrics"]["recall@20"], stored["metrics"]["mrr"])
+    assert "hr@1" not in direct
+
+    (row,) = averaged.to_dict("records")
+    values = pd.Series([table["ndcg@10"].iloc[-1] for table in tables])
+    assert row["n"] == 2
+    assert row["ndcg@10"] == pytest.approx(values.mean())
+    assert row["ndcg@10 sd"] == pytest.approx(values.std())
+    assert row["ndcg@10 low"] < row["ndcg@10"] < row["ndcg@10 high"]
+    assert row["folders"] == [table["folder"].iloc[-1] for table in tables]
+
+    shown = call("train", *RUN, "seed=1", cwd=here, cache=cache)
+    assert "finished run found" in shown.err
+    assert f"{tables[1]['ndcg@10'].iloc[-1]:.4f}" in shown.out
+
+
+def test_a_floor_is_run_with_progress_on_stderr_if_requested(here, capfd):
+    handlers = logging.getLogger("llm4rec_cli").handlers[:]
+    table = api.train("model=popularity", "task.max_examples=20", "task.floors=[]", progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"popularity on demo: {table['folder'].iloc[0]}" in err
+    assert logging.getLogger("llm4rec_cli").handlers == handlers
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["model=unisrc"], "unknown model 'unisrc'"),
+        (["seed=abc"], "seed=abc"),
+        (["seed=0,1"], "seed=0,1 has several values"),
+        (["model=sasrec", "model.lrr=1"], "unknown key 'model.lrr'"),
+        (["-m", "seed=0,1"], "-m is an option of the command line"),
+        (["model=mf", "task=direct"], "model 'mf' cannot do task 'direct'"),
+    ],
+)
+def test_wrong_overrides_raise_a_usage_error(here, overrides, problem):
+    for function in (api.train, api.evaluate):
+        if function is api.evaluate and "model=mf" in overrides:
+            continue  # there is no run to refuse
+        with pytest.raises(UsageError) as error:
+            function(*overrides)
+        assert problem in error.value.problem
+    assert [*here.iterdir()] == []
+
+
+def test_what_is_not_there_is_an_error_with_a_remedy(here):
+    with pytest.raises(RunError) as error:
+        api.evaluate("model=sasrec")
+    assert error.value.remedy == "llm4rec train model=sasrec"
+    with pytest.raises(RunError, match="no finished run"):
+        api.report()
+    with pytest.raises(UsageError, match="unknown filter 'modle=x'"):
+        api.report("modle=x")
+
+
+def test_an_unknown_metric_is_an_error(here):
+    with pytest.raises(UsageError) as error:
+        api.train("model=popularity", "task.max_examples=20", "task.floors=[]", metrics=["ndgc@10"])
+    assert error.value.remedy == "did you mean 'ndcg@10'?"
+
+
+def test_an_unusable_folder_is_an_error_of_this_project(here):
+    (here / "file").write_text("")
+    with pytest.raises(RunError, match="file"):
+        api.train("model=popularity", "task.max_examples=20", "task.floors=[]", "paths.outputs=file/outputs")

@@ -1,0 +1,119 @@
+"""The search behind `llm4rec tune`, with functions in place of models."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from llm4rec_cli.config.search import Interval, Values
+from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
+
+pytest.importorskip("optuna")
+SPACE = {"trainer.learning_rate": Interval(1e-4, 1e-1, log=True), "model.layers": Values((1, 2, 3))}
+START = {"trainer.learning_rate": 0.01, "model.layers": 2}
+
+
+@pytest.fixture
+def search(tmp_path):
+    """search(**settings): the search in a folder, opened anew."""
+    return lambda space=SPACE, **settings: Search(tmp_path / "tune", space, START, settings, seed=0)
+
+
+def closeness(settings, on_epoch):
+    """The closer the learning rate is to 0.003, the better."""
+    return Score(-abs(math.log(settings["trainer.learning_rate"] / 0.003)))
+
+
+def test_trial_0_is_the_setting_before_tuning_and_the_best_one_is_chosen(search):
+    opened = search()
+    opened.run(Budget(trials=12), closeness)
+    trials = opened.trials()
+    assert [trial.number for trial in trials] == list(range(12))
+    assert trials[0].settings == START
+    assert best(trials).score == max(trial.score for trial in trials) > trials[0].score
+    rates = np.array([trial.settings["trainer.learning_rate"] for trial in trials])
+    assert ((rates >= 1e-4) & (rates <= 1e-1)).all()
+    assert {trial.settings["model.layers"] for trial in trials} == {1, 2, 3}
+
+
+def test_a_search_goes_on_where_it_ended_with_the_proposals_of_one_that_never_did(search, tmp_path):
+    search().run(Budget(trials=4), closeness)
+    search().run(Budget(trials=8), closeness)
+    whole = Search(tmp_path / "whole", SPACE, START, {}, seed=0)
+    whole.run(Budget(trials=4), closeness)
+    whole.run(Budget(trials=8), closeness)
+    assert [t.settings for t in search().trials()] == [t.settings for t in whole.trials()]
+    search().run(Budget(trials=8), lambda *_: pytest.fail("the budget is spent"))
+
+
+def test_a_trial_whose_process_was_killed_has_another_turn(search):
+    class Killed(BaseException):
+        pass
+
+    def killed(settings, on_epoch):
+        raise Killed
+
+    first = search()
+    with pytest.raises(Killed):
+        first.run(Budget(trials=2), killed)
+    opened = search()
+    opened.run(Budget(trials=2), closeness)
+    trials = opened.trials()
+    assert [(t.state, t.error) for t in trials] == [("failed", "killed"), ("complete", None), ("complete", None)]
+    assert trials[1].settings == trials[0].settings == START
+
+
+def test_a_trial_below_the_median_of_the_earlier_ones_is_pruned(search):
+    levels = itertools.chain([0.5, 0.6], itertools.repeat(0.1))
+
+    def by_epoch(settings, on_epoch):
+        level = next(levels)
+        for epoch in range(1, 10):
+            on_epoch(epoch, level)
+        return Score(level)
+
+    opened = search()
+    opened.run(Budget(trials=3), by_epoch)
+    assert [trial.state for trial in opened.trials()] == ["complete", "complete", "pruned"]
+    assert [trial.score for trial in opened.trials()] == [0.5, 0.6, 0.1]
+
+
+def test_a_failed_trial_is_counted_and_stops_no_other(search):
+    def fails_once(settings, on_epoch):
+        if settings == START:
+            raise RunError("the loss is not finite", "lower it")
+        return closeness(settings, on_epoch)
+
+    opened = search()
+    opened.run(Budget(trials=2), fails_once)
+    assert [(t.state, t.error) for t in opened.trials()] == [("failed", "the loss is not finite"), ("complete", None)]
+
+
+def test_minutes_end_a_search_too(search):
+    opened = search()
+    opened.run(Budget(trials=50, minutes=10), lambda *_: Score(0.0, seconds=240))
+    assert len(opened.trials()) == 3  # 4, 8, 12 minutes
+
+
+def test_another_space_or_other_settings_are_another_search(search):
+    search(mask=True)
+    search(mask=True)
+    with pytest.raises(UsageError, match="other settings"):
+        search(mask=False)
+    with pytest.raises(UsageError, match="another space"):
+        search({**SPACE, "model.layers": Values((1, 2))}, mask=True)
+
+
+def test_the_best_of_n_is_that_of_draws_without_replacement():
+    scores = [0.3, 0.1, 0.7, 0.2]
+    trials = [Trial(i, "complete", {}, score, 1.0) for i, score in enumerate(scores)] + [
+        Trial(9, "failed", {}, None, 1)
+    ]
+    naive = [np.mean([max(drawn) for drawn in itertools.combinations(scores, n)]) for n in range(1, 5)]
+    assert expected_best(trials) == pytest.approx(naive)
+
+
+def test_settings_are_nested_for_yaml():
+    assert nested({"model.a.b": 1, "model.c": 2, "seed": 3}) == {"model": {"a": {"b": 1}, "c": 2}, "seed": 3}
