@@ -31,7 +31,7 @@ UNLIMITED = 100_000
 LONG_WORD, SHORT_WORD = 20, 8  # characters of a word that are never broken: if possible, and where width is short
 GAP = 2  # characters between two columns
 # Where cells may be wrapped: nowhere; headings; headings and numbers, as in "0.1206 ± 0.0010".
-HEADING, NUMBER = r"(?<=[ /_@])", " (?!±)"
+HEADING, NUMBER = r"(?<=[ /_])", " (?!±)"
 WRAPPED = (("$", "$"), (HEADING, "$"), (HEADING, NUMBER))
 # Characters special to LaTeX. A bracket or star after a line break would be read as its argument.
 LATEX = {
