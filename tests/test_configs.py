@@ -26,6 +26,7 @@ from tests.support.small_log import small_log
 
 GROUPS = {group: composing.options(group) for group in overrides.FOLDERS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
+SPACES = [("search", name) for name in composing.options("search")]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
 FILES = sorted(composing.conf_dir().rglob("*.yaml"))
 WROTE = ("llm=openai",)  # for enriched items: the name identifies the chat model that wrote the tokens
@@ -45,7 +46,7 @@ def llm(config):
 
 
 def test_all_files_belong_to_a_known_group():
-    known = {composing.conf_dir() / group / f"{name}.yaml" for group, name in SHIPPED}
+    known = {composing.conf_dir() / group / f"{name}.yaml" for group, name in (*SHIPPED, *SPACES)}
     assert {composing.conf_dir() / "config.yaml", *known} == set(FILES)
 
 
@@ -69,7 +70,7 @@ def test_validate_accepts_all_shipped_configs(llm4rec):
     """This test is in this file because its configs are already composed."""
     answer = llm4rec("validate")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.startswith(f"{len(SHIPPED)} configs ({len(GROUPS['dataset'])} datasets, ")
+    assert answer.out.startswith(f"{len(SHIPPED) + len(SPACES)} configs ({len(GROUPS['dataset'])} datasets, ")
     assert answer.out.endswith("all valid\n")
 
 
@@ -168,7 +169,8 @@ ONE_TASK = {
 def experiment_command(name):
     """Return the command that runs an experiment small, on generated data."""
     config = compose(*choice("experiment", name))
-    data = SMALL_LOG if config.dataset.split == schema.SplitRule.mind else "dataset=demo"
+    rules = {schema.SplitRule.mind: SMALL_LOG, schema.SplitRule.transfer: "dataset=demo_transfer"}
+    data = rules.get(config.dataset.split, "dataset=demo")
     task = ONE_TASK.get(name, ())
     return ("train", *choice("experiment", name), *task, data, *sizes(config.model.name), *llm(config), *QUICK)
 
@@ -275,6 +277,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     special = {
         ("eval", f"run={trained}", f"paths.outputs={trained.parents[3]}", *QUICK): 0,
         ("score", "lists.csv", *QUICK): 0,
+        ("train", "model=random", "tuning={trials:8,minutes:3,metric:ndcg@10,score:0.1}", *QUICK): 0,
         ("train", "model=p5", "task=rating", "model.index=semantic", *sizes("p5"), *QUICK): 0,
         ("prepare", "dataset=printed", "paths.cache=."): 0,
         ("prepare", "dataset=printed_log"): 0,

@@ -13,7 +13,16 @@ from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Config, Control, EmptyHistory, Precision, SplitRule, TextRecipe, Written
+from llm4rec_cli.config.schema import (
+    Config,
+    Control,
+    EmptyHistory,
+    Precision,
+    SplitRule,
+    TextRecipe,
+    TuningConfig,
+    Written,
+)
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.runs.catalog import METRICS
@@ -111,6 +120,13 @@ def _fitted_settings(config: Config) -> dict[str, Any]:
 
 def _in_yaml(value: Any) -> Any:
     return value.name if isinstance(value, Enum) else value
+
+
+def tuning_summary(tuning: TuningConfig | None) -> dict[str, Any] | None:
+    """Return the `tuning` entry of metrics.json: the budget and result of the search that chose the settings."""
+    if tuning is None:
+        return None
+    return {"trials": tuning.trials, "minutes": tuning.minutes, "metric": tuning.metric, "score": tuning.score}
 
 
 def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:

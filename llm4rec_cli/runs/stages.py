@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,7 +253,7 @@ def evaluate(
         "text_encoder": text_encoder_identity(config.model),
         "tokens": split.dataset.manifest.get("tokens"),
         "training": None,
-        "tuning": None if config.tuning is None else asdict(config.tuning),
+        "tuning": marks.tuning_summary(config.tuning),
         "arithmetic": precision_settings(spec),
         "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
