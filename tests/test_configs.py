@@ -32,6 +32,13 @@ FILES = sorted(composing.conf_dir().rglob("*.yaml"))
 WROTE = ("llm=openai",)  # for enriched items: the name identifies the chat model that wrote the tokens
 
 
+TUNED = """
+# @package _global_
+defaults: [override /model: random, _self_]
+tuning: {trials: 8, minutes: 3.0, metric: ndcg@10, score: 0.1}
+"""
+
+
 def choice(group, name):
     if group == "prompt":
         return [overrides.hydra_override(f"prompt=[{name}]")]
@@ -277,7 +284,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     special = {
         ("eval", f"run={trained}", f"paths.outputs={trained.parents[3]}", *QUICK): 0,
         ("score", "lists.csv", *QUICK): 0,
-        ("train", "model=random", "tuning={trials:8,minutes:3,metric:ndcg@10,score:0.1}", *QUICK): 0,
+        ("train", "+experiment=tuned", *QUICK): 0,
         ("train", "model=p5", "task=rating", "model.index=semantic", *sizes("p5"), *QUICK): 0,
         ("prepare", "dataset=printed", "paths.cache=."): 0,
         ("prepare", "dataset=printed_log"): 0,
@@ -303,6 +310,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         url = server.at("/log.csv", body(b"user_id,item_id\nu,a\nu,b\nu,c\n"))
         write_text(tmp_path / "conf/dataset/printed.yaml", PRINTED.replace("URL", url))
         write_text(tmp_path / "conf/dataset/printed_log.yaml", PRINTED_LOG)
+        write_text(tmp_path / "conf/experiment/tuned.yaml", TUNED)
         for arguments, code in special.items():
             answer = call(*arguments, cwd=tmp_path, cache=cache)
             assert answer.code == code, answer.err

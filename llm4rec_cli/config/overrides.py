@@ -74,6 +74,11 @@ def hydra_override(argument: str) -> str:
         )
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
+    if key.partition(".")[0] == "tuning" and value != "null":
+        raise UsageError(
+            f"{key}: what a search cost is written by llm4rec tune, not typed",
+            "llm4rec tune … --save NAME, or tuning=null",
+        )
     if key == "dataset.domains" or (key.split(".")[:2] == ["dataset", "paper"] and value != "null"):
         raise UsageError(
             f"{key} is set in a dataset's YAML, not here", "write conf/dataset/NAME.yaml and use dataset=NAME"
