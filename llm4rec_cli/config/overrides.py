@@ -76,7 +76,7 @@ def hydra_override(argument: str) -> str:
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
     if key.partition(".")[0] == "tuning" and value != "null":
         raise UsageError(
-            f"{key}: what a search cost is written by llm4rec tune, not typed",
+            f"{key}: llm4rec tune writes what a search cost into a YAML",
             "llm4rec tune … --save NAME, or tuning=null",
         )
     if key == "dataset.domains" or (key.split(".")[:2] == ["dataset", "paper"] and value != "null"):

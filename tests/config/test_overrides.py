@@ -21,7 +21,9 @@ def test_a_map_of_columns_adds_to_that_of_the_dataset():
     assert dict(config.dataset.columns) == {"user_id": "uid", "item_id": "track"}
 
 
-@pytest.mark.parametrize("typed", ["dataset.paper={users:1}", "dataset.paper.users=1", "dataset.domains={}", "tuning.trials=9"])
+@pytest.mark.parametrize(
+    "typed", ["dataset.paper={users:1}", "dataset.paper.users=1", "dataset.domains={}", "tuning.trials=9"]
+)
 def test_what_belongs_into_a_yaml_is_refused(typed):
     with pytest.raises(UsageError, match="YAML"):
         hydra_override(typed)
