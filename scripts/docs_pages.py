@@ -8,11 +8,13 @@ Tables of results are those of `llm4rec report` on the runs in docs/recorded/, w
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import csv
 import importlib
 import io
 import itertools
+import json
 import os
 import re
 import sys
@@ -74,6 +76,36 @@ def output_of(*arguments: str) -> str:
     if code:
         raise RuntimeError(f"llm4rec {' '.join(arguments)} exits with {code}")
     return out.getvalue()
+
+
+def notebook(name: str) -> str:
+    """Return a notebook as Markdown, with what its cells print and the tables that they end with; its code is run."""
+    cells = json.loads((ROOT / "docs/notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {}
+    parts = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        printed, table = run_cell(source, names)
+        parts.append(f"```python\n{source}\n```")
+        if printed:
+            parts.append(f"```text\n{printed}```")
+        if table is not None:
+            rows = [[str(value) for value in row] for row in table.itertuples(index=False)]
+            parts.append(markdown(list(table.columns), rows))
+    return "\n\n".join(parts)
+
+
+def run_cell(source: str, names: dict[str, Any]) -> tuple[str, Any]:
+    """Run a cell with these global names; return what it prints, and the value of an expression at its end."""
+    tree, out = ast.parse(source), io.StringIO()
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    with contextlib.redirect_stdout(out):
+        exec(compile(tree, "notebook", "exec"), names)
+        value = eval(compile(ast.Expression(last.value), "notebook", "eval"), names) if last else None
+    return out.getvalue(), value
 
 
 def commands() -> str:
@@ -191,4 +223,5 @@ PARTS = {
     "recorded results": report,
     "recorded floors": partial(report, f"model={FLOORS}"),
     "claims": claims,
+    "notebook": partial(notebook, "first-run"),
 }

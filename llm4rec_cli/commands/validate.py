@@ -344,8 +344,10 @@ def _lines(node: Any, path: str) -> dict[str, int]:
 
 
 def _file(name: str) -> Path:
-    """Return the file of a config; as in Hydra's search path, shipped ones come first."""
+    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for search spaces."""
     roots = [conf_dir(), *([user] if (user := user_conf_dir()) else [])]
+    if name.startswith(f"{search.GROUP}/"):
+        roots.reverse()
     return next(file for root in roots if (file := root / f"{name}.yaml").exists())
 
 

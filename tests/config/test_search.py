@@ -41,7 +41,7 @@ def test_a_space_has_values_and_intervals(file):
         ("a: [", "invalid YAML"),
         ("dataset.split: {values: [1, 2]}", "'dataset.split' is not a setting to search"),
         ("seed: {values: [1, 2]}", "'seed' is not a setting to search"),
-        ("model.droput: {values: [1, 2]}", "'model.droput' is not a setting to search"),
+        ("model.drop: {values: [1, 2]}", "'model.drop' is not a setting to search"),
         ("model.dropout: 0.1", "neither values nor an interval"),
         ("model.dropout: {values: [0.1]}", "at least two"),
         ("model.dropout: {values: [0.1, 0.2], low: 1}", "at least two, and stand alone"),

@@ -3,7 +3,6 @@
 import json
 from functools import partial
 
-import matplotlib
 import pytest
 
 from llm4rec_cli import api
@@ -26,7 +25,6 @@ def test_the_cells_of_a_notebook_run(notebook, tmp_path, cache, monkeypatch, cap
         monkeypatch.setattr(api, name, partial(small, getattr(api, name)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    matplotlib.use("agg")
     names = {}
     for cell in code_cells(notebook):
         exec("".join(cell["source"]), names)
