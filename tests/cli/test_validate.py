@@ -338,8 +338,8 @@ def test_validating_never_imports_torch(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_ones_own_search_space_comes_before_the_shipped_one_and_is_checked(write, validate):
-    write("search/sasrec.yaml", "model.dropout: {values: [0.1, 2.0]}\n")
-    answer = validate("search/sasrec")
+def test_ones_own_search_space_comes_before_the_shipped_one_and_is_checked(tmp_path, llm4rec):
+    write_text(tmp_path / "conf/search/sasrec.yaml", "model.dropout: {values: [0.1, 2.0]}\n")
+    answer = llm4rec("validate", "search/sasrec")
     assert answer.code == 2
     assert "conf/search/sasrec.yaml:1: model.dropout=2.0 is out of range" in answer.out
