@@ -193,6 +193,6 @@ def _key_types(before: list[str]) -> dict[str, Any]:
         for setting in declarations_with(config):
             key = setting.key.replace("model.prompts", "prompt", 1)  # as it is typed
             is_prompt_text = key.startswith("prompt.") and (setting.is_node or key.count(".") > 1)
-            if not (is_prompt_text or key.startswith("dataset.paper.")):  # both are written in YAML only
+            if not (is_prompt_text or key.startswith(("dataset.paper.", "tuning."))):  # all are written in YAML only
                 types[key] = setting.kind
     return types

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import sys
 from importlib import metadata
@@ -122,7 +123,8 @@ def test_an_encoder_of_other_weights_is_reported(findings, monkeypatch):
 @pytest.mark.parametrize(("bf16", "precision"), [(0.001, "bf16"), (0.003, "fp32")])
 def test_the_precision_of_auto_is_shown_for_each_kind_of_work(llm4rec, seconds, bf16, precision):
     seconds["bf16"] = bf16
-    lines = [line for line in llm4rec("doctor").out.splitlines() if line.startswith("ok    arithmetic")]
+    shown = " ".join(llm4rec("doctor").out.split())
+    lines = re.findall(r"ok arithmetic .*?: auto means \w+", shown)
     assert [line.split(": ")[0].split()[-1] for line in lines] == ["training", "reading", "answering"]
     assert all(f"fp32 2.0 ms, bf16 {1000 * bf16:.1f} ms: auto means {precision}" in line for line in lines)
 

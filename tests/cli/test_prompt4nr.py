@@ -167,7 +167,8 @@ def test_what_does_not_fit_is_refused(llm4rec, small, tmp_path, monkeypatch, ove
 
 
 def test_templates_are_listed_with_their_virtual_tokens_and_answers(llm4rec):
-    lines = {line.split()[0]: line for line in llm4rec("list", "prompts").out.splitlines() if line.split()}
+    listed = llm4rec("list", "prompts", "--wide").out.splitlines()
+    lines = {line.split()[0]: line for line in listed if line.split()}
     assert all(
         word in lines["hybrid_action"] for word in ("P 3, Q 3", "yes / no", " 5 ", "Does the user click the news?")
     )

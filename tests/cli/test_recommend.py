@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -152,7 +153,7 @@ def test_a_model_that_knows_users_by_number_takes_no_titles(llm4rec, model):
     first, second = answer.err.splitlines()
     assert answer.code == 2
     assert f"model '{model}' knows users by id" in first
-    assert "popularity, sasrec, transition_text, unisrec" in second
+    assert {"popularity", "sasrec", "transition_text", "unisrec"} <= set(re.findall(r"\w+", second))
 
 
 def test_a_model_that_knows_users_by_number_serves_users(llm4rec, movies):
@@ -285,7 +286,8 @@ def test_titles_of_movielens_match(llm4rec):
     assert log_lines[0].startswith("2 items are titled 'sabrina': using the most frequent")
     assert log_lines[1] == "using 'Star Wars' for 'star warz'"
     assert len(log_lines) == 3
-    assert [line.split()[1] for line in answer.out.splitlines()[4:6]] == ["100", "181"]  # less Star Wars itself
+    ranked = [line.split() for line in answer.out.splitlines() if line[:5].strip().isdigit()]
+    assert [words[1] for words in ranked[:2]] == ["100", "181"]  # less Star Wars itself
 
 
 # ---- any text as a title, and new items

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DOCS, README = ROOT / "docs", ROOT / "README.md"
 NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
 VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "RUN": "outputs/y"}
-COMPOSED = ("train", "eval", "prepare", "enrich", "recommend")  # from a config
+COMPOSED = ("train", "eval", "prepare", "enrich", "recommend", "tune")  # from a config
 OWN_DATA = {"dataset=mine", "dataset=plays"}  # of a page's example YAML
 
 
