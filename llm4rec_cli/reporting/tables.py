@@ -96,8 +96,10 @@ def console(at_least: int = 0) -> Console:
 
 
 def show(*tables: Content) -> None:
-    """Print tables, each with its title above and its notes below."""
-    for content in tables:
+    """Print tables, each with its title above and its notes below, with an empty line between two."""
+    for i, content in enumerate(tables):
+        if i > 0:
+            print()
         shown, layout = _fitted(content, console().width)
         console(layout.width).print(_table(shown, layout))
         left_out = [name for i, name in enumerate(shown.columns) if i not in layout.columns]
