@@ -22,7 +22,7 @@ DOCS, README = ROOT / "docs", ROOT / "README.md"
 NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
 VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "RUN": "outputs/y"}
 COMPOSED = ("train", "eval", "prepare", "enrich", "recommend", "tune")  # from a config
-OWN_DATA = {"dataset=mine", "dataset=plays"}  # of a page's example YAML
+OWN_DATA = {"dataset=mine", "dataset=plays", "new.csv"}  # of a page's examples
 
 
 def pages(nav: Any) -> Iterator[Path]:
@@ -33,7 +33,7 @@ def pages(nav: Any) -> Iterator[Path]:
 
 
 PAGES = [README, *pages(NAV)]
-GUIDES = [*(page for page in pages(NAV) if page.parent.name in ("docs", "start", "guides", "results")), README]
+GUIDES = [README, *(page for page in pages(NAV) if page.parent.name in ("docs", "start", "guides", "results"))]
 
 
 def lines(file: Path) -> list[list[str]]:
@@ -74,7 +74,8 @@ RUNS = {
 WHOLE = (["-m", "model=unisrec,sasrec"], ["-m", "model=retrieval,chatgptrec"])
 # Run by tests of their own: files of somebody else's, sheets that are filled, all configs; or of runs on real data.
 ELSEWHERE = (["score"], ["human", "score"], ["human", "judge"], ["validate"], ["report", "--outputs", "outputs/tuning"])
-ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"])
+ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"], ["protocols"])
+ELSEWHERE += (["report", "--html", "report.html", "--numbers"],)
 
 
 def at_hand(words: list[str]) -> bool:
