@@ -116,7 +116,7 @@ def compare_protocols(jobs: Sequence[Sequence[str]], names: Sequence[str], draws
         seed = first.config.dataset.seed
         for draw in range(seed, seed + (draws if several else 1)):
             for job in jobs:
-                spec = _spec(job, PROTOCOLS[name], f"dataset.seed={draw}")
+                spec = _spec(job, PROTOCOLS[name], *([f"dataset.seed={draw}"] if draw != seed else []))
                 _, results = run(spec, trained.find_init_run(spec))
                 variant = " ".join([shown_as(results[-1]), *_distinct(job, jobs, spec.model.named_settings)])
                 for metrics in results:
