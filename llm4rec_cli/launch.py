@@ -19,7 +19,7 @@ from pathlib import Path
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
-from llm4rec_cli.config.overrides import FLAGS, hydra_override, key_typed, split_flags, sweep_model_settings
+from llm4rec_cli.config.overrides import FLAGS, GROUPS, hydra_override, key_typed, split_flags, sweep_model_settings
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,10 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
 
 def _check_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> None:
     for flag in flags:
-        if flag.startswith("--") and flag.partition("=")[0] not in known:
-            raise UsageError(f"unknown option '{flag}'", did_you_mean(flag, known))
+        if flag.startswith("--") and (name := flag.partition("=")[0]) not in known:
+            group = name.removeprefix("--")
+            remedy = f"settings are written without dashes: {group}=…" if group in GROUPS else did_you_mean(flag, known)
+            raise UsageError(f"unknown option '{flag}'", remedy)
     if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
         raise UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
     if sweep and processes.world_size() > 1:

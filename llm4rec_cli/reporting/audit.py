@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
@@ -367,6 +369,15 @@ def _leaks(metrics: Mapping[str, Any]) -> bool:
     return metrics["protocol"] == "full" and leaks(metrics["metrics"], metrics["n_examples"])
 
 
+def _protocols_command(run: Run, runs: Sequence[Run]) -> str:
+    """Return the command that evaluates all seeds of a run's variant under the three protocols."""
+    typed = [o for o in run[1]["overrides"] if key_typed(o) not in ("seed", "dataset.seed", "dataset.split", "force")]
+    chosen = {key_typed(override) for override in typed} & {"model", "experiment"}
+    model = [] if chosen else [f"model={run[1]['model']}"]
+    seeds = ",".join(str(seed) for seed in sorted(_seeds(run, runs)))
+    return shlex.join(["llm4rec", "protocols", *model, *typed, f"seed={seeds}"])
+
+
 def _above_zero(condition: str, what: str, part: Part) -> Check:
     return Check(condition, part.interval[0] > 0, f"{what} is {part.gain:+.4f} ({_interval(part.interval)})")
 
@@ -392,7 +403,7 @@ def _protocol_checks(run: Run, runs: Sequence[Run], opponent: Run | None, metric
             if (other := _opponent_of(draw[0], runs, opponent, free, metric)) is not None
         ]
         if not draws:
-            yield Check(condition, None, f"not known under {name}: llm4rec protocols model={run[1]['model']} …")
+            yield Check(condition, None, f"not known under {name}: {_protocols_command(run, runs)}")
             continue
         gains = [_Paired.of(_columns(other, runs), draw, metric).gain() for draw, other in draws]
         values, held = [gain.value for gain in gains], [gain.interval()[0] > 0 for gain in gains]

@@ -18,7 +18,6 @@ from llm4rec_cli.reporting.variants import Group, Variant
 
 NOT_RUN = "·"
 BEST, FLOOR, PARTIAL = "*", "f", "†"
-CONTROL = "control-"  # prefix of labels
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
     """Return one cell per method. No cell is marked if the rows of the group use different data."""
     chosen: dict[str, Cell] = {}
     for row, variant in enumerate(group.members, start=1):
-        if not variant.values(metric) or any(label.startswith(CONTROL) for label in variant.labels):
+        if not variant.values(metric) or variant.is_control:
             continue
         name, _ = variant.name
         if name not in chosen or _rank(variant, group) < _rank(chosen[name].variant, group):

@@ -204,6 +204,11 @@ def _verdicts_on_slices(scrutiny: Scrutiny) -> Iterator[str]:
                 f"{rule}, which knows only the order of {knows}, has HR@10 {means[rule]:.4f}, where chance is "
                 f"{means[CHANCE]:.4f}: a model that can read {knows} may learn it."
             )
+    if means["next_raw_id"] >= max(means[rule] for rule in ("popularity", "next_id", "transition_text")):
+        yield (
+            "next_raw_id is not below the floors of ordinary tables: name it among them, task.floors=[…,next_raw_id], "
+            "and compare with it."
+        )
     for rule in ("last_item", "transition_text"):
         hits = scrutiny.scores[rule]["hr@10"]
         if hits.get("ascending_id", 0) > LIFT * hits.get("descending_id", 1):

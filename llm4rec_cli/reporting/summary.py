@@ -52,8 +52,8 @@ class FloorComparison:
         return self.interval is not None and self.interval[0] > 0
 
     def in_words(self) -> str:
-        """Return `unisrec beats transition_text, the strongest floor, by 0.0220 NDCG@10 (95 % CI 0.0130 to 0.0310, over
-        users, not over trainings).`"""
+        """Return `unisrec is better than transition_text, the strongest floor, by 0.0220 NDCG@10 (95 % CI 0.0130 to
+        0.0310, over users, not over trainings).`"""
         _, metrics = self.run
         trained = metrics.get("training") is not None or metrics["trained_run"] is not None
         size = f"{abs(self.gain):.4f} {self.metric.upper()}"
@@ -68,7 +68,7 @@ class FloorComparison:
                 relation = f"is not distinguishable from {floor} on {self.metric.upper()}"
                 evidence = f"{_signed(self.gain)}, 95 % CI {_signed(low)} to {_signed(high)}, over users"
             else:
-                relation = f"{'beats' if low > 0 else 'is worse than'} {floor} by {size}"
+                relation = f"is {'better' if low > 0 else 'worse'} than {floor} by {size}"
                 low, high = sorted((abs(low), abs(high)))
                 evidence = f"95 % CI {low:.4f} to {high:.4f}, over users"
         training = ", not over trainings" if trained and self.interval else ""
@@ -158,6 +158,9 @@ def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None
         wanted = f"seed={','.join(map(str, range(SEEDS)))}"
         return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
     outputs = [] if folder.parents[3] == Path("outputs") else ["--outputs", str(folder.parents[3])]
+    if len(seeds) >= SEEDS and comparison and "slice" in comparison.run[1]["breakdown"]:
+        run = "/".join(comparison.run[0].parts[-4:])
+        return f"next, on all seeds and slices, does it beat the floor? {_command('inspect', 'result', run, *outputs)}"
     if len(seeds) > 1 and comparison:
         names = ["/".join(run.parts[-4:]) for run, _ in (comparison.floor, comparison.run)]
         return f"next, for an interval over users and seeds: {_command('compare', *names, '--seeds', *outputs)}"

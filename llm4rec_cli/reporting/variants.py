@@ -16,6 +16,8 @@ from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.pairing import Run
 from llm4rec_cli.reporting.runs import default_metrics, headline_metric, protocol_in_words, shown_as, variant_in_words
 
+CONTROL = "control-"  # prefix of labels
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -51,6 +53,11 @@ class Variant:
     def is_floor(self) -> bool:
         """Whether it is a simple rule that any model should beat."""
         return config_class(self.first_run["model"]).floor
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the data was changed by `dataset.control`."""
+        return any(label.startswith(CONTROL) for label in self.labels)
 
     @property
     def labels(self) -> list[str]:
@@ -118,17 +125,22 @@ class Group:
 
     @property
     def has_mixed_data(self) -> bool:
-        """Whether the data of one name differ: by seeds, filters or files."""
-        return len({variant.first_run["dataset_fingerprint"] for variant in self.members}) > 1
+        """Whether the data of one name differ, controls apart: by seeds, filters or files."""
+        compared = [variant for variant in self.members if not variant.is_control] or self.members
+        return len({variant.first_run["dataset_fingerprint"] for variant in compared}) > 1
 
     def is_partial(self, variant: Variant) -> bool:
         """Whether a member is evaluated on fewer examples than another, so that their metrics are not comparable."""
         return variant.first_run["n_examples"] < max(member.first_run["n_examples"] for member in self.members)
 
     def ranked(self) -> list[tuple[int, Variant]]:
-        """Return the members with their row numbers, from 1, best first by the headline metric."""
+        """Return the members with their row numbers, from 1, best first by the headline metric.
+
+        Controls are left out where there are others: they are not meant to be good.
+        """
         metric = str(self.headline_metric)
-        numbered = [(i, variant) for i, variant in enumerate(self.members, start=1) if variant.values(metric)]
+        with_metric = [(i, variant) for i, variant in enumerate(self.members, start=1) if variant.values(metric)]
+        numbered = [row for row in with_metric if not row[1].is_control] or with_metric
         return sorted(numbered, key=lambda row: -direction(metric) * row[1].mean(metric))
 
     def deviations(self) -> list[str]:

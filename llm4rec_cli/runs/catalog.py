@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
 STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"  # files of a run folder
+NEAREST_RUNS = 5  # named in an error
 STATES = ("done", "failed", "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")
 TRASH = ".pruned"  # where `prune` moves things before it removes them
@@ -61,7 +63,7 @@ def resolve_runs(names: Sequence[str], outputs: Path) -> list[tuple[Path, dict[s
     runs = {folder: metrics for folder, _, metrics in finished_runs(outputs)}
     resolved = []
     for name in names:
-        folder = Path(name).expanduser()
+        folder = Path(name.removeprefix("run=")).expanduser()
         if folder.is_dir():
             metrics = finished_metrics(folder)
             if metrics is None:
@@ -70,8 +72,11 @@ def resolve_runs(names: Sequence[str], outputs: Path) -> list[tuple[Path, dict[s
             continue
         matches = [run for run in runs if _ends_with(run, folder)]
         if not matches:
-            known = ["/".join(run.parts[-len(folder.parts) :]) for run in runs]
-            raise RunError(f"no finished run under {outputs} matches '{name}'", did_you_mean(name, known))
+            known = [run.relative_to(outputs).as_posix() for run in runs]
+            of_model = [run for run in known if folder.parts[0] in run.split("/")]
+            near = difflib.get_close_matches(name, known, n=1) or (of_model or known)[:NEAREST_RUNS]
+            remedy = f"{did_you_mean(name, near)}; llm4rec list runs shows all"
+            raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
         if len(matches) > 1:
             paths = ", ".join(str(run.relative_to(outputs)) for run in sorted(matches))
             raise UsageError(f"'{name}' matches {len(matches)} runs", paths)

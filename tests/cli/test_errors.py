@@ -148,3 +148,9 @@ def test_ctrl_c_exits_130_and_leaves_the_run_failed(llm4rec, tmp_path, monkeypat
     (status,) = tmp_path.rglob("status.json")
     assert (read(status)["status"], read(status)["error"]) == ("failed", "interrupted")
     assert llm4rec("report").code == 1
+
+
+def test_a_setting_that_is_typed_as_an_option_is_refused_with_how_to_write_it(llm4rec):
+    answer = llm4rec("train", "--model", "unisrec")
+    assert answer.code == 2
+    assert "settings are written without dashes: model=…" in answer.err

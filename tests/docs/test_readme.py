@@ -75,10 +75,9 @@ def test_the_example_of_your_own_data_works(tmp_path):
     sales = [f"u{user},i{item},{item}" for user in range(6) for item in range(6)]
     header = f"{names['user_id']},{names['item_id']},{names['timestamp']}"
     (folder / config["domains"]["shop"]["interactions"]).write_text("\n".join([header, *sales]))
-    products = [f"i{item},Tent {item}" for item in range(6)]
-    (folder / config["domains"]["shop"]["items"]).write_text(
-        "\n".join([f"{names['item_id']},{names['title']}", *products])
-    )
+    products = [f"i{item},Tent {item},tents" for item in range(6)]
+    header = ",".join(names[column] for column in ("item_id", "title", "categories"))
+    (folder / config["domains"]["shop"]["items"]).write_text("\n".join([header, *products]))
     typed = [words for words in lines(README) if "dataset=mine" in words]
     assert [words[0] for words in typed] == ["prepare", "train"]
     prepared = call(*typed[0], cwd=tmp_path, cache=tmp_path / "cache")

@@ -37,14 +37,17 @@ def test_the_interval_is_that_of_paired_differences(tmp_path):
     low, high = stats.t.interval(0.95, 99, differences.mean(), stats.sem(differences))
     assert comparison.interval == pytest.approx((low, high))
     interval = f"95 % CI {low:.4f} to {high:.4f}, over users"
-    assert comparison.in_words() == f"unisrec beats popularity, the strongest floor, by 0.2000 NDCG@10 ({interval})."
+    assert (
+        comparison.in_words()
+        == f"unisrec is better than popularity, the strongest floor, by 0.2000 NDCG@10 ({interval})."
+    )
 
 
 def test_one_training_and_synthetic_data_are_named(tmp_path):
     run = ranked(tmp_path, "unisrec", 30, labels=["synthetic"])
     run[1]["training"] = {"epochs": 3}
     words = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)]).in_words()
-    assert words.startswith("On synthetic data, unisrec beats popularity")
+    assert words.startswith("On synthetic data, unisrec is better than popularity")
     assert words.endswith("over users, not over trainings).")
 
 
@@ -76,7 +79,7 @@ def test_of_errors_the_lower_is_better_and_the_interval_is_that_of_rmse(tmp_path
     parts = [np.square(errors) / (2 * root) for errors, root in zip((theirs, ours), roots, strict=True)]
     half = stats.t.ppf(0.975, 99) * stats.sem(parts[0] - parts[1])
     assert comparison.interval == pytest.approx((comparison.gain - half, comparison.gain + half))
-    assert comparison.in_words().startswith("mf beats mean, the strongest floor, by 0.2")
+    assert comparison.in_words().startswith("mf is better than mean, the strongest floor, by 0.2")
 
 
 def test_runs_on_other_examples_have_a_difference_without_an_interval(tmp_path):
