@@ -66,6 +66,7 @@ RUNS = {
         "compare": ("sasrec/demo/sequential/seed1-*", "unisrec/demo/sequential/seed1-*"),
         "ensemble": tuple(f"{name}/demo_news/direct/seed0-*" for name in ("prompt4nr", "popularity", "random")),
         "eval": ("unisrec/demo/sequential/seed0-*",),
+        "inspect": ("unisrec/demo/sequential/seed1-*",),
         "human": ("chatgptrec/demo/explanation/seed0-*", "retrieval/demo/explanation/seed0-*"),
     },
     "papers": {"train": ("unisrec/demo_pretrain/pretrain",)},
@@ -80,9 +81,11 @@ ELSEWHERE += (["report", "--html", "report.html", "--numbers"],)
 
 def at_hand(words: list[str]) -> bool:
     """Return whether a command needs no data, weights, answers or processes but those of the package."""
+    if OWN_DATA & {*words}:
+        return False
     if words[0] not in COMPOSED:
         return not any(words[: len(other)] == other for other in ELSEWHERE)
-    if OWN_DATA & {*words} or any(mark in word for word in words for mark in ("PATH", "NAME", "$", "launcher")):
+    if any(mark in word for word in words for mark in ("PATH", "NAME", "$", "launcher")):
         return False
     config = composed(words)
     offline = config.llm.backend != Backend.openai or config.llm.dry_run
