@@ -346,3 +346,11 @@ def test_a_column_map_for_another_reader_is_refused(llm4rec):
     answer = llm4rec("prepare", "dataset=demo", "+dataset.columns.user_id=uid")
     assert answer.code == 2
     assert "does not take dataset.columns" in answer.err
+
+
+def test_columns_that_are_not_used_are_named(tmp_path, caplog):
+    (tmp_path / "items.csv").write_text("item_id,title,kind\ni,Tent,shelter\n")
+    with caplog.at_level("INFO", logger="llm4rec_cli"):
+        table.read_items(tmp_path / "items.csv", {})
+        table.read_items(tmp_path / "items.csv", {"categories": "kind"})
+    assert caplog.messages == ["items.csv: columns not used: kind; map one by dataset.columns"]

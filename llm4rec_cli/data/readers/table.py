@@ -7,6 +7,7 @@ Columns have our names, or those that `dataset.columns` maps to ours. CSV fields
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -24,6 +25,8 @@ from llm4rec_cli.data.rawfiles import json_lines, line_of_row, lines, malformed,
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import INTERACTION_COLUMNS, ITEM_COLUMNS, RawData
 from llm4rec_cli.errors import DataError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 VERSION = 2
 ROLES: FileRoles = ((frozenset({"interactions"}), frozenset({"items"})),)
@@ -107,6 +110,8 @@ def _table(path: Path, names: Sequence[str], columns: Mapping[str, str] | None) 
             raise DataError(f"{path.name}: no column '{column}' for {name}", remedy)
     if texts.empty:
         raise DataError(f"{path.name}: no rows", f"fix or replace the file: {path}")
+    if unused := [column for column in header if column not in file_columns.values()]:
+        log.info("%s: columns not used: %s; map one by dataset.columns", path.name, ", ".join(unused))
     return pd.DataFrame(
         {
             name: _converted(name, column, texts[name], row_error)
