@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,6 @@ from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import trained
 from llm4rec_cli.training.run import OnEpoch, run_floors, run_unless_finished
 from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
-
-log = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
@@ -106,8 +103,8 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     print(f"search: {folder}")
     if options.save:
         file = Path("conf/experiment") / f"{options.save}.yaml"
-        if file.exists() and file.read_text(encoding="utf-8") != experiment:
-            raise UsageError(f"{file} exists and holds something else", "--save another name")
+        if file.exists() and not file.read_text(encoding="utf-8").startswith(_head(typed)):
+            raise UsageError(f"{file} exists and is not of this search", "--save another name")
         write_text(file, experiment)
         print(f"saved: {file}")
     raw_dir = [o for o in typed if o.startswith("dataset.raw_dir=")]
@@ -233,8 +230,10 @@ def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any]
         **nested(values | dict(settings)),
         "tuning": dict(budget),
     }
-    head = (
-        "# @package _global_\n"
-        f"# Chosen on validation by: llm4rec tune {shlex.join(o for o in typed if key_typed(o) not in NOT_SAVED)}\n"
-    )
-    return head + yaml.safe_dump(content, sort_keys=False, width=110)
+    return _head(typed) + yaml.safe_dump(content, sort_keys=False, width=110)
+
+
+def _head(typed: Sequence[str]) -> str:
+    """Return the first lines of the experiment of a search, by which a later one of the same search replaces it."""
+    command = shlex.join(["llm4rec", "tune", *(o for o in typed if key_typed(o) not in NOT_SAVED)])
+    return f"# @package _global_\n# Chosen on validation by: {command}\n"

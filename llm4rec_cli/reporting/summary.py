@@ -149,8 +149,8 @@ def show_next(spec: RunSpec, folder: Path, comparison: FloorComparison | None) -
 def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None) -> str:
     """Return what to run next, as `next, …: llm4rec …`.
 
-    More seeds come first, then the comparison over them; then, for a gain of a model that is not trained, the control
-    that its item texts explain.
+    More seeds come first, then what uses them: the audit of a ranking, or the comparison. For a gain of a model that is
+    not trained, it is the control that its item texts explain.
     """
     seeds = _seeds(folder)
     if spec.command == "train" and spec.model.trainable and len(seeds) < SEEDS:

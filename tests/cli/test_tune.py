@@ -66,10 +66,14 @@ def test_the_same_command_goes_on_and_an_experiment_is_not_overwritten(tuned, ca
     again = call(*SEARCH, cwd=tuned.cwd, cache=cache)
     assert again.code == 0
     assert "trial 3" not in again.err
-    (tuned.cwd / "conf/experiment/mine/bpr.yaml").write_text("# mine\n")
+    file = tuned.cwd / "conf/experiment/mine/bpr.yaml"
+    more = call(*SEARCH[:-1], "4", "--save", "mine/bpr", cwd=tuned.cwd, cache=cache)
+    assert more.code == 0, more.err
+    assert yaml.safe_load(file.read_text())["tuning"]["trials"] == 4  # the same search, which went on
+    file.write_text("# mine\n")
     refused = call(*SEARCH, "--save", "mine/bpr", cwd=tuned.cwd, cache=cache)
     assert refused.code == 2
-    assert "exists and holds something else" in refused.err
+    assert "exists and is not of this search" in refused.err
 
 
 @pytest.mark.parametrize(

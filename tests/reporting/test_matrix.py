@@ -62,6 +62,16 @@ def test_the_variant_of_a_method_is_chosen_by_seeds_and_overrides_and_not_by_its
     assert matrix.columns[0].cells["sasrec"].value == 0.02
 
 
+def test_a_control_on_other_data_removes_no_mark_and_is_not_ranked():
+    control = result(0.9, "sasrec", labels=["control-shuffle_ties"], dataset_fingerprint="other")
+    (group,) = groups(variants([control, result(0.3, "unisrec"), result(0.2, "popularity")]))
+    (matrix,) = matrices([group])
+    assert matrix.columns[0].cells["unisrec"].best and matrix.columns[0].cells["popularity"].floor
+    assert [variant.name[0] for _, variant in group.ranked()] == ["unisrec", "popularity"]
+    (alone,) = groups(variants([control]))
+    assert len(alone.ranked()) == 1
+
+
 def test_protocols_of_one_task_are_numbered_columns():
     (matrix,) = matrices_of(result(0.3, "unisrec"), result(0.4, "unisrec", mask_history=True))
     assert [column.heading for column in matrix.columns] == ["sequential 1", "sequential 2"]

@@ -68,6 +68,7 @@ def test_what_is_said_of_order(changed, said):
             "last_item has HR@10 0.1200 on targets with a higher raw id",
         ),
         ({"cold": 3}, {}, "3.0% of the targets never occur in training."),
+        ({}, {"next_raw_id": {ALL: 0.2}}, "next_raw_id is not below the floors of ordinary tables"),
     ],
 )
 def test_what_is_said_of_slices(slices, by_rule, said):

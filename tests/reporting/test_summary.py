@@ -113,6 +113,14 @@ def test_with_three_seeds_a_comparison_over_seeds_comes_next(tmp_path):
     assert said.endswith(f" --seeds --outputs {tmp_path}")
 
 
+def test_a_ranking_with_slices_is_inspected_next(tmp_path):
+    run, *_ = [ranked(tmp_path, "sasrec", 30, seed=seed) for seed in range(3)]
+    run[1]["breakdown"] = {"slice": {}}
+    comparison = compare_with_floor(run, [ranked(tmp_path, "popularity", 10)])
+    said = next_command(spec_of("model=sasrec"), run[0], comparison)
+    assert "llm4rec inspect result sasrec/shop/sequential/seed0" in said
+
+
 def test_a_gain_from_texts_without_training_is_checked_by_a_control_and_no_gain_is_not(tmp_path):
     said = next_of(tmp_path, [0], model="frozen_text")
     assert said.endswith("llm4rec train model=frozen_text dataset.control=shuffle_text")
