@@ -30,6 +30,22 @@ class Ranker(Protocol):
 
 
 @runtime_checkable
+class InnerProductRanker(Ranker, Protocol):
+    """A ranker whose scores of the catalogue are inner products: what ranks them may compute few rows at a time.
+
+    Its methods may be called from several threads at the same time, after one call of `item_vectors`.
+    """
+
+    def item_vectors(self) -> torch.Tensor:
+        """Return (n_items, size) the vectors of all items."""
+        ...
+
+    def queries(self, examples: Examples) -> torch.Tensor:
+        """Return (n, size): `score` of the catalogue is their inner products with `item_vectors`."""
+        ...
+
+
+@runtime_checkable
 class RanksNewItems(Protocol):
     """Capability `rank_new_items`: a ranker that reads what items are, so that it can rank items without interactions.
 

@@ -118,7 +118,7 @@ def _scores_on_slices(spec: RunSpec, split: Split) -> tuple[dict[str, int], dict
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for name, (model_name, *settings) in track(list(RULES.items()), "rules"):
         model = stages.build(spec.for_floor(model_name, *settings), split)
-        ranks = ranking.rank(model, examples, config.task.mask_history, 1, config.trainer.eval_batch_size)
+        ranks = ranking.rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size)
         if not scores:
             missed, n = replace(examples, mask_history=config.task.mask_history).masked_targets(), ranks.n_candidates
             scores[CHANCE] = means(np.where(missed, n - 1, 0), np.where(missed, 0, n), n)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
-from llm4rec_cli.capabilities import Ranker
+from llm4rec_cli.capabilities import InnerProductRanker, Ranker
 from llm4rec_cli.config.schema import Candidates, Config, SplitName
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
@@ -32,12 +33,16 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
 )
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
-from llm4rec_cli.progress import track
+from llm4rec_cli.progress import track_iterable
 from llm4rec_cli.tasks.base import Evaluation, eligible_examples, limit_examples
-from llm4rec_cli.tasks.topk import top_columns, top_numbers
+from llm4rec_cli.tasks.topk import best_blocks, block_maxima, top_numbers
 
-# A bound, so that memory does not grow with users × items; on a CPU a block of scores (16 MB) about fits the cache.
+T = TypeVar("T")
+
+# A bound, so that memory does not grow with users × items.
 SCORES_AT_ONCE = {"cpu": 1 << 22, "accelerator": 1 << 26}
+# Inner products are computed in blocks of this many: on a CPU, 4 MB stay in the cache from one pass to the next.
+PRODUCTS_AT_ONCE = {"cpu": 1 << 20, "accelerator": 1 << 26}
 
 MAX_TITLES_COMPARED = 2000  # examples whose recommended titles are compared, drawn by dataset.seed
 COUNT = "examples"  # column of ones among the metric columns: its sum is the number of examples
@@ -96,6 +101,7 @@ def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, 
     Args:
         mask_history: exclude items of the history from the ranking. A target among them is a miss: sparing it, as
             some evaluations do, would give it away, since no other item of the history can be the answer.
+        top_items: how many of the best items to return; 0 = only ranks, which is faster.
 
     Raises:
         RunError: a score is NaN.
@@ -104,65 +110,122 @@ def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, 
         model.eval()
     examples = replace(examples, mask_history=mask_history)
     first = model.score(examples[:1])
-    rows = _rows_at_once(batch_size, first.shape[1], first.device.type)
-    flags = first.new_empty(rows, first.shape[1])  # reused: allocating it per batch costs as much as using it
+    rows = min(batch_size, _rows(SCORES_AT_ONCE, first))
     share = processes.share(len(examples))
     mine = share.start + np.argsort(examples.history_length[share], kind="stable")
     batches = [mine[start : start + rows] for start in range(0, len(mine), rows)]
-    ranked = [(batch, *_rank_batch(model, examples[batch], top_items, flags)) for batch in track(batches, "ranking")]
-    gathered = [batch for shared in processes.gathered(ranked) for batch in shared]
+    by_products, threads = isinstance(model, InnerProductRanker) and examples.candidates is None, 1
+    if by_products and first.device.type == "cpu":
+        threads = torch.get_num_threads()
+
+    def rank_batch(batch: IntArray) -> tuple[IntArray, ...]:
+        some = examples[batch]
+        if by_products:
+            return _rank_blocks(_products(model, some, _rows(PRODUCTS_AT_ONCE, first)), top_items)
+        return _rank_blocks([(some, model.score(some))], top_items)
+
+    ranked = list(
+        zip(batches, track_iterable(_in_threads(rank_batch, batches, threads), len(batches), "ranking"), strict=True)
+    )
+    gathered = [(batch, *columns) for shared in processes.gathered(ranked) for batch, columns in shared]
     order, *columns = (np.concatenate(column) for column in zip(*gathered, strict=True))
     in_order = np.argsort(order)
     return Ranking(*(column[in_order] for column in columns))
 
 
-def _rows_at_once(batch_size: int, n_scores: int, device: str) -> int:
-    """Return how many rows of `n_scores` to rank at once: a power of two where memory limits it (fast products)."""
-    allowed = max(1, SCORES_AT_ONCE["cpu" if device == "cpu" else "accelerator"] // n_scores)
-    return min(batch_size, 1 << (allowed.bit_length() - 1))
+def _rows(bound: Mapping[str, int], scores: torch.Tensor) -> int:
+    """Return how many rows as wide as `scores` are within a bound: a power of two (fast products), at least one."""
+    allowed = max(1, bound["cpu" if scores.device.type == "cpu" else "accelerator"] // scores.shape[1])
+    return 1 << (allowed.bit_length() - 1)
 
 
-def _rank_batch(
-    model: Ranker, examples: Examples, top_items: int, flags: torch.Tensor
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Return n_better, n_tied, n_candidates and top_items of one batch, as in `Ranking`.
+def _in_threads(work: Callable[[IntArray], T], batches: list[IntArray], threads: int) -> Iterator[T]:
+    """Yield `work` of each batch in order, done by this number of threads.
+
+    Each of torch's threads ranks batches of its own: sharing every operation, which takes microseconds, they would
+    mostly wait for each other.
+    """
+    if threads == 1:
+        yield from map(work, batches)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
+            yield from pool.map(work, batches)
+    finally:
+        torch.set_num_threads(threads)  # a part of torch has one setting for all threads
+
+
+@torch.no_grad()
+def _products(model: InnerProductRanker, examples: Examples, block: int) -> Iterator[tuple[Examples, torch.Tensor]]:
+    """Yield `block` examples at a time with their scores; queries are faster for many, products for few."""
+    queries, vectors = model.queries(examples), model.item_vectors().t()
+    scores = queries.new_empty(min(block, len(queries)), vectors.shape[1])  # reused: new memory is slow
+    for start in range(0, len(queries), block):
+        part = slice(start, start + block)
+        yield examples[part], torch.mm(queries[part], vectors, out=scores[: len(queries[part])])
+
+
+@torch.no_grad()
+def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int) -> tuple[IntArray, ...]:
+    """Return n_better, n_tied, n_candidates and top_items of all blocks, as in `Ranking`.
+
+    Args:
+        blocks: examples with their scores, (n, n_items) or (n, c), which are overwritten.
+    """
+    ranked, flags = [], None
+    for examples, scores in blocks:
+        flags = torch.empty_like(scores) if flags is None else flags
+        ranked.append(_rank_block(examples, scores, flags[: len(scores)], top_items))
+    n_better, n_tied, n_candidates, values, numbers = (torch.cat(column) for column in zip(*ranked, strict=True))
+    top = top_numbers(values, numbers, top_items)
+    n_ranked = (values > -torch.inf).sum(1, keepdim=True)
+    top[torch.arange(top.shape[1], device=top.device) >= n_ranked] = PADDING
+    return tuple(column.cpu().numpy() for column in (n_better, n_tied, n_candidates, top))
+
+
+def _rank_block(
+    examples: Examples, scores: torch.Tensor, flags: torch.Tensor, top_items: int
+) -> tuple[torch.Tensor, ...]:
+    """Return n_better, n_tied and n_candidates of one block, and the scores and numbers that hold its best items.
 
     An item with score -inf is not ranked. An unranked target is a miss: it ties with nothing, not even itself.
 
     Args:
-        flags: a buffer with at least as many rows as examples, and as wide as their scores.
+        flags: a buffer as large as the scores.
     """
-    scores = model.score(examples)
-    n, n_scores = scores.shape
-    n_candidates = np.full(n, n_scores)
+    (n, n_scores), device = scores.shape, scores.device
+    n_candidates = torch.full((n,), n_scores, device=device)
     if (masked := examples.masked_items()) is not None:
         row, item = masked
-        scores[torch.from_numpy(row).to(scores.device), torch.from_numpy(item).to(scores.device)] = -torch.inf
-        n_candidates -= np.bincount(np.unique(row * n_scores + item) // n_scores, minlength=n)
-    if bool(scores.amax(1).isnan().any()):
+        scores[torch.from_numpy(row).to(device), torch.from_numpy(item).to(device)] = -torch.inf
+        pairs = np.sort(row * n_scores + item)  # np.unique would take ten times as long
+        different = pairs[np.diff(pairs, prepend=-1) > 0]
+        n_candidates -= torch.from_numpy(np.bincount(different // n_scores, minlength=n)).to(device)
+    maxima = block_maxima(scores)
+    if bool(maxima.isnan().any()):
         raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
     if examples.candidates is None:
-        target = scores.gather(1, torch.from_numpy(examples.target).long().to(scores.device).unsqueeze(1))
-        best = top_columns(scores, top_items)
+        target = scores.gather(1, torch.from_numpy(examples.target).long().to(device).unsqueeze(1))
+        values, numbers = best_blocks(scores, maxima, top_items)
     else:
         target = scores[:, :1]
-        best = top_numbers(scores, torch.from_numpy(examples.candidates).long().to(scores.device), top_items)
+        values, numbers = scores, torch.from_numpy(examples.candidates).long().to(device)
     # Flags as floats, exact up to 2^24: a sum of booleans takes four times as long, as each is converted.
-    flags = flags[:n]
     n_better = torch.gt(scores, target, out=flags).sum(1).long()
     n_tied = torch.eq(scores, target, out=flags).sum(1).long()
-    better, tied, top = n_better.cpu().numpy(), n_tied.cpu().numpy(), best.cpu().numpy()
-    unranked = (target == -torch.inf).squeeze(1).cpu().numpy()
-    better[unranked], tied[unranked] = n_candidates[unranked] - 1, 0
-    if examples.candidates is not None or bool((scores.gather(1, best[:, -1:]) == -torch.inf).any()):
-        n_ranked = torch.gt(scores, -torch.inf, out=flags).sum(1).long().cpu().numpy()
-        top[np.arange(top.shape[1]) >= n_ranked[:, None]] = PADDING
-    return better, tied, n_candidates, top
+    unranked = target.squeeze(1) == -torch.inf
+    return (
+        torch.where(unranked, n_candidates - 1, n_better),
+        n_tied.masked_fill_(unranked, 0),
+        n_candidates,
+        values,
+        numbers,
+    )
 
 
 def validation_score(model: Ranker, split: Split, examples: Examples, config: Config) -> float:
     """Return the task's selection metric on these examples; higher is better."""
-    ranking = rank(model, examples, config.task.mask_history, 1, config.trainer.eval_batch_size)
+    ranking = rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
     return float(values[config.task.selection].mean())
 

@@ -26,26 +26,37 @@ def top_numbers(scores: Tensor, numbers: Tensor, k: int) -> Tensor:
     return -key.topk(min(k, key.shape[1])).values & 0xFFFFFFFF
 
 
-def top_columns(scores: Tensor, k: int) -> Tensor:
-    """Return the columns with the highest scores, best first, ties by the lower column.
+def block_maxima(scores: Tensor) -> Tensor:
+    """Return (n, b) the highest score of each block of BLOCK columns; the columns left over are the last block.
 
-    Only the k blocks of columns with the highest maxima can hold one of the best k, so only those are searched:
+    A NaN is the maximum of its block.
+    """
+    n_blocks = scores.shape[1] // BLOCK
+    whole, rest = scores[:, : n_blocks * BLOCK], scores[:, n_blocks * BLOCK :]
+    maxima = whole.unflatten(1, (n_blocks, BLOCK)).amax(-1)
+    return torch.cat([maxima, rest.amax(1, keepdim=True)], 1) if rest.shape[1] else maxima
+
+
+def best_blocks(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the columns that hold the k best of each row, ties by the lower column, for `top_numbers`.
+
+    Only the k blocks of columns with the highest maxima can hold one of the best k, and the columns left over:
     `torch.topk` over 12,000 columns takes as long as computing their scores.
 
     Args:
         scores: (n, c) float32, without NaN.
+        maxima: of its blocks.
 
     Returns:
-        (n, min(k, c)) int64.
+        (n, m) their scores, and (n, m) their numbers; nothing if k is 0.
     """
-    n_columns = scores.shape[1]
-    n_blocks = n_columns // BLOCK
-    n_in_blocks = n_blocks * BLOCK
-    columns = torch.arange(n_columns, device=scores.device)
+    n_blocks = scores.shape[1] // BLOCK
+    columns = torch.arange(scores.shape[1], device=scores.device)
+    if k == 0:
+        return scores[:, :0], columns[:0].expand(len(scores), 0)
     if n_blocks <= k:
-        return top_numbers(scores, columns, k)
-    maxima = scores[:, :n_in_blocks].unflatten(1, (n_blocks, BLOCK)).amax(-1)
-    blocks = top_numbers(maxima, columns[:n_blocks], k)
+        return scores.clone(), columns.expand(len(scores), -1)
+    blocks = top_numbers(maxima[:, :n_blocks], columns[:n_blocks], k)
     in_blocks = (blocks.unsqueeze(-1) * BLOCK + columns[:BLOCK]).flatten(1)
-    candidates = torch.cat([in_blocks, columns[n_in_blocks:].expand(len(scores), -1)], dim=1)
-    return top_numbers(scores.gather(1, candidates), candidates, k)
+    numbers = torch.cat([in_blocks, columns[n_blocks * BLOCK :].expand(len(scores), -1)], dim=1)
+    return scores.gather(1, numbers), numbers

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import set_seed
 
-from llm4rec_cli.capabilities import RanksNewItems
+from llm4rec_cli.capabilities import InnerProductRanker, RanksNewItems
 from llm4rec_cli.config.registry import config_class, model_module, model_names
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.examples import single_example
@@ -225,11 +225,14 @@ def test_a_trainable_model_is_a_module_with_rows(name, built):
 
 @rankers
 def test_the_catalogue_is_scored_in_finite_float32(name, built):
-    scores = built(name).score(EXAMPLES)
+    model = built(name)
+    scores = model.score(EXAMPLES)
     assert scores.shape == (len(EXAMPLES), N_ITEMS)
     assert scores.dtype == torch.float32
     assert scores.isfinite().all()
     assert not scores.requires_grad
+    if isinstance(model, InnerProductRanker):
+        assert_close(model.queries(EXAMPLES) @ model.item_vectors().t(), scores, rel=5e-6)
 
 
 @rankers

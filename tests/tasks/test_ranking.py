@@ -179,6 +179,45 @@ def test_a_catalogue_larger_than_the_bound_is_ranked_one_example_at_a_time(monke
     assert np.array_equal(ranking.rank(scorer(), EXAMPLES, True, 3, 100).n_better, whole.n_better)
 
 
+class Products(Scorer):
+    """The scores of a table, as inner products of its rows with unit vectors."""
+
+    def item_vectors(self):
+        return torch.eye(self.table.shape[1])
+
+    def queries(self, examples):
+        return self.table[torch.from_numpy(examples.user).long()]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("at_once", [1, 20])
+def test_inner_products_are_ranked_as_their_scores_in_any_blocks_and_threads(monkeypatch, threads, at_once):
+    monkeypatch.setitem(ranking.PRODUCTS_AT_ONCE, "cpu", at_once)  # one row, or two rows of eight items
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        whole, result = (ranking.rank(kind(scorer().table), EXAMPLES, True, 3, 3) for kind in (Scorer, Products))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for column in ("n_better", "n_tied", "n_candidates", "top_items"):
+        assert np.array_equal(getattr(result, column), getattr(whole, column))
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    table = np.zeros((6, 8))
+    table[4, 2] = np.nan
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(RunError, match="not numbers"):
+        ranking.rank(Products(table), EXAMPLES, False, 0, 2)
+
+
+def test_no_top_items_may_be_wanted():
+    whole, result = ranking.rank(scorer(), EXAMPLES, True, 3, 2), ranking.rank(scorer(), EXAMPLES, True, 0, 2)
+    assert result.top_items.shape == (5, 0)
+    assert np.array_equal(result.n_better, whole.n_better) and np.array_equal(result.n_tied, whole.n_tied)
+
+
 def test_ranking_switches_dropout_off():
     class Noisy(torch.nn.Module, Scorer):
         def __init__(self):

@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llm4rec_cli.tasks.topk import BLOCK, top_columns, top_numbers
+from llm4rec_cli.tasks.topk import BLOCK, best_blocks, block_maxima, top_numbers
+
+
+def top_columns(scores, k):
+    return top_numbers(*best_blocks(scores, block_maxima(scores), k), k)
 
 
 def naive(scores, k):

@@ -101,7 +101,7 @@ class Bert4Rec(NextItemModel):
         return states
 
     @torch.no_grad()
-    def score(self, examples: Examples) -> Tensor:
+    def queries(self, examples: Examples) -> Tensor:
         table = self.table()
         flat, offsets = examples.histories(self.max_length - 1)
         lengths = np.diff(offsets)
@@ -111,8 +111,7 @@ class Bert4Rec(NextItemModel):
         tokens, groups, last = (
             torch.from_numpy(x.astype(np.int64)).to(table.device) for x in (items, packing.groups, packing.last)
         )
-        hidden = self.encoder.last(self._vectors(table, tokens), groups, last)
-        return self.scores(hidden, table, examples)
+        return self.encoder.last(self._vectors(table, tokens), groups, last)
 
 
 def build(context: Context) -> Bert4Rec:

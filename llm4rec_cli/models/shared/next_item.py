@@ -84,20 +84,33 @@ class NextItemModel(nn.Module):
             loss = sampled_loss(hidden, table, torch.cat([targets.unsqueeze(1), negatives], 1), sampled)
         return {"loss": loss, "n_terms": len(hidden)}
 
+    def item_vectors(self) -> Tensor:
+        return self.table()
+
     @torch.no_grad()
-    def score(self, examples: Examples) -> Tensor:
+    def queries(self, examples: Examples) -> Tensor:
         table = self.table()
         items, groups, last, nonempty = (
             t.to(table.device) for t in packed_histories(examples, self.max_length, self.rows.widening)
         )
-        hidden = self.last_states(table, items, groups, last) * nonempty.unsqueeze(1)
-        return self.scores(hidden, table, examples)
+        return self.last_states(table, items, groups, last) * nonempty.unsqueeze(1)
 
-    def scores(self, hidden: Tensor, table: Tensor, examples: Examples) -> Tensor:
-        """Return the inner products of states (n, hidden) with the vectors of all items, or of the candidates."""
-        if examples.candidates is None:
-            return hidden @ table.t()
-        return torch.einsum("nh,nch->nc", hidden, table[torch.from_numpy(examples.candidates).long().to(table.device)])
+    @torch.no_grad()
+    def score(self, examples: Examples) -> Tensor:
+        return inner_products(self.queries(examples), self.item_vectors(), examples)
+
+
+def inner_products(queries: Tensor, vectors: Tensor, examples: Examples) -> Tensor:
+    """Return the scores of `Ranker`: of all items (n, n_items), or of the candidates (n, c).
+
+    Args:
+        queries: (n, size).
+        vectors: (n_items, size).
+    """
+    if examples.candidates is None:
+        return queries @ vectors.t()
+    candidates = torch.from_numpy(examples.candidates).long().to(vectors.device)
+    return torch.einsum("nh,nch->nc", queries, vectors[candidates])
 
 
 def _negatives(config: NextItemConfig, context: Context) -> Negatives | None:

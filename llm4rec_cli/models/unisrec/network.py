@@ -13,6 +13,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, initialise, sasrec_encoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
+from llm4rec_cli.models.shared.next_item import inner_products
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
 from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, UniSRecConfig
 from llm4rec_cli.text.features import encode_texts
@@ -145,14 +146,17 @@ class UniSRec(nn.Module):
             self._cached_catalogue = vectors, F.normalize(vectors, dim=-1)
         return self._cached_catalogue
 
+    def item_vectors(self) -> Tensor:
+        return self.cached_catalogue()[1]
+
     @torch.no_grad()
-    def score(self, examples: Examples) -> Tensor:
-        vectors, directions = self.cached_catalogue()
+    def queries(self, examples: Examples) -> Tensor:
+        vectors, _ = self.cached_catalogue()
         items, groups, last, nonempty = (
             t.to(vectors.device) for t in packed_histories(examples, self.encoder.max_length)
         )
-        hidden = F.normalize(self.encoder.last(vectors[items], groups, last) * nonempty.unsqueeze(1), dim=-1)
-        if examples.candidates is None:
-            return hidden @ directions.t()
-        candidates = torch.from_numpy(examples.candidates).long().to(vectors.device)
-        return torch.einsum("nh,nch->nc", hidden, directions[candidates])
+        return F.normalize(self.encoder.last(vectors[items], groups, last) * nonempty.unsqueeze(1), dim=-1)
+
+    @torch.no_grad()
+    def score(self, examples: Examples) -> Tensor:
+        return inner_products(self.queries(examples), self.item_vectors(), examples)
