@@ -35,7 +35,7 @@ from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_s
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track_iterable
 from llm4rec_cli.tasks.base import Evaluation, eligible_examples, limit_examples
-from llm4rec_cli.tasks.topk import best_blocks, block_maxima, top_numbers
+from llm4rec_cli.tasks.topk import best_blocks, block_maxima, top_scored
 
 T = TypeVar("T")
 
@@ -64,12 +64,14 @@ class Ranking:
         n_candidates: (n,) how many items could be ranked: not masked ones, but always the target.
         top_items: (n, k) the item numbers with the highest scores, best first, ties by the lower number; filled up with
             PADDING where fewer than k items can be recommended.
+        top_scores: (n, k) float32, their scores.
     """
 
     n_better: IntArray
     n_tied: IntArray
     n_candidates: IntArray
     top_items: IntArray
+    top_scores: NDArray[np.float32]
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
@@ -167,7 +169,7 @@ def _products(model: InnerProductRanker, examples: Examples, block: int) -> Iter
 
 @torch.no_grad()
 def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int) -> tuple[IntArray, ...]:
-    """Return n_better, n_tied, n_candidates and top_items of all blocks, as in `Ranking`.
+    """Return the columns of `Ranking` for all blocks.
 
     Args:
         blocks: examples with their scores, (n, n_items) or (n, c), which are overwritten.
@@ -177,10 +179,10 @@ def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int
         flags = torch.empty_like(scores) if flags is None else flags
         ranked.append(_rank_block(examples, scores, flags[: len(scores)], top_items))
     n_better, n_tied, n_candidates, values, numbers = (torch.cat(column) for column in zip(*ranked, strict=True))
-    top = top_numbers(values, numbers, top_items)
+    top, top_scores = top_scored(values, numbers, top_items)
     n_ranked = (values > -torch.inf).sum(1, keepdim=True)
     top[torch.arange(top.shape[1], device=top.device) >= n_ranked] = PADDING
-    return tuple(column.cpu().numpy() for column in (n_better, n_tied, n_candidates, top))
+    return tuple(column.cpu().numpy() for column in (n_better, n_tied, n_candidates, top, top_scores))
 
 
 def _rank_block(
@@ -238,13 +240,14 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
     `cold/<metric>` and `warm/<metric>`, as breakdown `target_is_cold`, and as breakdown `chance`, a constant scorer.
     """
     task = config.task
-    ranking = rank(model, examples, task.mask_history, task.top_items, config.trainer.eval_batch_size)
+    stored = max(task.top_items, task.stored_items or 0)
+    ranking = rank(model, examples, task.mask_history, stored, config.trainer.eval_batch_size)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.for_ranking().train_counts()[examples.target]
     slices = target_slices(split.for_ranking(), examples)
     masked_targets = replace(examples, mask_history=task.mask_history).masked_targets()
     metrics = {name: float(value.mean()) for name, value in values.items()}
-    metrics |= _beyond_accuracy(split, examples, ranking.top_items, config.dataset.seed)
+    metrics |= _beyond_accuracy(split, examples, ranking.top_items[:, : task.top_items], config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()
     predictions = pd.DataFrame(
         {
@@ -256,6 +259,9 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
             "n_tied": ranking.n_tied,
             "n_candidates": ranking.n_candidates,
             "top_items": [item_ids[row[row != PADDING]] for row in ranking.top_items],
+            "top_scores": [
+                scores[row != PADDING] for row, scores in zip(ranking.top_items, ranking.top_scores, strict=True)
+            ],
             **{f"{SLICE}{name}": inside for name, inside in slices.items()},
         }
     )

@@ -9,7 +9,12 @@ BLOCK = 64  # columns per block
 
 
 def top_numbers(scores: Tensor, numbers: Tensor, k: int) -> Tensor:
-    """Return the numbers with the highest scores, best first, ties by the lower number.
+    """Return the numbers with the highest scores, (n, min(k, c)) int64; arguments as in `top_scored`."""
+    return top_scored(scores, numbers, k)[0]
+
+
+def top_scored(scores: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the numbers with the highest scores, best first, ties by the lower number, and their scores.
 
     A score and its number form one integer key, so no two keys of a row are equal.
 
@@ -18,12 +23,13 @@ def top_numbers(scores: Tensor, numbers: Tensor, k: int) -> Tensor:
         numbers: (c,) or (n, c) int64 in [0, 2^32), different within a row.
 
     Returns:
-        (n, min(k, c)) int64.
+        (n, min(k, c)) int64, and (n, min(k, c)) float32.
     """
     bits = (scores + 0.0).view(torch.int32)  # -0.0 becomes 0.0
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
     key = (ordered.long() << 32) - numbers
-    return -key.topk(min(k, key.shape[1])).values & 0xFFFFFFFF
+    best = key.topk(min(k, key.shape[1]))
+    return -best.values & 0xFFFFFFFF, scores.gather(1, best.indices)
 
 
 def block_maxima(scores: Tensor) -> Tensor:
@@ -38,7 +44,7 @@ def block_maxima(scores: Tensor) -> Tensor:
 
 
 def best_blocks(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the columns that hold the k best of each row, ties by the lower column, for `top_numbers`.
+    """Return the columns that hold the k best of each row, ties by the lower column, for `top_scored`.
 
     Only the k blocks of columns with the highest maxima can hold one of the best k, and the columns left over:
     `torch.topk` over 12,000 columns takes as long as computing their scores.

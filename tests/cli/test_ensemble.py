@@ -53,9 +53,18 @@ def test_runs_with_other_data_or_protocols_are_refused(llm4rec, members):
     answer = llm4rec("ensemble", run_option([members[0], other]))
     assert answer.code == 2
     assert "n_examples is 40" in answer.err and "30 in" in answer.err
-    shop = llm4rec("train", "model=popularity", "task=direct", "task.max_examples=30", "task.floors=[]").folder
-    answer = llm4rec("ensemble", run_option([shop, shop]))
-    assert answer.code == 2 and "scores are stored only for impressions" in answer.err
+    text = llm4rec("train", "model=mean", "task=rating", "task.max_examples=30", "task.floors=[]").folder
+    answer = llm4rec("ensemble", run_option([text, text]))
+    assert answer.code == 2 and "has no stored scores of items" in answer.err
+
+
+def test_rankings_are_combined_under_the_protocol_of_their_experiment(llm4rec):
+    asked = ("task.mask_history=true", "task.max_examples=60", "task.stored_items=40", "task.floors=[]")
+    members = [llm4rec("train", f"model={name}", *asked).folder for name in ("popularity", "item_knn")]
+    answer = llm4rec("ensemble", run_option(members), "combine=rank", "task.floors=[]")
+    assert answer.metrics["shown_as"] == "ensemble by rank: popularity + item_knn"
+    assert (answer.metrics["mask_history"], answer.metrics["n_examples"]) == (True, 60)
+    assert "truncated-lists" in answer.metrics["labels"]  # beyond forty items only chance is left
 
 
 @pytest.mark.parametrize("arguments", [(), ("run=[popularity/demo_news]",), ("combine=sum",)])

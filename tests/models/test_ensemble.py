@@ -1,17 +1,23 @@
-"""Combining stored scores of several runs, on hand-made predictions for two impressions."""
+"""Combining stored scores of several runs: on hand-made predictions for two impressions, and on lists."""
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Impressions
+from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError, raise_first
+from llm4rec_cli.models import base
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
-from llm4rec_cli.models.ensemble.model import Ensemble, fit_weights
+from llm4rec_cli.models.ensemble.lists import Lists, union
+from llm4rec_cli.models.ensemble.model import Ensemble, build, fit_weights
+from tests.support.builders import tiny_dataset
 from tests.support.driver import spec_of
 
 pytestmark = pytest.mark.numeric
@@ -122,3 +128,79 @@ def test_one_member_or_weights_without_validation_are_refused(members):
         raise_first(alone.problems_with_dataset(None, None))
     (problem,) = EnsembleConfig("ensemble", members=members, combine=Combine.weights).problems(spec_of().config)
     assert "model.judged does not list them" in problem.problem
+
+
+# ---- lists of a ranking task
+
+DATASET = tiny_dataset([[0, 1, 2], [1, 2, 3], [2, 3, 4]], n_items=6)  # users u0, u1, u2; items i0 to i5
+
+
+@pytest.fixture
+def lists(tmp_path):
+    """lists(name=[(items, scores) of each user]): folders of runs whose targets are i2, i3, i4."""
+
+    def write(**runs):
+        for name, stored in runs.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            rows = {
+                "user_id": DATASET.user_ids[: len(stored)],
+                "target": ["i2", "i3", "i4"][: len(stored)],
+                "top_items": [[f"i{item}" for item in items] for items, _ in stored],
+                "top_scores": [np.float32(scores) for _, scores in stored],
+            }
+            pd.DataFrame(rows).to_parquet(tmp_path / name / "predictions.parquet")
+        return [str(tmp_path / name) for name in runs]
+
+    return write
+
+
+ONE = [([1, 2], [5.0, 1.0]), ([3, 0], [3.0, 2.0]), ([4, 5], [4.0, 4.0])]
+TWO = [([2, 4], [0.3, 0.1]), ([0, 3], [0.9, 0.8]), ([5, 4], [0.6, 0.5])]
+
+
+def of_lists(folders, combine, judged=()):
+    names = [f"m{i}" for i in range(len(folders))]
+    config = EnsembleConfig(
+        "ensemble", members=folders, names=names, variants=names, combine=combine, judged=list(judged)
+    )
+    return build(base.Context(config, leave_one_out(DATASET), 0, Path(), "cpu"))
+
+
+def test_lists_are_fused_by_reciprocal_rank(lists):
+    scores = of_lists(lists(one=ONE, two=TWO), Combine.rank).score(leave_one_out(DATASET).examples(SplitName.test))
+    # u0: i2 1/62 + 1/61, i1 1/61, i4 1/62; u1: i3 and i0 tie; u2: the same; an item in no list is 0
+    assert scores.tolist() == [[0, 2, 3, 0, 1, 0], [1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
+
+
+def test_summed_scores_are_above_the_lowest_of_a_list_and_standardised(lists):
+    pairs, scores = union([Lists(folder, DATASET) for folder in lists(one=ONE, two=TWO)], Combine.sum)
+    assert pairs.tolist() == [1, 2, 4, 6, 9, 16, 17]
+    one, two = np.array([4, 0, 0, 0, 1, 0, 0.0]), np.array([0, 0.2, 0, 0.1, 0, 0, 0.1])
+    assert scores[0] == pytest.approx(one / np.std([4, 0, 1, 0, 0, 0]))
+    assert scores[1] == pytest.approx(two / np.std([0.2, 0, 0.1, 0, 0.1, 0]), rel=1e-5)
+
+
+def test_the_weight_of_a_member_that_knows_the_target_is_larger(lists):
+    good, bad = ([([t, 0, 1], [9.0, 5.0, 1.0]) for t in (2, 3, 4)], [([0, 5, t], [9.0, 5.0, 1.0]) for t in (2, 3, 4)])
+    members = lists(good=good, bad=bad)
+    ensemble = of_lists(members, Combine.weights, judged=members)
+    assert ensemble.weights[0] > 0 and ensemble.weights[1] == 0
+    assert [row["weight"] for row in json.loads(ensemble.artifacts()["members.json"])] == ensemble.weights.tolist()
+    examples = leave_one_out(DATASET).examples(SplitName.test)
+    assert ensemble.score(examples).argmax(1).tolist() == [2, 3, 4]
+
+
+def test_lists_without_any_target_or_of_other_examples_give_no_weights(lists):
+    missed = lists(one=[([0], [1.0])] * 3, two=[([1], [1.0])] * 3)
+    with pytest.raises(DataError, match="no member lists the target"):
+        of_lists(missed, Combine.weights, judged=missed)
+    with pytest.raises(DataError, match="different validation examples"):
+        of_lists(missed, Combine.weights, judged=lists(three=ONE, four=TWO[:2]))
+
+
+def test_several_examples_of_a_user_are_refused(lists):
+    (folder,) = lists(one=ONE)
+    rows = pd.read_parquet(f"{folder}/predictions.parquet")
+    pd.concat([rows, rows]).to_parquet(f"{folder}/predictions.parquet")
+    with pytest.raises(DataError, match="several examples of user 'u0'"):
+        of_lists([folder, folder], Combine.rank)

@@ -13,7 +13,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models.external.lists import read_lists
-from llm4rec_cli.models.external.model import External
+from llm4rec_cli.models.shared.ranked_lists import RankedLists
 from llm4rec_cli.tasks.ranking import rank
 from tests.support.builders import tiny_dataset
 
@@ -46,7 +46,7 @@ def parquet(tmp_path):
 
 def ranked(lists, mask_history=False, candidates=None):
     """Return the model of (3, 6) lists, the examples, and the ranks of their three targets."""
-    model = External(csr_array(np.asarray(lists, dtype=np.float32)), DATASET.user_ids, max_missing=0.4)
+    model = RankedLists(csr_array(np.asarray(lists, dtype=np.float32)), DATASET.user_ids, max_missing=0.4)
     examples = EXAMPLES if candidates is None else replace(EXAMPLES, candidates=np.array(candidates))
     ranking = rank(model, examples, mask_history, 3, 2)
     ranks = pd.DataFrame({name: getattr(ranking, name) for name in ("n_better", "n_tied", "n_candidates")})

@@ -20,17 +20,18 @@ NOT_INHERITED = ("floor-not-beaten",)  # a member's label that says nothing abou
 class Combine(Enum):
     """How the members' scores of an item are combined."""
 
-    sum = "sum"  # of probabilities (the authors, by their own reply)
+    sum = "sum"  # of probabilities (the authors, by their own reply); of lists, of standardised scores
     mean = "mean"  # the same order
-    rank = "rank"  # the mean rank within the impression, so that all members weigh the same
+    # the mean rank within the impression, so that all members weigh the same; of lists, the sum of 1 / (60 + rank)
+    rank = "rank"
     weights = "weights"  # a weighted sum, fitted on validation
 
 
 @dataclass
 class EnsembleConfig(ModelConfig):
-    """Several finished runs, evaluated on the same impressions."""
+    """Several finished runs, evaluated on the same examples."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_catalogue", "rank_candidates"})
     file_settings: ClassVar[tuple[str, ...]] = ("members", "judged")
     named_settings: ClassVar[tuple[str, ...]] = ("members", "judged", "names", "variants", "combine")
 

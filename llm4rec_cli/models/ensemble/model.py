@@ -1,18 +1,15 @@
-"""An ensemble of finished runs: combines their stored scores of the same impressions (reference 1.7)."""
+"""An ensemble of finished runs on news: combines their stored scores of the same impressions."""
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -20,10 +17,9 @@ from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
+from llm4rec_cli.models.ensemble.lists import EnsembleOfLists
+from llm4rec_cli.models.ensemble.weights import FloatArray, members_file, softmax_weights
 
-log = logging.getLogger(__name__)
-
-FloatArray = NDArray[np.floating[Any]]
 COLUMNS = ["impression_id", "items", "clicked", "scores"]
 
 
@@ -41,15 +37,9 @@ class Ensemble:
         self.weights = None
         if config.combine is Combine.weights:
             self.weights = fit_weights([_read_predictions(folder) for folder in config.judged])
-            weights = zip(config.names, self.weights, strict=True)
-            log.info("weights fitted on validation: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in weights))
 
     def artifacts(self) -> dict[str, str]:
-        """Return members.json: run folder, name, variant and weight (null unless fitted) of each member."""
-        weights = [None] * len(self.predictions) if self.weights is None else self.weights.tolist()
-        columns = zip(self.config.members, self.config.names, self.config.variants, weights, strict=True)
-        members = [dict(zip(("run", "name", "variant", "weight"), values, strict=True)) for values in columns]
-        return {"members.json": json.dumps(members, indent=1) + "\n"}
+        return members_file(self.config, self.weights)
 
     def score_shown(self, impressions: Impressions) -> Tensor:
         items, offsets = impressions.shown()
@@ -72,13 +62,10 @@ class Ensemble:
 
 
 def fit_weights(predictions: Sequence[pd.DataFrame]) -> FloatArray:
-    """Fit non-negative weights that maximise the likelihood of the clicks under the softmax of the weighted sum.
-
-    Args:
-        predictions: each member's predictions on the same validation impressions, with the clicks.
+    """Fit weights to the clicks of each member's predictions on the same validation impressions.
 
     Returns:
-        (members,) weights.
+        (members,) as `softmax_weights`.
 
     Raises:
         DataError: the members were evaluated on different impressions.
@@ -86,27 +73,8 @@ def fit_weights(predictions: Sequence[pd.DataFrame]) -> FloatArray:
     first = predictions[0]
     ids, lists = first.index.to_numpy(), [np.asarray(items) for items in first["items"]]
     scores = np.stack([_look_up(member, ids, lists, f"member {i}") for i, member in enumerate(predictions)])
-    lengths = np.array([len(items) for items in lists])
-    begins = np.cumsum(lengths) - lengths
-    impression = np.repeat(np.arange(len(lists)), lengths)
     clicked = np.concatenate([np.asarray(row, dtype=bool) for row in first["clicked"]])
-    n_clicks = np.add.reduceat(clicked.astype(float), begins)
-    scale = scores.std(axis=1, keepdims=True).clip(min=1e-12)  # so that the search starts near the optimum
-    scaled = scores / scale
-
-    def loss_and_gradient(weights: FloatArray) -> tuple[float, FloatArray]:
-        logits = weights @ scaled
-        logits = logits - np.maximum.reduceat(logits, begins)[impression]
-        expected = np.exp(logits)
-        total = np.add.reduceat(expected, begins)
-        expected = expected / total[impression] * n_clicks[impression]
-        loss = float((n_clicks * np.log(total)).sum() - logits[clicked].sum())
-        return loss / len(lists), scaled @ (expected - clicked) / len(lists)
-
-    start, bounds = np.ones(len(predictions)), [(0.0, None)] * len(predictions)
-    optimum = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    weights: FloatArray = optimum.x / scale[:, 0]
-    return weights
+    return softmax_weights(scores, np.array([len(items) for items in lists]), clicked)
 
 
 def _read_predictions(folder: str) -> pd.DataFrame:
@@ -134,5 +102,6 @@ def _look_up(
     return np.concatenate(scores[rows]).astype(np.float64)
 
 
-def build(context: Context) -> Ensemble:
-    return Ensemble(context.config, context)
+def build(context: Context) -> Ensemble | EnsembleOfLists:
+    columns = pyarrow.parquet.read_schema(Path(context.config.members[0]) / "predictions.parquet").names
+    return (Ensemble if "impression_id" in columns else EnsembleOfLists)(context.config, context)

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from llm4rec_cli.data.rawfiles import read_table, rows
 from llm4rec_cli.data.recdataset import IntArray, RecDataset
 from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.models.shared.ranked_lists import ranked_lists
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET = ".parquet"
@@ -68,8 +69,7 @@ def read_lists(path: Path, dataset: RecDataset) -> csr_array:
     """Read the lists of all users.
 
     Returns:
-        (n_users, n_items) float32: 1 for the worst of a user's listed items, 2 for the next better, …, equal where
-        scores are equal; 0 = not listed. Any order of scores thus survives float32.
+        (n_users, n_items) as `ranked_lists`.
 
     Raises:
         UsageError, DataError: as `read_layout`; or a score is not a finite number, an id is not in the dataset, or an
@@ -89,11 +89,7 @@ def read_lists(path: Path, dataset: RecDataset) -> csr_array:
         score = -np.arange(len(frame))
     else:
         score = frame[layout.by].to_numpy() * (1 if layout.by == "score" else -1)
-    order = np.lexsort((score, user))
-    user, item, score = user[order], item[order], score[order]
-    first = np.searchsorted(user, user)  # of each row's user
-    step = np.concatenate([[0], np.cumsum(score[1:] != score[:-1])])
-    return csr_array(((1 + step - step[first]).astype(np.float32), (user, item)), (dataset.n_users, dataset.n_items))
+    return ranked_lists(user, item, score, (dataset.n_users, dataset.n_items))
 
 
 def _columns(path: Path) -> list[str]:

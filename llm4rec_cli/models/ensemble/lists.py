@@ -1,0 +1,115 @@
+"""An ensemble of finished runs of a ranking task: combines the lists of best items that they stored for each user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
+from llm4rec_cli.models.ensemble.weights import FloatArray, members_file, softmax_weights
+from llm4rec_cli.models.shared.ranked_lists import RankedLists, ranked_lists
+
+IntArray = NDArray[np.integer[Any]]
+FUSION = 60  # of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009
+
+
+class EnsembleOfLists(RankedLists):
+    """Combined lists of several runs, looked up by user.
+
+    A member's score of an item is its stored score above that of the last item of the user's list; 0 for an item that
+    the list omits. Items that all members omit tie below the others.
+
+    Attributes:
+        weights: (members,) of the weighted sum; None unless `combine=weights`.
+    """
+
+    def __init__(self, config: EnsembleConfig, context: Context) -> None:
+        self.config, dataset = config, context.split.dataset
+        pairs, scores = union([Lists(folder, dataset) for folder in config.members], config.combine)
+        self.weights = None
+        if config.combine is Combine.weights:
+            judged = [Lists(folder, dataset) for folder in config.judged]
+            self.weights = fit_weights(judged, dataset.n_items)
+        combined = scores.sum(0) if self.weights is None else self.weights @ scores
+        user, item = np.divmod(pairs, dataset.n_items)
+        lists = ranked_lists(user, item, combined, (dataset.n_users, dataset.n_items))
+        super().__init__(lists, dataset.user_ids, max_missing=0)
+
+    def artifacts(self) -> dict[str, str]:
+        return members_file(self.config, self.weights)
+
+
+class Lists:
+    """The lists that one run stored.
+
+    Attributes:
+        pair: (total,) user x n_items + item, ascending.
+        score: (total,) stored scores, less the lowest of the user's list.
+        rank: (total,) places in the list, from 1.
+        target: (n,) user x n_items + target, ascending.
+    """
+
+    def __init__(self, folder: str, dataset: RecDataset) -> None:
+        columns = ["user_id", "target", "top_items", "top_scores"]
+        rows = pd.read_parquet(Path(folder) / "predictions.parquet", columns=columns)
+        if rows["user_id"].duplicated().any():
+            raise DataError(
+                f"{folder} has several examples of user '{rows['user_id'][rows['user_id'].duplicated()].iloc[0]}'",
+                "combine runs of a split with one example a user, such as dataset.split=leave_one_out",
+            )
+        user = pd.Index(dataset.user_ids).get_indexer(pd.Index(rows["user_id"])).astype(np.int64)
+        number = pd.Index(dataset.items["item_id"]).get_indexer
+        length = rows["top_items"].map(len).to_numpy()
+        item = number(pd.Index(np.concatenate(rows["top_items"].to_numpy()))).astype(np.int64)
+        lowest = np.array([scores[-1] if len(scores) else 0.0 for scores in rows["top_scores"]], dtype=np.float64)
+        score = np.concatenate(rows["top_scores"].to_numpy()).astype(np.float64) - np.repeat(lowest, length)
+        rank = np.arange(len(item)) - np.repeat(np.cumsum(length) - length, length) + 1
+        pair = np.repeat(user, length) * dataset.n_items + item
+        order = np.argsort(pair)
+        self.pair, self.score, self.rank = pair[order], score[order], rank[order]
+        self.target = np.sort(user * dataset.n_items + number(pd.Index(rows["target"])))
+
+
+def union(members: Sequence[Lists], combine: Combine) -> tuple[IntArray, FloatArray]:
+    """Return the items that any member lists, and each member's scores of them.
+
+    Returns:
+        (total,) user x n_items + item, ascending; and (members, total) scores: as stored for weights; standardised for
+        a sum, so that the scale of a member has no influence; 1 / (60 + rank) for ranks.
+    """
+    pairs = np.unique(np.concatenate([member.pair for member in members]))
+    scores = np.zeros((len(members), len(pairs)))
+    for row, member in zip(scores, members, strict=True):
+        score = 1 / (FUSION + member.rank) if combine is Combine.rank else member.score
+        scale = member.score.std().clip(min=1e-12) if combine in (Combine.sum, Combine.mean) else 1.0
+        row[np.searchsorted(pairs, member.pair)] = score / scale
+    return pairs, scores
+
+
+def fit_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
+    """Fit weights to the targets of the validation split, of the users for whom a member lists the target.
+
+    Returns:
+        (members,) as `softmax_weights`.
+
+    Raises:
+        DataError: no member lists any target, or the members were evaluated on different examples.
+    """
+    if any(not np.array_equal(member.target, members[0].target) for member in members):
+        raise DataError("the members were evaluated on different validation examples", "evaluate all on the same ones")
+    pairs, scores = union(members, Combine.weights)
+    hit = np.isin(pairs, members[0].target)
+    user = pairs // n_items
+    kept = np.isin(user, user[hit])
+    if not kept.any():
+        raise DataError("no member lists the target of any validation user", "longer lists: task.stored_items=100")
+    _, lengths = np.unique(user[kept], return_counts=True)
+    return softmax_weights(scores[:, kept], lengths, hit[kept])
