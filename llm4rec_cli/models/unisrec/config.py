@@ -11,7 +11,16 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, ModelConfig, Pooling, Precision, Question, TaskConfig
+from llm4rec_cli.config.schema import (
+    Config,
+    EncoderConfig,
+    ModelConfig,
+    Pooling,
+    Precision,
+    PublishedWeights,
+    Question,
+    TaskConfig,
+)
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
 
@@ -67,6 +76,9 @@ class UniSRecConfig(ModelConfig):
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 
+    published: ClassVar[PublishedWeights | None] = PublishedWeights(
+        "RUCAIBox/UniSRec @05aa5cb", "unisrec/pretrain_paper"
+    )
     init_setting: ClassVar[str | None] = "init_from"
     named_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "use_ids")
     provenance_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
@@ -112,6 +124,15 @@ class UniSRecConfig(ModelConfig):
                 "model.use_ids=true learns a vector for each item, and a new item has none",
                 "use or train a model of text alone: model.use_ids=false",
             )
+
+    def problems_with_import(self) -> Iterator[UsageError]:
+        if self.use_ids:
+            yield UsageError(
+                "published item ids are numbers of their authors' files, which ours do not follow",
+                "model.use_ids=false, with weights of text alone",
+            )
+        if self.adaptor is not Adaptor.moe:
+            yield UsageError("published weights have a mixture of experts", "model.adaptor=moe")
 
     def display_name(self) -> str:
         """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch."""
