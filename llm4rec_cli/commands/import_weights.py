@@ -1,7 +1,7 @@
 """`llm4rec import-weights METHOD FILE`: make a run of the weights in a file that a method's published code wrote.
 
 llm4rec import-weights unisrec UniSRec-FHCKM-300.pth
-llm4rec import-weights unisrec FILE dataset=demo_pretrain model.encoder.name=minilm model.encoder.pooling=mean
+llm4rec import-weights unisrec FILE +experiment=unisrec/paper model.use_ids=false dataset.raw_dir=PATH
 llm4rec import-weights p5 FILE dataset=amazon2014-sports-reviews
 llm4rec import-weights prompt4nr FILE prompt=prompt4nr/hybrid_action
 
@@ -94,31 +94,31 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     content = f"{origin['sha256']} by {published.code}"
     weights = {setting: digest for setting, (_, digest) in identity.pretrained_weights(spec.model).items()}
     address = identity.address(spec.config, "", weights, trained=(content, content))
-    with locked(address.folder):
-        if finished_metrics(address.folder) is not None and not spec.config.force:
-            print(f"imported before: {file.name}")
-            outcome = Outcome("skipped", address.folder)
-        else:
-            imported = read_weights(file, spec.model)
-            with recorded(address, spec) as folder:
-                checkpoints.write_imported(folder / "checkpoints", imported.state)
-                metrics = {
-                    **stages.description(spec, address, origin),
-                    "experiment": spec.experiment,
-                    "overrides": spec.overrides,
-                    "labels": [IMPORTED, *spec.model.labels(spec.task.name)],
-                    "deviations": marks.imported_deviations(spec, origin),
-                    "n_examples": 0,
-                    "metrics": {},
-                    "intervals": {},
-                    "n_parameters": sum(weight.numel() for weight in imported.state.values()),
-                    "warnings": [],
-                }
-                write_json(folder / METRICS, metrics)
-            print(f"{imported.n_tensors} tensors, {metrics['n_parameters']:,} weights of {published.code}")
-            if imported.left_out:
-                print(f"left out: {', '.join(imported.left_out)}")
-            outcome = Outcome("done", address.folder)
+    if finished_metrics(address.folder) is not None and not spec.config.force:
+        print(f"imported before: {file.name}")
+        outcome = Outcome("skipped", address.folder)
+    else:
+        imported = read_weights(file, spec.model)
+        n_weights = sum(weight.numel() for weight in imported.state.values())
+        with locked(address.folder), recorded(address, spec) as folder:
+            checkpoints.write_imported(folder / "checkpoints", imported.state)
+            metrics = {
+                **stages.description(spec, address, origin),
+                "experiment": spec.experiment,
+                "overrides": spec.overrides,
+                "labels": [IMPORTED, *spec.model.labels(spec.task.name)],
+                "deviations": marks.imported_deviations(spec, origin),
+                "n_examples": 0,
+                "metrics": {},
+                "intervals": {},
+                "n_parameters": n_weights,
+                "warnings": [],
+            }
+            write_json(folder / METRICS, metrics)
+        print(f"{imported.n_tensors} tensors, {n_weights:,} weights of {published.code}")
+        if imported.left_out:
+            print(f"left out: {', '.join(imported.left_out)}")
+        outcome = Outcome("done", address.folder)
     print(f"run folder: {outcome.folder}")
     print(f"next: llm4rec eval run={outcome.folder} dataset=… task=…")
     if spec.model.init_setting:

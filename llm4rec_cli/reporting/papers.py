@@ -23,6 +23,7 @@ from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.reporting.runs import COLUMN_PROTOCOLS
 from llm4rec_cli.reporting.variants import Variant
+from llm4rec_cli.runs.catalog import IMPORTED
 
 FOLDER = files("llm4rec_cli.reporting") / "papers"
 REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv"), "related_results.csv"
@@ -295,6 +296,8 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
         for key, value in row.identity.compare.items()
         if method.get(key) != value and (key != "explanations" or variant.first_run["task"] == "explanation")
     ]
+    if IMPORTED in variant.labels:
+        differences.append("weights: ours imported, the paper's its own training")
     ours = "masked" if variant.first_run["mask_history"] else "not masked"
     if row.mask_history == "unknown":
         differences.append(f"history: ours {ours}, the paper's unknown")

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_imported_unisrec_scores_as_the_published_formulas(vectors, tmp_path):
     ours.load_state_dict(imported.state)
     examples = SPLIT.examples(SplitName.test)
     flat, offsets = examples.histories(None)
-    histories = [flat[a:b].tolist() for a, b in zip(offsets, offsets[1:], strict=False)]
+    histories = [flat[a:b].tolist() for a, b in pairwise(offsets)]
     expected = torch.stack([theirs.scores(FEATURES, history) for history in histories])
     assert expected.std() > 0.1  # it has something to compare
     assert_close(ours.score(examples), expected, rel=1e-5)

@@ -1,6 +1,7 @@
 """Files of torch.save: their tensors are read, and nothing that they contain is run."""
 
 import builtins
+import contextlib
 import io
 import os
 import pickle
@@ -129,7 +130,7 @@ class Table(dict):
 class Row(list):
     pass
 """
-    exec(sources, vars(module))  # noqa: S102
+    exec(sources, vars(module))
     for name in ("Kind", "Config", "Table", "Row"):
         vars(module)[name].__module__ = "framework"
     monkeypatch.setitem(sys.modules, "framework", module)
@@ -164,32 +165,43 @@ def test_a_function_that_a_pickle_calls_is_not_run(tmp_path, attack, protocol):
 
 
 def test_the_attacks_would_work_on_an_ordinary_unpickler(tmp_path):
-    pickle.loads(pickled(Call(os.system, f"touch {tmp_path / 'run'}")))  # noqa: S301
+    pickle.loads(pickled(Call(os.system, f"touch {tmp_path / 'run'}")))
     assert (tmp_path / "run").exists()
 
 
-OS_SYSTEM = b"cposix\nsystem\n"
+def text(words):
+    return b"X" + struct.pack("<I", len(words)) + words
+
+
+SYSTEM, TOUCH = b"cposix\nsystem\n", text(b"touch run")
 HANDMADE = {
-    # Everything ends with a mapping of one name, so that only the part before could do harm.
-    "a method set on a placeholder class": b"cframework\nConfig\n}X\x08\x00\x00\x00__call__" + OS_SYSTEM + b"sb0",
-    "a class called by OBJ": b"(cposix\nsystem\nX\x08\x00\x00\x00touch runo0",
-    "a class called by INST": b"(X\x08\x00\x00\x00touch runiposix\nsystem\n0",
-    "a placeholder called": b"cbuiltins\ngetattr\ncposix\nsystem\nX\x08\x00\x00\x00__call__\x86RX\x09\x00\x00\x00touch run\x85R0",
-    "a name of our own module": b"cllm4rec_cli.training.torch_file\nos.system\nX\x09\x00\x00\x00touch run\x85R0",
+    "a function called by OBJ": b"(" + SYSTEM + TOUCH + b"o",
+    "a function called by INST": b"(" + TOUCH + b"iposix\nsystem\n",
+    "a method called": b"cbuiltins\ngetattr\n" + SYSTEM + text(b"__call__") + b"\x86R" + TOUCH + b"\x85R",
+    "a state given to a result": b"cbuiltins\nexec\n" + text(b"import os; os.system('touch run')") + b"\x85R}b",
+    "a state with a function": b"cllm4rec_cli.errors\nRunError\n)\x81}" + text(b"run") + SYSTEM + TOUCH + b"\x85Rsb",
 }
 
 
-@pytest.mark.parametrize("name", HANDMADE)
-def test_handmade_pickles_run_nothing(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("attack", HANDMADE.values(), ids=list(HANDMADE))
+def test_handmade_pickles_run_nothing_here_and_something_elsewhere(tmp_path, monkeypatch, attack):
     monkeypatch.chdir(tmp_path)
-    rest = pickled({"w": Weight()})[2:]
-    path = archive(tmp_path / "file.pth", b"\x80\x02" + HANDMADE[name] + rest)
+    path = archive(tmp_path / "file.pth", b"\x80\x02" + attack + b"0" + pickled({"w": Weight()})[2:])
     try:
         assert torch.equal(tensors(path)["w"], torch.zeros(4))
     except DataError as error:
         assert "not one of tensors and plain containers" in error.problem
     assert not (tmp_path / "run").exists()
-    assert "system" not in str(vars(torch_file._Placeholder))
+    with contextlib.suppress(Exception):
+        pickle.loads(b"\x80\x02" + attack + b".")
+    assert (tmp_path / "run").exists()
+
+
+def test_what_a_pickle_does_to_a_placeholder_ends_with_it(tmp_path):
+    before = dict(vars(torch_file._Placeholder))
+    attack = b"cframework\nConfig\n)\x81}" + text(b"append") + b"Nsb0"
+    tensors(archive(tmp_path / "file.pth", b"\x80\x02" + attack + pickled({"w": Weight()})[2:]))
+    assert dict(vars(torch_file._Placeholder)) == before
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class P5Config(ModelConfig):
         return self._deviations(trained_here=True)
 
     def imported_deviations(self) -> list[str]:
-        numbers = "users and items have the numbers of our reading of the data; those of the authors' files are not known"
+        numbers = "users and items have the numbers of our reading of the data, not those of the authors' files"
         return [numbers, *self._deviations(trained_here=False)]
 
     def _deviations(self, trained_here: bool) -> list[str]:
@@ -193,7 +193,9 @@ class P5Config(ModelConfig):
             f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
         ]
         if trained_here:
-            deviations.append("norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6")
+            deviations.append(
+                "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6"
+            )
         return deviations
 
     def problems_with_import(self) -> Iterator[UsageError]:

@@ -160,9 +160,7 @@ class UniSRecConfig(ModelConfig):
         }
 
     def deviations(self) -> list[str]:
-        deviations = [*ONE_PASS_DEVIATIONS]
-        if self.encoder.precision is Precision.bf16:
-            deviations.append("the text encoder runs in bf16")
+        deviations = [*ONE_PASS_DEVIATIONS, *self._precision_deviations()]
         if self.pretraining is not None:
             deviations += [
                 "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
@@ -186,9 +184,18 @@ class UniSRecConfig(ModelConfig):
             deviations.append(f"one draw of adaptor dropout and gate noise an item and step, shared by {shared}")
         if self.adaptor == Adaptor.linear:
             deviations.append("a linear layer in place of parametric whitening and mixture of experts")
-        if self.substitutes_encoder():
-            deviations.append(f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]")
-        return deviations
+        return [*deviations, *self._encoder_deviations()]
+
+    def imported_deviations(self) -> list[str]:
+        return [*self._precision_deviations(), *self._encoder_deviations()]
+
+    def _precision_deviations(self) -> list[str]:
+        return ["the text encoder runs in bf16"] if self.encoder.precision is Precision.bf16 else []
+
+    def _encoder_deviations(self) -> list[str]:
+        if not self.substitutes_encoder():
+            return []
+        return [f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]"]
 
     def labels(self, task: str) -> list[str]:
         labels = ["substitute-encoder"] if self.substitutes_encoder() else []
