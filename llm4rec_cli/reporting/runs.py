@@ -142,7 +142,7 @@ def variant_in_words(run: dict[str, Any]) -> list[str]:
     source = run["init_from"]
     initial = None
     if source:
-        published = "imported weights for" if IMPORTED in source["labels"] else None
+        published = "imported weights for" if IMPORTED in run["labels"] else None
         initial = " ".join(filter(None, ["from", published, source["dataset"], source["experiment"]]))
     experiment = run["experiment"]
     if experiment and run.get("imported"):

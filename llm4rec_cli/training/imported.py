@@ -51,15 +51,15 @@ def read_weights(path: Path, config: ModelConfig) -> Imported:
 
 def _check(path: Path, config: ModelConfig, shapes: Mapping[str, object], expected: Mapping[str, object]) -> None:
     wrong = [n for n in expected if n in shapes and shapes[n] != expected[n]]
-    problems = [
+    differences = [
         ("lacks", [name for name in expected if name not in shapes]),
         ("also has", [name for name in shapes if name not in expected]),
         ("has other shapes than the settings say:", [f"{n} {shapes[n]}, not {expected[n]}" for n in wrong]),
     ]
-    if found := [f"{verb} {_listed(names)}" for verb, names in problems if names]:
+    if sentences := [f"it {verb} {_listed(names)}" for verb, names in differences if names]:
         assert config.published is not None
         raise DataError(
-            f"{path} does not hold weights of {config.published.code} with these settings: it {'; it '.join(found)}",
+            f"{path} does not hold weights of {config.published.code} with these settings: {'; '.join(sentences)}",
             "name a file of this code, and type the settings that it was trained with",
         )
 

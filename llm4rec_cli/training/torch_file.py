@@ -99,14 +99,13 @@ class TorchFile:
         dtype = getattr(torch, storage.dtype)
         data = _member(self.path, self.archive, f"{self.folder}/data/{storage.record}")
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-        if len(data) != storage.n * dtype.itemsize or (math.prod(shape) and not 0 <= last < storage.n):
+        fits = len(data) == storage.n * dtype.itemsize and 0 <= last < storage.n and math.prod(shape) <= storage.n
+        if not fits:
             raise DataError(
                 f"{self.path}: {name} does not fit its {len(data):,} bytes: {storage.n:,} numbers of type "
                 f"{storage.dtype}, shape {shape}, strides {strides}, from number {offset}",
                 "the file is damaged: get it again",
             )
-        if not math.prod(shape):
-            return torch.zeros(shape)
         values = torch.frombuffer(bytearray(data), dtype=dtype).as_strided(shape, strides, offset)
         result = values.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         if not bool(result.isfinite().all()):

@@ -85,7 +85,6 @@ def test_tensors_are_read_as_torch_reads_them(tmp_path, dtype):
         "transposed": WEIGHT.to(dtype).t(),
         "part": WEIGHT.to(dtype)[1:, 2],
         "scalar": torch.tensor(2.0, dtype=dtype),
-        "empty": torch.zeros(0, 3, dtype=dtype),
         "parameter": torch.nn.Parameter(WEIGHT.to(dtype)),
     }
     torch.save(saved, tmp_path / "file.pth")
@@ -122,7 +121,7 @@ class Kind(enum.Enum):
     sequential = 1
 class Config:
     def __init__(self):
-        self.values, self.kind, self.model, self.found = {"lr": 1e-3}, Kind.sequential, Config, [Kind.sequential]
+        self.values, self.kind, self.model, self.kinds = {"lr": 1e-3}, Kind.sequential, Config, [Kind.sequential]
     def __setstate__(self, state):
         raise RuntimeError("this must not run")
 class Table(dict):
@@ -239,6 +238,7 @@ def test_a_pickle_without_tensors_is_refused_within_the_memory_of_the_file(tmp_p
         (Weight(n=1 << 40, shape=(1 << 40,)), "does not fit its 16 bytes"),
         (Weight(shape=(5,)), "does not fit"),
         (Weight(offset=2), "does not fit"),
+        (Weight(shape=(1 << 40,), strides=(0,)), "does not fit"),
         (Weight(shape=(2, 2), strides=(1 << 62, 1)), "does not fit"),
         (Weight(shape=(-1,)), "not tensors: w"),
         (Weight(strides=(-1,)), "not tensors: w"),
