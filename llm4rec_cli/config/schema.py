@@ -382,7 +382,7 @@ class ModelConfig:
         """Return sentences that say how evaluating imported weights with these settings deviates from the paper."""
         return []
 
-    def problems_with_import(self) -> Iterable[UsageError]:
+    def problems_with_import(self) -> Iterable[Llm4RecError]:
         """Yield why published weights do not fit these settings, without importing torch."""
         return ()
 

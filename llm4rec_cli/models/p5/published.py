@@ -22,7 +22,6 @@ from llm4rec_cli.text.weights import BACKBONE, locate_weights
 # A table that T5's published weights have and no version of T5 reads.
 LEFT_OUT = frozenset({"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"})
 WORDS = "encoder.whole_word_embeddings.weight"
-TOKENS = "shared.weight"
 
 
 def shapes(config: P5Config) -> dict[str, tuple[int, ...]]:
@@ -37,9 +36,10 @@ def imported_state(config: P5Config, tensors: Mapping[str, Tensor]) -> dict[str,
     t5 = load_t5(config.backbone, _n_tokens(config), config.dropout)
     packed = PackedT5(t5, whole_word=True)
     assert packed.words is not None
-    for copy, original in packed.tied_names.items():
-        if not torch.equal(tensors[copy.removeprefix("t5.")], tensors[original.removeprefix("t5.")]):
-            raise DataError(f"{copy[3:]} is not a copy of {original[3:]}", "name a file of the published code")
+    for names in packed.tied_names.items():
+        copy, original = (name.removeprefix("t5.") for name in names)
+        if not torch.equal(tensors[copy], tensors[original]):
+            raise DataError(f"{copy} is not a copy of {original}", "name a file of the published code")
     with torch.no_grad():
         packed.words.weight.copy_(tensors[WORDS])
         for name, weight in t5.state_dict().items():

@@ -125,9 +125,10 @@ class Prompt4NRConfig(ModelConfig):
         labels = [] if Path(self.backbone).name == "bert-base-uncased" else ["substitute-encoder"]
         return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
 
-    def problems_with_import(self) -> Iterator[UsageError]:
+    def problems_with_import(self) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.prompt4nr import templates
 
+        yield from templates.problems_of_backbone(self)
         groups = [segment.field for segment in templates.segments(self.prompts.text) if segment.is_virtual]
         if unknown := [group for group in groups if group not in VIRTUAL]:
             yield UsageError(
