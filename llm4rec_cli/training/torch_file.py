@@ -48,7 +48,10 @@ OTHERS = {
 DTYPES = FLOATS | OTHERS
 ENCRYPTED = 0x1  # a flag of a zip member
 LARGEST = 2**63  # above any size or offset
-ANY_OF_A_BAD_ARCHIVE = (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, struct.error)
+ANY_OF_A_BAD_ARCHIVE = (
+    *(zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, struct.error),
+    OSError,  # an offset before the file's beginning
+)
 MEMO = ("PUT", "BINPUT", "LONG_BINPUT")  # opcodes whose argument sizes a table in memory
 
 
@@ -192,7 +195,7 @@ def _named_tensors(path: Path, content: bytes) -> dict[str, StoredTensor]:
     """
     try:
         for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name in MEMO and int(argument) > len(content):
+            if opcode.name in MEMO and isinstance(argument, int) and argument > len(content):
                 raise ValueError(f"{opcode.name} {argument}")
         read = _Unpickler(io.BytesIO(content), encoding="utf-8").load()
     except Exception as error:  # a pickle that is damaged, or made for an attack, can raise anything

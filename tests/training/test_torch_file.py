@@ -334,6 +334,10 @@ def test_damaged_files_and_other_formats_are_named(tmp_path):
     refused(b"<html>quota exceeded</html>", "not a file that torch.save wrote")
     at = whole.index(WEIGHT.numpy().tobytes())
     refused(whole[:at] + struct.pack("<f", 7.0) + whole[at + 4 :], "Bad CRC-32")
+    moved = bytearray(archive(path, pickled({"w": Weight()})).read_bytes())
+    end = moved.rindex(b"PK\x05\x06") + 16  # where the end record says that the directory begins
+    moved[end : end + 4] = struct.pack("<I", 100_000)
+    refused(bytes(moved), "archive/byteorder cannot be read")
     torch.save({"w": WEIGHT}, path, _use_new_zipfile_serialization=False)
     refused(path.read_bytes(), "torch before 1.6")
     path.unlink()
