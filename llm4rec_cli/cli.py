@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {**HYDRA_COMMANDS, **PLAIN_COMMANDS}
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in commands.items())), end="")
+        print(USAGE.format(commands="\n".join(f"  {name:<14} {text}" for name, text in commands.items())), end="")
         return 0
     if arguments[0] == "--version":
         from llm4rec_cli import __version__
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return launch.run(command, HYDRA_COMMANDS[command], rest, verbose)
         if command in PLAIN_COMMANDS:
-            module = importlib.import_module(f"llm4rec_cli.commands.{command}")
+            module = importlib.import_module(f"llm4rec_cli.commands.{command.replace('-', '_')}")
             return int(module.main(rest))
         raise UsageError(f"unknown command '{command}'", did_you_mean(command, commands))
     except DryRun as dry_run:

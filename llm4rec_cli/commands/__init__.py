@@ -14,6 +14,7 @@ PLAIN_COMMANDS = {
     "compare": "compare runs on the same examples: paired differences, confidence intervals, tests",
     "ensemble": "combine the scores of finished runs on the same impressions and evaluate the result",
     "score": "evaluate scores or ranked lists from another system with our evaluator",
+    "import-weights": "make a run of weights that a method's published code wrote, for eval and init_from",
     "inspect": "say what a dataset rewards besides taste, and what a result's gain consists of",
     "human": "evaluate generated texts with human judges: export blind sheets, score the filled ones",
     "list": "list models, datasets, tasks, experiments or runs",

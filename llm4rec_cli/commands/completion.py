@@ -107,7 +107,7 @@ def _for_hydra_command(command: str, before: list[str], word: str) -> Iterable[s
 
 
 def _for_plain_command(command: str, before: list[str], word: str) -> Iterable[str]:
-    module = importlib.import_module(f"llm4rec_cli.commands.{command}")
+    module = importlib.import_module(f"llm4rec_cli.commands.{command.replace('-', '_')}")
     page = _help(module)
     match = re.search(r"^  {([\w,]+)}", page, re.M)
     choices = match.group(1).split(",") if match else []

@@ -340,6 +340,8 @@ def _result(run: Run) -> str:
     empty if there are no metrics yet."""
     if not run.metrics:
         return ""
+    if run.status.get("command") == catalog.IMPORT:
+        return f"weights imported from {run.metrics['imported']['file']}"
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
     selection = yaml.load((run.folder / "config.yaml").read_text(), loader)["task"]["selection"]
     value = run.metrics["metrics"].get(selection)

@@ -128,7 +128,9 @@ def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, task_named: bool)
     from llm4rec_cli.training import checkpoints
 
     for run in runs:
-        if (task := run.value("task")) in WEIGHTS_REUSED and not (keep_best or task_named):
+        reused = run.value("task") in WEIGHTS_REUSED or run.status.get("command") == catalog.IMPORT
+        if reused and not (keep_best or task_named):
+            task = run.value("task")
             reason = f"other runs may use its weights: add task={task} to delete them"
             print(f"kept: {run.folder.name}: {reason}", file=sys.stderr)
             continue

@@ -267,6 +267,18 @@ class DatasetConfig:
             )
 
 
+class PublishedWeights(NamedTuple):
+    """Weights that a method's published code writes, for `import-weights`; `models/NAME/published.py` maps them.
+
+    Attributes:
+        code: repository and commit.
+        experiment: the training that they stand for, unless the user names another.
+    """
+
+    code: str
+    experiment: str
+
+
 @dataclass
 class ModelConfig:
     """Base of all model configs: declares what the model can do. Subclasses add the model's settings."""
@@ -278,6 +290,7 @@ class ModelConfig:
     capabilities: ClassVar[frozenset[str]] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, …
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a simple rule that any model should beat
+    seeded: ClassVar[bool] = True  # numbers depend on `seed`
     paper: ClassVar[str | None] = None  # the paper whose results with this method the project reproduces
     needs_text: ClassVar[bool] = False
     # The setting that names the run with the initial weights, for models with `initialise_from`.
@@ -290,6 +303,7 @@ class ModelConfig:
     # Weights serve only the task they were trained for, or all tasks after training on task=all.
     task_bound: ClassVar[bool] = False
     file_settings: ClassVar[tuple[str, ...]] = ()  # input files; addresses hash their content instead of paths
+    published: ClassVar[PublishedWeights | None] = None  # weights that can be imported
 
     def display_name(self) -> str:
         """Return the model's name in tables."""
@@ -362,6 +376,14 @@ class ModelConfig:
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterable[Llm4RecError]:
         """Yield problems with these settings for a task and dataset, without importing torch."""
+        return ()
+
+    def imported_deviations(self) -> list[str]:
+        """Return sentences that say how evaluating imported weights with these settings deviates from the paper."""
+        return []
+
+    def problems_with_import(self) -> Iterable[Llm4RecError]:
+        """Yield why published weights do not fit these settings, without importing torch."""
         return ()
 
     def problems_with_new_items(self) -> Iterable[UsageError]:

@@ -123,6 +123,37 @@ class HasArtifacts(Protocol):
         ...
 
 
+class PublishedMapping(Protocol):
+    """The module `models/NAME/published.py` of a method whose config class sets `published`.
+
+    Attributes:
+        LEFT_OUT: names of tensors of the published code that our model computes or does not need.
+    """
+
+    LEFT_OUT: frozenset[str]
+
+    def shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of each tensor that the published code writes with these settings."""
+        ...
+
+    def imported_state(self, config: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return our model's weights by name.
+
+        Args:
+            tensors: float32, with the names and shapes of `shapes`.
+
+        Raises:
+            DataError: two tensors that are copies of one another in the published model differ.
+        """
+        ...
+
+
+def published_mapping(name: str) -> PublishedMapping:
+    """Return how the weights of a method's published code become ours."""
+    mapping: Any = importlib.import_module(f"llm4rec_cli.models.{name}.published")
+    return mapping
+
+
 def build(context: Context) -> Ranker:
     """Build the model named by `context.config.name`."""
     module = importlib.import_module(model_module(context.config.name))

@@ -35,7 +35,7 @@ def results(group: Group) -> Content:
     if group.has_mixed_data:
         columns["data"] = [variant.first_run["dataset_fingerprint"][:8] for variant in group.members]
     columns["n"] = [str(len(variant.runs)) for variant in group.members]
-    columns |= {name: [mean_and_deviation(v.values(name)) for v in group.members] for name in group.metrics}
+    columns |= {name: [mean_and_deviation(v, name) for v in group.members] for name in group.metrics}
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
@@ -143,7 +143,7 @@ def _paper_row(variant: Variant, comparison: papers.Comparison, differences: str
     return [
         *variant.name,
         comparison.metric,
-        mean_and_deviation(variant.values(comparison.metric)),
+        mean_and_deviation(variant, comparison.metric),
         str(len(variant.runs)),
         interval(variant, comparison.metric),
         f"{comparison.printed.value:.4f}",
@@ -166,7 +166,7 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
     rows = []
     for group in groups:
         for variant in group.members:
-            means = {name: mean_and_deviation(variant.values(name)) for name in group.metrics}
+            means = {name: mean_and_deviation(variant, name) for name in group.metrics}
             rows.append(
                 [
                     *variant.heading,
@@ -202,12 +202,15 @@ def _in_words(variant: Variant) -> list[str]:
     return [" ".join(variant.labels), " | ".join(variant.deviations)]
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """Return `0.1206 ± 0.0010`; without a deviation for one value; empty for none."""
+def mean_and_deviation(variant: Variant, metric: str) -> str:
+    """Return `0.1206 ± 0.0010` over seeds; without a deviation for one seed, or where seeds make no difference by the
+    model's declaration; empty without the metric."""
+    values = variant.values(metric)
     if not values:
         return ""
     mean = statistics.fmean(values)
-    return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if len(values) > 1 else f"{mean:.4f}"
+    varies = len(values) > 1 and (variant.is_seeded or len(set(values)) > 1)
+    return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if varies else f"{mean:.4f}"
 
 
 def interval(variant: Variant, metric: str) -> str:

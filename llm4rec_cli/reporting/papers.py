@@ -23,6 +23,7 @@ from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.reporting.runs import COLUMN_PROTOCOLS
 from llm4rec_cli.reporting.variants import Variant
+from llm4rec_cli.runs.catalog import IMPORTED
 
 FOLDER = files("llm4rec_cli.reporting") / "papers"
 REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv"), "related_results.csv"
@@ -235,13 +236,23 @@ def related_to(variant: Variant) -> list[Printed]:
 
 def facts(run: Mapping[str, Any]) -> dict[str, str]:
     """Return the facts about a run's method: those of its model, the source of its weights, and of its explanations."""
-    origin, trained_run = run["init_from"], run["trained_run"]
+    trained_run = run["trained_run"]
     return {
         **run["paper_method"],
-        "pre-trained on": origin["dataset"] if origin else "nothing",
+        "pre-trained on": _source_of_weights(run),
         "trained for": trained_run.split("/")[-2] if trained_run else run["task"],
         "explanations": "extracted from reviews" if "extracted-explanations" in run["labels"] else "of Sentires",
     }
+
+
+def _source_of_weights(run: Mapping[str, Any]) -> str:
+    """Return the dataset of the pre-training of a run's weights, which of imported ones may be unknown."""
+    if run["init_from"]:
+        return str(run["init_from"]["dataset"])
+    if not run.get("imported"):
+        return "nothing"
+    imported_for = run["trained_run"].split("/")[-3]
+    return "unknown" if imported_for == run["dataset"] else imported_for
 
 
 def _joined(variant: Variant, own: Path | None) -> list[Comparison]:
@@ -295,6 +306,8 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
         for key, value in row.identity.compare.items()
         if method.get(key) != value and (key != "explanations" or variant.first_run["task"] == "explanation")
     ]
+    if IMPORTED in variant.labels:
+        differences.append("weights: ours imported, the paper's its own training")
     ours = "masked" if variant.first_run["mask_history"] else "not masked"
     if row.mask_history == "unknown":
         differences.append(f"history: ours {ours}, the paper's unknown")

@@ -12,6 +12,7 @@ from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
 from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.runs.catalog import IMPORTED
 
 IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
 # Overrides that name a variant; other columns show the rest.
@@ -139,5 +140,11 @@ def variant_in_words(run: dict[str, Any]) -> list[str]:
     typed = [o for o in typed if key_typed(o).rpartition("@")[2] not in hidden]  # of prompt/NAME@model.prompts
     typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # the stored key, as users type it
     source = run["init_from"]
-    initial = f"from {' '.join(filter(None, [source['dataset'], source['experiment']]))}" if source else None
-    return [part for part in (run["experiment"], initial, *typed) if part]
+    initial = None
+    if source:
+        published = "imported weights for" if IMPORTED in run["labels"] else None
+        initial = " ".join(filter(None, ["from", published, source["dataset"], source["experiment"]]))
+    experiment = run["experiment"]
+    if experiment and run.get("imported"):
+        experiment = f"weights for {experiment}"
+    return [part for part in (experiment, initial, *typed) if part]

@@ -54,9 +54,15 @@ def _runs(root: Path, filters: dict[str, str]) -> list[Run]:
     """Return the finished runs that match all filters, oldest first, so that the newest run of each seed counts."""
     from llm4rec_cli.runs.catalog import finished_runs
 
+    finished = [(folder, metrics) for folder, _, metrics in finished_runs(root)]
+    for key, values in filters.items():
+        available = {value for _, metrics in finished for value in _values(metrics[key])}
+        if finished and available.isdisjoint(values.split(",")):
+            remedy = did_you_mean(values.split(",")[0], available)
+            raise RunError(f"no finished run under {root} has {key}={values}", remedy)
     runs = [
         (folder, metrics)
-        for folder, _, metrics in finished_runs(root)
+        for folder, metrics in finished
         if all(_values(metrics[key]) & set(values.split(",")) for key, values in filters.items())
     ]
     if not runs:

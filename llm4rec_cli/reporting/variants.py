@@ -55,6 +55,11 @@ class Variant:
         return config_class(self.first_run["model"]).floor
 
     @property
+    def is_seeded(self) -> bool:
+        """Whether its numbers depend on the seed."""
+        return config_class(self.first_run["model"]).seeded
+
+    @property
     def is_control(self) -> bool:
         """Whether the data was changed by `dataset.control`."""
         return any(label.startswith(CONTROL) for label in self.labels)

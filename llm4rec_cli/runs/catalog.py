@@ -17,6 +17,8 @@ from typing import Any
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
 STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"  # files of a run folder
+IMPORT = "import-weights"  # the command, in status.json, of runs that hold weights and no results
+IMPORTED = "imported"  # the label of results of weights that were not trained here
 NEAREST_RUNS = 5  # named in an error
 STATES = ("done", "failed", "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")
@@ -41,14 +43,18 @@ def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:
     return outputs / metrics["model"] / metrics["dataset"] / metrics["task"] / name
 
 
-def finished_runs(outputs: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """Yield (folder, status.json, metrics.json) of every finished run under `outputs`, newest first."""
+def finished_runs(outputs: Path, imports: bool = False) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Yield (folder, status.json, metrics.json) of every finished run under `outputs`, newest first.
+
+    Args:
+        imports: whether imported weights, which have no results, are among them.
+    """
     runs = []
     for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
         with suppress(FileNotFoundError):  # another process has just restarted it
             status = json.loads(path.read_text())
             metrics = finished_metrics(path.parent)
-            if metrics is not None:
+            if metrics is not None and (imports or status.get("command") != IMPORT):
                 runs.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
     yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(runs, key=lambda run: -run[0]))
 
@@ -68,6 +74,8 @@ def resolve_runs(names: Sequence[str], outputs: Path) -> list[tuple[Path, dict[s
             metrics = finished_metrics(folder)
             if metrics is None:
                 raise RunError(f"{folder} is not a finished run", "llm4rec list runs")
+            if metrics.get("imported") and not metrics["metrics"]:
+                raise RunError(f"{folder} holds imported weights and no results", f"llm4rec eval run={folder}")
             resolved.append((folder, metrics))
             continue
         matches = [run for run in runs if _ends_with(run, folder)]

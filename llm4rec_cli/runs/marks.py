@@ -83,6 +83,16 @@ def deviations(spec: RunSpec) -> list[str]:
     return [*sentences, *other_settings(spec), *spec.config.deviations]
 
 
+def imported_deviations(spec: RunSpec, imported: dict[str, Any]) -> list[str]:
+    """Return the deviations of weights that were not trained here: where they come from, and those of the model.
+
+    Args:
+        imported: `imported` of metrics.json.
+    """
+    source = f"{imported['file']} (sha256 {imported['sha256'][:12]}), which {imported['code']} writes"
+    return [f"weights imported, not trained here: {source}", *spec.model.imported_deviations()]
+
+
 def other_settings(spec: RunSpec) -> list[str]:
     """Return one sentence with the settings of model and training that differ from the paper's experiment.
 

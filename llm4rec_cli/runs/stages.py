@@ -20,6 +20,7 @@ from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs import marks, rules
+from llm4rec_cli.runs.catalog import IMPORTED
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
 from llm4rec_cli.runs.identity import Address, text_encoder_identity
 from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, resolve_precision
@@ -198,6 +199,41 @@ def check_artifacts(model: Any, folder: Path) -> None:
 # --- evaluate
 
 
+def description(spec: RunSpec, address: Address, imported: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the first fields of metrics.json: what a run is, without its data and results.
+
+    Args:
+        imported: where weights that were not trained here come from.
+    """
+    config = spec.config
+    return {
+        "schema": 1,
+        "model": config.model.name,
+        "shown_as": config.model.display_name() + (f", {IMPORTED}" if imported else ""),
+        "paper_method": marks.paper_method(spec),
+        "dataset": config.dataset.name,
+        "task": config.task.name,
+        "split": config.split.name,
+        "split_rule": config.dataset.split.name,
+        "protocol": tasks.module(spec.task).protocol(config.task),
+        "mask_history": bool(config.task.mask_history),
+        "seed": config.seed,
+        "config_hash": address.config_hash,
+        "variant": address.variant,
+        "experiment": None,
+        "trained_run": None,
+        "imported": imported,
+        "init_from": None,
+        "text_encoder": text_encoder_identity(config.model),
+        "tokens": None,
+        "training": None,
+        "tuning": marks.tuning_summary(config.tuning),
+        "arithmetic": None,
+        "overrides": [],
+        "dataset_fingerprint": "",
+    }
+
+
 def evaluate(
     spec: RunSpec,
     split: Split,
@@ -206,6 +242,7 @@ def evaluate(
     clock: Clock,
     floors: Sequence[dict[str, Any]],
     init_from: dict[str, Any] | None = None,
+    imported: dict[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Evaluate the model on the task, write predictions and metrics.json, and return the latter.
@@ -213,6 +250,7 @@ def evaluate(
     Args:
         floors: metrics.json of each floor.
         init_from: `marks.init_from_summary` of the run whose weights training started from.
+        imported: where weights that were not trained here come from.
         more: further fields of metrics.json.
     """
     import torch
@@ -230,39 +268,24 @@ def evaluate(
     gaps = {}
     if isinstance(model, Incomplete):
         gaps = model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
-    labels = marks.labels(spec, split.dataset, n_examples)
+    labels = [*marks.labels(spec, split.dataset, n_examples), *([IMPORTED] if imported else [])]
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
     inherited = init_from or {}
     metrics = {
-        "schema": 1,
-        "model": config.model.name,
-        "shown_as": config.model.display_name(),
-        "paper_method": marks.paper_method(spec),
-        "dataset": config.dataset.name,
-        "task": config.task.name,
-        "split": config.split.name,
-        "split_rule": config.dataset.split.name,
-        "protocol": task.protocol(config.task),
-        "mask_history": bool(config.task.mask_history),
-        "seed": config.seed,
-        "config_hash": address.config_hash,
-        "variant": address.variant,
-        "experiment": None,
-        "trained_run": None,
+        **description(spec, address, imported),
         "init_from": init_from,
-        "text_encoder": text_encoder_identity(config.model),
         "tokens": split.dataset.manifest.get("tokens"),
-        "training": None,
-        "tuning": marks.tuning_summary(config.tuning),
         "arithmetic": precision_settings(spec),
-        "overrides": [],
         "dataset_fingerprint": split.dataset.fingerprint,
         "labels": [
             *dict.fromkeys([*labels, *inherited.get("labels", [])]),
             *gaps,
             *marks.floor_labels(spec, evaluation.metrics, floors),
         ],
-        "deviations": [*marks.deviations(spec), *(f"pre-training: {d}" for d in inherited.get("deviations", []))],
+        "deviations": [
+            *(marks.imported_deviations(spec, imported) if imported else marks.deviations(spec)),
+            *(f"pre-training: {d}" for d in inherited.get("deviations", [])),
+        ],
         "n_examples": n_examples,
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,

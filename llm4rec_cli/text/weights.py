@@ -53,6 +53,11 @@ def locate_weights(name: str, setting: str = ENCODER) -> tuple[str, str]:
     return str(folder.resolve()), hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
+def vector_size(encoder: str) -> int:
+    """Return the length of a text encoder's vectors."""
+    return int(json.loads((Path(locate_weights(encoder)[0]) / "config.json").read_text())["hidden_size"])
+
+
 def find_local_folder(name: str) -> Path | None:
     """Return the folder of packaged or local weights; None if they would have to be downloaded."""
     if name == MINILM:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +99,19 @@ def rotate(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
 def mark_finished(root: Path, last: Checkpoint) -> None:
     """Record that training ended with checkpoint `last`, so that it is not resumed."""
     write_json(root / TRAINING_DONE, {"step": last.step, "best_step": last.best_step})
+
+
+def write_imported(root: Path, state: Mapping[str, Tensor]) -> Checkpoint:
+    """Write weights that were not trained here as the checkpoint of a finished training."""
+    from safetensors.torch import save_file
+
+    shutil.rmtree(root, ignore_errors=True)  # left by a killed process
+    folder = root / "checkpoint-0"
+    folder.mkdir(parents=True)
+    save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS)
+    checkpoint = seal(folder, 0, 0.0, "imported", [])
+    mark_finished(root, checkpoint)
+    return checkpoint
 
 
 def selected(root: Path) -> Checkpoint:

@@ -124,6 +124,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
                 experiment=source.status["choices"].get("experiment"),
                 overrides=source.overrides,
                 init_from=source.metrics["init_from"],
+                imported=source.metrics.get("imported"),
                 trained_run=source.folder.relative_to(spec.outputs).as_posix(),
             )
     return Evaluation(Outcome("done", address.folder), [*floors, metrics], spec)

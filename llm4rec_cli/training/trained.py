@@ -24,7 +24,7 @@ from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.catalog import CONFIG, STATUS, finished_metrics, finished_runs
+from llm4rec_cli.runs.catalog import CONFIG, IMPORT, STATUS, finished_metrics, finished_runs
 from llm4rec_cli.runs.identity import plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
@@ -64,9 +64,19 @@ class TrainedRun:
     def check_data(self, dataset: RecDataset) -> None:
         """Check that the dataset is the one it was trained on.
 
+        Imported weights have read no data here. Where they depend on the numbers of users or items, the dataset must
+        at least have the name that they were imported for.
+
         Raises:
-            RunError: the fingerprints or the item tokens differ.
+            RunError: the fingerprints, the item tokens or the names differ.
         """
+        if self.metrics.get("imported"):
+            if self.spec.model.needs_user and dataset.manifest["name"] != self.metrics["dataset"]:
+                raise RunError(
+                    f"the weights of {self.folder} are for the users of {self.metrics['dataset']}",
+                    f"dataset={self.metrics['dataset']}",
+                )
+            return
         if dataset.fingerprint != self.metrics["dataset_fingerprint"]:
             raise RunError(
                 f"{self.folder} was trained on other data with the name {self.spec.config.dataset.name}",
@@ -134,13 +144,13 @@ def _compose_run(
 
 def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return folder, status.json and metrics.json of the run that `run` names, or the newest match."""
-    runs = [(f, s, m) for f, s, m in finished_runs(requested.outputs) if s["command"] == "train"]
     if requested.config.run is not None:
         path = Path(requested.config.run).resolve()
-        runs = [(f, s, m) for f, s, m in runs if f.resolve() == path]
-        if not runs:
+        runs = [(f, s, m) for f, s, m in finished_runs(requested.outputs, imports=True) if f.resolve() == path]
+        if not runs or runs[0][1]["command"] not in ("train", IMPORT):
             raise RunError(f"{requested.config.run} is not a finished training run", "llm4rec list runs")
         return runs[0]
+    runs = [(f, s, m) for f, s, m in finished_runs(requested.outputs) if s["command"] == "train"]
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
     config = OmegaConf.create(plain(requested.config))
     task_typed = {"task", "experiment"} & requested.typed_keys
@@ -235,6 +245,8 @@ class InitRun:
 
     def variant_for(self, seed: int) -> str:
         """Return the variant that runs share if each starts from the pre-training of its own seed, or all from one."""
+        if self.metrics.get("imported"):  # its seed means nothing
+            return str(self.metrics["variant"])
         same_seed = self.metrics["seed"] == seed
         return f"{self.metrics['variant']} of {'the own seed' if same_seed else self.metrics['seed']}"
 

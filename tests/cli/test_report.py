@@ -187,6 +187,16 @@ def test_nothing_to_report_is_an_error_with_a_remedy(llm4rec):
     assert "llm4rec train" in answer.err
 
 
+def test_a_value_that_no_run_has_is_named_with_the_nearest(llm4rec, write):
+    write(0.1)
+    answer = llm4rec("report", "model=sasrek")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: no finished run under outputs has model=sasrek\n  try: did you mean 'sasrec'?\n",
+    )
+    assert llm4rec("report", "model=sasrek,sasrec").code == 0
+
+
 def test_forms_exclude_one_another(llm4rec, write):
     write(0.1)
     assert llm4rec("report", "--markdown", "--csv").code == 2

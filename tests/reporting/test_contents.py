@@ -25,18 +25,38 @@ def group(*runs):
     return only_group
 
 
+def over_seeds(values, model="sasrec"):
+    """Return a variant with one run per value."""
+    (variant,) = variants(run(value, model=model, seed=seed) for seed, value in enumerate(values))
+    return variant
+
+
 def rows(content):
     return [dict(zip(content.columns, row, strict=True)) for row in content.rows]
 
 
 def test_the_deviation_is_that_of_a_sample():
     values = [0.1, 0.2, 0.4]
-    assert mean_and_deviation(values) == f"{sum(values) / 3:.4f} ± {statistics.stdev(values):.4f}"
+    cell = mean_and_deviation(over_seeds(values), "ndcg@10")
+    assert cell == f"{sum(values) / 3:.4f} ± {statistics.stdev(values):.4f}"
 
 
-@pytest.mark.parametrize(("values", "cell"), [([0.5], "0.5000"), ([], "")])
-def test_one_value_has_no_deviation_and_none_no_mean(values, cell):
-    assert mean_and_deviation(values) == cell
+def test_one_seed_has_no_deviation_and_a_missing_metric_no_mean():
+    assert mean_and_deviation(over_seeds([0.5]), "ndcg@10") == "0.5000"
+    assert mean_and_deviation(over_seeds([0.5]), "rmse") == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "cell"),
+    [
+        ("popularity", [0.5, 0.5], "0.5000"),
+        ("sasrec", [0.5, 0.5], "0.5000 ± 0.0000"),
+        ("random", [0.5, 0.5], "0.5000 ± 0.0000"),
+        ("popularity", [0.4, 0.6], "0.5000 ± 0.1414"),  # which its declaration rules out: it must be seen
+    ],
+)
+def test_equal_numbers_of_a_rule_without_a_seed_have_no_deviation(model, values, cell):
+    assert mean_and_deviation(over_seeds(values, model), "ndcg@10") == cell
 
 
 def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():

@@ -141,6 +141,16 @@ def test_from_scratch_with_another_encoder_is_not_the_pre_trained_bert():
     }
 
 
+def test_imported_weights_are_never_our_reproduction_of_a_number():
+    imported = variant(**SCIENTIFIC, **UNISREC, labels=["imported"])
+    assert differences(imported) == {"weights: ours imported, the paper's its own training"}
+    assert {c.inside for c in comparisons(imported)} == {None}
+    origin = {"imported": {"file": "w.pth"}, "init_from": None, "labels": ["imported"]}
+    for dataset, source in (("amazon2018-pantry", "amazon2018-pantry"), ("amazon2018-scientific", "unknown")):
+        evaluated = variant(**SCIENTIFIC, **UNISREC | origin, trained_run=f"unisrec/{dataset}/pretrain/seed0-ab")
+        assert f"pre-trained on: ours {source}, the paper's amazon2018-fhckm" in differences(evaluated)
+
+
 def test_text_and_ids_are_two_methods_and_an_ablation_is_neither():
     with_ids = variant(**SCIENTIFIC | UNISREC | {"paper_method": UNISREC["paper_method"] | {"items": "text + ids"}})
     assert ("hr@10", 0.1235) in by_number(with_ids)

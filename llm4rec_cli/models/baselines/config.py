@@ -31,6 +31,7 @@ class PopularityConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
 
 @dataclass
@@ -39,6 +40,7 @@ class CausalPopularityConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
 
 @dataclass
@@ -47,6 +49,7 @@ class MajorityConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
 
 @dataclass
@@ -55,6 +58,7 @@ class MeanConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
     needs_user: ClassVar[bool] = True
 
     damping: list[float] = ranges.number(at_least=0)  # pseudo-ratings equal to the mean; chosen on validation
@@ -66,6 +70,7 @@ class NextIdConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     index: Index | None = None  # an item index of P5; null = the dataset's own numbers
 
@@ -100,6 +105,7 @@ class NextRawIdConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
 
 @dataclass
@@ -108,6 +114,7 @@ class RetrievalConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     words: list[int] = ranges.number(at_least=1)  # words of a review's first or last sentence that form its title
 
@@ -118,6 +125,7 @@ class TransitionTextConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     recent: int = ranges.number(at_least=1)  # number of latest history items used
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
@@ -142,6 +150,7 @@ class FrozenTextConfig(ModelConfig):
         {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions"}
     )
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
     needs_text: ClassVar[bool] = True
 
     encoder: EncoderConfig = MISSING
@@ -192,6 +201,7 @@ class ItemKnnConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     neighbours: int = ranges.number(at_least=1)  # per item; more where similarities tie
     shrinkage: float = ranges.number(at_least=0)  # added to the denominator of the cosine
@@ -203,6 +213,7 @@ class TransitionGraphConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
     floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
     needs_text: ClassVar[bool] = True
 
     encoder: EncoderConfig = MISSING

@@ -13,8 +13,18 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
-from llm4rec_cli.errors import Llm4RecError, problems_raised_by
+from llm4rec_cli.config.schema import (
+    Config,
+    EncoderConfig,
+    Index,
+    LLMConfig,
+    ModelConfig,
+    PublishedWeights,
+    TaskConfig,
+    Weights,
+    weights,
+)
+from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
@@ -77,6 +87,7 @@ class P5Config(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"})
     paper: ClassVar[str | None] = "RecSys 2022"
     trainable: ClassVar[bool] = True
+    published: ClassVar[PublishedWeights | None] = PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper")
     needs_user: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
 
@@ -149,6 +160,14 @@ class P5Config(ModelConfig):
         return labels
 
     def deviations(self) -> list[str]:
+        return self._deviations(trained_here=True)
+
+    def imported_deviations(self) -> list[str]:
+        numbers = "users and items have the numbers of our reading of the data, not those of the authors' files"
+        return [numbers, *self._deviations(trained_here=False)]
+
+    def _deviations(self, trained_here: bool) -> list[str]:
+        """Return the deviations of evaluation, and of training if it was done here."""
         deviations = [
             "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it likes"
         ]
@@ -158,11 +177,11 @@ class P5Config(ModelConfig):
             deviations.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
         if self.whole_word is WholeWord.always:
             deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
-        if self.samples.negatives is Negatives.known:
+        if trained_here and self.samples.negatives is Negatives.known:
             deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
-        if self.samples.targets is Targets.every:
+        if trained_here and self.samples.targets is Targets.every:
             deviations.append("any training item is a target; the code asks for the last three alone")
-        if self.samples.direct_item:
+        if trained_here and self.samples.direct_item:
             deviations.append("also trained to name an item from the user alone, OpenP5's task")
         decoding = f"a beam search of {self.beams}" if self.beams else "the likelihood of every item's name"
         deviations += [
@@ -172,9 +191,23 @@ class P5Config(ModelConfig):
             "texts are decoded greedily; the code has minimum lengths and, for some prompts, diverse beams",
             "all prompts of a dataset's candidates share the same negatives; the code draws some anew",
             f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
-            "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6",
         ]
+        if trained_here:
+            deviations.append(
+                "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6"
+            )
         return deviations
+
+    def problems_with_import(self) -> Iterator[UsageError]:
+        if self.backbone in T5_SHAPES:
+            yield UsageError("published weights are of a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
+        if self.digits != 1 or self.index not in (Index.leaky_p5, Index.sequential, Index.random):
+            yield UsageError(
+                "published weights have no tokens besides T5's, so numbers are written digit by digit",
+                "model.digits=1 model.index=leaky_p5",
+            )
+        if self.whole_word is WholeWord.never:
+            yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         yield from prompts.problems(self)

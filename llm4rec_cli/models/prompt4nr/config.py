@@ -11,8 +11,21 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
-from llm4rec_cli.errors import DataError, Llm4RecError
+from llm4rec_cli.config.schema import (
+    Config,
+    ModelConfig,
+    Precision,
+    PublishedWeights,
+    TaskConfig,
+    Weights,
+    Work,
+    precision,
+    weights,
+)
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+
+CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
+VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
 
 
 @dataclass
@@ -58,6 +71,7 @@ class Prompt4NRConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
     paper: ClassVar[str | None] = "SIGIR 2023"
     trainable: ClassVar[bool] = True
+    published: ClassVar[PublishedWeights | None] = PublishedWeights("resistzzz/Prompt4NR @1db7199", "prompt4nr/paper")
     named_settings: ClassVar[tuple[str, ...]] = ("prompts",)
     needs_text: ClassVar[bool] = True
 
@@ -111,6 +125,21 @@ class Prompt4NRConfig(ModelConfig):
         labels = [] if Path(self.backbone).name == "bert-base-uncased" else ["substitute-encoder"]
         return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
 
+    def problems_with_import(self) -> Iterator[Llm4RecError]:
+        from llm4rec_cli.models.prompt4nr import templates
+
+        yield from templates.problems_of_backbone(self)
+        groups = [segment.field for segment in templates.segments(self.prompts.text) if segment.is_virtual]
+        if unknown := [group for group in groups if group not in VIRTUAL]:
+            yield UsageError(
+                f"template '{self.prompts.name}' has virtual tokens {unknown[0]}, and published weights have "
+                f"{', '.join(VIRTUAL)}",
+                "the template that the weights were trained with: prompt=prompt4nr/NAME",
+            )
+
+    def imported_deviations(self) -> list[str]:
+        return [CUT_OFF]
+
     def deviations(self) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
@@ -135,7 +164,7 @@ class Prompt4NRConfig(ModelConfig):
         if self.scoring is Precision.bf16:
             deviations.append("bf16 arithmetic in validation and test")
         deviations += [
-            "what does not fit is cut off the oldest titles; in the code off the end, the blank with it",
+            CUT_OFF,
             "dropout probabilities are rounded to 1/256",
         ]
         return deviations

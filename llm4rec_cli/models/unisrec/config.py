@@ -11,7 +11,16 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, ModelConfig, Pooling, Precision, Question, TaskConfig
+from llm4rec_cli.config.schema import (
+    Config,
+    EncoderConfig,
+    ModelConfig,
+    Pooling,
+    Precision,
+    PublishedWeights,
+    Question,
+    TaskConfig,
+)
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
 
@@ -67,6 +76,9 @@ class UniSRecConfig(ModelConfig):
     trainable: ClassVar[bool] = True
     needs_text: ClassVar[bool] = True
 
+    published: ClassVar[PublishedWeights | None] = PublishedWeights(
+        "RUCAIBox/UniSRec @05aa5cb", "unisrec/pretrain_paper"
+    )
     init_setting: ClassVar[str | None] = "init_from"
     named_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "use_ids")
     provenance_settings: ClassVar[tuple[str, ...]] = ("init_from", "freeze", "pretraining")
@@ -113,6 +125,15 @@ class UniSRecConfig(ModelConfig):
                 "use or train a model of text alone: model.use_ids=false",
             )
 
+    def problems_with_import(self) -> Iterator[UsageError]:
+        if self.use_ids:
+            yield UsageError(
+                "published item ids are numbers of their authors' files, which ours do not follow",
+                "model.use_ids=false, with weights of text alone",
+            )
+        if self.adaptor is not Adaptor.moe:
+            yield UsageError("published weights have a mixture of experts", "model.adaptor=moe")
+
     def display_name(self) -> str:
         """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch."""
         variants = {
@@ -139,9 +160,7 @@ class UniSRecConfig(ModelConfig):
         }
 
     def deviations(self) -> list[str]:
-        deviations = [*ONE_PASS_DEVIATIONS]
-        if self.encoder.precision is Precision.bf16:
-            deviations.append("the text encoder runs in bf16")
+        deviations = [*ONE_PASS_DEVIATIONS, *self._precision_deviations()]
         if self.pretraining is not None:
             deviations += [
                 "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
@@ -165,9 +184,18 @@ class UniSRecConfig(ModelConfig):
             deviations.append(f"one draw of adaptor dropout and gate noise an item and step, shared by {shared}")
         if self.adaptor == Adaptor.linear:
             deviations.append("a linear layer in place of parametric whitening and mixture of experts")
-        if self.substitutes_encoder():
-            deviations.append(f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]")
-        return deviations
+        return [*deviations, *self._encoder_deviations()]
+
+    def imported_deviations(self) -> list[str]:
+        return [*self._precision_deviations(), *self._encoder_deviations()]
+
+    def _precision_deviations(self) -> list[str]:
+        return ["the text encoder runs in bf16"] if self.encoder.precision is Precision.bf16 else []
+
+    def _encoder_deviations(self) -> list[str]:
+        if not self.substitutes_encoder():
+            return []
+        return [f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]"]
 
     def labels(self, task: str) -> list[str]:
         labels = ["substitute-encoder"] if self.substitutes_encoder() else []

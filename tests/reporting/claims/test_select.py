@@ -49,7 +49,7 @@ def test_a_side_selects_by_pretraining(write, result):
 
 
 @pytest.mark.parametrize(
-    "label", ["control-shuffle_text", "few-users", "cold-items", "leaky", "oracle_input", "transfer"]
+    "label", ["control-shuffle_text", "few-users", "cold-items", "imported", "leaky", "oracle_input", "transfer"]
 )
 def test_a_nonstandard_run_counts_only_if_its_label_is_listed(write, result, label):
     write("sasrec", [WORSE] * 50, labels=[label])

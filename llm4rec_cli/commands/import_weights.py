@@ -1,0 +1,126 @@
+"""`llm4rec import-weights METHOD FILE`: make a run of the weights in a file that a method's published code wrote.
+
+llm4rec import-weights unisrec UniSRec-FHCKM-300.pth
+llm4rec import-weights unisrec FILE +experiment=unisrec/paper model.use_ids=false dataset.raw_dir=PATH
+llm4rec import-weights p5 FILE dataset=amazon2014-sports-reviews
+llm4rec import-weights prompt4nr FILE prompt=prompt4nr/hybrid_action
+
+FILE is a zip archive of torch.save. Nothing that it contains is run: other objects than tensors and plain containers,
+such as a framework's config, become placeholders. Names and shapes of all tensors must be those of the published code.
+
+The overrides say which training the weights stand for; by default it is the paper's. No data is read. The run folder
+holds the weights and no results: `llm4rec eval run=FOLDER` makes these, labelled `imported`, and a training may start
+from the weights with `model.init_from=FOLDER`, for methods that have this setting.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llm4rec_cli.config.compose import Composed
+from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.registry import config_class, model_names
+from llm4rec_cli.config.schema import PublishedWeights
+from llm4rec_cli.errors import DataError, UsageError, raise_first
+from llm4rec_cli.runs.folder import Outcome
+
+METHOD_OF = "--method"  # with --file, what `main` passes besides overrides
+
+
+def methods() -> dict[str, PublishedWeights]:
+    """Return the methods whose published weights can be imported."""
+    published = {name: config_class(name).published for name in model_names()}
+    return {name: weights for name, weights in published.items() if weights is not None}
+
+
+def main(argv: list[str]) -> int:
+    """Compose the config of the training that the weights stand for, then `run`."""
+    from llm4rec_cli import launch
+
+    parser = argparse.ArgumentParser(
+        "llm4rec import-weights",
+        usage="llm4rec import-weights METHOD FILE [overrides]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("method", choices=sorted(methods()), help="the method")
+    parser.add_argument("file", metavar="FILE", help="a file that its published code wrote")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the training that the weights stand for")
+    options = parser.parse_args(argv)
+    typed = options.overrides
+    if "model" in (keys := set(map(key_typed, typed))):
+        raise UsageError("the method is named first", "llm4rec import-weights METHOD FILE [overrides], without model=")
+    if "experiment" not in keys:
+        typed = [f"+experiment={methods()[options.method].experiment}", *typed]
+    arguments = [METHOD_OF, options.method, "--file", options.file, *typed]
+    return launch.run("import_weights", "import published weights", arguments, verbose=False)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of what `main` passes besides overrides."""
+    options = argparse.ArgumentParser("llm4rec import-weights", add_help=False, allow_abbrev=False)
+    options.add_argument(METHOD_OF, required=True)
+    options.add_argument("--file", required=True)
+    return options
+
+
+def run(composed: Composed, options: argparse.Namespace) -> Outcome:
+    """Read the file, and write the run folder of its weights unless it exists; print both.
+
+    Raises:
+        UsageError: the overrides are of another method, or published weights do not fit them.
+        DataError: the file cannot be read safely, or does not hold the weights.
+    """
+    from llm4rec_cli.files import sha256, write_json
+    from llm4rec_cli.runs import identity, marks, stages
+    from llm4rec_cli.runs.catalog import IMPORT, IMPORTED, METRICS, finished_metrics
+    from llm4rec_cli.runs.folder import locked, recorded
+    from llm4rec_cli.runs.spec import RunSpec
+    from llm4rec_cli.training import checkpoints
+    from llm4rec_cli.training.imported import read_weights
+
+    spec = RunSpec.resolve(composed, IMPORT)
+    if spec.model.name != options.method:
+        raise UsageError(
+            f"the experiment '{spec.experiment}' is of {spec.model.name}, not of {options.method}",
+            f"+experiment={methods()[options.method].experiment}",
+        )
+    raise_first(spec.model.problems_with_import())
+    file, published = Path(options.file).expanduser(), methods()[options.method]
+    if not file.is_file():
+        raise DataError(f"{file} is not a file", "name the file that was downloaded")
+    origin = {"file": file.name, "sha256": sha256(file), "code": published.code}
+    content = f"{origin['sha256']} by {published.code}"
+    weights = {setting: digest for setting, (_, digest) in identity.pretrained_weights(spec.model).items()}
+    address = identity.address(spec.config, "", weights, trained=(content, content))
+    if finished_metrics(address.folder) is not None and not spec.config.force:
+        print(f"imported before: {file.name}")
+        outcome = Outcome("skipped", address.folder)
+    else:
+        imported = read_weights(file, spec.model)
+        n_weights = sum(weight.numel() for weight in imported.state.values())
+        with locked(address.folder), recorded(address, spec) as folder:
+            checkpoints.write_imported(folder / "checkpoints", imported.state)
+            metrics = {
+                **stages.description(spec, address, origin),
+                "experiment": spec.experiment,
+                "overrides": spec.overrides,
+                "labels": [IMPORTED, *spec.model.labels(spec.task.name)],
+                "deviations": marks.imported_deviations(spec, origin),
+                "n_examples": 0,
+                "metrics": {},
+                "intervals": {},
+                "n_parameters": n_weights,
+                "warnings": [],
+            }
+            write_json(folder / METRICS, metrics)
+        print(f"{imported.n_tensors} tensors, {n_weights:,} weights of {published.code}")
+        if imported.left_out:
+            print(f"left out: {', '.join(imported.left_out)}")
+        outcome = Outcome("done", address.folder)
+    print(f"run folder: {outcome.folder}")
+    print(f"next: llm4rec eval run={outcome.folder} dataset=… task=…")
+    if spec.model.init_setting:
+        print(f"      llm4rec train … model.{spec.model.init_setting}={outcome.folder}")
+    return outcome

@@ -1,0 +1,52 @@
+"""Weights of P5's published code, a T5 of transformers with whole-word embeddings, as weights of ours.
+
+Its token embeddings are cut to the tokenizer's tokens; T5 has some more rows, which no token has. Those stay as they
+are in the backbone, as they are part of the softmax over tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import T5Config, T5ForConditionalGeneration
+
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.models.p5.config import P5Config
+from llm4rec_cli.models.p5.vocabulary import Vocabulary, load_tokenizer
+from llm4rec_cli.models.shared.seq2seq import MAX_WORDS, PackedT5, load_t5
+from llm4rec_cli.text.weights import BACKBONE, locate_weights
+
+# A table that T5's published weights have and no version of T5 reads.
+LEFT_OUT = frozenset({"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"})
+WORDS = "encoder.whole_word_embeddings.weight"
+
+
+def shapes(config: P5Config) -> dict[str, tuple[int, ...]]:
+    architecture = T5Config.from_pretrained(locate_weights(config.backbone, BACKBONE)[0], vocab_size=_n_tokens(config))
+    with torch.device("meta"):
+        t5 = T5ForConditionalGeneration(architecture)
+    words = {WORDS: (MAX_WORDS, architecture.d_model)}
+    return {name: tuple(weight.shape) for name, weight in t5.state_dict().items()} | words
+
+
+def imported_state(config: P5Config, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    t5 = load_t5(config.backbone, _n_tokens(config), config.dropout)
+    packed = PackedT5(t5, whole_word=True)
+    assert packed.words is not None
+    for names in packed.tied_names.items():
+        copy, original = (name.removeprefix("t5.") for name in names)
+        if not torch.equal(tensors[copy], tensors[original]):
+            raise DataError(f"{copy} is not a copy of {original}", "name a file of the published code")
+    with torch.no_grad():
+        packed.words.weight.copy_(tensors[WORDS])
+        for name, weight in t5.state_dict().items():
+            weight[: len(tensors[name])] = tensors[name]
+    return {f"packed.{name}": weight for name, weight in packed.state_dict().items()}
+
+
+def _n_tokens(config: P5Config) -> int:
+    """Return the number of tokens, of which the digits are some."""
+    return len(Vocabulary(load_tokenizer(config.backbone, [], config.vocabulary, Path()), "0123456789"))

@@ -1,0 +1,60 @@
+"""Weights of Prompt4NR's published code, a BertForMaskedLM with added tokens, as weights of ours.
+
+Theirs are one table with the added tokens at its end: [NSEP], then the virtual tokens P, Q and M. Ours are two tables,
+with virtual tokens in the order of the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForMaskedLM
+
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.models.prompt4nr import templates
+from llm4rec_cli.models.prompt4nr.bert import PackedBert
+from llm4rec_cli.models.prompt4nr.config import VIRTUAL, Prompt4NRConfig
+
+MODEL = "BERT."  # prefix of the published names
+LEFT_OUT = frozenset({f"{MODEL}bert.embeddings.position_ids"})  # 0, 1, 2, …, which older transformers store
+WORDS = "bert.embeddings.word_embeddings.weight"
+COPIES = {"cls.predictions.decoder.weight": WORDS, "cls.predictions.decoder.bias": "cls.predictions.bias"}
+
+
+def shapes(config: Prompt4NRConfig) -> dict[str, tuple[int, ...]]:
+    template = _template(config)
+    with torch.device("meta"):
+        bert = BertForMaskedLM(_architecture(config, template.n_words + len(template.new_tokens)))
+    return {MODEL + name: tuple(weight.shape) for name, weight in bert.state_dict().items()}
+
+
+def imported_state(config: Prompt4NRConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    named = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items()}
+    for copy, original in COPIES.items():
+        if not torch.equal(named[copy], named[original]):
+            raise DataError(f"{MODEL}{copy} is not a copy of {MODEL}{original}", "name a file of the published code")
+    template = _template(config)
+    n_words, table = template.n_words, named[WORDS]
+    # The state of a model without the added tokens, whose output weights nobody reads.
+    for name in {*COPIES, *COPIES.values()}:
+        named[name] = named[name][:n_words]
+    with torch.device("meta"):
+        bert = BertForMaskedLM(_architecture(config, n_words))
+    bert.load_state_dict(named, assign=True)
+    packed = PackedBert(bert, len(template.new_tokens))
+    first, *virtual = template.new_tokens
+    in_file = [first, *sorted(virtual, key=lambda token: VIRTUAL.index(token[1]))]  # [P1] is of group P
+    with torch.no_grad():
+        packed.new.copy_(table[[n_words + in_file.index(token) for token in template.new_tokens]])
+    return {f"bert.{name}": weight for name, weight in packed.state_dict().items()}
+
+
+def _template(config: Prompt4NRConfig) -> templates.TemplateTokens:
+    tokenizer = templates.load_tokenizer(templates.backbone_folder(config.backbone))
+    return templates.tokenize_template(config.prompts, tokenizer)
+
+
+def _architecture(config: Prompt4NRConfig, n_words: int) -> BertConfig:
+    return BertConfig.from_pretrained(templates.backbone_folder(config.backbone), vocab_size=n_words)

@@ -1,0 +1,69 @@
+"""Weights that a method's published code wrote, as weights of our model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm4rec_cli.config.schema import ModelConfig
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.models.base import published_mapping
+from llm4rec_cli.training import torch_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHOWN = 6  # names in a message
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Imported weights.
+
+    Attributes:
+        state: our model's weights by name.
+        n_tensors: tensors of the file that they were made of.
+        left_out: names of its other tensors.
+    """
+
+    state: dict[str, Tensor]
+    n_tensors: int
+    left_out: list[str]
+
+
+def read_weights(path: Path, config: ModelConfig) -> Imported:
+    """Read a file of the published code and return its weights as ours; nothing in it is run.
+
+    Raises:
+        DataError: it is no such file, or its names and shapes are not those of the published code with these settings.
+    """
+    mapping = published_mapping(config.name)
+    expected = mapping.shapes(config)
+    with torch_file.opened(path) as file:
+        left_out = [name for name in file.shapes if name in mapping.LEFT_OUT]
+        shapes = {name: shape for name, shape in file.shapes.items() if name not in mapping.LEFT_OUT}
+        _check(path, config, shapes, expected)
+        tensors = {name: file.read(name) for name in expected}
+    return Imported(mapping.imported_state(config, tensors), len(tensors), left_out)
+
+
+def _check(path: Path, config: ModelConfig, shapes: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    wrong = [n for n in expected if n in shapes and shapes[n] != expected[n]]
+    differences = [
+        ("lacks", [name for name in expected if name not in shapes]),
+        ("also has", [name for name in shapes if name not in expected]),
+        ("has other shapes than the settings say:", [f"{n} {shapes[n]}, not {expected[n]}" for n in wrong]),
+    ]
+    if sentences := [f"it {verb} {_listed(names)}" for verb, names in differences if names]:
+        assert config.published is not None
+        raise DataError(
+            f"{path} does not hold weights of {config.published.code} with these settings: {'; '.join(sentences)}",
+            "name a file of this code, and type the settings that it was trained with",
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,103 @@
+"""Imported weights, as a user drives them: a run without results, which `eval` and `init_from` take."""
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from llm4rec_cli.commands.completion import completions
+from llm4rec_cli.errors import RunError
+from llm4rec_cli.runs import catalog
+from llm4rec_cli.training import checkpoints
+from llm4rec_cli.training.trained import TrainedRun
+from tests.models.published_unisrec import PublishedUniSRec
+from tests.support.driver import read
+
+SIZES = ("model.hidden_size=16", "model.inner_size=16", "model.layers=1", "model.experts=2")
+IMPORT = ("import-weights", "unisrec", "weights.pth", "+experiment=unisrec/pretrain", *SIZES)
+QUICK = ("task.max_examples=50", "task.floors=[]")
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """The published model whose weights are in tmp_path/weights.pth."""
+    model = PublishedUniSRec(text=384, hidden=16, inner=16, layers=1, heads=2, experts=2, length=50)
+    torch.save({"epoch": 299, "state_dict": model.state_dict()}, tmp_path / "weights.pth")
+    return model
+
+
+def test_imported_weights_are_evaluated_and_fine_tuned_and_never_shown_as_a_training(llm4rec, theirs, tmp_path):
+    answer = llm4rec(*IMPORT)
+    assert "25 tensors, 17,120 weights of RUCAIBox/UniSRec @05aa5cb" in answer.out
+    folder, metrics, status = answer.folder, answer.metrics, read(answer.folder / "status.json")
+    assert (status["status"], status["command"]) == ("done", "import-weights")
+    assert metrics["imported"]["file"] == "weights.pth"
+    assert len(metrics["imported"]["sha256"]) == 64
+    assert metrics["labels"] == ["imported", "substitute-encoder"]
+    assert metrics["shown_as"] == "unisrec, imported"
+    assert (metrics["metrics"], metrics["training"]) == ({}, None)
+    weights = checkpoints.weights(checkpoints.selected(folder / "checkpoints"))
+    assert torch.equal(weights["encoder.positions.weight"], theirs.position_embedding.weight)
+    again = llm4rec(*IMPORT)
+    assert (again.folder, "imported before" in again.out) == (folder, True)
+
+    # It is no result, and matches no overrides.
+    assert llm4rec("report").code == 1
+    assert "holds imported weights and no results" in llm4rec("compare", str(folder), str(folder)).err
+    assert llm4rec("eval", "model=unisrec", "task=pretrain").code == 1
+    assert "weights imported from" in " ".join(llm4rec("list", "runs", "--wide").out.split())
+    assert llm4rec("prune", "runs", "--checkpoints", "--yes").code == 0
+    assert checkpoints.selected(folder / "checkpoints")
+
+    evaluated = llm4rec("eval", f"run={folder}", "dataset=demo", "task=sequential", *QUICK).metrics
+    assert "imported" in evaluated["labels"]
+    assert evaluated["trained_run"] == folder.relative_to(tmp_path / "outputs").as_posix()
+    assert evaluated["deviations"][0].startswith("weights imported, not trained here: weights.pth (sha256 ")
+    assert not any("sequences over max_length" in sentence for sentence in evaluated["deviations"])  # of our training
+
+    tuned = ("train", "+experiment=unisrec/transfer", *SIZES, *QUICK, "trainer.epochs=1", f"model.init_from={folder}")
+    fine_tuned = llm4rec(*tuned).metrics
+    assert "imported" in fine_tuned["labels"]
+    assert any(s.startswith("pre-training: weights imported") for s in fine_tuned["deviations"])
+    table = " ".join(llm4rec("report", "--wide").out.split())
+    assert "unisrec, imported" in table
+    assert "from imported weights for demo_pretrain" in table
+    assert llm4rec(*tuned, "seed=1").metrics["variant"] == fine_tuned["variant"]
+
+
+def test_what_cannot_be_imported_is_refused_and_leaves_no_run(llm4rec, theirs, tmp_path):
+    def refused(code, message, *arguments):
+        answer = llm4rec(*arguments)
+        assert answer.code == code
+        assert message in answer.err
+        assert len(answer.err.strip().splitlines()) == 2
+
+    refused(1, "does not hold weights of RUCAIBox/UniSRec", *IMPORT, "model.layers=2")
+    refused(2, "published item ids are numbers", *IMPORT[:3], "+experiment=unisrec/transfer_ids", *SIZES)
+    refused(2, "is of sasrec, not of unisrec", *IMPORT[:3], "+experiment=sasrec/gsasrec")
+    refused(2, "the method is named first", *IMPORT, "model=unisrec")
+    refused(1, "nothing.pth is not a file", "import-weights", "unisrec", "nothing.pth", *IMPORT[3:])
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps(theirs.state_dict()))
+    refused(1, "is not a file that torch.save wrote", *IMPORT)
+    assert not [*catalog.finished_runs(tmp_path / "outputs", imports=True)]
+    assert not [*tmp_path.glob("outputs/*/*/*/*")]
+
+
+def test_completion_offers_methods_and_overrides():
+    assert completions("llm4rec import-w") == ["import-weights"]
+    assert completions("llm4rec import-weights ") == ["p5", "prompt4nr", "unisrec"]
+    assert completions("llm4rec import-weights unisrec FILE model=uni") == ["model=unisrec"]
+    assert "--help" in completions("llm4rec import-weights unisrec FILE --")
+
+
+def test_weights_of_user_embeddings_are_evaluated_on_their_dataset_alone(tmp_path):
+    def run(needs_user):
+        spec = SimpleNamespace(model=SimpleNamespace(needs_user=needs_user))
+        metrics = {"imported": {"file": "w.pth"}, "dataset": "amazon2014-beauty"}
+        return TrainedRun(tmp_path, {}, metrics, [], spec)
+
+    toys = SimpleNamespace(manifest={"name": "amazon2014-toys"}, fingerprint="ab")
+    run(needs_user=False).check_data(toys)
+    with pytest.raises(RunError, match="for the users of amazon2014-beauty"):
+        run(needs_user=True).check_data(toys)

@@ -1,0 +1,345 @@
+"""Files of torch.save: their tensors are read, and nothing that they contain is run."""
+
+import builtins
+import contextlib
+import io
+import os
+import pickle
+import struct
+import sys
+import tracemalloc
+import types
+import warnings
+import zipfile
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from llm4rec_cli.errors import DataError
+from llm4rec_cli.training import torch_file
+
+WEIGHT = torch.arange(12.0).view(3, 4)
+RECORD = bytes(16)  # four numbers of float32
+
+
+def tensors(path):
+    with torch_file.opened(path) as file:
+        return {name: file.read(name) for name in file.tensors}
+
+
+def archive(path, content, records=None, compression=zipfile.ZIP_STORED, folder="archive"):
+    """Write a file as torch.save lays it out, with any pickle and records."""
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr(f"{folder}/data.pkl", content)
+        file.writestr(f"{folder}/byteorder", "little")
+        for name, record in ({"0": RECORD} if records is None else records).items():
+            file.writestr(f"{folder}/data/{name}", record)
+    return path
+
+
+class Weight:
+    """A tensor in a pickle, as torch describes it."""
+
+    def __init__(self, n=4, offset=0, shape=(4,), strides=(1,), kind=torch.FloatStorage, record="0", tag="storage"):
+        self.pid = (tag, kind, record, "cpu", n)
+        self.view = (offset, shape, strides)
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, (Storage(self.pid), *self.view, False, OrderedDict())
+
+
+class Storage:
+    def __init__(self, pid):
+        self.pid = pid
+
+
+class Pickler(pickle._Pickler):
+    def persistent_id(self, value):
+        return value.pid if isinstance(value, Storage) else None
+
+
+def pickled(value, protocol=2):
+    stream = io.BytesIO()
+    Pickler(stream, protocol).dump(value)
+    return stream.getvalue()
+
+
+class Call:
+    """An object whose pickle calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+# ---- ordinary files
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_tensors_are_read_as_torch_reads_them(tmp_path, dtype):
+    saved = {
+        "plain": WEIGHT.to(dtype),
+        "transposed": WEIGHT.to(dtype).t(),
+        "part": WEIGHT.to(dtype)[1:, 2],
+        "scalar": torch.tensor(2.0, dtype=dtype),
+        "parameter": torch.nn.Parameter(WEIGHT.to(dtype)),
+    }
+    torch.save(saved, tmp_path / "file.pth")
+    read = tensors(tmp_path / "file.pth")
+    assert read.keys() == saved.keys()
+    for name, tensor in saved.items():
+        assert torch.equal(read[name], tensor.detach().float())
+        assert read[name].is_contiguous()
+
+
+def test_a_state_dict_is_read_with_or_without_what_is_saved_with_it(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    optimizer = torch.optim.Adam(module.parameters())
+    module(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    wrapped = {f"module.{name}": weight for name, weight in module.state_dict().items()}
+    for content in (
+        module.state_dict(),
+        wrapped,
+        {"state_dict": module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3, "best": None},
+    ):
+        torch.save(content, tmp_path / "file.pth")
+        read = tensors(tmp_path / "file.pth")
+        assert all(torch.equal(read[name], weight) for name, weight in module.state_dict().items())
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    """A module with classes that exist when a file is written, and not when it is read."""
+    module = types.ModuleType("framework")
+    sources = """
+import enum
+class Kind(enum.Enum):
+    sequential = 1
+class Config:
+    def __init__(self):
+        self.values, self.kind, self.model, self.kinds = {"lr": 1e-3}, Kind.sequential, Config, [Kind.sequential]
+    def __setstate__(self, state):
+        raise RuntimeError("this must not run")
+class Table(dict):
+    pass
+class Row(list):
+    pass
+"""
+    exec(sources, vars(module))
+    for name in ("Kind", "Config", "Table", "Row"):
+        vars(module)[name].__module__ = "framework"
+    monkeypatch.setitem(sys.modules, "framework", module)
+    return module
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_objects_of_other_classes_become_placeholders(tmp_path, monkeypatch, foreign, protocol):
+    config = foreign.Config()
+    others = {"config": config, "table": foreign.Table(a=1), "row": foreign.Row([1]), "device": torch.device("cpu")}
+    torch.save({"state_dict": {"w": WEIGHT}, **others}, tmp_path / "file.pth", pickle_protocol=protocol)
+    monkeypatch.delitem(sys.modules, "framework")
+    assert torch.equal(tensors(tmp_path / "file.pth")["w"], WEIGHT)
+
+
+# ---- attacks
+
+
+@pytest.mark.parametrize("protocol", [2, 4], ids=["GLOBAL", "STACK_GLOBAL"])
+@pytest.mark.parametrize("attack", ["system", "eval", "exec", "open"])
+def test_a_function_that_a_pickle_calls_is_not_run(tmp_path, attack, protocol):
+    target = tmp_path / "run"
+    call = {
+        "system": Call(os.system, f"touch {target}"),
+        "eval": Call(builtins.eval, f"open({str(target)!r}, 'w')"),
+        "exec": Call(builtins.exec, f"open({str(target)!r}, 'w')"),
+        "open": Call(builtins.open, str(target), "w"),
+    }[attack]
+    content = pickled({"state_dict": {"w": Weight()}, "config": call}, protocol)
+    assert torch.equal(tensors(archive(tmp_path / "file.pth", content))["w"], torch.zeros(4))
+    assert not target.exists()
+
+
+def test_the_attacks_would_work_on_an_ordinary_unpickler(tmp_path):
+    pickle.loads(pickled(Call(os.system, f"touch {tmp_path / 'run'}")))
+    assert (tmp_path / "run").exists()
+
+
+def text(words):
+    return b"X" + struct.pack("<I", len(words)) + words
+
+
+SYSTEM, TOUCH = b"cposix\nsystem\n", text(b"touch run")
+HANDMADE = {
+    "a function called by OBJ": b"(" + SYSTEM + TOUCH + b"o",
+    "a function called by INST": b"(" + TOUCH + b"iposix\nsystem\n",
+    "a method called": b"cbuiltins\ngetattr\n" + SYSTEM + text(b"__call__") + b"\x86R" + TOUCH + b"\x85R",
+    "a state given to a result": b"cbuiltins\nexec\n" + text(b"import os; os.system('touch run')") + b"\x85R}b",
+    "a state with a function": b"cllm4rec_cli.errors\nRunError\n)\x81}" + text(b"run") + SYSTEM + TOUCH + b"\x85Rsb",
+}
+
+
+@pytest.mark.parametrize("attack", HANDMADE.values(), ids=list(HANDMADE))
+def test_handmade_pickles_run_nothing_here_and_something_elsewhere(tmp_path, monkeypatch, attack):
+    monkeypatch.chdir(tmp_path)
+    path = archive(tmp_path / "file.pth", b"\x80\x02" + attack + b"0" + pickled({"w": Weight()})[2:])
+    try:
+        assert torch.equal(tensors(path)["w"], torch.zeros(4))
+    except DataError as error:
+        assert "not one of tensors and plain containers" in error.problem
+    assert not (tmp_path / "run").exists()
+    with contextlib.suppress(Exception):
+        pickle.loads(b"\x80\x02" + attack + b".")
+    assert (tmp_path / "run").exists()
+
+
+def test_what_a_pickle_does_to_a_placeholder_ends_with_it(tmp_path):
+    before = dict(vars(torch_file._Placeholder))
+    attack = b"cframework\nConfig\n)\x81}" + text(b"append") + b"Nsb0"
+    tensors(archive(tmp_path / "file.pth", b"\x80\x02" + attack + pickled({"w": Weight()})[2:]))
+    assert dict(vars(torch_file._Placeholder)) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02cbuiltins\nbytearray\nJ\x00\x00\x00\x7f\x85R.",  # 2 GB
+        b"\x80\x02ctorch\nTensor\nJ\x00\x00\x00\x7f\x85R.",
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a memo of 2^31 entries
+        b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",  # a bytearray of 2^32 bytes that are not there
+        b"\x80\x04\x8e\x00\x00\x00\x00\x01\x00\x00\x00.",  # the same of bytes
+        b"\x80\x02N" + b"p99999999999999999999\n.",
+        b"\x80\x02" + b"(" * 1000 + b".",
+        b"\x80\x02",
+        b"",
+        b"\x00garbage",
+        b"\x80\x02}q\x00.",  # an empty mapping
+        b"\x80\x02K\x01.",
+    ],
+)
+def test_a_pickle_without_tensors_is_refused_within_the_memory_of_the_file(tmp_path, content):
+    path = archive(tmp_path / "file.pth", content)
+    tracemalloc.start()
+    with pytest.raises(DataError):
+        tensors(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (Weight(n=5), "does not fit its 16 bytes"),
+        (Weight(n=3, shape=(3,)), "does not fit its 16 bytes"),
+        (Weight(n=1 << 40, shape=(1 << 40,)), "does not fit its 16 bytes"),
+        (Weight(shape=(5,)), "does not fit"),
+        (Weight(offset=2), "does not fit"),
+        (Weight(shape=(1 << 40,), strides=(0,)), "does not fit"),
+        (Weight(shape=(2, 2), strides=(1 << 62, 1)), "does not fit"),
+        (Weight(shape=(-1,)), "not tensors: w"),
+        (Weight(strides=(-1,)), "not tensors: w"),
+        (Weight(offset=-1), "not tensors: w"),
+        (Weight(shape=(1 << 70,), strides=(0,)), "not tensors: w"),
+        (Weight(shape=(1.0,)), "not tensors: w"),
+        (Weight(shape=(4, 1)), "not tensors: w"),
+        (Weight(kind=torch.LongStorage, n=2, shape=(2,)), "w is of type int64"),
+        (Weight(record="1"), "cannot be read"),
+        (Weight(record="../0"), "unknown type or name"),
+        (Weight(tag="module"), "no storage"),
+        (Weight(kind="float32x"), "unknown type"),
+        (Weight(kind=dict), "no storage"),
+        (Weight(n=-4), "impossible size"),
+        (Weight(n="4"), "no storage"),
+        (Call(OrderedDict), "not tensors: w"),
+    ],
+)
+def test_a_tensor_that_is_not_what_it_claims_is_refused(tmp_path, weight, message):
+    path = archive(tmp_path / "file.pth", pickled({"w": weight}))
+    with pytest.raises(DataError) as raised:
+        tensors(path)
+    assert message in raised.value.problem
+    assert "\n" not in raised.value.problem
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    torch.save({"w": torch.tensor([1.0, float("nan")])}, tmp_path / "file.pth")
+    with pytest.raises(DataError, match="w has values that are not finite"):
+        tensors(tmp_path / "file.pth")
+
+
+# ---- archives
+
+
+def test_archives_that_torch_does_not_write_are_refused(tmp_path):
+    content = pickled({"w": Weight()})
+
+    def refused(message, path=tmp_path / "file.pth"):
+        with pytest.raises(DataError) as raised:
+            tensors(path)
+        assert message in raised.value.problem
+
+    archive(tmp_path / "file.pth", content, compression=zipfile.ZIP_DEFLATED, records={"0": bytes(10_000_000)})
+    refused("compressed members")
+    archive(tmp_path / "file.pth", content, folder="../../tmp")
+    refused("0 pickles")
+    with warnings.catch_warnings(), zipfile.ZipFile(archive(tmp_path / "file.pth", content), "a") as file:
+        warnings.simplefilter("ignore")
+        file.writestr("archive/data/0", RECORD)
+    refused("two members of one name")
+    with zipfile.ZipFile(archive(tmp_path / "file.pth", content), "a") as file:
+        file.writestr("other/data.pkl", content)
+    refused("2 pickles")
+    with zipfile.ZipFile(tmp_path / "file.pth", "w") as file:
+        file.writestr("word/document.xml", "")
+    refused("0 pickles")
+    with zipfile.ZipFile(tmp_path / "file.pth", "w") as file:
+        file.writestr("archive/data.pkl", content)
+        file.writestr("archive/byteorder", "big")
+        file.writestr("archive/data/0", RECORD)
+    refused("big-endian")
+
+
+def test_members_that_overlap_are_refused(tmp_path):
+    """Two directory entries for one record, so that the content is larger than the file."""
+    records = {"0": bytes(4000), "1": b""}
+    path = archive(tmp_path / "file.pth", pickled({"w": Weight()}), records)
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(b"archive/data/1") - 46  # in the central directory
+    first = raw.rindex(b"archive/data/0") - 46
+    for at, size in ((20, 4), (24, 4), (42, 4)):  # compressed size, size, offset
+        raw[entry + at : entry + at + size] = raw[first + at : first + at + size]
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="overlap"):
+        tensors(path)
+
+
+def test_damaged_files_and_other_formats_are_named(tmp_path):
+    path = tmp_path / "file.pth"
+    torch.save({"w": WEIGHT}, path)
+    whole = path.read_bytes()
+
+    def refused(content, message):
+        path.write_bytes(content)
+        with pytest.raises(DataError) as raised:
+            tensors(path)
+        assert message in raised.value.problem
+        assert raised.value.remedy
+
+    refused(whole[: len(whole) // 2], "incomplete")
+    refused(b"", "incomplete")
+    refused(b"<html>quota exceeded</html>", "not a file that torch.save wrote")
+    at = whole.index(WEIGHT.numpy().tobytes())
+    refused(whole[:at] + struct.pack("<f", 7.0) + whole[at + 4 :], "Bad CRC-32")
+    moved = bytearray(archive(path, pickled({"w": Weight()})).read_bytes())
+    end = moved.rindex(b"PK\x05\x06") + 16  # where the end record says that the directory begins
+    moved[end : end + 4] = struct.pack("<I", 100_000)
+    refused(bytes(moved), "archive/byteorder cannot be read")
+    torch.save({"w": WEIGHT}, path, _use_new_zipfile_serialization=False)
+    refused(path.read_bytes(), "torch before 1.6")
+    path.unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        tensors(path)
