@@ -26,16 +26,23 @@ _BOUNDS = {
 _FOLDER_NAME = r"[\w+][\w.+ -]{0,49}"  # cannot leave its folder, be hidden, or exceed the length limit of file systems
 
 
-def number(default: Any = MISSING, multiple_of: str | None = None, role: Role | None = None, **bounds: float) -> Any:
+def number(
+    default: Any = MISSING,
+    multiple_of: str | None = None,
+    role: Role | None = None,
+    added: bool = False,
+    **bounds: float,
+) -> Any:
     """Return a field for a finite number, or a non-empty list of them, within bounds.
 
     Args:
         default: default value; a list is copied, and None is allowed if the type is optional.
         multiple_of: another field of the class that must divide it.
         role: the field's own role; None = that of its dataclass.
+        added: whether it came after runs existed, as `schema.added`.
         bounds: any of `at_least`, `above`, `at_most`, `below`.
     """
-    metadata = {"bounds": bounds, "multiple_of": multiple_of, "role": role}
+    metadata = {"bounds": bounds, "multiple_of": multiple_of, "role": role, "added": added}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Config, ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
-from llm4rec_cli.errors import DataError, Llm4RecError
+from llm4rec_cli.errors import Llm4RecError
 
 
 @dataclass
@@ -98,11 +98,7 @@ class Prompt4NRConfig(ModelConfig):
         """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 
-        if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
-            yield DataError(
-                f"model 'prompt4nr' needs item titles, and dataset '{dataset.manifest['name']}' has none",
-                "choose a dataset with titles: llm4rec list datasets",
-            )
+        yield from self.problems_without_titles(dataset)
         yield from templates.problems_of_backbone(self)
 
     def labels(self, task: str) -> list[str]:
