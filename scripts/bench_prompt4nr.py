@@ -48,10 +48,11 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.model import Prompt4NR
-from llm4rec_cli.models.prompt4nr.sequences import clean_title, pack_rows
+from llm4rec_cli.models.prompt4nr.sequences import clean_title
+from llm4rec_cli.models.shared.tokens import pack_rows
+from llm4rec_cli.text.backbone import backbone_folder
 
 PUBLISHED, DYNAMIC, OURS, OURS_BF16 = "published", "published, padded less", "ours", "ours, bf16"
 DESCRIPTIONS = {
@@ -131,7 +132,7 @@ def set_up(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench
     """Build the models and data of all contenders."""
     transformers_logging.set_verbosity_error()  # hides a long warning about the weights of the missing head
     torch.manual_seed(0)
-    config, folder = model_config(titles, backbone), str(templates.backbone_folder(backbone))
+    config, folder = model_config(titles, backbone), str(backbone_folder(backbone))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     names = random_titles(tokenizer)
     split: Any = SimpleNamespace(dataset=SimpleNamespace(items=pd.DataFrame({"title": names})))

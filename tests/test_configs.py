@@ -133,7 +133,8 @@ class SmallRuns:
     def __call__(self, *arguments) -> Answer:
         if arguments not in self.answers:
             typed = [*arguments, f"llm.model={self.llm}"]
-            typed += [f"model.backbone={self.bert}"] if "prompt4nr" in " ".join(arguments[:2]) else []
+            reads_bert = any(name in " ".join(arguments[:2]) for name in ("prompt4nr", "nrms"))
+            typed += [f"model.backbone={self.bert}"] if reads_bert else []
             typed += [f"dataset.raw_dir={self.log}"] if SMALL_LOG in arguments else []
             with recorded() as read:
                 self.answers[arguments] = call(*typed, cwd=self.new_folder("small"), cache=self.cache)

@@ -250,6 +250,8 @@ class DatasetConfig:
     cold_items: float = ranges.number(0.0, at_least=0, below=1, role=Role.intervention)
     # share of users used for training and validation
     train_users: float = ranges.number(1.0, above=0, at_most=1, role=Role.intervention)
+    # for click logs: share of the training impressions that are used
+    train_impressions: float = ranges.number(1.0, above=0, at_most=1, role=Role.intervention, added=True)
     empty_history: EmptyHistory = about(Role.question, EmptyHistory.keep)  # for click logs
     text: TextRecipe = TextRecipe.unisrec
     control: Control = about(Role.intervention, Control.none)
@@ -360,6 +362,14 @@ class ModelConfig:
                 f"model '{self.name}' uses 1 to 5 stars, but dataset '{dataset.manifest['name']}' has ratings "
                 f"from {ratings.min():g} to {ratings.max():g}",
                 "convert them to that scale in your table",
+            )
+
+    def problems_without_titles(self, dataset: Any) -> Iterator[DataError]:
+        """Yield a problem, for a model that reads titles, if no item has one."""
+        if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
+            yield DataError(
+                f"model '{self.name}' needs item titles, and dataset '{dataset.manifest['name']}' has none",
+                "choose a dataset with titles: llm4rec list datasets",
             )
 
     def deviations(self) -> list[str]:

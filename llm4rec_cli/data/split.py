@@ -30,7 +30,7 @@ class Split:
         in_train_domain: (n_interactions,) under `transfer`, which are in a training domain; None = other rule.
         assignment_before_holdout: (n_interactions,) `assignment` before items or users were held out; None = unchanged.
         excluded_users: (n_users,) which users are held out of training and validation; None = none.
-        impression_assignment: (n_impressions,) of a click log, TRAIN, VALID or TEST; None = not a click log.
+        impression_assignment: (n_impressions,) of a click log, TRAIN, VALID, TEST or UNUSED; None = not a click log.
     """
 
     dataset: RecDataset
@@ -373,6 +373,24 @@ def hold_out(split: Split, cold_items: float, train_users: float, seed: int) -> 
             "lower dataset.cold_items, or raise dataset.train_users",
         )
     return result
+
+
+def keep_impressions(split: Split, share: float, seed: int) -> Split:
+    """Keep a share of a click log's training impressions; the others become UNUSED, validation and test are unchanged.
+
+    The draw is uniform and nested: with one seed, a larger share includes a smaller one. An impression that is kept
+    keeps its whole history.
+
+    Args:
+        split: of a click log.
+        share: of the training impressions, at least one of them.
+        seed: `dataset.seed`.
+    """
+    assert split.impression_assignment is not None
+    train = np.flatnonzero(split.impression_assignment == TRAIN)
+    assignment = split.impression_assignment.copy()
+    assignment[train[~_drawn(len(train), share, stream(seed, "train_impressions"))]] = UNUSED
+    return replace(split, impression_assignment=assignment)
 
 
 def _exclude(split: Split, users: NDArray[np.bool_], items: NDArray[np.bool_] | None) -> Split:

@@ -51,7 +51,9 @@ SAME_DATA = {
     "mind-small-5k": "mind-small",
 }
 # Runs that no paper can be compared with: by a label, or by an override of the dataset.
-NOT_COMPARABLE = re.compile("synthetic|cold-items|few-users|transfer|temporal-split|like-only|llm-tokens|control-.*")
+NOT_COMPARABLE = re.compile(
+    "synthetic|cold-items|few-users|few-impressions|transfer|temporal-split|like-only|llm-tokens|control-.*"
+)
 OTHER_DATA = re.compile(r"\+?dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
 
 

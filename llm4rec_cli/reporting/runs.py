@@ -18,7 +18,8 @@ IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
 # Overrides that name a variant; other columns show the rest.
 VARIANT_OVERRIDES = (
     *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
-    *("dataset.cold_items=", "dataset.train_users=", "task.max_", "llm", "enrichment", "prompt/"),
+    *("dataset.cold_items=", "dataset.train_users=", "dataset.train_impressions="),
+    *("task.max_", "llm", "enrichment", "prompt/"),
 )
 COLD_METRICS = ("hr@10", "ndcg@10")
 # Protocols that predict a column of interactions.

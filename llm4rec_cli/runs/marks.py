@@ -50,6 +50,7 @@ def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
         "transfer": config.dataset.split is SplitRule.transfer,
         "cold-items": config.dataset.cold_items > 0,
         "few-users": config.dataset.train_users < 1,
+        "few-impressions": config.dataset.train_impressions < 1,
         "empty-history-skipped": config.dataset.empty_history is EmptyHistory.skip,
         f"control-{config.dataset.control.name}": config.dataset.control is not Control.none,
     }
@@ -145,7 +146,9 @@ def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:
     Args:
         metrics: metrics.json of that run.
     """
-    not_inherited = ("floor-not-beaten", "subset", "cold-items", "few-users", "empty-history-skipped")
+    not_inherited = (
+        *("floor-not-beaten", "subset", "cold-items", "few-users", "few-impressions", "empty-history-skipped"),
+    )
     return {
         **{key: metrics[key] for key in ("dataset", "experiment", "seed", "config_hash", "deviations")},
         "labels": [label for label in metrics["labels"] if label not in not_inherited],

@@ -161,7 +161,12 @@ def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
     if is_log and (config.dataset.cold_items > 0 or config.dataset.train_users < 1):
         yield UsageError(
             f"dataset.cold_items and dataset.train_users hold out interactions, and '{name}' is a click log",
-            "leave them out",
+            "leave them out; dataset.train_impressions=0.1 trains on a tenth of its impressions",
+        )
+    if config.dataset.train_impressions < 1 and not is_log:
+        yield UsageError(
+            f"dataset.train_impressions is a share of impressions, and dataset '{name}' is not a click log",
+            "dataset.train_users=0.1 trains on a tenth of the users",
         )
     if config.dataset.empty_history != EmptyHistory.keep and not is_log:
         yield UsageError(

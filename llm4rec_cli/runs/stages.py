@@ -133,6 +133,8 @@ def split_dataset(spec: RunSpec, dataset: RecDataset) -> Split:
 
     config = spec.config.dataset
     result = split.hold_out(split.split_dataset(dataset), config.cold_items, config.train_users, config.seed)
+    if config.train_impressions < 1:
+        result = split.keep_impressions(result, config.train_impressions, config.seed)
     needs_explanations = spec.task.written is Written.explanation or spec.model.task_bound
     if needs_explanations and "review_text" in dataset.interactions and "explanation" not in dataset.interactions:
         return with_explanations(result, spec.cache)

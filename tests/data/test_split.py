@@ -18,6 +18,7 @@ from llm4rec_cli.data.split import (
     UNUSED,
     VALID,
     hold_out,
+    keep_impressions,
     leave_one_out,
     mind,
     p5_reviews,
@@ -458,6 +459,18 @@ def test_which_impressions_are_validation_follows_the_seed():
         True,
         False,
     ]
+
+
+def test_a_share_of_the_training_impressions_leaves_validation_and_test():
+    split = split_dataset(log_of(*visits(200, 30)))
+    kept = {share: keep_impressions(split, share, seed=0) for share in (0.001, 0.1, 0.5)}
+    ids = {share: set(part.impressions(TRAIN).id) for share, part in kept.items()}
+    assert [len(some) for some in ids.values()] == [1, 19, 95]
+    assert ids[0.001] < ids[0.1] < ids[0.5] < set(split.impressions(TRAIN).id)
+    for code in (VALID, TEST):
+        assert kept[0.1].impressions(code).id.tolist() == split.impressions(code).id.tolist()
+    assert set(keep_impressions(split, 0.1, seed=1).impressions(TRAIN).id) != ids[0.1]
+    assert kept[0.1].train_counts().sum() == 19  # each has one click
 
 
 @pytest.mark.parametrize(("n_train", "n_dev", "missing"), [(0, 3, "train"), (1, 3, "train"), (5, 0, "test")])

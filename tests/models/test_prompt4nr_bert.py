@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertForMaskedLM
 
-from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
-from llm4rec_cli.models.prompt4nr.sequences import Ragged, pack_rows
+from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
+from llm4rec_cli.text.backbone import backbone_folder
 from tests.models.tiny_bert import tiny_bert
 from tests.support.numeric import assert_close
 
@@ -80,7 +80,7 @@ def test_logits_equal_those_of_padded_rows_for_any_lengths(tiny, lengths, seed):
 
 def test_logits_of_the_packaged_encoder_equal_those_of_transformers():
     torch.manual_seed(0)  # it has no head, so one is drawn
-    bert = BertForMaskedLM.from_pretrained(templates.backbone_folder("minilm")).eval()
+    bert = BertForMaskedLM.from_pretrained(backbone_folder("minilm")).eval()
     rows = rows_of((60, 17, 16, 5), bert.config.vocab_size + N_NEW)
     packed, theirs = both_logits(bert, rows, torch.tensor([59, 0, 3, 2]))
     assert_close(packed, theirs, rel=1e-5)

@@ -13,7 +13,9 @@ from transformers import AutoTokenizer
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.prompt4nr import templates
-from llm4rec_cli.models.prompt4nr.sequences import Ragged, TemplateFiller, pack_rows
+from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
+from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
+from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from tests.models.prompt4nr_data import TEMPLATES, config
 
 MASK, NSEP = 103, 30_522  # in BERT's vocabulary, and the first id after it
@@ -49,13 +51,13 @@ HISTORY = (2, 0, 6, 3, 4, 5, 0, 1)  # oldest first
 
 @cache
 def tokenizer():
-    return templates.load_tokenizer(templates.backbone_folder("minilm"))
+    return load_tokenizer(backbone_folder("minilm"))
 
 
 @cache
 def published_tokenizer():
     """The tokenizer of transformers, with new tokens added as in the code."""
-    tokenizer = AutoTokenizer.from_pretrained(str(templates.backbone_folder("minilm")))
+    tokenizer = AutoTokenizer.from_pretrained(str(backbone_folder("minilm")))
     tokenizer.add_tokens([AddedToken(name, normalized=False) for name in NEW])
     return tokenizer
 

@@ -10,6 +10,7 @@ from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.config import TemplateConfig
+from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from tests.models.prompt4nr_data import TEMPLATES, config, log
 from tests.models.tiny_bert import CONTEXT, tiny_bert
 from tests.support.driver import python
@@ -30,7 +31,7 @@ GOOD = TemplateConfig("mine", "{user} {sep} {candidate} is {mask}", "good", "bad
 
 @pytest.fixture(scope="module")
 def minilm():
-    return templates.load_tokenizer(templates.backbone_folder("minilm"))
+    return load_tokenizer(backbone_folder("minilm"))
 
 
 @pytest.fixture(scope="module")
@@ -215,4 +216,4 @@ def test_a_loaded_tokenizer_neither_truncates_nor_pads(tiny):
     saved.enable_padding(length=20)
     saved.save(str(tiny / "tokenizer.json"))
     words = "the user is a user of the news"
-    assert len(templates.load_tokenizer(tiny).encode(words, add_special_tokens=False).ids) == 8
+    assert len(load_tokenizer(tiny).encode(words, add_special_tokens=False).ids) == 8

@@ -10,8 +10,10 @@ import pytest
 from llm4rec_cli.data.split import TRAIN, leave_one_out, split_dataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import Draw, Loss
-from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates, Ragged
-from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples, training_clicks
+from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates
+from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
+from llm4rec_cli.models.shared.clicks import training_clicks
+from llm4rec_cli.models.shared.tokens import Ragged
 from tests.models.prompt4nr_data import config, log
 from tests.support.builders import tiny_dataset, tiny_log
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.unisrec import model as unisrec
-from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze
+from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, Similarity
 from llm4rec_cli.models.unisrec.network import MoEAdaptor
 from tests.models import naive
 from tests.support.builders import tiny_dataset
@@ -45,6 +45,7 @@ VARIANTS = {
     "transductive": {"use_ids": True},
     "linear, inductive": {"adaptor": Adaptor.linear},
     "linear, transductive": {"adaptor": Adaptor.linear, "use_ids": True},
+    "zesrec": {"adaptor": Adaptor.two_linear, "similarity": Similarity.dot, "temperature": None},
     "inductive, drawn by position": {"draw": Draw.position},
     "transductive, drawn by position": {"draw": Draw.position, "use_ids": True},
 }
@@ -86,7 +87,9 @@ def adapted(adaptor, x):
     """Return (n, hidden) universal vectors by the paper's formula."""
     if isinstance(adaptor, MoEAdaptor):
         return mixed(adaptor, (x @ adaptor.gate).softmax(-1), x)
-    return x @ adaptor.weight.t() + adaptor.bias
+    for layer in [adaptor] if isinstance(adaptor, torch.nn.Linear) else adaptor:
+        x = x @ layer.weight.t() + layer.bias
+    return x
 
 
 def item_vectors(model):
@@ -96,8 +99,10 @@ def item_vectors(model):
 
 
 def naive_scores(model, table, history):
-    """Return (n_items,) the cosine of the history's state and each item."""
+    """Return (n_items,) the cosine or inner product of the history's state and each item."""
     state = naive.encode(model.encoder, table[history])
+    if not model.uses_cosine:
+        return table @ state
     return (table / table.norm(dim=1, keepdim=True)) @ (state / state.norm())
 
 
@@ -110,7 +115,7 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(built, se
     table = item_vectors(model)
     expected = torch.stack(
         [
-            F.cross_entropy(naive_scores(model, table, prefix) / 0.07, torch.tensor(target))
+            F.cross_entropy(naive_scores(model, table, prefix) / model.temperature, torch.tensor(target))
             for prefix, target in naive.prefix_rows(SPLIT)
         ]
     ).mean()
@@ -123,12 +128,12 @@ def test_one_causal_pass_equals_one_row_a_prefix_in_loss_and_gradients(built, se
 
 
 @variants
-def test_scores_are_cosines_by_the_formula(built, settings):
+def test_scores_are_cosines_or_inner_products_by_the_formula(built, settings):
     model = built(**settings).double().eval()
     naive.randomise(model)
     examples = SPLIT.examples(SplitName.test)
     scores = model.score(examples)
-    assert scores.abs().max() <= 1 + 1e-9
+    assert not model.uses_cosine or scores.abs().max() <= 1 + 1e-9
     table = item_vectors(model)
     for i, user in enumerate(examples.user):
         expected = naive_scores(model, table, SEQUENCES[user][:-1][-6:]).detach()

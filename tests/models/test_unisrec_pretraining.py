@@ -228,6 +228,20 @@ def test_inputs_views_and_targets_share_a_draw_an_item_or_have_one_each(built, d
     assert not torch.equal(vectors[0], vectors[2])
 
 
+def test_without_the_item_loss_the_view_loss_is_left(built):
+    whole, views = (built(item_weight=weight).double().eval() for weight in (1.0, 0.0))
+    batch = whole.training_rows().batch(2, everything(whole.training_rows()))
+    out = whole(**batch)
+    total, n = out["sums"]["loss/item"]
+    assert_close(out["loss"] - views(**batch)["loss"], total / n, rel=1e-6)
+
+
+def test_without_augmentation_the_view_is_the_sequence_itself():
+    batch = rows_of(ELEVEN_TO_FIFTEEN, drop=0.0).batch(0, [0])
+    assert batch["views"].tolist() == batch["items"].tolist()
+    assert batch["seen_at"].tolist() == [0, 1, 2, 3, 4]
+
+
 # By hand.
 
 ELEVEN_TO_FIFTEEN = [[1, 2, 3, 4, 5, 6]]  # 11..15 and the last target, minus ten

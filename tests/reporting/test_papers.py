@@ -281,7 +281,8 @@ def test_impressions_join_impressions():
 
 
 @pytest.mark.parametrize(
-    "label", ["synthetic", "control-shuffle_text", "cold-items", "few-users", "llm-tokens", "transfer"]
+    "label",
+    ["synthetic", "control-shuffle_text", "cold-items", "few-impressions", "few-users", "llm-tokens", "transfer"],
 )
 def test_synthetic_and_changed_data_are_compared_with_no_paper_and_say_why(label):
     assert by_number(variant(**SCIENTIFIC, labels=[label, "no-timestamps"])) == {}

@@ -21,6 +21,7 @@ SMALL_P5 = [  # its training examples are prompts per user and interaction, so m
     "task.negatives=4",  # one prompt per candidate
 ]
 SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"]
+SMALL_NRMS = ["model.titles=2", "model.negatives=1", "trainer.valid_examples=5"]
 SMALL_CHAT = [
     *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
     "task.negatives=3",  # as many candidates as its prompt can hold
@@ -31,5 +32,5 @@ QUICK = ("trainer.epochs=1", "trainer.batch_size=512", "task.max_examples=20", "
 def sizes(model: str) -> list[str]:
     """Return the overrides that make a model small, for the settings that it has."""
     settings = {field.name for field in fields(config_class(model))}
-    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR}.get(model, [])
+    more = {"p5": SMALL_P5, "chatgptrec": SMALL_CHAT, "prompt4nr": SMALL_PROMPT4NR, "nrms": SMALL_NRMS}.get(model, [])
     return [f"model.{key}={value}" for key, value in SMALL.items() if key in settings] + more

@@ -196,6 +196,26 @@ class BprMfConfig(ModelConfig):
 
 
 @dataclass
+class SimpleXConfig(ModelConfig):
+    """Cosine of an item with a mix of the user's vector and the history's mean, against many negatives (CIKM 2021)."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    trainable: ClassVar[bool] = True
+    needs_user: ClassVar[bool] = True
+
+    embedding_size: int = ranges.number(at_least=1)
+    max_length: int = ranges.number(at_least=1)  # latest items of a history
+    user_weight: float = ranges.number(at_least=0, at_most=1)  # g, of the user's own vector; 1 - g of the history
+    negatives: int = ranges.number(at_least=1)  # per interaction
+    margin: float = ranges.number(at_least=-1, at_most=1)  # m: a negative of a lower cosine costs nothing
+    negative_weight: float = ranges.number(at_least=0)  # w, of the mean over the negatives
+    dropout: float = ranges.number(at_least=0, below=1)  # of the mixed vector
+
+    def deviations(self) -> list[str]:
+        return ["no L2 penalty on embeddings beyond trainer.weight_decay", ROUNDED_DROPOUT]
+
+
+@dataclass
 class ItemKnnConfig(ModelConfig):
     """Items that users had together with those of the history: cosine similarity, shrunk, of the nearest items."""
 

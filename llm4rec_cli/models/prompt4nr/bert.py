@@ -1,25 +1,21 @@
-"""BERT without padding or unused outputs: published weights and layers, run on packed tokens.
+"""BERT with its masked-language-model head, without unused outputs.
 
-`BertForMaskedLM` supplies the weights. Everything but attention runs on one flat array of tokens; attention runs on
-groups of rows of similar length. The top layer and the head are computed at the masks only, and there only the logits
-of the two answer words.
+`BertForMaskedLM` supplies the weights. The top layer and the head are computed at the masks only, and there only the
+logits of the two answer words.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertForMaskedLM
 
-from llm4rec_cli.models.shared.layers import INITIAL_STD, dropped_out
+from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
+from llm4rec_cli.models.shared.layers import INITIAL_STD
 
-Shapes = list[tuple[int, int]]
 
-
-class PackedBert(nn.Module):
+class PackedBert(PackedEncoder):
     """A masked language model with extra embeddings for new tokens.
 
     Args:
@@ -31,15 +27,7 @@ class PackedBert(nn.Module):
     """
 
     def __init__(self, bert: BertForMaskedLM, n_new: int) -> None:
-        super().__init__()
-        self.heads = bert.config.num_attention_heads
-        self.dropout = bert.config.hidden_dropout_prob
-        self.attention_dropout = bert.config.attention_probs_dropout_prob
-        self.words = bert.bert.embeddings.word_embeddings
-        self.positions = bert.bert.embeddings.position_embeddings
-        self.kind = nn.Parameter(bert.bert.embeddings.token_type_embeddings.weight[0].detach().clone())
-        self.norm = bert.bert.embeddings.LayerNorm
-        self.layers = bert.bert.encoder.layer
+        super().__init__(bert.bert)
         self.transform = bert.cls.predictions.transform
         self.bias = nn.Parameter(bert.cls.predictions.bias.detach().clone())
         self.new = nn.Parameter(torch.empty(n_new, bert.config.hidden_size).normal_(std=INITIAL_STD))
@@ -51,10 +39,10 @@ class PackedBert(nn.Module):
 
         Args:
             mask_positions: (n,) that token's position in its row.
-            tokens, position, groups, lengths, starts: as `sequences.pack_rows` returns them.
+            tokens, position, groups, lengths, starts: as `tokens.pack_rows` returns them.
         """
         shapes = [(rows, length) for rows, length in groups.tolist()]
-        masks = _padding_masks(shapes, lengths)
+        masks = padding_masks(shapes, lengths)
         x = self._embed(tokens, position)
         *below, top = self.layers
         for layer in below:
@@ -70,72 +58,14 @@ class PackedBert(nn.Module):
         Args:
             index: (m,) indices into the flat tokens.
         """
-        shapes = [(rows, length) for rows, length in groups.tolist()]
-        masks = _padding_masks(shapes, lengths)
-        x = self._embed(tokens, position)
-        for layer in self.layers:
-            x = self._after_attention(layer, x, self._self_attention(layer.attention, x, shapes, masks))
-        return self.transform(x[index])
+        return self.transform(self.states(tokens, position, groups, lengths)[index])
 
     def logits(self, states: Tensor, words: Tensor) -> Tensor:
         """Return (n, k) the logits of some words of the backbone's vocabulary."""
         return F.linear(states, self.words(words), self.bias[words])
 
-    def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
+    def _token_vectors(self, tokens: Tensor) -> Tensor:
         n_words = self.words.num_embeddings
         x = self.words(tokens.clamp(max=n_words - 1))
         is_new = torch.nonzero(tokens >= n_words).squeeze(1)
-        x = x.index_copy(0, is_new, self.new[tokens[is_new] - n_words])
-        return self._dropout(self.norm(x + self.positions(position) + self.kind))
-
-    def _after_attention(self, layer: Any, x: Tensor, attended: Tensor) -> Tensor:
-        x = layer.attention.output.LayerNorm(x + self._dropout(layer.attention.output.dense(attended)))
-        up = layer.intermediate(x)
-        return layer.output.LayerNorm(x + self._dropout(layer.output.dense(up)))
-
-    def _self_attention(self, attention: Any, x: Tensor, shapes: Shapes, masks: list[Tensor | None]) -> Tensor:
-        own, mixed = attention.self, []
-        weight = torch.cat([own.query.weight, own.key.weight, own.value.weight])
-        bias = torch.cat([own.query.bias, own.key.bias, own.value.bias])
-        parts = F.linear(x, weight, bias).to(x.dtype).split([rows * length for rows, length in shapes])
-        # On a CPU in fp32: a bf16 product this small costs less than the kernel set up for its shape.
-        with torch.autocast("cpu", enabled=False):
-            for (rows, length), part, mask in zip(shapes, parts, masks, strict=True):
-                q, k, v = part.view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-                mixed.append(self._attend(q, k, v, mask).transpose(1, 2).reshape(rows * length, -1))
-        return torch.cat(mixed)
-
-    def _self_attention_at(
-        self, attention: Any, x: Tensor, index: Tensor, shapes: Shapes, masks: list[Tensor | None]
-    ) -> Tensor:
-        """Return attention at one token per row (ascending); of the others only keys and values are computed."""
-        own, mixed = attention.self, []
-        weight, bias = torch.cat([own.key.weight, own.value.weight]), torch.cat([own.key.bias, own.value.bias])
-        parts = F.linear(x, weight, bias).to(x.dtype).split([rows * length for rows, length in shapes])
-        queries = own.query(x[index]).to(x.dtype).split([rows for rows, _ in shapes])
-        with torch.autocast("cpu", enabled=False):
-            for (rows, length), part, query, mask in zip(shapes, parts, queries, masks, strict=True):
-                k, v = part.view(rows, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-                q = query.view(rows, 1, self.heads, -1).transpose(1, 2)
-                mixed.append(self._attend(q, k, v, mask).reshape(rows, -1))
-        return torch.cat(mixed)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if not self.training or self.attention_dropout == 0:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        return dropped_out(scores.softmax(-1).to(v.dtype), self.attention_dropout) @ v
-
-    def _dropout(self, x: Tensor) -> Tensor:
-        return dropped_out(x, self.dropout) if self.training and self.dropout > 0 else x
-
-
-def _padding_masks(shapes: Shapes, lengths: Tensor) -> list[Tensor | None]:
-    """Return each group's mask (rows, 1, 1, longest), False at padding; None where nothing is padded."""
-    masks: list[Tensor | None] = []
-    for (_, longest), row_lengths in zip(shapes, lengths.split([rows for rows, _ in shapes]), strict=True):
-        mask = torch.arange(longest, device=lengths.device) < row_lengths[:, None]
-        masks.append(mask[:, None, None, :] if bool((row_lengths < longest).any()) else None)
-    return masks
+        return x.index_copy(0, is_new, self.new[tokens[is_new] - n_words])

@@ -22,7 +22,7 @@ from llm4rec_cli.config.schema import (
     precision,
     weights,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.errors import Llm4RecError, UsageError
 
 CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
 VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
@@ -112,11 +112,7 @@ class Prompt4NRConfig(ModelConfig):
         """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 
-        if "title" not in dataset.items or not (dataset.items["title"].fillna("").str.strip() != "").any():
-            yield DataError(
-                f"model 'prompt4nr' needs item titles, and dataset '{dataset.manifest['name']}' has none",
-                "choose a dataset with titles: llm4rec list datasets",
-            )
+        yield from self.problems_without_titles(dataset)
         yield from templates.problems_of_backbone(self)
 
     def labels(self, task: str) -> list[str]:

@@ -17,9 +17,12 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
-from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller, clean_title, pack_rows
-from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples, training_clicks
+from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller, clean_title
+from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
+from llm4rec_cli.models.shared.clicks import training_clicks
+from llm4rec_cli.models.shared.tokens import pack_rows
+from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class Prompt4NR(nn.Module):
     def __init__(self, config: Prompt4NRConfig, context: Context) -> None:
         super().__init__()
         self.config, self.split, self.seed = config, context.split, context.seed
-        tokenizer = templates.load_tokenizer(templates.backbone_folder(config.backbone))
+        tokenizer = load_tokenizer(backbone_folder(config.backbone))
         template = templates.tokenize_template(config.prompts, tokenizer)
         titles = context.split.dataset.items["title"].fillna("").tolist()
         self.filler = TemplateFiller(template, tokenizer, titles, config)
@@ -64,7 +67,7 @@ class Prompt4NR(nn.Module):
         Args:
             mask_positions: (n,) the position of the mask in each row.
             is_click: (n,) bool; listwise, each click is followed by its `negatives`.
-            batch: as `sequences.pack_rows` returns it.
+            batch: as `tokens.pack_rows` returns it.
         """
         logits = self.bert.logits(self.bert(mask_positions, **batch), self.answers).float()
         log_odds = logits[:, 1] - logits[:, 0]

@@ -8,43 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from llm4rec_cli.data.examples import Histories, IntArray, slices
+from llm4rec_cli.data.examples import Histories, IntArray
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.templates import CANDIDATE, MASK, USER, TemplateTokens
-from llm4rec_cli.models.shared.sequences import pack
-
-WIDENING = 1.1  # length ratio of successive groups: padding stays below a tenth
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """n concatenated rows of tokens: row i is flat[offsets[i]:offsets[i + 1]]."""
-
-    flat: NDArray[np.int32]
-    offsets: IntArray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> IntArray:
-        return np.diff(self.offsets)
-
-    def rows(self, index: IntArray, longest: IntArray | None = None) -> Ragged:
-        """Return some rows, each cut to its first `longest` tokens."""
-        start, end = self.offsets[index], self.offsets[index + 1]
-        return Ragged(*slices(self.flat, start, end if longest is None else np.minimum(end, start + longest)))
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[Sequence[int]]) -> Ragged:
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        flat = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
-        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
+from llm4rec_cli.models.shared.tokens import Ragged
 
 
 @dataclass(frozen=True)
@@ -158,25 +127,3 @@ def _tokenize(tokenizer: Tokenizer, words: Sequence[Sequence[str]], n_words: int
     """Return the tokens of each title's first words."""
     encodings = tokenizer.encode_batch_fast([" ".join(title[:n_words]) for title in words], add_special_tokens=False)
     return Ragged.from_rows([encoding.ids for encoding in encodings])
-
-
-def pack_rows(tokens: Ragged) -> dict[str, Tensor]:
-    """Pack rows into groups of similar length, each padded to its longest row, as `PackedBert` takes them.
-
-    Returns:
-        tokens, position: (total,) int64; at padding the token is 0 and the position counts on.
-        groups: (n_groups, 2) rows and length of each group.
-        lengths: (n,) of the rows, in packed order.
-        starts: (n,) the flat index at which row i starts.
-    """
-    packing = pack(tokens.lengths, WIDENING)
-    is_real = packing.position < tokens.lengths[packing.row]
-    source = tokens.offsets[packing.row] + np.where(is_real, packing.position, 0)
-    starts = packing.last - tokens.lengths + 1
-    return {
-        "tokens": torch.from_numpy(np.where(is_real, tokens.flat[source], 0).astype(np.int64)),
-        "position": torch.from_numpy(packing.position.astype(np.int64)),
-        "groups": torch.from_numpy(packing.groups.astype(np.int64)),
-        "lengths": torch.from_numpy(tokens.lengths[np.argsort(starts, kind="stable")]),
-        "starts": torch.from_numpy(starts),
-    }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
-from llm4rec_cli.text.weights import BACKBONE, find_local_folder, locate_weights
+from llm4rec_cli.text.backbone import TOKENIZER, backbone_folder, load_tokenizer, problems_of_bert
+from llm4rec_cli.text.weights import find_local_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 USER, CANDIDATE, MASK, SEP = "user", "candidate", "mask", "sep"  # fields of a template
 CLS, SEPARATOR, MASK_TOKEN, UNKNOWN = "[CLS]", "[SEP]", "[MASK]", "[UNK]"  # BERT's
 NEWS_SEPARATOR = "[NSEP]"  # precedes every title of a history (code); a new token
-TOKENIZER = "tokenizer.json"
 MAX_VIRTUAL = 100
 FIELDS = "fields are {user}, {candidate}, {mask}, {sep}, and virtual tokens with names in capitals, as {P:3}"
 
@@ -140,27 +138,11 @@ def problems_of_backbone(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
     Raises:
         UsageError: there is no such backbone.
     """
-    folder = Path(locate_weights(config.backbone, BACKBONE)[0])
-    settings = json.loads((folder / "config.json").read_text())
-    if (model_type := settings.get("model_type")) != "bert":
-        yield UsageError(
-            f"model.backbone={config.backbone} is a {model_type}, and model 'prompt4nr' needs a BERT",
-            "model.backbone=bert-base-uncased, or minilm",
-        )
+    of_bert = list(problems_of_bert(config.backbone, config.max_length, "prompt4nr"))
+    yield from of_bert
+    if of_bert:
         return
-    n_positions = settings["max_position_embeddings"]
-    if config.max_length > n_positions:
-        yield UsageError(
-            f"model.max_length={config.max_length} exceeds the {n_positions} tokens that {config.backbone} can read",
-            f"model.max_length={n_positions}",
-        )
-    tokenizer = load_tokenizer(folder)
-    n_words = tokenizer.get_vocab_size(with_added_tokens=True)
-    if n_words != settings["vocab_size"]:
-        yield UsageError(
-            f"model.backbone={config.backbone} has {settings['vocab_size']:,} embeddings for {n_words:,} tokens",
-            "resize them: model.resize_token_embeddings(len(tokenizer)), and save the model",
-        )
+    tokenizer = load_tokenizer(backbone_folder(config.backbone))
     tokenize = partial(tokenize_template, config.prompts, tokenizer)
     unknown_words = list(problems_raised_by(tokenize))
     yield from unknown_words
@@ -215,21 +197,6 @@ def tokenize_template(template: TemplateConfig, tokenizer: Tokenizer) -> Templat
     return TemplateTokens(tuple(parts), n_words, tuple(new_tokens), overhead, answers, ids[MASK_TOKEN])
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Return a backbone's tokenizer, without truncation and padding."""
-    from tokenizers import Tokenizer
-
-    if (folder / TOKENIZER).exists():
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-    else:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def has_head(backbone: str) -> bool:
     """Return whether a backbone has a trained masked-language-model head."""
     from safetensors import safe_open
@@ -239,12 +206,3 @@ def has_head(backbone: str) -> bool:
             if any(name.startswith("cls.predictions.transform") for name in weights.keys()):  # noqa: SIM118
                 return True
     return False
-
-
-def backbone_folder(backbone: str) -> Path:
-    """Return the folder of a backbone's files, which the checks before a run have verified.
-
-    Raises:
-        UsageError: there is no such backbone.
-    """
-    return find_local_folder(backbone) or Path(locate_weights(backbone, BACKBONE)[0])

@@ -2,97 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from llm4rec_cli.data.examples import Histories, IntArray
-from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import Draw, Loss, Prompt4NRConfig
-from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller, pack_rows
-
-
-@dataclass(frozen=True)
-class Clicks(Histories):
-    """n clicks, each with the history before it.
-
-    Attributes:
-        user, sequence, start, end: as in `Histories`.
-        item: (n,) the clicked items.
-        others: flat item numbers that `first` and `last` index.
-        first, last: (n,) others[first:last] are the items that a click's negatives come from: shown, but not clicked.
-            Of interaction data they are the user's training items, which cannot be negatives.
-        n_items: None for impressions; for interaction data, the size of the catalogue that negatives come from.
-    """
-
-    user: IntArray
-    sequence: IntArray
-    start: IntArray
-    end: IntArray
-    item: IntArray
-    others: IntArray
-    first: IntArray
-    last: IntArray
-    n_items: int | None
-
-    def __getitem__(self, index: IntArray) -> Clicks:
-        """Return some of the clicks."""
-        names = ("user", "start", "end", "item", "first", "last")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
-
-    def draw_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
-        """Return (k,) items that were not clicked, distinct where there are at least k."""
-        others = self.others[self.first[i] : self.last[i]]
-        if self.n_items is None:
-            return rng.choice(others, size=k, replace=len(others) < k)
-        if self.n_items < 2 * (len(others) + k):  # rejection sampling would take long
-            allowed = np.setdiff1d(np.arange(self.n_items), others)
-            return rng.choice(allowed, size=k, replace=len(allowed) < k)
-        drawn: list[int] = []
-        while len(drawn) < k:
-            item = int(rng.integers(self.n_items))
-            if item not in others and item not in drawn:
-                drawn.append(item)
-        return np.array(drawn)
-
-
-def training_clicks(split: Split) -> Clicks:
-    """Return the clicks of the training part: those on impressions with an item that was not clicked, or, of
-    interaction data, every interaction that has a history."""
-    return _impression_clicks(split) if split.impression_assignment is not None else _interaction_clicks(split)
-
-
-def _impression_clicks(split: Split) -> Clicks:
-    impressions = split.impressions(TRAIN)
-    items, offsets = impressions.shown()
-    clicked = impressions.clicked()
-    not_clicked = np.concatenate([[0], np.cumsum(~clicked)])[offsets]  # offsets into the items that were not clicked
-    impression = np.repeat(np.arange(len(impressions)), np.diff(offsets))[clicked]
-    kept = np.flatnonzero(np.diff(not_clicked)[impression] > 0)
-    impression = impression[kept]
-    return Clicks(
-        impressions.user[impression],
-        impressions.sequence,
-        impressions.start[impression],
-        impressions.end[impression],
-        items[clicked][kept],
-        items[~clicked],
-        not_clicked[impression],
-        not_clicked[impression + 1],
-        None,
-    )
-
-
-def _interaction_clicks(split: Split) -> Clicks:
-    flat, offsets = split.train_sequences()
-    user = np.repeat(np.arange(split.n_users), np.diff(offsets))
-    place = np.arange(len(flat))
-    kept = np.flatnonzero(place > offsets[user])
-    user, place = user[kept], place[kept]
-    return Clicks(user, flat, offsets[user], place, flat[place], flat, offsets[user], offsets[user + 1], split.n_items)
+from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
+from llm4rec_cli.models.shared.clicks import Clicks
+from llm4rec_cli.models.shared.tokens import pack_rows
 
 
 class ClickExamples:

@@ -28,8 +28,9 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
-from llm4rec_cli.models.prompt4nr.sequences import Ragged, pack_rows
+from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.progress import track
+from llm4rec_cli.text.backbone import backbone_folder
 from llm4rec_cli.text.loading import load_pretrained
 from llm4rec_cli.text.weights import backbone_identity
 
@@ -84,7 +85,7 @@ def _load_published(name: str) -> BertForMaskedLM:
     """Return the published weights; a missing head is random, by torch's global generator."""
     may_be_random = () if templates.has_head(name) else ("cls.",)
     bert: BertForMaskedLM = load_pretrained(
-        BertForMaskedLM, str(templates.backbone_folder(name)), may_be_random, dtype=torch.float32
+        BertForMaskedLM, str(backbone_folder(name)), may_be_random, dtype=torch.float32
     )
     return bert
 

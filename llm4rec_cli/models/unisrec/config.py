@@ -20,6 +20,7 @@ from llm4rec_cli.config.schema import (
     PublishedWeights,
     Question,
     TaskConfig,
+    added,
 )
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
@@ -30,6 +31,14 @@ class Adaptor(Enum):
 
     moe = "moe"  # parametric whitening, mixture of experts: the paper
     linear = "linear"  # one linear layer: a control
+    two_linear = "two_linear"  # two linear layers with nothing between: ZESRec's in UniSRec's table
+
+
+class Similarity(Enum):
+    """How a sequence's state and an item vector are compared."""
+
+    cosine = "cosine"  # over a temperature: the paper
+    dot = "dot"  # inner product: SASRec, and so ZESRec in UniSRec's table
 
 
 class Draw(Enum):
@@ -59,6 +68,7 @@ class PretrainingConfig:
     """Settings used only by `task=pretrain`."""
 
     loss: Loss = MISSING
+    item_weight: float = ranges.number(1.0, at_least=0, added=True)  # of the sequence-item loss; 0 = an ablation
     sequence_weight: float = ranges.number(at_least=0)  # λ, weight of the sequence-sequence loss
     item_drop: float = ranges.number(at_least=0, at_most=1)  # probability of dropping items rather than words
     drop: float = ranges.number(at_least=0, below=1)  # probability that a position is augmented
@@ -99,20 +109,32 @@ class UniSRecConfig(ModelConfig):
     heads: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
     attention_dropout: float = ranges.number(at_least=0, below=1)
-    temperature: float = ranges.number(above=0)
+    temperature: float | None = ranges.number(above=0)  # that divides cosines
+    similarity: Similarity = added(Similarity.cosine)
     max_length: int = ranges.number(at_least=1)  # latest items of a history
     init_from: str | None = ranges.path(None)  # run that provides the initial weights
     freeze: Freeze = MISSING
     pretraining: PretrainingConfig | None = None  # null unless task=pretrain
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        return {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
+        unused = {} if task.question is Question.pretrain else {"pretraining": "task=pretrain"}
+        return unused if self.similarity is Similarity.cosine else {**unused, "temperature": "model.similarity=cosine"}
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if config.task.question is not Question.pretrain:
             return
         if self.pretraining is None:
             yield UsageError("task=pretrain needs model.pretraining, which is null", "remove model.pretraining=null")
+        elif self.pretraining.item_weight == self.pretraining.sequence_weight == 0:
+            yield UsageError(
+                "model.pretraining.item_weight=0 and model.pretraining.sequence_weight=0 leave no loss",
+                "set one of them above 0",
+            )
+        if self.similarity is not Similarity.cosine:
+            yield UsageError(
+                "pre-training contrasts cosines, and model.similarity=dot",
+                "model.similarity=cosine; or train it on the source domains by task=sequential, as ZESRec",
+            )
         if self.use_ids:
             yield UsageError(
                 "pre-training is on text alone: item ids would not transfer to other datasets", "model.use_ids=false"
@@ -135,27 +157,42 @@ class UniSRecConfig(ModelConfig):
             yield UsageError("published weights have a mixture of experts", "model.adaptor=moe")
 
     def display_name(self) -> str:
-        """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch."""
+        """`unisrec`, with its differences from the plain model: text alone, all weights trained from scratch.
+
+        With ZESRec's adaptor and similarity it is `zesrec`."""
         variants = {
+            "two linear layers": self.adaptor == Adaptor.two_linear and not self.is_zesrec,
+            "inner product": self.similarity == Similarity.dot and not self.is_zesrec,
             "linear adaptor": self.adaptor == Adaptor.linear,
             "one expert": self.adaptor == Adaptor.moe and self.experts == 1,
             "pre-trained": self.init_from is not None,
             f"frozen {self.freeze.name}": self.freeze != Freeze.none,
         }
-        name = f"{self.name} + ids" if self.use_ids else self.name
+        name = "zesrec" if self.is_zesrec else f"{self.name} + ids" if self.use_ids else self.name
         return ", ".join([name, *(variant for variant, applies in variants.items() if applies)])
 
-    def paper_experiment(self, task: TaskConfig) -> str:
+    @property
+    def is_zesrec(self) -> bool:
+        """Whether this is ZESRec (arXiv 2105.08318) as UniSRec's table has it: text through two linear layers into
+        SASRec, compared by inner products."""
+        return self.adaptor is Adaptor.two_linear and self.similarity is Similarity.dot and not self.use_ids
+
+    def paper_experiment(self, task: TaskConfig) -> str | None:
+        if self.is_zesrec:
+            return None
         return "unisrec/pretrain_paper" if task.question is Question.pretrain else "unisrec/paper"
 
     def paper_method(self, task: str) -> Mapping[str, str]:
+        text_encoder = f"{Path(self.encoder.name).name} {self.encoder.pooling.name}"
+        if self.is_zesrec:
+            return {"method": "zesrec", "text encoder": text_encoder}
         items = "text + ids" if self.use_ids else "text"
-        if self.adaptor is Adaptor.linear or self.experts == 1:
+        if self.adaptor is not Adaptor.moe or self.experts == 1 or self.similarity is not Similarity.cosine:
             items += ", an ablation of the adaptor"
         return {
             "method": "unisrec",
             "items": items,
-            "text encoder": f"{Path(self.encoder.name).name} {self.encoder.pooling.name}",
+            "text encoder": text_encoder,
             "frozen": self.freeze.name,
         }
 
@@ -166,6 +203,10 @@ class UniSRecConfig(ModelConfig):
                 "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
                 "prefixes of one sequence share its augmentation",
             ]
+            if self.pretraining.item_weight == 0:
+                deviations.append("without the sequence-item loss")
+            if self.pretraining.drop == 0:
+                deviations.append("without augmentation: the second view differs by dropout alone")
             if self.pretraining.loss == Loss.paper_code:
                 deviations.append(
                     "prefixes that end within a run of dropped items are not in the sequence-sequence loss"
@@ -177,11 +218,13 @@ class UniSRecConfig(ModelConfig):
                 ]
         elif self.init_from is None:
             deviations.append("from scratch: the paper's numbers are pre-trained on five other domains")
-        elif self.freeze != Freeze.encoder:
+        elif not self.is_zesrec and self.freeze != Freeze.encoder:
             deviations.append(f"fine-tuned with freeze={self.freeze.name} (the paper freezes the encoder)")
         if self.draw == Draw.catalogue:
             shared = "inputs and targets" if self.pretraining is None else "inputs, augmented inputs and targets"
             deviations.append(f"one draw of adaptor dropout and gate noise an item and step, shared by {shared}")
+        if self.is_zesrec:
+            deviations.append("the size between the two linear layers is that of the item vectors")
         if self.adaptor == Adaptor.linear:
             deviations.append("a linear layer in place of parametric whitening and mixture of experts")
         return [*deviations, *self._encoder_deviations()]

@@ -1,4 +1,7 @@
-"""UniSRec (Hou et al., KDD 2022, arXiv 2206.05941): item vectors from text, SASRec encoder, cosine scores."""
+"""UniSRec (Hou et al., KDD 2022, arXiv 2206.05941): item vectors from text, SASRec encoder, cosine scores.
+
+With `adaptor=two_linear` and `similarity=dot` it is ZESRec (arXiv 2105.08318) as UniSRec's table has it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout, initialise, s
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy
 from llm4rec_cli.models.shared.next_item import inner_products
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, packed_histories
-from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, UniSRecConfig
+from llm4rec_cli.models.unisrec.config import Adaptor, Draw, Freeze, Similarity, UniSRecConfig
 from llm4rec_cli.text.features import encode_texts
 
 NOISE_FLOOR = 0.01  # added to the gate noise's scale (published code)
@@ -69,12 +72,16 @@ class UniSRec(nn.Module):
     def __init__(self, config: UniSRecConfig, features: Tensor, context: Context) -> None:
         super().__init__()
         self.split, self.cache, self.text_encoder = context.split, context.cache, config.encoder
-        self.temperature = config.temperature
+        self.temperature = 1.0 if config.temperature is None else config.temperature
+        self.uses_cosine = config.similarity is Similarity.cosine
         self.draw = config.draw
         self.register_buffer("features", features, persistent=False)  # frozen, stored in the feature cache
         self.encoder = sasrec_encoder(config)
         if config.adaptor == Adaptor.linear:
             self.adaptor: nn.Module = nn.Linear(features.shape[1], config.hidden_size)
+        elif config.adaptor == Adaptor.two_linear:
+            layers = [nn.Linear(size, config.hidden_size) for size in (features.shape[1], config.hidden_size)]
+            self.adaptor = nn.Sequential(*layers)
         else:
             self.adaptor = MoEAdaptor(features.shape[1], config.hidden_size, config.experts, config.adaptor_dropout)
         self.ids = nn.Embedding(len(features), config.hidden_size) if config.use_ids else None
@@ -114,8 +121,12 @@ class UniSRec(nn.Module):
         adapted: Tensor = self.adaptor(self.features)
         return adapted if self.ids is None else adapted + self.ids.weight
 
+    def compared(self, vectors: Tensor) -> Tensor:
+        """Return vectors whose inner products are the scores: scaled to length 1 if these are cosines."""
+        return F.normalize(vectors, dim=-1) if self.uses_cosine else vectors
+
     def forward(self, items: Tensor, targets: Tensor, groups: Tensor) -> dict[str, Any]:
-        """Return the mean cross-entropy of cosine / temperature over all items, at positions with a target.
+        """Return the mean cross-entropy of score / temperature over all items, at positions with a target.
 
         Args:
             items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
@@ -129,9 +140,9 @@ class UniSRec(nn.Module):
             if self.ids is not None:
                 inputs = inputs + self.ids(items)
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
-        hidden = F.normalize(self.encoder(inputs, groups)[carries_loss], dim=-1)
+        hidden = self.compared(self.encoder(inputs, groups)[carries_loss])
         loss = catalogue_cross_entropy(
-            hidden / self.temperature, F.normalize(catalogue, dim=-1), targets[carries_loss], self.softmax_items
+            hidden / self.temperature, self.compared(catalogue), targets[carries_loss], self.softmax_items
         )
         return {"loss": loss, "n_terms": len(hidden)}
 
@@ -140,10 +151,10 @@ class UniSRec(nn.Module):
         return super().train(mode)
 
     def cached_catalogue(self) -> tuple[Tensor, Tensor]:
-        """Return item vectors, raw and normalised, computed once per evaluation."""
+        """Return item vectors, raw and as they are compared, computed once per evaluation."""
         if self._cached_catalogue is None:
             vectors = self.catalogue()
-            self._cached_catalogue = vectors, F.normalize(vectors, dim=-1)
+            self._cached_catalogue = vectors, self.compared(vectors)
         return self._cached_catalogue
 
     def item_vectors(self) -> Tensor:
@@ -155,7 +166,7 @@ class UniSRec(nn.Module):
         items, groups, last, nonempty = (
             t.to(vectors.device) for t in packed_histories(examples, self.encoder.max_length)
         )
-        return F.normalize(self.encoder.last(vectors[items], groups, last) * nonempty.unsqueeze(1), dim=-1)
+        return self.compared(self.encoder.last(vectors[items], groups, last) * nonempty.unsqueeze(1))
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:

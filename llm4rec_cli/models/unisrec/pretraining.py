@@ -196,7 +196,7 @@ class PretrainedUniSRec(UniSRec):
         in_view_loss = gather_rows(torch.stack([records[:, 0], augmented.long()], 1)).unique(dim=0)[:, 1]
         view_loss = by_view.sum() / len(target) * (len(in_view_loss) / in_view_loss.sum())
         return {
-            "loss": by_item.mean() + self.pretraining.sequence_weight * view_loss,
+            "loss": self.pretraining.item_weight * by_item.mean() + self.pretraining.sequence_weight * view_loss,
             "n_terms": len(target),
             "sums": self._sums(by_item.detach(), by_view.detach(), target),
         }

@@ -23,7 +23,17 @@ COMPARED_GROUPS = ("dataset", "model", "task", "trainer")
 # Labels of runs with another protocol or training than usual. Labels have no roles to derive these from: some come
 # from a model, and others, such as `subset`, do not set a run apart.
 NONSTANDARD_LABELS = {
-    *("cold-items", "few-users", "imported", "leaky", "like-only", "oracle_input", "temporal-split", "transfer"),
+    *(
+        "cold-items",
+        "few-impressions",
+        "few-users",
+        "imported",
+        "leaky",
+        "like-only",
+        "oracle_input",
+        "temporal-split",
+        "transfer",
+    ),
 }
 NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
 

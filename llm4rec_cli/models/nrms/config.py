@@ -1,0 +1,85 @@
+"""Settings of NRMS on a pretrained backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
+from llm4rec_cli.errors import Llm4RecError
+from llm4rec_cli.models.base import ROUNDED_DROPOUT
+
+
+class Aggregation(Enum):
+    """How the tokens of a title become its vector, and the titles of a history the user's."""
+
+    attention = "attention"  # NRMS: additive attention over both, self-attention over titles; scores are inner products
+    mean = "mean"  # the mean of each, without new layers; scores are cosines
+
+
+@dataclass
+class NRMSConfig(ModelConfig):
+    """News recommendation with multi-head self-attention (EMNLP 2019); a fine-tuned BERT encodes the titles."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
+    trainable: ClassVar[bool] = True
+    needs_text: ClassVar[bool] = True
+    named_settings: ClassVar[tuple[str, ...]] = ("aggregation",)
+
+    backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
+    aggregation: Aggregation = MISSING
+    hidden_size: int | None = ranges.number(at_least=1, multiple_of="heads")  # of the vectors of titles and users
+    heads: int | None = ranges.number(at_least=1)  # of the self-attention over titles
+    query_size: int | None = ranges.number(at_least=1)  # of both additive attentions
+    dropout: float | None = ranges.number(at_least=0, below=1)  # of the vectors of titles, and of the attended ones
+    temperature: float | None = ranges.number(above=0)  # that divides the cosines
+    negatives: int = ranges.number(at_least=1)  # per click
+    titles: int = ranges.number(at_least=1)  # per history: the latest
+    max_length: int = ranges.number(at_least=3)  # tokens of a title: the first
+    new_learning_rate: float = ranges.number(above=0)  # of weights that are not pretrained
+    scoring: Precision = precision(Work.reading)  # in validation and test
+
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        attention = dict.fromkeys(("hidden_size", "heads", "query_size", "dropout"), "model.aggregation=attention")
+        return attention if self.aggregation is Aggregation.mean else {"temperature": "model.aggregation=mean"}
+
+    def display_name(self) -> str:
+        """`nrms`, and whether titles are averaged."""
+        return self.name if self.aggregation is Aggregation.attention else f"{self.name}, mean of titles"
+
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        method = "nrms" if self.aggregation is Aggregation.attention else "mean of titles"
+        return {"method": method, "weights": Path(self.backbone).name}
+
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
+        """Yield missing titles, and a backbone that cannot read them."""
+        from llm4rec_cli.text.backbone import problems_of_bert
+
+        yield from self.problems_without_titles(dataset)
+        yield from problems_of_bert(self.backbone, self.max_length, self.name)
+
+    def labels(self, task: str) -> list[str]:
+        return ["substitute-encoder"] if self.substitutes_encoder() else []
+
+    def deviations(self) -> list[str]:
+        backbone = f"backbone {Path(self.backbone).name} in place of bert-base-uncased"
+        if self.aggregation is Aggregation.mean:
+            encoder = "titles and histories are means, where NRMS attends over them"
+        else:
+            encoder = "a fine-tuned BERT takes the place of NRMS's word vectors and self-attention over words"
+        return [
+            encoder,
+            *([backbone] if self.substitutes_encoder() else []),
+            "an empty history has one trained vector",
+            ROUNDED_DROPOUT,
+        ]
+
+    def substitutes_encoder(self) -> bool:
+        """Return whether the backbone is another than that of the BERT-NRMS which Prompt4NR is compared with."""
+        return Path(self.backbone).name != "bert-base-uncased"

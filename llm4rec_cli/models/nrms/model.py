@@ -1,0 +1,293 @@
+"""NRMS (Wu et al., EMNLP 2019) with a fine-tuned BERT as its news encoder, and a mean-of-titles encoder to compare.
+
+    title   r = W Σ_t a_t h_t         h: the backbone's states of the title's tokens, a: additive attention
+    user    u = Σ_i b_i s_i           s: multi-head self-attention over the history's titles, b: additive attention
+    score   <u, r_candidate>
+
+Training is a softmax over a click and `negatives` items that were shown with it and not clicked. With
+`aggregation=mean`, r is the mean of the states and u that of the history's r, all of length 1, and a score is their
+inner product over a temperature: before training, the floor `frozen_text` on titles.
+
+A title is encoded once in a batch however many histories and lists hold it, and once in an evaluation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertModel
+
+from llm4rec_cli.config.schema import Precision
+from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
+from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
+from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
+from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout
+from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
+from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
+from llm4rec_cli.text.loading import load_pretrained
+
+TOKENS_PER_BATCH = {"cpu": 1 << 12, "accelerator": 1 << 16}  # in scoring
+
+
+class Titles:
+    """The titles of a catalogue as tokens, equal ones once.
+
+    Args:
+        titles: one per item.
+        backbone: whose tokenizer is used.
+        max_length: tokens of a title.
+
+    Attributes:
+        tokens: n titles.
+        of_item: (n_items,) the title of each item.
+    """
+
+    def __init__(self, titles: list[str], backbone: str, max_length: int) -> None:
+        distinct, self.of_item = np.unique(np.array(titles, dtype=object), return_inverse=True)
+        tokenizer = load_tokenizer(backbone_folder(backbone))
+        tokenizer.enable_truncation(max_length)
+        self.tokens = Ragged.from_rows([encoding.ids for encoding in tokenizer.encode_batch_fast(distinct.tolist())])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def histories(self, histories: Histories, last: int) -> tuple[IntArray, IntArray]:
+        """Return the latest titles of each history, padded; an empty history has one, with the number n.
+
+        Returns:
+            (n_histories, longest) titles, and (n_histories,) how many of them are real.
+        """
+        flat, offsets = histories.histories(last)
+        lengths = np.diff(offsets)
+        padded = np.zeros((len(lengths), max(1, lengths.max(initial=1))), dtype=np.int64)
+        padded[np.arange(padded.shape[1]) < lengths[:, None]] = self.of_item[flat]
+        padded[lengths == 0, 0] = len(self)
+        return padded, np.maximum(lengths, 1)
+
+
+class ClickLists:
+    """Training rows: a click, the history before it and negatives, drawn by (seed, epoch, click)."""
+
+    def __init__(self, config: NRMSConfig, clicks: Clicks, titles: Titles, seed: int) -> None:
+        self.config, self.clicks, self.titles, self.seed = config, clicks, titles, seed
+
+    def __len__(self) -> int:
+        return len(self.clicks)
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+        """Return the distinct titles of these rows, packed by `tokens.pack_rows`, and for each row, among these titles:
+
+        `history` (n, longest) padded, `n_history` (n,); `lists` (n, 1 + negatives), the click first.
+        """
+        rows = np.array(indices)
+        history, n_history = self.titles.histories(self.clicks[rows], self.config.titles)
+        lists = self.titles.of_item[np.stack([self._list(epoch, i) for i in indices])]
+        is_real = (np.arange(history.shape[1]) < n_history[:, None]) & (history < len(self.titles))
+        distinct = np.unique(np.concatenate([history[is_real], lists.ravel()]))
+        renumbered = np.where(is_real, np.searchsorted(distinct, history), 0)
+        renumbered[history == len(self.titles)] = len(distinct)
+        arrays = {"history": renumbered, "n_history": n_history, "lists": np.searchsorted(distinct, lists)}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | pack_rows(
+            self.titles.tokens.rows(distinct)
+        )
+
+    def _list(self, epoch: int, click: int) -> IntArray:
+        rng = stream(self.seed, "clicks' negatives", epoch, click)
+        negatives = self.clicks.draw_negatives(click, self.config.negatives, rng)
+        return np.concatenate([[self.clicks.item[click]], negatives])
+
+
+class AdditiveAttention(nn.Module):
+    """Σ_i a_i x_i with a = softmax over i of <q, tanh(V x_i + v)>."""
+
+    def __init__(self, size: int, query_size: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(size, query_size)
+        self.query = nn.Linear(query_size, 1, bias=False)
+
+    def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
+        """Map (n, length, size) to (n, size).
+
+        Args:
+            is_real: (n, length) bool, False at padding.
+        """
+        logits = self.query(torch.tanh(self.key(x))).squeeze(-1).float()
+        weights = logits.masked_fill(~is_real, -torch.inf).softmax(-1)
+        return torch.einsum("nl,nlh->nh", weights.to(x.dtype), x)
+
+
+class TitleAttention(nn.Module):
+    """A title's vector: additive attention over its tokens, projected."""
+
+    def __init__(self, size: int, hidden_size: int, query_size: int, dropout: float) -> None:
+        super().__init__()
+        self.pool = AdditiveAttention(size, query_size)
+        self.project = nn.Linear(size, hidden_size)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, states: Tensor, is_real: Tensor) -> Tensor:
+        vectors: Tensor = self.dropout(self.project(self.pool(states, is_real)))
+        return vectors
+
+
+class HistoryAttention(nn.Module):
+    """A user's vector: multi-head self-attention over titles, then additive attention."""
+
+    def __init__(self, hidden_size: int, heads: int, query_size: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.pool = AdditiveAttention(hidden_size, query_size)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
+        n, length, _ = x.shape
+        q, k, v = self.qkv(x).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=is_real[:, None, None, :])
+        attended: Tensor = self.pool(self.dropout(mixed.transpose(1, 2).reshape(n, length, -1)), is_real)
+        return attended
+
+
+class Mean(nn.Module):
+    """The mean of the real places, scaled to length 1."""
+
+    def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
+        return F.normalize((x.float() * is_real.unsqueeze(-1)).sum(1), dim=-1)
+
+
+class NRMS(nn.Module):
+    """A title encoder on a backbone and a user encoder over titles.
+
+    Attributes:
+        no_history: (1, size) takes the place of the titles of an empty history.
+    """
+
+    def __init__(self, config: NRMSConfig, context: Context) -> None:
+        super().__init__()
+        self.config, self.split, self.seed = config, context.split, context.seed
+        items = context.split.dataset.items
+        self.titles = Titles(items["title"].fillna("").tolist(), config.backbone, config.max_length)
+        with torch.random.fork_rng(devices=[]):  # the unused pooler may be missing, and is then drawn
+            folder = str(backbone_folder(config.backbone))
+            bert: BertModel = load_pretrained(BertModel, folder, ("pooler.",), dtype=torch.float32)
+        self.bert = PackedEncoder(bert)
+        size = bert.config.hidden_size
+        self.scale = 1.0
+        if config.aggregation is Aggregation.mean:
+            assert config.temperature is not None
+            self.title_encoder: nn.Module = Mean()
+            self.user_encoder: nn.Module = Mean()
+            self.scale = 1 / config.temperature
+        else:
+            assert config.hidden_size and config.heads and config.query_size and config.dropout is not None
+            sizes = config.hidden_size, config.query_size, config.dropout
+            self.title_encoder = TitleAttention(size, *sizes)
+            self.user_encoder = HistoryAttention(config.hidden_size, config.heads, *sizes[1:])
+            size = config.hidden_size
+        self.no_history = nn.Parameter(torch.empty(1, size).normal_(std=INITIAL_STD))
+        self._forget_titles()
+
+    @property
+    def epsilon(self) -> float:
+        return 1e-8
+
+    def learning_rate_of(self, name: str, usual: float) -> float:
+        """Return `new_learning_rate` for weights that are not pretrained, else the usual rate."""
+        return usual if name.startswith("bert.") else self.config.new_learning_rate
+
+    def training_rows(self) -> ClickLists:
+        return ClickLists(self.config, training_clicks(self.split), self.titles, self.seed)
+
+    def forward(self, history: Tensor, n_history: Tensor, lists: Tensor, **titles: Tensor) -> dict[str, Any]:
+        """Return the mean cross-entropy of the click among its list.
+
+        Args:
+            history, n_history, lists: as `ClickLists.batch` returns them.
+            titles: as `tokens.pack_rows` returns them.
+        """
+        vectors = self._encode(**titles)
+        users = self._users(torch.cat([vectors, self.no_history.to(vectors.dtype)]), history, n_history)
+        logits = (users.float().unsqueeze(1) * vectors[lists].float()).sum(-1) * self.scale
+        first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        return {"loss": F.cross_entropy(logits, first), "n_terms": len(logits)}
+
+    def train(self, mode: bool = True) -> NRMS:
+        self._forget_titles()  # weights may have changed since the last evaluation
+        return super().train(mode)
+
+    @torch.no_grad()
+    def score(self, examples: Examples) -> Tensor:
+        items = np.arange(self.split.n_items) if examples.candidates is None else examples.candidates
+        users, vectors = self._users_and_vectors(examples, items.ravel())
+        title = torch.from_numpy(self.titles.of_item[items]).to(vectors.device)
+        if examples.candidates is None:
+            return users @ vectors[title].t()
+        return torch.einsum("nh,nch->nc", users, vectors[title])
+
+    @torch.no_grad()
+    def score_shown(self, impressions: Impressions) -> Tensor:
+        shown, offsets = impressions.shown()
+        users, vectors = self._users_and_vectors(impressions, shown)
+        row = torch.from_numpy(np.repeat(np.arange(len(impressions)), np.diff(offsets))).to(vectors.device)
+        title = torch.from_numpy(self.titles.of_item[shown]).to(vectors.device)
+        return torch.einsum("th,th->t", users[row], vectors[title])
+
+    def _users_and_vectors(self, histories: Histories, items: IntArray) -> tuple[Tensor, Tensor]:
+        """Return (n, size) the users of these histories, and (titles + 1, size) vectors, of these items' titles."""
+        history, n_history = self.titles.histories(histories, self.config.titles)
+        vectors = self._vectors(np.concatenate([history[history < len(self.titles)], self.titles.of_item[items]]))
+        device = vectors.device
+        users = self._users(vectors, torch.from_numpy(history).to(device), torch.from_numpy(n_history).to(device))
+        return users, vectors
+
+    def _forget_titles(self) -> None:
+        self._encoded = np.zeros(len(self.titles), dtype=bool)
+        self._table: Tensor | None = None
+
+    def _vectors(self, titles: IntArray) -> Tensor:
+        """Return (titles + 1, size) float32 vectors, `no_history` last; rows that nobody needed so far mean nothing."""
+        if self._table is None:
+            self._table = self.no_history.repeat(len(self.titles) + 1, 1)
+        device = self._table.device
+        missing = np.unique(titles[~self._encoded[titles]])
+        order = missing[np.argsort(self.titles.tokens.lengths[missing], kind="stable")]
+        limit = TOKENS_PER_BATCH["cpu" if device.type == "cpu" else "accelerator"]
+        bounds = np.flatnonzero(np.diff(np.cumsum(self.titles.tokens.lengths[order]) // limit)) + 1
+        for batch in np.split(order, bounds) if len(order) else ():
+            packed = {key: value.to(device) for key, value in pack_rows(self.titles.tokens.rows(batch)).items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
+                self._table[torch.from_numpy(batch).to(device)] = self._encode(**packed).float()
+        self._encoded[missing] = True
+        return self._table
+
+    def _encode(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
+        """Return (n, size) the vectors of packed titles, in the order of `starts`."""
+        shapes = [(rows, length) for rows, length in groups.tolist()]
+        states = self.bert.states(tokens, position, groups, lengths).split([rows * length for rows, length in shapes])
+        vectors = []
+        for (rows, length), part, mask in zip(shapes, states, padding_masks(shapes, lengths), strict=True):
+            is_real = part.new_ones(rows, length, dtype=torch.bool) if mask is None else mask.flatten(1)
+            vectors.append(self.title_encoder(part.view(rows, length, -1), is_real))
+        return torch.cat(vectors)[starts.argsort().argsort()]
+
+    def _users(self, vectors: Tensor, history: Tensor, n_history: Tensor) -> Tensor:
+        """Return (n, size) user vectors.
+
+        Args:
+            vectors: (m + 1, size) of titles, `no_history` last.
+            history, n_history: (n, longest) padded titles of each user, and how many are real.
+        """
+        is_real = torch.arange(history.shape[1], device=history.device) < n_history[:, None]
+        users: Tensor = self.user_encoder(vectors[history], is_real)
+        return users
+
+
+def build(context: Context) -> NRMS:
+    return NRMS(context.config, context)

@@ -1,0 +1,104 @@
+"""BERT without padding: published weights and layers, run on packed tokens.
+
+Everything but attention runs on one flat array of tokens; attention runs on groups of rows of similar length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertModel
+
+from llm4rec_cli.models.shared.layers import dropped_out
+
+Shapes = list[tuple[int, int]]
+
+
+class PackedEncoder(nn.Module):
+    """BERT's embeddings and layers, without its pooler."""
+
+    def __init__(self, bert: BertModel) -> None:
+        super().__init__()
+        self.heads = bert.config.num_attention_heads
+        self.dropout = bert.config.hidden_dropout_prob
+        self.attention_dropout = bert.config.attention_probs_dropout_prob
+        self.words = bert.embeddings.word_embeddings
+        self.positions = bert.embeddings.position_embeddings
+        self.kind = nn.Parameter(bert.embeddings.token_type_embeddings.weight[0].detach().clone())
+        self.norm = bert.embeddings.LayerNorm
+        self.layers = bert.encoder.layer
+
+    def states(self, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
+        """Return (total, d) the top layer's state at each token; at padding its values mean nothing.
+
+        Args:
+            tokens, position, groups, lengths: as `tokens.pack_rows` returns them.
+        """
+        shapes = [(rows, length) for rows, length in groups.tolist()]
+        masks = padding_masks(shapes, lengths)
+        x = self._embed(tokens, position)
+        for layer in self.layers:
+            x = self._after_attention(layer, x, self._self_attention(layer.attention, x, shapes, masks))
+        return x
+
+    def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
+        return self._dropout(self.norm(self._token_vectors(tokens) + self.positions(position) + self.kind))
+
+    def _token_vectors(self, tokens: Tensor) -> Tensor:
+        vectors: Tensor = self.words(tokens)
+        return vectors
+
+    def _after_attention(self, layer: Any, x: Tensor, attended: Tensor) -> Tensor:
+        x = layer.attention.output.LayerNorm(x + self._dropout(layer.attention.output.dense(attended)))
+        up = layer.intermediate(x)
+        return layer.output.LayerNorm(x + self._dropout(layer.output.dense(up)))
+
+    def _self_attention(self, attention: Any, x: Tensor, shapes: Shapes, masks: list[Tensor | None]) -> Tensor:
+        own, mixed = attention.self, []
+        weight = torch.cat([own.query.weight, own.key.weight, own.value.weight])
+        bias = torch.cat([own.query.bias, own.key.bias, own.value.bias])
+        parts = F.linear(x, weight, bias).to(x.dtype).split([rows * length for rows, length in shapes])
+        # On a CPU in fp32: a bf16 product this small costs less than the kernel set up for its shape.
+        with torch.autocast("cpu", enabled=False):
+            for (rows, length), part, mask in zip(shapes, parts, masks, strict=True):
+                q, k, v = part.view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+                mixed.append(self._attend(q, k, v, mask).transpose(1, 2).reshape(rows * length, -1))
+        return torch.cat(mixed)
+
+    def _self_attention_at(
+        self, attention: Any, x: Tensor, index: Tensor, shapes: Shapes, masks: list[Tensor | None]
+    ) -> Tensor:
+        """Return attention at one token per row (ascending); of the others only keys and values are computed."""
+        own, mixed = attention.self, []
+        weight, bias = torch.cat([own.key.weight, own.value.weight]), torch.cat([own.key.bias, own.value.bias])
+        parts = F.linear(x, weight, bias).to(x.dtype).split([rows * length for rows, length in shapes])
+        queries = own.query(x[index]).to(x.dtype).split([rows for rows, _ in shapes])
+        with torch.autocast("cpu", enabled=False):
+            for (rows, length), part, query, mask in zip(shapes, parts, queries, masks, strict=True):
+                k, v = part.view(rows, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+                q = query.view(rows, 1, self.heads, -1).transpose(1, 2)
+                mixed.append(self._attend(q, k, v, mask).reshape(rows, -1))
+        return torch.cat(mixed)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if not self.training or self.attention_dropout == 0:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return dropped_out(scores.softmax(-1).to(v.dtype), self.attention_dropout) @ v
+
+    def _dropout(self, x: Tensor) -> Tensor:
+        return dropped_out(x, self.dropout) if self.training and self.dropout > 0 else x
+
+
+def padding_masks(shapes: Shapes, lengths: Tensor) -> list[Tensor | None]:
+    """Return each group's mask (rows, 1, 1, longest), False at padding; None where nothing is padded."""
+    masks: list[Tensor | None] = []
+    for (_, longest), row_lengths in zip(shapes, lengths.split([rows for rows, _ in shapes]), strict=True):
+        mask = torch.arange(longest, device=lengths.device) < row_lengths[:, None]
+        masks.append(mask[:, None, None, :] if bool((row_lengths < longest).any()) else None)
+    return masks

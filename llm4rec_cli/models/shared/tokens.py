@@ -1,0 +1,64 @@
+"""Rows of tokens as one flat array, packed by length into the tensors that `bert.PackedEncoder` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm4rec_cli.data.examples import IntArray, slices
+from llm4rec_cli.models.shared.sequences import pack
+
+WIDENING = 1.1  # length ratio of successive groups: padding stays below a tenth
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """n concatenated rows of tokens: row i is flat[offsets[i]:offsets[i + 1]]."""
+
+    flat: NDArray[np.int32]
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+    def rows(self, index: IntArray, longest: IntArray | None = None) -> Ragged:
+        """Return some rows, each cut to its first `longest` tokens."""
+        start, end = self.offsets[index], self.offsets[index + 1]
+        return Ragged(*slices(self.flat, start, end if longest is None else np.minimum(end, start + longest)))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        flat = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def pack_rows(tokens: Ragged) -> dict[str, Tensor]:
+    """Pack rows into groups of similar length, each padded to its longest row, as `bert.PackedEncoder` takes them.
+
+    Returns:
+        tokens, position: (total,) int64; at padding the token is 0 and the position counts on.
+        groups: (n_groups, 2) rows and length of each group.
+        lengths: (n,) of the rows, in packed order.
+        starts: (n,) the flat index at which row i starts.
+    """
+    packing = pack(tokens.lengths, WIDENING)
+    is_real = packing.position < tokens.lengths[packing.row]
+    source = tokens.offsets[packing.row] + np.where(is_real, packing.position, 0)
+    starts = packing.last - tokens.lengths + 1
+    return {
+        "tokens": torch.from_numpy(np.where(is_real, tokens.flat[source], 0).astype(np.int64)),
+        "position": torch.from_numpy(packing.position.astype(np.int64)),
+        "groups": torch.from_numpy(packing.groups.astype(np.int64)),
+        "lengths": torch.from_numpy(tokens.lengths[np.argsort(starts, kind="stable")]),
+        "starts": torch.from_numpy(starts),
+    }
