@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llm4rec_cli.config.schema import Index
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.filler import (
     JITTER,
@@ -49,6 +50,16 @@ def test_users_and_items_are_a_word_and_pieces_of_their_number(filled):
     assert tokens[start + 2 : start + 4].tolist() == number.tolist()
     assert len(set(words[start : start + 4])) == 1  # one whole word
     assert words[-1] == 0
+
+
+def test_users_and_items_with_tokens_of_their_own_are_one_token_without_a_prefix(filled):
+    settings = {"user_tokens": True, "index": Index.independent}
+    filler, (tokens, words), _ = filled("does {user} like {item} ?", FieldValues(user=3, item=7), **settings)
+    strings = as_strings(filler, tokens)
+    assert [piece for piece in strings if piece.startswith("<")] == ["<user3>", "<item7>", "</s>"]
+    assert "_" not in strings  # of `user_` and `item_`
+    place = strings.index("<user3>")
+    assert words[place - 1] + 1 == words[place] == words[place + 1] - 1  # a word by itself
 
 
 def test_whole_words_are_counted_from_one_and_bare_numbers_begin_one(filled):

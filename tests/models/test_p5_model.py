@@ -70,7 +70,7 @@ def test_an_items_score_is_the_likelihood_of_its_code_among_all_codes(model):
         assert_close(p5.score(examples)[row], expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("index", [Index.collaborative, Index.random, Index.leaky_p5])
+@pytest.mark.parametrize("index", [Index.collaborative, Index.random, Index.independent])
 def test_likelihoods_of_all_items_sum_to_one_for_any_index(model, index):
     scores = model("sequential", index=index).score(EXAMPLES[:5])
     assert_close(scores.logsumexp(1), torch.zeros(5), rel=1e-4)

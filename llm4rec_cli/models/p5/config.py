@@ -13,7 +13,17 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, LLMConfig, ModelConfig, TaskConfig, Weights, weights
+from llm4rec_cli.config.schema import (
+    Config,
+    EncoderConfig,
+    Index,
+    LLMConfig,
+    ModelConfig,
+    TaskConfig,
+    Weights,
+    added,
+    weights,
+)
 from llm4rec_cli.errors import Llm4RecError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
@@ -45,6 +55,13 @@ class Negatives(Enum):
     whole = "whole"  # all the user's items, held-out ones included (code): so the test item is never a negative
 
 
+class PerUnit(Enum):
+    """What the direct examples of an epoch are counted by."""
+
+    user = "user"  # code: each example draws one of the user's items
+    interaction = "interaction"  # the paper's appendix: each training item of a user is a target equally often
+
+
 class WholeWord(Enum):
     """When whole-word embeddings are added."""
 
@@ -63,11 +80,12 @@ class SamplesConfig:
     sequential_item: int = ranges.number(at_least=0)  # per user; the next item
     sequential_candidates: int = ranges.number(at_least=0)  # per user; the next item out of 100
     sequential_yes_no: int = ranges.number(at_least=0)  # per user; whether an item comes next
-    direct_item: int = ranges.number(at_least=0)  # per user; an item, without a history
-    direct_candidates: int = ranges.number(at_least=0)  # per user; an item out of 100
-    direct_yes_no: int = ranges.number(at_least=0)  # per user; whether the user likes an item
+    direct_item: int = ranges.number(at_least=0)  # per `direct_per`; an item, without a history
+    direct_candidates: int = ranges.number(at_least=0)  # per `direct_per`; an item out of 100
+    direct_yes_no: int = ranges.number(at_least=0)  # per `direct_per`; whether the user likes an item
     targets: Targets = MISSING
     negatives: Negatives = MISSING
+    direct_per: PerUnit = added(PerUnit.user)
 
 
 @dataclass
@@ -88,7 +106,9 @@ class P5Config(ModelConfig):
     dropout: float = ranges.number(at_least=0, below=1)
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
+    user_tokens: bool = added(False)  # each user is one token of its own, as items are with index=independent
     prompts: dict[str, PromptConfig] = MISSING  # by number, from the files in conf/prompt/p5
+    train_prompts: list[str] | None = added(None)  # the prompts to train with; null = all but those held out
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     ask: EvaluationPrompts = field(default_factory=EvaluationPrompts, metadata={"role": Role.question})
     # null = exact scores of the whole catalogue
@@ -111,8 +131,9 @@ class P5Config(ModelConfig):
         return self.index is Index.semantic
 
     def display_name(self) -> str:
-        """Return `p5` with its backbone and item indexing, which are compared most."""
-        return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
+        """Return `p5` with its backbone, item indexing and number of prompts, which are compared most."""
+        prompts = "" if self.train_prompts is None else f", {len(self.train_prompts)} prompts"
+        return f"p5 {Path(self.backbone).name}, {self.index.name} ids{prompts}"
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "p5/paper"
@@ -120,14 +141,15 @@ class P5Config(ModelConfig):
     def paper_method(self, task: str) -> Mapping[str, str]:
         """With the paper's names of prompts; stars read from the review are its task `review_preference`."""
         name, prompt = Path(self.backbone).name, getattr(self.ask, task, None)
+        per = "" if self.samples.direct_per is PerUnit.user else " for each interaction"
         method = {
-            "method": "p5",
+            "method": "p5" if self.train_prompts is None else "p5 with fewer prompts",
             "size": "base" if name == "t5-base" else "small",
             "weights": f"{name}, from scratch" if self.backbone in T5_SHAPES else name,
             "ids": self.index.name,
             "whole-word embeddings in evaluation": "yes" if self.whole_word is WholeWord.always else "no",
             "decoding": f"beam search of {self.beams}, item names" if self.beams else "likelihood of every item name",
-            "direct samples of a user": str(self.samples.direct_candidates),
+            "direct samples of a user": f"{self.samples.direct_candidates}{per}",
         }
         if prompt is not None:
             method["prompt"] = prompt
@@ -149,12 +171,19 @@ class P5Config(ModelConfig):
         return labels
 
     def deviations(self) -> list[str]:
-        deviations = [
-            "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it likes"
-        ]
+        deviations = []
+        if not self.user_tokens or self.index is not Index.independent:
+            deviations.append(
+                "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it "
+                "likes"
+            )
+        if self.user_tokens:
+            deviations.append("each user is one token of its own, as in the paper's ablation P5-I")
         if self.backbone in T5_SHAPES:
             deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
-        if self.index is not Index.leaky_p5:
+        if self.index is Index.independent:
+            deviations.append("each item is one token of its own, as in the paper's ablation P5-I")
+        elif self.index is not Index.leaky_p5:
             deviations.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
         if self.whole_word is WholeWord.always:
             deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
@@ -162,6 +191,12 @@ class P5Config(ModelConfig):
             deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
         if self.samples.targets is Targets.every:
             deviations.append("any training item is a target; the code asks for the last three alone")
+        if self.train_prompts is not None:
+            deviations.append(f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18")
+        if self.samples.direct_per is PerUnit.interaction:
+            deviations.append(
+                "direct examples are counted by interaction, as in the paper's appendix; the code's by user"
+            )
         if self.samples.direct_item:
             deviations.append("also trained to name an item from the user alone, OpenP5's task")
         decoding = f"a beam search of {self.beams}" if self.beams else "the likelihood of every item's name"

@@ -25,7 +25,7 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import P5Config, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
-from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars
+from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples, example_kind
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
@@ -79,7 +79,9 @@ class P5(nn.Module):
         """
         dataset = self.split.dataset
         if self.task == "all":
-            return [name for name, prompt in prompts.usable(self.config.prompts, dataset).items() if prompt.trained]
+            return [
+                name for name in prompts.usable(self.config.prompts, dataset) if prompts.is_trained(self.config, name)
+            ]
         # The family of the evaluation prompt may differ: a rating may be predicted from a review.
         evaluated = self.config.prompts[getattr(self.config.ask, self.task)].family
         families = dict.fromkeys([PromptFamily(self.task), evaluated])
@@ -280,7 +282,7 @@ def build(context: Context) -> P5:
     index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     names = split.user_names()
     corpus = [*prompt_texts(config), *training_texts(split, names)]
-    pieces = [piece for code in index.codes for piece in code]
+    pieces = [piece for code in (*index.codes, *user_codes(config, split.n_users)) for piece in code]
     numbers = [f"{n:0{config.digits}d}" for n in range(10**config.digits)]
     tokenizer = load_tokenizer(config.backbone, corpus, config.vocabulary, context.cache)
     return P5(config, context, Vocabulary(tokenizer, [*numbers, *pieces]), index, names)
