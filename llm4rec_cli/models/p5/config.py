@@ -24,7 +24,7 @@ from llm4rec_cli.config.schema import (
     added,
     weights,
 )
-from llm4rec_cli.errors import Llm4RecError, problems_raised_by
+from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
@@ -60,6 +60,20 @@ class PerUnit(Enum):
 
     user = "user"  # code: each example draws one of the user's items
     interaction = "interaction"  # the paper's appendix: each training item of a user is a target equally often
+
+
+class Rates(Enum):
+    """The learning rates of the weights."""
+
+    uniform = "uniform"  # code: `trainer.learning_rate` for all
+    scaled = "scaled"  # in proportion to the scale at which a weight is drawn, as of T5's own optimiser, Adafactor
+
+
+class Start(Enum):
+    """What the embeddings of item codes start from."""
+
+    random = "random"  # as T5 draws its embeddings
+    co_occurrence = "co_occurrence"  # factors of which items follow each other in training
 
 
 class WholeWord(Enum):
@@ -104,6 +118,8 @@ class P5Config(ModelConfig):
     digits: int = ranges.number(at_least=1, at_most=3)  # digits of a user or item number per token
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
+    start: Start = added(Start.random)  # co_occurrence: where items have tokens of their own, no digits
+    rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
     user_tokens: bool = added(False)  # each user is one token of its own, as items are with index=independent
@@ -124,8 +140,10 @@ class P5Config(ModelConfig):
             yield from problems_raised_by(partial(prompts.evaluation_prompt, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Drop the encoder unless index=semantic; it may be set with any index, so that sweeps over indexes work."""
-        return {} if self.index is Index.semantic else {"encoder": None}
+        """Drop the encoder unless index=semantic, and rates for published weights; they may be set with any index and
+        backbone, so that sweeps over these work."""
+        encoder = {} if self.index is Index.semantic else {"encoder": None}
+        return encoder if self.backbone in T5_SHAPES else encoder | {"rates": Rates.uniform}
 
     def uses_item_text(self) -> bool:
         return self.index is Index.semantic
@@ -181,6 +199,10 @@ class P5Config(ModelConfig):
             deviations.append("each user is one token of its own, as in the paper's ablation P5-I")
         if self.backbone in T5_SHAPES:
             deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
+        if self.start is Start.co_occurrence:
+            deviations.append("embeddings of item codes start from which items follow each other in training")
+        if self.rates is Rates.scaled:
+            deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
         if self.index is Index.independent:
             deviations.append("each item is one token of its own, as in the paper's ablation P5-I")
         elif self.index is not Index.leaky_p5:
@@ -212,5 +234,10 @@ class P5Config(ModelConfig):
         return deviations
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        if self.start is Start.co_occurrence and self.index.name in ("sequential", "random", "leaky_p5"):
+            yield UsageError(
+                f"model.start=co_occurrence: items of model.index={self.index.name} share the tokens of their digits",
+                "model.index=independent, collaborative or semantic",
+            )
         yield from prompts.problems(self)
         yield from prompts.problems_of_task(self, config.task)

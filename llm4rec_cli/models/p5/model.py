@@ -23,9 +23,10 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import P5Config, WholeWord
+from llm4rec_cli.models.p5.config import P5Config, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
+from llm4rec_cli.models.p5.start import item_factors, neighbours, token_vectors
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples, example_kind
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
@@ -57,6 +58,11 @@ class P5(nn.Module):
         self.vocabulary, self.index = vocabulary, index
         self.filler = PromptFiller(config, context.split, names, index, vocabulary)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
+        if config.start is Start.co_occurrence:
+            factors = item_factors(neighbours(context.split.for_ranking()), t5.config.d_model)
+            tokens, vectors = token_vectors(self.filler.item_codes, factors)
+            with torch.no_grad():
+                t5.shared.weight[torch.from_numpy(tokens)] = torch.from_numpy(vectors).float()
         self.packed = PackedT5(t5, config.whole_word is not WholeWord.never)
         self.evaluates_with_words = config.whole_word is WholeWord.always
         self.item_trie = Trie.from_codes([code.tolist() for code in self.filler.item_codes])
@@ -134,6 +140,28 @@ class P5(nn.Module):
                 before = totals.get(name, [0, 0])
                 totals[name] = [before[0] + total.item(), before[1] + n.item()]
         return {name: total / n for name, (total, n) in totals.items()}
+
+    @property
+    def epsilon(self) -> float:
+        return 1e-8
+
+    def learning_rate_of(self, name: str, usual: float) -> float:
+        """Return the rate of a weight; with `rates=scaled`, `usual` times the scale at which T5 draws it, over that of
+        most of its matrices, width ** -0.5.
+
+        Adam moves every weight by about the rate, whatever its scale. T5 draws embeddings at 1, and queries, which
+        replace the division of attention scores, at (width * head size) ** -0.5: with one rate for both, embeddings
+        hardly move while attention saturates.
+        """
+        shape = self.packed.config
+        scales = {
+            "shared.weight": shape.d_model**0.5,
+            "words.weight": shape.d_model**0.5,
+            "q.weight": shape.d_kv**-0.5,
+            "wo.weight": (shape.d_model / shape.d_ff) ** 0.5,
+        }
+        scale = next((scales[end] for end in scales if name.endswith(f".{end}")), 1.0)
+        return usual * scale if self.config.rates is Rates.scaled else usual
 
     @property
     def device(self) -> torch.device:
