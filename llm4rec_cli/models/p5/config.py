@@ -234,7 +234,7 @@ class P5Config(ModelConfig):
         return deviations
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        if self.start is Start.co_occurrence and self.index.name in ("sequential", "random", "leaky_p5"):
+        if self.start is Start.co_occurrence and self.index in prompts.NUMBERS:
             yield UsageError(
                 f"model.start=co_occurrence: items of model.index={self.index.name} share the tokens of their digits",
                 "model.index=independent, collaborative or semantic",

@@ -105,6 +105,7 @@ LEAKING_FIELDS = {  # they reveal the answer; an explanation is a sentence of th
     Answer.star_and_explanation: {Field.star, Field.review},
 }
 
+NUMBERS = (Index.sequential, Index.random, Index.leaky_p5)  # indexes that name items by digits
 N_CANDIDATES = 100
 # Approximate tokens per field; user and item numbers are counted separately.
 FIELD_LENGTHS = {
@@ -341,7 +342,7 @@ def describe_unusable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) 
 def problems_with_dataset(config: P5Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
     """Yield the problems of `problems`, with numbers as long as the dataset's."""
     item_length = 1  # the minimum, for a path of clusters
-    if config.index in (Index.sequential, Index.random, Index.leaky_p5):
+    if config.index in NUMBERS:
         item_length = _number_length(dataset.n_items, config.digits)
     user_length = 1 if config.user_tokens else _number_length(dataset.n_users, config.digits)
     yield from problems(config, item_length, user_length)
