@@ -76,6 +76,13 @@ class Start(Enum):
     co_occurrence = "co_occurrence"  # factors of which items follow each other in training
 
 
+class HistoryOrder(Enum):
+    """The order of the items of a history in a prompt."""
+
+    oldest_first = "oldest_first"  # paper
+    newest_first = "newest_first"  # the latest item is always the same word of a prompt, so it can be found by position
+
+
 class WholeWord(Enum):
     """When whole-word embeddings are added."""
 
@@ -118,6 +125,7 @@ class P5Config(ModelConfig):
     digits: int = ranges.number(at_least=1, at_most=3)  # digits of a user or item number per token
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
+    history: HistoryOrder = added(HistoryOrder.oldest_first)
     start: Start = added(Start.random)  # co_occurrence: where items have tokens of their own, no digits
     rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
     max_source: int = ranges.number(at_least=16)  # tokens
@@ -199,6 +207,8 @@ class P5Config(ModelConfig):
             deviations.append("each user is one token of its own, as in the paper's ablation P5-I")
         if self.backbone in T5_SHAPES:
             deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
+        if self.history is HistoryOrder.newest_first:
+            deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
         if self.start is Start.co_occurrence:
             deviations.append("embeddings of item codes start from which items follow each other in training")
         if self.rates is Rates.scaled:

@@ -12,7 +12,7 @@ from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.p5.config import P5Config
+from llm4rec_cli.models.p5.config import HistoryOrder, P5Config
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
 Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a word
@@ -154,7 +154,8 @@ class PromptFiller:
         separator = self.arrow if values.arrow else self.comma
         size = np.array([len(self.item_codes[item]) + len(separator[0]) for item in values.history[::-1]])
         kept = max(1, int(np.searchsorted(np.cumsum(size), room + len(separator[0]), side="right")))
-        return self._item_list(values.history[-kept:], separator)
+        shown = values.history[-kept:]
+        return self._item_list(shown[::-1] if self.config.history is HistoryOrder.newest_first else shown, separator)
 
     def _review(self, values: FieldValues, room: int) -> Chunk:
         tokens, starts = self._column("review")[values.row]
