@@ -170,6 +170,9 @@ ONE_TASK = {
     "p5/instruments": ("task=explanation",),
     "p5/transfer": ("task=explanation",),
     "p5/demo_transfer": ("task=rating",),
+    "p5/paper_independent": ("task=sequential",),
+    "p5/paper_prompts": ("task=review_summary",),
+    "p5/paper_samples": ("task=direct",),
 }
 
 

@@ -61,6 +61,7 @@ class Index(Enum):
     random = "random"
     collaborative = "collaborative"  # a path of clusters of items that co-occur in train histories
     semantic = "semantic"  # a path of clusters of item texts
+    independent = "independent"  # one token of its own for each item
     leaky_p5 = "leaky_p5"  # by first appearance in whole sequences, as in the paper: leaks the test items
 
 

@@ -2,7 +2,8 @@
 
 Numbers: `sequential`, `random`, `leaky_p5`. They are padded to one length and cut into pieces of a fixed number of
 digits, so that the pieces do not depend on a tokenizer. Clusters: `collaborative`, `semantic`. A code is the path to a
-leaf of a tree of clusters, and the item's place in the leaf: <c3> <c41> <i17>.
+leaf of a tree of clusters, and the item's place in the leaf: <c3> <c41> <i17>. `independent`: one piece for each item,
+shared with no other.
 
 No code is a prefix of another. Only `leaky_p5` uses held-out data. None uses the dataset's own item numbers: numbers by
 first appearance in whole sequences, as in the files of S3-Rec, leak the order of items.
@@ -121,6 +122,8 @@ def index_items(
     if kind in NUMBERS:
         length = digit_length(split.n_items, digits)
         return ItemIndex(kind, [digit_pieces(n, digits, length) for n in numbers(kind, split, seed).tolist()])
+    if kind is Index.independent:
+        return ItemIndex(kind, [(f"<item{item}>",) for item in range(split.n_items)])
     if kind is Index.semantic and features is None:
         raise DataError(
             f"index=semantic clusters item texts, and dataset '{split.dataset.manifest['name']}' has none",

@@ -208,6 +208,12 @@ def test_a_graph_without_edges_is_one_cluster():
     assert spectral_clusters(csr_array((5, 5)), 2, np.random.default_rng(0)).tolist() == [0] * 5
 
 
+def test_an_independent_code_is_a_piece_that_no_other_item_has(tmp_path):
+    codes = index_items(Index.independent, SPLIT, 0, 1, tmp_path).codes
+    assert [len(code) for code in codes] == [1] * 8
+    assert len({*codes}) == 8
+
+
 def test_the_dataset_s_own_numbers_play_no_part(tmp_path):
     """Items numbered otherwise get the codes that they had."""
     split, other = noise(), np.random.default_rng(1).permutation(40)

@@ -14,7 +14,7 @@ from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.indexing import index_items
 from llm4rec_cli.data.split import Split, leave_one_out
 from llm4rec_cli.models.p5.config import P5Config
-from llm4rec_cli.models.p5.filler import PromptFiller
+from llm4rec_cli.models.p5.filler import PromptFiller, user_codes
 from llm4rec_cli.models.p5.model import prompt_texts, training_texts
 from llm4rec_cli.models.p5.vocabulary import Vocabulary, load_tokenizer
 from tests.support.builders import tiny_dataset
@@ -61,5 +61,5 @@ def prompt_filler(settings: P5Config, split: Split, folder: Path) -> PromptFille
     corpus = [*prompt_texts(settings), *training_texts(split, names)]
     tokenizer = load_tokenizer("tiny", corpus, settings.vocabulary, folder)
     pieces = [f"{n:0{settings.digits}d}" for n in range(10**settings.digits)]
-    pieces += [piece for code in index.codes for piece in code]
+    pieces += [piece for code in (*index.codes, *user_codes(settings, split.n_users)) for piece in code]
     return PromptFiller(settings, split, names, index, Vocabulary(tokenizer, pieces))

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llm4rec_cli.config.schema import Index
+from llm4rec_cli.models.p5.config import HistoryOrder
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.filler import (
     JITTER,
@@ -51,6 +53,16 @@ def test_users_and_items_are_a_word_and_pieces_of_their_number(filled):
     assert words[-1] == 0
 
 
+def test_users_and_items_with_tokens_of_their_own_are_one_token_without_a_prefix(filled):
+    settings = {"user_tokens": True, "index": Index.independent}
+    filler, (tokens, words), _ = filled("does {user} like {item} ?", FieldValues(user=3, item=7), **settings)
+    strings = as_strings(filler, tokens)
+    assert [piece for piece in strings if piece.startswith("<")] == ["<user3>", "<item7>", "</s>"]
+    assert "_" not in strings  # of `user_` and `item_`
+    place = strings.index("<user3>")
+    assert words[place - 1] + 1 == words[place] == words[place + 1] - 1  # a word by itself
+
+
 def test_whole_words_are_counted_from_one_and_bare_numbers_begin_one(filled):
     history = np.array([4, 9])
     filler, (tokens, words), _ = filled("after {history} ?", FieldValues(0, 0, history=history))
@@ -66,6 +78,17 @@ def test_a_history_is_joined_by_commas_or_arrows(filled):
     _, (arrows, _), _ = filled("{history}", FieldValues(0, 0, history=history, arrow=True))
     assert as_strings(filler, commas).count("▁,") == 2
     assert "".join(as_strings(filler, arrows)).count("->") == 2
+
+
+def test_a_history_may_be_shown_newest_first_and_still_loses_its_oldest_items(filled):
+    values = FieldValues(0, 0, history=np.arange(20))
+    newest = HistoryOrder.newest_first
+    filler, (tokens, _), _ = filled("after {history} ?", values, history=newest, max_source=16)
+    codes = [filler.item_codes[item].tolist() for item in (19, 18)]
+    assert tokens[1:].tolist()[:2] == codes[0]
+    assert tokens[1:].tolist()[3:5] == codes[1]  # after a comma
+    forward = filled("after {history} ?", values, max_source=16)[1][0]
+    assert sorted(tokens.tolist()) == sorted(forward.tolist())  # the same items
 
 
 def test_the_oldest_history_is_truncated_and_the_rest_kept(filled):

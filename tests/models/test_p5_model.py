@@ -11,9 +11,10 @@ import torch
 from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
-from llm4rec_cli.models.p5.config import WholeWord
+from llm4rec_cli.models.p5.config import Rates, Start, WholeWord
 from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_stars
 from tests.models.p5_data import N_ITEMS, config, shop
+from tests.support.driver import spec_of
 from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
@@ -70,7 +71,7 @@ def test_an_items_score_is_the_likelihood_of_its_code_among_all_codes(model):
         assert_close(p5.score(examples)[row], expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("index", [Index.collaborative, Index.random, Index.leaky_p5])
+@pytest.mark.parametrize("index", [Index.collaborative, Index.random, Index.independent])
 def test_likelihoods_of_all_items_sum_to_one_for_any_index(model, index):
     scores = model("sequential", index=index).score(EXAMPLES[:5])
     assert_close(scores.logsumexp(1), torch.zeros(5), rel=1e-4)
@@ -211,6 +212,35 @@ def test_tied_weights_are_saved_once_and_restored(model):
     assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
     second.load_state_dict(state)
     torch.testing.assert_close(second.score(EXAMPLES), first.score(EXAMPLES))
+
+
+def test_scaled_learning_rates_are_in_proportion_to_the_initial_weights(model):
+    p5 = model("sequential", rates=Rates.scaled)
+    width = p5.packed.config.d_model
+    matrices = {name: weight for name, weight in p5.named_parameters() if weight.dim() > 1}
+    for name, weight in matrices.items():
+        scale = float(weight.detach().square().mean().sqrt()) * width**0.5
+        assert p5.learning_rate_of(name, 1.0) == pytest.approx(scale, rel=0.25), name
+    uniform = model("sequential")
+    assert {uniform.learning_rate_of(name, 0.5) for name in matrices} == {0.5}
+
+
+def test_item_tokens_start_from_co_occurrence_and_all_others_as_before(model):
+    random = model("sequential", index=Index.independent)
+    started = model("sequential", index=Index.independent, start=Start.co_occurrence)
+    tokens = torch.tensor([code[0] for code in started.filler.item_codes])
+    changed = (random.packed.t5.shared.weight != started.packed.t5.shared.weight).any(1)
+    assert changed[tokens].float().mean() > 0.5  # items without neighbours stay
+    changed[tokens] = False
+    assert not changed.any()
+
+
+def test_digits_cannot_start_from_co_occurrence():
+    spec = spec_of("model=p5", "task=sequential", "model.start=co_occurrence")
+    (problem,) = spec.model.problems(spec.config)
+    assert "share the tokens of their digits" in problem.problem
+    spec.model.index = Index.collaborative
+    assert list(spec.model.problems(spec.config)) == []
 
 
 def test_shared_sampled_candidates_are_scored(model, tmp_path):

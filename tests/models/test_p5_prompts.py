@@ -321,6 +321,28 @@ def test_a_task_without_a_prompt_to_train_on_is_refused():
         raise_first(prompts.problems_of_task(config, TaskConfig(name="rating", question=Question.rate)))
 
 
+def test_prompts_left_out_of_training_are_not_trained_with(dataset):
+    config = config_of(train_prompts=["1-1", "2-3"])
+    assert prompts.training_prompts(config, PromptFamily.rating, dataset) == ["1-1"]
+    assert list(prompts.problems(config)) == []
+    with pytest.raises(UsageError, match="no prompt of family direct can be trained") as raised:
+        raise_first(prompts.problems_of_task(config, TaskConfig(name="direct", question=Question.rank)))
+    assert raised.value.remedy == "add one to model.train_prompts"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "remedy"),
+    [
+        ("1-11", "prompt '1-11' does not exist", "did you mean '1-1'?"),
+        ("1-10", "prompt '1-10' is held out from training", "did you mean '1-1'?"),
+    ],
+)
+def test_only_prompts_that_can_be_trained_are_chosen_for_training(name, problem, remedy):
+    (error,) = prompts.problems(config_of(train_prompts=["2-3", name]))
+    assert problem in error.problem
+    assert remedy in error.remedy
+
+
 @pytest.mark.parametrize(
     ("source", "length", "problem"),
     [

@@ -10,7 +10,7 @@ import pytest
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.split import TRAIN, leave_one_out
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Negatives, Targets
+from llm4rec_cli.models.p5.config import Negatives, PerUnit, Targets
 from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.training_examples import KINDS, N_CANDIDATES, TrainingExamples, example_kind
 from llm4rec_cli.models.shared.sequences import IGNORED
@@ -126,6 +126,17 @@ def test_every_item_with_a_history_becomes_a_target(examples):
     built = examples(["2-1"], targets=Targets.every)
     targets = {(user, values.item) for user, values, _ in draws(built, "2-1", 3000)}
     assert targets == {(u, i) for u in range(25) for i in items_of(u, -2)[1:]}
+
+
+def test_direct_examples_counted_by_interaction_have_each_training_item_as_target_equally_often(examples):
+    built = examples(["5-5"], direct_candidates=2, direct_per=PerUnit.interaction)
+    n_train = int((shop().assignment == TRAIN).sum())
+    assert len(built) == 2 * n_train
+    drawn = draws(built, "5-5", n_train)
+    assert sorted((values.user, values.item) for _, values, _ in drawn) == sorted(
+        (user, item) for user in range(25) for item in items_of(user, -2)
+    )
+    assert all(values.item in values.candidates for _, values, _ in drawn)
 
 
 def test_whole_excludes_held_out_items_from_negatives_and_known_does_not(examples):

@@ -22,6 +22,7 @@ from llm4rec_cli.config.schema import (
     PublishedWeights,
     TaskConfig,
     Weights,
+    added,
     weights,
 )
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
@@ -55,6 +56,34 @@ class Negatives(Enum):
     whole = "whole"  # all the user's items, held-out ones included (code): so the test item is never a negative
 
 
+class PerUnit(Enum):
+    """What the direct examples of an epoch are counted by."""
+
+    user = "user"  # code: each example draws one of the user's items
+    interaction = "interaction"  # the paper's appendix: each training item of a user is a target equally often
+
+
+class Rates(Enum):
+    """The learning rates of the weights."""
+
+    uniform = "uniform"  # code: `trainer.learning_rate` for all
+    scaled = "scaled"  # in proportion to the scale at which a weight is drawn, as of T5's own optimiser, Adafactor
+
+
+class Start(Enum):
+    """What the embeddings of item codes start from."""
+
+    random = "random"  # as T5 draws its embeddings
+    co_occurrence = "co_occurrence"  # factors of which items follow each other in training
+
+
+class HistoryOrder(Enum):
+    """The order of the items of a history in a prompt."""
+
+    oldest_first = "oldest_first"  # paper
+    newest_first = "newest_first"  # the latest item is always the same word of a prompt, so it can be found by position
+
+
 class WholeWord(Enum):
     """When whole-word embeddings are added."""
 
@@ -73,11 +102,12 @@ class SamplesConfig:
     sequential_item: int = ranges.number(at_least=0)  # per user; the next item
     sequential_candidates: int = ranges.number(at_least=0)  # per user; the next item out of 100
     sequential_yes_no: int = ranges.number(at_least=0)  # per user; whether an item comes next
-    direct_item: int = ranges.number(at_least=0)  # per user; an item, without a history
-    direct_candidates: int = ranges.number(at_least=0)  # per user; an item out of 100
-    direct_yes_no: int = ranges.number(at_least=0)  # per user; whether the user likes an item
+    direct_item: int = ranges.number(at_least=0)  # per `direct_per`; an item, without a history
+    direct_candidates: int = ranges.number(at_least=0)  # per `direct_per`; an item out of 100
+    direct_yes_no: int = ranges.number(at_least=0)  # per `direct_per`; whether the user likes an item
     targets: Targets = MISSING
     negatives: Negatives = MISSING
+    direct_per: PerUnit = added(PerUnit.user)
 
 
 @dataclass
@@ -97,9 +127,14 @@ class P5Config(ModelConfig):
     digits: int = ranges.number(at_least=1, at_most=3)  # digits of a user or item number per token
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
+    history: HistoryOrder = added(HistoryOrder.oldest_first)
+    start: Start = added(Start.random)  # co_occurrence: where items have tokens of their own, no digits
+    rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
+    user_tokens: bool = added(False)  # each user is one token of its own, as items are with index=independent
     prompts: dict[str, PromptConfig] = MISSING  # by number, from the files in conf/prompt/p5
+    train_prompts: list[str] | None = added(None)  # the prompts to train with; null = all but those held out
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     ask: EvaluationPrompts = field(default_factory=EvaluationPrompts, metadata={"role": Role.question})
     # null = exact scores of the whole catalogue
@@ -115,15 +150,18 @@ class P5Config(ModelConfig):
             yield from problems_raised_by(partial(prompts.evaluation_prompt, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Drop the encoder unless index=semantic; it may be set with any index, so that sweeps over indexes work."""
-        return {} if self.index is Index.semantic else {"encoder": None}
+        """Drop the encoder unless index=semantic, and rates for published weights; they may be set with any index and
+        backbone, so that sweeps over these work."""
+        encoder = {} if self.index is Index.semantic else {"encoder": None}
+        return encoder if self.backbone in T5_SHAPES else encoder | {"rates": Rates.uniform}
 
     def uses_item_text(self) -> bool:
         return self.index is Index.semantic
 
     def display_name(self) -> str:
-        """Return `p5` with its backbone and item indexing, which are compared most."""
-        return f"p5 {Path(self.backbone).name}, {self.index.name} ids"
+        """Return `p5` with its backbone, item indexing and number of prompts, which are compared most."""
+        prompts = "" if self.train_prompts is None else f", {len(self.train_prompts)} prompts"
+        return f"p5 {Path(self.backbone).name}, {self.index.name} ids{prompts}"
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "p5/paper"
@@ -131,14 +169,15 @@ class P5Config(ModelConfig):
     def paper_method(self, task: str) -> Mapping[str, str]:
         """With the paper's names of prompts; stars read from the review are its task `review_preference`."""
         name, prompt = Path(self.backbone).name, getattr(self.ask, task, None)
+        per = "" if self.samples.direct_per is PerUnit.user else " for each interaction"
         method = {
-            "method": "p5",
+            "method": "p5" if self.train_prompts is None else "p5 with fewer prompts",
             "size": "base" if name == "t5-base" else "small",
             "weights": f"{name}, from scratch" if self.backbone in T5_SHAPES else name,
             "ids": self.index.name,
             "whole-word embeddings in evaluation": "yes" if self.whole_word is WholeWord.always else "no",
             "decoding": f"beam search of {self.beams}, item names" if self.beams else "likelihood of every item name",
-            "direct samples of a user": str(self.samples.direct_candidates),
+            "direct samples of a user": f"{self.samples.direct_candidates}{per}",
         }
         if prompt is not None:
             method["prompt"] = prompt
@@ -168,12 +207,25 @@ class P5Config(ModelConfig):
 
     def _deviations(self, trained_here: bool) -> list[str]:
         """Return the deviations of evaluation, and of training if it was done here."""
-        deviations = [
-            "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it likes"
-        ]
+        deviations = []
+        if not self.user_tokens or self.index is not Index.independent:
+            deviations.append(
+                "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it "
+                "likes"
+            )
+        if self.user_tokens:
+            deviations.append("each user is one token of its own, as in the paper's ablation P5-I")
         if self.backbone in T5_SHAPES:
             deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
-        if self.index is not Index.leaky_p5:
+        if self.history is HistoryOrder.newest_first:
+            deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
+        if trained_here and self.start is Start.co_occurrence:
+            deviations.append("embeddings of item codes start from which items follow each other in training")
+        if trained_here and self.rates is Rates.scaled:
+            deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
+        if self.index is Index.independent:
+            deviations.append("each item is one token of its own, as in the paper's ablation P5-I")
+        elif self.index is not Index.leaky_p5:
             deviations.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
         if self.whole_word is WholeWord.always:
             deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
@@ -181,6 +233,12 @@ class P5Config(ModelConfig):
             deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
         if trained_here and self.samples.targets is Targets.every:
             deviations.append("any training item is a target; the code asks for the last three alone")
+        if trained_here and self.train_prompts is not None:
+            deviations.append(f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18")
+        if trained_here and self.samples.direct_per is PerUnit.interaction:
+            deviations.append(
+                "direct examples are counted by interaction, as in the paper's appendix; the code's by user"
+            )
         if trained_here and self.samples.direct_item:
             deviations.append("also trained to name an item from the user alone, OpenP5's task")
         decoding = f"a beam search of {self.beams}" if self.beams else "the likelihood of every item's name"
@@ -210,5 +268,10 @@ class P5Config(ModelConfig):
             yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
+        if self.start is Start.co_occurrence and self.index in prompts.NUMBERS:
+            yield UsageError(
+                f"model.start=co_occurrence: items of model.index={self.index.name} share the tokens of their digits",
+                "model.index=independent, collaborative or semantic",
+            )
         yield from prompts.problems(self)
         yield from prompts.problems_of_task(self, config.task)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray
-from llm4rec_cli.data.indexing import ItemIndex, digit_length, digit_pieces
+from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.models.p5.config import P5Config
+from llm4rec_cli.models.p5.config import HistoryOrder, P5Config
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
 Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a word
@@ -60,9 +61,7 @@ class PromptFiller:
         self, config: P5Config, split: Split, names: list[str], index: ItemIndex, vocabulary: Vocabulary
     ) -> None:
         self.config, self.split, self.names, self.vocabulary = config, split, names, vocabulary
-        digits = config.digits
-        length = digit_length(split.n_users, digits)
-        self.user_codes = [vocabulary.encode_pieces(digit_pieces(u + 1, digits, length)) for u in range(split.n_users)]
+        self.user_codes = [vocabulary.encode_pieces(code) for code in user_codes(config, split.n_users)]
         self.item_codes = [vocabulary.encode_pieces(code) for code in index.codes]
         self.prefix = {field: vocabulary.encode_one(f"{field}_") for field in ("user", "item")}
         self.comma, self.arrow = vocabulary.encode_one(","), vocabulary.encode_one("->")
@@ -126,9 +125,9 @@ class PromptFiller:
 
     def _fill(self, field: str, values: FieldValues) -> Chunk:
         if field == "user":
-            return _concatenate([self.prefix["user"], _suffix(self.user_codes[values.user])])
+            return self._named(field, self.user_codes[values.user], self.config.user_tokens)
         if field == "item":
-            return _concatenate([self.prefix["item"], _suffix(self.item_codes[values.item])])
+            return self._named(field, self.item_codes[values.item], self.config.index is Index.independent)
         if field == "one":
             return _bare_number(self.item_codes[values.one])
         if field == "candidates":
@@ -141,6 +140,10 @@ class PromptFiller:
         tokens, starts = self._column(field)[place]
         return tokens[:MAX_FIELD_TOKENS], starts[:MAX_FIELD_TOKENS]
 
+    def _named(self, field: str, code: IntArray, own_token: bool) -> Chunk:
+        """Return a user or an item as a word: `user_` or `item_` and a number, or a token of its own."""
+        return _bare_number(code) if own_token else _concatenate([self.prefix[field], _suffix(code)])
+
     def _item_list(self, items: IntArray, separator: Chunk) -> Chunk:
         chunks = [part for item in items for part in (separator, _bare_number(self.item_codes[item]))]
         return _concatenate(chunks[1:]) if chunks else (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
@@ -151,7 +154,8 @@ class PromptFiller:
         separator = self.arrow if values.arrow else self.comma
         size = np.array([len(self.item_codes[item]) + len(separator[0]) for item in values.history[::-1]])
         kept = max(1, int(np.searchsorted(np.cumsum(size), room + len(separator[0]), side="right")))
-        return self._item_list(values.history[-kept:], separator)
+        shown = values.history[-kept:]
+        return self._item_list(shown[::-1] if self.config.history is HistoryOrder.newest_first else shown, separator)
 
     def _review(self, values: FieldValues, room: int) -> Chunk:
         tokens, starts = self._column("review")[values.row]
@@ -162,6 +166,14 @@ class PromptFiller:
         if field not in self.columns:
             self.columns[field] = self.vocabulary.encode(field_texts(self.split, field, self.names))
         return self.columns[field]
+
+
+def user_codes(config: P5Config, n_users: int) -> list[Code]:
+    """Return the pieces by which each user is named: the digits of a number, from 1, or a token of the user's own."""
+    if config.user_tokens:
+        return [(f"<user{user}>",) for user in range(n_users)]
+    length = digit_length(n_users, config.digits)
+    return [digit_pieces(user + 1, config.digits, length) for user in range(n_users)]
 
 
 def field_texts(split: Split, field: str, names: list[str]) -> list[str]:

@@ -23,9 +23,10 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import P5Config, WholeWord
+from llm4rec_cli.models.p5.config import P5Config, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
-from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars
+from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
+from llm4rec_cli.models.p5.start import item_factors, neighbours, token_vectors
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples, example_kind
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
@@ -57,6 +58,11 @@ class P5(nn.Module):
         self.vocabulary, self.index = vocabulary, index
         self.filler = PromptFiller(config, context.split, names, index, vocabulary)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
+        if config.start is Start.co_occurrence:
+            factors = item_factors(neighbours(context.split.for_ranking()), t5.config.d_model)
+            tokens, vectors = token_vectors(self.filler.item_codes, factors)
+            with torch.no_grad():
+                t5.shared.weight[torch.from_numpy(tokens)] = torch.from_numpy(vectors).float()
         self.packed = PackedT5(t5, config.whole_word is not WholeWord.never)
         self.evaluates_with_words = config.whole_word is WholeWord.always
         self.item_trie = Trie.from_codes([code.tolist() for code in self.filler.item_codes])
@@ -79,7 +85,9 @@ class P5(nn.Module):
         """
         dataset = self.split.dataset
         if self.task == "all":
-            return [name for name, prompt in prompts.usable(self.config.prompts, dataset).items() if prompt.trained]
+            return [
+                name for name in prompts.usable(self.config.prompts, dataset) if prompts.is_trained(self.config, name)
+            ]
         # The family of the evaluation prompt may differ: a rating may be predicted from a review.
         evaluated = self.config.prompts[getattr(self.config.ask, self.task)].family
         families = dict.fromkeys([PromptFamily(self.task), evaluated])
@@ -132,6 +140,28 @@ class P5(nn.Module):
                 before = totals.get(name, [0, 0])
                 totals[name] = [before[0] + total.item(), before[1] + n.item()]
         return {name: total / n for name, (total, n) in totals.items()}
+
+    @property
+    def epsilon(self) -> float:
+        return 1e-8
+
+    def learning_rate_of(self, name: str, usual: float) -> float:
+        """Return the rate of a weight; with `rates=scaled`, `usual` times the scale at which T5 draws it, over that of
+        most of its matrices, width ** -0.5.
+
+        Adam moves every weight by about the rate, whatever its scale. T5 draws embeddings at 1, and queries, which
+        replace the division of attention scores, at (width * head size) ** -0.5: with one rate for both, embeddings
+        hardly move while attention saturates.
+        """
+        shape = self.packed.config
+        scales = {
+            "shared.weight": shape.d_model**0.5,
+            "words.weight": shape.d_model**0.5,
+            "q.weight": shape.d_kv**-0.5,
+            "wo.weight": (shape.d_model / shape.d_ff) ** 0.5,
+        }
+        scale = next((scales[end] for end in scales if name.endswith(f".{end}")), 1.0)
+        return usual * scale if self.config.rates is Rates.scaled else usual
 
     @property
     def device(self) -> torch.device:
@@ -280,7 +310,7 @@ def build(context: Context) -> P5:
     index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     names = split.user_names()
     corpus = [*prompt_texts(config), *training_texts(split, names)]
-    pieces = [piece for code in index.codes for piece in code]
+    pieces = [piece for code in (*index.codes, *user_codes(config, split.n_users)) for piece in code]
     numbers = [f"{n:0{config.digits}d}" for n in range(10**config.digits)]
     tokenizer = load_tokenizer(config.backbone, corpus, config.vocabulary, context.cache)
     return P5(config, context, Vocabulary(tokenizer, [*numbers, *pieces]), index, names)

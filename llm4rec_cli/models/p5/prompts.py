@@ -105,6 +105,7 @@ LEAKING_FIELDS = {  # they reveal the answer; an explanation is a sentence of th
     Answer.star_and_explanation: {Field.star, Field.review},
 }
 
+NUMBERS = (Index.sequential, Index.random, Index.leaky_p5)  # indexes that name items by digits
 N_CANDIDATES = 100
 # Approximate tokens per field; user and item numbers are counted separately.
 FIELD_LENGTHS = {
@@ -257,7 +258,12 @@ def problems(config: P5Config, item_length: int = 1, user_length: int = 1) -> It
         first = wordings.setdefault(" ".join(prompt.source.casefold().split()), name)
         if first != name:
             yield UsageError(f"prompt '{name}' has the same wording as '{first}'", "reword it, or leave it out")
-    trained_tasks = {prompt.task for prompt in prompts.values() if prompt.trained}
+    trainable = [name for name, prompt in config.prompts.items() if prompt.trained]
+    for name in config.train_prompts or []:
+        if name not in trainable:
+            state = "is held out from training" if name in config.prompts else "does not exist"
+            yield UsageError(f"model.train_prompts: prompt '{name}' {state}", did_you_mean(name, trainable))
+    trained_tasks = {prompt.task for prompt in prompts.values() if is_trained(config, prompt.name)}
     for task in PromptFamily:
         name = getattr(config.ask, task.name)
         not_parsed = name in config.prompts and name not in prompts  # reported above
@@ -336,9 +342,15 @@ def describe_unusable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) 
 def problems_with_dataset(config: P5Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
     """Yield the problems of `problems`, with numbers as long as the dataset's."""
     item_length = 1  # the minimum, for a path of clusters
-    if config.index in (Index.sequential, Index.random, Index.leaky_p5):
+    if config.index in NUMBERS:
         item_length = _number_length(dataset.n_items, config.digits)
-    yield from problems(config, item_length, _number_length(dataset.n_users, config.digits))
+    user_length = 1 if config.user_tokens else _number_length(dataset.n_users, config.digits)
+    yield from problems(config, item_length, user_length)
+
+
+def is_trained(config: P5Config, name: str) -> bool:
+    """Return whether a prompt is trained with: neither held out nor left out by `train_prompts`."""
+    return config.prompts[name].trained and (config.train_prompts is None or name in config.train_prompts)
 
 
 def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset) -> list[str]:
@@ -348,7 +360,7 @@ def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset
         DataError: the dataset can fill none of them.
     """
     of_family = {name: prompt for name, prompt in config.prompts.items() if prompt.family is family}
-    names = [name for name, prompt in usable(of_family, dataset).items() if prompt.trained]
+    names = [name for name in usable(of_family, dataset) if is_trained(config, name)]
     if not names:
         raise DataError(
             f"no prompt of family {family.name} can be trained on this dataset",
@@ -394,10 +406,10 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
     if missing:
         return
     prompt = find()
-    if not any(other.trained for other in prompts.values() if other.family is family):
+    if not any(is_trained(config, other.name) for other in prompts.values() if other.family is family):
         yield UsageError(
             f"no prompt of family {family.name} can be trained: there is none, or all are held out",
-            f"prompt=[…,p5/{family.name}]",
+            f"prompt=[…,p5/{family.name}]" if config.train_prompts is None else "add one to model.train_prompts",
         )
     if task.question is Question.rank and task.candidates is Candidates.full and not prompt.ranks_catalogue:
         fitting = [other.name for other in prompts.values() if other.task is family and other.ranks_catalogue]

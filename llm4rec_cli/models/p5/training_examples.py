@@ -13,7 +13,7 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Negatives, P5Config, SamplesConfig, Targets
+from llm4rec_cli.models.p5.config import Negatives, P5Config, PerUnit, SamplesConfig, Targets
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, jitter_stars, round_stars
 from llm4rec_cli.models.p5.prompts import N_CANDIDATES
@@ -30,7 +30,8 @@ class ExamplePool:
     Attributes:
         kind: a field of SamplesConfig.
         prompts: names of the prompts to draw from.
-        units: (n,) the interactions or users that the examples are about.
+        units: (n,) the interactions or users that the examples are about; of direct examples counted by interaction,
+            places in `TrainingExamples.flat`.
         repeats: examples per unit and epoch.
     """
 
@@ -74,10 +75,12 @@ class TrainingExamples:
         self.config, self.split, self.filler, self.seed, self.held_out = config, split, filler, seed, held_out
         self.stream_name = "p5 rows" if held_out is None else "p5 held-out rows"
         self.flat, self.offsets = split.for_ranking().train_sequences()
+        self.flat_user = np.repeat(np.arange(split.n_users), np.diff(self.offsets))
         self.user = split.dataset.interactions["user"].to_numpy()
         ratings = split.dataset.interactions.get("rating")
         self.star = None if ratings is None else round_stars(ratings.to_numpy())
         self.liked = None if ratings is None else ratings.to_numpy() >= MIN_LIKED_STARS
+        self.by_interaction = config.samples.direct_per is PerUnit.interaction
         self.negative_items = split.softmax_items()
         self.fillable: dict[str, NDArray[np.bool_]] = {}  # prompts about interactions -> which can fill them
         names_by_kind: dict[str, list[str]] = {}
@@ -111,6 +114,8 @@ class TrainingExamples:
             self.fillable |= {name: self._can_fill(name) for name in names}
             by_any = np.logical_or.reduce([self.fillable[name] for name in names])
             units = rows[by_any[rows if self.held_out is None else self.held_out.row]]
+        elif self.held_out is None and kind.startswith("direct") and self.by_interaction:
+            units = np.arange(len(self.flat))
         elif self.held_out is None:
             n_items = np.diff(self.offsets)
             units = np.flatnonzero(n_items >= (2 if kind.startswith("sequential") else 1))
@@ -162,8 +167,9 @@ class TrainingExamples:
     def _draw_items(self, kind: str, unit: int, rng: np.random.Generator) -> tuple[FieldValues, str]:
         """Draw the values and the answer of a prompt about a user's next item, or any of the user's items."""
         held_out = self.held_out
+        by_interaction = held_out is None and kind.startswith("direct") and self.by_interaction
         if held_out is None:
-            user = unit
+            user = int(self.flat_user[unit]) if by_interaction else unit
             known = self.flat[self.offsets[user] : self.offsets[user + 1]]
         else:
             user = int(held_out.user[unit])
@@ -171,6 +177,8 @@ class TrainingExamples:
         begin, end = 0, len(known)
         if held_out is not None:
             target = int(held_out.target[unit])
+        elif by_interaction:
+            target = int(self.flat[unit])
         elif kind.startswith("direct"):
             target = int(rng.choice(known))
         elif self.config.samples.targets is Targets.every:

@@ -1,0 +1,96 @@
+"""How long a trained P5 takes for an answer of each task: the paper's table of inference times.
+
+The weights are those of a finished run, since a text takes as long as it is. Tasks take turns. A task is left out if
+the run was not trained for it or the dataset lacks its columns. Reading the data and computing metrics are not timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from bench_common import machine_description, number, option_parser, print_table, time_in_turns
+
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Question
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.errors import DataError, RunError, UsageError
+from llm4rec_cli.models.p5.model import P5
+from llm4rec_cli.runs import stages
+from llm4rec_cli.runs.precision import resolve_precision
+from llm4rec_cli.runs.spec import RunSpec
+from llm4rec_cli.tasks import base as tasks
+from llm4rec_cli.training import checkpoints, trained
+
+EXAMPLES = """  python scripts/bench_p5_inference.py +experiment=p5/demo
+  python scripts/bench_p5_inference.py --batch 16 +experiment=p5/paper dataset.raw_dir=PATH"""
+TASKS = {  # the paper's rows
+    "sequential": ["task=sequential"],
+    "direct": ["task=direct"],
+    "rating": ["task=rating"],
+    "explanation": ["task=explanation"],
+    "review summary": ["task=review_summary"],
+    "review preference": ["task=rating", "model.ask.rating=4-2"],
+}
+
+
+def load(typed: list[str]) -> tuple[P5, RunSpec, Examples]:
+    """Return the trained model of the newest run that matches, with its task's examples.
+
+    Raises:
+        DataError, RunError, UsageError: there is no such run, or it cannot be evaluated on the task.
+    """
+    source = trained.find(RunSpec.resolve_unchecked(compose(typed), "eval"))
+    split = stages.split_dataset(source.spec, stages.load(source.spec))
+    spec = resolve_precision(source.spec, None, source=source.folder)
+    model: Any = stages.build(spec, split)
+    checkpoints.load(model, checkpoints.selected(source.checkpoints))
+    examples = tasks.module(spec.task).examples(split, spec.config.split, spec.config, spec.cache)
+    return model.eval(), spec, examples
+
+
+def answer(model: P5, spec: RunSpec, examples: Examples, batch: int) -> float:
+    """Answer all examples, `batch` at a time; return their number."""
+    for start in range(0, len(examples), batch):
+        part = examples[slice(start, start + batch)]
+        if spec.task.question is Question.rank:
+            model.score(part)
+        elif spec.task.question is Question.rate:
+            model.rate(part)
+        else:
+            model.write(part, spec.task.written)
+    return len(examples)
+
+
+def main() -> None:
+    parser = option_parser(__doc__, EXAMPLES, rounds=3)
+    parser.add_argument("overrides", nargs="+", help="of the trained run, as for llm4rec eval")
+    parser.add_argument("--examples", type=int, default=64, help="of each task and turn (default 64)")
+    parser.add_argument("--batch", type=int, default=16, help="examples answered at once (default 16)")
+    options = parser.parse_args()
+    contenders: dict[str, Callable[[], float]] = {}
+    prompts: dict[str, str] = {}
+    for name, overrides in TASKS.items():
+        try:
+            model, spec, examples = load([*options.overrides, *overrides, f"task.max_examples={options.examples}"])
+        except (DataError, RunError, UsageError) as error:
+            print(f"{name}: left out: {error.problem}")
+            continue
+        prompts[name] = getattr(spec.model.ask, spec.task.name)
+        contenders[name] = partial(answer, model, spec, examples, options.batch)
+    timings = time_in_turns(contenders, options.rounds)
+    print(machine_description())
+    rows = [
+        {
+            "task": name,
+            "prompt": prompts[name],
+            "milliseconds an answer": f"{number(1000 / t.median)} ({number(1000 / t.high)}–{number(1000 / t.low)})",
+        }
+        for name, t in timings.items()
+    ]
+    print_table(f"inference, {options.batch} at a time", rows, options.markdown)
+
+
+if __name__ == "__main__":
+    main()
