@@ -38,8 +38,8 @@ PRIOR_BATCH = 256  # titles in a request without a user: a few seconds on a CPU
 class ChatGPTRec:
     """A chat model used as a recommender.
 
-    A generated list ranks its items in its order; an item that is not listed scores -inf, and so counts as a miss.
-    Likelihoods rank all items.
+    A generated list ranks its items in its order; an item that is not listed scores -inf, and so counts as a miss. A
+    list of candidates alone ranks those that it names, and the others tie after them. Likelihoods rank all items.
 
     Args:
         backend: the chat model.
@@ -95,19 +95,24 @@ class ChatGPTRec:
 
     def _request(self, task: str, examples: Examples, i: int, with_user: bool = True) -> Request:
         """Build the request for example i. Explanations and summaries are always generated."""
-        if self.config.answer is AnswerMethod.generate or task in WRITING_TASKS:
-            order = None if examples.candidates is None else self.prompts.candidate_order(examples, i).tolist()
-            messages = self.prompts.messages(task, examples, i, order, scored=False)
-            max_tokens = min(self.llm.max_tokens, getattr(self.config.prompts, task).max_tokens)
-            return Request(messages, max_tokens=max_tokens)
-        if task == "rating":
-            continuations = tuple(str(star) for star in STARS)
+        if task in WRITING_TASKS:
+            possible: tuple[str, ...] = ()
+        elif task == "rating":
+            possible = tuple(str(star) for star in STARS)
         elif examples.candidates is None:
-            continuations = tuple(self.prompts.titles)
+            possible = tuple(self.prompts.titles)
         else:
-            continuations = tuple(self.prompts.titles[item] for item in examples.candidates[i])
-        messages = self.prompts.messages(task, examples, i, None, scored=True, with_user=with_user)
-        return Request(messages, continuations)
+            possible = tuple(self.prompts.titles[item] for item in examples.candidates[i])
+        if self.config.scores_choices and possible:
+            messages = self.prompts.messages(task, examples, i, None, scored=True, with_user=with_user)
+            return Request(messages, possible)
+        order = None if examples.candidates is None else self.prompts.candidate_order(examples, i).tolist()
+        messages = self.prompts.messages(task, examples, i, order, scored=False)
+        request = Request(messages, max_tokens=min(self.llm.max_tokens, getattr(self.config.prompts, task).max_tokens))
+        if self.config.answer is not AnswerMethod.constrained:
+            return request
+        listed = self.config.prompts.listed if task in RANKING_TASKS else 0
+        return replace(request, choices=tuple(sorted(set(possible))), listed=listed)
 
     def _prior_requests(self, task: str, examples: Examples) -> list[Request]:
         """Build the requests for what PMI subtracts: likelihoods without a user, computed once for all users.
@@ -147,15 +152,25 @@ class ChatGPTRec:
         """Score by position in the generated list, or by likelihood."""
         n_scores = len(self.prompts.titles) if examples.candidates is None else examples.candidates.shape[1]
         scores = torch.full((len(examples), n_scores), -torch.inf)
-        if self.config.answer is not AnswerMethod.generate:
+        if self.config.scores_choices:
             for i, likelihoods in enumerate(self._likelihoods(self.ranking_task, examples)):
                 scores[i] = torch.from_numpy(likelihoods)
             return scores
         for i, completion in enumerate(self._complete(self.ranking_task, examples)):
             items, _ = self._parse_list(completion, examples, i)
+            if self.config.answer is AnswerMethod.constrained and len(items):
+                scores[i] = self._ranked_with_namesakes(items, examples, i)
+                continue
             columns = items if examples.candidates is None else _positions(items, examples.candidates[i])
             scores[i, columns] = -torch.arange(len(items), dtype=torch.float32)
         return scores
+
+    def _ranked_with_namesakes(self, items: IntArray, examples: Examples, i: int) -> Tensor:
+        """Return (n_scores,) scores by place in a list of titles that are each named once: items of one title tie, and
+        so do all that are not named."""
+        places = {self.prompts.titles[item]: place for place, item in enumerate(items)}
+        columns = range(len(self.prompts.titles)) if examples.candidates is None else examples.candidates[i]
+        return -torch.tensor([places.get(self.prompts.titles[item], len(items)) for item in columns]).float()
 
     def _parse_list(self, completion: Completion, examples: Examples, i: int) -> tuple[IntArray, dict[str, Any]]:
         """Return the distinct items of a generated list, best first, and its row of `account`."""
@@ -170,6 +185,8 @@ class ChatGPTRec:
             **{f"n_{kind}": matches.kinds.count(kind) for kind in MatchKind},
             "n_ambiguous": int((matches.ties > 1).sum()),
         }
+        if completion.logprobs is not None:
+            row["log_probability"] = list(completion.logprobs)
         if examples.candidates is not None and len(items):
             order = self.prompts.candidate_order(examples, i)
             row["first_place"] = int(np.flatnonzero(order == items[0])[0]) + 1
@@ -177,7 +194,7 @@ class ChatGPTRec:
 
     def rate(self, examples: Examples) -> Ratings:
         """Return the parsed rating, or the training mean where it is invalid; or the expectation under likelihoods."""
-        if self.config.answer is not AnswerMethod.generate:
+        if self.config.scores_choices:
             log_likelihoods = np.stack(self._likelihoods("rating", examples)).astype(np.float64)
             weights = np.exp(log_likelihoods - log_likelihoods.max(1, keepdims=True))
             return Ratings((weights / weights.sum(1, keepdims=True)) @ np.array(STARS, dtype=np.float64))
@@ -208,8 +225,9 @@ class ChatGPTRec:
         return [parse_text(completion.text)[0] for completion in self._complete(task, examples)]
 
     def answer_details(self, examples: Examples) -> pd.DataFrame:
-        """Return (n) rows: the raw text, its status, and for a list counts by kind of match; none for likelihoods."""
-        if self.config.answer is not AnswerMethod.generate:
+        """Return (n) rows: the raw text, its status, and for a list counts by kind of match, and the log-probability of
+        each title where it was decoded among the candidates; none for likelihoods."""
+        if self.config.scores_choices:
             return pd.DataFrame(index=range(len(examples)))
         results = self._complete(self.task, examples)
         if self.task in RANKING_TASKS:
@@ -236,7 +254,7 @@ def _prompt_key(request: Request) -> str:
 
 
 def _request_key(request: Request) -> str:
-    return json.dumps([request.messages, request.continuations, request.max_tokens, request.repeat])
+    return json.dumps(request.content())
 
 
 def build(context: Context) -> ChatGPTRec:
