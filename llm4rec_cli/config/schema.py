@@ -347,6 +347,10 @@ class ModelConfig:
         """Return how this model uses the chat model, which decides `llm.precision=auto`."""
         return Work.answering
 
+    def control_users(self, llm: LLMConfig) -> int:
+        """Return on how many users a ranking is repeated under controls, for a model with `variations`."""
+        return 0
+
     def problems_with_rating_scale(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:
         """Yield a problem, for a model that uses 1 to 5 stars, if ratings are not in [least, below)."""
         ratings = dataset.interactions.get("rating")

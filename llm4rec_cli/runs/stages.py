@@ -19,7 +19,7 @@ from llm4rec_cli.errors import DataError, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
-from llm4rec_cli.runs import marks, rules
+from llm4rec_cli.runs import controls, marks, rules
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
 from llm4rec_cli.runs.identity import Address, text_encoder_identity
 from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, resolve_precision
@@ -219,7 +219,7 @@ def evaluate(
 
     config, task = spec.config, tasks.module(spec.task)
     examples = task.examples(split, config.split, config, spec.cache)
-    n_examples = len(examples)
+    n_examples, unrepeated = len(examples), examples
     if isinstance(model, BatchAnswering):
         examples = model.prepare_answers(examples)
         clock.lap("ask")
@@ -227,6 +227,9 @@ def evaluate(
     if isinstance(model, BatchAnswering):
         evaluation = tasks.with_answer_details(evaluation, model, task, split, examples, config)
     clock.lap("evaluate")
+    control_results = controls.measure(spec, split, model, unrepeated)
+    if control_results:
+        clock.lap("controls")
     gaps = {}
     if isinstance(model, Incomplete):
         gaps = model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
@@ -271,6 +274,7 @@ def evaluate(
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
         "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
+        **({"controls": control_results} if control_results else {}),
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
         **config.model.metrics_fields(),

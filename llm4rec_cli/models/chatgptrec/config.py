@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
+from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
@@ -97,6 +98,7 @@ PART_FIELDS = {
     "answer": set(),
     "judged": set(),
 }
+CONTROL_USERS = 50
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 MAX_TITLES = 5000  # of a catalogue: each is a possible answer for each user
 
@@ -113,7 +115,13 @@ class ChatGPTRecConfig(ModelConfig):
 
     answer: AnswerMethod = MISSING
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
+    # users on whom rankings are repeated under controls; null = 50 for a local model, none for an endpoint
+    controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
     prompts: Prompts = field(default_factory=Prompts)
+
+    def control_users(self, llm: LLMConfig) -> int:
+        default = 0 if llm.backend is Backend.openai else CONTROL_USERS
+        return default if self.controls is None else self.controls
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """`answer=auto` is PMI for rankings with likelihoods, which no endpoint returns, and in one candidate order. A

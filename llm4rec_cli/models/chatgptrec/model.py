@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,23 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from llm4rec_cli import processes
-from llm4rec_cli.capabilities import Ratings
-from llm4rec_cli.config.schema import Written
+from llm4rec_cli.capabilities import Ranker, Ratings
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Control, Written
+from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Backend, Completion, Request, Status
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig
+from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig, Prompts
 from llm4rec_cli.models.chatgptrec.matching import MatchKind, TitleMatcher
 from llm4rec_cli.models.chatgptrec.parse_rating import parse_rating
 from llm4rec_cli.models.chatgptrec.parse_text import parse_text
@@ -32,6 +37,8 @@ from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, 
 from llm4rec_cli.progress import track
 
 STARS = (1, 2, 3, 4, 5)
+WORDINGS = ("default", "short", "adviser")  # prompts that controls compare
+ORDERS = 3  # of the candidates, which controls compare
 PRIOR_BATCH = 256  # titles in a request without a user: a few seconds on a CPU
 
 
@@ -237,6 +244,58 @@ class ChatGPTRec:
             self._parse_rating(c, examples, i) if is_rating else parse_text(c.text) for i, c in enumerate(results)
         ]
         return pd.DataFrame({"answer": [c.text for c in results], "status": [status.value for _, status in parsed]})
+
+    # --- controls
+
+    def variations(self, examples: Examples, seed: int) -> dict[str, tuple[Ranker, Examples]]:
+        """Return rankings of the same candidates with other prompts: ORDERS − 1 further orders of listed candidates;
+        the other WORDINGS; the history of another user, or in random order (not with few-shot examples, which are parts
+        of it); and every title replaced by the noun and a random number.
+
+        All share this model's answers, and count as `controls_usage`.
+        """
+        self.controls_spent = completions.Usage(spent_tokens=self.usage.spent_tokens, spent_cost=self.usage.spent_cost)
+        same = self._varied()
+        varied: dict[str, tuple[Ranker, Examples]] = {}
+        if examples.candidates is not None and not self.config.scores_choices:
+            for turn in range(1, ORDERS):
+                varied[f"order {turn + 1}"] = same, replace(examples, turn=np.full(len(examples), turn))
+        for name in WORDINGS:
+            prompts = self._worded(name)
+            if prompts != self.config.prompts:
+                varied[f"wording {name}"] = self._varied(prompts), examples
+        if len(np.unique(examples.user)) > 1:
+            varied["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
+        if not self.config.prompts.shots:
+            varied["shuffled history"] = same, controlled_examples(examples, Control.shuffle_history, seed)
+        numbers = stream(seed, "neutral titles").permutation(len(self.prompts.titles)) + 1
+        varied["neutral titles"] = self._varied(titles=[f"{self.prompts.prompts.noun} {n}" for n in numbers]), examples
+        return varied
+
+    def _worded(self, name: str) -> Prompts:
+        """Return the prompts with the ranking templates and the system message of another file."""
+        other = compose([f"model={self.config.name}", f"prompt/{self.config.name}@model.prompts={name}"])
+        worded: Prompts = OmegaConf.to_object(other.config.model.prompts)
+        task = self.ranking_task
+        return replace(self.config.prompts, system=worded.system, **{task: getattr(worded, task)})
+
+    def _varied(self, prompts: Prompts | None = None, titles: list[str] | None = None) -> ChatGPTRec:
+        """Return this model with other prompts or titles."""
+        other = copy(self)
+        other.usage = self.controls_spent
+        other.config = replace(self.config, prompts=prompts or self.config.prompts)
+        other.prompts = PromptBuilder(other.config.prompts, self.split, self.seed, self.backend.count_tokens)
+        other.prompts.titles = self.prompts.titles if titles is None else titles
+        other.matcher = self.matcher if titles is None else TitleMatcher(titles, self.config.threshold)
+        return other
+
+    def places(self, examples: Examples) -> IntArray:
+        assert examples.candidates is not None
+        orders = [self.prompts.candidate_order(examples, i) for i in range(len(examples))]
+        return np.stack([_positions(row, order) for row, order in zip(examples.candidates, orders, strict=True)])
+
+    def controls_usage(self) -> dict[str, Any]:
+        return self.controls_spent.describe()
 
     def usage_summary(self) -> dict[str, Any]:
         return {"backend": self.llm.backend.name, "model": self.llm.model, **self.usage.describe()}
