@@ -102,7 +102,7 @@ def test_the_correlation_with_popularity_is_spearmans(measured):
     assert result["popularity"] == pytest.approx(1)
     result, _ = measured(
         lambda request: [-counts.get(title, 0) for title in request.continuations],
-        *("model.answer=likelihood", "prompt.noun=film"),
+        *("model.answer=likelihood", "model.prompts.noun=film"),
     )
     assert result["popularity"] == pytest.approx(-1)
 
