@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -122,7 +122,7 @@ class HasVariations(Protocol):
         """As of a `Ranker`."""
         ...
 
-    def variations(self, examples: Examples, seed: int) -> dict[str, tuple[Ranker, Examples]]:
+    def variations(self, examples: Examples, seed: int) -> Mapping[str, tuple[Ranker, Examples]]:
         """Return who ranks what under each change, by name: `order …` for another order of the candidates, `wording …`
         for another prompt, and others. Users, targets and candidates stay.
 

@@ -51,14 +51,14 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
         ranks = ranking.rank(ranker, of, spec.task.mask_history, 1, spec.config.trainer.eval_batch_size)
         return ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, list(spec.task.cutoffs))[metric]
 
-    variations = model.variations(sample, spec.config.dataset.seed)
     try:
-        changed = {name: values(*variation) for name, variation in variations.items()}
+        variations = model.variations(sample, spec.config.dataset.seed)
     except RunError as error:
         if not spec.llm.replay:
             raise
         log.info("no controls: %s", error.problem)
         return None
+    changed = {name: values(*variation) for name, variation in variations.items()}
     unchanged = values(model, sample)
     rows = {}
     for name, by_user in changed.items():

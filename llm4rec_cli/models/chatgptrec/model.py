@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from llm4rec_cli import processes
-from llm4rec_cli.capabilities import Ranker, Ratings
+from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Control, Written
 from llm4rec_cli.data.controls import controlled_examples
@@ -85,13 +85,17 @@ class ChatGPTRec:
         self._complete(self.task, examples)
         return examples
 
-    def _complete(self, task: str, examples: Examples) -> list[Completion]:
-        """Return the completion for each example; only new requests are sent."""
+    def _complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
+        """Return the completion for each example; only new requests are sent.
+
+        Args:
+            under: names a control in progress bars and logs.
+        """
         requests = [self._request(task, examples, i) for i in track(range(len(examples)), "writing prompts")]
         prior_requests = self._prior_requests(task, examples)
         new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in self.completions}
         if new:
-            name = f"querying {Path(self.llm.model).name}"
+            name = ", ".join(filter(None, [f"querying {Path(self.llm.model).name}", under]))
             results = completions.complete([*new.values()], self.backend, self.llm, self.store, name, self.usage)
             self.completions |= dict(zip(new, results, strict=True))
         for request in prior_requests:
@@ -247,16 +251,19 @@ class ChatGPTRec:
 
     # --- controls
 
-    def variations(self, examples: Examples, seed: int) -> dict[str, tuple[Ranker, Examples]]:
+    def variations(self, examples: Examples, seed: int) -> dict[str, tuple[ChatGPTRec, Examples]]:
         """Return rankings of the same candidates with other prompts: ORDERS − 1 further orders of listed candidates;
         the other WORDINGS; the history of another user, or in random order (not with few-shot examples, which are parts
         of it); and every title replaced by the noun and a random number.
 
-        All share this model's answers, and count as `controls_usage`.
+        All share this model's answers, and count as `controls_usage`. Those of a variation are requested at once.
+
+        Raises:
+            RunError: as `completions.complete`.
         """
         self.controls_spent = completions.Usage(spent_tokens=self.usage.spent_tokens, spent_cost=self.usage.spent_cost)
         same = self._varied()
-        varied: dict[str, tuple[Ranker, Examples]] = {}
+        varied: dict[str, tuple[ChatGPTRec, Examples]] = {}
         if examples.candidates is not None and not self.config.scores_choices:
             for turn in range(1, ORDERS):
                 varied[f"order {turn + 1}"] = same, replace(examples, turn=np.full(len(examples), turn))
@@ -270,6 +277,8 @@ class ChatGPTRec:
             varied["shuffled history"] = same, controlled_examples(examples, Control.shuffle_history, seed)
         numbers = stream(seed, "neutral titles").permutation(len(self.prompts.titles)) + 1
         varied["neutral titles"] = self._varied(titles=[f"{self.prompts.prompts.noun} {n}" for n in numbers]), examples
+        for name, (model, changed) in varied.items():
+            model._complete(self.ranking_task, changed, name)
         return varied
 
     def _worded(self, name: str) -> Prompts:
