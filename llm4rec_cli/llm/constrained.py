@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from llm4rec_cli.llm.likelihood import cache_argument, check_layers, masks_by_layer, read_prompt
 
-ROOM = 256  # slots by which the cache of a batch grows, more than a title's tokens
+ROOM = 256  # slots by which the cache of a batch grows, at least
 
 
 class Answer:
@@ -132,14 +132,14 @@ class _Batch:
         self.filled = slots < length[:, None]  # (n, slots) whether there is a token
         layers = zip(*(cache.layers for cache in caches), strict=True)
         self.cache = Cache(layers=[_JoinedLayer(rows, self.used) for rows in layers])
-        self._grow()
+        self._grow(ROOM)
 
     def read(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """Append tokens to each sequence, in the same slots with gaps before them; return (n, vocabulary) logits after
         the last of each."""
         device, width = self.length.device, max(map(len, tokens))
         if self.used + width > self.filled.shape[1]:
-            self._grow()
+            self._grow(max(ROOM, width))
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in tokens], device=device)
         n_new = torch.tensor([len(row) for row in tokens], device=device)
         offset = torch.arange(width, device=device) - width + n_new[:, None]  # negative in a gap
@@ -153,10 +153,10 @@ class _Batch:
         logits: Tensor = self.model(ids, **arguments, logits_to_keep=1).logits
         return logits[:, -1]
 
-    def _grow(self) -> None:
-        self.position, self.filled = pad(self.position, (0, ROOM)), pad(self.filled, (0, ROOM))
+    def _grow(self, room: int) -> None:
+        self.position, self.filled = pad(self.position, (0, room)), pad(self.filled, (0, room))
         for layer in self.cache.layers:
-            layer.keys, layer.values = (pad(states, (0, 0, 0, ROOM)) for states in (layer.keys, layer.values))
+            layer.keys, layer.values = (pad(states, (0, 0, 0, room)) for states in (layer.keys, layer.values))
 
 
 class _JoinedLayer(DynamicLayer):

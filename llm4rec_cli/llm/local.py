@@ -74,7 +74,8 @@ class LocalBackend:
     def token_counts(self, request: Request) -> tuple[int, int]:
         """Return the exact tokens of a request's prompt, and those of its answer at most."""
         if request.continuations is not None:
-            return len(self._prompt(request.messages)), sum(map(self.count_tokens, request.continuations))
+            scored = self.tokenizer(list(request.continuations), add_special_tokens=False)["input_ids"]
+            return len(self._prompt(request.messages)), sum(map(len, scored))
         return len(self._prompt(request.messages)), self._max_tokens(request)
 
     def groups(self, requests: Sequence[Request]) -> list[list[int]]:

@@ -47,8 +47,8 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
     sample = tasks.subset(examples, n_users, spec.config.dataset.seed, "controls")
     metric = spec.task.selection
 
-    def values(ranker: Ranker, of: Examples) -> FloatArray:
-        ranks = ranking.rank(ranker, of, spec.task.mask_history, 1, spec.config.trainer.eval_batch_size)
+    def values(ranker: Ranker, varied: Examples) -> FloatArray:
+        ranks = ranking.rank(ranker, varied, spec.task.mask_history, 1, spec.config.trainer.eval_batch_size)
         return ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, list(spec.task.cutoffs))[metric]
 
     try:

@@ -80,7 +80,7 @@ def test_tokens_without_a_choice_take_no_pass_of_their_own(fp32, monkeypatch):
 def test_a_cache_that_is_full_grows(fp32, monkeypatch):
     requests = [list_request(", ".join(WORDS[: 1 + 2 * i]), 6) for i in range(3)]
     expected = [completion.text for completion in complete(fp32, requests)]
-    monkeypatch.setattr(constrained, "ROOM", 40)
+    monkeypatch.setattr(constrained, "ROOM", 2)
     assert [completion.text for completion in complete(fp32, requests)] == expected
 
 
