@@ -281,7 +281,7 @@ def evaluate(
         "warnings": [
             *evaluation.warnings,
             *gaps.values(),
-            *([marks.MEMORISED] if "may-be-memorised" in labels else []),
+            *([marks.memorisation_warning(spec, split.dataset)] if "may-be-memorised" in labels else []),
         ],
         **more,
     }
