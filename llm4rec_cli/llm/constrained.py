@@ -130,8 +130,9 @@ class _Batch:
         slots = torch.arange(self.used, device=length.device)
         self.position = slots.repeat(len(caches), 1)  # (n, slots) of the token in each slot
         self.filled = slots < length[:, None]  # (n, slots) whether there is a token
-        layers = zip(*(cache.layers for cache in caches), strict=True)
-        self.cache = Cache(layers=[_JoinedLayer(rows, self.used) for rows in layers])
+        by_layer = zip(*(cache.layers for cache in caches), strict=True)
+        self.layers: list[Any] = [_JoinedLayer(rows, self.used) for rows in by_layer]
+        self.cache = Cache(layers=self.layers)
         self._grow(ROOM)
 
     def read(self, tokens: Sequence[Sequence[int]]) -> Tensor:
@@ -155,7 +156,7 @@ class _Batch:
 
     def _grow(self, room: int) -> None:
         self.position, self.filled = pad(self.position, (0, room)), pad(self.filled, (0, room))
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.keys, layer.values = (pad(states, (0, 0, 0, room)) for states in (layer.keys, layer.values))
 
 
@@ -180,5 +181,7 @@ class _JoinedLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         new = slice(self.used, self.used + key_states.shape[-2])
-        self.keys[:, :, new], self.values[:, :, new], self.used = key_states, value_states, new.stop
-        return self.keys, self.values
+        keys, values = self.keys, self.values
+        assert keys is not None and values is not None
+        keys[:, :, new], values[:, :, new], self.used = key_states, value_states, new.stop
+        return keys, values

@@ -99,13 +99,12 @@ def estimated_prompt_tokens(request: Request, count_tokens: Callable[[str], int]
 
 
 class Backend(Protocol):
-    """A chat model. It caches nothing: it is sent only what the store lacks.
+    """A chat model. It caches nothing: it is sent only what the store lacks."""
 
-    Attributes:
-        counts_exactly: whether the prompt tokens of `token_counts` are exact.
-    """
-
-    counts_exactly: bool
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether the prompt tokens of `token_counts` are exact."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """Return all that changes a completion besides the request: JSON values; no secret, no path, no time."""

@@ -54,6 +54,6 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     dataset = SimpleNamespace(fingerprint="f")
     assert marks.memorisation_warning(spec, dataset) == marks.MEMORISED
     marks.save_memorisation(spec, dataset, {"rows": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "n": 90}})
-    assert "(chance 0.20): rows 0.50 (0.40–0.60)" in marks.memorisation_warning(spec, dataset)
+    assert "chance 0.20: rows 0.50 (0.40–0.60)" in marks.memorisation_warning(spec, dataset)
     assert marks.memorisation_warning(other, dataset) == marks.MEMORISED
     assert marks.memorisation_warning(spec, SimpleNamespace(fingerprint="g")) == marks.MEMORISED

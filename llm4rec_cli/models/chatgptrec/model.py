@@ -6,7 +6,7 @@ import json
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -189,7 +189,7 @@ class ChatGPTRec:
         titles, status = parse_titles(completion.text, self.config.prompts.listed, cut)
         matches = self.matcher.match(titles, None if examples.candidates is None else examples.candidates[i])
         items = np.array([item for item in matches.items if item >= 0], dtype=np.int64)
-        row = {
+        row: dict[str, Any] = {
             "answer": completion.text,
             "status": (status if len(items) else Status.invalid).value,
             "n_listed": len(titles),
@@ -284,7 +284,7 @@ class ChatGPTRec:
     def _worded(self, name: str) -> Prompts:
         """Return the prompts with the ranking templates and the system message of another file."""
         other = compose([f"model={self.config.name}", f"prompt/{self.config.name}@model.prompts={name}"])
-        worded: Prompts = OmegaConf.to_object(other.config.model.prompts)
+        worded = cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
         task = self.ranking_task
         return replace(self.config.prompts, system=worded.system, **{task: getattr(worded, task)})
 
