@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from llm4rec_cli.capabilities import HasVariations, Ranker
-from llm4rec_cli.config.schema import Question
+from llm4rec_cli.config.schema import Control, Question
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation import crossed
@@ -35,14 +35,15 @@ TENTHS = 10  # parts of a list of candidates
 
 
 def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict[str, Any] | None:
-    """Return the `controls` entry of metrics.json; None for a task or a model without them, or where `model.controls`
-    is 0, or a replay lacks their answers.
+    """Return the `controls` entry of metrics.json; None for a task or a model without them, under `dataset.control`, or
+    where `model.controls` is 0, or a replay lacks their answers.
 
     Args:
         examples: of the task, none of them repeated.
     """
     n_users = spec.model.control_users(spec.llm)
-    if not n_users or spec.task.question is not Question.rank or not isinstance(model, HasVariations):
+    is_control = spec.config.dataset.control is not Control.none
+    if not n_users or is_control or spec.task.question is not Question.rank or not isinstance(model, HasVariations):
         return None
     sample = tasks.subset(examples, n_users, spec.config.dataset.seed, "controls")
     metric = spec.task.selection
