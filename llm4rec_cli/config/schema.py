@@ -347,7 +347,7 @@ class ModelConfig:
         """Return how this model uses the chat model, which decides `llm.precision=auto`."""
         return Work.answering
 
-    def control_users(self, llm: LLMConfig) -> int:
+    def control_users(self, config: Config) -> int:
         """Return on how many users a ranking is repeated under controls, for a model with `variations`."""
         return 0
 

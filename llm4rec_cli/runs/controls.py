@@ -41,7 +41,7 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
     Args:
         examples: of the task, none of them repeated.
     """
-    n_users = spec.model.control_users(spec.llm)
+    n_users = spec.model.control_users(spec.config)
     is_control = spec.config.dataset.control is not Control.none
     if not n_users or is_control or spec.task.question is not Question.rank or not isinstance(model, HasVariations):
         return None

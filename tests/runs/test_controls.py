@@ -112,10 +112,28 @@ def test_a_whole_catalogue_has_no_order_either(measured):
     assert result["order"] is None and "shuffled history" in result["variations"]
 
 
-@pytest.mark.parametrize(("typed", "users"), [((), 50), (("llm=openai",), 0), (("llm=openai", "model.controls=7"), 7)])
+FILMS = ("dataset=ml-100k",)
+
+
+@pytest.mark.parametrize(
+    ("typed", "users"),
+    [
+        ((), 10),
+        (FILMS, 50),
+        ((*FILMS, "model.controls=7"), 7),
+        ((*FILMS, "llm=openai"), 0),
+        (("llm=openai",), 0),
+        (("llm=openai", "model.controls=7"), 7),
+    ],
+)
 def test_an_endpoint_is_asked_only_on_request(typed, users):
     spec = spec_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
-    assert spec.model.control_users(spec.llm) == users
+    assert spec.model.control_users(spec.config) == users
+
+
+def test_a_run_under_a_control_of_the_data_has_none(measured):
+    result, requests = measured(lambda request: '["Jaws"]', "dataset.control=swap_users")
+    assert result is None and requests == []
 
 
 def test_the_share_of_the_order_is_that_of_its_variance():

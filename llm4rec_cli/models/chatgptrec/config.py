@@ -98,7 +98,7 @@ PART_FIELDS = {
     "answer": set(),
     "judged": set(),
 }
-CONTROL_USERS = 50
+CONTROL_USERS, CONTROL_USERS_OF_DEMO = 50, 10
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 MAX_TITLES = 5000  # of a catalogue: each is a possible answer for each user
 
@@ -115,13 +115,16 @@ class ChatGPTRecConfig(ModelConfig):
 
     answer: AnswerMethod = MISSING
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
-    # users on whom rankings are repeated under controls; null = 50 for a local model, none for an endpoint
+    # users on whom rankings are repeated under controls; null = 50 for a local model (10 on the demo), none for an
+    # endpoint
     controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
     prompts: Prompts = field(default_factory=Prompts)
 
-    def control_users(self, llm: LLMConfig) -> int:
-        default = 0 if llm.backend is Backend.openai else CONTROL_USERS
-        return default if self.controls is None else self.controls
+    def control_users(self, config: Config) -> int:
+        if self.controls is not None:
+            return self.controls
+        default = CONTROL_USERS if config.dataset.generator is None else CONTROL_USERS_OF_DEMO
+        return 0 if config.llm.backend is Backend.openai else default
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """`answer=auto` is PMI for rankings with likelihoods, which no endpoint returns, and in one candidate order. A
