@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from llm4rec_cli.capabilities import HasVariations, Ranker
 from llm4rec_cli.config.schema import Control, Question
 from llm4rec_cli.data.examples import Examples
-from llm4rec_cli.errors import RunError
+from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.tasks import base as tasks
@@ -36,7 +36,7 @@ TENTHS = 10  # parts of a list of candidates
 
 def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict[str, Any] | None:
     """Return the `controls` entry of metrics.json; None for a task or a model without them, under `dataset.control`, or
-    where `model.controls` is 0, or a replay lacks their answers.
+    where `model.controls` is 0, a replay lacks their answers, or the chat model refuses one of their prompts.
 
     Args:
         examples: of the task, none of them repeated.
@@ -54,10 +54,10 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
 
     try:
         variations = model.variations(sample, spec.config.dataset.seed)
-    except RunError as error:
-        if not spec.llm.replay:
+    except (RunError, UsageError) as error:
+        if isinstance(error, RunError) and not spec.llm.replay:
             raise
-        log.info("no controls: %s", error.problem)
+        log.warning("no controls: %s", error.problem)  # as where another wording exceeds the context
         return None
     changed = {name: values(*variation) for name, variation in variations.items()}
     unchanged = values(model, sample)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
@@ -129,6 +130,16 @@ FILMS = ("dataset=ml-100k",)
 def test_an_endpoint_is_asked_only_on_request(typed, users):
     spec = spec_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
     assert spec.model.control_users(spec.config) == users
+
+
+def test_a_prompt_that_is_refused_costs_the_controls_and_not_the_run(measured):
+    def reply(request):
+        if "Which products fit?" in request.messages[-1]["content"]:
+            raise UsageError("the longest prompt is too long", "set llm.context")
+        return '["Jaws"]'
+
+    result, requests = measured(reply)
+    assert result is None and requests
 
 
 def test_a_run_under_a_control_of_the_data_has_none(measured):
