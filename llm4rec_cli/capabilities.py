@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llm4rec_cli.config.schema import Written
-    from llm4rec_cli.data.examples import Examples, Impressions
+    from llm4rec_cli.data.examples import Examples, Impressions, IntArray
     from llm4rec_cli.data.split import Split
 
 
@@ -127,6 +127,32 @@ class BatchAnswering(Protocol):
 
     def usage_summary(self) -> dict[str, Any]:
         """Return the requests, tokens, seconds and cost of the answers."""
+        ...
+
+
+@runtime_checkable
+class HasVariations(Protocol):
+    """A ranker by a chat model that can be asked again with one thing changed in what it reads."""
+
+    def score(self, examples: Examples) -> torch.Tensor:
+        """As of a `Ranker`."""
+        ...
+
+    def variations(self, examples: Examples, seed: int) -> Mapping[str, tuple[Ranker, Examples]]:
+        """Return who ranks what under each change, by name: `order …` for another order of the candidates, `wording …`
+        for another prompt, and others. Users, targets and candidates stay.
+
+        Args:
+            seed: of what is drawn.
+        """
+        ...
+
+    def places(self, examples: Examples) -> IntArray:
+        """Return (n, c) the place, from 0, at which each candidate is listed."""
+        ...
+
+    def controls_usage(self) -> dict[str, Any]:
+        """Return the requests, tokens, seconds and cost of all variations so far."""
         ...
 
 

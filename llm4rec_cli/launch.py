@@ -30,7 +30,7 @@ SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the 
 HELP = "LLM4REC_HELP"
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
-WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data", "import_weights")
+WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data", "inspect_memorisation", "import_weights")
 
 
 def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:

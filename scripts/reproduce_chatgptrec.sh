@@ -20,6 +20,7 @@ small() {
   llm4rec train -m $demo task=rating prompt.shots=3 dataset.control=swap_users "$@" $outputs    # another user's history
   llm4rec train -m $demo task=rating prompt.shots=3 model.answer=likelihood "$@" $outputs
   llm4rec train -m $demo task=direct task.max_examples=20 model.answer=generate,likelihood,pmi "$@" $outputs
+  llm4rec train $demo task=direct task.max_examples=20 model.answer=constrained "$@" $outputs    # candidates alone
   llm4rec train -m $demo task=sequential task.max_examples=20 "$@" $outputs                     # hallucinated titles?
   llm4rec train -m $demo task=explanation,review_summary prompt.shots=0,2 "$@" $outputs         # poor on n-grams?
   llm4rec train -m model=mf,mlp task=rating $outputs # selected on all of validation, then evaluated on the same users

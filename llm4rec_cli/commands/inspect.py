@@ -1,13 +1,18 @@
-"""`llm4rec inspect data|result`: what a dataset rewards besides taste, and what a result's gain consists of.
+"""`llm4rec inspect data|result|memorisation`: what a dataset rewards besides taste, what a result's gain consists of,
+and whether a chat model knows a dataset by heart.
 
 llm4rec inspect data dataset=amazon2014-beauty dataset.raw_dir=PATH
 llm4rec inspect data dataset=ml-100k dataset.split=temporal --json
+llm4rec inspect memorisation dataset=ml-100k llm=local --records 100
 llm4rec inspect result sasrec/ml-100k/sequential/seed0-ab
 llm4rec inspect result sasrec/ml-100k/sequential/seed0-ab --over popularity --metric hr@10
 llm4rec inspect result gru4rec.csv --json | jq .verdict
 
 `data` shows raw files and filters, how the order of interactions comes about, near-duplicates, popularity, and what
 rules without training reach on each slice of the test targets. It ends with sentences that say what this means.
+
+`memorisation` has a chat model choose the end of records among those of other records: titles, an item's title after
+its id, rating rows and a user's next item. Rows of that model on that dataset then show the scores.
 
 `result` takes a finished run, or a file that `llm4rec score` has judged. It shows how much of its gain over the
 strongest floor is in each slice, and whether it may be called "beats": with three seeds of a trained model, an interval
@@ -26,10 +31,19 @@ def main(argv: list[str]) -> int:
         from llm4rec_cli import launch
 
         return launch.run("inspect_data", "what a dataset rewards besides taste", argv[1:], verbose=False)
+    if argv[:1] == ["memorisation"]:
+        from llm4rec_cli import launch
+
+        return launch.run(
+            "inspect_memorisation", "whether a chat model knows a dataset by heart", argv[1:], verbose=False
+        )
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("llm4rec inspect", description=__doc__, formatter_class=raw)
-    verbs = parser.add_subparsers(required=True, metavar="data|result")
+    verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     verbs.add_parser("data", help="what a dataset rewards besides taste: llm4rec inspect data --help")
+    verbs.add_parser(
+        "memorisation", help="whether a chat model knows a dataset by heart: llm4rec inspect memorisation --help"
+    )
     result = verbs.add_parser("result", help="what a result's gain consists of, and whether it may be called 'beats'")
     result.add_argument("run", metavar="RUN|FILE", help="a run folder, an end of its path, or a file that was scored")
     result.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")

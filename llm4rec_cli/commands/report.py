@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
     options = parser.parse_args(argv)
 
-    from llm4rec_cli.reporting import contents, matrix
+    from llm4rec_cli.reporting import chat, contents, matrix
 
     root = Path(options.outputs).expanduser()
     if options.html and (options.papers or options.claims or options.slices):
@@ -85,7 +85,8 @@ def main(argv: list[str]) -> int:
         if not options.papers:
             on_terminal = not (options.markdown or options.latex)
             overview = list(map(matrix.content, matrix.matrices(comparable))) if on_terminal else []
-            _print([*overview, *map(contents.results, comparable), *comparisons], options)
+            chats = [content for group in comparable for content in chat.tables(group)]
+            _print([*overview, *map(contents.results, comparable), *chats, *comparisons], options)
             return 0
         related = [content for group in comparable if (content := contents.related_work(group))]
         if not comparisons and not related:

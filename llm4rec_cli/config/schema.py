@@ -122,6 +122,15 @@ class Backend(Enum):
     openai = "openai"  # any endpoint with OpenAI's chat completions API
 
 
+class Structured(Enum):
+    """How an endpoint is told the only answers that are possible."""
+
+    none = "none"  # it cannot be
+    json_schema = "json_schema"  # response_format of OpenAI, vLLM and others: a schema of an object
+    json_object = "json_object"  # response_format of llama-cpp-python: any schema
+    guided = "guided"  # guided_choice and guided_json of vLLM
+
+
 class Keep(Enum):
     """The checkpoint that training returns."""
 
@@ -355,6 +364,10 @@ class ModelConfig:
         """Return how this model uses the chat model, which decides `llm.precision=auto`."""
         return Work.answering
 
+    def control_users(self, config: Config) -> int:
+        """Return on how many users a ranking is repeated under controls, for a model with `variations`."""
+        return 0
+
     def problems_with_rating_scale(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:
         """Yield a problem, for a model that uses 1 to 5 stars, if ratings are not in [least, below)."""
         ratings = dataset.interactions.get("rating")
@@ -427,6 +440,13 @@ class LLMConfig:
     price_prompt: float = ranges.number(at_least=0, role=Role.machine)  # per million prompt tokens, in any currency
     # per million answer tokens, in the same currency
     price_answer: float = ranges.number(at_least=0, role=Role.machine)
+    # per million prompt tokens that the server has cached; null = price_prompt
+    price_cached: float | None = ranges.number(None, at_least=0, role=Role.machine)
+    structured: Structured = added(Structured.none)  # openai: how model.answer=constrained is requested
+    # openai: the server returns log-probabilities of prompt tokens, as vLLM does
+    prompt_logprobs: bool = about(Role.machine, False)
+    # openai: a folder or hub id with the model's tokenizer, to count prompts exactly before a run; null = estimate
+    tokenizer: str | None = about(Role.machine, None)
     budget_tokens: int | None = ranges.number(None, at_least=0, role=Role.machine)  # limit per run; null = none
     # limit per run, in the currency of the prices; null = none
     budget_cost: float | None = ranges.number(None, at_least=0, role=Role.machine)

@@ -21,8 +21,6 @@ from llm4rec_cli.llm.store import Store, cache_key
 log = logging.getLogger(__name__)
 
 DRY_RUN_REQUESTS = 3  # requests that a dry run prints
-TOKENS_PER_MESSAGE = 8  # upper estimate of what a chat template adds to a message
-TOKENS_PER_REQUEST = 32  # and to a conversation: a default system message, the beginning of the reply
 
 
 @dataclass
@@ -34,8 +32,8 @@ class Usage:
         stored: of these, completed from the store.
         sent: requests sent and completed in this run, including those of a partly stored batch.
         resent: how often a request had to be sent again before it succeeded.
-        prompt_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made; the cost at
-            this run's prices.
+        prompt_tokens, cached_tokens, answer_tokens, seconds, cost: of all completions, as recorded when they were made;
+            the cost at this run's prices.
         spent_tokens, spent_cost: of what was sent in this run, which the budget limits. A request that was sent again
             counts once: servers do not report what failed attempts cost.
     """
@@ -45,6 +43,7 @@ class Usage:
     sent: int = 0
     resent: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     answer_tokens: int = 0
     seconds: float = 0.0
     cost: float = 0.0
@@ -54,7 +53,7 @@ class Usage:
     def describe(self) -> dict[str, float]:
         """Return what does not depend on the store's content: equal for a resumed and an uninterrupted run, except for
         seconds, and for requests under way when the run was killed."""
-        names = ("requests", "resent", "prompt_tokens", "answer_tokens", "seconds", "cost")
+        names = ("requests", "resent", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
         return {name: getattr(self, name) for name in names}
 
 
@@ -99,6 +98,8 @@ def complete(
             f"{description}: {session.n_missing:,} of {len(session.requests):,} answers are not in {store.path}",
             "request them with llm.replay=false and the same llm and prompts, or set llm.store=PATH to another store",
         )
+    if session.pending:
+        log.info("%s: %d requests, %s", description, sum(map(len, session.pending)), session.projection_in_words())
     usage.requests += len(session.requests)
     usage.stored += len(session.completions)
     began, spent_before = progress.clock(), usage.spent_tokens
@@ -123,7 +124,8 @@ def complete(
         usage.prompt_tokens += completion.prompt_tokens
         usage.answer_tokens += completion.answer_tokens
         usage.seconds += completion.seconds
-        usage.cost += _cost(config, completion.prompt_tokens, completion.answer_tokens)
+        usage.cached_tokens += completion.cached_tokens
+        usage.cost += _cost_of(config, completion)
     return [session.completions[key] for key in keys]
 
 
@@ -190,7 +192,7 @@ class _Session:
             for index, completion in self.backend.complete(due) if due else ():
                 key = sent[index]
                 self._reserved.pop(key, None)
-                cost = _cost(self.config, completion.prompt_tokens, completion.answer_tokens)
+                cost = _cost_of(self.config, completion)
                 self.usage.sent += 1
                 self.usage.spent_tokens += completion.prompt_tokens + completion.answer_tokens
                 self.usage.spent_cost += cost
@@ -252,24 +254,32 @@ class _Session:
 
     def _estimate(self, keys: Iterable[str]) -> tuple[int, float]:
         """Return upper estimates of the tokens and the cost of requests, by the backend's count."""
-        tokens, cost, count_tokens = 0, 0.0, self.backend.count_tokens
-        for request in map(self.requests.__getitem__, keys):
-            contents = [message["content"] for message in request.messages]
-            prompt_tokens = TOKENS_PER_REQUEST + sum(TOKENS_PER_MESSAGE + count_tokens(text) for text in contents)
-            options = request.continuations
-            answer_tokens = request.max_tokens if options is None else sum(map(count_tokens, options))
-            tokens += prompt_tokens + answer_tokens
-            cost += _cost(self.config, prompt_tokens, answer_tokens)
-        return tokens, cost
+        prompt_tokens, answer_tokens = self.projection(keys)
+        return prompt_tokens + answer_tokens, _cost(self.config, prompt_tokens, answer_tokens)
+
+    def projection(self, keys: Iterable[str]) -> tuple[int, int]:
+        """Return the prompt tokens of requests, exact if the backend counts exactly, and the answer tokens at most."""
+        counts = [self.backend.token_counts(self.requests[key]) for key in keys]
+        return sum(prompt for prompt, _ in counts), sum(answer for _, answer in counts)
+
+    def projection_in_words(self) -> str:
+        """Return `12,034 prompt tokens, at most 2,560 answer tokens, at most 0.0045 in cost` of all that is pending."""
+        keys = [key for batch in self.pending for key in batch]
+        prompt_tokens, answer_tokens = self.projection(keys)
+        exactly = "" if self.backend.counts_exactly else "at most "
+        parts = [f"{exactly}{prompt_tokens:,} prompt tokens", f"at most {answer_tokens:,} answer tokens"]
+        if cost := _cost(self.config, prompt_tokens, answer_tokens):
+            parts.append(f"at most {cost:.4f} in cost")
+        return ", ".join(parts)
 
     def preview(self, description: str) -> None:
         """Print the number of requests, what they would cost at most, and the first of them."""
-        tokens, cost = self._estimate(key for batch in self.pending for key in batch)
         print(f"{description}: {len(self.requests):,} requests, {len(self.completions):,} in {self.store.path}")
-        print(f"to send: {sum(map(len, self.pending)):,}, at most {tokens:,} tokens at a cost of {cost:.4f}")
+        print(f"to send: {sum(map(len, self.pending)):,}, {self.projection_in_words()}")
         for number, request in enumerate(list(self.requests.values())[:DRY_RUN_REQUESTS], start=1):
-            options = request.continuations
-            kind = f"score {len(options)}, first {options[0]!r}" if options else "generate"
+            options = request.continuations or request.choices
+            verb = "score" if request.continuations else f"name {max(1, request.listed)} of"
+            kind = f"{verb} {len(options)}, first {options[0]!r}" if options else "generate"
             print(f"--- request {number}: {kind}")
             for message in request.messages:
                 print(f"{message['role']}:\n{textwrap.indent(_printable(message['content']), '    ')}")
@@ -278,6 +288,13 @@ class _Session:
 def _printable(text: str) -> str:
     """Escape characters that would act on a terminal: titles and reviews are untrusted."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _cost_of(config: LLMConfig, completion: Completion) -> float:
+    """Return the cost of a completion; tokens that the server had cached at their own price, if there is one."""
+    price = config.price_prompt if config.price_cached is None else config.price_cached
+    full = _cost(config, completion.prompt_tokens - completion.cached_tokens, completion.answer_tokens)
+    return full + completion.cached_tokens * price / 1e6
 
 
 def _cost(config: LLMConfig, prompt_tokens: int, answer_tokens: int) -> float:

@@ -21,15 +21,17 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import urllib3
 
-from llm4rec_cli.config.schema import LLMConfig
+from llm4rec_cli.config.schema import LLMConfig, Structured
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, raise_first
-from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.llm.requests import Completion, Request, estimated_prompt_tokens
 
 if TYPE_CHECKING:
     import openai
@@ -42,6 +44,8 @@ MAX_PAUSE = 60.0
 PLACEHOLDER_KEY = "none"  # sent where no key is
 MAX_RETRY_AFTER = 3600.0  # seconds that a server may request: beyond it somebody should look
 MIN_SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY, which completions may contain
+
+WRAPPER = "answer"  # the property of a schema whose root has to be an object
 
 _RETRIED = (408, 409, 429)  # statuses that may pass, besides 5xx
 _REMEDIES = {
@@ -85,6 +89,7 @@ class EndpointBackend:
         self._jitter = random.Random()  # its own: a server's failures must not change other random draws
 
     def identity(self) -> dict[str, Any]:
+        structured = self.config.structured
         return {
             "backend": "openai",
             "base_url": self.base_url,
@@ -92,7 +97,37 @@ class EndpointBackend:
             "temperature": self.config.temperature,
             "top_p": self.config.top_p,
             "seed": self.seed,
+            **({} if structured is Structured.none else {"structured": structured.name}),
         }
+
+    @property
+    def counts_exactly(self) -> bool:
+        return self.config.tokenizer is not None
+
+    def token_counts(self, request: Request) -> tuple[int, int]:
+        """Return a request's prompt tokens, by `llm.tokenizer` or estimated, and its answer tokens at most. Each
+        continuation is sent with the prompt, and one token is generated after it."""
+        n = len(request.continuations or [""])
+        if self._tokenizer is None:
+            prompt = estimated_prompt_tokens(request, self.count_tokens)
+            own = sum(map(self.count_tokens, request.continuations or ()))
+        else:
+            chat = [dict(message) for message in request.messages]
+            prompt = len(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"])
+            own = sum(
+                len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+                for text in request.continuations or ()
+            )
+        return n * prompt + own, request.max_tokens if request.continuations is None else n
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """The tokenizer that `llm.tokenizer` names; None without one."""
+        if self.config.tokenizer is None:
+            return None
+        from llm4rec_cli.llm.weights import load_tokenizer
+
+        return load_tokenizer(Path(self.config.tokenizer))
 
     def count_tokens(self, text: str) -> int:
         """Return an upper estimate, as the server's tokenizer is not available.
@@ -120,7 +155,9 @@ class EndpointBackend:
         """
         key = _key(self.config, self.base_url)
         with asyncio.Runner() as runner:
-            completions = self._completions(map(_refuse_continuations, requests), key)
+            completions = self._completions(
+                requests if self.config.prompt_logprobs else map(_refuse_continuations, requests), key
+            )
             while (numbered := runner.run(_next(completions))) is not None:
                 yield numbered
 
@@ -148,6 +185,20 @@ class EndpointBackend:
     async def _completion(
         self, client: openai.AsyncOpenAI, index: int, request: Request, key: str, stop: asyncio.Event
     ) -> tuple[int, Completion | _Failure]:
+        """Return a request's completion or last failure; continuations are scored one after the other."""
+        if request.continuations is None:
+            return index, await self._attempts(client, request, key, stop)
+        scored: list[Completion] = []
+        for continuation in request.continuations:
+            outcome = await self._attempts(client, replace(request, continuations=(continuation,)), key, stop)
+            if isinstance(outcome, _Failure):
+                return index, outcome
+            scored.append(outcome)
+        return index, _joined(scored)
+
+    async def _attempts(
+        self, client: openai.AsyncOpenAI, request: Request, key: str, stop: asyncio.Event
+    ) -> Completion | _Failure:
         """Return a request's completion or last failure, after as many attempts as it takes until `stop`."""
         begun, attempt = time.monotonic(), 0
         while True:
@@ -157,14 +208,14 @@ class EndpointBackend:
             seconds = time.monotonic() - begun
             outcome = self._read(body, request, seconds, sent_at, attempt) if isinstance(body, bytes) else body
             if isinstance(outcome, Completion) or outcome.status or stop.is_set():
-                return index, outcome
+                return outcome
             if attempt > self.config.retries or (outcome.retry_after or 0) > MAX_RETRY_AFTER:
-                return index, replace(outcome, reason=f"{outcome.reason} ({attempt} tries)")
+                return replace(outcome, reason=f"{outcome.reason} ({attempt} tries)")
             pause = self._pause(attempt, outcome.retry_after)
             log.log(logging.INFO if pause > 10 else logging.DEBUG, "%s; retry in %.0f s", outcome.reason, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
-                return index, outcome
+                return outcome
 
     async def _send(self, client: openai.AsyncOpenAI, request: Request, key: str) -> bytes | _Failure:
         """Return the body of a 200 that came whole and in time, without the key, which a server might echo."""
@@ -179,7 +230,10 @@ class EndpointBackend:
             "top_p": self.config.top_p,
             "seed": int(stream(self.seed, "llm", request.repeat).integers(2**31)),
             limit: request.max_tokens,
+            **self._structure(request),
         }
+        if request.continuations is not None:
+            parameters |= _scoring(parameters["messages"], request.continuations[0], limit)
         try:
             async with asyncio.timeout(self.config.timeout):
                 response = await client.chat.completions.with_raw_response.create(**cast(Any, parameters))
@@ -203,6 +257,12 @@ class EndpointBackend:
             text = choice["message"]["content"] or ""  # null: the model refused, or a filter removed its text
             if not isinstance(text, str):
                 raise TypeError
+            logprobs = None
+            if request.continuations is not None:
+                text, logprobs = "", _log_probs_at_end(response["prompt_logprobs"], request.continuations[0])
+            elif request.choices is not None and self.config.structured is Structured.json_schema:
+                text = _unwrapped(text)
+            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             estimate = sum(self.count_tokens(message["content"]) for message in request.messages)
             return Completion(
                 text=text,
@@ -212,10 +272,35 @@ class EndpointBackend:
                 seconds=seconds,
                 model=" ".join(filter(None, (response.get("model"), response.get("system_fingerprint")))),
                 asked_at=sent_at,
+                logprobs=None if logprobs is None else (sum(logprobs),),
+                lengths=None if logprobs is None else (len(logprobs),),
                 attempts=attempt,
+                cached_tokens=int(cached or 0),
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             return _Failure(f"the response is no chat completion: {_excerpt(body.decode(errors='replace'))}")
+
+    def _structure(self, request: Request) -> dict[str, Any]:
+        """Return the parameters that restrict an answer to its choices; none for a free one."""
+        structured = self.config.structured
+        if request.choices is None or structured is Structured.none:
+            return {}
+        one = {"type": "string", "enum": list(request.choices)}
+        n = min(request.listed, len(request.choices))
+        schema = {"type": "array", "items": one, "minItems": n, "maxItems": n} if request.listed else one
+        if structured is Structured.guided:
+            guide = {"guided_json": schema} if request.listed else {"guided_choice": list(request.choices)}
+            return {"extra_body": guide}
+        if structured is Structured.json_object:
+            return {"response_format": {"type": "json_object", "schema": schema}}
+        wrapped = {
+            "type": "object",
+            "properties": {WRAPPER: schema},
+            "required": [WRAPPER],
+            "additionalProperties": False,
+        }
+        json_schema = {"name": WRAPPER, "strict": True, "schema": wrapped}
+        return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
     def _pause(self, attempt: int, retry_after: float | None) -> float:
         """Return the seconds until the next attempt: as the server asks, or else doubled each time."""
@@ -291,9 +376,66 @@ def _is_local(base_url: str) -> bool:
         return host == "localhost"
 
 
+def _scoring(messages: list[Any], continuation: str, limit: str) -> dict[str, Any]:
+    """Return the parameters for the log-probabilities of a continuation, in vLLM's words: it is the beginning of the
+    assistant's message, and so the end of the prompt. One token has to be generated."""
+    begun = [*messages, {"role": "assistant", "content": continuation}]
+    more = {"prompt_logprobs": 0, "add_generation_prompt": False, "continue_final_message": True}
+    return {"messages": begun, limit: 1, "extra_body": more}
+
+
+def _log_probs_at_end(prompt_logprobs: list[Any], continuation: str) -> list[float]:
+    """Return the log-probability of each token of a continuation at the end of a prompt.
+
+    Args:
+        prompt_logprobs: for each token of the prompt, its id -> its text and log-probability; null for the first.
+
+    Raises:
+        ValueError: no tokens at its end make up the continuation.
+    """
+    text, log_probs = "", list[float]()
+    for entry in reversed(prompt_logprobs):
+        if len(text) >= len(continuation) or entry is None:
+            break
+        (token,) = entry.values()
+        text = token["decoded_token"] + text
+        log_probs.append(float(token["logprob"]))
+    if text != continuation:
+        raise ValueError
+    return log_probs[::-1]
+
+
+def _joined(scored: Sequence[Completion]) -> Completion:
+    """Return the completion of a request whose continuations were scored one by one."""
+    last = scored[-1]
+    return replace(
+        last,
+        prompt_tokens=sum(one.prompt_tokens for one in scored),
+        cached_tokens=sum(one.cached_tokens for one in scored),
+        answer_tokens=sum(one.answer_tokens for one in scored),
+        seconds=sum(one.seconds for one in scored),
+        attempts=1 + sum(one.attempts - 1 for one in scored),
+        logprobs=tuple(value for one in scored for value in one.logprobs or ()),
+        lengths=tuple(value for one in scored for value in one.lengths or ()),
+    )
+
+
+def _unwrapped(text: str) -> str:
+    """Return the value of an answer's only property: a list as JSON, one text as it is. A text of another form is left
+    to the parsers."""
+    try:
+        value = json.loads(text)[WRAPPER]
+    except (ValueError, LookupError, TypeError):
+        return text
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _refuse_continuations(request: Request) -> Request:
     if request.continuations is not None:
-        raise UsageError("an endpoint returns no likelihoods of answers", "use llm=local, or model.answer=generate")
+        raise UsageError(
+            "an endpoint returns no likelihoods of answers",
+            "use llm=local, or model.answer=generate; llm.prompt_logprobs=true if the server returns those of prompts",
+        )
     return request
 
 

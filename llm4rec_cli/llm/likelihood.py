@@ -34,14 +34,9 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
     Raises:
         UsageError: the model has other layers.
     """
-    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENTION_LAYERS
-    if others:
-        raise UsageError(
-            f"likelihoods need a model of attention layers alone, and this one has {', '.join(sorted(others))} layers",
-            "choose another llm.model, or model.answer=generate",
-        )
+    check_layers(model)
     device, prompt_length = model.device, len(prompt)
-    prompt_cache, logits = _read_prompt(model, torch.tensor(prompt, device=device))
+    prompt_cache, logits = read_prompt(model, torch.tensor(prompt, device=device))
     first_token = logits.float().log_softmax(-1)
     scores = []
     for pack in _packs(continuations, PACK_TOKENS):
@@ -54,7 +49,22 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
     return torch.stack(scores).cpu()
 
 
-def _read_prompt(model: Any, prompt: Tensor) -> tuple[Any, Tensor]:
+def check_layers(model: Any) -> None:
+    """Check that keys of later tokens can be masked.
+
+    Raises:
+        UsageError: the model has other layers than attention.
+    """
+    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENTION_LAYERS
+    if others:
+        raise UsageError(
+            "likelihoods and constrained answers need a model of attention layers alone, and this one has "
+            f"{', '.join(sorted(others))} layers",
+            "choose another llm.model, or model.answer=generate",
+        )
+
+
+def read_prompt(model: Any, prompt: Tensor) -> tuple[Any, Tensor]:
     """Return the prompt's key-value cache, and (vocabulary,) logits of the next token."""
     from transformers import DynamicCache
 
@@ -67,7 +77,7 @@ def _logits_after(model: Any, prompt_cache: Any, prompt_length: int, inputs: Seq
     """Return (m, vocabulary) float32 logits at all m tokens of lists that each follow the prompt.
 
     Args:
-        prompt_cache: by `_read_prompt`.
+        prompt_cache: by `read_prompt`.
         prompt_length: tokens of the prompt.
     """
     from transformers import DynamicCache
@@ -85,29 +95,33 @@ def _logits_after(model: Any, prompt_cache: Any, prompt_length: int, inputs: Seq
     for index, layer in enumerate(prompt_cache.layers):
         cache.update(layer.keys, layer.values, index)  # a copy: the next pack starts from the prompt again
     tokens = torch.tensor([token for tokens in inputs for token in tokens], device=device)
-    masks = _masks(model, visible, distance)
+    masks = _additive(model, masks_by_layer(model, visible[None], distance[None]))
     output = model(tokens[None], position_ids=position[None], attention_mask=masks, **{cache_argument(model): cache})
     return output.logits[0].float()
 
 
-def _masks(model: Any, visible: Tensor, distance: Tensor) -> Any:
-    """Return the additive mask for all layers, or one per layer type where the model has several.
+def masks_by_layer(model: Any, visible: Tensor, distance: Tensor) -> Any:
+    """Return boolean masks (batch, 1, tokens, keys): one for all layers, or one per layer type where the model has
+    several.
 
     Args:
-        visible: (tokens, keys) whether a token may attend to a key.
-        distance: (tokens, keys) position of the token minus that of the key.
+        visible: (batch, tokens, keys) whether a token may attend to a key.
+        distance: (batch, tokens, keys) position of the token minus that of the key.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     in_window = visible & (distance < window) if window else visible
-
-    def additive(allowed: Tensor) -> Tensor:
-        mask = torch.zeros(allowed.shape, dtype=model.dtype, device=allowed.device)
-        return mask.masked_fill(~allowed, torch.finfo(model.dtype).min)[None, None]
-
     if getattr(config, "layer_types", None):
-        return {"full_attention": additive(visible), "sliding_attention": additive(in_window)}
-    return additive(in_window)
+        return {"full_attention": visible[:, None], "sliding_attention": in_window[:, None]}
+    return in_window[:, None]
+
+
+def _additive(model: Any, masks: Any) -> Any:
+    """Return what boolean masks add to scores, in the model's precision."""
+    if isinstance(masks, dict):
+        return {layer_type: _additive(model, mask) for layer_type, mask in masks.items()}
+    zeros = torch.zeros(masks.shape, dtype=model.dtype, device=masks.device)
+    return zeros.masked_fill(~masks, torch.finfo(model.dtype).min)
 
 
 def _packs(continuations: Sequence[Sequence[int]], size: int) -> list[list[Sequence[int]]]:

@@ -49,6 +49,8 @@ class LocalBackend:
         DataError: the packaged weights have an unexpected checksum.
     """
 
+    counts_exactly = True
+
     def __init__(self, config: LLMConfig, cache: Path, device: str, seed: int) -> None:
         self.config, self.cache, self.device, self.seed = config, cache, device, seed
         self.weights = locate(config.model)
@@ -69,6 +71,13 @@ class LocalBackend:
         """Count a text's tokens exactly, without those of the chat template."""
         return len(self._tokens(text))
 
+    def token_counts(self, request: Request) -> tuple[int, int]:
+        """Return the exact tokens of a request's prompt, and those of its answer at most."""
+        if request.continuations is not None:
+            scored = self.tokenizer(list(request.continuations), add_special_tokens=False)["input_ids"]
+            return len(self._prompt(request.messages)), sum(map(len, scored))
+        return len(self._prompt(request.messages)), self._max_tokens(request)
+
     def groups(self, requests: Sequence[Request]) -> list[list[int]]:
         """Form batches of prompts of similar length, at most `llm.batch_tokens` with padding; scoring is not batched.
 
@@ -80,10 +89,14 @@ class LocalBackend:
         lengths = self._checked_lengths(requests)
         scored = [i for i, request in enumerate(requests) if request.continuations is not None]
         generated = [i for i, request in enumerate(requests) if request.continuations is None]
-        generated.sort(key=lambda i: (-requests[i].max_tokens, -lengths[i]))
+
+        def kind(i: int) -> tuple[bool, int]:
+            return requests[i].choices is not None, -requests[i].max_tokens
+
+        generated.sort(key=lambda i: (*kind(i), -lengths[i]))
         batches = [[i] for i in scored]
-        for _, with_equal_limit in groupby(generated, key=lambda i: requests[i].max_tokens):
-            remaining = list(with_equal_limit)
+        for _, of_one_kind in groupby(generated, key=kind):
+            remaining = list(of_one_kind)
             while remaining:
                 size = max(1, self.config.batch_tokens // lengths[remaining[0]])
                 batches.append(remaining[:size])
@@ -99,7 +112,10 @@ class LocalBackend:
         requests = list(requests)
         for indices in self.groups(requests):
             batch = [requests[i] for i in indices]
-            completions = self._generate(batch) if batch[0].continuations is None else [self._score(batch[0])]
+            if batch[0].continuations is not None:
+                completions = [self._score(batch[0])]
+            else:
+                completions = self._generate(batch) if batch[0].choices is None else self._choose(batch)
             yield from zip(indices, completions, strict=True)
 
     def _generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -150,6 +166,49 @@ class LocalBackend:
             )
         return output[:, tokens.shape[1] :].tolist()
 
+    def _choose(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer a batch with choices alone, in order."""
+        from llm4rec_cli.llm.constrained import Answer, decode
+
+        began = time.perf_counter()
+        prompts = [self._prompt(request.messages) for request in requests]
+        codes = [self._codes(request) for request in requests]
+        answers = [Answer(*code, max(1, request.listed)) for code, request in zip(codes, requests, strict=True)]
+        decode(self.model, prompts, answers)
+        seconds = (time.perf_counter() - began) / len(requests)
+        completions = []
+        for request, prompt, (first, later), answer in zip(requests, prompts, codes, answers, strict=True):
+            named = [(request.choices or ())[choice] for choice in answer.named]
+            lengths = [len((later if place else first)[choice]) for place, choice in enumerate(answer.named)]
+            completions.append(
+                Completion(
+                    text=json.dumps(named, ensure_ascii=False) if request.listed else named[0],
+                    finish="stop",
+                    prompt_tokens=len(prompt),
+                    answer_tokens=sum(lengths),
+                    seconds=seconds,
+                    model=self.weights.identity,
+                    asked_at=_now(),
+                    logprobs=tuple(answer.log_probs),
+                    lengths=tuple(lengths),
+                )
+            )
+        return completions
+
+    def _codes(self, request: Request) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the tokens of each choice as the first and as a later one of a JSON list, with the comma after it, so
+        that none is a prefix of another; of a bare answer both with the end of the text."""
+        choices = [self._defuse(choice) for choice in request.choices or ()]
+        if not request.listed:
+            bare = [[*self._tokens(choice), self._end_tokens[0]] for choice in choices]
+            return bare, bare
+        quoted = [json.dumps(choice, ensure_ascii=False) for choice in choices]
+        first, later = (
+            self.tokenizer([f"{begin}{text}," for text in quoted], add_special_tokens=False)["input_ids"]
+            for begin in ("[", " ")
+        )
+        return first, later
+
     def _score(self, request: Request) -> Completion:
         """Score the continuations of a request."""
         began = time.perf_counter()
@@ -186,6 +245,8 @@ class LocalBackend:
 
     def _max_tokens(self, request: Request) -> int:
         """Return the maximal tokens of a request's completion or continuation."""
+        if request.choices is not None:
+            return sum(sorted(map(len, self._codes(request)[0]), reverse=True)[: max(1, request.listed)])
         if request.continuations is None:
             return request.max_tokens
         return max(map(self.count_tokens, request.continuations), default=0)

@@ -6,8 +6,8 @@ Completions are kept in a store (`store.py`), under a key that covers all that c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ class Status(Enum):
     invalid = "invalid"  # no answer in it
 
 
+CHOICE_FIELDS = ("choices", "listed")  # of a Request
 Message = dict[str, str]  # role: system, user or assistant; content
 
 
@@ -32,12 +33,23 @@ class Request:
         continuations: None = generate a completion; otherwise texts whose log-likelihoods are wanted.
         max_tokens: limit of a generated completion.
         repeat: distinguishes requests with the same messages, where several samples are wanted.
+        choices: None = free text; otherwise the distinct texts that a generated answer is made of.
+        listed: 0 = the answer is one of the choices; otherwise a JSON list of so many different ones, best first, or of
+            all where there are fewer.
     """
 
     messages: tuple[Message, ...]
     continuations: tuple[str, ...] | None = None
     max_tokens: int = 256
     repeat: int = 0
+    choices: tuple[str, ...] | None = None
+    listed: int = 0
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields by name, those of choices only where there are some: requests without them keep the key
+        under which their completions are stored."""
+        fields = asdict(self)
+        return fields if self.choices is not None else {k: v for k, v in fields.items() if k not in CHOICE_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -46,14 +58,16 @@ class Completion:
 
     Attributes:
         text: what was generated; empty where continuations were scored.
-        logprobs: (n_continuations,) the summed log-likelihood of each continuation's tokens; None where generated.
-        lengths: (n_continuations,) tokens of each continuation; None where generated.
+        logprobs: (n_continuations,) the summed log-likelihood of each continuation's tokens; of choices, the
+            log-probability of each named one among those that could still be named; None where text was free.
+        lengths: (n_continuations,) tokens of each continuation, or of each choice named; None where text was free.
         finish: why it ended: `stop`, `length`, or the server's own word.
         prompt_tokens, answer_tokens: as the backend counts them; the second over all continuations.
         seconds: from the request to the whole reply; in a local batch, the request's share.
         model: as the backend identifies it: the weights' hash, or the server's model and system fingerprint.
         asked_at: when the request was sent, UTC, ISO 8601.
         attempts: how often the request was sent until it succeeded.
+        cached_tokens: of the prompt's, those that the server had read before and bills at another price.
     """
 
     text: str
@@ -66,10 +80,31 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
     lengths: tuple[int, ...] | None = None
     attempts: int = 1
+    cached_tokens: int = 0
+
+
+TOKENS_PER_MESSAGE = 8  # upper estimate of what a chat template adds to a message
+TOKENS_PER_REQUEST = 32  # and to a conversation: a default system message, the beginning of the reply
+
+
+def estimated_prompt_tokens(request: Request, count_tokens: Callable[[str], int]) -> int:
+    """Return an upper estimate of a conversation's tokens.
+
+    Args:
+        count_tokens: of a text, as `Backend.count_tokens`.
+    """
+    return TOKENS_PER_REQUEST + sum(
+        TOKENS_PER_MESSAGE + count_tokens(message["content"]) for message in request.messages
+    )
 
 
 class Backend(Protocol):
     """A chat model. It caches nothing: it is sent only what the store lacks."""
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether the prompt tokens of `token_counts` are exact."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """Return all that changes a completion besides the request: JSON values; no secret, no path, no time."""
@@ -77,6 +112,10 @@ class Backend(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a text, exactly or as an upper estimate."""
+        ...
+
+    def token_counts(self, request: Request) -> tuple[int, int]:
+        """Return the prompt tokens of a request, exactly or as an upper estimate, and the answer tokens at most."""
         ...
 
     def groups(self, requests: Sequence[Request]) -> list[list[int]] | None:

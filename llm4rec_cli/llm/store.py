@@ -95,7 +95,7 @@ class Store:
         """
         while not (stored := self.get([key])):
             text = json.dumps(asdict(completion))
-            row = (key, *map(canonical_json, (identity, asdict(request))), text, cost, _digest(key, text.encode()))
+            row = (key, *map(canonical_json, (identity, request.content())), text, cost, _digest(key, text.encode()))
             with self._errors():
                 self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
         return stored[key]
@@ -118,7 +118,7 @@ def cache_key(identity: dict[str, Any], request: Request, batch: Sequence[str] =
     Args:
         batch: keys of all requests that are completed together with it, where the completion may depend on them.
     """
-    content = [identity, asdict(request), *([sorted(batch)] if batch else [])]
+    content = [identity, request.content(), *([sorted(batch)] if batch else [])]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 

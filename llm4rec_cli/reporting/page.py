@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm4rec_cli.reporting import chat
 from llm4rec_cli.reporting.claims.spec import Verdict
 from llm4rec_cli.reporting.contents import notes, paper_comparisons, related_work, results, slices
 from llm4rec_cli.reporting.matrix import matrices
@@ -23,6 +24,7 @@ class Section:
         results: table of results, with the row numbers by which plots refer to variants.
         deviations: deviations from the papers, in the order of their numbers.
         papers: comparisons with the papers, if any.
+        chat: controls and costs of chat models.
         slices: results on slices of the targets, if any.
         related: results of other methods on the same dataset and protocol, if any.
         plots: the group's plots.
@@ -32,6 +34,7 @@ class Section:
     results: Content
     deviations: Sequence[str]
     papers: Content | None
+    chat: Sequence[Content]
     slices: Content | None
     related: Content | None
     plots: Sequence[Plot]
@@ -73,6 +76,7 @@ def _section(group: Group, name: str, own: Path | None) -> Section:
         results=Content(table.title, ["#", *table.columns], numbered, notes(group)),
         deviations=group.deviations(),
         papers=paper_comparisons(group, own),
+        chat=list(chat.tables(group)),
         slices=slices(group),
         related=related_work(group),
         plots=plots(group, own),

@@ -15,7 +15,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
-from llm4rec_cli.reporting import tables
+from llm4rec_cli.reporting import chat, tables
 from llm4rec_cli.reporting.pairing import Run, pair_runs
 from llm4rec_cli.reporting.runs import cold_table, headline_metric, results_table, shown_as
 from llm4rec_cli.runs.catalog import finished_metrics, run_folder
@@ -94,12 +94,23 @@ def show(runs: Sequence[dict[str, Any]], folder: Path) -> FloorComparison | None
     tables.show(results_table(runs))
     if "target_is_cold" in runs[-1]["breakdown"]:
         tables.show(cold_table(runs))
+    if runs[-1].get("llm"):
+        _show_chat(runs[-1])
     print(f"run folder: {folder}\n")
     *floors, run = [(run_folder(folder.parents[3], metrics), metrics) for metrics in runs]
     comparison = compare_with_floor(run, floors)
     if comparison:
         tables.say(comparison.in_words())
     return comparison
+
+
+def _show_chat(run: dict[str, Any]) -> None:
+    """Print a chat model's controls, if it has any, and what its answers cost."""
+    if controls := chat.controls(run, shown_as(run)):
+        print()
+        tables.show(controls)
+    cells = zip(chat.COST_COLUMNS, chat.costs(run), strict=True)
+    tables.say(f"answers: {', '.join(f'{name} {value}' for name, value in cells)}")
 
 
 def compare_with_floor(run: Run, floors: Sequence[Run]) -> FloorComparison | None:

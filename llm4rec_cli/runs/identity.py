@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.roles import NOT_HASHED
-from llm4rec_cli.config.schema import Backend, Config, ModelConfig, TextRecipe, Weights
+from llm4rec_cli.config.schema import Backend, Config, LLMConfig, ModelConfig, TextRecipe, Weights
 from llm4rec_cli.files import sha256
 
 if TYPE_CHECKING:
@@ -181,12 +181,21 @@ def chat_model_identity(config: Config, dataset: RecDataset) -> str | None:
         return None
     tokens = dataset.manifest["tokens"] if config.dataset.text is TextRecipe.enriched else None
     wrote = f" wrote {tokens['sha256']}" if tokens else ""
-    if config.llm.backend is Backend.openai:
-        return f"{config.llm.model}{wrote}"
+    return f"{identity_of(config.llm)}{wrote}"
+
+
+def identity_of(llm: LLMConfig) -> str:
+    """Return the identity of a chat model: the server's name for it, or that of its weights and the backend's version.
+
+    Raises:
+        UsageError: the model is not on this machine.
+    """
+    if llm.backend is Backend.openai:
+        return llm.model
     from llm4rec_cli.llm import weights as chat_weights
     from llm4rec_cli.llm.local import VERSION
 
-    return f"{chat_weights.locate(config.llm.model).identity} version {VERSION}{wrote}"
+    return f"{chat_weights.locate(llm.model).identity} version {VERSION}"
 
 
 def model_files_identity(model: ModelConfig) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -26,14 +28,17 @@ from llm4rec_cli.config.schema import (
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.runs.catalog import METRICS
-from llm4rec_cli.runs.identity import Address, depends_on_chat_model
+from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of
 from llm4rec_cli.runs.spec import resolved_config
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.runs.spec import RunSpec
 
-MEMORISED = "the chat model may have read these very data in its training: a high number can be memory"
+MEMORISED = (
+    "the chat model may have read these very data in its training: a high number can be memory (llm4rec inspect "
+    "memorisation measures it)"
+)
 
 
 def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
@@ -66,6 +71,31 @@ def _chat_model_labels(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
         "llm-tokens": not spec.model.uses_llm,
         "may-be-memorised": not dataset.manifest["synthetic"],
     }
+
+
+def memorisation_warning(spec: RunSpec, dataset: RecDataset) -> str:
+    """Return what `inspect memorisation` measured of this chat model on this dataset, or that it may remember it."""
+    path = _memorisation_file(spec, dataset)
+    if not path.exists():
+        return MEMORISED
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    shares = [f"{name} {s['share']:.2f} ({s['low']:.2f}–{s['high']:.2f})" for name, s in scores.items()]
+    chance = min(s["chance"] for s in scores.values())
+    return (
+        f"records of these data whose true end the chat model finds likeliest, chance {chance:.2f}: {', '.join(shares)}"
+    )
+
+
+def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Any]) -> None:
+    """Keep the scores of this chat model on this dataset for the warnings of its runs."""
+    path = _memorisation_file(spec, dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, scores)
+
+
+def _memorisation_file(spec: RunSpec, dataset: RecDataset) -> Path:
+    key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(spec.llm)}".encode()).hexdigest()[:24]
+    return spec.cache / "llm" / "memorisation" / f"{key}.json"
 
 
 def paper_method(spec: RunSpec) -> dict[str, str]:

@@ -19,7 +19,7 @@ from llm4rec_cli.errors import DataError, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
-from llm4rec_cli.runs import marks, rules
+from llm4rec_cli.runs import controls, marks, rules
 from llm4rec_cli.runs.catalog import IMPORTED
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
 from llm4rec_cli.runs.identity import Address, text_encoder_identity
@@ -259,7 +259,7 @@ def evaluate(
 
     config, task = spec.config, tasks.module(spec.task)
     examples = task.examples(split, config.split, config, spec.cache)
-    n_examples = len(examples)
+    n_examples, unrepeated = len(examples), examples
     if isinstance(model, BatchAnswering):
         examples = model.prepare_answers(examples)
         clock.lap("ask")
@@ -267,6 +267,9 @@ def evaluate(
     if isinstance(model, BatchAnswering):
         evaluation = tasks.with_answer_details(evaluation, model, task, split, examples, config)
     clock.lap("evaluate")
+    control_results = controls.measure(spec, split, model, unrepeated)
+    if control_results:
+        clock.lap("controls")
     gaps = {}
     if isinstance(model, Incomplete):
         gaps = model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
@@ -296,13 +299,14 @@ def evaluate(
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
         "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
+        **({"controls": control_results} if control_results else {}),
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
         **config.model.metrics_fields(),
         "warnings": [
             *evaluation.warnings,
             *gaps.values(),
-            *([marks.MEMORISED] if "may-be-memorised" in labels else []),
+            *([marks.memorisation_warning(spec, split.dataset)] if "may-be-memorised" in labels else []),
         ],
         **more,
     }

@@ -21,7 +21,13 @@ DIFFERENT = (
     "llm",
     "overrides",
 )  # between a resumed run and an undisturbed one with another store
-SMALL = ("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40")
+SMALL = (
+    "model.controls=0",
+    "llm.context=512",
+    "llm.max_tokens=8",
+    "prompt.history_tokens=40",
+    "prompt.review_tokens=40",
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,33 @@ def test_candidates_are_scored_by_likelihood_and_by_pmi(local):
     pmi = local("task=direct", "task.negatives=4", "model.answer=pmi")
     assert likely.metrics["metrics"] != pmi.metrics["metrics"]
     assert likely.metrics["protocol"] == "uniform-5"
+
+
+@pytest.fixture(scope="module")
+def constrained(tmp_path_factory):
+    """Overrides for lists of five candidates, which need more context than other answers."""
+    roomy = tiny_llm(tmp_path_factory.mktemp("roomy"), 2048)
+    return ("task=direct", "task.negatives=4", "model.answer=constrained", f"llm.model={roomy}", "llm.context=2048")
+
+
+def test_constrained_lists_are_valid_and_come_with_controls(local, constrained):
+    typed = (*constrained, "model.controls=4")
+    run = local(*typed)
+    metrics = run.metrics["metrics"]
+    assert metrics["answers/ok"] == 1 and metrics["listed/exact"] == 1
+    assert metrics["listed/mean"] == 5 and metrics["hr@10"] == 1, "all five are named"
+    controls = run.metrics["controls"]
+    assert controls["users"] == 4 and controls["order"]["orders"] == 3
+    assert "controls on 4 users" in run.out and "answers: requests" in run.out
+    assert run.metrics["llm"]["requests"] == 6, "the run's own"
+    rows = pd.read_parquet(run.folder / "predictions.parquet")
+    assert all(len(log_probs) == 5 and max(log_probs) <= 0 for log_probs in rows["log_probability"])
+    assert local(*typed, "llm.replay=true", "force=true").metrics["controls"] == controls
+
+
+def test_a_replay_without_the_answers_of_controls_has_none(local, constrained):
+    local(*constrained)
+    assert "controls" not in local(*constrained, "llm.replay=true", "force=true", "model.controls=3").metrics
 
 
 def test_another_version_of_the_backend_makes_another_run(local, monkeypatch):

@@ -5,6 +5,8 @@ import json
 import pandas as pd
 import pytest
 
+from tests.llm.tiny_llm import tiny_llm
+
 
 def test_a_dataset_is_inspected(llm4rec):
     answer = llm4rec("inspect", "data", "dataset=demo_news", "--json")
@@ -49,7 +51,21 @@ def test_a_scored_file_is_inspected(llm4rec, trained, tmp_path):
     assert not result["allowed"]
 
 
-@pytest.mark.parametrize("arguments", [["data", "--help"], ["result", "--help"], ["--help"]])
+def test_memorisation_is_measured_once(llm4rec, tmp_path):
+    model = tiny_llm(tmp_path / "llm", 2048)
+    typed = (f"llm.model={model}", "llm.context=2048", "dataset=demo", f"llm.store={tmp_path}/answers.sqlite")
+    first = llm4rec("inspect", "memorisation", *typed, "--records", "4")
+    assert first.code == 0, first.err
+    assert "next_item" in first.out and "Titles also follow from" in first.out
+    again = llm4rec("inspect", "memorisation", *typed, "--records", "4", "--json", "llm.replay=true")
+    scores = json.loads(again.out)
+    assert set(scores) == {"titles", "items", "rows", "next_item"}
+    assert scores["rows"]["n"] == 4 and scores["rows"]["chance"] == pytest.approx(1 / 4), "four ends"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["data", "--help"], ["result", "--help"], ["memorisation", "--help"], ["--help"]]
+)
 def test_help(llm4rec, arguments):
     answer = llm4rec("inspect", *arguments)
     assert answer.code == 0, answer.err

@@ -138,6 +138,8 @@ class Walk:
         own = [sizes(name) for name in names or [config.model.name]]
         sized = [f"llm.model={self.llm}", "llm.max_tokens=8", "task.max_examples=5"]
         sized += ["trainer.epochs=1", "trainer.batch_size=512", *(s for s in own[0] if all(s in of for of in own))]
+        if config.model.name == "chatgptrec":
+            sized += ["llm.context=4096"]  # lists of candidates need more than other small answers
         if config.model.name in ("prompt4nr", "nrms"):
             sized += [f"model.backbone={self.bert}"]
             sized += ["dataset.train_users=0.05"] if config.dataset.name == "demo" else []

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.endpoint import EndpointBackend
-from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.llm.requests import Completion, Request, estimated_prompt_tokens
 from llm4rec_cli.llm.store import Store
 
 
@@ -74,6 +74,8 @@ class EchoBackend:
         fails_after: completions before `error` is raised.
     """
 
+    counts_exactly = False
+
     def __init__(
         self, size: int | None = None, fails_after: int | None = None, error: BaseException | None = None
     ) -> None:
@@ -85,6 +87,9 @@ class EchoBackend:
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
+
+    def token_counts(self, request: Request) -> tuple[int, int]:
+        return estimated_prompt_tokens(request, self.count_tokens), request.max_tokens
 
     def groups(self, requests: Sequence[Request]) -> list[list[int]] | None:
         """Cut the list into batches, the last ones first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llm4rec_cli.llm.requests import Completion, Request
+from llm4rec_cli.llm.requests import Completion, Request, estimated_prompt_tokens
 
 
 class FakeBackend:
@@ -16,6 +16,8 @@ class FakeBackend:
         name: part of the identity.
     """
 
+    counts_exactly = False
+
     def __init__(self, reply: Callable[[Request], Any], name: str = "fake") -> None:
         self.reply, self.name = reply, name
         self.requests: list[Request] = []
@@ -25,6 +27,9 @@ class FakeBackend:
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
+
+    def token_counts(self, request: Request) -> tuple[int, int]:
+        return estimated_prompt_tokens(request, self.count_tokens), request.max_tokens
 
     def groups(self, requests: Sequence[Request]) -> list[list[int]] | None:
         return None

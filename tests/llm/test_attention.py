@@ -92,9 +92,9 @@ def test_other_models_are_left_alone(model_type, more):
 def test_padded_prompts_and_single_tokens_use_fast_attention(monkeypatch):
     model = build()
     attention.use_fast_attention(model)
-    calls = count_calls(monkeypatch, "_attend_prompts", "_attend_one_token", "sdpa_attention_forward")
+    calls = count_calls(monkeypatch, "_attend_prompts", "_attend_few_tokens", "sdpa_attention_forward")
     logits(model)
-    assert calls == {"_attend_prompts": 2, "_attend_one_token": 2 * 5, "sdpa_attention_forward": 0}  # two layers
+    assert calls == {"_attend_prompts": 2, "_attend_few_tokens": 2 * 5, "sdpa_attention_forward": 0}  # two layers
 
 
 def test_prompts_beyond_a_sliding_window_are_left_to_transformers(monkeypatch):

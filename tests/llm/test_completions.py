@@ -168,13 +168,40 @@ def test_a_resumed_run_describes_the_same_usage(store, tmp_path):
     interrupted(store, 5, RunError("gone"), size=3)
     texts(EchoBackend(3), store, requests(10), resumed)
     assert resumed.describe() == undisturbed.describe()
-    assert resumed.describe().keys() == {"requests", "resent", "prompt_tokens", "answer_tokens", "seconds", "cost"}
+    assert resumed.describe().keys() == {
+        *("requests", "resent", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
+    }
 
 
 def test_the_cost_of_each_completion_is_stored(store):
     texts(EchoBackend(), store, requests(3))
     costs = sqlite3.connect(store.path).execute("SELECT cost FROM answers").fetchall()
     assert costs == [(pytest.approx(11e-6),)] * 3
+
+
+def test_tokens_that_the_server_had_cached_have_their_own_price(store):
+    class Cached(EchoBackend):
+        def complete(self, requests):
+            for index, _ in super().complete(requests):
+                yield index, completion("x", cached_tokens=4)
+
+    usage = Usage()
+    texts(Cached(), store, requests(10), usage, price_cached=0.1)
+    assert usage.describe()["cached_tokens"] == 40
+    assert usage.cost == usage.spent_cost == pytest.approx(10 * (1 + 4 * 0.1 + 2 * 3) / 1e6)
+    assert completions._cost_of(llm_config(), completion("x", cached_tokens=4)) == pytest.approx(11e-6)
+
+
+def test_a_run_is_projected_before_it_is_sent(store, caplog):
+    class Exact(EchoBackend):
+        counts_exactly = True
+
+    with caplog.at_level(logging.INFO):
+        texts(Exact(), store, requests(3))
+    assert "querying: 3 requests, 126 prompt tokens, at most 30 answer tokens, at most 0.0002 in cost" in caplog.text
+    caplog.clear()
+    texts(Exact(), store, requests(3))
+    assert "prompt tokens" not in caplog.text, "all are stored"
 
 
 # A request takes 8 tokens; it is estimated at 32 + 8 + 2 of the prompt and 10 of the completion: 52.
@@ -258,7 +285,7 @@ def test_a_dry_run_shows_requests_and_what_they_would_cost(store, capsys):
         texts(EchoBackend(fails_after=0, error=AssertionError()), store, requests(10), dry_run=True)
     shown = capsys.readouterr().out
     assert f"querying: 10 requests, 4 in {store.path}" in shown
-    assert "to send: 6, at most 312 tokens at a cost of 0.0004" in shown
+    assert "to send: 6, at most 252 prompt tokens, at most 60 answer tokens, at most 0.0004 in cost" in shown
     assert shown.count("user:\n    question") == completions.DRY_RUN_REQUESTS
 
 

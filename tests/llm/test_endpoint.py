@@ -28,6 +28,7 @@ from llm4rec_cli.llm.store import Store
 from tests.data.misbehaving_server import cut, slow, stalled, status, trickled, unstated
 from tests.llm.chat_server import api_error, chat_server, completed, completion_body, hang_up, ok
 from tests.llm.echo_backend import complete_in_process, llm_config, prompt_of, request, requests
+from tests.llm.tiny_llm import save_tokenizer
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -146,6 +147,96 @@ def test_likelihoods_are_refused_before_anything_is_sent(chat):
     with pytest.raises(UsageError, match="no likelihoods"):
         complete(chat, [request("a", continuations=("x", "y"))])
     assert not chat.counts
+
+
+SCHEMA = {"type": "array", "items": {"type": "string", "enum": ["Alien", "Heat"]}, "minItems": 2, "maxItems": 2}
+WRAPPED = {
+    "type": "object",
+    "properties": {"answer": SCHEMA},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("structured", "sent", "reply"),
+    [
+        (
+            "json_schema",
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "strict": True, "schema": WRAPPED},
+                }
+            },
+            '{"answer": ["Heat", "Alien"]}',
+        ),
+        ("json_object", {"response_format": {"type": "json_object", "schema": SCHEMA}}, '["Heat", "Alien"]'),
+        ("guided", {"guided_json": SCHEMA}, '["Heat", "Alien"]'),
+    ],
+)
+def test_choices_are_sent_as_the_server_takes_them(chat, structured, sent, reply):
+    chat.responses = lambda prompt: [completed(reply)]
+    several = request("a", choices=("Alien", "Heat"), listed=10)
+    result = complete(chat, [several, request("b")], structured=structured)["a"]
+    assert json.loads(result.text) == ["Heat", "Alien"]
+    free = next(body for body in chat.bodies if body["messages"][0]["content"] == "b")
+    constrained = next(body for body in chat.bodies if body["messages"][0]["content"] == "a")
+    assert {name: value for name, value in constrained.items() if name not in free} == sent
+    assert {"structured": structured}.items() <= backend(chat, structured=structured).identity().items()
+
+
+def test_one_choice_is_guided_or_the_only_property(chat):
+    one = request("a", choices=("1", "2"))
+    chat.responses = lambda prompt: [completed('{"answer": "2"}')]
+    assert complete(chat, [one], structured="json_schema")["a"].text == "2"
+    complete(chat, [one], structured="guided")
+    assert chat.bodies[-1]["guided_choice"] == ["1", "2"]
+
+
+def prompt_logprobs(texts):
+    """The field of a response: each token of the prompt has log-probability -0.5 × its length."""
+    entries = [{str(i): {"logprob": -len(text) / 2, "decoded_token": text}} for i, text in enumerate(texts)]
+    return [None, *entries[1:]]
+
+
+def test_continuations_are_scored_by_the_prompts_log_probabilities(chat):
+    tokens = {"Heat": ["user", "a", "He", "at"], "Alien": ["user", "a", "Alien"]}
+
+    def answer(http):
+        messages = json.loads(http.sent)["messages"]
+        completed("x", prompt_logprobs=prompt_logprobs(tokens[messages[-1]["content"]]))(http)
+
+    chat.responses = lambda prompt: [api_error(500), answer, answer]
+    batch = [request("a", continuations=("Heat", "Alien"))]
+    ((_, result),) = backend(chat, prompt_logprobs=True).complete(batch)
+    assert (result.logprobs, result.lengths) == ((-2.0, -2.5), (2, 1))
+    assert (result.prompt_tokens, result.answer_tokens, result.attempts, result.text) == (10, 6, 3, "")
+    assert [message["role"] for message in chat.bodies[0]["messages"]] == ["user", "assistant"]
+    more = {"prompt_logprobs": 0, "add_generation_prompt": False, "continue_final_message": True, "max_tokens": 1}
+    assert more.items() <= chat.bodies[0].items()
+
+
+def test_log_probabilities_of_another_text_are_no_answer(chat):
+    chat.responses = lambda prompt: [completed("x", prompt_logprobs=prompt_logprobs(["a", "Alien", "s"]))] * 9
+    with pytest.raises(RunError, match="no chat completion"):
+        list(backend(chat, prompt_logprobs=True, retries=0).complete([request("a", continuations=("Alien",))]))
+
+
+def test_cached_prompt_tokens_are_counted(chat):
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 6}}
+    assert complete_one(chat, completed("x", usage=usage)).cached_tokens == 6
+
+
+def test_prompts_are_counted_by_the_models_tokenizer(chat, tmp_path):
+    save_tokenizer(tmp_path)
+    exact = backend(chat, tokenizer=str(tmp_path))
+    prompt = exact._tokenizer.apply_chat_template([{"role": "user", "content": "soap"}], tokenize=False)
+    n = len(exact._tokenizer(prompt + "<|im_start|>assistant\n", add_special_tokens=False)["input_ids"])
+    assert exact.counts_exactly and not backend(chat).counts_exactly
+    assert exact.token_counts(request("soap")) == (n, 10)
+    soap_bar = len(exact._tokenizer("soap bar")["input_ids"])
+    assert exact.token_counts(request("soap", continuations=("soap bar", "soap bar"))) == (2 * n + 2 * soap_bar, 2)
 
 
 def test_the_identity_has_all_that_changes_a_completion(chat):

@@ -133,6 +133,29 @@ def test_the_first_answers_place_among_the_candidates_is_recorded(build):
     assert (model.answer_details(LISTED)["first_place"] == 1).all()
 
 
+def test_a_constrained_list_ranks_what_it_names_and_the_rest_tie(build):
+    model, backend = build("direct", lambda r: json.dumps(["Speed", "Jaws"]), "model.answer=constrained")
+    assert model.score(LISTED)[0].tolist() == [-1, -2, -2, -2, -2, 0]  # Jaws, Alien, Heat, Seven, Rocky, Speed
+    request = backend.requests[0]
+    assert request.choices == tuple(sorted(TITLES)) and request.listed == 10
+    assert "The candidates" in request.messages[0]["content"]
+
+
+def test_candidates_of_one_title_tie_in_a_constrained_list(build):
+    model, backend = build("direct", lambda r: json.dumps(["Jaws", "Heat"]), "model.answer=constrained")
+    model.prompts.titles[5] = "Jaws"
+    assert model.score(LISTED)[0].tolist() == [0, -2, -1, -2, -2, 0]
+    assert backend.requests[0].choices == ("Alien", "Heat", "Jaws", "Rocky", "Seven")
+
+
+def test_constrained_ratings_are_one_of_the_stars_and_texts_are_free(build):
+    model, backend = build("rating", lambda r: "4", "model.answer=constrained")
+    assert model.rate(TEST).value.tolist() == [4] * 4
+    assert (backend.requests[0].choices, backend.requests[0].listed) == (("1", "2", "3", "4", "5"), 0)
+    model, backend = build("explanation", lambda _: "A great film.", "model.answer=constrained")
+    assert model.config.answer.name == "generate"
+
+
 def test_parsed_ratings_are_kept_and_invalid_ones_become_the_training_mean(build):
     replies = dict(zip(["Jaws", "Alien", "Seven", "Rocky"], ["4", "no idea", "four stars", "9"], strict=True))
     model, _ = build(

@@ -1,5 +1,7 @@
 """Deviations: what differs from the paper's settings is listed without anybody writing it down."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from llm4rec_cli.runs import marks
@@ -44,3 +46,14 @@ def test_weights_in_a_folder_of_the_papers_name_are_the_papers(tmp_path):
 @pytest.mark.parametrize("model", ["sasrec", "popularity", "chatgptrec"])
 def test_a_model_without_a_papers_experiment_is_compared_with_none(model):
     assert other_settings(f"model={model}") == []
+
+
+def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
+    typed = ("model=chatgptrec", "model.answer=generate", "llm=openai", f"paths.cache={tmp_path}")
+    spec, other = (spec_of(*typed, f"llm.model={name}") for name in ("x", "y"))
+    dataset = SimpleNamespace(fingerprint="f")
+    assert marks.memorisation_warning(spec, dataset) == marks.MEMORISED
+    marks.save_memorisation(spec, dataset, {"rows": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "n": 90}})
+    assert "chance 0.20: rows 0.50 (0.40–0.60)" in marks.memorisation_warning(spec, dataset)
+    assert marks.memorisation_warning(other, dataset) == marks.MEMORISED
+    assert marks.memorisation_warning(spec, SimpleNamespace(fingerprint="g")) == marks.MEMORISED

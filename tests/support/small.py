@@ -23,6 +23,7 @@ SMALL_P5 = [  # its training examples are prompts per user and interaction, so m
 SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"]
 SMALL_NRMS = ["model.titles=2", "model.negatives=1", "trainer.valid_examples=5"]
 SMALL_CHAT = [
+    "model.controls=0",
     *("llm.context=512", "llm.max_tokens=8", "prompt.history_tokens=40", "prompt.review_tokens=40"),
     "task.negatives=3",  # as many candidates as its prompt can hold
 ]

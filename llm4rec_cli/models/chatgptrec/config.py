@@ -12,7 +12,18 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Backend, Candidates, Config, LLMConfig, ModelConfig, Question, TaskConfig, Work
+from llm4rec_cli.config.roles import Role
+from llm4rec_cli.config.schema import (
+    Backend,
+    Candidates,
+    Config,
+    LLMConfig,
+    ModelConfig,
+    Question,
+    Structured,
+    TaskConfig,
+    Work,
+)
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
@@ -23,8 +34,14 @@ class AnswerMethod(Enum):
 
     auto = "auto"  # pmi for rankings by a local model; otherwise generate
     generate = "generate"  # parse a generated text (paper)
+    constrained = (
+        "constrained"  # as generate, but only candidates' titles, each once, and only 1 to 5 stars are possible
+    )
     likelihood = "likelihood"  # the log-likelihood of each possible answer
     pmi = "pmi"  # that minus the log-likelihood without the user's history
+
+
+ANSWERS_IN_WORDS = {AnswerMethod.generate: "generated", AnswerMethod.constrained: "decoded among the candidates"}
 
 
 @dataclass
@@ -81,8 +98,9 @@ PART_FIELDS = {
     "answer": set(),
     "judged": set(),
 }
+CONTROL_USERS, CONTROL_USERS_OF_DEMO = 50, 10
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
-MAX_SCORED_TITLES = 5000  # of a catalogue: each is scored once a user
+MAX_TITLES = 5000  # of a catalogue: each is a possible answer for each user
 
 
 @dataclass
@@ -97,14 +115,31 @@ class ChatGPTRecConfig(ModelConfig):
 
     answer: AnswerMethod = MISSING
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
+    # users on whom rankings are repeated under controls; null = 50 for a local model (10 on the demo), none for an
+    # endpoint
+    controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
     prompts: Prompts = field(default_factory=Prompts)
 
+    def control_users(self, config: Config) -> int:
+        if self.controls is not None:
+            return self.controls
+        default = CONTROL_USERS if config.dataset.generator is None else CONTROL_USERS_OF_DEMO
+        return 0 if config.llm.backend is Backend.openai else default
+
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """`answer=auto` is PMI for rankings with likelihoods, which no endpoint returns, and in one candidate order."""
+        """`answer=auto` is PMI for rankings with likelihoods, which no endpoint returns, and in one candidate order. A
+        text has no choices to constrain it to."""
+        if self.answer is AnswerMethod.constrained and task.question is Question.write:
+            return {"answer": AnswerMethod.generate}
         if self.answer is not AnswerMethod.auto:
             return {}
         scores = task.question is Question.rank and llm.backend is not Backend.openai and self.prompts.shuffles == 1
         return {"answer": AnswerMethod.pmi if scores else AnswerMethod.generate}
+
+    @property
+    def scores_choices(self) -> bool:
+        """Whether all possible answers get a likelihood; otherwise the model writes one."""
+        return self.answer in (AnswerMethod.likelihood, AnswerMethod.pmi)
 
     def llm_workload(self) -> Work:
         return Work.answering if self.answer is AnswerMethod.generate else Work.reading
@@ -118,7 +153,7 @@ class ChatGPTRecConfig(ModelConfig):
         return {
             "method": "chatgptrec",
             "shots": "few-shot" if self.prompts.shots else "zero-shot",
-            "answers": "generated" if self.answer is AnswerMethod.generate else f"chosen by {self.answer.name}",
+            "answers": ANSWERS_IN_WORDS.get(self.answer, f"chosen by {self.answer.name}"),
         }
 
     def labels(self, task: str) -> list[str]:
@@ -128,7 +163,9 @@ class ChatGPTRecConfig(ModelConfig):
 
     def deviations(self) -> list[str]:
         sentences = ["prompts have the paper's parts in our wording; titles and lists are written as JSON"]
-        if self.answer is not AnswerMethod.generate:
+        if self.answer is AnswerMethod.constrained:
+            sentences.append("lists are decoded among the candidates' titles; the paper's model writes freely")
+        elif self.answer is not AnswerMethod.generate:
             sentences.append(f"answers are judged by {self.answer.name}, not written; the paper's model writes")
         if self.prompts.shuffles > 1:
             sentences.append(f"every example is asked in {self.prompts.shuffles} orders of its candidates")
@@ -136,11 +173,20 @@ class ChatGPTRecConfig(ModelConfig):
         return sentences
 
     def problems(self, config: Config) -> Iterator[UsageError]:
-        if config.llm.backend is Backend.openai and self.answer not in (AnswerMethod.auto, AnswerMethod.generate):
+        llm, is_endpoint = config.llm, config.llm.backend is Backend.openai
+        if is_endpoint and self.scores_choices and not llm.prompt_logprobs:
             yield UsageError(
                 f"model.answer={self.answer.name} needs likelihoods, which llm.backend=openai does not return",
-                "set model.answer=generate or llm=local",
+                "set model.answer=generate or llm=local; or llm.prompt_logprobs=true, if the server returns log-"
+                "probabilities of its prompts (vLLM)",
             )
+        if self.answer is AnswerMethod.constrained and is_endpoint and llm.structured is Structured.none:
+            yield UsageError(
+                "model.answer=constrained needs an endpoint that restricts its answers",
+                "llm.structured=json_schema, json_object or guided, by what the server offers; or llm=local",
+            )
+        if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
+            yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
         for task in TASKS:
             prompt: TaskPrompt = getattr(self.prompts, task)
             for part, part_fields in {"task": TARGET_FIELDS[task], **PART_FIELDS}.items():
@@ -152,7 +198,7 @@ class ChatGPTRecConfig(ModelConfig):
                     continue
                 for unknown in sorted(fields - allowed):
                     yield UsageError(f"{where}: no field {{{unknown}}}", f"choose from {', '.join(sorted(allowed))}")
-        if self.prompts.shuffles > 1 and self.answer is not AnswerMethod.generate:
+        if self.prompts.shuffles > 1 and self.scores_choices:
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
             )
@@ -162,7 +208,7 @@ class ChatGPTRecConfig(ModelConfig):
         """Yield why the task cannot be answered with these settings."""
         if task.name not in TASKS:
             yield UsageError(f"chatgptrec has no prompt for task '{task.name}'", f"choose one of {', '.join(TASKS)}")
-        if task.question is Question.write and self.answer not in (AnswerMethod.auto, AnswerMethod.generate):
+        if task.question is Question.write and self.scores_choices:
             yield UsageError(
                 f"model.answer={self.answer.name} scores fixed answers, and task '{task.name}' needs a generated text",
                 "set model.answer=generate",
@@ -174,11 +220,11 @@ class ChatGPTRecConfig(ModelConfig):
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield what the dataset lacks for the prompt, or that it has too many titles to score."""
-        scores_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
-        if scores_titles and task.candidates is Candidates.full and dataset.n_items > MAX_SCORED_TITLES:
+        chooses_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
+        if chooses_titles and task.candidates is Candidates.full and dataset.n_items > MAX_TITLES:
             yield UsageError(
-                f"model.answer={self.answer.name} scores at most {MAX_SCORED_TITLES:,} titles, not {dataset.n_items:,}",
-                "set task.candidates=uniform to score 100, or model.answer=generate to have a list generated",
+                f"model.answer={self.answer.name} chooses among at most {MAX_TITLES:,} titles, not {dataset.n_items:,}",
+                "set task.candidates=uniform to choose among 100, or model.answer=generate to have a list generated",
             )
         if task.question is Question.rate:
             yield from self.problems_with_rating_scale(dataset, 1.0, math.nextafter(5.0, 6.0))

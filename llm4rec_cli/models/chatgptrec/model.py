@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ratings
-from llm4rec_cli.config.schema import Written
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Control, Written
+from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Backend, Completion, Request, Status
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig
+from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig, Prompts
 from llm4rec_cli.models.chatgptrec.matching import MatchKind, TitleMatcher
 from llm4rec_cli.models.chatgptrec.parse_rating import parse_rating
 from llm4rec_cli.models.chatgptrec.parse_text import parse_text
@@ -32,14 +37,16 @@ from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, 
 from llm4rec_cli.progress import track
 
 STARS = (1, 2, 3, 4, 5)
+WORDINGS = ("default", "short", "adviser")  # prompts that controls compare
+ORDERS = 3  # of the candidates, which controls compare
 PRIOR_BATCH = 256  # titles in a request without a user: a few seconds on a CPU
 
 
 class ChatGPTRec:
     """A chat model used as a recommender.
 
-    A generated list ranks its items in its order; an item that is not listed scores -inf, and so counts as a miss.
-    Likelihoods rank all items.
+    A generated list ranks its items in its order; an item that is not listed scores -inf, and so counts as a miss. A
+    list of candidates alone ranks those that it names, and the others tie after them. Likelihoods rank all items.
 
     Args:
         backend: the chat model.
@@ -78,13 +85,17 @@ class ChatGPTRec:
         self._complete(self.task, examples)
         return examples
 
-    def _complete(self, task: str, examples: Examples) -> list[Completion]:
-        """Return the completion for each example; only new requests are sent."""
+    def _complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
+        """Return the completion for each example; only new requests are sent.
+
+        Args:
+            under: names a control in progress bars and logs.
+        """
         requests = [self._request(task, examples, i) for i in track(range(len(examples)), "writing prompts")]
         prior_requests = self._prior_requests(task, examples)
         new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in self.completions}
         if new:
-            name = f"querying {Path(self.llm.model).name}"
+            name = ", ".join(filter(None, [f"querying {Path(self.llm.model).name}", under]))
             results = completions.complete([*new.values()], self.backend, self.llm, self.store, name, self.usage)
             self.completions |= dict(zip(new, results, strict=True))
         for request in prior_requests:
@@ -95,19 +106,24 @@ class ChatGPTRec:
 
     def _request(self, task: str, examples: Examples, i: int, with_user: bool = True) -> Request:
         """Build the request for example i. Explanations and summaries are always generated."""
-        if self.config.answer is AnswerMethod.generate or task in WRITING_TASKS:
-            order = None if examples.candidates is None else self.prompts.candidate_order(examples, i).tolist()
-            messages = self.prompts.messages(task, examples, i, order, scored=False)
-            max_tokens = min(self.llm.max_tokens, getattr(self.config.prompts, task).max_tokens)
-            return Request(messages, max_tokens=max_tokens)
-        if task == "rating":
-            continuations = tuple(str(star) for star in STARS)
+        if task in WRITING_TASKS:
+            possible: tuple[str, ...] = ()
+        elif task == "rating":
+            possible = tuple(str(star) for star in STARS)
         elif examples.candidates is None:
-            continuations = tuple(self.prompts.titles)
+            possible = tuple(self.prompts.titles)
         else:
-            continuations = tuple(self.prompts.titles[item] for item in examples.candidates[i])
-        messages = self.prompts.messages(task, examples, i, None, scored=True, with_user=with_user)
-        return Request(messages, continuations)
+            possible = tuple(self.prompts.titles[item] for item in examples.candidates[i])
+        if self.config.scores_choices and possible:
+            messages = self.prompts.messages(task, examples, i, None, scored=True, with_user=with_user)
+            return Request(messages, possible)
+        order = None if examples.candidates is None else self.prompts.candidate_order(examples, i).tolist()
+        messages = self.prompts.messages(task, examples, i, order, scored=False)
+        request = Request(messages, max_tokens=min(self.llm.max_tokens, getattr(self.config.prompts, task).max_tokens))
+        if self.config.answer is not AnswerMethod.constrained:
+            return request
+        listed = self.config.prompts.listed if task in RANKING_TASKS else 0
+        return replace(request, choices=tuple(sorted(set(possible))), listed=listed)
 
     def _prior_requests(self, task: str, examples: Examples) -> list[Request]:
         """Build the requests for what PMI subtracts: likelihoods without a user, computed once for all users.
@@ -147,15 +163,25 @@ class ChatGPTRec:
         """Score by position in the generated list, or by likelihood."""
         n_scores = len(self.prompts.titles) if examples.candidates is None else examples.candidates.shape[1]
         scores = torch.full((len(examples), n_scores), -torch.inf)
-        if self.config.answer is not AnswerMethod.generate:
+        if self.config.scores_choices:
             for i, likelihoods in enumerate(self._likelihoods(self.ranking_task, examples)):
                 scores[i] = torch.from_numpy(likelihoods)
             return scores
         for i, completion in enumerate(self._complete(self.ranking_task, examples)):
             items, _ = self._parse_list(completion, examples, i)
+            if self.config.answer is AnswerMethod.constrained and len(items):
+                scores[i] = self._ranked_with_namesakes(items, examples, i)
+                continue
             columns = items if examples.candidates is None else _positions(items, examples.candidates[i])
             scores[i, columns] = -torch.arange(len(items), dtype=torch.float32)
         return scores
+
+    def _ranked_with_namesakes(self, items: IntArray, examples: Examples, i: int) -> Tensor:
+        """Return (n_scores,) scores by place in a list of titles that are each named once: items of one title tie, and
+        so do all that are not named."""
+        places = {self.prompts.titles[item]: place for place, item in enumerate(items)}
+        columns = range(len(self.prompts.titles)) if examples.candidates is None else examples.candidates[i]
+        return -torch.tensor([places.get(self.prompts.titles[item], len(items)) for item in columns]).float()
 
     def _parse_list(self, completion: Completion, examples: Examples, i: int) -> tuple[IntArray, dict[str, Any]]:
         """Return the distinct items of a generated list, best first, and its row of `account`."""
@@ -163,13 +189,15 @@ class ChatGPTRec:
         titles, status = parse_titles(completion.text, self.config.prompts.listed, cut)
         matches = self.matcher.match(titles, None if examples.candidates is None else examples.candidates[i])
         items = np.array([item for item in matches.items if item >= 0], dtype=np.int64)
-        row = {
+        row: dict[str, Any] = {
             "answer": completion.text,
             "status": (status if len(items) else Status.invalid).value,
             "n_listed": len(titles),
             **{f"n_{kind}": matches.kinds.count(kind) for kind in MatchKind},
             "n_ambiguous": int((matches.ties > 1).sum()),
         }
+        if completion.logprobs is not None:
+            row["log_probability"] = list(completion.logprobs)
         if examples.candidates is not None and len(items):
             order = self.prompts.candidate_order(examples, i)
             row["first_place"] = int(np.flatnonzero(order == items[0])[0]) + 1
@@ -177,7 +205,7 @@ class ChatGPTRec:
 
     def rate(self, examples: Examples) -> Ratings:
         """Return the parsed rating, or the training mean where it is invalid; or the expectation under likelihoods."""
-        if self.config.answer is not AnswerMethod.generate:
+        if self.config.scores_choices:
             log_likelihoods = np.stack(self._likelihoods("rating", examples)).astype(np.float64)
             weights = np.exp(log_likelihoods - log_likelihoods.max(1, keepdims=True))
             return Ratings((weights / weights.sum(1, keepdims=True)) @ np.array(STARS, dtype=np.float64))
@@ -208,8 +236,9 @@ class ChatGPTRec:
         return [parse_text(completion.text)[0] for completion in self._complete(task, examples)]
 
     def answer_details(self, examples: Examples) -> pd.DataFrame:
-        """Return (n) rows: the raw text, its status, and for a list counts by kind of match; none for likelihoods."""
-        if self.config.answer is not AnswerMethod.generate:
+        """Return (n) rows: the raw text, its status, and for a list counts by kind of match, and the log-probability of
+        each title where it was decoded among the candidates; none for likelihoods."""
+        if self.config.scores_choices:
             return pd.DataFrame(index=range(len(examples)))
         results = self._complete(self.task, examples)
         if self.task in RANKING_TASKS:
@@ -219,6 +248,63 @@ class ChatGPTRec:
             self._parse_rating(c, examples, i) if is_rating else parse_text(c.text) for i, c in enumerate(results)
         ]
         return pd.DataFrame({"answer": [c.text for c in results], "status": [status.value for _, status in parsed]})
+
+    # --- controls
+
+    def variations(self, examples: Examples, seed: int) -> dict[str, tuple[ChatGPTRec, Examples]]:
+        """Return rankings of the same candidates with other prompts: ORDERS − 1 further orders of listed candidates;
+        the other WORDINGS; the history of another user, or in random order (not with few-shot examples, which are parts
+        of it); and every title replaced by the noun and a random number.
+
+        All share this model's answers, and count as `controls_usage`. Those of a variation are requested at once.
+
+        Raises:
+            RunError: as `completions.complete`.
+        """
+        self.controls_spent = completions.Usage(spent_tokens=self.usage.spent_tokens, spent_cost=self.usage.spent_cost)
+        same = self._varied()
+        varied: dict[str, tuple[ChatGPTRec, Examples]] = {}
+        if examples.candidates is not None and not self.config.scores_choices:
+            for turn in range(1, ORDERS):
+                varied[f"order {turn + 1}"] = same, replace(examples, turn=np.full(len(examples), turn))
+        for name in WORDINGS:
+            prompts = self._worded(name)
+            if prompts != self.config.prompts:
+                varied[f"wording {name}"] = self._varied(prompts), examples
+        if len(np.unique(examples.user)) > 1:
+            varied["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
+        if not self.config.prompts.shots:
+            varied["shuffled history"] = same, controlled_examples(examples, Control.shuffle_history, seed)
+        numbers = stream(seed, "neutral titles").permutation(len(self.prompts.titles)) + 1
+        varied["neutral titles"] = self._varied(titles=[f"{self.prompts.prompts.noun} {n}" for n in numbers]), examples
+        for name, (model, changed) in varied.items():
+            model._complete(self.ranking_task, changed, name)
+        return varied
+
+    def _worded(self, name: str) -> Prompts:
+        """Return the prompts with the ranking templates and the system message of another file."""
+        other = compose([f"model={self.config.name}", f"prompt/{self.config.name}@model.prompts={name}"])
+        worded = cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
+        task = self.ranking_task
+        return replace(self.config.prompts, system=worded.system, **{task: getattr(worded, task)})
+
+    def _varied(self, prompts: Prompts | None = None, titles: list[str] | None = None) -> ChatGPTRec:
+        """Return this model with other prompts or titles."""
+        other = copy(self)
+        other.usage = self.controls_spent
+        other.config = replace(self.config, prompts=prompts or self.config.prompts)
+        other.prompts = PromptBuilder(other.config.prompts, self.split, self.seed, self.backend.count_tokens)
+        other.prompts.titles = self.prompts.titles if titles is None else titles
+        other.matcher = self.matcher if titles is None else TitleMatcher(titles, self.config.threshold)
+        return other
+
+    def places(self, examples: Examples) -> IntArray:
+        assert examples.candidates is not None
+        orders = [self.prompts.candidate_order(examples, i) for i in range(len(examples))]
+        return np.stack([_positions(row, order) for row, order in zip(examples.candidates, orders, strict=True)])
+
+    def controls_usage(self) -> dict[str, Any]:
+        return self.controls_spent.describe()
 
     def usage_summary(self) -> dict[str, Any]:
         return {"backend": self.llm.backend.name, "model": self.llm.model, **self.usage.describe()}
@@ -236,7 +322,7 @@ def _prompt_key(request: Request) -> str:
 
 
 def _request_key(request: Request) -> str:
-    return json.dumps([request.messages, request.continuations, request.max_tokens, request.repeat])
+    return json.dumps(request.content())
 
 
 def build(context: Context) -> ChatGPTRec:

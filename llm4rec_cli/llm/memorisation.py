@@ -1,0 +1,134 @@
+"""Whether a chat model knows a dataset by heart: which end of a record it finds likeliest, the true one or others'.
+
+All ends are parts of true records, so that none is more plausible in itself: with ends exchanged at random, the true
+one would be chosen as often as each other. A title's end also follows from its beginning, for a model that knows the
+language or the world; ids, ratings and times do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.llm.requests import Completion, Request
+
+ENDS = 5  # possible ends of a record
+SHOWN = 3  # whole records before it
+HISTORY = 10  # items of a user's line before the next one
+PROBES = {
+    "titles": "a title's last words, after its first",
+    "items": "an item's title, after its raw id",
+    "rows": "rating and time, after the raw ids of user and item",
+    "next_item": "the raw id of a user's last item, after those before it",
+}
+
+Record = tuple[str, str]  # its beginning, and its end
+
+
+@dataclass(frozen=True)
+class Score:
+    """How often the true end of a record is the likeliest.
+
+    Attributes:
+        share: of the records; ties count in part.
+        low, high: the 95 % Wilson interval over records.
+        chance: the share if ends were chosen at random.
+        n: records.
+    """
+
+    share: float
+    low: float
+    high: float
+    chance: float
+    n: int
+
+    @property
+    def above_chance(self) -> bool:
+        return self.low > self.chance
+
+
+def requests(dataset: RecDataset, n: int, seed: int) -> dict[str, list[Request]]:
+    """Return up to n requests for each of PROBES that the dataset has the columns for; the true end comes first.
+
+    Args:
+        seed: of the records drawn.
+    """
+    sources: dict[str, Callable[[RecDataset, np.random.Generator], list[Record]]] = {
+        "titles": _titles,
+        "items": _items,
+        "rows": _rows,
+        "next_item": _next_items,
+    }
+    result = {}
+    for name, source in sources.items():
+        rng = stream(seed, "memorisation", list(sources).index(name))
+        records = source(dataset, rng)
+        records = [records[i] for i in rng.permutation(len(records))[: n + SHOWN]]
+        if len({end for _, end in records}) >= ENDS:
+            result[name] = _probe(dataset.manifest["name"], records, rng)
+    return result
+
+
+def _probe(name: str, records: Sequence[Record], rng: np.random.Generator) -> list[Request]:
+    shown = "\n".join(beginning + end for beginning, end in records[:SHOWN])
+    probed = records[SHOWN:]
+    result = []
+    for beginning, end in probed:
+        others = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))  # as frequent as true ends are
+        drawn = [other for other in others if other != end][: ENDS - 1]
+        text = f"These are lines of the data set {name}:\n{shown}\nComplete this one:\n{beginning}"
+        result.append(Request(({"role": "user", "content": text},), (end, *drawn)))
+    return result
+
+
+def score(completions: Sequence[Completion]) -> Score:
+    """Score the completions of one probe's requests."""
+    log_probs = [np.array(completion.logprobs) for completion in completions]
+    best = [ends == ends.max() for ends in log_probs]
+    share = float(np.mean([is_best[0] / is_best.sum() for is_best in best]))
+    n = len(completions)
+    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    chance = float(np.mean([1 / len(ends) for ends in log_probs]))
+    return Score(share, float(interval.low), float(interval.high), chance, n)
+
+
+def _titles(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+    words = [title.split() for title in _column(dataset, "title")]
+    halves = [(title[: len(title) // 2], title[len(title) // 2 :]) for title in words if len(title) > 1]
+    return [(" ".join(beginning) + " ", " ".join(end)) for beginning, end in halves]
+
+
+def _items(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+    ids = map(str, dataset.items["item_id"])
+    return [(f"{item}|", title) for item, title in zip(ids, _column(dataset, "title"), strict=False) if title]
+
+
+def _rows(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+    columns = [name for name in ("rating", "timestamp") if name in dataset.interactions]
+    if not columns:
+        return []
+    drawn = dataset.interactions.iloc[rng.permutation(len(dataset.interactions))[:5000]].dropna(subset=columns)
+    item_ids = dataset.items["item_id"].to_numpy()
+    return [
+        (f"{dataset.user_ids[user]}\t{item_ids[item]}\t", "\t".join(f"{value:.10g}" for value in values))
+        for user, item, *values in drawn[["user", "item", *columns]].itertuples(index=False)
+    ]
+
+
+def _next_items(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+    items, item_ids = dataset.interactions["item"].to_numpy(), dataset.items["item_id"].to_numpy()
+    records = []
+    for user, (start, end) in enumerate(zip(dataset.offsets[:-1], dataset.offsets[1:], strict=True)):
+        if end - start > 1:
+            *before, last = map(str, item_ids[items[max(start, end - 1 - HISTORY) : end]])
+            records.append((f"{dataset.user_ids[user]}: {' '.join(before)} ", last))
+    return records
+
+
+def _column(dataset: RecDataset, name: str) -> list[str]:
+    return [" ".join(text.split()) for text in dataset.items[name].fillna("")] if name in dataset.items else []

@@ -1,0 +1,61 @@
+"""Tables of what a chat model's row depends on, and of what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.reporting.variants import Group
+
+CONTROL_COLUMNS = ("control", "value", "difference", "95 % interval")
+COST_COLUMNS = ("requests", "prompt tokens", "cached", "answer tokens", "seconds", "seconds a user", "cost")
+
+
+def tables(group: Group) -> Iterator[Content]:
+    """Yield the controls of each variant, for its first seed, and one table of costs; none without a chat model."""
+    for variant in group.members:
+        if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
+            yield content
+    rows = [[*variant.name, *costs(run)] for variant in group.members for _, run in variant.runs[:1] if run.get("llm")]
+    if rows:
+        notes = [
+            "of one seed, as recorded when each answer was made; all but seconds a user include those of controls; "
+            "cost is in the currency of the prices, and 0 without any"
+        ]
+        title = f"{group.title}: what the answers cost"
+        yield Content(title, ("model", "variant", *COST_COLUMNS), rows, notes, ["variant"])
+
+
+def controls(run: dict[str, Any], name: str) -> Content | None:
+    """Return a run's ranking under controls, one per row; None for a run without them.
+
+    Args:
+        run: its metrics.json.
+        name: of the run in the title.
+    """
+    if not (measured := run.get("controls")):
+        return None
+    metric, order = measured["metric"], measured["order"]
+    rows = [[f"{metric}, unchanged", f"{measured['value']:.4f}", "", ""]]
+    for change, row in measured["variations"].items():
+        interval = f"{row['low']:+.4f} to {row['high']:+.4f}" if "low" in row else ""
+        rows.append([f"{metric}, {change}", f"{row['value']:.4f}", f"{row['difference']:+.4f}", interval])
+    rows.append(["best minus worst wording", f"{measured['wordings']:.4f}", "", ""])
+    if order:
+        rows.append(["share of the order in the variance of ranks", f"{order['share']:.4f}", "", ""])
+    if measured["popularity"] is not None:
+        rows.append(["correlation of ranks with popularity", f"{measured['popularity']:.4f}", "", ""])
+    curve = " ".join(f"{rank:.0f}" for rank in order["mean_rank"]) if order else ""
+    notes = [f"mean rank of the candidates in each tenth of the list, as shown: {curve}"] if curve else []
+    return Content(f"{name}: controls on {measured['users']} users", CONTROL_COLUMNS, rows, notes)
+
+
+def costs(run: dict[str, Any]) -> list[str]:
+    """Return a cell for each of COST_COLUMNS, of a run's answers and those of its controls."""
+    parts = [run["llm"], run["controls"]["llm"]] if run.get("controls") else [run["llm"]]
+    names = ("requests", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
+    total = {name: sum(part.get(name, 0) for part in parts) for name in names}  # earlier runs counted no cached tokens
+    counts = [f"{total[name]:,}" for name in names[:4]]
+    a_user = run["llm"]["seconds"] / run["n_examples"]
+    return [*counts, f"{total['seconds']:,.0f}", f"{a_user:.1f}", f"{total['cost']:.4f}"]

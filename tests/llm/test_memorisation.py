@@ -1,0 +1,74 @@
+"""Probes of a chat model's memory of a dataset: what is asked, and what a model that knows it by heart scores."""
+
+import numpy as np
+import pytest
+
+from llm4rec_cli.llm import memorisation
+from llm4rec_cli.llm.requests import Completion
+from tests.support.builders import tiny_dataset
+
+WORDS = ("red", "blue", "old", "new", "big")
+TITLES = [f"{a} {b} story" for a in WORDS for b in WORDS if a != b]  # 20
+SEQUENCES = [[(u + i) % 20 for i in range(4)] for u in range(30)]
+N = sum(map(len, SEQUENCES))
+PLAIN = tiny_dataset(
+    SEQUENCES, TITLES, rating=[float(1 + i % 5) for i in range(N)], timestamp=[8e8 + i for i in range(N)]
+)
+DATASET = memorisation.RecDataset(
+    **{**vars(PLAIN), "items": PLAIN.items.assign(title=TITLES), "manifest": PLAIN.manifest | {"name": "tiny"}}
+)
+
+
+def completion(logprobs):
+    return Completion("", "stop", 1, 1, 0.0, "fake", "now", tuple(logprobs), tuple(1 for _ in logprobs))
+
+
+def test_every_probe_is_asked_with_true_ends_of_other_records():
+    probes = memorisation.requests(DATASET, 10, 0)
+    assert list(probes) == list(memorisation.PROBES)
+    for name, requests in probes.items():
+        assert len(requests) == 10
+        for request in requests:
+            assert len(set(request.continuations)) == memorisation.ENDS
+        assert memorisation.requests(DATASET, 10, 0)[name] == requests != memorisation.requests(DATASET, 10, 1)[name]
+
+
+def test_the_first_end_completes_the_record():
+    probes = memorisation.requests(DATASET, 10, 0)
+    (item, title), *_ = [(last_line(r), r.continuations[0]) for r in probes["items"]]
+    assert DATASET.items.set_index("item_id")["title"][item.rstrip("|")] == title
+    (beginning, end), *_ = [(last_line(r), r.continuations[0]) for r in probes["titles"]]
+    assert beginning + end in TITLES
+    (before, last), *_ = [(last_line(r), r.continuations[0]) for r in probes["next_item"]]
+    user, history = before.split(": ")
+    number = int(np.flatnonzero(DATASET.user_ids == user)[0])
+    ids = DATASET.items["item_id"].to_numpy()
+    assert [*history.split(), last] == [str(ids[i]) for i in SEQUENCES[number]]
+    (ids_of_row, end), *_ = [(last_line(r), r.continuations[0]) for r in probes["rows"]]
+    rating, time = end.split("\t")
+    row = int(float(time) - 8e8)
+    assert float(rating) == 1 + row % 5 and ids_of_row.split("\t")[0] == str(DATASET.user_ids[row // 4])
+
+
+def last_line(request):
+    return request.messages[0]["content"].splitlines()[-1]
+
+
+def test_shares_count_ties_in_part_and_have_an_interval():
+    always = memorisation.score([completion([-1, -2, -2, -2, -2])] * 50)
+    assert (always.share, always.chance, always.n) == (1, pytest.approx(0.2), 50) and always.above_chance
+    ties = memorisation.score([completion([-1] * 5)] * 50)
+    assert ties.share == pytest.approx(0.2) and not ties.above_chance
+    never = memorisation.score([completion([-2, -1, -2, -2, -2])] * 50)
+    assert never.share == 0 and never.low == pytest.approx(0)
+
+
+def test_a_dataset_without_titles_or_ratings_has_fewer_probes():
+    bare = memorisation.RecDataset(
+        **{
+            **vars(DATASET),
+            "items": DATASET.items.drop(columns="title"),
+            "interactions": DATASET.interactions.drop(columns=["rating", "timestamp"]),
+        }
+    )
+    assert list(memorisation.requests(bare, 10, 0)) == ["next_item"]

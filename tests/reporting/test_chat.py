@@ -1,0 +1,52 @@
+"""Controls and costs of chat models in tables, of runs built by hand."""
+
+from llm4rec_cli.reporting import chat
+from llm4rec_cli.reporting.variants import Group, Variant
+from tests.reporting.finished_runs import run
+
+USAGE = {
+    "requests": 10,
+    "prompt_tokens": 5000,
+    "cached_tokens": 100,
+    "answer_tokens": 200,
+    "seconds": 50.0,
+    "cost": 0.25,
+}
+CONTROLS = {
+    "users": 50,
+    "metric": "ndcg@10",
+    "value": 0.1,
+    "variations": {"order 2": {"value": 0.2, "difference": 0.1, "low": -0.05, "high": 0.25}},
+    "wordings": 0.03,
+    "order": {"orders": 3, "share": 0.4, "mean_rank": [10.4, 90.6]},
+    "popularity": -0.2,
+    "llm": USAGE,
+}
+CHAT = {"model": "chatgptrec", "llm": {"backend": "local", **USAGE}, "n_examples": 10}
+
+
+def test_controls_have_a_row_each():
+    content = chat.controls(CHAT | {"controls": CONTROLS}, "chat")
+    assert [list(row) for row in content.rows] == [
+        ["ndcg@10, unchanged", "0.1000", "", ""],
+        ["ndcg@10, order 2", "0.2000", "+0.1000", "-0.0500 to +0.2500"],
+        ["best minus worst wording", "0.0300", "", ""],
+        ["share of the order in the variance of ranks", "0.4000", "", ""],
+        ["correlation of ranks with popularity", "-0.2000", "", ""],
+    ]
+    assert content.notes[0].endswith("as shown: 10 91")
+    alone = CONTROLS | {"order": None, "popularity": None}
+    assert len(chat.controls({"controls": alone}, "chat").rows) == 3
+
+
+def test_costs_include_controls_but_not_in_the_seconds_of_a_user():
+    assert chat.costs(CHAT) == ["10", "5,000", "100", "200", "50", "5.0", "0.2500"]
+    assert chat.costs(CHAT | {"controls": CONTROLS}) == ["20", "10,000", "200", "400", "100", "5.0", "0.5000"]
+
+
+def test_a_report_has_tables_for_chat_models_alone():
+    plain, costly = Variant([run()]), Variant([run(**CHAT)])
+    controlled = Variant([run(**CHAT, controls=CONTROLS)])
+    titles = [content.title for content in chat.tables(Group([plain, costly, controlled], []))]
+    assert titles[0] == "chatgptrec: controls on 50 users" and "cost" in titles[1] and len(titles) == 2
+    assert not list(chat.tables(Group([plain], [])))

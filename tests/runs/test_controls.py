@@ -1,0 +1,167 @@
+"""Controls of a fake chat model: what each variation changes in its requests, and what they say about its ranks."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.llm.store import Store
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.chatgptrec import model as chatgptrec
+from llm4rec_cli.runs import controls
+from tests.llm.fake_backend import FakeBackend
+from tests.models.test_chatgptrec import LISTED, SPLIT, TEST, TITLES
+from tests.support.driver import spec_of
+
+pytestmark = pytest.mark.numeric
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """measured(reply, *overrides, examples): the controls, and the backend."""
+
+    def measure(reply, *overrides, examples=LISTED, task="direct"):
+        spec = spec_of("model=chatgptrec", f"task={task}", "model.answer=generate", *overrides)
+        backend = FakeBackend(reply)
+        context = Context(spec.model, SPLIT, 0, tmp_path, "cpu", task, spec.llm)
+        model = chatgptrec.ChatGPTRec(spec.model, context, backend, Store(tmp_path / "answers.sqlite"))
+        model.prepare_answers(examples)
+        n_own = len(backend.requests)
+        usage = model.usage.describe()
+        result = controls.measure(spec, SPLIT, model, examples)
+        assert model.usage.describe() == usage, "the run's own"
+        return result, backend.requests[n_own:]
+
+    return measure
+
+
+def listed_in(request):
+    """The candidates as the prompt lists them."""
+    (line,) = [text for text in request.messages[-1]["content"].splitlines() if text.count('", "') >= 5]
+    return json.loads(line[line.index("[") :])
+
+
+def history_in(request):
+    lines = request.messages[-1]["content"].splitlines()
+    return json.loads(next(line[line.index("[") :] for line in lines if "[" in line))
+
+
+def test_a_model_that_repeats_the_list_depends_on_its_order_alone(measured):
+    result, _ = measured(lambda request: json.dumps(listed_in(request)))
+    order = result["order"]
+    assert order["orders"] == 3
+    assert order["share"] > 0.8  # with four users and six candidates; it would be 1 with many
+    assert result["variations"]["another user's history"]["difference"] == 0
+
+
+def test_a_model_with_a_taste_of_its_own_depends_on_titles_alone(measured):
+    by_length = lambda request: json.dumps(sorted(listed_in(request), key=lambda t: (len(t), t)))  # noqa: E731
+    result, _ = measured(by_length)
+    assert result["order"]["share"] == 0
+    assert result["wordings"] == 0
+    assert [result["variations"][name]["difference"] for name in ("order 2", "wording short", "shuffled history")] == [
+        0
+    ] * 3
+    assert result["value"] != result["variations"]["neutral titles"]["value"]
+
+
+def test_each_variation_changes_one_thing(measured):
+    result, requests = measured(lambda request: json.dumps(listed_in(request)))
+    names = list(result["variations"])
+    assert names == [
+        *("order 2", "order 3", "wording short", "wording adviser", "another user's history", "shuffled history"),
+        "neutral titles",
+    ]
+    prompts = [request.messages[-1]["content"] for request in requests]
+    assert sum("Which products fit?" in prompt for prompt in prompts) == 4
+    assert sum("A customer would like" in prompt for prompt in prompts) == 4
+    assert {message["role"] for r in requests for message in r.messages} == {"system", "user"}
+    neutral = [r for r in requests if '"product ' in r.messages[-1]["content"]]
+    assert len(neutral) == 4
+    for request in neutral:
+        assert set(listed_in(request)) == {f"product {n}" for n in range(1, 7)}
+        assert not any(title in request.messages[-1]["content"] for title in TITLES)
+    assert result["llm"]["requests"] == len(requests)
+
+
+def test_likelihoods_have_no_order(measured):
+    reply = lambda request: [-len(title) for title in request.continuations]  # noqa: E731
+    result, _ = measured(reply, "model.answer=likelihood")
+    assert result["order"] is None and not any(name.startswith("order") for name in result["variations"])
+
+
+def test_the_correlation_with_popularity_is_spearmans(measured):
+    popularity = SPLIT.for_ranking().train_counts()
+    counts = dict(zip(TITLES, popularity.tolist(), strict=True))
+    result, _ = measured(
+        lambda request: [counts.get(title, 0) for title in request.continuations], "model.answer=likelihood"
+    )
+    assert result["popularity"] == pytest.approx(1)
+    result, _ = measured(
+        lambda request: [-counts.get(title, 0) for title in request.continuations],
+        *("model.answer=likelihood", "model.prompts.noun=film"),
+    )
+    assert result["popularity"] == pytest.approx(-1)
+
+
+def test_a_whole_catalogue_has_no_order_either(measured):
+    result, _ = measured(lambda request: '["Jaws", "Heat"]', task="sequential", examples=TEST)
+    assert result["order"] is None and "shuffled history" in result["variations"]
+
+
+FILMS = ("dataset=ml-100k",)
+
+
+@pytest.mark.parametrize(
+    ("typed", "users"),
+    [
+        ((), 10),
+        (FILMS, 50),
+        ((*FILMS, "model.controls=7"), 7),
+        ((*FILMS, "llm=openai"), 0),
+        (("llm=openai",), 0),
+        (("llm=openai", "model.controls=7"), 7),
+    ],
+)
+def test_an_endpoint_is_asked_only_on_request(typed, users):
+    spec = spec_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
+    assert spec.model.control_users(spec.config) == users
+
+
+def test_a_prompt_that_is_refused_costs_the_controls_and_not_the_run(measured):
+    def reply(request):
+        if "Which products fit?" in request.messages[-1]["content"]:
+            raise UsageError("the longest prompt is too long", "set llm.context")
+        return '["Jaws"]'
+
+    result, requests = measured(reply)
+    assert result is None and requests
+
+
+def test_a_run_under_a_control_of_the_data_has_none(measured):
+    result, requests = measured(lambda request: '["Jaws"]', "dataset.control=swap_users")
+    assert result is None and requests == []
+
+
+def test_the_share_of_the_order_is_that_of_its_variance():
+    """Scores are a taste, drawn per candidate, plus as much that is drawn per order."""
+    n, c = 400, 20
+    zeros = np.zeros(n, dtype=np.int64)
+    sample = Examples(zeros, zeros, zeros, zeros, zeros, zeros)
+
+    class Drawn:
+        def score(self, examples):
+            taste, drawn = (np.random.default_rng(seed).normal(size=(n, c)) for seed in (9, int(examples.turn[0])))
+            return torch.tensor(taste + drawn)
+
+        def places(self, examples):
+            return np.tile(np.arange(c), (n, 1))
+
+    others = {f"order {turn + 1}": (None, replace(sample, turn=np.full(n, turn))) for turn in (1, 2)}
+    order = controls._order(Drawn(), sample, others)
+    assert order["share"] == pytest.approx(0.5, abs=0.03)
+    assert order["mean_rank"] == pytest.approx([10.5] * 10, abs=0.6)
