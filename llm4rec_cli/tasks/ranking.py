@@ -116,19 +116,17 @@ def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, 
     share = processes.share(len(examples))
     mine = share.start + np.argsort(examples.history_length[share], kind="stable")
     batches = [mine[start : start + rows] for start in range(0, len(mine), rows)]
-    by_products, threads = isinstance(model, InnerProductRanker) and examples.candidates is None, 1
-    if by_products and first.device.type == "cpu":
-        threads = torch.get_num_threads()
+    by_products = model if isinstance(model, InnerProductRanker) and examples.candidates is None else None
+    threads = torch.get_num_threads() if by_products is not None and first.device.type == "cpu" else 1
 
     def rank_batch(batch: IntArray) -> tuple[IntArray, ...]:
         some = examples[batch]
-        if by_products:
-            return _rank_blocks(_products(model, some, _rows(PRODUCTS_AT_ONCE, first)), top_items)
+        if by_products is not None:
+            return _rank_blocks(_products(by_products, some, _rows(PRODUCTS_AT_ONCE, first)), top_items)
         return _rank_blocks([(some, model.score(some))], top_items)
 
-    ranked = list(
-        zip(batches, track_iterable(_in_threads(rank_batch, batches, threads), len(batches), "ranking"), strict=True)
-    )
+    work = track_iterable(_in_threads(rank_batch, batches, threads), len(batches), "ranking")
+    ranked = list(zip(batches, work, strict=True))
     gathered = [(batch, *columns) for shared in processes.gathered(ranked) for batch, columns in shared]
     order, *columns = (np.concatenate(column) for column in zip(*gathered, strict=True))
     in_order = np.argsort(order)
