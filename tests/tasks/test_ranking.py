@@ -212,6 +212,15 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         ranking.rank(Products(table), EXAMPLES, False, 0, 2)
 
 
+def test_more_items_may_be_stored_than_are_judged():
+    scores = np.tile([0.0, 8, 7, 6, 5, 4, 3, 2], (6, 1))
+    usual, more = (
+        ranking.evaluate(Scorer(scores), SPLIT, EXAMPLES, config(**task)) for task in ({}, {"stored_items": 5})
+    )
+    assert more.metrics == usual.metrics
+    assert [list(top) for top in more.predictions["top_items"]] == [["i1", "i2", "i3", "i4", "i5"]] * 5
+
+
 def test_no_top_items_may_be_wanted():
     whole, result = ranking.rank(scorer(), EXAMPLES, True, 3, 2), ranking.rank(scorer(), EXAMPLES, True, 0, 2)
     assert result.top_items.shape == (5, 0)
@@ -335,6 +344,7 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
     assert rows["n_candidates"].tolist() == [8] * 5
     assert rows["target_train_count"].tolist() == [2, 3, 1, 2, 2]  # train parts: 0 1 | 4 3 2 | 5 | 1 0 | 2 4 | 3 0
     assert [list(top) for top in rows["top_items"]] == [["i1", "i2", "i3"]] * 5
+    assert [list(top) for top in rows["top_scores"]] == [[8, 7, 6]] * 5
     assert [name for name in rows if not name.startswith("slice/")] == [
         "user_id",
         "target",
@@ -344,6 +354,7 @@ def test_predictions_hold_one_row_an_example_with_raw_ids():
         "n_tied",
         "n_candidates",
         "top_items",
+        "top_scores",
     ]
 
 
