@@ -191,7 +191,7 @@ def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner
             if (reason := table.not_made(cell, size)) and reason[0] == kind
         )
         if whose:
-            say(f"{words}, {len(whose)} cells: {', '.join(whose)}")
+            say(f"{words}: {', '.join(whose)}")
 
 
 def _show_cost(
@@ -216,12 +216,13 @@ def _show_cost(
         cells = [f"{cost[0]:.1f}", f"{cost[1]:,}"] if cost else ["unknown", "unknown"]
         rows.append([_ranges([numbers[step] for step in group]), str(len(to_run)), *cells])
     if rows:
-        show(Content("trainings to run", ["commands", "runs", "minutes each", "MiB"], rows))
+        columns = ["commands", "runs", *(["minutes each", "MiB"] if probed else [])]
+        show(Content("trainings to run", columns, [row[: len(columns)] for row in rows]))
     done = sum(state == "done" for state in states.values())
     say(
         f"{len(steps)} commands: {done} done, {len(steps) - done} to run, of which {sum(int(row[1]) for row in rows)} "
         f"trainings{f'; at most {minutes:.0f} minutes and {memory:,} MiB here' if memory else ''}"
-        + (f"; {unknown} of unknown cost" if unknown else "")
+        + (f"; {unknown} of unknown cost" if probed and unknown else "")
     )
     if memory:
         say("measured on a few steps of each training, without validation and evaluation; training may end earlier")

@@ -3,6 +3,7 @@
 llm4rec validate                                     the shipped configs and those in ./conf
 llm4rec validate dataset/mine experiment             one option, and all options of a group
 llm4rec validate conf/dataset/mine.yaml              one file
+llm4rec validate papers                              the tables of the papers: conf/paper
 
 Each option is composed with the defaults of all other groups, prompts together with the model's default prompts.
 Unknown keys and wrong types are reported first. Configs without these are checked for missing values, values out of
@@ -18,7 +19,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -26,7 +27,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from llm4rec_cli.config import ranges, search
+from llm4rec_cli.config import paper, ranges, search
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -39,7 +40,7 @@ from llm4rec_cli.config.compose import (
     sources,
     user_conf_dir,
 )
-from llm4rec_cli.config.overrides import FOLDERS
+from llm4rec_cli.config.overrides import FOLDERS, hydra_override
 from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import declarations
@@ -48,8 +49,9 @@ from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
 from llm4rec_cli.tasks.base import ranks_impressions
 
-READ = (*FOLDERS, search.GROUP)  # the folders of conf/ that are read
-NOUNS = {search.GROUP: "search space"}  # of a config, where its folder's name is none
+READ = (*FOLDERS, search.GROUP, paper.GROUP)  # the folders of conf/ that are read
+DATA = (search.GROUP, paper.GROUP)  # of which a user's file comes before a shipped one
+NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -101,6 +103,7 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
         UsageError: no config has this name.
     """
     name = argument.removeprefix("./").removeprefix("conf/").removesuffix(".yaml").rstrip("/")
+    name = paper.GROUP if name == "papers" else name
     group, _, option = name.partition("/")
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
@@ -132,6 +135,8 @@ def problems_in(name: str) -> list[ConfigProblem]:
     locate = partial(_located, _file(name))
     if group == search.GROUP:
         return [locate(problem) for problem in _problems_of_space(_file(name), option)]
+    if group == paper.GROUP:
+        return [locate(problem) for problem in _problems_of_table(_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     try:
@@ -171,6 +176,79 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
             else:
                 problems += ranges.problems(cast(Config, OmegaConf.to_object(config)))
     return problems
+
+
+# --- tables of papers
+
+
+def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
+    """Return the problems of a paper's table: of its form, its overrides, and its printed numbers."""
+    if wrong := paper.problems(file):
+        return list(wrong)
+    table = paper.read(file, name)
+    overrides = [error for typed in _overrides_of_table(table) for error in _problems_of_overrides(typed)]
+    return [*overrides, *_problems_of_values(table)]
+
+
+def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
+    """Yield the overrides of a cell for every row, size of a row, column and prompt: the first cell that has it."""
+    first: dict[tuple[str, ...], paper.Cell] = {}
+    for size in paper.Size:
+        for cell in table.cells():
+            if table.not_made(cell, size) or cell.row.ensemble:
+                continue
+            own = size is paper.Size.paper or size in cell.row.train
+            names = [("row", cell.row.label, size.name)] if own else []
+            names += [
+                ("column", cell.column.label),
+                ("size", size.name),
+                ("prompt", str(cell.prompt and cell.prompt.label)),
+            ]
+            if all(name in first for name in names):
+                continue
+            for key in names:
+                first.setdefault(key, cell)
+            train = table.train_overrides(cell, size) or ()
+            yield from filter(
+                None, (table.start_overrides(cell, size), paper.merged([train, table.eval_overrides(cell)]))
+            )
+
+
+@cache
+def _problems_of_overrides(typed: tuple[str, ...]) -> list[Llm4RecError]:
+    """Return why `train` would refuse these overrides before it reads data; tables share many."""
+    try:
+        return _problems_before_data(_config([hydra_override(override) for override in typed]))
+    except COMPOSE_ERRORS as error:
+        return [as_usage_error(error)]
+    except UsageError as error:
+        return [error]
+
+
+def _problems_of_values(table: paper.Table) -> Iterator[UsageError]:
+    """Yield the cells whose printed number does not exist, or that select several."""
+    from llm4rec_cli.reporting import reproduction
+
+    for cell in table.cells():
+        if cell.reason and cell.reason[0] == "absent":
+            continue
+        statistics: Any = None
+        if table.kind is paper.Kind.data and (typed := table.train_overrides(cell, paper.Size.paper)):
+            statistics = _config([hydra_override(override) for override in typed]).dataset.paper
+        for metric in table.metrics_of(cell):
+            selected = reproduction.printed(table, cell, metric)
+            if len(selected) > 1:
+                owners = "; ".join(row.owner for row in selected)
+                yield UsageError(f"'{cell.row.label}' selects several numbers of {metric}: {owners}", "add values:")
+            elif (
+                not selected
+                and cell.unsourced is None
+                and reproduction.value_of(table, cell, metric, statistics) is None
+            ):
+                yield UsageError(
+                    f"'{cell.row.label}' has no printed {metric} on '{cell.column.label}'",
+                    "correct its values:, or say why with unsourced:",
+                )
 
 
 def _overrides_for(group: str, option: str) -> list[str]:
@@ -344,9 +422,9 @@ def _lines(node: Any, path: str) -> dict[str, int]:
 
 
 def _file(name: str) -> Path:
-    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for search spaces."""
+    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for DATA."""
     roots = [conf_dir(), *([user] if (user := user_conf_dir()) else [])]
-    if name.startswith(f"{search.GROUP}/"):
+    if name.partition("/")[0] in DATA:
         roots.reverse()
     return next(file for root in roots if (file := root / f"{name}.yaml").exists())
 

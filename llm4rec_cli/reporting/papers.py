@@ -38,8 +38,8 @@ NAMES = {
 }
 UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0, "count": 1.0}  # value of the paper's unit in ours
 COLUMNS = (
-    "columns: paper, model, variant, dataset, task, prompt, metric, value, unit (fraction, percent, stars or count), split, "
-    "candidates, mask_history, source, verified"
+    "columns: paper, model, variant, dataset, task, prompt, metric, value, unit (fraction, percent, stars or count), "
+    "split, candidates, mask_history, source, verified"
 )
 NOT_READ = "the value was not read in its source"
 # Our datasets that equal a published one but are built from other files, or are a part of it (label `subset`).

@@ -21,7 +21,7 @@ from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.contents import lettered, mean_and_deviation
 from llm4rec_cli.reporting.pairing import Run
-from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.reporting.tables import Content, is_wide
 from llm4rec_cli.reporting.variants import Variant
 from llm4rec_cli.runs.catalog import finished_metrics
 
@@ -76,8 +76,8 @@ class Line:
 
 
 def printed(table: Table, cell: Cell, metric: str) -> list[papers.Printed]:
-    """Return the printed numbers that a cell selects: one, unless the table or the CSV is wrong."""
-    return papers.select(metric, table.values_of(cell))
+    """Return the printed numbers that a cell selects: one, unless the table or the CSV is wrong; none if unsourced."""
+    return [] if cell.unsourced else papers.select(metric, table.values_of(cell))
 
 
 def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any = None) -> Value | None:
@@ -88,8 +88,6 @@ def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any =
     """
     if table.kind is Kind.data and (number := getattr(statistics_of_dataset, metric, None)) is not None:
         return Value(float(number), statistics_of_dataset.source)
-    if not table.values_of(cell).get("dataset"):
-        return None
     rows = printed(table, cell, metric)
     return Value(rows[0].value, rows[0].source) if len(rows) == 1 else None
 
@@ -100,7 +98,7 @@ def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any =
 def lines(
     table: Table, cell: Cell, size: Size, runs: Sequence[Run], failure: str | None, statistics_of_dataset: Any = None
 ) -> Iterator[Line]:
-    """Yield a line for each metric of a cell.
+    """Yield a line for each metric of a cell; none for what is not in the paper's table.
 
     Args:
         runs: of the cell, one for each seed; empty if it was not run.
@@ -108,6 +106,8 @@ def lines(
     """
     variant = Variant(sorted(runs, key=lambda run: run[1]["seed"])) if runs else None
     reason = table.not_made(cell, size)
+    if reason and reason[0] == "absent":
+        return
     why = [f"{REASONS[reason[0]]}: {reason[1]}"] if reason else [failure] if failure else []
     for metric, own in table.metrics_of(cell).items():
         value = value_of(table, cell, metric, statistics_of_dataset) if size is not Size.small else None
@@ -269,7 +269,7 @@ def state(table: Table, outputs: Path) -> State:
     return State(
         shown,
         *counts,
-        "runnable, never run"
+        "never run"
         if made
         else "lacks data or a method; --small can be run"
         if _smaller(table)
@@ -293,21 +293,16 @@ def _done_in_words(size: Size, done: Mapping[str, Any], made: set[str]) -> str:
 
 
 def states(outputs: Path, only: str = paper.ALL) -> Content:
-    """Return every table with its state, of papers that match a pattern."""
+    """Return every table with its state, of papers or tables that match a pattern; `--wide` adds their titles."""
     rows = []
     for name in paper.names():
         if paper.matches(name, only) or paper.matches(name.partition("/")[0], only):
             table = paper.table(name)
             now = state(table, outputs)
-            rows.append([name, table.title, *(str(n) for n in now[:4]), now.words])
+            rows.append([name, *([table.title] if is_wide() else []), *(str(n) for n in now[:4]), now.words])
+    columns = ["table", *(["title"] if is_wide() else []), "cells", "run", "quoted", "lack", "state"]
     notes = [
         "cells of the paper's table; run: made by llm4rec reproduce TABLE; quoted: baselines that the project does not "
         "have; lack: no data, weights or method"
     ]
-    return Content(
-        "tables of the papers",
-        ["table", "title", "cells", "run", "quoted", "lack", "state"],
-        rows,
-        notes,
-        spare=["title"],
-    )
+    return Content("tables of the papers", columns, rows, notes)

@@ -124,7 +124,7 @@ class Runner:
     def overrides(self, step: Step) -> list[str]:
         """Return the overrides of a step with the folder of its raw files; an ensemble has those of its members."""
         overrides = [*merged([step.overrides, self.typed])]
-        if step.command == "ensemble":
+        if step.command == "ensemble" or not self.raw:
             return overrides
         folder = self._raw_dir(composed(overrides))
         return overrides if folder is None else [*overrides, f"dataset.raw_dir={quoted(str(folder))}"]
