@@ -72,8 +72,9 @@ def main(argv: list[str]) -> int:
         show(runs_table(catalog.filter_runs(catalog.runs(outputs), options.filters), outputs))
     elif options.kind == "papers":
         from llm4rec_cli.reporting.reproduction import states
+        from llm4rec_cli.reporting.tables import is_wide
 
-        show(states(Path(options.outputs).expanduser(), ",".join(options.filters) or "*"))
+        show(states(Path(options.outputs).expanduser(), ",".join(options.filters) or "*", titles=is_wide()))
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))
     elif options.kind == "models":

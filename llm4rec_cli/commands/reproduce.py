@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Results = tuple[Sequence[tuple[Path, dict[str, Any]]], str | None]  # runs of a cell, and why one is missing
+
 SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
 
 
@@ -93,7 +95,7 @@ def main(argv: list[str]) -> int:
 
     launch.log_to_stderr(verbose=False)
     runner = Runner(_raw_folders(options.raw), overrides)
-    tuned = not options.untuned and size_ is not Size.small
+    tuned = not options.untuned and size_ is Size.paper
     one_seed = table.kind is Kind.data
     plan = {
         cell: [
@@ -283,19 +285,16 @@ def _reproduce(
         log.info("run %d of %d: %s %s", number, len(steps), step.command, " ".join(step.overrides))
         with contextlib.suppress(Llm4RecError):  # logged, and shown with its cells
             runner.result(step)
+    outputs = Path(composed(runner.typed).config.paths.outputs).expanduser()
+    results = {cell: _results(of_cell, runner) for cell, of_cell in plan.items()}
+    if table.kind is Kind.human:
+        results = _judged(results, reproduction.record_file(outputs, table.name, size).with_suffix(".sheets"), runner)
     all_lines: list[Line] = []
-    for cell, of_cell in plan.items():
-        runs, failure = [], None
-        for step in of_cell:
-            try:
-                runs.append(runner.result(step))
-            except Llm4RecError as error:
-                failure = f"failed: {error.problem}"
+    for cell, (runs, failure) in results.items():
         printed = None
         if table.kind is Kind.data and (overrides := table.train_overrides(cell, Size.paper)):
             printed = composed(overrides).config.dataset.paper
         all_lines += reproduction.lines(table, cell, size, runs, failure, printed)
-    outputs = Path(composed(runner.typed).config.paths.outputs).expanduser()
     file = reproduction.record(outputs, table, size, all_lines, _machine())
     if options.json:
         cells = [dict(zip(reproduction.FLAT, line.flat(), strict=True)) for line in all_lines]
@@ -318,6 +317,58 @@ def _reproduce(
             "--dry-run says what is missing; --small needs no data",
         )
     return int(bool(failed))
+
+
+def _results(steps: Sequence[Step], runner: Runner) -> Results:
+    """Return the runs of a cell, and why one is missing."""
+    runs, failure = [], None
+    for step in steps:
+        try:
+            runs.append(runner.result(step))
+        except Llm4RecError as error:
+            failure = f"failed: {error.problem}"
+    return runs, failure
+
+
+def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> dict[Cell, Results]:
+    """Return the results with people's judgements in place of the runs' metrics; export sheets where there are none.
+
+    Args:
+        sheets: the folder of the sheets.
+    """
+    from llm4rec_cli.human.export import KEY, export
+    from llm4rec_cli.human.score import judged
+    from llm4rec_cli.human.sheets import read_key
+    from llm4rec_cli.training.steps import composed
+
+    written = {cell: runs[0] for cell, (runs, _) in results.items() if runs}
+    if not written:
+        return dict(results)
+    paths = composed(runner.typed).config.paths
+    folders = [str(folder) for folder, _ in written.values()]
+    if not (sheets / KEY).exists():
+        with contextlib.redirect_stdout(sys.stderr):
+            export(
+                folders, sheets, n_examples=50, seed=0, criteria=["clarity", "reasonableness"], scale="rank",
+                with_reference=True, outputs=Path(paths.outputs), cache=paths.cache,
+            )  # fmt: skip
+    key = read_key(sheets)
+    if [run["config_hash"] for run in key["runs"]] != [metrics["config_hash"] for _, metrics in written.values()]:
+        raise UsageError(f"{sheets} holds sheets of other runs", "move that folder away, or choose the same --rows")
+    judgements = judged(sheets)
+    missing = f"not judged yet: llm4rec human score {sheets} SHEET.csv …"
+    by_cell: dict[Cell, Results] = {}
+    for cell, (runs, failure) in results.items():
+        systems = [run["system"] for run in key["runs"]]
+        system = systems[list(written).index(cell)] if cell in written else paper.REFERENCE
+        if not runs and cell.row.label != paper.REFERENCE:
+            by_cell[cell] = runs, failure
+        elif system not in judgements:
+            by_cell[cell] = [], missing
+        else:
+            folder, metrics = runs[0] if runs else (sheets, {"seed": 0, "labels": [], "dataset": ""})
+            by_cell[cell] = [(folder, {**metrics, **judgements[system]})], failure
+    return by_cell
 
 
 def _machine() -> str:

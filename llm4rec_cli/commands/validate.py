@@ -209,6 +209,8 @@ def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
             for key in names:
                 first.setdefault(key, cell)
             train = table.train_overrides(cell, size) or ()
+            if table.tuning and cell.row.tuned and size is paper.Size.paper:
+                train = paper.merged([train, [f"{key}={values[-1]}" for key, values in table.tuning.grid.items()]])
             yield from filter(
                 None, (table.start_overrides(cell, size), paper.merged([train, table.eval_overrides(cell)]))
             )

@@ -44,6 +44,7 @@ REASONS = {  # why a cell is not run -> the words for it in tables
 STATED = ("quoted", "lacks", "absent")  # those that a file states
 SENTENCE = re.compile(r"[A-Z0-9].{9,}\.", re.DOTALL)
 ALL = "*"
+REFERENCE = "reference"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
 
 
@@ -60,7 +61,7 @@ class Kind(Enum):
 
     runs = "runs"  # metrics of evaluated runs
     data = "data"  # statistics of prepared datasets
-    human = "human"  # judgements of people, on texts of runs
+    human = "human"  # judgements of people, on texts of runs; the row REFERENCE is the users' own texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +238,10 @@ class Table:
 
 
 def matches(label: str, patterns: str) -> bool:
-    return any(fnmatch.fnmatch(label.lower(), pattern.strip().lower()) for pattern in patterns.split(","))
+    """Return whether a label, which may have commas itself, is or matches one of these patterns."""
+    return label.lower() == patterns.lower() or any(
+        fnmatch.fnmatch(label.lower(), pattern.strip().lower()) for pattern in patterns.split(",")
+    )
 
 
 def merged(parts: Iterable[Sequence[str]]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,9 @@ from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.contents import lettered, mean_and_deviation
 from llm4rec_cli.reporting.pairing import Run
-from llm4rec_cli.reporting.tables import Content, is_wide
+from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import finished_metrics
+from llm4rec_cli.runs.catalog import STATUS, finished_metrics
 
 RECORDS = "papers"  # folder of the records, under that of the runs
 PLAIN_MARKS = ("synthetic", "inside", "outside")  # written out; other marks are letters, explained below
@@ -50,6 +50,7 @@ class Line:
         interval: 95 %; None without.
         marks: labels of the runs, differences from the paper, and why there is no number of ours.
         runs: the folders of the runs.
+        dataset: the name of the dataset that they were run on; empty without runs.
     """
 
     cell: Cell
@@ -58,7 +59,8 @@ class Line:
     ours: Sequence[float] = ()
     interval: tuple[float, float] | None = None
     marks: Sequence[str] = ()
-    runs: Sequence[Path] = field(default=())
+    runs: Sequence[Path] = ()
+    dataset: str = ""
 
     def flat(self) -> list[Any]:
         """Return the values of the columns FLAT."""
@@ -84,10 +86,10 @@ def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any =
     """Return the paper's number; None if it is not known.
 
     Args:
-        statistics_of_dataset: the `PaperStatistics` of a table of datasets.
+        statistics_of_dataset: of a table of datasets: the node `dataset.paper` of its config.
     """
-    if table.kind is Kind.data and (number := getattr(statistics_of_dataset, metric, None)) is not None:
-        return Value(float(number), statistics_of_dataset.source)
+    if table.kind is Kind.data and statistics_of_dataset and (number := statistics_of_dataset.get(metric)) is not None:
+        return Value(float(number), statistics_of_dataset["source"])
     rows = printed(table, cell, metric)
     return Value(rows[0].value, rows[0].source) if len(rows) == 1 else None
 
@@ -132,8 +134,10 @@ def _measured(
     compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows else []
     differences = [difference for comparison in compared for difference in comparison.differences]
     inside = INSIDE[compared[0].inside] if compared else []
-    found_at = [folder for folder, _ in variant.runs]
-    return Line(cell, metric, value, ours, interval, [*inside, *variant.labels, *differences, *marks], found_at)
+    marks = [*inside, *variant.labels, *differences, *marks]
+    marks = [*(mark for mark in PLAIN_MARKS if mark in marks), *(mark for mark in marks if mark not in PLAIN_MARKS)]
+    folders, dataset = [folder for folder, _ in variant.runs], str(variant.first_run["dataset"])
+    return Line(cell, metric, value, ours, interval, marks, folders, dataset)
 
 
 def _number(metrics: Mapping[str, Any], name: str) -> float | None:
@@ -178,13 +182,13 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
             "marks": [" ".join(letters.get(mark, mark) for mark in line.marks) for line in of_column],
         }
         columns = {name: cells for name, cells in columns.items() if any(cells) or name == "ours"}
-        tables.append(Content(label, list(columns), list(zip(*columns.values(), strict=True)), whole=["method"]))
+        datasets = ", ".join(dict.fromkeys(line.dataset for line in of_column if line.dataset))
+        title = f"{label} · run on {datasets}" if datasets else label
+        tables.append(Content(title, list(columns), list(zip(*columns.values(), strict=True))))
     reversed_names = lower_is_better(dict.fromkeys(line.metric for line in all_lines))
     notes = [f"lower is better: {', '.join(reversed_names)}"] if reversed_names else []
     notes += [f"{letter}: {mark}" for mark, letter in letters.items()]
-    tables[-1] = Content(
-        tables[-1].title, tables[-1].columns, tables[-1].rows, [*notes, *table.notes], whole=["method"]
-    )
+    tables[-1] = replace(tables[-1], notes=[*notes, *table.notes])
     return tables
 
 
@@ -221,7 +225,8 @@ def record(outputs: Path, table: Table, size: Size, all_lines: Sequence[Line], m
     cells = _recorded_cells(file)
     for line in all_lines:
         if line.ours:
-            folders = [folder.relative_to(outputs).as_posix() for folder in line.runs if outputs in folder.parents]
+            runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
+            folders = [folder.relative_to(outputs).as_posix() for folder in runs]
             cells[line.cell.key] = {"date": now, "machine": machine, "runs": folders, "n": len(line.ours)}
     write_json(file, {"schema": 1, "table": table.name, "size": size.value, "cells": cells})
     return file
@@ -262,7 +267,7 @@ def state(table: Table, outputs: Path) -> State:
         done = {
             key: cell
             for key, cell in _recorded_cells(record_file(outputs, table.name, size)).items()
-            if all(finished_metrics(outputs / folder) for folder in cell["runs"])
+            if all(finished_metrics(outputs / folder) is not None for folder in cell["runs"])
         }
         if done:
             return State(shown, *counts, _done_in_words(size, done, made))
@@ -292,15 +297,15 @@ def _done_in_words(size: Size, done: Mapping[str, Any], made: set[str]) -> str:
     return f"{len(done)} cells reproduced{at}: {where}"
 
 
-def states(outputs: Path, only: str = paper.ALL) -> Content:
-    """Return every table with its state, of papers or tables that match a pattern; `--wide` adds their titles."""
+def states(outputs: Path, only: str = paper.ALL, titles: bool = False) -> Content:
+    """Return every table with its state, of papers or tables that match a pattern."""
     rows = []
     for name in paper.names():
         if paper.matches(name, only) or paper.matches(name.partition("/")[0], only):
             table = paper.table(name)
             now = state(table, outputs)
-            rows.append([name, *([table.title] if is_wide() else []), *(str(n) for n in now[:4]), now.words])
-    columns = ["table", *(["title"] if is_wide() else []), "cells", "run", "quoted", "lack", "state"]
+            rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:4]), now.words])
+    columns = ["table", *(["title"] if titles else []), "cells", "run", "quoted", "lack", "state"]
     notes = [
         "cells of the paper's table; run: made by llm4rec reproduce TABLE; quoted: baselines that the project does not "
         "have; lack: no data, weights or method"

@@ -12,12 +12,13 @@ import shlex
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.config.compose import Composed, compose, usage_errors
-from llm4rec_cli.config.overrides import hydra_override, key_typed, quoted
-from llm4rec_cli.config.paper import Cell, Kind, Size, Table, merged
+from llm4rec_cli.config.overrides import hydra_override, key_typed
+from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
 from llm4rec_cli.errors import DataError, Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs.spec import RunSpec
@@ -57,7 +58,7 @@ def cell_step(table: Table, cell: Cell, size: Size, seed: int, tuned: bool) -> S
     Args:
         tuned: whether rows that the table tunes are searched first.
     """
-    if table.not_made(cell, size):
+    if table.not_made(cell, size) or (table.kind is Kind.human and cell.row.label == REFERENCE):
         return None
     if cell.row.ensemble:
         by_label = {other.row.label: other for other in table.cells() if other.column is cell.column}
@@ -100,11 +101,16 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
 
 
 def composed(overrides: Sequence[str]) -> Composed:
-    """Return the config of overrides as they are typed.
+    """Return the config of overrides as they are typed; the same object again, which is not to be changed.
 
     Raises:
         UsageError: they are wrong.
     """
+    return _composed(tuple(overrides))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> Composed:
     with usage_errors():
         return compose([hydra_override(override) for override in overrides])
 
@@ -127,7 +133,7 @@ class Runner:
         if step.command == "ensemble" or not self.raw:
             return overrides
         folder = self._raw_dir(composed(overrides))
-        return overrides if folder is None else [*overrides, f"dataset.raw_dir={quoted(str(folder))}"]
+        return overrides if folder is None else [*overrides, f"dataset.raw_dir={folder}"]
 
     def _raw_dir(self, config: Composed) -> Path | None:
         if config.config.dataset.generator is not None or "dataset.raw_dir" in map(key_typed, config.typed):
@@ -172,7 +178,7 @@ class Runner:
         members = [self.result(member) for member in step.after]
         if step.command == "eval":
             ((folder, _),) = members
-            config = composed([*self.overrides(step), f"run={quoted(str(folder))}"])
+            config = composed([*self.overrides(step), f"run={folder}"])
             (*_, evaluation) = evaluate_trained(RunSpec.resolve_unchecked(config, "eval"))
             return evaluation.outcome.folder, evaluation.metrics[-1]
         if step.command == "ensemble":
@@ -191,7 +197,7 @@ class Runner:
             overrides = [*merged([overrides, self.chosen(step)])]
         for folder, _ in map(self.result, step.after):
             setting = composed(overrides).config.model
-            overrides.append(f"model.{_init_setting(setting.name)}={quoted(str(folder.resolve()))}")
+            overrides.append(f"model.{_init_setting(setting.name)}={folder.resolve()}")
         return overrides
 
     def chosen(self, step: Step) -> tuple[str, ...]:
@@ -241,7 +247,7 @@ class Runner:
             folder = self._address(step)
         except (UsageError, DataError, RunError) as error:
             return error.problem
-        return "done" if folder is not None and finished_metrics(folder) else "to run"
+        return "done" if folder is not None and finished_metrics(folder) is not None else "to run"
 
     def _blocked(self, step: Step) -> str | None:
         """Return why a step that needs other runs cannot run on this machine."""
@@ -262,9 +268,7 @@ class Runner:
             return None
         if step.command == "eval":
             ((folder, _),) = [self.result(needed) for needed in step.after]  # finished: nothing is run
-            requested = RunSpec.resolve_unchecked(
-                composed([*self.overrides(step), f"run={quoted(str(folder))}"]), "eval"
-            )
+            requested = RunSpec.resolve_unchecked(composed([*self.overrides(step), f"run={folder}"]), "eval")
             source = trained.find(requested)
             identity = f"{source.metrics['config_hash']} {checkpoints.selected(source.checkpoints).sha256}"
             dataset = stages.load(source.spec)
