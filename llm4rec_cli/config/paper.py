@@ -238,8 +238,7 @@ class Table:
 
 
 def matches(label: str, patterns: str) -> bool:
-    """Return whether a label, which may have commas itself, is or matches one of these patterns."""
-    return label.lower() == patterns.lower() or any(
+    return any(
         fnmatch.fnmatch(label.lower(), pattern.strip().lower()) for pattern in patterns.split(",")
     )
 
@@ -395,6 +394,9 @@ def _label_problems(content: Mapping[str, Any]) -> Iterator[UsageError]:
     for group, own in labels.items():
         for label in sorted({label for label in own if own.count(label) > 1}):
             yield UsageError(f"two {group} are called '{label}'", "give each a label of its own")
+        for label in own:
+            if "," in label:
+                yield UsageError(f"the label '{label}' has a comma", "leave it out: in --rows a comma separates labels")
     for entry in content.get("rows") or []:
         if not isinstance(entry, dict):
             continue
