@@ -19,7 +19,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -52,6 +52,7 @@ from llm4rec_cli.tasks.base import ranks_impressions
 READ = (*FOLDERS, search.GROUP, paper.GROUP)  # the folders of conf/ that are read
 DATA = (search.GROUP, paper.GROUP)  # of which a user's file comes before a shipped one
 NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
+COMPOSED: dict[frozenset[str], list[Llm4RecError]] = {}  # overrides of papers' tables -> their problems, in one call
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -83,6 +84,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     arguments = parser.parse_args(argv).names
     register_types()
+    COMPOSED.clear()
     known = [f"{group}/{option}" for group in READ for option in options(group)]
     names = [name for argument in arguments for name in _matching(argument, known)] or known
     by_name = {name: problems_in(name) for name in names}
@@ -186,45 +188,62 @@ def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
     if wrong := paper.problems(file):
         return list(wrong)
     table = paper.read(file, name)
-    overrides = [error for typed in _overrides_of_table(table) for error in _problems_of_overrides(typed)]
-    return [*overrides, *_problems_of_values(table)]
+    unknown = [
+        UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset")))
+        for name in _datasets_of_table(table)
+        if name not in options("dataset")
+    ]
+    if unknown:
+        return list(unknown)
+    typed = {_without_dataset(overrides): overrides for overrides in _overrides_of_table(table)}
+    problems = [error for key, overrides in typed.items() for error in _problems_of_overrides(key, overrides)]
+    return [*problems, *_problems_of_values(table)]
+
+
+def _datasets_of_table(table: paper.Table) -> list[str]:
+    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
+    return [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
 
 
 def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
-    """Yield the overrides of a cell for every row, size of a row, column and prompt: the first cell that has it."""
-    first: dict[tuple[str, ...], paper.Cell] = {}
+    """Yield the overrides of the first cell with each row, size of a row, and evaluation."""
+    first = set()
     for size in paper.Size:
         for cell in table.cells():
             if table.not_made(cell, size) or cell.row.ensemble:
                 continue
             own = size is paper.Size.paper or size in cell.row.train
-            names = [("row", cell.row.label, size.name)] if own else []
-            names += [
-                ("column", cell.column.label),
-                ("size", size.name),
-                ("prompt", str(cell.prompt and cell.prompt.label)),
-            ]
-            if all(name in first for name in names):
+            uses = {("row", cell.row.label, size) if own else ("size", size), ("eval", table.eval_overrides(cell))}
+            if uses <= first:
                 continue
-            for key in names:
-                first.setdefault(key, cell)
+            first |= uses
             train = table.train_overrides(cell, size) or ()
+            if table.kind is paper.Kind.data:
+                train = (*train, "model=random")  # which any dataset has a task for
             if table.tuning and cell.row.tuned and size is paper.Size.paper:
                 train = paper.merged([train, [f"{key}={values[-1]}" for key, values in table.tuning.grid.items()]])
-            yield from filter(
-                None, (table.start_overrides(cell, size), paper.merged([train, table.eval_overrides(cell)]))
-            )
+            start = table.start_overrides(cell, size)
+            yield from filter(None, (start, paper.merged([train, table.eval_overrides(cell)])))
 
 
-@cache
-def _problems_of_overrides(typed: tuple[str, ...]) -> list[Llm4RecError]:
-    """Return why `train` would refuse these overrides before it reads data; tables share many."""
-    try:
-        return _problems_before_data(_config([hydra_override(override) for override in typed]))
-    except COMPOSE_ERRORS as error:
-        return [as_usage_error(error)]
-    except UsageError as error:
-        return [error]
+def _without_dataset(overrides: Sequence[str]) -> frozenset[str]:
+    return frozenset(override for override in overrides if not override.startswith("dataset="))
+
+
+def _problems_of_overrides(key: frozenset[str], overrides: Sequence[str]) -> list[Llm4RecError]:
+    """Return why `train` would refuse these overrides before it reads data.
+
+    Args:
+        key: the overrides without the dataset: tables share many, and each is composed once.
+    """
+    if key not in COMPOSED:
+        try:
+            COMPOSED[key] = _problems_before_data(_config([hydra_override(override) for override in overrides]))
+        except COMPOSE_ERRORS as error:
+            COMPOSED[key] = [as_usage_error(error)]
+        except UsageError as error:
+            COMPOSED[key] = [error]
+    return COMPOSED[key]
 
 
 def _problems_of_values(table: paper.Table) -> Iterator[UsageError]:

@@ -238,9 +238,7 @@ class Table:
 
 
 def matches(label: str, patterns: str) -> bool:
-    return any(
-        fnmatch.fnmatch(label.lower(), pattern.strip().lower()) for pattern in patterns.split(",")
-    )
+    return any(fnmatch.fnmatch(label.lower(), pattern.strip().lower()) for pattern in patterns.split(","))
 
 
 def merged(parts: Iterable[Sequence[str]]) -> tuple[str, ...]:

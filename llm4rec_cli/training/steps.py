@@ -19,7 +19,7 @@ from typing import Any
 from llm4rec_cli.config.compose import Composed, compose, usage_errors
 from llm4rec_cli.config.overrides import hydra_override, key_typed
 from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
-from llm4rec_cli.errors import DataError, Llm4RecError, RunError, UsageError
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs.spec import RunSpec
 
@@ -126,6 +126,7 @@ class Runner:
     def __init__(self, raw: Mapping[str, Path], typed: Sequence[str]) -> None:
         self.raw, self.typed = raw, list(typed)
         self._results: dict[Step, Finished | Llm4RecError] = {}
+        self._states: dict[Step, str] = {}
 
     def overrides(self, step: Step) -> list[str]:
         """Return the overrides of a step with the folder of its raw files; an ensemble has those of its members."""
@@ -234,49 +235,55 @@ class Runner:
 
     def located(self, step: Step) -> str:
         """Return `done`, `to run`, or why that cannot be known here: raw files or weights are not on this machine."""
+        if step not in self._states:
+            states = [self.located(needed) for needed in step.needed]
+            blocked = [state for state in states if state not in ("done", "to run")]
+            if blocked or "to run" in states:
+                self._states[step] = blocked[0] if blocked else "to run"
+            else:
+                self._states[step] = self._state(step)
+        return self._states[step]
+
+    def _state(self, step: Step) -> str:
+        """Return the state of a step that needs nothing else, and keep its run if it is finished."""
         from llm4rec_cli.data.prepare import missing_files
         from llm4rec_cli.runs.catalog import finished_metrics
 
-        if any(self.located(needed) != "done" for needed in step.needed):
-            return self._blocked(step) or "to run"
-        if step.command == "prepare":
-            config = RunSpec.resolve_unchecked(composed(self.overrides(step)), "prepare")
-            missing = missing_files(config.config.dataset, config.cache)
-            return f"no data: {', '.join(missing)}" if missing else "to run"
+        if step.command == "ensemble":  # takes no time
+            return "to run"
         try:
+            spec = RunSpec.resolve_unchecked(composed(self.overrides(step)), step.command)
+            if missing := missing_files(spec.config.dataset, spec.cache):
+                return f"no data: {', '.join(missing)} of {spec.config.dataset.name}"
+            if step.command == "prepare":
+                return "to run"
             folder = self._address(step)
-        except (UsageError, DataError, RunError) as error:
+        except Llm4RecError as error:
             return error.problem
-        return "done" if folder is not None and finished_metrics(folder) is not None else "to run"
+        metrics = finished_metrics(folder)
+        if metrics is None:
+            return "to run"
+        self._results[step] = folder, metrics
+        return "done"
 
-    def _blocked(self, step: Step) -> str | None:
-        """Return why a step that needs other runs cannot run on this machine."""
-        return next((state for s in step.needed if (state := self.located(s)) not in ("done", "to run")), None)
-
-    def _address(self, step: Step) -> Path | None:
-        """Return the run folder of a step whose needed runs are done; None for an ensemble, which takes no time.
+    def _address(self, step: Step) -> Path:
+        """Return the run folder of a training, or of an evaluation of a run that is done.
 
         Raises:
-            Llm4RecError: raw files or weights are not on this machine, or the overrides are refused.
+            Llm4RecError: weights are not on this machine, or the overrides are refused.
         """
-        from llm4rec_cli.data.prepare import missing_files
         from llm4rec_cli.runs import stages
         from llm4rec_cli.runs.identity import address_of
         from llm4rec_cli.training import checkpoints, trained
 
-        if step.command == "ensemble":
-            return None
         if step.command == "eval":
-            ((folder, _),) = [self.result(needed) for needed in step.after]  # finished: nothing is run
-            requested = RunSpec.resolve_unchecked(composed([*self.overrides(step), f"run={folder}"]), "eval")
-            source = trained.find(requested)
+            folder, _ = self.result(step.after[0])
+            config = composed([*self.overrides(step), f"run={folder}"])
+            source = trained.find(RunSpec.resolve_unchecked(config, "eval"))
             identity = f"{source.metrics['config_hash']} {checkpoints.selected(source.checkpoints).sha256}"
             dataset = stages.load(source.spec)
             return address_of(source.spec, dataset, trained=(identity, source.metrics["variant"])).folder
-        overrides = self._train_overrides(step)
-        spec = RunSpec.resolve(composed(overrides), "train")
-        if missing := missing_files(spec.config.dataset, spec.cache):
-            raise DataError(f"no data: {', '.join(missing)} of {spec.config.dataset.name}", "--raw DATASET=FOLDER")
+        spec = RunSpec.resolve(composed(self._train_overrides(step)), "train")
         init = trained.find_init_run(spec)
         initial = (init.weights.sha256, init.variant_for(spec.config.seed)) if init else None
         return address_of(spec, stages.load(spec), initial=initial).folder

@@ -17,7 +17,7 @@ train: task.max_examples=100 task.floors=[]
 rows:
   - {{label: popular, train: model=popularity, unsourced: The paper has no floors.}}
   - {{label: SASRec, train: {" ".join(TINY[:5])}, values: {{model: SASRec}}}}
-  - {{label: "SASRec, all of it", train: {" ".join(TINY[:5])}, eval: task.max_examples=50, values: {{model: SASRec}}}}
+  - {{label: "SASRec on some", train: {" ".join(TINY[:5])}, eval: task.max_examples=50, values: {{model: SASRec}}}}
   - {{label: Caser, values: {{model: Caser}}, quoted: The project does not have this baseline.}}
 columns:
   - {{label: Beauty, train: dataset=amazon2014-beauty, small: dataset=demo}}
