@@ -285,7 +285,7 @@ def _reproduce(
         log.info("run %d of %d: %s %s", number, len(steps), step.command, " ".join(step.overrides))
         with contextlib.suppress(Llm4RecError):  # logged, and shown with its cells
             runner.result(step)
-    outputs = Path(composed(runner.typed).config.paths.outputs).expanduser()
+    outputs = runner.outputs
     results = {cell: _results(of_cell, runner) for cell, of_cell in plan.items()}
     if table.kind is Kind.human:
         results = _judged(results, reproduction.record_file(outputs, table.name, size).with_suffix(".sheets"), runner)
@@ -339,18 +339,16 @@ def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> di
     from llm4rec_cli.human.export import KEY, export
     from llm4rec_cli.human.score import judged
     from llm4rec_cli.human.sheets import read_key
-    from llm4rec_cli.training.steps import composed
 
     written = {cell: runs[0] for cell, (runs, _) in results.items() if runs}
     if not written:
         return dict(results)
-    paths = composed(runner.typed).config.paths
     folders = [str(folder) for folder, _ in written.values()]
     if not (sheets / KEY).exists():
         with contextlib.redirect_stdout(sys.stderr):
             export(
                 folders, sheets, n_examples=50, seed=0, criteria=["clarity", "reasonableness"], scale="rank",
-                with_reference=True, outputs=Path(paths.outputs), cache=paths.cache,
+                with_reference=True, outputs=runner.outputs, cache=runner.paths.cache,
             )  # fmt: skip
     key = read_key(sheets)
     if [run["config_hash"] for run in key["runs"]] != [metrics["config_hash"] for _, metrics in written.values()]:

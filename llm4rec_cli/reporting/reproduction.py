@@ -125,13 +125,13 @@ def lines(
 def _measured(
     table: Table, cell: Cell, metric: str, own: str | None, value: Value | None, variant: Variant, marks: list[str]
 ) -> Line:
-    rows = printed(table, cell, metric) if value and table.kind is Kind.runs else []
+    rows = printed(table, cell, metric) if table.kind is Kind.runs else []
     name = own or (rows[0].metric if rows else metric)
     ours = [number for _, metrics in variant.runs if (number := _number(metrics, name)) is not None]
     if len(ours) < len(variant.runs):
         marks = [f"our runs have no metric '{name}'", *marks]
     interval = variant.intervals.get(name) or variant.intervals.get(name.replace("hr@", "recall@"))
-    compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows else []
+    compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
     differences = [difference for comparison in compared for difference in comparison.differences]
     inside = INSIDE[compared[0].inside] if compared else []
     marks = [*inside, *variant.labels, *differences, *marks]

@@ -128,9 +128,25 @@ class Runner:
         self._results: dict[Step, Finished | Llm4RecError] = {}
         self._states: dict[Step, str] = {}
 
+    @property
+    def _of_machine(self) -> list[str]:
+        """The typed overrides that hold for any command and model."""
+        return [override for override in self.typed if key_typed(override).partition(".")[0] in ("paths", "device")]
+
+    @property
+    def paths(self) -> Any:
+        """The node `paths` of the config of every step."""
+        return composed(self._of_machine).config.paths
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of the runs."""
+        return Path(self.paths.outputs).expanduser()
+
     def overrides(self, step: Step) -> list[str]:
         """Return the overrides of a step with the folder of its raw files; an ensemble has those of its members."""
-        overrides = [*merged([step.overrides, self.typed])]
+        typed = self._of_machine if step.command in ("ensemble", "prepare") else self.typed
+        overrides = [*merged([step.overrides, typed])]
         if step.command == "ensemble" or not self.raw:
             return overrides
         folder = self._raw_dir(composed(overrides))
@@ -183,9 +199,9 @@ class Runner:
             (*_, evaluation) = evaluate_trained(RunSpec.resolve_unchecked(config, "eval"))
             return evaluation.outcome.folder, evaluation.metrics[-1]
         if step.command == "ensemble":
-            outputs = Path(composed(self.typed).config.paths.outputs)
             values = dict(override.split("=") for override in step.overrides)
-            overrides = [*merged([ensemble_overrides(members, outputs, values["combine"]), self.typed])]
+            combined = ensemble_overrides(members, self.outputs, values["combine"])
+            overrides = [*merged([combined, self._of_machine])]
         else:
             overrides = self._train_overrides(step)
         first, *_ = [*train_and_evaluate(RunSpec.resolve(composed(overrides), "train"))]

@@ -41,9 +41,9 @@ def mine(llm4rec, tmp_path):
 def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, tmp_path):
     assert "mine/tiny" in llm4rec("list", "papers", "mine").out
     assert "never run" in llm4rec("list", "papers", "mine").out
-    plan = mine("--small", "--dry-run", "--unprobed").out
+    plan = " ".join(mine("--small", "--dry-run", "--unprobed").out.split())
     assert "3 commands: 0 done, 3 to run, of which 1 trainings" in plan
-    assert "to run  llm4rec train task.max_examples=100 task.floors=[] dataset=demo model=popularity seed=0" in plan
+    assert "to run llm4rec train task.max_examples=100 'task.floors=[]' dataset=demo model=popularity seed=0" in plan
     assert "llm4rec eval run=RUN_2" in plan
     assert "quoted, not run: Caser on Beauty, Toys" in plan
 
@@ -51,7 +51,7 @@ def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, t
     assert answer.code == 0, answer.err
     head, *lines = answer.out.splitlines()
     assert "small: stand-ins, not the paper's data" in head
-    assert "Beauty, Toys" in lines, "one stand-in for both"
+    assert "Beauty, Toys · run on demo" in lines, "one stand-in for both"
     assert not any("0.0387" in line for line in lines), "the paper's number is not next to synthetic ones"
     measured = [line for line in lines if line.startswith(("popular", "SASRec"))]
     assert len(measured) == 6
@@ -134,7 +134,7 @@ INVALID = {
     "an option of a column": ("dataset=amazon2014-toys,", "dataset=amazon2014-toy,", "unknown dataset"),
     "a printed number": ("model: Caser", "model: Casserole", "'Caser' has no printed hr@5 on 'Beauty'"),
     "several numbers": (", unsourced: The paper has no floors.", "", "'popular' selects several numbers of hr@5"),
-    "a reason": ("The project does not have this baseline.", "no", "'quoted' is no sentence"),
+    "a reason": ("The project does not have this baseline.", "none", "'quoted' is no sentence"),
 }
 
 
