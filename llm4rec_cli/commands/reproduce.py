@@ -204,27 +204,27 @@ def _show_cost(
     from llm4rec_cli.reporting.tables import Content, say, show
     from llm4rec_cli.training.steps import composed, distinct_trainings
 
-    rows, minutes, memory, unknown = [], 0.0, 0, 0
+    rows, minutes, memory, trainings, unknown = [], 0.0, 0, 0, 0
     for first, group in distinct_trainings(steps):
         if not config_class(composed(runner.overrides(first)).config.model.name).trainable:
             continue
         to_run = [step for step in group if states[step] != "done"]
-        if not to_run:
-            continue
-        cost = _cost(first, states, runner) if probed else None
-        unknown += len(to_run) * (cost is None)
+        trainings += len(to_run)
+        cost = _cost(first, states, runner) if probed and to_run else None
         if cost:
             minutes, memory = minutes + cost[0] * len(to_run), max(memory, cost[1])
-        cells = [f"{cost[0]:.1f}", f"{cost[1]:,}"] if cost else ["unknown", "unknown"]
-        rows.append([_ranges([numbers[step] for step in group]), str(len(to_run)), *cells])
+            which = _ranges([numbers[step] for step in to_run])
+            rows.append([which, str(len(to_run)), f"{cost[0]:.1f}", f"{cost[1]:,}"])
+        else:
+            unknown += len(to_run)
     if rows:
-        columns = ["commands", "runs", *(["minutes each", "MiB"] if probed else [])]
-        show(Content("trainings to run", columns, [row[: len(columns)] for row in rows]))
+        show(Content("trainings to run", ["commands", "runs", "minutes each", "MiB"], rows))
     done = sum(state == "done" for state in states.values())
+    cost_in_words = f"; at most {minutes:.0f} minutes and {memory:,} MiB here" if memory else ""
+    unknown_in_words = f"; {unknown} of unknown cost" if probed and unknown else ""
     say(
-        f"{len(steps)} commands: {done} done, {len(steps) - done} to run, of which {sum(int(row[1]) for row in rows)} "
-        f"trainings{f'; at most {minutes:.0f} minutes and {memory:,} MiB here' if memory else ''}"
-        + (f"; {unknown} of unknown cost" if probed and unknown else "")
+        f"{len(steps)} commands: {done} done, {len(steps) - done} to run, with {trainings} trainings"
+        f"{cost_in_words}{unknown_in_words}"
     )
     if memory:
         say("measured on a few steps of each training, without validation and evaluation; training may end earlier")

@@ -197,7 +197,7 @@ class Table:
     def _cell(self, row: Entry, column: Entry, prompt: Entry | None) -> Cell:
         labels = row.label, column.label, prompt.label if prompt else ""
         special = [e for e in self.exceptions if all(map(matches, labels, (e.row, e.column, e.prompt)))]
-        entries = [*special, row, column, *([prompt] if prompt else []), self.common]
+        entries: list[Special | Entry] = [*special, row, column, *([prompt] if prompt else []), self.common]
         reasons = [entry.reason for entry in entries if entry.reason]
         reason = next((r for r in reasons if r[0] == "absent"), reasons[0] if reasons else None)
         unsourced = next((entry.unsourced for entry in entries if entry.unsourced), None)
@@ -294,9 +294,11 @@ def read(file: Path, name: str) -> Table:
         columns=tuple(map(_entry, content["columns"])),
         exceptions=tuple(
             Special(
-                *(str(entry.get(key, ALL)) for key in ("row", "column", "prompt")),
-                _reason(entry),
-                entry.get("unsourced"),
+                row=str(entry.get("row", ALL)),
+                column=str(entry.get("column", ALL)),
+                prompt=str(entry.get("prompt", ALL)),
+                reason=_reason(entry),
+                unsourced=entry.get("unsourced"),
             )
             for entry in content.get("except", [])
         ),
@@ -366,7 +368,7 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
             yield UsageError(f"{name}: unknown key '{key}'", did_you_mean(str(key), allowed))
         elif key == "metrics" and isinstance(value, dict):
             continue
-        elif not isinstance(value, allowed[key]) and not (value is None and key in ("train", "cpu", "small")):
+        elif not (_fits(value, allowed[key]) or (value is None and key in ("train", "cpu", "small"))):
             yield UsageError(f"{name}: '{key}' holds a {type(value).__name__}", f"write a {allowed[key].__name__}")
         elif key in (*STATED, "unsourced") and not SENTENCE.fullmatch(value.strip()):
             yield UsageError(f"{name}: '{key}' is no sentence: '{value}'", "say why, with a full stop at the end")
@@ -382,6 +384,10 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
                 for metric, text in value.items()
                 if not SENTENCE.fullmatch(str(text).strip())
             )
+
+
+def _fits(value: Any, kind: type) -> bool:
+    return isinstance(value, kind)
 
 
 def _label_problems(content: Mapping[str, Any]) -> Iterator[UsageError]:

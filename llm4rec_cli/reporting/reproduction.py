@@ -289,12 +289,13 @@ def _smaller(table: Table) -> bool:
 def _done_in_words(size: Size, done: Mapping[str, Any], made: set[str]) -> str:
     latest = max(done.values(), key=lambda cell: cell["date"])
     where = f"{latest['date']}, {latest['machine']}"
+    n_cells = "1 cell" if len(done) == 1 else f"{len(done)} cells"
     if size is Size.small:
-        return f"small only: {len(done)} cells, {where}"
+        return f"small only: {n_cells}, {where}"
     at = "" if size is Size.paper else " at the size of a CPU"
     if made <= done.keys():
         return f"reproduced{at}: {where}"
-    return f"{len(done)} cells reproduced{at}: {where}"
+    return f"{n_cells} reproduced{at}: {where}"
 
 
 def states(outputs: Path, only: str = paper.ALL, titles: bool = False) -> Content:

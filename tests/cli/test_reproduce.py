@@ -42,7 +42,7 @@ def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, t
     assert "mine/tiny" in llm4rec("list", "papers", "mine").out
     assert "never run" in llm4rec("list", "papers", "mine").out
     plan = " ".join(mine("--small", "--dry-run", "--unprobed").out.split())
-    assert "3 commands: 0 done, 3 to run, of which 1 trainings" in plan
+    assert "3 commands: 0 done, 3 to run, with 1 trainings" in plan
     assert "to run llm4rec train task.max_examples=100 'task.floors=[]' dataset=demo model=popularity seed=0" in plan
     assert "llm4rec eval run=RUN_2" in plan
     assert "quoted, not run: Caser on Beauty, Toys" in plan
