@@ -207,13 +207,16 @@ def _datasets_of_table(table: paper.Table) -> list[str]:
 
 def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
     """Yield the overrides of the first cell with each row, size of a row, and evaluation."""
-    first = set()
+    first: set[tuple[Any, ...]] = set()
     for size in paper.Size:
         for cell in table.cells():
             if table.not_made(cell, size) or cell.row.ensemble:
                 continue
             own = size is paper.Size.paper or size in cell.row.train
-            uses = {("row", cell.row.label, size) if own else ("size", size), ("eval", table.eval_overrides(cell))}
+            uses: set[tuple[Any, ...]] = {
+                ("row", cell.row.label, size) if own else ("size", size),
+                ("eval", table.eval_overrides(cell)),
+            }
             if uses <= first:
                 continue
             first |= uses

@@ -227,9 +227,10 @@ class Table:
     def not_made(self, cell: Cell, size: Size) -> tuple[str, str] | None:
         """Return why a cell is not made at this size, as in `Entry.reason`; None if it is.
 
-        What lacks data or weights is made smaller where a row or column has overrides of that size.
+        What lacks data is made smaller if its row has a command, and its row or column overrides of that size.
         """
-        smaller = size is not Size.paper and any(entry.train.get(size) for entry in cell.entries)
+        of_row = cell.row.train.get(size) or cell.row.train.get(Size.paper)
+        smaller = size is not Size.paper and bool(of_row) and any(entry.train.get(size) for entry in cell.entries)
         if cell.reason and not (cell.reason[0] == "lacks" and smaller):
             return cell.reason
         if cell.row.ensemble or self.train_overrides(cell, size):

@@ -261,8 +261,13 @@ def state(table: Table, outputs: Path) -> State:
     reasons = [table.not_made(cell, Size.paper) for cell in cells]
     kinds = [reason[0] if reason else "made" for reason in reasons]
     made = {cell.key for cell, kind in zip(cells, kinds, strict=True) if kind == "made"}
-    counts = [kinds.count(kind) for kind in ("made", "quoted", "lacks")]
-    shown = len(kinds) - kinds.count("absent")
+    words = _words(table, outputs, made)
+    n_cells = len(kinds) - kinds.count("absent")
+    return State(n_cells, kinds.count("made"), kinds.count("quoted"), kinds.count("lacks"), words)
+
+
+def _words(table: Table, outputs: Path, made: set[str]) -> str:
+    """Return whether, when and where the cells of these keys were made, at the largest size that was."""
     for size in (Size.paper, Size.cpu, Size.small):
         done = {
             key: cell
@@ -270,16 +275,10 @@ def state(table: Table, outputs: Path) -> State:
             if all(finished_metrics(outputs / folder) is not None for folder in cell["runs"])
         }
         if done:
-            return State(shown, *counts, _done_in_words(size, done, made))
-    return State(
-        shown,
-        *counts,
-        "never run"
-        if made
-        else "lacks data or a method; --small can be run"
-        if _smaller(table)
-        else "lacks data or a method",
-    )
+            return _done_in_words(size, done, made)
+    if made:
+        return "never run"
+    return "lacks data or a method; --small can be run" if _smaller(table) else "lacks data or a method"
 
 
 def _smaller(table: Table) -> bool:

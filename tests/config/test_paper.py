@@ -70,6 +70,8 @@ def test_a_cell_that_is_not_run_says_why(read):
     assert reasons["A | Y"] == ("absent", "The paper leaves this out.")
     small = {cell.key: table.not_made(cell, Size.small) for cell in table.cells()}
     assert small["B | Y | seen"] is None, "the row has a stand-in of its own"
+    table = read("quoted: Nobody has this baseline.", "lacks: It is not part of this version.")
+    assert table.not_made(table.cells("C", "X")[0], Size.small)[0] == "lacks", "no model would be run in its place"
     table = read("small: model=random", "small: null")
     assert table.not_made(table.cells()[1], Size.small)[0] == "skipped"
 
@@ -91,6 +93,7 @@ WRONG = {
         "an exception is for row 'D', which is none",
     ),
     "no prompts": (("prompts:\n", "notes:\n"), "'B' is prompted, and column 'X' has no prompts"),
+    "a label with a comma": (("label: C,", 'label: "C, D",'), "the label 'C, D' has a comma"),
     "an unknown kind": (("title:", "kind: claims\ntitle:"), "unknown kind 'claims'"),
     "a row without keys": (("{label: C, quoted: Nobody has this baseline.}", "C"), "holds a str instead of keys"),
 }

@@ -34,7 +34,7 @@ def test_every_cell_of_every_table_has_a_command_or_a_reason_and_a_number_or_a_r
         ("unisrec/main", "UniSRec_t+ID", "Scientific", "ndcg@10", 0.0634),
         ("p5/sequential", "SASRec", "Beauty", "hr@5", 0.0387),
         ("p5/rating", "MF", "Toys", "mae", 0.7984),
-        ("chatgptrec/rating", "ChatGPT, few-shot", "Beauty", "rmse", 1.0751),
+        ("chatgptrec/rating", "ChatGPT few-shot", "Beauty", "rmse", 1.0751),
         ("prompt4nr/main", "BERT-NRMS", "MIND-small", "auc", 0.6860),
         ("p5/inference_time", "P5-S", "rating", "milliseconds", 4.93),
     ],
