@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     size.add_argument("--cpu", dest="size", action="store_const", const="cpu", help="real data and packaged weights")
     add("--rows", metavar="PATTERN", default=paper.ALL, help="only these methods: names with *, commas between several")
     add("--columns", metavar="PATTERN", default=paper.ALL, help="only these columns, in the same way")
-    add("--seeds", metavar="LIST", help="comma-separated (default: those of the table)")
+    add("--seeds", metavar="LIST", help="comma-separated (default: those of the table; with --small its first)")
     add("--raw", metavar="[DATASET=]PATH", action="append", default=[], help="where raw files are")
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
     add("--dry-run", action="store_true", help="run nothing: print the commands, their states and their cost")
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(
             f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(paper.ALL), labels)
         )
-    seeds = _seeds(options.seeds) or (table.seeds if size_ is Size.paper else table.seeds[:1])
+    seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
 
     from llm4rec_cli import launch
     from llm4rec_cli.training.steps import Runner, cell_step

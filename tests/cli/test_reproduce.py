@@ -110,8 +110,20 @@ def test_a_probe_measures_minutes_and_memory(cache, tmp_path, monkeypatch):
     assert probe._probe([*TINY, "dataset=demo", "trainer.epochs=1000"]).minutes > 10 * cost.minutes
 
 
+def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
+    from llm4rec_cli.human.score import judged
+
+    assert judged(tmp_path) == {}
+    estimates = {"mean_rank": {"mean": 1.5, "interval": [1.0, 2.0]}, "first": {"mean": 0.5, "interval": [0.2, 0.8]}}
+    write_text(tmp_path / "human.json", json.dumps({"criteria": {"clarity": {"systems": {"reference": estimates}}}}))
+    assert judged(tmp_path)["reference"] == {
+        "metrics": {"clarity/mean_rank": 1.5, "clarity/first": 0.5},
+        "intervals": {"clarity/mean_rank": [1.0, 2.0], "clarity/first": [0.2, 0.8]},
+    }
+
+
 WRONG = {
-    "no table": (["unisrec/mian"], "there is no table 'unisrec/mian'", "did you mean 'unisrec/main'?"),
+    "no table": (["unisrec/man"], "there is no table 'unisrec/man'", "did you mean 'unisrec/main'?"),
     "a row": (["unisrec/main", "--rows", "SASrek"], "no cell of unisrec/main", "did you mean 'SASRec'?"),
     "a seed": (["unisrec/main", "seed=1"], "seed is set by the table", "--seeds"),
     "seeds": (["unisrec/main", "--seeds", "one"], "--seeds one", "--seeds 0,1,2"),

@@ -108,5 +108,5 @@ def test_each_mistake_is_reported(read, tmp_path, replaced, problem):
 
 def test_an_unknown_table_is_refused_with_the_closest_name():
     with pytest.raises(paper.UsageError) as error:
-        paper.table("unisrec/mian")
+        paper.table("unisrec/man")
     assert "unisrec/main" in error.value.remedy
