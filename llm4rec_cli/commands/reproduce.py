@@ -31,7 +31,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,10 +267,24 @@ def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> N
         shared = [override for override in runner.overrides(first) if key_typed(override) != "seed"]
         of_groups = [override for step in group for override in step.overrides if key_typed(override) == "seed"]
         seeds = ",".join(override.partition("=")[2] for override in of_groups)
-        with contextlib.redirect_stdout(sys.stderr):
+        with _stdout_to_stderr():
             launch.run(
                 "train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *shared, f"seed={seeds}"], False
             )
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what this process and those that it starts print to stderr: stdout is for the paper's table."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _reproduce(
