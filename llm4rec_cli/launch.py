@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.config import search
+from llm4rec_cli.config import paper, search
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
 from llm4rec_cli.config.overrides import FLAGS, GROUPS, hydra_override, key_typed, split_flags, sweep_model_settings
 from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
@@ -94,11 +94,13 @@ def _check_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: 
 
 
 def _print_help(start: Callable[[], None]) -> None:
-    """Print Hydra's help without the config types and the search spaces, which are not options."""
+    """Print Hydra's help without the config types, the search spaces and the papers' tables, which are not options."""
     page = io.StringIO()
     with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):  # Hydra exits after its help
         start()
-    sys.stdout.write(re.sub(rf"\b_\w+, |^{search.GROUP}: .*\n", "", page.getvalue(), flags=re.MULTILINE))
+    sys.stdout.write(
+        re.sub(rf"\b_\w+, |^(?:{search.GROUP}|{paper.GROUP}\S*): .*\n", "", page.getvalue(), flags=re.MULTILINE)
+    )
 
 
 def _sweep_job(job: Job) -> None:

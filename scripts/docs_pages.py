@@ -38,6 +38,7 @@ from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
 from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
 from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
+from llm4rec_cli.reporting import reproduction  # noqa: E402
 from llm4rec_cli.reporting.tables import markdown  # noqa: E402
 
 RECORDED, BAD_INPUT = ROOT / "docs/recorded", ROOT / "tests/data/bad/cases.yaml"
@@ -152,6 +153,13 @@ def _details(row: dict[str, str]) -> str:
     return ". ".join(cell[0].upper() + cell[1:] for cell in cells if cell)
 
 
+def papers(name: str) -> str:
+    """Return a paper's tables with what the recorded runs hold of each."""
+    content = reproduction.states(RECORDED, name, titles=True)
+    rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
+    return "\n\n".join([markdown(content.columns, rows), *content.notes])
+
+
 def metrics() -> str:
     """Return the table of metrics."""
     rows = [
@@ -223,5 +231,6 @@ PARTS = {
     "recorded results": report,
     "recorded floors": partial(report, f"model={FLOORS}"),
     "claims": claims,
+    **{f"papers {name}": partial(papers, name) for name in ("unisrec", "prompt4nr", "p5", "chatgptrec")},
     "notebook": partial(notebook, "first-run"),
 }

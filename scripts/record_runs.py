@@ -1,6 +1,7 @@
 """Record finished runs for the documentation: their numbers and settings, without predictions, weights or paths.
 
-python scripts/record_runs.py OUTPUTS      copies every finished run under OUTPUTS into docs/recorded/
+python scripts/record_runs.py OUTPUTS      copies every finished run under OUTPUTS into docs/recorded/, and what
+                                           llm4rec reproduce has recorded of the papers' tables
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.reporting.pairing import config_of
+from llm4rec_cli.reporting.reproduction import RECORDS
 from llm4rec_cli.reporting.variants import Variant, variants
 from llm4rec_cli.runs.catalog import CONFIG, METRICS, STATUS, finished_runs
 
@@ -39,6 +41,8 @@ def record(outputs: Path, recorded: Path) -> None:
             write_json(to / METRICS, json.loads(json.dumps(_numbers(metrics, variant)).replace(f"{outputs}/", "")))
             write_text(to / CONFIG, yaml.safe_dump(_without(config_of(folder), neutral_keys(), ""), sort_keys=False))
             write_json(to / STATUS, {"status": "done"})
+    for file in (outputs / RECORDS).glob("*/*.json"):
+        write_json(recorded / file.relative_to(outputs), json.loads(file.read_text(encoding="utf-8")))
 
 
 def neutral_keys() -> frozenset[str]:

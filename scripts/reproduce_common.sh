@@ -17,12 +17,16 @@ absolute() {
   (cd "$OLDPWD" && realpath "$1")
 }
 
-# The table, the page and the claims of the runs in a folder.
-#   report OUTPUTS [argument of llm4rec report …]
-report() {
-  llm4rec report --outputs "$@"
-  llm4rec report --outputs "$1" --html "$1/report.html"
-  llm4rec report --outputs "$1" --claims
+# Every table of a paper, one after the other; a table of which no cell could be made does not stop the next.
+#   tables PAPER [argument of llm4rec reproduce …]
+tables() {
+  local paper=$1 table failed=0
+  shift
+  for table in $(llm4rec list papers "$paper" | grep -o "^$paper/[a-z_]*"); do
+    llm4rec reproduce "$table" "$@" || failed=1
+    echo
+  done
+  return $failed
 }
 
 if [ -z "$mode" ]; then usage; fi

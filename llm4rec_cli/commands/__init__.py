@@ -11,6 +11,7 @@ HYDRA_COMMANDS = {
 PLAIN_COMMANDS = {
     "report": "summarise finished runs over seeds, with published values and claims, as a table, LaTeX or HTML",
     "protocols": "evaluate models under leave-one-out, shuffled ties and a split in time, and compare their order",
+    "reproduce": "make a table of a paper: run what is missing, and show the paper's numbers next to ours",
     "compare": "compare runs on the same examples: paired differences, confidence intervals, tests",
     "ensemble": "combine the scores of finished runs on the same impressions and evaluate the result",
     "score": "evaluate scores or ranked lists from another system with our evaluator",

@@ -6,6 +6,7 @@ llm4rec list prompts                      each prompt with its fields, target an
 llm4rec list prompts p5/rating            the prompts of one file
 llm4rec list runs                         every run folder with its status, newest first
 llm4rec list runs status=failed,killed dataset=demo --outputs ~/outputs
+llm4rec list papers                       every table of the papers, with what was reproduced; list papers p5
 llm4rec list cache                        prepared datasets, text features and raw files, with size and last use
 
 Options are sorted by use: your own first, then defaults, datasets without a download before the others, and methods of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.reporting.tables import Content
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
-KINDS = (*OPTIONS, "runs", "cache")
+KINDS = (*OPTIONS, "runs", "papers", "cache")
 MODEL_KINDS = ("paper", "baseline", "floor")
 RAW_FILES = ("generated", "downloaded", "by hand")
 NONSTANDARD_PREFIXES = (  # of labels of nonstandard training or evaluation
@@ -49,17 +50,17 @@ def main(argv: list[str]) -> int:
         "filters",
         nargs="*",
         metavar="key=value",
-        help=f"of runs: only these; keys: {', '.join(FILTERS)}; of prompts: names of files",
+        help=f"of runs: only these; keys: {', '.join(FILTERS)}; of prompts and papers: names",
     )
     parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"cannot list '{options.kind}'", did_you_mean(options.kind, KINDS))
-    if options.filters and options.kind not in ("runs", "prompts"):
+    if options.filters and options.kind not in ("runs", "prompts", "papers"):
         raise UsageError(
-            f"'{options.filters[0]}': only runs and prompts can be filtered",
-            "llm4rec list runs key=value, or llm4rec list prompts NAME",
+            f"'{options.filters[0]}': only runs, prompts and papers can be filtered",
+            "llm4rec list runs key=value, llm4rec list prompts NAME, or llm4rec list papers NAME",
         )
 
     from llm4rec_cli.reporting.tables import show
@@ -69,6 +70,11 @@ def main(argv: list[str]) -> int:
     elif options.kind == "runs":
         outputs = Path(options.outputs).expanduser()
         show(runs_table(catalog.filter_runs(catalog.runs(outputs), options.filters), outputs))
+    elif options.kind == "papers":
+        from llm4rec_cli.reporting.reproduction import states
+        from llm4rec_cli.reporting.tables import is_wide
+
+        show(states(Path(options.outputs).expanduser(), ",".join(options.filters) or "*", titles=is_wide()))
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))
     elif options.kind == "models":

@@ -3,6 +3,7 @@
 llm4rec validate                                     the shipped configs and those in ./conf
 llm4rec validate dataset/mine experiment             one option, and all options of a group
 llm4rec validate conf/dataset/mine.yaml              one file
+llm4rec validate papers                              the tables of the papers: conf/paper
 
 Each option is composed with the defaults of all other groups, prompts together with the model's default prompts.
 Unknown keys and wrong types are reported first. Configs without these are checked for missing values, values out of
@@ -26,7 +27,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from llm4rec_cli.config import ranges, search
+from llm4rec_cli.config import paper, ranges, search
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
@@ -39,7 +40,7 @@ from llm4rec_cli.config.compose import (
     sources,
     user_conf_dir,
 )
-from llm4rec_cli.config.overrides import FOLDERS
+from llm4rec_cli.config.overrides import FOLDERS, hydra_override
 from llm4rec_cli.config.registry import config_class, model_names, models_with
 from llm4rec_cli.config.schema import Config, ModelConfig
 from llm4rec_cli.config.walk import declarations
@@ -48,8 +49,10 @@ from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.spec import resolved_config
 from llm4rec_cli.tasks.base import ranks_impressions
 
-READ = (*FOLDERS, search.GROUP)  # the folders of conf/ that are read
-NOUNS = {search.GROUP: "search space"}  # of a config, where its folder's name is none
+READ = (*FOLDERS, search.GROUP, paper.GROUP)  # the folders of conf/ that are read
+DATA = (search.GROUP, paper.GROUP)  # of which a user's file comes before a shipped one
+NOUNS = {search.GROUP: "search space", paper.GROUP: "paper table"}  # of a config, where its folder's name is none
+COMPOSED: dict[frozenset[str], list[Llm4RecError]] = {}  # overrides of papers' tables -> their problems, in one call
 CLICK_LOG = "demo_news"  # the dataset with which a task that evaluates on impressions is composed
 
 
@@ -81,6 +84,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     arguments = parser.parse_args(argv).names
     register_types()
+    COMPOSED.clear()
     known = [f"{group}/{option}" for group in READ for option in options(group)]
     names = [name for argument in arguments for name in _matching(argument, known)] or known
     by_name = {name: problems_in(name) for name in names}
@@ -101,6 +105,7 @@ def _matching(argument: str, known: Sequence[str]) -> list[str]:
         UsageError: no config has this name.
     """
     name = argument.removeprefix("./").removeprefix("conf/").removesuffix(".yaml").rstrip("/")
+    name = paper.GROUP if name == "papers" else name
     group, _, option = name.partition("/")
     matches = [other for other in known if name in (other, other.partition("/")[2]) or other.startswith(f"{name}/")]
     if not matches:
@@ -132,6 +137,8 @@ def problems_in(name: str) -> list[ConfigProblem]:
     locate = partial(_located, _file(name))
     if group == search.GROUP:
         return [locate(problem) for problem in _problems_of_space(_file(name), option)]
+    if group == paper.GROUP:
+        return [locate(problem) for problem in _problems_of_table(_file(name), option)]
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     try:
@@ -171,6 +178,101 @@ def _problems_of_space(file: Path, model: str) -> list[UsageError]:
             else:
                 problems += ranges.problems(cast(Config, OmegaConf.to_object(config)))
     return problems
+
+
+# --- tables of papers
+
+
+def _problems_of_table(file: Path, name: str) -> list[Llm4RecError]:
+    """Return the problems of a paper's table: of its form, its overrides, and its printed numbers."""
+    if wrong := paper.problems(file):
+        return list(wrong)
+    table = paper.read(file, name)
+    unknown = [
+        UsageError(f"unknown dataset '{name}'", did_you_mean(name, options("dataset")))
+        for name in _datasets_of_table(table)
+        if name not in options("dataset")
+    ]
+    if unknown:
+        return list(unknown)
+    typed = {_without_dataset(overrides): overrides for overrides in _overrides_of_table(table)}
+    problems = [error for key, overrides in typed.items() for error in _problems_of_overrides(key, overrides)]
+    return [*problems, *_problems_of_values(table)]
+
+
+def _datasets_of_table(table: paper.Table) -> list[str]:
+    entries = [entry for row in (table.common, *table.rows, *table.columns) for entry in row.train.values() if entry]
+    return [o.partition("=")[2] for overrides in entries for o in overrides if o.startswith("dataset=")]
+
+
+def _overrides_of_table(table: paper.Table) -> Iterator[tuple[str, ...]]:
+    """Yield the overrides of the first cell with each row, size of a row, and evaluation."""
+    first: set[tuple[Any, ...]] = set()
+    for size in paper.Size:
+        for cell in table.cells():
+            if table.not_made(cell, size) or cell.row.ensemble:
+                continue
+            own = size is paper.Size.paper or size in cell.row.train
+            uses: set[tuple[Any, ...]] = {
+                ("row", cell.row.label, size) if own else ("size", size),
+                ("eval", table.eval_overrides(cell)),
+            }
+            if uses <= first:
+                continue
+            first |= uses
+            train = table.train_overrides(cell, size) or ()
+            if table.kind is paper.Kind.data:
+                train = (*train, "model=random")  # which any dataset has a task for
+            if table.tuning and cell.row.tuned and size is paper.Size.paper:
+                train = paper.merged([train, [f"{key}={values[-1]}" for key, values in table.tuning.grid.items()]])
+            start = table.start_overrides(cell, size)
+            yield from filter(None, (start, paper.merged([train, table.eval_overrides(cell)])))
+
+
+def _without_dataset(overrides: Sequence[str]) -> frozenset[str]:
+    return frozenset(override for override in overrides if not override.startswith("dataset="))
+
+
+def _problems_of_overrides(key: frozenset[str], overrides: Sequence[str]) -> list[Llm4RecError]:
+    """Return why `train` would refuse these overrides before it reads data.
+
+    Args:
+        key: the overrides without the dataset: tables share many, and each is composed once.
+    """
+    if key not in COMPOSED:
+        try:
+            COMPOSED[key] = _problems_before_data(_config([hydra_override(override) for override in overrides]))
+        except COMPOSE_ERRORS as error:
+            COMPOSED[key] = [as_usage_error(error)]
+        except UsageError as error:
+            COMPOSED[key] = [error]
+    return COMPOSED[key]
+
+
+def _problems_of_values(table: paper.Table) -> Iterator[UsageError]:
+    """Yield the cells whose printed number does not exist, or that select several."""
+    from llm4rec_cli.reporting import reproduction
+
+    for cell in table.cells():
+        if cell.reason and cell.reason[0] == "absent":
+            continue
+        statistics: Any = None
+        if table.kind is paper.Kind.data and (typed := table.train_overrides(cell, paper.Size.paper)):
+            statistics = _config([hydra_override(override) for override in typed]).dataset.paper
+        for metric in table.metrics_of(cell):
+            selected = reproduction.printed(table, cell, metric)
+            if len(selected) > 1:
+                owners = "; ".join(row.owner for row in selected)
+                yield UsageError(f"'{cell.row.label}' selects several numbers of {metric}: {owners}", "add values:")
+            elif (
+                not selected
+                and cell.unsourced is None
+                and reproduction.value_of(table, cell, metric, statistics) is None
+            ):
+                yield UsageError(
+                    f"'{cell.row.label}' has no printed {metric} on '{cell.column.label}'",
+                    "correct its values:, or say why with unsourced:",
+                )
 
 
 def _overrides_for(group: str, option: str) -> list[str]:
@@ -344,9 +446,9 @@ def _lines(node: Any, path: str) -> dict[str, int]:
 
 
 def _file(name: str) -> Path:
-    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for search spaces."""
+    """Return the file of a config: as in Hydra's search path, shipped ones come first, but for DATA."""
     roots = [conf_dir(), *([user] if (user := user_conf_dir()) else [])]
-    if name.startswith(f"{search.GROUP}/"):
+    if name.partition("/")[0] in DATA:
         roots.reverse()
     return next(file for root in roots if (file := root / f"{name}.yaml").exists())
 

@@ -155,6 +155,15 @@ def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
     }
 
 
+def missing_files(config: DatasetConfig, cache: Path) -> list[str]:
+    """Return the raw files that are not on this machine, by name; nothing is downloaded or generated."""
+    if config.generator:
+        return []
+    folder = Path(config.raw_dir or cache / "raw" / config.name)
+    domains = [readers.reader_and_files(domain, config.reader)[1] for domain in config.domains.values()]
+    return [name for files in domains for name in files.values() if _existing(folder, name) is None]
+
+
 def _fetch(folder: Path, names: Iterable[str], config: DatasetConfig) -> None:
     """Download missing raw files; fail first if one of them must be obtained by hand."""
     missing = [name for name in names if _existing(folder, name) is None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,21 @@ def _ratings(key: Mapping[str, Any], criterion: str, sheets: Sequence[FilledShee
     by_text = np.array([[values.get(e, {}).get(label, np.nan) for e, label in texts] for values in by_rater])
     column = {(e, system): i for i, (e, label) in enumerate(texts) for system in key["examples"][e][label]}
     return by_text, by_text[:, [[column[e, system] for system in key["systems"]] for e in key["examples"]]]
+
+
+def judged(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what people have judged, if anything: `clarity/mean_rank`, `clarity/first` and their intervals by system.
+
+    The systems are those of the key, the reference included; each has `metrics` and `intervals`.
+    """
+    file = folder / RESULT
+    if not file.exists():
+        return {}
+    results: dict[str, dict[str, Any]] = {}
+    for criterion, result in json.loads(file.read_text(encoding="utf-8"))["criteria"].items():
+        for system, estimates in result["systems"].items():
+            of_system = results.setdefault(system, {"metrics": {}, "intervals": {}})
+            for name in ("mean_rank", "first"):
+                of_system["metrics"][f"{criterion}/{name}"] = estimates[name]["mean"]
+                of_system["intervals"][f"{criterion}/{name}"] = estimates[name]["interval"]
+    return results

@@ -79,7 +79,7 @@ def paper_comparisons(group: Group, own: Path | None = None) -> Content | None:
         own: a user's CSV file of published numbers.
     """
     compared = [(variant, comparison) for variant in group.members for comparison in papers.comparisons(variant, own)]
-    letters = _letters(difference for _, comparison in compared for difference in comparison.differences)
+    letters = lettered(difference for _, comparison in compared for difference in comparison.differences)
     rows = [_paper_row(variant, item, " ".join(letters[d] for d in item.differences)) for variant, item in compared]
     excluded = [
         f"{' '.join(filter(None, variant.name))} is not compared with a paper: {', '.join(reasons)}"
@@ -133,10 +133,10 @@ def slices(group: Group) -> Content | None:
     return Content(title, list(columns), list(zip(*columns.values(), strict=True)), [note])
 
 
-def _letters(differences: Iterable[str]) -> dict[str, str]:
+def lettered(differences: Iterable[str]) -> dict[str, str]:
     """Return a letter for each difference, in order of appearance: a, b, …, z, aa, ab, …"""
-    letters = itertools.chain(string.ascii_lowercase, map("".join, itertools.product(string.ascii_lowercase, repeat=2)))
-    return dict(zip(dict.fromkeys(differences), letters, strict=False))
+    names = itertools.chain(string.ascii_lowercase, map("".join, itertools.product(string.ascii_lowercase, repeat=2)))
+    return dict(zip(dict.fromkeys(differences), names, strict=False))
 
 
 def _paper_row(variant: Variant, comparison: papers.Comparison, differences: str) -> list[str]:

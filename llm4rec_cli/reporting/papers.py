@@ -37,10 +37,10 @@ NAMES = {
     "llm-recsys-id": "LLM-RecSys-ID",
     "related": "related work",
 }
-UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0}  # value of the paper's unit in ours
+UNITS = {"fraction": 1.0, "percent": 0.01, "stars": 1.0, "count": 1.0}  # value of the paper's unit in ours
 COLUMNS = (
-    "columns: paper, model, variant, dataset, task, prompt, metric, value, unit (fraction, percent or stars), split, "
-    "candidates, mask_history, source, verified"
+    "columns: paper, model, variant, dataset, task, prompt, metric, value, unit (fraction, percent, stars or count), "
+    "split, candidates, mask_history, source, verified"
 )
 NOT_READ = "the value was not read in its source"
 # Our datasets that equal a published one but are built from other files, or are a part of it (label `subset`).
@@ -158,6 +158,20 @@ def printed(own: Path | None = None) -> tuple[Printed, ...]:
     rows = [row for name in REPRODUCED for row in _rows(FOLDER / name)] + ([*_rows(own)] if own else [])
     verified = {_quotable(row) for row in rows if row.verified}
     return tuple(row for row in rows if row.verified or _quotable(row) not in verified)
+
+
+def select(metric: str, values: Mapping[str, str]) -> list[Printed]:
+    """Return the printed numbers of a metric, by the paper's name of it, whose attributes have these values."""
+
+    def name(row: Printed) -> str:
+        own = metric.replace("recall@", "hr@")
+        return row.identity.metrics.get(own, own) if row.identity else own
+
+    return [
+        row
+        for row in printed()
+        if row.metric == name(row) and all(getattr(row, key) == value for key, value in values.items())
+    ]
 
 
 @cache

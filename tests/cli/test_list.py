@@ -214,7 +214,7 @@ def test_filters_choose_among_the_runs(run, llm4rec, filters, shown):
         (["runs", "modle=sasrec"], "unknown filter 'modle=sasrec'", "did you mean 'model'?"),
         (["runs", "sasrec"], "unknown filter 'sasrec'", "known: "),
         (["runs", "status=faild"], "'faild'", "did you mean 'failed'?"),
-        (["models", "model=sasrec"], "only runs and prompts can be filtered", "llm4rec list runs"),
+        (["models", "model=sasrec"], "only runs, prompts and papers can be filtered", "llm4rec list runs"),
         (["prompts", "ratng"], "no prompts 'p5/ratng'", "did you mean 'p5/rating'?"),
     ],
 )

@@ -76,7 +76,7 @@ WHOLE = (["-m", "model=unisrec,sasrec"], ["-m", "model=retrieval,chatgptrec"])
 # Run by tests of their own: files of somebody else's, sheets that are filled, all configs; or of runs on real data.
 ELSEWHERE = (["score"], ["human", "score"], ["human", "judge"], ["validate"], ["report", "--outputs", "outputs/tuning"])
 ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"], ["protocols"])
-ELSEWHERE += (["import-weights"],)
+ELSEWHERE += (["import-weights"], ["reproduce"])
 ELSEWHERE += (["report", "--html", "report.html", "--numbers"],)
 
 

@@ -1,0 +1,391 @@
+"""`llm4rec reproduce PAPER/TABLE`: a table or figure of a paper, from one command.
+
+llm4rec list papers                                                        every table, with its state
+llm4rec reproduce unisrec/main --dry-run                                   the commands, which are done, what they cost
+llm4rec reproduce unisrec/main --small                                     on generated data, within minutes
+llm4rec reproduce unisrec/main --columns Scientific --raw amazon2018-scientific=PATH
+llm4rec reproduce p5/sequential --rows "P5-S*,SASRec" --seeds 0 --raw FOLDER
+llm4rec reproduce chatgptrec/rating --cpu --raw ml-100k=PATH               real data, packaged weights, short trainings
+
+Every cell is made by ordinary `train` and `eval` commands: a training is run once, however many cells evaluate it, and
+what is finished is skipped, also if it was typed by hand. After a kill the same command goes on. Rows that the paper
+tunes are searched on validation first. A cell that fails does not stop the others. At the end the paper's numbers are
+shown next to ours: mean ± sd over n seeds, the 95 % interval, and marks: labels of the runs, what differs from the
+paper, and why a cell is not run. Tables are data: conf/paper/<paper>/<table>.yaml, yours in ./conf/paper.
+
+  --raw DATASET=PATH   the folder of a dataset's raw files, as dataset.raw_dir; may be repeated
+  --raw FOLDER         a folder that holds one folder for each dataset, with the dataset's name
+  --cpu                real data with packaged weights and short trainings, where the table has such a setting
+  --small              generated data; nothing is compared with the paper, and every cell is marked as synthetic
+
+Overrides after the table hold for every command: paths.outputs=PATH device=cpu trainer.epochs=1 task.max_examples=200.
+To spread the work, run it in several terminals, each with other --rows or --columns: a run that another process works
+on is waited for. --launcher joblib trains the seeds of each row at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm4rec_cli.config import paper
+from llm4rec_cli.config.paper import Cell, Kind, Size, Table
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from llm4rec_cli.reporting.reproduction import Line
+    from llm4rec_cli.training.steps import Runner, Step
+
+log = logging.getLogger(__name__)
+
+Results = tuple[Sequence[tuple[Path, dict[str, Any]]], str | None]  # runs of a cell, and why one is missing
+
+SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "llm4rec reproduce",
+        usage="llm4rec reproduce PAPER/TABLE [overrides] [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("table", metavar="PAPER/TABLE", help="one of llm4rec list papers")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--small", dest="size", action="store_const", const="small", default="paper", help="generated data"
+    )
+    size.add_argument("--cpu", dest="size", action="store_const", const="cpu", help="real data and packaged weights")
+    add("--rows", metavar="PATTERN", default=paper.ALL, help="only these methods: names with *, commas between several")
+    add("--columns", metavar="PATTERN", default=paper.ALL, help="only these columns, in the same way")
+    add("--seeds", metavar="LIST", help="comma-separated (default: those of the table; with --small its first)")
+    add("--raw", metavar="[DATASET=]PATH", action="append", default=[], help="where raw files are")
+    add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
+    add("--dry-run", action="store_true", help="run nothing: print the commands, their states and their cost")
+    add("--unprobed", action="store_true", help="with --dry-run: measure no cost")
+    add("--launcher", metavar="NAME", help="train the seeds of a row by this Hydra launcher: joblib, submitit_local")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object")
+    output.add_argument("--csv", action="store_true", help="one row a cell and metric")
+    options, overrides = parser.parse_known_args(argv)
+    if flags := [argument for argument in overrides if argument.startswith("-")]:
+        raise UsageError(f"unknown option '{flags[0]}'", "llm4rec reproduce --help")
+    table, size_ = paper.table(options.table), Size[options.size]
+    _check_overrides(overrides)
+    cells = table.cells(options.rows, options.columns)
+    if not cells:
+        labels = [entry.label for entry in (*table.rows, *table.columns)]
+        raise UsageError(
+            f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(paper.ALL), labels)
+        )
+    seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
+
+    from llm4rec_cli import launch
+    from llm4rec_cli.training.steps import Runner, cell_step
+
+    launch.log_to_stderr(verbose=False)
+    runner = Runner(_raw_folders(options.raw), overrides)
+    tuned = not options.untuned and size_ is Size.paper
+    one_seed = table.kind is Kind.data
+    plan = {
+        cell: [
+            step
+            for seed in (seeds[:1] if one_seed else seeds)
+            if (step := cell_step(table, cell, size_, seed, tuned)) is not None
+        ]
+        for cell in cells
+    }
+    if size_ is Size.small:
+        plan = _without_repeated_columns(plan)
+    if options.dry_run:
+        _show_plan(table, size_, plan, runner, probed=not options.unprobed)
+        return 0
+    if options.launcher:
+        _launch(plan, runner, options.launcher)
+    return _reproduce(table, size_, plan, runner, options)
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    from llm4rec_cli.config.overrides import key_typed
+
+    for key in map(key_typed, overrides):
+        if key in SET_BY_REPRODUCE or key.startswith("dataset.raw_dir"):
+            raise UsageError(f"{key} is set by the table", "--seeds 0,1,2, --rows, --columns, --raw DATASET=PATH")
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    if not all(word.isdecimal() for word in text.split(",")):
+        raise UsageError(f"--seeds {text} is not a list of whole numbers", "--seeds 0,1,2")
+    return tuple(map(int, text.split(",")))
+
+
+def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:
+    """Return dataset -> folder; `*` = the folder that holds one for each dataset."""
+    from llm4rec_cli.config.compose import options
+
+    folders = {}
+    for argument in typed:
+        dataset, equals, path = argument.partition("=")
+        name, folder = (dataset, path) if equals else ("*", argument)
+        if equals and dataset not in options("dataset"):
+            raise UsageError(f"--raw {argument}: unknown dataset", did_you_mean(dataset, options("dataset")))
+        folders[name] = Path(folder).expanduser().resolve()
+        if not folders[name].is_dir():
+            raise UsageError(f"--raw {argument}: there is no such folder", "--raw DATASET=PATH or --raw FOLDER")
+    return folders
+
+
+def _without_repeated_columns(plan: Mapping[Cell, list[Step]]) -> dict[Cell, list[Step]]:
+    """Return the plan with columns of equal steps as one: the stand-in of several datasets is shown once."""
+    steps: dict[str, list[Any]] = {}
+    for cell, of_cell in plan.items():
+        steps.setdefault(cell.column.label, []).append((cell.row.label, cell.prompt, of_cell))
+    first: dict[str, str] = {}
+    for label, of_column in steps.items():
+        first[label] = next(other for other in steps if steps[other] == of_column)
+    shown: dict[Cell, list[Step]] = {}
+    for cell, of_cell in plan.items():
+        label = cell.column.label
+        if first[label] == label:
+            in_place_of = ", ".join(other for other in steps if first[other] == label)
+            shown[replace(cell, column=replace(cell.column, label=in_place_of))] = of_cell
+    return shown
+
+
+# --- a dry run
+
+
+def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner: Runner, probed: bool) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
+    from llm4rec_cli.reporting.reproduction import heading
+    from llm4rec_cli.reporting.tables import say
+    from llm4rec_cli.training.steps import in_order
+
+    steps = in_order([step for of_cell in plan.values() for step in of_cell])
+    numbers = {step: number for number, step in enumerate(steps, start=1)}
+    states = {step: runner.located(step) for step in steps}
+    say(heading(table, size), "")
+    for step in steps:
+        short = states[step] if states[step] in ("done", "to run") else "unknown"
+        say(f"{numbers[step]:4}  {short:8}{runner.command(step, numbers)}")
+    print()
+    blocked = {state: [numbers[s] for s in steps if states[s] == state] for state in states.values()}
+    for state, which in blocked.items():
+        if state not in ("done", "to run"):
+            say(f"unknown, {_ranges(which)}: {state}")
+    _show_cost(steps, states, numbers, runner, probed)
+    for kind, words in paper.REASONS.items():
+        whose = dict.fromkeys(
+            f"{cell.row.label} on {cell.column.label}"
+            for cell in plan
+            if (reason := table.not_made(cell, size)) and reason[0] == kind
+        )
+        if whose:
+            say(f"{words}: {', '.join(whose)}")
+
+
+def _show_cost(
+    steps: Sequence[Step], states: Mapping[Step, str], numbers: Mapping[Step, int], runner: Runner, probed: bool
+) -> None:
+    """Print how many runs there are, and what each distinct training costs here."""
+    from llm4rec_cli.config.registry import config_class
+    from llm4rec_cli.reporting.tables import Content, say, show
+    from llm4rec_cli.training.steps import composed, distinct_trainings
+
+    rows, minutes, memory, trainings, unknown = [], 0.0, 0, 0, 0
+    for first, group in distinct_trainings(steps):
+        if not config_class(composed(runner.overrides(first)).config.model.name).trainable:
+            continue
+        to_run = [step for step in group if states[step] != "done"]
+        trainings += len(to_run)
+        cost = _cost(first, states, runner) if probed and to_run else None
+        if cost:
+            minutes, memory = minutes + cost[0] * len(to_run), max(memory, cost[1])
+            which = _ranges([numbers[step] for step in to_run])
+            rows.append([which, str(len(to_run)), f"{cost[0]:.1f}", f"{cost[1]:,}"])
+        else:
+            unknown += len(to_run)
+    if rows:
+        show(Content("trainings to run", ["commands", "runs", "minutes each", "MiB"], rows))
+    done = sum(state == "done" for state in states.values())
+    cost_in_words = f"; at most {minutes:.0f} minutes and {memory:,} MiB here" if memory else ""
+    unknown_in_words = f"; {unknown} of unknown cost" if probed and unknown else ""
+    say(
+        f"{len(steps)} commands: {done} done, {len(steps) - done} to run, with {trainings} trainings"
+        f"{cost_in_words}{unknown_in_words}"
+    )
+    if memory:
+        say("measured on a few steps of each training, without validation and evaluation; training may end earlier")
+
+
+def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> tuple[float, int] | None:
+    """Return the minutes and MiB of a training; None if its data or weights are not on this machine."""
+    from llm4rec_cli.config.overrides import hydra_override
+    from llm4rec_cli.training.probe import probe
+
+    if states[step] != "to run":
+        return None
+    try:
+        return probe([hydra_override(override) for override in runner.overrides(step)])
+    except Llm4RecError as error:
+        log.info("not measured: %s", error.problem)
+        return None
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return `1–3 5` of 1, 2, 3, 5."""
+    firsts = [number for number in numbers if number - 1 not in numbers]
+    lasts = [number for number in numbers if number + 1 not in numbers]
+    return " ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))
+
+
+# --- running
+
+
+def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> None:
+    """Train the seeds of each row by a Hydra launcher; trainings that need other runs come later, in this process."""
+    from llm4rec_cli import launch
+    from llm4rec_cli.commands import HYDRA_COMMANDS
+    from llm4rec_cli.config.overrides import key_typed
+    from llm4rec_cli.training.steps import distinct_trainings, in_order
+
+    for first, group in distinct_trainings(in_order([step for of_cell in plan.values() for step in of_cell])):
+        if first.needed or len(group) < 2:
+            continue
+        shared = [override for override in runner.overrides(first) if key_typed(override) != "seed"]
+        of_groups = [override for step in group for override in step.overrides if key_typed(override) == "seed"]
+        seeds = ",".join(override.partition("=")[2] for override in of_groups)
+        with _stdout_to_stderr():
+            launch.run(
+                "train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *shared, f"seed={seeds}"], False
+            )
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what this process and those that it starts print to stderr: stdout is for the paper's table."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _reproduce(
+    table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner: Runner, options: argparse.Namespace
+) -> int:
+    from llm4rec_cli.reporting import reproduction
+    from llm4rec_cli.reporting.tables import comma_separated, json_text, say, show
+    from llm4rec_cli.training.steps import composed, in_order
+
+    steps = in_order([step for of_cell in plan.values() for step in of_cell])
+    for number, step in enumerate(steps, start=1):
+        log.info("run %d of %d: %s %s", number, len(steps), step.command, " ".join(step.overrides))
+        with contextlib.suppress(Llm4RecError):  # logged, and shown with its cells
+            runner.result(step)
+    outputs = runner.outputs
+    results = {cell: _results(of_cell, runner) for cell, of_cell in plan.items()}
+    if table.kind is Kind.human:
+        results = _judged(results, reproduction.record_file(outputs, table.name, size).with_suffix(".sheets"), runner)
+    all_lines: list[Line] = []
+    for cell, (runs, failure) in results.items():
+        printed = None
+        if table.kind is Kind.data and (overrides := table.train_overrides(cell, Size.paper)):
+            printed = composed(overrides).config.dataset.paper
+        all_lines += reproduction.lines(table, cell, size, runs, failure, printed)
+    file = reproduction.record(outputs, table, size, all_lines, _machine())
+    if options.json:
+        cells = [dict(zip(reproduction.FLAT, line.flat(), strict=True)) for line in all_lines]
+        print(
+            json_text(
+                {"table": table.name, "title": table.title, "source": table.source, "size": size.value, "cells": cells},
+                indent=2,
+            )
+        )
+    elif options.csv:
+        sys.stdout.write(comma_separated(reproduction.FLAT, [line.flat() for line in all_lines]))
+    else:
+        say(reproduction.heading(table, size), "")
+        show(*reproduction.contents(table, size, all_lines))
+        print(f"record: {file}")
+    failed = {mark for line in all_lines for mark in line.marks if mark.startswith("failed: ")}
+    if failed and not any(line.ours for line in all_lines):
+        raise RunError(
+            "no cell could be made: " + sorted(failed)[0].removeprefix("failed: "),
+            "--dry-run says what is missing; --small needs no data",
+        )
+    return int(bool(failed))
+
+
+def _results(steps: Sequence[Step], runner: Runner) -> Results:
+    """Return the runs of a cell, and why one is missing."""
+    runs, failure = [], None
+    for step in steps:
+        try:
+            runs.append(runner.result(step))
+        except Llm4RecError as error:
+            failure = f"failed: {error.problem}"
+    return runs, failure
+
+
+def _judged(results: Mapping[Cell, Results], sheets: Path, runner: Runner) -> dict[Cell, Results]:
+    """Return the results with people's judgements in place of the runs' metrics; export sheets where there are none.
+
+    Args:
+        sheets: the folder of the sheets.
+    """
+    from llm4rec_cli.human.export import KEY, export
+    from llm4rec_cli.human.score import judged
+    from llm4rec_cli.human.sheets import read_key
+
+    written = {cell: runs[0] for cell, (runs, _) in results.items() if runs}
+    if not written:
+        return dict(results)
+    folders = [str(folder) for folder, _ in written.values()]
+    if not (sheets / KEY).exists():
+        with contextlib.redirect_stdout(sys.stderr):
+            export(
+                folders, sheets, n_examples=50, seed=0, criteria=["clarity", "reasonableness"], scale="rank",
+                with_reference=True, outputs=runner.outputs, cache=runner.paths.cache,
+            )  # fmt: skip
+    key = read_key(sheets)
+    if [run["config_hash"] for run in key["runs"]] != [metrics["config_hash"] for _, metrics in written.values()]:
+        raise UsageError(f"{sheets} holds sheets of other runs", "move that folder away, or choose the same --rows")
+    judgements = judged(sheets)
+    missing = f"not judged yet: llm4rec human score {sheets} SHEET.csv …"
+    by_cell: dict[Cell, Results] = {}
+    for cell, (runs, failure) in results.items():
+        systems = [run["system"] for run in key["runs"]]
+        system = systems[list(written).index(cell)] if cell in written else paper.REFERENCE
+        if not runs and cell.row.label != paper.REFERENCE:
+            by_cell[cell] = runs, failure
+        elif system not in judgements:
+            by_cell[cell] = [], missing
+        else:
+            folder, metrics = runs[0] if runs else (sheets, {"seed": 0, "labels": [], "dataset": ""})
+            by_cell[cell] = [(folder, {**metrics, **judgements[system]})], failure
+    return by_cell
+
+
+def _machine() -> str:
+    """Return `Linux x86_64, 2 CPUs`, with the name of its accelerator."""
+    import torch
+
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs{device}"

@@ -1,0 +1,313 @@
+"""A paper's table next to our runs, and the state of every table in a folder of runs.
+
+`llm4rec reproduce` records what it showed in <outputs>/papers/<paper>/<table>.<size>.json. A table's state counts the
+recorded cells whose runs are still in that folder.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llm4rec_cli.config import paper
+from llm4rec_cli.config.paper import REASONS, Cell, Kind, Size, Table
+from llm4rec_cli.evaluation.metrics import lower_is_better
+from llm4rec_cli.files import write_json
+from llm4rec_cli.reporting import papers
+from llm4rec_cli.reporting.contents import lettered, mean_and_deviation
+from llm4rec_cli.reporting.pairing import Run
+from llm4rec_cli.reporting.tables import Content
+from llm4rec_cli.reporting.variants import Variant
+from llm4rec_cli.runs.catalog import STATUS, finished_metrics
+
+RECORDS = "papers"  # folder of the records, under that of the runs
+PLAIN_MARKS = ("synthetic", "inside", "outside")  # written out; other marks are letters, explained below
+INSIDE = {True: ["inside"], False: ["outside"], None: []}
+COUNTS = ("users", "items", "interactions", "impressions", "clicks", "train", "valid", "test")  # whole numbers
+FLAT = ("column", "row", "prompt", "metric", "paper", "source", "ours", "sd", "n", "low", "high", "marks", "runs")
+
+
+class Value(NamedTuple):
+    """A number of the paper, in our unit, and where it is printed."""
+
+    number: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one cell.
+
+    Attributes:
+        metric: the paper's name.
+        value: the paper's number; None if it is not known.
+        ours: one number for each seed.
+        interval: 95 %; None without.
+        marks: labels of the runs, differences from the paper, and why there is no number of ours.
+        runs: the folders of the runs.
+        dataset: the name of the dataset that they were run on; empty without runs.
+    """
+
+    cell: Cell
+    metric: str
+    value: Value | None
+    ours: Sequence[float] = ()
+    interval: tuple[float, float] | None = None
+    marks: Sequence[str] = ()
+    runs: Sequence[Path] = ()
+    dataset: str = ""
+
+    def flat(self) -> list[Any]:
+        """Return the values of the columns FLAT."""
+        value, n = self.value or Value(float("nan"), ""), len(self.ours)
+        return [
+            *(self.cell.column.label, self.cell.row.label, self.cell.prompt.label if self.cell.prompt else ""),
+            *(self.metric, None if self.value is None else value.number, value.source),
+            *(statistics.fmean(self.ours) if n else None, statistics.stdev(self.ours) if n > 1 else None, n),
+            *(self.interval or (None, None)),
+            *("; ".join(self.marks), " ".join(map(str, self.runs))),
+        ]
+
+
+# --- the paper's numbers
+
+
+def printed(table: Table, cell: Cell, metric: str) -> list[papers.Printed]:
+    """Return the printed numbers that a cell selects: one, unless the table or the CSV is wrong; none if unsourced."""
+    return [] if cell.unsourced else papers.select(metric, table.values_of(cell))
+
+
+def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any = None) -> Value | None:
+    """Return the paper's number; None if it is not known.
+
+    Args:
+        statistics_of_dataset: of a table of datasets: the node `dataset.paper` of its config.
+    """
+    if table.kind is Kind.data and statistics_of_dataset and (number := statistics_of_dataset.get(metric)) is not None:
+        return Value(float(number), statistics_of_dataset["source"])
+    rows = printed(table, cell, metric)
+    return Value(rows[0].value, rows[0].source) if len(rows) == 1 else None
+
+
+# --- our numbers
+
+
+def lines(
+    table: Table, cell: Cell, size: Size, runs: Sequence[Run], failure: str | None, statistics_of_dataset: Any = None
+) -> Iterator[Line]:
+    """Yield a line for each metric of a cell; none for what is not in the paper's table.
+
+    Args:
+        runs: of the cell, one for each seed; empty if it was not run.
+        failure: why a run is missing.
+    """
+    variant = Variant(sorted(runs, key=lambda run: run[1]["seed"])) if runs else None
+    reason = table.not_made(cell, size)
+    if reason and reason[0] == "absent":
+        return
+    why = [f"{REASONS[reason[0]]}: {reason[1]}"] if reason else [failure] if failure else []
+    for metric, own in table.metrics_of(cell).items():
+        value = value_of(table, cell, metric, statistics_of_dataset) if size is not Size.small else None
+        unsourced = [cell.unsourced] if cell.unsourced and value is None and size is not Size.small else []
+        if metric in table.unmade:
+            yield Line(cell, metric, value, marks=[f"not computed: {table.unmade[metric]}"])
+        elif variant is None:
+            yield Line(cell, metric, value, marks=[*why, *unsourced])
+        else:
+            yield _measured(table, cell, metric, own, value, variant, [*why, *unsourced])
+
+
+def _measured(
+    table: Table, cell: Cell, metric: str, own: str | None, value: Value | None, variant: Variant, marks: list[str]
+) -> Line:
+    rows = printed(table, cell, metric) if table.kind is Kind.runs else []
+    name = own or (rows[0].metric if rows else metric)
+    ours = [number for _, metrics in variant.runs if (number := _number(metrics, name)) is not None]
+    if len(ours) < len(variant.runs):
+        marks = [f"our runs have no metric '{name}'", *marks]
+    interval = variant.intervals.get(name) or variant.intervals.get(name.replace("hr@", "recall@"))
+    compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
+    differences = [difference for comparison in compared for difference in comparison.differences]
+    inside = INSIDE[compared[0].inside] if compared else []
+    marks = [*inside, *variant.labels, *differences, *marks]
+    marks = [*(mark for mark in PLAIN_MARKS if mark in marks), *(mark for mark in marks if mark not in PLAIN_MARKS)]
+    folders, dataset = [folder for folder, _ in variant.runs], str(variant.first_run["dataset"])
+    return Line(cell, metric, value, ours, interval, marks, folders, dataset)
+
+
+def _number(metrics: Mapping[str, Any], name: str) -> float | None:
+    """Return a metric by name; `BREAKDOWN/GROUP/METRIC` is one of a group, `seconds` the milliseconds an example."""
+    values = metrics["metrics"]
+    for known in (name, name.replace("hr@", "recall@"), name.replace("recall@", "hr@")):
+        if known in values:
+            return float(values[known])
+    if name == "milliseconds":
+        return 1000 * float(metrics["seconds"]["evaluate"]) / int(metrics["n_examples"])
+    breakdown, _, rest = name.partition("/")
+    group, _, metric = rest.partition("/")
+    number = metrics.get("breakdown", {}).get(breakdown, {}).get(group, {}).get(metric)
+    return None if number is None else float(number)
+
+
+# --- the table
+
+
+def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Content]:
+    """Return one table for each column of the paper's, with letters for marks, explained below the last.
+
+    At the size `small` the numbers of the paper are left out: generated data cannot be compared with them.
+    """
+    letters = lettered(mark for line in all_lines for mark in line.marks if mark not in PLAIN_MARKS)
+    tables = []
+    for label in dict.fromkeys(line.cell.column.label for line in all_lines):
+        of_column = [line for line in all_lines if line.cell.column.label == label]
+        columns = {
+            "method": [line.cell.row.label for line in of_column],
+            "prompt": [line.cell.prompt.label if line.cell.prompt else "" for line in of_column],
+            "metric": [line.metric for line in of_column],
+            "paper": [
+                "" if size is Size.small else _shown(line.metric, line.value and [line.value.number])
+                for line in of_column
+            ],
+            "ours": [_shown(line.metric, line.ours) for line in of_column],
+            "n": [str(len(line.ours) or "") for line in of_column],
+            "95 %": [
+                "" if line.interval is None else "–".join(f"{end:.4f}" for end in line.interval) for line in of_column
+            ],
+            "marks": [" ".join(letters.get(mark, mark) for mark in line.marks) for line in of_column],
+        }
+        columns = {name: cells for name, cells in columns.items() if any(cells) or name == "ours"}
+        datasets = ", ".join(dict.fromkeys(line.dataset for line in of_column if line.dataset))
+        title = f"{label} · run on {datasets}" if datasets else label
+        tables.append(Content(title, list(columns), list(zip(*columns.values(), strict=True))))
+    reversed_names = lower_is_better(dict.fromkeys(line.metric for line in all_lines))
+    notes = [f"lower is better: {', '.join(reversed_names)}"] if reversed_names else []
+    notes += [f"{letter}: {mark}" for mark, letter in letters.items()]
+    tables[-1] = replace(tables[-1], notes=[*notes, *table.notes])
+    return tables
+
+
+def _shown(metric: str, numbers: Sequence[float] | None) -> str:
+    if not numbers:
+        return ""
+    if metric in COUNTS:
+        return f"{statistics.fmean(numbers):,.0f}"
+    return mean_and_deviation(numbers)
+
+
+def heading(table: Table, size: Size) -> str:
+    """Return `UniSRec · Ranking … (arXiv …, Table 2) · at the size small`."""
+    owner = papers.NAMES.get(table.name.partition("/")[0], table.name)
+    at = {Size.paper: "", Size.cpu: " · at the size of a CPU", Size.small: " · small: stand-ins, not the paper's data"}
+    return f"{owner} · {table.title} ({table.source}){at[size]}"
+
+
+# --- records and states
+
+
+def record_file(outputs: Path, name: str, size: Size) -> Path:
+    return outputs / RECORDS / f"{name}.{size.value}.json"
+
+
+def record(outputs: Path, table: Table, size: Size, all_lines: Sequence[Line], machine: str) -> Path:
+    """Write what was shown, and keep recorded cells that are not shown now.
+
+    Args:
+        machine: in a few words.
+    """
+    file = record_file(outputs, table.name, size)
+    now = datetime.now().strftime("%Y-%m-%d")
+    cells = _recorded_cells(file)
+    for line in all_lines:
+        if line.ours:
+            runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
+            folders = [folder.relative_to(outputs).as_posix() for folder in runs]
+            cells[line.cell.key] = {"date": now, "machine": machine, "runs": folders, "n": len(line.ours)}
+    write_json(file, {"schema": 1, "table": table.name, "size": size.value, "cells": cells})
+    return file
+
+
+def _recorded_cells(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["cells"])
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+class State(NamedTuple):
+    """What a folder of runs holds of a table.
+
+    Attributes:
+        cells, made, quoted, lacking: numbers of cells: all, those that a command makes, those of baselines that are
+            quoted, and those that lack data, weights or a method.
+        words: whether and where it was reproduced.
+    """
+
+    cells: int
+    made: int
+    quoted: int
+    lacking: int
+    words: str
+
+
+def state(table: Table, outputs: Path) -> State:
+    """Return the state of a table, from its records and the runs that they name."""
+    cells = table.cells()
+    reasons = [table.not_made(cell, Size.paper) for cell in cells]
+    kinds = [reason[0] if reason else "made" for reason in reasons]
+    made = {cell.key for cell, kind in zip(cells, kinds, strict=True) if kind == "made"}
+    words = _words(table, outputs, made)
+    n_cells = len(kinds) - kinds.count("absent")
+    return State(n_cells, kinds.count("made"), kinds.count("quoted"), kinds.count("lacks"), words)
+
+
+def _words(table: Table, outputs: Path, made: set[str]) -> str:
+    """Return whether, when and where the cells of these keys were made, at the largest size that was."""
+    for size in (Size.paper, Size.cpu, Size.small):
+        done = {
+            key: cell
+            for key, cell in _recorded_cells(record_file(outputs, table.name, size)).items()
+            if all(finished_metrics(outputs / folder) is not None for folder in cell["runs"])
+        }
+        if done:
+            return _done_in_words(size, done, made)
+    if made:
+        return "never run"
+    return "lacks data or a method; --small can be run" if _smaller(table) else "lacks data or a method"
+
+
+def _smaller(table: Table) -> bool:
+    return any(not table.not_made(cell, Size.small) for cell in table.cells())
+
+
+def _done_in_words(size: Size, done: Mapping[str, Any], made: set[str]) -> str:
+    latest = max(done.values(), key=lambda cell: cell["date"])
+    where = f"{latest['date']}, {latest['machine']}"
+    n_cells = "1 cell" if len(done) == 1 else f"{len(done)} cells"
+    if size is Size.small:
+        return f"small only: {n_cells}, {where}"
+    at = "" if size is Size.paper else " at the size of a CPU"
+    if made <= done.keys():
+        return f"reproduced{at}: {where}"
+    return f"{n_cells} reproduced{at}: {where}"
+
+
+def states(outputs: Path, only: str = paper.ALL, titles: bool = False) -> Content:
+    """Return every table with its state, of papers or tables that match a pattern."""
+    rows = []
+    for name in paper.names():
+        if paper.matches(name, only) or paper.matches(name.partition("/")[0], only):
+            table = paper.table(name)
+            now = state(table, outputs)
+            rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:4]), now.words])
+    columns = ["table", *(["title"] if titles else []), "cells", "run", "quoted", "lack", "state"]
+    notes = [
+        "cells of the paper's table; run: made by llm4rec reproduce TABLE; quoted: baselines that the project does not "
+        "have; lack: no data, weights or method"
+    ]
+    return Content("tables of the papers", columns, rows, notes)

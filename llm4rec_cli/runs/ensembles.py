@@ -1,0 +1,127 @@
+"""Combining finished runs: the overrides of the ensemble that `train` evaluates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from omegaconf import ListConfig, OmegaConf
+
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.keys import keys_with_role
+from llm4rec_cli.config.overrides import key_typed, quoted
+from llm4rec_cli.config.roles import Role
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.runs.catalog import finished_runs
+
+STORED = {"scores", "top_scores"}  # columns of predictions.parquet
+# Keys of metrics.json that all members must agree on.
+SAME = ("dataset", "dataset_fingerprint", "task", "split", "protocol", "mask_history", "n_examples")
+
+
+def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: Path, combine: str) -> list[str]:
+    """Return the overrides of `train` that combine these runs on their own data and examples.
+
+    Args:
+        members: folder and metrics.json of each.
+        outputs: the folder of all runs.
+        combine: of the model `ensemble`.
+
+    Raises:
+        UsageError: the runs cannot be combined, or `combine=weights` lacks an evaluation on validation.
+    """
+    _check(members)
+    overrides = [
+        "model=ensemble",
+        f"model.members={_listed([str(folder.resolve()) for folder, _ in members])}",
+        f"model.names={_listed([str(metrics['shown_as']).removeprefix('prompt4nr ') for _, metrics in members])}",
+        f"model.variants={_listed([metrics['variant'] for _, metrics in members])}",
+        f"model.combine={combine}",
+        f"paths.outputs={outputs}",
+        *_data_overrides(members[0][0]),
+    ]
+    seeds = {metrics["seed"] for _, metrics in members}
+    if len(seeds) == 1:
+        overrides.append(f"seed={seeds.pop()}")
+    if combine == "weights":
+        evaluations = [str(_validation_run(*member, outputs)) for member in members]
+        overrides.append(f"model.judged={_listed(evaluations)}")
+    return overrides
+
+
+def _check(members: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    """Check that the runs can be combined.
+
+    Raises:
+        UsageError: there are fewer than two, they have no stored scores, or their data or protocols differ.
+    """
+    if len(members) < 2:
+        raise UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
+    (first_folder, first), *others = members
+    for folder, metrics in members:
+        if not STORED & set(pyarrow.parquet.read_schema(folder / "predictions.parquet").names):
+            raise UsageError(
+                f"{folder} has no stored scores of items (task {metrics['task']})",
+                "rankings store them; runs from before they did: evaluate again with force=true",
+            )
+    for folder, metrics in others:
+        for key in SAME:
+            if metrics[key] != first[key]:
+                raise UsageError(
+                    f"the runs differ: {key} is {first[key]} in {first_folder}, {metrics[key]} in {folder}",
+                    "combine runs of one dataset and protocol",
+                )
+
+
+def _data_overrides(folder: Path) -> list[str]:
+    """Return the overrides that select the dataset, task, split and examples of a run, however it was configured."""
+    status = json.loads((folder / "status.json").read_text())
+    stored: Any = OmegaConf.load(folder / "config.yaml")
+    choices = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
+    sources = keys_with_role(Role.source)
+    typed = [override for override in status["overrides"] if key_typed(override) in sources]
+    overrides = [*choices, f"split={stored.split}", *typed]
+    usual = OmegaConf.create(OmegaConf.to_container(compose(["model=popularity", *overrides]).config, enum_to_str=True))
+    for key in sorted(keys_with_role(Role.data, Role.division, Role.intervention, Role.question, Role.extent)):
+        value = OmegaConf.select(stored, key)
+        if key.startswith(("dataset.", "task.")) and value != OmegaConf.select(usual, key):
+            overrides.append(f"{key}={_value(value)}")
+    return overrides
+
+
+def _value(value: Any) -> str:
+    """Return a value of a config in Hydra's grammar."""
+    if isinstance(value, ListConfig):
+        return f"[{','.join(map(_value, value))}]"
+    return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
+
+
+def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:
+    """Return the folder of the same model's evaluation on the validation split.
+
+    A trained model is matched by its training run, another by name, seed and data.
+
+    Raises:
+        UsageError: there is none.
+    """
+
+    def is_same_model(other: dict[str, Any]) -> bool:
+        if metrics["training"] is None:
+            return all(other[key] == metrics[key] for key in ("model", "shown_as", "seed", "dataset_fingerprint"))
+        return bool(other["trained_run"] == folder.resolve().relative_to(outputs.resolve()).as_posix())
+
+    def is_same_question(other: dict[str, Any]) -> bool:
+        return all(other[key] == metrics[key] for key in ("task", "protocol", "mask_history"))
+
+    for candidate, _, other in finished_runs(outputs):
+        if other["split"] == "valid" and is_same_question(other) and is_same_model(other):
+            return candidate.resolve()
+    selector = f"run={folder}" if metrics["training"] else f"model={metrics['model']} dataset={metrics['dataset']}"
+    raise UsageError(f"{folder} was not evaluated on validation", f"llm4rec eval {selector} split=valid")
+
+
+def _listed(values: list[str]) -> str:
+    return f"[{','.join(quoted(value) for value in values)}]"

@@ -1,0 +1,339 @@
+"""The runs behind a paper's table: which commands make each cell, in what order, and which of them are finished.
+
+A step is one command. Cells share steps: a training is run once, however many cells evaluate it, and what is finished
+is skipped, as by the typed command, whose address a step's run has.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shlex
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llm4rec_cli.config.compose import Composed, compose, usage_errors
+from llm4rec_cli.config.overrides import hydra_override, key_typed
+from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
+from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.runs.spec import RunSpec
+
+log = logging.getLogger(__name__)
+
+Finished = tuple[Path, dict[str, Any]]  # run folder and metrics.json
+TUNING_SEED = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        command: train, eval, prepare or ensemble.
+        overrides: as typed, without those that name other runs, and without folders.
+        after: of a training the run whose weights it starts from, of an evaluation the run that it evaluates, of an
+            ensemble its members.
+        search: of a training that is tuned: settings, and the run on validation that has them.
+    """
+
+    command: str
+    overrides: tuple[str, ...]
+    after: tuple[Step, ...] = ()
+    search: tuple[tuple[tuple[str, ...], Step], ...] = ()
+
+    @property
+    def needed(self) -> tuple[Step, ...]:
+        """The steps that come first."""
+        return (*self.after, *(candidate for _, candidate in self.search))
+
+
+def cell_step(table: Table, cell: Cell, size: Size, seed: int, tuned: bool) -> Step | None:
+    """Return the step whose run is a cell with this seed; None if the cell is not made at this size.
+
+    Args:
+        tuned: whether rows that the table tunes are searched first.
+    """
+    if table.not_made(cell, size) or (table.kind is Kind.human and cell.row.label == REFERENCE):
+        return None
+    if cell.row.ensemble:
+        by_label = {other.row.label: other for other in table.cells() if other.column is cell.column}
+        members = [cell_step(table, by_label[label], size, seed, tuned) for label in cell.row.ensemble]
+        return Step("ensemble", ("combine=sum",), tuple(filter(None, members)))
+    overrides = table.train_overrides(cell, size) or ()
+    if table.kind is Kind.data:
+        return Step("prepare", overrides)
+    grid = table.tuning.grid if table.tuning and tuned and cell.row.tuned else {}
+    step = _training(overrides, table.start_overrides(cell, size), seed, grid)
+    if evaluation := table.eval_overrides(cell):
+        return Step("eval", merged([step.overrides, evaluation]), (step,))
+    return step
+
+
+def _training(overrides: tuple[str, ...], start: tuple[str, ...], seed: int, grid: Mapping[str, Sequence[Any]]) -> Step:
+    def after(of_seed: int) -> tuple[Step, ...]:
+        return (Step("train", merged([start, [f"seed={of_seed}"]])),) if start else ()
+
+    search = []
+    for values in itertools.product(*grid.values()) if grid else ():
+        settings = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
+        typed = merged([overrides, settings, ["split=valid", f"seed={TUNING_SEED}"]])
+        search.append((settings, Step("train", typed, after(TUNING_SEED))))
+    return Step("train", merged([overrides, [f"seed={seed}"]]), after(seed), tuple(search))
+
+
+def in_order(steps: Sequence[Step]) -> list[Step]:
+    """Return each step once, after those that it needs."""
+    ordered: dict[Step, None] = {}
+
+    def add(step: Step) -> None:
+        for needed in step.needed:
+            add(needed)
+        ordered.setdefault(step)
+
+    for step in steps:
+        add(step)
+    return list(ordered)
+
+
+def composed(overrides: Sequence[str]) -> Composed:
+    """Return the config of overrides as they are typed; the same object again, which is not to be changed.
+
+    Raises:
+        UsageError: they are wrong.
+    """
+    return _composed(tuple(overrides))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> Composed:
+    with usage_errors():
+        return compose([hydra_override(override) for override in overrides])
+
+
+class Runner:
+    """Runs steps, each once.
+
+    Args:
+        raw: dataset -> folder of its raw files; `*` = a folder that holds one for each dataset.
+        typed: overrides of every step, such as `paths.outputs=…`.
+    """
+
+    def __init__(self, raw: Mapping[str, Path], typed: Sequence[str]) -> None:
+        self.raw, self.typed = raw, list(typed)
+        self._results: dict[Step, Finished | Llm4RecError] = {}
+        self._states: dict[Step, str] = {}
+
+    @property
+    def _of_machine(self) -> list[str]:
+        """The typed overrides that hold for any command and model."""
+        return [override for override in self.typed if key_typed(override).partition(".")[0] in ("paths", "device")]
+
+    @property
+    def paths(self) -> Any:
+        """The node `paths` of the config of every step."""
+        return composed(self._of_machine).config.paths
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of the runs."""
+        return Path(self.paths.outputs).expanduser()
+
+    def overrides(self, step: Step) -> list[str]:
+        """Return the overrides of a step with the folder of its raw files; an ensemble has those of its members."""
+        typed = self._of_machine if step.command in ("ensemble", "prepare") else self.typed
+        overrides = [*merged([step.overrides, typed])]
+        if step.command == "ensemble" or not self.raw:
+            return overrides
+        folder = self._raw_dir(composed(overrides))
+        return overrides if folder is None else [*overrides, f"dataset.raw_dir={folder}"]
+
+    def _raw_dir(self, config: Composed) -> Path | None:
+        if config.config.dataset.generator is not None or "dataset.raw_dir" in map(key_typed, config.typed):
+            return None
+        name = config.choices["dataset"]
+        if name in self.raw:
+            return self.raw[name]
+        folder = self.raw["*"] / name if "*" in self.raw else None
+        return folder if folder and folder.is_dir() else None
+
+    def result(self, step: Step) -> Finished:
+        """Return the run of a step, running it and what it needs unless finished.
+
+        Raises:
+            Llm4RecError: it failed, or a run that it needs did; the same error again if it was tried before.
+        """
+        if step not in self._results:
+            self._results[step] = self._tried(step)
+        result = self._results[step]
+        if isinstance(result, Llm4RecError):
+            raise result
+        return result
+
+    def _tried(self, step: Step) -> Finished | Llm4RecError:
+        try:
+            for needed in step.needed:
+                self.result(needed)
+            return self._run(step)
+        except Llm4RecError as error:
+            log.error("%s (%s)", error.problem, error.remedy)
+            return error
+        except Exception as error:
+            log.error("%s", traceback.format_exc())
+            return RunError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", "see the log above")
+
+    def _run(self, step: Step) -> Finished:
+        from llm4rec_cli.runs.ensembles import ensemble_overrides
+        from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
+
+        if step.command == "prepare":
+            return self._statistics(step)
+        members = [self.result(member) for member in step.after]
+        if step.command == "eval":
+            ((folder, _),) = members
+            config = composed([*self.overrides(step), f"run={folder}"])
+            (*_, evaluation) = evaluate_trained(RunSpec.resolve_unchecked(config, "eval"))
+            return evaluation.outcome.folder, evaluation.metrics[-1]
+        if step.command == "ensemble":
+            values = dict(override.split("=") for override in step.overrides)
+            combined = ensemble_overrides(members, self.outputs, values["combine"])
+            overrides = [*merged([combined, self._of_machine])]
+        else:
+            overrides = self._train_overrides(step)
+        first, *_ = [*train_and_evaluate(RunSpec.resolve(composed(overrides), "train"))]
+        return first.outcome.folder, first.metrics[-1]
+
+    def _train_overrides(self, step: Step) -> list[str]:
+        """Return the overrides of a training with its chosen settings and the run whose weights it starts from."""
+        overrides = self.overrides(step)
+        if step.search:
+            overrides = [*merged([overrides, self.chosen(step)])]
+        for folder, _ in map(self.result, step.after):
+            setting = composed(overrides).config.model
+            overrides.append(f"model.{_init_setting(setting.name)}={folder.resolve()}")
+        return overrides
+
+    def chosen(self, step: Step) -> tuple[str, ...]:
+        """Return the settings whose run has the best validation metric, the first of equal ones."""
+        task = composed(self.overrides(step)).config.task
+
+        def score(candidate: Step) -> float:
+            _, metrics = self.result(candidate)
+            in_training = (metrics["training"] or {}).get(f"valid_{task.selection}")
+            return direction(task.selection) * (
+                metrics["metrics"][task.selection] if in_training is None else in_training
+            )
+
+        settings, _ = max(step.search, key=lambda searched: score(searched[1]))
+        return settings
+
+    def _statistics(self, step: Step) -> Finished:
+        """Return a prepared dataset's folder, and its statistics in the form of metrics.json."""
+        from llm4rec_cli.data import store
+        from llm4rec_cli.data.prepare import prepare
+        from llm4rec_cli.data.statistics import comparison
+
+        spec = RunSpec.resolve_unchecked(composed(self.overrides(step)), "prepare")
+        manifest = prepare(spec.config.dataset, spec.cache).manifest
+        metrics: dict[str, float] = {row.statistic: float(row.ours) for row in comparison(manifest, None)}
+        if "interactions" in metrics:
+            metrics["length"] = metrics["interactions"] / metrics["users"]
+            metrics["density"] = 100 * metrics["interactions"] / (metrics["users"] * metrics["items"])
+        labels = ["synthetic"] if spec.config.dataset.generator else []
+        folder = store.dataset_folder(spec.cache, manifest["name"], manifest["fingerprint"])
+        return folder, {"metrics": metrics, "intervals": {}, "labels": labels, "seed": 0, "dataset": manifest["name"]}
+
+    # --- without running anything
+
+    def located(self, step: Step) -> str:
+        """Return `done`, `to run`, or why that cannot be known here: raw files or weights are not on this machine."""
+        if step not in self._states:
+            states = [self.located(needed) for needed in step.needed]
+            blocked = [state for state in states if state not in ("done", "to run")]
+            if blocked or "to run" in states:
+                self._states[step] = blocked[0] if blocked else "to run"
+            else:
+                self._states[step] = self._state(step)
+        return self._states[step]
+
+    def _state(self, step: Step) -> str:
+        """Return the state of a step that needs nothing else, and keep its run if it is finished."""
+        from llm4rec_cli.data.prepare import missing_files
+        from llm4rec_cli.runs.catalog import finished_metrics
+
+        if step.command == "ensemble":  # takes no time
+            return "to run"
+        try:
+            spec = RunSpec.resolve_unchecked(composed(self.overrides(step)), step.command)
+            if missing := missing_files(spec.config.dataset, spec.cache):
+                return f"no data: {', '.join(missing)} of {spec.config.dataset.name}"
+            if step.command == "prepare":
+                return "to run"
+            folder = self._address(step)
+        except Llm4RecError as error:
+            return error.problem
+        metrics = finished_metrics(folder)
+        if metrics is None:
+            return "to run"
+        self._results[step] = folder, metrics
+        return "done"
+
+    def _address(self, step: Step) -> Path:
+        """Return the run folder of a training, or of an evaluation of a run that is done.
+
+        Raises:
+            Llm4RecError: weights are not on this machine, or the overrides are refused.
+        """
+        from llm4rec_cli.runs import stages
+        from llm4rec_cli.runs.identity import address_of
+        from llm4rec_cli.training import checkpoints, trained
+
+        if step.command == "eval":
+            folder, _ = self.result(step.after[0])
+            config = composed([*self.overrides(step), f"run={folder}"])
+            source = trained.find(RunSpec.resolve_unchecked(config, "eval"))
+            identity = f"{source.metrics['config_hash']} {checkpoints.selected(source.checkpoints).sha256}"
+            dataset = stages.load(source.spec)
+            return address_of(source.spec, dataset, trained=(identity, source.metrics["variant"])).folder
+        spec = RunSpec.resolve(composed(self._train_overrides(step)), "train")
+        init = trained.find_init_run(spec)
+        initial = (init.weights.sha256, init.variant_for(spec.config.seed)) if init else None
+        return address_of(spec, stages.load(spec), initial=initial).folder
+
+    def command(self, step: Step, numbers: Mapping[Step, int]) -> str:
+        """Return a step as it is typed; the runs that it needs as `RUN_3`, by their numbers."""
+        overrides = self.overrides(step)
+        if step.command == "eval":
+            overrides = [f"run=RUN_{numbers[step.after[0]]}", *overrides]
+        elif step.command == "ensemble":
+            overrides = [f"run=[{','.join(f'RUN_{numbers[member]}' for member in step.after)}]", *overrides]
+        elif step.after:
+            name = composed(overrides).config.model.name
+            overrides.append(f"model.{_init_setting(name)}=RUN_{numbers[step.after[0]]}")
+        if step.search:
+            searched = sorted(numbers[candidate] for _, candidate in step.search)
+            overrides.append(f"BEST_OF_{searched[0]}_TO_{searched[-1]}")
+        return shlex.join(["llm4rec", step.command, *overrides])
+
+
+def _init_setting(model: str) -> str:
+    from llm4rec_cli.config.registry import config_class
+
+    setting = config_class(model).init_setting
+    if setting is None:
+        raise UsageError(f"model '{model}' starts from no other run's weights", "remove 'start' from the row")
+    return setting
+
+
+def distinct_trainings(steps: Sequence[Step]) -> Iterator[tuple[Step, list[Step]]]:
+    """Yield the trainings that differ in more than the seed, the first of each, with all of its seeds."""
+    groups: dict[tuple[Any, ...], list[Step]] = {}
+    for step in steps:
+        if step.command == "train":
+            typed = tuple(override for override in step.overrides if key_typed(override) != "seed")
+            groups.setdefault((typed, bool(step.after)), []).append(step)
+    yield from ((group[0], group) for group in groups.values())

@@ -1,0 +1,165 @@
+"""`reproduce`: a table's dry run, its runs and its states; what is refused; and the papers' tables under `validate`."""
+
+import json
+
+import pytest
+
+from llm4rec_cli.files import write_text
+from tests.support.driver import TINY
+
+TABLE = f"""\
+title: Next items
+source: arXiv 2203.13366
+values: {{paper: p5, task: sequential, dataset: amazon2014-beauty}}
+metrics: [hr@5, ndcg@10]
+seeds: [0, 1]
+train: task.max_examples=100 task.floors=[]
+rows:
+  - {{label: popular, train: model=popularity, unsourced: The paper has no floors.}}
+  - {{label: SASRec, train: {" ".join(TINY[:5])}, values: {{model: SASRec}}}}
+  - {{label: "SASRec on some", train: {" ".join(TINY[:5])}, eval: task.max_examples=50, values: {{model: SASRec}}}}
+  - {{label: Caser, values: {{model: Caser}}, quoted: The project does not have this baseline.}}
+columns:
+  - {{label: Beauty, train: dataset=amazon2014-beauty, small: dataset=demo}}
+  - {{label: Toys, train: dataset=amazon2014-toys, small: dataset=demo, values: {{dataset: amazon2014-toys}}}}
+notes: [a note]
+"""
+
+
+@pytest.fixture
+def mine(llm4rec, tmp_path):
+    """mine(*arguments): reproduce a table of one's own; `mine.table` is its file."""
+
+    def mine(*arguments):
+        return llm4rec("reproduce", "mine/tiny", *arguments)
+
+    mine.table = tmp_path / "conf/paper/mine/tiny.yaml"
+    write_text(mine.table, TABLE)
+    return mine
+
+
+def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, tmp_path):
+    assert "mine/tiny" in llm4rec("list", "papers", "mine").out
+    assert "never run" in llm4rec("list", "papers", "mine").out
+    plan = " ".join(mine("--small", "--dry-run", "--unprobed").out.split())
+    assert "3 commands: 0 done, 3 to run, with 1 trainings" in plan
+    assert "to run llm4rec train task.max_examples=100 'task.floors=[]' dataset=demo model=popularity seed=0" in plan
+    assert "llm4rec eval run=RUN_2" in plan
+    assert "quoted, not run: Caser on Beauty, Toys" in plan
+
+    answer = mine("--small")
+    assert answer.code == 0, answer.err
+    head, *lines = answer.out.splitlines()
+    assert "small: stand-ins, not the paper's data" in head
+    assert "Beauty, Toys · run on demo" in lines, "one stand-in for both"
+    assert not any("0.0387" in line for line in lines), "the paper's number is not next to synthetic ones"
+    measured = [line for line in lines if line.startswith(("popular", "SASRec"))]
+    assert len(measured) == 6
+    assert all("synthetic" in line for line in measured)
+    assert all(len(line) <= 100 for line in answer.out.splitlines())
+
+    again = mine("--small", "--csv")
+    assert again.out.count("finished run") == 0
+    assert again.err.count("finished run found") >= 3
+    assert again.out.splitlines()[0].startswith("column,row,prompt,metric,paper,source,ours")
+    assert "3 commands: 3 done" in mine("--small", "--dry-run", "--unprobed").out
+    assert "small only: 3 cells" in llm4rec("list", "papers", "mine").out
+    (folder,) = (tmp_path / "outputs/popularity/demo/sequential").iterdir()
+    (folder / "status.json").unlink()
+    assert "small only: 2 cells" in llm4rec("list", "papers", "mine").out, "its run is gone"
+
+
+def test_a_cell_that_fails_says_why_and_the_others_are_made(mine):
+    text = mine.table.read_text()
+    write_text(mine.table, text.replace("train: dataset=amazon2014-beauty, small", "train: dataset=demo, small"))
+    answer = mine("--rows", "popular,Caser", "--json", "--seeds", "0")
+    assert answer.code == 1, "Toys has no files here"
+    cells = {(cell["column"], cell["row"], cell["metric"]): cell for cell in json.loads(answer.out)["cells"]}
+    assert cells["Beauty", "popular", "hr@5"]["n"] == 1
+    assert cells["Beauty", "Caser", "hr@5"]["paper"] == 0.0205
+    assert "quoted, not run: The project" in cells["Beauty", "Caser", "hr@5"]["marks"]
+    assert "failed: " in cells["Toys", "popular", "hr@5"]["marks"]
+    assert cells["Toys", "popular", "hr@5"]["ours"] is None
+
+
+def test_a_dry_run_says_what_is_missing_on_this_machine(mine, tmp_path):
+    answer = mine("--dry-run", "--rows", "SASRec", f"paths.cache={tmp_path}")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("unknown llm4rec train") == 4, "two datasets, two seeds"
+    assert "no data: " in answer.out
+    assert "4 of unknown cost" in answer.out
+
+
+def test_a_dry_run_measures_each_training_once(mine, monkeypatch):
+    from llm4rec_cli.training import probe
+
+    measured = []
+    monkeypatch.setattr(probe, "probe", lambda overrides: measured.append(overrides) or probe.Cost(2.0, 300))
+    answer = mine("--dry-run", "--small", "--seeds", "0,1")
+    assert len(measured) == 1
+    assert "at most 4 minutes and 300 MiB here" in answer.out
+
+
+def test_a_probe_measures_minutes_and_memory(cache, tmp_path, monkeypatch):
+    from llm4rec_cli.training import probe
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    cost = probe._probe([*TINY, "dataset=demo", "trainer.epochs=10"])
+    assert 0 < cost.minutes < 60
+    assert cost.memory_mb > 50
+    assert probe._probe([*TINY, "dataset=demo", "trainer.epochs=1000"]).minutes > 10 * cost.minutes
+
+
+def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):
+    from llm4rec_cli.human.score import judged
+
+    assert judged(tmp_path) == {}
+    estimates = {"mean_rank": {"mean": 1.5, "interval": [1.0, 2.0]}, "first": {"mean": 0.5, "interval": [0.2, 0.8]}}
+    write_text(tmp_path / "human.json", json.dumps({"criteria": {"clarity": {"systems": {"reference": estimates}}}}))
+    assert judged(tmp_path)["reference"] == {
+        "metrics": {"clarity/mean_rank": 1.5, "clarity/first": 0.5},
+        "intervals": {"clarity/mean_rank": [1.0, 2.0], "clarity/first": [0.2, 0.8]},
+    }
+
+
+WRONG = {
+    "no table": (["unisrec/man"], "there is no table 'unisrec/man'", "did you mean 'unisrec/main'?"),
+    "a row": (["unisrec/main", "--rows", "SASrek"], "no cell of unisrec/main", "did you mean 'SASRec'?"),
+    "a seed": (["unisrec/main", "seed=1"], "seed is set by the table", "--seeds"),
+    "seeds": (["unisrec/main", "--seeds", "one"], "--seeds one", "--seeds 0,1,2"),
+    "a raw folder": (["unisrec/main", "--raw", "ml-100k=/no/such"], "there is no such folder", "--raw"),
+    "a raw dataset": (["unisrec/main", "--raw", "ml-10k=."], "unknown dataset", "ml-100k"),
+    "an option": (["unisrec/main", "--smal"], "unknown option '--smal'", "--help"),
+}
+
+
+@pytest.mark.parametrize(("typed", "problem", "remedy"), WRONG.values(), ids=WRONG)
+def test_wrong_arguments_are_refused(llm4rec, typed, problem, remedy):
+    answer = llm4rec("reproduce", *typed)
+    assert answer.code == 2
+    assert problem in answer.err
+    assert remedy in answer.err
+
+
+INVALID = {
+    "an override": ("model=popularity", "model=popularty", "unknown model 'popularty'"),
+    "an option of a column": ("dataset=amazon2014-toys,", "dataset=amazon2014-toy,", "unknown dataset"),
+    "a printed number": ("model: Caser", "model: Casserole", "'Caser' has no printed hr@5 on 'Beauty'"),
+    "several numbers": (", unsourced: The paper has no floors.", "", "'popular' selects several numbers of hr@5"),
+    "a reason": ("The project does not have this baseline.", "none", "'quoted' is no sentence"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), INVALID.values(), ids=INVALID)
+def test_validate_reports_each_kind_of_mistake(mine, llm4rec, old, new, problem):
+    write_text(mine.table, mine.table.read_text().replace(old, new))
+    answer = llm4rec("validate", "paper/mine/tiny")
+    assert answer.code == 2
+    assert "conf/paper/mine/tiny.yaml" in answer.out
+    assert problem in answer.out
+
+
+def test_validate_accepts_the_table(mine, llm4rec):
+    answer = llm4rec("validate", "conf/paper/mine/tiny.yaml")
+    assert answer.code == 0, answer.out
+    assert "1 config (1 paper table" in answer.out

@@ -1,0 +1,111 @@
+"""A paper's table next to our runs: lines, marks, and states from records."""
+
+import pytest
+
+from llm4rec_cli.config import paper
+from llm4rec_cli.config.paper import Kind, Size
+from llm4rec_cli.files import write_json
+from llm4rec_cli.reporting import reproduction
+from llm4rec_cli.reporting.reproduction import Line, Value
+
+
+def cell_of(name, row, column):
+    table = paper.table(name)
+    (cell,) = table.cells(row, column)
+    return table, cell
+
+
+def test_every_cell_of_every_table_has_a_command_or_a_reason_and_a_number_or_a_reason():
+    for name in paper.names():
+        table = paper.table(name)
+        for cell in table.cells():
+            reason = table.not_made(cell, Size.paper)
+            assert reason is None or reason[0] in ("quoted", "lacks", "absent"), cell.key
+            if table.kind is Kind.data or (reason and reason[0] == "absent"):
+                continue
+            for metric in table.metrics_of(cell):
+                known = reproduction.value_of(table, cell, metric) is not None
+                assert known != bool(cell.unsourced), f"{name}: {cell.key}: {metric}"
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "column", "metric", "number"),
+    [
+        ("unisrec/main", "UniSRec_t+ID", "Scientific", "ndcg@10", 0.0634),
+        ("p5/sequential", "SASRec", "Beauty", "hr@5", 0.0387),
+        ("p5/rating", "MF", "Toys", "mae", 0.7984),
+        ("chatgptrec/rating", "ChatGPT few-shot", "Beauty", "rmse", 1.0751),
+        ("prompt4nr/main", "BERT-NRMS", "MIND-small", "auc", 0.6860),
+        ("p5/inference_time", "P5-S", "rating", "milliseconds", 4.93),
+    ],
+)
+def test_a_cell_refers_to_the_printed_number(name, row, column, metric, number):
+    table, cell = cell_of(name, row, column)
+    value = reproduction.value_of(table, cell, metric)
+    assert value is not None
+    assert value.number == pytest.approx(number, abs=5e-5)
+
+
+def test_a_cell_without_runs_says_why():
+    table, cell = cell_of("unisrec/main", "CCDR", "Scientific")
+    first, *_ = reproduction.lines(table, cell, Size.paper, [], None)
+    assert first.value is not None
+    assert first.marks == ["quoted, not run: The project does not have this baseline."]
+    table, cell = cell_of("unisrec/main", "SASRec", "Scientific")
+    failed, *_ = reproduction.lines(table, cell, Size.paper, [], "failed: no files")
+    assert failed.marks == ["failed: no files"]
+
+
+def test_what_the_papers_table_lacks_has_no_line():
+    table = paper.table("p5/rating")
+    cell, _ = table.cells("P5-B", "Yelp")
+    assert [*reproduction.lines(table, cell, Size.paper, [], None)] == []
+
+
+def test_numbers_of_ours_are_metrics_groups_of_targets_or_times():
+    metrics = {
+        "metrics": {"recall@10": 0.2},
+        "breakdown": {"target_train_count": {"1-4": {"ndcg@10": 0.1}}},
+        "seconds": {"evaluate": 2.0},
+        "n_examples": 100,
+    }
+    assert reproduction._number(metrics, "recall@10") == reproduction._number(metrics, "hr@10") == 0.2
+    assert reproduction._number(metrics, "target_train_count/1-4/ndcg@10") == 0.1
+    assert reproduction._number(metrics, "milliseconds") == 20.0
+    assert reproduction._number(metrics, "target_train_count/0/ndcg@10") is None
+
+
+def test_long_marks_are_letters_explained_below_and_the_small_size_shows_no_number_of_the_paper():
+    table, cell = cell_of("p5/sequential", "SASRec", "Beauty")
+    line = Line(cell, "hr@5", Value(0.0387, "a paper"), [0.03, 0.05], (0.02, 0.06), ["inside", "few-users"])
+    (content,) = reproduction.contents(table, Size.paper, [line])
+    row = dict(zip(content.columns, content.rows[0], strict=True))
+    assert row == {
+        **{"method": "SASRec", "metric": "hr@5", "paper": "0.0387", "ours": "0.0400 ± 0.0141", "n": "2"},
+        **{"95 %": "0.0200–0.0600", "marks": "inside a"},
+    }
+    assert "a: few-users" in content.notes
+
+
+def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
+    table = paper.table("unisrec/long_tail")
+    assert reproduction.state(table, tmp_path).words == "never run"
+    keys = [cell.key for cell in table.cells()]
+
+    def recorded(size, cells):
+        entries = {
+            key: {"date": "2026-01-02", "machine": "a machine", "runs": [f"run{i}"]} for i, key in enumerate(cells)
+        }
+        write_json(reproduction.record_file(tmp_path, table.name, size), {"cells": entries})
+        for i, _ in enumerate(cells):
+            write_json(tmp_path / f"run{i}/status.json", {"status": "done"})
+            write_json(tmp_path / f"run{i}/metrics.json", {})
+
+    recorded(Size.small, keys[:2])
+    assert reproduction.state(table, tmp_path).words == "small only: 2 cells, 2026-01-02, a machine"
+    recorded(Size.cpu, keys[:3])
+    assert reproduction.state(table, tmp_path).words.startswith("3 cells reproduced at the size of a CPU: 2026-01-02")
+    recorded(Size.paper, keys)
+    assert reproduction.state(table, tmp_path).words == "reproduced: 2026-01-02, a machine"
+    (tmp_path / "run1/status.json").unlink()
+    assert reproduction.state(table, tmp_path).words.startswith("7 cells reproduced: ")
