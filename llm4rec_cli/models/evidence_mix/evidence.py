@@ -8,12 +8,12 @@ A user's own transitions then count for items of the history only, and these get
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array, vstack
+from scipy.sparse import coo_array, csr_array, hstack, vstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
@@ -79,7 +79,11 @@ class FoldCounts:
 
 
 class TextNeighbours:
-    """The most similar items by the cosine of TF-IDF vectors; an item is no neighbour of itself.
+    """The most similar items by the cosine of TF-IDF vectors. An item is among its own neighbours.
+
+    Args:
+        texts: of the catalogue, at least one with a word.
+        n: number of neighbours, itself included; more where cosines tie.
 
     Attributes:
         rows: (n_items, n_items) the cosines.
@@ -88,63 +92,45 @@ class TextNeighbours:
     def __init__(self, texts: list[str], n: int) -> None:
         self.vectorizer = TfidfVectorizer(dtype=np.float32)
         self.catalogue = csr_array(self.vectorizer.fit_transform(texts))
+        self.new = self.catalogue[:0]
         self.n = min(n, len(texts))
-        self.least = np.empty(0, dtype=np.float32)
-        self.rows = csr_array(vstack([self._nearest(start, block) for start, block in _blocks(self.catalogue)]))
+        least, nearest = [], []
+        for start in range(0, len(texts), size := max(1, CELLS_AT_ONCE // len(texts))):
+            cosine = (self.catalogue[start : start + size] @ self.catalogue.T).toarray()
+            least.append(self._least(cosine))
+            nearest.append(csr_array(np.where(cosine >= least[-1], cosine, 0)))
+        self.least = np.concatenate(least)
+        self.rows = self.nearest = csr_array(vstack(nearest))
 
-    def _nearest(self, start: int, block: csr_array) -> csr_array:
-        cosine = (block @ self.catalogue.T).toarray()
-        cosine[np.arange(len(cosine)), np.arange(start, start + len(cosine))] = 0
-        least = np.partition(cosine, -self.n, axis=1)[:, -self.n]
-        self.least = np.append(self.least, least)
-        return csr_array(np.where(cosine >= least[:, None], cosine, 0))
+    def _least(self, cosine: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, 1) the cosine of the n-th neighbour in the catalogue."""
+        least: NDArray[np.float32] = np.partition(cosine, -self.n, axis=1)[:, -self.n, None]
+        return least
 
     def add(self, texts: list[str]) -> None:
-        """Append items: neighbours where they are as similar as the n-th neighbour in the catalogue."""
-        new = csr_array(self.vectorizer.transform(texts))
-        to_catalogue = (new @ self.catalogue.T).toarray()
-        least = np.partition(to_catalogue, -self.n, axis=1)[:, -self.n]
-        among = (new @ new.T).toarray()
-        np.fill_diagonal(among, 0)
-        from_catalogue = np.where(to_catalogue.T >= self.least[:, None], to_catalogue.T, 0)
-        below = np.concatenate([to_catalogue, among], axis=1)
-        below[below < least[:, None]] = 0
-        old = self.rows.tocoo()
-        right = csr_array(from_catalogue).tocoo()
-        row, column = (np.concatenate([a, b]) for a, b in zip(old.coords, right.coords, strict=True))
-        column[len(old.data) :] += self.rows.shape[1]
-        shape = self.rows.shape[0], below.shape[1]
-        upper = csr_array((np.concatenate([old.data, right.data]), (row, column)), shape=shape)
-        self.rows = csr_array(vstack([upper, csr_array(below)]))
+        """Append items: neighbours of those to which they are as similar as the n-th neighbour in the catalogue."""
+        self.new = csr_array(vstack([self.new, self.vectorizer.transform(texts)]))
+        cosine = (self.new @ self.catalogue.T).toarray()
+        right = np.where(self.least <= cosine.T, cosine.T, 0)
+        below = np.concatenate([cosine, (self.new @ self.new.T).toarray()], axis=1)
+        below[below < self._least(cosine)] = 0
+        self.rows = csr_array(vstack([hstack([self.nearest, csr_array(right)]), csr_array(below)]))
 
 
-def _blocks(rows: csr_array) -> list[tuple[int, csr_array]]:
-    size = max(1, CELLS_AT_ONCE // rows.shape[0])
-    return [(start, rows[start : start + size]) for start in range(0, rows.shape[0], size)]
-
-
-@dataclass(frozen=True)
-class Features:
-    """What is known of n histories.
+class Entries(NamedTuple):
+    """Evidence for items after n histories: entry e says value[e] > 0 of kind[e] for item key[e] % n_items.
 
     Attributes:
-        fold: (n,) the fold left out.
-        known: (n, 4) log(1 + row sum) of the last item and of the one before, log of the history's length, and the
-            cosine of the last item's nearest neighbour.
-        bounds: (n + 1,) the entries of history i are bounds[i]:bounds[i + 1].
-        item, kind, value: (n_entries,) evidence of each kind for an item, > 0.
+        key: (n_entries,) row · n_items + item.
     """
 
-    fold: Tensor
-    known: Tensor
-    bounds: Tensor
-    item: Tensor
+    key: Tensor
     kind: Tensor
     value: Tensor
 
 
 class Evidence:
-    """Computes `Features` of histories.
+    """Computes the evidence after histories, and what is known of the histories themselves.
 
     Attributes:
         kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
@@ -189,20 +175,41 @@ class Evidence:
         if self.text:
             self.text.add(texts)
 
-    def features(self, examples: Examples, fold: IntArray | None = None) -> Features:
-        """Return the features of the examples' histories.
+    def all_users(self, examples: Examples) -> IntArray:
+        """Return (n,) the number that leaves out no fold."""
+        return np.full(len(examples), self.n_folds)
+
+    def known(self, examples: Examples, fold: IntArray) -> Tensor:
+        """Return (n, 3) log(1 + row sum) of the last item and of the one before, and log(1 + the history's length).
 
         Args:
-            fold: (n,) to leave out; None = none.
+            fold: (n,) the folds to leave out.
         """
-        n = len(examples)
-        n_items = self.log_counts.shape[1]
-        fold = np.full(n, self.n_folds) if fold is None else fold
-        flat, offsets = examples.histories(last=self.groups[-1])
+        known = np.zeros((len(examples), 3), dtype=np.float32)
+        for back in (1, 2):
+            has = np.flatnonzero(examples.history_length >= back)
+            item = examples.sequence[examples.end[has] - back]
+            known[has, back - 1] = np.log1p(self.following.sums[fold[has], item])
+        known[:, 2] = np.log1p(examples.history_length)
+        return torch.from_numpy(known)
+
+    def entries(self, examples: Examples, fold: IntArray) -> Entries:
+        """Return the evidence for all items. An item of the history has repetition only.
+
+        Args:
+            fold: (n,) the folds to leave out.
+        """
+        n, n_items = len(examples), self.log_counts.shape[1]
+        flat, offsets = examples.histories()
         row = np.repeat(np.arange(n), np.diff(offsets))
         distance = offsets[1:][row] - np.arange(len(flat))
         group = np.searchsorted(self.groups, distance)
-        spans = [self._weights(row, flat, 1 / distance, group == g, n) for g in range(len(self.groups))]
+
+        def weighted(selected: NDArray[np.bool_] | slice) -> csr_array:
+            places = row[selected], flat[selected]
+            return csr_array(coo_array((1 / distance[selected], places), shape=(n, n_items)))
+
+        spans = [weighted(group == number) for number in range(len(self.groups))]
         kinds = []
         if Part.following in self.parts:
             kinds += [self.following.after(span, fold) for span in spans]
@@ -210,51 +217,28 @@ class Evidence:
             kinds.append(self.preceding.after(spans[0], fold))
         if self.text:
             kinds += [csr_array(span @ self.text.rows) for span in spans]
-        every, bounds = examples.histories()
-        in_row = np.repeat(np.arange(n), np.diff(bounds))
-        repeated = self._weights(in_row, every, 1 / (bounds[1:][in_row] - np.arange(len(every))), slice(None), n)
-        key, kind, value = _entries([*kinds, repeated])
-        in_history = np.isin(key, np.unique(in_row * n_items + every))
-        kept = ~in_history | (kind == len(self.kinds) - 1)
-        key, kind, value = key[kept], kind[kept], value[kept]
-        order = np.argsort(key // n_items, kind="stable")
-        key, kind, value = key[order], kind[order], value[order]
-        return Features(
-            torch.from_numpy(fold),
-            torch.from_numpy(self._known(examples, flat, offsets, fold)),
-            torch.from_numpy(np.searchsorted(key // n_items, np.arange(n + 1))),
-            torch.from_numpy(key % n_items),
-            torch.from_numpy(kind),
-            torch.from_numpy(value),
+        repetition = weighted(slice(None))
+        repeated = _keys(repetition)
+        keys = [_keys(matrix) for matrix in kinds]
+        new = [~_contained(key, repeated) for key in keys]
+        values = [matrix.data[kept] for matrix, kept in zip(kinds, new, strict=True)]
+        lengths = [*map(len, values), len(repeated)]
+        return Entries(
+            torch.from_numpy(np.concatenate([*(key[kept] for key, kept in zip(keys, new, strict=True)), repeated])),
+            torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
+            torch.from_numpy(np.concatenate([*values, repetition.data]).astype(np.float32)),
         )
 
-    def _weights(
-        self, row: IntArray, item: IntArray, weight: NDArray[np.float64], selected: NDArray[np.bool_] | slice, n: int
-    ) -> csr_array:
-        """Return (n, n_items) the summed weights of the selected history items."""
-        entries = weight[selected], (row[selected], item[selected])
-        return csr_array(coo_array(entries, shape=(n, self.log_counts.shape[1])))
 
-    def _known(self, examples: Examples, flat: IntArray, offsets: IntArray, fold: IntArray) -> NDArray[np.float32]:
-        known = np.zeros((len(examples), 4), dtype=np.float32)
-        length = np.diff(offsets)
-        for back in (1, 2):
-            has = np.flatnonzero(length >= back)
-            known[has, back - 1] = np.log1p(self.following.sums[fold[has], flat[offsets[1:][has] - back]])
-        known[:, 2] = np.log1p(examples.history_length)
-        if self.text:
-            has = np.flatnonzero(length >= 1)
-            last = self.text.rows[flat[offsets[1:][has] - 1]]
-            known[has, 3] = last.max(axis=1).toarray().ravel()
-        return known
+def _keys(matrix: csr_array) -> IntArray:
+    """Return row · n_columns + column of each entry."""
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return row * matrix.shape[1] + matrix.indices
 
 
-def _entries(kinds: list[csr_array]) -> tuple[IntArray, IntArray, NDArray[np.float32]]:
-    """Return the key row · n_items + item, the kind and the value of all entries."""
-    keys, numbers, values = [], [], []
-    for number, matrix in enumerate(kinds):
-        row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-        keys.append(row * matrix.shape[1] + matrix.indices)
-        numbers.append(np.full(matrix.nnz, number))
-        values.append(matrix.data.astype(np.float32))
-    return np.concatenate(keys), np.concatenate(numbers), np.concatenate(values)
+def _contained(keys: IntArray, among: IntArray) -> NDArray[np.bool_]:
+    """Return which keys are `among` others; an array as large as all possible keys would be large."""
+    if len(among) == 0:
+        return np.zeros(len(keys), dtype=bool)
+    among = np.sort(among)
+    return among[np.minimum(np.searchsorted(among, keys), len(among) - 1)] == keys

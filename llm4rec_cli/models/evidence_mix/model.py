@@ -4,9 +4,9 @@
     score(j) = a log(e^b n_j^c) + r + q log(x_rj) + w <h, v_j> / τ       for an item of the history
 
 x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count in training, x_rj the sum of 1/d over the
-distances d at which j is in the history. a, b, c, g, r and w are linear in four numbers that describe the history. h is
-the state of a causal Transformer, v_j adds a text and an id vector, both of length 1. All is trained together by
-cross-entropy over the catalogue, on evidence that is cross-fitted by users.
+distances d at which j is in the history. b, c, g and r, and before a softplus a and w, are linear in three numbers that
+describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
+length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users.
 """
 
 from __future__ import annotations
@@ -21,35 +21,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
-from llm4rec_cli.models.evidence_mix.evidence import Evidence, Features
+from llm4rec_cli.models.evidence_mix.evidence import Evidence
 from llm4rec_cli.models.shared.layers import initialise, sasrec_encoder
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
 from llm4rec_cli.text.features import encode_texts
 
 SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
 TINY = 1e-30
-N_KNOWN = 4
+N_KNOWN = 3
+ONE = math.log(math.e - 1)  # softplus of it is 1
 
 
 class EvidenceRows(SequenceRows):
-    """Rows of sequences, with the evidence for each target cross-fitted by users."""
-
-    def __init__(self, split: Split, max_length: int, evidence: Evidence) -> None:
-        super().__init__(split, max_length)
-        self.evidence = evidence
+    """Rows of sequences, with the history of each target: `user`, `start` and `end`, (number of targets,) int64."""
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
         batch = super().batch(epoch, indices)
         packing = pack(self.lengths[indices], self.widening)
         carries_loss = batch["targets"].numpy() != IGNORED
         row, position = packing.row[carries_loss], packing.position[carries_loss]
-        user, end = self.users[indices][row], self.starts[indices][row] + position + 1
-        examples = Examples(user, self.flat[end], self.flat, self.offsets[user], end, end)
-        return batch | vars(self.evidence.features(examples, self.evidence.user_fold[user]))
+        user = self.users[indices][row]
+        history = {"user": user, "start": self.offsets[user], "end": self.starts[indices][row] + position + 1}
+        return batch | {name: torch.from_numpy(values.astype(np.int64)) for name, values in history.items()}
+
+    def examples(self, user: Tensor, start: Tensor, end: Tensor) -> Examples:
+        """Return the targets of a batch as examples."""
+        users, starts, ends = (numbers.numpy(force=True) for numbers in (user, start, end))
+        return Examples(users, self.flat[ends], self.flat, starts, ends, ends)
 
 
 class EvidenceMix(nn.Module):
@@ -69,6 +71,7 @@ class EvidenceMix(nn.Module):
         super().__init__()
         self.split, self.cache, self.settings = context.split, context.cache, config
         self.evidence = Evidence(context.split, config, context.seed)
+        self.rows = EvidenceRows(context.split, config.max_length)
         self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
         self.register_buffer("vectors", vectors, persistent=False)
         items = context.split.softmax_items()
@@ -87,12 +90,12 @@ class EvidenceMix(nn.Module):
                 self._whiten(vectors)
         self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4 + (self.encoder is not None))
         nn.init.zeros_(self.gates.weight)
-        start = [0.0] * self.n_kinds + [math.log(math.e - 1), -4.0, 1.0, -3.0] + [1.0] * (self.encoder is not None)
+        start = [0.0] * self.n_kinds + [ONE, -4.0, 1.0, -3.0] + [ONE] * (self.encoder is not None)
         self.gates.bias = nn.Parameter(torch.tensor(start))
-        self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), math.log(math.e - 1)))
-        centre, spread = self._scale()
-        self.register_buffer("centre", centre)
-        self.register_buffer("spread", spread)
+        self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), ONE))
+        known = self._training_knowledge()
+        self.register_buffer("centre", known.mean(0))
+        self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
 
     def _whiten(self, vectors: Tensor) -> None:
         """Start the adaptor as the whitening of the text vectors, of length about 1."""
@@ -105,12 +108,15 @@ class EvidenceMix(nn.Module):
             self.adaptor.weight[:size] = directions[:size] / (scale * math.sqrt(size)).unsqueeze(1)
             self.adaptor.bias.copy_(-self.adaptor.weight @ centre)
 
-    def _scale(self) -> tuple[Tensor, Tensor]:
-        """Return the mean and spread of what is known of training histories."""
-        rows = self.training_rows()
-        some = list(range(0, len(rows), max(1, len(rows) // 1000)))
-        known = rows.batch(0, some)["known"] if some else torch.zeros(1, N_KNOWN)
-        return known.mean(0), known.std(0, correction=0).clamp_min(0.1)
+    def _training_knowledge(self) -> Tensor:
+        """Return (n, N_KNOWN) what is known of training histories, or zeros if there are none."""
+        offsets = self.rows.offsets
+        end = np.setdiff1d(np.arange(offsets[-1]), offsets[:-1])
+        user = np.searchsorted(offsets, end, side="right") - 1
+        if len(user) == 0:
+            return torch.zeros(1, N_KNOWN)
+        examples = Examples(user, self.rows.flat[end], self.rows.flat, offsets[user], end, end)
+        return self.evidence.known(examples, self.evidence.user_fold[user])
 
     @property
     def epsilon(self) -> float:
@@ -120,7 +126,7 @@ class EvidenceMix(nn.Module):
         return self.settings.gate_learning_rate if name.startswith(("gates", "powers")) else usual
 
     def training_rows(self) -> EvidenceRows:
-        return EvidenceRows(self.split, self.settings.max_length, self.evidence)
+        return self.rows
 
     def table(self) -> Tensor:
         """Return (n_items, hidden) the item vectors; a new item has no id vector. Without an encoder of size 0."""
@@ -133,27 +139,28 @@ class EvidenceMix(nn.Module):
         return table + F.pad(self.ids.weight, (0, 0, 0, missing))
 
     def forward(
-        self, items: Tensor, targets: Tensor, groups: Tensor, fold: Tensor, known: Tensor, **entries: Tensor
+        self, items: Tensor, targets: Tensor, groups: Tensor, user: Tensor, start: Tensor, end: Tensor
     ) -> dict[str, Any]:
         """Return the mean cross-entropy over all items at positions with a target.
 
         Args:
             items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
             groups: (n_groups, 2) of the packing.
-            fold, known, entries: `Features` of the targets, in order.
+            user, start, end: (number of targets,) the histories of the targets, in order.
         """
         table = self.table()
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         targets = targets[carries_loss]
-        hidden = known.new_zeros(len(targets), 0)
+        hidden = table.new_zeros(len(targets), 0)
         if self.encoder is not None:
             hidden = self.encoder(F.embedding(items, table), groups)[carries_loss]
-        features = Features(fold, known, **entries)
+        examples = self.rows.examples(user, start, end)
+        fold = self.evidence.user_fold[examples.user]
         with torch.autocast(items.device.type, enabled=False):
-            hidden, directions, gates = self._heads(hidden.float(), table.float(), known)
+            hidden, directions, gates = self._heads(hidden.float(), table.float(), examples, fold)
 
             def loss(rows: slice, *inputs: Tensor) -> Tensor:
-                scores = self._scores(rows, features, *inputs)
+                scores = self._scores(examples[rows], fold[rows], *inputs)
                 if self.included is not None:
                     scores = scores.masked_fill(~self.included, float("-inf"))
                 return F.cross_entropy(scores, targets[rows], reduction="sum")
@@ -162,32 +169,33 @@ class EvidenceMix(nn.Module):
             mean = _InBlocks.apply(loss, size, hidden, gates, directions, self.powers)
         return {"loss": mean, "n_terms": len(targets)}
 
-    def _heads(self, hidden: Tensor, table: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(
+        self, hidden: Tensor, table: Tensor, examples: Examples, fold: IntArray
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weighted states, the directions of items, and the gates."""
+        known = self.evidence.known(examples, fold).to(self.centre.device)
         gates = self.gates((known - self.centre) / self.spread)
         if self.encoder is not None:
-            weight = F.relu(gates[:, -1:]) / self.settings.temperature
+            weight = F.softplus(gates[:, -1:]) / self.settings.temperature
             hidden, table = F.normalize(hidden, dim=-1) * weight, F.normalize(table, dim=-1)
         return hidden, table, gates
 
     def _scores(
-        self, rows: slice, features: Features, hidden: Tensor, gates: Tensor, table: Tensor, powers: Tensor
+        self, examples: Examples, fold: IntArray, hidden: Tensor, gates: Tensor, table: Tensor, powers: Tensor
     ) -> Tensor:
-        """Return (n, n_items) scores of a block of rows; hidden and gates are those of the block."""
-        n, n_items, k = len(hidden), len(table), self.n_kinds
-        first, last = int(features.bounds[rows.start]), int(features.bounds[rows.start + n])
-        bounds = features.bounds[rows.start : rows.start + n + 1]
-        row = torch.repeat_interleave(torch.arange(n, device=table.device), bounds.diff())
-        item, kind, value = (x[first:last] for x in (features.item, features.kind, features.value))
-        powered = F.softplus(powers)[kind] * value.log()
-        place, repeats = row * n_items + item, kind == k
+        """Return (n, n_items) scores of a block of examples."""
+        k, shape = self.n_kinds, (len(hidden), len(table))
+        key, kind, value = (x.to(table.device) for x in self.evidence.entries(examples, fold))
         sharpness, base, slope, repetition = gates[:, k : k + 4].split(1, dim=1)
-        popularity = slope * self.log_counts[features.fold[rows]] + base
-        strength = (gates[row, kind.clamp(max=k - 1)] + powered)[~repeats].exp()
-        mixed = popularity.exp().flatten().index_add(0, place[~repeats], strength)
-        scores = F.softplus(sharpness) * (mixed.view(n, n_items) + TINY).log() + hidden @ table.t()
-        again = repetition[row[repeats], 0] + powered[repeats]
-        return scores.flatten().index_add(0, place[repeats], again).view(n, n_items)
+        popularity = slope * self.log_counts[torch.from_numpy(fold).to(table.device)] + base
+        strength = F.softplus(powers)[kind] * value.log()
+        n_new = int((kind < k).sum())  # entries are in the order of kinds
+        new, old = slice(n_new), slice(n_new, None)
+        mixture = (gates[key[new] // shape[1], kind[new]] + strength[new]).exp()
+        mixed = popularity.exp().flatten().index_add(0, key[new], mixture)
+        scores = F.softplus(sharpness) * (mixed.view(shape) + TINY).log() + hidden @ table.t()
+        again = repetition[key[old] // shape[1], 0] + strength[old]
+        return scores.flatten().index_add(0, key[old], again).view(shape)
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
@@ -197,14 +205,12 @@ class EvidenceMix(nn.Module):
             packed = packed_histories(examples, self.settings.max_length)
             items, groups, last, nonempty = (t.to(table.device) for t in packed)
             hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
-        values = vars(self.evidence.features(examples)).items()
-        features = Features(**{name: value.to(table.device) for name, value in values})
-        hidden, table, gates = self._heads(hidden, table, features.known)
+        fold = self.evidence.all_users(examples)
+        hidden, table, gates = self._heads(hidden, table, examples, fold)
         blocks = []
-        size = max(1, SCORES_AT_ONCE // len(table))
-        for start in range(0, len(examples), size):
+        for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
             rows = slice(start, start + size)
-            block = self._scores(rows, features, hidden[rows], gates[rows], table, self.powers)
+            block = self._scores(examples[rows], fold[rows], hidden[rows], gates[rows], table, self.powers)
             if examples.candidates is not None:
                 block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
             blocks.append(block)
