@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import ClassVar
 
 from omegaconf import MISSING
@@ -32,6 +31,8 @@ class EvidenceMixConfig(ModelConfig):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
+
+    named_settings: ClassVar[tuple[str, ...]] = ("parts",)
 
     encoder: EncoderConfig = MISSING
     parts: list[Part] = MISSING
@@ -66,4 +67,6 @@ class EvidenceMixConfig(ModelConfig):
             )
 
     def display_name(self) -> str:
-        return Path(self.name).name
+        """`evidence_mix`, with the parts that are left out."""
+        missing = [part.name for part in Part if part not in self.parts]
+        return f"{self.name} without {', '.join(missing)}" if missing else self.name

@@ -130,13 +130,14 @@ class EvidenceMix(nn.Module):
 
     def table(self) -> Tensor:
         """Return (n_items, hidden) the item vectors; a new item has no id vector. Without an encoder of size 0."""
-        if self.encoder is None:
-            return self.log_counts.new_zeros(self.log_counts.shape[1], 0)
-        table = 0.0 if self.adaptor is None else self.adaptor(self.vectors)
-        if self.ids is None:
-            return table
-        missing = self.log_counts.shape[1] - self.ids.num_embeddings
-        return table + F.pad(self.ids.weight, (0, 0, 0, missing))
+        size = 0 if self.encoder is None else self.settings.hidden_size
+        table = self.log_counts.new_zeros(self.log_counts.shape[1], size)
+        if self.adaptor is not None:
+            table = table + self.adaptor(self.vectors)
+        if self.ids is not None:
+            missing = len(table) - self.ids.num_embeddings
+            table = table + F.pad(self.ids.weight, (0, 0, 0, missing))
+        return table
 
     def forward(
         self, items: Tensor, targets: Tensor, groups: Tensor, user: Tensor, start: Tensor, end: Tensor
