@@ -1,0 +1,244 @@
+"""Evidence for each item after a history: sparse counts and neighbours, cross-fitted by users.
+
+Users are divided at random into folds. In training, the counts that a user's rows see are those of the other folds:
+transitions, their row sums and popularity alike. Nothing of the target, nor of any other interaction of that user, is
+in them, so that a training row is like a row of a user who was never counted. Evaluation uses the counts of all users.
+A user's own transitions then count for items of the history only, and these get no evidence but their repetition.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, hstack, vstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
+
+CELLS_AT_ONCE = 1 << 22  # items × items: 16 MB a block of cosines
+ROUNDING = 1e-9  # of a difference of counts, in float64
+
+
+class FoldCounts:
+    """Weighted pairs of items, counted over all users and within each fold.
+
+    Args:
+        row, column, weight, fold: (n_pairs,) each.
+        n_items, n_folds: their numbers.
+    """
+
+    def __init__(
+        self, row: IntArray, column: IntArray, weight: NDArray[np.float64], fold: IntArray, n_items: int, n_folds: int
+    ) -> None:
+        self.total = csr_array(coo_array((weight, (row, column)), shape=(n_items, n_items)))
+        stacked = (fold * n_items + row, column)  # row i of fold f is number f · n_items + i
+        self.folds = csr_array(coo_array((weight, stacked), shape=(n_folds * n_items, n_items)))
+        sums = self.total.sum(axis=1)
+        within = self.folds.sum(axis=1).reshape(n_folds, n_items)
+        self.sums = np.concatenate([sums - within, sums[None]])  # (n_folds + 1, n_items); the last row has all users
+        self.sums[self.sums < ROUNDING] = 0
+
+    def after(self, items: csr_array, fold: IntArray) -> csr_array:
+        """Return (n, n_items) Σ_i items[:, i] · C_i / √ΣC_i, with C the counts of all folds but `fold`.
+
+        Args:
+            items: (n, n_items) weights of history items.
+            fold: (n,); the number of folds = none is left out.
+        """
+        n_folds, n_items = len(self.sums) - 1, self.total.shape[0]
+        fold = np.repeat(fold, np.diff(items.indptr))
+        sums = self.sums[fold, items.indices]
+        weight = np.divide(items.data, np.sqrt(sums), out=np.zeros(len(sums)), where=sums > 0)
+        counted = csr_array((weight, items.indices, items.indptr), shape=items.shape)
+        excluded = csr_array(
+            (
+                np.where(fold < n_folds, weight, 0),
+                np.minimum(fold, n_folds - 1) * n_items + items.indices,
+                items.indptr,
+            ),
+            shape=(items.shape[0], n_folds * n_items),
+        )
+        difference = csr_array(counted @ self.total - excluded @ self.folds)
+        difference.data[difference.data < ROUNDING] = 0
+        difference.eliminate_zeros()
+        return difference
+
+    def resize(self, n_items: int) -> None:
+        """Append items without counts. Only evaluation may follow."""
+        self.total.resize((n_items, n_items))
+        self.sums = np.pad(self.sums, ((0, 0), (0, n_items - self.sums.shape[1])))
+        n_folds = len(self.sums) - 1
+        self.folds = csr_array((n_folds * n_items, n_items))
+
+
+class TextNeighbours:
+    """The most similar items by the cosine of TF-IDF vectors. An item is among its own neighbours.
+
+    Args:
+        texts: of the catalogue, at least one with a word.
+        n: number of neighbours, itself included; more where cosines tie.
+
+    Attributes:
+        rows: (n_items, n_items) the cosines.
+    """
+
+    def __init__(self, texts: list[str], n: int) -> None:
+        self.vectorizer = TfidfVectorizer(dtype=np.float32)
+        self.catalogue = csr_array(self.vectorizer.fit_transform(texts))
+        self.new = self.catalogue[:0]
+        self.n = min(n, len(texts))
+        least, nearest = [], []
+        for start in range(0, len(texts), size := max(1, CELLS_AT_ONCE // len(texts))):
+            cosine = (self.catalogue[start : start + size] @ self.catalogue.T).toarray()
+            least.append(self._least(cosine))
+            nearest.append(csr_array(np.where(cosine >= least[-1], cosine, 0)))
+        self.least = np.concatenate(least)
+        self.rows = self.nearest = csr_array(vstack(nearest))
+
+    def _least(self, cosine: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, 1) the cosine of the n-th neighbour in the catalogue."""
+        least: NDArray[np.float32] = np.partition(cosine, -self.n, axis=1)[:, -self.n, None]
+        return least
+
+    def add(self, texts: list[str]) -> None:
+        """Append items: neighbours of those to which they are as similar as the n-th neighbour in the catalogue."""
+        self.new = csr_array(vstack([self.new, self.vectorizer.transform(texts)]))
+        cosine = (self.new @ self.catalogue.T).toarray()
+        right = np.where(self.least <= cosine.T, cosine.T, 0)
+        below = np.concatenate([cosine, (self.new @ self.new.T).toarray()], axis=1)
+        below[below < self._least(cosine)] = 0
+        self.rows = csr_array(vstack([hstack([self.nearest, csr_array(right)]), csr_array(below)]))
+
+
+class Entries(NamedTuple):
+    """Evidence for items after n histories: entry e says value[e] > 0 of kind[e] for item key[e] % n_items.
+
+    Attributes:
+        key: (n_entries,) row · n_items + item.
+    """
+
+    key: Tensor
+    kind: Tensor
+    value: Tensor
+
+
+class Evidence:
+    """Computes the evidence after histories, and what is known of the histories themselves.
+
+    Attributes:
+        kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
+        user_fold: (n_users,) each user's fold.
+        log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users.
+    """
+
+    def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
+        flat, offsets = split.train_sequences()
+        user, n_items, n_folds = np.repeat(np.arange(split.n_users), np.diff(offsets)), split.n_items, config.folds
+        self.user_fold = stream(seed, "folds").permutation(split.n_users) % n_folds
+        self.n_folds, self.groups = n_folds, list(config.groups)
+        self.parts = set(config.parts)
+        pairs = []
+        for step in range(1, config.steps + 1):
+            same = user[step:] == user[:-step]
+            pairs.append((flat[:-step][same], flat[step:][same], np.full(same.sum(), 1 / step), user[step:][same]))
+        before, after, weight, owner = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        before, after, fold = before.astype(np.int64), after.astype(np.int64), self.user_fold[owner]
+        self.following = FoldCounts(before, after, weight, fold, n_items, n_folds)
+        self.preceding = FoldCounts(after, before, weight, fold, n_items, n_folds)
+        within = np.zeros((n_folds, n_items))
+        np.add.at(within, (self.user_fold[user], flat), 1)
+        counts = within.sum(axis=0)
+        self.log_counts = np.log1p(np.concatenate([counts - within, counts[None]])).astype(np.float32)
+        has_words = any(map(TfidfVectorizer().build_analyzer(), split.dataset.texts))
+        self.text = None
+        if Part.text in self.parts and has_words:
+            self.text = TextNeighbours(split.dataset.texts, config.neighbours)
+        spans = ["last" if end == 1 else f"to {end}" for end in self.groups]
+        self.kinds = [f"following, {span}" for span in spans] if Part.following in self.parts else []
+        self.kinds += ["preceding"] if Part.preceding in self.parts else []
+        self.kinds += [f"text, {span}" for span in spans] if self.text else []
+        self.kinds.append("repetition")
+
+    def add_items(self, split: Split) -> None:
+        n_items = split.n_items
+        texts = split.dataset.texts[self.log_counts.shape[1] :]
+        for counts in (self.following, self.preceding):
+            counts.resize(n_items)
+        self.log_counts = np.pad(self.log_counts, ((0, 0), (0, len(texts))))
+        if self.text:
+            self.text.add(texts)
+
+    def all_users(self, examples: Examples) -> IntArray:
+        """Return (n,) the number that leaves out no fold."""
+        return np.full(len(examples), self.n_folds)
+
+    def known(self, examples: Examples, fold: IntArray) -> Tensor:
+        """Return (n, 3) log(1 + row sum) of the last item and of the one before, and log(1 + the history's length).
+
+        Args:
+            fold: (n,) the folds to leave out.
+        """
+        known = np.zeros((len(examples), 3), dtype=np.float32)
+        for back in (1, 2):
+            has = np.flatnonzero(examples.history_length >= back)
+            item = examples.sequence[examples.end[has] - back]
+            known[has, back - 1] = np.log1p(self.following.sums[fold[has], item])
+        known[:, 2] = np.log1p(examples.history_length)
+        return torch.from_numpy(known)
+
+    def entries(self, examples: Examples, fold: IntArray) -> Entries:
+        """Return the evidence for all items. An item of the history has repetition only.
+
+        Args:
+            fold: (n,) the folds to leave out.
+        """
+        n, n_items = len(examples), self.log_counts.shape[1]
+        flat, offsets = examples.histories()
+        row = np.repeat(np.arange(n), np.diff(offsets))
+        distance = offsets[1:][row] - np.arange(len(flat))
+        group = np.searchsorted(self.groups, distance)
+
+        def weighted(selected: NDArray[np.bool_] | slice) -> csr_array:
+            places = row[selected], flat[selected]
+            return csr_array(coo_array((1 / distance[selected], places), shape=(n, n_items)))
+
+        spans = [weighted(group == number) for number in range(len(self.groups))]
+        kinds = []
+        if Part.following in self.parts:
+            kinds += [self.following.after(span, fold) for span in spans]
+        if Part.preceding in self.parts:
+            kinds.append(self.preceding.after(spans[0], fold))
+        if self.text:
+            kinds += [csr_array(span @ self.text.rows) for span in spans]
+        repetition = weighted(slice(None))
+        repeated = _keys(repetition)
+        keys = [_keys(matrix) for matrix in kinds]
+        new = [~_contained(key, repeated) for key in keys]
+        values = [matrix.data[kept] for matrix, kept in zip(kinds, new, strict=True)]
+        lengths = [*map(len, values), len(repeated)]
+        return Entries(
+            torch.from_numpy(np.concatenate([*(key[kept] for key, kept in zip(keys, new, strict=True)), repeated])),
+            torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
+            torch.from_numpy(np.concatenate([*values, repetition.data]).astype(np.float32)),
+        )
+
+
+def _keys(matrix: csr_array) -> IntArray:
+    """Return row · n_columns + column of each entry."""
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return row * matrix.shape[1] + matrix.indices
+
+
+def _contained(keys: IntArray, among: IntArray) -> NDArray[np.bool_]:
+    """Return which keys are `among` others; an array as large as all possible keys would be large."""
+    if len(among) == 0:
+        return np.zeros(len(keys), dtype=bool)
+    among = np.sort(among)
+    return among[np.minimum(np.searchsorted(among, keys), len(among) - 1)] == keys

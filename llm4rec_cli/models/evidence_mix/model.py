@@ -1,0 +1,263 @@
+"""evidence_mix: a mixture of sparse evidence and popularity, times a sequence encoder.
+
+    score(j) = a log(e^b n_j^c + Σ_k e^{g_k} x_kj^{p_k}) + w <h, v_j> / τ
+    score(j) = a log(e^b n_j^c) + r + q log(x_rj) + w <h, v_j> / τ       for an item of the history
+
+x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count in training, x_rj the sum of 1/d over the
+distances d at which j is in the history. b, c, g and r, and before a softplus a and w, are linear in three numbers that
+describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
+length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
+from llm4rec_cli.models.evidence_mix.evidence import Evidence
+from llm4rec_cli.models.shared.layers import initialise, sasrec_encoder
+from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
+from llm4rec_cli.text.features import encode_texts
+
+SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
+TINY = 1e-30
+N_KNOWN = 3
+ONE = math.log(math.e - 1)  # softplus of it is 1
+
+
+class EvidenceRows(SequenceRows):
+    """Rows of sequences, with the history of each target: `user`, `start` and `end`, (number of targets,) int64."""
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+        batch = super().batch(epoch, indices)
+        packing = pack(self.lengths[indices], self.widening)
+        carries_loss = batch["targets"].numpy() != IGNORED
+        row, position = packing.row[carries_loss], packing.position[carries_loss]
+        user = self.users[indices][row]
+        history = {"user": user, "start": self.offsets[user], "end": self.starts[indices][row] + position + 1}
+        return batch | {name: torch.from_numpy(values.astype(np.int64)) for name, values in history.items()}
+
+    def examples(self, user: Tensor, start: Tensor, end: Tensor) -> Examples:
+        """Return the targets of a batch as examples."""
+        users, starts, ends = (numbers.numpy(force=True) for numbers in (user, start, end))
+        return Examples(users, self.flat[ends], self.flat, starts, ends, ends)
+
+
+class EvidenceMix(nn.Module):
+    """See the module.
+
+    Args:
+        vectors: (n_items, size) frozen text vectors; None = none.
+    """
+
+    vectors: Tensor | None
+    included: Tensor | None
+    log_counts: Tensor
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, config: EvidenceMixConfig, context: Context, vectors: Tensor | None) -> None:
+        super().__init__()
+        self.split, self.cache, self.settings = context.split, context.cache, config
+        self.evidence = Evidence(context.split, config, context.seed)
+        self.rows = EvidenceRows(context.split, config.max_length)
+        self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
+        self.register_buffer("vectors", vectors, persistent=False)
+        items = context.split.softmax_items()
+        included = None if items is None else torch.zeros(context.split.n_items, dtype=torch.bool)
+        if included is not None:
+            included[torch.from_numpy(items)] = True
+        self.register_buffer("included", included, persistent=False)
+        self.n_kinds = len(self.evidence.kinds) - 1
+        self.encoder = self.ids = self.adaptor = None
+        if Part.encoder in config.parts:
+            self.encoder = sasrec_encoder(config)
+            self.ids = nn.Embedding(context.split.n_items, config.hidden_size) if Part.ids in config.parts else None
+            self.adaptor = None if vectors is None else nn.Linear(vectors.shape[1], config.hidden_size)
+            self.apply(initialise)
+            if vectors is not None:
+                self._whiten(vectors)
+        self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4 + (self.encoder is not None))
+        nn.init.zeros_(self.gates.weight)
+        start = [0.0] * self.n_kinds + [ONE, -4.0, 1.0, -3.0] + [ONE] * (self.encoder is not None)
+        self.gates.bias = nn.Parameter(torch.tensor(start))
+        self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), ONE))
+        known = self._training_knowledge()
+        self.register_buffer("centre", known.mean(0))
+        self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
+
+    def _whiten(self, vectors: Tensor) -> None:
+        """Start the adaptor as the whitening of the text vectors, of length about 1."""
+        assert self.adaptor is not None
+        centre = vectors.mean(0)
+        _, scale, directions = torch.linalg.svd(vectors - centre, full_matrices=False)
+        size = min(len(scale), self.adaptor.out_features)
+        scale = scale[:size].clamp_min(scale[0] * 1e-3) / math.sqrt(len(vectors))
+        with torch.no_grad():
+            self.adaptor.weight[:size] = directions[:size] / (scale * math.sqrt(size)).unsqueeze(1)
+            self.adaptor.bias.copy_(-self.adaptor.weight @ centre)
+
+    def _training_knowledge(self) -> Tensor:
+        """Return (n, N_KNOWN) what is known of training histories, or zeros if there are none."""
+        offsets = self.rows.offsets
+        end = np.setdiff1d(np.arange(offsets[-1]), offsets[:-1])
+        user = np.searchsorted(offsets, end, side="right") - 1
+        if len(user) == 0:
+            return torch.zeros(1, N_KNOWN)
+        examples = Examples(user, self.rows.flat[end], self.rows.flat, offsets[user], end, end)
+        return self.evidence.known(examples, self.evidence.user_fold[user])
+
+    @property
+    def epsilon(self) -> float:
+        return 1e-8
+
+    def learning_rate_of(self, name: str, usual: float) -> float:
+        return self.settings.gate_learning_rate if name.startswith(("gates", "powers")) else usual
+
+    def training_rows(self) -> EvidenceRows:
+        return self.rows
+
+    def table(self) -> Tensor:
+        """Return (n_items, hidden) the item vectors; a new item has no id vector. Without an encoder of size 0."""
+        size = 0 if self.encoder is None else self.settings.hidden_size
+        table = self.log_counts.new_zeros(self.log_counts.shape[1], size)
+        if self.adaptor is not None:
+            table = table + self.adaptor(self.vectors)
+        if self.ids is not None:
+            missing = len(table) - self.ids.num_embeddings
+            table = table + F.pad(self.ids.weight, (0, 0, 0, missing))
+        return table
+
+    def forward(
+        self, items: Tensor, targets: Tensor, groups: Tensor, user: Tensor, start: Tensor, end: Tensor
+    ) -> dict[str, Any]:
+        """Return the mean cross-entropy over all items at positions with a target.
+
+        Args:
+            items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
+            groups: (n_groups, 2) of the packing.
+            user, start, end: (number of targets,) the histories of the targets, in order.
+        """
+        table = self.table()
+        carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
+        targets = targets[carries_loss]
+        hidden = table.new_zeros(len(targets), 0)
+        if self.encoder is not None:
+            hidden = self.encoder(F.embedding(items, table), groups)[carries_loss]
+        examples = self.rows.examples(user, start, end)
+        fold = self.evidence.user_fold[examples.user]
+        with torch.autocast(items.device.type, enabled=False):
+            hidden, directions, gates = self._heads(hidden.float(), table.float(), examples, fold)
+
+            def loss(rows: slice, *inputs: Tensor) -> Tensor:
+                scores = self._scores(examples[rows], fold[rows], *inputs)
+                if self.included is not None:
+                    scores = scores.masked_fill(~self.included, float("-inf"))
+                return F.cross_entropy(scores, targets[rows], reduction="sum")
+
+            size = max(1, SCORES_AT_ONCE // len(directions))
+            mean = _InBlocks.apply(loss, size, hidden, gates, directions, self.powers)
+        return {"loss": mean, "n_terms": len(targets)}
+
+    def _heads(
+        self, hidden: Tensor, table: Tensor, examples: Examples, fold: IntArray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weighted states, the directions of items, and the gates."""
+        known = self.evidence.known(examples, fold).to(self.centre.device)
+        gates = self.gates((known - self.centre) / self.spread)
+        if self.encoder is not None:
+            weight = F.softplus(gates[:, -1:]) / self.settings.temperature
+            hidden, table = F.normalize(hidden, dim=-1) * weight, F.normalize(table, dim=-1)
+        return hidden, table, gates
+
+    def _scores(
+        self, examples: Examples, fold: IntArray, hidden: Tensor, gates: Tensor, table: Tensor, powers: Tensor
+    ) -> Tensor:
+        """Return (n, n_items) scores of a block of examples."""
+        k, shape = self.n_kinds, (len(hidden), len(table))
+        key, kind, value = (x.to(table.device) for x in self.evidence.entries(examples, fold))
+        sharpness, base, slope, repetition = gates[:, k : k + 4].split(1, dim=1)
+        popularity = slope * self.log_counts[torch.from_numpy(fold).to(table.device)] + base
+        strength = F.softplus(powers)[kind] * value.log()
+        n_new = int((kind < k).sum())  # entries are in the order of kinds
+        new, old = slice(n_new), slice(n_new, None)
+        mixture = (gates[key[new] // shape[1], kind[new]] + strength[new]).exp()
+        mixed = popularity.exp().flatten().index_add(0, key[new], mixture)
+        scores = F.softplus(sharpness) * (mixed.view(shape) + TINY).log() + hidden @ table.t()
+        again = repetition[key[old] // shape[1], 0] + strength[old]
+        return scores.flatten().index_add(0, key[old], again).view(shape)
+
+    @torch.no_grad()
+    def score(self, examples: Examples) -> Tensor:
+        table = self.table()
+        hidden = table.new_zeros(len(examples), 0)
+        if self.encoder is not None:
+            packed = packed_histories(examples, self.settings.max_length)
+            items, groups, last, nonempty = (t.to(table.device) for t in packed)
+            hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
+        fold = self.evidence.all_users(examples)
+        hidden, table, gates = self._heads(hidden, table, examples, fold)
+        blocks = []
+        for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
+            rows = slice(start, start + size)
+            block = self._scores(examples[rows], fold[rows], hidden[rows], gates[rows], table, self.powers)
+            if examples.candidates is not None:
+                block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
+            blocks.append(block)
+        return torch.cat(blocks)
+
+    def add_items(self, split: Split) -> None:
+        self.evidence.add_items(split)
+        if self.vectors is not None:
+            texts, device = split.dataset.texts[len(self.vectors) :], self.vectors.device
+            added = encode_texts(texts, self.settings.encoder, self.cache, device.type).to(device)
+            self.vectors = torch.cat([self.vectors, added])
+        self.log_counts = torch.from_numpy(self.evidence.log_counts).to(self.log_counts.device)
+
+
+class _InBlocks(torch.autograd.Function):
+    """The mean of a loss over rows and its gradients, in one pass over blocks of rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, loss: Callable[..., Tensor], size: int, hidden: Tensor, gates: Tensor, table: Tensor, powers: Tensor
+    ) -> Tensor:
+        by_row, shared = (hidden, gates), (table, powers)
+        gradients = [torch.zeros_like(x) for x in (*by_row, *shared)]
+        total = hidden.new_zeros(())
+        for start in range(0, len(hidden), size):
+            rows = slice(start, start + size)
+            with torch.enable_grad():
+                inputs = [x.detach().requires_grad_() for x in (*(x[rows] for x in by_row), *shared)]
+                value = loss(rows, *inputs)
+                parts = torch.autograd.grad(value, inputs)
+            total += value.detach()
+            for gradient, part in zip((*(g[rows] for g in gradients[:2]), *gradients[2:]), parts, strict=True):
+                gradient += part
+        ctx.save_for_backward(*gradients)
+        return total / len(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        scale = outer[0] / len(ctx.saved_tensors[0])
+        return None, None, *(gradient * scale for gradient in ctx.saved_tensors)
+
+
+def build(context: Context) -> EvidenceMix:
+    config: EvidenceMixConfig = context.config
+    texts, vectors = context.split.dataset.texts, None
+    if {Part.encoder, Part.vectors} <= set(config.parts) and any(texts):
+        vectors = encode_texts(texts, config.encoder, context.cache, context.device)
+    return EvidenceMix(config, context, vectors)

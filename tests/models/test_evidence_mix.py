@@ -1,0 +1,226 @@
+"""evidence_mix: naive scores, cross-fitted counts, and data without anything to learn."""
+
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.models.evidence_mix.config import Part
+from tests.support.builders import tiny_dataset
+from tests.support.numeric import assert_close
+
+rng = np.random.default_rng(0)
+N_ITEMS = 12
+SEQUENCES = [rng.integers(0, N_ITEMS, rng.integers(3, 9)).tolist() for _ in range(25)]
+WORDS = ["red", "blue", "nail", "hair", "brush", "soap"]
+TEXTS = [" ".join(rng.choice(WORDS, 3)) for _ in range(N_ITEMS)]
+DATASET = tiny_dataset(SEQUENCES, TEXTS)
+NO_ENCODER = [Part.following, Part.preceding, Part.text]
+SETTINGS = {
+    "parts": NO_ENCODER,
+    "folds": 10,
+    "steps": 3,
+    "neighbours": N_ITEMS,
+    "groups": [1, 3, 50],
+    "gate_learning_rate": 0.02,
+    "hidden_size": 8,
+    "inner_size": 8,
+    "layers": 1,
+    "heads": 2,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "temperature": 0.1,
+    "max_length": 10,
+}
+NO_TEXT = tiny_dataset(SEQUENCES, n_items=N_ITEMS)
+
+
+@pytest.fixture
+def built(build):
+    """built(dataset, **settings): the model without an encoder, unless `parts` says otherwise."""
+
+    def build_model(dataset, **settings):
+        encoder = EncoderConfig("minilm", Pooling.mean, 256, Precision.fp32)
+        return build("evidence_mix", dataset, **{**SETTINGS, "encoder": encoder, **settings})
+
+    return build_model
+
+
+def naive_counts(sequences, steps):
+    """Return (row, column) -> how often item `column` followed item `row`, closer ones more."""
+    counts = Counter()
+    for sequence in sequences:
+        for later, item in enumerate(sequence):
+            for step in range(1, min(steps, later) + 1):
+                counts[sequence[later - step], item] += 1 / step
+    return counts
+
+
+def naive_after(counts, history, first, last):
+    """Return (n_items,) the normalised counts of the items at these distances from the end of a history."""
+    result = np.zeros(N_ITEMS)
+    for distance in range(first, min(last, len(history)) + 1):
+        item = history[-distance]
+        total = sum(n for (row, _), n in counts.items() if row == item)
+        for column in range(N_ITEMS):
+            if total:
+                result[column] += counts[item, column] / math.sqrt(total) / distance
+    return result
+
+
+def test_a_training_row_sees_the_counts_of_the_other_folds_only(built):
+    model = built(DATASET, parts=[Part.following], groups=[1, 3], folds=3)
+    evidence, rows = model.evidence, model.training_rows()
+    flat, offsets = model.split.train_sequences()
+    sequences = [flat[a:b].tolist() for a, b in pairwise(offsets)]
+    for index in range(len(rows)):
+        batch = rows.batch(0, [index])
+        examples = rows.examples(batch["user"], batch["start"], batch["end"])
+        user = rows.users[index]
+        fold = evidence.user_fold[examples.user]
+        assert (examples.target == batch["targets"].numpy()).all()
+        others = [s for u, s in enumerate(sequences) if evidence.user_fold[u] != evidence.user_fold[user]]
+        counts = naive_counts(others, steps=3)
+        popularity = np.bincount(np.concatenate(others), minlength=N_ITEMS)
+        np.testing.assert_allclose(np.expm1(model.log_counts[fold[0]]), popularity, rtol=1e-5)
+        known = evidence.known(examples, fold)
+        key, kind, value = (x.numpy() for x in evidence.entries(examples, fold))
+        values = np.zeros((2, len(examples), N_ITEMS))
+        for number in range(2):
+            values[number].flat[key[kind == number]] = value[kind == number]
+        for position in range(1, len(sequences[user])):
+            history = sequences[user][:position]
+            for number, (first, last) in enumerate([(1, 1), (2, 3)]):
+                expected = naive_after(counts, history, first, last)
+                expected[history] = 0
+                np.testing.assert_allclose(values[number, position - 1], expected, atol=1e-6)
+            last = sum(n for (i, _), n in counts.items() if i == history[-1])
+            assert known[position - 1, 0] == pytest.approx(math.log1p(last), abs=1e-6)
+
+
+def test_scores_are_those_of_the_formula(built):
+    model = built(DATASET, parts=NO_ENCODER, groups=[1, 3])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.3)
+    examples = model.split.examples(SplitName.test)
+    flat, offsets = model.split.train_sequences()
+    counts = naive_counts([flat[a:b].tolist() for a, b in pairwise(offsets)], steps=3)
+    reverse = Counter({(j, i): n for (i, j), n in counts.items()})
+    cosine = model.evidence.text.rows.toarray()
+    popularity = 1 + np.bincount(flat, minlength=N_ITEMS)
+    powers = torch.nn.functional.softplus(model.powers).tolist()
+    scores = model.score(examples)
+    for i, user in enumerate(examples.user):
+        history = SEQUENCES[user][:-1]
+        known = [sum(n for (row, _), n in counts.items() if row == item) for item in (history[-1], history[-2])]
+        known = torch.tensor([*map(math.log1p, known), math.log1p(len(history))])
+        gates = model.gates((known - model.centre) / model.spread).tolist()
+        near = [sum(cosine[history[-d]] / d for d in span if d <= len(history)) for span in ([1], [2, 3])]
+        evidence = [
+            naive_after(counts, history, 1, 1),
+            naive_after(counts, history, 2, 3),
+            naive_after(reverse, history, 1, 1),
+            *near,
+        ]
+        sharpness, base, slope, repetition = gates[5:9]
+        for j in range(N_ITEMS):
+            mixed = math.exp(base) * popularity[j] ** slope
+            again = sum(1 / d for d in range(1, len(history) + 1) if history[-d] == j)
+            if not again:
+                mixed += sum(
+                    math.exp(g) * x[j] ** p for g, x, p in zip(gates, evidence, powers[:5], strict=False) if x[j] > 0
+                )
+            expected = math.log1p(math.exp(sharpness)) * math.log(mixed)
+            expected += repetition + powers[5] * math.log(again) if again else 0
+            assert float(scores[i, j]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch):
+    def gradients(at_once):
+        monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.SCORES_AT_ONCE", at_once)
+        model = built(DATASET, parts=NO_ENCODER)
+        rows = model.training_rows()
+        model(**rows.batch(0, list(range(len(rows)))))["loss"].backward()
+        return {name: weight.grad for name, weight in model.named_parameters()}
+
+    whole, blocks = gradients(1 << 20), gradients(5 * N_ITEMS)
+    for name, gradient in whole.items():
+        assert_close(blocks[name], gradient, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "parts"), [(NO_TEXT, list(Part)), (DATASET, [Part.encoder, Part.vectors]), (DATASET, [Part.text])]
+)
+def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built, dataset, parts):
+    parts = [part for part in parts if dataset is not NO_TEXT or part is not Part.vectors]
+    model = built(dataset, parts=parts)
+    rows = model.training_rows()
+    loss = model(**rows.batch(0, list(range(len(rows)))))["loss"]
+    loss.backward()
+    assert loss.isfinite()
+    assert model.score(model.split.examples(SplitName.test)).isfinite().all()
+
+
+# --- nothing to learn but popularity
+
+
+@pytest.fixture(scope="module")
+def null_data():
+    """3,000 users of six interactions with 300 items, drawn independently, some items more often than others."""
+    draws = np.random.default_rng(3)
+    share = 1 / (10 + np.arange(300))
+    items = [draws.choice(300, 6, replace=False, p=share / share.sum()).tolist() for _ in range(3000)]
+    return tiny_dataset(items, [f"w{a} w{b}" for a, b in draws.integers(0, 20, (300, 2))])
+
+
+def auc_over_matched_items(model, cross_fitted):
+    """Return how often a training target has more evidence than a matched item; ties count 1/2.
+
+    The other item has the same count, as the evidence sees it, and is not in the user's sequence.
+    """
+    evidence, split = model.evidence, model.split
+    flat, offsets = split.train_sequences()
+    user = np.repeat(np.arange(split.n_users), np.diff(offsets) - 1)
+    end = np.flatnonzero(~np.isin(np.arange(len(flat)), offsets[:-1]))
+    fold = evidence.user_fold[user] if cross_fitted else np.full(len(user), evidence.n_folds)
+    key, _, value = evidence.entries(Examples(user, flat[end], flat, offsets[user], end, end), fold)
+    mass = np.bincount(key, value, minlength=len(user) * split.n_items).reshape(len(user), -1)
+    draws, wins = np.random.default_rng(0), []
+    for i, counts in enumerate(evidence.log_counts[fold]):
+        same = np.setdiff1d(
+            np.flatnonzero(counts == counts[flat[end[i]]]), flat[offsets[user[i]] : offsets[user[i] + 1]]
+        )
+        if len(same):
+            wins.append(0.5 + 0.5 * np.sign(mass[i, flat[end[i]]] - mass[i, draws.choice(same)]))
+    return np.mean(wins)
+
+
+def test_cross_fitted_evidence_does_not_know_a_target_that_is_independent_of_its_history(built, null_data):
+    model = built(null_data, parts=NO_ENCODER)
+    assert auc_over_matched_items(model, cross_fitted=True) == pytest.approx(0.5, abs=0.01)
+    assert auc_over_matched_items(model, cross_fitted=False) > 0.6  # a target counted in its own evidence
+
+
+def test_where_targets_are_independent_of_histories_the_model_is_popularity(built, null_data):
+    torch.manual_seed(0)
+    model = built(null_data, parts=NO_ENCODER)
+    rows = model.training_rows()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for step in range(60):
+        optimizer.zero_grad()
+        model(**rows.batch(0, list(range(step % 6, len(rows), 6))))["loss"].backward()
+        optimizer.step()
+    examples = model.split.examples(SplitName.valid)
+    popularity = torch.from_numpy(np.log(np.maximum(model.split.train_counts(), 0.5))).float().repeat(len(examples), 1)
+    scores, history = model.score(examples), examples.histories()[0].reshape(len(examples), -1)
+    losses = []
+    for logits in (scores, popularity):
+        logits.scatter_(1, torch.from_numpy(history).long(), -torch.inf)
+        losses.append(float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(examples.target).long())))
+    assert losses[0] == pytest.approx(losses[1], abs=0.01)
