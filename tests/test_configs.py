@@ -26,7 +26,7 @@ from tests.support.small_log import small_log
 
 GROUPS = {group: composing.options(group) for group in overrides.FOLDERS}
 SHIPPED = [(group, name) for group, names in GROUPS.items() for name in names]
-SPACES = [("search", name) for name in composing.options("search")]
+SPACES = [(group, name) for group in ("search", "paper") for name in composing.options(group)]
 GENERATED = [name for name in GROUPS["dataset"] if name.startswith("demo")]
 FILES = sorted(composing.conf_dir().rglob("*.yaml"))
 WROTE = ("llm=openai",)  # for enriched items: the name identifies the chat model that wrote the tokens
@@ -290,6 +290,15 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         ("score", "lists.csv", *QUICK): 0,
         ("train", "+experiment=tuned", *QUICK): 0,
         ("train", "model=p5", "task=rating", "model.index=semantic", *sizes("p5"), *QUICK): 0,
+        (
+            "train",
+            "model=nrms",
+            "model.aggregation=mean",
+            LOG,
+            "model.titles=2",
+            f"model.backbone={small.bert}",
+            *QUICK,
+        ): 0,
         ("prepare", "dataset=printed", "paths.cache=."): 0,
         ("prepare", "dataset=printed_log"): 0,
         ("list", "prompts", "prompt4nr/hybrid_action"): 0,
@@ -302,12 +311,14 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     chat_command = ("train", "model=chatgptrec", "task.max_examples=2", "task.floors=[]", *SMALL_CHAT)
+    with_controls = ["model.controls=2" if word == "model.controls=0" else word for word in chat_command]
     with running() as server, chat_server() as chat, recorded() as read:
         chat.responses = lambda prompt: [api_error(500)]
         special |= {
             (*chat_command, "task=rating", "llm=openai", f"llm.base_url={chat.url}"): 0,
             (*chat_command, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
             (*chat_command, "task=sequential", "model.answer=generate", f"llm.model={small.llm}"): 0,
+            (*with_controls, "task=direct", "model.answer=likelihood", f"llm.model={small.llm}"): 0,
             # A few-shot prompt exceeds the context of the tiny model and is refused.
             (*chat_command, "task=direct", "prompt.shots=1", f"llm.model={small.llm}"): 2,
         }
