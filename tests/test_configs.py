@@ -285,6 +285,7 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
     trained = small(*MODELS["sasrec"]).folder
     answers = pd.read_parquet(trained / "predictions.parquet")
     answers[["user_id", "target"]].to_csv(tmp_path / "lists.csv", index=False, header=["user", "item"])
+    bert = ("model.titles=2", f"model.backbone={small.bert}")
     special = {
         ("eval", f"run={trained}", f"paths.outputs={trained.parents[3]}", *QUICK): 0,
         ("score", "lists.csv", *QUICK): 0,
