@@ -203,13 +203,16 @@ def _in_words(variant: Variant) -> list[str]:
 
 
 def mean_and_deviation(variant: Variant, metric: str) -> str:
-    """Return `0.1206 ± 0.0010` over seeds; without a deviation for one seed, or where seeds make no difference by the
-    model's declaration; empty without the metric."""
+    """Return `with_deviation` of a metric over seeds; empty without the metric."""
     values = variant.values(metric)
-    if not values:
-        return ""
+    return with_deviation(values, variant.is_seeded) if values else ""
+
+
+def with_deviation(values: Sequence[float], is_seeded: bool) -> str:
+    """Return `0.1206 ± 0.0010` over seeds; without a deviation for one seed, or where seeds make no difference by the
+    model's declaration."""
     mean = statistics.fmean(values)
-    varies = len(values) > 1 and (variant.is_seeded or len(set(values)) > 1)
+    varies = len(values) > 1 and (is_seeded or len(set(values)) > 1)
     return f"{mean:.4f} ± {statistics.stdev(values):.4f}" if varies else f"{mean:.4f}"
 
 

@@ -19,7 +19,7 @@ from llm4rec_cli.config.paper import REASONS, Cell, Kind, Size, Table
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.contents import lettered, mean_and_deviation
+from llm4rec_cli.reporting.contents import lettered, with_deviation
 from llm4rec_cli.reporting.pairing import Run
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
@@ -197,7 +197,7 @@ def _shown(metric: str, numbers: Sequence[float] | None) -> str:
         return ""
     if metric in COUNTS:
         return f"{statistics.fmean(numbers):,.0f}"
-    return mean_and_deviation(numbers)
+    return with_deviation(numbers, is_seeded=False)
 
 
 def heading(table: Table, size: Size) -> str:
