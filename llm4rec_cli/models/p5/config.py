@@ -74,7 +74,8 @@ class Start(Enum):
     """What the embeddings of item codes start from."""
 
     random = "random"  # as T5 draws its embeddings
-    co_occurrence = "co_occurrence"  # factors of which items follow each other in training
+    co_occurrence = "co_occurrence"  # factors of which items are neighbours in training
+    statistics = "statistics"  # factors of which item follows which, mean stars; attention carries them to the output
 
 
 class HistoryOrder(Enum):
@@ -128,7 +129,7 @@ class P5Config(ModelConfig):
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
     history: HistoryOrder = added(HistoryOrder.oldest_first)
-    start: Start = added(Start.random)  # co_occurrence: where items have tokens of their own, no digits
+    start: Start = added(Start.random)  # co_occurrence: no digits; statistics: index=independent, T5_SHAPES
     rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
@@ -221,6 +222,12 @@ class P5Config(ModelConfig):
             deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
         if trained_here and self.start is Start.co_occurrence:
             deviations.append("embeddings of item codes start from which items follow each other in training")
+        if trained_here and self.start is Start.statistics:
+            users = " and users" if self.user_tokens else ""
+            deviations.append(
+                f"tokens of items{users}, and the decoder's attention to the source, start from counted transitions "
+                "and mean stars of the training part"
+            )
         if trained_here and self.rates is Rates.scaled:
             deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
         if self.index is Index.independent:
@@ -272,6 +279,13 @@ class P5Config(ModelConfig):
             yield UsageError(
                 f"model.start=co_occurrence: items of model.index={self.index.name} share the tokens of their digits",
                 "model.index=independent, collaborative or semantic",
+            )
+        if self.start is Start.statistics and self.index is not Index.independent:
+            yield UsageError("model.start=statistics: each item needs one token of its own", "model.index=independent")
+        if self.start is Start.statistics and self.backbone not in T5_SHAPES:
+            yield UsageError(
+                "model.start=statistics replaces weights of a T5, so it is for random ones",
+                f"model.backbone={' or '.join(T5_SHAPES)}",
             )
         yield from prompts.problems(self)
         yield from prompts.problems_of_task(self, config.task)
