@@ -253,12 +253,18 @@ def test_statistics_start_items_users_and_attention(model):
     assert any("mean stars" in deviation for deviation in started.config.deviations())
 
 
-@pytest.mark.parametrize("override", ["model.index=collaborative", "model.backbone=t5-small"])
-def test_statistics_need_a_token_for_each_item_and_random_weights(override):
-    settings = ["model.index=independent", "model.start=statistics", override]
-    spec = spec_of("model=p5", "task=sequential", *settings)
-    (problem,) = spec.model.problems(spec.config)
-    assert "model.start=statistics" in problem.problem
+@pytest.mark.parametrize(
+    ("index", "backbone", "start"),
+    [
+        (Index.independent, "tiny", Start.statistics),
+        (Index.collaborative, "tiny", Start.random),
+        (Index.independent, "t5-small", Start.random),
+    ],
+)
+def test_statistics_start_random_weights_of_items_with_a_token_each_and_no_others(index, backbone, start):
+    settings = replace(config(), start=Start.statistics, index=index, backbone=backbone)
+    task = spec_of("model=p5", "task=sequential").config.task
+    assert settings.derived_settings(task, None).get("start", settings.start) is start
 
 
 def test_digits_cannot_start_from_co_occurrence():

@@ -129,7 +129,7 @@ class P5Config(ModelConfig):
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
     history: HistoryOrder = added(HistoryOrder.oldest_first)
-    start: Start = added(Start.random)  # co_occurrence: no digits; statistics: index=independent, T5_SHAPES
+    start: Start = added(Start.random)  # co_occurrence: no digits; statistics: no effect unless index=independent
     rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
@@ -151,10 +151,14 @@ class P5Config(ModelConfig):
             yield from problems_raised_by(partial(prompts.evaluation_prompt, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Drop the encoder unless index=semantic, and rates for published weights; they may be set with any index and
-        backbone, so that sweeps over these work."""
-        encoder = {} if self.index is Index.semantic else {"encoder": None}
-        return encoder if self.backbone in T5_SHAPES else encoder | {"rates": Rates.uniform}
+        """Drop the encoder unless index=semantic, rates for published weights, and start=statistics for these and for
+        items without a token of their own; they may be set with any index and backbone, so that sweeps over these
+        work."""
+        settings: dict[str, Any] = {} if self.index is Index.semantic else {"encoder": None}
+        if self.backbone not in T5_SHAPES:
+            settings["rates"] = Rates.uniform
+        own_token = self.backbone in T5_SHAPES and self.index is Index.independent
+        return settings if own_token or self.start is not Start.statistics else settings | {"start": Start.random}
 
     def uses_item_text(self) -> bool:
         return self.index is Index.semantic
@@ -279,13 +283,6 @@ class P5Config(ModelConfig):
             yield UsageError(
                 f"model.start=co_occurrence: items of model.index={self.index.name} share the tokens of their digits",
                 "model.index=independent, collaborative or semantic",
-            )
-        if self.start is Start.statistics and self.index is not Index.independent:
-            yield UsageError("model.start=statistics: each item needs one token of its own", "model.index=independent")
-        if self.start is Start.statistics and self.backbone not in T5_SHAPES:
-            yield UsageError(
-                "model.start=statistics replaces weights of a T5, so it is for random ones",
-                f"model.backbone={' or '.join(T5_SHAPES)}",
             )
         yield from prompts.problems(self)
         yield from prompts.problems_of_task(self, config.task)
