@@ -268,7 +268,7 @@ def test_statistics_start_random_weights_of_items_with_a_token_each_and_no_other
 
 
 def test_digits_cannot_start_from_co_occurrence():
-    spec = spec_of("model=p5", "task=sequential", "model.start=co_occurrence")
+    spec = spec_of("model=p5", "task=sequential", "model.index=sequential", "model.start=co_occurrence")
     (problem,) = spec.model.problems(spec.config)
     assert "share the tokens of their digits" in problem.problem
     spec.model.index = Index.collaborative
