@@ -25,7 +25,7 @@ from llm4rec_cli.data.split import TRAIN, Split
 
 WINDOW = 3  # interactions between two items that count as neighbours, at most
 CARRIED = 4.0  # scale of what attention carries over at the start
-STAR_SCALE = 3.0  # root mean square of the items' coordinate of stars
+STAR_SCALE = 5.0  # root mean square of the coordinate of stars, of items and of users
 SHRINKAGE = 20  # ratings at the average that are added to each mean of stars
 
 Floats = NDArray[np.floating[Any]]
@@ -134,7 +134,7 @@ def mean_stars(split: Split) -> tuple[Floats, Floats]:
     """Return (n_items,) and (n_users,) how far mean training ratings are above average, with SHRINKAGE more ratings at
     the average; of a user, after the items' part is subtracted.
 
-    In units of the items' root mean square, times STAR_SCALE; 0 without ratings.
+    The root mean square of each is STAR_SCALE; 0 without ratings.
     """
     trained = split.assignment == TRAIN
     interactions = split.dataset.interactions
@@ -144,8 +144,7 @@ def mean_stars(split: Split) -> tuple[Floats, Floats]:
     stars = np.nan_to_num(stars - (np.nanmean(stars) if np.isfinite(stars).any() else 0))
     by_item = _shrunk_means(item, stars, split.n_items)
     by_user = _shrunk_means(user, stars - by_item[item], split.n_users)
-    unit = np.sqrt(np.square(by_item).mean()) or 1.0
-    return by_item / unit * STAR_SCALE, by_user / unit * STAR_SCALE
+    return STAR_SCALE * _unit_scale(by_item[None])[0], STAR_SCALE * _unit_scale(by_user[None])[0]
 
 
 def _shrunk_means(group: IntArray, values: Floats, n: int) -> Floats:
