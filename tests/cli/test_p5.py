@@ -96,7 +96,7 @@ def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, 
     ("overrides", "problem"),
     [
         (["task=sequential", "model.ask.sequential=2-7"], "ranks listed candidates"),
-        (["task=direct", "task.candidates=full"], "ranks listed candidates"),
+        (["task=direct", "model.ask.direct=5-1", "task.candidates=full"], "ranks listed candidates"),
         (["task=rating", "model.ask.rating=2-1"], "prompt"),
         (["task=pretrain"], "cannot do task 'pretrain'"),
     ],
