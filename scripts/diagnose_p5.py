@@ -42,6 +42,7 @@ EXAMPLES = """examples:
 SEQUENTIAL = [
     *("model=p5", "task=sequential", "split=valid", "trainer.precision=fp32", "model.samples.targets=every"),
     *("model.samples.sequential_item=8", "model.samples.sequential_candidates=0", "model.samples.sequential_yes_no=0"),
+    *("model.index=sequential", "model.user_tokens=false", "model.history=oldest_first", "model.start=random"),
 ]
 
 
@@ -177,6 +178,7 @@ def main() -> None:
     )
     rates = [group["lr"] for group in optimizer.param_groups]
     warm_up = max(1, int(trainer.warmup_ratio * options.steps))
+    print(f"untrained: HR@10, NDCG@10 {show(ranking(model.eval(), examples))}", flush=True)
     for step, batch in enumerate(batches(model, trainer.batch_size, options.users), 1):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * min(1, step / warm_up)

@@ -84,7 +84,7 @@ def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, 
     index = trained / "item_index.json"
     kept = index.read_text()
     try:
-        index.write_text(kept.replace('"sequential"', '"random"'))
+        index.write_text(kept.replace('"independent"', '"random"'))
         answer = call("eval", *SMALL, "task=rating", "model.ask.rating=1-7", cwd=everything.cwd, cache=cache)
     finally:
         index.write_text(kept)
@@ -96,7 +96,7 @@ def test_other_numbers_of_items_than_those_trained_with_are_refused(everything, 
     ("overrides", "problem"),
     [
         (["task=sequential", "model.ask.sequential=2-7"], "ranks listed candidates"),
-        (["task=direct", "task.candidates=full"], "ranks listed candidates"),
+        (["task=direct", "model.ask.direct=5-1", "task.candidates=full"], "ranks listed candidates"),
         (["task=rating", "model.ask.rating=2-1"], "prompt"),
         (["task=pretrain"], "cannot do task 'pretrain'"),
     ],

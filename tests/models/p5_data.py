@@ -48,8 +48,8 @@ def shop(n_users: int = 25) -> Split:
 
 @cache
 def config(*overrides: str) -> P5Config:
-    """P5's shipped settings with overrides."""
-    settings: Any = OmegaConf.to_object(compose("model=p5", "model.vocabulary=500", *overrides).model)
+    """The settings of P5 by the paper's method on the demo, with overrides."""
+    settings: Any = OmegaConf.to_object(compose("+experiment=p5/demo", "model.vocabulary=500", *overrides).model)
     assert isinstance(settings, P5Config)
     return replace(settings)
 

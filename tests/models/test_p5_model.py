@@ -235,8 +235,40 @@ def test_item_tokens_start_from_co_occurrence_and_all_others_as_before(model):
     assert not changed.any()
 
 
+def test_statistics_start_items_users_and_attention(model):
+    settings = {"index": Index.independent, "user_tokens": True}
+    random, started = (model("sequential", start=start, **settings) for start in (Start.random, Start.statistics))
+    items = torch.tensor([code[0] for code in started.filler.item_codes])
+    users = torch.tensor([code[0] for code in started.filler.user_codes])
+    before, after = random.packed.t5.shared.weight, started.packed.t5.shared.weight
+    half = after.shape[1] // 2
+    changed = before != after
+    assert changed[items].all()
+    assert changed[users, :half].any(1).all()
+    assert not changed[users, half:].any()
+    changed[torch.cat([items, users])] = False
+    assert not changed.any()
+    for block in started.packed.t5.decoder.block:
+        assert not block.layer[1].EncDecAttention.o.weight[:half].any()
+    assert any("mean stars" in deviation for deviation in started.config.deviations())
+
+
+@pytest.mark.parametrize(
+    ("index", "backbone", "start"),
+    [
+        (Index.independent, "tiny", Start.statistics),
+        (Index.collaborative, "tiny", Start.random),
+        (Index.independent, "t5-small", Start.random),
+    ],
+)
+def test_statistics_start_random_weights_of_items_with_a_token_each_and_no_others(index, backbone, start):
+    settings = replace(config(), start=Start.statistics, index=index, backbone=backbone)
+    task = spec_of("model=p5", "task=sequential").config.task
+    assert settings.derived_settings(task, None).get("start", settings.start) is start
+
+
 def test_digits_cannot_start_from_co_occurrence():
-    spec = spec_of("model=p5", "task=sequential", "model.start=co_occurrence")
+    spec = spec_of("model=p5", "task=sequential", "model.index=sequential", "model.start=co_occurrence")
     (problem,) = spec.model.problems(spec.config)
     assert "share the tokens of their digits" in problem.problem
     spec.model.index = Index.collaborative

@@ -420,7 +420,7 @@ def test_a_family_is_trained_with_what_is_usable_and_not_held_out(dataset):
 
 def test_a_task_is_evaluated_with_a_prompt_that_the_dataset_can_fill(dataset):
     config = config_of()
-    assert prompts.evaluation_prompt(config, PromptFamily.rating, dataset).name == "1-6"
+    assert prompts.evaluation_prompt(config, PromptFamily.rating, dataset).name == "1-1"
     del dataset.items["title"]
     with pytest.raises(DataError, match="prompt '1-10' needs title, which the dataset does not have") as raised:
         prompts.evaluation_prompt(replace(config, ask=replace(config.ask, rating="1-10")), PromptFamily.rating, dataset)

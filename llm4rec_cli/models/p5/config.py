@@ -74,7 +74,8 @@ class Start(Enum):
     """What the embeddings of item codes start from."""
 
     random = "random"  # as T5 draws its embeddings
-    co_occurrence = "co_occurrence"  # factors of which items follow each other in training
+    co_occurrence = "co_occurrence"  # factors of which items are neighbours in training
+    statistics = "statistics"  # factors of which item follows which, mean stars; attention carries them to the output
 
 
 class HistoryOrder(Enum):
@@ -128,7 +129,7 @@ class P5Config(ModelConfig):
     whole_word: WholeWord = MISSING
     dropout: float = ranges.number(at_least=0, below=1)
     history: HistoryOrder = added(HistoryOrder.oldest_first)
-    start: Start = added(Start.random)  # co_occurrence: where items have tokens of their own, no digits
+    start: Start = added(Start.random)  # co_occurrence: no digits; statistics: no effect unless index=independent
     rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
@@ -150,10 +151,14 @@ class P5Config(ModelConfig):
             yield from problems_raised_by(partial(prompts.evaluation_prompt, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Drop the encoder unless index=semantic, and rates for published weights; they may be set with any index and
-        backbone, so that sweeps over these work."""
-        encoder = {} if self.index is Index.semantic else {"encoder": None}
-        return encoder if self.backbone in T5_SHAPES else encoder | {"rates": Rates.uniform}
+        """Drop the encoder unless index=semantic, rates for published weights, and start=statistics for these and for
+        items without a token of their own; they may be set with any index and backbone, so that sweeps over these
+        work."""
+        settings: dict[str, Any] = {} if self.index is Index.semantic else {"encoder": None}
+        if self.backbone not in T5_SHAPES:
+            settings["rates"] = Rates.uniform
+        own_token = self.backbone in T5_SHAPES and self.index is Index.independent
+        return settings if own_token or self.start is not Start.statistics else settings | {"start": Start.random}
 
     def uses_item_text(self) -> bool:
         return self.index is Index.semantic
@@ -221,6 +226,12 @@ class P5Config(ModelConfig):
             deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
         if trained_here and self.start is Start.co_occurrence:
             deviations.append("embeddings of item codes start from which items follow each other in training")
+        if trained_here and self.start is Start.statistics:
+            users = " and users" if self.user_tokens else ""
+            deviations.append(
+                f"tokens of items{users}, and the decoder's attention to the source, start from counted transitions "
+                "and mean stars of the training part"
+            )
         if trained_here and self.rates is Rates.scaled:
             deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
         if self.index is Index.independent:

@@ -26,7 +26,16 @@ from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import P5Config, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
-from llm4rec_cli.models.p5.start import item_factors, neighbours, token_vectors
+from llm4rec_cli.models.p5.start import (
+    carry_over,
+    item_factors,
+    mean_stars,
+    neighbours,
+    token_vectors,
+    transition_factors,
+    transitions,
+    user_factors,
+)
 from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples, example_kind
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
@@ -63,9 +72,28 @@ class P5(nn.Module):
             tokens, vectors = token_vectors(self.filler.item_codes, factors)
             with torch.no_grad():
                 t5.shared.weight[torch.from_numpy(tokens)] = torch.from_numpy(vectors).float()
+        if config.start is Start.statistics:
+            self._start_from_statistics(t5)
         self.packed = PackedT5(t5, config.whole_word is not WholeWord.never)
         self.evaluates_with_words = config.whole_word is WholeWord.always
         self.item_trie = Trie.from_codes([code.tolist() for code in self.filler.item_codes])
+
+    @torch.no_grad()
+    def _start_from_statistics(self, t5: Any) -> None:
+        """Start the tokens of items, those of users where these have their own, and the decoder's attention to the
+        source from statistics of the training part (`start`)."""
+        split, half = self.split.for_ranking(), t5.config.d_model // 2
+        u, v = transition_factors(transitions(split), half - 1)
+        by_item, by_user = mean_stars(self.split)
+        items = torch.from_numpy(np.concatenate(self.filler.item_codes))
+        vectors = np.column_stack([u, by_item, v, np.zeros(len(v))])
+        t5.shared.weight[items] = torch.from_numpy(vectors).float()
+        if self.config.user_tokens:
+            users = torch.from_numpy(np.concatenate(self.filler.user_codes))
+            vectors = np.column_stack([user_factors(split, u), by_user])
+            t5.shared.weight[users, :half] = torch.from_numpy(vectors).float()
+        for block in t5.decoder.block:
+            carry_over(block.layer[1].EncDecAttention)
 
     def training_rows(self) -> TrainingExamples:
         examples = TrainingExamples(self.config, self.split, self.filler, self._training_prompts(), self.seed)
