@@ -19,7 +19,7 @@ from llm4rec_cli.errors import DataError, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
-from llm4rec_cli.runs import controls, marks, rules
+from llm4rec_cli.runs import marks, rules
 from llm4rec_cli.runs.catalog import IMPORTED
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
 from llm4rec_cli.runs.identity import Address, text_encoder_identity
@@ -256,6 +256,8 @@ def evaluate(
         more: further fields of metrics.json.
     """
     import torch
+
+    from llm4rec_cli.runs import controls
 
     config, task = spec.config, tasks.module(spec.task)
     examples = task.examples(split, config.split, config, spec.cache)

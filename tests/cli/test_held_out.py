@@ -19,8 +19,11 @@ COLD = "dataset.cold_items=0.3"
 FEW = "dataset.train_users=0.1"
 LABELS = ("cold-items", "few-users")
 NO_FLOORS = "task.floors=[]"
-FITTED = [  # those that rank, but for one that is read from a file
-    name for name in model_names() if name != "external" and "rank_catalogue" in config_class(name).capabilities
+DEMO = ("task=sequential", "dataset=demo")
+FITTED = [  # those that rank, but for two that read stored scores
+    name
+    for name in model_names()
+    if name not in ("external", "ensemble") and "rank_catalogue" in config_class(name).capabilities
 ]
 
 
@@ -69,7 +72,7 @@ def apart(answer):
 
 @pytest.mark.parametrize("model", FITTED)
 def test_every_model_is_asked_about_the_same_cold_targets(run, cache, chat_model, model):
-    answer = run("train", f"model={model}", "task=sequential", *sizes(model), *QUICK, COLD, f"llm.model={chat_model}")
+    answer = run("train", f"model={model}", *DEMO, *sizes(model), *QUICK, COLD, f"llm.model={chat_model}")
     metrics = answer.metrics
     dataset = prepare(OmegaConf.to_object(compose().dataset), cache / "llm4rec")
     split = hold_out(leave_one_out(dataset), 0.3, 1.0, seed=0)

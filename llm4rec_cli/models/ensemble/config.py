@@ -32,6 +32,7 @@ class EnsembleConfig(ModelConfig):
     """Several finished runs, evaluated on the same examples."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_catalogue", "rank_candidates"})
+    needs_user: ClassVar[bool] = True  # lists are looked up by user
     file_settings: ClassVar[tuple[str, ...]] = ("members", "judged")
     named_settings: ClassVar[tuple[str, ...]] = ("members", "judged", "names", "variants", "combine")
 

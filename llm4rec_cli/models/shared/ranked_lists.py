@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.ranking import ranking_metrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def ranked_lists(user: IntArray, item: IntArray, score: NDArray[Any], shape: tuple[int, int]) -> csr_array:
@@ -49,6 +50,8 @@ class RankedLists:
         self.lists, self.user_ids, self.max_missing = lists, user_ids, max_missing
 
     def score(self, examples: Examples) -> Tensor:
+        import torch  # imported here: a file of lists is checked before torch is imported
+
         if examples.candidates is None:
             return torch.from_numpy(self.lists[examples.user].toarray())
         user = np.repeat(examples.user, examples.candidates.shape[1])
