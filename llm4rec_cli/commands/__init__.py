@@ -13,7 +13,7 @@ PLAIN_COMMANDS = {
     "protocols": "evaluate models under leave-one-out, shuffled ties and a split in time, and compare their order",
     "reproduce": "make a table of a paper: run what is missing, and show the paper's numbers next to ours",
     "compare": "compare runs on the same examples: paired differences, confidence intervals, tests",
-    "ensemble": "combine the scores of finished runs on the same impressions and evaluate the result",
+    "ensemble": "combine stored scores of finished runs on the same examples and evaluate the result",
     "score": "evaluate scores or ranked lists from another system with our evaluator",
     "import-weights": "make a run of weights that a method's published code wrote, for eval and init_from",
     "inspect": "say what a dataset rewards besides taste, and what a result's gain consists of",
