@@ -132,7 +132,7 @@ class BatchAnswering(Protocol):
 
 @runtime_checkable
 class HasVariations(Protocol):
-    """A ranker by a chat model that can be asked again with one thing changed in what it reads."""
+    """A ranker by a chat model that can rank again with one thing changed in what it reads."""
 
     def score(self, examples: Examples) -> torch.Tensor:
         """As of a `Ranker`."""

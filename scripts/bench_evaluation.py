@@ -2,8 +2,8 @@
 
 - `all users at once`: one (users × items) score matrix, `topk` of its rows, and comparisons summed over them.
 - `in batches`: the same for 256 users at a time, as libraries do.
-- `rank`: ours (`tasks.ranking.rank`). Blocks of rows stay in the cache, users with similar history lengths share a
-  block, and the best items are searched for only in the blocks of columns that can hold them.
+- `rank`: ours (`tasks.ranking.rank`). Each thread ranks batches of its own, users with similar history lengths share a
+  batch, blocks of scores stay in the cache, and the best items are searched for only in the columns that can hold them.
 - `evaluate`: `rank` with metrics, bootstrap intervals and predictions.
 
 All use the same model with random weights, which do not affect speed. Contenders take turns in one run.

@@ -169,6 +169,7 @@ def _without_repeated_columns(plan: Mapping[Cell, list[Step]]) -> dict[Cell, lis
 
 def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner: Runner, probed: bool) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a dry run downloads nothing
+    from llm4rec_cli.reporting.contents import ranges
     from llm4rec_cli.reporting.reproduction import heading
     from llm4rec_cli.reporting.tables import say
     from llm4rec_cli.training.steps import in_order
@@ -184,7 +185,7 @@ def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner
     blocked = {state: [numbers[s] for s in steps if states[s] == state] for state in states.values()}
     for state, which in blocked.items():
         if state not in ("done", "to run"):
-            say(f"unknown, {_ranges(which)}: {state}")
+            say(f"unknown, {ranges(which)}: {state}")
     _show_cost(steps, states, numbers, runner, probed)
     for kind, words in paper.REASONS.items():
         whose = dict.fromkeys(
@@ -201,6 +202,7 @@ def _show_cost(
 ) -> None:
     """Print how many runs there are, and what each distinct training costs here."""
     from llm4rec_cli.config.registry import config_class
+    from llm4rec_cli.reporting.contents import ranges
     from llm4rec_cli.reporting.tables import Content, say, show
     from llm4rec_cli.training.steps import composed, distinct_trainings
 
@@ -213,7 +215,7 @@ def _show_cost(
         cost = _cost(first, states, runner) if probed and to_run else None
         if cost:
             minutes, memory = minutes + cost[0] * len(to_run), max(memory, cost[1])
-            which = _ranges([numbers[step] for step in to_run])
+            which = ranges([numbers[step] for step in to_run])
             rows.append([which, str(len(to_run)), f"{cost[0]:.1f}", f"{cost[1]:,}"])
         else:
             unknown += len(to_run)
@@ -242,13 +244,6 @@ def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> tuple[float
     except Llm4RecError as error:
         log.info("not measured: %s", error.problem)
         return None
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return `1–3 5` of 1, 2, 3, 5."""
-    firsts = [number for number in numbers if number - 1 not in numbers]
-    lasts = [number for number in numbers if number + 1 not in numbers]
-    return " ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))
 
 
 # --- running

@@ -123,7 +123,7 @@ class Backend(Enum):
 
 
 class Structured(Enum):
-    """How an endpoint is told the only answers that are possible."""
+    """How a request names the only answers that an endpoint may give."""
 
     none = "none"  # it cannot be
     json_schema = "json_schema"  # response_format of OpenAI, vLLM and others: a schema of an object

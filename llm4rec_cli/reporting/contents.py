@@ -224,7 +224,11 @@ def interval(variant: Variant, metric: str) -> str:
 
 def numbers(variant: Variant, all_deviations: Sequence[str]) -> str:
     """Return `1–3 5`: the numbers of a variant's deviations among all."""
-    positions = sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations)
-    firsts = [position for position in positions if position - 1 not in positions]
-    lasts = [position for position in positions if position + 1 not in positions]
+    return ranges(sorted(all_deviations.index(deviation) + 1 for deviation in variant.deviations))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return `1–3 5` of 1, 2, 3, 5; the numbers ascend."""
+    firsts = [number for number in numbers if number - 1 not in numbers]
+    lasts = [number for number in numbers if number + 1 not in numbers]
     return " ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))

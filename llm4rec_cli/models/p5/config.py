@@ -82,7 +82,7 @@ class HistoryOrder(Enum):
     """The order of the items of a history in a prompt."""
 
     oldest_first = "oldest_first"  # paper
-    newest_first = "newest_first"  # the latest item is always the same word of a prompt, so it can be found by position
+    newest_first = "newest_first"  # the latest item is always the same word of a prompt, so its position is known
 
 
 class WholeWord(Enum):
