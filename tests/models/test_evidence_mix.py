@@ -126,18 +126,19 @@ def test_scores_are_those_of_the_formula(built):
             naive_after(counts, history, 1, 1),
             naive_after(counts, history, 2, 3),
             naive_after(reverse, history, 1, 1),
+            naive_after(reverse, history, 2, 3),
             *near,
         ]
-        sharpness, base, slope, repetition = gates[5:9]
+        sharpness, base, slope, repetition = gates[6:10]
         for j in range(N_ITEMS):
             mixed = math.exp(base) * popularity[j] ** slope
             again = sum(1 / d for d in range(1, len(history) + 1) if history[-d] == j)
             if not again:
                 mixed += sum(
-                    math.exp(g) * x[j] ** p for g, x, p in zip(gates, evidence, powers[:5], strict=False) if x[j] > 0
+                    math.exp(g) * x[j] ** p for g, x, p in zip(gates, evidence, powers[:6], strict=False) if x[j] > 0
                 )
             expected = math.log1p(math.exp(sharpness)) * math.log(mixed)
-            expected += repetition + powers[5] * math.log(again) if again else 0
+            expected += repetition + powers[6] * math.log(again) if again else 0
             assert float(scores[i, j]) == pytest.approx(expected, abs=1e-4)
 
 
@@ -152,6 +153,18 @@ def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch)
     whole, blocks = gradients(1 << 20), gradients(5 * N_ITEMS)
     for name, gradient in whole.items():
         assert_close(blocks[name], gradient, rel=1e-4)
+
+
+def test_the_first_fold_of_users_fits_the_gates_and_the_others_the_encoder(built):
+    model = built(DATASET, parts=list(Part), folds=3)
+    rows = model.training_rows()
+    own_fold = model.evidence.user_fold[rows.users]
+    for indices, learns in ((own_fold == 0, True), (own_fold != 0, False)):
+        model.zero_grad()
+        model(**rows.batch(0, np.flatnonzero(indices).tolist()))["loss"].backward()
+        for name, weight in model.named_parameters():
+            changes = weight.grad is not None and bool(weight.grad.any())
+            assert changes == (name.startswith(("gates", "powers")) == learns), name
 
 
 @pytest.mark.parametrize(

@@ -160,11 +160,9 @@ class Evidence:
         self.text = None
         if Part.text in self.parts and has_words:
             self.text = TextNeighbours(split.dataset.texts, config.neighbours)
+        used = [part for part in (Part.following, Part.preceding) if part in self.parts] + [Part.text] * bool(self.text)
         spans = ["last" if end == 1 else f"to {end}" for end in self.groups]
-        self.kinds = [f"following, {span}" for span in spans] if Part.following in self.parts else []
-        self.kinds += ["preceding"] if Part.preceding in self.parts else []
-        self.kinds += [f"text, {span}" for span in spans] if self.text else []
-        self.kinds.append("repetition")
+        self.kinds = [f"{part.name}, {span}" for part in used for span in spans] + ["repetition"]
 
     def add_items(self, split: Split) -> None:
         n_items = split.n_items
@@ -214,7 +212,7 @@ class Evidence:
         if Part.following in self.parts:
             kinds += [self.following.after(span, fold) for span in spans]
         if Part.preceding in self.parts:
-            kinds.append(self.preceding.after(spans[0], fold))
+            kinds += [self.preceding.after(span, fold) for span in spans]
         if self.text:
             kinds += [csr_array(span @ self.text.rows) for span in spans]
         repetition = weighted(slice(None))

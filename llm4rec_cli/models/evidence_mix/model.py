@@ -6,7 +6,9 @@
 x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count in training, x_rj the sum of 1/d over the
 distances d at which j is in the history. b, c, g and r, and before a softplus a and w, are linear in three numbers that
 describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
-length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users.
+length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users. The
+gates and powers learn from one fold of users only, and the encoder from all others: on rows that it has learned from,
+it would be trusted too much.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from llm4rec_cli.text.features import encode_texts
 SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
 TINY = 1e-30
 N_KNOWN = 3
+GATES_FOLD = 0  # of users: they fit the gates, and the encoder learns from all others
 ONE = math.log(math.e - 1)  # softplus of it is 1
 
 
@@ -158,28 +161,48 @@ class EvidenceMix(nn.Module):
         examples = self.rows.examples(user, start, end)
         fold = self.evidence.user_fold[examples.user]
         with torch.autocast(items.device.type, enabled=False):
-            hidden, directions, gates = self._heads(hidden.float(), table.float(), examples, fold)
+            hidden, table, gates = hidden.float(), table.float(), self._gates(examples, fold)
 
-            def loss(rows: slice, *inputs: Tensor) -> Tensor:
-                scores = self._scores(examples[rows], fold[rows], *inputs)
-                if self.included is not None:
-                    scores = scores.masked_fill(~self.included, float("-inf"))
-                return F.cross_entropy(scores, targets[rows], reduction="sum")
+            def loss(rows: Tensor, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor) -> Tensor:
+                """Return the summed cross-entropy of some rows."""
+                chosen, chosen_fold, target = (
+                    examples[rows.numpy(force=True)],
+                    fold[rows.numpy(force=True)],
+                    targets[rows],
+                )
+                hidden, table = self._directions(hidden[rows], table, gates[rows])
 
-            size = max(1, SCORES_AT_ONCE // len(directions))
-            mean = _InBlocks.apply(loss, size, hidden, gates, directions, self.powers)
-        return {"loss": mean, "n_terms": len(targets)}
+                def block_loss(block: slice, *inputs: Tensor) -> Tensor:
+                    scores = self._scores(chosen[block], chosen_fold[block], *inputs)
+                    if self.included is not None:
+                        scores = scores.masked_fill(~self.included, float("-inf"))
+                    return F.cross_entropy(scores, target[block], reduction="sum")
 
-    def _heads(
-        self, hidden: Tensor, table: Tensor, examples: Examples, fold: IntArray
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weighted states, the directions of items, and the gates."""
+                size = max(1, SCORES_AT_ONCE // len(table))
+                total: Tensor = _InBlocks.apply(block_loss, size, hidden, gates[rows], table, powers)
+                return total
+
+            fits_gates = torch.from_numpy(fold == GATES_FOLD).to(items.device)
+            if self.encoder is None:
+                total = loss(torch.arange(len(targets)), hidden, table, gates, self.powers)
+            else:
+                unseen, seen = (torch.nonzero(chosen).squeeze(1) for chosen in (fits_gates, ~fits_gates))
+                total = loss(unseen, hidden.detach(), table.detach(), gates, self.powers)
+                total = total + loss(seen, hidden, table, gates.detach(), self.powers.detach())
+        return {"loss": total / len(targets), "n_terms": len(targets)}
+
+    def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
+        """Return (n, n_gates) the gates of examples."""
         known = self.evidence.known(examples, fold).to(self.centre.device)
-        gates = self.gates((known - self.centre) / self.spread)
-        if self.encoder is not None:
-            weight = F.softplus(gates[:, -1:]) / self.settings.temperature
-            hidden, table = F.normalize(hidden, dim=-1) * weight, F.normalize(table, dim=-1)
-        return hidden, table, gates
+        gates: Tensor = self.gates((known - self.centre) / self.spread)
+        return gates
+
+    def _directions(self, hidden: Tensor, table: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states, of the length of their weight, and the item vectors, of length 1."""
+        if self.encoder is None:
+            return hidden, table
+        weight = F.softplus(gates[:, -1:]) / self.settings.temperature
+        return F.normalize(hidden, dim=-1) * weight, F.normalize(table, dim=-1)
 
     def _scores(
         self, examples: Examples, fold: IntArray, hidden: Tensor, gates: Tensor, table: Tensor, powers: Tensor
@@ -207,7 +230,8 @@ class EvidenceMix(nn.Module):
             items, groups, last, nonempty = (t.to(table.device) for t in packed)
             hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
         fold = self.evidence.all_users(examples)
-        hidden, table, gates = self._heads(hidden, table, examples, fold)
+        gates = self._gates(examples, fold)
+        hidden, table = self._directions(hidden, table, gates)
         blocks = []
         for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
             rows = slice(start, start + size)
@@ -227,7 +251,7 @@ class EvidenceMix(nn.Module):
 
 
 class _InBlocks(torch.autograd.Function):
-    """The mean of a loss over rows and its gradients, in one pass over blocks of rows."""
+    """The sum of a loss over rows and its gradients, in one pass over blocks of rows."""
 
     @staticmethod
     def forward(
@@ -246,13 +270,12 @@ class _InBlocks(torch.autograd.Function):
             for gradient, part in zip((*(g[rows] for g in gradients[:2]), *gradients[2:]), parts, strict=True):
                 gradient += part
         ctx.save_for_backward(*gradients)
-        return total / len(hidden)
+        return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        scale = outer[0] / len(ctx.saved_tensors[0])
-        return None, None, *(gradient * scale for gradient in ctx.saved_tensors)
+        return None, None, *(gradient * outer[0] for gradient in ctx.saved_tensors)
 
 
 def build(context: Context) -> EvidenceMix:
