@@ -73,6 +73,7 @@ METRICS = (
     Metric("rouge2", Kind.text),
     Metric("rougeL", Kind.text),
     Metric("feature_match", Kind.text, for_all=False, may_be_missing=True),
+    Metric("sentiment", Kind.text, for_all=False, paired_as="rouge1"),
     *(Metric(f"paper/{name}", Kind.text, shown=False, for_all=False) for name in PAPER_TEXT),
     Metric("distinct1", Kind.text),
     Metric("distinct2", Kind.text),

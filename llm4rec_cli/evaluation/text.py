@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation.paper_text import paper_metrics
+from llm4rec_cli.evaluation.sentiment import sentiment
 from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
@@ -122,7 +123,8 @@ def text_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
     Returns:
         `bleu2` and `bleu4` of the corpus of all examples; the means of `rouge1`, `rouge2`, `rougeL`, and of
-        `feature_match` over the examples with a feature; and those of `paper_metrics`, if the sums hold its columns.
+        `feature_match` over the examples with a feature; and `sentiment` and those of `paper_metrics`, if the sums hold
+        their columns.
         Each metric has the shape of the sums.
     """
     metrics = {f"bleu{order}": _corpus_bleu(sums, order) for order in BLEU_ORDERS}
@@ -130,6 +132,8 @@ def text_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     if np.any(sums.get("featured", 0)):
         with np.errstate(invalid="ignore"):  # a resample without a feature: NaN
             metrics["feature_match"] = sums["feature_match"] / sums["featured"]
+    if np.any(sums.get("liked", 0)) and np.any(sums["disliked"]):
+        metrics["sentiment"] = sentiment(sums)
     return metrics | (paper_metrics(sums) if "paper/length" in sums else {})
 
 

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Writer
 from llm4rec_cli.config.schema import Config, SplitName, Written
 from llm4rec_cli.data.examples import Examples
-from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.paper_text import paper_columns
+from llm4rec_cli.evaluation.sentiment import sentiment_classifier, sentiment_columns
 from llm4rec_cli.evaluation.text import (
     bleu_counts,
     diversity,
@@ -67,6 +69,7 @@ def evaluate(model: Writer, split: Split, examples: Examples, config: Config) ->
         features = _column(split, examples, "feature")
     counts = bleu_counts(texts, references) | paper_columns(texts, references)
     columns = text_columns(text_values(texts, references, features), counts)
+    columns |= _sentiment(split, examples, written, texts)
     (overall,) = by_group_of_sums(columns, text_metrics, {"all": np.ones(len(examples), dtype=bool)}).values()
     del overall["n"]
     rng = stream(config.dataset.seed, "bootstrap")
@@ -78,6 +81,17 @@ def evaluate(model: Writer, split: Split, examples: Examples, config: Config) ->
     if features is not None:
         predictions["feature"] = features
     return Evaluation(overall | diversity(texts), intervals, breakdown, predictions, signatures())
+
+
+def _sentiment(split: Split, examples: Examples, written: Written, texts: list[str]) -> dict[str, NDArray[Any]]:
+    """Return the columns of `sentiment`; empty where ratings are missing or all alike."""
+    if "rating" not in split.dataset.interactions:
+        return {}
+    stars = split.dataset.interactions["rating"].to_numpy(dtype=np.float64)
+    training = split.assignment == TRAIN
+    own_texts = split.dataset.interactions[written.value].fillna("")[training].tolist()
+    classifier = sentiment_classifier(own_texts, stars[training])
+    return {} if classifier is None else sentiment_columns(classifier, texts, stars[examples.row])
 
 
 def _column(split: Split, examples: Examples, name: str) -> list[str]:

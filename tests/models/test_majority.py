@@ -1,6 +1,6 @@
 import numpy as np
 
-from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.split import leave_one_out
 from tests.support.builders import tiny_dataset
 
@@ -10,3 +10,10 @@ def test_everyone_gets_the_most_common_rating_of_the_training_part(build):
     ratings = build("majority", dataset).rate(leave_one_out(dataset).examples(SplitName.test))
     assert ratings.value.tolist() == [4, 4]
     assert ratings.parsed is None
+
+
+def test_everyone_gets_the_most_common_text_of_the_training_part(build):
+    texts = ["so so", "good", "ok", "ok", "good", " ", "good", None]  # the last two of each user are held out
+    split = leave_one_out(tiny_dataset([[0, 1, 2, 3], [3, 2, 1, 0]], explanation=texts))
+    examples = split.examples(SplitName.test)
+    assert build("majority", split.dataset).write(examples, Written.explanation) == ["good", "good"]

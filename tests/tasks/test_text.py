@@ -75,6 +75,15 @@ def test_scores_by_hand():
     assert "bleu4" in result.signatures
 
 
+def test_sentiment_is_measured_where_there_are_ratings():
+    sequences = [[0, 1, 2] for _ in range(30)]
+    said, stars = ["great", "great", "great", "broken", "broken", "broken"] * 15, [5, 5, 5, 1, 1, 1] * 15
+    split = leave_one_out(tiny_dataset(sequences, explanation=said, rating=stars))
+    result = text.evaluate(Scribe(["great"] * 30), split, load(split), config())
+    assert result.metrics["sentiment"] == 0.5
+    assert "sentiment" in result.intervals
+
+
 def test_a_model_writes_the_column_that_it_is_compared_with():
     scribe, title_config = Scribe(TEXTS), config(Written.review_title)
     result = text.evaluate(scribe, SPLIT, load(written=Written.review_title), title_config)

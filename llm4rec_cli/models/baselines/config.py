@@ -45,9 +45,9 @@ class CausalPopularityConfig(ModelConfig):
 
 @dataclass
 class MajorityConfig(ModelConfig):
-    """The most common training rating, for all users and items."""
+    """The most common training rating or text, for all users and items."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rate", "write"})
     floor: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
 
