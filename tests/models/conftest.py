@@ -16,10 +16,10 @@ from llm4rec_cli.models import base
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Any]:
-    """build(name, dataset, seed=0, **settings): a model under the dataset's split, by default leave-one-out."""
+    """build(name, dataset, seed=0, task="sequential", **settings): a model under the dataset's split, by default leave-one-out."""
 
-    def build_model(name: str, dataset: RecDataset, seed: int = 0, **settings: Any) -> Any:
+    def build_model(name: str, dataset: RecDataset, seed: int = 0, task: str = "sequential", **settings: Any) -> Any:
         config = config_class(name)(name=name, **settings)
-        return base.build(base.Context(config, split_dataset(dataset), seed, tmp_path, "cpu"))
+        return base.build(base.Context(config, split_dataset(dataset), seed, tmp_path, "cpu", task))
 
     return build_model

@@ -1,0 +1,39 @@
+"""Settings of PETER, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm4rec_cli.config import ranges
+from llm4rec_cli.config.schema import ModelConfig
+
+
+@dataclass
+class PeterConfig(ModelConfig):
+    """A small Transformer that reads a user and an item, writes a text, and rates (ACL 2021): P5's baseline PETER."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"write", "rate"})
+    trainable: ClassVar[bool] = True
+    needs_user: ClassVar[bool] = True
+    task_bound: ClassVar[bool] = True
+
+    words: int = ranges.number(at_least=1)  # of a text: the first
+    vocabulary: int = ranges.number(at_least=1)  # the most frequent words of the training texts
+    hidden_size: int = ranges.number(at_least=2, multiple_of="heads")
+    inner_size: int = ranges.number(at_least=1)
+    layers: int = ranges.number(at_least=1)
+    heads: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)
+    text_weight: float = ranges.number(at_least=0)  # of the three losses
+    context_weight: float = ranges.number(at_least=0)
+    rating_weight: float = ranges.number(at_least=0)
+
+    def deviations(self) -> list[str]:
+        return [
+            "Adam with early stopping on task.selection (the published code: SGD from 1.0, a quarter after each epoch "
+            "without a lower validation loss)",
+            "a row's loss is the mean over its words (the published code averages over the words of a batch)",
+            "the rating starts at the mean of the training ratings",
+            "words keep their case, and an unknown word is never written",
+        ]

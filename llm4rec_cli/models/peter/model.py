@@ -1,0 +1,196 @@
+"""PETER (Li, Zhang and Chen, ACL 2021): a Transformer over user, item, word 1, word 2, …
+
+The user and the item see each other, a word sees them and the words before it. Three losses are summed with weights:
+
+- text: the next word, at the item's position and at each word's;
+- context: all words of the text at once, from the item's position alone, which ties words to the item;
+- rating: the squared error of a two-layer network on the user's position.
+
+The words of `task=review_summary` are those of the review's title, otherwise of the explanation. Texts are written word
+by word, always the most probable one. Without the item's feature as an input (PETER+).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm4rec_cli.capabilities import Ratings
+from llm4rec_cli.config.schema import Written
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.split import TRAIN
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.peter.config import PeterConfig
+
+TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+PAD, START, END, UNKNOWN = range(4)  # numbers of what is not a word
+N_SPECIAL = 4
+IGNORED = -100  # target of a position without loss
+
+
+class Vocabulary:
+    """The most frequent words and punctuation marks of some texts; of equally frequent ones those that come first."""
+
+    def __init__(self, texts: list[str], size: int) -> None:
+        counts = Counter(word for text in texts for word in TOKEN.findall(text))
+        self.words = [word for word, _ in counts.most_common(size)]
+        self.number = {word: number for number, word in enumerate(self.words, start=N_SPECIAL)}
+
+    def __len__(self) -> int:
+        return N_SPECIAL + len(self.words)
+
+    def encode(self, text: str, length: int) -> list[int]:
+        """Return the numbers of the first `length` words."""
+        return [self.number.get(word, UNKNOWN) for word in TOKEN.findall(text)[:length]]
+
+    def decode(self, numbers: list[int]) -> str:
+        """Return the words up to the end, with spaces before all but closing punctuation."""
+        words = [self.words[n - N_SPECIAL] for n in numbers[: numbers.index(END) if END in numbers else None]]
+        return re.sub(r" ([.,!?;:%)\]])", r"\1", " ".join(words))
+
+
+class TextRows:
+    """One row per text of the training part: `user`, `item`, `rating` (NaN where missing) and `words`, padded.
+
+    Args:
+        words: of each text, its start and end included.
+    """
+
+    def __init__(self, user: Tensor, item: Tensor, rating: Tensor, words: list[list[int]]) -> None:
+        self.user, self.item, self.rating = user, item, rating
+        self.words = [torch.tensor(row) for row in words]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
+        words = nn.utils.rnn.pad_sequence([self.words[i] for i in indices], batch_first=True, padding_value=PAD)
+        return {"user": self.user[indices], "item": self.item[indices], "rating": self.rating[indices], "words": words}
+
+
+class Peter(nn.Module):
+    """See the module."""
+
+    positions: Tensor
+
+    def __init__(self, config: PeterConfig, context: Context) -> None:
+        super().__init__()
+        self.settings = config
+        column = Written.review_title if context.task == "review_summary" else Written.explanation
+        interactions = context.split.dataset.interactions
+        texts = interactions[column.value].fillna("")
+        rows = interactions[(context.split.assignment == TRAIN) & (texts.str.strip() != "").to_numpy()]
+        texts = rows[column.value].tolist()
+        self.vocabulary = Vocabulary(texts, config.vocabulary)
+        words = [[START, *self.vocabulary.encode(text, config.words), END] for text in texts]
+        rating = rows["rating"].to_numpy(dtype=np.float32) if "rating" in rows else np.full(len(rows), np.nan)
+        rated = rating[~np.isnan(rating)]
+        self.scale = (float(rated.min()), float(rated.max())) if len(rated) else (0.0, 0.0)
+        user, item = (torch.from_numpy(rows[name].to_numpy(copy=True)).long() for name in ("user", "item"))
+        self.rows = TextRows(user, item, torch.from_numpy(rating).float(), words)
+        size = config.hidden_size
+        self.users = nn.Embedding(context.split.n_users, size)
+        self.items = nn.Embedding(context.split.n_items, size)
+        self.words = nn.Embedding(len(self.vocabulary), size)
+        layer = nn.TransformerEncoderLayer(size, config.heads, config.inner_size, config.dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.next_word = nn.Linear(size, len(self.vocabulary))
+        to_hidden, to_rating = nn.Linear(size, size), nn.Linear(size, 1)
+        self.rating = nn.Sequential(to_hidden, nn.Sigmoid(), to_rating)
+        for embedding in (self.users, self.items, self.words):
+            nn.init.uniform_(embedding.weight, -0.1, 0.1)
+        for linear in (self.next_word, to_hidden, to_rating):
+            nn.init.uniform_(linear.weight, -0.1, 0.1)
+            nn.init.zeros_(linear.bias)
+        nn.init.constant_(to_rating.bias, float(rated.mean()) if len(rated) else 0.0)
+        self.register_buffer("positions", sinusoids(config.words + 3, size), persistent=False)
+
+    def training_rows(self) -> TextRows:
+        return self.rows
+
+    def states(self, user: Tensor, item: Tensor, words: Tensor) -> Tensor:
+        """Return (n, 2 + length, hidden) the states of the user, the item and the words.
+
+        Args:
+            user, item: (n,) numbers.
+            words: (n, length) numbers.
+        """
+        embedded = torch.cat([self.users(user)[:, None], self.items(item)[:, None], self.words(words)], dim=1)
+        length = embedded.shape[1]
+        hidden = self.dropout(embedded * math.sqrt(self.settings.hidden_size) + self.positions[:length])
+        hides = torch.ones(length, length, dtype=torch.bool, device=user.device).triu(1)
+        hides[0, 1] = False  # the user sees the item
+        states: Tensor = self.encoder(hidden, mask=hides)  # padding comes last, so no word sees it
+        return states
+
+    def forward(self, user: Tensor, item: Tensor, rating: Tensor, words: Tensor) -> dict[str, Any]:
+        """Return the mean over rows of the weighted losses.
+
+        Args:
+            user, item: (n,) int64.
+            rating: (n,) float32; NaN = no loss of the rating.
+            words: (n, length) int64, from START to END and then PAD.
+        """
+        states = self.states(user, item, words[:, :-1]).float()
+        target = words[:, 1:].masked_fill(words[:, 1:] == PAD, IGNORED)
+        text = _mean_of_rows(self.next_word(states[:, 2:]), target)
+        of_item = self.next_word(states[:, 1:2]).expand(-1, target.shape[1], -1)
+        context = _mean_of_rows(of_item, target.masked_fill(target == END, IGNORED))
+        error = (self.rating(states[:, 0]).squeeze(1) - rating.nan_to_num()) ** 2 * ~rating.isnan()
+        weights = self.settings
+        loss = weights.text_weight * text + weights.context_weight * context + weights.rating_weight * error
+        return {"loss": loss.mean(), "n_terms": len(user)}
+
+    @torch.no_grad()
+    def rate(self, examples: Examples) -> Ratings:
+        user, item = self._users_and_items(examples)
+        state = self.states(user, item, user.new_zeros(len(user), 0))[:, 0]
+        return Ratings(self.rating(state).squeeze(1).clamp(*self.scale).double().cpu().numpy())
+
+    @torch.no_grad()
+    def write(self, examples: Examples, written: Written) -> list[str]:
+        user, item = self._users_and_items(examples)
+        words = torch.full((len(user), 1), START, device=user.device)
+        for _ in range(self.settings.words):
+            scores = self.next_word(self.states(user, item, words)[:, -1])
+            scores[:, [PAD, START, UNKNOWN]] = -torch.inf
+            words = torch.cat([words, scores.argmax(1, keepdim=True)], dim=1)
+            if (words == END).any(1).all():
+                break
+        return [self.vocabulary.decode(row) for row in words[:, 1:].tolist()]
+
+    def _users_and_items(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        device = self.positions.device
+        user, item = (torch.from_numpy(numbers).long().to(device) for numbers in (examples.user, examples.target))
+        return user, item
+
+
+def _mean_of_rows(scores: Tensor, target: Tensor) -> Tensor:
+    """Return (n,) the mean cross-entropy of each row's targets; 0 for a row without any.
+
+    Args:
+        scores: (n, length, n_words).
+        target: (n, length), IGNORED where there is none.
+    """
+    losses = F.cross_entropy(scores.transpose(1, 2), target, ignore_index=IGNORED, reduction="none")
+    return losses.sum(1) / (target != IGNORED).sum(1).clamp_min(1)
+
+
+def sinusoids(length: int, size: int) -> Tensor:
+    """Return (length, size) the positions of Vaswani et al., NeurIPS 2017."""
+    angle = torch.arange(length)[:, None] * torch.exp(torch.arange(0, size, 2) * (-math.log(10000.0) / size))
+    table = torch.zeros(length, size)
+    table[:, 0::2], table[:, 1::2] = angle.sin(), angle[:, : size // 2].cos()
+    return table
+
+
+def build(context: Context) -> Peter:
+    return Peter(context.config, context)
