@@ -16,7 +16,7 @@ from llm4rec_cli.models import base
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Any]:
-    """build(name, dataset, seed=0, task="sequential", **settings): a model under the dataset's split, by default leave-one-out."""
+    """build(name, dataset, seed=0, task="sequential", **settings): a model under the dataset's split."""
 
     def build_model(name: str, dataset: RecDataset, seed: int = 0, task: str = "sequential", **settings: Any) -> Any:
         config = config_class(name)(name=name, **settings)

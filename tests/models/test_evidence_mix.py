@@ -155,18 +155,6 @@ def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch)
         assert_close(blocks[name], gradient, rel=1e-4)
 
 
-def test_the_first_fold_of_users_fits_the_gates_and_the_others_the_encoder(built):
-    model = built(DATASET, parts=list(Part), folds=3)
-    rows = model.training_rows()
-    own_fold = model.evidence.user_fold[rows.users]
-    for indices, learns in ((own_fold == 0, True), (own_fold != 0, False)):
-        model.zero_grad()
-        model(**rows.batch(0, np.flatnonzero(indices).tolist()))["loss"].backward()
-        for name, weight in model.named_parameters():
-            changes = weight.grad is not None and bool(weight.grad.any())
-            assert changes == (name.startswith(("gates", "powers")) == learns), name
-
-
 @pytest.mark.parametrize(
     ("dataset", "parts"), [(NO_TEXT, list(Part)), (DATASET, [Part.encoder, Part.vectors]), (DATASET, [Part.text])]
 )

@@ -1,14 +1,12 @@
 """evidence_mix: a mixture of sparse evidence and popularity, times a sequence encoder.
 
-    score(j) = a log(e^b n_j^c + Σ_k e^{g_k} x_kj^{p_k}) + w <h, v_j> / τ
-    score(j) = a log(e^b n_j^c) + r + q log(x_rj) + w <h, v_j> / τ       for an item of the history
+    score(j) = a log(e^b n_j^c + Σ_k e^{g_k} x_kj^{p_k}) + <h, v_j> / τ
+    score(j) = a log(e^b n_j^c) + r + q log(x_rj) + <h, v_j> / τ       for an item of the history
 
 x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count in training, x_rj the sum of 1/d over the
-distances d at which j is in the history. b, c, g and r, and before a softplus a and w, are linear in three numbers that
+distances d at which j is in the history. b, c, g and r, and a before a softplus, are linear in three numbers that
 describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
-length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users. The
-gates and powers learn from one fold of users only, and the encoder from all others: on rows that it has learned from,
-it would be trusted too much.
+length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users.
 """
 
 from __future__ import annotations
@@ -35,7 +33,6 @@ from llm4rec_cli.text.features import encode_texts
 SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
 TINY = 1e-30
 N_KNOWN = 3
-GATES_FOLD = 0  # of users: they fit the gates, and the encoder learns from all others
 ONE = math.log(math.e - 1)  # softplus of it is 1
 
 
@@ -91,9 +88,9 @@ class EvidenceMix(nn.Module):
             self.apply(initialise)
             if vectors is not None:
                 self._whiten(vectors)
-        self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4 + (self.encoder is not None))
+        self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4)
         nn.init.zeros_(self.gates.weight)
-        start = [0.0] * self.n_kinds + [ONE, -4.0, 1.0, -3.0] + [ONE] * (self.encoder is not None)
+        start = [0.0] * self.n_kinds + [ONE, -4.0, 1.0, -3.0]
         self.gates.bias = nn.Parameter(torch.tensor(start))
         self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), ONE))
         known = self._training_knowledge()
@@ -163,32 +160,14 @@ class EvidenceMix(nn.Module):
         with torch.autocast(items.device.type, enabled=False):
             hidden, table, gates = hidden.float(), table.float(), self._gates(examples, fold)
 
-            def loss(rows: Tensor, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor) -> Tensor:
-                """Return the summed cross-entropy of some rows."""
-                chosen, chosen_fold, target = (
-                    examples[rows.numpy(force=True)],
-                    fold[rows.numpy(force=True)],
-                    targets[rows],
-                )
-                hidden, table = self._directions(hidden[rows], table, gates[rows])
+            def loss(rows: slice, *inputs: Tensor) -> Tensor:
+                scores = self._scores(examples[rows], fold[rows], *inputs)
+                if self.included is not None:
+                    scores = scores.masked_fill(~self.included, float("-inf"))
+                return F.cross_entropy(scores, targets[rows], reduction="sum")
 
-                def block_loss(block: slice, *inputs: Tensor) -> Tensor:
-                    scores = self._scores(chosen[block], chosen_fold[block], *inputs)
-                    if self.included is not None:
-                        scores = scores.masked_fill(~self.included, float("-inf"))
-                    return F.cross_entropy(scores, target[block], reduction="sum")
-
-                size = max(1, SCORES_AT_ONCE // len(table))
-                total: Tensor = _InBlocks.apply(block_loss, size, hidden, gates[rows], table, powers)
-                return total
-
-            fits_gates = torch.from_numpy(fold == GATES_FOLD).to(items.device)
-            if self.encoder is None:
-                total = loss(torch.arange(len(targets)), hidden, table, gates, self.powers)
-            else:
-                unseen, seen = (torch.nonzero(chosen).squeeze(1) for chosen in (fits_gates, ~fits_gates))
-                total = loss(unseen, hidden.detach(), table.detach(), gates, self.powers)
-                total = total + loss(seen, hidden, table, gates.detach(), self.powers.detach())
+            size = max(1, SCORES_AT_ONCE // len(table))
+            total: Tensor = _InBlocks.apply(loss, size, *self._directions(hidden, table), gates, self.powers)
         return {"loss": total / len(targets), "n_terms": len(targets)}
 
     def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
@@ -197,20 +176,17 @@ class EvidenceMix(nn.Module):
         gates: Tensor = self.gates((known - self.centre) / self.spread)
         return gates
 
-    def _directions(self, hidden: Tensor, table: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states, of the length of their weight, and the item vectors, of length 1."""
-        if self.encoder is None:
-            return hidden, table
-        weight = F.softplus(gates[:, -1:]) / self.settings.temperature
-        return F.normalize(hidden, dim=-1) * weight, F.normalize(table, dim=-1)
+    def _directions(self, hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states, of length 1/τ, and the item vectors, of length 1."""
+        return F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
 
     def _scores(
-        self, examples: Examples, fold: IntArray, hidden: Tensor, gates: Tensor, table: Tensor, powers: Tensor
+        self, examples: Examples, fold: IntArray, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor
     ) -> Tensor:
         """Return (n, n_items) scores of a block of examples."""
         k, shape = self.n_kinds, (len(hidden), len(table))
         key, kind, value = (x.to(table.device) for x in self.evidence.entries(examples, fold))
-        sharpness, base, slope, repetition = gates[:, k : k + 4].split(1, dim=1)
+        sharpness, base, slope, repetition = gates[:, k:].split(1, dim=1)
         popularity = slope * self.log_counts[torch.from_numpy(fold).to(table.device)] + base
         strength = F.softplus(powers)[kind] * value.log()
         n_new = int((kind < k).sum())  # entries are in the order of kinds
@@ -231,11 +207,11 @@ class EvidenceMix(nn.Module):
             hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
         fold = self.evidence.all_users(examples)
         gates = self._gates(examples, fold)
-        hidden, table = self._directions(hidden, table, gates)
+        hidden, table = self._directions(hidden, table)
         blocks = []
         for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
             rows = slice(start, start + size)
-            block = self._scores(examples[rows], fold[rows], hidden[rows], gates[rows], table, self.powers)
+            block = self._scores(examples[rows], fold[rows], hidden[rows], table, gates[rows], self.powers)
             if examples.candidates is not None:
                 block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
             blocks.append(block)
@@ -255,19 +231,19 @@ class _InBlocks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, loss: Callable[..., Tensor], size: int, hidden: Tensor, gates: Tensor, table: Tensor, powers: Tensor
+        ctx: Any, loss: Callable[..., Tensor], size: int, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor
     ) -> Tensor:
-        by_row, shared = (hidden, gates), (table, powers)
-        gradients = [torch.zeros_like(x) for x in (*by_row, *shared)]
+        gradients = [torch.zeros_like(x) for x in (hidden, table, gates, powers)]
         total = hidden.new_zeros(())
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
+            of_rows = [gradients[0][rows], gradients[1], gradients[2][rows], gradients[3]]
             with torch.enable_grad():
-                inputs = [x.detach().requires_grad_() for x in (*(x[rows] for x in by_row), *shared)]
+                inputs = [x.detach().requires_grad_() for x in (hidden[rows], table, gates[rows], powers)]
                 value = loss(rows, *inputs)
                 parts = torch.autograd.grad(value, inputs)
             total += value.detach()
-            for gradient, part in zip((*(g[rows] for g in gradients[:2]), *gradients[2:]), parts, strict=True):
+            for gradient, part in zip(of_rows, parts, strict=True):
                 gradient += part
         ctx.save_for_backward(*gradients)
         return total
