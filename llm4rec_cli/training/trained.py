@@ -130,7 +130,8 @@ def _compose_run(
         RunError: its settings have changed since.
         UsageError: the overrides do not fit it.
     """
-    spec = RunSpec(resolved_config(compose(overrides)), "eval", requested.typed, requested.choices)
+    composed = compose(overrides)
+    spec = RunSpec(resolved_config(composed), "eval", requested.typed, composed.choices)
     rules.check(spec)
     stored: Any = OmegaConf.load(folder / CONFIG)
     if spec.model.task_bound and not _trained_for(stored, spec.config):

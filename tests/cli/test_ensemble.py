@@ -67,6 +67,16 @@ def test_rankings_are_combined_under_the_protocol_of_their_experiment(llm4rec):
     assert "truncated-lists" in answer.metrics["labels"]  # beyond forty items only chance is left
 
 
+def test_a_member_evaluated_by_its_run_is_of_the_dataset_it_was_trained_on(llm4rec):
+    asked = ("task.max_examples=60", "task.stored_items=40", "task.floors=[]")
+    small = ("model.hidden_size=16", "model.inner_size=16", "trainer.epochs=1")
+    trained = llm4rec("train", "model=sasrec", "dataset=demo_garden", *small, *asked).folder
+    masked = llm4rec("eval", f"run={trained}", "task.mask_history=true", *asked).folder
+    floor = llm4rec("train", "model=item_knn", "dataset=demo_garden", "task.mask_history=true", *asked).folder
+    answer = llm4rec("ensemble", run_option([masked, floor]), "combine=rank", "task.floors=[]")
+    assert (answer.metrics["dataset"], answer.metrics["mask_history"]) == ("demo_garden", True)
+
+
 @pytest.mark.parametrize("arguments", [(), ("run=[popularity/demo_news]",), ("combine=sum",)])
 def test_fewer_than_two_members_are_refused(llm4rec, members, arguments):
     assert llm4rec("ensemble", *arguments).code in (1, 2)
