@@ -501,7 +501,7 @@ def test_torch_is_never_imported(judged, tmp_path, cache):
     process = python(
         "import os, sys; from llm4rec_cli.cli import main; "
         f"os.environ['XDG_CACHE_HOME'] = {str(cache)!r}; "
-        "assert main(['human', 'export', 'explanation/seed0', '--out', 'more']) == 0; "
+        "assert main(['human', 'export', 'retrieval/demo/explanation/seed0', '--out', 'more']) == 0; "
         f"assert main(['human', 'score', 'judged', {str(path)!r}]) == 0; "
         "assert 'torch' not in sys.modules",
         tmp_path,
