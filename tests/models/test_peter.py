@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llm4rec_cli.config.schema import SplitName, Written
+from llm4rec_cli.config.schema import Question, SplitName, TaskConfig, Written
 from llm4rec_cli.data.split import leave_one_out
+from llm4rec_cli.models.peter.config import PeterConfig
 from llm4rec_cli.models.peter.model import END, PAD, START, UNKNOWN, Vocabulary
 from tests.support.builders import tiny_dataset
 from tests.support.numeric import assert_close
@@ -97,7 +98,7 @@ def test_it_learns_what_is_said_of_each_item_and_its_rating(build):
         optimiser.step()
     model.eval()
     assert model.write(EXAMPLES, Written.explanation) == [f"it is {WORDS[item]}." for item in EXAMPLES.target]
-    assert model.rate(EXAMPLES).value == pytest.approx(1 + EXAMPLES.target, abs=0.9)
+    assert model.rate(EXAMPLES).value == pytest.approx(1 + EXAMPLES.target, abs=0.5)
     other = model.write(replace(EXAMPLES, target=(EXAMPLES.target + 1) % 4), Written.explanation)
     assert other == [f"it is {WORDS[(item + 1) % 4]}." for item in EXAMPLES.target]
 
@@ -105,3 +106,12 @@ def test_it_learns_what_is_said_of_each_item_and_its_rating(build):
 def test_for_review_summaries_it_learns_titles(build):
     model = build("peter", DATASET, task="review_summary", **SETTINGS)
     assert sorted(model.vocabulary.words) == ["!", "Loud", "Red", "Soft", "Warm"]
+
+
+@pytest.mark.parametrize(("task", "column"), [("rating", "explanation"), ("review_summary", "review_title")])
+def test_a_dataset_without_texts_to_learn_is_refused(task, column):
+    config = PeterConfig(name="peter", **SETTINGS)
+    task = TaskConfig(task, Question.write)
+    (problem,) = config.problems_with_dataset(task, tiny_dataset(SEQUENCES, rating=[1.0] * len(ITEMS)))
+    assert f"has no '{column}'" in str(problem)
+    assert [*config.problems_with_dataset(task, DATASET)] == []

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import ModelConfig
+from llm4rec_cli.config.schema import ModelConfig, TaskConfig, Written
+from llm4rec_cli.errors import DataError
+
+
+def text_to_learn(task: str) -> Written:
+    """Return the column whose texts are learned for a task: explanations, but for `review_summary` titles."""
+    return Written.review_title if task == "review_summary" else Written.explanation
 
 
 @dataclass
@@ -28,6 +35,15 @@ class PeterConfig(ModelConfig):
     text_weight: float = ranges.number(at_least=0)  # of the three losses
     context_weight: float = ranges.number(at_least=0)
     rating_weight: float = ranges.number(at_least=0)
+
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
+        """Yield a problem if there are no texts to learn, as for ratings of a dataset without reviews."""
+        column = text_to_learn(task.name).value
+        if column not in dataset.interactions or not dataset.interactions[column].fillna("").str.strip().any():
+            yield DataError(
+                f"model '{self.name}' learns users' texts, and dataset '{dataset.manifest['name']}' has no '{column}'",
+                "llm4rec list datasets; for ratings alone, model=mf",
+            )
 
     def deviations(self) -> list[str]:
         return [

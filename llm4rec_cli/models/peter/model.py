@@ -27,12 +27,12 @@ from llm4rec_cli.config.schema import Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.peter.config import PeterConfig
+from llm4rec_cli.models.peter.config import PeterConfig, text_to_learn
+from llm4rec_cli.models.shared.sequences import IGNORED
 
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 PAD, START, END, UNKNOWN = range(4)  # numbers of what is not a word
 N_SPECIAL = 4
-IGNORED = -100  # target of a position without loss
 
 
 class Vocabulary:
@@ -83,11 +83,11 @@ class Peter(nn.Module):
     def __init__(self, config: PeterConfig, context: Context) -> None:
         super().__init__()
         self.settings = config
-        column = Written.review_title if context.task == "review_summary" else Written.explanation
+        column = text_to_learn(context.task).value
         interactions = context.split.dataset.interactions
-        texts = interactions[column.value].fillna("")
-        rows = interactions[(context.split.assignment == TRAIN) & (texts.str.strip() != "").to_numpy()]
-        texts = rows[column.value].tolist()
+        has_text = (interactions[column].fillna("").str.strip() != "").to_numpy()
+        rows = interactions[(context.split.assignment == TRAIN) & has_text]
+        texts = rows[column].tolist()
         self.vocabulary = Vocabulary(texts, config.vocabulary)
         words = [[START, *self.vocabulary.encode(text, config.words), END] for text in texts]
         rating = rows["rating"].to_numpy(dtype=np.float32) if "rating" in rows else np.full(len(rows), np.nan)
