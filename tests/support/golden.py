@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +57,18 @@ class Golden:
 
 def kernels() -> str:
     """Return what the arithmetic of models depends on."""
-    return f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{torch.__version__} {capability} {torch.get_num_threads()} {processor()}"
+
+
+def processor() -> str:
+    """Return vendor, family and model of the processor, by which libraries choose kernels of one capability.
+
+    Where the system does not say them, return its architecture.
+    """
+    file = Path("/proc/cpuinfo")
+    facts = dict(re.findall(r"(?m)^(vendor_id|cpu family|model)\s*: (.*)$", file.read_text())) if file.exists() else {}
+    return " ".join(facts.values()) or platform.machine()
 
 
 def metrics(golden: Golden, key: str, run_metrics: Mapping[str, Any]) -> None:
