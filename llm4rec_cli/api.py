@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.compose import Composed, compose, usage_errors
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.errors import UsageError, as_full_disk, as_unusable_path
+from llm4rec_cli.errors import UsageError, as_full_disk, as_unusable_path, raise_first
 from llm4rec_cli.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ Start = Callable[[Composed], "tuple[RunSpec, Iterable[Evaluation]]"]  # checks a
 def _run(start: Start, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
     """Return the evaluations of the config that these overrides compose as one table."""
     from llm4rec_cli.reporting.frames import evaluations_frame
-    from llm4rec_cli.reporting.selection import check_metrics
+    from llm4rec_cli.reporting.selection import problems_of_metrics
 
     for override in overrides:
         if override.startswith("-"):
@@ -133,7 +133,7 @@ def _run(start: Start, overrides: Sequence[str], metrics: Sequence[str] | None, 
     with _typed_errors(), _messages(progress):
         spec, evaluations = start(compose([hydra_override(override) for override in overrides]))
         runs = [run for evaluation in evaluations for run in evaluation.metrics]
-        check_metrics(metrics, runs)
+        raise_first(problems_of_metrics(metrics, runs))
         return evaluations_frame(runs, spec.outputs, metrics)
 
 

@@ -21,7 +21,16 @@ from llm4rec_cli import processes
 from llm4rec_cli.config import paper, search
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
 from llm4rec_cli.config.overrides import FLAGS, GROUPS, hydra_override, key_typed, split_flags, sweep_model_settings
-from llm4rec_cli.errors import DryRun, Llm4RecError, RunError, UsageError, as_full_disk, as_unusable_path, did_you_mean
+from llm4rec_cli.errors import (
+    DryRun,
+    Llm4RecError,
+    RunError,
+    UsageError,
+    as_full_disk,
+    as_unusable_path,
+    did_you_mean,
+    raise_first,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +65,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         options.append(parsed)
     flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])
     sweep = "-m" in flags or "--multirun" in flags
-    _check_flags(command, flags, known_flags, sweep)
+    raise_first(_problems_of_flags(command, flags, known_flags, sweep))
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
@@ -79,18 +88,18 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
             return 0
 
 
-def _check_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> None:
+def _problems_of_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> Iterator[UsageError]:
     for flag in flags:
         if flag.startswith("--") and (name := flag.partition("=")[0]) not in known:
             group = name.removeprefix("--")
             remedy = f"settings are written without dashes: {group}=…" if group in GROUPS else did_you_mean(flag, known)
-            raise UsageError(f"unknown option '{flag}'", remedy)
+            yield UsageError(f"unknown option '{flag}'", remedy)
     if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
-        raise UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
+        yield UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
     if sweep and processes.world_size() > 1:
-        raise UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
+        yield UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
     if sweep and {"--cfg", "-c"} & set(flags):
-        raise UsageError("-m and --cfg exclude each other", f"llm4rec {command} --cfg job, for one job")
+        yield UsageError("-m and --cfg exclude each other", f"llm4rec {command} --cfg job, for one job")
 
 
 def _print_help(start: Callable[[], None]) -> None:

@@ -37,6 +37,7 @@ from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
 from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
 from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
+from llm4rec_cli.labels import LABELS  # noqa: E402
 from llm4rec_cli.launch import WITH_OPTIONS  # noqa: E402
 from llm4rec_cli.reporting import reproduction  # noqa: E402
 from llm4rec_cli.reporting.tables import markdown  # noqa: E402
@@ -181,6 +182,21 @@ def _shown(metric: Metric) -> str:
     return ", ".join(f"K = {k}" for k in metric.cutoffs) or "yes"
 
 
+def labels() -> str:
+    """Return the table of labels."""
+    rows = [
+        [
+            f"`{label.name}`",
+            label.condition,
+            "yes" if label.unusual else "",
+            "" if label.paper else "no",
+            "" if label.beats else "no",
+        ]
+        for label in LABELS.values()
+    ]
+    return markdown(["label", "condition", "unusual", "compared with papers", "may beat"], rows)
+
+
 def file_roles() -> str:
     """Return the table of readers with the files that each reads."""
     rows = []
@@ -226,6 +242,7 @@ PARTS = {
     "config options": docs_config.config_options,
     "datasets": docs_config.datasets,
     "file roles": file_roles,
+    "labels": labels,
     "metrics": metrics,
     "bad input": bad_input,
     "recorded results": report,

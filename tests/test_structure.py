@@ -25,7 +25,7 @@ NAMES = [file.relative_to(PACKAGE).as_posix() for file in FILES]
 LAYERS = (
     {"errors"},
     {"config"},
-    {"files", "processes", "progress", "capabilities", "arithmetic"},
+    {"files", "processes", "progress", "capabilities", "arithmetic", "labels"},
     {"data", "text", "llm", "evaluation"},
     {"tasks", "models"},
     {"runs"},

@@ -38,7 +38,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from llm4rec_cli.evaluation.paired import as_one_family
-    from llm4rec_cli.reporting.pairing import require_same_protocol, shared_metrics
+    from llm4rec_cli.reporting.pairing import problems_of_protocols, shared_metrics
     from llm4rec_cli.runs.catalog import resolve_runs
 
     outputs = Path(options.outputs).expanduser()
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     if len(runs) > len(LETTERS):
         raise UsageError(f"{len(runs)} runs cannot be compared at once", f"compare at most {len(LETTERS)}")
     for other in runs[1:]:
-        require_same_protocol([runs[0], other])
+        raise_first(problems_of_protocols([runs[0], other]))
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
     by_seed = _runs_by_seed(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}
     pairs = [
@@ -186,7 +186,7 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     Raises:
         UsageError: there are fewer than two common seeds.
     """
-    from llm4rec_cli.reporting.pairing import require_same_protocol
+    from llm4rec_cli.reporting.pairing import problems_of_protocols
     from llm4rec_cli.runs.catalog import finished_runs
 
     by_variant: list[dict[int, Run]] = [{} for _ in runs]
@@ -206,7 +206,7 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     by_seed = {seed: [of_variant[seed] for of_variant in by_variant] for seed in seeds}
     for first, *others in by_seed.values():
         for other in others:
-            require_same_protocol([first, other])
+            raise_first(problems_of_protocols([first, other]))
     return by_seed
 
 

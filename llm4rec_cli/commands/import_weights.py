@@ -23,6 +23,7 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import PublishedWeights
 from llm4rec_cli.errors import DataError, UsageError, raise_first
+from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.runs.folder import Outcome
 
 METHOD_OF = "--method"  # with --file, what `main` passes besides overrides
@@ -74,7 +75,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     """
     from llm4rec_cli.files import sha256, write_json
     from llm4rec_cli.runs import identity, marks, stages
-    from llm4rec_cli.runs.catalog import IMPORT, IMPORTED, METRICS, finished_metrics
+    from llm4rec_cli.runs.catalog import IMPORT, METRICS, finished_metrics
     from llm4rec_cli.runs.folder import locked, recorded
     from llm4rec_cli.runs.spec import RunSpec
     from llm4rec_cli.training import checkpoints

@@ -27,6 +27,7 @@ import yaml
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.schema import Candidates, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
+from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage
 
@@ -37,10 +38,6 @@ OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "papers", "cache")
 MODEL_KINDS = ("paper", "baseline", "floor")
 RAW_FILES = ("generated", "downloaded", "by hand")
-NONSTANDARD_PREFIXES = (  # of labels of nonstandard training or evaluation
-    *("temporal-", "transfer", "control-", "subset", "cold-", "few-"),
-    *("leaky", "oracle_input", "extracted-", "like-only"),
-)
 
 
 def main(argv: list[str]) -> int:
@@ -342,7 +339,7 @@ def moment(time: float) -> str:
 
 
 def _result(run: Run) -> str:
-    """Return `ndcg@10 0.1198 · test · full · masked`: the task's selection metric, the protocol and nonstandard labels;
+    """Return `ndcg@10 0.1198 · test · full · masked`: the task's selection metric, the protocol and unusual labels;
     empty if there are no metrics yet."""
     if not run.metrics:
         return ""
@@ -353,7 +350,7 @@ def _result(run: Run) -> str:
     value = run.metrics["metrics"].get(selection)
     score = [] if value is None else [f"{selection} {value:.4f}"]
     masked = ["masked"] if run.metrics["mask_history"] else []
-    labels = [label for label in run.metrics["labels"] if label.startswith(NONSTANDARD_PREFIXES)]
+    labels = [label for label in run.metrics["labels"] if label in {*UNUSUAL, "subset"}]
     return " · ".join([*score, run.metrics["split"], run.metrics["protocol"], *masked, *labels])
 
 

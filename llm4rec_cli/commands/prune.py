@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.files import locked
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import cache_folder
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
-    _check(options)
+    raise_first(_problems(options))
     before = time.time() - _seconds(options.older_than) if options.older_than else float("inf")
     outputs = Path(options.outputs).expanduser()
     root = outputs if options.what == "runs" else cache_folder(options.cache)
@@ -89,14 +89,14 @@ def main(argv: list[str]) -> int:
     return _delete(deletions, root, options.yes)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _problems(options: argparse.Namespace) -> Iterator[UsageError]:
     for flag, what in (("checkpoints", "runs"), ("keep_best", "runs"), ("unused", "cache")):
         if getattr(options, flag) and options.what != what:
-            raise UsageError(f"--{flag.replace('_', '-')} applies only to {what}", f"llm4rec prune {what} …")
+            yield UsageError(f"--{flag.replace('_', '-')} applies only to {what}", f"llm4rec prune {what} …")
     if options.keep_best and not options.checkpoints:
-        raise UsageError("--keep-best needs --checkpoints", "llm4rec prune runs --checkpoints --keep-best")
+        yield UsageError("--keep-best needs --checkpoints", "llm4rec prune runs --checkpoints --keep-best")
     if options.unused and set(options.which) - {"datasets"}:
-        raise UsageError("--unused works only for datasets", "--older-than 30d selects other entries by last use")
+        yield UsageError("--unused works only for datasets", "--older-than 30d selects other entries by last use")
 
 
 def _seconds(age: str) -> float:

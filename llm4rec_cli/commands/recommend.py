@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.registry import config_class, models_with
 from llm4rec_cli.config.schema import Candidates, Control, Question
-from llm4rec_cli.errors import DataError, UsageError, raise_first
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,16 +88,16 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.training import trained
 
     spec, source = RunSpec.resolve_unchecked(composed, "recommend"), None
-    _check(spec, options)
+    raise_first(_problems(spec, options))
     if spec.model.trainable:
         source = trained.find(spec)
         if source.spec.task.question is Question.all:
             source = trained.with_task(source, "sequential")
         spec = source.spec
-        _check(spec, options)
+        raise_first(_problems(spec, options))
     else:
         rules.check(spec)
-    _check_item(spec, options)
+    raise_first(_problems_of_item(spec, options))
     new_items = _read_new_items(spec, options)
     if not _is_about_item(spec):  # always rank the whole catalogue or file, whatever the task's candidates
         spec = spec.with_config(task={"candidates": Candidates.uniform if options.only_new else Candidates.full})
@@ -104,7 +105,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
 
     dataset = stages.load(spec)
     if source:
-        source.check_data(dataset)
+        raise_first(source.problems_with_data(dataset))
     if dataset.impressions is not None:
         raise DataError(
             f"dataset {dataset.manifest['name']} is a click log: it has no interaction histories to recommend from",
@@ -236,41 +237,40 @@ def _is_about_item(spec: RunSpec) -> bool:
     return spec.task.question in (Question.rate, Question.write)
 
 
-def _check(spec: RunSpec, options: argparse.Namespace) -> None:
-    """Check, before any data is read, that model and data can answer.
+def _problems(spec: RunSpec, options: argparse.Namespace) -> Iterator[Llm4RecError]:
+    """Yield why model and data cannot answer: the model cannot do it, or not with titles; a control destroys the data.
 
-    Raises:
-        UsageError: the model cannot do it, or not with titles; or a control destroys the data.
+    It needs no data.
     """
     from llm4rec_cli.runs import rules
 
     if _is_about_item(spec):
-        raise_first(rules.problems(spec.config) if spec.config.run is None else ())  # a run brings its own model
+        yield from rules.problems(spec.config) if spec.config.run is None else ()  # a run brings its own model
     else:
         ranking_spec = spec.with_config(task={"question": Question.rank, "candidates": Candidates.full})
-        raise_first(rules.problems_of_capability(ranking_spec.config))
+        yield from rules.problems_of_capability(ranking_spec.config)
         if options.title is not None and spec.model.needs_user:
             alternatives = [name for name in models_with("rank_catalogue") if not config_class(name).needs_user]
-            raise UsageError(
+            yield UsageError(
                 f"model '{spec.model.name}' knows users by id and does not read histories: it cannot take --title",
                 f"--user ID, or another model: {', '.join(alternatives)}",
             )
     control = spec.config.dataset.control
     if control is not Control.none:
-        raise UsageError(
+        yield UsageError(
             f"dataset.control={control.name} destroys the signal that recommendations rely on", "dataset.control=none"
         )
 
 
-def _check_item(spec: RunSpec, options: argparse.Namespace) -> None:
-    """Raise a UsageError if the task needs `--user` and `--item` and one is missing, or takes no such option."""
+def _problems_of_item(spec: RunSpec, options: argparse.Namespace) -> Iterator[UsageError]:
+    """Yield a problem if the task needs `--user` and `--item` and one is missing, or takes no such option."""
     if _is_about_item(spec) and (options.user is None or options.item is None):
-        raise UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
+        yield UsageError(f"task={spec.task.name} needs a user and an item", "--user ID --item ID")
     if _is_about_item(spec) and (options.new_items is not None or options.explain):
         option = "--explain" if options.new_items is None else "--new-items"
-        raise UsageError(f"{option} is for rankings, and task={spec.task.name} ranks nothing", "task=sequential")
+        yield UsageError(f"{option} is for rankings, and task={spec.task.name} ranks nothing", "task=sequential")
     if options.item is not None and not _is_about_item(spec):
-        raise UsageError(
+        yield UsageError(
             f"task={spec.task.name} ranks all items and takes no --item",
             "leave out --item, or task=rating, task=explanation, task=review_summary",
         )
@@ -288,7 +288,7 @@ def _build(spec: RunSpec, split: Split, source: TrainedRun | None) -> Any:
     if source:
         from llm4rec_cli.training.checkpoints import load_best
 
-        stages.check_artifacts(model, source.folder)
+        raise_first(stages.problems_of_artifacts(model, source.folder))
         load_best(model, source.checkpoints)
         log.info("%s as trained in %s", spec.model.name, source.folder)
     return model

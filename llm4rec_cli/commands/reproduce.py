@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Cell, Kind, Size, Table
-from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean
+from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.reproduction import Line
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     if flags := [argument for argument in overrides if argument.startswith("-")]:
         raise UsageError(f"unknown option '{flags[0]}'", "llm4rec reproduce --help")
     table, size_ = paper.table(options.table), Size[options.size]
-    _check_overrides(overrides)
+    raise_first(_problems_of_overrides(overrides))
     cells = table.cells(options.rows, options.columns)
     if not cells:
         labels = [entry.label for entry in (*table.rows, *table.columns)]
@@ -115,12 +115,12 @@ def main(argv: list[str]) -> int:
     return _reproduce(table, size_, plan, runner, options)
 
 
-def _check_overrides(overrides: Sequence[str]) -> None:
+def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
     from llm4rec_cli.config.overrides import key_typed
 
     for key in map(key_typed, overrides):
         if key in SET_BY_REPRODUCE or key.startswith("dataset.raw_dir"):
-            raise UsageError(f"{key} is set by the table", "--seeds 0,1,2, --rows, --columns, --raw DATASET=PATH")
+            yield UsageError(f"{key} is set by the table", "--seeds 0,1,2, --rows, --columns, --raw DATASET=PATH")
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:

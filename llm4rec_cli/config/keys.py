@@ -14,7 +14,7 @@ from llm4rec_cli.config.walk import Declaration, declarations
 @cache
 def declarations_with(model: Any) -> tuple[Declaration, ...]:
     """Return every setting of a config whose model has this config class."""
-    shared = (setting for setting in declarations(Config) if setting.key.partition(".")[0] != "model")
+    shared = (setting for setting in declarations(Config) if not setting.key.startswith("model."))
     return (*shared, *declarations(model, "model"))
 
 
@@ -24,6 +24,23 @@ def all_declarations() -> tuple[Declaration, ...]:
     classes: list[Any] = [config_class(name) for name in model_names()]
     settings = [setting for model in classes for setting in declarations_with(model)]
     return tuple({(setting.key, setting.role): setting for setting in settings}.values())
+
+
+@cache
+def _roles() -> dict[str, Role]:
+    return {setting.key: setting.role for setting in all_declarations()}
+
+
+def key_role(key: str) -> Role | None:
+    """Return the role of a setting or node, or of the declared one that contains it; None for keys of Hydra.
+
+    Args:
+        key: as typed: `prompt/p5@model.prompts` sets `model.prompts`.
+    """
+    key = key.lstrip("~").rpartition("@")[2]
+    while key and key not in _roles():
+        key = key.rpartition(".")[0]
+    return _roles().get(key)
 
 
 @cache

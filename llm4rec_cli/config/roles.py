@@ -22,7 +22,7 @@ class Role(Enum):
     training = "training"  # how weights are fitted, and the seed
     chat = "chat"  # how a chat model answers
     machine = "machine"  # hardware, speed and cost: affects no number
-    command = "command"  # which run is selected: affects no number
+    command = "command"  # what the command does, and with which run: affects no number
     citation = "citation"  # statements about the numbers and references for comparison: affects no number
 
 

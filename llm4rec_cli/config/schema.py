@@ -450,8 +450,8 @@ class LLMConfig:
     budget_tokens: int | None = ranges.number(None, at_least=0, role=Role.machine)  # limit per run; null = none
     # limit per run, in the currency of the prices; null = none
     budget_cost: float | None = ranges.number(None, at_least=0, role=Role.machine)
-    replay: bool = about(Role.machine, False)  # use stored answers only
-    dry_run: bool = about(Role.machine, False)  # send nothing; print the requests with estimated tokens and cost
+    replay: bool = about(Role.command, False)  # use stored answers only
+    dry_run: bool = about(Role.command, False)  # send nothing; print the requests with estimated tokens and cost
     # file of stored answers; null = llm/answers.sqlite in the cache folder
     store: str | None = ranges.path(None, role=Role.machine)
 

@@ -71,7 +71,7 @@ def problems(config: DatasetConfig) -> Iterator[Llm4RecError]:
             "choose the dataset that reads these files: llm4rec list datasets",
         )
     if config.generator:
-        yield from problems_raised_by(partial(demo.check_variant, config.generator))
+        yield from demo.problems_of_variant(config.generator)
     reader_names = [config.reader]  # even if no domain uses it: its version is part of the provenance
     reader_names += [domain["reader"] for domain in config.domains.values() if domain.get("reader")]
     unknown_readers = [problem for name in reader_names for problem in problems_raised_by(partial(readers.load, name))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data import store
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DataError, RunError, UsageError
+from llm4rec_cli.errors import DataError, RunError, UsageError, raise_first
 from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.human import sheets
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, Scale
@@ -61,9 +61,9 @@ def export(
     """
     if (out / KEY).exists():
         raise UsageError(f"{out} already holds sheets that raters may be filling", "choose another --out folder")
-    _check_criteria(criteria)
+    raise_first(_problems_of_criteria(criteria))
     named = resolve_runs(runs, outputs)
-    _check_comparable(named)
+    raise_first(_problems_of_runs(named))
     run_systems = _system_names(named)
     systems = [*run_systems, *([REFERENCE] if with_reference else [])]
     if not 2 <= len(systems) <= MAX_TEXTS:
@@ -101,25 +101,25 @@ def export(
     print(f"next: llm4rec human score {out} ann.csv ben.csv …")
 
 
-def _check_criteria(criteria: Sequence[str]) -> None:
+def _problems_of_criteria(criteria: Sequence[str]) -> Iterator[UsageError]:
     reserved = (*sheets.COLUMNS, sheets.JUDGE_COLUMN)
     for i, name in enumerate(criteria):
         if not re.fullmatch(r"[\w-]+", name) or name in reserved or name in criteria[:i]:
-            raise UsageError(
+            yield UsageError(
                 f"'{name}' cannot be a criterion", f"use distinct words, separated by commas; not {', '.join(reserved)}"
             )
 
 
-def _check_comparable(runs: Sequence[Run]) -> None:
-    """Raise UsageError if a run wrote no texts or is repeated, or if runs differ in data or protocol."""
+def _problems_of_runs(runs: Sequence[Run]) -> Iterator[UsageError]:
+    """Yield a problem if a run wrote no texts or is repeated, or if runs differ in data or protocol."""
     writing = [column.value for column in Written]
     for folder, metrics in runs:
         if metrics["protocol"] not in writing:
-            raise UsageError(
+            yield UsageError(
                 f"{folder} has no texts: its task is {metrics['task']}", "name runs of explanation or review_summary"
             )
     if len({folder.resolve() for folder, _ in runs}) < len(runs):
-        raise UsageError("a run is named twice", "name each run once")
+        yield UsageError("a run is named twice", "name each run once")
     (first, expected), *others = runs
     for folder, metrics in others:
         differences = [f"{k} is {expected[k]} and {metrics[k]}" for k in PROTOCOL if expected[k] != metrics[k]]
@@ -127,7 +127,7 @@ def _check_comparable(runs: Sequence[Run]) -> None:
             data = [f"{facts['dataset']} {facts['dataset_fingerprint'][:12]}" for facts in (expected, metrics)]
             differences.insert(0, f"dataset is {' and '.join(data)}")
         if differences:
-            raise UsageError(
+            yield UsageError(
                 f"{first} and {folder} are not comparable: {'; '.join(differences)}",
                 f"name runs with the same dataset, {', '.join(PROTOCOL)}",
             )

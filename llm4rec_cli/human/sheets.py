@@ -10,7 +10,7 @@ import json
 import re
 import string
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from llm4rec_cli.data import rawfiles
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.human.agreement import BEST_SCORE, Scale
 from llm4rec_cli.reporting.tables import comma_separated
 
@@ -213,7 +213,7 @@ def read_filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> 
     delimiter = max(",;\t", key=first_line.count)
     rows = rawfiles.rows(path, delimiter, quoted=True, fallback="cp1252")  # Excel's default encoding
     header = [name.strip() for name in next(rows)[1]]
-    _check_columns(path, header, ("example", "label", *criteria))
+    raise_first(_problems_of_columns(path, header, ("example", "label", *criteria)))
     judge = ""
     line_of: dict[tuple[str, str], int] = {}
     values: dict[str, dict[str, dict[str, float]]] = {criterion: defaultdict(dict) for criterion in criteria}
@@ -255,12 +255,12 @@ def read_filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> 
     return FilledSheet(path.stem, complete, unfilled, judge)
 
 
-def _check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+def _problems_of_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> Iterator[DataError]:
     for name in required:
         if header.count(name) != 1:
             count = "several columns" if name in header else "no column"
             what = f"{count} '{name}' (columns: {', '.join(header)})"
-            raise _malformed(path, 1, what, f"keep the columns {', '.join(required)} of {TABLE}")
+            yield _malformed(path, 1, what, f"keep the columns {', '.join(required)} of {TABLE}")
 
 
 def _value(path: Path, line: int, cell: str, text: str, scale: Scale, n_texts: int) -> float:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicLayer
 
-from llm4rec_cli.llm.likelihood import cache_argument, check_layers, masks_by_layer, read_prompt
+from llm4rec_cli.errors import raise_first
+from llm4rec_cli.llm.likelihood import cache_argument, masks_by_layer, problems_of_layers, read_prompt
 
 ROOM = 256  # slots by which the cache of a batch grows, at least
 
@@ -101,7 +102,7 @@ def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answe
     Raises:
         UsageError: the model has other layers than attention.
     """
-    check_layers(model)
+    raise_first(problems_of_layers(model))
     sequences = [[*prompt, *answer.forced()] for prompt, answer in zip(prompts, answers, strict=True)]
     read = [read_prompt(model, torch.tensor(tokens, device=model.device)) for tokens in sequences]
     caches, logits = zip(*read, strict=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 PACK_TOKENS = 256  # tokens of continuations per forward pass: each pays for masked attention to all others
@@ -34,7 +34,7 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
     Raises:
         UsageError: the model has other layers.
     """
-    check_layers(model)
+    raise_first(problems_of_layers(model))
     device, prompt_length = model.device, len(prompt)
     prompt_cache, logits = read_prompt(model, torch.tensor(prompt, device=device))
     first_token = logits.float().log_softmax(-1)
@@ -49,15 +49,11 @@ def log_likelihoods(model: Any, prompt: Sequence[int], continuations: Sequence[S
     return torch.stack(scores).cpu()
 
 
-def check_layers(model: Any) -> None:
-    """Check that keys of later tokens can be masked.
-
-    Raises:
-        UsageError: the model has other layers than attention.
-    """
+def problems_of_layers(model: Any) -> Iterator[UsageError]:
+    """Yield a problem if the model has other layers than attention, as keys of later tokens must be masked."""
     others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - ATTENTION_LAYERS
     if others:
-        raise UsageError(
+        yield UsageError(
             "likelihoods and constrained answers need a model of attention layers alone, and this one has "
             f"{', '.join(sorted(others))} layers",
             "choose another llm.model, or model.answer=generate",

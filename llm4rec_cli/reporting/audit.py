@@ -16,10 +16,11 @@ from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED
-from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import crossed
+from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting import pairing
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs, require_same_protocol
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs, problems_of_protocols
 from llm4rec_cli.reporting.runs import protocol_in_words, shown_as
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
@@ -33,7 +34,6 @@ ALL, ELSEWHERE = "all targets", "elsewhere"
 ACCIDENTAL = ("same_day", "near_duplicate", "repeated")
 WITHOUT_TIMES = "ascending_id"  # a slice that only data without times has
 MIN_SEEDS = 3
-REFUSED_LABELS = ("synthetic", "leaky", "control-")  # beginnings of labels
 UNTIED = "shuffle_ties"  # the control under which equal times have no order
 # Other protocols: the setting that makes each, its value, and the settings in which an experiment may differ there.
 PROTOCOLS = {
@@ -136,7 +136,7 @@ class Audit:
 def audit(name: str, outputs: Path, over: str | None = None, metric: str | None = None) -> Audit:
     """Audit a result: a finished run of a ranking, or a file that `llm4rec score` has judged.
 
-    The word "beats" needs all of: the result is on the test part, with none of REFUSED_LABELS and no leak alarm; each
+    The word "beats" needs all of: the result is on the test part, with no label in NO_BEATS and no leak alarm; each
     trained side has MIN_SEEDS seeds; the 95 % interval of the gain over users and seeds lies above 0, and so does that
     of the part outside ACCIDENTAL slices; where the data has times, the gain is there in every draw of shuffled ties
     and under a temporal split, each with an interval above 0 over the same model, or the strongest floor, and with
@@ -158,7 +158,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     if metric not in metrics["intervals"]:
         raise UsageError(f"{folder} has no metric '{metric}'", did_you_mean(metric, metrics["intervals"]))
     opponent = _opponent(run, runs, over, metric, outputs)
-    require_same_protocol([opponent, run])
+    raise_first(problems_of_protocols([opponent, run]))
     a, b = ({int(r[1]["seed"]): r for r in _columns(side, runs)} for side in (opponent, run))
     paired = _Paired.of(list(a.values()), list(b.values()), metric)
     if not paired.slices:
@@ -333,9 +333,7 @@ def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Seq
     """Yield the conditions on the result itself."""
     _, metrics = run
     yield Check("evaluated on the test part", metrics["split"] == "test", f"it is on the {metrics['split']} part")
-    refused = [
-        label for label in metrics["labels"] if label.startswith(REFUSED_LABELS) and label != f"control-{UNTIED}"
-    ]
+    refused = [label for label in metrics["labels"] if label in NO_BEATS]
     yield Check(
         "no label that rules it out", not refused, f"labels: {', '.join(refused)}" if refused else "none of its labels"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
-from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class PairedValues:
     slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
-def require_same_protocol(runs: Sequence[Run]) -> None:
-    """Raise UsageError, naming every difference, unless two runs have the same data and protocol."""
+def problems_of_protocols(runs: Sequence[Run]) -> Iterator[UsageError]:
+    """Yield a problem that names every difference if two runs differ in data or protocol."""
     (_, a), (_, b) = runs
     # Runs before 0.2 have no split_rule.
     differences = [_difference(key, a, b) for key in PROTOCOL_KEYS if a.get(key) != b.get(key)]
@@ -64,7 +64,7 @@ def require_same_protocol(runs: Sequence[Run]) -> None:
         data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
         differences = [f"the data is {data_a} in A and {data_b} in B", *_data_differences(runs), *differences]
     if differences:
-        raise UsageError(
+        yield UsageError(
             f"these runs are not paired: {'; '.join(differences)}",
             "compare runs with the same data, split and protocol",
         )
@@ -124,7 +124,7 @@ def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None =
     """Return both runs' values for each example, ordered by user and target, or by impression.
 
     Args:
-        runs: A and B, which satisfy `require_same_protocol`.
+        runs: A and B, with the same data and protocol.
         metrics: names of the metrics to compare.
         targets: `cold` for examples with a target held out of training, `warm` for the others; None for all.
 
@@ -157,8 +157,8 @@ def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None =
         for answers, kept in ((a, own), (b, [*own, *slices]))
     )
     both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="source")
-    _require_same_examples(a, b, both, example)
-    _require_same_facts(both, columns, runs[0][1]["protocol"])
+    raise_first(_problems_of_examples(a, b, both, example))
+    raise_first(_problems_of_facts(both, columns, runs[0][1]["protocol"]))
     user = both["user_id" if "user_id" in key else "user_id_a"].to_numpy(dtype=object)
     values_a, values_b = (
         _values(both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1), metrics) for side in "ab"
@@ -191,8 +191,10 @@ def _answer_columns(files: Sequence[Path]) -> tuple[str, ...]:
     )
 
 
-def _require_same_examples(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, example: Sequence[str]) -> None:
-    """Raise UsageError, saying how they differ, unless a and b have the same examples.
+def _problems_of_examples(
+    a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, example: Sequence[str]
+) -> Iterator[UsageError]:
+    """Yield a problem that says how a and b differ if they have other examples.
 
     Args:
         both: the outer join of a and b, with the origin of each row in column `source`.
@@ -207,15 +209,15 @@ def _require_same_examples(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame,
     details = [f"{len(users_a - users_b):,} users in A only", f"{len(users_b - users_a):,} in B only"]
     if tuple(example) == EXAMPLE:
         details.append(f"{len(set(unpaired['user_id']) & users_a & users_b):,} in both with different targets")
-    raise UsageError(
+    yield UsageError(
         f"these runs are not paired: of {len(a):,} {unit} in A and {len(b):,} in B, {only_a:,} are in A only and "
         f"{only_b:,} in B only ({first}): {', '.join(details)}",
         "run both with the same task.max_examples and dataset.seed",
     )
 
 
-def _require_same_facts(both: pd.DataFrame, columns: Sequence[str], protocol: str) -> None:
-    """Raise UsageError unless each example has the same ground truth and candidates in both runs.
+def _problems_of_facts(both: pd.DataFrame, columns: Sequence[str], protocol: str) -> Iterator[UsageError]:
+    """Yield a problem for each fact, such as a rating, that differs between the runs for an example.
 
     In full ranking the number of candidates may differ: a control that swaps histories changes the masked items.
     """
@@ -226,7 +228,7 @@ def _require_same_facts(both: pd.DataFrame, columns: Sequence[str], protocol: st
         differ = facts_a != facts_b
         if differ.any():
             i = int(differ.to_numpy().argmax())
-            raise UsageError(
+            yield UsageError(
                 f"these runs are not paired: {differ.sum():,} of {len(both):,} examples have different "
                 f"{EXAMPLE_FACTS[name]} ({facts_a.iloc[i]} in A, {facts_b.iloc[i]} in B)",
                 "compare runs with the same dataset.seed on data prepared from the same files",

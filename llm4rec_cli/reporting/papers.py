@@ -21,9 +21,9 @@ import yaml
 
 from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
+from llm4rec_cli.labels import IMPORTED, NO_PAPER
 from llm4rec_cli.reporting.runs import COLUMN_PROTOCOLS
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import IMPORTED
 
 FOLDER = files("llm4rec_cli.reporting") / "papers"
 REPRODUCED, RELATED = ("paper_results.csv", "openp5_results.csv"), "related_results.csv"
@@ -50,10 +50,7 @@ SAME_DATA = {
     "ml-100k-official": "ml-100k",
     "mind-small-5k": "mind-small",
 }
-# Runs that no paper can be compared with: by a label, or by an override of the dataset.
-NOT_COMPARABLE = re.compile(
-    "synthetic|cold-items|few-users|few-impressions|transfer|temporal-split|like-only|llm-tokens|control-.*"
-)
+# Overrides of the dataset that no paper can be compared with.
 OTHER_DATA = re.compile(r"\+?dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
 
 
@@ -241,7 +238,7 @@ def comparisons(variant: Variant, own: Path | None = None) -> list[Comparison]:
 def excluded(variant: Variant, own: Path | None = None) -> list[str]:
     """Return the labels and dataset overrides that rule out a comparison with papers that otherwise match."""
     overrides = dict.fromkeys(o for _, metrics in variant.runs for o in metrics["overrides"] if OTHER_DATA.fullmatch(o))
-    reasons = [label for label in variant.labels if NOT_COMPARABLE.fullmatch(label)] + list(overrides)
+    reasons = [label for label in variant.labels if label in NO_PAPER] + list(overrides)
     return reasons if reasons and _joined(variant, own) else []
 
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from llm4rec_cli.config.keys import keys_with_role
+from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.roles import NOT_HASHED
+from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Written
 from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
+from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.reporting.tables import Content
-from llm4rec_cli.runs.catalog import IMPORTED
 
 IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
-# Overrides that name a variant; other columns show the rest.
-VARIANT_OVERRIDES = (
-    *("model.", "trainer", "dataset.control=", "dataset.text=", "dataset.seed=", "dataset.user_core="),
-    *("dataset.cold_items=", "dataset.train_users=", "dataset.train_impressions="),
-    *("task.max_", "llm", "enrichment", "prompt/"),
-)
 COLD_METRICS = ("hr@10", "ndcg@10")
 # Protocols that predict a column of interactions.
 COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
@@ -133,12 +127,18 @@ def protocol_in_words(run: dict[str, Any]) -> str:
     return " · ".join([run["split"], *rule, *protocols, *masking])
 
 
+def _names_variant(key: str) -> bool:
+    """Return whether an override of this key names a variant: it changes numbers, and no other column shows it."""
+    role = key_role(key)
+    of_model = role is Role.question and key.startswith("model.")
+    in_columns = key in ("dataset", "dataset.split", "model", "seed", "task.mask_history") or role is Role.question
+    return role is not None and role not in NOT_HASHED and (of_model or not in_columns)
+
+
 def variant_in_words(run: dict[str, Any]) -> list[str]:
     """Return the experiment's name, the source of the initial weights, and the overrides that name a variant."""
     named = {f"model.{setting}" for setting in config_class(run["model"]).named_settings}
-    hidden = keys_with_role(*NOT_HASHED) | named  # they change no number, or the model's name says them
-    typed = [o for o in run["overrides"] if o.startswith(VARIANT_OVERRIDES)]
-    typed = [o for o in typed if key_typed(o).rpartition("@")[2] not in hidden]  # of prompt/NAME@model.prompts
+    typed = [o for o in run["overrides"] if _names_variant(key := key_typed(o)) and key not in named]
     typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # the stored key, as users type it
     source = run["init_from"]
     initial = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.pairing import Run
@@ -30,24 +30,21 @@ def select_groups(root: Path, filters: Sequence[str], metrics: Sequence[str] | N
     from llm4rec_cli.reporting.variants import groups, variants
 
     runs = _runs(root, dict(_filter(text) for text in filters))
-    check_metrics(metrics, [run for _, run in runs])
+    raise_first(problems_of_metrics(metrics, [run for _, run in runs]))
     return groups(variants(runs), metrics)
 
 
-def check_metrics(names: Sequence[str] | None, runs: Sequence[dict[str, Any]]) -> None:
-    """Check that each metric is one of some run's.
+def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[dict[str, Any]]) -> Iterator[UsageError]:
+    """Yield a problem for each metric that no run has.
 
     Args:
         names: None = no metric was named.
         runs: metrics.json of each.
-
-    Raises:
-        UsageError: no run has one of the metrics.
     """
     available = {name for run in runs for name in run["metrics"]}
     for name in names or ():
         if name not in available:
-            raise UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
+            yield UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
 
 
 def _runs(root: Path, filters: dict[str, str]) -> list[Run]:

@@ -12,11 +12,10 @@ from typing import Any
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.reporting.answers import interval_over_seeds
 from llm4rec_cli.reporting.pairing import Run
 from llm4rec_cli.reporting.runs import default_metrics, headline_metric, protocol_in_words, shown_as, variant_in_words
-
-CONTROL = "control-"  # prefix of labels
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
 STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"  # files of a run folder
 IMPORT = "import-weights"  # the command, in status.json, of runs that hold weights and no results
-IMPORTED = "imported"  # the label of results of weights that were not trained here
 NEAREST_RUNS = 5  # named in an error
 STATES = ("done", "failed", "running", "killed", "unreadable")
 FILTERS = ("model", "dataset", "task", "seed", "status")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.runs.catalog import finished_runs
 
 STORED = {"scores", "top_scores"}  # columns of predictions.parquet
@@ -33,7 +33,7 @@ def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: 
     Raises:
         UsageError: the runs cannot be combined, or `combine=weights` lacks an evaluation on validation.
     """
-    _check(members)
+    raise_first(_problems_of_members(members))
     overrides = [
         "model=ensemble",
         f"model.members={_listed([str(folder.resolve()) for folder, _ in members])}",
@@ -52,25 +52,21 @@ def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: 
     return overrides
 
 
-def _check(members: Sequence[tuple[Path, dict[str, Any]]]) -> None:
-    """Check that the runs can be combined.
-
-    Raises:
-        UsageError: there are fewer than two, they have no stored scores, or their data or protocols differ.
-    """
+def _problems_of_members(members: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[UsageError]:
+    """Yield why runs cannot be combined: fewer than two, no stored scores, other data or protocols."""
     if len(members) < 2:
-        raise UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
+        yield UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
     (first_folder, first), *others = members
     for folder, metrics in members:
         if not STORED & set(pyarrow.parquet.read_schema(folder / "predictions.parquet").names):
-            raise UsageError(
+            yield UsageError(
                 f"{folder} has no stored scores of items (task {metrics['task']})",
                 "rankings store them; runs from before they did: evaluate again with force=true",
             )
     for folder, metrics in others:
         for key in SAME:
             if metrics[key] != first[key]:
-                raise UsageError(
+                yield UsageError(
                     f"the runs differ: {key} is {first[key]} in {first_folder}, {metrics[key]} in {folder}",
                     "combine runs of one dataset and protocol",
                 )

@@ -27,6 +27,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
+from llm4rec_cli.labels import CONTROL, FLOOR_NOT_BEATEN, NOT_INHERITED
 from llm4rec_cli.runs.catalog import METRICS
 from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of
 from llm4rec_cli.runs.spec import resolved_config
@@ -57,7 +58,7 @@ def labels(spec: RunSpec, dataset: RecDataset, n_examples: int) -> list[str]:
         "few-users": config.dataset.train_users < 1,
         "few-impressions": config.dataset.train_impressions < 1,
         "empty-history-skipped": config.dataset.empty_history is EmptyHistory.skip,
-        f"control-{config.dataset.control.name}": config.dataset.control is not Control.none,
+        f"{CONTROL}{config.dataset.control.name}": config.dataset.control is not Control.none,
     }
     return [*spec.model.labels(config.task.name), *(label for label, applies in conditions.items() if applies)]
 
@@ -176,12 +177,9 @@ def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:
     Args:
         metrics: metrics.json of that run.
     """
-    not_inherited = (
-        *("floor-not-beaten", "subset", "cold-items", "few-users", "few-impressions", "empty-history-skipped"),
-    )
     return {
         **{key: metrics[key] for key in ("dataset", "experiment", "seed", "config_hash", "deviations")},
-        "labels": [label for label in metrics["labels"] if label not in not_inherited],
+        "labels": [label for label in metrics["labels"] if label not in NOT_INHERITED],
     }
 
 
@@ -196,7 +194,7 @@ def floor_labels(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict
     metric = spec.task.selection
     sign = direction(metric)
     beaten = all(sign * metrics[metric] > sign * floor["metrics"][metric] for floor in floors)
-    return [] if beaten else ["floor-not-beaten"]
+    return [] if beaten else [FLOOR_NOT_BEATEN]
 
 
 def update_floor_labels(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,16 @@ import numpy as np
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import BatchAnswering, Incomplete
+from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Question, TextRecipe, Written
 from llm4rec_cli.errors import DataError, RunError, raise_first
 from llm4rec_cli.files import write_text
+from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs import marks, rules
-from llm4rec_cli.runs.catalog import IMPORTED
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
 from llm4rec_cli.runs.identity import Address, text_encoder_identity
 from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, resolve_precision
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.llm.requests import Backend as ChatBackend
     from llm4rec_cli.runs.spec import RunSpec
 
-NOT_FOR_ENRICH = ("dataset.text", "dataset.control", "llm.replay", "llm.dry_run", "paths.outputs")
+ENRICH_ROLES = (Role.data, Role.source, Role.chat, Role.machine)  # of the settings that item tokens depend on
 
 
 @dataclass
@@ -105,9 +107,10 @@ def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
 def _enrich_command(spec: RunSpec) -> str:
     """Return the command that generates the tokens, from the typed overrides."""
     dataset = [] if spec.typed_keys & {"dataset", "experiment"} else [f"dataset={spec.config.dataset.name}"]
-    nodes = ("dataset", "llm", "enrichment", "experiment", "paths")
     keys = [(typed, key_typed(typed)) for typed in spec.typed]
-    kept = [typed for typed, key in keys if key.split(".")[0] in nodes and key not in NOT_FOR_ENRICH]
+    kept = [
+        typed for typed, key in keys if key == "experiment" or (key_role(key) in ENRICH_ROLES and key != "dataset.text")
+    ]
     return " ".join(["llm4rec enrich", *dataset, *kept])
 
 
@@ -178,21 +181,17 @@ def save_artifacts(model: Any, folder: Path) -> None:
     """Write the model's artifacts next to its checkpoints; raise if a resumed run has different ones."""
     if not isinstance(model, models.HasArtifacts) or not processes.is_first():
         return
-    check_artifacts(model, folder)
+    raise_first(problems_of_artifacts(model, folder))
     for name, content in model.artifacts().items():
         write_text(folder / name, content)
 
 
-def check_artifacts(model: Any, folder: Path) -> None:
-    """Check that the weights in a run folder were trained with the artifacts that the model has now.
-
-    Raises:
-        RunError: an artifact differs.
-    """
+def problems_of_artifacts(model: Any, folder: Path) -> Iterator[RunError]:
+    """Yield each artifact in a run folder that differs from the model's now, so that the weights there do not fit it."""
     for name, content in model.artifacts().items() if isinstance(model, models.HasArtifacts) else ():
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8") != content:
-            raise RunError(
+            yield RunError(
                 f"{path} differs from what the model is built with now, so the weights in {folder} do not fit it",
                 "train again with force=true",
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Question
-from llm4rec_cli.errors import DataError, UsageError
+from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.runs import rules, stages
 from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, recorded
@@ -95,7 +95,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     log.info("evaluating %s, trained in %s", spec.model.name, source.folder)
     clock = stages.Clock()
     dataset = stages.load(spec)
-    source.check_data(dataset)
+    raise_first(source.problems_with_data(dataset))
     split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
     weights = processes.from_first(lambda: checkpoints.selected(source.checkpoints))
@@ -111,7 +111,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
         with recorded(address, spec):
             spec = resolve_precision(spec, address.folder, source=source.folder)
             model = stages.build(spec, split)
-            stages.check_artifacts(model, source.folder)
+            raise_first(stages.problems_of_artifacts(model, source.folder))
             checkpoints.load(model, weights)
             clock.lap("build")
             metrics = stages.evaluate(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import ModelConfig
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.models.base import published_mapping
 from llm4rec_cli.training import torch_file
 
@@ -44,12 +44,14 @@ def read_weights(path: Path, config: ModelConfig) -> Imported:
     with torch_file.opened(path) as file:
         left_out = [name for name in file.shapes if name in mapping.LEFT_OUT]
         shapes = {name: shape for name, shape in file.shapes.items() if name not in mapping.LEFT_OUT}
-        _check(path, config, shapes, expected)
+        raise_first(_problems_of_tensors(path, config, shapes, expected))
         tensors = {name: file.read(name) for name in expected}
     return Imported(mapping.imported_state(config, tensors), len(tensors), left_out)
 
 
-def _check(path: Path, config: ModelConfig, shapes: Mapping[str, object], expected: Mapping[str, object]) -> None:
+def _problems_of_tensors(
+    path: Path, config: ModelConfig, shapes: Mapping[str, object], expected: Mapping[str, object]
+) -> Iterator[DataError]:
     wrong = [n for n in expected if n in shapes and shapes[n] != expected[n]]
     differences = [
         ("lacks", [name for name in expected if name not in shapes]),
@@ -58,7 +60,7 @@ def _check(path: Path, config: ModelConfig, shapes: Mapping[str, object], expect
     ]
     if sentences := [f"it {verb} {_listed(names)}" for verb, names in differences if names]:
         assert config.published is not None
-        raise DataError(
+        yield DataError(
             f"{path} does not hold weights of {config.published.code} with these settings: {'; '.join(sentences)}",
             "name a file of this code, and type the settings that it was trained with",
         )

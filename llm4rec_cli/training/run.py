@@ -33,6 +33,9 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
 
     Args:
         init_run: the run whose weights training starts from.
+
+    Raises:
+        DryRun: under `llm.dry_run`, before anything is computed.
     """
     if defaults := spec.describe_defaults():
         log.info(defaults)
@@ -40,6 +43,8 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
     dataset = stages.load(spec)
     split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
+    if spec.llm.dry_run and spec.model.uses_llm:
+        stages.dry_run(spec, split)
     floors = run_floors(spec, split)
     clock.lap("floors")
     outcome, metrics = run_unless_finished(spec, split, clock, floors, init_run)
@@ -70,8 +75,6 @@ def run_unless_finished(
     """
     initial = (init_run.weights.sha256, init_run.variant_for(spec.config.seed)) if init_run else None
     address = address_of(spec, split.dataset, initial=initial)
-    if spec.llm.dry_run and spec.model.uses_llm:
-        stages.dry_run(spec, split)
     with locked(address.folder):
         finished = processes.from_first(lambda: finished_metrics(address.folder))
         if finished is not None and not spec.config.force:

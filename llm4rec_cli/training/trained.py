@@ -7,7 +7,8 @@ stored overrides and the typed ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,12 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.keys import all_declarations, keys_with_role
-from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.keys import all_declarations, key_role, keys_with_role
+from llm4rec_cli.config.overrides import GROUPS, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
-from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.catalog import CONFIG, IMPORT, STATUS, finished_metrics, finished_runs
 from llm4rec_cli.runs.identity import plain, pretrained_weights, text_encoder_identity
@@ -61,29 +62,26 @@ class TrainedRun:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def check_data(self, dataset: RecDataset) -> None:
-        """Check that the dataset is the one it was trained on.
+    def problems_with_data(self, dataset: RecDataset) -> Iterator[RunError]:
+        """Yield a problem if the dataset is not the one it was trained on: other fingerprint, item tokens or name.
 
         Imported weights have read no data here. Where they depend on the numbers of users or items, the dataset must
         at least have the name that they were imported for.
-
-        Raises:
-            RunError: the fingerprints, the item tokens or the names differ.
         """
         if self.metrics.get("imported"):
             if self.spec.model.needs_user and dataset.manifest["name"] != self.metrics["dataset"]:
-                raise RunError(
+                yield RunError(
                     f"the weights of {self.folder} are for the users of {self.metrics['dataset']}",
                     f"dataset={self.metrics['dataset']}",
                 )
             return
         if dataset.fingerprint != self.metrics["dataset_fingerprint"]:
-            raise RunError(
+            yield RunError(
                 f"{self.folder} was trained on other data with the name {self.spec.config.dataset.name}",
                 "use the dataset.raw_dir and dataset.seed that it was trained with, or train again",
             )
         if dataset.manifest.get("tokens") != self.metrics["tokens"]:
-            raise RunError(
+            yield RunError(
                 f"{self.folder} was trained with other item tokens",
                 "use the llm, enrichment and dataset.seed that it was trained with, or train again",
             )
@@ -139,7 +137,7 @@ def _compose_run(
             f"{folder} was trained for task '{stored.task.name}' and can only be evaluated on it",
             f"train for this task: llm4rec train model={spec.model.name} task={spec.task.name}, or task=all",
         )
-    _check_model(spec.config, stored, folder)
+    raise_first(_problems_with_settings(spec.config, stored, folder))
     return TrainedRun(folder, status, metrics, overrides, spec)
 
 
@@ -178,7 +176,7 @@ def _trained_for(stored: Any, config: Config) -> bool:
 def _training_keys(typed: Sequence[str]) -> list[str]:
     """Return the typed keys that a training run must match: not those of the evaluation, nor those without effect."""
     evaluation = {declared.key for declared in all_declarations() if declared.role in EVALUATION_ROLES}  # nodes, too
-    return [key for key in map(key_typed, typed) if key != "task" and key not in evaluation]
+    return [key for key in map(key_typed, typed) if key not in evaluation]
 
 
 @cache
@@ -195,26 +193,28 @@ def _matches(key: str, config: Any, choices: Mapping[str, str], stored: Any, sto
 
 
 def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """Return the trained run's overrides, replaced and extended by the typed ones."""
+    """Return the trained run's overrides, replaced and extended by the typed ones.
+
+    Kept are those of config groups, and what belongs to the training; `split`, `device`, `paths` and the like belong to
+    the command that set them.
+    """
     keys = set(map(key_typed, typed))
-    kept = [
-        override
-        for override in stored
-        if (key := key_typed(override)) not in keys
-        and key.split(".")[0] not in ("split", "device", "force", "run", "paths", "hydra")
-        and not ("task" in keys and key.split(".")[0] == "task")
-    ]
-    return [*kept, *typed]
+
+    def kept(key: str) -> bool:
+        group = re.split("[./]", key)[0]
+        of_run = group in GROUPS or key_role(key) in (Role.training, Role.citation)
+        return of_run and key not in keys and not (group == "task" and "task" in keys)
+
+    return [*(override for override in stored if kept(key_typed(override))), *typed]
 
 
-def _check_model(config: Config, stored: Any, folder: Path) -> None:
-    """Check that the model's settings, possibly changed in the YAML, are still those of the trained weights.
+def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterator[RunError]:
+    """Yield the settings of model, item text and held-out data that are not those of the trained weights.
+
+    A YAML may have changed since.
 
     Args:
         stored: the config of the training.
-
-    Raises:
-        RunError: the model, the item text or the held-out data differ.
     """
     now: Any = OmegaConf.create(plain(config))
     own = walk.declarations(type(config.model))
@@ -224,7 +224,7 @@ def _check_model(config: Config, stored: Any, folder: Path) -> None:
             node.pop(key, None)
     for key in ("model", "dataset.text", *_intervention_keys()):
         if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
-            raise RunError(
+            yield RunError(
                 f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
                 "use the settings that it was trained with, or train again",
             )

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from llm4rec_cli.commands.completion import completions
-from llm4rec_cli.errors import RunError
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.trained import TrainedRun
@@ -98,6 +97,6 @@ def test_weights_of_user_embeddings_are_evaluated_on_their_dataset_alone(tmp_pat
         return TrainedRun(tmp_path, {}, metrics, [], spec)
 
     toys = SimpleNamespace(manifest={"name": "amazon2014-toys"}, fingerprint="ab")
-    run(needs_user=False).check_data(toys)
-    with pytest.raises(RunError, match="for the users of amazon2014-beauty"):
-        run(needs_user=True).check_data(toys)
+    assert list(run(needs_user=False).problems_with_data(toys)) == []
+    (problem,) = run(needs_user=True).problems_with_data(toys)
+    assert "for the users of amazon2014-beauty" in problem.problem

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import pytest
+
 from llm4rec_cli.config import keys, walk
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config
@@ -36,11 +38,31 @@ def test_a_role_is_a_settings_own_or_that_of_the_nearest_above():
     }
 
 
+@dataclass
+class Roleless:
+    size: int = 1
+
+
 def test_every_setting_has_a_role():
-    nodes = {"dataset", "model", "task", "trainer", "llm", "enrichment"}  # their classes have one
-    assert [
-        setting.key for setting in keys.all_declarations() if setting.role is None and setting.key not in nodes
-    ] == []
+    assert all(isinstance(setting.role, Role) for setting in keys.all_declarations())
+    with pytest.raises(AttributeError, match="role"):
+        list(walk.declarations(Roleless))
+
+
+@pytest.mark.parametrize(
+    ("key", "role"),
+    [
+        ("dataset", Role.data),  # a group
+        ("paths", Role.machine),
+        ("llm.dry_run", Role.command),
+        ("~dataset.domains.shop", Role.data),  # below free names
+        ("prompt/p5@model.prompts", Role.model),
+        ("experiment", None),
+        ("hydra.verbose", None),
+    ],
+)
+def test_the_role_of_a_typed_key(key, role):
+    assert keys.key_role(key) is role
 
 
 def test_a_role_is_stated_only_where_it_differs_from_the_inherited_one():

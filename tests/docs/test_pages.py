@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from llm4rec_cli.config.keys import all_declarations
+from llm4rec_cli.config.schema import Control
 from llm4rec_cli.evaluation.metrics import METRICS
+from llm4rec_cli.labels import CONTROL, LABELS
 from tests.docs.commands import DOCS, PAGES, ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -87,11 +89,12 @@ def labels_in(file: Path) -> set[str]:
     } - {"bert-base-uncased"}
 
 
-def test_every_label_is_explained():
-    page = (DOCS / "reference/labels.md").read_text(encoding="utf-8")
-    labels = set().union(*(labels_in(file) for file in PACKAGE.rglob("*.py")))
-    assert {"floor-not-beaten", "substitute-encoder", "cold-items"} <= labels
-    assert sorted(label for label in labels if f"`{label}`" not in page) == []
+def test_every_label_is_declared():
+    named = set().union(*(labels_in(file) for file in PACKAGE.rglob("*.py")))
+    recorded = [json.loads(file.read_text())["labels"] for file in docs_pages.RECORDED.glob("*/*/*/*/metrics.json")]
+    assert {"few-impressions", "substitute-encoder", "cold-items"} <= named
+    assert named | set().union(*recorded) <= LABELS.keys()
+    assert {f"{CONTROL}{control.name}" for control in Control if control is not Control.none} <= LABELS.keys()
 
 
 def test_every_field_of_a_recorded_run_is_explained():

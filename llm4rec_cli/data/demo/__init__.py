@@ -13,26 +13,22 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.data.demo.news import generate_news
 from llm4rec_cli.data.demo.shop import SHOPS, generate_shop
-from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 
 VERSION = 1  # raised whenever a file's bytes change
 VARIANTS = (*SHOPS, "demo_news")
 
 
-def check_variant(variant: str) -> None:
-    """Check the name of a variant.
-
-    Raises:
-        UsageError: no variant has this name.
-    """
+def problems_of_variant(variant: str) -> Iterator[UsageError]:
+    """Yield a problem if no variant has this name."""
     if variant not in VARIANTS:
-        raise UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
+        yield UsageError(f"there is no demo data named '{variant}'", did_you_mean(variant, VARIANTS))
 
 
 def generate(variant: str, seed: int, folder: Path) -> None:
@@ -43,7 +39,7 @@ def generate(variant: str, seed: int, folder: Path) -> None:
         seed: `dataset.seed`; variants of one seed share their population.
         folder: made if it does not exist; files of the same name are replaced.
     """
-    check_variant(variant)
+    raise_first(problems_of_variant(variant))
     folder.mkdir(parents=True, exist_ok=True)
     for shop in SHOPS.get(variant, ()):
         for role, rows in generate_shop(shop, seed)._asdict().items():

@@ -13,8 +13,7 @@ from omegaconf import MISSING
 
 from llm4rec_cli.config.schema import Config, ModelConfig, TaskConfig
 from llm4rec_cli.errors import UsageError
-
-NOT_INHERITED = ("floor-not-beaten",)  # a member's label that says nothing about the ensemble
+from llm4rec_cli.labels import FLOOR_NOT_BEATEN
 
 
 class Combine(Enum):
@@ -54,7 +53,7 @@ class EnsembleConfig(ModelConfig):
 
     def labels(self, task: str) -> list[str]:
         labels = [label for folder in self.members for label in _metrics(folder)["labels"]]
-        return [label for label in dict.fromkeys(labels) if label not in NOT_INHERITED]
+        return [label for label in dict.fromkeys(labels) if label != FLOOR_NOT_BEATEN]
 
     def deviations(self) -> list[str]:
         return list(dict.fromkeys(d for folder in self.members for d in _metrics(folder)["deviations"]))

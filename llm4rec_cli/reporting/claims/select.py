@@ -9,32 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.config.keys import all_declarations
-from llm4rec_cli.config.roles import NOT_HASHED
+from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, config_of
 from llm4rec_cli.reporting.papers import facts
 from llm4rec_cli.reporting.variants import Variant
 from llm4rec_cli.runs.catalog import finished_runs
 
-# Config groups compared under `may_differ`. Roles do not give these: `enrichment` has the role of data and `seed` that
-# of training, but A and B may differ in both, as in `llm`, which every config holds whether or not the model uses it.
-COMPARED_GROUPS = ("dataset", "model", "task", "trainer")
-# Labels of runs with another protocol or training than usual. Labels have no roles to derive these from: some come
-# from a model, and others, such as `subset`, do not set a run apart.
-NONSTANDARD_LABELS = {
-    *(
-        "cold-items",
-        "few-impressions",
-        "few-users",
-        "imported",
-        "leaky",
-        "like-only",
-        "oracle_input",
-        "temporal-split",
-        "transfer",
-    ),
-}
 NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
 
 
@@ -56,7 +39,6 @@ def matches(variant: Variant, side: Side, test: ClaimTest) -> bool:
     """Return whether a variant is one of those that a side of a test names."""
     folder, metrics = variant.runs[0]
     labels, config = set(metrics["labels"]), flat_config(folder)
-    nonstandard = {label for label in labels if label in NONSTANDARD_LABELS or label.startswith("control-")}
     trained_run = metrics.get("trained_run")
     trained_for = trained_run.split("/")[-2] if trained_run else metrics["task"]
     settings = {**NO_TOKENS, **side.settings}
@@ -64,7 +46,7 @@ def matches(variant: Variant, side: Side, test: ClaimTest) -> bool:
         (metrics["model"], metrics["task"]) == (side.model, test.task)
         and test.protocol in (None, metrics["protocol"])
         and bool(variant.values(test.metric))
-        and nonstandard <= set(side.labels) <= labels
+        and labels & UNUSUAL <= set(side.labels) <= labels
         and side.trained_for in (None, trained_for)
         and side.pretrained in (None, metrics.get("init_from") is not None)
         and all(config.get(key) in (value if isinstance(value, list) else [value]) for key, value in settings.items())
@@ -167,15 +149,15 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
     if test.may_differ is None:
         return True
     assert test.a is not None
-    ignored = [*test.may_differ, *test.a.settings, *test.b.settings]
-    ignored += [setting.key for setting in all_declarations() if setting.role in NOT_HASHED]
+    ignored = [*test.may_differ, *test.a.settings, *test.b.settings, "seed"]
+    ignored += [setting.key for setting in all_declarations() if setting.role in {*NOT_HASHED, Role.chat}]
     ignored += ["model.init_from"] if test.a.pretrained != test.b.pretrained else []
 
     def compared(variant: Variant) -> dict[str, Any]:
         return {
             key: value
             for key, value in flat_config(variant.runs[0][0]).items()
-            if key.split(".")[0] in COMPARED_GROUPS and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
+            if not any(f"{key}.".startswith(f"{name}.") for name in ignored)
         }
 
     return compared(a) == compared(b)

@@ -42,7 +42,7 @@ class Side:
 
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)  # dotted key of config.yaml -> value, or alternatives
-    labels: Sequence[str] = ()  # must be present; control and nonstandard labels are excluded unless listed here
+    labels: Sequence[str] = ()  # must be present; runs with unusual labels are excluded unless listed here
     trained_for: str | None = None  # the training run's task, `all` or a single one; None = any
     pretrained: bool | None = None  # whether training started from another run's weights; None = either
     best: bool = False  # of several variants take the one with the best mean
