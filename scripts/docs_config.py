@@ -114,7 +114,8 @@ def _table(
         own = comments(holders[setting.key.rpartition(".")[0]]).get(setting.field.name, "")
         meaning = "; ".join(filter(None, [own, _values_in_words(setting.kind)]))
         default, source = values.get(setting.key, (_default(setting), ""))
-        rows.append([f"`{setting.key}`", _type_and_range(setting), default, source, setting.role.name, meaning])
+        role = setting.role.name if setting.role else ""
+        rows.append([f"`{setting.key}`", _type_and_range(setting), default, source, role, meaning])
     shown = [any(cells) for cells in zip(*rows, strict=True)]
     return markdown([*compress(COLUMNS, shown)], [[*compress(row, shown)] for row in rows])
 

@@ -6,13 +6,11 @@ import argparse
 from pathlib import Path
 
 from llm4rec_cli.config.compose import Composed
-from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import UsageError
 
-# The roles of settings that matter to a judge, besides the seed.
-EFFECTIVE_ROLES = (Role.chat, Role.machine, Role.command)
+# What a judge reads of a RunSpec.
+EFFECTIVE_PARTS = ("llm", "seed", "device", "paths")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,8 +31,8 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.runs.spec import RunSpec
 
     for override in composed.typed:
-        if (key := key_typed(override)) != "seed" and key_role(key) not in EFFECTIVE_ROLES:
-            raise UsageError(f"'{override}' has no effect on a judge", "override only llm, seed, device, paths")
+        if key_typed(override).lstrip("~").partition(".")[0] not in EFFECTIVE_PARTS:
+            raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
     spec = RunSpec.resolve_unchecked(composed, "judge")
     for problem in rules.problems_of_llm(spec.llm):
         raise problem

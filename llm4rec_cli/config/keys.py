@@ -27,7 +27,7 @@ def all_declarations() -> tuple[Declaration, ...]:
 
 
 @cache
-def _roles() -> dict[str, Role]:
+def _roles() -> dict[str, Role | None]:
     return {setting.key: setting.role for setting in all_declarations()}
 
 

@@ -49,13 +49,13 @@ class Declaration(NamedTuple):
         key: its path.
         field: its dataclass field.
         kind: its type: a dataclass for a node, `dict[str, dataclass]` for nodes with free names.
-        role: what it affects; that of a node with a role in its own dataclass is that one.
+        role: what it affects, for a node without one the role of its own dataclass; None outside the schema.
     """
 
     key: str
     field: Field[Any]
     kind: Any
-    role: Role
+    role: Role | None
 
     @property
     def is_node(self) -> bool:
@@ -70,12 +70,9 @@ def declarations(holder: Any, key: str = "", above: Role | None = None) -> Itera
         holder: the dataclass.
         key: its path; empty for the root.
         above: the role of the setting that contains it.
-
-    Raises:
-        AttributeError: a setting has no role.
     """
     for field, kind in _typed_fields(holder):
-        role = role_of(holder, field.metadata, above) or kind.role
+        role = role_of(holder, field.metadata, above) or getattr(kind, "role", None)
         declaration = Declaration(f"{key}.{field.name}".lstrip("."), field, kind, role)
         yield declaration
         if is_dataclass(kind):

@@ -58,8 +58,7 @@ class PairedValues:
 def problems_of_protocols(runs: Sequence[Run]) -> Iterator[UsageError]:
     """Yield a problem that names every difference if two runs differ in data or protocol."""
     (_, a), (_, b) = runs
-    # Runs before 0.2 have no split_rule.
-    differences = [_difference(key, a, b) for key in PROTOCOL_KEYS if a.get(key) != b.get(key)]
+    differences = [_difference(key, a, b) for key in PROTOCOL_KEYS if a[key] != b[key]]
     if a["dataset_fingerprint"] != b["dataset_fingerprint"]:
         data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
         differences = [f"the data is {data_a} in A and {data_b} in B", *_data_differences(runs), *differences]

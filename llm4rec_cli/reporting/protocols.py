@@ -86,7 +86,7 @@ class ProtocolComparison:
         return statistics.fmean(values) if values else None
 
     def n_examples(self, protocol: str, part: str = ALL) -> int:
-        """Return the number of examples, averaged over draws; runs of older versions have no slices."""
+        """Return the number of examples, averaged over draws."""
         counts = [
             max(run.n_examples(part) for run in self.runs if (run.protocol, run.draw) == (protocol, draw))
             for draw in self.draws(protocol)

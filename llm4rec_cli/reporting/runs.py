@@ -22,7 +22,7 @@ COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
 
 def tuning_in_words(run: dict[str, Any]) -> str:
     """Return `8 trials, 31 min`: the search that chose a run's settings; empty if the run names none."""
-    tuning = run.get("tuning")  # runs before 0.2 have none
+    tuning = run.get("tuning")  # absent in runs recorded before `tune` existed
     return f"{tuning['trials']} trials, {tuning['minutes']:.0f} min" if tuning else ""
 
 
@@ -131,7 +131,8 @@ def _names_variant(key: str) -> bool:
     """Return whether an override of this key names a variant: it changes numbers, and no other column shows it."""
     role = key_role(key)
     of_model = role is Role.question and key.startswith("model.")
-    in_columns = key in ("dataset", "dataset.split", "model", "seed", "task.mask_history") or role is Role.question
+    in_columns = key in ("dataset", "dataset.split", "model", "seed") or role is Role.question
+    in_columns |= role is Role.extent and key != "task.max_examples"
     return role is not None and role not in NOT_HASHED and (of_model or not in_columns)
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.llm.requests import Backend as ChatBackend
     from llm4rec_cli.runs.spec import RunSpec
 
-ENRICH_ROLES = (Role.data, Role.source, Role.chat, Role.machine)  # of the settings that item tokens depend on
+ENRICH_ROLES = (Role.data, Role.source, Role.division, Role.chat, Role.machine)  # of what item tokens depend on
 
 
 @dataclass
@@ -109,7 +109,10 @@ def _enrich_command(spec: RunSpec) -> str:
     dataset = [] if spec.typed_keys & {"dataset", "experiment"} else [f"dataset={spec.config.dataset.name}"]
     keys = [(typed, key_typed(typed)) for typed in spec.typed]
     kept = [
-        typed for typed, key in keys if key == "experiment" or (key_role(key) in ENRICH_ROLES and key != "dataset.text")
+        typed
+        for typed, key in keys
+        if key == "experiment"
+        or (key_role(key) in ENRICH_ROLES and not key.startswith(("model.", "trainer.")) and key != "dataset.text")
     ]
     return " ".join(["llm4rec enrich", *dataset, *kept])
 
@@ -187,7 +190,7 @@ def save_artifacts(model: Any, folder: Path) -> None:
 
 
 def problems_of_artifacts(model: Any, folder: Path) -> Iterator[RunError]:
-    """Yield each artifact in a run folder that differs from the model's now, so that the weights there do not fit it."""
+    """Yield each artifact in a run folder that differs from the model's now: the weights there do not fit it."""
     for name, content in model.artifacts().items() if isinstance(model, models.HasArtifacts) else ():
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8") != content:

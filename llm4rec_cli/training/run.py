@@ -43,8 +43,6 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
     dataset = stages.load(spec)
     split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
-    if spec.llm.dry_run and spec.model.uses_llm:
-        stages.dry_run(spec, split)
     floors = run_floors(spec, split)
     clock.lap("floors")
     outcome, metrics = run_unless_finished(spec, split, clock, floors, init_run)
@@ -52,9 +50,18 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
 
 
 def run_floors(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
-    """Return metrics.json of each of the task's floors under the same protocol, running those not finished."""
+    """Return metrics.json of each of the task's floors under the same protocol, running those not finished.
+
+    A dry run computes nothing, and has none.
+    """
+    if _is_dry_run(spec):
+        return []
     names = [name for name in spec.task.floors if name != spec.model.name]
     return [run_unless_finished(spec.for_floor(name), split, stages.Clock())[1] for name in names]
+
+
+def _is_dry_run(spec: RunSpec) -> bool:
+    return spec.llm.dry_run and spec.model.uses_llm
 
 
 def run_unless_finished(
@@ -75,6 +82,8 @@ def run_unless_finished(
     """
     initial = (init_run.weights.sha256, init_run.variant_for(spec.config.seed)) if init_run else None
     address = address_of(spec, split.dataset, initial=initial)
+    if _is_dry_run(spec):
+        stages.dry_run(spec, split)
     with locked(address.folder):
         finished = processes.from_first(lambda: finished_metrics(address.folder))
         if finished is not None and not spec.config.force:

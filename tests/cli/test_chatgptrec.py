@@ -136,7 +136,7 @@ def test_a_dry_run_shows_and_leaves_no_run(local, tmp_path):
     shown = local("task=rating", "llm.dry_run=true")
     assert shown.code == 0
     assert "6 requests" in shown.out and "How many stars" in shown.out
-    assert not list(tmp_path.glob("outputs/chatgptrec/*/*/*/status.json"))
+    assert not list(tmp_path.glob("outputs/*/*/*/*/status.json"))  # nor one of a floor
 
 
 def test_another_threshold_needs_no_new_requests(local):

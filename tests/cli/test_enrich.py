@@ -119,14 +119,15 @@ def test_a_sweep_enriches_by_each_of_several(llm4rec, chat, store):
 
 
 def test_missing_tokens_are_an_error_that_names_the_command_and_no_request_is_sent(llm4rec, chat, store):
-    answer = llm4rec(*WITH_TOKENS, store, "dataset.control=shuffle_tokens", "seed=3")
+    without_effect = ("dataset.control=shuffle_tokens", "seed=3", "trainer.eval_batch_size=8")
+    answer = llm4rec(*WITH_TOKENS, "dataset.seed=4", store, *without_effect)
     assert answer.code == 1
     assert "12 of 12 item texts have no tokens by llm.model=speaking" in answer.err
     command = answer.err.split("try: llm4rec ")[1].split()
-    assert command == ["enrich", *OF_SHOP, store]
+    assert command == ["enrich", *OF_SHOP, "dataset.seed=4", store]
     assert chat.requests == []
     assert llm4rec(*command).code == 0
-    assert llm4rec(*WITH_TOKENS, store, "dataset.control=shuffle_tokens", "seed=3").code == 0
+    assert llm4rec(*WITH_TOKENS, "dataset.seed=4", store, *without_effect).code == 0
 
 
 def test_sasrec_learns_from_tokens(enriched, chat):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from llm4rec_cli.training import trained as trained_runs
 from tests.support.driver import TINY, read
 
 NO_FLOORS = "task.floors=[]"
@@ -31,6 +32,15 @@ def test_an_evaluation_has_no_weights(llm4rec, trained):
     names = {path.name for path in folder.iterdir()}
     assert {"metrics.json", "metrics.csv", "predictions.parquet", "config.yaml", "run.log"} <= names
     assert not {"checkpoints", "train_log.jsonl"} & names
+
+
+def test_settings_of_groups_and_of_the_training_are_carried_over_and_those_of_a_command_are_not():
+    kept = ["dataset=demo", "~dataset.domains.shop", "prompt/p5@model.prompts=[rating]", "llm.timeout=3", "seed=1"]
+    dropped = ["split=valid", "device=cuda", "force=true", "run=x", "paths.cache=c", "hydra.verbose=true"]
+    stored = [*kept, *dropped, "task.max_examples=5", "trainer.epochs=1"]
+    assert trained_runs._overrides(stored, ["task=direct", "trainer.epochs=2"]) == [
+        *(*kept, "task=direct", "trainer.epochs=2")
+    ]
 
 
 @pytest.mark.parametrize("candidates", ["uniform", "popularity"])

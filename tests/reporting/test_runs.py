@@ -38,6 +38,31 @@ def test_a_variant_is_named_by_experiment_and_overrides_of_model_and_control():
     assert variant_in_words(run) == ["unisrec/paper", "model.layers=1", "dataset.control=shuffle_text"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("dataset.item_core=3", True),  # other data
+        ("dataset.seed=2", True),
+        ("~dataset.domains.shop", True),
+        ("trainer=small", True),
+        ("llm.temperature=1", True),
+        ("prompt/p5@model.prompts=[rating]", True),
+        ("model.beams=20", True),  # a question to one model only, which no column shows
+        ("task.max_examples=20", True),
+        ("model.gone=1", True),  # no longer a setting
+        ("dataset=demo_news", False),
+        ("dataset.raw_dir=raw", False),
+        ("task.mask_history=true", False),
+        ("task.stored_items=100", False),
+        ("trainer.eval_batch_size=8", False),
+        ("llm.timeout=3", False),
+        ("hydra/launcher=joblib", False),
+    ],
+)
+def test_overrides_that_move_numbers_unseen_in_other_columns_name_a_variant(typed, named):
+    assert bool(variant_in_words(metrics_json(model="p5", overrides=[typed]))) == named
+
+
 def test_a_default_run_has_no_variant_to_name():
     assert variant_in_words(metrics_json(overrides=["model=sasrec", "seed=0"])) == []
 
