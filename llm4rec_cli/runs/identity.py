@@ -80,41 +80,45 @@ def address(
         file: identity of the files that the model is read from, if any.
         llm: identity of the chat model that answers or has enriched the items, and of the tokens that it wrote.
     """
-    content = plain(config)
-    model: Any = type(config.model)
-    not_hashed = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
-    added = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
-    not_hashed += [setting.key for setting in added if setting.value == setting.field.default]
-    if not config.model.trainable:
-        not_hashed.append("trainer")
-    if config.dataset.text is not TextRecipe.enriched:
-        not_hashed.append("enrichment")
-    for key in not_hashed:
-        *parents, leaf = key.split(".")
-        _subtree(content, parents).pop(leaf, None)
-    facts: dict[str, Any] = {"config": content, "dataset": fingerprint, "results": RESULTS_VERSION}
+    content = _settings_with_effect(config)
+    seed, of_model = content.pop("seed"), content["model"]
     if llm is None:
         del content["llm"]
     else:
         content["llm"]["model"] = llm
     for setting, identity in (weights or {}).items():
         *parents, leaf = setting.split(".")
-        _subtree(content["model"], parents)[leaf] = identity
-    for key in config.model.file_settings:
-        content["model"].pop(key, None)
-    if file is not None:
-        content["model"]["file"] = file
+        _subtree(of_model, parents)[leaf] = identity
+
+    def digest(of_run: Mapping[str, Any], file: str | None, initial: str | None, trained: str | None) -> str:
+        initial_run = {config.model.init_setting: initial} if config.model.init_setting else {}
+        model = {**of_model, **({} if file is None else {"file": file}), **initial_run}
+        facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": RESULTS_VERSION}
+        return hashlib.sha256(json.dumps(facts | {"trained": trained}, sort_keys=True).encode()).hexdigest()[:10]
+
     initial_weights, initial_variant = initial or (None, None)
-    if config.model.init_setting:
-        content["model"][config.model.init_setting] = initial_weights
     trained_weights, trained_variant = trained or (None, None)
-    config_hash = _digest(facts | {"trained": trained_weights})
-    seed = content.pop("seed")
-    content["model"].pop("file", None)  # each seed has its own file
-    if config.model.init_setting:
-        content["model"][config.model.init_setting] = initial_variant
+    config_hash = digest({"seed": seed}, file, initial_weights, trained_weights)
+    variant = digest({}, None, initial_variant, trained_variant)  # each seed has its own file
     folder = Path(config.paths.outputs) / config.model.name / config.dataset.name / config.task.name
-    return Address(folder / f"seed{seed}-{config_hash}", config_hash, _digest(facts | {"trained": trained_variant}))
+    return Address(folder / f"seed{seed}-{config_hash}", config_hash, variant)
+
+
+def _settings_with_effect(config: Config) -> dict[str, Any]:
+    """Return the settings that affect numbers, as nested dictionaries; input files are left to their content."""
+    content = plain(config)
+    model: Any = type(config.model)
+    left_out = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
+    added = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
+    left_out += [setting.key for setting in added if setting.value == setting.field.default]
+    left_out += [f"model.{key}" for key in config.model.file_settings]
+    left_out += [] if config.model.trainable else ["trainer"]
+    left_out += [] if config.dataset.text is TextRecipe.enriched else ["enrichment"]
+    for key in left_out:
+        *parents, leaf = key.split(".")
+        _subtree(content, parents).pop(leaf, None)
+    settings: dict[str, Any] = content
+    return settings
 
 
 def plain(value: Any) -> Any:
@@ -132,10 +136,6 @@ def _subtree(content: dict[str, Any], parents: list[str]) -> dict[str, Any]:
     for parent in parents:
         content = content.get(parent, {})
     return content
-
-
-def _digest(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 
 
 # --- identities of weights and files
