@@ -10,8 +10,9 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, ModelConfig
+from llm4rec_cli.config.schema import Config, EncoderConfig
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.models.shared.config import EncoderSizes
 
 
 class Part(Enum):
@@ -26,7 +27,7 @@ class Part(Enum):
 
 
 @dataclass
-class EvidenceMixConfig(ModelConfig):
+class EvidenceMixConfig(EncoderSizes):
     """Counts, lexical neighbours and popularity, mixed by learned gates, times a sequence encoder over text and ids."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
@@ -41,14 +42,7 @@ class EvidenceMixConfig(ModelConfig):
     neighbours: int = ranges.number(at_least=1)  # lexical neighbours of an item; more where similarities tie
     groups: list[int] = ranges.number(at_least=1)  # ascending: the distance from the target at which each group ends
     gate_learning_rate: float = ranges.number(above=0)
-    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
-    inner_size: int = ranges.number(at_least=1)
-    layers: int = ranges.number(at_least=1)
-    heads: int = ranges.number(at_least=1)
-    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
-    attention_dropout: float = ranges.number(at_least=0, below=1)
     temperature: float = ranges.number(above=0)  # of the encoder's cosines
-    max_length: int = ranges.number(at_least=1)  # latest items that the encoder reads
 
     def uses_item_text(self) -> bool:
         return bool({Part.text, Part.vectors} & set(self.parts))

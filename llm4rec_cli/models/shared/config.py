@@ -1,4 +1,4 @@
-"""Settings shared by sequence models that predict the next item by its id, without torch."""
+"""Settings shared by sequence models, without torch."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ class Distribution(Enum):
 
     uniform = "uniform"
     popularity = "popularity"  # in proportion to training counts
+
+
+@dataclass
+class EncoderSizes(ModelConfig):
+    """The sizes of SASRec's encoder, for the configs of models that have it."""
+
+    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
+    inner_size: int = ranges.number(at_least=1)
+    layers: int = ranges.number(at_least=1)
+    heads: int = ranges.number(at_least=1)
+    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
+    attention_dropout: float = ranges.number(at_least=0, below=1)
+    max_length: int = ranges.number(at_least=1)  # latest items of a history
 
 
 @dataclass
@@ -79,15 +92,8 @@ class NextItemConfig(ModelConfig):
 
 
 @dataclass
-class TransformerConfig(NextItemConfig):
-    """Base of the configs of models with SASRec's encoder or a variant of it."""
-
-    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
-    inner_size: int = ranges.number(at_least=1)
-    layers: int = ranges.number(at_least=1)
-    heads: int = ranges.number(at_least=1)
-    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
-    attention_dropout: float = ranges.number(at_least=0, below=1)
+class TransformerConfig(EncoderSizes, NextItemConfig):
+    """Base of the configs of models of item ids with SASRec's encoder or a variant of it."""
 
     def deviations(self) -> list[str]:
         return [*super().deviations(), *([] if self.loss is Loss.cross_entropy else [POSITIONS_FROM_FIRST])]

@@ -14,7 +14,6 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
     EncoderConfig,
-    ModelConfig,
     Pooling,
     Precision,
     PublishedWeights,
@@ -24,6 +23,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
+from llm4rec_cli.models.shared.config import EncoderSizes
 
 
 class Adaptor(Enum):
@@ -76,7 +76,7 @@ class PretrainingConfig:
 
 
 @dataclass
-class UniSRecConfig(ModelConfig):
+class UniSRecConfig(EncoderSizes):
     """Universal sequence representation learning (KDD 2022)."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset(
@@ -103,15 +103,8 @@ class UniSRecConfig(ModelConfig):
     adaptor_dropout: float = ranges.number(at_least=0, below=1)
     draw: Draw = MISSING
     use_ids: bool = MISSING  # false = inductive (UniSRec_t), true = transductive (UniSRec_t+ID)
-    hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
-    inner_size: int = ranges.number(at_least=1)
-    layers: int = ranges.number(at_least=1)
-    heads: int = ranges.number(at_least=1)
-    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states
-    attention_dropout: float = ranges.number(at_least=0, below=1)
     temperature: float | None = ranges.number(above=0)  # that divides cosines
     similarity: Similarity = added(Similarity.cosine)
-    max_length: int = ranges.number(at_least=1)  # latest items of a history
     init_from: str | None = ranges.path(None)  # run that provides the initial weights
     freeze: Freeze = MISSING
     pretraining: PretrainingConfig | None = None  # null unless task=pretrain
