@@ -15,7 +15,8 @@ mean rank, the share of first places and the mean score, and the agreement of th
 next to the key. A conclusive result needs at least three raters and fifty examples.
 
 `judge` has a chat model fill a sheet, which is marked. Such sheets are scored separately, to judge.json: the result is
-labelled llm-judge and settles no claim.
+labelled llm-judge and settles no claim. With --check the chat model is tested as well: whether the order of the texts
+decides, whether it prefers a text to a damaged one, and whether it prefers texts that it wrote itself.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 JUDGE_EXAMPLES = """\
 examples:
   llm4rec human judge judged llm=openai llm.model=gpt-4o-mini-2024-07-18 llm.budget_tokens=200_000
+  llm4rec human judge judged --check                         is it a judge at all?
   llm4rec human judge judged llm.dry_run=true                print the prompts and their maximum cost
   llm4rec human score judged judged/judge-*.csv
 """
@@ -59,11 +61,12 @@ def main(argv: list[str]) -> int:
     form = score.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="print a JSON object")
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print comma-separated values")
-    usage = "llm4rec human judge FOLDER [overrides]"
+    usage = "llm4rec human judge FOLDER [--check] [overrides]"
     about = "have a chat model fill a sheet, which is marked"
     judge = verbs.add_parser("judge", help=about, usage=usage, epilog=JUDGE_EXAMPLES, formatter_class=raw)
     judge.set_defaults(command=_judge)
     judge.add_argument("folder", metavar="FOLDER", help="the folder that export wrote")
+    judge.add_argument("--check", action="store_true", help="also test the judge: order, damaged texts, its own texts")
     judge.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="llm=…, llm.…=…, seed=N, paths.cache=PATH")
     options = vars(parser.parse_args(argv))
     options.pop("command")(**options)
@@ -103,7 +106,8 @@ def _score(folder: Path, sheets: Sequence[Path], form: str) -> None:
     render.show(result, file, form)
 
 
-def _judge(folder: str, overrides: Sequence[str]) -> None:
+def _judge(folder: str, check: bool, overrides: Sequence[str]) -> None:
     from llm4rec_cli import launch
 
-    launch.run("judge", "have a chat model fill a sheet", ["--sheets", folder, *overrides], verbose=False)
+    options = ["--sheets", folder, *(["--check"] if check else [])]
+    launch.run("judge", "have a chat model fill a sheet", [*options, *overrides], verbose=False)

@@ -14,9 +14,10 @@ EFFECTIVE_PARTS = ("llm", "seed", "device", "paths")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the option that `human judge` passes besides overrides."""
+    """Return the parser of the options that `human judge` passes besides overrides."""
     options = argparse.ArgumentParser("llm4rec human judge", add_help=False, allow_abbrev=False)
     options.add_argument("--sheets", metavar="FOLDER", required=True)
+    options.add_argument("--check", action="store_true")
     return options
 
 
@@ -36,4 +37,4 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     spec = RunSpec.resolve_unchecked(composed, "judge")
     for problem in rules.problems_of_llm(spec.llm):
         raise problem
-    judge(spec, Path(options.sheets).expanduser())
+    judge(spec, Path(options.sheets).expanduser(), options.check)

@@ -86,7 +86,12 @@ def export(
         "scale": scale,
         "criteria": criteria,
         "runs": [
-            {"system": system, "run": str(folder), **{name: facts[name] for name in RUN_FACTS}}
+            {
+                "system": system,
+                "run": str(folder),
+                **{name: facts[name] for name in RUN_FACTS},
+                "chat_model": facts["paper_method"].get("chat model"),
+            }
             for system, (folder, facts) in zip(run_systems, named, strict=True)
         ],
         "systems": systems,

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.errors import RunError
-from llm4rec_cli.files import write_text
+from llm4rec_cli.files import write_json, write_text
+from llm4rec_cli.human import judge_check, render
 from llm4rec_cli.human.agreement import BEST_SCORE, Scale
+from llm4rec_cli.human.score import judged
 from llm4rec_cli.human.sheets import CRITERIA, INSTRUCTIONS, PAGE, SCALES, Example, Sheet, read_key, read_page, to_csv
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Request
@@ -32,8 +34,12 @@ SCALE_QUESTIONS = {
 }
 
 
-def judge(spec: RunSpec, folder: Path) -> None:
+def judge(spec: RunSpec, folder: Path, check: bool = False) -> None:
     """Judge each example of an exported folder, and write judge-NAME-HASH.csv there, one per chat model and settings.
+
+    Args:
+        check: also show the judge other orders and damaged texts, and write what `judge_check` measures to
+            judge-NAME-HASH-check.json.
 
     Raises:
         UsageError: the folder has no key.
@@ -44,25 +50,24 @@ def judge(spec: RunSpec, folder: Path) -> None:
     examples = read_page(folder / PAGE, key["examples"])
     sheet = Sheet(key["sheet"], key["protocol"], Scale(key["scale"]), key["criteria"], examples)
     llm, usage = spec.llm, completions.Usage()
+    probes = judge_check.probes(examples, key) if check else list(map(judge_check.as_on_sheet, examples))
     requests = [
         Request(({"role": "user", "content": question(sheet, example)},), max_tokens=llm.max_tokens)
-        for example in examples
+        for example in (probe.example for probe in probes)
     ]
     backend = stages.chat_backend(spec, spec.config.seed)
     name = Path(llm.model).name
     with Store(completions.store_path(llm, spec.cache)) as store:
         answers = completions.complete(requests, backend, llm, store, f"judging with {name}", usage)
-    parsed = {
-        example.name: parse_answer(answer.text, sheet, example)
-        for example, answer in zip(examples, answers, strict=True)
-    }
-    if not any(parsed.values()):
+    parsed = [parse_answer(answer.text, sheet, probe.example) for probe, answer in zip(probes, answers, strict=True)]
+    of_sheet = {probe.example.name: v for probe, v in zip(probes, parsed, strict=True) if probe.order == 0}
+    if not any(of_sheet.values()):
         raise RunError(
             f"none of {len(answers):,} answers judges an example; the first is {answers[0].text[:60]!r}",
             "try another llm.model, or more llm.max_tokens",
         )
     judgements = {
-        criterion: {example: values[criterion] for example, values in parsed.items() if criterion in values}
+        criterion: {example: values[criterion] for example, values in of_sheet.items() if criterion in values}
         for criterion in sheet.criteria
     }
     plain_name = re.sub(r"[^\w.-]", "-", name)
@@ -73,6 +78,11 @@ def judge(spec: RunSpec, folder: Path) -> None:
         print(f"{criterion}: {len(by_example):,} of {len(examples):,} examples fully judged")
     print(f"{usage.requests:,} requests, {usage.prompt_tokens + usage.answer_tokens:,} tokens, cost {usage.cost:.4f}")
     print(f"written, marked as filled by a chat model: {file}")
+    if check:
+        own = [run["system"] for run in key["runs"] if run["chat_model"] == name]
+        result = judge_check.measure(sheet, key, probes, parsed, own, judged(folder))
+        write_json(file.with_name(f"{file.stem}-check.json"), {"judge": llm.model, "criteria": result})
+        render.show_check(llm.model, result)
     print(f"next: llm4rec human score {folder} {file}")
 
 

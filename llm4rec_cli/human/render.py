@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llm4rec_cli.human import judge_check
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, MIN_RATERS
-from llm4rec_cli.reporting.tables import comma_separated, console, json_text, table
+from llm4rec_cli.reporting import tables
+from llm4rec_cli.reporting.tables import Content, comma_separated, console, json_text, table
 
 ESTIMATES = ("mean_rank", "first", "mean_score")  # of a system on a criterion
 CSV_COLUMNS = (
@@ -56,6 +58,43 @@ def _print_tables(result: Mapping[str, Any], file: Path) -> None:
         out.print(f"{_evidence(criterion, _judges(result))}\n", soft_wrap=True)
     for note in [*_notes(result), f"written: {file}"]:
         out.print(note, soft_wrap=True)
+
+
+def show_check(judge: str, result: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the check of a chat model that judges, as `judge_check.measure` returns it."""
+    rows = []
+    for name, check in result.items():
+        alpha, explained = check["alpha_between_orders"], check["variance_by_place"]
+        order = [
+            *("-" if value is None else f"{value:.2f}" for value in (alpha, explained)),
+            " ".join(f"{mean:.2f}" for mean in check["mean_by_place"]) or "-",
+        ]
+        known = [_share(check["known_order"][kind]) for kind in (judge_check.SHUFFLED, judge_check.FOREIGN)]
+        rows.append([name, f"{check['judgements']}", *order, *known])
+    columns = ["criterion", "judged", "alpha", "by place", "mean by place", "> shuffled", "> foreign"]
+    notes = [
+        "alpha: agreement of the judge with itself when the texts change places, 1 = perfect, 0 = chance",
+        "by place: share of the variance that the place alone explains; 0 without bias",
+        "> shuffled, > foreign: share of examples in which a text is judged better than itself with shuffled words, "
+        "and than the text of another example; ties half, chance 0.50",
+    ]
+    for name, check in result.items():
+        for system, own in check["own_texts"].items():
+            if own["n"]:
+                low, high = own["interval"]
+                people = "no person has judged" if own["people"] is None else f"by people {own['people']:+.2f}"
+                notes.append(
+                    f"{name}: {system}, which the judge wrote, is {own['mean']:+.2f} ranks ({low:+.2f} to {high:+.2f}) "
+                    f"above the others; {people}"
+                )
+    tables.show(Content(f"check of {judge} as a judge", columns, rows, notes))
+
+
+def _share(estimate: Mapping[str, Any]) -> str:
+    if not estimate["n"]:
+        return "-"
+    low, high = estimate["interval"]
+    return f"{estimate['mean']:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _judges(result: Mapping[str, Any]) -> list[str]:
