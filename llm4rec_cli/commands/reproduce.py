@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Cell, Kind, Size, Table
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
@@ -96,11 +97,10 @@ def main(argv: list[str]) -> int:
     launch.log_to_stderr(verbose=False)
     runner = Runner(_raw_folders(options.raw), overrides)
     tuned = not options.untuned and size_ is Size.paper
-    one_seed = table.kind is Kind.data
     plan = {
         cell: [
             step
-            for seed in (seeds[:1] if one_seed else seeds)
+            for seed in _seeds_of(table, cell, size_, seeds)
             if (step := cell_step(table, cell, size_, seed, tuned)) is not None
         ]
         for cell in cells
@@ -129,6 +129,13 @@ def _seeds(text: str | None) -> tuple[int, ...]:
     if not all(word.isdecimal() for word in text.split(",")):
         raise UsageError(f"--seeds {text} is not a list of whole numbers", "--seeds 0,1,2")
     return tuple(map(int, text.split(",")))
+
+
+def _seeds_of(table: Table, cell: Cell, size: Size, seeds: Sequence[int]) -> Sequence[int]:
+    """Return the seeds that a cell is run with: the first alone if its numbers depend on none."""
+    models = [o.removeprefix("model=") for o in table.train_overrides(cell, size) or () if o.startswith("model=")]
+    seeded = table.kind is not Kind.data and all(config_class(name).seeded for name in models)
+    return seeds if seeded else seeds[:1]
 
 
 def _raw_folders(typed: Sequence[str]) -> dict[str, Path]:

@@ -47,6 +47,10 @@ def test_a_small_table_is_run_marked_recorded_and_run_only_once(mine, llm4rec, t
     assert "llm4rec eval run=RUN_2" in plan
     assert "quoted, not run: Caser on Beauty, Toys" in plan
 
+    both = " ".join(mine("--small", "--seeds", "0,1", "--dry-run", "--unprobed").out.split())
+    assert "model=popularity seed=0" in both and "model=popularity seed=1" not in both, "it depends on no seed"
+    assert "model=sasrec" in both and "seed=1" in both
+
     answer = mine("--small")
     assert answer.code == 0, answer.err
     head, *lines = answer.out.splitlines()
