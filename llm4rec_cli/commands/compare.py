@@ -7,6 +7,7 @@ llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
 llm4rec compare sasrec/… unisrec/… --json | jq .metrics
 llm4rec compare sasrec/… unisrec/… --wide                    all columns, on lines of any length
 llm4rec compare sasrec/… unisrec/… --seeds                   over every seed that all were trained with
+llm4rec compare transition_text/… unisrec/… --seeds --ratio    how many per cent above a rule, with the interval
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     equivalent within 5 %?
 llm4rec compare sasrec/… unisrec/… --targets cold            of runs with dataset.cold_items: only held-out targets
 
@@ -21,8 +22,11 @@ other predictions and may reverse the result. No claim rests on one seed.
 
 With --seeds, they cover both: users are paired, as both models are evaluated on the same ones, seeds are not, as seed 0
 of one model has nothing in common with seed 0 of another. Few seeds make wide intervals. A last column has the
-difference of each seed. --json also has two permutation tests as a check that assumes no distribution: of the users'
-differences (p_users) and of the trainings (p_seeds, at least 0.1 with three seeds).
+difference of each seed. A rule that depends on no seed is compared with every seed of the others. --json also has two
+permutation tests as a check that assumes no distribution: of the users' differences (p_users) and of the trainings
+(p_seeds, at least 0.1 with three seeds).
+
+--ratio prints B / A with its interval instead of B − A: "x % above" is a statement about a ratio.
 
 Holm's correction covers all metrics and pairs in the table. Choose the deciding metric, and --margin, before you look
 at the results. --margin tests equivalence: two runs are equivalent if the 90 % interval of their difference lies within
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.evaluation.paired import Difference, Margin
 
 COLUMNS = ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)", "better", "equal", "worse")
+RATIO = "B / A"
 SPARE = ("equal", "worse", "better", "p")  # columns that a terminal may leave out
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -68,6 +73,7 @@ def main(argv: list[str]) -> int:
         metavar="X",
         help="largest difference that counts as equivalent: 0.005, or 5%% of A's mean",
     )
+    parser.add_argument("--ratio", action="store_true", help="print B / A with its interval, in place of B − A")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--markdown", action="store_true", help="a Markdown table")
@@ -101,6 +107,7 @@ def main(argv: list[str]) -> int:
         options.targets,
         options.margin,
         [dataclasses.replace(pair, metrics=corrected) for pair, corrected in zip(pairs, family, strict=True)],
+        options.ratio,
     )
     if options.json:
         from llm4rec_cli.reporting.tables import json_text
@@ -147,12 +154,14 @@ class Comparison:
         targets: the examples: `cold`, `warm`, or None for all.
         margin: of equivalence; None if not tested.
         pairs: A with each of the others.
+        ratio: whether tables have B / A in place of B − A.
     """
 
     runs: Sequence[Run]
     targets: str | None
     margin: Margin | None
     pairs: Sequence[Pair]
+    ratio: bool = False
 
     @property
     def seeds(self) -> list[int]:
@@ -169,9 +178,11 @@ def _pair(
 
     values = {seed: pair_runs(runs, metrics, targets) for seed, runs in by_seed.items()}
     user = next(iter(values.values())).user
+    of_a, of_b = [of_seed.a for of_seed in values.values()], [of_seed.b for of_seed in values.values()]
+    run_a, run_b = next(iter(by_seed.values()))
     differences = paired_differences(
-        [of_seed.a for of_seed in values.values()],
-        [of_seed.b for of_seed in values.values()],
+        of_a if _is_seeded(run_a) else of_a[:1],
+        of_b if _is_seeded(run_b) else of_b[:1],
         user,
         permutation=stream(0, "compare: permutation"),
         margin=margin,
@@ -180,8 +191,17 @@ def _pair(
     return Pair(len(user), differences, means)
 
 
+def _is_seeded(run: Run) -> bool:
+    """Return whether a run's numbers depend on the seed, as far as its model is known."""
+    from llm4rec_cli.config.registry import config_class, model_names
+
+    return run[1]["model"] not in model_names() or config_class(run[1]["model"]).seeded
+
+
 def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     """Return the runs of every seed that all variants were trained with; the newest of several runs of a seed.
+
+    What depends on no seed is in every one.
 
     Raises:
         UsageError: there are fewer than two common seeds.
@@ -194,7 +214,8 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
         for of_variant, (_, named) in zip(by_variant, runs, strict=True):
             if metrics["variant"] == named["variant"]:
                 of_variant.setdefault(metrics["seed"], (folder, metrics))
-    seeds = sorted(set.intersection(*(set(of_variant) for of_variant in by_variant)))
+    trained = [set(of_variant) for of_variant, run in zip(by_variant, runs, strict=True) if _is_seeded(run)]
+    seeds = sorted(set.intersection(*trained)) if trained else []
     if len(seeds) < 2:
         known = "; ".join(
             f"{side} has {', '.join(map(str, sorted(of_variant))) or 'none'}"
@@ -203,7 +224,10 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
         raise UsageError(
             f"--seeds needs at least two seeds of all runs under {outputs}: {known}", "train each with -m seed=0,1,2"
         )
-    by_seed = {seed: [of_variant[seed] for of_variant in by_variant] for seed in seeds}
+    by_seed = {
+        seed: [of_variant[seed] if _is_seeded(run) else run for of_variant, run in zip(by_variant, runs, strict=True)]
+        for seed in seeds
+    }
     for first, *others in by_seed.values():
         for other in others:
             raise_first(problems_of_protocols([first, other]))
@@ -216,7 +240,7 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
 def _columns(comparison: Comparison) -> tuple[str, ...]:
     return (
         *(["run"] if len(comparison.pairs) > 1 else []),
-        *COLUMNS,
+        *(RATIO if comparison.ratio and name == "B − A" else name for name in COLUMNS),
         *([f"within ±{comparison.margin}"] if comparison.margin is not None else []),
         *(["by seed"] if len(comparison.seeds) > 1 else []),
     )
@@ -225,19 +249,24 @@ def _columns(comparison: Comparison) -> tuple[str, ...]:
 def _rows(comparison: Comparison) -> list[list[str]]:
     """Return a row per pair and metric; with several pairs the letter of the run comes first."""
     return [
-        [*([side] if len(comparison.pairs) > 1 else []), *_row(name, difference, pair.by_seed)]
+        [*([side] if len(comparison.pairs) > 1 else []), *_row(name, difference, pair.by_seed, comparison.ratio)]
         for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
         for name, difference in pair.metrics.items()
     ]
 
 
-def _row(name: str, d: Difference, by_seed: dict[int, dict[str, float]]) -> list[str]:
+def _row(name: str, d: Difference, by_seed: dict[int, dict[str, float]], ratio: bool) -> list[str]:
+    difference = [f"{d.difference:+.4f}", _signed(d.interval)]
+    if ratio:
+        difference = ["-", "-"]
+        if d.ratio is not None and d.ratio_interval is not None:
+            low, high = d.ratio_interval
+            difference = [f"{d.ratio:.3f}", f"{low:.3f} to {high:.3f}"]
     return [
         name,
         f"{d.a:.4f}",
         f"{d.b:.4f}",
-        f"{d.difference:+.4f}",
-        _signed(d.interval),
+        *difference,
         f"{d.p:.4f}",
         f"{d.p_holm:.4f}",
         *(f"{count:,}" for count in (d.better, d.equal, d.worse)),

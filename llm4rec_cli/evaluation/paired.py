@@ -75,6 +75,7 @@ class Difference:
     Attributes:
         a, b: the means over seeds and examples.
         difference: b - a.
+        ratio, ratio_interval: b / a, and its 95 % t interval on the log scale; None where a mean is not above 0.
         interval, interval_90: t intervals of the difference at 95 and 90 %, over users and seeds.
         p: two-sided; the 95 % interval inverts it. Where nothing varies, the larger of the next two.
         p_users: of the sign-flip test over users, a check.
@@ -92,6 +93,8 @@ class Difference:
     a: float
     b: float
     difference: float
+    ratio: float | None
+    ratio_interval: tuple[float, float] | None
     interval: tuple[float, float]
     interval_90: tuple[float, float]
     p: float
@@ -118,7 +121,8 @@ def paired_differences(
     """Compare every metric of A with that of B.
 
     Args:
-        a, b: for each seed (n,) values per metric; position i is the same example in all.
+        a, b: for each seed (n,) values per metric; position i is the same example in all. A model that is not trained
+            has one.
         user: (n,) the user of each example.
         permutation: draws the signs of the test; all metrics share them.
         margin: of equivalence.
@@ -145,8 +149,10 @@ def paired_differences(
         margin_wide, margin_narrow = wide, narrow
         allowed = None if margin is None else margin.absolute(mean_a)
         p_above = None if allowed is None else (estimate.p_above(-allowed), estimate.p_above(allowed))
-        if margin is not None and margin.relative and min(*means_a, *means_b) > 0:
+        ratio = None
+        if min(*means_a, *means_b) > 0:
             ratio = crossed.difference(crossed.on_log_scale(by_user_b), crossed.on_log_scale(by_user_a))
+        if margin is not None and margin.relative and ratio:
             margin_wide, margin_narrow = (_scaled(ratio.interval(level), mean_a) for level in (0.95, 0.90))
             bounds = (math.log1p(-margin.size) if margin.size < 1 else -math.inf, math.log1p(margin.size))
             p_above = (ratio.p_above(bounds[0]), ratio.p_above(bounds[1]))
@@ -155,6 +161,8 @@ def paired_differences(
             a=mean_a,
             b=float(means_b.mean()),
             difference=estimate.value,
+            ratio=float(np.exp(ratio.value)) if ratio else None,
+            ratio_interval=_exponential(ratio.interval()) if ratio else None,
             interval=wide,
             interval_90=narrow,
             p=p,
@@ -174,11 +182,17 @@ def paired_differences(
     return corrected
 
 
+def _exponential(log_ratio: tuple[float, float]) -> tuple[float, float]:
+    """Return the interval of a log ratio as one of the ratio."""
+    with np.errstate(over="ignore"):  # of an interval that says nothing: up to infinity
+        low, high = (float(np.exp(end)) for end in log_ratio)
+    return low, high
+
+
 def _scaled(log_ratio: tuple[float, float], mean_a: float) -> tuple[float, float]:
     """Return the interval of a log ratio as one of differences from A's mean."""
-    with np.errstate(over="ignore"):  # of an interval that says nothing: up to infinity
-        low, high = (float(mean_a * np.expm1(end)) for end in log_ratio)
-    return low, high
+    low, high = _exponential(log_ratio)
+    return mean_a * (low - 1), mean_a * (high - 1)
 
 
 def as_one_family(compared: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:

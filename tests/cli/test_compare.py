@@ -132,6 +132,35 @@ def test_over_seeds_two_of_both_are_needed(write, llm4rec):
     assert "A has 0, 1; B has 0" in answer.err
 
 
+def test_a_rule_is_compared_with_every_seed(write, compared, llm4rec):
+    rule = write("popularity", RANKS, variant="rule")
+    better = [(0, 1), (0, 1), (2, 4), (9, 1), (5, 1)]
+    folders = [write("b", ranks, f"seed{i}-b", variant="b", seed=i) for i, ranks in enumerate((better, RANKS))]
+    result = compared(rule, folders[0], "--seeds")
+    assert [*result["by_seed"]] == ["0", "1"]
+    assert result["by_seed"]["1"]["mrr"] == pytest.approx(0)
+    assert result["metrics"]["mrr"]["p_seeds"] is None, "the rule was not trained twice"
+    alone = llm4rec("compare", str(rule), str(write("random", RANKS, "seed0-c", variant="c")), "--seeds")
+    assert alone.code == 2 and "needs at least two seeds" in alone.err
+
+
+def test_a_ratio_has_the_interval_of_logs(write, compared, llm4rec):
+    a, b = write("a", RANKS), write("b", [(0, 1), (0, 1), (2, 4), (9, 1), (5, 1)])
+    mrr = compared(a, b)["metrics"]["mrr"]
+    assert mrr["ratio"] == pytest.approx(mrr["b"] / mrr["a"])
+    low, high = mrr["ratio_interval"]
+    assert low < mrr["ratio"] < high and low * high == pytest.approx(mrr["ratio"] ** 2)
+    table = llm4rec("compare", str(a), str(b), "--ratio", "--metric", "mrr").out
+    assert "B / A" in table and "B − A" not in table
+    assert f"{mrr['ratio']:.3f}" in table and f"{low:.3f} to {high:.3f}" in table
+
+
+def test_there_is_no_ratio_to_a_mean_of_zero(write, compared, llm4rec):
+    a, b = write("a", [(20, 1)] * 5), write("b", RANKS)
+    assert compared(a, b)["metrics"]["hr@10"]["ratio"] is None
+    assert llm4rec("compare", str(a), str(b), "--ratio", "--metric", "hr@10").code == 0
+
+
 def test_cold_targets_are_compared_alone(write, compared, llm4rec):
     a, b = write("a", [(99, 1), (0, 1), (0, 1)]), write("b", [(0, 1), (0, 1), (99, 1)])
     assert "no items were held out" in llm4rec("compare", str(a), str(b), "--targets", "cold").err
