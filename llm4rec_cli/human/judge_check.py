@@ -2,8 +2,8 @@
 
 - *Order:* each example is judged in several orders of its texts. The judge's mean by place should be flat, and its
   judgements in different orders should agree.
-- *Known order:* a text is judged beside damaged ones, which are worse by construction: its own words shuffled, which
-  nobody understands at once, and the text of another example, which is about another item.
+- *Known order:* a text is judged together with damaged ones, which are worse by construction: its own words shuffled,
+  which nobody understands at once, and the text of another example, which is about another item.
 - *Own texts:* for a system whose texts the same chat model wrote, how much better their rank is than that of the other
   systems; and, where people have judged the sheet, how much of that people do not see.
 """
@@ -137,9 +137,9 @@ def _order(judged: Sequence[tuple[Probe, Mapping[str, int]]]) -> dict[str, Any]:
         for place, (label, value) in enumerate(values.items()):
             by_place[place].append(value)
             by_order[probe.order or 0][probe.example.name, label] = value
-    given = np.array([value for place in by_place for value in place], dtype=float)
-    total = float(((given - given.mean()) ** 2).sum()) if len(given) else 0.0
-    between = sum(len(place) * (np.mean(place) - given.mean()) ** 2 for place in by_place)
+    all_values = np.array([value for place in by_place for value in place], dtype=float)
+    total = float(((all_values - all_values.mean()) ** 2).sum()) if len(all_values) else 0.0
+    between = sum(len(place) * (np.mean(place) - all_values.mean()) ** 2 for place in by_place)
     texts = sorted(set().union(*by_order))
     ratings = np.array([[values.get(text, np.nan) for text in texts] for values in by_order])
     return {
