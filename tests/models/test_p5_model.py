@@ -253,6 +253,20 @@ def test_statistics_start_items_users_and_attention(model):
     assert any("mean stars" in deviation for deviation in started.config.deviations())
 
 
+def test_stars_have_a_token_each_which_starts_from_their_value(model):
+    started = model("rating", index=Index.independent, user_tokens=True, start=Start.statistics_and_stars)
+    first = [started.filler.short_text(text)[0].tolist()[0] for text in RATING_CLASSES]
+    by_star = {text[0]: token for text, token in zip(RATING_CLASSES, first, strict=True)}
+    assert len(set(first)) == len(by_star) == 5
+    table = started.packed.t5.shared.weight.detach()
+    weights = table[[by_star[star] for star in "12345"], -1]
+    assert weights.tolist() == [-5, -2.5, 0, 2.5, 5]
+    items = torch.tensor([code[0] for code in started.filler.item_codes])
+    stars_of_items = table[items, table.shape[1] // 2 - 1]
+    assert stars_of_items.square().mean().sqrt() == pytest.approx(5, rel=1e-3), "attention carries them to that place"
+    assert any("digits that begin an answer in stars" in deviation for deviation in started.config.deviations())
+
+
 @pytest.mark.parametrize(
     ("index", "backbone", "start"),
     [

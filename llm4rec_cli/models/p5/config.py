@@ -76,6 +76,12 @@ class Start(Enum):
     random = "random"  # as T5 draws its embeddings
     co_occurrence = "co_occurrence"  # factors of which items are neighbours in training
     statistics = "statistics"  # factors of which item follows which, mean stars; attention carries them to the output
+    # the same, and the digits that begin an answer in stars start from their value
+    statistics_and_stars = "statistics_and_stars"
+
+    @property
+    def is_statistics(self) -> bool:
+        return self in (Start.statistics, Start.statistics_and_stars)
 
 
 class HistoryOrder(Enum):
@@ -158,7 +164,7 @@ class P5Config(ModelConfig):
         if self.backbone not in T5_SHAPES:
             settings["rates"] = Rates.uniform
         own_token = self.backbone in T5_SHAPES and self.index is Index.independent
-        return settings if own_token or self.start is not Start.statistics else settings | {"start": Start.random}
+        return settings if own_token or not self.start.is_statistics else settings | {"start": Start.random}
 
     def uses_item_text(self) -> bool:
         return self.index is Index.semantic
@@ -226,12 +232,14 @@ class P5Config(ModelConfig):
             deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
         if trained_here and self.start is Start.co_occurrence:
             deviations.append("embeddings of item codes start from which items follow each other in training")
-        if trained_here and self.start is Start.statistics:
+        if trained_here and self.start.is_statistics:
             users = " and users" if self.user_tokens else ""
             deviations.append(
                 f"tokens of items{users}, and the decoder's attention to the source, start from counted transitions "
                 "and mean stars of the training part"
             )
+        if trained_here and self.start is Start.statistics_and_stars:
+            deviations.append("digits that begin an answer in stars have one token each, which starts from their value")
         if trained_here and self.rates is Rates.scaled:
             deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
         if self.index is Index.independent:

@@ -27,6 +27,7 @@ from llm4rec_cli.models.p5.config import P5Config, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
 from llm4rec_cli.models.p5.start import (
+    STAR_SCALE,
     carry_over,
     item_factors,
     mean_stars,
@@ -72,7 +73,7 @@ class P5(nn.Module):
             tokens, vectors = token_vectors(self.filler.item_codes, factors)
             with torch.no_grad():
                 t5.shared.weight[torch.from_numpy(tokens)] = torch.from_numpy(vectors).float()
-        if config.start is Start.statistics:
+        if config.start.is_statistics:
             self._start_from_statistics(t5)
         self.packed = PackedT5(t5, config.whole_word is not WholeWord.never)
         self.evaluates_with_words = config.whole_word is WholeWord.always
@@ -81,7 +82,8 @@ class P5(nn.Module):
     @torch.no_grad()
     def _start_from_statistics(self, t5: Any) -> None:
         """Start the tokens of items, those of users where these have their own, and the decoder's attention to the
-        source from statistics of the training part (`start`)."""
+        source from statistics of the training part (`start`); and those of stars from their value, at the place to
+        which attention carries the stars of items and users."""
         split, half = self.split.for_ranking(), t5.config.d_model // 2
         u, v = transition_factors(transitions(split), half - 1)
         by_item, by_user = mean_stars(self.split)
@@ -94,6 +96,9 @@ class P5(nn.Module):
             t5.shared.weight[users, :half] = torch.from_numpy(vectors).float()
         for block in t5.decoder.block:
             carry_over(block.layer[1].EncDecAttention)
+        if self.config.start is Start.statistics_and_stars:
+            first_tokens = [int(self.filler.short_text(f"{star}.0")[0][0]) for star in STARS]
+            t5.shared.weight[first_tokens, -1] = torch.linspace(-STAR_SCALE, STAR_SCALE, len(STARS))
 
     def training_rows(self) -> TrainingExamples:
         examples = TrainingExamples(self.config, self.split, self.filler, self._training_prompts(), self.seed)
@@ -338,6 +343,8 @@ def build(context: Context) -> P5:
     index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     names = split.user_names()
     corpus = [*prompt_texts(config), *training_texts(split, names)]
+    if config.start is Start.statistics_and_stars:
+        corpus += stars_as_words(split)
     pieces = [piece for code in (*index.codes, *user_codes(config, split.n_users)) for piece in code]
     numbers = [f"{n:0{config.digits}d}" for n in range(10**config.digits)]
     tokenizer = load_tokenizer(config.backbone, corpus, config.vocabulary, context.cache)
@@ -348,6 +355,14 @@ def prompt_texts(config: P5Config) -> list[str]:
     """Return the words of all prompts and short answers, each twice, the tokenizer's minimum frequency."""
     words = [re.sub(r"\{\w+\}", " ", f"{p.source} {p.target}") for p in config.prompts.values()]
     return sorted([*words, "user_ item_ , -> yes no like dislike unknown title brand price"] * 2)
+
+
+def stars_as_words(split: Split) -> list[str]:
+    """Return the stars of the training part's ratings as words, so that the tokenizer has a token for each."""
+    ratings = split.dataset.interactions.get("rating")
+    return (
+        [] if ratings is None else [*map(str, round_stars(ratings.to_numpy()[split.assignment == TRAIN])), *STARS * 2]
+    )
 
 
 def training_texts(split: Split, names: list[str]) -> list[str]:
