@@ -31,7 +31,7 @@ from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 
-EXAMPLES = """  python scripts/bench_p5_sizes.py +experiment=p5/paper dataset=demo
+EXAMPLES = """  python scripts/bench_p5_sizes.py +experiment=p5/paper dataset.raw_dir=PATH
   python scripts/bench_p5_sizes.py --sizes small --save backbones +experiment=p5/paper dataset.raw_dir=PATH"""
 N_TOKENS, N_ROWS = 32_100, 32_128  # of the published tokenizer, and of the published embedding tables
 BATCHES = {"small": 32, "base": 16}  # examples per GPU (code)
