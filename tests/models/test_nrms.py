@@ -108,6 +108,18 @@ def test_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, backbone, a
     assert out["n_terms"] == 4
 
 
+def test_items_whose_titles_have_the_same_tokens_tie_exactly(built):
+    nrms = built(Aggregation.attention)
+    assert len(nrms.titles) < len(set(TITLES)), "the tiny vocabulary does not know all words"
+    items, offsets = SHOWN.shown()
+    impression, title = np.repeat(np.arange(len(SHOWN)), np.diff(offsets)), nrms.titles.of_item[items]
+    scores = nrms.score_shown(SHOWN).numpy()
+    pairs = {*zip(impression.tolist(), title.tolist(), strict=True)}
+    assert len(pairs) < len(items)
+    for i, same in pairs:
+        assert len(np.unique(scores[(impression == i) & (title == same)])) == 1
+
+
 def test_a_title_is_encoded_once_in_a_batch_and_once_in_an_evaluation(built, monkeypatch):
     nrms = built(Aggregation.attention)
     encoded = []
@@ -120,12 +132,12 @@ def test_a_title_is_encoded_once_in_a_batch_and_once_in_an_evaluation(built, mon
     monkeypatch.setattr(nrms.bert, "states", counted)
     nrms.score_shown(SHOWN)
     nrms.score_shown(SHOWN)
-    assert sum(encoded) <= len(set(TITLES)) < len(TITLES)
+    assert sum(encoded) <= len(nrms.titles) < len(TITLES)
     encoded.clear()
     rows = nrms.training_rows()
     batch = rows.batch(0, list(range(len(rows))))
     nrms(**batch)
-    assert encoded == [len(set(TITLES))]  # all rows together hold every title
+    assert encoded == [len(nrms.titles)]  # all rows together hold every title
     nrms.train()
     nrms.eval()
     nrms.score_shown(SHOWN)

@@ -50,10 +50,13 @@ class Titles:
     """
 
     def __init__(self, titles: list[str], backbone: str, max_length: int) -> None:
-        distinct, self.of_item = np.unique(np.array(titles, dtype=object), return_inverse=True)
+        strings, of_item = np.unique(np.array(titles, dtype=object), return_inverse=True)
         tokenizer = load_tokenizer(backbone_folder(backbone))
         tokenizer.enable_truncation(max_length)
-        self.tokens = Ragged.from_rows([encoding.ids for encoding in tokenizer.encode_batch_fast(distinct.tolist())])
+        tokens = [tuple(encoding.ids) for encoding in tokenizer.encode_batch_fast(strings.tolist())]
+        number = {distinct: i for i, distinct in enumerate(dict.fromkeys(tokens))}
+        self.of_item = np.array([number[title] for title in tokens])[of_item]
+        self.tokens = Ragged.from_rows([list(distinct) for distinct in number])
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -227,9 +230,10 @@ class NRMS(nn.Module):
         items = np.arange(self.split.n_items) if examples.candidates is None else examples.candidates
         users, vectors = self._users_and_vectors(examples, items.ravel())
         title = torch.from_numpy(self.titles.of_item[items]).to(vectors.device)
+        # A title is scored once: a product may round the same vector differently in two columns and break their tie.
         if examples.candidates is None:
-            return users @ vectors[title].t()
-        return torch.einsum("nh,nch->nc", users, vectors[title])
+            return (users @ vectors.t())[:, title]
+        return (vectors[title] * users.unsqueeze(1)).sum(-1)
 
     @torch.no_grad()
     def score_shown(self, impressions: Impressions) -> Tensor:
