@@ -20,12 +20,13 @@ import torch
 from bench_common import machine_description, number, option_parser, print_table
 from fresh_process import measure_in_fresh_process
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedTokenizerFast
 
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.models.p5.model import P5, prompt_texts, training_texts
 from llm4rec_cli.models.p5.vocabulary import load_tokenizer
+from llm4rec_cli.models.shared.seq2seq import random_t5
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES, T5Shape
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.precision import resolve_precision
@@ -52,15 +53,7 @@ def save_backbone(shape: T5Shape, tokenizer: Tokenizer, folder: Path, n_tokens: 
     """
     missing = n_tokens - tokenizer.get_vocab_size()
     tokenizer.add_tokens([f"<unused_{i}>" for i in range(missing)])
-    config = T5Config(
-        vocab_size=n_rows,
-        d_model=shape.width,
-        d_kv=shape.head_size,
-        d_ff=shape.inner_size,
-        num_layers=shape.layers,
-        num_heads=shape.heads,
-    )
-    T5ForConditionalGeneration(config).save_pretrained(folder)
+    random_t5(shape, n_rows, dropout=0.1).save_pretrained(folder)
     words = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **words).save_pretrained(folder)
 

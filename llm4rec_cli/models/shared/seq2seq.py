@@ -21,7 +21,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.models.shared.layers import dropped_out
 from llm4rec_cli.models.shared.sequences import IGNORED
-from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES, T5Shape
 from llm4rec_cli.text.loading import load_pretrained
 from llm4rec_cli.text.weights import BACKBONE, locate_weights
 
@@ -114,18 +114,7 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
         UsageError: there is no such backbone.
     """
     if backbone in T5_SHAPES:
-        shape = T5_SHAPES[backbone]
-        return T5ForConditionalGeneration(
-            T5Config(
-                vocab_size=n_tokens,
-                d_model=shape.width,
-                d_kv=shape.head_size,
-                d_ff=shape.inner_size,
-                num_layers=shape.layers,
-                num_heads=shape.heads,
-                dropout_rate=dropout,
-            )
-        )
+        return random_t5(T5_SHAPES[backbone], n_tokens, dropout)
     folder, _ = locate_weights(backbone, BACKBONE)
     t5: T5ForConditionalGeneration = load_pretrained(
         T5ForConditionalGeneration, folder, dropout_rate=dropout, dtype=torch.float32
@@ -133,6 +122,21 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
     if n_tokens > t5.config.vocab_size:
         t5.resize_token_embeddings(n_tokens, mean_resizing=False)
     return t5
+
+
+def random_t5(shape: T5Shape, n_tokens: int, dropout: float) -> T5ForConditionalGeneration:
+    """Return a T5 of this shape with random weights, by torch's global generator."""
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=n_tokens,
+            d_model=shape.width,
+            d_kv=shape.head_size,
+            d_ff=shape.inner_size,
+            num_layers=shape.layers,
+            num_heads=shape.heads,
+            dropout_rate=dropout,
+        )
+    )
 
 
 class PackedT5(nn.Module):
