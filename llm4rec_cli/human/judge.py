@@ -63,7 +63,7 @@ def judge(spec: RunSpec, folder: Path, check: bool = False) -> None:
     of_sheet = {probe.example.name: v for probe, v in zip(probes, parsed, strict=True) if probe.order == 0}
     if not any(of_sheet.values()):
         raise RunError(
-            f"none of {len(answers):,} answers judges an example; the first is {answers[0].text[:60]!r}",
+            f"none of {len(of_sheet):,} answers judges an example; the first is {answers[0].text[:60]!r}",
             "try another llm.model, or more llm.max_tokens",
         )
     judgements = {
