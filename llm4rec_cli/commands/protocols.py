@@ -150,7 +150,7 @@ def _problems(specs: Sequence[RunSpec]) -> Iterator[UsageError]:
             yield UsageError(
                 "protocols sets split and control, but here dataset.split is "
                 f"{dataset.split.name} and dataset.control is {dataset.control.name}",
-                "dataset.split=leave_one_out dataset.control=none; click logs have no other split",
+                "dataset.split=leave_one_out dataset.control=none; the protocols split interactions, not click logs",
             )
         if (dataset, spec.task, spec.config.split) != (specs[0].config.dataset, specs[0].task, specs[0].config.split):
             yield UsageError(

@@ -51,7 +51,12 @@ class SplitRule(Enum):
     temporal = "temporal"  # one cut in time for all users
     p5_reviews = "p5_reviews"  # P5's random 80/10/10 split of all interactions: leaks into the ranking tasks
     mind = "mind"  # a click log: its dev part is test, 5 % of its train part are validation
+    mind_last_day = "mind_last_day"  # the same, but the last day of its train part is validation
     transfer = "transfer"  # trained on all domains but one; evaluated on the shared users' interactions in that one
+
+    @property
+    def splits_impressions(self) -> bool:
+        return self in (SplitRule.mind, SplitRule.mind_last_day)
 
 
 class Index(Enum):

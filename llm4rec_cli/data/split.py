@@ -16,6 +16,7 @@ from llm4rec_cli.errors import DataError
 
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
 VALID_SHARE = 0.05  # of MIND's train impressions
+DAY = 86_400.0  # seconds
 SPLIT_CODES = {SplitName.valid: VALID, SplitName.test: TEST}
 
 
@@ -178,10 +179,10 @@ def split_dataset(dataset: RecDataset) -> Split:
     """
     settings = dataset.manifest["split"]
     rule = SplitRule(settings["rule"])
-    if dataset.impressions is not None and rule is not SplitRule.mind:
+    if dataset.impressions is not None and not rule.splits_impressions:
         raise DataError(
             f"dataset '{dataset.manifest['name']}' is a click log, and dataset.split={rule.value} splits interactions",
-            "dataset.split=mind",
+            "dataset.split=mind or mind_last_day",
         )
     if rule is SplitRule.temporal:
         return temporal(dataset, *settings["cuts"])
@@ -191,6 +192,8 @@ def split_dataset(dataset: RecDataset) -> Split:
         return transfer(dataset, settings["test_domain"])
     if rule is SplitRule.mind:
         return mind(dataset, settings["seed"])
+    if rule is SplitRule.mind_last_day:
+        return mind_last_day(dataset)
     return leave_one_out(dataset)
 
 
@@ -325,19 +328,54 @@ def mind(dataset: RecDataset, seed: int) -> Split:
     Raises:
         DataError: it is no click log, or a split is empty.
     """
-    name = dataset.manifest["name"]
+    train = _train_impressions(dataset)
+    return _click_log_split(dataset, stream(seed, "mind").permutation(train)[int((1 - VALID_SHARE) * len(train)) :])
+
+
+def mind_last_day(dataset: RecDataset) -> Split:
+    """Split MIND by days: `dev` is test, and the last day of `train`, by the log's clock, is validation.
+
+    Most news are shown for about a day, so a random part of `train` shows items that training also shows, while test, a
+    day later, shows mostly new ones. The last day resembles test more.
+
+    Raises:
+        DataError: it is no click log, or a split is empty.
+    """
+    train = _train_impressions(dataset)
+    assert dataset.impressions is not None
+    day = dataset.impressions["timestamp"].to_numpy()[train] // DAY
+    return _click_log_split(dataset, train[day == day.max(initial=-np.inf)])
+
+
+def _train_impressions(dataset: RecDataset) -> IntArray:
+    """Return the rows of `train`.
+
+    Raises:
+        DataError: the dataset is no click log.
+    """
     if dataset.impressions is None:
+        name, rule = dataset.manifest["name"], dataset.manifest["split"]["rule"]
         raise DataError(
-            f"dataset.split=mind splits impressions, and dataset '{name}' has none", "dataset.split=leave_one_out"
+            f"dataset.split={rule} splits impressions, and dataset '{name}' has none", "dataset.split=leave_one_out"
         )
-    is_dev = (dataset.impressions["part"] == "dev").to_numpy()
-    train = np.flatnonzero(~is_dev)
+    return np.flatnonzero((dataset.impressions["part"] != "dev").to_numpy())
+
+
+def _click_log_split(dataset: RecDataset, valid: IntArray) -> Split:
+    """Return the split of a click log with these rows of `train` as validation.
+
+    Raises:
+        DataError: a split is empty.
+    """
+    assert dataset.impressions is not None
+    name, is_dev = dataset.manifest["name"], (dataset.impressions["part"] == "dev").to_numpy()
     assignment = np.where(is_dev, TEST, TRAIN).astype(np.int8)
-    assignment[stream(seed, "mind").permutation(train)[int((1 - VALID_SHARE) * len(train)) :]] = VALID
+    assignment[valid] = VALID
     for code, split_name in ((TRAIN, "train"), (VALID, "valid"), (TEST, "test")):
         if code not in assignment:
             raise DataError(
-                f"dataset '{name}' has no {split_name} impressions: {len(train):,} in train, {is_dev.sum():,} in dev",
+                f"dataset '{name}' has no {split_name} impressions: {(~is_dev).sum():,} in train, "
+                f"{is_dev.sum():,} in dev",
                 "take a larger log",
             )
     return Split(dataset, np.zeros(0, dtype=np.int8), impression_assignment=assignment)

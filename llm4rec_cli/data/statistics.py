@@ -106,9 +106,13 @@ def _split_remarks(manifest: dict[str, Any]) -> list[str]:
             f"validation, {split['test']:,} test; train holds the last interaction of {split['last_trained']:,} users, "
             "which leave_one_out would test on: results of ranking tasks are marked leaky"
         ]
-    if split["rule"] != SplitRule.mind.value:
+    if not SplitRule(split["rule"]).splits_impressions:
         return []
-    notes = ["split as Prompt4NR's: test is MIND's dev; validation is 5 % of MIND's train, drawn by dataset.seed"]
+    notes = [
+        "split by days: test is MIND's dev; validation is the last day of MIND's train"
+        if split["rule"] == SplitRule.mind_last_day.value
+        else "split as Prompt4NR's: test is MIND's dev; validation is 5 % of MIND's train, drawn by dataset.seed"
+    ]
     if sum(split["empty_history"].values()):
         notes.append(
             f"impressions without a history: {_by_part(split, 'empty_history')}; dataset.empty_history=skip leaves out "

@@ -69,7 +69,7 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
             "dataset.control=shuffle_history would change the ranking targets of dataset.split=p5_reviews",
             "dataset.split=leave_one_out",
         )
-    if (config.dataset.split, config.dataset.control) == (SplitRule.mind, Control.shuffle_ties):
+    if config.dataset.split.splits_impressions and config.dataset.control == Control.shuffle_ties:
         yield UsageError(
             f"dataset.control=shuffle_ties shuffles interactions, and dataset '{config.dataset.name}' is a click log",
             "leave it out; dataset.control=shuffle_history shuffles the histories of a click log",
@@ -147,7 +147,7 @@ def problems_with_dataset(spec: RunSpec, dataset: RecDataset) -> Iterator[Llm4Re
 def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
     """Yield the problems of impressions, which only click logs have, and of settings that apply only to them."""
     name, task = config.dataset.name, config.task.name
-    is_log, needs_log = config.dataset.split == SplitRule.mind, tasks.ranks_impressions(config.task)
+    is_log, needs_log = config.dataset.split.splits_impressions, tasks.ranks_impressions(config.task)
     if is_log and not needs_log:
         yield UsageError(
             f"dataset '{name}' is a click log, and task '{task}' needs interactions",

@@ -21,6 +21,7 @@ from llm4rec_cli.data.split import (
     keep_impressions,
     leave_one_out,
     mind,
+    mind_last_day,
     p5_reviews,
     split_dataset,
     temporal,
@@ -387,7 +388,7 @@ def target_pairs(split, name):
 
 
 @pytest.mark.parametrize("shares", [(0.0, 1.0), (0.2, 0.5)])
-@pytest.mark.parametrize("rule", [rule for rule in SplitRule if rule is not SplitRule.mind])
+@pytest.mark.parametrize("rule", [rule for rule in SplitRule if not rule.splits_impressions])
 def test_no_target_of_any_task_is_a_training_interaction(rule, shares):
     split = hold_out(world(rule), *shares, seed=0)
     valid, test = (target_pairs(split, name) for name in SplitName)
@@ -459,6 +460,20 @@ def test_which_impressions_are_validation_follows_the_seed():
         True,
         False,
     ]
+
+
+def test_by_days_validation_is_the_last_day_of_train():
+    day = 86_400.0
+    times = [day - 1, day, 2 * day - 1, 2 * day, 2 * day + 5, 3 * day - 1]
+    dataset = log_of(*(("train", 0, time, [], "0-1 1-0") for time in times), ("dev", 0, 3 * day, [], "0-1 1-0"))
+    dataset.manifest["split"]["rule"] = "mind_last_day"
+    assert split_dataset(dataset).impression_assignment.tolist() == [TRAIN] * 3 + [VALID] * 3 + [TEST]
+
+
+def test_by_days_a_train_part_of_a_single_day_is_refused():
+    dataset = log_of(("train", 0, 5.0, [], "0-1 1-0"), ("train", 0, 9.0, [], "0-1"), ("dev", 0, 10.0, [], "0-1 1-0"))
+    with pytest.raises(DataError, match="has no train impressions: 2 in train, 1 in dev"):
+        mind_last_day(dataset)
 
 
 def test_a_share_of_the_training_impressions_leaves_validation_and_test():

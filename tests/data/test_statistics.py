@@ -68,6 +68,11 @@ CLICK_LOG = MANIFEST | {
 }
 
 
+def test_a_click_log_says_what_its_validation_is():
+    by_days = CLICK_LOG | {"split": CLICK_LOG["split"] | {"rule": "mind_last_day"}}
+    assert remarks(by_days, None)[0] == "split by days: test is MIND's dev; validation is the last day of MIND's train"
+
+
 def test_a_click_log_has_no_order_to_doubt():
     assert [sentence.split(":")[0] for sentence in remarks(CLICK_LOG, None)] == [
         "split as Prompt4NR's",
