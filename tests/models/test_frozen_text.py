@@ -7,6 +7,7 @@ import torch
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.split import TEST, TRAIN, leave_one_out, split_dataset
 from llm4rec_cli.models.baselines import frozen_text
+from llm4rec_cli.models.baselines.config import FrozenTextConfig
 from tests.support.builders import tiny_dataset, tiny_log
 
 pytestmark = pytest.mark.numeric
@@ -66,3 +67,81 @@ def test_examples_are_ranked_by_the_same_rule(build):
     candidates = np.array([[3, 1], [4, 0]])
     scores = model.score(replace(examples, candidates=candidates))
     torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
+
+
+# --- centred, and with a weighted history
+
+
+def naive(vectors, history, item, temperature):
+    similarity = np.array([vectors[i] @ vectors[item] for i in history])
+    weights = np.exp(similarity / temperature)
+    return float((weights * similarity).sum() / weights.sum())
+
+
+def normalised(vectors):
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def test_centred_scores_are_cosines_of_centred_vectors(build):
+    dataset = log([0, 0, 1], [2])
+    split = split_dataset(dataset)
+    vectors = normalised(VECTORS.numpy().astype(float))
+    vectors = normalised(vectors - vectors[split.seen_in_training()].mean(axis=0))
+    profiles = [vectors[history].sum(axis=0) for history in ([0, 0, 1], [2])]
+    expected = [profile @ vectors[item] / np.linalg.norm(profile) for profile in profiles for item in range(4)]
+    scores = build("frozen_text", dataset, encoder=ENCODER, centred=True).score_shown(split.impressions(TEST))
+    assert scores.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_with_weights_equal_texts_tie_exactly(build):
+    texts = [*TEXTS[:4], "diagonal"]
+    dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4], [1, 2, 3, 0]], texts)
+    examples = leave_one_out(dataset).examples(SplitName.test)
+    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5, centred=True)
+    scores = model.score(examples)
+    assert torch.equal(scores[:, 3], scores[:, 4])
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_weighted_history_counts_similar_items_more(build, centred):
+    dataset = log([0, 0, 1], [2])
+    split = split_dataset(dataset)
+    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5, centred=centred)
+    vectors = normalised(VECTORS.numpy().astype(float))
+    if centred:
+        vectors = normalised(vectors - vectors[split.seen_in_training()].mean(axis=0))
+    expected = [naive(vectors, history, item, 0.5) for history in ([0, 0, 1], [2]) for item in range(4)]
+    assert model.score_shown(split.impressions(TEST)).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_high_temperature_ranks_as_equal_weights_do(build):
+    dataset = log([0, 0, 1], [2, 1])
+    impressions = split_dataset(dataset).impressions(TEST)
+    weighted, plain = (
+        build("frozen_text", dataset, encoder=ENCODER, temperature=temperature).score_shown(impressions)
+        for temperature in (1e4, None)
+    )
+    for half in (slice(0, 4), slice(4, 8)):
+        assert weighted[half].argsort().tolist() == plain[half].argsort().tolist()
+
+
+def test_with_weights_a_user_without_a_history_gets_the_mean_training_history(build):
+    dataset = log([], [1])
+    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5)
+    scores = model.score_shown(split_dataset(dataset).impressions(TEST))
+    assert scores[:4].tolist() == pytest.approx(scores[4:].tolist(), abs=1e-6)
+
+
+def test_with_weights_candidates_are_scored_as_in_the_catalogue(build):
+    dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
+    examples = leave_one_out(dataset).examples(SplitName.test)
+    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5, centred=True)
+    candidates = np.array([[3, 1], [4, 0]])
+    scores = model.score(replace(examples, candidates=candidates))
+    torch.testing.assert_close(scores, model.score(examples).gather(1, torch.from_numpy(candidates)))
+
+
+def test_the_name_says_what_differs_from_the_plain_cosine():
+    plain = FrozenTextConfig(name="frozen_text", encoder=ENCODER)
+    assert plain.display_name() == "frozen_text"
+    assert replace(plain, centred=True, temperature=0.2).display_name() == "frozen_text, centred, weighted history"

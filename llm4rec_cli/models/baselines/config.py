@@ -154,6 +154,14 @@ class FrozenTextConfig(ModelConfig):
     needs_text: ClassVar[bool] = True
 
     encoder: EncoderConfig = MISSING
+    centred: bool = added(False)  # subtract the mean of the training items' vectors
+    temperature: float | None = ranges.number(None, above=0, added=True)  # of the history's weights; null = equal ones
+
+    def display_name(self) -> str:
+        """Return `frozen_text` with what differs from the plain cosine."""
+        options = ["centred"] if self.centred else []
+        options += [] if self.temperature is None else ["weighted history"]
+        return ", ".join(["frozen_text", *options])
 
 
 @dataclass
