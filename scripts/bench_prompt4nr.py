@@ -3,8 +3,9 @@
 Published: each filled template is a string, tokenised whenever it is read, padded to 500 tokens, and read by
 transformers' `BertForMaskedLM`, which returns logits of the whole vocabulary at every token; fp32. A variant pads only
 to the longest of each batch. Ours is `models.prompt4nr`, as `llm4rec train` calls it: fp32 shows the gain by algorithm,
-bf16 what precision adds. All use batches of the same size (ours scores by tokens), train with the same pointwise loss,
-dropout and an AdamW step per batch, and start from the same weights. Contenders take turns in one run.
+bf16 what precision adds. With shared histories the model is another one (`model.attention=shared`), whose log-odds
+differ. All use batches of the same size (ours scores by tokens), train with the same pointwise loss, dropout and an
+AdamW step per batch, and start from the same weights. Contenders take turns in one run.
 
 Titles are random words of the backbone's vocabulary, about as long as MIND's. FLOP are those of matrix products,
 counted by torch as they run. Shares are of this machine's measured rate in the same precision.
@@ -48,18 +49,20 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import Attention, Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.model import Prompt4NR
 from llm4rec_cli.models.prompt4nr.sequences import clean_title
-from llm4rec_cli.models.shared.tokens import pack_rows
 from llm4rec_cli.text.backbone import backbone_folder
 
 PUBLISHED, DYNAMIC, OURS, OURS_BF16 = "published", "published, padded less", "ours", "ours, bf16"
+SHARED, SHARED_BF16 = "ours, shared histories", "ours, shared histories, bf16"
 DESCRIPTIONS = {
     PUBLISHED: "tokenised each time, padded to 500, all logits, fp32",
     DYNAMIC: "tokenised each time, padded to its batch's longest, all logits, fp32",
     OURS: "titles tokenised once, no padding, two logits at the mask, fp32",
     OURS_BF16: "the same in bf16",
+    SHARED: "a history computed once for its candidates, which it does not attend to, fp32",
+    SHARED_BF16: "the same in bf16",
 }
 SPEED_UP = 6.0  # aim over the published speed, in bf16
 WORST = 1e-3  # the largest log-odds difference that rounding explains in fp32
@@ -74,12 +77,12 @@ class Bench:
     """Models and data of all contenders.
 
     Attributes:
-        ours: as `llm4rec train` builds it; trains and scores in fp32.
+        ours: as `llm4rec train` builds it.
         theirs: transformers' model with the same weights.
         tokenizer: from transformers, with the new tokens.
-        examples: histories with one candidate each.
-        sentences: the filled templates as strings.
-        is_click: (n,) bool.
+        examples: n histories with k candidates each.
+        sentences: n · k filled templates as strings.
+        is_click: (n · k,) bool.
         batch: examples per step.
     """
 
@@ -111,8 +114,8 @@ def random_titles(tokenizer: Any, seed: int = 0) -> list[str]:
     return [" ".join(rng.choice(words, size)) for size in 3 + rng.poisson(WORDS - 3, TITLES)]
 
 
-def random_examples(n: int, mean: float, seed: int = 0) -> Examples:
-    """Return histories of geometric lengths with one candidate each."""
+def random_examples(n: int, mean: float, candidates: int, seed: int = 0) -> Examples:
+    """Return histories of geometric lengths with some candidates each."""
     rng = np.random.default_rng(seed)
     lengths = rng.geometric(1 / mean, n)
     ends = np.cumsum(lengths)
@@ -124,11 +127,11 @@ def random_examples(n: int, mean: float, seed: int = 0) -> Examples:
         start=ends - lengths,
         end=ends,
         row=zeros,
-        candidates=rng.integers(0, TITLES, (n, 1)),
+        candidates=rng.integers(0, TITLES, (n, candidates)),
     )
 
 
-def set_up(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench:
+def set_up(titles: int, n: int, candidates: int, mean: float, batch: int, backbone: str) -> Bench:
     """Build the models and data of all contenders."""
     transformers_logging.set_verbosity_error()  # hides a long warning about the weights of the missing head
     torch.manual_seed(0)
@@ -139,8 +142,8 @@ def set_up(titles: int, n: int, mean: float, batch: int, backbone: str) -> Bench
     with tempfile.TemporaryDirectory() as cache:
         ours = Prompt4NR(config, Context(config, split, 0, Path(cache), "cpu"))
     tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ours.filler.template.new_tokens])
-    examples = random_examples(n, mean)
-    is_click = torch.from_numpy(np.random.default_rng(1).random(n) < CLICKED)
+    examples = random_examples(n, mean, candidates)
+    is_click = torch.from_numpy(np.random.default_rng(1).random(n * candidates) < CLICKED)
     strings = list(sentences(config, tokenizer, names, examples))
     return Bench(ours, transformers_model(ours, folder), tokenizer, examples, strings, is_click, batch)
 
@@ -167,12 +170,13 @@ def sentences(config: Prompt4NRConfig, tokenizer: Any, titles: Sequence[str], ex
     text = config.prompts.text.replace("{mask}", "[MASK]").replace("{sep}", "[SEP]")
     assert examples.candidates is not None
     flat, offsets = examples.histories(config.titles)
-    for i, (candidate,) in enumerate(examples.candidates):
+    for i, candidates in enumerate(examples.candidates):
         newest_first = flat[offsets[i] : offsets[i + 1]][::-1]
         clicked = [" ".join(clean_title(titles[item]).split(" ")[: config.title_words]) for item in newest_first]
         user = tokenizer.encode("[NSEP] " + " [NSEP] ".join(clicked), add_special_tokens=False)[: config.history_tokens]
-        title = " ".join(clean_title(titles[candidate]).split(" ")[: config.candidate_words])
-        yield text.format(user=tokenizer.decode(user), candidate=title)
+        for candidate in candidates:
+            title = " ".join(clean_title(titles[candidate]).split(" ")[: config.candidate_words])
+            yield text.format(user=tokenizer.decode(user), candidate=title)
 
 
 # --- contenders
@@ -212,19 +216,20 @@ def score_published(bench: Bench, padding: str | bool) -> Tensor:
     return torch.cat([published(bench, padding, rows).diff(dim=1).squeeze(1) for rows in bench.batches()])
 
 
-def training_ours(bench: Bench, precision: Precision) -> Callable[[], float]:
+def training_ours(bench: Bench, attention: Attention, precision: Precision) -> Callable[[], float]:
     """Return a function that trains a copy of the weights for one epoch and returns the number of examples."""
-    model = copy.deepcopy(bench.ours).train()
+    model = with_attention(copy.deepcopy(bench.ours), attention).train()
     optimizer = optimizer_of(model)
     assert bench.examples.candidates is not None
-    candidates = bench.examples.candidates[:, 0]
+    per_history, candidates = bench.examples.candidates.shape[1], bench.examples.candidates.ravel()
 
     def train() -> float:
         for rows in bench.batches():
-            users = model.filler.tokenize_histories(bench.examples[rows])
-            filled = model.filler.fill(users, np.arange(len(rows)), candidates[rows])
+            distinct, history = np.unique(rows // per_history, return_inverse=True)
+            users = model.filler.tokenize_histories(bench.examples[distinct])
+            filled = model.filler.fill(users, history, candidates[rows])
             with torch.autocast("cpu", torch.bfloat16, enabled=precision is Precision.bf16):
-                output = model(torch.from_numpy(filled.mask_position), bench.is_click[rows], **pack_rows(filled.tokens))
+                output = model(bench.is_click[rows], **filled.packed())
             step(optimizer, output["loss"])
         return len(bench.sentences)
 
@@ -232,11 +237,16 @@ def training_ours(bench: Bench, precision: Precision) -> Callable[[], float]:
 
 
 @torch.no_grad()
-def score_ours(bench: Bench, precision: Precision) -> Tensor:
-    """Return (n,) log-odds."""
-    model = bench.ours.eval()
+def score_ours(bench: Bench, attention: Attention, precision: Precision) -> Tensor:
+    """Return (n · k,) log-odds."""
+    model = with_attention(bench.ours, attention).eval()
     model.config.scoring = precision
-    return model.score(bench.examples).squeeze(1).logit()
+    return model.score(bench.examples).flatten().logit()
+
+
+def with_attention(model: Prompt4NR, attention: Attention) -> Prompt4NR:
+    model.config = model.filler.config = replace(model.config, attention=attention)
+    return model
 
 
 def optimizer_of(model: Any) -> torch.optim.Optimizer:
@@ -252,14 +262,18 @@ def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 TRAINERS: dict[str, Callable[[Bench], Callable[[], float]]] = {
     PUBLISHED: partial(training_published, padding="max_length"),
     DYNAMIC: partial(training_published, padding=True),
-    OURS: partial(training_ours, precision=Precision.fp32),
-    OURS_BF16: partial(training_ours, precision=Precision.bf16),
+    OURS: partial(training_ours, attention=Attention.full, precision=Precision.fp32),
+    OURS_BF16: partial(training_ours, attention=Attention.full, precision=Precision.bf16),
+    SHARED: partial(training_ours, attention=Attention.shared, precision=Precision.fp32),
+    SHARED_BF16: partial(training_ours, attention=Attention.shared, precision=Precision.bf16),
 }
 SCORERS: dict[str, Callable[[Bench], Tensor]] = {
     PUBLISHED: partial(score_published, padding="max_length"),
     DYNAMIC: partial(score_published, padding=True),
-    OURS: partial(score_ours, precision=Precision.fp32),
-    OURS_BF16: partial(score_ours, precision=Precision.bf16),
+    OURS: partial(score_ours, attention=Attention.full, precision=Precision.fp32),
+    OURS_BF16: partial(score_ours, attention=Attention.full, precision=Precision.bf16),
+    SHARED: partial(score_ours, attention=Attention.shared, precision=Precision.fp32),
+    SHARED_BF16: partial(score_ours, attention=Attention.shared, precision=Precision.bf16),
 }
 
 
@@ -283,6 +297,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         """\
   python scripts/bench_prompt4nr.py                                    needs no file; twenty minutes on two cores
   python scripts/bench_prompt4nr.py --titles 6 --examples 32 --markdown
+  python scripts/bench_prompt4nr.py --titles 50 --candidates 37 --examples 74 --rounds 2          as in an impression
   python scripts/bench_prompt4nr.py --backbone FOLDER --examples 4 --batch 2 --rounds 1             a quick check""",
         rounds=3,
     )
@@ -291,6 +306,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--titles", nargs="+", type=int, default=[50, 6], help="most titles per history (default: 50, published, and 6)"
     )
     parser.add_argument("--history", type=float, default=20, help="mean titles per user (default 20)")
+    parser.add_argument("--candidates", type=int, default=1, help="per history (default 1; a click's in training: 5)")
     parser.add_argument("--examples", type=int, default=64, help="filled templates per turn (default 64)")
     parser.add_argument("--batch", type=int, default=16, help="filled templates per step (default 16, published)")
     return parser.parse_args(arguments)
@@ -298,10 +314,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def compare(options: argparse.Namespace, titles: int) -> Verdict:
     """Print speed and agreement for one length of histories, and whether ours reaches the speed-up and agrees."""
-    bench = set_up(titles, options.examples, options.history, options.batch, options.backbone)
+    histories = -(-options.examples // options.candidates)
+    bench = set_up(titles, histories, options.candidates, options.history, options.batch, options.backbone)
     log_odds = {name: score(bench) for name, score in SCORERS.items()}
     tokens = number(float(np.mean([len(ids) for ids in bench.tokenizer(bench.sentences)["input_ids"]])))
-    title = f"{Path(options.backbone).name}, histories of at most {titles} titles"
+    title = (
+        f"{Path(options.backbone).name}, histories of at most {titles} titles, candidates each: {options.candidates}"
+    )
     work: dict[str, dict[str, Callable[[], float]]] = {
         "training": {name: train(bench) for name, train in TRAINERS.items()},
         "scoring": {name: partial(_count, score, bench) for name, score in SCORERS.items()},
@@ -309,7 +328,7 @@ def compare(options: argparse.Namespace, titles: int) -> Verdict:
     speed_ups = []
     for kind, contenders in work.items():
         flops = {"executed": {name: flops_per_unit(run) for name, run in contenders.items()}}
-        precisions = dict.fromkeys(contenders, "fp32") | {OURS_BF16: "bf16"}
+        precisions = {name: "bf16" if name in (OURS_BF16, SHARED_BF16) else "fp32" for name in contenders}
         timings, rates = time_with_machine_rate(contenders, options.rounds, precisions)
         over_ours = {name: number(timing.median / timings[OURS].median) for name, timing in timings.items()}
         rows = speed_rows(

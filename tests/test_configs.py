@@ -174,16 +174,19 @@ ONE_TASK = {
     "p5/paper_prompts": ("task=review_summary",),
     "p5/paper_samples": ("task=direct",),
 }
+FEW_STEPS = {
+    "prompt4nr/distilled": ("model.warm_up.distillation.steps=1", "model.warm_up.distillation.histories=2"),
+}
 
 
 @cache_function
 def experiment_command(name):
     """Return the command that runs an experiment small, on generated data."""
     config = compose(*choice("experiment", name))
-    rules = {schema.SplitRule.mind: SMALL_LOG, schema.SplitRule.transfer: "dataset=demo_transfer"}
-    data = rules.get(config.dataset.split, "dataset=demo")
-    task = ONE_TASK.get(name, ())
-    return ("train", *choice("experiment", name), *task, data, *sizes(config.model.name), *llm(config), *QUICK)
+    data = "dataset=demo_transfer" if config.dataset.split is schema.SplitRule.transfer else "dataset=demo"
+    data = SMALL_LOG if config.dataset.split.splits_impressions else data
+    fewer = ONE_TASK.get(name, ()) + FEW_STEPS.get(name, ())
+    return ("train", *choice("experiment", name), *fewer, data, *sizes(config.model.name), *llm(config), *QUICK)
 
 
 DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}

@@ -109,16 +109,19 @@ def _settings_with_effect(config: Config) -> dict[str, Any]:
     content = plain(config)
     model: Any = type(config.model)
     left_out = [declared.key for declared in declarations_with(model) if declared.role in NOT_HASHED]
-    added = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
-    left_out += [setting.key for setting in added if setting.value == setting.field.default]
+    settings = (setting for setting in walk.settings(config) if setting.field.metadata.get("added"))
+    added = [setting.key for setting in settings if setting.value == setting.field.default]
     left_out += [f"model.{key}" for key in config.model.file_settings]
     left_out += [] if config.model.trainable else ["trainer"]
     left_out += [] if config.dataset.text is TextRecipe.enriched else ["enrichment"]
-    for key in left_out:
+    for key in left_out + added:
         *parents, leaf = key.split(".")
         _subtree(content, parents).pop(leaf, None)
-    settings: dict[str, Any] = content
-    return settings
+    for *parents, group, _ in (key.split(".") for key in added):
+        if not _subtree(content, [*parents, group]):  # the group came later, too
+            _subtree(content, parents).pop(group, None)
+    with_effect: dict[str, Any] = content
+    return with_effect
 
 
 def plain(value: Any) -> Any:

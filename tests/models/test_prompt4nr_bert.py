@@ -139,3 +139,58 @@ def test_new_tokens_are_initialised_as_in_bert(tiny):
     new = PackedBert(tiny, 400).new
     assert new.mean().abs() < 0.001
     assert new.std().item() == pytest.approx(0.02, rel=0.03)
+
+
+# --- rows that share a history
+
+HISTORIES, OWNERS = (5, 17, 9, 1), (0, 1, 1, 2, 0, 3, 2, 1, 2)  # lengths, and the history of each row
+
+
+def shared_inputs(bert, seed=0):
+    """Rows of LENGTHS with their histories, packed, and the tokens of both."""
+    histories = rows_of(HISTORIES, bert.config.vocab_size + N_NEW, seed + 1)
+    rows = rows_of(LENGTHS, bert.config.vocab_size + N_NEW, seed)
+    first = histories.lengths[list(OWNERS)]
+    of_histories = {f"history_{name}": tensor for name, tensor in pack_rows(histories).items()}
+    return histories, rows, {**pack_rows(rows, first), **of_histories, "history": torch.tensor(OWNERS)}
+
+
+def test_rows_that_share_a_history_equal_whole_ones_in_which_it_sees_itself_alone(tiny):
+    ours = PackedBert(tiny, N_NEW).eval()
+    bert, (histories, rows, inputs) = resized(tiny, ours.new), shared_inputs(tiny)
+    mask_positions = torch.tensor([length // 2 for length in LENGTHS])
+    with torch.no_grad():
+        shared = ours(mask_positions, **inputs)
+        for i, owner in enumerate(OWNERS):
+            history, row = histories.rows(np.array([owner])).flat, rows.rows(np.array([i])).flat
+            tokens = torch.from_numpy(np.concatenate([history, row]).astype(np.int64))[None]
+            sees = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
+            sees[: len(history), len(history) :] = False
+            bias = torch.zeros(1, 1, *sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)
+            states = bert.bert(input_ids=tokens, attention_mask=bias)[0]
+            expected = bert.cls.predictions.transform(states[0, len(history) + mask_positions[i]])
+            assert_close(shared[i], expected, rel=ATOL)
+
+
+def test_gradients_of_a_shared_history_are_the_sum_of_those_of_its_rows(tiny):
+    ours = PackedBert(tiny, N_NEW).eval()
+    mask_positions = torch.tensor([length // 2 for length in LENGTHS])
+    _, rows, inputs = shared_inputs(tiny)
+
+    weights = torch.randn(32, generator=torch.Generator().manual_seed(0))
+
+    def gradient(inputs, mask_positions):
+        ours.zero_grad()
+        (ours(mask_positions, **inputs) @ weights).sum().backward()
+        return ours.layers[0].attention.self.key.weight.grad.clone()
+
+    one_by_one = sum(
+        gradient(
+            inputs
+            | pack_rows(rows.rows(np.array([i])), np.array([HISTORIES[owner]]))
+            | {"history": torch.tensor([owner])},
+            mask_positions[i : i + 1],
+        )
+        for i, owner in enumerate(OWNERS)
+    )
+    assert_close(gradient(inputs, mask_positions), one_by_one, rel=1e-4)

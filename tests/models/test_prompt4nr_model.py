@@ -12,7 +12,7 @@ from transformers import BertForMaskedLM
 from llm4rec_cli.config.schema import Precision, SplitName
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TEST, leave_one_out
-from llm4rec_cli.models.prompt4nr.config import Loss
+from llm4rec_cli.models.prompt4nr.config import Attention, Loss
 from tests.models.prompt4nr_data import TEMPLATES, TITLED, TITLES, config, log, model
 from tests.models.tiny_bert import tiny_bert
 from tests.support.builders import tiny_dataset
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.numeric
 SHOWN = log().impressions(TEST)
 KINDS = ("discrete_utility", "continuous_emotion", "hybrid_action")
 each_loss = pytest.mark.parametrize("loss", Loss)
+each_attention = pytest.mark.parametrize("attention", Attention)
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +43,23 @@ def built(backbone, tmp_path):
     return build
 
 
+def with_new_tokens(prompt4nr, backbone):
+    """The model of transformers, with the embeddings of the new tokens."""
+    bert = BertForMaskedLM.from_pretrained(backbone).eval()
+    n_words = bert.config.vocab_size
+    bert.resize_token_embeddings(n_words + len(prompt4nr.bert.new), mean_resizing=False)
+    with torch.no_grad():
+        bert.bert.embeddings.word_embeddings.weight[n_words:] = prompt4nr.bert.new
+    return bert
+
+
 def naive(prompt4nr, backbone, history, items):
     """(n,) log-odds of the positive word against the negative one, row by row by transformers.
 
     Args:
         history: (n,) the impression whose history each pair has.
     """
-    bert = BertForMaskedLM.from_pretrained(backbone).eval()
-    n_words = bert.config.vocab_size
-    bert.resize_token_embeddings(n_words + len(prompt4nr.bert.new), mean_resizing=False)
-    with torch.no_grad():
-        bert.bert.embeddings.word_embeddings.weight[n_words:] = prompt4nr.bert.new
-    filler = prompt4nr.filler
+    bert, filler = with_new_tokens(prompt4nr, backbone), prompt4nr.filler
     filled = filler.fill(filler.tokenize_histories(SHOWN), np.array(history), np.array(items))
     log_odds = []
     for i, position in enumerate(filled.mask_position):
@@ -61,6 +67,31 @@ def naive(prompt4nr, backbone, history, items):
         with torch.no_grad():
             negative, positive = bert(input_ids=tokens[None]).logits[0, position, list(filler.template.answers)]
         log_odds.append(float(positive - negative))
+    return torch.tensor(log_odds)
+
+
+def naive_shared(prompt4nr, backbone, history, items):
+    """The same with `model.attention=shared`; positions are those beside a candidate of 40 tokens."""
+    bert, filler = with_new_tokens(prompt4nr, backbone), prompt4nr.filler
+    user_first, history_side, candidate_side = filler.template.sides
+    users, log_odds = filler.tokenize_histories(SHOWN), []
+    for i, item in zip(history, items, strict=True):
+        fields = {"user": users.rows(np.array([i])).flat, "candidate": filler.candidates.rows(np.array([item])).flat}
+        fields["mask"] = [filler.template.mask_token]
+        shared, own = (
+            [token for part in side for token in (fields[part] if isinstance(part, str) else part)]
+            for side in (history_side, candidate_side)
+        )
+        reserved = 40 + len(own) - len(fields["candidate"])
+        first, second = (0, len(shared)) if user_first else (reserved, 0)
+        position = [*range(first, first + len(shared)), *range(second, second + len(own))]
+        sees = torch.zeros(1, 1, len(position), len(position))
+        sees[..., : len(shared), len(shared) :] = torch.finfo(torch.float32).min
+        inputs = torch.tensor([[*shared, *own]]), torch.tensor([position])
+        with torch.no_grad():
+            logits = bert(input_ids=inputs[0], position_ids=inputs[1], attention_mask=sees).logits[0]
+        at_mask = logits[len(shared) + own.index(filler.template.mask_token)]
+        log_odds.append(float(at_mask[list(filler.template.answers)].diff()))
     return torch.tensor(log_odds)
 
 
@@ -98,10 +129,11 @@ def test_candidates_are_scored_like_shown_items(built, loss):
 
 
 @each_loss
-def test_items_with_the_same_title_tie_exactly(built, loss):
+@each_attention
+def test_items_with_the_same_title_tie_exactly(built, loss, attention):
     """However they are batched: items 28 and 1 share a title."""
     assert TITLES[28] == TITLES[1]
-    prompt4nr = built(loss=loss)
+    prompt4nr = built(loss=loss, attention=attention)
     n = len(SHOWN)
     listed = np.tile([28, 7, 1, 0, 1, 13, 28], n)
     first = np.arange(n) * 7
@@ -111,12 +143,30 @@ def test_items_with_the_same_title_tie_exactly(built, loss):
 
 
 @each_loss
+@each_attention
 @pytest.mark.parametrize("batch_tokens", [1, 64, 400])
-def test_scores_do_not_depend_on_the_batch_size(built, loss, batch_tokens, monkeypatch):
-    prompt4nr = built(loss=loss)
+def test_scores_do_not_depend_on_the_batch_size(built, loss, attention, batch_tokens, monkeypatch):
+    prompt4nr = built(loss=loss, attention=attention)
     whole = prompt4nr.score_shown(SHOWN)
     monkeypatch.setattr("llm4rec_cli.models.prompt4nr.model.TOKENS_PER_BATCH", {"cpu": batch_tokens})
     assert_close(prompt4nr.score_shown(SHOWN), whole, rel=5e-6)
+
+
+@each_attention
+def test_scores_do_not_depend_on_the_other_impressions(built, attention):
+    prompt4nr = built(attention=attention)
+    whole = prompt4nr.score_shown(SHOWN).split(SHOWN.n_shown.tolist())
+    for i in (0, 5):
+        assert_close(prompt4nr.score_shown(SHOWN[i : i + 1]), whole[i], rel=5e-6)
+
+
+@pytest.mark.parametrize("template", KINDS)
+def test_with_shared_histories_a_history_does_not_see_the_candidate(built, backbone, template):
+    """Equal to transformers with the whole template in one row, the positions of its sides and a mask between them."""
+    prompt4nr = built(template, loss=Loss.pointwise, attention=Attention.shared)
+    history, items = pairs(SHOWN)
+    expected = naive_shared(prompt4nr, backbone, history, items).sigmoid()
+    assert_close(prompt4nr.score_shown(SHOWN), expected, rel=1e-5)
 
 
 def test_scores_in_bf16_are_close_to_those_in_fp32(built):
@@ -135,12 +185,8 @@ def test_listwise_the_loss_is_a_softmax_over_a_click_and_its_negatives(built, te
     batch = rows.batch(0, list(range(6)))
     with torch.no_grad():
         outputs = prompt4nr(**batch)
-        logits = prompt4nr.bert.logits(
-            prompt4nr.bert(
-                *(batch[key] for key in ("mask_positions", "tokens", "position", "groups", "lengths", "starts"))
-            ),
-            prompt4nr.answers,
-        )
+        inputs = {key: value for key, value in batch.items() if key != "is_click"}
+        logits = prompt4nr.bert.logits(prompt4nr.bert(**inputs), prompt4nr.answers)
     log_odds = (logits[:, 1] - logits[:, 0]).view(6, 5)
     assert outputs["n_terms"] == 6
     assert outputs["loss"].item() == pytest.approx(-log_softmax(log_odds, 1)[:, 0].mean().item(), rel=1e-5)
@@ -233,9 +279,10 @@ def test_seeds_change_virtual_tokens_and_not_the_backbone(built):
     assert {name for name in first if not torch.equal(first[name], other[name])} == {"bert.new"}
 
 
+@each_attention
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_few_steps_lower_the_loss_of_any_template(built, template):
-    prompt4nr = built(template, titles=2)
+def test_a_few_steps_lower_the_loss_of_any_template(built, template, attention):
+    prompt4nr = built(template, titles=2, attention=attention)
     batch = prompt4nr.training_rows().batch(0, list(range(0, 40, 4)))
     before = prompt4nr(**batch)["loss"].item()
     optimiser = torch.optim.Adam(prompt4nr.parameters(), lr=1e-3)

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.prompt4nr import templates
+from llm4rec_cli.models.prompt4nr.config import Attention
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
@@ -242,3 +243,65 @@ def test_packing_keeps_every_row_whole_and_padding_below_a_tenth(rows):
     in_order = [rows[i] for i in np.argsort(batch["starts"].numpy())]
     assert batch["lengths"].tolist() == [len(row) for row in in_order]
     assert (batch["tokens"] == 0).sum() <= 0.1 * len(batch["tokens"])
+
+
+# --- histories that candidates share
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_both_sides_of_a_template_are_the_whole_template(template):
+    """The history's and the candidate's: in order, and at positions that do not overlap."""
+    whole, apart = filler_for(template), filler_for(template, attention=Attention.shared)
+    users = whole.tokenize_histories(examples_with(HISTORY, (3,), ()))
+    history, items = np.array([0, 0, 1, 2, 0]), np.array([2, 1, 2, 0, 4])
+    expected, sides = whole.fill(users, history, items), apart.fill(users, history, items)
+    for i in range(len(items)):
+        rows = [
+            (first, tokens.rows(np.array([place])).flat.tolist())
+            for first, tokens, place in (
+                (sides.histories.row_position[i], sides.tokens, i),
+                (sides.histories.first_position[history[i]], sides.histories.tokens, history[i]),
+            )
+        ]
+        (first, before), (second, after) = sorted(rows)
+        assert before + after == expected.tokens.rows(np.array([i])).flat.tolist()
+        assert (first, first + len(before) <= second) == (0, True)
+        assert sides.tokens.rows(np.array([i])).flat[sides.mask_position[i]] == MASK
+
+
+def test_the_positions_of_a_history_do_not_depend_on_the_candidate():
+    apart = filler_for("discrete_utility", attention=Attention.shared)
+    users = apart.tokenize_histories(examples_with(HISTORY))
+    sides = apart.fill(users, np.zeros(3, dtype=np.int64), np.array([1, 2, 4]))
+    longest = 2 * apart.config.candidate_words
+    others = ["[CLS]", "recommend", "##ing", "to", "the", "user", "is", "a", "[MASK]", "choice", "according", "to"]
+    assert sides.histories.first_position.tolist() == [longest + len(others)]
+
+
+def test_a_selection_keeps_the_histories_that_it_needs():
+    apart = filler_for("hybrid_utility", attention=Attention.shared)
+    users = apart.tokenize_histories(examples_with(HISTORY, (3,), (1, 2)))
+    part = apart.fill(users, np.array([0, 1, 2, 2]), np.array([0, 1, 2, 3]))[np.array([3, 1, 2])]
+    assert part.histories.of_row.tolist() == [1, 0, 1]
+    whole = apart.fill(users, np.array([2, 1, 2]), np.array([3, 1, 2]))
+    assert [part.histories.tokens.rows(np.array([i])).flat.tolist() for i in (0, 1)] == [
+        whole.histories.tokens.rows(np.array([i])).flat.tolist() for i in (1, 2)
+    ]
+    assert part.tokens.flat.tolist() == whole.tokens.flat.tolist()
+
+
+def test_a_long_shared_history_leaves_room_for_a_long_candidate():
+    apart = filler_for("discrete_utility", max_length=90, attention=Attention.shared)
+    sides = apart.fill(apart.tokenize_histories(examples_with(HISTORY * 3)), np.array([0]), np.array([1]))
+    assert sides.histories.first_position[0] + sides.histories.tokens.lengths[0] == 90
+
+
+def test_one_very_long_title_leaves_other_histories_as_they_are():
+    settings = {"max_length": 120, "attention": Attention.shared}
+    usual, freak = filler_for(**settings), filler_for(titles=(*TITLES, "1234567890" * 10), **settings)
+    first, second = (
+        filler.fill(filler.tokenize_histories(examples_with(HISTORY)), np.array([0]), np.array([1]))
+        for filler in (usual, freak)
+    )
+    assert first.histories.tokens.flat.tolist() == second.histories.tokens.flat.tolist()
+    assert freak.candidates.lengths[-1] == 2 * freak.config.candidate_words

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models.prompt4nr import templates
-from llm4rec_cli.models.prompt4nr.config import TemplateConfig
+from llm4rec_cli.models.prompt4nr.config import Attention, TemplateConfig
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from tests.models.prompt4nr_data import TEMPLATES, config, log
 from tests.models.tiny_bert import CONTEXT, tiny_bert
@@ -67,6 +67,19 @@ def test_shipped_templates_have_no_problems_and_are_named_as_their_files(name):
     assert problems(config(name)) == []
     assert config(name).prompts.name == name
     raise_first(templates.problems_of_backbone(config(name)))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_mask_of_a_shipped_template_is_on_the_side_of_its_candidate(name):
+    assert problems(replace(config(name), attention=Attention.shared)) == []
+
+
+@pytest.mark.parametrize("text", ["{mask} for {user}: {candidate}", "{candidate} for {user}: {mask}"])
+def test_a_mask_that_would_not_see_the_candidate_is_refused(text):
+    template = with_template(text=text)
+    assert problems(template) == []
+    (problem,) = problems(replace(template, attention=Attention.shared))
+    assert "on the history's side" in problem
 
 
 def test_two_continuous_templates_share_a_layout(minilm):

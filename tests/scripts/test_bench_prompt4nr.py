@@ -7,6 +7,7 @@ import pytest
 import torch
 from bench_common import flops_per_unit
 
+from llm4rec_cli.models.prompt4nr.config import Attention
 from tests.models.tiny_bert import tiny_bert
 from tests.support.numeric import assert_close
 
@@ -20,22 +21,26 @@ def backbone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(backbone):
-    return bench.set_up(titles=6, n=7, mean=4, batch=3, backbone=backbone)
+    return bench.set_up(titles=6, n=7, candidates=2, mean=4, batch=3, backbone=backbone)
 
 
 def test_all_contenders_compute_the_same_log_odds(shared):
     log_odds = {name: score(shared) for name, score in bench.SCORERS.items()}
     theirs = log_odds[bench.PUBLISHED]
-    assert theirs.shape == (7,)
+    assert theirs.shape == (14,)
     assert theirs.std() > 0.1
     for name in (bench.DYNAMIC, bench.OURS):
         assert_close(log_odds[name], theirs, rel=1e-3)
     torch.testing.assert_close(log_odds[bench.OURS_BF16], theirs, atol=0.5, rtol=0)
+    torch.testing.assert_close(log_odds[bench.SHARED_BF16], log_odds[bench.SHARED], atol=0.5, rtol=0)
+    assert (log_odds[bench.SHARED] - theirs).abs().max() > 0.1  # another model
 
 
 def test_tokenised_strings_equal_the_tokens_that_ours_assembles(shared):
     ours, examples = shared.ours, shared.examples
-    filled = ours.filler.fill(ours.filler.tokenize_histories(examples), np.arange(7), examples.candidates[:, 0])
+    bench.with_attention(ours, Attention.full)
+    history = np.repeat(np.arange(7), 2)
+    filled = ours.filler.fill(ours.filler.tokenize_histories(examples), history, examples.candidates.ravel())
     for i, ids in enumerate(shared.tokenizer(shared.sentences)["input_ids"]):
         assert filled.tokens.rows(np.array([i])).flat.tolist() == ids
 
@@ -44,20 +49,21 @@ def test_training_changes_no_weight_that_others_start_from(shared):
     before = {name: weight.clone() for name, weight in shared.ours.state_dict().items()}
     theirs = {name: weight.clone() for name, weight in shared.theirs.state_dict().items()}
     for train in bench.TRAINERS.values():
-        assert train(shared)() == 7
+        assert train(shared)() == 14
     assert all(torch.equal(before[name], weight) for name, weight in shared.ours.state_dict().items())
     assert all(torch.equal(theirs[name], weight) for name, weight in shared.theirs.state_dict().items())
 
 
 def test_less_padding_and_a_single_output_token_take_fewer_flop(shared):
-    flops = [flops_per_unit(train(shared)) for train in bench.TRAINERS.values()]
-    assert flops[0] > 2 * flops[1] > 2 * flops[2]
+    flops = {name: flops_per_unit(train(shared)) for name, train in bench.TRAINERS.items()}
+    assert flops[bench.PUBLISHED] > 2 * flops[bench.DYNAMIC] > 2 * flops[bench.OURS]
+    assert flops[bench.OURS] > 1.15 * flops[bench.SHARED]
 
 
 def test_titles_and_histories_have_the_requested_mean_length(shared):
     titles = bench.random_titles(shared.tokenizer)
     assert np.mean([len(title.split()) for title in titles]) == pytest.approx(11, abs=0.3)
-    assert np.mean(bench.random_examples(4_000, 20).history_length) == pytest.approx(20, abs=1)
+    assert np.mean(bench.random_examples(4_000, 20, 1).history_length) == pytest.approx(20, abs=1)
 
 
 def test_a_run_prints_each_contender_and_exits_with_its_verdict(capsys, monkeypatch, backbone):
@@ -65,6 +71,10 @@ def test_a_run_prints_each_contender_and_exits_with_its_verdict(capsys, monkeypa
     small = ["--backbone", backbone, "--titles", "3", "--history", "3", "--examples", "4", "--batch", "2"]
     status = bench.main([*small, "--rounds", "1", "--markdown"])
     printed = capsys.readouterr().out
-    for words in (*bench.DESCRIPTIONS.values(), "histories of at most 3 titles: training", "3 titles: agreement"):
+    for words in (
+        *bench.DESCRIPTIONS.values(),
+        "histories of at most 3 titles, candidates each: 1: training",
+        "agreement",
+    ):
         assert words in printed
     assert status == ("FAIL: " in printed)

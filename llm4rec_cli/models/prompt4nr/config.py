@@ -19,6 +19,7 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     Weights,
     Work,
+    added,
     precision,
     weights,
 )
@@ -54,6 +55,24 @@ class Draw(Enum):
     fixed = "fixed"  # once for all epochs (code)
 
 
+class Attention(Enum):
+    """What the tokens of a history attend to."""
+
+    full = "full"  # all tokens, so that a history is computed anew for each candidate (paper)
+    shared = "shared"  # their own side of the template, so that all candidates of a history share its states
+
+
+@dataclass
+class DistillationConfig:
+    """Training to order candidates as frozen text does, before the clicks; for a head that is new."""
+
+    steps: int = ranges.number(0, at_least=0, added=True)  # 0 = none
+    histories: int = ranges.number(8, at_least=1, added=True)  # per step
+    candidates: int = ranges.number(16, at_least=2, added=True)  # per history
+    learning_rate: float = ranges.number(2e-4, above=0, added=True)  # of the backbone; new weights: new_learning_rate
+    temperature: float = ranges.number(0.05, above=0, added=True)  # of the softmax over the candidates' similarities
+
+
 @dataclass
 class WarmUpConfig:
     """Masked-language-model training on the titles of the training part, for backbones without a trained head."""
@@ -62,6 +81,7 @@ class WarmUpConfig:
     batch_size: int = ranges.number(at_least=1)  # titles
     learning_rate: float = ranges.number(above=0)  # of the backbone; the head uses model.new_learning_rate
     precision: Precision = precision(Work.training)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
 
 @dataclass
@@ -78,6 +98,7 @@ class Prompt4NRConfig(ModelConfig):
     backbone: str = weights(Weights.backbone)  # `minilm` (packaged), a hub id, or a folder
     prompts: TemplateConfig = field(default_factory=TemplateConfig)
     prompt_only: bool = False  # train the virtual tokens only; the backbone is frozen
+    attention: Attention = added(Attention.full)
     loss: Loss = MISSING
     negatives: int = ranges.number(at_least=1)  # per click
     draw: Draw = MISSING
@@ -91,22 +112,27 @@ class Prompt4NRConfig(ModelConfig):
     scoring: Precision = precision(Work.reading)  # in validation and test
     warm_up: WarmUpConfig = field(default_factory=WarmUpConfig)
 
+    @property
+    def shares_histories(self) -> bool:
+        """Return whether the candidates of a history share its states."""
+        return self.attention is Attention.shared
+
     def display_name(self) -> str:
-        """Return `prompt4nr` with its template, and whether only virtual tokens are trained."""
-        name = f"prompt4nr {self.prompts.name}"
-        return f"{name}, virtual tokens alone" if self.prompt_only else name
+        """Return `prompt4nr` with its template, and what makes it another method than the paper's."""
+        return ", ".join([f"prompt4nr {self.prompts.name}", *self._departures()])
+
+    def _departures(self) -> list[str]:
+        """Return what makes this another method than the paper's, in words."""
+        parts = ["shared histories"] if self.shares_histories else []
+        parts += ["distilled"] if self.warm_up.distillation.steps else []
+        return parts + (["virtual tokens alone"] if self.prompt_only else [])
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "prompt4nr/paper"
 
     def paper_method(self, task: str) -> Mapping[str, str]:
-        trained = {} if not self.prompt_only else {"trained": "virtual tokens alone"}
-        return {
-            "method": "prompt4nr",
-            "weights": Path(self.backbone).name,
-            "template": self.prompts.name,
-            **trained,
-        }
+        method = ", ".join(["prompt4nr", *self._departures()])
+        return {"method": method, "weights": Path(self.backbone).name, "template": self.prompts.name}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
@@ -125,6 +151,12 @@ class Prompt4NRConfig(ModelConfig):
         from llm4rec_cli.models.prompt4nr import templates
 
         yield from templates.problems_of_backbone(self)
+        if self.shares_histories:
+            yield UsageError(
+                "published weights were trained with histories that attend to candidates, and model.attention=shared "
+                "is another model",
+                "model.attention=full",
+            )
         groups = [segment.field for segment in templates.segments(self.prompts.text) if segment.is_virtual]
         if unknown := [group for group in groups if group not in VIRTUAL]:
             yield UsageError(
@@ -146,8 +178,18 @@ class Prompt4NRConfig(ModelConfig):
             deviations.append("the head that fills the blank is new, where the paper's point is that nothing is")
         if self.warm_up.epochs:
             deviations.append("a masked-language-model warm-up on the titles of the training part, one for all seeds")
+        if self.warm_up.distillation.steps:
+            deviations.append(
+                f"{self.warm_up.distillation.steps:,} steps of training to order candidates as frozen text does come "
+                "before the clicks, the same for all seeds"
+            )
         if self.loss is Loss.listwise:
             deviations.append("a click and its negatives compete in one softmax; in the paper each stands alone")
+        if self.shares_histories:
+            deviations.append(
+                "tokens of a history attend to their side of the template alone, so that all candidates share their "
+                "states; in the paper every token attends to every other"
+            )
         if self.draw is Draw.fresh:
             deviations.append("negatives are drawn anew each epoch; in the code once")
         if self.prompt_only:

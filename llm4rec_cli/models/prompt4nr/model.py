@@ -17,11 +17,11 @@ from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.distillation import distilled
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller, clean_title
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
 from llm4rec_cli.models.shared.clicks import training_clicks
-from llm4rec_cli.models.shared.tokens import pack_rows
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,13 @@ class Prompt4NR(nn.Module):
         template = templates.tokenize_template(config.prompts, tokenizer)
         titles = context.split.dataset.items["title"].fillna("").tolist()
         self.filler = TemplateFiller(template, tokenizer, titles, config)
-        backbone = load_backbone(config, context, tokenizer, [*map(clean_title, titles)])
-        self.bert = PackedBert(backbone, len(template.new_tokens))
+
+        def build() -> PackedBert:
+            backbone = load_backbone(config, context, tokenizer, [*map(clean_title, titles)])
+            return PackedBert(backbone, len(template.new_tokens))
+
+        self.is_distilled = config.warm_up.distillation.steps > 0
+        self.bert = distilled(build, self.filler, config, context) if self.is_distilled else build()
         self.register_buffer("answers", torch.tensor(template.answers), persistent=False)
         self.is_head_new = not templates.has_head(config.backbone)
         if config.prompt_only:
@@ -54,22 +59,23 @@ class Prompt4NR(nn.Module):
         return self.config.epsilon
 
     def learning_rate_of(self, name: str, usual: float) -> float:
-        """Return `new_learning_rate` for weights that are not pre-trained, else the usual rate."""
+        """Return `new_learning_rate` for weights that are neither pre-trained nor distilled, else the usual rate."""
+        if self.is_distilled:
+            return usual
         is_new = name == "bert.new" or (self.is_head_new and name.startswith(("bert.transform", "bert.bias")))
         return self.config.new_learning_rate if is_new else usual
 
     def training_rows(self) -> ClickExamples:
         return ClickExamples(self.config, training_clicks(self.split), self.filler, self.seed)
 
-    def forward(self, mask_positions: Tensor, is_click: Tensor, **batch: Tensor) -> dict[str, Any]:
+    def forward(self, is_click: Tensor, **batch: Tensor) -> dict[str, Any]:
         """Return the mean cross-entropy: pointwise over the two answer words, listwise over a click and its negatives.
 
         Args:
-            mask_positions: (n,) the position of the mask in each row.
             is_click: (n,) bool; listwise, each click is followed by its `negatives`.
-            batch: as `tokens.pack_rows` returns it.
+            batch: as `FilledTemplates.packed` returns it.
         """
-        logits = self.bert.logits(self.bert(mask_positions, **batch), self.answers).float()
+        logits = self.bert.logits(self.bert(**batch), self.answers).float()
         log_odds = logits[:, 1] - logits[:, 0]
         if self.config.loss is Loss.pointwise:
             loss, n_terms = F.cross_entropy(logits, is_click.long()), len(logits)
@@ -119,16 +125,22 @@ class Prompt4NR(nn.Module):
         keys = np.stack([history, self.filler.same_title[items]])
         pairs, inverse = np.unique(keys, axis=1, return_inverse=True)
         filled = self.filler.fill(self.filler.tokenize_histories(histories), pairs[0], pairs[1])
-        order = np.argsort(filled.tokens.lengths, kind="stable")
+        lengths = filled.tokens.lengths
+        order = np.argsort(lengths, kind="stable")
+        if filled.histories is not None:
+            # Rows of one history follow one another. Each copies its history's keys and values, which take a fifth of
+            # what a token of its own does; the history itself is counted at its first row.
+            of_history = filled.histories.tokens.lengths[filled.histories.of_row]
+            is_first = np.diff(filled.histories.of_row, prepend=-1) != 0
+            lengths = lengths + np.where(is_first, of_history, of_history // 5)
+            order = np.arange(len(filled))
         limit = TOKENS_PER_BATCH["cpu" if device.type == "cpu" else "accelerator"]
-        bounds = np.flatnonzero(np.diff(np.cumsum(filled.tokens.lengths[order]) // limit)) + 1
+        bounds = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // limit)) + 1
         log_odds = torch.empty(len(order))
         for batch in np.split(order, bounds):
-            part = filled[batch]
-            inputs = {key: value.to(device) for key, value in pack_rows(part.tokens).items()}
+            inputs = {key: value.to(device) for key, value in filled[batch].packed().items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
-                states = self.bert(torch.from_numpy(part.mask_position).to(device), **inputs)
-                logits = self.bert.logits(states, self.answers).float()
+                logits = self.bert.logits(self.bert(**inputs), self.answers).float()
             log_odds[torch.from_numpy(batch)] = logits.diff(dim=1).squeeze(1).cpu()
         return log_odds[torch.from_numpy(inverse.ravel())]
 

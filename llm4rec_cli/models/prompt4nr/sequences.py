@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from llm4rec_cli.data.examples import Histories, IntArray
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.templates import CANDIDATE, MASK, USER, TemplateTokens
-from llm4rec_cli.models.shared.tokens import Ragged
+from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
+
+TOKENS_PER_WORD = 2  # of a candidate, as many as few titles exceed, where a shared history leaves room for it
+
+
+@dataclass(frozen=True)
+class SharedHistories:
+    """Histories, with the rest of their side of the template, that n rows share.
+
+    Attributes:
+        tokens: of each history.
+        first_position: the position of each history's first token in the template.
+        of_row: (n,) the history of each row.
+        row_position: (n,) the position of each row's first token in the template.
+    """
+
+    tokens: Ragged
+    first_position: IntArray
+    of_row: IntArray
+    row_position: IntArray
+
+    def __getitem__(self, rows: IntArray) -> SharedHistories:
+        kept, of_row = np.unique(self.of_row[rows], return_inverse=True)
+        return SharedHistories(self.tokens.rows(kept), self.first_position[kept], of_row, self.row_position[rows])
 
 
 @dataclass(frozen=True)
@@ -21,18 +46,34 @@ class FilledTemplates:
     """n filled templates.
 
     Attributes:
-        tokens: n rows.
-        mask_position: (n,) the position of [MASK] in each row.
+        tokens: n rows; without what is in `histories`.
+        mask_position: (n,) the index of [MASK] in each row.
+        histories: None where the rows hold them.
     """
 
     tokens: Ragged
     mask_position: IntArray
+    histories: SharedHistories | None = None
 
     def __len__(self) -> int:
         return len(self.mask_position)
 
-    def __getitem__(self, index: IntArray) -> FilledTemplates:
-        return FilledTemplates(self.tokens.rows(index), self.mask_position[index])
+    def __getitem__(self, rows: IntArray) -> FilledTemplates:
+        histories = None if self.histories is None else self.histories[rows]
+        return FilledTemplates(self.tokens.rows(rows), self.mask_position[rows], histories)
+
+    def packed(self) -> dict[str, Tensor]:
+        """Return the inputs of `PackedBert`."""
+        mask_positions = {"mask_positions": torch.from_numpy(self.mask_position)}
+        if self.histories is None:
+            return mask_positions | pack_rows(self.tokens)
+        shared = pack_rows(self.histories.tokens, self.histories.first_position)
+        return {
+            **mask_positions,
+            **pack_rows(self.tokens, self.histories.row_position),
+            "history": torch.from_numpy(self.histories.of_row),
+            **{f"history_{name}": tensor for name, tensor in shared.items()},
+        }
 
 
 class TemplateFiller:
@@ -40,7 +81,8 @@ class TemplateFiller:
 
     Titles keep letters, digits and spaces only. A history is its latest titles, newest first, each after an [NSEP] and
     cut to its first words. A filled template longer than `max_length` loses the end of its history, the oldest titles.
-    A candidate is cut only where it would leave no room for any history. Nothing else is cut, so the mask is kept.
+    A candidate is cut only where it would leave no room for any history; where candidates share their histories, to two
+    tokens a word. Nothing else is cut, so the mask is kept.
 
     Args:
         template: the template as tokens.
@@ -48,6 +90,7 @@ class TemplateFiller:
         config: holds the lengths.
 
     Attributes:
+        longest_candidate: tokens to which a candidate is cut.
         same_title: (n_items,) the first item whose tokens as a candidate are the same.
     """
 
@@ -57,7 +100,11 @@ class TemplateFiller:
         self.template, self.config = template, config
         words = [clean_title(title).split(" ") for title in titles]
         whole = _tokenize(tokenizer, words, config.candidate_words)
-        longest = config.max_length - template.overhead - 1  # a word may have a hundred tokens
+        # A word may have a hundred tokens.
+        self.longest_candidate = config.max_length - template.overhead - 1
+        if config.shares_histories:
+            self.longest_candidate = TOKENS_PER_WORD * config.candidate_words
+        longest = self.longest_candidate
         self.candidates = whole.rows(np.arange(len(whole)), np.full(len(whole), longest))
         first: dict[bytes, int] = {}
         keys = [self.candidates.flat[begin:end].tobytes() for begin, end in pairwise(self.candidates.offsets)]
@@ -91,31 +138,54 @@ class TemplateFiller:
             items: (n,) the candidate of each pair.
         """
         candidates = self.candidates.rows(items)
+        if self.config.shares_histories:
+            return self._fill_shared(histories, history, candidates)
         room = self.config.max_length - self.template.overhead - candidates.lengths
-        n = len(items)
-        parts: list[Ragged] = []
-        mask_position = np.zeros(n, dtype=np.int64)
-        length = np.zeros(n, dtype=np.int64)
-        for part in self.template.parts:
-            if part == USER:
-                parts.append(histories.rows(history, room))
-            elif part == CANDIDATE:
-                parts.append(candidates)
+        fields = {USER: histories.rows(history, room), CANDIDATE: candidates}
+        return FilledTemplates(*self._joined(self.template.parts, fields))
+
+    def _fill_shared(self, histories: Ragged, history: IntArray, candidates: Ragged) -> FilledTemplates:
+        """Fill the two sides of the template.
+
+        Positions and room are those with the longest candidate that is kept whole, so that a history's states do not
+        depend on the candidate.
+        """
+        comes_first, history_side, candidate_side = self.template.sides
+        room = self.config.max_length - self.template.overhead - self.longest_candidate
+        cut = histories.rows(np.arange(len(histories)), np.full(len(histories), room))
+        shared, _ = self._joined(history_side, {USER: cut})
+        rows, mask_position = self._joined(candidate_side, {CANDIDATE: candidates})
+        reserved = self.template.n_tokens(candidate_side) + self.longest_candidate
+        first_position = np.full(len(shared), 0 if comes_first else reserved)
+        row_position = shared.lengths[history] if comes_first else np.zeros(len(history), dtype=np.int64)
+        return FilledTemplates(rows, mask_position, SharedHistories(shared, first_position, history, row_position))
+
+    def _joined(self, parts: Sequence[list[int] | str], fields: Mapping[str, Ragged]) -> tuple[Ragged, IntArray]:
+        """Return parts of the template with their fields filled, and (n,) the index of [MASK] in each row.
+
+        Args:
+            fields: n rows of tokens for USER, CANDIDATE or both.
+        """
+        n = len(next(iter(fields.values())))
+        length: IntArray = np.zeros(n, dtype=np.int64)
+        mask_position = length
+        pieces: list[Ragged] = []
+        for part in parts:
+            if isinstance(part, str) and part in fields:
+                pieces.append(fields[part])
             else:
-                if part == MASK:
-                    mask_position = length.copy()
                 tokens = [self.template.mask_token] if part == MASK else part
-                repeated = np.tile(np.array(tokens, dtype=np.int32), n)
-                parts.append(Ragged(repeated, np.arange(n + 1) * len(tokens)))
-            length = length + parts[-1].lengths
+                pieces.append(Ragged(np.tile(np.array(tokens, dtype=np.int32), n), np.arange(n + 1) * len(tokens)))
+            if part == MASK:
+                mask_position = length
+            length = length + pieces[-1].lengths
         offsets = np.concatenate([[0], np.cumsum(length)])
         flat = np.empty(offsets[-1], dtype=np.int32)
         begin = offsets[:-1].copy()
-        for ragged in parts:
-            place = np.repeat(begin - ragged.offsets[:-1], ragged.lengths) + np.arange(len(ragged.flat))
-            flat[place] = ragged.flat
-            begin += ragged.lengths
-        return FilledTemplates(Ragged(flat, offsets), mask_position)
+        for rows in pieces:
+            flat[np.repeat(begin - rows.offsets[:-1], rows.lengths) + np.arange(len(rows.flat))] = rows.flat
+            begin += rows.lengths
+        return Ragged(flat, offsets), mask_position
 
 
 def clean_title(title: str) -> str:

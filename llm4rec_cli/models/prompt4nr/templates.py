@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from string import Formatter
@@ -45,7 +45,6 @@ class TemplateTokens:
         parts: from [CLS] to [SEP]: token ids, USER, CANDIDATE, or MASK.
         n_words: size of the backbone's vocabulary.
         new_tokens: names of the new tokens, with consecutive ids; the first, [NSEP], has id `n_words`.
-        overhead: number of tokens without those of the user and the candidate.
         answers: token ids of the negative and the positive answer word.
         mask_token: token id of [MASK].
     """
@@ -53,9 +52,26 @@ class TemplateTokens:
     parts: tuple[list[int] | str, ...]
     n_words: int
     new_tokens: tuple[str, ...]
-    overhead: int
     answers: tuple[int, int]
     mask_token: int
+
+    @property
+    def overhead(self) -> int:
+        return self.n_tokens(self.parts)
+
+    @property
+    def sides(self) -> tuple[bool, tuple[list[int] | str, ...], tuple[list[int] | str, ...]]:
+        """Whether the user's part comes before the candidate; the parts from it outwards, away from the candidate; and
+        the other parts."""
+        user = self.parts.index(USER)
+        if user < self.parts.index(CANDIDATE):
+            return True, self.parts[: user + 1], self.parts[user + 1 :]
+        return False, self.parts[user:], self.parts[:user]
+
+    @staticmethod
+    def n_tokens(parts: Sequence[list[int] | str]) -> int:
+        """Return the number of tokens of some parts, without those of the user and the candidate."""
+        return sum(1 if part == MASK else len(part) for part in parts if part not in (USER, CANDIDATE))
 
 
 def segments(text: str) -> list[Segment]:
@@ -80,10 +96,25 @@ def problems(config: Prompt4NRConfig) -> Iterator[Llm4RecError]:
     template = config.prompts
     of_template = list(problems_of_template(template))
     yield from of_template
+    if config.shares_histories and not of_template:
+        fields = [segment.field for segment in segments(template.text)]
+        user, candidate, mask = (fields.index(field) for field in (USER, CANDIDATE, MASK))
+        if (user < candidate) == (mask < user):
+            yield UsageError(
+                f"template '{template.name}' has {{mask}} on the history's side, where it does not see the candidate "
+                "with model.attention=shared",
+                "model.attention=full, or {mask} on the candidate's side of {user}",
+            )
     backbone = find_local_folder(config.backbone)
     if backbone and (backbone / TOKENIZER).exists():
         for word in (template.negative, template.positive):
             yield from problems_raised_by(partial(answer_token, word, template, load_tokenizer(backbone)))
+    if config.prompt_only and config.warm_up.distillation.steps:
+        yield UsageError(
+            "model.prompt_only=true trains virtual tokens alone, and model.warm_up.distillation.steps="
+            f"{config.warm_up.distillation.steps} trains the backbone, too",
+            "model.warm_up.distillation.steps=0",
+        )
     if config.prompt_only and not of_template and not any(segment.is_virtual for segment in segments(template.text)):
         yield UsageError(
             f"model.prompt_only=true trains virtual tokens, and template '{template.name}' has none",
@@ -193,8 +224,7 @@ def tokenize_template(template: TemplateConfig, tokenizer: Tokenizer) -> Templat
         else:
             parts.append(tokenizer.encode(segment.text, add_special_tokens=False).ids)
     parts.append([ids[SEPARATOR]])
-    overhead = sum(1 if part == MASK else len(part) for part in parts if part not in (USER, CANDIDATE))
-    return TemplateTokens(tuple(parts), n_words, tuple(new_tokens), overhead, answers, ids[MASK_TOKEN])
+    return TemplateTokens(tuple(parts), n_words, tuple(new_tokens), answers, ids[MASK_TOKEN])
 
 
 def has_head(backbone: str) -> bool:

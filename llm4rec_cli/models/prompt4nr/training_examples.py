@@ -11,7 +11,6 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import Draw, Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.shared.clicks import Clicks
-from llm4rec_cli.models.shared.tokens import pack_rows
 
 
 class ClickExamples:
@@ -41,11 +40,7 @@ class ClickExamples:
             items = np.concatenate([self._group(epoch, int(i)) for i in rows])
         distinct, history = np.unique(click, return_inverse=True)
         filled = self.filler.fill(self.filler.tokenize_histories(self.clicks[distinct]), history, items)
-        return {
-            "mask_positions": torch.from_numpy(filled.mask_position),
-            "is_click": torch.from_numpy(place == 0),
-            **pack_rows(filled.tokens),
-        }
+        return {"is_click": torch.from_numpy(place == 0), **filled.packed()}
 
     def _group(self, epoch: int, click: int) -> IntArray:
         """Return a click's item and its negatives."""

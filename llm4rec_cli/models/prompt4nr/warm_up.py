@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +59,13 @@ def load_backbone(
     from safetensors.torch import load_file, save_file
 
     settings = {**vars(config.warm_up), "precision": config.warm_up.precision.name}
+    del settings["distillation"]
     inputs = [VERSION, backbone_identity(config.backbone), settings, config.new_learning_rate, training_titles]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     path = context.cache / "backbones" / f"{key[:24]}.safetensors"
 
     def train(part: Path) -> None:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(SEED)
             model = PackedBert(_load_published(config.backbone), 0).to(context.device)
             longest = model.positions.num_embeddings
@@ -93,19 +94,7 @@ def _load_published(name: str) -> BertForMaskedLM:
 def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:
     """Train on all titles for `warm_up.epochs` epochs."""
     settings, device = config.warm_up, model.bias.device
-    is_head: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, weight in model.named_parameters():
-        is_head[name.startswith(("transform", "bias"))].append(weight)
-    rates = {True: config.new_learning_rate, False: settings.learning_rate}
-    optimizer = torch.optim.AdamW([{"params": is_head[k], "lr": rates[k]} for k in rates], weight_decay=WEIGHT_DECAY)
-    steps = settings.epochs * -(-len(titles) // settings.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / math.ceil(SCHEDULE_WARM_UP * steps), (steps - step) / steps)
-    )
-    log.info("warm-up of the backbone on %s titles: %d steps", f"{len(titles):,}", steps)
-    model.train()
     ids = tokenizer.get_vocab(with_added_tokens=True)
-    loss = torch.tensor(math.nan)  # stays NaN where the titles are so few that no token is predicted
     batches = [
         rows
         for epoch in range(settings.epochs)
@@ -113,22 +102,64 @@ def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prom
             stream(SEED, "warm-up", epoch).permutation(len(titles)), -(-len(titles) // settings.batch_size)
         )
     ]
-    for step, rows in enumerate(track(batches, "warm-up")):
-        inputs = pack_rows(titles.rows(rows))
+
+    def loss_of(step: int) -> Tensor | None:
+        inputs = pack_rows(titles.rows(batches[step]))
         index, targets = mask_tokens(inputs, ids, stream(SEED, "warm-up: blanks", step))
         if not len(index):
-            continue
+            return None
         inputs = {key: value.to(device) for key, value in inputs.items() if key != "starts"}
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision is Precision.bf16):
-            states = model.states_at(index.to(device), **inputs)
-            loss = F.cross_entropy(F.linear(states, model.words.weight, model.bias).float(), targets.to(device))
+        states = model.states_at(index.to(device), **inputs)
+        return F.cross_entropy(F.linear(states, model.words.weight, model.bias).float(), targets.to(device))
+
+    log.info("warm-up of the backbone on %s titles: %d steps", f"{len(titles):,}", len(batches))
+    rates = {True: config.new_learning_rate, False: settings.learning_rate}
+    loss = fit(model, ("transform", "bias"), rates, len(batches), loss_of, settings.precision, "warm-up")
+    log.info("warm-up finished: last loss %.3f", loss)
+
+
+def fit(
+    model: PackedBert,
+    new: tuple[str, ...],
+    rates: Mapping[bool, float],
+    steps: int,
+    loss_of: Callable[[int], Tensor | None],
+    precision: Precision,
+    title: str,
+) -> float:
+    """Train with AdamW, a linear schedule and clipped gradients.
+
+    Args:
+        new: prefixes of the names of new weights.
+        rates: learning rates of new weights (True) and of the others.
+        loss_of: returns the loss of a step; None where it has nothing to predict.
+        title: in progress.
+
+    Returns:
+        the last loss; NaN where no step had one.
+    """
+    is_new: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, weight in model.named_parameters():
+        is_new[name.startswith(new)].append(weight)
+    optimizer = torch.optim.AdamW([{"params": is_new[k], "lr": rates[k]} for k in rates], weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / math.ceil(SCHEDULE_WARM_UP * steps), (steps - step) / steps)
+    )
+    model.train()
+    last = torch.tensor(math.nan)
+    for step in track(range(steps), title):
+        with torch.autocast(model.bias.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
+            loss = loss_of(step)
+        if loss is None:
+            continue
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
         schedule.step()
-    log.info("warm-up finished: last loss %.3f", loss.item())
+        last = loss.detach()
     model.eval()
+    return last.item()
 
 
 def mask_tokens(inputs: dict[str, Tensor], ids: Mapping[str, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:

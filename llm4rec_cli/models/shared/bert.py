@@ -56,15 +56,26 @@ class PackedEncoder(nn.Module):
         up = layer.intermediate(x)
         return layer.output.LayerNorm(x + self._dropout(layer.output.dense(up)))
 
+    def _project(self, attention: Any, x: Tensor, *names: str) -> Tensor:
+        """Return (n, len(names), heads, d / heads) the named ones of `query`, `key` and `value`."""
+        parts = [getattr(attention.self, name) for name in names]
+        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        return F.linear(x, weight, bias).to(x.dtype).view(len(x), len(names), self.heads, -1)
+
     def _self_attention(self, attention: Any, x: Tensor, shapes: Shapes, masks: list[Tensor | None]) -> Tensor:
-        own, mixed = attention.self, []
-        weight = torch.cat([own.query.weight, own.key.weight, own.value.weight])
-        bias = torch.cat([own.query.bias, own.key.bias, own.value.bias])
-        parts = F.linear(x, weight, bias).to(x.dtype).split([rows * length for rows, length in shapes])
+        return self._attend_in_groups(self._project(attention, x, "query", "key", "value"), shapes, masks)
+
+    def _attend_in_groups(self, qkv: Tensor, shapes: Shapes, masks: list[Tensor | None]) -> Tensor:
+        """Return (total, d) attention within each row.
+
+        Args:
+            qkv: (total, 3, heads, d / heads).
+        """
+        mixed, parts = [], qkv.split([rows * length for rows, length in shapes])
         # On a CPU in fp32: a bf16 product this small costs less than the kernel set up for its shape.
         with torch.autocast("cpu", enabled=False):
             for (rows, length), part, mask in zip(shapes, parts, masks, strict=True):
-                q, k, v = part.view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+                q, k, v = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)
                 mixed.append(self._attend(q, k, v, mask).transpose(1, 2).reshape(rows * length, -1))
         return torch.cat(mixed)
 
@@ -72,15 +83,13 @@ class PackedEncoder(nn.Module):
         self, attention: Any, x: Tensor, index: Tensor, shapes: Shapes, masks: list[Tensor | None]
     ) -> Tensor:
         """Return attention at one token per row (ascending); of the others only keys and values are computed."""
-        own, mixed = attention.self, []
-        weight, bias = torch.cat([own.key.weight, own.value.weight]), torch.cat([own.key.bias, own.value.bias])
-        parts = F.linear(x, weight, bias).to(x.dtype).split([rows * length for rows, length in shapes])
-        queries = own.query(x[index]).to(x.dtype).split([rows for rows, _ in shapes])
+        mixed = []
+        parts = self._project(attention, x, "key", "value").split([rows * length for rows, length in shapes])
+        queries = self._project(attention, x[index], "query").split([rows for rows, _ in shapes])
         with torch.autocast("cpu", enabled=False):
             for (rows, length), part, query, mask in zip(shapes, parts, queries, masks, strict=True):
-                k, v = part.view(rows, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-                q = query.view(rows, 1, self.heads, -1).transpose(1, 2)
-                mixed.append(self._attend(q, k, v, mask).reshape(rows, -1))
+                k, v = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)
+                mixed.append(self._attend(query.transpose(1, 2), k, v, mask).reshape(rows, -1))
         return torch.cat(mixed)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -42,8 +42,11 @@ class Ragged:
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def pack_rows(tokens: Ragged) -> dict[str, Tensor]:
+def pack_rows(tokens: Ragged, first_position: IntArray | None = None) -> dict[str, Tensor]:
     """Pack rows into groups of similar length, each padded to its longest row, as `bert.PackedEncoder` takes them.
+
+    Args:
+        first_position: (n,) the position of each row's first token; None = 0.
 
     Returns:
         tokens, position: (total,) int64; at padding the token is 0 and the position counts on.
@@ -55,9 +58,10 @@ def pack_rows(tokens: Ragged) -> dict[str, Tensor]:
     is_real = packing.position < tokens.lengths[packing.row]
     source = tokens.offsets[packing.row] + np.where(is_real, packing.position, 0)
     starts = packing.last - tokens.lengths + 1
+    first = 0 if first_position is None else np.where(is_real, first_position[packing.row], 0)
     return {
         "tokens": torch.from_numpy(np.where(is_real, tokens.flat[source], 0).astype(np.int64)),
-        "position": torch.from_numpy(packing.position.astype(np.int64)),
+        "position": torch.from_numpy((packing.position + first).astype(np.int64)),
         "groups": torch.from_numpy(packing.groups.astype(np.int64)),
         "lengths": torch.from_numpy(tokens.lengths[np.argsort(starts, kind="stable")]),
         "starts": torch.from_numpy(starts),

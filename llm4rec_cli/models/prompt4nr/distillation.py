@@ -1,0 +1,138 @@
+"""Teach a new head the order in which frozen text ranks, before it sees clicks.
+
+A backbone whose head is new has to learn from clicks what its own vectors know: that news similar to the history are
+clicked. A few thousand clicks do not teach it. What they teach first is which items were clicked on the days of the
+log, and other days show other items. Similarities cost no clicks: any history can be compared with any item.
+
+The teacher is `frozen_text` on the backbone's own vectors of the items' texts, centred and with a weighted history. The
+loss is the divergence of two softmaxes over the candidates: of the teacher's similarities over a temperature, and of
+the log-odds of the answer words. Histories and candidates are those of the training part; whether a candidate was
+clicked is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llm4rec_cli.config.schema import EncoderConfig, Pooling
+from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.files import write_once
+from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.prompt4nr import templates, warm_up
+from llm4rec_cli.models.prompt4nr.bert import PackedBert
+from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
+from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
+from llm4rec_cli.models.shared.frozen_text import FrozenText
+from llm4rec_cli.text.features import RECIPE_VERSION, encode_texts
+from llm4rec_cli.text.weights import backbone_identity
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # raised when the same data would give other weights
+HISTORY_TEMPERATURE = 0.2  # of the teacher; chosen on the last day of the train part of a MIND-small subset
+MAX_LENGTH = 256  # tokens of an item's text that the teacher reads
+
+
+def distilled(
+    build: Callable[[], PackedBert], filler: TemplateFiller, config: Prompt4NRConfig, context: Context
+) -> PackedBert:
+    """Return the model after the distillation, which is trained once for all seeds, and cached.
+
+    Args:
+        build: returns the model before it.
+    """
+    from safetensors.torch import load_file, save_file
+
+    clicks = training_clicks(context.split)
+    key = _key(config, clicks, filler, context.split)
+    path = context.cache / "backbones" / f"{key[:24]}.safetensors"
+
+    def train(part: Path) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(warm_up.SEED)  # of a head that is neither in the weights nor warmed up
+            bert = build().to(context.device)
+            torch.manual_seed(warm_up.SEED)  # of dropout, whether a warm-up was trained or cached
+            _train(bert, filler, config, context, clicks)
+        save_file({name: weight.contiguous().cpu() for name, weight in bert.state_dict().items()}, part)
+
+    write_once(path, train)
+    bert = build()
+    bert.load_state_dict(load_file(path))
+    return bert
+
+
+def _key(config: Prompt4NRConfig, clicks: Clicks, filler: TemplateFiller, split: Split) -> str:
+    """Return a hash of all that the weights depend on."""
+    template = config.prompts
+    settings = {
+        "versions": [VERSION, warm_up.VERSION, RECIPE_VERSION],
+        "backbone": backbone_identity(config.backbone),
+        "template": [template.text, template.positive, template.negative],
+        "warm-up": asdict(config.warm_up),
+        **{name: getattr(config, name) for name in ("attention", "titles", "history_tokens", "max_length")},
+        "new_learning_rate": config.new_learning_rate,
+    }
+    digest = hashlib.sha256(json.dumps(settings, default=str).encode())
+    arrays = [clicks.sequence, clicks.start, clicks.end, clicks.item, clicks.others, split.seen_in_training()]
+    for titles in (filler.candidates, filler.history_titles):
+        arrays += [titles.flat, titles.offsets]
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for text in split.dataset.texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, context: Context, clicks: Clicks) -> None:
+    settings, device = config.warm_up.distillation, bert.bias.device
+    answers = torch.tensor(filler.template.answers, device=device)
+    longest = min(MAX_LENGTH, bert.positions.num_embeddings)
+    encoder = EncoderConfig(config.backbone, Pooling.mean, longest, config.warm_up.precision)
+    teacher = FrozenText(
+        lambda texts: encode_texts(texts, encoder, context.cache, context.device),
+        context.split,
+        centred=True,
+        temperature=HISTORY_TEMPERATURE,
+    )
+    shown = np.concatenate([clicks.item, clicks.others])
+
+    def loss_of(step: int) -> Tensor:
+        rng = stream(warm_up.SEED, "distillation", step)
+        rows = rng.integers(len(clicks), size=settings.histories)
+        candidates = rng.choice(shown, (settings.histories, settings.candidates))
+        similarity = teacher.score(_examples(clicks[rows], candidates)).to(device)
+        of_row = np.repeat(np.arange(len(rows)), settings.candidates)
+        filled = filler.fill(filler.tokenize_histories(clicks[rows]), of_row, candidates.ravel())
+        states = bert(**{name: tensor.to(device) for name, tensor in filled.packed().items()})
+        log_odds = bert.logits(states, answers).float().diff(dim=1).view(candidates.shape)
+        return divergence(log_odds, similarity, settings.temperature)
+
+    log.info("distillation of frozen text: %d steps", settings.steps)
+    rates = {True: config.new_learning_rate, False: settings.learning_rate}
+    new = ("new",) if templates.has_head(config.backbone) else ("new", "transform", "bias")
+    loss = warm_up.fit(bert, new, rates, settings.steps, loss_of, config.warm_up.precision, "distillation")
+    log.info("distillation finished: last divergence %.3f", loss)
+
+
+def divergence(log_odds: Tensor, similarity: Tensor, temperature: float) -> Tensor:
+    """Return the mean over rows of KL(softmax(similarity / temperature) ‖ softmax(log_odds)), both (n, candidates)."""
+    target = (similarity / temperature).log_softmax(1)
+    return F.kl_div(log_odds.log_softmax(1), target, log_target=True, reduction="batchmean")
+
+
+def _examples(clicks: Clicks, candidates: IntArray) -> Examples:
+    zeros = np.zeros(len(clicks), dtype=np.int64)
+    return Examples(clicks.user, zeros, clicks.sequence, clicks.start, clicks.end, zeros, candidates=candidates)

@@ -1,0 +1,121 @@
+"""The distillation: done once for all seeds, towards the order of frozen text, without clicks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.models.prompt4nr import distillation, templates
+from llm4rec_cli.models.prompt4nr.config import Attention, DistillationConfig, WarmUpConfig
+from llm4rec_cli.models.shared.clicks import training_clicks
+from llm4rec_cli.models.shared.frozen_text import FrozenText
+from llm4rec_cli.text.features import encode_texts
+from tests.models.prompt4nr_data import config, log, model
+from tests.models.tiny_bert import tiny_bert
+
+pytestmark = pytest.mark.numeric
+
+HEAD = "bert.transform.dense.weight"
+
+
+@pytest.fixture(scope="module")
+def headless(tmp_path_factory):
+    return str(tiny_bert(tmp_path_factory.mktemp("bert"), head=False))
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """One entry for each distillation that was trained."""
+    trainings = []
+    train = distillation._train
+    monkeypatch.setattr(distillation, "_train", lambda *arguments: (trainings.append(1), train(*arguments)))
+    return trainings
+
+
+def settings(backbone, steps=2, template="hybrid_utility", rate=1e-3, **changes):
+    distilled = DistillationConfig(steps, 4, 8, rate, 0.05)
+    warm_up = WarmUpConfig(0, 8, 1e-3, Precision.fp32, distilled)
+    return replace(config(template), backbone=backbone, warm_up=warm_up, **changes)
+
+
+def test_it_is_done_once_for_all_seeds_and_ways_of_training_on_clicks(headless, tmp_path, trainings):
+    states = [
+        model(tmp_path, chosen, seed=seed).state_dict()
+        for chosen, seed in ((settings(headless), 0), (settings(headless), 3), (settings(headless, negatives=2), 0))
+    ]
+    assert len(trainings) == 1
+    for state in states[1:]:
+        assert all(torch.equal(state[name], states[0][name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 3}, {"rate": 1e-4}, {"template": "hybrid_action"}, {"titles": 3}, {"attention": Attention.shared}],
+)
+def test_other_settings_train_another(headless, tmp_path, trainings, changes):
+    first, other = (model(tmp_path, settings(headless, **some)).state_dict() for some in ({}, changes))
+    assert len(trainings) == 2
+    assert not torch.equal(first[HEAD], other[HEAD])
+
+
+def test_other_impressions_train_another(headless, tmp_path, trainings):
+    model(tmp_path, settings(headless))
+    model(tmp_path, settings(headless), log(n_train=30))
+    assert len(trainings) == 2
+
+
+def test_random_numbers_are_the_same_whether_it_is_trained_or_cached(headless, tmp_path):
+    drawn = []
+    for _ in range(2):
+        model(tmp_path, settings(headless))
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("attention", Attention)
+def test_on_a_few_clicks_it_comes_to_answer_as_frozen_text(headless, tmp_path, attention):
+    split = log(2)
+    encoder = EncoderConfig(headless, Pooling.mean, 256, Precision.fp32)
+    teacher = FrozenText(lambda texts: encode_texts(texts, encoder, tmp_path, "cpu"), split, True, 0.2)
+    clicks = training_clicks(split)
+    shown = np.unique(np.concatenate([clicks.item, clicks.others]))
+    zeros = np.zeros(len(clicks), dtype=np.int64)
+    candidates = np.tile(shown, (len(clicks), 1))
+    examples = Examples(clicks.user, zeros, clicks.sequence, clicks.start, clicks.end, zeros, candidates=candidates)
+    expected = (teacher.score(examples) / 0.05).softmax(1)
+    answers = [
+        model(tmp_path, settings(headless, steps, attention=attention), split).score(examples) for steps in (1, 300)
+    ]
+    before, after = ((expected * (expected / answer).log()).sum(1).mean().item() for answer in answers)
+    assert before > 0.5
+    assert after < 0.05
+
+
+def test_the_loss_is_the_divergence_of_two_softmaxes():
+    """KL(p ‖ q) with p = softmax(similarity / 0.5) = (¾, ¼) and q = softmax(log-odds) = (½, ½)."""
+    similarity, log_odds = torch.tensor([[0.5 * np.log(3), 0.0]]), torch.tensor([[7.0, 7.0]])
+    expected = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+    assert distillation.divergence(log_odds, similarity, 0.5).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_after_it_all_weights_learn_at_the_usual_rate(headless, tmp_path):
+    built = model(tmp_path, settings(headless))
+    assert {built.learning_rate_of(name, 2e-5) for name, _ in built.named_parameters()} == {2e-5}
+
+
+def test_virtual_tokens_alone_cannot_be_distilled(headless):
+    chosen = settings(headless, prompt_only=True)
+    assert any("trains the backbone, too" in error.problem for error in templates.problems(chosen))
+
+
+def test_the_name_and_the_method_say_so():
+    assert settings("minilm").display_name() == "prompt4nr hybrid_utility, distilled"
+    assert settings("minilm").paper_method("direct")["method"] == "prompt4nr, distilled"
+
+
+def test_it_is_a_deviation():
+    assert any("2 steps of training to order candidates" in line for line in settings("minilm").deviations())
+    assert not any("frozen text" in line for line in config().deviations())
