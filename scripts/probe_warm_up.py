@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from llm4rec_cli.config.compose import compose
-from llm4rec_cli.data.examples import Impressions, IntArray
+from llm4rec_cli.data.examples import Impressions, IntArray, slices
 from llm4rec_cli.data.split import SPLIT_CODES, Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.impressions import impression_metrics
@@ -80,7 +80,7 @@ def frozen_auc(bert: PackedBert, titles: Ragged, impressions: Impressions) -> fl
         starts = inputs.pop("starts")
         states = bert.states(**inputs)
         lengths = titles.lengths[items]
-        index = torch.from_numpy(np.repeat(starts.numpy(), lengths) + _places(lengths))
+        index = torch.from_numpy(slices(np.arange(len(states)), starts.numpy(), starts.numpy() + lengths)[0])
         row = torch.from_numpy(np.repeat(np.arange(len(items)), lengths))
         sums = torch.zeros(len(items), states.shape[1]).index_add(0, row, states[index])
         vectors[torch.from_numpy(items)] = F.normalize(sums, dim=1)
@@ -89,11 +89,6 @@ def frozen_auc(bert: PackedBert, titles: Ragged, impressions: Impressions) -> fl
     owner = torch.from_numpy(np.repeat(np.arange(len(impressions)), np.diff(offsets)))
     scores = (F.normalize(users, dim=1)[owner] * vectors[torch.from_numpy(shown)]).sum(1).double().numpy()
     return float(impression_metrics(scores, offsets, impressions.clicked(), [])["auc"].mean())
-
-
-def _places(lengths: IntArray) -> IntArray:
-    """Return 0, 1, …, n - 1 for each length n, concatenated."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def main() -> None:

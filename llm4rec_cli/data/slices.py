@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.data.examples import Examples, IntArray
-from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.split import SECONDS_A_DAY, Split
 from llm4rec_cli.data.statistics import has_dates
 from llm4rec_cli.evaluation.beyond_accuracy import jaccard
 
 BoolArray = NDArray[np.bool_]
 
-SECONDS_A_DAY = 86_400
+
 SIMILAR_WORDS = 0.7  # Jaccard index: two titles of ten words each that share nine have 0.82, and with eight 0.67
 TAIL_SHARE = 0.2  # of the training interactions
 SHORT_HISTORY = 5  # items

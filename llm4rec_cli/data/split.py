@@ -16,7 +16,7 @@ from llm4rec_cli.errors import DataError
 
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
 VALID_SHARE = 0.05  # of MIND's train impressions
-DAY = 86_400.0  # seconds
+SECONDS_A_DAY = 86_400
 SPLIT_CODES = {SplitName.valid: VALID, SplitName.test: TEST}
 
 
@@ -343,7 +343,7 @@ def mind_last_day(dataset: RecDataset) -> Split:
     """
     train = _train_impressions(dataset)
     assert dataset.impressions is not None
-    day = dataset.impressions["timestamp"].to_numpy()[train] // DAY
+    day = dataset.impressions["timestamp"].to_numpy()[train] // SECONDS_A_DAY
     return _click_log_split(dataset, train[day == day.max(initial=-np.inf)])
 
 

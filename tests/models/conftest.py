@@ -12,6 +12,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.split import split_dataset
 from llm4rec_cli.models import base
+from tests.models.tiny_bert import tiny_bert
 
 
 @pytest.fixture
@@ -23,3 +24,9 @@ def build(tmp_path: Path) -> Callable[..., Any]:
         return base.build(base.Context(config, split_dataset(dataset), seed, tmp_path, "cpu", task))
 
     return build_model
+
+
+@pytest.fixture(scope="session")
+def headless(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny BERT without a masked-language-model head."""
+    return str(tiny_bert(tmp_path_factory.mktemp("bert"), head=False))

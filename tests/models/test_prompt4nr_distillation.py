@@ -14,16 +14,10 @@ from llm4rec_cli.models.shared.clicks import training_clicks
 from llm4rec_cli.models.shared.frozen_text import FrozenText
 from llm4rec_cli.text.features import encode_texts
 from tests.models.prompt4nr_data import config, log, model
-from tests.models.tiny_bert import tiny_bert
 
 pytestmark = pytest.mark.numeric
 
 HEAD = "bert.transform.dense.weight"
-
-
-@pytest.fixture(scope="module")
-def headless(tmp_path_factory):
-    return str(tiny_bert(tmp_path_factory.mktemp("bert"), head=False))
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def naive(prompt4nr, backbone, history, items):
 
 
 def naive_shared(prompt4nr, backbone, history, items):
-    """The same with `model.attention=shared`; positions are those beside a candidate of 40 tokens."""
+    """The same with `model.attention=shared`; positions are those with a candidate of 40 tokens."""
     bert, filler = with_new_tokens(prompt4nr, backbone), prompt4nr.filler
     user_first, history_side, candidate_side = filler.template.sides
     users, log_odds = filler.tokenize_histories(SHOWN), []

@@ -26,11 +26,6 @@ BODY = "bert.layers.0.intermediate.dense.weight"
 HEAD = "bert.transform.dense.weight"
 
 
-@pytest.fixture(scope="module")
-def headless(tmp_path_factory):
-    return str(tiny_bert(tmp_path_factory.mktemp("bert"), head=False))
-
-
 @pytest.fixture
 def trainings(monkeypatch):
     """The titles of each warm-up that was trained."""

@@ -58,7 +58,7 @@ class Draw(Enum):
 class Attention(Enum):
     """What the tokens of a history attend to."""
 
-    full = "full"  # all tokens, so that a history is computed anew for each candidate (paper)
+    full = "full"  # all tokens, so that a history is computed again for each candidate (paper)
     shared = "shared"  # their own side of the template, so that all candidates of a history share its states
 
 

@@ -42,12 +42,12 @@ class FrozenText:
         centred: bool = False,
         temperature: float | None = None,
     ) -> None:
-        self.encode, self.temperature, self.centre = encode, temperature, np.float32(0)
-        vectors = self._vectors(split.dataset.texts)
+        self.encode, self.temperature = encode, temperature
+        self.centre: NDArray[np.float32] | None = None  # (size,)
+        self.vectors = self._vectors(split.dataset.texts)  # (n_items, size)
         if centred:
-            self.centre = vectors[split.seen_in_training()].mean(axis=0)
-            vectors = _normalised(vectors - self.centre)
-        self.vectors = vectors  # (n_items, size)
+            self.centre = self.vectors[split.seen_in_training()].mean(axis=0)
+            self.vectors = _normalised(self.vectors - self.centre)
         self.same_text = _first_with_same_text(split.dataset.texts)  # (n_items,)
         self.average = _average_history(split, self.vectors)  # (size,)
 
@@ -58,7 +58,7 @@ class FrozenText:
     def _vectors(self, texts: list[str]) -> NDArray[np.float32]:
         """Return (n, size) vectors of length 1."""
         vectors = _normalised(self.encode(texts).numpy())
-        return _normalised(vectors - self.centre) if np.any(self.centre) else vectors
+        return vectors if self.centre is None else _normalised(vectors - self.centre)
 
     def score(self, examples: Examples) -> Tensor:
         if self.temperature is not None:
