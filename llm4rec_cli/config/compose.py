@@ -6,12 +6,14 @@ commands need to know about the composition.
 
 from __future__ import annotations
 
+import copy
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,8 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -67,12 +71,55 @@ class Job:
 def compose(typed: Sequence[str]) -> Composed:
     """Compose the config from overrides in Hydra's grammar.
 
+    Hydra takes about 0.1 s to merge the chosen options, so they are merged once, and values are set in a copy.
+
     Raises:
         HydraException, OmegaConfBaseException, YAMLError: the composition fails; `as_usage_error` explains why.
     """
+    overrides = OverridesParser.create().parse_overrides(list(typed))
+    values = [override for override in overrides if _sets_a_value(override)]
+    choices = [str(override.input_line) for override in overrides if not _sets_a_value(override)]
+    kept = tuple(str(override.input_line) for override in overrides if not override.is_hydra_override())
+    try:
+        return replace(_copy(choices, values), typed=kept)
+    except OmegaConfBaseException:  # Hydra's own error says more
+        return _copy(typed, [])
+
+
+def _copy(typed: Sequence[str], values: Sequence[Override]) -> Composed:
+    merged = _merge(tuple(typed), tuple(searchpath()), _files())
+    config = copy.deepcopy(merged.config)
+    for override in values:
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+    return replace(merged, config=config)
+
+
+@lru_cache(maxsize=128)
+def _merge(typed: tuple[str, ...], searched: tuple[str, ...], files: tuple[object, ...]) -> Composed:
+    """Compose by Hydra.
+
+    Args:
+        typed: overrides.
+        searched: what `searchpath` returns.
+        files: what `_files` returns: a changed file is read again.
+    """
     with _hydra():
-        config = hydra.compose("config", overrides=[*searchpath(), *typed], return_hydra_config=True)
+        config = hydra.compose("config", overrides=[*searched, *typed], return_hydra_config=True)
     return _composed(config, config.hydra)
+
+
+def _sets_a_value(override: Override) -> bool:
+    """Return whether an override is `key=value`: it chooses no option, adds or deletes no key, and is no sweep."""
+    is_option = override.package is not None or any((folder / override.key_or_group).is_dir() for folder in _folders())
+    return override.type is OverrideType.CHANGE and not (
+        is_option or override.is_sweep_override() or override.is_hydra_override()
+    )
+
+
+def _files() -> tuple[object, ...]:
+    """Return name, time of change and size of each config file."""
+    entries = (entry for top in _folders() for folder, _, _ in os.walk(top) for entry in os.scandir(folder))
+    return tuple((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
 
 
 def compose_prompt(model: str, name: str) -> Any:
@@ -155,6 +202,11 @@ def user_conf_dir() -> Path | None:
     return folder if folder.is_dir() and folder.resolve() != conf_dir().resolve() else None
 
 
+def _folders() -> list[Path]:
+    """Return the config folders: the shipped one and the user's."""
+    return [conf_dir(), *filter(None, [user_conf_dir()])]
+
+
 def searchpath() -> list[str]:
     """Return the override that makes Hydra search the user's conf as well."""
     return [f"hydra.searchpath=[{quoted(f'file://{user}')}]"] if (user := user_conf_dir()) else []
@@ -162,8 +214,7 @@ def searchpath() -> list[str]:
 
 def options(group: str) -> list[str]:
     """Return the options of a group: the YAML files in the shipped and the user's conf."""
-    folders = [conf_dir() / group] + ([user / group] if (user := user_conf_dir()) else [])
-    files = (file.relative_to(folder) for folder in folders for file in folder.rglob("*.yaml"))
+    files = (file.relative_to(top / group) for top in _folders() for file in (top / group).rglob("*.yaml"))
     return sorted({file.with_suffix("").as_posix() for file in files})
 
 

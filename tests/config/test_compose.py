@@ -1,0 +1,62 @@
+"""Composing: values set in a copy of the merged options give what Hydra composes from all overrides."""
+
+import contextlib
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose, conf_dir, register_types
+
+TYPED = (
+    [],
+    ["model=sasrec", "model.hidden_size=16", "seed=3"],
+    ["seed=3", "model=sasrec", "task.floors=[]", "seed=4"],
+    ["+experiment=p5/demo", "task=rating", "model.ask.rating=4-2", "trainer.epochs=1"],
+    ["prompt/prompt4nr@model.prompts=hybrid_action", "model=prompt4nr", "model.prompts.name=mine"],
+    ["+experiment=unisrec/pretrain_paper", "~dataset.domains.home", "model.experts=1"],
+    ["dataset.raw_dir='a b, c'", "dataset.split=temporal"],
+)
+
+
+def by_hydra(typed):
+    register_types()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("config", overrides=list(typed))
+
+
+@pytest.mark.parametrize("typed", TYPED, ids=" ".join)
+def test_it_is_hydras_composition(typed):
+    composed = compose(typed)
+    expected = by_hydra(typed)
+    assert OmegaConf.to_yaml(composed.config) == OmegaConf.to_yaml(expected)
+    assert OmegaConf.get_type(composed.config) is OmegaConf.get_type(expected)
+    assert OmegaConf.get_type(composed.config.model) is OmegaConf.get_type(expected.model)
+    assert composed.typed == tuple(typed)
+
+
+@pytest.mark.parametrize("wrong", ["seed=a", "model.nothing=1", "seed=1,2", "+seed=1", "nothing=1", "model=nothing", "a"])
+def test_what_hydra_refuses_has_hydras_error(wrong):
+    with pytest.raises(COMPOSE_ERRORS) as ours:
+        compose([wrong, "model=sasrec"] if wrong != "model=nothing" else [wrong])
+    with pytest.raises(type(ours.value)) as theirs:
+        by_hydra([wrong, "model=sasrec"] if wrong != "model=nothing" else [wrong])
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_a_config_may_be_changed_without_changing_the_next():
+    compose(["model=sasrec"]).config.model.hidden_size = 8
+    assert compose(["model=sasrec"]).config.model.hidden_size != 8
+
+
+def test_overrides_of_hydra_are_not_part_of_what_was_typed():
+    assert compose(["hydra/launcher=joblib", "hydra.job.name=x", "seed=1"]).typed == ("seed=1",)
+
+
+def test_a_file_in_conf_that_changes_is_read_again(tmp_path):
+    file = tmp_path / "conf/trainer/mine.yaml"
+    file.parent.mkdir(parents=True)
+    with contextlib.chdir(tmp_path):
+        for epochs in (3, 12):  # another length: file systems keep times coarsely
+            file.write_text(f"defaults: [default, _self_]\nepochs: {epochs}\n")
+            assert compose(["trainer=mine", "seed=1"]).config.trainer.epochs == epochs
