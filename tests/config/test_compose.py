@@ -35,12 +35,12 @@ def test_it_is_hydras_composition(typed):
     assert composed.typed == tuple(typed)
 
 
-@pytest.mark.parametrize("wrong", ["seed=a", "model.nothing=1", "seed=1,2", "+seed=1", "nothing=1", "model=nothing", "a"])
+@pytest.mark.parametrize("wrong", ["seed=a", "model.no=1", "seed=1,2", "+seed=1", "no=1", "model=no", "a"])
 def test_what_hydra_refuses_has_hydras_error(wrong):
     with pytest.raises(COMPOSE_ERRORS) as ours:
-        compose([wrong, "model=sasrec"] if wrong != "model=nothing" else [wrong])
+        compose([wrong])
     with pytest.raises(type(ours.value)) as theirs:
-        by_hydra([wrong, "model=sasrec"] if wrong != "model=nothing" else [wrong])
+        by_hydra([wrong])
     assert str(ours.value) == str(theirs.value)
 
 
