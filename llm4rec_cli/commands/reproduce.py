@@ -74,7 +74,11 @@ def main(argv: list[str]) -> int:
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
     add("--dry-run", action="store_true", help="run nothing: print the commands, their states and their cost")
     add("--unprobed", action="store_true", help="with --dry-run: measure no cost")
-    add("--launcher", metavar="NAME", help="train the seeds of a row by this Hydra launcher: joblib, submitit_local")
+    add(
+        "--launcher",
+        metavar="NAME",
+        help="run the seeds of a row, and its search, by this Hydra launcher: joblib, submitit_local",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--csv", action="store_true", help="one row a cell and metric")
@@ -257,22 +261,15 @@ def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> tuple[float
 
 
 def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> None:
-    """Train the seeds of each row by a Hydra launcher; trainings that need other runs come later, in this process."""
+    """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
-    from llm4rec_cli.config.overrides import key_typed
     from llm4rec_cli.training.steps import distinct_trainings, in_order
 
-    for first, group in distinct_trainings(in_order([step for of_cell in plan.values() for step in of_cell])):
-        if first.needed or len(group) < 2:
-            continue
-        shared = [override for override in runner.overrides(first) if key_typed(override) != "seed"]
-        of_groups = [override for step in group for override in step.overrides if key_typed(override) == "seed"]
-        seeds = ",".join(override.partition("=")[2] for override in of_groups)
-        with _stdout_to_stderr():
-            launch.run(
-                "train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *shared, f"seed={seeds}"], False
-            )
+    for _, group in distinct_trainings(in_order([step for of_cell in plan.values() for step in of_cell])):
+        with contextlib.suppress(Llm4RecError), _stdout_to_stderr():  # what fails is tried and reported again below
+            for swept in runner.sweeps(group):
+                launch.run("train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *swept], False)
 
 
 @contextlib.contextmanager
@@ -311,7 +308,9 @@ def _reproduce(
         if table.kind is Kind.data and (overrides := table.train_overrides(cell, Size.paper)):
             printed = composed(overrides).config.dataset.paper
         all_lines += reproduction.lines(table, cell, size, runs, failure, printed)
-    file = reproduction.record(outputs, table, size, all_lines, _machine())
+    file = reproduction.record(
+        outputs, table, size, all_lines, _machine(), _whole(table, size, results, options, runner)
+    )
     if options.json:
         cells = [dict(zip(reproduction.FLAT, line.flat(), strict=True)) for line in all_lines]
         print(
@@ -333,6 +332,16 @@ def _reproduce(
             "--dry-run says what is missing; --small needs no data",
         )
     return int(bool(failed))
+
+
+def _whole(
+    table: Table, size: Size, results: Mapping[Cell, Results], options: argparse.Namespace, runner: Runner
+) -> list[Cell]:
+    """Return the cells that were made as the table says: with all of its seeds and searches, and no other settings."""
+    if runner.changes_runs or (options.untuned and table.tuning and size is Size.paper):
+        return []
+    seeds = table.seeds[:1] if size is Size.small else table.seeds
+    return [cell for cell, (runs, _) in results.items() if len(runs) >= len(_seeds_of(table, cell, size, seeds))]
 
 
 def _results(steps: Sequence[Step], runner: Runner) -> Results:

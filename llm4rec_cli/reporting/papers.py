@@ -50,6 +50,13 @@ SAME_DATA = {
     "ml-100k-official": "ml-100k",
     "mind-small-5k": "mind-small",
 }
+MASKED = {  # `mask_history` in the files of printed numbers -> in words
+    "yes": "masked",
+    "no": "not masked",
+    "zeroed": "scores of seen items set to 0",
+    "unknown": "unknown",
+    "na": "na",
+}
 # Overrides of the dataset that no paper can be compared with.
 OTHER_DATA = re.compile(r"\+?dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
 
@@ -242,6 +249,15 @@ def excluded(variant: Variant, own: Path | None = None) -> list[str]:
     return reasons if reasons and _joined(variant, own) else []
 
 
+def not_compared(row: Printed, variant: Variant) -> list[str]:
+    """Return why a printed number is not compared with a variant; empty if it is, or if `excluded` says why."""
+    if row.identity is None:
+        return ["the paper's method is none of ours"]
+    run, method = variant.first_run, facts(variant.first_run)
+    of_method = _differences({key: (method.get(key, "without"), value) for key, value in row.identity.equal.items()})
+    return [*_other_question(row, run), *of_method.values()]
+
+
 def related_to(variant: Variant) -> list[Printed]:
     """Return related work on the same dataset, task, split and candidates as a variant."""
     return [row for row in related() if row.metric in _metric_names(variant) and _same_question(row, variant.first_run)]
@@ -295,37 +311,54 @@ def _same_method(identity: Identity, method: Mapping[str, str]) -> bool:
 
 
 def _same_question(row: Printed, run: Mapping[str, Any]) -> bool:
-    """Return whether dataset, task, split and candidates agree, and the masking does not contradict ours."""
+    return not _other_question(row, run)
+
+
+def _other_question(row: Printed, run: Mapping[str, Any]) -> list[str]:
+    """Return how dataset, task, split and candidates differ, and whether the masking contradicts ours."""
     ranked = run["protocol"] not in COLUMN_PROTOCOLS
     rule = run["split_rule"]
     if ranked and rule == "p5_reviews":
         rule = "leave_one_out"  # P5 splits reviews at random and rankings by time
-    masks = {"yes", "zeroed", "unknown"} if run["mask_history"] else {"no", "unknown"}
-    return (
-        row.dataset == SAME_DATA.get(run["dataset"], run["dataset"])
-        and row.task == run["paper_method"].get("task", run["task"])
-        and run["split"] == "test"
-        and row.split is not None
-        and row.split.rule == rule
-        and row.candidates == (run["protocol"] if ranked else "na")
-        and row.mask_history in (masks if run["protocol"] == "full" else {"na"})
-    )
+    pairs = {
+        "data": (SAME_DATA.get(run["dataset"], run["dataset"]), row.dataset),
+        "task": (run["paper_method"].get("task", run["task"]), row.task),
+        "targets": (run["split"], "test"),
+        "split": (rule, row.split.rule if row.split else "another"),
+        "candidates": (run["protocol"] if ranked else "na", row.candidates),
+    }
+    differences = _differences(pairs)
+    masks = {"na"}
+    if run["protocol"] == "full":
+        masks = {"yes", "zeroed", "unknown"} if run["mask_history"] else {"no", "unknown"}
+    if "candidates" not in differences and row.mask_history not in masks:
+        differences |= _differences({"history": (_masked(run), MASKED[row.mask_history])})
+    return list(differences.values())
+
+
+def _differences(pairs: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Return name -> `name: ours x, the paper's y`, of each pair of ours and the paper's that differ."""
+    return {
+        name: f"{name}: ours {ours}, the paper's {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs
+    }
+
+
+def _masked(run: Mapping[str, Any]) -> str:
+    return MASKED["yes" if run["mask_history"] else "no"]
 
 
 def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, str]) -> Comparison:
     assert row.identity is not None, row
-    differences = [
-        f"{key}: ours {method.get(key, 'without')}, the paper's {value}"
+    compared = {
+        key: (method.get(key, "without"), value)
         for key, value in row.identity.compare.items()
-        if method.get(key) != value and (key != "explanations" or variant.first_run["task"] == "explanation")
-    ]
+        if key != "explanations" or variant.first_run["task"] == "explanation"
+    }
+    if row.mask_history in ("unknown", "zeroed"):
+        compared["history"] = _masked(variant.first_run), MASKED[row.mask_history]
+    differences = list(_differences(compared).values())
     if IMPORTED in variant.labels:
         differences.append("weights: ours imported, the paper's its own training")
-    ours = "masked" if variant.first_run["mask_history"] else "not masked"
-    if row.mask_history == "unknown":
-        differences.append(f"history: ours {ours}, the paper's unknown")
-    if row.mask_history == "zeroed":
-        differences.append(f"history: ours {ours}, the paper's scores of seen items set to 0")
     if row.prompt and method.get("prompt") not in (None, row.prompt):
         differences.append(f"prompt: ours {method['prompt']}, the paper's {row.prompt}")
     samples = {"ours": "subset" in variant.labels, "the paper's": bool(row.split and row.split.sampled)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +44,7 @@ class Line:
     """One metric of one cell.
 
     Attributes:
-        metric: the paper's name.
+        metric: the paper's name; empty for a cell that is not in the paper's table, whose one mark says why.
         value: the paper's number; None if it is not known.
         ours: one number for each seed.
         interval: 95 %; None without.
@@ -100,7 +100,7 @@ def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any =
 def lines(
     table: Table, cell: Cell, size: Size, runs: Sequence[Run], failure: str | None, statistics_of_dataset: Any = None
 ) -> Iterator[Line]:
-    """Yield a line for each metric of a cell; none for what is not in the paper's table.
+    """Yield a line for each metric of a cell; one for what is not in the paper's table.
 
     Args:
         runs: of the cell, one for each seed; empty if it was not run.
@@ -109,6 +109,7 @@ def lines(
     variant = Variant(sorted(runs, key=lambda run: run[1]["seed"])) if runs else None
     reason = table.not_made(cell, size)
     if reason and reason[0] == "absent":
+        yield Line(cell, "", None, marks=[reason[1]])
         return
     why = [f"{REASONS[reason[0]]}: {reason[1]}"] if reason else [failure] if failure else []
     for metric, own in table.metrics_of(cell).items():
@@ -133,6 +134,9 @@ def _measured(
     interval = variant.intervals.get(name) or variant.intervals.get(name.replace("hr@", "recall@"))
     compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
     differences = [difference for comparison in compared for difference in comparison.differences]
+    if value and rows and ours and not compared:
+        reasons = papers.excluded(variant) or papers.not_compared(rows[0], variant)
+        differences = [f"not compared: {'; '.join(reasons)}"]
     inside = INSIDE[compared[0].inside] if compared else []
     marks = [*inside, *variant.labels, *differences, *marks]
     marks = [*(mark for mark in PLAIN_MARKS if mark in marks), *(mark for mark in marks if mark not in PLAIN_MARKS)]
@@ -162,10 +166,11 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
 
     At the size `small` the numbers of the paper are left out: generated data cannot be compared with them.
     """
-    letters = lettered(mark for line in all_lines for mark in line.marks if mark not in PLAIN_MARKS)
+    shown = [line for line in all_lines if line.metric]
+    letters = lettered(mark for line in shown for mark in line.marks if mark not in PLAIN_MARKS)
     tables = []
-    for label in dict.fromkeys(line.cell.column.label for line in all_lines):
-        of_column = [line for line in all_lines if line.cell.column.label == label]
+    for label in dict.fromkeys(line.cell.column.label for line in shown):
+        of_column = [line for line in shown if line.cell.column.label == label]
         columns = {
             "method": [line.cell.row.label for line in of_column],
             "prompt": [line.cell.prompt.label if line.cell.prompt else "" for line in of_column],
@@ -185,11 +190,16 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
         datasets = ", ".join(dict.fromkeys(line.dataset for line in of_column if line.dataset))
         title = f"{label} · run on {datasets}" if datasets else label
         tables.append(Content(title, list(columns), list(zip(*columns.values(), strict=True))))
-    reversed_names = lower_is_better(dict.fromkeys(line.metric for line in all_lines))
+    reversed_names = lower_is_better(dict.fromkeys(line.metric for line in shown))
     notes = [f"lower is better: {', '.join(reversed_names)}"] if reversed_names else []
     notes += [f"{letter}: {mark}" for mark, letter in letters.items()]
-    tables[-1] = replace(tables[-1], notes=[*notes, *table.notes])
-    return tables
+    absent: dict[str, dict[str, None]] = {}
+    for line in all_lines:
+        if not line.metric:
+            absent.setdefault(line.marks[0], {})[f"{line.cell.row.label} on {line.cell.column.label}"] = None
+    notes += [f"{REASONS['absent']}: {', '.join(cells)}. {reason}" for reason, cells in absent.items()]
+    last = tables.pop() if tables else Content("no cell of the paper's table", [], [])
+    return [*tables, replace(last, notes=[*notes, *table.notes])]
 
 
 def _shown(metric: str, numbers: Sequence[float] | None) -> str:
@@ -214,11 +224,14 @@ def record_file(outputs: Path, name: str, size: Size) -> Path:
     return outputs / RECORDS / f"{name}.{size.value}.json"
 
 
-def record(outputs: Path, table: Table, size: Size, all_lines: Sequence[Line], machine: str) -> Path:
+def record(
+    outputs: Path, table: Table, size: Size, all_lines: Sequence[Line], machine: str, whole: Container[Cell]
+) -> Path:
     """Write what was shown, and keep recorded cells that are not shown now.
 
     Args:
         machine: in a few words.
+        whole: the cells that were made as the table says: all of its seeds and searches, and no other settings.
     """
     file = record_file(outputs, table.name, size)
     now = datetime.now().strftime("%Y-%m-%d")
@@ -227,8 +240,9 @@ def record(outputs: Path, table: Table, size: Size, all_lines: Sequence[Line], m
         if line.ours:
             runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
             folders = [folder.relative_to(outputs).as_posix() for folder in runs]
-            cells[line.cell.key] = {"date": now, "machine": machine, "runs": folders, "n": len(line.ours)}
-    write_json(file, {"schema": 1, "table": table.name, "size": size.value, "cells": cells})
+            made = {"date": now, "machine": machine, "runs": folders, "n": len(line.ours)}
+            cells[line.cell.key] = made | {"whole": line.cell in whole}
+    write_json(file, {"schema": 2, "table": table.name, "size": size.value, "cells": cells})
     return file
 
 
@@ -257,17 +271,13 @@ class State(NamedTuple):
 
 def state(table: Table, outputs: Path) -> State:
     """Return the state of a table, from its records and the runs that they name."""
-    cells = table.cells()
-    reasons = [table.not_made(cell, Size.paper) for cell in cells]
-    kinds = [reason[0] if reason else "made" for reason in reasons]
-    made = {cell.key for cell, kind in zip(cells, kinds, strict=True) if kind == "made"}
-    words = _words(table, outputs, made)
+    kinds = [reason[0] if (reason := table.not_made(cell, Size.paper)) else "made" for cell in table.cells()]
     n_cells = len(kinds) - kinds.count("absent")
-    return State(n_cells, kinds.count("made"), kinds.count("quoted"), kinds.count("lacks"), words)
+    return State(n_cells, kinds.count("made"), kinds.count("quoted"), kinds.count("lacks"), _words(table, outputs))
 
 
-def _words(table: Table, outputs: Path, made: set[str]) -> str:
-    """Return whether, when and where the cells of these keys were made, at the largest size that was."""
+def _words(table: Table, outputs: Path) -> str:
+    """Return whether, when and where the cells of a table were made, at the largest size at which some were."""
     for size in (Size.paper, Size.cpu, Size.small):
         done = {
             key: cell
@@ -275,14 +285,15 @@ def _words(table: Table, outputs: Path, made: set[str]) -> str:
             if all(finished_metrics(outputs / folder) is not None for folder in cell["runs"])
         }
         if done:
-            return _done_in_words(size, done, made)
-    if made:
+            return _done_in_words(size, done, _made(table, size))
+    if _made(table, Size.paper):
         return "never run"
-    return "lacks data or a method; --small can be run" if _smaller(table) else "lacks data or a method"
+    return "lacks data or a method; --small can be run" if _made(table, Size.small) else "lacks data or a method"
 
 
-def _smaller(table: Table) -> bool:
-    return any(not table.not_made(cell, Size.small) for cell in table.cells())
+def _made(table: Table, size: Size) -> set[str]:
+    """Return the keys of the cells that a command makes at this size."""
+    return {cell.key for cell in table.cells() if not table.not_made(cell, size)}
 
 
 def _done_in_words(size: Size, done: Mapping[str, Any], made: set[str]) -> str:
@@ -292,9 +303,11 @@ def _done_in_words(size: Size, done: Mapping[str, Any], made: set[str]) -> str:
     if size is Size.small:
         return f"small only: {n_cells}, {where}"
     at = "" if size is Size.paper else " at the size of a CPU"
-    if made <= done.keys():
+    whole = {key for key, cell in done.items() if cell.get("whole")}
+    if made <= whole:
         return f"reproduced{at}: {where}"
-    return f"{n_cells} reproduced{at}: {where}"
+    partly = f", {len(done.keys() - whole)} of them in part" if done.keys() - whole else ""
+    return f"{len(done)} of {len(made)} cells reproduced{at}{partly}: {where}"
 
 
 def states(outputs: Path, only: str = paper.ALL, titles: bool = False) -> Content:

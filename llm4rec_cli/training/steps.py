@@ -134,6 +134,11 @@ class Runner:
         return [override for override in self.typed if key_typed(override).partition(".")[0] in ("paths", "device")]
 
     @property
+    def changes_runs(self) -> bool:
+        """Whether the typed overrides change more than folders and devices."""
+        return len(self.typed) > len(self._of_machine)
+
+    @property
     def paths(self) -> Any:
         """The node `paths` of the config of every step."""
         return composed(self._of_machine).config.paths
@@ -216,6 +221,32 @@ class Runner:
             setting = composed(overrides).config.model
             overrides.append(f"model.{_init_setting(setting.name)}={folder.resolve()}")
         return overrides
+
+    def sweeps(self, group: Sequence[Step]) -> Iterator[list[str]]:
+        """Yield the overrides of the sweeps that make trainings: those of their search, and then those of their seeds.
+
+        What a sweep needs is run first, when it is asked for.
+
+        Args:
+            group: trainings that differ only in the seed.
+        """
+        first = group[0]
+        if len(first.search) > 1:
+            values: dict[str, dict[str, None]] = {}
+            for key, _, value in (setting.partition("=") for settings, _ in first.search for setting in settings):
+                values.setdefault(key, {})[value] = None
+            _, candidate = first.search[0]
+            swept = [f"{key}={','.join(of_key)}" for key, of_key in values.items()]
+            yield [*merged([self._train_overrides(candidate), swept])]
+        starts = [folder for step in group for folder, _ in map(self.result, step.after)]
+        alone = [len([*start.parent.glob(f"{start.name.partition('-')[0]}-*")]) == 1 for start in starts]
+        if len(group) > 1 and all(alone):
+            seeds = [override for step in group for override in step.overrides if key_typed(override) == "seed"]
+            swept = [f"seed={','.join(seed.partition('=')[2] for seed in seeds)}"]
+            if starts:  # of a folder of runs, each seed starts from the one with its seed
+                name = composed(self.overrides(first)).config.model.name
+                swept.append(f"model.{_init_setting(name)}={starts[0].parent.resolve()}")
+            yield [*merged([self._train_overrides(first), swept])]
 
     def chosen(self, step: Step) -> tuple[str, ...]:
         """Return the settings whose run has the best validation metric, the first of equal ones."""

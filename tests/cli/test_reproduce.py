@@ -6,6 +6,7 @@ import pytest
 
 from llm4rec_cli.files import write_text
 from tests.support.driver import TINY
+from tests.support.small import sizes
 
 TABLE = f"""\
 title: Next items
@@ -112,6 +113,55 @@ def test_a_probe_measures_minutes_and_memory(cache, tmp_path, monkeypatch):
     assert 0 < cost.minutes < 60
     assert cost.memory_mb > 50
     assert probe._probe([*TINY, "dataset=demo", "trainer.epochs=1000"]).minutes > 10 * cost.minutes
+
+
+def test_a_launcher_makes_the_search_and_the_seeds_of_a_row(mine, tmp_path, monkeypatch):
+    from llm4rec_cli import launch
+
+    sweeps = []
+    monkeypatch.setattr(launch, "run", lambda command, run, flags, _: sweeps.append(flags))
+    text = mine.table.read_text().replace("train: dataset=amazon2014-beauty, small", "train: dataset=demo, small")
+    grid = "tuning: {source: ours, grid: {model.dropout: [0.1, 0.3]}}\n"
+    write_text(mine.table, text + grid)
+    typed = ("--rows", "SASRec", "--columns", "Beauty", "--launcher", "joblib")
+    assert mine(*typed).code == 0
+    searched, seeds = sweeps
+    assert searched[:2] == seeds[:2] == ["-m", "hydra/launcher=joblib"]
+    assert {"model.dropout=0.1,0.3", "split=valid", "seed=0"} <= {*searched}
+    assert "seed=0,1" in seeds and "split=valid" not in seeds
+    assert {"model.dropout=0.1", "model.dropout=0.3"} & {*seeds}, "the chosen one"
+
+
+def test_a_launcher_starts_each_seed_from_the_run_with_its_seed(mine, tmp_path, monkeypatch):
+    from llm4rec_cli import launch
+
+    sweeps = []
+    monkeypatch.setattr(launch, "run", lambda command, run, flags, _: sweeps.append(flags))
+    shared = f"model=unisrec {' '.join(sizes('unisrec'))} trainer.epochs=1 trainer.batch_size=512"
+    row = f"""  - label: UniSRec
+    train: {shared} model.freeze=encoder
+    start:
+      small: {shared} task=pretrain dataset=demo_pretrain task.max_examples=50
+    unsourced: A row of ours.
+"""
+    write_text(mine.table, mine.table.read_text().replace("columns:\n", row + "columns:\n"))
+    answer = mine("--small", "--seeds", "0,1", "--rows", "UniSRec", "--columns", "Beauty", "--launcher", "joblib")
+    assert answer.code == 0, answer.err
+    starts, seeds = sweeps
+    assert "task=pretrain" in starts and "seed=0,1" in starts and "seed=0,1" in seeds
+    (folder,) = (tmp_path / "outputs/unisrec/demo_pretrain").iterdir()
+    assert f"model.init_from={folder}" in seeds
+
+
+def test_what_was_typed_besides_the_table_is_recorded_as_a_part(mine, llm4rec):
+    text = mine.table.read_text().replace("train: dataset=amazon2014-beauty, small", "train: dataset=demo, small")
+    write_text(mine.table, text.replace("  - {label: Toys", "  # - {label: Toys"))
+    assert mine("--rows", "popular").code == 0
+    assert "1 of 3 cells reproduced: " in llm4rec("list", "papers", "mine").out
+    assert mine("--rows", "popular", "task.max_examples=50").code == 0
+    assert "1 of 3 cells reproduced, 1 of them in part" in llm4rec("list", "papers", "mine").out
+    assert mine("--rows", "SASRec", "--seeds", "0").code == 0
+    assert "2 of 3 cells reproduced, 2 of them in part" in llm4rec("list", "papers", "mine").out
 
 
 def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):

@@ -7,6 +7,7 @@ from llm4rec_cli.config.paper import Kind, Size
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import reproduction
 from llm4rec_cli.reporting.reproduction import Line, Value
+from tests.reporting.finished_runs import run
 
 
 def cell_of(name, row, column):
@@ -56,10 +57,37 @@ def test_a_cell_without_runs_says_why():
     assert failed.marks == ["failed: no files"]
 
 
-def test_what_the_papers_table_lacks_has_no_line():
+def test_what_the_papers_table_lacks_is_listed_below_with_its_reason():
     table = paper.table("p5/rating")
-    cell, _ = table.cells("P5-B", "Yelp")
-    assert [*reproduction.lines(table, cell, Size.paper, [], None)] == []
+    cells = table.cells("P5-B", "Yelp")
+    absent = [line for cell in cells for line in reproduction.lines(table, cell, Size.paper, [], None)]
+    assert len(absent) == len(cells) == 2, "of each prompt"
+    (content,) = reproduction.contents(table, Size.paper, absent)
+    assert content.rows == []
+    assert "not in the paper's table: P5-B on Yelp. The paper has P5-S alone on Yelp." in content.notes
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"mask_history": True}, "history: ours masked, the paper's not masked"),
+        ({"dataset": "ml-100k"}, "data: ours ml-100k, the paper's amazon2018-scientific"),
+        ({"protocol": "uniform-100"}, "candidates: ours uniform-100, the paper's full"),
+        ({"split_rule": "temporal"}, "split: ours temporal, the paper's leave_one_out"),
+        ({"split": "valid"}, "targets: ours valid, the paper's test"),
+        ({"model": "bpr_mf"}, "method: ours bpr_mf, the paper's sasrec; items: ours without, the paper's ids"),
+        ({"labels": ["cold-items"]}, "cold-items"),
+    ],
+)
+def test_a_number_of_the_paper_that_answers_another_question_says_which(other, reason):
+    table, cell = cell_of("unisrec/main", "SASRec", "Scientific")
+    same = {"dataset": "amazon2018-scientific", "metrics": {"recall@10": 0.1}}
+    plain, *_ = reproduction.lines(table, cell, Size.paper, [run(**same)], None)
+    assert not any(mark.startswith("not compared") for mark in plain.marks)
+    line, *_ = reproduction.lines(table, cell, Size.paper, [run(**same | other)], None)
+    assert line.value is not None
+    assert f"not compared: {reason}" in line.marks
+    assert not {"inside", "outside"} & {*line.marks}
 
 
 def test_numbers_of_ours_are_metrics_groups_of_targets_or_times():
@@ -92,10 +120,9 @@ def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
     assert reproduction.state(table, tmp_path).words == "never run"
     keys = [cell.key for cell in table.cells()]
 
-    def recorded(size, cells):
-        entries = {
-            key: {"date": "2026-01-02", "machine": "a machine", "runs": [f"run{i}"]} for i, key in enumerate(cells)
-        }
+    def recorded(size, cells, whole=True):
+        made = {"date": "2026-01-02", "machine": "a machine", "whole": whole}
+        entries = {key: made | {"runs": [f"run{i}"]} for i, key in enumerate(cells)}
         write_json(reproduction.record_file(tmp_path, table.name, size), {"cells": entries})
         for i, _ in enumerate(cells):
             write_json(tmp_path / f"run{i}/status.json", {"status": "done"})
@@ -104,8 +131,12 @@ def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
     recorded(Size.small, keys[:2])
     assert reproduction.state(table, tmp_path).words == "small only: 2 cells, 2026-01-02, a machine"
     recorded(Size.cpu, keys[:3])
-    assert reproduction.state(table, tmp_path).words.startswith("3 cells reproduced at the size of a CPU: 2026-01-02")
+    assert reproduction.state(table, tmp_path).words.startswith("3 of 8 cells reproduced at the size of a CPU: 2026-01")
+    recorded(Size.paper, keys, whole=False)
+    assert reproduction.state(table, tmp_path).words.startswith(
+        "8 of 8 cells reproduced, 8 of them in part: 2026-01-02"
+    )
     recorded(Size.paper, keys)
     assert reproduction.state(table, tmp_path).words == "reproduced: 2026-01-02, a machine"
     (tmp_path / "run1/status.json").unlink()
-    assert reproduction.state(table, tmp_path).words.startswith("7 cells reproduced: ")
+    assert reproduction.state(table, tmp_path).words.startswith("7 of 8 cells reproduced: ")
