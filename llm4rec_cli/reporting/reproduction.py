@@ -88,10 +88,12 @@ def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any =
     Args:
         statistics_of_dataset: of a table of datasets: the node `dataset.paper` of its config.
     """
+    rows = printed(table, cell, metric)
+    if len(rows) == 1:
+        return Value(rows[0].value, rows[0].source)
     if table.kind is Kind.data and statistics_of_dataset and (number := statistics_of_dataset.get(metric)) is not None:
         return Value(float(number), statistics_of_dataset["source"])
-    rows = printed(table, cell, metric)
-    return Value(rows[0].value, rows[0].source) if len(rows) == 1 else None
+    return None
 
 
 # --- our numbers
