@@ -284,7 +284,8 @@ def _build(spec: RunSpec, split: Split, source: TrainedRun | None) -> Any:
     from llm4rec_cli.runs import stages
     from llm4rec_cli.runs.precision import resolve_precision
 
-    model = stages.build(resolve_precision(spec, source=source.folder if source else None), split)
+    spec = resolve_precision(spec, source=source.folder if source else None)
+    model = stages.build(spec, split, is_loaded=source is not None)
     if source:
         from llm4rec_cli.training.checkpoints import load_best
 

@@ -49,6 +49,7 @@ class Context:
         device: `cpu`, `cuda`, …
         task: the name of the task that the model is trained or evaluated on; `all` for all tasks.
         llm: an LLMConfig, for a model that queries a chat model.
+        is_loaded: whether the weights of a run are loaded after the model is built: none need be trained before.
     """
 
     config: Any
@@ -58,6 +59,7 @@ class Context:
     device: str
     task: str = "sequential"
     llm: Any = None
+    is_loaded: bool = False
 
 
 class Rows(Protocol):

@@ -150,11 +150,12 @@ def split_dataset(spec: RunSpec, dataset: RecDataset) -> Split:
 # --- build
 
 
-def build(spec: RunSpec, split: Split) -> Any:
+def build(spec: RunSpec, split: Split, is_loaded: bool = False) -> Any:
     """Return the model; its initial weights depend only on `seed`.
 
     Args:
         spec: with its precision resolved (`resolve_precision`).
+        is_loaded: whether the weights of a run are loaded afterwards.
     """
     import torch
 
@@ -164,7 +165,9 @@ def build(spec: RunSpec, split: Split) -> Any:
     torch.manual_seed(spec.config.seed)
     if spec.task.question is Question.rank and not spec.model.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
-    context = models.Context(spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm)
+    context = models.Context(
+        spec.model, split, spec.config.seed, spec.cache, spec.device, spec.task.name, spec.llm, is_loaded
+    )
     model = models.build(context)
     return model.to(spec.device) if isinstance(model, torch.nn.Module) else model
 

@@ -110,7 +110,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
             return Evaluation(Outcome("skipped", address.folder), [*floors, metrics], spec)
         with recorded(address, spec):
             spec = resolve_precision(spec, address.folder, source=source.folder)
-            model = stages.build(spec, split)
+            model = stages.build(spec, split, is_loaded=True)
             raise_first(stages.problems_of_artifacts(model, source.folder))
             checkpoints.load(model, weights)
             clock.lap("build")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -66,6 +67,17 @@ def test_a_finished_run_answers_again(llm4rec, small):
     assert trained.code == evaluation.code == 0, evaluation.err
     assert evaluation.metrics["n_examples"] == 3
     assert evaluation.metrics["trained_run"].startswith("prompt4nr/mind-small-5k/direct/seed0-")
+
+
+def test_a_finished_run_needs_no_second_warm_up_where_the_cache_is_gone(llm4rec, small, tmp_path):
+    few = ("model.warm_up.distillation.steps=1", "model.warm_up.distillation.histories=2", "trainer.epochs=1")
+    cache = tmp_path / "cache"
+    trained = llm4rec("train", *small, *few, f"paths.cache={cache}")
+    assert len(list((cache / "backbones").iterdir())) == 2, "the warm-up's and the distillation's"
+    shutil.rmtree(cache / "backbones")
+    again = llm4rec("eval", f"run={trained.folder}", "force=true", f"paths.cache={cache}", "task.floors=[]")
+    assert again.metrics["metrics"] == trained.metrics["metrics"]
+    assert not (cache / "backbones").exists()
 
 
 def test_a_shop_is_ranked_among_a_hundred(llm4rec, backbone):

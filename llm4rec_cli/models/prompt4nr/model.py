@@ -47,7 +47,8 @@ class Prompt4NR(nn.Module):
             return PackedBert(backbone, len(template.new_tokens))
 
         self.is_distilled = config.warm_up.distillation.steps > 0
-        self.bert = distilled(build, self.filler, config, context) if self.is_distilled else build()
+        distil = self.is_distilled and not context.is_loaded
+        self.bert = distilled(build, self.filler, config, context) if distil else build()
         self.register_buffer("answers", torch.tensor(template.answers), persistent=False)
         self.is_head_new = not templates.has_head(config.backbone)
         if config.prompt_only:

@@ -51,7 +51,7 @@ def load_backbone(
         UsageError: there is no such backbone.
     """
     bert = _load_published(config.backbone)
-    if not config.warm_up.epochs:
+    if not config.warm_up.epochs or context.is_loaded:
         return bert
     training_titles = sorted({titles[i] for i in np.flatnonzero(context.split.seen_in_training()).tolist()} - {""})
     if not training_titles:
