@@ -34,6 +34,7 @@ import docs_config  # noqa: E402
 
 from llm4rec_cli import cli  # noqa: E402
 from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
+from llm4rec_cli.config import paper  # noqa: E402
 from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
 from llm4rec_cli.evaluation.metrics import METRICS, Metric  # noqa: E402
@@ -155,10 +156,18 @@ def _details(row: dict[str, str]) -> str:
 
 
 def papers(name: str) -> str:
-    """Return a paper's tables with what the recorded runs hold of each."""
+    """Return a paper's tables with what the recorded runs hold of each, and the recorded cells of each table."""
     content = reproduction.states(RECORDED, name, titles=True)
     rows = [[f"`{table}`", *cells] for table, *cells in content.rows]
-    return "\n\n".join([markdown(content.columns, rows), *content.notes])
+    parts = [markdown(content.columns, rows), *content.notes]
+    for table, size in itertools.product(map(paper.table, paper.names()), (paper.Size.paper, paper.Size.cpu)):
+        if paper.matches(table.name, f"{name}/*") and (lines := reproduction.recorded_lines(table, size, RECORDED)):
+            parts.append(f"### `{table.name}`")
+            parts.append(f"{reproduction.heading(table, size)}.")
+            for shown in reproduction.contents(table, size, lines):
+                parts += [f"**{shown.title}**", markdown(shown.columns, shown.rows)]
+                parts.append("\n".join(f"- {note}" for note in shown.notes))
+    return "\n\n".join(filter(None, parts))
 
 
 def metrics() -> str:

@@ -6,11 +6,14 @@ import re
 import sys
 from pathlib import Path
 
+from llm4rec_cli.config import paper
 from llm4rec_cli.config.keys import all_declarations
 from llm4rec_cli.config.schema import Control
 from llm4rec_cli.evaluation.metrics import METRICS
 from llm4rec_cli.labels import CONTROL, LABELS
+from llm4rec_cli.reporting import reproduction
 from tests.docs.commands import DOCS, PAGES, ROOT
+from tests.reporting.finished_runs import metrics_json, write_run
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import docs_config
@@ -101,3 +104,20 @@ def test_every_field_of_a_recorded_run_is_explained():
     page = (DOCS / "reference/run-folder.md").read_text(encoding="utf-8")
     file = next(docs_pages.RECORDED.glob("*/*/*/*/metrics.json"))
     assert [key for key in json.loads(file.read_text()) if f"`{key}`" not in page] == []
+
+
+def test_a_papers_page_shows_the_recorded_cells_of_its_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(docs_pages, "RECORDED", tmp_path)
+    assert "never run" in docs_pages.papers("unisrec")
+    assert "###" not in docs_pages.papers("unisrec")
+    metrics = metrics_json(dataset="amazon2018-scientific", metrics={"recall@10": 0.1082, "ndcg@10": 0.05})
+    write_run(tmp_path / "run", metrics)
+    table = paper.table("unisrec/main")
+    (cell,) = table.cells("SASRec", "Scientific")
+    shown = [*reproduction.lines(table, cell, paper.Size.cpu, [(tmp_path / "run", metrics)], None)]
+    reproduction.record(tmp_path, table, paper.Size.cpu, shown, "a machine", whole=[cell])
+    page = docs_pages.papers("unisrec")
+    assert "1 of 54 cells reproduced at the size of a CPU" in page
+    assert "### `unisrec/main`" in page
+    assert "| SASRec | recall@10 | 0.1080 | 0.1082 | 1 |" in page
+    assert "###" not in docs_pages.papers("p5")
