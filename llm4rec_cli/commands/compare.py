@@ -288,7 +288,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as, tuning_in_words
+    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as, tuning_budget, tuning_in_words
 
     runs, seeds = comparison.runs, comparison.seeds
     in_all_runs = shared([metrics["labels"] for _, metrics in runs])
@@ -316,8 +316,8 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     else:
         notes.append("one training each: two sets of predictions, not two methods, and no claim rests on them")
-    tuning = [tuning_in_words(metrics) or "none stated" for _, metrics in runs]
-    if len(set(tuning)) > 1:
+    if len({tuning_budget(metrics) for _, metrics in runs}) > 1:
+        tuning = (tuning_in_words(metrics) for _, metrics in runs)
         budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
         notes.append(f"tuning budgets differ ({budgets}): a difference may be one of tuning, not of methods")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):

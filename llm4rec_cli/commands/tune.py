@@ -95,10 +95,18 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     _show(name, metric, list(space), trials, chosen, floors)
     if chosen is None:
         raise UsageError("no trial was completed", "see the errors above, or raise --trials")
-    budget = {"trials": len(trials), "minutes": round(sum(trial.minutes for trial in trials), 1), "metric": metric}
-    budget["score"] = round(direction(metric) * (chosen.score or 0.0), 6)
-    write_json(folder / "tuning.json", _record(typed, space, trials, chosen, metric, budget))
-    experiment = _experiment(typed, spec, chosen.settings, budget)
+    tuning = {
+        "dataset": spec.config.dataset.name,
+        "trials": len([trial for trial in trials if trial.counts and trial.state != "running"]),
+        "minutes": round(sum(trial.minutes for trial in trials), 1),
+        "max_trials": options.trials,
+        **({} if options.minutes is None else {"max_minutes": options.minutes}),
+        "metric": metric,
+        "score": round(direction(metric) * (chosen.score or 0.0), 6),
+        "expected_best": [round(direction(metric) * score, 6) for score in expected_best(trials)],
+    }
+    write_json(folder / "tuning.json", _record(typed, space, trials, chosen, metric, tuning))
+    experiment = _experiment(typed, spec, chosen.settings, tuning)
     write_text(folder / "experiment.yaml", experiment)
     print(f"search: {folder}")
     if options.save:
@@ -187,16 +195,15 @@ def _record(
     trials: Sequence[Trial],
     chosen: Trial,
     metric: str,
-    budget: Mapping[str, Any],
+    tuning: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return tuning.json."""
     sign = direction(metric)
     return {
         "overrides": list(typed),
         "space": {key: vars(entry) for key, entry in space.items()},
-        "tuning": dict(budget),
+        "tuning": dict(tuning),
         "chosen": chosen.number,
-        "expected_best_of_n": [round(sign * score, 6) for score in expected_best(trials)],
         "trials": [
             {
                 "number": trial.number,
@@ -211,8 +218,8 @@ def _record(
     }
 
 
-def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
-    """Return the YAML of an experiment with the best settings and the budget that they took."""
+def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any], tuning: Mapping[str, Any]) -> str:
+    """Return the YAML of an experiment with the best settings and what is known of their search."""
     bases: list[Any] = []
     values: dict[str, Any] = {}
     for override in typed:
@@ -228,7 +235,7 @@ def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any]
     content = {
         "defaults": [*bases, "_self_"],
         **nested(values | dict(settings)),
-        "tuning": dict(budget),
+        "tuning": dict(tuning),
     }
     return _head(typed) + yaml.safe_dump(content, sort_keys=False, width=110)
 

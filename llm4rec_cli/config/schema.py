@@ -537,10 +537,14 @@ class TuningConfig:
 
     role: ClassVar[Role] = Role.citation
 
-    trials: int = ranges.number(at_least=1)
-    minutes: float = ranges.number(at_least=0)
+    dataset: str | None = None  # on whose validation part; null = not recorded
+    trials: int = ranges.number(at_least=1)  # that were made, pruned and failed ones included
+    minutes: float = ranges.number(at_least=0)  # that they took
+    max_trials: int | None = ranges.number(None, at_least=1)  # the budget; null = not recorded
+    max_minutes: float | None = ranges.number(None, at_least=0)  # the budget of all trials together; null = none
     metric: str = MISSING
-    score: float = ranges.number()
+    score: float = ranges.number()  # of the chosen trial
+    expected_best: list[float] = field(default_factory=list)  # of n trials, n = 1, 2, …
 
 
 @dataclass

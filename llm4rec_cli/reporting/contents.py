@@ -39,7 +39,8 @@ def results(group: Group) -> Content:
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
-    columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
+    if any(variant.first_run.get("tuning") for variant in group.members):
+        columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
     columns["dev."] = [numbers(variant, all_deviations) for variant in group.members]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
@@ -65,6 +66,12 @@ def notes(group: Group) -> list[str]:
         result.append(f"all rows: {' '.join(parts)}")
     if any("synthetic" in variant.labels for variant in group.members):
         result.append("synthetic data: these numbers settle no claim")
+    result += [
+        f"{variant.name[0]}: expected best {tuning['metric']} of n trials on validation, n = 1, 2, …: "
+        + " ".join(f"{value:.4f}" for value in tuning["expected_best"])
+        for variant in group.members
+        if "expected_best" in (tuning := variant.first_run.get("tuning") or {})
+    ]
     if group.has_mixed_data:
         result.append("data: rows with different values use different files, filters or seeds; compare only equal ones")
     return result

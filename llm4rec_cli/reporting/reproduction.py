@@ -251,13 +251,13 @@ def record(
 def recorded_lines(table: Table, size: Size, outputs: Path) -> list[Line]:
     """Return the lines of the recorded cells whose runs are in the folder of the runs."""
     cells = _recorded_cells(record_file(outputs, table.name, size))
-    found: list[Line] = []
+    all_lines: list[Line] = []
     for cell in table.cells():
         folders = [outputs / folder for folder in cells.get(cell.key, {}).get("runs", ())]
         runs = [(folder, metrics) for folder in folders if (metrics := finished_metrics(folder)) is not None]
         if runs:
-            found += lines(table, cell, size, runs, None)
-    return found
+            all_lines += lines(table, cell, size, runs, None)
+    return all_lines
 
 
 def _recorded_cells(file: Path) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from llm4rec_cli.config import search
+from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
@@ -20,10 +23,27 @@ COLD_METRICS = ("hr@10", "ndcg@10")
 COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
 
 
-def tuning_in_words(run: dict[str, Any]) -> str:
-    """Return `8 trials, 31 min`: the search that chose a run's settings; empty if the run names none."""
+def tuning_in_words(run: Mapping[str, Any]) -> str:
+    """Return `8 trials, 31 min` of the search that chose a run's settings, with its data if they are others."""
     tuning = run.get("tuning")  # absent in runs recorded before `tune` existed
-    return f"{tuning['trials']} trials, {tuning['minutes']:.0f} min" if tuning else ""
+    if not tuning:
+        return "none stated"
+    on = f" on {tuning['dataset']}" if tuning.get("dataset", run["dataset"]) != run["dataset"] else ""
+    return f"{tuning['trials']} trials, {tuning['minutes']:.0f} min{on}"
+
+
+def tuning_budget(run: Mapping[str, Any]) -> tuple[int, float]:
+    """Return the most trials and minutes that the search for a run's settings might take; 0 trials if none is stated.
+
+    Searches that used their trials may have taken different minutes: with equal limits their budgets are equal.
+    """
+    tuning = run.get("tuning") or {}
+    return tuning.get("max_trials", tuning.get("trials", 0)), tuning.get("max_minutes", math.inf)
+
+
+def is_tunable(model: str) -> bool:
+    """Return whether a model has settings that a search could choose."""
+    return config_class(model).trainable or model in options(search.GROUP)
 
 
 def results_table(runs: Sequence[dict[str, Any]]) -> Content:

@@ -15,7 +15,7 @@ from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.runs.catalog import finished_runs
+from llm4rec_cli.runs.catalog import CONFIG, finished_runs
 
 STORED = {"scores", "top_scores"}  # columns of predictions.parquet
 # Keys of metrics.json that all members must agree on.
@@ -98,22 +98,26 @@ def _value(value: Any) -> str:
 def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Path:
     """Return the folder of the same model's evaluation on the validation split.
 
-    A trained model is matched by its training run, another by name, seed and data.
+    A trained model is matched by its training run, also where the member is an evaluation of it; another by its
+    settings, seed and data.
 
     Raises:
         UsageError: there is none.
     """
+    trained = folder.resolve().relative_to(outputs.resolve()).as_posix() if metrics["training"] else None
+    trained = metrics["trained_run"] or trained
 
-    def is_same_model(other: dict[str, Any]) -> bool:
-        if metrics["training"] is None:
-            return all(other[key] == metrics[key] for key in ("model", "shown_as", "seed", "dataset_fingerprint"))
-        return bool(other["trained_run"] == folder.resolve().relative_to(outputs.resolve()).as_posix())
+    def is_same_model(candidate: Path, other: dict[str, Any]) -> bool:
+        if trained:
+            return bool(other["trained_run"] == trained)
+        ours, theirs = (OmegaConf.select(OmegaConf.load(run / CONFIG), "model") for run in (folder, candidate))
+        return ours == theirs and all(other[key] == metrics[key] for key in ("seed", "dataset_fingerprint"))
 
     def is_same_question(other: dict[str, Any]) -> bool:
         return all(other[key] == metrics[key] for key in ("task", "protocol", "mask_history"))
 
     for candidate, _, other in finished_runs(outputs):
-        if other["split"] == "valid" and is_same_question(other) and is_same_model(other):
+        if other["split"] == "valid" and is_same_question(other) and is_same_model(candidate, other):
             return candidate.resolve()
     selector = f"run={folder}" if metrics["training"] else f"model={metrics['model']} dataset={metrics['dataset']}"
     raise UsageError(f"{folder} was not evaluated on validation", f"llm4rec eval {selector} split=valid")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -168,7 +169,7 @@ def tuning_summary(tuning: TuningConfig | None) -> dict[str, Any] | None:
     """Return the `tuning` entry of metrics.json: the budget and result of the search that chose the settings."""
     if tuning is None:
         return None
-    return {"trials": tuning.trials, "minutes": tuning.minutes, "metric": tuning.metric, "score": tuning.score}
+    return {key: value for key, value in asdict(tuning).items() if value not in (None, [])}
 
 
 def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,8 @@ class RunSpec:
         for key in ("dataset", "task", "trainer", "seed"):  # a floor's settings may refer to these
             node[key] = getattr(self.config, key)
         floor = cast(ModelConfig, OmegaConf.to_object(node.model))
-        config = replace(self.config, model=replace(floor, **floor.copied_settings(self.model)), deviations=[])
+        model = replace(floor, **floor.copied_settings(self.model))
+        config = replace(self.config, model=model, deviations=[], tuning=None)
         kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
         shared = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
         choices = shared | {"model": name}

@@ -54,6 +54,11 @@ class Trial:
     minutes: float
     error: str | None = None
 
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the budget's trials; one whose process was killed is made again."""
+        return self.error != KILLED
+
 
 @dataclass(frozen=True)
 class Score:
@@ -140,7 +145,7 @@ class Search:
 
         with files.locked(self.folder / ".start.lock", self.folder):
             trials = self.trials()
-            counted = [trial for trial in trials if trial.error != KILLED]
+            counted = [trial for trial in trials if trial.counts]
             minutes = sum(trial.minutes for trial in trials)
             if len(counted) >= budget.trials or (budget.minutes is not None and minutes >= budget.minutes):
                 return None

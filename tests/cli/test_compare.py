@@ -389,6 +389,8 @@ def test_the_note_says_where_tuning_budgets_differ(write, llm4rec):
     words = "tuning budgets differ (A none stated, B 8 trials, 31 min)"
     assert words in " ".join(llm4rec("compare", str(a), str(b)).out.split())
     assert "tuning budgets" not in llm4rec("compare", str(b), str(c)).out
+    d = write("d", RANKS, tuning=tuning | {"minutes": 5.0, "max_trials": 8})
+    assert "tuning budgets" not in llm4rec("compare", str(b), str(d)).out, "equal limits, spent differently"
 
 
 def test_each_other_run_is_compared_with_the_first(write, compared):

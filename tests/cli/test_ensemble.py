@@ -77,6 +77,27 @@ def test_a_member_evaluated_by_its_run_is_of_the_dataset_it_was_trained_on(llm4r
     assert (answer.metrics["dataset"], answer.metrics["mask_history"]) == ("demo_garden", True)
 
 
+def test_weights_are_those_of_the_members_own_validation_runs(llm4rec):
+    """Two variants of a model with the same name and seed: each member is matched by its weights or its settings."""
+    asked = ("task.max_examples=60", "task.stored_items=40", "task.floors=[]")
+    small = ("model.hidden_size=16", "model.inner_size=16", "trainer.epochs=1")
+    first = llm4rec("train", "model=sasrec", *small, *asked).folder
+    second = llm4rec("train", "model=sasrec", *small, "model.dropout=0.4", *asked).folder
+    masked = llm4rec("eval", f"run={first}", "task.mask_history=true", *asked).folder
+    near = llm4rec("train", "model=item_knn", "model.neighbours=5", "task.mask_history=true", *asked).folder
+    members = run_option([masked, near])
+    llm4rec("eval", f"run={second}", "task.mask_history=true", "split=valid", *asked)
+    llm4rec("eval", "model=item_knn", "task.mask_history=true", "split=valid", *asked)
+    refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
+    assert refused.code == 2
+    assert f"{masked} was not evaluated on validation" in refused.err
+    llm4rec("eval", f"run={first}", "task.mask_history=true", "split=valid", *asked)
+    refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
+    assert f"{near} was not evaluated on validation" in refused.err, "another number of neighbours is another rule"
+    llm4rec("eval", "model=item_knn", "model.neighbours=5", "task.mask_history=true", "split=valid", *asked)
+    assert llm4rec("ensemble", members, "combine=weights", "task.floors=[]").code == 0
+
+
 @pytest.mark.parametrize("arguments", [(), ("run=[popularity/demo_news]",), ("combine=sum",)])
 def test_fewer_than_two_members_are_refused(llm4rec, members, arguments):
     assert llm4rec("ensemble", *arguments).code in (1, 2)

@@ -36,7 +36,8 @@ def test_it_prints_the_trials_and_writes_what_was_searched(tuned):
     }
     best = max(trial["ndcg@10"] for trial in record["trials"])
     assert (record["trials"][record["chosen"]]["ndcg@10"], record["tuning"]["score"]) == (best, best)
-    assert record["expected_best_of_n"][-1] == pytest.approx(best)
+    assert record["tuning"]["expected_best"][-1] == pytest.approx(best)
+    assert (record["tuning"]["dataset"], record["tuning"]["trials"], record["tuning"]["max_trials"]) == ("demo", 3, 3)
     assert f"{record['chosen']}*" in tuned.out
     assert "next: llm4rec train -m +experiment=mine/bpr seed=0,1,2" in tuned.out
 

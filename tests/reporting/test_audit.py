@@ -189,6 +189,17 @@ def test_a_file_is_the_run_that_judged_it(write, tmp_path):
     assert "its file says nothing" in result.known[0]
 
 
+def test_a_gain_over_a_model_that_had_a_smaller_search_is_not_called_beats(sound, write, tmp_path):
+    eight = {"trials": 8, "minutes": 31.0, "max_trials": 8, "metric": "ndcg@10", "score": 0.1}
+    tuned = sound(tuning=eight)
+    write("bpr_mf", FLOOR, tuning=eight | {"trials": 2, "max_trials": 2})
+    condition = "tuned no more than its comparator"
+    over = audit(tuned, tmp_path, over="bpr_mf")
+    (check,) = (check for check in over.checks if check.condition == condition)
+    assert (check.passed, check.reason) == (False, "sasrec 8 trials, 31 min; bpr_mf 2 trials, 31 min")
+    assert condition not in {check.condition for check in audit(tuned, tmp_path).checks}, "popularity has no settings"
+
+
 def test_runs_without_slices_or_floors_are_refused(write, tmp_path):
     with pytest.raises(RunError, match="no floor was evaluated"):
         audit(write("sasrec", GOOD), tmp_path)

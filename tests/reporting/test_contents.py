@@ -71,7 +71,12 @@ def test_a_row_has_the_first_metrics_interval_labels_and_deviations_by_number():
 
 def test_a_row_says_what_the_search_for_its_settings_cost():
     tuned = run(model="unisrec", tuning={"trials": 8, "minutes": 31.4, "metric": "ndcg@10", "score": 0.1})
-    assert [row["tuning"] for row in rows(results(group(run(), tuned)))] == ["", "8 trials, 31 min"]
+    assert [row["tuning"] for row in rows(results(group(run(), tuned)))] == ["none stated", "8 trials, 31 min"]
+    elsewhere = run(model="unisrec", tuning=tuned[1]["tuning"] | {"dataset": "other", "expected_best": [0.1, 0.25]})
+    (row,) = rows(results(group(elsewhere)))
+    assert row["tuning"] == "8 trials, 31 min on other"
+    expected = "unisrec: expected best ndcg@10 of n trials on validation, n = 1, 2, …: 0.1000 0.2500"
+    assert expected in results(group(elsewhere)).notes
     assert "tuning" not in results(group(run())).columns
 
 

@@ -18,6 +18,7 @@ from llm4rec_cli.evaluation.paired import Difference, holm, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.pairing import PairedValues, Run, pair_runs, shared_metrics
+from llm4rec_cli.reporting.runs import is_tunable, tuning_budget, tuning_in_words
 from llm4rec_cli.reporting.variants import Variant
 
 MIN_SEEDS = 3  # of a trained model, or of a metric with one value a run
@@ -148,7 +149,20 @@ def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimR
     verdict = decide(test.rule, low, high, difference.margin)
     assert difference.p_above is not None
     p = p_of_claim(test.rule, difference.p_above, direction(test.metric))
+    if verdict is Verdict.supported and (reason := _tuned_more(test.rule, a, b)):
+        return result(Verdict.inconclusive, reason, p=p)
     return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "", p=p)
+
+
+def _tuned_more(rule: Rule, a: Variant, b: Variant) -> str:
+    """Return the budgets where the side that a rule favours had the larger search; empty if it had not."""
+    favoured, other = (a, b) if rule is Rule.inferior else (b, a)
+    if not is_tunable(other.first_run["model"]):
+        return ""
+    if tuning_budget(favoured.first_run) <= tuning_budget(other.first_run):
+        return ""
+    words = (f"{side} {tuning_in_words(variant.first_run)}" for side, variant in (("A", a), ("B", b)))
+    return f"tuning budgets differ: {', '.join(words)}"
 
 
 def _has_value_per_example(metric: str, runs: Sequence[Run]) -> bool:

@@ -90,6 +90,37 @@ def test_a_clear_gain_in_every_seed_supports_the_claim(write, result):
     assert len(gain.runs) == 6
 
 
+EIGHT = {"trials": 8, "minutes": 31.0, "max_trials": 8, "metric": "ndcg@10", "score": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [
+        (None, EIGHT, "tuning budgets differ: A none stated, B 8 trials, 31 min"),
+        (
+            EIGHT | {"max_trials": 4, "trials": 4},
+            EIGHT,
+            "tuning budgets differ: A 4 trials, 31 min, B 8 trials, 31 min",
+        ),
+        (EIGHT | {"max_minutes": 20.0}, EIGHT, "tuning budgets differ: A 8 trials, 31 min, B 8 trials, 31 min"),
+        (EIGHT | {"minutes": 5.0}, EIGHT, ""),  # equal limits
+        (EIGHT, None, ""),  # B wins with less
+        (EIGHT, EIGHT, ""),
+    ],
+)
+def test_a_gain_of_the_side_with_the_larger_search_is_inconclusive(write, result, a, b, reason):
+    write("sasrec", [WORSE] * 50, tuning=a)
+    write("unisrec", [BETTER] * 45 + [WORSE] * 5, tuning=b)
+    verdict = Verdict.inconclusive if reason else Verdict.supported
+    assert (result().verdict, result().reason) == (verdict, reason)
+
+
+def test_a_loss_of_the_side_with_the_larger_search_refutes_the_claim(write, result):
+    write("sasrec", [BETTER] * 50)
+    write("unisrec", [WORSE] * 50, tuning=EIGHT)
+    assert result().verdict is Verdict.not_supported
+
+
 def test_a_clear_loss_refutes_it(write, result):
     write("sasrec", [BETTER] * 50)
     write("unisrec", [WORSE] * 50)
