@@ -42,7 +42,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         for name, requests in probes.items():
             description = f"querying {Path(spec.llm.model).name}, {name}"
             answers = completions.complete(requests, backend, spec.llm, store, description, usage)
-            scores[name] = memorisation.score(answers)
+            scores[name] = memorisation.score(requests, answers)
     marks.save_memorisation(spec, dataset, {name: asdict(score) for name, score in scores.items()})
     if options.json:
         print(json_text({name: asdict(score) for name, score in scores.items()}, indent=2))
@@ -51,15 +51,15 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         [name, memorisation.PROBES[name], f"{s.share:.4f}", f"{s.low:.4f}–{s.high:.4f}", f"{s.chance:.4f}", f"{s.n:,}"]
         for name, s in scores.items()
     ]
-    columns = ("probe", "completed", "share", "95 % interval", "chance", "records")
+    columns = ("probe", "completed", "share", "interval", "chance", "records")
     title = (
         f"{Path(spec.llm.model).name} on records of {dataset.manifest['name']}: share whose true end is the likeliest"
     )
     show(Content(title, columns, rows))
     known = [name for name, s in scores.items() if s.above_chance and name != "titles"]
     say(
-        f"Above chance: {', '.join(known)}: the model has read these data, and a high number of it can be memory."
+        f"Above chance: {', '.join(known)}: a sign that the model has read these data; a number of it can be memory."
         if known
         else "No probe but titles is above chance: no sign that the model has read these data."
     )
-    say("Titles also follow from knowledge of the language and the world.")
+    say("Titles also follow from knowledge of the language and the world. Chance: always the most frequent end.")

@@ -1,12 +1,13 @@
 """Whether a chat model knows a dataset by heart: which end of a record it finds likeliest, the true one or others'.
 
-All ends are parts of true records, so that none is more plausible in itself: with ends exchanged at random, the true
-one would be chosen as often as each other. A title's end also follows from its beginning, for a model that knows the
-language or the world; ids, ratings and times do not.
+All ends are those of true records, but some are more frequent: a rating of 5, the id of a popular item. A model that
+always prefers the frequent end knows no record, so chance is the share that it would have. A title's end also follows
+from its beginning, for a model that knows the language or the world; ids, ratings and times do not.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from llm4rec_cli.llm.requests import Completion, Request
 ENDS = 5  # possible ends of a record
 SHOWN = 3  # whole records before it
 HISTORY = 10  # items of a user's line before the next one
+ERROR = 0.05  # chance that some probe of a model that knows nothing is above chance
 PROBES = {
     "titles": "a title's last words, after its first",
     "items": "an item's title, after its raw id",
@@ -36,8 +38,8 @@ class Score:
 
     Attributes:
         share: of the records; ties count in part.
-        low, high: the 95 % Wilson interval over records.
-        chance: the share if ends were chosen at random.
+        low, high: the Wilson interval over records, of 95 % for all probes together (Bonferroni).
+        chance: the share of the most frequent end among those offered, which needs no beginning.
         n: records.
     """
 
@@ -79,22 +81,33 @@ def _probe(name: str, records: Sequence[Record], rng: np.random.Generator) -> li
     probed = records[SHOWN:]
     result = []
     for beginning, end in probed:
-        others = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))  # as frequent as true ends are
+        others = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))
         drawn = [other for other in others if other != end][: ENDS - 1]
         text = f"These are lines of the data set {name}:\n{shown}\nComplete this one:\n{beginning}"
         result.append(Request(({"role": "user", "content": text},), (end, *drawn)))
     return result
 
 
-def score(completions: Sequence[Completion]) -> Score:
+def score(requests: Sequence[Request], completions: Sequence[Completion]) -> Score:
     """Score the completions of one probe's requests."""
     log_probs = [np.array(completion.logprobs) for completion in completions]
     best = [ends == ends.max() for ends in log_probs]
     share = float(np.mean([is_best[0] / is_best.sum() for is_best in best]))
     n = len(completions)
-    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
-    chance = float(np.mean([1 / len(ends) for ends in log_probs]))
-    return Score(share, float(interval.low), float(interval.high), chance, n)
+    interval = binomtest(round(share * n), n).proportion_ci(1 - ERROR / len(PROBES), method="wilson")
+    return Score(share, float(interval.low), float(interval.high), _chance(requests), n)
+
+
+def _chance(requests: Sequence[Request]) -> float:
+    """Return how often the true end is the most frequent of those offered; equally frequent ones count in part."""
+    offered = [request.continuations or () for request in requests]
+    frequency = Counter(ends[0] for ends in offered)
+    shares = []
+    for ends in offered:
+        counts = np.array([frequency[end] for end in ends])
+        is_most = counts == counts.max()
+        shares.append(is_most[0] / is_most.sum())
+    return float(np.mean(shares))
 
 
 def _titles(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:

@@ -9,14 +9,20 @@ from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group
 
 CONTROL_COLUMNS = ("control", "value", "difference", "95 % interval")
+MEMORISATION_COLUMNS = ("probe", "share", "interval", "chance", "records")
 COST_COLUMNS = ("requests", "prompt tokens", "cached", "answer tokens", "seconds", "seconds a user", "cost")
 
 
 def tables(group: Group) -> Iterator[Content]:
-    """Yield the controls of each variant, for its first seed, and one table of costs; none without a chat model."""
+    """Yield the controls of each variant, for its first seed, and one table each of memory and costs; none without a
+    chat model."""
     for variant in group.members:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
+    if known := [row for variant in group.members for row in memorisation(variant.first_run, variant.name)]:
+        notes = ["chance: always the most frequent of the ends that are offered (llm4rec inspect memorisation)"]
+        title = f"{group.title}: records of the data whose true end the chat model finds likeliest"
+        yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, notes, ["variant"])
     rows = [[*variant.name, *costs(run)] for variant in group.members for _, run in variant.runs[:1] if run.get("llm")]
     if rows:
         notes = [
@@ -49,6 +55,14 @@ def controls(run: dict[str, Any], name: str) -> Content | None:
     curve = " ".join(f"{rank:.0f}" for rank in order["mean_rank"]) if order else ""
     notes = [f"mean rank of the candidates in each tenth of the list, as shown: {curve}"] if curve else []
     return Content(f"{name}: controls on {measured['users']} users", CONTROL_COLUMNS, rows, notes)
+
+
+def memorisation(run: dict[str, Any], name: tuple[str, str]) -> list[list[str]]:
+    """Return a row for each probe of the chat model's memory of a run's data; none where it was not measured."""
+    return [
+        [*name, probe, f"{s['share']:.2f}", f"{s['low']:.2f}–{s['high']:.2f}", f"{s['chance']:.2f}", f"{s['n']:,}"]
+        for probe, s in run.get("memorisation", {}).items()
+    ]
 
 
 def costs(run: dict[str, Any]) -> list[str]:

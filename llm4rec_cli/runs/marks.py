@@ -75,21 +75,25 @@ def _chat_model_labels(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
     }
 
 
-def memorisation_warning(spec: RunSpec, dataset: RecDataset) -> str:
-    """Return what `inspect memorisation` measured of this chat model on this dataset, or that it may remember it."""
+def memorisation(spec: RunSpec, dataset: RecDataset) -> dict[str, Any] | None:
+    """Return what `inspect memorisation` measured of this chat model on this dataset, by probe; None without."""
     path = _memorisation_file(spec, dataset)
-    if not path.exists():
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def memorisation_warning(scores: Mapping[str, Any] | None) -> str:
+    """Return what was measured of a chat model's memory in words, or that it may remember the data."""
+    if scores is None:
         return MEMORISED
-    scores = json.loads(path.read_text(encoding="utf-8"))
-    shares = [f"{name} {s['share']:.2f} ({s['low']:.2f}–{s['high']:.2f})" for name, s in scores.items()]
-    chance = min(s["chance"] for s in scores.values())
-    return (
-        f"records of these data whose true end the chat model finds likeliest, chance {chance:.2f}: {', '.join(shares)}"
-    )
+    shares = [
+        f"{name} {s['share']:.2f} ({s['low']:.2f}–{s['high']:.2f}), chance {s['chance']:.2f}"
+        for name, s in scores.items()
+    ]
+    return f"records of these data whose true end the chat model finds likeliest: {'; '.join(shares)}"
 
 
 def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Any]) -> None:
-    """Keep the scores of this chat model on this dataset for the warnings of its runs."""
+    """Keep the scores of this chat model on this dataset for its runs."""
     path = _memorisation_file(spec, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, scores)

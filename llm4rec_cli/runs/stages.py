@@ -281,6 +281,7 @@ def evaluate(
     if isinstance(model, Incomplete):
         gaps = model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
     labels = [*marks.labels(spec, split.dataset, n_examples), *([IMPORTED] if imported else [])]
+    memorisation = marks.memorisation(spec, split.dataset) if "may-be-memorised" in labels else None
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
     inherited = init_from or {}
     metrics = {
@@ -307,13 +308,14 @@ def evaluate(
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
         "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
         **({"controls": control_results} if control_results else {}),
+        **({"memorisation": memorisation} if memorisation else {}),
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
         **config.model.metrics_fields(),
         "warnings": [
             *evaluation.warnings,
             *gaps.values(),
-            *([marks.memorisation_warning(spec, split.dataset)] if "may-be-memorised" in labels else []),
+            *([marks.memorisation_warning(memorisation)] if "may-be-memorised" in labels else []),
         ],
         **more,
     }

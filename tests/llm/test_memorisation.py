@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.llm import memorisation
-from llm4rec_cli.llm.requests import Completion
+from llm4rec_cli.llm.requests import Completion, Request
 from tests.support.builders import tiny_dataset
 
 WORDS = ("red", "blue", "old", "new", "big")
@@ -54,13 +54,29 @@ def last_line(request):
     return request.messages[0]["content"].splitlines()[-1]
 
 
+def ends(*offered):
+    """A request for one of these ends, the first of which is true."""
+    return Request(({"role": "user", "content": "a line"},), offered)
+
+
 def test_shares_count_ties_in_part_and_have_an_interval():
-    always = memorisation.score([completion([-1, -2, -2, -2, -2])] * 50)
+    different = [ends(*(str((i + j) % 50) for j in range(5))) for i in range(50)]
+    always = memorisation.score(different, [completion([-1, -2, -2, -2, -2])] * 50)
     assert (always.share, always.chance, always.n) == (1, pytest.approx(0.2), 50) and always.above_chance
-    ties = memorisation.score([completion([-1] * 5)] * 50)
+    ties = memorisation.score(different, [completion([-1] * 5)] * 50)
     assert ties.share == pytest.approx(0.2) and not ties.above_chance
-    never = memorisation.score([completion([-2, -1, -2, -2, -2])] * 50)
+    never = memorisation.score(different, [completion([-2, -1, -2, -2, -2])] * 50)
     assert never.share == 0 and never.low == pytest.approx(0)
+
+
+def test_a_model_that_always_prefers_the_frequent_end_is_at_chance():
+    stars = "5" * 60 + "4" * 25 + "3" * 10 + "2" * 3 + "1" * 2
+    requests = [ends(true, *(other for other in "54321" if other != true)) for true in stars]
+    answers = [completion([float(end) for end in request.continuations]) for request in requests]
+    biased = memorisation.score(requests, answers)
+    assert biased.share == biased.chance == 0.6 and not biased.above_chance
+    knows = memorisation.score(requests, [completion([0, -1, -1, -1, -1])] * 100)
+    assert knows.share == 1 and knows.above_chance
 
 
 def test_a_dataset_without_titles_or_ratings_has_fewer_probes():

@@ -44,6 +44,13 @@ def test_costs_include_controls_but_not_in_the_seconds_of_a_user():
     assert chat.costs(CHAT | {"controls": CONTROLS}) == ["20", "10,000", "200", "400", "100", "5.0", "0.5000"]
 
 
+def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe():
+    scores = {"rows": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 1200}}
+    measured = Variant([run(**CHAT, memorisation=scores)])
+    (known, _) = chat.tables(Group([measured], []))
+    assert [list(row) for row in known.rows] == [["chatgptrec", "", "rows", "0.50", "0.40–0.60", "0.25", "1,200"]]
+
+
 def test_a_report_has_tables_for_chat_models_alone():
     plain, costly = Variant([run()]), Variant([run(**CHAT)])
     controlled = Variant([run(**CHAT, controls=CONTROLS)])

@@ -52,8 +52,10 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     typed = ("model=chatgptrec", "model.answer=generate", "llm=openai", f"paths.cache={tmp_path}")
     spec, other = (spec_of(*typed, f"llm.model={name}") for name in ("x", "y"))
     dataset = SimpleNamespace(fingerprint="f")
-    assert marks.memorisation_warning(spec, dataset) == marks.MEMORISED
-    marks.save_memorisation(spec, dataset, {"rows": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "n": 90}})
-    assert "chance 0.20: rows 0.50 (0.40–0.60)" in marks.memorisation_warning(spec, dataset)
-    assert marks.memorisation_warning(other, dataset) == marks.MEMORISED
-    assert marks.memorisation_warning(spec, SimpleNamespace(fingerprint="g")) == marks.MEMORISED
+    assert marks.memorisation_warning(marks.memorisation(spec, dataset)) == marks.MEMORISED
+    scores = {"rows": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "n": 90}}
+    marks.save_memorisation(spec, dataset, scores)
+    assert marks.memorisation(spec, dataset) == scores
+    assert "rows 0.50 (0.40–0.60), chance 0.20" in marks.memorisation_warning(scores)
+    assert marks.memorisation(other, dataset) is None
+    assert marks.memorisation(spec, SimpleNamespace(fingerprint="g")) is None
