@@ -485,6 +485,7 @@ class TaskConfig:
     question: Question = MISSING
     candidates: Candidates = Candidates.full
     negatives: int = ranges.number(99, at_least=1)  # sampled candidates besides the target
+    draw: int = ranges.number(0, at_least=0, added=True)  # of the sampled candidates; the users stay the same
     mask_history: bool = about(Role.extent, False)  # exclude items of the history from a full ranking
     written: Written | None = None  # question: write
     # number of test examples, drawn by dataset.seed; null = all

@@ -24,7 +24,7 @@ _CELLS = 1 << 22  # entries of the largest matrix held at once
 
 
 def with_candidates(
-    examples: Examples, split: Split, kind: Candidates, negatives: int, seed: int, cache: Path
+    examples: Examples, split: Split, kind: Candidates, negatives: int, seed: int, cache: Path, number: int = 0
 ) -> Examples:
     """Return the examples with sampled candidates: the target first, then distinct items new to the user.
 
@@ -38,6 +38,7 @@ def with_candidates(
         negatives: candidates besides the target.
         seed: `dataset.seed`.
         cache: the cache folder.
+        number: `task.draw`.
 
     Raises:
         DataError: the catalogue is too small for some user.
@@ -47,7 +48,8 @@ def with_candidates(
     split = split.without_holdout()
     code = split.assignment[examples.row[0]]
     rows = np.flatnonzero(split.assignment == code)
-    name = f"{'valid' if code == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}-v{VERSION}"
+    of_draw = f"-draw{number}" if number else ""
+    name = f"{'valid' if code == VALID else 'test'}-{kind.value}-{negatives}-seed{seed}{of_draw}-v{VERSION}"
     dataset = store.dataset_folder(cache, split.dataset.manifest["name"], split.dataset.fingerprint)
     path = cache / "candidates" / f"{dataset.name}-{name}.npy"  # not in the dataset's folder: it is written once
 

@@ -83,7 +83,8 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
     task, split = config.task, split.for_ranking()
     examples = eligible_examples(split, split_name, config)
     if task.candidates != Candidates.full:
-        examples = with_candidates(examples, split, task.candidates, task.negatives, config.dataset.seed, cache)
+        seed = config.dataset.seed
+        examples = with_candidates(examples, split, task.candidates, task.negatives, seed, cache, task.draw)
     return limit_examples(examples, config)
 
 

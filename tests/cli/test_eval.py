@@ -101,6 +101,15 @@ def test_no_matching_run_is_an_error_with_the_command_that_makes_one(llm4rec, tr
     assert override in second
 
 
+def test_another_draw_of_candidates_has_the_same_users_and_an_address_of_its_own(llm4rec):
+    typed = ("model=popularity", "task=direct", "task.max_examples=50", "task.floors=[]")
+    first, second = (llm4rec("train", *typed, f"task.draw={draw}") for draw in (0, 1))
+    a, b = (pd.read_parquet(answer.folder / "predictions.parquet") for answer in (first, second))
+    assert (a[["user_id", "target"]] == b[["user_id", "target"]]).all(axis=None)
+    assert first.metrics["metrics"] != second.metrics["metrics"]
+    assert first.folder == llm4rec("train", *typed).folder != second.folder
+
+
 def test_a_run_that_is_none_is_an_error(llm4rec, trained, tmp_path):
     answer = llm4rec("eval", "run=nowhere")
     assert answer.code == 1

@@ -68,6 +68,9 @@ def test_candidates_do_not_depend_on_the_examples_passed(kind, tmp_path):
     assert (again.candidates == whole.candidates).all()
     other = with_candidates(examples, split, kind, 9, 1, tmp_path / "whole")
     assert (other.candidates != whole.candidates).any()
+    second = with_candidates(examples, split, kind, 9, 0, tmp_path / "whole", number=1)
+    assert (second.candidates[:, 0] == whole.candidates[:, 0]).all()
+    assert (second.candidates[:, 1:] != whole.candidates[:, 1:]).any()
 
 
 @pytest.mark.parametrize(
