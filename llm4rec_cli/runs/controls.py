@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +41,8 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
     Args:
         examples: of the task, none of them repeated.
     """
-    n_users = spec.model.control_users(spec.config)
-    is_control = spec.config.dataset.control is not Control.none
-    if not n_users or is_control or spec.task.question is not Question.rank or not isinstance(model, HasVariations):
+    if (sample := _sample(spec, model, examples)) is None:
         return None
-    sample = tasks.subset(examples, n_users, spec.config.dataset.seed, "controls")
     metric = spec.task.selection
 
     def values(ranker: Ranker, varied: Examples) -> FloatArray:
@@ -76,6 +73,23 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
         "popularity": _popularity(model, split, sample),
         "llm": model.controls_usage(),
     }
+
+
+def preview(spec: RunSpec, model: Any, examples: Examples) -> dict[str, Any] | None:
+    """Show the requests of the controls that `measure` would send, under `llm.dry_run`; return what they would use."""
+    if (sample := _sample(spec, model, examples)) is None:
+        return None
+    model.variations(sample, spec.config.dataset.seed)
+    return cast(dict[str, Any], model.controls_usage())
+
+
+def _sample(spec: RunSpec, model: Any, examples: Examples) -> Examples | None:
+    """Return the examples of the users whose ranking is repeated; None where there are no controls."""
+    n_users = spec.model.control_users(spec.config)
+    is_control = spec.config.dataset.control is not Control.none
+    if not n_users or is_control or spec.task.question is not Question.rank or not isinstance(model, HasVariations):
+        return None
+    return tasks.subset(examples, n_users, spec.config.dataset.seed, "controls")
 
 
 def _spread(unchanged: FloatArray, changed: Mapping[str, FloatArray]) -> float:

@@ -17,7 +17,7 @@ from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Question, TextRecipe, Written
-from llm4rec_cli.errors import DataError, RunError, raise_first
+from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.llm import enrichment
@@ -178,9 +178,22 @@ def dry_run(spec: RunSpec, split: Split) -> None:
     Raises:
         DryRun: always, at the end.
     """
+    from llm4rec_cli.runs import controls
+
     task = tasks.module(spec.task)
     examples = task.examples(split, spec.config.split, spec.config, spec.cache)
-    build(resolve_precision(spec), split).prepare_answers(examples)
+    model = build(resolve_precision(spec), split)
+    try:
+        model.prepare_answers(examples)
+    except DryRun:
+        if (of_controls := controls.preview(spec, model, examples)) is not None:
+            parts = model.usage_summary(), of_controls
+            total = {name: sum(part[name] for part in parts) for name in of_controls}
+            print(
+                f"in all, with controls, at most: {total['requests']:,} requests, {total['prompt_tokens']:,} prompt "
+                f"tokens, {total['answer_tokens']:,} answer tokens, {total['cost']:.4f} in cost"
+            )
+        raise
 
 
 def save_artifacts(model: Any, folder: Path) -> None:

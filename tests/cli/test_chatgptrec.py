@@ -1,6 +1,7 @@
 """`llm4rec train model=chatgptrec` from the command line: local weights, an endpoint, the store, a kill."""
 
 import json
+import re
 import sqlite3
 import time
 
@@ -137,6 +138,20 @@ def test_a_dry_run_shows_and_leaves_no_run(local, tmp_path):
     assert shown.code == 0
     assert "6 requests" in shown.out and "How many stars" in shown.out
     assert not list(tmp_path.glob("outputs/*/*/*/*/status.json"))  # nor one of a floor
+
+
+def test_a_dry_run_counts_the_requests_of_controls(local, constrained):
+    shown = local(*constrained, "model.controls=4", "llm.dry_run=true")
+    assert shown.code == 0
+    counts = [int(n) for n in re.findall(r"^to send: (\d+),", shown.out, re.MULTILINE)]
+    assert counts[0] == 6 and len(counts) > 5, "the run's, and a line for each variation"
+    assert f"in all, with controls, at most: {sum(counts)} requests, " in shown.out
+    tokens = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) prompt tokens", shown.out)]
+    assert sum(tokens[:-1]) == tokens[-1]
+    run = local(*constrained, "model.controls=4")
+    sent = run.metrics["llm"]["requests"] + run.metrics["controls"]["llm"]["requests"]
+    assert sum(counts) - 2 <= sent <= sum(counts), "a short history may be shuffled into itself"
+    assert "in all" not in local("task=rating", "llm.dry_run=true").out
 
 
 def test_another_threshold_needs_no_new_requests(local):

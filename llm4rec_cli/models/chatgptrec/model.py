@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from llm4rec_cli.data.controls import controlled_examples
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import DryRun, UsageError
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Backend, Completion, Request, Status
 from llm4rec_cli.llm.store import Store
@@ -256,7 +257,8 @@ class ChatGPTRec:
         the other WORDINGS; the history of another user, or in random order (not with few-shot examples, which are parts
         of it); and every title replaced by the noun and a random number.
 
-        All share this model's answers, and count as `controls_usage`. Those of a variation are requested at once.
+        All share this model's answers, and count as `controls_usage`. Those of a variation are requested at once; under
+        `llm.dry_run` they are only shown.
 
         Raises:
             RunError: as `completions.complete`.
@@ -278,7 +280,8 @@ class ChatGPTRec:
         numbers = stream(seed, "neutral titles").permutation(len(self.prompts.titles)) + 1
         varied["neutral titles"] = self._varied(titles=[f"{self.prompts.prompts.noun} {n}" for n in numbers]), examples
         for name, (model, changed) in varied.items():
-            model._complete(self.ranking_task, changed, name)
+            with suppress(DryRun):
+                model._complete(self.ranking_task, changed, name)
         return varied
 
     def _worded(self, name: str) -> Prompts:
