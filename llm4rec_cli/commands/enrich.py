@@ -36,7 +36,7 @@ def run(composed: Composed) -> Outcome:
     if processes.world_size() > 1:
         raise UsageError("enrich runs in one process", "llm4rec enrich …, without torchrun")
     dataset = prepare(config.dataset, spec.cache)
-    items, usage = enrichment.item_requests(dataset, settings, llm), Usage()
+    items, usage = enrichment.item_requests(dataset, settings, llm, config.dataset.seed), Usage()
     requests, backend = list(items.requests.values()), stages.enrichment_backend(spec)
     description = f"{Path(llm.model).name} on the items of {config.dataset.name}"
     with Store(store_path(llm, spec.cache)) as store:
@@ -61,7 +61,7 @@ def show(config: Config, dataset: RecDataset, items: ItemRequests, tokens: ItemT
 
     rows = [
         ["items", f"{dataset.n_items:,}"],
-        ["  with text", f"{n_with_text:,}"],
+        ["  with text" if config.enrichment.texts is None else "  described", f"{n_with_text:,}"],
         ["distinct texts", f"{len(items.requests):,}"],
         ["  completed before", f"{usage.stored:,}"],
         ["  completed now", f"{usage.sent:,}"],

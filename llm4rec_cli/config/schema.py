@@ -473,6 +473,8 @@ class EnrichmentConfig:
     characters: int = ranges.number(at_least=1)  # of each field of an item in the prompt, from its beginning
     tokens: int = ranges.number(at_least=1)  # kept per item and kind (use, audience, key words)
     max_tokens: int = ranges.number(at_least=1)  # maximum model tokens of an answer; llm.max_tokens if that is less
+    # distinct texts that are described, drawn by dataset.seed, the others keep their own text; null = all
+    texts: int | None = ranges.number(None, at_least=1, added=True)
 
 
 @dataclass
@@ -545,7 +547,7 @@ class TuningConfig:
     max_minutes: float | None = ranges.number(None, at_least=0)  # the budget of all trials together; null = none
     metric: str = MISSING
     score: float = ranges.number()  # of the chosen trial
-    expected_best: list[float] = field(default_factory=list)  # of n trials, n = 1, 2, …
+    expected_best: list[float] | None = None  # of n trials, n = 1, 2, …; null = not recorded
 
 
 @dataclass

@@ -14,6 +14,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.schema import EnrichmentConfig, LLMConfig
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.llm.completions import cache_keys
 from llm4rec_cli.llm.requests import Backend, Completion, Request
@@ -33,7 +34,8 @@ class ItemRequests:
     """Requests about the items of a catalogue.
 
     Attributes:
-        texts: (n_items,) each item's text fields as JSON; empty for an item without text, which has no request.
+        texts: (n_items,) each item's text fields as JSON; empty for an item without text or whose text was not drawn,
+            which has no request.
         requests: by text, one each.
     """
 
@@ -75,18 +77,25 @@ def problems(config: EnrichmentConfig) -> Iterator[UsageError]:
         yield UsageError("enrichment.prompt lacks the field {item}", "put {item} where the item's text belongs")
 
 
-def item_requests(dataset: RecDataset, config: EnrichmentConfig, llm: LLMConfig) -> ItemRequests:
-    """Build one request for each distinct text.
+def item_requests(dataset: RecDataset, config: EnrichmentConfig, llm: LLMConfig, seed: int) -> ItemRequests:
+    """Build one request for each distinct text, or for `enrichment.texts` of them.
 
     Args:
         dataset: as prepared, before a control or a recipe has changed its texts.
+        seed: of the texts drawn, `dataset.seed`.
 
     Raises:
         DataError: no item has text.
     """
     texts = _texts(dataset.items, config.characters)
     max_tokens = min(config.max_tokens, llm.max_tokens)
-    requests = {text: Request(_messages(text, config), max_tokens=max_tokens) for text in filter(None, texts)}
+    distinct = list(dict.fromkeys(filter(None, texts)))
+    if config.texts is not None:
+        drawn = stream(seed, "described texts").permutation(len(distinct))[: config.texts]
+        distinct = [distinct[i] for i in sorted(drawn)]
+        chosen = set(distinct)
+        texts = [text if text in chosen else "" for text in texts]
+    requests = {text: Request(_messages(text, config), max_tokens=max_tokens) for text in distinct}
     if not requests:
         raise DataError(
             f"dataset '{dataset.manifest['name']}' has no text of its items for a chat model to read",

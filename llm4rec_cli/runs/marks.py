@@ -173,7 +173,7 @@ def tuning_summary(tuning: TuningConfig | None) -> dict[str, Any] | None:
     """Return the `tuning` entry of metrics.json: the budget and result of the search that chose the settings."""
     if tuning is None:
         return None
-    return {key: value for key, value in asdict(tuning).items() if value not in (None, [])}
+    return {key: value for key, value in asdict(tuning).items() if value is not None}
 
 
 def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
     from llm4rec_cli.llm import completions
     from llm4rec_cli.llm.store import Store
 
-    item_requests = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm)
+    item_requests = enrichment.item_requests(dataset, spec.config.enrichment, spec.llm, spec.config.dataset.seed)
     with Store(completions.store_path(spec.llm, spec.cache)) as store:
         answers = enrichment.stored_completions(item_requests, enrichment_backend(spec), store)
         if missing := len(item_requests.requests) - len(answers):

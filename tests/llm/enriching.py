@@ -16,7 +16,7 @@ from llm4rec_cli.runs.spec import RunSpec
 def enrich(spec: RunSpec, cache: Path) -> None:
     """Store a completion for each item of a spec's dataset: the words of its title."""
     llm, settings = spec.llm, spec.config.enrichment
-    items = enrichment.item_requests(prepare(spec.config.dataset, cache), settings, llm)
+    items = enrichment.item_requests(prepare(spec.config.dataset, cache), settings, llm, spec.config.dataset.seed)
     identity = stages.enrichment_backend(spec).identity()
     with Store(completions.store_path(llm, cache)) as store:
         for item_text, request in items.requests.items():

@@ -27,7 +27,7 @@ def dataset(**columns):
 
 
 def texts(**columns):
-    items = item_requests(dataset(**columns), CONFIG, llm_config())
+    items = item_requests(dataset(**columns), CONFIG, llm_config(), 0)
     return [json.loads(text) if text else None for text in items.texts]
 
 
@@ -52,46 +52,58 @@ def test_a_missing_field_is_omitted():
 
 
 def test_a_title_cannot_break_out_of_its_string():
-    (request,) = item_requests(dataset(title=['5" {noun} tent"']), CONFIG, llm_config()).requests.values()
+    (request,) = item_requests(dataset(title=['5" {noun} tent"']), CONFIG, llm_config(), 0).requests.values()
     assert request.messages == (
         {"role": "user", "content": '2 tags of the product {"title": "5\\" {noun} tent\\""}, please'},
     )
 
 
 def test_a_system_message_comes_first():
-    items = item_requests(dataset(title=["Tent"]), replace(CONFIG, system="You sort a shop."), llm_config())
+    items = item_requests(dataset(title=["Tent"]), replace(CONFIG, system="You sort a shop."), llm_config(), 0)
     (request,) = items.requests.values()
     assert request.messages[0] == {"role": "system", "content": "You sort a shop."}
 
 
 def test_items_with_equal_text_share_a_request_and_those_without_have_none():
-    items = item_requests(dataset(title=["Tent", "Kite", "Tent", "", None]), CONFIG, llm_config())
+    items = item_requests(dataset(title=["Tent", "Kite", "Tent", "", None]), CONFIG, llm_config(), 0)
     assert [bool(text) for text in items.texts] == [True, True, True, False, False]
     assert list(items.requests) == items.texts[:2]
+
+
+def test_a_part_of_the_texts_is_drawn_by_the_seed_and_the_others_have_no_request():
+    titles = [f"Tent {i}" for i in range(20)] + ["Tent 3"]
+    part, other = (item_requests(dataset(title=titles), replace(CONFIG, texts=5), llm_config(), s) for s in (0, 1))
+    assert len(part.requests) == 5 and part.requests.keys() != other.requests.keys()
+    assert {text for text in part.texts if text} == part.requests.keys()
+    assert part.texts[3] == part.texts[20], "items with equal text are drawn together"
+    parsed = parse_tokens(part, {text: completion('{"use": ["camping"]}') for text in part.requests}, CONFIG)
+    assert [status is None for status in parsed.status] == [not text for text in part.texts]
+    whole = item_requests(dataset(title=titles), replace(CONFIG, texts=100), llm_config(), 0)
+    assert whole == item_requests(dataset(title=titles), CONFIG, llm_config(), 0)
 
 
 def test_interactions_are_not_used():
     one = dataset(title=["Tent", "Kite"])
     other = replace(one, interactions=one.interactions.assign(review_text=["Great for my dog"]))
-    assert item_requests(other, CONFIG, llm_config()) == item_requests(one, CONFIG, llm_config())
-    assert item_requests(replace(one, interactions=one.interactions[:0]), CONFIG, llm_config()) == item_requests(
-        one, CONFIG, llm_config()
+    assert item_requests(other, CONFIG, llm_config(), 0) == item_requests(one, CONFIG, llm_config(), 0)
+    assert item_requests(replace(one, interactions=one.interactions[:0]), CONFIG, llm_config(), 0) == item_requests(
+        one, CONFIG, llm_config(), 0
     )
 
 
 @pytest.mark.parametrize(("llm_limit", "expected"), [(256, 32), (8, 8)])
 def test_the_token_limit_is_the_lower_of_two_settings(llm_limit, expected):
-    items = item_requests(dataset(title=["Tent"]), CONFIG, llm_config(max_tokens=llm_limit))
+    items = item_requests(dataset(title=["Tent"]), CONFIG, llm_config(max_tokens=llm_limit), 0)
     assert [request.max_tokens for request in items.requests.values()] == [expected]
 
 
 def test_items_without_text_are_refused():
     with pytest.raises(DataError, match="has no text of its items"):
-        item_requests(dataset(title=["", None]), CONFIG, llm_config())
+        item_requests(dataset(title=["", None]), CONFIG, llm_config(), 0)
 
 
 def test_each_item_gets_the_tokens_of_its_text():
-    items = item_requests(dataset(title=["Tent", "Kite", "Tent", ""]), CONFIG, llm_config())
+    items = item_requests(dataset(title=["Tent", "Kite", "Tent", ""]), CONFIG, llm_config(), 0)
     tent, kite = items.requests
     parsed = parse_tokens(items, {tent: completion("Use: hiking. Audience: two"), kite: completion("???")}, CONFIG)
     assert parsed.tokens == [["hiking", "two"], [], ["hiking", "two"], []]
@@ -99,13 +111,13 @@ def test_each_item_gets_the_tokens_of_its_text():
 
 
 def test_a_completion_that_was_cut_off_loses_its_last_word():
-    items = item_requests(dataset(title=["Tent"]), CONFIG, llm_config())
+    items = item_requests(dataset(title=["Tent"]), CONFIG, llm_config(), 0)
     (tent,) = items.requests
     assert parse_tokens(items, {tent: completion("hiking, camp", finish="length")}, CONFIG).tokens == [["hiking"]]
 
 
 def test_stored_completions_are_those_of_the_same_backend(tmp_path):
-    items = item_requests(dataset(title=["Tent", "Kite"]), CONFIG, llm_config())
+    items = item_requests(dataset(title=["Tent", "Kite"]), CONFIG, llm_config(), 0)
     tent, _ = items.requests
     backend = FakeBackend(str)
     identity = backend.identity()
