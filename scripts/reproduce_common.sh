@@ -1,4 +1,4 @@
-# Sourced by reproduce_*.sh and tune_scientific.sh: changes to the checkout and puts its .venv on the PATH.
+# Sourced by reproduce_*.sh and tune_baselines.sh: changes to the checkout and puts its .venv on the PATH.
 set -euo pipefail
 script=$(realpath "$0")
 cd "$(dirname "$script")/.."

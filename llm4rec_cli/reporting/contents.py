@@ -67,7 +67,7 @@ def notes(group: Group) -> list[str]:
     if any("synthetic" in variant.labels for variant in group.members):
         result.append("synthetic data: these numbers settle no claim")
     result += [
-        f"{variant.name[0]}: expected best {tuning['metric']} of n trials on validation, n = 1, 2, …: "
+        f"{' '.join(filter(None, variant.name))}: expected best {tuning['metric']} of n trials on validation, n = 1, 2, …: "
         + " ".join(f"{value:.4f}" for value in tuning["expected_best"])
         for variant in group.members
         if "expected_best" in (tuning := variant.first_run.get("tuning") or {})
