@@ -66,12 +66,11 @@ def notes(group: Group) -> list[str]:
         result.append(f"all rows: {' '.join(parts)}")
     if any("synthetic" in variant.labels for variant in group.members):
         result.append("synthetic data: these numbers settle no claim")
-    result += [
-        f"{' '.join(filter(None, variant.name))}: expected best {tuning['metric']} of n trials on validation, n = 1, 2, …: "
-        + " ".join(f"{value:.4f}" for value in tuning["expected_best"])
-        for variant in group.members
-        if "expected_best" in (tuning := variant.first_run.get("tuning") or {})
-    ]
+    for variant in group.members:
+        tuning = variant.first_run.get("tuning") or {}
+        if "expected_best" in tuning:
+            name, curve = " ".join(filter(None, variant.name)), " ".join(f"{v:.4f}" for v in tuning["expected_best"])
+            result.append(f"{name}: expected best {tuning['metric']} of n trials on validation, n = 1, 2, …: {curve}")
     if group.has_mixed_data:
         result.append("data: rows with different values use different files, filters or seeds; compare only equal ones")
     return result
