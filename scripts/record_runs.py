@@ -39,7 +39,8 @@ def record(outputs: Path, recorded: Path) -> None:
             to = recorded / folder.relative_to(outputs)
             to.mkdir(parents=True, exist_ok=True)
             write_json(to / METRICS, json.loads(json.dumps(_numbers(metrics, variant)).replace(f"{outputs}/", "")))
-            write_text(to / CONFIG, yaml.safe_dump(_without(config_of(folder), neutral_keys(), ""), sort_keys=False))
+            settings = yaml.safe_dump(_without(config_of(folder), neutral_keys(), ""), sort_keys=False)
+            write_text(to / CONFIG, settings.replace(f"{outputs}/", ""))  # members of an ensemble
             write_json(to / STATUS, {"status": "done"})
     for file in (outputs / RECORDS).glob("*/*.json"):
         write_json(recorded / file.relative_to(outputs), json.loads(file.read_text(encoding="utf-8")))

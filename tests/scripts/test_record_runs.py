@@ -16,6 +16,7 @@ def only_variant(root):
 def test_recorded_runs_keep_their_numbers_and_no_paths_or_predictions(tmp_path):
     outputs, recorded = tmp_path / "outputs", tmp_path / "recorded"
     config = {"dataset": {"name": "demo", "raw_dir": "/raw"}, "seed": 0, "paths": {"outputs": "/out"}}
+    config["run"] = [f"{outputs}/sasrec/demo/sequential/seed0-ab"]  # a member of an ensemble
     facts = {"overrides": ["dataset.raw_dir=/raw", "model=sasrec", f"paths.outputs={outputs}"]}
     facts |= {"trained_run": f"{outputs}/sasrec/demo/all/seed0-ab", "intervals": {"hr@10": [0, 1]}}
     for seed, n_better in enumerate(([3, 20], [30, 2])):
