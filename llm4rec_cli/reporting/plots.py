@@ -114,9 +114,9 @@ def by_model(group: Group, own: Path | None = None) -> Plot | None:
 
 
 def quality_against_seconds(group: Group) -> Plot | None:
-    """Draw the headline metric against the time of training and evaluation; `eval` runs have no training time."""
+    """Draw the headline metric against the time of training and evaluation, of variants whose time is known."""
     metric, floor = str(group.headline_metric), strongest_floor(group)
-    shown = sorted((n, v) for n, v in group.ranked() if v.first_run["trained_run"] is None)
+    shown = sorted((n, v) for n, v in group.ranked() if v.has_training_time)
     if len(shown) < 2:
         return None
     points = [(max(variant.seconds(), SHORTEST), variant.mean(metric)) for _, variant in shown]

@@ -99,10 +99,19 @@ class Variant:
     def seeds(self) -> list[int]:
         return [metrics["seed"] for _, metrics in self.runs]
 
+    @property
+    def has_training_time(self) -> bool:
+        """Whether the time of its training is known: earlier evaluations of trained runs did not record it."""
+        return all(m["trained_run"] is None or m.get("training_seconds") is not None for _, m in self.runs)
+
     def seconds(self) -> float:
-        """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds."""
+        """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds; for an
+        evaluation of a trained run with those of its training."""
         phases = ("train", "ask", "evaluate")
-        return statistics.fmean(sum(metrics["seconds"].get(phase, 0.0) for phase in phases) for _, metrics in self.runs)
+        return statistics.fmean(
+            sum(metrics["seconds"].get(phase, 0.0) for phase in phases) + (metrics.get("training_seconds") or 0.0)
+            for _, metrics in self.runs
+        )
 
 
 @dataclass(frozen=True)

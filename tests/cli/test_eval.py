@@ -24,6 +24,7 @@ def test_an_evaluation_stands_in_a_folder_of_its_own_and_names_the_run(llm4rec, 
     answer = llm4rec("eval", "model=sasrec", NO_FLOORS)
     assert answer.folder.resolve() != trained.resolve()
     assert answer.metrics["trained_run"] == trained.relative_to(tmp_path / "outputs").as_posix()
+    assert answer.metrics["training_seconds"] == read(trained / "metrics.json")["seconds"]["train"] > 0
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.name != ".lock"} == before
 
 

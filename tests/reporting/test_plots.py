@@ -131,6 +131,18 @@ def test_time_is_logarithmic_and_labels_that_would_overlap_share_one():
     assert {"1", "2", "3, 4"} <= {text.text for text in ET.fromstring(plot.svg).iter("text")}
 
 
+def test_an_evaluation_has_the_time_of_its_training_where_that_is_known():
+    models = {"bpr_mf": 100.0, "mf": None}
+    of_evaluations = [
+        run(model=m, trained_run="x", training_seconds=s, seconds={"evaluate": 1.0}, intervals={"ndcg@10": [0, 1]})
+        for m, s in models.items()
+    ]
+    trained = run(model="sasrec", seconds={"train": 10.0}, intervals={"ndcg@10": [0, 1]})
+    plot = quality_against_seconds(group(*of_evaluations, trained))
+    assert "bpr_mf: 0.1000 in 101 s" in words(plot) and "mf: 0.1000 in 1" not in words(plot).replace("bpr_mf", "")
+    assert len(marks(plot, "c0")) == 2
+
+
 def test_frequency_groups_are_in_order_and_averaged_over_seeds(tmp_path):
     runs = []
     for seed, late in enumerate((0.3, 0.5)):
