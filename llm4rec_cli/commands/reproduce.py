@@ -264,12 +264,16 @@ def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> N
     """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
-    from llm4rec_cli.training.steps import distinct_trainings, in_order
+    from llm4rec_cli.training.steps import composed, distinct_trainings, in_order
 
+    composed([f"hydra/launcher={launcher}"])  # an unknown one is refused
     for _, group in distinct_trainings(in_order([step for of_cell in plan.values() for step in of_cell])):
-        with contextlib.suppress(Llm4RecError), _stdout_to_stderr():  # what fails is tried and reported again below
+        try:
             for swept in runner.sweeps(group):
-                launch.run("train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *swept], False)
+                with _stdout_to_stderr():
+                    launch.run("train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *swept], False)
+        except Llm4RecError as error:
+            log.warning("not launched, tried again without: %s", error.problem)
 
 
 @contextlib.contextmanager
@@ -341,7 +345,12 @@ def _whole(
     if runner.changes_runs or (options.untuned and table.tuning and size is Size.paper):
         return []
     seeds = table.seeds[:1] if size is Size.small else table.seeds
-    return [cell for cell, (runs, _) in results.items() if len(runs) >= len(_seeds_of(table, cell, size, seeds))]
+
+    def is_whole(cell: Cell, runs: Sequence[Any]) -> bool:
+        needed, made = _seeds_of(table, cell, size, seeds), {metrics["seed"] for _, metrics in runs}
+        return set(needed) <= made or (len(needed) < len(seeds) and bool(made))  # of a rule any seed will do
+
+    return [cell for cell, (runs, _) in results.items() if is_whole(cell, runs)]
 
 
 def _results(steps: Sequence[Step], runner: Runner) -> Results:

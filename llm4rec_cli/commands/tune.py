@@ -95,12 +95,14 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     _show(name, metric, list(space), trials, chosen, floors)
     if chosen is None:
         raise UsageError("no trial was completed", "see the errors above, or raise --trials")
+    n_trials = len([trial for trial in trials if trial.counts and trial.state != "running"])
+    minutes = round(sum(trial.minutes for trial in trials), 1)
     tuning = {
         "dataset": spec.config.dataset.name,
-        "trials": len([trial for trial in trials if trial.counts and trial.state != "running"]),
-        "minutes": round(sum(trial.minutes for trial in trials), 1),
-        "max_trials": options.trials,
-        **({} if options.minutes is None else {"max_minutes": options.minutes}),
+        "trials": n_trials,
+        "minutes": minutes,
+        "max_trials": max(options.trials, n_trials),  # an earlier call may have had more
+        **({} if options.minutes is None else {"max_minutes": max(options.minutes, minutes)}),
         "metric": metric,
         "score": round(direction(metric) * (chosen.score or 0.0), 6),
         "expected_best": [round(direction(metric) * score, 6) for score in expected_best(trials)],

@@ -7,11 +7,10 @@ commands need to know about the composition.
 from __future__ import annotations
 
 import copy
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -77,8 +76,10 @@ def compose(typed: Sequence[str]) -> Composed:
         HydraException, OmegaConfBaseException, YAMLError: the composition fails; `as_usage_error` explains why.
     """
     overrides = OverridesParser.create().parse_overrides(list(typed))
-    values = [override for override in overrides if _sets_a_value(override)]
-    choices = [str(override.input_line) for override in overrides if not _sets_a_value(override)]
+    values = [override for override in overrides if not _is_option(override)]
+    if not all(map(_sets_a_value, values)):  # such as ++key=value, which may depend on its place among the others
+        return _copy(typed, [])
+    choices = [str(override.input_line) for override in overrides if _is_option(override)]
     kept = tuple(str(override.input_line) for override in overrides if not override.is_hydra_override())
     try:
         return replace(_copy(choices, values), typed=kept)
@@ -108,18 +109,26 @@ def _merge(typed: tuple[str, ...], searched: tuple[str, ...], files: tuple[objec
     return _composed(config, config.hydra)
 
 
+def _is_option(override: Override) -> bool:
+    """Return whether an override chooses an option, of Hydra too."""
+    is_group = override.package is not None or any((folder / override.key_or_group).is_dir() for folder in _folders())
+    return is_group or override.is_hydra_override()
+
+
 def _sets_a_value(override: Override) -> bool:
-    """Return whether an override is `key=value`: it chooses no option, adds or deletes no key, and is no sweep."""
-    is_option = override.package is not None or any((folder / override.key_or_group).is_dir() for folder in _folders())
-    return override.type is OverrideType.CHANGE and not (
-        is_option or override.is_sweep_override() or override.is_hydra_override()
-    )
+    """Return whether an override of a key is `key=value`: it adds or deletes no key, and is no sweep."""
+    return override.type is OverrideType.CHANGE and not override.is_sweep_override()
 
 
 def _files() -> tuple[object, ...]:
     """Return name, time of change and size of each config file."""
-    entries = (entry for top in _folders() for folder, _, _ in os.walk(top) for entry in os.scandir(folder))
-    return tuple((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
+    files = []
+    for top in _folders():
+        for path in sorted(top.rglob("*.yaml")):
+            with suppress(FileNotFoundError):  # an editor's lock, or removed meanwhile
+                stat = path.stat()
+                files.append((str(path), stat.st_mtime_ns, stat.st_size))
+    return tuple(files)
 
 
 def compose_prompt(model: str, name: str) -> Any:

@@ -39,7 +39,8 @@ class Score:
     Attributes:
         share: of the records; ties count in part.
         low, high: the Wilson interval over records, of 95 % for all probes together (Bonferroni).
-        chance: the share of the most frequent end among those offered, which needs no beginning.
+        chance: the share of the most frequent end among those offered, which needs no beginning; at least that of a
+            random one.
         n: records.
     """
 
@@ -107,7 +108,7 @@ def _chance(requests: Sequence[Request]) -> float:
         counts = np.array([frequency[end] for end in ends])
         is_most = counts == counts.max()
         shares.append(is_most[0] / is_most.sum())
-    return float(np.mean(shares))
+    return float(max(np.mean(shares), np.mean([1 / len(ends) for ends in offered])))
 
 
 def _titles(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:

@@ -21,7 +21,7 @@ from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting import pairing
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs, problems_of_protocols
-from llm4rec_cli.reporting.runs import is_tunable, protocol_in_words, shown_as, tuning_budget, tuning_in_words
+from llm4rec_cli.reporting.runs import is_tunable, protocol_in_words, shown_as, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
 from llm4rec_cli.runs.identity import plain
@@ -348,7 +348,7 @@ def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Seq
     ours, theirs = _any(b)[1], _any(a)[1]
     if is_tunable(theirs["model"]):
         budgets = "; ".join(f"{shown_as(side)} {tuning_in_words(side)}" for side in (ours, theirs))
-        yield Check("tuned no more than its comparator", tuning_budget(ours) <= tuning_budget(theirs), budgets)
+        yield Check("tuned no more than its comparator", not tuned_more(ours, theirs), budgets)
     by_name = {part.name: part for part in parts}
     yield _above_zero("gain above 0", "the gain", by_name[ALL])
     names = [name for name in ACCIDENTAL if name in by_name]

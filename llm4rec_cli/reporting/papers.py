@@ -252,10 +252,11 @@ def excluded(variant: Variant, own: Path | None = None) -> list[str]:
 def not_compared(row: Printed, variant: Variant) -> list[str]:
     """Return why a printed number is not compared with a variant; empty if it is, or if `excluded` says why."""
     if row.identity is None:
-        return ["the paper's method is none of ours"]
+        return ["which of our methods is the paper's is not recorded"]
     run, method = variant.first_run, facts(variant.first_run)
-    of_method = _differences({key: (method.get(key, "without"), value) for key, value in row.identity.equal.items()})
-    return [*_other_question(row, run), *of_method.values()]
+    of_method = {key: (method.get(key, "without"), value) for key, value in row.identity.equal.items()}
+    of_prompt = {"prompt": (method.get("prompt", ""), row.prompt)} if row.prompt else {}
+    return [*_other_question(row, run), *_differences(of_method | of_prompt).values()]
 
 
 def related_to(variant: Variant) -> list[Printed]:
@@ -325,7 +326,7 @@ def _other_question(row: Printed, run: Mapping[str, Any]) -> list[str]:
         "task": (run["paper_method"].get("task", run["task"]), row.task),
         "targets": (run["split"], "test"),
         "split": (rule, row.split.rule if row.split else "another"),
-        "candidates": (run["protocol"] if ranked else "na", row.candidates),
+        "candidates": (run["protocol"].partition("-draw")[0] if ranked else "na", row.candidates),
     }
     differences = _differences(pairs)
     masks = {"na"}

@@ -136,7 +136,7 @@ def _measured(
     interval = variant.intervals.get(name) or variant.intervals.get(name.replace("hr@", "recall@"))
     compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
     differences = [difference for comparison in compared for difference in comparison.differences]
-    if value and rows and ours and not compared:
+    if value and rows and ours and _metric(variant.first_run, name) and not compared:
         reasons = papers.excluded(variant) or papers.not_compared(rows[0], variant)
         differences = [f"not compared: {'; '.join(reasons)}"]
     inside = INSIDE[compared[0].inside] if compared else []
@@ -146,12 +146,16 @@ def _measured(
     return Line(cell, metric, value, ours, interval, marks, folders, dataset)
 
 
+def _metric(metrics: Mapping[str, Any], name: str) -> str | None:
+    """Return a metric's name in a run; None if it is no metric of it, such as a time or one of a group."""
+    names = (name, name.replace("hr@", "recall@"), name.replace("recall@", "hr@"))
+    return next((known for known in names if known in metrics["metrics"]), None)
+
+
 def _number(metrics: Mapping[str, Any], name: str) -> float | None:
     """Return a metric by name; `BREAKDOWN/GROUP/METRIC` is one of a group, `seconds` the milliseconds an example."""
-    values = metrics["metrics"]
-    for known in (name, name.replace("hr@", "recall@"), name.replace("recall@", "hr@")):
-        if known in values:
-            return float(values[known])
+    if known := _metric(metrics, name):
+        return float(metrics["metrics"][known])
     if name == "milliseconds":
         return 1000 * float(metrics["seconds"]["evaluate"]) / int(metrics["n_examples"])
     breakdown, _, rest = name.partition("/")
@@ -243,9 +247,20 @@ def record(
             runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
             folders = [folder.relative_to(outputs).as_posix() for folder in runs]
             made = {"date": now, "machine": machine, "runs": folders, "n": len(line.ours)}
-            cells[line.cell.key] = made | {"whole": line.cell in whole}
+            made["whole"] = line.cell in whole
+            if made["whole"] or not _is_whole(cells.get(line.cell.key, {}), outputs):
+                cells[line.cell.key] = made
     write_json(file, {"schema": 2, "table": table.name, "size": size.value, "cells": cells})
     return file
+
+
+def _is_whole(recorded: Mapping[str, Any], outputs: Path) -> bool:
+    """Return whether a recorded cell was made as its table says, and its runs are still there."""
+    return recorded.get("whole", False) and _is_there(recorded, outputs)
+
+
+def _is_there(recorded: Mapping[str, Any], outputs: Path) -> bool:
+    return all(finished_metrics(outputs / folder) is not None for folder in recorded["runs"])
 
 
 def recorded_lines(table: Table, size: Size, outputs: Path) -> list[Line]:
@@ -296,7 +311,7 @@ def _words(table: Table, outputs: Path) -> str:
         done = {
             key: cell
             for key, cell in _recorded_cells(record_file(outputs, table.name, size)).items()
-            if all(finished_metrics(outputs / folder) is not None for folder in cell["runs"])
+            if _is_there(cell, outputs)
         }
         if done:
             return _done_in_words(size, done, _made(table, size))

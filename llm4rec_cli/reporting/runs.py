@@ -33,12 +33,19 @@ def tuning_in_words(run: Mapping[str, Any]) -> str:
 
 
 def tuning_budget(run: Mapping[str, Any]) -> tuple[int, float]:
-    """Return the most trials and minutes that the search for a run's settings might take; 0 trials if none is stated.
+    """Return the most trials and minutes that the search for a run's settings might take; none if it was on other data.
 
     Searches that used their trials may have taken different minutes: with equal limits their budgets are equal.
     """
-    tuning = run.get("tuning") or {}
-    return tuning.get("max_trials", tuning.get("trials", 0)), tuning.get("max_minutes", math.inf)
+    tuning = run.get("tuning")
+    if not tuning or tuning.get("dataset", run["dataset"]) != run["dataset"]:
+        return 0, 0.0
+    return tuning.get("max_trials", tuning["trials"]), tuning.get("max_minutes", math.inf)
+
+
+def tuned_more(run: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether a run's settings come from a search that might take more trials, or more minutes."""
+    return any(ours > theirs for ours, theirs in zip(tuning_budget(run), tuning_budget(other), strict=True))
 
 
 def is_tunable(model: str) -> bool:

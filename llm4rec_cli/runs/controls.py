@@ -49,12 +49,7 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
         ranks = ranking.rank(ranker, varied, spec.task.mask_history, 1, spec.config.trainer.eval_batch_size)
         return ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, list(spec.task.cutoffs))[metric]
 
-    try:
-        variations = model.variations(sample, spec.config.dataset.seed)
-    except (RunError, UsageError) as error:
-        if isinstance(error, RunError) and not spec.llm.replay:
-            raise
-        log.warning("no controls: %s", error.problem)  # as where another wording exceeds the context
+    if (variations := _variations(spec, model, sample)) is None:
         return None
     changed = {name: values(*variation) for name, variation in variations.items()}
     unchanged = values(model, sample)
@@ -79,8 +74,18 @@ def preview(spec: RunSpec, model: Any, examples: Examples) -> dict[str, Any] | N
     """Show the requests of the controls that `measure` would send, under `llm.dry_run`; return what they would use."""
     if (sample := _sample(spec, model, examples)) is None:
         return None
-    model.variations(sample, spec.config.dataset.seed)
-    return cast(dict[str, Any], model.controls_usage())
+    return None if _variations(spec, model, sample) is None else cast(dict[str, Any], model.controls_usage())
+
+
+def _variations(spec: RunSpec, model: Any, sample: Examples) -> dict[str, tuple[Any, Examples]] | None:
+    """Return what the model is asked in place of its own question; None if it refuses one, or a replay lacks it."""
+    try:
+        return cast(dict[str, tuple[Any, Examples]], model.variations(sample, spec.config.dataset.seed))
+    except (RunError, UsageError) as error:
+        if isinstance(error, RunError) and not spec.llm.replay:
+            raise
+        log.warning("no controls: %s", error.problem)  # as where another wording exceeds the context
+        return None
 
 
 def _sample(spec: RunSpec, model: Any, examples: Examples) -> Examples | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,13 @@ def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Pat
     for candidate, _, other in finished_runs(outputs):
         if other["split"] == "valid" and is_same_question(other) and is_same_model(candidate, other):
             return candidate.resolve()
-    selector = f"run={folder}" if metrics["training"] else f"model={metrics['model']} dataset={metrics['dataset']}"
-    raise UsageError(f"{folder} was not evaluated on validation", f"llm4rec eval {selector} split=valid")
+    of_rule = [o for o in metrics["overrides"] if key_typed(o).startswith(("model.", "dataset."))]
+    chosen = [f"run={outputs / trained}"] if trained else [f"model={metrics['model']}", *of_rule]
+    if not trained and "dataset" not in map(key_typed, of_rule):
+        chosen.insert(1, f"dataset={metrics['dataset']}")
+    masked = ["task.mask_history=true"] if metrics["mask_history"] else []
+    command = shlex.join(["llm4rec", "eval", *chosen, *masked, "split=valid"])
+    raise UsageError(f"{folder} was not evaluated on validation", command)
 
 
 def _listed(values: list[str]) -> str:

@@ -89,10 +89,11 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
 
 
 def protocol(task: Any) -> str:
-    """Return the protocol's name: `full`, `uniform-100`, …"""
+    """Return the protocol's name: `full`, `uniform-100`, `uniform-100-draw1`, …"""
     if task.candidates == Candidates.full:
         return "full"
-    return f"{task.candidates.name}-{task.negatives + 1}"
+    of_draw = f"-draw{task.draw}" if task.draw else ""
+    return f"{task.candidates.name}-{task.negatives + 1}{of_draw}"
 
 
 def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, batch_size: int) -> Ranking:

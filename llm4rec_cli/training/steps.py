@@ -240,7 +240,9 @@ class Runner:
             yield [*merged([self._train_overrides(candidate), swept])]
         starts = [folder for step in group for folder, _ in map(self.result, step.after)]
         alone = [len([*start.parent.glob(f"{start.name.partition('-')[0]}-*")]) == 1 for start in starts]
-        if len(group) > 1 and all(alone):
+        if not all(alone):
+            log.info("%s: several runs of a seed, so that its trainings come one after the other", starts[0].parent)
+        elif len(group) > 1:
             seeds = [override for step in group for override in step.overrides if key_typed(override) == "seed"]
             swept = [f"seed={','.join(seed.partition('=')[2] for seed in seeds)}"]
             if starts:  # of a folder of runs, each seed starts from the one with its seed

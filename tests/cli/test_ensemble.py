@@ -91,9 +91,12 @@ def test_weights_are_those_of_the_members_own_validation_runs(llm4rec):
     refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
     assert refused.code == 2
     assert f"{masked} was not evaluated on validation" in refused.err
+    assert f"sequential/{first.name} task.mask_history=true split=valid" in refused.err
     llm4rec("eval", f"run={first}", "task.mask_history=true", "split=valid", *asked)
     refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
     assert f"{near} was not evaluated on validation" in refused.err, "another number of neighbours is another rule"
+    remedy = "llm4rec eval model=item_knn dataset=demo model.neighbours=5 task.mask_history=true split=valid"
+    assert remedy in refused.err
     llm4rec("eval", "model=item_knn", "model.neighbours=5", "task.mask_history=true", "split=valid", *asked)
     assert llm4rec("ensemble", members, "combine=weights", "task.floors=[]").code == 0
 

@@ -132,6 +132,15 @@ def test_a_launcher_makes_the_search_and_the_seeds_of_a_row(mine, tmp_path, monk
     assert {"model.dropout=0.1", "model.dropout=0.3"} & {*seeds}, "the chosen one"
 
 
+def test_trainings_by_a_launcher_are_those_of_the_table(mine, llm4rec):
+    answer = mine("--small", "--rows", "SASRec", "--columns", "Beauty", "--seeds", "0,1", "--launcher", "basic")
+    assert answer.code == 0, answer.err
+    of_table = answer.err.split("run 1 of 2")[1]
+    assert "epoch 1" not in of_table and of_table.count("finished run found") >= 2
+    assert mine("--small", "--launcher", "jobllib").code == 2
+    assert "unknown hydra/launcher 'jobllib'" in mine("--small", "--launcher", "jobllib").err
+
+
 def test_a_launcher_starts_each_seed_from_the_run_with_its_seed(mine, tmp_path, monkeypatch):
     from llm4rec_cli import launch
 
@@ -159,9 +168,11 @@ def test_what_was_typed_besides_the_table_is_recorded_as_a_part(mine, llm4rec):
     assert mine("--rows", "popular").code == 0
     assert "1 of 3 cells reproduced: " in llm4rec("list", "papers", "mine").out
     assert mine("--rows", "popular", "task.max_examples=50").code == 0
-    assert "1 of 3 cells reproduced, 1 of them in part" in llm4rec("list", "papers", "mine").out
+    assert "1 of 3 cells reproduced: " in llm4rec("list", "papers", "mine").out, "the whole one is still there"
     assert mine("--rows", "SASRec", "--seeds", "0").code == 0
-    assert "2 of 3 cells reproduced, 2 of them in part" in llm4rec("list", "papers", "mine").out
+    assert "2 of 3 cells reproduced, 1 of them in part" in llm4rec("list", "papers", "mine").out
+    assert mine("--rows", "SASRec").code == 0
+    assert "2 of 3 cells reproduced: " in llm4rec("list", "papers", "mine").out
 
 
 def test_peoples_judgements_are_read_by_system_and_criterion(tmp_path):

@@ -44,6 +44,11 @@ def test_what_hydra_refuses_has_hydras_error(wrong):
     assert str(ours.value) == str(theirs.value)
 
 
+def test_what_depends_on_its_place_is_left_to_hydra():
+    typed = ["seed=1", "++seed=2"], ["++seed=2", "seed=1"]
+    assert [compose(t).config.seed for t in typed] == [by_hydra(t).seed for t in typed] == [2, 1]
+
+
 def test_a_config_may_be_changed_without_changing_the_next():
     compose(["model=sasrec"]).config.model.hidden_size = 8
     assert compose(["model=sasrec"]).config.model.hidden_size != 8
@@ -51,6 +56,13 @@ def test_a_config_may_be_changed_without_changing_the_next():
 
 def test_overrides_of_hydra_are_not_part_of_what_was_typed():
     assert compose(["hydra/launcher=joblib", "hydra.job.name=x", "seed=1"]).typed == ("seed=1",)
+
+
+def test_the_lock_of_an_editor_is_no_config(tmp_path):
+    (tmp_path / "conf/trainer").mkdir(parents=True)
+    (tmp_path / "conf/trainer/.#mine.yaml").symlink_to("nowhere")
+    with contextlib.chdir(tmp_path):
+        assert compose(["seed=5"]).config.seed == 5
 
 
 def test_a_file_in_conf_that_changes_is_read_again(tmp_path):

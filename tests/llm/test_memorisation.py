@@ -75,6 +75,8 @@ def test_a_model_that_always_prefers_the_frequent_end_is_at_chance():
     answers = [completion([float(end) for end in request.continuations]) for request in requests]
     biased = memorisation.score(requests, answers)
     assert biased.share == biased.chance == 0.6 and not biased.above_chance
+    rare = [ends("a", "b", "c", "d", "e"), ends("b", "a", "c", "d", "b"), ends("b", "a", "c", "d", "e")]
+    assert memorisation.score(rare[:1] * 3, [completion([-1] * 5)] * 3).chance == 1
     knows = memorisation.score(requests, [completion([0, -1, -1, -1, -1])] * 100)
     assert knows.share == 1 and knows.above_chance
 

@@ -4,7 +4,16 @@ import pytest
 
 from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
-from llm4rec_cli.reporting.papers import NOT_READ, comparisons, excluded, printed, related, related_to
+from llm4rec_cli.reporting.papers import (
+    NOT_READ,
+    comparisons,
+    excluded,
+    not_compared,
+    printed,
+    related,
+    related_to,
+    select,
+)
 from llm4rec_cli.reporting.variants import Variant
 from tests.reporting.finished_runs import run
 from tests.support.driver import spec_of
@@ -233,6 +242,21 @@ def test_an_unknown_mask_is_a_difference():
     compared = [c for c in comparisons(p5(ids="random")) if c.printed.paper == "tiger"]
     assert compared
     assert all("history: ours not masked, the paper's unknown" in c.differences for c in compared)
+
+
+def test_what_is_not_compared_says_why():
+    (row,) = select("hr@5", {"paper": "p5", "model": "P5-S", "dataset": "amazon2014-beauty", "prompt": "2-3"})
+    other_prompt = p5(prompt="2-13")
+    assert row not in [c.printed for c in comparisons(other_prompt)]
+    assert not_compared(row, other_prompt) == ["prompt: ours 2-13, the paper's 2-3"]
+    assert not_compared(row, p5()) == []
+    (unknown,) = select("hr@5", {"paper": "p5", "model": "Caser", "dataset": "amazon2014-beauty"})
+    assert not_compared(unknown, p5()) == ["which of our methods is the paper's is not recorded"]
+
+
+def test_another_draw_of_candidates_is_compared_with_the_same_numbers():
+    direct = {"base": BEAUTY | {"protocol": "uniform-100-draw1"}, "prompt": "5-5"}
+    assert by_number(p5("direct", **direct)).keys() == by_number(p5("direct", prompt="5-5")).keys() != set()
 
 
 def test_values_that_were_not_read_say_so():

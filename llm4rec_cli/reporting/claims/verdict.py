@@ -18,7 +18,7 @@ from llm4rec_cli.evaluation.paired import Difference, holm, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.pairing import PairedValues, Run, pair_runs, shared_metrics
-from llm4rec_cli.reporting.runs import is_tunable, tuning_budget, tuning_in_words
+from llm4rec_cli.reporting.runs import is_tunable, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.variants import Variant
 
 MIN_SEEDS = 3  # of a trained model, or of a metric with one value a run
@@ -159,7 +159,7 @@ def _tuned_more(rule: Rule, a: Variant, b: Variant) -> str:
     favoured, other = (a, b) if rule is Rule.inferior else (b, a)
     if not is_tunable(other.first_run["model"]):
         return ""
-    if tuning_budget(favoured.first_run) <= tuning_budget(other.first_run):
+    if not tuned_more(favoured.first_run, other.first_run):
         return ""
     words = (f"{side} {tuning_in_words(variant.first_run)}" for side, variant in (("A", a), ("B", b)))
     return f"tuning budgets differ: {', '.join(words)}"

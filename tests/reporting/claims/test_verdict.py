@@ -90,6 +90,7 @@ def test_a_clear_gain_in_every_seed_supports_the_claim(write, result):
     assert len(gain.runs) == 6
 
 
+UNEQUAL = "tuning budgets differ: A 8 trials, 31 min, B 8 trials, 31 min"
 EIGHT = {"trials": 8, "minutes": 31.0, "max_trials": 8, "metric": "ndcg@10", "score": 0.1}
 
 
@@ -105,6 +106,8 @@ EIGHT = {"trials": 8, "minutes": 31.0, "max_trials": 8, "metric": "ndcg@10", "sc
         (EIGHT | {"max_minutes": 20.0}, EIGHT, "tuning budgets differ: A 8 trials, 31 min, B 8 trials, 31 min"),
         (EIGHT | {"minutes": 5.0}, EIGHT, ""),  # equal limits
         (EIGHT, None, ""),  # B wins with less
+        (EIGHT | {"max_minutes": 20.0}, EIGHT | {"max_trials": 4}, UNEQUAL),  # fewer trials, without a limit of minutes
+        (EIGHT | {"dataset": "x"}, EIGHT, "tuning budgets differ: A 8 trials, 31 min on x, B 8 trials, 31 min"),
         (EIGHT, EIGHT, ""),
     ],
 )
