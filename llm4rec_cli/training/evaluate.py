@@ -126,6 +126,6 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
                 init_from=source.metrics["init_from"],
                 imported=source.metrics.get("imported"),
                 trained_run=source.folder.relative_to(spec.outputs).as_posix(),
-                training_seconds=source.metrics["seconds"].get("train"),
+                training_seconds=source.metrics.get("seconds", {}).get("train"),  # not known of imported weights
             )
     return Evaluation(Outcome("done", address.folder), [*floors, metrics], spec)
