@@ -83,8 +83,9 @@ def _data_overrides(folder: Path) -> list[str]:
     overrides = [*choices, f"split={stored.split}", *typed]
     usual = OmegaConf.create(OmegaConf.to_container(compose(["model=popularity", *overrides]).config, enum_to_str=True))
     for key in sorted(keys_with_role(Role.data, Role.division, Role.intervention, Role.question, Role.extent)):
-        value = OmegaConf.select(stored, key)
-        if key.startswith(("dataset.", "task.")) and value != OmegaConf.select(usual, key):
+        default = OmegaConf.select(usual, key)
+        value = OmegaConf.select(stored, key, default=default)  # a setting that came after the run has its default
+        if key.startswith(("dataset.", "task.")) and value != default:
             overrides.append(f"{key}={_value(value)}")
     return overrides
 

@@ -1,6 +1,7 @@
 """`ensemble`: finished runs on the same impressions, combined into a new run."""
 
 import pytest
+import yaml
 
 from tests.support.driver import read
 
@@ -75,6 +76,15 @@ def test_a_member_evaluated_by_its_run_is_of_the_dataset_it_was_trained_on(llm4r
     floor = llm4rec("train", "model=item_knn", "dataset=demo_garden", "task.mask_history=true", *asked).folder
     answer = llm4rec("ensemble", run_option([masked, floor]), "combine=rank", "task.floors=[]")
     assert (answer.metrics["dataset"], answer.metrics["mask_history"]) == ("demo_garden", True)
+
+
+def test_runs_of_before_a_setting_existed_are_combined(llm4rec, members):
+    for folder in members:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        del config["task"]["draw"]
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    answer = llm4rec("ensemble", run_option(members), "task.floors=[]")
+    assert answer.code == 0, answer.err
 
 
 def test_weights_are_those_of_the_members_own_validation_runs(llm4rec):
