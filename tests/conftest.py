@@ -51,7 +51,13 @@ ConfigLoaderImpl.load_configuration = _composed_once
 HEAVY = (
     *("test_configs.py", "docs/test_walk_p5.py", "docs/test_walk_guides.py", "training/test_processes.py"),
     *("cli/test_sweep.py", "data/test_bad_input.py", "cli/test_transfer.py", "docs/test_walk_papers.py"),
-    *("cli/test_prompt4nr.py", "llm/test_endpoint.py", "models/test_conformance.py", "training/test_fit.py"),
+    *(
+        "cli/test_reproduce.py",
+        "cli/test_prompt4nr.py",
+        "llm/test_endpoint.py",
+        "models/test_conformance.py",
+        "training/test_fit.py",
+    ),
     *("cli/test_p5.py", "data/test_demo.py", "cli/test_validate.py", "cli/test_chatgptrec.py", "llm/test_weights.py"),
     *("cli/test_recommend.py", "cli/test_held_out.py", "tasks/test_real_data.py", "reporting/claims/test_spec.py"),
     *("cli/test_eval.py", "cli/test_doctor.py", "cli/test_inspect.py", "cli/test_ensemble.py", "cli/test_protocols.py"),
