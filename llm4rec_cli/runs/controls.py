@@ -78,7 +78,7 @@ def preview(spec: RunSpec, model: Any, examples: Examples) -> dict[str, Any] | N
 
 
 def _variations(spec: RunSpec, model: Any, sample: Examples) -> dict[str, tuple[Any, Examples]] | None:
-    """Return what the model is asked in place of its own question; None if it refuses one, or a replay lacks it."""
+    """Return the model's variations of its prompts; None if it refuses one of them, or a replay lacks an answer."""
     try:
         return cast(dict[str, tuple[Any, Examples]], model.variations(sample, spec.config.dataset.seed))
     except (RunError, UsageError) as error:

@@ -106,8 +106,8 @@ def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Pat
     Raises:
         UsageError: there is none.
     """
-    trained = folder.resolve().relative_to(outputs.resolve()).as_posix() if metrics["training"] else None
-    trained = metrics["trained_run"] or trained
+    own = folder.resolve().relative_to(outputs.resolve()).as_posix() if metrics["training"] else None
+    trained = metrics["trained_run"] or own
 
     def is_same_model(candidate: Path, other: dict[str, Any]) -> bool:
         if trained:

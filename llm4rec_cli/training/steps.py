@@ -225,7 +225,7 @@ class Runner:
     def sweeps(self, group: Sequence[Step]) -> Iterator[list[str]]:
         """Yield the overrides of the sweeps that make trainings: those of their search, and then those of their seeds.
 
-        What a sweep needs is run first, when it is asked for.
+        The runs that a sweep needs are made before it is yielded.
 
         Args:
             group: trainings that differ only in the seed.

@@ -89,25 +89,25 @@ def test_runs_of_before_a_setting_existed_are_combined(llm4rec, members):
 
 def test_weights_are_those_of_the_members_own_validation_runs(llm4rec):
     """Two variants of a model with the same name and seed: each member is matched by its weights or its settings."""
-    asked = ("task.max_examples=60", "task.stored_items=40", "task.floors=[]")
+    typed = ("task.max_examples=60", "task.stored_items=40", "task.floors=[]")
     small = ("model.hidden_size=16", "model.inner_size=16", "trainer.epochs=1")
-    first = llm4rec("train", "model=sasrec", *small, *asked).folder
-    second = llm4rec("train", "model=sasrec", *small, "model.dropout=0.4", *asked).folder
-    masked = llm4rec("eval", f"run={first}", "task.mask_history=true", *asked).folder
-    near = llm4rec("train", "model=item_knn", "model.neighbours=5", "task.mask_history=true", *asked).folder
+    first = llm4rec("train", "model=sasrec", *small, *typed).folder
+    second = llm4rec("train", "model=sasrec", *small, "model.dropout=0.4", *typed).folder
+    masked = llm4rec("eval", f"run={first}", "task.mask_history=true", *typed).folder
+    near = llm4rec("train", "model=item_knn", "model.neighbours=5", "task.mask_history=true", *typed).folder
     members = run_option([masked, near])
-    llm4rec("eval", f"run={second}", "task.mask_history=true", "split=valid", *asked)
-    llm4rec("eval", "model=item_knn", "task.mask_history=true", "split=valid", *asked)
+    llm4rec("eval", f"run={second}", "task.mask_history=true", "split=valid", *typed)
+    llm4rec("eval", "model=item_knn", "task.mask_history=true", "split=valid", *typed)
     refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
     assert refused.code == 2
     assert f"{masked} was not evaluated on validation" in refused.err
     assert f"sequential/{first.name} task.mask_history=true split=valid" in refused.err
-    llm4rec("eval", f"run={first}", "task.mask_history=true", "split=valid", *asked)
+    llm4rec("eval", f"run={first}", "task.mask_history=true", "split=valid", *typed)
     refused = llm4rec("ensemble", members, "combine=weights", "task.floors=[]")
     assert f"{near} was not evaluated on validation" in refused.err, "another number of neighbours is another rule"
     remedy = "llm4rec eval model=item_knn dataset=demo model.neighbours=5 task.mask_history=true split=valid"
     assert remedy in refused.err
-    llm4rec("eval", "model=item_knn", "model.neighbours=5", "task.mask_history=true", "split=valid", *asked)
+    llm4rec("eval", "model=item_knn", "model.neighbours=5", "task.mask_history=true", "split=valid", *typed)
     assert llm4rec("ensemble", members, "combine=weights", "task.floors=[]").code == 0
 
 
