@@ -43,6 +43,7 @@ from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean,
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.reproduction import Line
+    from llm4rec_cli.training.probe import Cost
     from llm4rec_cli.training.steps import Runner, Step
 
 log = logging.getLogger(__name__)
@@ -211,47 +212,50 @@ def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner
 def _show_cost(
     steps: Sequence[Step], states: Mapping[Step, str], numbers: Mapping[Step, int], runner: Runner, probed: bool
 ) -> None:
-    """Print how many runs there are, and what each distinct training costs here."""
-    from llm4rec_cli.config.registry import config_class
+    """Print how many runs there are, and what each distinct one costs here."""
     from llm4rec_cli.reporting.contents import ranges
     from llm4rec_cli.reporting.tables import Content, say, show
-    from llm4rec_cli.training.steps import composed, distinct_trainings
+    from llm4rec_cli.training.steps import composed, distinct
 
     rows, minutes, memory, trainings, unknown = [], 0.0, 0, 0, 0
-    for first, group in distinct_trainings(steps):
-        if not config_class(composed(runner.overrides(first)).config.model.name).trainable:
-            continue
+    for first, group in distinct(steps, ("train", "eval")):
         to_run = [step for step in group if states[step] != "done"]
-        trainings += len(to_run)
-        cost = _cost(first, states, runner) if probed and to_run else None
-        if cost:
-            minutes, memory = minutes + cost[0] * len(to_run), max(memory, cost[1])
+        if first.command == "train" and config_class(composed(runner.overrides(first)).config.model.name).trainable:
+            trainings += len(to_run)
+        if not probed or not to_run:
+            continue
+        if cost := _cost(first, states, runner):
+            minutes += (cost.training + cost.evaluation) * len(to_run)
+            memory = max(memory, cost.memory_mb)
             which = ranges([numbers[step] for step in to_run])
-            rows.append([which, str(len(to_run)), f"{cost[0]:.1f}", f"{cost[1]:,}"])
+            of_each = [f"{part:.1f}" for part in (cost.training, cost.evaluation)]
+            rows.append([which, str(len(to_run)), *of_each, f"{cost.memory_mb:,}"])
         else:
             unknown += len(to_run)
     if rows:
-        show(Content("trainings to run", ["commands", "runs", "minutes each", "MiB"], rows))
+        show(Content("minutes and MiB of a run", ["commands", "runs", "training", "evaluation", "MiB"], rows))
     done = sum(state == "done" for state in states.values())
     cost_in_words = f"; at most {minutes:.0f} minutes and {memory:,} MiB here" if memory else ""
-    unknown_in_words = f"; {unknown} of unknown cost" if probed and unknown else ""
+    unknown_in_words = f"; {unknown} of unknown cost" if unknown else ""
     say(
         f"{len(steps)} commands: {done} done, {len(steps) - done} to run, with {trainings} trainings"
         f"{cost_in_words}{unknown_in_words}"
     )
     if memory:
-        say("measured on a few steps of each training, without validation and evaluation; training may end earlier")
+        say("measured on a few training steps and examples, without floors; training may end earlier")
 
 
-def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> tuple[float, int] | None:
-    """Return the minutes and MiB of a training; None if its data or weights are not on this machine."""
+def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> Cost | None:
+    """Return what a run costs; None if its data or weights are not on this machine, or a chat model would be asked."""
     from llm4rec_cli.config.overrides import hydra_override
     from llm4rec_cli.training.probe import probe
+    from llm4rec_cli.training.steps import composed
 
-    if states[step] != "to run":
+    overrides = runner.overrides(step)
+    if states[step] != "to run" or config_class(composed(overrides).config.model.name).uses_llm:
         return None
     try:
-        return probe([hydra_override(override) for override in runner.overrides(step)])
+        return probe(step.command, [hydra_override(override) for override in overrides])
     except Llm4RecError as error:
         log.info("not measured: %s", error.problem)
         return None
@@ -264,10 +268,10 @@ def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> N
     """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
-    from llm4rec_cli.training.steps import composed, distinct_trainings, in_order
+    from llm4rec_cli.training.steps import composed, distinct, in_order
 
     composed([f"hydra/launcher={launcher}"])  # an unknown one is refused
-    for _, group in distinct_trainings(in_order([step for of_cell in plan.values() for step in of_cell])):
+    for _, group in distinct(in_order([step for of_cell in plan.values() for step in of_cell]), ("train",)):
         try:
             for swept in runner.sweeps(group):
                 with _stdout_to_stderr():

@@ -1,4 +1,4 @@
-"""What a training costs on this machine, measured on a few of its steps."""
+"""What a run costs on this machine, measured on a few of its training steps and of its examples."""
 
 from __future__ import annotations
 
@@ -6,54 +6,82 @@ import contextlib
 import multiprocessing
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llm4rec_cli.tasks import base as tasks
+
+if TYPE_CHECKING:
+    from llm4rec_cli.data.controls import AnyExamples
+    from llm4rec_cli.runs.spec import RunSpec
 
 N_STEPS = 4  # of which the first is not timed
+N_EXAMPLES = 8  # of the first measurement of an evaluation; each other one takes four times as many
+TIMED_SECONDS = 1.0  # and the last one at least this long
 
 
 class Cost(NamedTuple):
-    """The cost of a training.
+    """The cost of a run.
 
     Attributes:
-        minutes: of all its epochs, without validation; training may end earlier.
+        training: minutes of all epochs, each with its validation; training may end earlier.
+        evaluation: minutes of the evaluation, without those of floors.
         memory_mb: peak memory of the process in MiB.
     """
 
-    minutes: float
+    training: float
+    evaluation: float
     memory_mb: int
 
 
-def probe(overrides: Sequence[str]) -> Cost:
-    """Return the cost of a training, measured in a process of its own so that its memory is not that of another.
+def probe(command: str, overrides: Sequence[str]) -> Cost:
+    """Return the cost of a run, measured in a process of its own so that its memory is not that of another.
 
     Args:
-        overrides: of `train`, in Hydra's grammar.
+        command: `train` or `eval`; the latter has no training.
+        overrides: of the command, in Hydra's grammar; of `eval` those of a training.
 
     Raises:
-        Llm4RecError: it cannot be trained here.
+        Llm4RecError: it cannot be run here.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(_probe, list(overrides)).result()
+        return pool.submit(_probe, command, list(overrides)).result()
 
 
-def _probe(overrides: list[str]) -> Cost:
-    import torch
-
+def _probe(command: str, overrides: list[str]) -> Cost:
     from llm4rec_cli.config.compose import compose
-    from llm4rec_cli.config.schema import Precision
-    from llm4rec_cli.data.streams import stream
+    from llm4rec_cli.config.schema import SplitName
     from llm4rec_cli.runs import stages
     from llm4rec_cli.runs.folder import peak_rss_mb
     from llm4rec_cli.runs.precision import resolve_precision
     from llm4rec_cli.runs.spec import RunSpec
 
     spec = resolve_precision(RunSpec.resolve(compose(overrides), "train"))
-    trainer = spec.config.trainer
-    model = stages.build(spec, stages.split_dataset(spec, stages.load(spec)))
-    rows = model.training_rows()
+    config, task = spec.config, tasks.module(spec.task)
+    split = stages.split_dataset(spec, stages.load(spec))
+    is_trained = command == "train" and spec.model.trainable
+    model = stages.build(spec, split, is_loaded=not is_trained)
+    training = 0.0
+    if is_trained:
+        valid = task.examples(split, SplitName.valid, config, spec.cache)
+        valid = tasks.subset(valid, config.trainer.valid_examples, config.dataset.seed, "valid_examples")
+        of_epoch = _seconds(lambda some: task.validation_score(model, split, some, config), valid)
+        training = _training_seconds(spec, model) + config.trainer.epochs * of_epoch
+    examples = task.examples(split, config.split, config, spec.cache)
+    evaluation = _seconds(lambda some: task.evaluate(model, split, some, config), examples)
+    return Cost(training / 60, evaluation / 60, peak_rss_mb())
+
+
+def _training_seconds(spec: RunSpec, model: Any) -> float:
+    """Return the seconds of all training steps."""
+    import torch
+
+    from llm4rec_cli.config.schema import Precision
+    from llm4rec_cli.data.streams import stream
+
+    trainer, rows = spec.config.trainer, model.training_rows()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=trainer.learning_rate)
     order = stream(spec.config.seed, "batches", 0).permutation(len(rows)).tolist()
@@ -73,4 +101,19 @@ def _probe(overrides: list[str]) -> Cost:
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - began)
     steps = trainer.epochs * -(-len(rows) // trainer.batch_size)
-    return Cost(statistics.median(seconds[1:] or seconds) * steps / 60, peak_rss_mb())
+    return statistics.median(seconds[1:] or seconds) * steps
+
+
+def _seconds(work: Callable[[Any], object], examples: AnyExamples) -> float:
+    """Return the seconds of `work` on all examples, from its seconds on ever more of them."""
+    n, before = N_EXAMPLES, (0, 0.0)
+    while True:
+        some = tasks.subset(examples, n, 0, "probe")
+        began = time.monotonic()
+        work(some)
+        seconds = time.monotonic() - began
+        if seconds >= TIMED_SECONDS or len(some) == len(examples):
+            break
+        n, before = 4 * n, (n, seconds)
+    each = max(0.0, seconds - before[1]) / (len(some) - before[0])  # without what any number of examples takes
+    return seconds + (len(examples) - len(some)) * each

@@ -209,7 +209,8 @@ class Runner:
             overrides = [*merged([combined, self._of_machine])]
         else:
             overrides = self._train_overrides(step)
-        first, *_ = [*train_and_evaluate(RunSpec.resolve(composed(overrides), "train"))]
+        # Of a training for all tasks only this: a cell evaluates the task that it is of.
+        first = next(train_and_evaluate(RunSpec.resolve(composed(overrides), "train")))
         return first.outcome.folder, first.metrics[-1]
 
     def _train_overrides(self, step: Step) -> list[str]:
@@ -362,11 +363,11 @@ def _init_setting(model: str) -> str:
     return setting
 
 
-def distinct_trainings(steps: Sequence[Step]) -> Iterator[tuple[Step, list[Step]]]:
-    """Yield the trainings that differ in more than the seed, the first of each, with all of its seeds."""
+def distinct(steps: Sequence[Step], commands: Sequence[str]) -> Iterator[tuple[Step, list[Step]]]:
+    """Yield the steps of these commands that differ in more than the seed, the first of each, with all of its seeds."""
     groups: dict[tuple[Any, ...], list[Step]] = {}
     for step in steps:
-        if step.command == "train":
+        if step.command in commands:
             typed = tuple(override for override in step.overrides if key_typed(override) != "seed")
-            groups.setdefault((typed, bool(step.after)), []).append(step)
+            groups.setdefault((step.command, typed, bool(step.after)), []).append(step)
     yield from ((group[0], group) for group in groups.values())

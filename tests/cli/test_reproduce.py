@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from llm4rec_cli.files import write_text
@@ -95,24 +96,40 @@ def test_a_dry_run_says_what_is_missing_on_this_machine(mine, tmp_path):
     assert "4 of unknown cost" in answer.out
 
 
-def test_a_dry_run_measures_each_training_once(mine, monkeypatch):
+def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
     from llm4rec_cli.training import probe
 
     measured = []
-    monkeypatch.setattr(probe, "probe", lambda overrides: measured.append(overrides) or probe.Cost(2.0, 300))
+    monkeypatch.setattr(probe, "probe", lambda *run: measured.append(run) or probe.Cost(2.0, 0.5, 300))
     answer = mine("--dry-run", "--small", "--seeds", "0,1")
-    assert len(measured) == 1
-    assert "at most 4 minutes and 300 MiB here" in answer.out
+    assert [command for command, _ in measured] == ["train", "train", "eval"], "one for all seeds"
+    assert "5 commands: 0 done, 5 to run, with 2 trainings; at most 12 minutes and 300 MiB here" in answer.out
 
 
-def test_a_probe_measures_minutes_and_memory(cache, tmp_path, monkeypatch):
+def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
     from llm4rec_cli.training import probe
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    cost = probe._probe([*TINY, "dataset=demo", "trainer.epochs=10"])
-    assert 0 < cost.minutes < 60
+    cost = probe._probe("train", [*TINY, "dataset=demo", "trainer.epochs=10"])
+    assert 0 < cost.training < 60 and 0 < cost.evaluation < 10
     assert cost.memory_mb > 50
-    assert probe._probe([*TINY, "dataset=demo", "trainer.epochs=1000"]).minutes > 10 * cost.minutes
+    assert probe._probe("train", [*TINY, "dataset=demo", "trainer.epochs=1000"]).training > 10 * cost.training
+    assert probe._probe("eval", [*TINY, "dataset=demo", "trainer.epochs=10"]).training == 0
+
+
+@pytest.mark.parametrize(("fixed", "each", "sizes"), [(0, 0.01, [8, 32, 128]), (0.5, 0.01, [8, 32, 128]), (0, 2, [8])])
+def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, sizes):
+    from llm4rec_cli.training import probe
+
+    now, measured = [0.0], []
+
+    def work(some):
+        measured.append(len(some))
+        now[0] += fixed + each * len(some)
+
+    monkeypatch.setattr(probe.time, "monotonic", lambda: now[0])
+    assert probe._seconds(work, np.arange(1000)) == pytest.approx(fixed + each * 1000)
+    assert measured == sizes
 
 
 def test_a_launcher_makes_the_search_and_the_seeds_of_a_row(mine, tmp_path, monkeypatch):

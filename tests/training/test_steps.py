@@ -5,7 +5,7 @@ import pytest
 from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Size
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.training.steps import Runner, Step, cell_step, distinct_trainings, in_order
+from llm4rec_cli.training.steps import Runner, Step, cell_step, distinct, in_order
 
 
 def steps_of(name, size=Size.paper, rows="*", columns="*", seeds=(0,), tuned=False):
@@ -44,7 +44,7 @@ def test_a_tuned_row_is_searched_on_validation_with_one_seed():
     ]
     assert zero.search == one.search
     assert all({"split=valid", "seed=0"} <= {*candidate.overrides} for _, candidate in one.search)
-    ((first, group),) = distinct_trainings([zero, one])
+    ((first, group),) = distinct([zero, one], ("train",))
     assert (first, group) == (zero, [zero, one])
 
 
