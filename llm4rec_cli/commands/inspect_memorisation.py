@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.compose import Composed
+
+if TYPE_CHECKING:
+    from llm4rec_cli.llm.requests import Completion, Request
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,9 +25,11 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from dataclasses import asdict
     from pathlib import Path
 
+    from llm4rec_cli.config.schema import Backend
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.errors import DataError, UsageError, raise_first
     from llm4rec_cli.llm import completions, memorisation
+    from llm4rec_cli.llm.memorisation import VERBATIM
     from llm4rec_cli.llm.store import Store
     from llm4rec_cli.reporting.tables import Content, json_text, say, show
     from llm4rec_cli.runs import marks, rules, stages
@@ -37,29 +44,40 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     if not probes:
         raise DataError(f"dataset {dataset.manifest['name']} has too few records to probe", "llm4rec list datasets")
     backend, usage = stages.chat_backend(spec, spec.config.dataset.seed), completions.Usage()
+    has_likelihoods = spec.llm.backend is Backend.local or spec.llm.prompt_logprobs
     scores = {}
     with Store(completions.store_path(spec.llm, spec.cache)) as store:
-        for name, requests in probes.items():
+
+        def answers(requests: Sequence[Request], name: str) -> list[Completion]:
             description = f"querying {Path(spec.llm.model).name}, {name}"
-            answers = completions.complete(requests, backend, spec.llm, store, description, usage)
-            scores[name] = memorisation.score(requests, answers)
+            return completions.complete(requests, backend, spec.llm, store, description, usage)
+
+        for name, requests in probes.items():
+            if has_likelihoods:
+                scores[name] = memorisation.score(requests, answers(requests, name))
+            written = answers(memorisation.to_be_written(requests), name + VERBATIM)
+            scores[name + VERBATIM] = memorisation.score_verbatim(requests, written)
     marks.save_memorisation(spec, dataset, {name: asdict(score) for name, score in scores.items()})
     if options.json:
         print(json_text({name: asdict(score) for name, score in scores.items()}, indent=2))
         return
     rows = [
-        [name, memorisation.PROBES[name], f"{s.share:.4f}", f"{s.low:.4f}–{s.high:.4f}", f"{s.chance:.4f}", f"{s.n:,}"]
+        [name, f"{s.share:.4f}", f"{s.low:.4f}–{s.high:.4f}", f"{s.chance:.4f}", f"{s.n:,}"]
         for name, s in scores.items()
     ]
-    columns = ("probe", "completed", "share", "interval", "chance", "records")
-    title = (
-        f"{Path(spec.llm.model).name} on records of {dataset.manifest['name']}: share whose true end is the likeliest"
-    )
-    show(Content(title, columns, rows))
-    known = [name for name, s in scores.items() if s.above_chance and name != "titles"]
+    title = f"{Path(spec.llm.model).name} on records of {dataset.manifest['name']}: share with the true end"
+    notes = [
+        "the true end is the likeliest of several; verbatim: it is written",
+        *(f"{name}: {memorisation.PROBES[name]}" for name in probes),
+    ]
+    show(Content(title, ("probe", "share", "interval", "chance", "records"), rows, notes))
+    known = [name for name, s in scores.items() if s.above_chance and not name.startswith("titles")]
     say(
         f"Above chance: {', '.join(known)}: a sign that the model has read these data; a number of it can be memory."
         if known
         else "No probe but titles is above chance: no sign that the model has read these data."
     )
-    say("Titles also follow from knowledge of the language and the world. Chance: always the most frequent end.")
+    say(
+        "Titles also follow from knowledge of the language and the world. Chance: always the most frequent end; of "
+        "written ends, the same answers with the ends swapped among the records."
+    )

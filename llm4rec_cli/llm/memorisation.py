@@ -1,15 +1,16 @@
-"""Whether a chat model knows a dataset by heart: which end of a record it finds likeliest, the true one or others'.
+"""Whether a chat model knows a dataset by heart: which end of a record it finds likeliest, and which it writes.
 
 All ends are those of true records, but some are more frequent: a rating of 5, the id of a popular item. A model that
-always prefers the frequent end knows no record, so chance is the share that it would have. A title's end also follows
-from its beginning, for a model that knows the language or the world; ids, ratings and times do not.
+always prefers the frequent end knows no record, so chance is the share that it would have. Of written ends it is the
+share that the same answers would have if the ends were swapped among the records. A title's end also follows from its
+beginning, for a model that knows the language or the world; ids, ratings and times do not.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest
@@ -21,6 +22,8 @@ from llm4rec_cli.llm.requests import Completion, Request
 ENDS = 5  # possible ends of a record
 SHOWN = 3  # whole records before it
 HISTORY = 10  # items of a user's line before the next one
+MAX_TOKENS = 48  # of an end that is written
+VERBATIM = "/verbatim"  # after the name of a probe whose ends are written
 ERROR = 0.05  # chance that some probe of a model that knows nothing is above chance
 PROBES = {
     "titles": "a title's last words, after its first",
@@ -34,13 +37,13 @@ Record = tuple[str, str]  # its beginning, and its end
 
 @dataclass(frozen=True)
 class Score:
-    """How often the true end of a record is the likeliest.
+    """How often the true end of a record is the likeliest of several, or is written.
 
     Attributes:
         share: of the records; ties count in part.
         low, high: the Wilson interval over records, of 95 % for all probes together (Bonferroni).
-        chance: the share of the most frequent end among those offered, which needs no beginning; at least that of a
-            random one.
+        chance: of the likeliest end, the share of the most frequent end among those offered, which needs no beginning,
+            and at least that of a random one; of a written one, its mean over the ends of the other records.
         n: records.
     """
 
@@ -89,14 +92,51 @@ def _probe(name: str, records: Sequence[Record], rng: np.random.Generator) -> li
     return result
 
 
+def to_be_written(requests: Sequence[Request]) -> list[Request]:
+    """Return the requests of a probe without the ends: the model writes one."""
+    return [replace(request, continuations=None, max_tokens=MAX_TOKENS) for request in requests]
+
+
 def score(requests: Sequence[Request], completions: Sequence[Completion]) -> Score:
-    """Score the completions of one probe's requests."""
+    """Score which end is the likeliest.
+
+    Args:
+        completions: of one probe's requests.
+    """
     log_probs = [np.array(completion.logprobs) for completion in completions]
     best = [ends == ends.max() for ends in log_probs]
-    share = float(np.mean([is_best[0] / is_best.sum() for is_best in best]))
-    n = len(completions)
-    interval = binomtest(round(share * n), n).proportion_ci(1 - ERROR / len(PROBES), method="wilson")
-    return Score(share, float(interval.low), float(interval.high), _chance(requests), n)
+    return _score([is_best[0] / is_best.sum() for is_best in best], _chance(requests))
+
+
+def score_verbatim(requests: Sequence[Request], completions: Sequence[Completion]) -> Score:
+    """Score which end is written, but for white space: on the first line, alone or after the record's beginning.
+
+    Args:
+        requests: of one probe, with the ends.
+        completions: of `to_be_written(requests)`.
+    """
+    true = [_plain(request.continuations[0]) for request in requests if request.continuations]
+    written = [_written(request, completion.text) for request, completion in zip(requests, completions, strict=True)]
+    hits = [float(end == of_record) for end, of_record in zip(written, true, strict=True)]
+    frequency, n = Counter(true), len(true)
+    of_others = sum(frequency[end] for end in written) - sum(hits)  # each end swapped with each other record's
+    return _score(hits, of_others / max(1, n * (n - 1)))
+
+
+def _score(shares: Sequence[float], chance: float) -> Score:
+    n, share = len(shares), float(np.mean(shares))
+    interval = binomtest(round(share * n), n).proportion_ci(1 - ERROR / (2 * len(PROBES)), method="wilson")
+    return Score(share, float(interval.low), float(interval.high), chance, n)
+
+
+def _written(request: Request, text: str) -> str:
+    beginning = _plain(request.messages[-1]["content"].splitlines()[-1])
+    first_line = _plain(next(iter(text.strip().splitlines()), ""))
+    return first_line.removeprefix(beginning).strip()
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _chance(requests: Sequence[Request]) -> float:
@@ -145,4 +185,4 @@ def _next_items(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
 
 
 def _column(dataset: RecDataset, name: str) -> list[str]:
-    return [" ".join(text.split()) for text in dataset.items[name].fillna("")] if name in dataset.items else []
+    return [_plain(text) for text in dataset.items[name].fillna("")] if name in dataset.items else []

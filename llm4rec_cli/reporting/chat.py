@@ -20,8 +20,11 @@ def tables(group: Group) -> Iterator[Content]:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
     if known := [row for variant in group.members for row in memorisation(variant.first_run, variant.name)]:
-        notes = ["chance: always the most frequent of the ends that are offered (llm4rec inspect memorisation)"]
-        title = f"{group.title}: records of the data whose true end the chat model finds likeliest"
+        notes = [
+            "chance: always the most frequent of the ends offered; of written ones (verbatim), the same answers with "
+            "the ends swapped among the records (llm4rec inspect memorisation)"
+        ]
+        title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
         yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, notes, ["variant"])
     rows = [[*variant.name, *costs(run)] for variant in group.members for _, run in variant.runs[:1] if run.get("llm")]
     if rows:

@@ -88,7 +88,9 @@ def memorisation_warning(scores: Mapping[str, Any] | None) -> str:
         f"{name} {s['share']:.2f} ({s['low']:.2f}–{s['high']:.2f}), chance {s['chance']:.2f}"
         for name, s in scores.items()
     ]
-    return f"records of these data whose true end the chat model finds likeliest: {'; '.join(shares)}"
+    return (
+        f"records of these data whose true end the chat model finds likeliest, or writes verbatim: {'; '.join(shares)}"
+    )
 
 
 def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Any]) -> None:

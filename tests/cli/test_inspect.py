@@ -59,7 +59,8 @@ def test_memorisation_is_measured_once(llm4rec, tmp_path):
     assert "next_item" in first.out and "Titles also follow from" in first.out
     again = llm4rec("inspect", "memorisation", *typed, "--records", "4", "--json", "llm.replay=true")
     scores = json.loads(again.out)
-    assert set(scores) == {"titles", "items", "rows", "next_item"}
+    probes = {"titles", "items", "rows", "next_item"}
+    assert set(scores) == probes | {f"{name}/verbatim" for name in probes}
     assert scores["rows"]["n"] == 4 and scores["rows"]["chance"] == pytest.approx(1 / 4), "four ends"
 
 

@@ -81,6 +81,31 @@ def test_a_model_that_always_prefers_the_frequent_end_is_at_chance():
     assert knows.share == 1 and knows.above_chance
 
 
+def written(text):
+    return Completion(text, "stop", 1, 1, 0.0, "fake", "now")
+
+
+def test_an_end_counts_as_written_alone_or_after_the_beginning_of_its_record():
+    request = Request(({"role": "user", "content": "Complete this one:\nu1\ti7\t"},), ("5\t881250949", "4\t1"))
+    for text in ("5\t881250949", " 5  881250949 \nu2\ti8", "u1\ti7\t5\t881250949"):
+        assert memorisation.score_verbatim([request], [written(text)]).share == 1
+    for text in ("", "5", "4\t1", "The line ends with 5\t881250949"):
+        assert memorisation.score_verbatim([request], [written(text)]).share == 0
+    (free,) = memorisation.to_be_written([request])
+    assert free.continuations is None and free.messages == request.messages
+
+
+def test_chance_of_written_ends_is_that_of_the_ends_of_other_records():
+    stars = [*"5" * 60, *"4" * 40]
+    requests = [ends(true, "none") for true in stars]
+    always = memorisation.score_verbatim(requests, [written("5")] * 100)
+    assert always.share == 0.6 and always.chance == pytest.approx((60 * 59 + 40 * 60) / (100 * 99))
+    assert not always.above_chance
+    knows = memorisation.score_verbatim(requests, [written(true) for true in stars])
+    assert knows.share == 1 and knows.above_chance
+    assert knows.chance == pytest.approx((60 * 59 + 40 * 39) / (100 * 99))
+
+
 def test_a_dataset_without_titles_or_ratings_has_fewer_probes():
     bare = memorisation.RecDataset(
         **{
