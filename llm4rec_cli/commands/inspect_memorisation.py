@@ -25,7 +25,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from dataclasses import asdict
     from pathlib import Path
 
-    from llm4rec_cli.config.schema import Backend
+    from llm4rec_cli.config.schema import Backend, PromptLogprobs
     from llm4rec_cli.data.prepare import prepare
     from llm4rec_cli.errors import DataError, UsageError, raise_first
     from llm4rec_cli.llm import completions, memorisation
@@ -44,7 +44,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     if not probes:
         raise DataError(f"dataset {dataset.manifest['name']} has too few records to probe", "llm4rec list datasets")
     backend, usage = stages.chat_backend(spec, spec.config.dataset.seed), completions.Usage()
-    has_likelihoods = spec.llm.backend is Backend.local or spec.llm.prompt_logprobs
+    has_likelihoods = spec.llm.backend is Backend.local or spec.llm.prompt_logprobs is not PromptLogprobs.none
     scores = {}
     with Store(completions.store_path(spec.llm, spec.cache)) as store:
 

@@ -136,6 +136,14 @@ class Structured(Enum):
     guided = "guided"  # guided_choice and guided_json of vLLM
 
 
+class PromptLogprobs(Enum):
+    """How an endpoint is asked for the log-probabilities of a prompt's tokens."""
+
+    none = "none"  # it returns none
+    chat = "chat"  # chat completions with prompt_logprobs, of vLLM
+    echo = "echo"  # completions of a text with echo and logprobs, of llama-cpp-python, vLLM and others
+
+
 class Keep(Enum):
     """The checkpoint that training returns."""
 
@@ -448,9 +456,10 @@ class LLMConfig:
     # per million prompt tokens that the server has cached; null = price_prompt
     price_cached: float | None = ranges.number(None, at_least=0, role=Role.machine)
     structured: Structured = added(Structured.none)  # openai: how model.answer=constrained is requested
-    # openai: the server returns log-probabilities of prompt tokens, as vLLM does
-    prompt_logprobs: bool = about(Role.machine, False)
-    # openai: a folder or hub id with the model's tokenizer, to count prompts exactly before a run; null = estimate
+    # openai: how the server returns log-probabilities of fixed answers
+    prompt_logprobs: PromptLogprobs = about(Role.machine, PromptLogprobs.none)
+    # openai: a folder or hub id with the model's tokenizer, to count prompts exactly before a run, and to write out
+    # those of prompt_logprobs=echo; null = estimate
     tokenizer: str | None = about(Role.machine, None)
     budget_tokens: int | None = ranges.number(None, at_least=0, role=Role.machine)  # limit per run; null = none
     # limit per run, in the currency of the prices; null = none

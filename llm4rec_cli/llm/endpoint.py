@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from llm4rec_cli.config.schema import LLMConfig, Structured
+from llm4rec_cli.config.schema import LLMConfig, PromptLogprobs, Structured
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, raise_first
 from llm4rec_cli.llm.requests import Completion, Request, estimated_prompt_tokens
@@ -155,9 +155,8 @@ class EndpointBackend:
         """
         key = _key(self.config, self.base_url)
         with asyncio.Runner() as runner:
-            completions = self._completions(
-                requests if self.config.prompt_logprobs else map(_refuse_continuations, requests), key
-            )
+            scores = self.config.prompt_logprobs is not PromptLogprobs.none
+            completions = self._completions(requests if scores else map(_refuse_continuations, requests), key)
             while (numbered := runner.run(_next(completions))) is not None:
                 yield numbered
 
@@ -232,11 +231,14 @@ class EndpointBackend:
             limit: request.max_tokens,
             **self._structure(request),
         }
+        is_echo = request.continuations is not None and self.config.prompt_logprobs is PromptLogprobs.echo
         if request.continuations is not None:
-            parameters |= _scoring(parameters["messages"], request.continuations[0], limit)
+            scoring = self._echo if is_echo else _scoring
+            parameters |= scoring(parameters.pop("messages"), request.continuations[0]) | {limit: 1}
+        resource = client.completions if is_echo else client.chat.completions
         try:
             async with asyncio.timeout(self.config.timeout):
-                response = await client.chat.completions.with_raw_response.create(**cast(Any, parameters))
+                response = await resource.with_raw_response.create(**cast(Any, parameters))
             return response.content.replace(key.encode(), b"[key]") if len(key) >= MIN_SECRET else response.content
         except TimeoutError:
             return _Failure(f"no whole response within {self.config.timeout:g} s")
@@ -254,14 +256,17 @@ class EndpointBackend:
         try:
             response = json.loads(body)
             choice, usage = response["choices"][0], response.get("usage") or {}
-            text = choice["message"]["content"] or ""  # null: the model refused, or a filter removed its text
-            if not isinstance(text, str):
-                raise TypeError
-            logprobs = None
+            text, logprobs = "", None
             if request.continuations is not None:
-                text, logprobs = "", _log_probs_at_end(response["prompt_logprobs"], request.continuations[0])
-            elif request.choices is not None and self.config.structured is Structured.json_schema:
-                text = _unwrapped(text)
+                is_echo = self.config.prompt_logprobs is PromptLogprobs.echo
+                tokens = _echoed_tokens(choice, usage) if is_echo else _prompt_tokens(response)
+                logprobs = _log_probs_at_end(tokens, request.continuations[0])
+            else:
+                text = choice["message"]["content"] or ""  # null: the model refused, or a filter removed its text
+                if not isinstance(text, str):
+                    raise TypeError
+                if request.choices is not None and self.config.structured is Structured.json_schema:
+                    text = _unwrapped(text)
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             estimate = sum(self.count_tokens(message["content"]) for message in request.messages)
             return Completion(
@@ -302,6 +307,11 @@ class EndpointBackend:
         json_schema = {"name": WRAPPER, "strict": True, "schema": wrapped}
         return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
+    def _echo(self, messages: list[Any], continuation: str) -> dict[str, Any]:
+        """Return the parameters for the log-probabilities of a continuation at the end of a text that is repeated."""
+        written = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return {"prompt": written + continuation, "echo": True, "logprobs": 1}
+
     def _pause(self, attempt: int, retry_after: float | None) -> float:
         """Return the seconds until the next attempt: as the server asks, or else doubled each time."""
         if retry_after is not None:
@@ -331,6 +341,11 @@ def problems(config: LLMConfig) -> Iterator[UsageError]:
         yield UsageError(
             "llm.key_variable is not the name of an environment variable; the key itself belongs in the environment",
             "export OPENAI_API_KEY=…, and leave llm.key_variable out",
+        )
+    if config.prompt_logprobs is PromptLogprobs.echo and config.tokenizer is None:
+        yield UsageError(
+            "llm.prompt_logprobs=echo sends the prompt as a text, which the model's chat template writes",
+            "llm.tokenizer=PATH, a folder or hub id with the model's tokenizer",
         )
     if config.base_url is None:
         return
@@ -376,30 +391,41 @@ def _is_local(base_url: str) -> bool:
         return host == "localhost"
 
 
-def _scoring(messages: list[Any], continuation: str, limit: str) -> dict[str, Any]:
+def _scoring(messages: list[Any], continuation: str) -> dict[str, Any]:
     """Return the parameters for the log-probabilities of a continuation, in vLLM's words: it is the beginning of the
-    assistant's message, and so the end of the prompt. One token has to be generated."""
+    assistant's message, and so the end of the prompt."""
     begun = [*messages, {"role": "assistant", "content": continuation}]
     more = {"prompt_logprobs": 0, "add_generation_prompt": False, "continue_final_message": True}
-    return {"messages": begun, limit: 1, "extra_body": more}
+    return {"messages": begun, "extra_body": more}
 
 
-def _log_probs_at_end(prompt_logprobs: list[Any], continuation: str) -> list[float]:
+def _prompt_tokens(response: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Return the tokens of the prompt of a chat completion, each with its log-probability; the first one has none."""
+    entries = [[*(entry or {}).values()] for entry in response["prompt_logprobs"]]
+    return [(entry[0]["decoded_token"], entry[0]["logprob"]) if entry else ("", None) for entry in entries]
+
+
+def _echoed_tokens(choice: dict[str, Any], usage: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Return the tokens of the prompt in an echo, as `_prompt_tokens`, without the one that had to be generated."""
+    echoed = [*zip(choice["logprobs"]["tokens"], choice["logprobs"]["token_logprobs"], strict=True)]
+    return echoed[: len(echoed) - int(usage["completion_tokens"])]
+
+
+def _log_probs_at_end(tokens: Sequence[tuple[str, float | None]], continuation: str) -> list[float]:
     """Return the log-probability of each token of a continuation at the end of a prompt.
 
     Args:
-        prompt_logprobs: for each token of the prompt, its id -> its text and log-probability; null for the first.
+        tokens: of the prompt, each with its log-probability.
 
     Raises:
         ValueError: no tokens at its end make up the continuation.
     """
     text, log_probs = "", list[float]()
-    for entry in reversed(prompt_logprobs):
-        if len(text) >= len(continuation) or entry is None:
+    for token, log_prob in reversed(tokens):
+        if len(text) >= len(continuation) or log_prob is None:
             break
-        (token,) = entry.values()
-        text = token["decoded_token"] + text
-        log_probs.append(float(token["logprob"]))
+        text = token + text
+        log_probs.append(float(log_prob))
     if text != continuation:
         raise ValueError
     return log_probs[::-1]
@@ -434,7 +460,8 @@ def _refuse_continuations(request: Request) -> Request:
     if request.continuations is not None:
         raise UsageError(
             "an endpoint returns no likelihoods of answers",
-            "use llm=local, or model.answer=generate; llm.prompt_logprobs=true if the server returns those of prompts",
+            "use llm=local, or model.answer=generate; llm.prompt_logprobs=chat or echo if the server returns those of "
+            "prompts",
         )
     return request
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from tests.data.misbehaving_server import Answer, Request, body, running
 
-PATH = "/v1/chat/completions"
+BASE = "/v1"
+PATHS = (f"{BASE}/chat/completions", f"{BASE}/completions")
 
 
 def completion_body(text: Any, **more: Any) -> bytes:
@@ -52,7 +53,7 @@ class ChatServer:
 
     def answer(self, request: Request) -> None:
         sent = json.loads(request.sent)
-        prompt = sent["messages"][-1]["content"]
+        prompt = sent["messages"][-1]["content"] if "messages" in sent else sent["prompt"]
         with self._lock:
             count = self.counts[prompt]
             self.counts[prompt] += 1
@@ -70,7 +71,7 @@ class ChatServer:
 def chat_server() -> Iterator[ChatServer]:
     chat = ChatServer()
     with running() as server:
-        chat.url = server.at(PATH, chat.answer).removesuffix("/chat/completions")
+        chat.url, _ = (server.at(path, chat.answer).removesuffix(path) + BASE for path in PATHS)
         yield chat
 
 

@@ -209,7 +209,7 @@ def test_continuations_are_scored_by_the_prompts_log_probabilities(chat):
 
     chat.responses = lambda prompt: [api_error(500), answer, answer]
     batch = [request("a", continuations=("Heat", "Alien"))]
-    ((_, result),) = backend(chat, prompt_logprobs=True).complete(batch)
+    ((_, result),) = backend(chat, prompt_logprobs="chat").complete(batch)
     assert (result.logprobs, result.lengths) == ((-2.0, -2.5), (2, 1))
     assert (result.prompt_tokens, result.answer_tokens, result.attempts, result.text) == (10, 6, 3, "")
     assert [message["role"] for message in chat.bodies[0]["messages"]] == ["user", "assistant"]
@@ -217,10 +217,32 @@ def test_continuations_are_scored_by_the_prompts_log_probabilities(chat):
     assert more.items() <= chat.bodies[0].items()
 
 
+def test_continuations_are_scored_in_an_echo_of_the_prompt(chat, tmp_path):
+    save_tokenizer(tmp_path)
+    echoed = {"Heat": ["<|im_start|>", "a", "He", "at", "!"], "Alien": ["<|im_start|>", "a", "Alien"]}
+
+    def answer(http):
+        sent = json.loads(http.sent)
+        (tokens,) = [tokens for continuation, tokens in echoed.items() if sent["prompt"].endswith(continuation)]
+        logprobs = {"tokens": tokens, "token_logprobs": [None, *(-len(token) / 2 for token in tokens[1:])]}
+        choices = [{"index": 0, "text": "".join(tokens), "logprobs": logprobs, "finish_reason": "length"}]
+        usage = {"prompt_tokens": 4, "completion_tokens": int(tokens[-1] == "!")}
+        completed("", choices=choices, usage=usage)(http)
+
+    chat.responses = lambda prompt: [answer] * 9
+    typed = {"prompt_logprobs": "echo", "tokenizer": str(tmp_path)}
+    ((_, result),) = backend(chat, **typed).complete([request("a", continuations=("Heat", "Alien"))])
+    assert (result.logprobs, result.lengths) == ((-2.0, -2.5), (2, 1))
+    assert chat.bodies[0]["prompt"].endswith("assistant\nHeat") and "messages" not in chat.bodies[0]
+    assert {"echo": True, "logprobs": 1, "max_tokens": 1}.items() <= chat.bodies[0].items()
+    with pytest.raises(UsageError, match="chat template"):
+        backend(chat, prompt_logprobs="echo")
+
+
 def test_log_probabilities_of_another_text_are_no_answer(chat):
     chat.responses = lambda prompt: [completed("x", prompt_logprobs=prompt_logprobs(["a", "Alien", "s"]))] * 9
     with pytest.raises(RunError, match="no chat completion"):
-        list(backend(chat, prompt_logprobs=True, retries=0).complete([request("a", continuations=("Alien",))]))
+        list(backend(chat, prompt_logprobs="chat", retries=0).complete([request("a", continuations=("Alien",))]))
 
 
 def test_cached_prompt_tokens_are_counted(chat):

@@ -19,6 +19,7 @@ from llm4rec_cli.config.schema import (
     Config,
     LLMConfig,
     ModelConfig,
+    PromptLogprobs,
     Question,
     Structured,
     TaskConfig,
@@ -174,11 +175,11 @@ class ChatGPTRecConfig(ModelConfig):
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         llm, is_endpoint = config.llm, config.llm.backend is Backend.openai
-        if is_endpoint and self.scores_choices and not llm.prompt_logprobs:
+        if is_endpoint and self.scores_choices and llm.prompt_logprobs is PromptLogprobs.none:
             yield UsageError(
                 f"model.answer={self.answer.name} needs likelihoods, which llm.backend=openai does not return",
-                "set model.answer=generate or llm=local; or llm.prompt_logprobs=true, if the server returns log-"
-                "probabilities of its prompts (vLLM)",
+                "set model.answer=generate or llm=local; or llm.prompt_logprobs=chat or echo, if the server returns "
+                "log-probabilities of its prompts (vLLM, llama-cpp-python)",
             )
         if self.answer is AnswerMethod.constrained and is_endpoint and llm.structured is Structured.none:
             yield UsageError(
