@@ -9,6 +9,7 @@ llm4rec report --csv > all.csv                          every metric with its in
 llm4rec report --papers --csv > papers.csv              only comparisons with papers
 llm4rec report --papers --numbers mine.csv              with published numbers of your own
 llm4rec report --slices dataset=ml-100k                 the first metric on slices of the targets: same day, …
+llm4rec report --costs                                  minutes, memory and size
 llm4rec report --claims                                 the papers' claims, judged by our runs
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
     part.add_argument("--slices", action="store_true", help="only results on slices of the targets")
+    part.add_argument("--costs", action="store_true", help="only minutes, memory and size")
     part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
     parser.add_argument(
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
@@ -54,9 +56,9 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.reporting import chat, contents, matrix
 
     root = Path(options.outputs).expanduser()
-    if options.html and (options.papers or options.claims or options.slices):
+    if options.html and (options.papers or options.claims or options.slices or options.costs):
         raise UsageError(
-            "--html already includes papers, slices and claims",
+            "--html already includes papers, slices, costs and claims",
             f"leave the option out: llm4rec report --html {options.html}",
         )
     if options.claims:
@@ -77,6 +79,8 @@ def main(argv: list[str]) -> int:
         if not on_slices:
             raise RunError("none of these runs has slices of its targets", "evaluate them again: llm4rec eval run=PATH")
         _print(on_slices, options)
+    elif options.costs:
+        _print(list(map(contents.costs, comparable)), options)
     elif options.csv:
         flat = contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
         _print([flat], options)

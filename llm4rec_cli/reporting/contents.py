@@ -139,6 +139,26 @@ def slices(group: Group) -> Content | None:
     return Content(title, list(columns), list(zip(*columns.values(), strict=True)), [note])
 
 
+def costs(group: Group) -> Content:
+    """Return one row per variant: minutes of training and of evaluation, memory and size, averaged over seeds."""
+    columns = {"model": [variant.name[0] for variant in group.members]}
+    columns["variant"] = [variant.name[1] for variant in group.members]
+    columns["n"] = [str(len(variant.runs)) for variant in group.members]
+    columns["training, min"] = [
+        f"{variant.training_seconds() / 60:.1f}" if variant.has_training_time else "" for variant in group.members
+    ]
+    columns["evaluation, min"] = [f"{variant.evaluation_seconds() / 60:.1f}" for variant in group.members]
+    for heading, field in (("MiB", "peak_rss_mb"), ("parameters", "n_parameters"), ("trained", "n_trainable")):
+        columns[heading] = [f"{max(run[field] for _, run in variant.runs):,}" for variant in group.members]
+    rows = list(zip(*columns.values(), strict=True))
+    notes = [
+        "mean minutes over n seeds, measured while other work may have run; an evaluation of a trained run has those "
+        "of its training, but not its memory",
+        "MiB: peak of the process, of the seed with the highest",
+    ]
+    return Content(f"{group.title}: costs", list(columns), rows, notes, ["variant"])
+
+
 def lettered(differences: Iterable[str]) -> dict[str, str]:
     """Return a letter for each difference, in order of appearance: a, b, …, z, aa, ab, …"""
     names = itertools.chain(string.ascii_lowercase, map("".join, itertools.product(string.ascii_lowercase, repeat=2)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llm4rec_cli.reporting import chat
 from llm4rec_cli.reporting.claims.spec import Verdict
-from llm4rec_cli.reporting.contents import notes, paper_comparisons, related_work, results, slices
+from llm4rec_cli.reporting.contents import costs, notes, paper_comparisons, related_work, results, slices
 from llm4rec_cli.reporting.matrix import matrices
 from llm4rec_cli.reporting.plots import Plot, plots
 from llm4rec_cli.reporting.tables import Content, numeric_columns
@@ -26,6 +26,7 @@ class Section:
         papers: comparisons with the papers, if any.
         chat: controls and costs of chat models.
         slices: results on slices of the targets, if any.
+        costs: minutes, memory and size of each variant.
         related: results of other methods on the same dataset and protocol, if any.
         plots: the group's plots.
     """
@@ -36,6 +37,7 @@ class Section:
     papers: Content | None
     chat: Sequence[Content]
     slices: Content | None
+    costs: Content
     related: Content | None
     plots: Sequence[Plot]
 
@@ -78,6 +80,7 @@ def _section(group: Group, name: str, own: Path | None) -> Section:
         papers=paper_comparisons(group, own),
         chat=list(chat.tables(group)),
         slices=slices(group),
+        costs=costs(group),
         related=related_work(group),
         plots=plots(group, own),
     )

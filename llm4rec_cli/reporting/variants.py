@@ -107,10 +107,18 @@ class Variant:
     def seconds(self) -> float:
         """Return the seconds spent on training, chat model requests and evaluation, averaged over seeds; for an
         evaluation of a trained run with those of its training."""
-        phases = ("train", "ask", "evaluate")
+        return self.training_seconds() + self.evaluation_seconds()
+
+    def training_seconds(self) -> float:
+        """Return the seconds of training, averaged over seeds."""
         return statistics.fmean(
-            sum(metrics["seconds"].get(phase, 0.0) for phase in phases) + (metrics.get("training_seconds") or 0.0)
-            for _, metrics in self.runs
+            m["seconds"].get("train", 0.0) + (m.get("training_seconds") or 0.0) for _, m in self.runs
+        )
+
+    def evaluation_seconds(self) -> float:
+        """Return the seconds of chat model requests and evaluation, averaged over seeds."""
+        return statistics.fmean(
+            sum(m["seconds"].get(phase, 0.0) for phase in ("ask", "evaluate")) for _, m in self.runs
         )
 
 

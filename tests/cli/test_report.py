@@ -50,6 +50,13 @@ def test_one_seed_has_no_deviation(write, rows):
     assert (row["n"], row["ndcg@10"]) == ("1", "0.1000")
 
 
+def test_costs_are_a_table_of_their_own(write, rows, llm4rec):
+    write(0.1, seconds={"train": 90.0, "evaluate": 6.0})
+    (row,) = rows("--costs")
+    assert (row["training, min"], row["evaluation, min"], row["MiB"]) == ("1.5", "0.1", "500")
+    assert llm4rec("report", "--costs", "--html", "page.html").code == 2
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -40,7 +40,10 @@ def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
         "metrics": {"ndcg@10": ndcg, "recall@10": 2 * ndcg},
         "intervals": {},
         "breakdown": {},
+        "n_parameters": 0,
+        "n_trainable": 0,
         "seconds": {"train": 1.0, "evaluate": 0.5},
+        "peak_rss_mb": 500,
         "warnings": [],
     } | facts
 

@@ -5,6 +5,7 @@ import statistics
 import pytest
 
 from llm4rec_cli.reporting.contents import (
+    costs,
     flat_papers,
     flat_results,
     mean_and_deviation,
@@ -179,6 +180,22 @@ def test_flat_papers_name_dataset_task_and_protocol():
     assert (row["dataset"], row["task"]) == ("amazon2018-scientific", "sequential")
     assert row["protocol"] == "test · full ranking · history not masked"
     assert row["deviations"] == "one pass"
+
+
+def test_a_table_of_costs_has_minutes_memory_and_size():
+    size = {"n_parameters": 3000, "n_trainable": 1000}
+    trained = [
+        run(seed=s, peak_rss_mb=900 + s, seconds={"train": 60.0 * (s + 1), "evaluate": 6.0}, **size) for s in (0, 1)
+    ]
+    masked = run(mask_history=True, trained_run="r", peak_rss_mb=500, seconds={"evaluate": 12.0}, **size)
+    (row,) = rows(costs(group(*trained)))
+    assert row["training, min"] == "1.5" and row["evaluation, min"] == "0.1"
+    assert (row["MiB"], row["parameters"], row["trained"]) == ("901", "3,000", "1,000")
+    (unknown,) = rows(costs(group(masked)))
+    assert unknown["training, min"] == "" and unknown["evaluation, min"] == "0.2"
+    (folder, metrics) = masked
+    (known,) = rows(costs(group((folder, metrics | {"training_seconds": 90.0}))))
+    assert known["training, min"] == "1.5"
 
 
 def test_a_table_of_slices_has_a_row_per_variant_averaged_over_seeds(tmp_path):
