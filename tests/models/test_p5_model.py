@@ -123,6 +123,13 @@ def test_direct_can_rank_the_whole_catalogue_without_a_history(model):
     assert model("direct", "straightforward").score(EXAMPLES[:3]).shape == (3, N_ITEMS)
 
 
+def test_direct_can_be_asked_with_the_history(model):
+    examples = replace(EXAMPLES[:3], candidates=np.array([[0, 3, 5, 7]] * 3))
+    among_candidates = model("direct", "2-5").score(examples)
+    catalogue = model("sequential", "2-5").score(EXAMPLES[:3]).gather(1, torch.tensor([[0, 3, 5, 7]] * 3))
+    torch.testing.assert_close(among_candidates.log_softmax(1), catalogue.log_softmax(1))
+
+
 def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
     p5, examples = model("rating"), EXAMPLES[:2]
     codes = [(*p5.filler.short_text(c)[0].tolist(), 1) for c in RATING_CLASSES]

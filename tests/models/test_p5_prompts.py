@@ -369,6 +369,7 @@ def test_a_source_that_does_not_fit_is_reported_with_a_length_that_does(source, 
         ("rating", "1-66", "model.ask.rating=1-66: there is no such prompt", "did you mean '1-6'?"),
         ("rating", "1-3", "model.ask.rating=1-3: that prompt, of family rating, has the target {yes_no}", "1-6"),
         ("rating", "2-3", "of family sequential, has the target {target}", "1-6"),
+        ("direct", "2-7", "of family sequential, has the target {target}", "2-3"),
         ("review_summary", "4-2", "of family review_summary, has the target {star}", "choose a prompt"),
     ],
 )
@@ -377,6 +378,12 @@ def test_an_evaluation_prompt_that_does_not_answer_the_task_is_reported(task, na
     (error,) = prompts.problems(replace(config, ask=replace(config.ask, **{task: name})))
     assert problem in error.problem
     assert remedy in error.remedy
+
+
+def test_both_rankings_may_be_asked_by_a_prompt_that_names_any_item():
+    config = config_of()
+    asked = replace(config.ask, direct="2-5", sequential=OURS)
+    assert list(prompts.problems(replace(config, ask=asked))) == []
 
 
 def test_a_rating_may_be_predicted_from_a_review():

@@ -105,6 +105,7 @@ LEAKING_FIELDS = {  # they reveal the answer; an explanation is a sentence of th
     Answer.star_and_explanation: {Field.star, Field.review},
 }
 
+RANKINGS = (PromptFamily.sequential, PromptFamily.direct)
 NUMBERS = (Index.sequential, Index.random, Index.leaky_p5)  # indexes that name items by digits
 N_CANDIDATES = 100
 # Approximate tokens per field; user and item numbers are counted separately.
@@ -169,6 +170,10 @@ class Prompt:
         if self.answer is Answer.star:
             return PromptFamily.rating
         return None if self.family is PromptFamily.rating and self.answer is Answer.yes_no else self.family
+
+    def answers(self, task: PromptFamily) -> bool:
+        """Return whether it can be evaluated on a task: one whose answer may be any item serves both rankings."""
+        return self.task is task or (self.ranks_catalogue and task in RANKINGS)
 
     @property
     def ranks_catalogue(self) -> bool:
@@ -307,10 +312,10 @@ def _prompt_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, name: st
     Raises:
         UsageError: there is no such prompt, or it answers something else.
     """
-    fitting = [prompt.name for prompt in prompts.values() if prompt.task is task]
+    fitting = [prompt.name for prompt in prompts.values() if prompt.answers(task)]
     if name not in prompts:
         raise UsageError(f"model.ask.{task.name}={name}: there is no such prompt", did_you_mean(name, fitting))
-    if prompts[name].task is not task:
+    if not prompts[name].answers(task):
         raise UsageError(
             f"model.ask.{task.name}={name}: that prompt, of family {prompts[name].family.name}, has the target "
             f"{prompts[name].answer.value}",
@@ -381,7 +386,7 @@ def evaluation_prompt(config: P5Config, task: PromptFamily, dataset: RecDataset)
     if "review_text" in available:
         available |= {"explanation", "feature"}  # extracted from reviews after the split
     if missing := sorted(prompt.columns - available):
-        fitting = [other.name for other in usable(config.prompts, dataset).values() if other.task is task]
+        fitting = [other.name for other in usable(config.prompts, dataset).values() if other.answers(task)]
         raise DataError(
             f"prompt '{prompt.name}' needs {' and '.join(missing)}, which the dataset does not have",
             f"set model.ask.{task.name} to one of {', '.join(fitting)}" if fitting else "another dataset or task",
@@ -412,7 +417,7 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
             f"prompt=[…,p5/{family.name}]" if config.train_prompts is None else "add one to model.train_prompts",
         )
     if task.question is Question.rank and task.candidates is Candidates.full and not prompt.ranks_catalogue:
-        fitting = [other.name for other in prompts.values() if other.task is family and other.ranks_catalogue]
+        fitting = [other.name for other in prompts.values() if other.ranks_catalogue]
         yield UsageError(
             f"model.ask.{family.name}={prompt.name} ranks listed candidates, not the whole catalogue",
             f"task.candidates=uniform, or set model.ask.{family.name} to one of {', '.join(fitting)}",
