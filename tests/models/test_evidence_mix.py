@@ -155,6 +155,50 @@ def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch)
         assert_close(blocks[name], gradient, rel=1e-4)
 
 
+ENCODED = [Part.following, Part.preceding, Part.encoder, Part.ids]
+N_MANY = 60
+SPARSE = tiny_dataset([rng.integers(0, N_MANY, 4).tolist() for _ in range(25)], n_items=N_MANY)
+
+
+def test_a_sample_of_the_whole_catalogue_is_the_whole_softmax(built):
+    model = built(SPARSE, parts=ENCODED).eval()
+    batch = model.training_rows().batch(0, list(range(len(model.training_rows()))))
+
+    def gradients(**sample):
+        model.zero_grad()
+        loss = model(**batch, **sample)["loss"]
+        loss.backward()
+        return {"loss": loss.detach(), **{name: weight.grad.clone() for name, weight in model.named_parameters()}}
+
+    whole, sampled = gradients(), gradients(sample=torch.arange(N_MANY))
+    for name, value in whole.items():
+        assert_close(sampled[name], value, rel=1e-4)
+
+
+def test_the_sampled_sum_is_unbiased(built):
+    model = built(SPARSE, parts=ENCODED).eval()
+    rows = model.training_rows()
+    batch = rows.batch(0, [0])
+    assert (batch["targets"] != -100).tolist() == [True], "one target, so that exp(loss) is in proportion to the sum"
+    with torch.no_grad():
+        whole = float(model(**batch)["loss"])
+        draws = [torch.from_numpy(np.sort(rng.permutation(N_MANY)[:10])) for _ in range(2000)]
+        sums = np.exp([float(model(**batch, sample=sample)["loss"]) for sample in draws])
+    assert sums.std() > 0
+    assert abs(sums.mean() - math.exp(whole)) < 4 * sums.std() / math.sqrt(len(sums))
+
+
+def test_a_large_catalogue_is_sampled_anew_for_each_step_from_what_takes_part(built):
+    rows = built(DATASET, sampled_items=5).training_rows()
+    first, again, other = rows.batch(0, [0, 1]), rows.batch(0, [0, 1]), rows.batch(1, [0, 1])
+    assert first["sample"].tolist() == again["sample"].tolist() == sorted(set(first["sample"].tolist()))
+    assert len(first["sample"]) == 5 and first["sample"].tolist() != other["sample"].tolist()
+    assert "sample" not in built(DATASET, sampled_items=N_ITEMS).training_rows().batch(0, [0, 1])
+    model = built(DATASET, sampled_items=5, parts=ENCODED)
+    model(**model.training_rows().batch(0, [0, 1]))["loss"].backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
 @pytest.mark.parametrize(
     ("dataset", "parts"), [(NO_TEXT, list(Part)), (DATASET, [Part.encoder, Part.vectors]), (DATASET, [Part.text])]
 )

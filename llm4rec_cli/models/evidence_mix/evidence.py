@@ -8,6 +8,7 @@ A user's own transitions then count for items of the history only, and these get
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
 
-CELLS_AT_ONCE = 1 << 22  # items × items: 16 MB a block of cosines
+CELLS_AT_ONCE = 1 << 22  # items × items: at most 50 MB a block of cosines
 ROUNDING = 1e-9  # of a difference of counts, in float64
 
 
@@ -87,6 +88,7 @@ class TextNeighbours:
 
     Attributes:
         rows: (n_items, n_items) the cosines.
+        least: (n_items, 1) the cosine of the n-th neighbour in the catalogue; 0 where it has fewer.
     """
 
     def __init__(self, texts: list[str], n: int) -> None:
@@ -94,18 +96,17 @@ class TextNeighbours:
         self.catalogue = csr_array(self.vectorizer.fit_transform(texts))
         self.new = self.catalogue[:0]
         self.n = min(n, len(texts))
-        least, nearest = [], []
+        self.least, nearest = np.zeros((len(texts), 1), dtype=np.float32), []
         for start in range(0, len(texts), size := max(1, CELLS_AT_ONCE // len(texts))):
-            cosine = (self.catalogue[start : start + size] @ self.catalogue.T).toarray()
-            least.append(self._least(cosine))
-            nearest.append(csr_array(np.where(cosine >= least[-1], cosine, 0)))
-        self.least = np.concatenate(least)
+            cosine = csr_array(self.catalogue[start : start + size] @ self.catalogue.T)
+            least = self.least[start : start + size]
+            for i, (begin, end) in enumerate(itertools.pairwise(cosine.indptr)):
+                if end - begin >= self.n:
+                    least[i] = np.partition(cosine.data[begin:end], -self.n)[-self.n]
+            cosine.data[cosine.data < least.repeat(np.diff(cosine.indptr))] = 0
+            cosine.eliminate_zeros()
+            nearest.append(cosine)
         self.rows = self.nearest = csr_array(vstack(nearest))
-
-    def _least(self, cosine: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, 1) the cosine of the n-th neighbour in the catalogue."""
-        least: NDArray[np.float32] = np.partition(cosine, -self.n, axis=1)[:, -self.n, None]
-        return least
 
     def add(self, texts: list[str]) -> None:
         """Append items: neighbours of those to which they are as similar as the n-th neighbour in the catalogue."""
@@ -113,7 +114,7 @@ class TextNeighbours:
         cosine = (self.new @ self.catalogue.T).toarray()
         right = np.where(self.least <= cosine.T, cosine.T, 0)
         below = np.concatenate([cosine, (self.new @ self.new.T).toarray()], axis=1)
-        below[below < self._least(cosine)] = 0
+        below[below < np.partition(cosine, -self.n, axis=1)[:, -self.n, None]] = 0
         self.rows = csr_array(vstack([hstack([self.nearest, csr_array(right)]), csr_array(below)]))
 
 

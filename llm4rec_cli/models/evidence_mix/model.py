@@ -6,7 +6,8 @@
 x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count in training, x_rj the sum of 1/d over the
 distances d at which j is in the history. b, c, g and r, and a before a softplus, are linear in three numbers that
 describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
-length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users.
+length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users. Of a
+large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_of_sample`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from torch.autograd.function import once_differentiable
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
-from llm4rec_cli.models.evidence_mix.evidence import Evidence
+from llm4rec_cli.models.evidence_mix.evidence import Entries, Evidence
 from llm4rec_cli.models.shared.layers import initialise, sasrec_encoder
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
 from llm4rec_cli.text.features import encode_texts
@@ -35,9 +37,22 @@ TINY = 1e-30
 N_KNOWN = 3
 ONE = math.log(math.e - 1)  # softplus of it is 1
 
+# The items whose vectors a block of rows needs, None for all; and its summed loss as a function of its rows' states, of
+# these vectors, of its rows' gates, and of the powers.
+Block = tuple[Tensor | None, Callable[..., Tensor]]
+
 
 class EvidenceRows(SequenceRows):
-    """Rows of sequences, with the history of each target: `user`, `start` and `end`, (number of targets,) int64."""
+    """Rows of sequences, with the history of each target: `user`, `start` and `end`, (number of targets,) int64.
+
+    If the catalogue is sampled, a batch has `sample`, (n_sampled,) int64: ascending numbers of different items.
+    """
+
+    def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
+        super().__init__(split, config.max_length)
+        items = split.softmax_items()
+        self.pool = np.arange(split.n_items) if items is None else np.sort(items)
+        self.n_sampled, self.seed = config.sampled_items, seed
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
         batch = super().batch(epoch, indices)
@@ -46,6 +61,9 @@ class EvidenceRows(SequenceRows):
         row, position = packing.row[carries_loss], packing.position[carries_loss]
         user = self.users[indices][row]
         history = {"user": user, "start": self.offsets[user], "end": self.starts[indices][row] + position + 1}
+        if len(self.pool) > self.n_sampled:
+            random = stream(self.seed, "sampled items", epoch, indices[0])
+            history["sample"] = np.sort(random.choice(self.pool, self.n_sampled, replace=False, shuffle=False))
         return batch | {name: torch.from_numpy(values.astype(np.int64)) for name, values in history.items()}
 
     def examples(self, user: Tensor, start: Tensor, end: Tensor) -> Examples:
@@ -71,7 +89,7 @@ class EvidenceMix(nn.Module):
         super().__init__()
         self.split, self.cache, self.settings = context.split, context.cache, config
         self.evidence = Evidence(context.split, config, context.seed)
-        self.rows = EvidenceRows(context.split, config.max_length)
+        self.rows = EvidenceRows(context.split, config, context.seed)
         self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
         self.register_buffer("vectors", vectors, persistent=False)
         items = context.split.softmax_items()
@@ -140,7 +158,14 @@ class EvidenceMix(nn.Module):
         return table
 
     def forward(
-        self, items: Tensor, targets: Tensor, groups: Tensor, user: Tensor, start: Tensor, end: Tensor
+        self,
+        items: Tensor,
+        targets: Tensor,
+        groups: Tensor,
+        user: Tensor,
+        start: Tensor,
+        end: Tensor,
+        sample: Tensor | None = None,
     ) -> dict[str, Any]:
         """Return the mean cross-entropy over all items at positions with a target.
 
@@ -148,6 +173,7 @@ class EvidenceMix(nn.Module):
             items, targets: (total,) int64, packed; targets are IGNORED at positions without loss.
             groups: (n_groups, 2) of the packing.
             user, start, end: (number of targets,) the histories of the targets, in order.
+            sample: (n_sampled,) the items in place of all that have no evidence; None = the whole catalogue.
         """
         table = self.table()
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
@@ -160,15 +186,66 @@ class EvidenceMix(nn.Module):
         with torch.autocast(items.device.type, enabled=False):
             hidden, table, gates = hidden.float(), table.float(), self._gates(examples, fold)
 
-            def loss(rows: slice, *inputs: Tensor) -> Tensor:
-                scores = self._scores(examples[rows], fold[rows], *inputs)
-                if self.included is not None:
-                    scores = scores.masked_fill(~self.included, float("-inf"))
-                return F.cross_entropy(scores, targets[rows], reduction="sum")
+            def block(rows: slice) -> Block:
+                entries = self._entries(examples[rows], fold[rows])
+                if sample is not None:
+                    return self._of_sample(entries, fold[rows], targets[rows], sample)
 
-            size = max(1, SCORES_AT_ONCE // len(table))
-            total: Tensor = _InBlocks.apply(loss, size, *self._directions(hidden, table), gates, self.powers)
+                def loss(*inputs: Tensor) -> Tensor:
+                    scores = self._scores(entries, fold[rows], *inputs)
+                    if self.included is not None:
+                        scores = scores.masked_fill(~self.included, float("-inf"))
+                    return F.cross_entropy(scores, targets[rows], reduction="sum")
+
+                return None, loss
+
+            size = max(1, SCORES_AT_ONCE // len(table if sample is None else sample))
+            total: Tensor = _InBlocks.apply(block, size, *self._directions(hidden, table), gates, self.powers)
         return {"loss": total / len(targets), "n_terms": len(targets)}
+
+    def _entries(self, examples: Examples, fold: IntArray) -> Entries:
+        device = self.log_counts.device
+        return Entries(*(x.to(device) for x in self.evidence.entries(examples, fold)))
+
+    def _of_sample(self, entries: Entries, fold: IntArray, targets: Tensor, sample: Tensor) -> Block:
+        """Return a block whose softmax has items with evidence, and the target, exactly, and a sample for all others.
+
+        The sum over the others is estimated without bias, as their number times the mean over those in the sample.
+        """
+        k, n, n_items, device = self.n_kinds, len(targets), self.log_counts.shape[1], targets.device
+        key, kind, value = entries
+        own = torch.arange(n, device=device) * n_items + targets
+        pairs, place = torch.unique(torch.cat([key, own]), return_inverse=True)
+        row, item = pairs // n_items, pairs % n_items
+        place, own_place = place[: len(key)], place[len(key) :]
+        n_new = int((kind < k).sum())  # entries are in the order of kinds
+        new, old = slice(n_new), slice(n_new, None)
+        fits = torch.ones_like(item, dtype=torch.bool) if self.included is None else self.included[item]
+        column = torch.searchsorted(sample, item).clamp_max(len(sample) - 1)
+        drawn = sample[column] == item
+        exact_in_sample = torch.zeros(n, len(sample), dtype=torch.bool, device=device)
+        exact_in_sample[row[drawn], column[drawn]] = True
+        n_others = len(self.rows.pool) - torch.bincount(row[fits], minlength=n)
+        n_drawn = len(sample) - torch.bincount(row[drawn], minlength=n)
+        log_weight = (n_others / n_drawn.clamp_min(1)).log()
+        items = torch.unique(torch.cat([item, sample]))
+        of_pair, of_sample = torch.searchsorted(items, item), torch.searchsorted(items, sample)
+        log_counts = self.log_counts[torch.from_numpy(fold).to(device)]
+
+        def loss(hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor) -> Tensor:
+            sharpness, base, slope, repetition = (gate.squeeze(1) for gate in gates[:, k:].split(1, dim=1))
+            strength = F.softplus(powers)[kind] * value.log()
+            mixture = (gates[row[place[new]], kind[new]] + strength[new]).exp()
+            mixed = (slope[row] * log_counts[row, item] + base[row]).exp().index_add(0, place[new], mixture)
+            exact = F.softplus(sharpness)[row] * (mixed + TINY).log() + (hidden[row] * table[of_pair]).sum(1)
+            exact = exact.index_add(0, place[old], repetition[row[place[old]]] + strength[old])
+            popularity = (slope[:, None] * log_counts[:, sample] + base[:, None]).exp()
+            others = F.softplus(sharpness)[:, None] * (popularity + TINY).log() + hidden @ table[of_sample].t()
+            log_others = others.masked_fill(exact_in_sample, float("-inf")).logsumexp(1) + log_weight
+            log_total = torch.logaddexp(_logsumexp(exact[fits], row[fits], n), log_others)
+            return (log_total - exact[own_place]).sum()
+
+        return items, loss
 
     def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
         """Return (n, n_gates) the gates of examples."""
@@ -181,11 +258,11 @@ class EvidenceMix(nn.Module):
         return F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
 
     def _scores(
-        self, examples: Examples, fold: IntArray, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor
+        self, entries: Entries, fold: IntArray, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor
     ) -> Tensor:
         """Return (n, n_items) scores of a block of examples."""
         k, shape = self.n_kinds, (len(hidden), len(table))
-        key, kind, value = (x.to(table.device) for x in self.evidence.entries(examples, fold))
+        key, kind, value = entries
         sharpness, base, slope, repetition = gates[:, k:].split(1, dim=1)
         popularity = slope * self.log_counts[torch.from_numpy(fold).to(table.device)] + base
         strength = F.softplus(powers)[kind] * value.log()
@@ -211,7 +288,8 @@ class EvidenceMix(nn.Module):
         blocks = []
         for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
             rows = slice(start, start + size)
-            block = self._scores(examples[rows], fold[rows], hidden[rows], table, gates[rows], self.powers)
+            entries = self._entries(examples[rows], fold[rows])
+            block = self._scores(entries, fold[rows], hidden[rows], table, gates[rows], self.powers)
             if examples.candidates is not None:
                 block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
             blocks.append(block)
@@ -226,25 +304,43 @@ class EvidenceMix(nn.Module):
         self.log_counts = torch.from_numpy(self.evidence.log_counts).to(self.log_counts.device)
 
 
+def _logsumexp(values: Tensor, row: Tensor, n: int) -> Tensor:
+    """Return (n,) the log of the sum of exp(values) of each row, of which none is empty."""
+    largest = values.new_full((n,), float("-inf")).scatter_reduce(0, row, values.detach(), "amax")
+    return values.new_zeros(n).index_add(0, row, (values - largest[row]).exp()).log() + largest
+
+
 class _InBlocks(torch.autograd.Function):
     """The sum of a loss over rows and its gradients, in one pass over blocks of rows."""
 
     @staticmethod
     def forward(
-        ctx: Any, loss: Callable[..., Tensor], size: int, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor
+        ctx: Any,
+        block: Callable[[slice], Block],
+        size: int,
+        hidden: Tensor,
+        table: Tensor,
+        gates: Tensor,
+        powers: Tensor,
     ) -> Tensor:
         gradients = [torch.zeros_like(x) for x in (hidden, table, gates, powers)]
         total = hidden.new_zeros(())
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
-            of_rows = [gradients[0][rows], gradients[1], gradients[2][rows], gradients[3]]
+            items, loss = block(rows)
+            part = table if items is None else table[items]
             with torch.enable_grad():
-                inputs = [x.detach().requires_grad_() for x in (hidden[rows], table, gates[rows], powers)]
-                value = loss(rows, *inputs)
-                parts = torch.autograd.grad(value, inputs)
+                inputs = [x.detach().requires_grad_() for x in (hidden[rows], part, gates[rows], powers)]
+                value = loss(*inputs)
+                of_hidden, of_part, of_gates, of_powers = torch.autograd.grad(value, inputs)
             total += value.detach()
-            for gradient, part in zip(of_rows, parts, strict=True):
-                gradient += part
+            gradients[0][rows] = of_hidden
+            if items is None:
+                gradients[1] += of_part
+            else:
+                gradients[1].index_add_(0, items, of_part)
+            gradients[2][rows] = of_gates
+            gradients[3] += of_powers
         ctx.save_for_backward(*gradients)
         return total
 
