@@ -230,16 +230,17 @@ class EvidenceMix(nn.Module):
         log_weight = (n_others / n_drawn.clamp_min(1)).log()
         items = torch.unique(torch.cat([item, sample]))
         of_pair, of_sample = torch.searchsorted(items, item), torch.searchsorted(items, sample)
-        log_counts = self.log_counts[torch.from_numpy(fold).to(device)]
+        of_fold = torch.from_numpy(fold).to(device)
+        counts_of_pair, counts_of_sample = self.log_counts[of_fold[row], item], self.log_counts[:, sample][of_fold]
 
         def loss(hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor) -> Tensor:
             sharpness, base, slope, repetition = (gate.squeeze(1) for gate in gates[:, k:].split(1, dim=1))
             strength = F.softplus(powers)[kind] * value.log()
             mixture = (gates[row[place[new]], kind[new]] + strength[new]).exp()
-            mixed = (slope[row] * log_counts[row, item] + base[row]).exp().index_add(0, place[new], mixture)
+            mixed = (slope[row] * counts_of_pair + base[row]).exp().index_add(0, place[new], mixture)
             exact = F.softplus(sharpness)[row] * (mixed + TINY).log() + (hidden[row] * table[of_pair]).sum(1)
             exact = exact.index_add(0, place[old], repetition[row[place[old]]] + strength[old])
-            popularity = (slope[:, None] * log_counts[:, sample] + base[:, None]).exp()
+            popularity = (slope[:, None] * counts_of_sample + base[:, None]).exp()
             others = F.softplus(sharpness)[:, None] * (popularity + TINY).log() + hidden @ table[of_sample].t()
             log_others = others.masked_fill(exact_in_sample, float("-inf")).logsumexp(1) + log_weight
             log_total = torch.logaddexp(_logsumexp(exact[fits], row[fits], n), log_others)
