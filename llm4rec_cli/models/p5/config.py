@@ -242,6 +242,13 @@ class P5Config(ModelConfig):
             deviations.append("digits that begin an answer in stars have one token each, which starts from their value")
         if trained_here and self.rates is Rates.scaled:
             deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
+        for task in prompts.RANKINGS:
+            name = getattr(self.ask, task.name)
+            if name in self.prompts and self.prompts[name].family is not task:
+                history = ", with the history" if task is PromptFamily.direct else ", without the history"
+                deviations.append(
+                    f"{task.name} is evaluated by a prompt of family {self.prompts[name].family.name}{history}"
+                )
         if self.index is Index.independent:
             deviations.append("each item is one token of its own, as in the paper's ablation P5-I")
         elif self.index is not Index.leaky_p5:
