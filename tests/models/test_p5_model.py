@@ -130,6 +130,11 @@ def test_direct_can_be_asked_with_the_history(model):
     torch.testing.assert_close(among_candidates.log_softmax(1), catalogue.log_softmax(1))
 
 
+def test_the_scores_of_several_prompts_are_averaged(model):
+    alone = [model("sequential", name).score(EXAMPLES[:3]) for name in ("2-4", "2-5")]
+    torch.testing.assert_close(model("sequential", "2-4+2-5").score(EXAMPLES[:3]), (alone[0] + alone[1]) / 2)
+
+
 def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
     p5, examples = model("rating"), EXAMPLES[:2]
     codes = [(*p5.filler.short_text(c)[0].tolist(), 1) for c in RATING_CLASSES]

@@ -366,9 +366,12 @@ def test_a_source_that_does_not_fit_is_reported_with_a_length_that_does(source, 
 @pytest.mark.parametrize(
     ("task", "name", "problem", "remedy"),
     [
-        ("rating", "1-66", "model.ask.rating=1-66: there is no such prompt", "did you mean '1-6'?"),
-        ("rating", "1-3", "model.ask.rating=1-3: that prompt, of family rating, has the target {yes_no}", "1-6"),
+        ("rating", "1-66", "model.ask.rating=1-66: there is no such prompt as '1-66'", "did you mean '1-6'?"),
+        ("rating", "1-3", "model.ask.rating=1-3: prompt '1-3', of family rating, has the target {yes_no}", "1-6"),
         ("rating", "2-3", "of family sequential, has the target {target}", "1-6"),
+        ("rating", "1-1+1-2", "does not name one item of the catalogue", "use it alone"),
+        ("sequential", "2-4+2-7", "prompt '2-7' does not name one item", "2-1, 2-2"),
+        ("direct", "2-4+9-9", "no such prompt as '9-9'", "2-4"),
         ("direct", "2-7", "of family sequential, has the target {target}", "2-3"),
         ("review_summary", "4-2", "of family review_summary, has the target {star}", "choose a prompt"),
     ],
@@ -382,7 +385,7 @@ def test_an_evaluation_prompt_that_does_not_answer_the_task_is_reported(task, na
 
 def test_both_rankings_may_be_asked_by_a_prompt_that_names_any_item():
     config = config_of()
-    asked = replace(config.ask, direct="2-5", sequential=OURS)
+    asked = replace(config.ask, direct="2-5+straightforward", sequential=OURS)
     assert list(prompts.problems(replace(config, ask=asked))) == []
 
 
@@ -427,10 +430,12 @@ def test_a_family_is_trained_with_what_is_usable_and_not_held_out(dataset):
 
 def test_a_task_is_evaluated_with_a_prompt_that_the_dataset_can_fill(dataset):
     config = config_of()
-    assert prompts.evaluation_prompt(config, PromptFamily.rating, dataset).name == "1-1"
+    assert [p.name for p in prompts.evaluation_prompts(config, PromptFamily.rating, dataset)] == ["1-1"]
     del dataset.items["title"]
     with pytest.raises(DataError, match="prompt '1-10' needs title, which the dataset does not have") as raised:
-        prompts.evaluation_prompt(replace(config, ask=replace(config.ask, rating="1-10")), PromptFamily.rating, dataset)
+        prompts.evaluation_prompts(
+            replace(config, ask=replace(config.ask, rating="1-10")), PromptFamily.rating, dataset
+        )
     assert raised.value.remedy == "set model.ask.rating to one of 1-1, 1-4, 1-6"
 
 
@@ -560,7 +565,8 @@ def test_explanations_to_be_extracted_from_reviews_count_as_available(dataset):
     )
     reviewed.interactions["review_text"] = "a text"
     config = config_of()
-    assert prompts.evaluation_prompt(config, PromptFamily.explanation, reviewed).name == config.ask.explanation
+    (prompt,) = prompts.evaluation_prompts(config, PromptFamily.explanation, reviewed)
+    assert prompt.name == config.ask.explanation
     bare = replace(reviewed, interactions=reviewed.interactions.drop(columns="review_text"))
     with pytest.raises(DataError, match="needs explanation"):
-        prompts.evaluation_prompt(config, PromptFamily.explanation, bare)
+        prompts.evaluation_prompts(config, PromptFamily.explanation, bare)

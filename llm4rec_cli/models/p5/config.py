@@ -33,7 +33,7 @@ from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 
 @dataclass
 class EvaluationPrompts:
-    """The name of the prompt that each task is evaluated with."""
+    """The name of the prompt that each task is evaluated with; for a ranking also several, 2-4+2-5: the mean score."""
 
     rating: str = MISSING
     sequential: str = MISSING
@@ -154,7 +154,7 @@ class P5Config(ModelConfig):
         yield from prompts.problems_with_dataset(self, dataset)
         yield from self.problems_with_rating_scale(dataset, 0.5, 5.5)
         if task.name in PromptFamily.__members__:
-            yield from problems_raised_by(partial(prompts.evaluation_prompt, self, PromptFamily[task.name], dataset))
+            yield from problems_raised_by(partial(prompts.evaluation_prompts, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
         """Drop the encoder unless index=semantic, rates for published weights, and start=statistics for these and for
@@ -243,12 +243,13 @@ class P5Config(ModelConfig):
         if trained_here and self.rates is Rates.scaled:
             deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
         for task in prompts.RANKINGS:
-            name = getattr(self.ask, task.name)
-            if name in self.prompts and self.prompts[name].family is not task:
-                history = ", with the history" if task is PromptFamily.direct else ", without the history"
-                deviations.append(
-                    f"{task.name} is evaluated by a prompt of family {self.prompts[name].family.name}{history}"
-                )
+            names = prompts.asked(self, task)
+            if len(names) > 1:
+                deviations.append(f"{task.name} is evaluated by the mean score of {len(names)} prompts")
+            others = {self.prompts[name].family for name in names if name in self.prompts} - {task}
+            if others:
+                history = "with the history" if task is PromptFamily.direct else "without the history"
+                deviations.append(f"{task.name} is evaluated by prompts of family {others.pop().name}, {history}")
         if self.index is Index.independent:
             deviations.append("each item is one token of its own, as in the paper's ablation P5-I")
         elif self.index is not Index.leaky_p5:

@@ -122,8 +122,9 @@ class P5(nn.Module):
                 name for name in prompts.usable(self.config.prompts, dataset) if prompts.is_trained(self.config, name)
             ]
         # The family of the evaluation prompt may differ: a rating may be predicted from a review.
-        evaluated = self.config.prompts[getattr(self.config.ask, self.task)].family
-        families = dict.fromkeys([PromptFamily(self.task), evaluated])
+        task = PromptFamily(self.task)
+        evaluated = [self.config.prompts[name].family for name in prompts.asked(self.config, task)]
+        families = dict.fromkeys([task, *evaluated])
         return [name for family in families for name in prompts.training_prompts(self.config, family, dataset)]
 
     def forward(self, kind: Tensor, **batch: Tensor) -> dict[str, Any]:
@@ -211,10 +212,15 @@ class P5(nn.Module):
     def score(self, examples: Examples) -> Tensor:
         """Score items by the task's evaluation prompt: by their log-likelihood, or log p(yes) - log p(no).
 
-        With `beams`, only the items that constrained beam search returns have a score; all others tie below.
+        With `beams`, only the items that constrained beam search returns have a score; all others tie below. Scores of
+        several prompts are averaged.
         """
         self.item_trie = self.item_trie.to(self.device)
-        name = getattr(self.config.ask, self.task)
+        names = prompts.asked(self.config, PromptFamily(self.task))
+        return torch.stack([self._score(name, examples) for name in names]).mean(0)
+
+    def _score(self, name: str, examples: Examples) -> Tensor:
+        """Score items by one prompt."""
         kind = example_kind(self.config, name)
         if kind.endswith("yes_no"):
             return self._score_yes_no(name, examples)

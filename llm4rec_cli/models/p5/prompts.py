@@ -270,10 +270,9 @@ def problems(config: P5Config, item_length: int = 1, user_length: int = 1) -> It
             yield UsageError(f"model.train_prompts: prompt '{name}' {state}", did_you_mean(name, trainable))
     trained_tasks = {prompt.task for prompt in prompts.values() if is_trained(config, prompt.name)}
     for task in PromptFamily:
-        name = getattr(config.ask, task.name)
-        not_parsed = name in config.prompts and name not in prompts  # reported above
-        if task in trained_tasks and not not_parsed:
-            yield from problems_raised_by(partial(_prompt_for_task, prompts, task, name))
+        not_parsed = any(name in config.prompts and name not in prompts for name in asked(config, task))
+        if task in trained_tasks and not not_parsed:  # those are reported above
+            yield from problems_raised_by(partial(_prompts_for_task, prompts, task, asked(config, task)))
 
 
 def _problems_of_family(prompt: Prompt) -> Iterator[UsageError]:
@@ -306,22 +305,36 @@ def _problems_of_length(prompt: Prompt, max_source: int, item_length: int, user_
         )
 
 
-def _prompt_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, name: str) -> Prompt:
-    """Return the prompt of this name, checked to answer the task.
+def asked(config: P5Config, task: PromptFamily) -> list[str]:
+    """Return the names of the prompts that a task is evaluated with: one, or for a ranking several joined by +."""
+    names: list[str] = getattr(config.ask, task.name).split("+")
+    return names
+
+
+def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: list[str]) -> list[Prompt]:
+    """Return the prompts of these names, checked to answer the task.
 
     Raises:
-        UsageError: there is no such prompt, or it answers something else.
+        UsageError: there is no such prompt, it answers something else, or it cannot be asked together with others.
     """
     fitting = [prompt.name for prompt in prompts.values() if prompt.answers(task)]
-    if name not in prompts:
-        raise UsageError(f"model.ask.{task.name}={name}: there is no such prompt", did_you_mean(name, fitting))
-    if not prompts[name].answers(task):
-        raise UsageError(
-            f"model.ask.{task.name}={name}: that prompt, of family {prompts[name].family.name}, has the target "
-            f"{prompts[name].answer.value}",
-            f"choose a prompt for this task: {', '.join(fitting) or 'there is none'}",
-        )
-    return prompts[name]
+    setting = f"model.ask.{task.name}={'+'.join(names)}"
+    for name in names:
+        if name not in prompts:
+            raise UsageError(f"{setting}: there is no such prompt as '{name}'", did_you_mean(name, fitting))
+        if not prompts[name].answers(task):
+            raise UsageError(
+                f"{setting}: prompt '{name}', of family {prompts[name].family.name}, has the target "
+                f"{prompts[name].answer.value}",
+                f"choose a prompt for this task: {', '.join(fitting) or 'there is none'}",
+            )
+        if len(names) > 1 and not prompts[name].ranks_catalogue:
+            ranking = [prompt.name for prompt in prompts.values() if prompt.ranks_catalogue]
+            raise UsageError(
+                f"{setting}: prompt '{name}' does not name one item of the catalogue, so its scores cannot be averaged",
+                f"use it alone, or join some of {', '.join(ranking)}",
+            )
+    return [prompts[name] for name in names]
 
 
 # --- prompts and a dataset
@@ -374,24 +387,25 @@ def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset
     return names
 
 
-def evaluation_prompt(config: P5Config, task: PromptFamily, dataset: RecDataset) -> Prompt:
-    """Return the prompt that a task is evaluated with.
+def evaluation_prompts(config: P5Config, task: PromptFamily, dataset: RecDataset) -> list[Prompt]:
+    """Return the prompts that a task is evaluated with.
 
     Raises:
         UsageError: there is no such prompt, or it answers something else.
-        DataError: the dataset lacks a column that it needs.
+        DataError: the dataset lacks a column that one needs.
     """
-    prompt = _prompt_for_task(_parse_all(config), task, getattr(config.ask, task.name))
+    evaluated = _prompts_for_task(_parse_all(config), task, asked(config, task))
     available = _columns(dataset)
     if "review_text" in available:
         available |= {"explanation", "feature"}  # extracted from reviews after the split
-    if missing := sorted(prompt.columns - available):
-        fitting = [other.name for other in usable(config.prompts, dataset).values() if other.answers(task)]
-        raise DataError(
-            f"prompt '{prompt.name}' needs {' and '.join(missing)}, which the dataset does not have",
-            f"set model.ask.{task.name} to one of {', '.join(fitting)}" if fitting else "another dataset or task",
-        )
-    return prompt
+    for prompt in evaluated:
+        if missing := sorted(prompt.columns - available):
+            fitting = [other.name for other in usable(config.prompts, dataset).values() if other.answers(task)]
+            raise DataError(
+                f"prompt '{prompt.name}' needs {' and '.join(missing)}, which the dataset does not have",
+                f"set model.ask.{task.name} to one of {', '.join(fitting)}" if fitting else "another dataset or task",
+            )
+    return evaluated
 
 
 def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecError]:
@@ -405,21 +419,21 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
     if any(next(_problems_of_template(name, prompt), None) for name, prompt in config.prompts.items()):
         return  # `problems` reports them
     prompts, family = _parse_all(config), PromptFamily[task.name]
-    find = partial(_prompt_for_task, prompts, family, getattr(config.ask, family.name))
+    find = partial(_prompts_for_task, prompts, family, asked(config, family))
     missing = list(problems_raised_by(find))
     yield from missing
     if missing:
         return
-    prompt = find()
+    listing = [prompt.name for prompt in find() if not prompt.ranks_catalogue]
     if not any(is_trained(config, other.name) for other in prompts.values() if other.family is family):
         yield UsageError(
             f"no prompt of family {family.name} can be trained: there is none, or all are held out",
             f"prompt=[…,p5/{family.name}]" if config.train_prompts is None else "add one to model.train_prompts",
         )
-    if task.question is Question.rank and task.candidates is Candidates.full and not prompt.ranks_catalogue:
+    if task.question is Question.rank and task.candidates is Candidates.full and listing:
         fitting = [other.name for other in prompts.values() if other.ranks_catalogue]
         yield UsageError(
-            f"model.ask.{family.name}={prompt.name} ranks listed candidates, not the whole catalogue",
+            f"model.ask.{family.name}={listing[0]} ranks listed candidates, not the whole catalogue",
             f"task.candidates=uniform, or set model.ask.{family.name} to one of {', '.join(fitting)}",
         )
 
