@@ -385,8 +385,8 @@ def test_an_evaluation_prompt_that_does_not_answer_the_task_is_reported(task, na
 
 def test_both_rankings_may_be_asked_by_a_prompt_that_names_any_item():
     config = config_of()
-    asked = replace(config.ask, direct="2-5+straightforward", sequential=OURS)
-    assert list(prompts.problems(replace(config, ask=asked))) == []
+    ask = replace(config.ask, direct="2-5+straightforward", sequential=OURS)
+    assert list(prompts.problems(replace(config, ask=ask))) == []
 
 
 def test_a_rating_may_be_predicted_from_a_review():

@@ -243,7 +243,7 @@ class P5Config(ModelConfig):
         if trained_here and self.rates is Rates.scaled:
             deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
         for task in prompts.RANKINGS:
-            names = prompts.asked(self, task)
+            names = prompts.evaluation_names(self, task)
             if len(names) > 1:
                 deviations.append(f"{task.name} is evaluated by the mean score of {len(names)} prompts")
             others = {self.prompts[name].family for name in names if name in self.prompts} - {task}

@@ -123,7 +123,7 @@ class P5(nn.Module):
             ]
         # The family of the evaluation prompt may differ: a rating may be predicted from a review.
         task = PromptFamily(self.task)
-        evaluated = [self.config.prompts[name].family for name in prompts.asked(self.config, task)]
+        evaluated = [self.config.prompts[name].family for name in prompts.evaluation_names(self.config, task)]
         families = dict.fromkeys([task, *evaluated])
         return [name for family in families for name in prompts.training_prompts(self.config, family, dataset)]
 
@@ -216,7 +216,7 @@ class P5(nn.Module):
         several prompts are averaged.
         """
         self.item_trie = self.item_trie.to(self.device)
-        names = prompts.asked(self.config, PromptFamily(self.task))
+        names = prompts.evaluation_names(self.config, PromptFamily(self.task))
         return torch.stack([self._score(name, examples) for name in names]).mean(0)
 
     def _score(self, name: str, examples: Examples) -> Tensor:

@@ -270,9 +270,9 @@ def problems(config: P5Config, item_length: int = 1, user_length: int = 1) -> It
             yield UsageError(f"model.train_prompts: prompt '{name}' {state}", did_you_mean(name, trainable))
     trained_tasks = {prompt.task for prompt in prompts.values() if is_trained(config, prompt.name)}
     for task in PromptFamily:
-        not_parsed = any(name in config.prompts and name not in prompts for name in asked(config, task))
+        not_parsed = any(name in config.prompts and name not in prompts for name in evaluation_names(config, task))
         if task in trained_tasks and not not_parsed:  # those are reported above
-            yield from problems_raised_by(partial(_prompts_for_task, prompts, task, asked(config, task)))
+            yield from problems_raised_by(partial(_prompts_for_task, prompts, task, evaluation_names(config, task)))
 
 
 def _problems_of_family(prompt: Prompt) -> Iterator[UsageError]:
@@ -305,7 +305,7 @@ def _problems_of_length(prompt: Prompt, max_source: int, item_length: int, user_
         )
 
 
-def asked(config: P5Config, task: PromptFamily) -> list[str]:
+def evaluation_names(config: P5Config, task: PromptFamily) -> list[str]:
     """Return the names of the prompts that a task is evaluated with: one, or for a ranking several joined by +."""
     names: list[str] = getattr(config.ask, task.name).split("+")
     return names
@@ -315,7 +315,7 @@ def _prompts_for_task(prompts: Mapping[str, Prompt], task: PromptFamily, names: 
     """Return the prompts of these names, checked to answer the task.
 
     Raises:
-        UsageError: there is no such prompt, it answers something else, or it cannot be asked together with others.
+        UsageError: there is no such prompt, it answers something else, or it cannot be used together with others.
     """
     fitting = [prompt.name for prompt in prompts.values() if prompt.answers(task)]
     setting = f"model.ask.{task.name}={'+'.join(names)}"
@@ -394,7 +394,7 @@ def evaluation_prompts(config: P5Config, task: PromptFamily, dataset: RecDataset
         UsageError: there is no such prompt, or it answers something else.
         DataError: the dataset lacks a column that one needs.
     """
-    evaluated = _prompts_for_task(_parse_all(config), task, asked(config, task))
+    evaluated = _prompts_for_task(_parse_all(config), task, evaluation_names(config, task))
     available = _columns(dataset)
     if "review_text" in available:
         available |= {"explanation", "feature"}  # extracted from reviews after the split
@@ -419,7 +419,7 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
     if any(next(_problems_of_template(name, prompt), None) for name, prompt in config.prompts.items()):
         return  # `problems` reports them
     prompts, family = _parse_all(config), PromptFamily[task.name]
-    find = partial(_prompts_for_task, prompts, family, asked(config, family))
+    find = partial(_prompts_for_task, prompts, family, evaluation_names(config, family))
     missing = list(problems_raised_by(find))
     yield from missing
     if missing:
