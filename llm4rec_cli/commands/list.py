@@ -349,7 +349,7 @@ def _result(run: Run) -> str:
     selection = yaml.load((run.folder / "config.yaml").read_text(), loader)["task"]["selection"]
     value = run.metrics["metrics"].get(selection)
     score = [] if value is None else [f"{selection} {value:.4f}"]
-    masked = ["masked"] if run.metrics["mask_history"] else []
+    masked = {True: ["masked"], False: []}.get(run.metrics["mask_history"], [run.metrics["mask_history"]])
     labels = [label for label in run.metrics["labels"] if label in {*UNUSUAL, "subset"}]
     return " · ".join([*score, run.metrics["split"], run.metrics["protocol"], *masked, *labels])
 

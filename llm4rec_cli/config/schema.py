@@ -136,6 +136,13 @@ class Structured(Enum):
     guided = "guided"  # guided_choice and guided_json of vLLM
 
 
+class SeenItems(Enum):
+    """What task.mask_history does with the items of a user's history."""
+
+    excluded = "excluded"  # they are not ranked
+    zeroed = "zeroed"  # they are ranked with a score of 0, as in the code of S3-Rec and its successors
+
+
 class PromptLogprobs(Enum):
     """How an endpoint is asked for the log-probabilities of a prompt's tokens."""
 
@@ -498,6 +505,9 @@ class TaskConfig:
     negatives: int = ranges.number(99, at_least=1)  # sampled candidates besides the target
     draw: int = ranges.number(0, at_least=0, added=True)  # of the sampled candidates; the users stay the same
     mask_history: bool = about(Role.extent, False)  # exclude items of the history from a full ranking
+    seen_items: SeenItems = field(  # under mask_history
+        default=SeenItems.excluded, metadata={"role": Role.extent, "added": True}
+    )
     written: Written | None = None  # question: write
     # number of test examples, drawn by dataset.seed; null = all
     max_examples: int | None = ranges.number(None, at_least=1, role=Role.extent)

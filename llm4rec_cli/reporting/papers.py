@@ -345,7 +345,7 @@ def _differences(pairs: Mapping[str, tuple[str, str]]) -> dict[str, str]:
 
 
 def _masked(run: Mapping[str, Any]) -> str:
-    return MASKED["yes" if run["mask_history"] else "no"]
+    return MASKED[{True: "yes", False: "no"}.get(run["mask_history"], run["mask_history"])]
 
 
 def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, str]) -> Comparison:
@@ -355,7 +355,7 @@ def _compared(row: Printed, metric: str, variant: Variant, method: Mapping[str, 
         for key, value in row.identity.compare.items()
         if key != "explanations" or variant.first_run["task"] == "explanation"
     }
-    if row.mask_history in ("unknown", "zeroed"):
+    if row.mask_history != "na":
         compared["history"] = _masked(variant.first_run), MASKED[row.mask_history]
     differences = list(_differences(compared).values())
     if IMPORTED in variant.labels:

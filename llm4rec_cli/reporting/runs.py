@@ -12,7 +12,7 @@ from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
-from llm4rec_cli.config.schema import Written
+from llm4rec_cli.config.schema import SeenItems, Written
 from llm4rec_cli.evaluation.metrics import headline_metrics, lower_is_better, table_metrics
 from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.reporting.tables import Content
@@ -150,7 +150,8 @@ def protocol_in_words(run: dict[str, Any]) -> str:
     rule = [] if run["split_rule"] == "leave_one_out" else [f"{run['split_rule']} split"]
     protocol = "full ranking" if run["protocol"] == "full" else run["protocol"]
     protocols = [] if protocol == run.get("task") else [protocol]
-    masking = ["history masked" if run["mask_history"] else "history not masked"] if run["protocol"] == "full" else []
+    words = {True: "history masked", False: "history not masked", SeenItems.zeroed.name: "history scored 0"}
+    masking = [words[run["mask_history"]]] if run["protocol"] == "full" else []
     return " · ".join([run["split"], *rule, *protocols, *masking])
 
 

@@ -46,7 +46,8 @@ def measure(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict
     metric = spec.task.selection
 
     def values(ranker: Ranker, varied: Examples) -> FloatArray:
-        ranks = ranking.rank(ranker, varied, spec.task.mask_history, 1, spec.config.trainer.eval_batch_size)
+        task, batch_size = spec.task, spec.config.trainer.eval_batch_size
+        ranks = ranking.rank(ranker, varied, task.mask_history, 1, batch_size, tasks.is_zeroed(task))
         return ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, list(spec.task.cutoffs))[metric]
 
     if (variations := _variations(spec, model, sample)) is None:

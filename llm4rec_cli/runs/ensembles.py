@@ -15,6 +15,7 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.roles import Role
+from llm4rec_cli.config.schema import SeenItems
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.runs.catalog import CONFIG, finished_runs
 
@@ -126,6 +127,7 @@ def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Pat
     if not trained and "dataset" not in map(key_typed, of_rule):
         chosen.insert(1, f"dataset={metrics['dataset']}")
     masked = ["task.mask_history=true"] if metrics["mask_history"] else []
+    masked += ["task.seen_items=zeroed"] if metrics["mask_history"] == SeenItems.zeroed.name else []
     command = shlex.join(["llm4rec", "eval", *chosen, *masked, "split=valid"])
     raise UsageError(f"{folder} was not evaluated on validation", command)
 

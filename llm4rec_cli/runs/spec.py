@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config import ranges, walk
 from llm4rec_cli.config.compose import Composed, compose, options
 from llm4rec_cli.config.overrides import key_typed, quoted
-from llm4rec_cli.config.schema import Candidates, Config, Keep, LLMConfig, ModelConfig, Question, TaskConfig
+from llm4rec_cli.config.schema import Candidates, Config, Keep, LLMConfig, ModelConfig, Question, SeenItems, TaskConfig
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.runs.catalog import cache_folder
 
@@ -172,6 +172,8 @@ def resolved_config(composed: Composed) -> Config:
         node.trainer.patience = 1  # without effect
     if node.task.candidates != Candidates.full or node.task.question not in (Question.rank, Question.pretrain):
         node.task.mask_history = False  # sampled candidates are never in the history; other tasks rank nothing
+    if not node.task.mask_history:
+        node.task.seen_items = SeenItems.excluded  # without effect
     config = cast(Config, OmegaConf.to_object(node))
     ranges.check(config)
     for setting in walk.settings(config):

@@ -16,7 +16,7 @@ from llm4rec_cli.capabilities import BatchAnswering, Incomplete
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Question, TextRecipe, Written
+from llm4rec_cli.config.schema import Question, SeenItems, TextRecipe, Written
 from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.labels import IMPORTED
@@ -236,7 +236,7 @@ def description(spec: RunSpec, address: Address, imported: dict[str, Any] | None
         "split": config.split.name,
         "split_rule": config.dataset.split.name,
         "protocol": tasks.module(spec.task).protocol(config.task),
-        "mask_history": bool(config.task.mask_history),
+        "mask_history": SeenItems.zeroed.name if tasks.is_zeroed(config.task) else bool(config.task.mask_history),
         "seed": config.seed,
         "config_hash": address.config_hash,
         "variant": address.variant,

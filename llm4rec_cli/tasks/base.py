@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.schema import Candidates, Question, SplitName, SplitRule
+from llm4rec_cli.config.schema import Candidates, Question, SeenItems, SplitName, SplitRule
 from llm4rec_cli.data.controls import AnyExamples, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
@@ -71,6 +71,11 @@ def module(task: Any) -> Any:
 def ranks_impressions(task: Any) -> bool:
     """Return whether the task ranks the items of impressions (click logs), not of interactions."""
     return bool(task.question == Question.rank and task.candidates == Candidates.impression)
+
+
+def is_zeroed(task: Any) -> bool:
+    """Return whether items of the history are ranked with a score of 0."""
+    return bool(task.mask_history) and task.seen_items == SeenItems.zeroed
 
 
 def metric_names(task: Any) -> set[str]:

@@ -34,7 +34,7 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track_iterable
-from llm4rec_cli.tasks.base import Evaluation, eligible_examples, limit_examples
+from llm4rec_cli.tasks.base import Evaluation, eligible_examples, is_zeroed, limit_examples
 from llm4rec_cli.tasks.topk import best_blocks, block_maxima, top_scored
 
 T = TypeVar("T")
@@ -96,7 +96,9 @@ def protocol(task: Any) -> str:
     return f"{task.candidates.name}-{task.negatives + 1}{of_draw}"
 
 
-def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, batch_size: int) -> Ranking:
+def rank(
+    model: Ranker, examples: Examples, mask_history: bool, top_items: int, batch_size: int, zeroed: bool = False
+) -> Ranking:
     """Rank every target, at most `batch_size` examples and SCORES_AT_ONCE scores at a time (at least one example).
 
     Examples are batched by history length, so that models compute little on padding. Several processes rank a share
@@ -106,6 +108,7 @@ def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, 
         mask_history: exclude items of the history from the ranking. A target among them is a miss: sparing it, as
             some evaluations do, would give it away, since no other item of the history can be the answer.
         top_items: how many of the best items to return; 0 = only ranks, which is faster.
+        zeroed: give items of the history a score of 0 instead of excluding them.
 
     Raises:
         RunError: a score is NaN.
@@ -124,8 +127,8 @@ def rank(model: Ranker, examples: Examples, mask_history: bool, top_items: int, 
     def rank_batch(batch: IntArray) -> tuple[IntArray, ...]:
         some = examples[batch]
         if by_products is not None:
-            return _rank_blocks(_products(by_products, some, _rows(PRODUCTS_AT_ONCE, first)), top_items)
-        return _rank_blocks([(some, model.score(some))], top_items)
+            return _rank_blocks(_products(by_products, some, _rows(PRODUCTS_AT_ONCE, first)), top_items, zeroed)
+        return _rank_blocks([(some, model.score(some))], top_items, zeroed)
 
     work = track_iterable(_in_threads(rank_batch, batches, threads), len(batches), "ranking")
     ranked = list(zip(batches, work, strict=True))
@@ -168,7 +171,7 @@ def _products(model: InnerProductRanker, examples: Examples, block: int) -> Iter
 
 
 @torch.no_grad()
-def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int) -> tuple[IntArray, ...]:
+def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int, zeroed: bool) -> tuple[IntArray, ...]:
     """Return the columns of `Ranking` for all blocks.
 
     Args:
@@ -177,7 +180,7 @@ def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int
     ranked, flags = [], None
     for examples, scores in blocks:
         flags = torch.empty_like(scores) if flags is None else flags
-        ranked.append(_rank_block(examples, scores, flags[: len(scores)], top_items))
+        ranked.append(_rank_block(examples, scores, flags[: len(scores)], top_items, zeroed))
     n_better, n_tied, n_candidates, values, numbers = (torch.cat(column) for column in zip(*ranked, strict=True))
     top, top_scores = top_scored(values, numbers, top_items)
     n_ranked = (values > -torch.inf).sum(1, keepdim=True)
@@ -186,7 +189,7 @@ def _rank_blocks(blocks: Iterable[tuple[Examples, torch.Tensor]], top_items: int
 
 
 def _rank_block(
-    examples: Examples, scores: torch.Tensor, flags: torch.Tensor, top_items: int
+    examples: Examples, scores: torch.Tensor, flags: torch.Tensor, top_items: int, zeroed: bool
 ) -> tuple[torch.Tensor, ...]:
     """Return n_better, n_tied and n_candidates of one block, and the scores and numbers that hold its best items.
 
@@ -199,10 +202,11 @@ def _rank_block(
     n_candidates = torch.full((n,), n_scores, device=device)
     if (masked := examples.masked_items()) is not None:
         row, item = masked
-        scores[torch.from_numpy(row).to(device), torch.from_numpy(item).to(device)] = -torch.inf
+        scores[torch.from_numpy(row).to(device), torch.from_numpy(item).to(device)] = 0.0 if zeroed else -torch.inf
         pairs = np.sort(row * n_scores + item)  # np.unique would take ten times as long
         different = pairs[np.diff(pairs, prepend=-1) > 0]
-        n_candidates -= torch.from_numpy(np.bincount(different // n_scores, minlength=n)).to(device)
+        if not zeroed:
+            n_candidates -= torch.from_numpy(np.bincount(different // n_scores, minlength=n)).to(device)
     maxima = block_maxima(scores)
     if bool(maxima.isnan().any()):
         raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
@@ -227,7 +231,7 @@ def _rank_block(
 
 def validation_score(model: Ranker, split: Split, examples: Examples, config: Config) -> float:
     """Return the task's selection metric on these examples; higher is better."""
-    ranking = rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size)
+    ranking = rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size, is_zeroed(config.task))
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
     return float(values[config.task.selection].mean())
 
@@ -241,11 +245,12 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
     """
     task = config.task
     stored = max(task.top_items, task.stored_items or 0)
-    ranking = rank(model, examples, task.mask_history, stored, config.trainer.eval_batch_size)
+    zeroed = is_zeroed(task)
+    ranking = rank(model, examples, task.mask_history, stored, config.trainer.eval_batch_size, zeroed)
     values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(task.cutoffs))
     train_count = split.for_ranking().train_counts()[examples.target]
     slices = target_slices(split.for_ranking(), examples)
-    masked_targets = replace(examples, mask_history=task.mask_history).masked_targets()
+    masked_targets = replace(examples, mask_history=task.mask_history and not zeroed).masked_targets()
     metrics = {name: float(value.mean()) for name, value in values.items()}
     metrics |= _beyond_accuracy(split, examples, ranking.top_items[:, : task.top_items], config.dataset.seed)
     item_ids = split.dataset.items["item_id"].to_numpy()

@@ -204,6 +204,8 @@ def test_extracted_explanations_are_not_those_of_sentires():
 
 
 def test_of_another_loss_is_another_sasrec():
+    zeroed = variant(**BEAUTY, mask_history="zeroed")
+    assert not any("history" in difference for c in comparisons(zeroed) for difference in c.differences)
     masked = variant(**BEAUTY, mask_history=True)
     assert differences(masked, "SASRec") == {
         "loss: ours cross-entropy over the catalogue, the paper's binary cross-entropy with one negative",

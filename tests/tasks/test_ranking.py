@@ -12,6 +12,7 @@ from llm4rec_cli.config.schema import (
     Control,
     DatasetConfig,
     Question,
+    SeenItems,
     SplitName,
     TaskConfig,
     TrainerConfig,
@@ -111,6 +112,19 @@ def test_masked_items_of_the_history_never_outrank_the_target():
     result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], True, 5, 2)  # history 0, 1, 2; target 3
     assert (result.n_better.tolist(), result.n_tied.tolist()) == ([0], [1])
     assert result.top_items.tolist() == [[3, 4, 5, 6, 7]]
+
+
+def test_zeroed_items_of_the_history_are_ranked_with_a_score_of_0():
+    scores = np.tile([8.0, 7, 6, 0.5, -1, -2, 0, 4], (6, 1))
+    result = ranking.rank(Scorer(scores), EXAMPLES[np.array([0])], True, 5, 2, zeroed=True)  # history 0, 1, 2; target 3
+    assert (result.n_better.tolist(), result.n_tied.tolist(), result.n_candidates.tolist()) == ([1], [1], [8])
+    assert result.top_items.tolist() == [[7, 3, 0, 1, 2]]
+    again = ranking.rank(Scorer(scores), EXAMPLES[np.array([2])], True, 5, 2, zeroed=True)  # history 5, 5; target 5
+    assert (again.n_better.tolist(), again.n_tied.tolist()) == ([5], [2])
+    evaluated = ranking.evaluate(
+        Scorer(scores), SPLIT, EXAMPLES, config(mask_history=True, seen_items=SeenItems.zeroed)
+    )
+    assert evaluated.warnings == []
 
 
 def test_masked_items_are_no_candidates():
