@@ -66,8 +66,9 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         for name, s in scores.items()
     ]
     title = f"{Path(spec.llm.model).name} on records of {dataset.manifest['name']}: share with the true end"
+    likeliest = "the true end is the likeliest of several; " if has_likelihoods else ""
     notes = [
-        "the true end is the likeliest of several; verbatim: it is written",
+        f"{likeliest}verbatim: the true end is written",
         *(f"{name}: {memorisation.PROBES[name]}" for name in probes),
     ]
     show(Content(title, ("probe", "share", "interval", "chance", "records"), rows, notes))

@@ -18,6 +18,8 @@ paper, and why a cell is not run. Tables are data: conf/paper/<paper>/<table>.ya
   --cpu                real data with packaged weights and short trainings, where the table has such a setting
   --small              generated data; nothing is compared with the paper, and every cell is marked as synthetic
 
+  --start RUN          in place of a pre-training: a run that holds its weights, as of llm4rec import-weights
+
 Overrides after the table hold for every command: paths.outputs=PATH device=cpu trainer.epochs=1 task.max_examples=200.
 To spread the work, run it in several terminals, each with other --rows or --columns: a run that another process works
 on is waited for. --launcher joblib trains the seeds of each row at the same time.
@@ -28,6 +30,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
 import platform
 import sys
@@ -72,6 +75,9 @@ def main(argv: list[str]) -> int:
     add("--columns", metavar="PATTERN", default=paper.ALL, help="only these columns, in the same way")
     add("--seeds", metavar="LIST", help="comma-separated (default: those of the table; with --small its first)")
     add("--raw", metavar="[DATASET=]PATH", action="append", default=[], help="where raw files are")
+    add(
+        "--start", metavar="RUN", type=Path, help="start from this run's weights where a row starts from a pre-training"
+    )
     add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
     add("--dry-run", action="store_true", help="run nothing: print the commands, their states and their cost")
     add("--unprobed", action="store_true", help="with --dry-run: measure no cost")
@@ -94,6 +100,9 @@ def main(argv: list[str]) -> int:
         raise UsageError(
             f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(paper.ALL), labels)
         )
+    if options.start and not (options.start / "status.json").is_file():
+        raise UsageError(f"--start {options.start}: there is no run", "llm4rec import-weights METHOD FILE makes one")
+    start_run = options.start and options.start.resolve()
     seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
 
     from llm4rec_cli import launch
@@ -106,7 +115,7 @@ def main(argv: list[str]) -> int:
         cell: [
             step
             for seed in _seeds_of(table, cell, size_, seeds)
-            if (step := cell_step(table, cell, size_, seed, tuned)) is not None
+            if (step := cell_step(table, cell, size_, seed, tuned, start_run)) is not None
         ]
         for cell in cells
     }
@@ -224,7 +233,7 @@ def _show_cost(
             trainings += len(to_run)
         if not probed or not to_run:
             continue
-        if cost := _cost(first, states, runner):
+        if cost := _cost(to_run[0], states, runner):
             minutes += (cost.training + cost.evaluation) * len(to_run)
             memory = max(memory, cost.memory_mb)
             which = ranges([numbers[step] for step in to_run])
@@ -235,14 +244,14 @@ def _show_cost(
     if rows:
         show(Content("minutes and MiB of a run", ["commands", "runs", "training", "evaluation", "MiB"], rows))
     done = sum(state == "done" for state in states.values())
-    cost_in_words = f"; at most {minutes:.0f} minutes and {memory:,} MiB here" if memory else ""
+    cost_in_words = f"; about {math.ceil(minutes)} minutes and {memory:,} MiB here" if memory else ""
     unknown_in_words = f"; {unknown} of unknown cost" if unknown else ""
     say(
         f"{len(steps)} commands: {done} done, {len(steps) - done} to run, with {trainings} trainings"
         f"{cost_in_words}{unknown_in_words}"
     )
     if memory:
-        say("measured on a few training steps and examples, without floors; training may end earlier")
+        say("measured on a few training steps and examples, without floors; training may end earlier, MiB of the host")
 
 
 def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> Cost | None:
@@ -346,7 +355,7 @@ def _whole(
     table: Table, size: Size, results: Mapping[Cell, Results], options: argparse.Namespace, runner: Runner
 ) -> list[Cell]:
     """Return the cells that were made as the table says: with all of its seeds and searches, and no other settings."""
-    if runner.changes_runs or (options.untuned and table.tuning and size is Size.paper):
+    if runner.changes_runs or options.start or (options.untuned and table.tuning and size is Size.paper):
         return []
     seeds = table.seeds[:1] if size is Size.small else table.seeds
 

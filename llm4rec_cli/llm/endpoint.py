@@ -9,6 +9,7 @@ loses no other completion.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import json
 import logging
@@ -98,7 +99,11 @@ class EndpointBackend:
             "top_p": self.config.top_p,
             "seed": self.seed,
             **({} if structured is Structured.none else {"structured": structured.name}),
+            **({"chat_template": self._template_hash()} if self.config.prompt_logprobs is PromptLogprobs.echo else {}),
         }
+
+    def _template_hash(self) -> str:
+        return hashlib.sha256(self._tokenizer.chat_template.encode()).hexdigest()[:16]
 
     @property
     def counts_exactly(self) -> bool:
@@ -234,7 +239,10 @@ class EndpointBackend:
         is_echo = request.continuations is not None and self.config.prompt_logprobs is PromptLogprobs.echo
         if request.continuations is not None:
             scoring = self._echo if is_echo else _scoring
-            parameters |= scoring(parameters.pop("messages"), request.continuations[0]) | {limit: 1}
+            parameters |= scoring(parameters.pop("messages"), request.continuations[0])
+            parameters["max_tokens" if is_echo else limit] = 1
+            if is_echo:
+                parameters.pop("max_completion_tokens", None)
         resource = client.completions if is_echo else client.chat.completions
         try:
             async with asyncio.timeout(self.config.timeout):
@@ -309,7 +317,11 @@ class EndpointBackend:
 
     def _echo(self, messages: list[Any], continuation: str) -> dict[str, Any]:
         """Return the parameters for the log-probabilities of a continuation at the end of a text that is repeated."""
-        written = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        tokenizer = self._tokenizer
+        written = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        begins = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+        if begins:  # so does the server's, which would repeat it
+            written = written.removeprefix(tokenizer.bos_token)
         return {"prompt": written + continuation, "echo": True, "logprobs": 1}
 
     def _pause(self, attempt: int, retry_after: float | None) -> float:

@@ -41,9 +41,10 @@ class Score:
 
     Attributes:
         share: of the records; ties count in part.
-        low, high: the Wilson interval over records, of 95 % for all probes together (Bonferroni).
+        low, high: the exact interval over records, of 95 % for all probes together (Bonferroni).
         chance: of the likeliest end, the share of the most frequent end among those offered, which needs no beginning,
-            and at least that of a random one; of a written one, its mean over the ends of the other records.
+            and at least that of a random one; of a written one, its mean over the ends of the other records, and at
+            least one in as many as there are different ends.
         n: records.
     """
 
@@ -120,12 +121,12 @@ def score_verbatim(requests: Sequence[Request], completions: Sequence[Completion
     hits = [float(end == of_record) for end, of_record in zip(written, true, strict=True)]
     frequency, n = Counter(true), len(true)
     of_others = sum(frequency[end] for end in written) - sum(hits)  # each end swapped with each other record's
-    return _score(hits, of_others / max(1, n * (n - 1)))
+    return _score(hits, max(of_others / max(1, n * (n - 1)), 1 / len(frequency)))
 
 
 def _score(shares: Sequence[float], chance: float) -> Score:
     n, share = len(shares), float(np.mean(shares))
-    interval = binomtest(round(share * n), n).proportion_ci(1 - ERROR / (2 * len(PROBES)), method="wilson")
+    interval = binomtest(round(share * n), n).proportion_ci(1 - ERROR / (2 * len(PROBES)), method="exact")
     return Score(share, float(interval.low), float(interval.high), chance, n)
 
 

@@ -133,6 +133,8 @@ def _measured(
     ours = [number for _, metrics in variant.runs if (number := _number(metrics, name)) is not None]
     if len(ours) < len(variant.runs):
         marks = [f"our runs have no metric '{name}'", *marks]
+    if name.startswith("said") and (unread := _unread(variant)):
+        marks = [unread, *marks]
     interval = variant.intervals.get(name) or variant.intervals.get(name.replace("hr@", "recall@"))
     compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
     differences = [difference for comparison in compared for difference in comparison.differences]
@@ -144,6 +146,12 @@ def _measured(
     marks = [*(mark for mark in PLAIN_MARKS if mark in marks), *(mark for mark in marks if mark not in PLAIN_MARKS)]
     folders, dataset = [folder for folder, _ in variant.runs], str(variant.first_run["dataset"])
     return Line(cell, metric, value, ours, interval, marks, folders, dataset)
+
+
+def _unread(variant: Variant) -> str | None:
+    """Return what share of the answers are no ratings, which errors of what was said leave out; None if all are."""
+    share = 1 - min(metrics["metrics"].get("said/coverage", 1.0) for _, metrics in variant.runs)
+    return f"{100 * share:.1f} % of the answers are no ratings, and left out" if share else None
 
 
 def _metric(metrics: Mapping[str, Any], name: str) -> str | None:
@@ -243,10 +251,10 @@ def record(
     now = datetime.now().strftime("%Y-%m-%d")
     cells = _recorded_cells(file)
     for line in all_lines:
-        if line.ours:
+        if line.runs:
             runs = [folder for folder in line.runs if (folder / STATUS).exists() and outputs in folder.parents]
             folders = [folder.relative_to(outputs).as_posix() for folder in runs]
-            made = {"date": now, "machine": machine, "runs": folders, "n": len(line.ours)}
+            made = {"date": now, "machine": machine, "runs": folders, "n": len(line.runs)}
             made["whole"] = line.cell in whole
             if made["whole"] or not _is_whole(cells.get(line.cell.key, {}), outputs):
                 cells[line.cell.key] = made
@@ -331,12 +339,12 @@ def _done_in_words(size: Size, done: Mapping[str, Any], made: set[str]) -> str:
     n_cells = "1 cell" if len(done) == 1 else f"{len(done)} cells"
     if size is Size.small:
         return f"small only: {n_cells}, {where}"
-    at = "" if size is Size.paper else " at the size of a CPU"
+    done_so = "reproduced" if size is Size.paper else "run at the size of a CPU"
     whole = {key for key, cell in done.items() if cell.get("whole")}
     if made <= whole:
-        return f"reproduced{at}: {where}"
+        return f"{done_so}: {where}"
     partly = f", {len(done.keys() - whole)} of them in part" if done.keys() - whole else ""
-    return f"{len(done)} of {len(made)} cells reproduced{at}{partly}: {where}"
+    return f"{len(done)} of {len(made)} cells {done_so}{partly}: {where}"
 
 
 def states(outputs: Path, only: str = paper.ALL, titles: bool = False) -> Content:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from llm4rec_cli.runs.spec import RunSpec
 
 N_STEPS = 4  # of which the first is not timed
-N_EXAMPLES = 8  # of the first measurement of an evaluation; each other one takes four times as many
-TIMED_SECONDS = 1.0  # and the last one at least this long
+N_EXAMPLES = 2  # of the first measurement of an evaluation; each other one is of four times as many
+TIMED_SECONDS = 1.0  # and the last one takes at least this long
 
 
 class Cost(NamedTuple):
@@ -105,15 +105,18 @@ def _training_seconds(spec: RunSpec, model: Any) -> float:
 
 
 def _seconds(work: Callable[[Any], object], examples: AnyExamples) -> float:
-    """Return the seconds of `work` on all examples, from its seconds on ever more of them."""
-    n, before = N_EXAMPLES, (0, 0.0)
-    while True:
+    """Return the seconds of `work` on all examples, from its seconds on some and on four times as many."""
+
+    def measured(n: int) -> tuple[int, float]:
         some = tasks.subset(examples, n, 0, "probe")
         began = time.monotonic()
         work(some)
-        seconds = time.monotonic() - began
-        if seconds >= TIMED_SECONDS or len(some) == len(examples):
-            break
-        n, before = 4 * n, (n, seconds)
-    each = max(0.0, seconds - before[1]) / (len(some) - before[0])  # without what any number of examples takes
-    return seconds + (len(examples) - len(some)) * each
+        return len(some), time.monotonic() - began
+
+    measured(N_EXAMPLES)  # the first call may take longer
+    (fewer, shorter), (n, seconds) = measured(N_EXAMPLES), measured(4 * N_EXAMPLES)
+    while seconds < TIMED_SECONDS and n < len(examples):
+        (fewer, shorter), (n, seconds) = (n, seconds), measured(4 * n)
+    if n == len(examples):
+        return seconds
+    return seconds + (len(examples) - n) * max(0.0, seconds - shorter) / (n - fewer)

@@ -52,23 +52,30 @@ class Step:
         return (*self.after, *(candidate for _, candidate in self.search))
 
 
-def cell_step(table: Table, cell: Cell, size: Size, seed: int, tuned: bool) -> Step | None:
+def cell_step(
+    table: Table, cell: Cell, size: Size, seed: int, tuned: bool, start_run: Path | None = None
+) -> Step | None:
     """Return the step whose run is a cell with this seed; None if the cell is not made at this size.
 
     Args:
         tuned: whether rows that the table tunes are searched first.
+        start_run: the run whose weights a row starts from that the table starts from another training's.
     """
     if table.not_made(cell, size) or (table.kind is Kind.human and cell.row.label == REFERENCE):
         return None
     if cell.row.ensemble:
         by_label = {other.row.label: other for other in table.cells() if other.column is cell.column}
-        members = [cell_step(table, by_label[label], size, seed, tuned) for label in cell.row.ensemble]
+        members = [cell_step(table, by_label[label], size, seed, tuned, start_run) for label in cell.row.ensemble]
         return Step("ensemble", ("combine=sum",), tuple(filter(None, members)))
     overrides = table.train_overrides(cell, size) or ()
     if table.kind is Kind.data:
         return Step("prepare", overrides)
     grid = table.tuning.grid if table.tuning and tuned and cell.row.tuned else {}
-    step = _training(overrides, table.start_overrides(cell, size), seed, grid)
+    start = table.start_overrides(cell, size)
+    if start and start_run:
+        setting = _init_setting(composed(overrides).config.model.name)
+        overrides, start = merged([overrides, [f"model.{setting}={start_run}"]]), ()
+    step = _training(overrides, start, seed, grid)
     if evaluation := table.eval_overrides(cell):
         return Step("eval", merged([step.overrides, evaluation]), (step,))
     return step

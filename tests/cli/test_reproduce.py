@@ -103,7 +103,7 @@ def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
     monkeypatch.setattr(probe, "probe", lambda *run: measured.append(run) or probe.Cost(2.0, 0.5, 300))
     answer = mine("--dry-run", "--small", "--seeds", "0,1")
     assert [command for command, _ in measured] == ["train", "train", "eval"], "one for all seeds"
-    assert "5 commands: 0 done, 5 to run, with 2 trainings; at most 12 minutes and 300 MiB here" in answer.out
+    assert "5 commands: 0 done, 5 to run, with 2 trainings; about 13 minutes and 300 MiB here" in answer.out
 
 
 def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
@@ -117,7 +117,10 @@ def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
     assert probe._probe("eval", [*TINY, "dataset=demo", "trainer.epochs=10"]).training == 0
 
 
-@pytest.mark.parametrize(("fixed", "each", "sizes"), [(0, 0.01, [8, 32, 128]), (0.5, 0.01, [8, 32, 128]), (0, 2, [8])])
+@pytest.mark.parametrize(
+    ("fixed", "each", "sizes"),
+    [(0, 0.01, [2, 2, 8, 32, 128]), (0.5, 0.01, [2, 2, 8, 32, 128]), (5, 0.01, [2, 2, 8]), (0, 2, [2, 2, 8])],
+)
 def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, sizes):
     from llm4rec_cli.training import probe
 
@@ -130,6 +133,9 @@ def test_the_time_of_an_evaluation_is_extrapolated(monkeypatch, fixed, each, siz
     monkeypatch.setattr(probe.time, "monotonic", lambda: now[0])
     assert probe._seconds(work, np.arange(1000)) == pytest.approx(fixed + each * 1000)
     assert measured == sizes
+    measured.clear()
+    assert probe._seconds(work, np.arange(3)) == pytest.approx(fixed + each * 3)
+    assert measured == [2, 2, 3]
 
 
 def test_a_launcher_makes_the_search_and_the_seeds_of_a_row(mine, tmp_path, monkeypatch):

@@ -117,7 +117,7 @@ def test_a_papers_page_shows_the_recorded_cells_of_its_tables(tmp_path, monkeypa
     shown = [*reproduction.lines(table, cell, paper.Size.cpu, [(tmp_path / "run", metrics)], None)]
     reproduction.record(tmp_path, table, paper.Size.cpu, shown, "a machine", whole=[cell])
     page = docs_pages.papers("unisrec")
-    assert "1 of 54 cells reproduced at the size of a CPU" in page
+    assert "1 of 54 cells run at the size of a CPU" in page
     assert "### `unisrec/main`" in page
     assert "| SASRec | recall@10 | 0.1080 | 0.1082 | 1 |" in page
     assert "###" not in docs_pages.papers("p5")

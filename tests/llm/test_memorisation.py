@@ -106,6 +106,13 @@ def test_chance_of_written_ends_is_that_of_the_ends_of_other_records():
     assert knows.chance == pytest.approx((60 * 59 + 40 * 39) / (100 * 99))
 
 
+def test_one_lucky_end_is_no_sign_of_memory():
+    requests = [ends(str(i), "none") for i in range(200)]
+    answers = [written("0"), *[written("nothing")] * 199]
+    lucky = memorisation.score_verbatim(requests, answers)
+    assert lucky.share == lucky.chance == 1 / 200 and not lucky.above_chance
+
+
 def test_a_dataset_without_titles_or_ratings_has_fewer_probes():
     bare = memorisation.RecDataset(
         **{

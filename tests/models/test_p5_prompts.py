@@ -389,6 +389,15 @@ def test_both_rankings_may_be_asked_by_a_prompt_that_names_any_item():
     assert list(prompts.problems(replace(config, ask=ask))) == []
 
 
+def test_beams_cannot_be_averaged_over_prompts():
+    config = config_of(beams=20)
+    config = replace(config, ask=replace(config.ask, sequential="2-4+2-5", direct="2-4+2-5"))
+    (error,) = prompts.problems_of_task(config, TaskConfig(name="sequential", question=Question.rank))
+    assert "have no mean" in error.problem and "model.ask.sequential=2-4" in error.remedy
+    listed = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
+    assert not list(prompts.problems_of_task(config, listed)), "candidates are scored exactly"
+
+
 def test_a_rating_may_be_predicted_from_a_review():
     config = config_of()
     assert list(prompts.problems(replace(config, ask=replace(config.ask, rating="4-4")))) == []

@@ -7,7 +7,7 @@ from llm4rec_cli.config.paper import Kind, Size
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import reproduction
 from llm4rec_cli.reporting.reproduction import Line, Value
-from tests.reporting.finished_runs import run
+from tests.reporting.finished_runs import run, write_run
 
 
 def cell_of(name, row, column):
@@ -115,6 +115,18 @@ def test_long_marks_are_letters_explained_below_and_the_small_size_shows_no_numb
     assert "a: few-users" in content.notes
 
 
+def test_a_finished_run_without_a_readable_answer_is_recorded_and_says_so(tmp_path):
+    table = paper.table("chatgptrec/rating")
+    (cell,) = [cell for cell in table.cells() if cell.row.label == "ChatGPT zero-shot"]
+    metrics = {"rmse": 1.2, "said/coverage": 0.0}
+    chat = run(folder=tmp_path / "run", model="chatgptrec", task="rating", protocol="rating", metrics=metrics)
+    write_run(*chat)
+    lines = list(reproduction.lines(table, cell, Size.cpu, [chat], None))
+    assert all("100.0 % of the answers are no ratings" in " ".join(line.marks) for line in lines)
+    reproduction.record(tmp_path, table, Size.cpu, lines, "a machine", [cell])
+    assert reproduction.state(table, tmp_path).words.startswith("1 of ")
+
+
 def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
     table = paper.table("unisrec/long_tail")
     assert reproduction.state(table, tmp_path).words == "never run"
@@ -131,7 +143,7 @@ def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
     recorded(Size.small, keys[:2])
     assert reproduction.state(table, tmp_path).words == "small only: 2 cells, 2026-01-02, a machine"
     recorded(Size.cpu, keys[:3])
-    assert reproduction.state(table, tmp_path).words.startswith("3 of 8 cells reproduced at the size of a CPU: 2026-01")
+    assert reproduction.state(table, tmp_path).words.startswith("3 of 8 cells run at the size of a CPU: 2026-01")
     recorded(Size.paper, keys, whole=False)
     assert reproduction.state(table, tmp_path).words.startswith(
         "8 of 8 cells reproduced, 8 of them in part: 2026-01-02"

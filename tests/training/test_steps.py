@@ -30,6 +30,16 @@ def test_a_training_comes_after_the_one_whose_weights_it_starts_from():
     assert {"seed=1"} <= {*first.overrides} & {*second.overrides}
 
 
+def test_a_run_may_stand_in_place_of_the_training_that_a_row_starts_from(tmp_path):
+    table = paper.table("unisrec/main")
+    started, plain = (
+        cell_step(table, *table.cells(row, "Scientific"), Size.paper, 0, False, tmp_path)
+        for row in ("UniSRec_t", "SASRec")
+    )
+    assert started.after == () and f"model.init_from={tmp_path}" in started.overrides
+    assert plain == cell_step(table, *table.cells("SASRec", "Scientific"), Size.paper, 0, False)
+
+
 def test_an_ensemble_comes_after_its_members():
     *members, ensemble = in_order(steps_of("prompt4nr/ensembles", rows="cross-type"))
     assert ensemble.command == "ensemble"

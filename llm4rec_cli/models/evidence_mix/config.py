@@ -42,8 +42,9 @@ class EvidenceMixConfig(EncoderSizes):
     neighbours: int = ranges.number(at_least=1)  # lexical neighbours of an item; more where similarities tie
     groups: list[int] = ranges.number(at_least=1)  # ascending: the distance from the target at which each group ends
     gate_learning_rate: float = ranges.number(above=0)
-    # items drawn for the softmax of a training step, besides those with evidence; no larger catalogue is sampled
-    sampled_items: int = ranges.number(16384, at_least=1, added=True)
+    # items drawn for the softmax of a training step, besides those with evidence; null = the whole catalogue, as where
+    # it has no more items
+    sampled_items: int | None = ranges.number(None, at_least=1, added=True)
     temperature: float = ranges.number(above=0)  # of the encoder's cosines
 
     def uses_item_text(self) -> bool:

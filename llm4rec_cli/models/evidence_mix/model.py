@@ -45,14 +45,15 @@ Block = tuple[Tensor | None, Callable[..., Tensor]]
 class EvidenceRows(SequenceRows):
     """Rows of sequences, with the history of each target: `user`, `start` and `end`, (number of targets,) int64.
 
-    If the catalogue is sampled, a batch has `sample`, (n_sampled,) int64: ascending numbers of different items.
+    If the catalogue is sampled, a batch has `sample`, (n_sampled,) int64: ascending numbers of different items. It is
+    drawn for the batch, so that of several processes each has its own.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
         super().__init__(split, config.max_length)
         items = split.softmax_items()
         self.pool = np.arange(split.n_items) if items is None else np.sort(items)
-        self.n_sampled, self.seed = config.sampled_items, seed
+        self.n_sampled, self.seed = config.sampled_items or len(self.pool), seed
 
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
         batch = super().batch(epoch, indices)

@@ -430,7 +430,14 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
             f"no prompt of family {family.name} can be trained: there is none, or all are held out",
             f"prompt=[…,p5/{family.name}]" if config.train_prompts is None else "add one to model.train_prompts",
         )
-    if task.question is Question.rank and task.candidates is Candidates.full and listing:
+    if task.question is not Question.rank or task.candidates is not Candidates.full:
+        return
+    if config.beams and len(find()) > 1:
+        yield UsageError(
+            f"model.beams={config.beams} scores some items for each prompt, so that the scores of several have no mean",
+            f"model.beams=null, or model.ask.{family.name}={find()[0].name}",
+        )
+    if listing:
         fitting = [other.name for other in prompts.values() if other.ranks_catalogue]
         yield UsageError(
             f"model.ask.{family.name}={listing[0]} ranks listed candidates, not the whole catalogue",
