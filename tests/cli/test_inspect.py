@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from tests.llm.chat_server import chat_server
 from tests.llm.tiny_llm import tiny_llm
 
 
@@ -62,6 +63,14 @@ def test_memorisation_is_measured_once(llm4rec, tmp_path):
     probes = {"titles", "items", "rows", "next_item"}
     assert set(scores) == probes | {f"{name}/verbatim" for name in probes}
     assert scores["rows"]["n"] == 4 and scores["rows"]["chance"] == pytest.approx(1 / 4), "four ends"
+
+
+def test_an_endpoint_without_log_probabilities_writes_ends(llm4rec, tmp_path, monkeypatch):
+    with chat_server() as chat:
+        typed = ("llm=openai", "llm.model=x", f"llm.base_url={chat.url}", f"llm.store={tmp_path}/answers.sqlite")
+        answer = llm4rec("inspect", "memorisation", *typed, "dataset=demo", "--records", "3")
+    assert answer.code == 0, answer.err
+    assert "titles/verbatim" in answer.out and "likeliest of several" not in answer.out
 
 
 @pytest.mark.parametrize(

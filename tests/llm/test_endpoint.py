@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import RunError, UsageError
@@ -237,6 +238,18 @@ def test_continuations_are_scored_in_an_echo_of_the_prompt(chat, tmp_path):
     assert {"echo": True, "logprobs": 1, "max_tokens": 1}.items() <= chat.bodies[0].items()
     with pytest.raises(UsageError, match="chat template"):
         backend(chat, prompt_logprobs="echo")
+
+
+@pytest.mark.parametrize("adds_beginning", [True, False])
+def test_a_token_that_the_server_begins_with_is_not_sent(chat, tmp_path, adds_beginning):
+    save_tokenizer(tmp_path)
+    remote = backend(chat, prompt_logprobs="echo", tokenizer=str(tmp_path))
+    if adds_beginning:
+        remote._tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A", special_tokens=[("<|im_start|>", remote._tokenizer.bos_token_id)]
+        )
+    prompt = remote._echo([{"role": "user", "content": "a"}], "Heat")["prompt"]
+    assert prompt.startswith("<|im_start|>") is not adds_beginning and prompt.endswith("assistant\nHeat")
 
 
 def test_log_probabilities_of_another_text_are_no_answer(chat):

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
 from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.split import hold_out, split_dataset
+from llm4rec_cli.models import base
 from llm4rec_cli.models.evidence_mix.config import Part
 from tests.support.builders import tiny_dataset
 from tests.support.numeric import assert_close
@@ -173,6 +176,19 @@ def test_a_sample_of_the_whole_catalogue_is_the_whole_softmax(built):
     whole, sampled = gradients(), gradients(sample=torch.arange(N_MANY))
     for name, value in whole.items():
         assert_close(sampled[name], value, rel=1e-4)
+
+
+def test_held_out_items_take_no_part_in_a_sampled_softmax(tmp_path):
+    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": ENCODED, "sampled_items": 20})
+    split = hold_out(split_dataset(SPARSE), 0.3, 1.0, 0)
+    model = base.build(base.Context(config, split, 0, tmp_path, "cpu")).eval()
+    rows = model.training_rows()
+    batch = rows.batch(0, list(range(len(rows))))
+    assert split.cold is not None and not split.cold[batch["sample"].numpy()].any()
+    batch.pop("sample")
+    with torch.no_grad():
+        whole, pool = model(**batch)["loss"], model(**batch, sample=torch.from_numpy(rows.pool))["loss"]
+    assert_close(pool, whole, rel=1e-5)
 
 
 def test_the_sampled_sum_is_unbiased(built):

@@ -1,10 +1,13 @@
 """The runs behind a paper's table: shared trainings, their order, searches, and commands."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Size
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.training import evaluate
 from llm4rec_cli.training.steps import Runner, Step, cell_step, distinct, in_order
 
 
@@ -38,6 +41,15 @@ def test_a_run_may_stand_in_place_of_the_training_that_a_row_starts_from(tmp_pat
     )
     assert started.after == () and f"model.init_from={tmp_path}" in started.overrides
     assert plain == cell_step(table, *table.cells("SASRec", "Scientific"), Size.paper, 0, False)
+
+
+def test_of_a_training_for_all_tasks_only_the_training_is_run(monkeypatch):
+    def evaluations(spec):
+        yield SimpleNamespace(outcome=SimpleNamespace(folder="run"), metrics=[{"loss": 1.0}])
+        raise AssertionError("a task that no cell asks for")
+
+    monkeypatch.setattr(evaluate, "train_and_evaluate", evaluations)
+    assert Runner({}, []).result(Step("train", ("model=p5", "task=all"))) == ("run", {"loss": 1.0})
 
 
 def test_an_ensemble_comes_after_its_members():
