@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
 import os
 import platform
 import sys
@@ -244,7 +243,10 @@ def _show_cost(
     if rows:
         show(Content("minutes and MiB of a run", ["commands", "runs", "training", "evaluation", "MiB"], rows))
     done = sum(state == "done" for state in states.values())
-    cost_in_words = f"; about {math.ceil(minutes)} minutes and {memory:,} MiB here" if memory else ""
+    about = (
+        "less than a minute" if minutes < 1 else f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute"
+    )
+    cost_in_words = f"; {about} and {memory:,} MiB here" if memory else ""
     unknown_in_words = f"; {unknown} of unknown cost" if unknown else ""
     say(
         f"{len(steps)} commands: {done} done, {len(steps) - done} to run, with {trainings} trainings"

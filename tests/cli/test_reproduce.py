@@ -103,7 +103,7 @@ def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):
     monkeypatch.setattr(probe, "probe", lambda *run: measured.append(run) or probe.Cost(2.0, 0.5, 300))
     answer = mine("--dry-run", "--small", "--seeds", "0,1")
     assert [command for command, _ in measured] == ["train", "train", "eval"], "one for all seeds"
-    assert "5 commands: 0 done, 5 to run, with 2 trainings; about 13 minutes and 300 MiB here" in answer.out
+    assert "5 commands: 0 done, 5 to run, with 2 trainings; about 12 minutes and 300 MiB here" in answer.out
 
 
 def test_a_probe_measures_minutes_and_memory(cache, monkeypatch):
