@@ -11,7 +11,7 @@ import torch
 from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
-from llm4rec_cli.models.p5.config import Rates, Start, WholeWord
+from llm4rec_cli.models.p5.config import Feature, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_stars
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import spec_of
@@ -128,6 +128,18 @@ def test_direct_can_be_asked_with_the_history(model):
     among_candidates = model("direct", "2-5").score(examples)
     catalogue = model("sequential", "2-5").score(EXAMPLES[:3]).gather(1, torch.tensor([[0, 3, 5, 7]] * 3))
     torch.testing.assert_close(among_candidates.log_softmax(1), catalogue.log_softmax(1))
+
+
+def test_an_explanation_may_be_about_the_users_usual_feature(model):
+    p5 = model("explanation", "3-9", feature=Feature.of_user)
+    features = p5.split.dataset.interactions["feature"]
+    for values in p5._field_values(EXAMPLES):
+        shown = p5.vocabulary.decode(p5.filler._fill("feature", values)[0].tolist())
+        assert shown.strip() == features[p5.usual_features[values.user]]
+    assert p5.config.labels("explanation") == ["substitute-backbone"]
+    assert "oracle_input" in model("explanation", "3-9").config.labels("explanation")
+    assert p5.config.paper_method("explanation")["prompt"] == "3-9 with the user's usual feature"
+    assert model("explanation", "3-1", feature=Feature.of_user).usual_features is None
 
 
 def test_the_scores_of_several_prompts_are_averaged(model):

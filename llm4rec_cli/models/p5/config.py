@@ -84,6 +84,13 @@ class Start(Enum):
         return self in (Start.statistics, Start.statistics_and_stars)
 
 
+class Feature(Enum):
+    """The feature that an evaluation prompt shows."""
+
+    of_review = "of_review"  # paper: that of the review to be written (oracle input)
+    of_user = "of_user"  # the most frequent one of the user's training reviews
+
+
 class HistoryOrder(Enum):
     """The order of the items of a history in a prompt."""
 
@@ -144,6 +151,7 @@ class P5Config(ModelConfig):
     train_prompts: list[str] | None = added(None)  # the prompts to train with; null = all but those held out
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     ask: EvaluationPrompts = field(default_factory=EvaluationPrompts, metadata={"role": Role.question})
+    feature: Feature = field(default=Feature.of_review, metadata={"role": Role.question, "added": True})
     # null = exact scores of the whole catalogue
     beams: int | None = ranges.number(None, role=Role.question, at_least=1)
     encoder: EncoderConfig | None = field(default_factory=EncoderConfig)  # of item texts; for index=semantic only
@@ -191,7 +199,8 @@ class P5Config(ModelConfig):
             "direct samples of a user": f"{self.samples.direct_candidates}{per}",
         }
         if prompt is not None:
-            method["prompt"] = prompt
+            of_user = self.feature is Feature.of_user and prompts.shows_feature(self, PromptFamily(task))
+            method["prompt"] = f"{prompt} with the user's usual feature" if of_user else prompt
             if task == "rating" and "{review}" in self.prompts[prompt].source:
                 method["task"] = "review_preference"
         return method
@@ -203,7 +212,7 @@ class P5Config(ModelConfig):
         if self.index is Index.leaky_p5:
             labels.append("leaky")
         prompt = self.prompts.get(getattr(self.ask, task, ""))
-        if prompt and prompts.has_oracle_input(prompt):
+        if prompt and prompts.has_oracle_input(prompt, self.feature is Feature.of_review):
             labels.append("oracle_input")
         if prompt and "{like}" in prompt.target:
             labels.append("like-only")  # its error in stars is meaningless
@@ -228,6 +237,8 @@ class P5Config(ModelConfig):
             deviations.append("each user is one token of its own, as in the paper's ablation P5-I")
         if self.backbone in T5_SHAPES:
             deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
+        if self.feature is Feature.of_user:
+            deviations.append("a prompt's feature is the user's most frequent one in training, not the review's own")
         if self.history is HistoryOrder.newest_first:
             deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
         if trained_here and self.start is Start.co_occurrence:

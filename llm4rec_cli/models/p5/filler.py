@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
-from llm4rec_cli.data.split import Split
+from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.p5.config import HistoryOrder, P5Config
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
@@ -37,6 +38,7 @@ class FieldValues:
         candidates: item numbers, in the order shown.
         one: the item number of `{one}`.
         arrow: whether arrows instead of commas join the history.
+        feature_row: the interaction that holds the feature; -1 = `row`.
     """
 
     user: int
@@ -47,6 +49,7 @@ class FieldValues:
     candidates: IntArray | None = None
     one: int = -1
     arrow: bool = False
+    feature_row: int = -1
 
 
 class PromptFiller:
@@ -137,6 +140,8 @@ class PromptFiller:
             return self.short_text(str(values.star))
         of_item = field in ("title", "brand", "price")
         place = values.user if field == "user_name" else values.item if of_item else values.row
+        if field == "feature" and values.feature_row >= 0:
+            place = values.feature_row
         tokens, starts = self._column(field)[place]
         return tokens[:MAX_FIELD_TOKENS], starts[:MAX_FIELD_TOKENS]
 
@@ -183,6 +188,25 @@ def field_texts(split: Split, field: str, names: list[str]) -> list[str]:
     if field in ("title", "brand", "price"):
         return split.dataset.items[field].fillna(f"unknown {field}").tolist()
     return split.dataset.interactions[FIELD_COLUMNS.get(field, field)].fillna("").tolist()
+
+
+def usual_feature_rows(split: Split) -> IntArray:
+    """Return (n_users,) a training interaction with each user's most frequent feature; of a user without, one with the
+    most frequent of all.
+
+    Raises:
+        DataError: no training interaction has a feature.
+    """
+    features = split.dataset.interactions[["user", "feature"]].reset_index(drop=True)
+    features = features[(split.assignment == TRAIN) & (features["feature"].fillna("") != "")]
+    if features.empty:
+        raise DataError("no training interaction has a feature", "model.ask.explanation=3-1 shows none")
+    features = features.assign(row=features.index)
+    of_all = features.loc[features["feature"] == features["feature"].value_counts().index[0], "row"].iloc[0]
+    counted = features.groupby(["user", "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
+    usual = counted.groupby("user")["min"].last()
+    rows: IntArray = usual.reindex(range(split.n_users), fill_value=of_all).to_numpy(dtype=np.int64)
+    return rows
 
 
 def round_stars(ratings: NDArray[np.floating]) -> IntArray:

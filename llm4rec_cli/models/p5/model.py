@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,16 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import P5Config, Rates, Start, WholeWord
+from llm4rec_cli.models.p5.config import Feature, P5Config, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
-from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, round_stars, user_codes
+from llm4rec_cli.models.p5.filler import (
+    MIN_LIKED_STARS,
+    FieldValues,
+    PromptFiller,
+    round_stars,
+    user_codes,
+    usual_feature_rows,
+)
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
     carry_over,
@@ -279,6 +287,13 @@ class P5(nn.Module):
             return [text.partition(",")[2].strip() for text in texts]
         return texts
 
+    @cached_property
+    def usual_features(self) -> IntArray | None:
+        """(n_users,) training interactions with each user's most frequent feature; None where prompts show none."""
+        of_user = self.config.feature is Feature.of_user and self.task != "all"
+        shown = of_user and prompts.shows_feature(self.config, PromptFamily(self.task))
+        return usual_feature_rows(self.split) if shown else None
+
     def _field_values(self, examples: Examples, with_candidates: bool = False) -> list[FieldValues]:
         """Return the values that fill prompts of any family.
 
@@ -293,6 +308,8 @@ class P5(nn.Module):
             values = FieldValues(
                 int(examples.user[i]), int(examples.target[i]), int(examples.row[i]), int(star[i]), history
             )
+            if self.usual_features is not None:
+                values.feature_row = int(self.usual_features[values.user])
             if with_candidates:
                 assert examples.candidates is not None
                 rng = stream(self.split.dataset.seed, "p5 candidates", values.row)

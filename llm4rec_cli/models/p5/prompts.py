@@ -445,9 +445,19 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
         )
 
 
-def has_oracle_input(prompt: PromptConfig) -> bool:
-    """Return whether a prompt uses the review that it predicts."""
-    return bool(parse("", prompt).oracle_input)
+def shows_feature(config: P5Config, task: PromptFamily) -> bool:
+    """Return whether a task is evaluated by a prompt with a feature."""
+    sources = [config.prompts[name].source for name in evaluation_names(config, task) if name in config.prompts]
+    return any("{feature}" in source for source in sources)
+
+
+def has_oracle_input(prompt: PromptConfig, feature_of_review: bool = True) -> bool:
+    """Return whether a prompt uses the review that it predicts.
+
+    Args:
+        feature_of_review: whether {feature} is the review's.
+    """
+    return bool(set(parse("", prompt).oracle_input) - (set() if feature_of_review else {Field.feature}))
 
 
 def _parse_all(config: P5Config) -> dict[str, Prompt]:
