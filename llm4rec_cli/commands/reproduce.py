@@ -257,7 +257,7 @@ def _show_cost(
 
 
 def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> Cost | None:
-    """Return what a run costs; None if its data or weights are not on this machine, or a chat model would be asked."""
+    """Return what a run costs; None if its data or weights are not on this machine, or a chat model would answer."""
     from llm4rec_cli.config.overrides import hydra_override
     from llm4rec_cli.training.probe import probe
     from llm4rec_cli.training.steps import composed

@@ -144,7 +144,7 @@ class SeenItems(Enum):
 
 
 class PromptLogprobs(Enum):
-    """How an endpoint is asked for the log-probabilities of a prompt's tokens."""
+    """How an endpoint returns the log-probabilities of a prompt's tokens."""
 
     none = "none"  # it returns none
     chat = "chat"  # chat completions with prompt_logprobs, of vLLM

@@ -226,7 +226,8 @@ class EndpointBackend:
         import openai
 
         # OpenAI's newer models raise_first `max_tokens`; many other servers do not know `max_completion_tokens`.
-        limit = "max_completion_tokens" if self.base_url == OPENAI else "max_tokens"
+        is_echo = request.continuations is not None and self.config.prompt_logprobs is PromptLogprobs.echo
+        limit = "max_completion_tokens" if self.base_url == OPENAI and not is_echo else "max_tokens"
         parameters = {
             "model": self.config.model,
             "messages": [dict(message) for message in request.messages],
@@ -236,13 +237,9 @@ class EndpointBackend:
             limit: request.max_tokens,
             **self._structure(request),
         }
-        is_echo = request.continuations is not None and self.config.prompt_logprobs is PromptLogprobs.echo
         if request.continuations is not None:
             scoring = self._echo if is_echo else _scoring
-            parameters |= scoring(parameters.pop("messages"), request.continuations[0])
-            parameters["max_tokens" if is_echo else limit] = 1
-            if is_echo:
-                parameters.pop("max_completion_tokens", None)
+            parameters |= scoring(parameters.pop("messages"), request.continuations[0]) | {limit: 1}
         resource = client.completions if is_echo else client.chat.completions
         try:
             async with asyncio.timeout(self.config.timeout):

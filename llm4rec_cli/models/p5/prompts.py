@@ -424,7 +424,7 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
     yield from missing
     if missing:
         return
-    listing = [prompt.name for prompt in find() if not prompt.ranks_catalogue]
+    evaluated = find()
     if not any(is_trained(config, other.name) for other in prompts.values() if other.family is family):
         yield UsageError(
             f"no prompt of family {family.name} can be trained: there is none, or all are held out",
@@ -432,12 +432,12 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
         )
     if task.question is not Question.rank or task.candidates is not Candidates.full:
         return
-    if config.beams and len(find()) > 1:
+    if config.beams and len(evaluated) > 1:
         yield UsageError(
             f"model.beams={config.beams} scores some items for each prompt, so that the scores of several have no mean",
-            f"model.beams=null, or model.ask.{family.name}={find()[0].name}",
+            f"model.beams=null, or model.ask.{family.name}={evaluated[0].name}",
         )
-    if listing:
+    if listing := [prompt.name for prompt in evaluated if not prompt.ranks_catalogue]:
         fitting = [other.name for other in prompts.values() if other.ranks_catalogue]
         yield UsageError(
             f"model.ask.{family.name}={listing[0]} ranks listed candidates, not the whole catalogue",
