@@ -39,7 +39,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         rows = min(ROWS_AT_ONCE, max(1, LOGITS_AT_ONCE // len(table)))
         logits, probability = hidden.new_empty(2, min(rows, len(hidden)), len(table))
         for start in range(0, len(hidden), rows):
-            block, target = hidden[start : start + rows], targets[start : start + rows, None]
+            block, target = hidden[start : start + rows], targets[start : start + rows]
             logits, probability = logits[: len(block)], probability[: len(block)]
             torch.mm(block, table.t(), out=logits)
             torch.softmax(logits, 1, out=probability)
@@ -62,19 +62,21 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
 
 
 def _subtract_one_at(probability: Tensor, target: Tensor) -> None:
-    """Subtract 1 from each row's probability of `target` (rows, 1), in place.
+    """Subtract 1 from each row's probability of `target` (rows,), in place.
 
     Near 1, bf16 cannot represent p - 1; there it is computed as minus the sum of the other probabilities.
     """
-    difference = probability.gather(1, target).float() - 1
-    probability.scatter_(1, target, 0)
-    high = torch.nonzero(difference[:, 0] > HIGH - 1)[:, 0]
-    difference[high] = -probability[high].sum(1, keepdim=True, dtype=torch.float32)
-    probability.scatter_(1, target, difference.to(probability.dtype))
+    place = torch.arange(len(target), device=target.device), target  # scatter_ would copy all probabilities
+    difference = probability[place].float() - 1
+    probability[place] = 0
+    high = torch.nonzero(difference > HIGH - 1)[:, 0]
+    difference[high] = -probability[high].sum(1, dtype=torch.float32)
+    probability[place] = difference.to(probability.dtype)
 
 
 def _negative_log_likelihood(logits: Tensor, probability: Tensor, target: Tensor) -> Tensor:
-    """Return the sum of -log probability of `target` (rows, 1); from the logits where a probability underflows."""
+    """Return the sum of -log probability of `target` (rows,); from the logits where a probability underflows."""
+    target = target.unsqueeze(1)
     likelihood = probability.gather(1, target).float()
     if likelihood.min() > TINY:
         return -likelihood.log().sum()
