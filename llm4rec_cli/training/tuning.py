@@ -1,9 +1,10 @@
 """The search of `llm4rec tune`: trials on validation, proposed by Optuna, in a journal that several processes share.
 
 Trial 0 is the setting before tuning, which for a shipped model is the published one. Later trials come from the
-tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), the first quarter of them at random. A trial whose
-validation metric is below the median of the earlier ones at the same epoch is pruned. All draws are a function of the
-seed and the number of the trial.
+tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), the first quarter of them at random. A trial
+whose validation metric is below the median of the earlier ones at the same epoch is pruned, from the fifth epoch on:
+earlier, small models and low learning rates are behind those that they overtake. All draws are a function of the seed
+and the number of the trial.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from llm4rec_cli.training.run import OnEpoch
 log = logging.getLogger(__name__)
 
 JOURNAL, SETTINGS = "journal.jsonl", "settings.json"
+WARM_UP = 5  # the first epoch after which a trial may be pruned
 KILLED = "killed"  # the error of a trial whose process ended; its settings have another turn
 
 
@@ -120,7 +122,7 @@ class Search:
                 study_name="search",
                 direction="maximize",
                 load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=WARM_UP),
             )
             if new:
                 self.study.enqueue_trial(dict(start))

@@ -65,12 +65,13 @@ def test_a_trial_whose_process_was_killed_has_another_turn(search):
     assert trials[1].settings == trials[0].settings == START
 
 
-def test_a_trial_below_the_median_of_the_earlier_ones_is_pruned(search):
-    levels = itertools.chain([0.5, 0.6], itertools.repeat(0.1))
+def test_a_trial_below_the_median_of_the_earlier_ones_is_pruned_after_its_fifth_epoch(search):
+    levels, epochs = itertools.chain([0.5, 0.6], itertools.repeat(0.1)), []
 
     def by_epoch(settings, on_epoch):
         level = next(levels)
         for epoch in range(1, 10):
+            epochs.append(epoch)
             on_epoch(epoch, level)
         return Score(level)
 
@@ -78,6 +79,7 @@ def test_a_trial_below_the_median_of_the_earlier_ones_is_pruned(search):
     opened.run(Budget(trials=3), by_epoch)
     assert [trial.state for trial in opened.trials()] == ["complete", "complete", "pruned"]
     assert [trial.score for trial in opened.trials()] == [0.5, 0.6, 0.1]
+    assert epochs == [*range(1, 10), *range(1, 10), *range(1, 6)]
 
 
 def test_a_failed_trial_is_counted_and_stops_no_other(search):
