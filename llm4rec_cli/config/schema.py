@@ -323,6 +323,7 @@ class ModelConfig:
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a simple rule that any model should beat
     seeded: ClassVar[bool] = True  # numbers depend on `seed`
+    results: ClassVar[int] = 0  # raised when a change moves the numbers of this model alone, as listed in the CHANGELOG
     paper: ClassVar[str | None] = None  # the paper whose results with this method the project reproduces
     needs_text: ClassVar[bool] = False
     # The setting that names the run with the initial weights, for models with `initialise_from`.

@@ -90,6 +90,8 @@ class LogsEpochMetrics(Protocol):
     def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
         """Return values to log by name, computed from the weights at the end of an epoch, in evaluation mode.
 
+        It runs before the epoch's validation and may first set a buffer that is chosen on validation.
+
         Args:
             means: the epoch's means of the "sums", over all processes.
         """

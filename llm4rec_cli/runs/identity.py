@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.runs.spec import RunSpec
 
-RESULTS_VERSION = 3  # raised when a change moves numbers, as listed in the CHANGELOG
+RESULTS_VERSION = 3  # raised when a change moves numbers of all models, as listed in the CHANGELOG
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def address(
     def digest(of_run: Mapping[str, Any], file: str | None, initial: str | None, trained: str | None) -> str:
         initial_run = {config.model.init_setting: initial} if config.model.init_setting else {}
         model = {**of_model, **({} if file is None else {"file": file}), **initial_run}
-        facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": RESULTS_VERSION}
+        results = [RESULTS_VERSION, config.model.results] if config.model.results else RESULTS_VERSION
+        facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": results}
         return hashlib.sha256(json.dumps(facts | {"trained": trained}, sort_keys=True).encode()).hexdigest()[:10]
 
     initial_weights, initial_variant = initial or (None, None)

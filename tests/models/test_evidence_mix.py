@@ -228,6 +228,22 @@ def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built, da
     assert model.score(model.split.examples(SplitName.test)).isfinite().all()
 
 
+def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
+    """An item held out of training, and a new one, have the mean logarithm of the others' counts, in each fold."""
+    split = hold_out(split_dataset(DATASET), 0.3, 1.0, 0)
+    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS)
+    model = base.build(base.Context(config, split, 0, tmp_path, "cpu"))
+    included, counts = split.softmax_items(), split.train_counts()
+    held_out = np.setdiff1d(np.arange(N_ITEMS), included)
+    log_counts = model.evidence.log_counts
+    usual = np.log1p(counts[included]).mean()
+    assert 0 < len(held_out) < N_ITEMS
+    assert log_counts[-1, held_out] == pytest.approx(usual)
+    assert log_counts[-1, included] == pytest.approx(np.log1p(counts[included]))
+    model.add_items(split_dataset(tiny_dataset(SEQUENCES, [*TEXTS, "red soap"])))
+    assert model.evidence.log_counts[:, -1] == pytest.approx(log_counts.mean(axis=1))
+
+
 # --- nothing to learn but popularity
 
 
@@ -268,15 +284,8 @@ def test_cross_fitted_evidence_does_not_know_a_target_that_is_independent_of_its
     assert auc_over_matched_items(model, cross_fitted=False) > 0.6  # a target counted in its own evidence
 
 
-def test_where_targets_are_independent_of_histories_the_model_is_popularity(built, null_data):
-    torch.manual_seed(0)
-    model = built(null_data, parts=NO_ENCODER)
-    rows = model.training_rows()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    for step in range(60):
-        optimizer.zero_grad()
-        model(**rows.batch(0, list(range(step % 6, len(rows), 6))))["loss"].backward()
-        optimizer.step()
+def loss_over_popularity(model):
+    """Return the model's cross-entropy on validation, without items of the history, minus that of popularity."""
     examples = model.split.examples(SplitName.valid)
     popularity = torch.from_numpy(np.log(np.maximum(model.split.train_counts(), 0.5))).float().repeat(len(examples), 1)
     scores, history = model.score(examples), examples.histories()[0].reshape(len(examples), -1)
@@ -284,4 +293,48 @@ def test_where_targets_are_independent_of_histories_the_model_is_popularity(buil
     for logits in (scores, popularity):
         logits.scatter_(1, torch.from_numpy(history).long(), -torch.inf)
         losses.append(float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(examples.target).long())))
-    assert losses[0] == pytest.approx(losses[1], abs=0.01)
+    return losses[0] - losses[1]
+
+
+@pytest.mark.parametrize("parts", [NO_ENCODER, [Part.encoder, Part.ids, *NO_ENCODER]], ids=["counts", "and encoder"])
+def test_where_targets_are_independent_of_histories_the_model_is_popularity(built, null_data, parts):
+    torch.manual_seed(0)
+    model = built(null_data, parts=parts, hidden_size=32, temperature=0.313)
+    rows = model.training_rows()
+    gates = [weights for name, weights in model.named_parameters() if name.startswith(("gates", "powers"))]
+    others = [weights for name, weights in model.named_parameters() if not name.startswith(("gates", "powers"))]
+    groups = [{"params": gates, "lr": 0.1}] + [{"params": others, "lr": 3e-3}] * bool(others)
+    optimizer = torch.optim.Adam(groups)
+    for step in range(60):
+        optimizer.zero_grad()
+        model(**rows.batch(0, list(range(step % 6, len(rows), 6))))["loss"].backward()
+        optimizer.step()
+    model.eval()
+    if Part.encoder in parts:
+        assert loss_over_popularity(model) > 0.03  # the encoder has learned the training targets by heart
+    assert model.epoch_metrics({}).get("trust", 0) <= 0.25
+    assert loss_over_popularity(model) == pytest.approx(0, abs=0.01)
+
+
+def test_the_encoder_is_trusted_as_far_as_validation_allows(built):
+    """Its part of a score is a known matrix here: right for all of validation, for none, or for three in ten."""
+    model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following], temperature=0.1).eval()
+    examples = model.split.examples(SplitName.valid)
+
+    def trust(n_right):
+        pointing = np.where(np.arange(len(examples)) < n_right, examples.target, (examples.target + 1) % N_ITEMS)
+        hidden = torch.nn.functional.one_hot(torch.from_numpy(pointing).long(), N_ITEMS).float() * 5
+        target = torch.from_numpy(examples.target).long()
+        model._last_directions = lambda _: (hidden, torch.eye(N_ITEMS))
+        assert model.epoch_metrics({})["trust"] == model.trust
+        evidence = model.score(examples) - model.trust * hidden
+        losses = [
+            float(torch.nn.functional.cross_entropy(evidence + t * hidden, target))
+            for t in (0, 0.25, 0.5, 0.75, 1)
+        ]
+        assert model.trust == (0, 0.25, 0.5, 0.75, 1)[int(np.argmin(losses))]
+        return float(model.trust)
+
+    assert trust(len(examples)) == 1
+    assert trust(0) == 0
+    assert 0 < trust(len(examples) // 2) < 1

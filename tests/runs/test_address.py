@@ -46,6 +46,14 @@ def test_what_moves_no_number_moves_no_address(where, override):
     assert where(override) == where()
 
 
+def test_numbers_of_one_model_that_moved_move_its_addresses_alone(where, monkeypatch):
+    sasrec, unisrec = where("model=sasrec"), where("model=unisrec")
+    monkeypatch.setattr(type(config("model=sasrec").model), "results", 1)
+    assert where("model=sasrec").config_hash != sasrec.config_hash
+    assert where("model=sasrec").variant != sasrec.variant
+    assert where("model=unisrec") == unisrec
+
+
 def test_a_setting_that_came_later_moves_no_address_at_its_old_value(where):
     """tests/golden holds the addresses themselves."""
     log = ("model=random", "dataset=demo_news")

@@ -32,6 +32,7 @@ class EvidenceMixConfig(EncoderSizes):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
+    results: ClassVar[int] = 1
 
     named_settings: ClassVar[tuple[str, ...]] = ("parts",)
 

@@ -136,7 +136,8 @@ class Evidence:
     Attributes:
         kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
         user_fold: (n_users,) each user's fold.
-        log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users.
+        log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out of
+            training, or new, has the mean of the others: nothing is known of its popularity.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
@@ -157,6 +158,10 @@ class Evidence:
         np.add.at(within, (self.user_fold[user], flat), 1)
         counts = within.sum(axis=0)
         self.log_counts = np.log1p(np.concatenate([counts - within, counts[None]])).astype(np.float32)
+        items = split.softmax_items()
+        if items is not None:
+            held_out = np.setdiff1d(np.arange(n_items), items)
+            self.log_counts[:, held_out] = self.log_counts[:, items].mean(axis=1, keepdims=True)
         has_words = any(map(TfidfVectorizer().build_analyzer(), split.dataset.texts))
         self.text = None
         if Part.text in self.parts and has_words:
@@ -170,7 +175,8 @@ class Evidence:
         texts = split.dataset.texts[self.log_counts.shape[1] :]
         for counts in (self.following, self.preceding):
             counts.resize(n_items)
-        self.log_counts = np.pad(self.log_counts, ((0, 0), (0, len(texts))))
+        unknown = self.log_counts.mean(axis=1, keepdims=True).repeat(len(texts), axis=1)
+        self.log_counts = np.concatenate([self.log_counts, unknown], axis=1)
         if self.text:
             self.text.add(texts)
 

@@ -13,7 +13,7 @@ large catalogue only items with evidence are summed exactly, and a sample in pla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
@@ -35,6 +36,8 @@ from llm4rec_cli.text.features import encode_texts
 SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
 TINY = 1e-30
 N_KNOWN = 3
+TRUST = (0.0, 0.25, 0.5, 0.75, 1.0)  # factors of the encoder's part, of which validation chooses one
+TRUSTED_ON = 2000  # at most so many examples of validation
 ONE = math.log(math.e - 1)  # softplus of it is 1
 
 # The items whose vectors a block of rows needs, None for all; and its summed loss as a function of its rows' states, of
@@ -85,6 +88,7 @@ class EvidenceMix(nn.Module):
     log_counts: Tensor
     centre: Tensor
     spread: Tensor
+    trust: Tensor
 
     def __init__(self, config: EvidenceMixConfig, context: Context, vectors: Tensor | None) -> None:
         super().__init__()
@@ -115,6 +119,7 @@ class EvidenceMix(nn.Module):
         known = self._training_knowledge()
         self.register_buffer("centre", known.mean(0))
         self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
+        self.register_buffer("trust", torch.ones(()))
 
     def _whiten(self, vectors: Tensor) -> None:
         """Start the adaptor as the whitening of the text vectors, of length about 1."""
@@ -277,25 +282,56 @@ class EvidenceMix(nn.Module):
         return scores.flatten().index_add(0, key[old], again).view(shape)
 
     @torch.no_grad()
+    def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
+        """Set and return `trust`, the factor of the encoder's part that gives validation the lowest cross-entropy.
+
+        The encoder has seen each training target. Where targets do not depend on histories, it has learned nothing but
+        these targets, and its part is left out.
+        """
+        examples = self.split.examples(SplitName.valid)
+        if self.encoder is None or not len(examples):
+            return {}
+        examples = examples[np.unique(np.linspace(0, len(examples) - 1, TRUSTED_ON).astype(np.int64))]
+        target = torch.from_numpy(examples.target).long().to(self.trust.device)
+        hidden, table = self._last_directions(examples)
+        losses = torch.zeros(len(TRUST), dtype=torch.float64)
+        for rows, scores in self._score_blocks(examples, torch.zeros_like(hidden), table):
+            if self.included is not None:
+                scores = scores.masked_fill(~self.included, float("-inf"))
+            of_encoder = hidden[rows] @ table.t()
+            for i, trust in enumerate(TRUST):
+                losses[i] += F.cross_entropy(scores + trust * of_encoder, target[rows], reduction="sum").item()
+        self.trust.fill_(TRUST[int(losses.argmin())])
+        return {"trust": self.trust.item()}
+
+    @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
+        hidden, table = self._last_directions(examples)
+        blocks = []
+        for rows, block in self._score_blocks(examples, hidden * self.trust, table):
+            if examples.candidates is not None:
+                block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
+            blocks.append(block)
+        return torch.cat(blocks)
+
+    def _last_directions(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        """Return `_directions` of the states after the histories, and of all items."""
         table = self.table()
         hidden = table.new_zeros(len(examples), 0)
         if self.encoder is not None:
             packed = packed_histories(examples, self.settings.max_length)
             items, groups, last, nonempty = (t.to(table.device) for t in packed)
             hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
+        return self._directions(hidden, table)
+
+    def _score_blocks(self, examples: Examples, hidden: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of rows and their scores, (n, n_items)."""
         fold = self.evidence.all_users(examples)
         gates = self._gates(examples, fold)
-        hidden, table = self._directions(hidden, table)
-        blocks = []
         for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
             rows = slice(start, start + size)
             entries = self._entries(examples[rows], fold[rows])
-            block = self._scores(entries, fold[rows], hidden[rows], table, gates[rows], self.powers)
-            if examples.candidates is not None:
-                block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
-            blocks.append(block)
-        return torch.cat(blocks)
+            yield rows, self._scores(entries, fold[rows], hidden[rows], table, gates[rows], self.powers)
 
     def add_items(self, split: Split) -> None:
         self.evidence.add_items(split)
