@@ -329,8 +329,7 @@ def test_the_encoder_is_trusted_as_far_as_validation_allows(built):
         assert model.epoch_metrics({})["trust"] == model.trust
         evidence = model.score(examples) - model.trust * hidden
         losses = [
-            float(torch.nn.functional.cross_entropy(evidence + t * hidden, target))
-            for t in (0, 0.25, 0.5, 0.75, 1)
+            float(torch.nn.functional.cross_entropy(evidence + t * hidden, target)) for t in (0, 0.25, 0.5, 0.75, 1)
         ]
         assert model.trust == (0, 0.25, 0.5, 0.75, 1)[int(np.argmin(losses))]
         return float(model.trust)

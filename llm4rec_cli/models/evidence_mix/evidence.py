@@ -136,8 +136,8 @@ class Evidence:
     Attributes:
         kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
         user_fold: (n_users,) each user's fold.
-        log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out of
-            training, or new, has the mean of the others: nothing is known of its popularity.
+        log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out
+            of training, or new, has the mean of the others: nothing is known of its popularity.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
