@@ -341,6 +341,10 @@ class ModelConfig:
         """Return the model's name in tables."""
         return self.name
 
+    def results_version(self) -> int:
+        """Return a number that is raised when a change moves the numbers of this model alone."""
+        return 0
+
     def input_files(self) -> list[str]:
         """Return the paths of the model's input files."""
         return []

@@ -94,6 +94,14 @@ def test_what_moves_numbers_moves_hash_and_variant(where, override):
     assert where(override).variant != where().variant
 
 
+def test_a_model_with_another_results_version_has_other_addresses(where, monkeypatch):
+    before, other = where("model=sasrec"), where("model=unisrec")
+    monkeypatch.setattr(type(config("model=sasrec").model), "results_version", lambda self: 1)
+    after = where("model=sasrec")
+    assert before.config_hash != after.config_hash and before.variant != after.variant
+    assert where("model=unisrec") == other
+
+
 def test_other_data_moves_hash_and_variant(where):
     assert where(data="other").config_hash != where().config_hash
     assert where(data="other").variant != where().variant

@@ -76,7 +76,7 @@ class Prompt4NR(nn.Module):
             is_click: (n,) bool; listwise, each click is followed by its `negatives`.
             batch: as `FilledTemplates.packed` returns it.
         """
-        logits = self.bert.logits(self.bert(**batch), self.answers).float()
+        logits = self.bert.logits(self.bert(**batch), self.answers)
         log_odds = logits[:, 1] - logits[:, 0]
         if self.config.loss is Loss.pointwise:
             loss, n_terms = F.cross_entropy(logits, is_click.long()), len(logits)
@@ -141,7 +141,7 @@ class Prompt4NR(nn.Module):
         for batch in np.split(order, bounds):
             inputs = {key: value.to(device) for key, value in filled[batch].packed().items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
-                logits = self.bert.logits(self.bert(**inputs), self.answers).float()
+                logits = self.bert.logits(self.bert(**inputs), self.answers)
             log_odds[torch.from_numpy(batch)] = logits.diff(dim=1).squeeze(1).cpu()
         return log_odds[torch.from_numpy(inverse.ravel())]
 
