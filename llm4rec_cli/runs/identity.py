@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.runs.spec import RunSpec
 
-# Raised when a change moves numbers of several models, as listed in the CHANGELOG; of one: `ModelConfig.results_version`.
+# Raised when a change moves numbers of several models; for one model, `results_version` of its config class is raised.
+# The CHANGELOG lists both.
 RESULTS_VERSION = 3
 
 

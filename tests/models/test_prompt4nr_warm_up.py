@@ -181,6 +181,14 @@ def test_a_backbone_with_a_head_is_warmed_up_too(tmp_path):
     assert model(tmp_path, settings(backbone)).is_head_new is False
 
 
+def test_a_trained_head_learns_at_the_rate_of_the_body(tmp_path):
+    backbone = str(tiny_bert(tmp_path / "bert"))
+    slow, fast = (
+        weights(model(tmp_path, settings(backbone, epochs=3, new_learning_rate=rate))) for rate in (1e-4, 1e-1)
+    )
+    assert all(torch.equal(slow[name], fast[name]) for name in slow)
+
+
 def test_the_model_starts_with_the_weights_of_the_warm_up(headless, tmp_path):
     """Including the type embedding and the bias of the head."""
     built = weights(model(tmp_path, settings(headless)))

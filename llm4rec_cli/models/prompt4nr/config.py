@@ -79,7 +79,7 @@ class WarmUpConfig:
 
     epochs: int = ranges.number(at_least=0)  # passes over the titles; 0 = none
     batch_size: int = ranges.number(at_least=1)  # titles
-    learning_rate: float = ranges.number(above=0)  # of the backbone; the head uses model.new_learning_rate
+    learning_rate: float = ranges.number(above=0)  # of the backbone; a new head: model.new_learning_rate
     precision: Precision = precision(Work.training)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 

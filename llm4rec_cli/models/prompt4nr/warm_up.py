@@ -36,7 +36,7 @@ from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raised when the same titles would give other weights
+VERSION = 2  # raised when the same titles would give other weights
 PREDICTED, MASKED, REPLACED = 0.15, 0.8, 0.1  # shares of tokens (BERT)
 SCHEDULE_WARM_UP, MAX_GRAD_NORM, WEIGHT_DECAY = 0.05, 1.0, 0.01
 SEED = 0
@@ -114,7 +114,8 @@ def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prom
 
     log.info("warm-up of the backbone on %s titles: %d steps", f"{len(titles):,}", len(batches))
     rates = {True: config.new_learning_rate, False: settings.learning_rate}
-    loss = fit(model, ("transform", "bias"), rates, len(batches), loss_of, settings.precision, "warm-up")
+    new = () if templates.has_head(config.backbone) else ("transform", "bias")
+    loss = fit(model, new, rates, len(batches), loss_of, settings.precision, "warm-up")
     log.info("warm-up finished: last loss %.3f", loss)
 
 
