@@ -236,7 +236,9 @@ def test_the_log_holds_positive_accuracy_and_the_spread_of_log_odds(built, loss)
     right = (log_odds[batch["is_click"]] > 0).sum().item()
     assert sums["positive_accuracy"].tolist() == [right, batch["is_click"].sum().item()]
     total, n = sums["spread"].tolist()
-    assert total / n == pytest.approx(log_odds.std(correction=0).item(), rel=1e-5)
+    lists = log_odds.view(-1, 5) if loss is Loss.listwise else log_odds[None]
+    assert n == (10 if loss is Loss.listwise else len(log_odds))
+    assert total / n == pytest.approx(np.mean([part.std(correction=0).item() for part in lists]), rel=1e-5)
 
 
 def test_pointwise_training_that_answers_every_click_negatively_warns(built, caplog, monkeypatch):

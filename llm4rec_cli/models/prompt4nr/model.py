@@ -79,15 +79,18 @@ class Prompt4NR(nn.Module):
         logits = self.bert.logits(self.bert(**batch), self.answers)
         log_odds = logits[:, 1] - logits[:, 0]
         if self.config.loss is Loss.pointwise:
+            lists = log_odds.view(1, -1)
             loss, n_terms = F.cross_entropy(logits, is_click.long()), len(logits)
         else:
             lists = log_odds.view(-1, 1 + self.config.negatives)
             first = torch.zeros(len(lists), dtype=torch.int64, device=lists.device)
             loss, n_terms = F.cross_entropy(lists, first), len(lists)
-        detached, n = log_odds.detach(), len(log_odds)
+        detached = log_odds.detach()
+        # Listwise within lists: the loss ignores what all log-odds of a list have in common.
+        spread = lists.detach().std(1, correction=0).mean()
         sums = {
             "positive_accuracy": torch.stack([(detached[is_click] > 0).sum(), is_click.sum()]).double(),
-            "spread": torch.stack([detached.std(correction=0) * n, detached.new_tensor(n)]).double(),
+            "spread": torch.stack([spread * n_terms, spread.new_tensor(n_terms)]).double(),
         }
         return {"loss": loss, "n_terms": n_terms, "sums": sums}
 
