@@ -71,6 +71,8 @@ class DistillationConfig:
     candidates: int = ranges.number(16, at_least=2, added=True)  # per history
     learning_rate: float = ranges.number(2e-4, above=0, added=True)  # of the backbone; new weights: new_learning_rate
     temperature: float = ranges.number(0.05, above=0, added=True)  # of the softmax over the candidates' similarities
+    centred: bool = added(True)  # of frozen_text, the teacher: its model.centred
+    history_temperature: float | None = ranges.number(0.2, above=0, added=True)  # its model.temperature
 
 
 @dataclass
