@@ -356,7 +356,7 @@ class ModelConfig:
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         """Return the settings without effect here, each with the override under which it would have one.
 
-        They are set to null, and typing one is an error.
+        Typing one is an error. Those of the model itself are set to null; those of its groups keep the YAML's value.
         """
         return {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -118,6 +118,15 @@ class Prompt4NRConfig(ModelConfig):
     def shares_histories(self) -> bool:
         """Return whether the candidates of a history share its states."""
         return self.attention is Attention.shared
+
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        unused: dict[str, str] = {}
+        if not self.warm_up.epochs:
+            unused |= dict.fromkeys(("warm_up.batch_size", "warm_up.learning_rate"), "model.warm_up.epochs=1")
+        if not self.warm_up.distillation.steps:
+            names = [setting.name for setting in fields(DistillationConfig) if setting.name != "steps"]
+            unused |= {f"warm_up.distillation.{name}": "model.warm_up.distillation.steps=600" for name in names}
+        return unused
 
     def display_name(self) -> str:
         """Return `prompt4nr` with its template, and what makes it another method than the paper's."""
