@@ -23,7 +23,7 @@ from llm4rec_cli.config.schema import (
     precision,
     weights,
 )
-from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
 VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
@@ -62,6 +62,13 @@ class Attention(Enum):
     shared = "shared"  # their own side of the template, so that all candidates of a history share its states
 
 
+class Texts(Enum):
+    """What a warm-up reads of the items that the training part shows or has in a history."""
+
+    titles = "titles"
+    titles_and_abstracts = "titles_and_abstracts"  # each a text of its own; abstracts are items' descriptions
+
+
 @dataclass
 class DistillationConfig:
     """Training to order candidates as frozen text does, before the clicks; for a head that is new."""
@@ -79,11 +86,12 @@ class DistillationConfig:
 class WarmUpConfig:
     """Masked-language-model training on the titles of the training part, for backbones without a trained head."""
 
-    epochs: int = ranges.number(at_least=0)  # passes over the titles; 0 = none
-    batch_size: int = ranges.number(at_least=1)  # titles
+    epochs: int = ranges.number(at_least=0)  # passes over the texts; 0 = none
+    batch_size: int = ranges.number(at_least=1)  # titles, or as many tokens of abstracts
     learning_rate: float = ranges.number(above=0)  # of the backbone; a new head: model.new_learning_rate
     precision: Precision = precision(Work.training)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    texts: Texts = added(Texts.titles)
 
 
 @dataclass
@@ -122,7 +130,8 @@ class Prompt4NRConfig(ModelConfig):
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         unused: dict[str, str] = {}
         if not self.warm_up.epochs:
-            unused |= dict.fromkeys(("warm_up.batch_size", "warm_up.learning_rate"), "model.warm_up.epochs=1")
+            names = ["warm_up.batch_size", "warm_up.learning_rate", "warm_up.texts"]
+            unused |= dict.fromkeys(names, "model.warm_up.epochs=1")
         if not self.warm_up.distillation.steps:
             names = [setting.name for setting in fields(DistillationConfig) if setting.name != "steps"]
             unused |= {f"warm_up.distillation.{name}": "model.warm_up.distillation.steps=600" for name in names}
@@ -149,10 +158,15 @@ class Prompt4NRConfig(ModelConfig):
         return {"method": method, "weights": Path(self.backbone).name, "template": self.prompts.name}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
+        """Yield missing titles or abstracts, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 
         yield from self.problems_without_titles(dataset)
+        if self.warm_up.texts is Texts.titles_and_abstracts and "description" not in dataset.items:
+            yield DataError(
+                f"model.warm_up.texts=titles_and_abstracts, and dataset '{dataset.manifest['name']}' has no abstracts",
+                "model.warm_up.texts=titles",
+            )
         yield from templates.problems_of_backbone(self)
 
     def labels(self, task: str) -> list[str]:
@@ -191,7 +205,8 @@ class Prompt4NRConfig(ModelConfig):
         if not templates.has_head(self.backbone):
             deviations.append("the head that fills the blank is new, where the paper's point is that nothing is")
         if self.warm_up.epochs:
-            deviations.append("a masked-language-model warm-up on the titles of the training part, one for all seeds")
+            texts = self.warm_up.texts.name.replace("_", " ")
+            deviations.append(f"a masked-language-model warm-up on the {texts} of the training part, one for all seeds")
         if self.warm_up.distillation.steps:
             deviations.append(
                 f"{self.warm_up.distillation.steps:,} steps of training to order candidates as frozen text does come "

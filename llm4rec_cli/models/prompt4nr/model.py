@@ -18,7 +18,7 @@ from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.distillation import distilled
-from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller, clean_title
+from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
 from llm4rec_cli.models.shared.clicks import training_clicks
@@ -43,7 +43,7 @@ class Prompt4NR(nn.Module):
         self.filler = TemplateFiller(template, tokenizer, titles, config)
 
         def build() -> PackedBert:
-            backbone = load_backbone(config, context, tokenizer, [*map(clean_title, titles)])
+            backbone = load_backbone(config, context, tokenizer)
             return PackedBert(backbone, len(template.new_tokens))
 
         self.is_distilled = config.warm_up.distillation.steps > 0
