@@ -2,8 +2,9 @@
 
 For each number of epochs: the minutes; over the blanks of titles that no training impression shows or has in a history,
 the share of right words, the median rank of the right word in the vocabulary, and its cross-entropy; and the AUC of the
-backbone without its head as frozen text, on the split: the cosine of a candidate's mean state with the mean of the
-history's. A finished warm-up is read from the cache, and its minutes are then those of reading.
+backbone without its head as frozen text, on validation: the cosine of a candidate's mean state with the mean of the
+history's. There is no distillation. A finished warm-up is read from the cache, and its minutes are then those of
+reading.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="+", help="as for llm4rec train model=prompt4nr")
     options = parser.parse_intermixed_args()
     transformers_logging.set_verbosity_error()  # hides a long warning about the weights of the missing head
-    composed = compose(["model=prompt4nr", "task=impressions", *options.overrides])
+    composed = compose(["model=prompt4nr", "task=impressions", "split=valid", *options.overrides])
     spec = resolve_precision(RunSpec.resolve(composed, "train"))
     split = stages.split_dataset(spec, stages.load(spec))
     impressions = split.impressions(SPLIT_CODES[spec.config.split])
@@ -113,7 +114,8 @@ def main() -> None:
     lines = []
     for epochs in options.epochs:
         config = cast(Prompt4NRConfig, spec.config.model)
-        config = replace(config, warm_up=replace(config.warm_up, epochs=epochs))
+        without = replace(config.warm_up.distillation, steps=0)  # of +experiment=prompt4nr/distilled, say
+        config = replace(config, warm_up=replace(config.warm_up, epochs=epochs, distillation=without))
         begin = time.monotonic()
         model: Any = stages.build(replace(spec, config=replace(spec.config, model=config)), split)
         minutes = (time.monotonic() - begin) / 60

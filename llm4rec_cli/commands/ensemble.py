@@ -5,7 +5,8 @@ llm4rec ensemble run=[seed0-ab,seed0-cd,seed0-ef] combine=rank           ends of
 llm4rec ensemble run=[seed0-ab,seed0-cd] combine=weights                 fitted on validation
 
 combine=
-  sum      sum of probabilities, as in Prompt4NR (default); of lists, of standardised scores; mean gives the same order
+  sum      sum of probabilities, as in Prompt4NR (default); if members have other scores or of different kinds, and of
+           lists, sum of standardised scores; mean gives the same order
   rank     mean rank within an impression; of lists, reciprocal rank fusion: the scale of scores has no influence
   weights  weighted sum that maximises the softmax likelihood of the validation clicks or targets; needs
            llm4rec eval run=RUN split=valid for every member

@@ -323,7 +323,6 @@ class ModelConfig:
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a simple rule that any model should beat
     seeded: ClassVar[bool] = True  # numbers depend on `seed`
-    results: ClassVar[int] = 0  # raised when a change moves the numbers of this model alone, as listed in the CHANGELOG
     paper: ClassVar[str | None] = None  # the paper whose results with this method the project reproduces
     needs_text: ClassVar[bool] = False
     # The setting that names the run with the initial weights, for models with `initialise_from`.
@@ -342,6 +341,10 @@ class ModelConfig:
         """Return the model's name in tables."""
         return self.name
 
+    def results_version(self) -> int:
+        """Return a number that is raised when a change moves the numbers of this model alone."""
+        return 0
+
     def input_files(self) -> list[str]:
         """Return the paths of the model's input files."""
         return []
@@ -353,7 +356,7 @@ class ModelConfig:
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
         """Return the settings without effect here, each with the override under which it would have one.
 
-        They are set to null, and typing one is an error.
+        Typing one is an error. Those of the model itself are set to null; those of its groups keep the YAML's value.
         """
         return {}
 

@@ -182,7 +182,8 @@ def resolved_config(composed: Composed) -> Config:
             path = path if setting.field.metadata["path"] == "relative" else path.resolve()
             setattr(setting.holder, setting.field.name, str(path))
     for key in config.model.unused_settings(config.task):
-        setattr(config.model, key, None)
+        if "." not in key:
+            setattr(config.model, key, None)
     for key, value in config.model.derived_settings(config.task, config.llm).items():
         setattr(config.model, key, value)
     return config

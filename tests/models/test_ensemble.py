@@ -85,6 +85,37 @@ def test_scores_are_combined_impression_by_impression(members, combine, expected
     assert ensemble(members, combine).score_shown(IMPRESSIONS).tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def rescored(folder, scores):
+    """Replace the scores that a run stored."""
+    file = f"{folder}/predictions.parquet"
+    pd.read_parquet(file).assign(scores=[np.float32(row) for row in scores]).to_parquet(file)
+
+
+@pytest.mark.parametrize("combine", [Combine.sum, Combine.mean])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [[9.0, 5.0, 1.0], [102.0, 103.0]],  # no probabilities
+        [[0.6, 0.3, 0.1], [0.2, 0.8]],  # shares of the impression, where the other member has a probability for each
+    ],
+)
+def test_members_of_different_kinds_are_standardised_within_impressions(members, combine, scores):
+    rescored(members[0], scores)
+    expected = np.zeros(5)
+    for member in (scores, SCORES["two"]):
+        centred = np.concatenate([np.array(row) - np.mean(row) for row in member])
+        expected += np.concatenate(member) / np.sqrt((centred**2).mean())
+    combined = ensemble(members, combine).score_shown(IMPRESSIONS)
+    assert combined.tolist() == pytest.approx(expected / (2 if combine is Combine.mean else 1), rel=1e-5)
+
+
+def test_shares_of_impressions_are_added_as_they_are(members):
+    for folder in members:
+        rescored(folder, [[0.6, 0.3, 0.1], [0.2, 0.8]])
+    combined = ensemble(members, Combine.sum).score_shown(IMPRESSIONS)
+    assert combined.tolist() == pytest.approx([1.2, 0.6, 0.2, 0.4, 1.6])
+
+
 def test_impressions_are_looked_up_by_id_in_any_order(members):
     model = ensemble(members, Combine.sum)
     reversed_scores = model.score_shown(IMPRESSIONS[np.array([1, 0])])

@@ -132,6 +132,17 @@ def test_with_weights_a_user_without_a_history_gets_the_mean_training_history(bu
     assert scores[:4].tolist() == pytest.approx(scores[4:].tolist(), abs=1e-6)
 
 
+def test_with_weights_a_user_without_a_history_gets_a_mean_of_length_1(build):
+    """Whatever the temperature, a single vector's scores are cosines, here with the mean of `right` and `up`."""
+    trained = [("train", i, 1, [i % 2], "0-1 1-0") for i in range(40)]
+    dataset = tiny_log([*trained, ("dev", 0, 2, [], "0-1 1-0 2-0 3-0")], TEXTS)
+    split = split_dataset(dataset)
+    history, _ = split.impressions(TRAIN).histories()
+    mean = np.bincount(history, minlength=2) / np.linalg.norm(np.bincount(history, minlength=2))
+    scores = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5).score_shown(split.impressions(TEST))
+    assert scores.tolist() == pytest.approx([np.dot(mean, DIRECTION[text]) for text in TEXTS[:4]], abs=1e-6)
+
+
 def test_with_weights_candidates_are_scored_as_in_the_catalogue(build):
     dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4]], TEXTS)
     examples = leave_one_out(dataset).examples(SplitName.test)

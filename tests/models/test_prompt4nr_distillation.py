@@ -29,8 +29,8 @@ def trainings(monkeypatch):
     return trainings
 
 
-def settings(backbone, steps=2, template="hybrid_utility", rate=1e-3, **changes):
-    distilled = DistillationConfig(steps, 4, 8, rate, 0.05)
+def settings(backbone, steps=2, template="hybrid_utility", rate=1e-3, teacher=(True, 0.2), **changes):
+    distilled = DistillationConfig(steps, 4, 8, rate, 0.05, *teacher)
     warm_up = WarmUpConfig(0, 8, 1e-3, Precision.fp32, distilled)
     return replace(config(template), backbone=backbone, warm_up=warm_up, **changes)
 
@@ -47,7 +47,15 @@ def test_it_is_done_once_for_all_seeds_and_ways_of_training_on_clicks(headless, 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"steps": 3}, {"rate": 1e-4}, {"template": "hybrid_action"}, {"titles": 3}, {"attention": Attention.shared}],
+    [
+        {"steps": 3},
+        {"rate": 1e-4},
+        {"template": "hybrid_action"},
+        {"titles": 3},
+        {"attention": Attention.shared},
+        {"teacher": (False, 0.2)},
+        {"teacher": (True, None)},
+    ],
 )
 def test_other_settings_train_another(headless, tmp_path, trainings, changes):
     first, other = (model(tmp_path, settings(headless, **some)).state_dict() for some in ({}, changes))
@@ -69,11 +77,14 @@ def test_random_numbers_are_the_same_whether_it_is_trained_or_cached(headless, t
     assert torch.equal(*drawn)
 
 
-@pytest.mark.parametrize("attention", Attention)
-def test_on_a_few_clicks_it_comes_to_answer_as_frozen_text(headless, tmp_path, attention):
+@pytest.mark.parametrize(
+    ("attention", "teaching"),
+    [(Attention.full, (True, 0.2)), (Attention.shared, (True, 0.2)), (Attention.full, (False, None))],
+)
+def test_on_a_few_clicks_it_comes_to_answer_as_frozen_text(headless, tmp_path, attention, teaching):
     split = log(2)
     encoder = EncoderConfig(headless, Pooling.mean, 256, Precision.fp32)
-    teacher = FrozenText(lambda texts: encode_texts(texts, encoder, tmp_path, "cpu"), split, True, 0.2)
+    teacher = FrozenText(lambda texts: encode_texts(texts, encoder, tmp_path, "cpu"), split, *teaching)
     clicks = training_clicks(split)
     shown = np.unique(np.concatenate([clicks.item, clicks.others]))
     zeros = np.zeros(len(clicks), dtype=np.int64)
@@ -81,7 +92,8 @@ def test_on_a_few_clicks_it_comes_to_answer_as_frozen_text(headless, tmp_path, a
     examples = Examples(clicks.user, zeros, clicks.sequence, clicks.start, clicks.end, zeros, candidates=candidates)
     expected = (teacher.score(examples) / 0.05).softmax(1)
     answers = [
-        model(tmp_path, settings(headless, steps, attention=attention), split).score(examples) for steps in (1, 300)
+        model(tmp_path, settings(headless, steps, attention=attention, teacher=teaching), split).score(examples)
+        for steps in (1, 300)
     ]
     before, after = ((expected * (expected / answer).log()).sum(1).mean().item() for answer in answers)
     assert before > 0.5

@@ -175,6 +175,28 @@ def test_scores_in_bf16_are_close_to_those_in_fp32(built):
     assert fast.dtype == torch.float32
 
 
+def test_scoring_in_bf16_ties_no_titles_that_fp32_tells_apart(built):
+    """Log-odds near -10 that are rounded to bf16 are multiples of 1/16."""
+    history, items = pairs(SHOWN)
+    n_distinct = []
+    for precision in (Precision.fp32, Precision.bf16):
+        prompt4nr = built(scoring=precision)
+        with torch.no_grad():
+            prompt4nr.bert.bias[prompt4nr.answers[0]] += 10
+            n_distinct.append(len(prompt4nr._log_odds(SHOWN, history, items).unique()))
+    assert n_distinct[0] == n_distinct[1] > 30
+
+
+def test_under_autocast_log_odds_are_not_rounded(built):
+    bert = built().bert
+    states, words = torch.randn(9, 32, dtype=torch.bfloat16), torch.tensor([7, 9])
+    expected = states.float() @ bert.words.weight[words].T + bert.bias[words]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = bert.logits(states, words)
+    assert logits.dtype == torch.float32
+    assert_close(logits, expected, rel=1e-6)
+
+
 # --- training
 
 
@@ -214,7 +236,9 @@ def test_the_log_holds_positive_accuracy_and_the_spread_of_log_odds(built, loss)
     right = (log_odds[batch["is_click"]] > 0).sum().item()
     assert sums["positive_accuracy"].tolist() == [right, batch["is_click"].sum().item()]
     total, n = sums["spread"].tolist()
-    assert total / n == pytest.approx(log_odds.std(correction=0).item(), rel=1e-5)
+    lists = log_odds.view(-1, 5) if loss is Loss.listwise else log_odds[None]
+    assert n == (10 if loss is Loss.listwise else len(log_odds))
+    assert total / n == pytest.approx(np.mean([part.std(correction=0).item() for part in lists]), rel=1e-5)
 
 
 def test_pointwise_training_that_answers_every_click_negatively_warns(built, caplog, monkeypatch):

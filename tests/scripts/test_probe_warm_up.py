@@ -11,6 +11,7 @@ from transformers import BertForMaskedLM
 
 from llm4rec_cli.data.split import TEST
 from llm4rec_cli.evaluation.impressions import impression_metrics
+from llm4rec_cli.models.prompt4nr import model
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.shared.tokens import Ragged
 from tests.models.prompt4nr_data import TITLES, log
@@ -57,9 +58,10 @@ def test_frozen_text_is_the_cosine_of_mean_states(theirs):
     assert probe.frozen_auc(PackedBert(theirs, 0).eval(), titles, impressions) == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_run_prints_a_row_for_each_number_of_epochs(capsys, monkeypatch, tmp_path):
-    arguments = ["--epochs", "0", "--titles", "20", "dataset=demo_news", "split=valid", f"paths.outputs={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["probe_warm_up.py", *arguments])
+def test_a_run_prints_a_row_for_each_number_of_epochs_without_a_distillation(capsys, monkeypatch, tmp_path):
+    arguments = ["--epochs", "0", "--titles", "20", "dataset=demo_news", f"paths.outputs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["probe_warm_up.py", *arguments, "model.warm_up.distillation.steps=600"])
+    monkeypatch.setattr(model, "distilled", None)  # not called
     probe.main()
     printed = capsys.readouterr().out
     assert "20 held-out titles, 284 impressions of valid" in printed

@@ -163,6 +163,9 @@ class FrozenTextConfig(ModelConfig):
         options += [] if self.temperature is None else ["weighted history"]
         return ", ".join(["frozen_text", *options])
 
+    def results_version(self) -> int:
+        return 0 if self.temperature is None else 1
+
 
 @dataclass
 class MfConfig(ModelConfig):

@@ -19,7 +19,7 @@ from llm4rec_cli.labels import FLOOR_NOT_BEATEN
 class Combine(Enum):
     """How the members' scores of an item are combined."""
 
-    sum = "sum"  # of probabilities (the authors, by their own reply); of lists, of standardised scores
+    sum = "sum"  # of probabilities (the authors, by their own reply); of other scores and of lists, standardised
     mean = "mean"  # the same order
     # the mean rank within the impression, so that all members weigh the same; of lists, the sum of 1 / (60 + rank)
     rank = "rank"
@@ -44,6 +44,9 @@ class EnsembleConfig(ModelConfig):
     def display_name(self) -> str:
         """`ensemble by sum: A + B + C`."""
         return f"ensemble by {self.combine.name}: {' + '.join(self.names)}"
+
+    def results_version(self) -> int:
+        return int(self.combine in (Combine.sum, Combine.mean))
 
     def metrics_fields(self) -> dict[str, Any]:
         return {"members": self.members} if self.members else {}

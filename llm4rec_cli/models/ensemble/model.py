@@ -27,6 +27,7 @@ class Ensemble:
     """Combined scores of several runs, looked up by impression.
 
     Attributes:
+        scales: (members,) by which a sum divides their scores.
         weights: (members,) of the weighted sum; None unless `combine=weights`.
     """
 
@@ -34,6 +35,8 @@ class Ensemble:
         self.config = config
         self.item_ids = context.split.dataset.items["item_id"].to_numpy()
         self.predictions = [_read_predictions(folder) for folder in config.members]
+        is_plain = config.combine not in (Combine.sum, Combine.mean) or are_probabilities(self.predictions)
+        self.scales = np.array([1.0 if is_plain else scale_of(member) for member in self.predictions])
         self.weights = None
         if config.combine is Combine.weights:
             self.weights = fit_weights([_read_predictions(folder) for folder in config.judged])
@@ -53,12 +56,30 @@ class Ensemble:
                 np.concatenate([rankdata(part) / len(part) for part in np.split(scores, offsets[1:-1])])
                 for scores in by_member
             ]
-        matrix = np.stack(by_member)
+        matrix = np.stack(by_member) / self.scales[:, None]
         if self.weights is not None:
             combined = self.weights @ matrix
         else:
             combined = matrix.sum(0) if self.config.combine is Combine.sum else matrix.mean(0)
         return torch.from_numpy(combined.astype(np.float32))
+
+
+def are_probabilities(members: Sequence[pd.DataFrame]) -> bool:
+    """Return whether the scores of all members are probabilities of one kind, which can be added as they are.
+
+    Of a pointwise model each is a probability by itself; of a listwise one they are shares of their impression.
+    """
+    scores = [np.concatenate(member["scores"].to_numpy()) for member in members]
+    if any(part.min() < 0 or part.max() > 1 for part in scores):
+        return False
+    sums = [np.array([row.sum() for row in member["scores"]]) for member in members]
+    return len({bool(np.allclose(part, 1, atol=1e-3)) for part in sums}) == 1
+
+
+def scale_of(member: pd.DataFrame) -> float:
+    """Return the standard deviation of a member's scores within impressions."""
+    centred = np.concatenate([row - row.mean() for row in member["scores"]])
+    return float(centred.astype(np.float64).std().clip(min=1e-12))
 
 
 def fit_weights(predictions: Sequence[pd.DataFrame]) -> FloatArray:

@@ -32,7 +32,6 @@ class EvidenceMixConfig(EncoderSizes):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
-    results: ClassVar[int] = 1
 
     named_settings: ClassVar[tuple[str, ...]] = ("parts",)
 
@@ -47,6 +46,9 @@ class EvidenceMixConfig(EncoderSizes):
     # it has no more items
     sampled_items: int | None = ranges.number(None, at_least=1, added=True)
     temperature: float = ranges.number(above=0)  # of the encoder's cosines
+
+    def results_version(self) -> int:
+        return 1
 
     def uses_item_text(self) -> bool:
         return bool({Part.text, Part.vectors} & set(self.parts))

@@ -147,8 +147,12 @@ class PackedBert(PackedEncoder):
         return self.transform(self.states(tokens, position, groups, lengths)[index])
 
     def logits(self, states: Tensor, words: Tensor) -> Tensor:
-        """Return (n, k) the logits of some words of the backbone's vocabulary."""
-        return F.linear(states, self.words(words), self.bias[words])
+        """Return (n, k) the logits of some words of the backbone's vocabulary, in fp32 also under autocast.
+
+        Two words' logits are close to one another, so that rounding both to bf16 would tie candidates.
+        """
+        with torch.autocast(states.device.type, enabled=False):
+            return F.linear(states.float(), self.words(words), self.bias[words])
 
     def _token_vectors(self, tokens: Tensor) -> Tensor:
         n_words = self.words.num_embeddings

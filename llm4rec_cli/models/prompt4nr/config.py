@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from llm4rec_cli.config.schema import (
     precision,
     weights,
 )
-from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
 VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
@@ -62,6 +62,13 @@ class Attention(Enum):
     shared = "shared"  # their own side of the template, so that all candidates of a history share its states
 
 
+class Texts(Enum):
+    """What a warm-up reads of the items that the training part shows or has in a history."""
+
+    titles = "titles"
+    titles_and_abstracts = "titles_and_abstracts"  # each a text of its own; abstracts are items' descriptions
+
+
 @dataclass
 class DistillationConfig:
     """Training to order candidates as frozen text does, before the clicks; for a head that is new."""
@@ -71,17 +78,20 @@ class DistillationConfig:
     candidates: int = ranges.number(16, at_least=2, added=True)  # per history
     learning_rate: float = ranges.number(2e-4, above=0, added=True)  # of the backbone; new weights: new_learning_rate
     temperature: float = ranges.number(0.05, above=0, added=True)  # of the softmax over the candidates' similarities
+    centred: bool = added(True)  # of frozen_text, the teacher: its model.centred
+    history_temperature: float | None = ranges.number(0.2, above=0, added=True)  # its model.temperature
 
 
 @dataclass
 class WarmUpConfig:
     """Masked-language-model training on the titles of the training part, for backbones without a trained head."""
 
-    epochs: int = ranges.number(at_least=0)  # passes over the titles; 0 = none
-    batch_size: int = ranges.number(at_least=1)  # titles
-    learning_rate: float = ranges.number(above=0)  # of the backbone; the head uses model.new_learning_rate
+    epochs: int = ranges.number(at_least=0)  # passes over the texts; 0 = none
+    batch_size: int = ranges.number(at_least=1)  # titles, or as many tokens of abstracts
+    learning_rate: float = ranges.number(above=0)  # of the backbone; a new head: model.new_learning_rate
     precision: Precision = precision(Work.training)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    texts: Texts = added(Texts.titles)
 
 
 @dataclass
@@ -117,6 +127,16 @@ class Prompt4NRConfig(ModelConfig):
         """Return whether the candidates of a history share its states."""
         return self.attention is Attention.shared
 
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        unused: dict[str, str] = {}
+        if not self.warm_up.epochs:
+            names = ["warm_up.batch_size", "warm_up.learning_rate", "warm_up.texts"]
+            unused |= dict.fromkeys(names, "model.warm_up.epochs=1")
+        if not self.warm_up.distillation.steps:
+            names = [setting.name for setting in fields(DistillationConfig) if setting.name != "steps"]
+            unused |= {f"warm_up.distillation.{name}": "model.warm_up.distillation.steps=600" for name in names}
+        return unused
+
     def display_name(self) -> str:
         """Return `prompt4nr` with its template, and what makes it another method than the paper's."""
         return ", ".join([f"prompt4nr {self.prompts.name}", *self._departures()])
@@ -127,6 +147,9 @@ class Prompt4NRConfig(ModelConfig):
         parts += ["distilled"] if self.warm_up.distillation.steps else []
         return parts + (["virtual tokens alone"] if self.prompt_only else [])
 
+    def results_version(self) -> int:
+        return 1
+
     def paper_experiment(self, task: TaskConfig) -> str:
         return "prompt4nr/paper"
 
@@ -135,10 +158,15 @@ class Prompt4NRConfig(ModelConfig):
         return {"method": method, "weights": Path(self.backbone).name, "template": self.prompts.name}
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
-        """Yield missing titles, unknown answer words, and templates that leave no room for a history."""
+        """Yield missing titles or abstracts, unknown answer words, and templates that leave no room for a history."""
         from llm4rec_cli.models.prompt4nr import templates
 
         yield from self.problems_without_titles(dataset)
+        if self.warm_up.texts is Texts.titles_and_abstracts and "description" not in dataset.items:
+            yield DataError(
+                f"model.warm_up.texts=titles_and_abstracts, and dataset '{dataset.manifest['name']}' has no abstracts",
+                "model.warm_up.texts=titles",
+            )
         yield from templates.problems_of_backbone(self)
 
     def labels(self, task: str) -> list[str]:
@@ -177,7 +205,8 @@ class Prompt4NRConfig(ModelConfig):
         if not templates.has_head(self.backbone):
             deviations.append("the head that fills the blank is new, where the paper's point is that nothing is")
         if self.warm_up.epochs:
-            deviations.append("a masked-language-model warm-up on the titles of the training part, one for all seeds")
+            texts = self.warm_up.texts.name.replace("_", " ")
+            deviations.append(f"a masked-language-model warm-up on the {texts} of the training part, one for all seeds")
         if self.warm_up.distillation.steps:
             deviations.append(
                 f"{self.warm_up.distillation.steps:,} steps of training to order candidates as frozen text does come "
@@ -188,7 +217,8 @@ class Prompt4NRConfig(ModelConfig):
         if self.shares_histories:
             deviations.append(
                 "tokens of a history attend to their side of the template alone, so that all candidates share their "
-                "states; in the paper every token attends to every other"
+                "states, and follow any candidate at the positions after the longest; in the paper every token attends "
+                "to every other"
             )
         if self.draw is Draw.fresh:
             deviations.append("negatives are drawn anew each epoch; in the code once")

@@ -4,10 +4,10 @@ A backbone whose head is new has to learn from clicks what its own vectors know:
 clicked. A few thousand clicks do not teach it. What they teach first is which items were clicked on the days of the
 log, and other days show other items. Similarities cost no clicks: any history can be compared with any item.
 
-The teacher is `frozen_text` on the backbone's own vectors of the items' texts, centred and with a weighted history. The
-loss is the divergence of two softmaxes over the candidates: of the teacher's similarities over a temperature, and of
-the log-odds of the answer words. Histories and candidates are those of the training part; whether a candidate was
-clicked is not used.
+The teacher is `frozen_text` on the backbone's own vectors of the items' texts, by default centred and with a weighted
+history. The loss is the divergence of two softmaxes over the candidates: of the teacher's similarities over a
+temperature, and of the log-odds of the answer words. Histories and candidates are those of the training part; whether a
+candidate was clicked is not used.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raised when the same data would give other weights
-HISTORY_TEMPERATURE = 0.2  # of the teacher; chosen on the last day of the train part of a MIND-small subset
+VERSION = 2  # raised when the same data would give other weights
 MAX_LENGTH = 256  # tokens of an item's text that the teacher reads
 
 
@@ -104,8 +103,8 @@ def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, co
     teacher = FrozenText(
         lambda texts: encode_texts(texts, encoder, context.cache, context.device),
         context.split,
-        centred=True,
-        temperature=HISTORY_TEMPERATURE,
+        settings.centred,
+        settings.history_temperature,
     )
     shown = np.concatenate([clicks.item, clicks.others])
 
@@ -117,7 +116,7 @@ def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, co
         of_row = np.repeat(np.arange(len(rows)), settings.candidates)
         filled = filler.fill(filler.tokenize_histories(clicks[rows]), of_row, candidates.ravel())
         states = bert(**{name: tensor.to(device) for name, tensor in filled.packed().items()})
-        log_odds = bert.logits(states, answers).float().diff(dim=1).view(candidates.shape)
+        log_odds = bert.logits(states, answers).diff(dim=1).view(candidates.shape)
         return divergence(log_odds, similarity, settings.temperature)
 
     log.info("distillation of frozen text: %d steps", settings.steps)

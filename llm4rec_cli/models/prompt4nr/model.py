@@ -18,7 +18,7 @@ from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.distillation import distilled
-from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller, clean_title
+from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
 from llm4rec_cli.models.shared.clicks import training_clicks
@@ -43,7 +43,7 @@ class Prompt4NR(nn.Module):
         self.filler = TemplateFiller(template, tokenizer, titles, config)
 
         def build() -> PackedBert:
-            backbone = load_backbone(config, context, tokenizer, [*map(clean_title, titles)])
+            backbone = load_backbone(config, context, tokenizer)
             return PackedBert(backbone, len(template.new_tokens))
 
         self.is_distilled = config.warm_up.distillation.steps > 0
@@ -76,18 +76,21 @@ class Prompt4NR(nn.Module):
             is_click: (n,) bool; listwise, each click is followed by its `negatives`.
             batch: as `FilledTemplates.packed` returns it.
         """
-        logits = self.bert.logits(self.bert(**batch), self.answers).float()
+        logits = self.bert.logits(self.bert(**batch), self.answers)
         log_odds = logits[:, 1] - logits[:, 0]
         if self.config.loss is Loss.pointwise:
+            lists = log_odds.view(1, -1)
             loss, n_terms = F.cross_entropy(logits, is_click.long()), len(logits)
         else:
             lists = log_odds.view(-1, 1 + self.config.negatives)
             first = torch.zeros(len(lists), dtype=torch.int64, device=lists.device)
             loss, n_terms = F.cross_entropy(lists, first), len(lists)
-        detached, n = log_odds.detach(), len(log_odds)
+        detached = log_odds.detach()
+        # Listwise within lists: the loss ignores what all log-odds of a list have in common.
+        spread = lists.detach().std(1, correction=0).mean()
         sums = {
             "positive_accuracy": torch.stack([(detached[is_click] > 0).sum(), is_click.sum()]).double(),
-            "spread": torch.stack([detached.std(correction=0) * n, detached.new_tensor(n)]).double(),
+            "spread": torch.stack([spread * n_terms, spread.new_tensor(n_terms)]).double(),
         }
         return {"loss": loss, "n_terms": n_terms, "sums": sums}
 
@@ -141,7 +144,7 @@ class Prompt4NR(nn.Module):
         for batch in np.split(order, bounds):
             inputs = {key: value.to(device) for key, value in filled[batch].packed().items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
-                logits = self.bert.logits(self.bert(**inputs), self.answers).float()
+                logits = self.bert.logits(self.bert(**inputs), self.answers)
             log_odds[torch.from_numpy(batch)] = logits.diff(dim=1).squeeze(1).cpu()
         return log_odds[torch.from_numpy(inverse.ravel())]
 

@@ -1,8 +1,8 @@
 """Load the backbone, after a warm-up for published weights that lack the masked-language-model head.
 
 The warm-up is masked-language-model training, as BERT's (15 % of the tokens are predicted; of these 80 % are masked,
-10 % replaced, 10 % kept), on the titles that the training part shows or has in a history; clicks are not used. Like a
-backbone it is independent of template and seed: trained once, and cached.
+10 % replaced, 10 % kept), on the titles that the training part shows or has in a history, and if set on the abstracts
+of these items; clicks are not used. Like a backbone it is independent of template and seed: trained once, and cached.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
@@ -27,7 +28,8 @@ from llm4rec_cli.files import write_once
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
-from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig, Texts
+from llm4rec_cli.models.prompt4nr.sequences import clean_title
 from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
 from llm4rec_cli.progress import track
 from llm4rec_cli.text.backbone import backbone_folder
@@ -36,15 +38,13 @@ from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raised when the same titles would give other weights
+VERSION = 2  # raised when the same titles would give other weights
 PREDICTED, MASKED, REPLACED = 0.15, 0.8, 0.1  # shares of tokens (BERT)
 SCHEDULE_WARM_UP, MAX_GRAD_NORM, WEIGHT_DECAY = 0.05, 1.0, 0.01
 SEED = 0
 
 
-def load_backbone(
-    config: Prompt4NRConfig, context: Context, tokenizer: Tokenizer, titles: Sequence[str]
-) -> BertForMaskedLM:
+def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenizer) -> BertForMaskedLM:
     """Return a masked language model; weights in neither file nor cache are random, by torch's global generator.
 
     Raises:
@@ -53,14 +53,16 @@ def load_backbone(
     bert = _load_published(config.backbone)
     if not config.warm_up.epochs or context.is_loaded:
         return bert
-    training_titles = sorted({titles[i] for i in np.flatnonzero(context.split.seen_in_training()).tolist()} - {""})
-    if not training_titles:
+    items = context.split.dataset.items[context.split.seen_in_training()]
+    titles = _distinct(items["title"])
+    if not titles:
         return bert
+    abstracts = _distinct(items["description"]) if config.warm_up.texts is Texts.titles_and_abstracts else []
     from safetensors.torch import load_file, save_file
 
-    settings = {**vars(config.warm_up), "precision": config.warm_up.precision.name}
-    del settings["distillation"]
-    inputs = [VERSION, backbone_identity(config.backbone), settings, config.new_learning_rate, training_titles]
+    settings = [config.warm_up.epochs, config.warm_up.batch_size, config.warm_up.learning_rate]
+    inputs = [VERSION, backbone_identity(config.backbone), settings, config.warm_up.precision.name]
+    inputs += [config.new_learning_rate, titles, abstracts]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     path = context.cache / "backbones" / f"{key[:24]}.safetensors"
 
@@ -69,8 +71,13 @@ def load_backbone(
             torch.manual_seed(SEED)
             model = PackedBert(_load_published(config.backbone), 0).to(context.device)
             longest = model.positions.num_embeddings
-            rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast(training_titles)]
-            _train(model, Ragged.from_rows(rows), tokenizer, config)
+            rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast([*titles, *abstracts])]
+            texts = Ragged.from_rows(rows)
+            # Abstracts are longer: a batch has as many tokens as `batch_size` titles.
+            n_batches = math.ceil(
+                len(titles) / config.warm_up.batch_size * (texts.offsets[-1] / texts.offsets[len(titles)])
+            )
+            _train(model, texts, n_batches, tokenizer, config)
         save_file({name: weight.contiguous().cpu() for name, weight in model.state_dict().items()}, part)
 
     write_once(path, train)
@@ -82,6 +89,11 @@ def load_backbone(
     return bert
 
 
+def _distinct(texts: pd.Series[str]) -> list[str]:
+    """Return the distinct texts with letters, digits and spaces only, without empty ones."""
+    return sorted({*map(clean_title, texts.fillna(""))} - {""})
+
+
 def _load_published(name: str) -> BertForMaskedLM:
     """Return the published weights; a missing head is random, by torch's global generator."""
     may_be_random = () if templates.has_head(name) else ("cls.",)
@@ -91,20 +103,18 @@ def _load_published(name: str) -> BertForMaskedLM:
     return bert
 
 
-def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:
-    """Train on all titles for `warm_up.epochs` epochs."""
+def _train(model: PackedBert, texts: Ragged, n_batches: int, tokenizer: Tokenizer, config: Prompt4NRConfig) -> None:
+    """Train on all texts for `warm_up.epochs` epochs of `n_batches` batches."""
     settings, device = config.warm_up, model.bias.device
     ids = tokenizer.get_vocab(with_added_tokens=True)
     batches = [
         rows
         for epoch in range(settings.epochs)
-        for rows in np.array_split(
-            stream(SEED, "warm-up", epoch).permutation(len(titles)), -(-len(titles) // settings.batch_size)
-        )
+        for rows in np.array_split(stream(SEED, "warm-up", epoch).permutation(len(texts)), n_batches)
     ]
 
     def loss_of(step: int) -> Tensor | None:
-        inputs = pack_rows(titles.rows(batches[step]))
+        inputs = pack_rows(texts.rows(batches[step]))
         index, targets = mask_tokens(inputs, ids, stream(SEED, "warm-up: blanks", step))
         if not len(index):
             return None
@@ -112,9 +122,10 @@ def _train(model: PackedBert, titles: Ragged, tokenizer: Tokenizer, config: Prom
         states = model.states_at(index.to(device), **inputs)
         return F.cross_entropy(F.linear(states, model.words.weight, model.bias).float(), targets.to(device))
 
-    log.info("warm-up of the backbone on %s titles: %d steps", f"{len(titles):,}", len(batches))
+    log.info("warm-up of the backbone on %s texts: %d steps", f"{len(texts):,}", len(batches))
     rates = {True: config.new_learning_rate, False: settings.learning_rate}
-    loss = fit(model, ("transform", "bias"), rates, len(batches), loss_of, settings.precision, "warm-up")
+    new = () if templates.has_head(config.backbone) else ("transform", "bias")
+    loss = fit(model, new, rates, len(batches), loss_of, settings.precision, "warm-up")
     log.info("warm-up finished: last loss %.3f", loss)
 
 

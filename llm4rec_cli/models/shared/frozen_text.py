@@ -89,7 +89,7 @@ class FrozenText:
         flat, offsets = examples.histories()
         scores = []
         for begin, end, candidates in zip(offsets[:-1], offsets[1:], items, strict=True):
-            history = self.vectors[flat[begin:end]] if end > begin else self.average[None]
+            history = self.vectors[flat[begin:end]] if end > begin else _normalised(self.average[None])
             # Equal texts are scored once: a product may round the same vector differently in two rows.
             distinct, place = np.unique(self.same_text[candidates], return_inverse=True)
             similarity = self.vectors[distinct] @ history.T
