@@ -147,8 +147,9 @@ class Prompt4NRConfig(ModelConfig):
         parts += ["distilled"] if self.warm_up.distillation.steps else []
         return parts + (["virtual tokens alone"] if self.prompt_only else [])
 
+    @property
     def results_version(self) -> int:
-        return 1
+        return 2
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "prompt4nr/paper"
