@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.runs.spec import RunSpec
 
-# Raised when a change moves numbers of several models; for one model, `results_version` of its config class is raised.
-# The CHANGELOG lists both.
-RESULTS_VERSION = 3
+RESULTS_VERSION = 3  # raised when a change moves numbers, as listed in the CHANGELOG
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,11 @@ def address(
         *parents, leaf = setting.split(".")
         _subtree(of_model, parents)[leaf] = identity
 
-    version = config.model.results_version()
-    results = [RESULTS_VERSION, version] if version else RESULTS_VERSION
-
     def digest(of_run: Mapping[str, Any], file: str | None, initial: str | None, trained: str | None) -> str:
         initial_run = {config.model.init_setting: initial} if config.model.init_setting else {}
-        model = {**of_model, **({} if file is None else {"file": file}), **initial_run}
-        facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": results}
+        version = {} if config.model.results_version == 1 else {"results": config.model.results_version}
+        model = {**of_model, **({} if file is None else {"file": file}), **initial_run, **version}
+        facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": RESULTS_VERSION}
         return hashlib.sha256(json.dumps(facts | {"trained": trained}, sort_keys=True).encode()).hexdigest()[:10]
 
     initial_weights, initial_variant = initial or (None, None)

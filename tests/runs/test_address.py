@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llm4rec_cli.models.baselines.config import PopularityConfig
 from llm4rec_cli.runs.identity import address
 from tests.support.driver import spec_of
 
@@ -94,12 +95,12 @@ def test_what_moves_numbers_moves_hash_and_variant(where, override):
     assert where(override).variant != where().variant
 
 
-def test_a_model_with_another_results_version_has_other_addresses(where, monkeypatch):
-    before, other = where("model=sasrec"), where("model=unisrec")
-    monkeypatch.setattr(type(config("model=sasrec").model), "results_version", lambda self: 1)
-    after = where("model=sasrec")
-    assert before.config_hash != after.config_hash and before.variant != after.variant
-    assert where("model=unisrec") == other
+def test_a_results_version_of_one_model_moves_its_addresses_alone(where, monkeypatch):
+    before = where("model=popularity"), where("model=random")
+    monkeypatch.setattr(PopularityConfig, "results_version", 2)
+    after = where("model=popularity"), where("model=random")
+    assert after[1] == before[1]
+    assert {after[0].config_hash, after[0].variant}.isdisjoint({before[0].config_hash, before[0].variant})
 
 
 def test_other_data_moves_hash_and_variant(where):

@@ -163,8 +163,9 @@ class FrozenTextConfig(ModelConfig):
         options += [] if self.temperature is None else ["weighted history"]
         return ", ".join(["frozen_text", *options])
 
+    @property
     def results_version(self) -> int:
-        return 0 if self.temperature is None else 1
+        return 1 if self.temperature is None else 2
 
 
 @dataclass

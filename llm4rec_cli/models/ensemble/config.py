@@ -45,8 +45,9 @@ class EnsembleConfig(ModelConfig):
         """`ensemble by sum: A + B + C`."""
         return f"ensemble by {self.combine.name}: {' + '.join(self.names)}"
 
+    @property
     def results_version(self) -> int:
-        return int(self.combine in (Combine.sum, Combine.mean))
+        return 2 if self.combine in (Combine.sum, Combine.mean) else 1
 
     def metrics_fields(self) -> dict[str, Any]:
         return {"members": self.members} if self.members else {}

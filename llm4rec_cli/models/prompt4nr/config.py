@@ -156,8 +156,9 @@ class Prompt4NRConfig(ModelConfig):
         parts += ["over frozen text"] if self.offset is OffsetRule.frozen_text else []
         return parts + (["virtual tokens alone"] if self.prompt_only else [])
 
+    @property
     def results_version(self) -> int:
-        return 1
+        return 2
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "prompt4nr/paper"
