@@ -47,8 +47,9 @@ class EvidenceMixConfig(EncoderSizes):
     sampled_items: int | None = ranges.number(None, at_least=1, added=True)
     temperature: float = ranges.number(above=0)  # of the encoder's cosines
 
+    @property
     def results_version(self) -> int:
-        return 1
+        return 2
 
     def uses_item_text(self) -> bool:
         return bool({Part.text, Part.vectors} & set(self.parts))
