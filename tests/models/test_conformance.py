@@ -244,6 +244,11 @@ def test_the_catalogue_is_scored_in_finite_float32(name, built):
 
 
 @rankers
+def test_a_model_whose_scores_are_never_above_zero_declares_it(name, built):
+    assert config_class(model_of(name)).zero_ranks_high or built(name).score(EXAMPLES).max() > 0
+
+
+@rankers
 def test_one_seed_gives_one_set_of_scores(name, built):
     assert torch.equal(built(name).score(EXAMPLES), built(name).score(EXAMPLES))
 

@@ -243,6 +243,7 @@ class TransitionGraphConfig(ModelConfig):
     floor: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     needs_text: ClassVar[bool] = True
+    zero_ranks_high: ClassVar[bool] = True
 
     encoder: EncoderConfig = MISSING
     budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps

@@ -133,6 +133,7 @@ class P5Config(ModelConfig):
     trainable: ClassVar[bool] = True
     published: ClassVar[PublishedWeights | None] = PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper")
     needs_user: ClassVar[bool] = True
+    zero_ranks_high: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
 
     backbone: str = weights(Weights.backbone, random=T5_SHAPES)  # a T5, or one of T5_SHAPES with random weights
