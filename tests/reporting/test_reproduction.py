@@ -116,6 +116,16 @@ def test_long_marks_are_letters_explained_below_and_the_small_size_shows_no_numb
 
 
 def test_a_finished_run_without_a_readable_answer_is_recorded_and_says_so(tmp_path):
+@pytest.mark.parametrize("name", ["p5/explanation", "p5/summary"])
+def test_all_rows_of_a_table_of_texts_have_the_papers_own_metrics(name):
+    table, names = paper.table(name), {}
+    for cell in table.cells():
+        if table.not_made(cell, Size.small) is None:
+            for metric, own in table.metrics_of(cell).items():
+                names.setdefault(metric, set()).add(own or reproduction.printed(table, cell, metric)[0].metric)
+    assert names == {metric: {f"paper/{metric}"} for metric in table.metrics}
+
+
     table = paper.table("chatgptrec/rating")
     (cell,) = [cell for cell in table.cells() if cell.row.label == "ChatGPT zero-shot"]
     metrics = {"rmse": 1.2, "said/coverage": 0.0}
