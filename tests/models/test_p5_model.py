@@ -11,8 +11,10 @@ import torch
 from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
-from llm4rec_cli.models.p5.config import Feature, Rates, Start, WholeWord
-from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_stars
+from llm4rec_cli.models.p5.config import Feature, Loss, Rates, Start, WholeWord
+from llm4rec_cli.models.p5.families import PromptFamily
+from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_as_published, parse_stars
+from llm4rec_cli.runs import marks
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import spec_of
 from tests.support.numeric import assert_close
@@ -156,7 +158,7 @@ def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
         expected = float((chance * torch.tensor([float(c) for c in RATING_CLASSES])).sum())
         assert ratings.value[row] == pytest.approx(expected, abs=1e-3)
     assert ratings.parsed is not None
-    assert ratings.parsed.shape == (2,)
+    assert ratings.parsed.shape == ratings.parsed_as_published.shape == (2,)
 
 
 def test_like_and_dislike_become_stars_above_and_below_the_threshold(model):
@@ -170,6 +172,25 @@ def test_like_and_dislike_become_stars_above_and_below_the_threshold(model):
 )
 def test_stars_are_parsed(text, number):
     assert parse_stars(text) == pytest.approx(number) if number else np.isnan(parse_stars(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "of_rating", "of_review"),
+    [
+        ("4.7", 4.7, 5),
+        ("4 . 2", 4.2, 4),
+        ("4.9", 4.9, 5),
+        ("5.0", None, 5),
+        ("4", None, 4),
+        ("3.95", None, 4),
+        ("7", None, 5),
+        ("good", None, None),
+    ],
+)
+def test_stars_are_read_as_by_the_published_notebooks(text, of_rating, of_review):
+    for family, number in ((PromptFamily.rating, of_rating), (PromptFamily.review_summary, of_review)):
+        parsed = parse_as_published(text, family)
+        assert np.isnan(parsed) if number is None else parsed == number
 
 
 @pytest.mark.parametrize(("task", "written"), [("explanation", "explanation"), ("review_summary", "review_title")])

@@ -277,7 +277,9 @@ class P5(nn.Module):
         classes = RATING_CLASSES if prompt.family is PromptFamily.rating else STARS
         likelihood = self._score_sources(sources, self._answer_scorer(classes)).cpu().double().softmax(1)
         value = likelihood @ torch.tensor([float(c) for c in classes], dtype=torch.float64)
-        return Ratings(value.numpy(), np.array([parse_stars(text) for text in self._generate(sources)]))
+        texts = self._generate(sources)
+        as_published = np.array([parse_as_published(text, prompt.family) for text in texts])
+        return Ratings(value.numpy(), np.array([parse_stars(text) for text in texts]), as_published)
 
     @torch.no_grad()
     def write(self, examples: Examples, written: Written) -> list[str]:
@@ -358,6 +360,21 @@ def build(context: Context) -> P5:
     split = context.split
     families = set(PromptFamily) if context.task == "all" else {PromptFamily(context.task)}
     task_prompts = {name: prompt for name, prompt in config.prompts.items() if prompt.family in families}
+def parse_as_published(text: str, family: PromptFamily) -> float:
+    """Return the rating that the notebooks of the published code read in a text; NaN where they drop it.
+
+    Of family 1 they keep "1.0" to "4.9", so neither "5.0" nor whole numbers. Of family 4 they round any number, and put
+    it between 1 and 5; they fail on other texts.
+    """
+    text = text.replace(" ", "")
+    if family is PromptFamily.rating:
+        return float(text) if text in RATING_CLASSES[:-1] else float("nan")
+    try:
+        return float(np.clip(np.rint(float(text)), 1, 5))
+    except ValueError:
+        return float("nan")
+
+
     for line in prompts.describe_unusable(task_prompts, split.dataset):
         log.info("%s", line)
     features = None
