@@ -131,6 +131,18 @@ def test_a_target_is_truncated_before_its_end_token(filled):
     assert target[-1] == END
 
 
+def test_the_text_of_a_target_is_as_long_as_max_target_allows(filled):
+    """Only a field of a source has at most MAX_FIELD_TOKENS."""
+    interactions = shop().dataset.interactions
+    kept = interactions.loc[3, "explanation"]
+    interactions.loc[3, "explanation"] = "lamp " * 500
+    try:
+        _, _, target = filled("?", FieldValues(0, 0, row=3), target="{explanation}", max_target=100)
+    finally:
+        interactions.loc[3, "explanation"] = kept
+    assert len(target) == 100
+
+
 def test_a_target_holds_the_answer_or_the_bare_number_of_an_item(filled):
     filler, _, target = filled("?", FieldValues(0, 11), target="{target}")
     assert target.tolist() == [*filler.item_codes[11], END]

@@ -21,7 +21,7 @@ Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a 
 # Mean and standard deviation of each rating as a training target, so that 41 classes are learned (code).
 JITTER = {1: (1.2, 0.1), 2: (1.95, 0.225), 3: (2.95, 0.225), 4: (3.95, 0.225), 5: (4.75, 0.125)}
 MIN_LIKED_STARS = 4  # (code)
-MAX_FIELD_TOKENS = 64  # of a title etc.: more would leave no room for the rest of the prompt
+MAX_FIELD_TOKENS = 64  # of a title etc. in a source: more would leave no room for the rest of the prompt
 TRUNCATED_FIELDS = ("history", "review")  # shortened where a source is too long
 FIELD_COLUMNS = {"review": "review_text", "headline": "review_title"}  # of the interactions, where the names differ
 
@@ -103,7 +103,7 @@ class PromptFiller:
             elif part == "target":
                 parts.append(self.item_codes[values.item])
             elif part in ("explanation", "headline"):
-                parts.append(self._fill(part, values)[0])
+                parts.append(self._column(part)[values.row][0])
             else:
                 parts.append(self.short_text(answer)[0])
         return np.append(np.concatenate(parts)[: self.config.max_target - 1], END)
