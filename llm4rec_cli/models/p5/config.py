@@ -57,10 +57,17 @@ class Negatives(Enum):
 
 
 class PerUnit(Enum):
-    """What the direct examples of an epoch are counted by."""
+    """What the examples of an epoch are counted by, of a ranking."""
 
-    user = "user"  # code: each example draws one of the user's items
-    interaction = "interaction"  # the paper's appendix: each training item of a user is a target equally often
+    user = "user"  # code: each example draws its target from the user's items, so some are drawn twice and some never
+    interaction = "interaction"  # each possible target of a user equally often; of direct, the paper's appendix
+
+
+class Loss(Enum):
+    """How the cross-entropy of an answer's tokens is summed up."""
+
+    by_length = "by_length"  # divided by the number of tokens: each answer counts alike
+    by_length_twice = "by_length_twice"  # code: divided by it again, so that a long answer counts less
 
 
 class Rates(Enum):
@@ -113,9 +120,9 @@ class SamplesConfig:
     rating: int = ranges.number(at_least=0)  # per interaction
     explanation: int = ranges.number(at_least=0)  # per interaction
     review_summary: int = ranges.number(at_least=0)  # per interaction
-    sequential_item: int = ranges.number(at_least=0)  # per user; the next item
-    sequential_candidates: int = ranges.number(at_least=0)  # per user; the next item out of 100
-    sequential_yes_no: int = ranges.number(at_least=0)  # per user; whether an item comes next
+    sequential_item: int = ranges.number(at_least=0)  # per `sequential_per`; the next item
+    sequential_candidates: int = ranges.number(at_least=0)  # per `sequential_per`; the next item out of 100
+    sequential_yes_no: int = ranges.number(at_least=0)  # per `sequential_per`; whether an item comes next
     direct_item: int = ranges.number(at_least=0)  # per `direct_per`; an item, without a history
     direct_candidates: int = ranges.number(at_least=0)  # per `direct_per`; an item out of 100
     direct_yes_no: int = ranges.number(at_least=0)  # per `direct_per`; whether the user likes an item
@@ -123,6 +130,7 @@ class SamplesConfig:
     negatives: Negatives = MISSING
     direct_per: PerUnit = added(PerUnit.user)
 
+    sequential_per: PerUnit = added(PerUnit.user)
 
 @dataclass
 class P5Config(ModelConfig):
@@ -278,6 +286,8 @@ class P5Config(ModelConfig):
             deviations.append(
                 "direct examples are counted by interaction, as in the paper's appendix; the code's by user"
             )
+        if trained_here and self.samples.sequential_per is PerUnit.interaction:
+            deviations.append("each possible target of a user is the next item equally often; the code draws targets")
         if trained_here and self.samples.direct_item:
             deviations.append("also trained to name an item from the user alone, OpenP5's task")
         decoding = f"a beam search of {self.beams}" if self.beams else "the likelihood of every item's name"
