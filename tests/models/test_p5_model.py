@@ -242,6 +242,21 @@ def test_the_loss_is_the_mean_over_examples_of_the_mean_over_tokens(model):
     assert loss == pytest.approx(np.mean(alone), abs=1e-4)
 
 
+@torch.no_grad()
+def test_the_codes_loss_divides_each_answer_by_its_length_twice(model):
+    """Sums by kind, and so the logged losses, stay means over tokens."""
+    once, twice = model("all"), model("all", loss=Loss.by_length_twice)
+    rows, indices = once.training_rows(), [*range(0, 400, 40)]
+    alone = [rows.batch(0, [i]) for i in indices]
+    lengths = [int(batch["lengths"][0, 1]) for batch in alone]
+    assert len(set(lengths)) > 2
+    means = [once(**batch)["loss"].item() for batch in alone]
+    assert once(**rows.batch(0, indices))["loss"].item() == pytest.approx(np.mean(means), rel=1e-5)
+    result = twice(**rows.batch(0, indices))
+    assert result["loss"].item() == pytest.approx(np.mean(np.array(means) / lengths), rel=1e-5)
+    assert sum(total.item() for total, _ in result["sums"].values()) == pytest.approx(sum(means), rel=1e-5)
+
+
 def test_the_item_index_and_the_tokenizer_are_saved_with_a_run(model):
     p5 = model("sequential")
     assert isinstance(p5, HasArtifacts)

@@ -155,6 +155,7 @@ class P5Config(ModelConfig):
     rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
+    loss: Loss = added(Loss.by_length)
     user_tokens: bool = added(False)  # each user is one token of its own, as items are with index=independent
     prompts: dict[str, PromptConfig] = MISSING  # by number, from the files in conf/prompt/p5
     train_prompts: list[str] | None = added(None)  # the prompts to train with; null = all but those held out
@@ -277,6 +278,8 @@ class P5Config(ModelConfig):
         if self.whole_word is WholeWord.always:
             deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
         if trained_here and self.samples.negatives is Negatives.known:
+        if trained_here and self.loss is Loss.by_length:
+            deviations.append("the loss of an answer is its tokens' mean; the code divides it by their number again")
             deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
         if trained_here and self.samples.targets is Targets.every:
             deviations.append("any training item is a target; the code asks for the last three alone")

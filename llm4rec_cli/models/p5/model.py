@@ -24,7 +24,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Feature, P5Config, Rates, Start, WholeWord
+from llm4rec_cli.models.p5.config import Feature, Loss, P5Config, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import (
     MIN_LIKED_STARS,
@@ -136,7 +136,10 @@ class P5(nn.Module):
         return [name for family in families for name in prompts.training_prompts(self.config, family, dataset)]
 
     def forward(self, kind: Tensor, **batch: Tensor) -> dict[str, Any]:
-        """Return the cross-entropy of target tokens, averaged over each example's tokens, then over examples.
+        """Return the cross-entropy of target tokens, averaged over each example's tokens, then over examples; with
+        `loss=by_length_twice` each example's mean is divided by its number of tokens again.
+
+        The sums by kind are of the means over tokens, whatever the loss.
 
         Args:
             kind: (n,) index of each example's kind in KINDS.
@@ -148,6 +151,8 @@ class P5(nn.Module):
             f"loss/{KINDS[i]}": torch.stack([losses[kind == i].sum(), (kind == i).sum()]).detach()
             for i in kind.unique().tolist()
         }
+        if self.config.loss is Loss.by_length_twice:
+            losses = losses / batch["lengths"][:, 1]
         return {"loss": losses.mean(), "n_terms": len(losses), "sums": sums}
 
     def _losses(
