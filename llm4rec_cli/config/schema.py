@@ -413,6 +413,10 @@ class ModelConfig:
 
     def labels(self, task: str) -> list[str]:
         """Return the labels of this task's numbers."""
+    def task_deviations(self, task: TaskConfig) -> list[str]:
+        """Return sentences that say how the evaluation of one task deviates from the paper, of any weights."""
+        return []
+
         return []
 
     def problems(self, config: Config) -> Iterable[Llm4RecError]:

@@ -220,7 +220,9 @@ def test_the_shipped_yaml_gives_every_setting(name):
 @pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
     config = composed(name)
-    assert all(isinstance(text, str) and text for text in [*config.deviations(), *config.labels("sequential")])
+    of_tasks = [line for task in ("rating", "direct") for line in config.task_deviations(resolved(f"task={task}").task)]
+    lines = [*config.deviations(), *of_tasks, *config.labels("sequential")]
+    assert all(isinstance(text, str) and text for text in lines)
 
 
 @trainable

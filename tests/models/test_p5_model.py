@@ -352,3 +352,37 @@ def test_digits_cannot_start_from_co_occurrence():
 def test_shared_sampled_candidates_are_scored(model, tmp_path):
     examples = with_candidates(EXAMPLES, shop(), Candidates.uniform, 99, 0, tmp_path)[:3]
     assert model("direct").score(examples).shape == (3, 100)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "decoding"),
+    [
+        (["task=sequential", "model.beams=20"], "beam search of 20, item names"),
+        (["task=sequential"], "likelihood of every item name"),
+        (["task=direct", "model.beams=20", "model.ask.direct=straightforward"], "likelihood of every item name"),
+        (["task=direct", "model.beams=20", "model.ask.direct=5-1"], "likelihood of yes and no"),
+    ],
+)
+def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decoding):
+    spec = spec_of("+experiment=p5/demo", *overrides)
+    assert spec.model.paper_method(spec.task.name)["decoding"] == decoding
+    assert any("beam search of 20," in line for line in marks.deviations(spec)) == ("beam" in decoding)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("rating", "stars are"),
+        ("sequential", "items are ranked"),
+        ("direct", "same negatives"),
+        ("explanation", "greedily"),
+        ("review_summary", "greedily"),
+        ("all", None),
+    ],
+)
+def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
+    spec = spec_of("+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9")
+    own = marks.deviations(spec)
+    for each in ("stars are", "items are ranked", "same negatives", "greedily"):
+        assert any(each in line for line in own) == (each == words)
+    assert any("feature is the user's" in line for line in own) == (task == "explanation")

@@ -360,11 +360,6 @@ def parse_stars(text: str) -> float:
     return value if 1 <= value <= 5 else float("nan")
 
 
-def build(context: Context) -> P5:
-    config: P5Config = context.config
-    split = context.split
-    families = set(PromptFamily) if context.task == "all" else {PromptFamily(context.task)}
-    task_prompts = {name: prompt for name, prompt in config.prompts.items() if prompt.family in families}
 def parse_as_published(text: str, family: PromptFamily) -> float:
     """Return the rating that the notebooks of the published code read in a text; NaN where they drop it.
 
@@ -380,6 +375,11 @@ def parse_as_published(text: str, family: PromptFamily) -> float:
         return float("nan")
 
 
+def build(context: Context) -> P5:
+    config: P5Config = context.config
+    split = context.split
+    families = set(PromptFamily) if context.task == "all" else {PromptFamily(context.task)}
+    task_prompts = {name: prompt for name, prompt in config.prompts.items() if prompt.family in families}
     for line in prompts.describe_unusable(task_prompts, split.dataset):
         log.info("%s", line)
     features = None
