@@ -337,6 +337,8 @@ class ModelConfig:
     task_bound: ClassVar[bool] = False
     file_settings: ClassVar[tuple[str, ...]] = ()  # input files; addresses hash their content instead of paths
     published: ClassVar[PublishedWeights | None] = None  # weights that can be imported
+    # Raised when a change moves the numbers of this model alone; RESULTS_VERSION is of all models.
+    results_version: ClassVar[int] = 1
 
     def display_name(self) -> str:
         """Return the model's name in tables."""
@@ -411,12 +413,12 @@ class ModelConfig:
         """Return sentences that say how these settings deviate from the paper."""
         return []
 
-    def labels(self, task: str) -> list[str]:
-        """Return the labels of this task's numbers."""
     def task_deviations(self, task: TaskConfig) -> list[str]:
         """Return sentences that say how the evaluation of one task deviates from the paper, of any weights."""
         return []
 
+    def labels(self, task: str) -> list[str]:
+        """Return the labels of this task's numbers."""
         return []
 
     def problems(self, config: Config) -> Iterable[Llm4RecError]:

@@ -92,7 +92,8 @@ def address(
 
     def digest(of_run: Mapping[str, Any], file: str | None, initial: str | None, trained: str | None) -> str:
         initial_run = {config.model.init_setting: initial} if config.model.init_setting else {}
-        model = {**of_model, **({} if file is None else {"file": file}), **initial_run}
+        version = {} if config.model.results_version == 1 else {"results": config.model.results_version}
+        model = {**of_model, **({} if file is None else {"file": file}), **initial_run, **version}
         facts = {"config": {**content, **of_run, "model": model}, "dataset": fingerprint, "results": RESULTS_VERSION}
         return hashlib.sha256(json.dumps(facts | {"trained": trained}, sort_keys=True).encode()).hexdigest()[:10]
 

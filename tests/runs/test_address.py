@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llm4rec_cli.models.baselines.config import PopularityConfig
 from llm4rec_cli.runs.identity import address
 from tests.support.driver import spec_of
 
@@ -92,6 +93,14 @@ def test_the_order_of_overrides_moves_no_address(where):
 def test_what_moves_numbers_moves_hash_and_variant(where, override):
     assert where(override).config_hash != where().config_hash
     assert where(override).variant != where().variant
+
+
+def test_a_results_version_of_one_model_moves_its_addresses_alone(where, monkeypatch):
+    before = where("model=popularity"), where("model=random")
+    monkeypatch.setattr(PopularityConfig, "results_version", 2)
+    after = where("model=popularity"), where("model=random")
+    assert after[1] == before[1]
+    assert {after[0].config_hash, after[0].variant}.isdisjoint({before[0].config_hash, before[0].variant})
 
 
 def test_other_data_moves_hash_and_variant(where):
