@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
-from llm4rec_cli.data.split import TRAIN, Split
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.p5.config import HistoryOrder, P5Config
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
@@ -188,25 +187,6 @@ def field_texts(split: Split, field: str, names: list[str]) -> list[str]:
     if field in ("title", "brand", "price"):
         return split.dataset.items[field].fillna(f"unknown {field}").tolist()
     return split.dataset.interactions[FIELD_COLUMNS.get(field, field)].fillna("").tolist()
-
-
-def usual_feature_rows(split: Split) -> IntArray:
-    """Return (n_users,) a training interaction with each user's most frequent feature; of a user without, one with the
-    most frequent of all.
-
-    Raises:
-        DataError: no training interaction has a feature.
-    """
-    features = split.dataset.interactions[["user", "feature"]].reset_index(drop=True)
-    features = features[(split.assignment == TRAIN) & (features["feature"].fillna("") != "")]
-    if features.empty:
-        raise DataError("no training interaction has a feature", "model.ask.explanation=3-1 shows none")
-    features = features.assign(row=features.index)
-    of_all = features.loc[features["feature"] == features["feature"].value_counts().index[0], "row"].iloc[0]
-    counted = features.groupby(["user", "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
-    usual = counted.groupby("user")["min"].last()
-    rows: IntArray = usual.reindex(range(split.n_users), fill_value=of_all).to_numpy(dtype=np.int64)
-    return rows
 
 
 def round_stars(ratings: NDArray[np.floating]) -> IntArray:

@@ -32,7 +32,6 @@ from llm4rec_cli.models.p5.filler import (
     PromptFiller,
     round_stars,
     user_codes,
-    usual_feature_rows,
 )
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
@@ -51,6 +50,7 @@ from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, load_t5
 from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.shared.trie import Trie
+from llm4rec_cli.models.shared.usual_features import usual_feature_rows
 from llm4rec_cli.text.features import encode_texts
 
 log = logging.getLogger(__name__)
