@@ -83,10 +83,13 @@ class Ratings:
         value: (n,) predicted ratings, never NaN.
         parsed: (n,) ratings parsed from generated text, NaN where parsing failed; None for a model that does not
             answer in text.
+        parsed_as_published: (n,) the same as the published code of the method reads the text, NaN where it drops an
+            answer; None where no code is known.
     """
 
     value: NDArray[np.floating[Any]]
     parsed: NDArray[np.floating[Any]] | None = None
+    parsed_as_published: NDArray[np.floating[Any]] | None = None
 
 
 class Rater(Protocol):

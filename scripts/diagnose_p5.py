@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
+from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.model import P5
 from llm4rec_cli.models.shared.seq2seq import Groups, pack_batch
@@ -43,6 +44,7 @@ SEQUENTIAL = [
     *("model=p5", "task=sequential", "split=valid", "trainer.precision=fp32", "model.samples.targets=every"),
     *("model.samples.sequential_item=8", "model.samples.sequential_candidates=0", "model.samples.sequential_yes_no=0"),
     *("model.index=sequential", "model.user_tokens=false", "model.history=oldest_first", "model.start=random"),
+    "model.ask.sequential=2-3",
 ]
 
 
@@ -126,11 +128,12 @@ def norm(tensors: Sequence[Tensor]) -> float:
 
 
 def ranking(model: P5, examples: Examples) -> tuple[float, float]:
-    """Return HR@10 and NDCG@10 over the whole catalogue."""
+    """Return HR@10 and NDCG@10 over the whole catalogue, ties by expectation."""
     scores, target = model.score(examples), torch.from_numpy(examples.target).long()[:, None]
-    rank = (scores > scores.gather(1, target)).sum(1)
-    hit = (rank < 10).float()
-    return hit.mean().item(), (hit / torch.log2(rank + 2)).mean().item()
+    own = scores.gather(1, target)
+    better, tied = ((scores > own).sum(1).numpy(), (scores == own).sum(1).numpy())
+    values = ranking_metrics(better, tied, np.full(len(scores), scores.shape[1]), [10])
+    return float(values["hr@10"].mean()), float(values["ndcg@10"].mean())
 
 
 def batches(model: P5, size: int, users: int | None) -> Iterator[dict[str, Tensor]]:

@@ -332,6 +332,7 @@ class ModelConfig:
     provenance_settings: ClassVar[tuple[str, ...]] = ()  # how the weights were obtained, not what they are
     uses_llm: ClassVar[bool] = False  # uses the chat model of the group `llm`
     needs_user: ClassVar[bool] = False  # scores depend on the user id, not only on the history
+    zero_ranks_high: ClassVar[bool] = False  # among scores of items: log-likelihoods, negated places
     # Weights serve only the task they were trained for, or all tasks after training on task=all.
     task_bound: ClassVar[bool] = False
     file_settings: ClassVar[tuple[str, ...]] = ()  # input files; addresses hash their content instead of paths
@@ -413,6 +414,10 @@ class ModelConfig:
 
     def deviations(self) -> list[str]:
         """Return sentences that say how these settings deviate from the paper."""
+        return []
+
+    def task_deviations(self, task: TaskConfig) -> list[str]:
+        """Return sentences that say how the evaluation of one task deviates from the paper, of any weights."""
         return []
 
     def labels(self, task: str) -> list[str]:

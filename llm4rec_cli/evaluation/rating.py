@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 
 LIKED = 4  # stars from which P5 counts a like
-KEPT_BY_PAPER = (1.0, 4.9)  # P5's evaluation drops answers outside, "5.0" among them
 PREDICTED_LIKED = 3.5  # predictions are not whole numbers: from here on they are nearer to a like
 
 
@@ -39,21 +38,24 @@ def rating_values(rating: FloatArray, predicted: FloatArray) -> dict[str, FloatA
 
 
 def rating_columns(
-    rating: FloatArray, predicted: FloatArray, parsed: FloatArray | None = None
+    rating: FloatArray,
+    predicted: FloatArray,
+    parsed: FloatArray | None = None,
+    parsed_as_published: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
     """Return the columns, (n,) values each, whose sums `rating_metrics` takes.
 
     Args:
         rating, predicted: as in `rating_values`.
-        parsed: (n,) the number parsed from the model's answer, NaN where there is none; None = no answers.
+        parsed, parsed_as_published: (n,) the number in the model's answer, as `capabilities.Ratings` has them; NaN
+            where there is none; None = no answers.
     """
     columns = {"n": np.ones(len(rating)), **rating_values(rating, predicted)}
-    if parsed is not None:
-        readable = ~np.isnan(parsed)
-        errors = rating_values(rating, np.where(readable, parsed, rating))  # no error where there is no number
-        columns |= {"readable": readable.astype(np.float64), "said/mse": errors["mse"], "said/mae": errors["mae"]}
-        kept = (readable & (parsed >= KEPT_BY_PAPER[0]) & (parsed <= KEPT_BY_PAPER[1])).astype(np.float64)
-        columns |= {"kept": kept, "kept/mse": kept * errors["mse"], "kept/mae": kept * errors["mae"]}
+    for name, numbers in (("said", parsed), ("said_paper", parsed_as_published)):
+        if numbers is not None:
+            readable = ~np.isnan(numbers)
+            errors = rating_values(rating, np.where(readable, numbers, rating))  # no error where there is no number
+            columns |= {f"{name}/n": readable.astype(np.float64), **{f"{name}/{e}": errors[e] for e in ("mse", "mae")}}
     return columns
 
 
@@ -63,8 +65,8 @@ def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     Returns:
         `rmse`, `mae`, `like_accuracy` and `mse` over all examples; for a model that answers in words also `said/rmse`
         and `said/mae` over the readable answers, and `said/coverage`, their share. Where no answer is readable, the
-        `said/` errors are left out. `said_paper/rmse`, `said_paper/mae` and `said_paper/coverage` are the same as P5
-        computes them: over answers from 1.0 to 4.9, others dropped. Each metric has the shape of the sums.
+        `said/` errors are left out. `said_paper/rmse`, `said_paper/mae` and `said_paper/coverage` are the same of the
+        answers as the method's published code reads them. Each metric has the shape of the sums.
     """
     n = sums["n"]
     metrics = {
@@ -73,18 +75,14 @@ def rating_metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         "like_accuracy": sums["like_accuracy"] / n,
         "mse": sums["mse"] / n,
     }
-    if "readable" in sums:
-        readable = sums["readable"]
-        if np.any(sums["kept"]):
-            with np.errstate(invalid="ignore"):
-                metrics["said_paper/rmse"] = np.sqrt(sums["kept/mse"] / sums["kept"])
-                metrics["said_paper/mae"] = sums["kept/mae"] / sums["kept"]
-        metrics["said_paper/coverage"] = sums["kept"] / n
-        if np.any(readable):
-            with np.errstate(invalid="ignore"):  # a resample without a readable answer has no error: NaN
-                metrics["said/rmse"] = np.sqrt(sums["said/mse"] / readable)
-                metrics["said/mae"] = sums["said/mae"] / readable
-        metrics["said/coverage"] = readable / n
+    for name in ("said", "said_paper"):
+        if f"{name}/n" in sums:
+            readable = sums[f"{name}/n"]
+            if np.any(readable):
+                with np.errstate(invalid="ignore"):  # a resample without a readable answer has no error: NaN
+                    metrics[f"{name}/rmse"] = np.sqrt(sums[f"{name}/mse"] / readable)
+                    metrics[f"{name}/mae"] = sums[f"{name}/mae"] / readable
+            metrics[f"{name}/coverage"] = readable / n
     return metrics
 
 

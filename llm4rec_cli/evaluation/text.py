@@ -8,6 +8,7 @@ words at spaces.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from llm4rec_cli.evaluation.paper_text import paper_metrics
 from llm4rec_cli.evaluation.sentiment import sentiment
@@ -82,6 +84,23 @@ def text_values(
         values["feature_match"] = np.array(
             [_contains(text, feature) if feature else np.nan for text, feature in zip(generated, features, strict=True)]
         )
+    return values
+
+
+def rouge1_matrix(texts: Sequence[str]) -> FloatArray:
+    """Return (n, n) the `rouge1` of each text with each, as `text_values` computes it, at once: O(n²) memory."""
+    numbers: dict[
+        tuple[str, int], int
+    ] = {}  # the k-th occurrence of a word is a word of its own: min of counts = product
+    counts = [Counter(re.findall("[a-z0-9]+", text.lower())) for text in texts]
+    rows = [
+        [numbers.setdefault((word, k), len(numbers)) for word in count for k in range(count[word])] for count in counts
+    ]
+    length = np.array([len(row) for row in rows])
+    columns = np.array([number for row in rows for number in row], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(length)])
+    words = csr_array((np.ones(len(columns)), columns, offsets), shape=(len(texts), max(len(numbers), 1)))
+    values: FloatArray = 2 * (words @ words.T).toarray() / np.maximum(length[:, None] + length, 1)
     return values
 
 

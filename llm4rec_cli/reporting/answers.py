@@ -84,8 +84,8 @@ def _scores(predictions: Mapping[str, Any], names: Sequence[str]) -> tuple[Mappi
     from llm4rec_cli.evaluation.text import bleu_counts, text_columns, text_metrics, text_values
 
     if "rating" in predictions:
-        columns = rating_columns(predictions["rating"], predictions["prediction"], predictions.get("said"))
-        return columns, rating_metrics
+        said = (predictions.get(name) for name in ("said", "said_paper"))
+        return rating_columns(predictions["rating"], predictions["prediction"], *said), rating_metrics
     if "reference" in predictions:
         texts, references = predictions["prediction"], predictions["reference"]
         values = text_values(texts, references, predictions.get("feature"))

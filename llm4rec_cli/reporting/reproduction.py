@@ -133,7 +133,7 @@ def _measured(
     ours = [number for _, metrics in variant.runs if (number := _number(metrics, name)) is not None]
     if len(ours) < len(variant.runs):
         marks = [f"our runs have no metric '{name}'", *marks]
-    if name.startswith("said") and (unread := _unread(variant)):
+    if name.startswith("said") and (unread := _unread(variant, name.partition("/")[0])):
         marks = [unread, *marks]
     interval = variant.intervals.get(name) or variant.intervals.get(name.replace("hr@", "recall@"))
     compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
@@ -148,9 +148,10 @@ def _measured(
     return Line(cell, metric, value, ours, interval, marks, folders, dataset)
 
 
-def _unread(variant: Variant) -> str | None:
-    """Return what share of the answers are no ratings, which errors of what was said leave out; None if all are."""
-    share = 1 - min(metrics["metrics"].get("said/coverage", 1.0) for _, metrics in variant.runs)
+def _unread(variant: Variant, said: str) -> str | None:
+    """Return what share of the answers are no ratings, which the errors `said` or `said_paper` leave out; None if all
+    are."""
+    share = 1 - min(metrics["metrics"].get(f"{said}/coverage", 1.0) for _, metrics in variant.runs)
     return f"{100 * share:.1f} % of the answers are no ratings, and left out" if share else None
 
 

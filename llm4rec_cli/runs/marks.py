@@ -113,7 +113,7 @@ def paper_method(spec: RunSpec) -> dict[str, str]:
 
 def deviations(spec: RunSpec) -> list[str]:
     """Return the deviations of a run from its paper: of the model, the trainer, and those the experiment lists."""
-    sentences = spec.model.deviations()
+    sentences = [*spec.model.deviations(), *spec.model.task_deviations(spec.task)]
     if spec.model.trainable and spec.config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
     if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:
@@ -128,7 +128,8 @@ def imported_deviations(spec: RunSpec, imported: dict[str, Any]) -> list[str]:
         imported: `imported` of metrics.json.
     """
     source = f"{imported['file']} (sha256 {imported['sha256'][:12]}), which {imported['code']} writes"
-    return [f"weights imported, not trained here: {source}", *spec.model.imported_deviations()]
+    of_model = [*spec.model.imported_deviations(), *spec.model.task_deviations(spec.task)]
+    return [f"weights imported, not trained here: {source}", *of_model]
 
 
 def other_settings(spec: RunSpec) -> list[str]:

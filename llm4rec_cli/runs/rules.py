@@ -76,6 +76,12 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
         )
     if config.task.question == Question.all and config.task.candidates != Candidates.full:
         yield UsageError("task=all uses the candidates of each of its tasks", "leave task.candidates out")
+    if tasks.is_zeroed(config.task) and config.model.zero_ranks_high:
+        yield UsageError(
+            f"task.seen_items=zeroed would rank items of the history first, as model '{config.model.name}' scores the "
+            "others below 0",
+            "task.seen_items=excluded",
+        )
     yield from _problems_of_impressions(config)
     incapable = list(problems_of_capability(config)) if config.model.name in known else []
     yield from incapable

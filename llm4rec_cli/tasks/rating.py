@@ -46,7 +46,8 @@ def rate(model: Rater, examples: Examples, batch_size: int) -> Ratings:
     if not np.isfinite(value).all():
         raise RunError("the model's ratings are not numbers: training diverged", "lower trainer.learning_rate")
     parsed = [ratings.parsed for ratings in batches if ratings.parsed is not None]
-    return Ratings(value, np.concatenate(parsed) if parsed else None)
+    published = [ratings.parsed_as_published for ratings in batches if ratings.parsed_as_published is not None]
+    return Ratings(value, *(np.concatenate(numbers) if numbers else None for numbers in (parsed, published)))
 
 
 def validation_score(model: Rater, split: Split, examples: Examples, config: Config) -> float:
@@ -66,7 +67,7 @@ def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> 
     ratings = rate(model, examples, config.trainer.eval_batch_size)
     all_ratings = true_ratings(split)
     rating = all_ratings[examples.row]
-    columns = rating_columns(rating, ratings.value, ratings.parsed)
+    columns = rating_columns(rating, ratings.value, ratings.parsed, ratings.parsed_as_published)
     (overall,) = by_group_of_sums(columns, rating_metrics, {"all": np.ones(len(examples), dtype=bool)}).values()
     del overall["n"]
     rng = stream(config.dataset.seed, "bootstrap")
@@ -83,6 +84,8 @@ def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> 
     predictions["rating"], predictions["prediction"] = rating, ratings.value
     if ratings.parsed is not None:
         predictions["said"] = ratings.parsed
+    if ratings.parsed_as_published is not None:
+        predictions["said_paper"] = ratings.parsed_as_published
     return Evaluation(overall, intervals, breakdown, predictions)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.runs import marks, stages
+from llm4rec_cli.runs import marks, rules, stages
 from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, recorded
 from llm4rec_cli.runs.identity import address_of
@@ -52,12 +52,17 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
 def run_floors(spec: RunSpec, split: Split) -> list[dict[str, Any]]:
     """Return metrics.json of each of the task's floors under the same protocol, running those not finished.
 
-    A dry run computes nothing, and has none.
+    A floor that the dataset cannot fill is left out. A dry run computes nothing, and has none.
     """
     if _is_dry_run(spec):
         return []
-    names = [name for name in spec.task.floors if name != spec.model.name]
-    return [run_unless_finished(spec.for_floor(name), split, stages.Clock())[1] for name in names]
+    floors = []
+    for floor in (spec.for_floor(name) for name in spec.task.floors if name != spec.model.name):
+        if problem := next(rules.problems_with_dataset(floor, split.dataset), None):
+            log.info("floor left out: %s", problem.problem)
+        else:
+            floors.append(run_unless_finished(floor, split, stages.Clock())[1])
+    return floors
 
 
 def _is_dry_run(spec: RunSpec) -> bool:

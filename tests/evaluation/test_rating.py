@@ -81,18 +81,19 @@ def test_times_its_direction_every_metric_is_better_when_higher():
     assert [direction(name) for name in ("ndcg@10", "like_accuracy", "said/coverage", "rouge1")] == [1] * 4
 
 
-def test_the_papers_errors_drop_five_stars_and_unreadable_answers():
-    """Of 5.0, 4.0, 1.0 and nothing, told of 4 stars each, 4.0 and 1.0 are kept: squares 0 and 9."""
-    parsed = np.array([5.0, 4.0, 1.0, np.nan])
-    columns = rating_columns(np.full(4, 4.0), np.full(4, 4.0), parsed)
+def test_the_papers_errors_are_of_the_answers_that_its_code_keeps():
+    """Of 4, 1 and two dropped answers, all to 4 stars: squares 0 and 9."""
+    four, published = np.full(4, 4.0), np.array([np.nan, 4.0, 1.0, np.nan])
+    columns = rating_columns(four, four, np.array([5.0, 4.0, 1.0, np.nan]), published)
     values = rating_metrics({name: column.sum() for name, column in columns.items()})
     assert values["said_paper/rmse"] == pytest.approx(np.sqrt(9 / 2))
     assert values["said_paper/mae"] == pytest.approx(3 / 2)
     assert values["said_paper/coverage"] == 0.5
+    assert values["said/mae"] == pytest.approx(4 / 3)
 
 
 def test_where_the_paper_would_drop_all_there_are_no_such_errors():
-    columns = rating_columns(np.full(2, 4.0), np.full(2, 4.0), np.array([5.0, np.nan]))
+    columns = rating_columns(np.full(2, 4.0), np.full(2, 4.0), np.array([5.0, np.nan]), np.full(2, np.nan))
     values = rating_metrics({name: column.sum() for name, column in columns.items()})
     assert values["said_paper/coverage"] == 0
     assert not {"said_paper/rmse", "said_paper/mae"} & set(values)

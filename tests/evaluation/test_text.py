@@ -9,6 +9,7 @@ from llm4rec_cli.evaluation.metrics import METRICS, Kind, selectable
 from llm4rec_cli.evaluation.text import (
     bleu_counts,
     diversity,
+    rouge1_matrix,
     signatures,
     text_columns,
     text_metrics,
@@ -33,6 +34,12 @@ def test_rouge_by_hand():
     assert values["rouge1"] == pytest.approx([4 / 5])  # the, strap, is, soft, of five words in each
     assert values["rouge2"] == pytest.approx([1 / 4])  # strap is
     assert values["rougeL"] == pytest.approx([4 / 5])
+
+
+def test_rouge_1_of_all_pairs_is_that_of_each():
+    texts = ["The cat, the CAT sat!", "the the the cat", "a dog", "Zürich ist schön", "", "sat on the mat the cat"]
+    expected = [text_values([text] * len(texts), texts)["rouge1"] for text in texts]
+    assert rouge1_matrix(texts) == pytest.approx(np.array(expected))
 
 
 def test_a_text_without_words_scores_nothing():

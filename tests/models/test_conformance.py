@@ -220,7 +220,9 @@ def test_the_shipped_yaml_gives_every_setting(name):
 @pytest.mark.parametrize("name", model_names())
 def test_deviations_and_labels_are_words(name):
     config = composed(name)
-    assert all(isinstance(text, str) and text for text in [*config.deviations(), *config.labels("sequential")])
+    of_tasks = [line for task in ("rating", "direct") for line in config.task_deviations(resolved(f"task={task}").task)]
+    lines = [*config.deviations(), *of_tasks, *config.labels("sequential")]
+    assert all(isinstance(text, str) and text for text in lines)
 
 
 @trainable
@@ -241,6 +243,11 @@ def test_the_catalogue_is_scored_in_finite_float32(name, built):
     assert not scores.requires_grad
     if isinstance(model, InnerProductRanker):
         assert_close(model.queries(EXAMPLES) @ model.item_vectors().t(), scores, rel=5e-6)
+
+
+@rankers
+def test_a_model_whose_scores_are_never_above_zero_declares_it(name, built):
+    assert config_class(model_of(name)).zero_ranks_high or built(name).score(EXAMPLES).max() > 0
 
 
 @rankers

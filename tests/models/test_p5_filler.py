@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from llm4rec_cli.config.schema import Index
-from llm4rec_cli.data.split import TRAIN
-from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.p5.config import HistoryOrder
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.filler import (
@@ -20,7 +17,6 @@ from llm4rec_cli.models.p5.filler import (
     PromptFiller,
     field_texts,
     jitter_stars,
-    usual_feature_rows,
 )
 from llm4rec_cli.models.p5.vocabulary import END
 from tests.models.p5_data import config, prompt_filler, shop
@@ -131,26 +127,23 @@ def test_a_target_is_truncated_before_its_end_token(filled):
     assert target[-1] == END
 
 
+def test_the_text_of_a_target_is_as_long_as_max_target_allows(filled):
+    """Only a field of a source has at most MAX_FIELD_TOKENS."""
+    interactions = shop().dataset.interactions
+    kept = interactions.loc[3, "explanation"]
+    interactions.loc[3, "explanation"] = "lamp " * 500
+    try:
+        _, _, target = filled("?", FieldValues(0, 0, row=3), target="{explanation}", max_target=100)
+    finally:
+        interactions.loc[3, "explanation"] = kept
+    assert len(target) == 100
+
+
 def test_a_target_holds_the_answer_or_the_bare_number_of_an_item(filled):
     filler, _, target = filled("?", FieldValues(0, 11), target="{target}")
     assert target.tolist() == [*filler.item_codes[11], END]
     filler, _, target = filled("?", FieldValues(0, 11, row=2), target="{star} , {explanation}", answer="4.2")
     assert filler.vocabulary.decode(target[:-1]) == f"4.2 , {shop().dataset.interactions['explanation'][2]}"
-
-
-def test_a_users_usual_feature_is_the_most_frequent_of_the_training_part():
-    split = shop()
-    interactions, rows = split.dataset.interactions, usual_feature_rows(split)
-    for user in range(split.n_users):
-        trained = (split.assignment == TRAIN) & (interactions["user"] == user).to_numpy()
-        counts = Counter(interactions["feature"][trained])
-        assert trained[rows[user]] and counts[interactions["feature"][rows[user]]] == max(counts.values())
-    without = interactions.assign(feature=interactions["feature"].where(interactions["user"] != 3, ""))
-    of_all = usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=without)))
-    common = Counter(without["feature"][(split.assignment == TRAIN) & (without["feature"] != "")]).most_common()
-    assert (without["feature"][of_all[3]], common[0][1]) in common
-    with pytest.raises(DataError, match="no training interaction has a feature"):
-        usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=interactions.assign(feature=""))))
 
 
 def test_missing_texts_are_named_as_the_paper_does():

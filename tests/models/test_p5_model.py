@@ -11,8 +11,10 @@ import torch
 from llm4rec_cli.config.schema import Candidates, Index, SplitName, Written
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
-from llm4rec_cli.models.p5.config import Feature, Rates, Start, WholeWord
-from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_stars
+from llm4rec_cli.models.p5.config import Feature, Loss, Rates, Start, WholeWord
+from llm4rec_cli.models.p5.families import PromptFamily
+from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_as_published, parse_stars
+from llm4rec_cli.runs import marks
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import spec_of
 from tests.support.numeric import assert_close
@@ -156,7 +158,7 @@ def test_stars_are_the_mean_of_their_classes_by_likelihood(model):
         expected = float((chance * torch.tensor([float(c) for c in RATING_CLASSES])).sum())
         assert ratings.value[row] == pytest.approx(expected, abs=1e-3)
     assert ratings.parsed is not None
-    assert ratings.parsed.shape == (2,)
+    assert ratings.parsed.shape == ratings.parsed_as_published.shape == (2,)
 
 
 def test_like_and_dislike_become_stars_above_and_below_the_threshold(model):
@@ -170,6 +172,25 @@ def test_like_and_dislike_become_stars_above_and_below_the_threshold(model):
 )
 def test_stars_are_parsed(text, number):
     assert parse_stars(text) == pytest.approx(number) if number else np.isnan(parse_stars(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "of_rating", "of_review"),
+    [
+        ("4.7", 4.7, 5),
+        ("4 . 2", 4.2, 4),
+        ("4.9", 4.9, 5),
+        ("5.0", None, 5),
+        ("4", None, 4),
+        ("3.95", None, 4),
+        ("7", None, 5),
+        ("good", None, None),
+    ],
+)
+def test_stars_are_read_as_by_the_published_notebooks(text, of_rating, of_review):
+    for family, number in ((PromptFamily.rating, of_rating), (PromptFamily.review_summary, of_review)):
+        parsed = parse_as_published(text, family)
+        assert np.isnan(parsed) if number is None else parsed == number
 
 
 @pytest.mark.parametrize(("task", "written"), [("explanation", "explanation"), ("review_summary", "review_title")])
@@ -219,6 +240,21 @@ def test_the_loss_is_the_mean_over_examples_of_the_mean_over_tokens(model):
     loss = float(p5(**rows.batch(0, indices))["loss"])
     alone = [float(p5(**rows.batch(0, [i]))["loss"]) for i in indices]
     assert loss == pytest.approx(np.mean(alone), abs=1e-4)
+
+
+@torch.no_grad()
+def test_the_codes_loss_divides_each_answer_by_its_length_twice(model):
+    """Sums by kind, and so the logged losses, stay means over tokens."""
+    once, twice = model("all"), model("all", loss=Loss.by_length_twice)
+    rows, indices = once.training_rows(), [*range(0, 400, 40)]
+    alone = [rows.batch(0, [i]) for i in indices]
+    lengths = [int(batch["lengths"][0, 1]) for batch in alone]
+    assert len(set(lengths)) > 2
+    means = [once(**batch)["loss"].item() for batch in alone]
+    assert once(**rows.batch(0, indices))["loss"].item() == pytest.approx(np.mean(means), rel=1e-5)
+    result = twice(**rows.batch(0, indices))
+    assert result["loss"].item() == pytest.approx(np.mean(np.array(means) / lengths), rel=1e-5)
+    assert sum(total.item() for total, _ in result["sums"].values()) == pytest.approx(sum(means), rel=1e-5)
 
 
 def test_the_item_index_and_the_tokenizer_are_saved_with_a_run(model):
@@ -316,3 +352,37 @@ def test_digits_cannot_start_from_co_occurrence():
 def test_shared_sampled_candidates_are_scored(model, tmp_path):
     examples = with_candidates(EXAMPLES, shop(), Candidates.uniform, 99, 0, tmp_path)[:3]
     assert model("direct").score(examples).shape == (3, 100)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "decoding"),
+    [
+        (["task=sequential", "model.beams=20"], "beam search of 20, item names"),
+        (["task=sequential"], "likelihood of every item name"),
+        (["task=direct", "model.beams=20", "model.ask.direct=straightforward"], "likelihood of every item name"),
+        (["task=direct", "model.beams=20", "model.ask.direct=5-1"], "likelihood of yes and no"),
+    ],
+)
+def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decoding):
+    spec = spec_of("+experiment=p5/demo", *overrides)
+    assert spec.model.paper_method(spec.task.name)["decoding"] == decoding
+    assert any("beam search of 20," in line for line in marks.deviations(spec)) == ("beam" in decoding)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("rating", "stars are"),
+        ("sequential", "items are ranked"),
+        ("direct", "same negatives"),
+        ("explanation", "greedily"),
+        ("review_summary", "greedily"),
+        ("all", None),
+    ],
+)
+def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
+    spec = spec_of("+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9")
+    own = marks.deviations(spec)
+    for each in ("stars are", "items are ranked", "same negatives", "greedily"):
+        assert any(each in line for line in own) == (each == words)
+    assert any("feature is the user's" in line for line in own) == (task == "explanation")

@@ -15,6 +15,7 @@ from llm4rec_cli.models.p5.filler import FieldValues
 from llm4rec_cli.models.p5.training_examples import KINDS, N_CANDIDATES, TrainingExamples, example_kind
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models.p5_data import config, prompt_filler, shop
+from tests.support.builders import tiny_dataset
 
 pytestmark = pytest.mark.numeric
 
@@ -126,6 +127,22 @@ def test_every_item_with_a_history_becomes_a_target(examples):
     built = examples(["2-1"], targets=Targets.every)
     targets = {(user, values.item) for user, values, _ in draws(built, "2-1", 3000)}
     assert targets == {(u, i) for u in range(25) for i in items_of(u, -2)[1:]}
+
+
+@pytest.mark.parametrize("targets", list(Targets))
+def test_sequential_examples_counted_by_interaction_have_each_possible_target_equally_often(examples, targets):
+    split = leave_one_out(tiny_dataset([[0, 1, 2, 3, 4, 5, 6], [7, 8, 9, 10], [11, 12, 13]], n_items=120))
+    built = examples(["2-1"], split=split, sequential_item=2, sequential_per=PerUnit.interaction, targets=targets)
+    expected = [(0, item) for item in ((1, 2, 3, 4) if targets is Targets.every else (2, 3, 4))] + [(1, 8)]
+    assert len(built) == 2 * len(expected)
+    for i in range(20):
+        drawn = [
+            built._draw_items("sequential_item", int(u), np.random.default_rng(i))[0] for u in built.pools[0].units
+        ]
+        assert [(values.user, values.item) for values in drawn] == expected
+        for values in drawn:
+            assert values.history[-1] == values.item - 1
+            assert values.history[0] in ({0, 7} if targets is Targets.every else {0, 1, 2, 7})
 
 
 def test_direct_examples_counted_by_interaction_have_each_training_item_as_target_equally_often(examples):

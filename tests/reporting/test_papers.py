@@ -186,6 +186,14 @@ def test_published_rmse_joins_the_rmse_computed_in_the_papers_way_alone():
     assert {metric for metric, _ in by_number(chat)} == {"said/rmse", "said/mae"}
 
 
+def test_peter_joins_its_printed_numbers_by_the_papers_metrics():
+    facts = {"model": "peter", "task": "explanation", "protocol": "explanation", "paper_method": {"method": "peter"}}
+    compared = by_number(variant(**REVIEWS | facts))
+    assert compared == {("paper/bleu4", 0.011541): [], ("paper/rouge1", 0.148497): []}
+    extracted = variant(**REVIEWS | facts | {"labels": ["extracted-explanations"]})
+    assert differences(extracted) == {"explanations: ours extracted from reviews, the paper's of Sentires"}
+
+
 def test_a_rating_read_from_the_review_joins_review_preference_alone():
     review = p5("rating", base=REVIEWS, prompt="4-2", task="review_preference")
     assert {c.printed.prompt for c in comparisons(review)} == {"4-2"}

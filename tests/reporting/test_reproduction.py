@@ -7,6 +7,7 @@ from llm4rec_cli.config.paper import Kind, Size
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import reproduction
 from llm4rec_cli.reporting.reproduction import Line, Value
+from llm4rec_cli.reporting.variants import Variant
 from tests.reporting.finished_runs import run, write_run
 
 
@@ -115,6 +116,16 @@ def test_long_marks_are_letters_explained_below_and_the_small_size_shows_no_numb
     assert "a: few-users" in content.notes
 
 
+@pytest.mark.parametrize("name", ["p5/explanation", "p5/summary"])
+def test_all_rows_of_a_table_of_texts_have_the_papers_own_metrics(name):
+    table, names = paper.table(name), {}
+    for cell in table.cells():
+        if table.not_made(cell, Size.small) is None:
+            for metric, own in table.metrics_of(cell).items():
+                names.setdefault(metric, set()).add(own or reproduction.printed(table, cell, metric)[0].metric)
+    assert names == {metric: {f"paper/{metric}"} for metric in table.metrics}
+
+
 def test_a_finished_run_without_a_readable_answer_is_recorded_and_says_so(tmp_path):
     table = paper.table("chatgptrec/rating")
     (cell,) = [cell for cell in table.cells() if cell.row.label == "ChatGPT zero-shot"]
@@ -125,6 +136,12 @@ def test_a_finished_run_without_a_readable_answer_is_recorded_and_says_so(tmp_pa
     assert all("100.0 % of the answers are no ratings" in " ".join(line.marks) for line in lines)
     reproduction.record(tmp_path, table, Size.cpu, lines, "a machine", [cell])
     assert reproduction.state(table, tmp_path).words.startswith("1 of ")
+
+
+def test_the_share_of_left_out_answers_is_that_of_the_metric():
+    variant = Variant([run(metrics={"said/coverage": 1.0, "said_paper/coverage": 0.25})])
+    assert reproduction._unread(variant, "said") is None
+    assert reproduction._unread(variant, "said_paper") == "75.0 % of the answers are no ratings, and left out"
 
 
 def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):

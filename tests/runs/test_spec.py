@@ -1,6 +1,9 @@
 """RunSpec: settings without effect, floors, and independence of specs."""
 
+import pytest
+
 from llm4rec_cli.config.compose import compose
+from llm4rec_cli.runs import rules
 from tests.support.driver import spec_of
 
 
@@ -9,6 +12,15 @@ def test_references_to_a_setting_without_effect_get_its_neutral_value():
     overrides = ("model=transition_text", "task=direct", "task.candidates=uniform")
     plain, masked = spec_of(*overrides), spec_of(*overrides, "task.mask_history=true")
     assert masked.config == plain.config
+
+
+@pytest.mark.parametrize("model", ["p5", "chatgptrec", "transition_graph"])
+def test_seen_items_are_not_zeroed_where_zero_is_the_highest_score(model):
+    zeroed = ["task=sequential", "task.mask_history=true", "task.seen_items=zeroed"]
+    (problem,) = rules.problems(spec_of(f"model={model}", *zeroed).config)
+    assert f"as model '{model}' scores the others below 0" in str(problem)
+    assert [*rules.problems(spec_of(f"model={model}", *zeroed[:2]).config)] == []
+    assert [*rules.problems(spec_of("model=sasrec", *zeroed).config)] == []
 
 
 def test_a_floor_of_an_experiment_is_the_floor_run_by_itself():

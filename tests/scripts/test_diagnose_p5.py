@@ -6,7 +6,7 @@ import torch
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5.model import build
-from tests.models.p5_data import config, shop
+from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.numeric import assert_close
 
 EXAMPLES = shop().examples(SplitName.valid)
@@ -45,6 +45,13 @@ def test_attention_without_queries_is_uniform_but_for_positions(model):
         if name.endswith("q.weight"):
             weight.data.zero_()
     assert diagnosis.attention(model, EXAMPLES)["cross"] == (1.0, 0.0)
+
+
+def test_a_model_that_scores_all_items_alike_ranks_by_chance(model, monkeypatch):
+    monkeypatch.setattr(model, "score", lambda examples: torch.zeros(len(examples), N_ITEMS))
+    hit, ndcg = diagnosis.ranking(model, EXAMPLES)
+    assert hit == pytest.approx(10 / N_ITEMS)
+    assert ndcg == pytest.approx(sum(1 / np.log2(rank + 1) for rank in range(1, 11)) / N_ITEMS)
 
 
 def test_every_weight_is_in_one_group(model):

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling, added
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling, TaskConfig, added
+from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.base import NO_PADDING_ITEM, POSITIONS_FROM_FIRST, ROUNDED_DROPOUT, WINDOWS
 from llm4rec_cli.models.shared.config import Loss, NextItemConfig, TransformerConfig
 
@@ -117,6 +117,28 @@ class RetrievalConfig(ModelConfig):
     seeded: ClassVar[bool] = False
 
     words: list[int] = ranges.number(at_least=1)  # words of a review's first or last sentence that form its title
+
+
+@dataclass
+class UsualFeatureConfig(ModelConfig):
+    """The most typical training text about the feature that the user's training reviews mention most."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
+    floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
+    needs_user: ClassVar[bool] = True
+
+    compared: int = ranges.number(at_least=2)  # maximum number of a feature's texts among which one is chosen
+
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
+        """Yield a problem if no interaction has a feature, and none will be extracted from reviews."""
+        columns = [name for name in ("feature", "explanation", "review_text") if name in dataset.interactions]
+        filled = {name for name in columns if dataset.interactions[name].fillna("").ne("").any()}
+        if "feature" not in filled and ("explanation" in filled or "review_text" not in filled):
+            yield DataError(
+                f"model '{self.name}' reads features of reviews, and dataset '{dataset.manifest['name']}' has none",
+                "model=retrieval, which reads explanations alone",
+            )
 
 
 @dataclass
@@ -247,6 +269,7 @@ class TransitionGraphConfig(ModelConfig):
     floor: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     needs_text: ClassVar[bool] = True
+    zero_ranks_high: ClassVar[bool] = True
 
     encoder: EncoderConfig = MISSING
     budgets: list[int] = ranges.number(at_least=0)  # items taken from the rings at one, two, … steps

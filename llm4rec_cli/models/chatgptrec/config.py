@@ -113,6 +113,7 @@ class ChatGPTRecConfig(ModelConfig):
     )
     paper: ClassVar[str | None] = "arXiv 2304.10149"
     uses_llm: ClassVar[bool] = True
+    zero_ranks_high: ClassVar[bool] = True
 
     answer: AnswerMethod = MISSING
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case

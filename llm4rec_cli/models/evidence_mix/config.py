@@ -32,6 +32,7 @@ class EvidenceMixConfig(EncoderSizes):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
+    results_version: ClassVar[int] = 2
 
     named_settings: ClassVar[tuple[str, ...]] = ("parts",)
 
@@ -46,10 +47,6 @@ class EvidenceMixConfig(EncoderSizes):
     # it has no more items
     sampled_items: int | None = ranges.number(None, at_least=1, added=True)
     temperature: float = ranges.number(above=0)  # of the encoder's cosines
-
-    @property
-    def results_version(self) -> int:
-        return 2
 
     def uses_item_text(self) -> bool:
         return bool({Part.text, Part.vectors} & set(self.parts))

@@ -14,12 +14,14 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import (
+    Candidates,
     Config,
     EncoderConfig,
     Index,
     LLMConfig,
     ModelConfig,
     PublishedWeights,
+    Question,
     TaskConfig,
     Weights,
     added,
@@ -57,10 +59,17 @@ class Negatives(Enum):
 
 
 class PerUnit(Enum):
-    """What the direct examples of an epoch are counted by."""
+    """What the examples of an epoch are counted by, of a ranking."""
 
-    user = "user"  # code: each example draws one of the user's items
-    interaction = "interaction"  # the paper's appendix: each training item of a user is a target equally often
+    user = "user"  # code: each example draws its target from the user's items, so some are drawn twice and some never
+    interaction = "interaction"  # each possible target of a user equally often; of direct, the paper's appendix
+
+
+class Loss(Enum):
+    """How the cross-entropy of an answer's tokens is summed up."""
+
+    by_length = "by_length"  # divided by the number of tokens: each answer counts alike
+    by_length_twice = "by_length_twice"  # code: divided by it again, so that a long answer counts less
 
 
 class Rates(Enum):
@@ -113,14 +122,15 @@ class SamplesConfig:
     rating: int = ranges.number(at_least=0)  # per interaction
     explanation: int = ranges.number(at_least=0)  # per interaction
     review_summary: int = ranges.number(at_least=0)  # per interaction
-    sequential_item: int = ranges.number(at_least=0)  # per user; the next item
-    sequential_candidates: int = ranges.number(at_least=0)  # per user; the next item out of 100
-    sequential_yes_no: int = ranges.number(at_least=0)  # per user; whether an item comes next
+    sequential_item: int = ranges.number(at_least=0)  # per `sequential_per`; the next item
+    sequential_candidates: int = ranges.number(at_least=0)  # per `sequential_per`; the next item out of 100
+    sequential_yes_no: int = ranges.number(at_least=0)  # per `sequential_per`; whether an item comes next
     direct_item: int = ranges.number(at_least=0)  # per `direct_per`; an item, without a history
     direct_candidates: int = ranges.number(at_least=0)  # per `direct_per`; an item out of 100
     direct_yes_no: int = ranges.number(at_least=0)  # per `direct_per`; whether the user likes an item
     targets: Targets = MISSING
     negatives: Negatives = MISSING
+    sequential_per: PerUnit = added(PerUnit.user)
     direct_per: PerUnit = added(PerUnit.user)
 
 
@@ -133,6 +143,7 @@ class P5Config(ModelConfig):
     trainable: ClassVar[bool] = True
     published: ClassVar[PublishedWeights | None] = PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper")
     needs_user: ClassVar[bool] = True
+    zero_ranks_high: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
 
     backbone: str = weights(Weights.backbone, random=T5_SHAPES)  # a T5, or one of T5_SHAPES with random weights
@@ -144,6 +155,7 @@ class P5Config(ModelConfig):
     history: HistoryOrder = added(HistoryOrder.oldest_first)
     start: Start = added(Start.random)  # co_occurrence: no digits; statistics: no effect unless index=independent
     rates: Rates = added(Rates.uniform)  # for T5_SHAPES only
+    loss: Loss = added(Loss.by_length)
     max_source: int = ranges.number(at_least=16)  # tokens
     max_target: int = ranges.number(at_least=4)  # tokens
     user_tokens: bool = added(False)  # each user is one token of its own, as items are with index=independent
@@ -165,10 +177,12 @@ class P5Config(ModelConfig):
             yield from problems_raised_by(partial(prompts.evaluation_prompts, self, PromptFamily[task.name], dataset))
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """Drop the encoder unless index=semantic, rates for published weights, and start=statistics for these and for
-        items without a token of their own; they may be set with any index and backbone, so that sweeps over these
-        work."""
+        """Drop the encoder unless index=semantic, rates for published weights, start=statistics for these and for
+        items without a token of their own, and beams for candidates, which are scored exactly; they may be set with any
+        index, backbone and task, so that sweeps over these work."""
         settings: dict[str, Any] = {} if self.index is Index.semantic else {"encoder": None}
+        if task.question is Question.rank and task.candidates is not Candidates.full:
+            settings["beams"] = None
         if self.backbone not in T5_SHAPES:
             settings["rates"] = Rates.uniform
         own_token = self.backbone in T5_SHAPES and self.index is Index.independent
@@ -195,7 +209,7 @@ class P5Config(ModelConfig):
             "weights": f"{name}, from scratch" if self.backbone in T5_SHAPES else name,
             "ids": self.index.name,
             "whole-word embeddings in evaluation": "yes" if self.whole_word is WholeWord.always else "no",
-            "decoding": f"beam search of {self.beams}, item names" if self.beams else "likelihood of every item name",
+            "decoding": self._decoding(task),
             "direct samples of a user": f"{self.samples.direct_candidates}{per}",
         }
         if prompt is not None:
@@ -204,6 +218,13 @@ class P5Config(ModelConfig):
             if task == "rating" and "{review}" in self.prompts[prompt].source:
                 method["task"] = "review_preference"
         return method
+
+    def _decoding(self, task: str) -> str:
+        """Return how a ranking is decoded, as `paper_method` and deviations name it."""
+        if self.beams:
+            return f"beam search of {self.beams}, item names"
+        prompt = self.prompts.get(getattr(self.ask, task, ""))
+        return "likelihood of yes and no" if prompt and "{yes_no}" in prompt.target else "likelihood of every item name"
 
     def labels(self, task: str) -> list[str]:
         labels = []
@@ -226,7 +247,7 @@ class P5Config(ModelConfig):
         return [numbers, *self._deviations(trained_here=False)]
 
     def _deviations(self, trained_here: bool) -> list[str]:
-        """Return the deviations of evaluation, and of training if it was done here."""
+        """Return the deviations of all tasks, and those of training if it was done here."""
         deviations = []
         if not self.user_tokens or self.index is not Index.independent:
             deviations.append(
@@ -237,8 +258,6 @@ class P5Config(ModelConfig):
             deviations.append("each user is one token of its own, as in the paper's ablation P5-I")
         if self.backbone in T5_SHAPES:
             deviations.append(f"the backbone `{self.backbone}` is trained from scratch, with a tokenizer of its own")
-        if self.feature is Feature.of_user:
-            deviations.append("a prompt's feature is the user's most frequent one in training, not the review's own")
         if self.history is HistoryOrder.newest_first:
             deviations.append("histories are shown newest first; the paper's oldest first, as prompt 2-3 still says")
         if trained_here and self.start is Start.co_occurrence:
@@ -253,39 +272,30 @@ class P5Config(ModelConfig):
             deviations.append("digits that begin an answer in stars have one token each, which starts from their value")
         if trained_here and self.rates is Rates.scaled:
             deviations.append("learning rates in proportion to the initial scale of weights; the code has one for all")
-        for task in prompts.RANKINGS:
-            names = prompts.evaluation_names(self, task)
-            if len(names) > 1:
-                deviations.append(f"{task.name} is evaluated by the mean score of {len(names)} prompts")
-            others = {self.prompts[name].family for name in names if name in self.prompts} - {task}
-            if others:
-                history = "with the history" if task is PromptFamily.direct else "without the history"
-                deviations.append(f"{task.name} is evaluated by prompts of family {others.pop().name}, {history}")
         if self.index is Index.independent:
             deviations.append("each item is one token of its own, as in the paper's ablation P5-I")
         elif self.index is not Index.leaky_p5:
             deviations.append(f"items are numbered by index={self.index.name}; the paper's numbers leak the test items")
         if self.whole_word is WholeWord.always:
             deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
+        if trained_here and self.loss is Loss.by_length:
+            deviations.append("the loss of an answer is its tokens' mean; the code divides it by their number again")
         if trained_here and self.samples.negatives is Negatives.known:
             deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
         if trained_here and self.samples.targets is Targets.every:
             deviations.append("any training item is a target; the code asks for the last three alone")
         if trained_here and self.train_prompts is not None:
             deviations.append(f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18")
+        if trained_here and self.samples.sequential_per is PerUnit.interaction:
+            deviations.append("each possible target of a user is the next item equally often; the code draws targets")
         if trained_here and self.samples.direct_per is PerUnit.interaction:
             deviations.append(
                 "direct examples are counted by interaction, as in the paper's appendix; the code's by user"
             )
         if trained_here and self.samples.direct_item:
             deviations.append("also trained to name an item from the user alone, OpenP5's task")
-        decoding = f"a beam search of {self.beams}" if self.beams else "the likelihood of every item's name"
         deviations += [
-            f"items are ranked by {decoding}, over items' names alone; the code's beam search of 20 writes anything",
-            "stars are the mean of their classes by likelihood; what is said stands beside, 5.0 and whole numbers too",
             "prompts have the paper's fields in our wording",
-            "texts are decoded greedily; the code has minimum lengths and, for some prompts, diverse beams",
-            "all prompts of a dataset's candidates share the same negatives; the code draws some anew",
             f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
         ]
         if trained_here:
@@ -293,6 +303,38 @@ class P5Config(ModelConfig):
                 "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6"
             )
         return deviations
+
+    def task_deviations(self, task: TaskConfig) -> list[str]:
+        if task.name not in PromptFamily.__members__:
+            return []
+        family, deviations = PromptFamily[task.name], []
+        if self.feature is Feature.of_user and prompts.shows_feature(self, family):
+            deviations.append("a prompt's feature is the user's most frequent one in training, not the review's own")
+        if task.question is Question.rate:
+            deviations.append("stars are the mean of their classes by likelihood; the code's are the number it writes")
+        if task.question is Question.write:
+            deviations.append(
+                "texts are decoded greedily; the code has minimum lengths and, for some prompts, diverse beams"
+            )
+        if task.question is Question.rank:
+            deviations += self._ranking_deviations(family)
+        if task.question is Question.rank and task.candidates is not Candidates.full:
+            deviations.append("all prompts share the same negatives; the code draws some of them again")
+        return deviations
+
+    def _ranking_deviations(self, family: PromptFamily) -> Iterator[str]:
+        """Yield how a ranking's prompts and their decoding deviate from the paper."""
+        names = prompts.evaluation_names(self, family)
+        if len(names) > 1:
+            yield f"{family.name} is evaluated by the mean score of {len(names)} prompts"
+        if others := {self.prompts[name].family for name in names if name in self.prompts} - {family}:
+            history = "with the history" if family is PromptFamily.direct else "without the history"
+            yield f"{family.name} is evaluated by prompts of family {others.pop().name}, {history}"
+        decoding = self._decoding(family.name)
+        if "yes and no" in decoding:
+            yield "a candidate's score is log p(yes) - log p(no) at the first token; the code reads the second"
+        else:
+            yield f"items are ranked by {decoding}; the code's beam search of 20 writes anything"
 
     def problems_with_import(self) -> Iterator[UsageError]:
         if self.backbone in T5_SHAPES:

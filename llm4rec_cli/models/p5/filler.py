@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from llm4rec_cli.config.schema import Index
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
-from llm4rec_cli.data.split import TRAIN, Split
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.p5.config import HistoryOrder, P5Config
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
@@ -21,7 +20,7 @@ Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a 
 # Mean and standard deviation of each rating as a training target, so that 41 classes are learned (code).
 JITTER = {1: (1.2, 0.1), 2: (1.95, 0.225), 3: (2.95, 0.225), 4: (3.95, 0.225), 5: (4.75, 0.125)}
 MIN_LIKED_STARS = 4  # (code)
-MAX_FIELD_TOKENS = 64  # of a title etc.: more would leave no room for the rest of the prompt
+MAX_FIELD_TOKENS = 64  # of a title etc. in a source: more would leave no room for the rest of the prompt
 TRUNCATED_FIELDS = ("history", "review")  # shortened where a source is too long
 FIELD_COLUMNS = {"review": "review_text", "headline": "review_title"}  # of the interactions, where the names differ
 
@@ -103,7 +102,7 @@ class PromptFiller:
             elif part == "target":
                 parts.append(self.item_codes[values.item])
             elif part in ("explanation", "headline"):
-                parts.append(self._fill(part, values)[0])
+                parts.append(self._column(part)[values.row][0])
             else:
                 parts.append(self.short_text(answer)[0])
         return np.append(np.concatenate(parts)[: self.config.max_target - 1], END)
@@ -188,25 +187,6 @@ def field_texts(split: Split, field: str, names: list[str]) -> list[str]:
     if field in ("title", "brand", "price"):
         return split.dataset.items[field].fillna(f"unknown {field}").tolist()
     return split.dataset.interactions[FIELD_COLUMNS.get(field, field)].fillna("").tolist()
-
-
-def usual_feature_rows(split: Split) -> IntArray:
-    """Return (n_users,) a training interaction with each user's most frequent feature; of a user without, one with the
-    most frequent of all.
-
-    Raises:
-        DataError: no training interaction has a feature.
-    """
-    features = split.dataset.interactions[["user", "feature"]].reset_index(drop=True)
-    features = features[(split.assignment == TRAIN) & (features["feature"].fillna("") != "")]
-    if features.empty:
-        raise DataError("no training interaction has a feature", "model.ask.explanation=3-1 shows none")
-    features = features.assign(row=features.index)
-    of_all = features.loc[features["feature"] == features["feature"].value_counts().index[0], "row"].iloc[0]
-    counted = features.groupby(["user", "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
-    usual = counted.groupby("user")["min"].last()
-    rows: IntArray = usual.reindex(range(split.n_users), fill_value=of_all).to_numpy(dtype=np.int64)
-    return rows
 
 
 def round_stars(ratings: NDArray[np.floating]) -> IntArray:

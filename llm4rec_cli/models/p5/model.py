@@ -24,7 +24,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.config import Feature, P5Config, Rates, Start, WholeWord
+from llm4rec_cli.models.p5.config import Feature, Loss, P5Config, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import (
     MIN_LIKED_STARS,
@@ -32,7 +32,6 @@ from llm4rec_cli.models.p5.filler import (
     PromptFiller,
     round_stars,
     user_codes,
-    usual_feature_rows,
 )
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
@@ -51,6 +50,7 @@ from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, load_t5
 from llm4rec_cli.models.shared.sequences import IGNORED
 from llm4rec_cli.models.shared.trie import Trie
+from llm4rec_cli.models.shared.usual_features import usual_feature_rows
 from llm4rec_cli.text.features import encode_texts
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,10 @@ class P5(nn.Module):
         return [name for family in families for name in prompts.training_prompts(self.config, family, dataset)]
 
     def forward(self, kind: Tensor, **batch: Tensor) -> dict[str, Any]:
-        """Return the cross-entropy of target tokens, averaged over each example's tokens, then over examples.
+        """Return the cross-entropy of target tokens, averaged over each example's tokens, then over examples; with
+        `loss=by_length_twice` each example's mean is divided by its number of tokens again.
+
+        The sums by kind are of the means over tokens, whatever the loss.
 
         Args:
             kind: (n,) index of each example's kind in KINDS.
@@ -148,6 +151,8 @@ class P5(nn.Module):
             f"loss/{KINDS[i]}": torch.stack([losses[kind == i].sum(), (kind == i).sum()]).detach()
             for i in kind.unique().tolist()
         }
+        if self.config.loss is Loss.by_length_twice:
+            losses = losses / batch["lengths"][:, 1]
         return {"loss": losses.mean(), "n_terms": len(losses), "sums": sums}
 
     def _losses(
@@ -277,7 +282,9 @@ class P5(nn.Module):
         classes = RATING_CLASSES if prompt.family is PromptFamily.rating else STARS
         likelihood = self._score_sources(sources, self._answer_scorer(classes)).cpu().double().softmax(1)
         value = likelihood @ torch.tensor([float(c) for c in classes], dtype=torch.float64)
-        return Ratings(value.numpy(), np.array([parse_stars(text) for text in self._generate(sources)]))
+        texts = self._generate(sources)
+        as_published = np.array([parse_as_published(text, prompt.family) for text in texts])
+        return Ratings(value.numpy(), np.array([parse_stars(text) for text in texts]), as_published)
 
     @torch.no_grad()
     def write(self, examples: Examples, written: Written) -> list[str]:
@@ -351,6 +358,21 @@ def parse_stars(text: str) -> float:
     except ValueError:
         return float("nan")
     return value if 1 <= value <= 5 else float("nan")
+
+
+def parse_as_published(text: str, family: PromptFamily) -> float:
+    """Return the rating that the notebooks of the published code read in a text; NaN where they drop it.
+
+    Of family 1 they keep "1.0" to "4.9", so neither "5.0" nor whole numbers. Of family 4 they round any number, and put
+    it between 1 and 5; they fail on other texts.
+    """
+    text = text.replace(" ", "")
+    if family is PromptFamily.rating:
+        return float(text) if text in RATING_CLASSES[:-1] else float("nan")
+    try:
+        return float(np.clip(np.rint(float(text)), 1, 5))
+    except ValueError:
+        return float("nan")
 
 
 def build(context: Context) -> P5:

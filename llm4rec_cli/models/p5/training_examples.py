@@ -20,6 +20,7 @@ from llm4rec_cli.models.p5.prompts import N_CANDIDATES
 from llm4rec_cli.models.shared.seq2seq import pack_batch
 
 KINDS = tuple(f.name for f in fields(SamplesConfig) if f.type == "int")
+RANKING_KINDS = tuple(kind for kind in KINDS if kind.startswith(("sequential", "direct")))
 FIRST_AND_LAST = 3  # code: targets are among the last three training items, histories begin at one of the first three
 
 
@@ -30,8 +31,8 @@ class ExamplePool:
     Attributes:
         kind: a field of SamplesConfig.
         prompts: names of the prompts to draw from.
-        units: (n,) the interactions or users that the examples are about; of direct examples counted by interaction,
-            places in `TrainingExamples.flat`.
+        units: (n,) the interactions or users that the examples are about; of rankings counted by interaction, places
+            of targets in `TrainingExamples.flat`.
         repeats: examples per unit and epoch.
     """
 
@@ -80,8 +81,8 @@ class TrainingExamples:
         ratings = split.dataset.interactions.get("rating")
         self.star = None if ratings is None else round_stars(ratings.to_numpy())
         self.liked = None if ratings is None else ratings.to_numpy() >= MIN_LIKED_STARS
-        self.by_interaction = config.samples.direct_per is PerUnit.interaction
         self.negative_items = split.softmax_items()
+        self.first_targets = {kind: self._first_targets(kind) for kind in RANKING_KINDS}
         self.fillable: dict[str, NDArray[np.bool_]] = {}  # prompts about interactions -> which can fill them
         names_by_kind: dict[str, list[str]] = {}
         for name in prompt_names:
@@ -110,18 +111,37 @@ class TrainingExamples:
         repeats = int(getattr(self.config.samples, kind))
         trained_on = np.flatnonzero(self.split.assignment == TRAIN)
         rows = trained_on if self.held_out is None else np.arange(len(self.held_out))
-        if not kind.startswith(("sequential", "direct")):
+        if kind not in RANKING_KINDS:
             self.fillable |= {name: self._can_fill(name) for name in names}
             by_any = np.logical_or.reduce([self.fillable[name] for name in names])
             units = rows[by_any[rows if self.held_out is None else self.held_out.row]]
-        elif self.held_out is None and kind.startswith("direct") and self.by_interaction:
-            units = np.arange(len(self.flat))
+        elif self._counts_interactions(kind):
+            place = np.arange(len(self.flat)) - self.offsets[self.flat_user]
+            units = np.flatnonzero(place >= self.first_targets[kind][self.flat_user])
         elif self.held_out is None:
             n_items = np.diff(self.offsets)
             units = np.flatnonzero(n_items >= (2 if kind.startswith("sequential") else 1))
         else:
             units = rows[self.held_out.history_length >= 1]
         return ExamplePool(kind, names, units, repeats if self.held_out is None else min(repeats, 1))
+
+    def _counts_interactions(self, kind: str) -> bool:
+        """Return whether each target of a kind of ranking prompt is trained with equally often."""
+        samples = self.config.samples
+        per = samples.sequential_per if kind.startswith("sequential") else samples.direct_per
+        return self.held_out is None and per is PerUnit.interaction
+
+    def _first_targets(self, kind: str) -> IntArray:
+        """Return (n_users,) the place, from 0, of each user's first training item that may be a target.
+
+        The next item has a history; with `targets=last_three` one of two items, for users with three.
+        """
+        n_items = np.diff(self.offsets)
+        if kind.startswith("direct"):
+            return np.zeros_like(n_items)
+        if self.config.samples.targets is Targets.every:
+            return np.ones_like(n_items)
+        return np.maximum(np.clip(n_items - 1, 1, 2), n_items - FIRST_AND_LAST)
 
     def _can_fill(self, name: str) -> NDArray[np.bool_]:
         """Return (n_interactions,) which interactions have all columns that a prompt needs."""
@@ -138,7 +158,7 @@ class TrainingExamples:
         row = unit if self.held_out is None else int(self.held_out.row[unit])
         names = [name for name in pool.prompts if name not in self.fillable or self.fillable[name][row]]
         name = names[rng.integers(len(names))]
-        if pool.kind.startswith(("sequential", "direct")):
+        if pool.kind in RANKING_KINDS:
             values, answer = self._draw_items(pool.kind, unit, rng)
         else:
             values = FieldValues(int(self.user[row]), int(self.split.dataset.sequence[row]), row)
@@ -167,7 +187,7 @@ class TrainingExamples:
     def _draw_items(self, kind: str, unit: int, rng: np.random.Generator) -> tuple[FieldValues, str]:
         """Draw the values and the answer of a prompt about a user's next item, or any of the user's items."""
         held_out = self.held_out
-        by_interaction = held_out is None and kind.startswith("direct") and self.by_interaction
+        by_interaction = self._counts_interactions(kind)
         if held_out is None:
             user = int(self.flat_user[unit]) if by_interaction else unit
             known = self.flat[self.offsets[user] : self.offsets[user + 1]]
@@ -177,17 +197,16 @@ class TrainingExamples:
         begin, end = 0, len(known)
         if held_out is not None:
             target = int(held_out.target[unit])
-        elif by_interaction:
-            target = int(self.flat[unit])
-        elif kind.startswith("direct"):
-            target = int(rng.choice(known))
-        elif self.config.samples.targets is Targets.every:
-            end = int(rng.integers(1, len(known)))
-            target = int(known[end])
         else:
-            end = int(rng.integers(max(min(2, len(known) - 1), len(known) - FIRST_AND_LAST), len(known)))
-            begin = int(rng.integers(0, min(FIRST_AND_LAST, max(end - 1, 1))))
-            target = int(known[end])
+            if by_interaction:
+                place = unit - int(self.offsets[user])
+            else:
+                place = int(rng.integers(int(self.first_targets[kind][user]), len(known)))
+            target = int(known[place])
+            if kind.startswith("sequential"):
+                end = place
+                if self.config.samples.targets is Targets.last_three:
+                    begin = int(rng.integers(0, min(FIRST_AND_LAST, max(end - 1, 1))))
         values = FieldValues(user, target, history=known[begin:end], arrow=bool(rng.random() < 0.5))
         if kind.endswith("candidates"):
             candidates = np.append(self._draw_negatives(user, known, target, N_CANDIDATES - 1, rng), target)

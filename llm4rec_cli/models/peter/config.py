@@ -24,6 +24,7 @@ class PeterConfig(ModelConfig):
     trainable: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
     task_bound: ClassVar[bool] = True
+    results_version: ClassVar[int] = 2
 
     words: int = ranges.number(at_least=1)  # of a text: the first
     vocabulary: int = ranges.number(at_least=1)  # the most frequent words of the training texts

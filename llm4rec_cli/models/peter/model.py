@@ -3,11 +3,13 @@
 The user and the item see each other, a word sees them and the words before it. Three losses are summed with weights:
 
 - text: the next word, at the item's position and at each word's;
-- context: all words of the text at once, from the item's position alone, which ties words to the item;
+- context: all words of the text at once, from the item's position alone, which ties words to the item; and its end, if
+  it has fewer words than the model writes (as in the published code, which cuts the last of `words` + 1 places);
 - rating: the squared error of a two-layer network on the user's position.
 
-The words of `task=review_summary` are those of the review's title, otherwise of the explanation. Texts are written word
-by word, always the most probable one. Without the item's feature as an input (PETER+).
+The words of `task=review_summary` are those of the review's title, otherwise of the explanation. With `task=rating`, a
+rating without a text trains the rating alone. Texts are written word by word, always the most probable one. Without the
+item's feature as an input (PETER+).
 """
 
 from __future__ import annotations
@@ -57,10 +59,10 @@ class Vocabulary:
 
 
 class TextRows:
-    """One row per text of the training part: `user`, `item`, `rating` (NaN where missing) and `words`, padded.
+    """One row per interaction to learn: `user`, `item`, `rating` (NaN where missing) and `words`, padded.
 
     Args:
-        words: of each text, its start and end included.
+        words: of each text, its start and end included; of a rating without a text the start alone.
     """
 
     def __init__(self, user: Tensor, item: Tensor, rating: Tensor, words: list[list[int]]) -> None:
@@ -85,11 +87,14 @@ class Peter(nn.Module):
         self.settings = config
         column = text_to_learn(context.task).value
         interactions = context.split.dataset.interactions
-        has_text = (interactions[column].fillna("").str.strip() != "").to_numpy()
-        rows = interactions[(context.split.assignment == TRAIN) & has_text]
-        texts = rows[column].tolist()
+        learned = (interactions[column].fillna("").str.strip() != "").to_numpy()
+        if context.task == "rating":
+            learned = learned | interactions["rating"].notna().to_numpy()
+        rows = interactions[(context.split.assignment == TRAIN) & learned]
+        texts = rows[column].fillna("").tolist()
         self.vocabulary = Vocabulary(texts, config.vocabulary)
-        words = [[START, *self.vocabulary.encode(text, config.words), END] for text in texts]
+        encoded = [self.vocabulary.encode(text, config.words) for text in texts]
+        words = [[START, *numbers, END] if numbers else [START] for numbers in encoded]
         rating = rows["rating"].to_numpy(dtype=np.float32) if "rating" in rows else np.full(len(rows), np.nan)
         rated = rating[~np.isnan(rating)]
         self.scale = (float(rated.min()), float(rated.max())) if len(rated) else (0.0, 0.0)
@@ -143,7 +148,8 @@ class Peter(nn.Module):
         target = words[:, 1:].masked_fill(words[:, 1:] == PAD, IGNORED)
         text = _mean_of_rows(self.next_word(states[:, 2:]), target)
         of_item = self.next_word(states[:, 1:2]).expand(-1, target.shape[1], -1)
-        context = _mean_of_rows(of_item, target.masked_fill(target == END, IGNORED))
+        last = torch.arange(target.shape[1], device=target.device) == self.settings.words  # the end of the longest text
+        context = _mean_of_rows(of_item, target.masked_fill(last, IGNORED))
         error = (self.rating(states[:, 0]).squeeze(1) - rating.nan_to_num()) ** 2 * ~rating.isnan()
         weights = self.settings
         loss = weights.text_weight * text + weights.context_weight * context + weights.rating_weight * error

@@ -108,6 +108,7 @@ class Prompt4NRConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
     paper: ClassVar[str | None] = "SIGIR 2023"
     trainable: ClassVar[bool] = True
+    results_version: ClassVar[int] = 2
     published: ClassVar[PublishedWeights | None] = PublishedWeights("resistzzz/Prompt4NR @1db7199", "prompt4nr/paper")
     named_settings: ClassVar[tuple[str, ...]] = ("prompts",)
     needs_text: ClassVar[bool] = True
@@ -155,10 +156,6 @@ class Prompt4NRConfig(ModelConfig):
         parts += ["distilled"] if self.warm_up.distillation.steps else []
         parts += ["over frozen text"] if self.offset is OffsetRule.frozen_text else []
         return parts + (["virtual tokens alone"] if self.prompt_only else [])
-
-    @property
-    def results_version(self) -> int:
-        return 2
 
     def paper_experiment(self, task: TaskConfig) -> str:
         return "prompt4nr/paper"
