@@ -228,6 +228,27 @@ def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built, da
     assert model.score(model.split.examples(SplitName.test)).isfinite().all()
 
 
+def test_text_vectors_start_white_and_a_new_text_is_not_inflated_along_directions_without_variance(built):
+    model = built(DATASET, parts=[Part.encoder, Part.vectors], hidden_size=16)
+    centre = torch.tensor([3.0, 0.0, 1.0, 2.0])
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) * torch.tensor([2.0, 0.1])
+    vectors = centre + torch.cat([corners, torch.tensor([[1e-4], [-1e-4], [-1e-4], [1e-4]]), torch.zeros(4, 1)], dim=1)
+    model.adaptor = torch.nn.Linear(4, 3)
+    torch.nn.init.zeros_(model.adaptor.weight)
+    model._whiten(vectors)
+    with torch.no_grad():
+        table, new = model.adaptor(vectors), model.adaptor(centre + torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    assert_close(table.norm(dim=1), torch.ones(4), rel=1e-4)
+    assert_close(table.T @ table, torch.diag(torch.tensor([2.0, 2.0, 0.0])), rel=1e-4)
+    assert new.norm() < 1e-3
+
+
+@pytest.mark.parametrize("texts", [["brush"] * N_ITEMS, [""] * N_ITEMS])
+def test_texts_that_are_all_alike_give_no_vectors(built, texts):
+    assert built(tiny_dataset(SEQUENCES, texts), parts=[Part.encoder, Part.ids, Part.vectors]).adaptor is None
+    assert built(DATASET, parts=[Part.encoder, Part.ids, Part.vectors]).adaptor is not None
+
+
 # --- nothing to learn but popularity
 
 

@@ -34,6 +34,7 @@ from llm4rec_cli.text.features import encode_texts
 
 SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
 TINY = 1e-30
+VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 786 to 50,434 texts has 0.11 to 0.26
 N_KNOWN = 3
 ONE = math.log(math.e - 1)  # softplus of it is 1
 
@@ -117,12 +118,15 @@ class EvidenceMix(nn.Module):
         self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
 
     def _whiten(self, vectors: Tensor) -> None:
-        """Start the adaptor as the whitening of the text vectors, of length about 1."""
+        """Start the adaptor as the whitening of the text vectors, of length about 1.
+
+        Directions in which the catalogue hardly varies are left out: whitening would inflate them for a new text.
+        """
         assert self.adaptor is not None
         centre = vectors.mean(0)
         _, scale, directions = torch.linalg.svd(vectors - centre, full_matrices=False)
-        size = min(len(scale), self.adaptor.out_features)
-        scale = scale[:size].clamp_min(scale[0] * 1e-3) / math.sqrt(len(vectors))
+        size = min(int((scale > VARIES * scale[0]).sum()), self.adaptor.out_features)
+        scale = scale[:size] / math.sqrt(len(vectors))
         with torch.no_grad():
             self.adaptor.weight[:size] = directions[:size] / (scale * math.sqrt(size)).unsqueeze(1)
             self.adaptor.bias.copy_(-self.adaptor.weight @ centre)
@@ -355,6 +359,6 @@ class _InBlocks(torch.autograd.Function):
 def build(context: Context) -> EvidenceMix:
     config: EvidenceMixConfig = context.config
     texts, vectors = context.split.dataset.texts, None
-    if {Part.encoder, Part.vectors} <= set(config.parts) and any(texts):
+    if {Part.encoder, Part.vectors} <= set(config.parts) and len(set(texts)) > 1:  # else there is nothing to whiten
         vectors = encode_texts(texts, config.encoder, context.cache, context.device)
     return EvidenceMix(config, context, vectors)
