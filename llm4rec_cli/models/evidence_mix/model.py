@@ -7,7 +7,7 @@ x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count i
 distances d at which j is in the history. b, c, g and r, and a before a softplus, are linear in three numbers that
 describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
 length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users. Of a
-large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_of_sample`).
+large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_columns`).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 7
 N_KNOWN = 3
 ONE = math.log(math.e - 1)  # softplus of it is 1
 
-# The items whose vectors a block of rows needs, None for all; and its summed loss as a function of its rows' states, of
-# these vectors, of its rows' gates, and of the powers.
-Block = tuple[Tensor | None, Callable[..., Tensor]]
+# The items of a block's softmax; and its summed loss as a function of its rows' states, of these items' vectors, of its
+# rows' gates, and of the powers.
+Block = tuple[Tensor | slice, Callable[..., Tensor]]
 
 
 class EvidenceRows(SequenceRows):
@@ -82,7 +82,7 @@ class EvidenceMix(nn.Module):
     """
 
     vectors: Tensor | None
-    included: Tensor | None
+    included: Tensor
     log_counts: Tensor
     centre: Tensor
     spread: Tensor
@@ -94,10 +94,8 @@ class EvidenceMix(nn.Module):
         self.rows = EvidenceRows(context.split, config, context.seed)
         self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
         self.register_buffer("vectors", vectors, persistent=False)
-        items = context.split.softmax_items()
-        included = None if items is None else torch.zeros(context.split.n_items, dtype=torch.bool)
-        if included is not None:
-            included[torch.from_numpy(items)] = True
+        included = torch.zeros(context.split.n_items, dtype=torch.bool)
+        included[torch.from_numpy(self.rows.pool)] = True
         self.register_buffer("included", included, persistent=False)
         self.n_kinds = len(self.evidence.kinds) - 1
         self.encoder = self.ids = self.adaptor = None
@@ -192,17 +190,17 @@ class EvidenceMix(nn.Module):
             hidden, table, gates = hidden.float(), table.float(), self._gates(examples, fold)
 
             def block(rows: slice) -> Block:
-                entries = self._entries(examples[rows], fold[rows])
+                entries, places = self._entries(examples[rows], fold[rows]), targets[rows]
+                items: Tensor | slice = slice(None)
+                log_weight = self.included.log()
                 if sample is not None:
-                    return self._of_sample(entries, fold[rows], targets[rows], sample)
+                    items, log_weight, entries, places = self._columns(entries, places, sample)
 
                 def loss(*inputs: Tensor) -> Tensor:
-                    scores = self._scores(entries, fold[rows], *inputs)
-                    if self.included is not None:
-                        scores = scores.masked_fill(~self.included, float("-inf"))
-                    return F.cross_entropy(scores, targets[rows], reduction="sum")
+                    scores = self._scores(entries, self.log_counts[:, items], fold[rows], *inputs)
+                    return F.cross_entropy(scores + log_weight, places, reduction="sum")
 
-                return None, loss
+                return items, loss
 
             size = max(1, SCORES_AT_ONCE // len(table if sample is None else sample))
             total: Tensor = _InBlocks.apply(block, size, *self._directions(hidden, table), gates, self.powers)
@@ -212,46 +210,24 @@ class EvidenceMix(nn.Module):
         device = self.log_counts.device
         return Entries(*(x.to(device) for x in self.evidence.entries(examples, fold)))
 
-    def _of_sample(self, entries: Entries, fold: IntArray, targets: Tensor, sample: Tensor) -> Block:
-        """Return a block whose softmax has items with evidence, and the target, exactly, and a sample for all others.
+    def _columns(self, entries: Entries, targets: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Entries, Tensor]:
+        """Return what a block's softmax runs over: items with evidence for a row of it, its targets, and the sample.
 
-        The sum over the others is estimated without bias, as their number times the mean over those in the sample.
+        The first two are summed exactly. An item of the sample stands for several others, so that the sum is estimated
+        without bias.
+
+        Returns:
+            (n_columns,) ascending items, and the logs of their weights; the entries and the targets by column.
         """
-        k, n, n_items, device = self.n_kinds, len(targets), self.log_counts.shape[1], targets.device
-        key, kind, value = entries
-        own = torch.arange(n, device=device) * n_items + targets
-        pairs, place = torch.unique(torch.cat([key, own]), return_inverse=True)
-        row, item = pairs // n_items, pairs % n_items
-        place, own_place = place[: len(key)], place[len(key) :]
-        n_new = int((kind < k).sum())  # entries are in the order of kinds
-        new, old = slice(n_new), slice(n_new, None)
-        fits = torch.ones_like(item, dtype=torch.bool) if self.included is None else self.included[item]
-        column = torch.searchsorted(sample, item).clamp_max(len(sample) - 1)
-        drawn = sample[column] == item
-        exact_in_sample = torch.zeros(n, len(sample), dtype=torch.bool, device=device)
-        exact_in_sample[row[drawn], column[drawn]] = True
-        n_others = len(self.rows.pool) - torch.bincount(row[fits], minlength=n)
-        n_drawn = len(sample) - torch.bincount(row[drawn], minlength=n)
-        log_weight = (n_others / n_drawn.clamp_min(1)).log()
-        items = torch.unique(torch.cat([item, sample]))
-        of_pair, of_sample = torch.searchsorted(items, item), torch.searchsorted(items, sample)
-        of_fold = torch.from_numpy(fold).to(device)
-        counts_of_pair, counts_of_sample = self.log_counts[of_fold[row], item], self.log_counts[:, sample][of_fold]
-
-        def loss(hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor) -> Tensor:
-            sharpness, base, slope, repetition = (gate.squeeze(1) for gate in gates[:, k:].split(1, dim=1))
-            strength = F.softplus(powers)[kind] * value.log()
-            mixture = (gates[row[place[new]], kind[new]] + strength[new]).exp()
-            mixed = (slope[row] * counts_of_pair + base[row]).exp().index_add(0, place[new], mixture)
-            exact = F.softplus(sharpness)[row] * (mixed + TINY).log() + (hidden[row] * table[of_pair]).sum(1)
-            exact = exact.index_add(0, place[old], repetition[row[place[old]]] + strength[old])
-            popularity = (slope[:, None] * counts_of_sample + base[:, None]).exp()
-            others = F.softplus(sharpness)[:, None] * (popularity + TINY).log() + hidden @ table[of_sample].t()
-            log_others = others.masked_fill(exact_in_sample, float("-inf")).logsumexp(1) + log_weight
-            log_total = torch.logaddexp(_logsumexp(exact[fits], row[fits], n), log_others)
-            return (log_total - exact[own_place]).sum()
-
-        return items, loss
+        n_items = len(self.included)
+        exact, drawn = self.included.new_zeros(2, n_items)
+        exact[entries.key % n_items] = exact[targets] = drawn[sample] = True
+        others = self.included & ~exact
+        weight = torch.where(others, others.sum() / (drawn & ~exact).sum(), self.included)
+        is_column = exact | drawn
+        items, place = is_column.nonzero().squeeze(1), is_column.cumsum(0) - 1
+        key = entries.key // n_items * len(items) + place[entries.key % n_items]
+        return items, weight.log()[items], entries._replace(key=key), place[targets]
 
     def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
         """Return (n, n_gates) the gates of examples."""
@@ -264,13 +240,27 @@ class EvidenceMix(nn.Module):
         return F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
 
     def _scores(
-        self, entries: Entries, fold: IntArray, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor
+        self,
+        entries: Entries,
+        log_counts: Tensor,
+        fold: IntArray,
+        hidden: Tensor,
+        table: Tensor,
+        gates: Tensor,
+        powers: Tensor,
     ) -> Tensor:
-        """Return (n, n_items) scores of a block of examples."""
+        """Return (n, n_items) scores of a block of examples, for the catalogue or for some items of it.
+
+        Args:
+            entries: their keys are row · n_items + place among these items.
+            log_counts: (n_folds + 1, n_items) of these items.
+            fold: (n,) the folds to leave out.
+            hidden, table, gates, powers: (n, hidden), (n_items, hidden), (n, n_gates) and (n_kinds + 1,).
+        """
         k, shape = self.n_kinds, (len(hidden), len(table))
         key, kind, value = entries
         sharpness, base, slope, repetition = gates[:, k:].split(1, dim=1)
-        popularity = slope * self.log_counts[torch.from_numpy(fold).to(table.device)] + base
+        popularity = slope * log_counts[torch.from_numpy(fold).to(table.device)] + base
         strength = F.softplus(powers)[kind] * value.log()
         n_new = int((kind < k).sum())  # entries are in the order of kinds
         new, old = slice(n_new), slice(n_new, None)
@@ -295,7 +285,7 @@ class EvidenceMix(nn.Module):
         for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
             rows = slice(start, start + size)
             entries = self._entries(examples[rows], fold[rows])
-            block = self._scores(entries, fold[rows], hidden[rows], table, gates[rows], self.powers)
+            block = self._scores(entries, self.log_counts, fold[rows], hidden[rows], table, gates[rows], self.powers)
             if examples.candidates is not None:
                 block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
             blocks.append(block)
@@ -308,12 +298,6 @@ class EvidenceMix(nn.Module):
             added = encode_texts(texts, self.settings.encoder, self.cache, device.type).to(device)
             self.vectors = torch.cat([self.vectors, added])
         self.log_counts = torch.from_numpy(self.evidence.log_counts).to(self.log_counts.device)
-
-
-def _logsumexp(values: Tensor, row: Tensor, n: int) -> Tensor:
-    """Return (n,) the log of the sum of exp(values) of each row, of which none is empty."""
-    largest = values.new_full((n,), float("-inf")).scatter_reduce(0, row, values.detach(), "amax")
-    return values.new_zeros(n).index_add(0, row, (values - largest[row]).exp()).log() + largest
 
 
 class _InBlocks(torch.autograd.Function):
@@ -334,17 +318,13 @@ class _InBlocks(torch.autograd.Function):
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
             items, loss = block(rows)
-            part = table if items is None else table[items]
             with torch.enable_grad():
-                inputs = [x.detach().requires_grad_() for x in (hidden[rows], part, gates[rows], powers)]
+                inputs = [x.detach().requires_grad_() for x in (hidden[rows], table[items], gates[rows], powers)]
                 value = loss(*inputs)
-                of_hidden, of_part, of_gates, of_powers = torch.autograd.grad(value, inputs)
+                of_hidden, of_table, of_gates, of_powers = torch.autograd.grad(value, inputs)
             total += value.detach()
             gradients[0][rows] = of_hidden
-            if items is None:
-                gradients[1] += of_part
-            else:
-                gradients[1].index_add_(0, items, of_part)
+            gradients[1][items] += of_table
             gradients[2][rows] = of_gates
             gradients[3] += of_powers
         ctx.save_for_backward(*gradients)
