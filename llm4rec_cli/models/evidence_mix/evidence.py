@@ -155,7 +155,7 @@ class Evidence:
     Attributes:
         kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
         user_fold: (n_users,) each user's fold.
-        log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users.
+        log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users; 0 without popularity.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
@@ -163,7 +163,7 @@ class Evidence:
         user, n_items, n_folds = np.repeat(np.arange(split.n_users), np.diff(offsets)), split.n_items, config.folds
         self.user_fold = stream(seed, "folds").permutation(split.n_users) % n_folds
         self.n_folds, self.groups = n_folds, list(config.groups)
-        self.parts = set(config.parts)
+        self.parts, self.repetition = set(config.parts), config.repetition
         pairs = []
         for step in range(1, config.steps + 1):
             same = user[step:] == user[:-step]
@@ -175,7 +175,8 @@ class Evidence:
         within = np.zeros((n_folds, n_items))
         np.add.at(within, (self.user_fold[user], flat), 1)
         counts = within.sum(axis=0)
-        self.log_counts = np.log1p(np.concatenate([counts - within, counts[None]])).astype(np.float32)
+        counts = np.concatenate([counts - within, counts[None]]) * config.popularity
+        self.log_counts = np.log1p(counts).astype(np.float32)
         has_words = any(map(TfidfVectorizer().build_analyzer(), split.dataset.texts))
         self.text = None
         if Part.text in self.parts and has_words:
@@ -212,7 +213,7 @@ class Evidence:
         return torch.from_numpy(known)
 
     def entries(self, examples: Examples, fold: IntArray) -> Entries:
-        """Return the evidence for all items. An item of the history has repetition only.
+        """Return the evidence for all items. An item of the history has repetition at most.
 
         Args:
             fold: (n,) the folds to leave out.
@@ -240,6 +241,8 @@ class Evidence:
         keys = [_keys(matrix) for matrix in kinds]
         new = [~_contained(key, repeated) for key in keys]
         values = [matrix.data[kept] for matrix, kept in zip(kinds, new, strict=True)]
+        if not self.repetition:
+            repeated, repetition = repeated[:0], repetition[:0]
         lengths = [*map(len, values), len(repeated)]
         return Entries(
             torch.from_numpy(np.concatenate([*(key[kept] for key, kept in zip(keys, new, strict=True)), repeated])),

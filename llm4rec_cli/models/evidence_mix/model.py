@@ -63,7 +63,7 @@ class EvidenceRows(SequenceRows):
         row, position = packing.row[carries_loss], packing.position[carries_loss]
         user = self.users[indices][row]
         history = {"user": user, "start": self.offsets[user], "end": self.starts[indices][row] + position + 1}
-        if len(self.pool) > self.n_sampled:
+        if len(self.pool) > 2 * self.n_sampled:  # of a smaller catalogue the whole takes no longer
             random = stream(self.seed, "sampled items", epoch, indices[0])
             history["sample"] = np.sort(random.choice(self.pool, self.n_sampled, replace=False, shuffle=False))
         return batch | {name: torch.from_numpy(values.astype(np.int64)) for name, values in history.items()}
@@ -108,6 +108,7 @@ class EvidenceMix(nn.Module):
                 self._whiten(vectors)
         self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4)
         nn.init.zeros_(self.gates.weight)
+        self.gates.weight.requires_grad = config.gated
         start = [0.0] * self.n_kinds + [ONE, -4.0, 1.0, -3.0]
         self.gates.bias = nn.Parameter(torch.tensor(start))
         self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), ONE))
@@ -236,7 +237,9 @@ class EvidenceMix(nn.Module):
         return gates
 
     def _directions(self, hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states, of length 1/τ, and the item vectors, of length 1."""
+        """Return the states, of length 1/τ, and the item vectors, of length 1; of size 0 without an encoder."""
+        if self.encoder is None:
+            return hidden, table
         return F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
 
     def _scores(
