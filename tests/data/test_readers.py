@@ -64,7 +64,8 @@ def test_roles_that_a_reader_does_not_take_are_refused():
         "it reads reviews, [explanations], [metadata] | ratings_2014, [metadata] | ratings_2018, [metadata]"
     )
     with pytest.raises(UsageError):
-        raise_first(readers.role_problems("s3rec", ["sequences"]))
+        raise_first(readers.role_problems("s3rec", ["sequences", "metadata"]))
+    raise_first(readers.role_problems("s3rec", ["sequences"]))
 
 
 def test_amazon_reviews_with_metadata_and_explanations():
@@ -143,6 +144,17 @@ def test_s3rec_without_metadata_has_items_without_titles():
     raw = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")})
     assert raw.items.to_dict("list") == {"item_id": ["A", "B", "C", "J"]}
     assert raw.interactions.equals(s3rec.read(S3REC).interactions)
+
+
+def test_s3rec_without_an_id_map_has_numbers_as_ids(tmp_path):
+    raw = s3rec.read({"sequences": S3REC["sequences"]})
+    assert raw.interactions["user_id"].tolist() == ["1"] * 3 + ["2"] * 3
+    assert raw.interactions["item_id"].tolist() == ["1", "2", "3", "3", "1", "10"]
+    assert raw.items.to_dict("list") == {"item_id": ["1", "2", "3", "10"]}
+    for text, problem in (("1 2\n2 x\n", "2: item x is not a number"), ("1 2\n1 3\n", "2: user 1 appears twice")):
+        (tmp_path / "seq.txt").write_text(text)
+        with pytest.raises(DataError, match=problem):
+            s3rec.read({"sequences": tmp_path / "seq.txt"})
 
 
 def test_s3rec_items_described_by_yelp_s_businesses(tmp_path):
