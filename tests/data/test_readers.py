@@ -1,5 +1,6 @@
 import gzip
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -102,6 +103,50 @@ def test_recbole_interactions_with_items():
         "title": ['The "Quoted" Film', "Second", "Été"],
         "categories": ["Drama War", "", "Comedy"],
     }
+
+
+def recbole_files(tmp_path, interactions, items):
+    """Two RecBole files with these lines, fields separated by |."""
+    files = {"interactions": tmp_path / "shop.inter", "items": tmp_path / "shop.item"}
+    for path, rows in zip(files.values(), (interactions, items), strict=True):
+        path.write_text("".join(row.replace("|", "\t") + "\n" for row in rows))
+    return files
+
+
+def test_recbole_names_of_other_datasets_and_several_categories(tmp_path):
+    inter = ["user_id|item_id|rating", "u1|a|4", "u1|b|"]
+    items = ["item_id:token|name:token_seq|genres:token_seq|class:token", "a|Red hat|music|loud", "b||film|", "c|Cap||"]
+    raw = recbole.read(recbole_files(tmp_path, inter, items))
+    assert raw.items.to_dict("list") == {
+        "item_id": ["a", "b", "c"],
+        "title": ["Red hat", "", "Cap"],
+        "categories": ["loud music", "film", ""],
+    }
+    rating = raw.interactions["rating"].tolist()
+    assert rating[0] == 4 and math.isnan(rating[1]), "a blank number is missing"
+    items[0] = "item_id|title|name|category"
+    assert recbole.read(recbole_files(tmp_path, inter, items)).items["title"].tolist() == ["Red hat", "", "Cap"]
+
+
+def test_recbole_columns_may_be_mapped(tmp_path):
+    files = recbole_files(
+        tmp_path,
+        ["user_id|artist_id|weight", "u1|a|4", "u1|b|2"],
+        ["item_id|name|tag", "a|Abba|pop", "b|Blur|rock"],
+    )
+    raw = recbole.read(files, {"item_id": "artist_id", "rating": "weight", "categories": "tag"})
+    assert raw.interactions.to_dict("list") == {"user_id": ["u1"] * 2, "item_id": ["a", "b"], "rating": [4, 2]}
+    assert raw.items.to_dict("list") == {
+        "item_id": ["a", "b"],
+        "title": ["Abba", "Blur"],
+        "categories": ["pop", "rock"],
+    }
+    with pytest.raises(DataError, match=r"shop\.inter:1: no column 'item_id'") as error:
+        recbole.read(files)
+    assert "+dataset.columns.item_id=COLUMN" in error.value.remedy
+    with pytest.raises(DataError, match=r"shop\.inter and shop\.item: no column 'artist' for item_id") as error:
+        recbole.read(files, {"item_id": "artist"})
+    assert error.value.remedy == "did you mean 'artist_id'?"
 
 
 def test_recbole_without_items_sorts_ids():

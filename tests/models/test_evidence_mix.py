@@ -319,6 +319,14 @@ def test_parts_without_effect_are_refused(parts, problem):
     assert problem is None or problem in problems[0]
 
 
+def test_a_part_of_text_without_any_text_is_warned_of(built, caplog):
+    built(NO_TEXT, parts=[Part.following])
+    built(DATASET, parts=[Part.following, Part.text])
+    assert not caplog.records
+    built(NO_TEXT, parts=[Part.following, Part.text])
+    assert "no item has text" in caplog.text
+
+
 def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
     config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": [Part.encoder, Part.vectors]})
     assert not [*config.problems_with_dataset(None, DATASET)]

@@ -12,6 +12,7 @@ large catalogue only items with evidence are summed exactly, and a sample in pla
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,8 @@ from llm4rec_cli.models.evidence_mix.evidence import Entries, Evidence
 from llm4rec_cli.models.shared.layers import initialise, sasrec_encoder
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
 from llm4rec_cli.text.features import encode_texts
+
+log = logging.getLogger(__name__)
 
 SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
 TINY = 1e-30
@@ -342,6 +345,8 @@ class _InBlocks(torch.autograd.Function):
 def build(context: Context) -> EvidenceMix:
     config: EvidenceMixConfig = context.config
     texts, vectors = context.split.dataset.texts, None
+    if config.uses_item_text() and not any(texts):
+        log.warning("evidence_mix: no item has text, so text and vectors of model.parts have no effect")
     if {Part.encoder, Part.vectors} <= set(config.parts) and len(set(texts)) > 1:  # else there is nothing to whiten
         vectors = encode_texts(texts, config.encoder, context.cache, context.device)
     return EvidenceMix(config, context, vectors)
