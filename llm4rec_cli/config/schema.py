@@ -322,6 +322,7 @@ class ModelConfig:
     capabilities: ClassVar[frozenset[str]] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, …
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a simple rule that any model should beat
+    ours: ClassVar[bool] = False  # the project's own method, of no paper
     seeded: ClassVar[bool] = True  # numbers depend on `seed`
     paper: ClassVar[str | None] = None  # the paper whose results with this method the project reproduces
     needs_text: ClassVar[bool] = False

@@ -33,6 +33,7 @@ class EvidenceMixConfig(EncoderSizes):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
+    ours: ClassVar[bool] = True
 
     named_settings: ClassVar[tuple[str, ...]] = ("parts", "repetition", "popularity", "gated")
 
