@@ -10,6 +10,8 @@ combine=
   rank     mean rank within an impression; of lists, reciprocal rank fusion: the scale of scores has no influence
   weights  weighted sum that maximises the softmax likelihood of the validation clicks or targets; needs
            llm4rec eval run=RUN split=valid for every member
+  grid     of two runs of lists, the weights of standardised scores with the best NDCG@10 on validation, .1 and .9 to
+           .9 and .1; needs the same evaluations
 
 On news all scores are stored. Rankings of a catalogue or of candidates store each user's best items: as many as
 task.stored_items says, which should be far more than the largest cutoff:
@@ -32,7 +34,7 @@ from llm4rec_cli.errors import UsageError
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "llm4rec ensemble",
-        usage="llm4rec ensemble run=[RUN,RUN,…] [combine=sum|mean|rank|weights] [--outputs PATH] [overrides]",
+        usage="llm4rec ensemble run=[RUN,RUN,…] [combine=sum|mean|rank|weights|grid] [--outputs PATH] [overrides]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -10,7 +10,7 @@ llm4rec list papers                       every table of the papers, with what w
 llm4rec list cache                        prepared datasets, text features and raw files, with size and last use
 
 Options are sorted by use: your own first, then defaults, datasets without a download before the others, and methods of
-papers before baselines and floors.
+papers before the project's own, baselines and floors.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "papers", "cache")
-MODEL_KINDS = ("paper", "baseline", "floor")
+MODEL_KINDS = ("paper", "ours", "baseline", "floor")
 RAW_FILES = ("generated", "downloaded", "by hand")
 
 
@@ -153,7 +153,9 @@ def _model_kind(option: str) -> str:
     if option not in model_names():  # a user's own YAML of a shipped model
         option = str(_content("model", option).get("name", option))
     model = config_class(option)
-    return "floor" if model.floor else "baseline" if model.paper is None else "paper"
+    if model.floor or model.ours:
+        return "floor" if model.floor else "ours"
+    return "baseline" if model.paper is None else "paper"
 
 
 def _raw_files(dataset: str) -> str:

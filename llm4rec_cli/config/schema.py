@@ -262,7 +262,7 @@ class DatasetConfig:
     name: str = ranges.folder_name()  # in tables and run folders
     reader: str = MISSING  # a module of data/readers; a domain may name its own
     domains: dict[str, dict[str, str]] = MISSING  # domain -> role of a raw file (or `reader`) -> name
-    # our column name -> the file's, for `reader: table`
+    # our column name -> the file's, for `reader: table` and `recbole`
     columns: dict[str, str] = field(default_factory=dict, metadata={"role": Role.source})
     raw_dir: str | None = ranges.path(None, role=Role.source)  # folder of the raw files; null = the cache
     generator: str | None = None  # a variant of data/demo: raw files are generated, not downloaded
@@ -322,6 +322,7 @@ class ModelConfig:
     capabilities: ClassVar[frozenset[str]] = frozenset()  # rank_catalogue, rank_candidates, rank_impressions, rate, …
     trainable: ClassVar[bool] = False  # has weights that the trainer fits
     floor: ClassVar[bool] = False  # a simple rule that any model should beat
+    ours: ClassVar[bool] = False  # the project's own method, of no paper
     seeded: ClassVar[bool] = True  # numbers depend on `seed`
     paper: ClassVar[str | None] = None  # the paper whose results with this method the project reproduces
     needs_text: ClassVar[bool] = False

@@ -17,7 +17,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
@@ -173,6 +172,7 @@ def read_table(
     *,
     skip: int = 0,
     numbers: Collection[str] = (),
+    blank_numbers: bool = False,
     filled: Collection[str] = (),
     keep: Sequence[str] | None = None,
     delimiter: str = "\t",
@@ -185,6 +185,7 @@ def read_table(
         columns: the names of all its columns.
         skip: lines before the first row.
         numbers: columns to return as float64; the others are text.
+        blank_numbers: an empty number is NaN, not an error.
         filled: text columns that may not be empty.
         keep: columns to return; None = all.
         delimiter: separates fields; may have several characters only if not `quoted`.
@@ -196,7 +197,9 @@ def read_table(
     keep = list(columns if keep is None else keep)
 
     def located(cause: str) -> DataError:
-        return _located(path, rows(path, delimiter, quoted=quoted), columns, skip, numbers, filled, cause)
+        may_be_blank = numbers if blank_numbers else ()
+        row = rows(path, delimiter, quoted=quoted)
+        return _located(path, row, columns, skip, numbers, may_be_blank, filled, cause)
 
     next(rows(path, delimiter, quoted=quoted))  # pyarrow would accept lone carriage returns as line ends
     types = {name: pa.float64() if name in numbers else pa.string() for name in keep}
@@ -211,7 +214,9 @@ def read_table(
                     quote_char='"' if quoted else False,
                     newlines_in_values=quoted,
                 ),
-                pa.csv.ConvertOptions(column_types=types, include_columns=keep, null_values=[]),
+                pa.csv.ConvertOptions(
+                    column_types=types, include_columns=keep, null_values=[""] if blank_numbers else []
+                ),
             )
     except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise located(str(error)) from error
@@ -221,7 +226,8 @@ def read_table(
     frame = table.to_pandas()
     if frame.empty:
         raise located("no rows after the header")
-    if not np.isfinite(frame[[name for name in keep if name in numbers]]).all(axis=None):
+    finite = (pa.compute.is_finite(table[name].drop_null()) for name in keep if name in numbers)
+    if not all(pa.compute.all(values, min_count=0).as_py() for values in finite):
         raise located("a number is not finite")
     if quoted and len(frame) != sum(1 for _ in islice(_decoded(path, None), skip, None)):
         deque(rows(path, delimiter, quoted=True), maxlen=0)  # raises on an unclosed quote, which pyarrow accepts
@@ -236,6 +242,7 @@ def _located(
     columns: Sequence[str],
     skip: int,
     numbers: Collection[str],
+    may_be_blank: Collection[str],
     filled: Collection[str],
     cause: str,
 ) -> DataError:
@@ -249,6 +256,8 @@ def _located(
             if len(fields) != len(columns):
                 return wrong_field_count(path, line, fields, columns)
             for name, value in zip(columns, fields, strict=True):
+                if name in may_be_blank and not value:
+                    continue
                 if name in numbers and parse_number(value) is None:
                     return malformed(path, line, f"{name} is not a number: '{value}'")
                 if name in filled and not value:

@@ -33,7 +33,7 @@ def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: 
         combine: of the model `ensemble`.
 
     Raises:
-        UsageError: the runs cannot be combined, or `combine=weights` lacks an evaluation on validation.
+        UsageError: the runs cannot be combined, or `combine=weights|grid` lacks an evaluation on validation.
     """
     raise_first(_problems_of_members(members))
     overrides = [
@@ -48,7 +48,7 @@ def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: 
     seeds = {metrics["seed"] for _, metrics in members}
     if len(seeds) == 1:
         overrides.append(f"seed={seeds.pop()}")
-    if combine == "weights":
+    if combine in ("weights", "grid"):
         evaluations = [str(_validation_run(*member, outputs)) for member in members]
         overrides.append(f"model.judged={_listed(evaluations)}")
     return overrides

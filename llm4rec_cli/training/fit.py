@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Keep, Precision, Schedule
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import RunError
+from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import flush, write_text
 from llm4rec_cli.models.base import HasParameterGroups, LogsEpochMetrics, Rows
 from llm4rec_cli.progress import Step, step
@@ -86,9 +86,15 @@ def fit(
             raising an exception.
 
     Raises:
+        DataError: there are no rows.
         RunError: a loss or a weight is not finite; or training was started with another number of processes, device or
             precision.
     """
+    if len(rows) == 0:
+        raise DataError(
+            "no training rows: a model of sequences needs users with at least two interactions in the training split",
+            "use data with longer histories, or a model that is not trained: llm4rec list models",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if not processes.from_first(lambda: _is_done(folder)):
         last = _train(model, rows, validate, config, folder, log_path, seed, on_epoch)

@@ -53,7 +53,8 @@ def test_models_show_their_tasks_methods_of_papers_first_and_floors_last(llm4rec
     lines = llm4rec("list", "models", "--wide").out.splitlines()
     models = {line.split()[0]: line.split()[1] for line in lines if line.split() and line.split()[0] in model_names()}
     assert models.keys() == set(model_names())
-    assert list(models.values()) == sorted(models.values(), key=["paper", "baseline", "floor"].index)
+    assert list(models.values()) == sorted(models.values(), key=["paper", "ours", "baseline", "floor"].index)
+    assert [name for name, kind in models.items() if kind == "ours"] == ["evidence_mix"]
     assert all((models[name] == "floor") == config_class(name).floor for name in models)
     assert any(line.startswith("p5 ") and "sequential, direct, rating, explanation" in line for line in lines)
     assert any(line.startswith("mf ") and " rating " in line and "direct" not in line for line in lines)

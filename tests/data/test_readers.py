@@ -1,5 +1,6 @@
 import gzip
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_roles_that_a_reader_does_not_take_are_refused():
         "it reads reviews, [explanations], [metadata] | ratings_2014, [metadata] | ratings_2018, [metadata]"
     )
     with pytest.raises(UsageError):
-        raise_first(readers.role_problems("s3rec", ["sequences"]))
+        raise_first(readers.role_problems("s3rec", ["sequences", "metadata"]))
+    raise_first(readers.role_problems("s3rec", ["sequences"]))
 
 
 def test_amazon_reviews_with_metadata_and_explanations():
@@ -101,6 +103,50 @@ def test_recbole_interactions_with_items():
         "title": ['The "Quoted" Film', "Second", "Été"],
         "categories": ["Drama War", "", "Comedy"],
     }
+
+
+def recbole_files(tmp_path, interactions, items):
+    """Two RecBole files with these lines, fields separated by |."""
+    files = {"interactions": tmp_path / "shop.inter", "items": tmp_path / "shop.item"}
+    for path, rows in zip(files.values(), (interactions, items), strict=True):
+        path.write_text("".join(row.replace("|", "\t") + "\n" for row in rows))
+    return files
+
+
+def test_recbole_names_of_other_datasets_and_several_categories(tmp_path):
+    inter = ["user_id|item_id|rating", "u1|a|4", "u1|b|"]
+    items = ["item_id:token|name:token_seq|genres:token_seq|class:token", "a|Red hat|music|loud", "b||film|", "c|Cap||"]
+    raw = recbole.read(recbole_files(tmp_path, inter, items))
+    assert raw.items.to_dict("list") == {
+        "item_id": ["a", "b", "c"],
+        "title": ["Red hat", "", "Cap"],
+        "categories": ["loud music", "film", ""],
+    }
+    rating = raw.interactions["rating"].tolist()
+    assert rating[0] == 4 and math.isnan(rating[1]), "a blank number is missing"
+    items[0] = "item_id|title|name|category"
+    assert recbole.read(recbole_files(tmp_path, inter, items)).items["title"].tolist() == ["Red hat", "", "Cap"]
+
+
+def test_recbole_columns_may_be_mapped(tmp_path):
+    files = recbole_files(
+        tmp_path,
+        ["user_id|artist_id|weight", "u1|a|4", "u1|b|2"],
+        ["item_id|name|tag", "a|Abba|pop", "b|Blur|rock"],
+    )
+    raw = recbole.read(files, {"item_id": "artist_id", "rating": "weight", "categories": "tag"})
+    assert raw.interactions.to_dict("list") == {"user_id": ["u1"] * 2, "item_id": ["a", "b"], "rating": [4, 2]}
+    assert raw.items.to_dict("list") == {
+        "item_id": ["a", "b"],
+        "title": ["Abba", "Blur"],
+        "categories": ["pop", "rock"],
+    }
+    with pytest.raises(DataError, match=r"shop\.inter:1: no column 'item_id'") as error:
+        recbole.read(files)
+    assert "+dataset.columns.item_id=COLUMN" in error.value.remedy
+    with pytest.raises(DataError, match=r"shop\.inter and shop\.item: no column 'artist' for item_id") as error:
+        recbole.read(files, {"item_id": "artist"})
+    assert error.value.remedy == "did you mean 'artist_id'?"
 
 
 def test_recbole_without_items_sorts_ids():
@@ -143,6 +189,17 @@ def test_s3rec_without_metadata_has_items_without_titles():
     raw = s3rec.read({role: S3REC[role] for role in ("sequences", "id_map")})
     assert raw.items.to_dict("list") == {"item_id": ["A", "B", "C", "J"]}
     assert raw.interactions.equals(s3rec.read(S3REC).interactions)
+
+
+def test_s3rec_without_an_id_map_has_numbers_as_ids(tmp_path):
+    raw = s3rec.read({"sequences": S3REC["sequences"]})
+    assert raw.interactions["user_id"].tolist() == ["1"] * 3 + ["2"] * 3
+    assert raw.interactions["item_id"].tolist() == ["1", "2", "3", "3", "1", "10"]
+    assert raw.items.to_dict("list") == {"item_id": ["1", "2", "3", "10"]}
+    for text, problem in (("1 2\n2 x\n", "2: item x is not a number"), ("1 2\n1 3\n", "2: user 1 appears twice")):
+        (tmp_path / "seq.txt").write_text(text)
+        with pytest.raises(DataError, match=problem):
+            s3rec.read({"sequences": tmp_path / "seq.txt"})
 
 
 def test_s3rec_items_described_by_yelp_s_businesses(tmp_path):

@@ -15,7 +15,7 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.models import base
 from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
-from llm4rec_cli.models.ensemble.lists import Lists, union
+from llm4rec_cli.models.ensemble.lists import Lists, grid_weights, union
 from llm4rec_cli.models.ensemble.model import Ensemble, build, fit_weights
 from tests.support.builders import tiny_dataset
 from tests.support.driver import spec_of
@@ -219,6 +219,73 @@ def test_the_weight_of_a_member_that_knows_the_target_is_larger(lists):
     assert [row["weight"] for row in json.loads(ensemble.artifacts()["members.json"])] == ensemble.weights.tolist()
     examples = leave_one_out(DATASET).examples(SplitName.test)
     assert ensemble.score(examples).argmax(1).tolist() == [2, 3, 4]
+
+
+def naive_ndcg(share, members, target):
+    """Return NDCG@10 of one user's blended lists, over all places of the target among the items that tie with it."""
+    blend = {}
+    for (items, scores), deviation, weight in zip(*members, (share, 1 - share), strict=True):
+        for item, score in zip(items, scores, strict=True):
+            blend[item] = blend.get(item, 0) + weight * (score - scores[-1]) / deviation
+    if target not in blend:
+        return 0
+    better = sum(score > blend[target] for score in blend.values())
+    tied = sum(score == blend[target] for score in blend.values())
+    return np.mean([1 / np.log2(place + 1) if place <= 10 else 0 for place in range(better + 1, better + tied + 1)])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_grid_chooses_the_weight_with_the_best_ndcg_on_validation(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    n_users, n_items = 60, 40
+    dataset = tiny_dataset([[0, 1, 2]] * n_users, n_items=n_items)
+    target = rng.integers(0, n_items, n_users)
+    stored = []
+    for name, noise, scale in (("one", 4, 1.0), ("two", 3, 8.0)):
+        relevance = rng.integers(0, noise, (n_users, n_items)) + (np.arange(n_items) == target[:, None])
+        lists = [(order, scale * row[order]) for row in relevance for order in [np.argsort(-row, kind="stable")[:15]]]
+        stored.append(lists)
+        (tmp_path / name).mkdir()
+        pd.DataFrame(
+            {
+                "user_id": dataset.user_ids,
+                "target": [f"i{item}" for item in target],
+                "top_items": [[f"i{item}" for item in items] for items, _ in lists],
+                "top_scores": [scores.astype(np.float32) for _, scores in lists],
+            }
+        ).to_parquet(tmp_path / name / "predictions.parquet")
+    deviations = [np.std(np.concatenate([scores - scores[-1] for _, scores in lists])) for lists in stored]
+    shares = np.arange(1, 10) / 10
+    values = [
+        np.mean([naive_ndcg(w, (pair, deviations), t) for *pair, t in zip(*stored, target, strict=True)])
+        for w in shares
+    ]
+    assert max(values) > min(values)
+    weights = grid_weights([Lists(str(tmp_path / name), dataset) for name in ("one", "two")], n_items)
+    share = shares[int(np.argmax(values))]
+    assert weights == pytest.approx(np.array([share, 1 - share]) / deviations, rel=1e-5)
+
+
+def test_a_grid_blends_two_runs_of_lists_with_the_recorded_weights(lists):
+    members = lists(one=ONE, two=TWO)
+    ensemble = of_lists(members, Combine.grid, judged=members)
+    pairs, scores = union([Lists(folder, DATASET) for folder in members], Combine.grid)
+    combined = ensemble.weights @ scores
+    user, item = np.divmod(pairs, DATASET.n_items)
+    ranks = ensemble.score(leave_one_out(DATASET).examples(SplitName.test)).numpy()[user, item]
+    for u in range(3):
+        assert (np.argsort(combined[user == u]) == np.argsort(ranks[user == u])).all()
+    assert [row["weight"] for row in json.loads(ensemble.artifacts()["members.json"])] == ensemble.weights.tolist()
+
+
+def test_a_grid_takes_no_third_run_and_no_news(lists):
+    members = lists(one=ONE, two=TWO, three=ONE)
+    for runs, overrides in ((members, []), (members[:2], ["dataset=demo_news", "task=impressions"])):
+        config = EnsembleConfig("ensemble", members=runs, judged=runs, combine=Combine.grid)
+        (problem,) = config.problems(spec_of(*overrides).config)
+        assert "blends two runs of ranked lists" in problem.problem
+    config = EnsembleConfig("ensemble", members=members[:2], judged=members[:2], combine=Combine.grid)
+    assert not [*config.problems(spec_of().config)]
 
 
 def test_lists_without_any_target_or_of_other_examples_give_no_weights(lists):

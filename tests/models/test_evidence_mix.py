@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitName
@@ -14,6 +15,7 @@ from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import hold_out, split_dataset
 from llm4rec_cli.models import base
 from llm4rec_cli.models.evidence_mix.config import Part
+from llm4rec_cli.models.evidence_mix.evidence import TextNeighbours
 from tests.support.builders import tiny_dataset
 from tests.support.numeric import assert_close
 
@@ -106,8 +108,44 @@ def test_a_training_row_sees_the_counts_of_the_other_folds_only(built):
             assert known[position - 1, 0] == pytest.approx(math.log1p(last), abs=1e-6)
 
 
-def test_scores_are_those_of_the_formula(built):
-    model = built(DATASET, parts=NO_ENCODER, groups=[1, 3])
+TIED = ["red"] * 5 + ["blue"] * 4 + ["red nail", "blue nail", "nail", "soap", ""]
+
+
+def naive_neighbours(texts, n, n_catalogue):
+    """Return (n_texts, n_texts) the cosines of neighbours; texts beyond the catalogue are those of new items."""
+    vectorizer = TfidfVectorizer(dtype=np.float32).fit(texts[:n_catalogue])
+    vectors = vectorizer.transform(texts).toarray()
+    cosine, least = vectors @ vectors.T, []
+    for row in cosine[:, :n_catalogue]:
+        values = sorted(row[row > 0], reverse=True)
+        nth = values[n - 1] if len(values) >= n else 0
+        too_many = nth > 0 and sum(value > nth - 1e-6 for value in values) > 2 * n
+        least.append(nth + 1e-6 if too_many else nth - 1e-6)
+    return np.where((cosine > 0) & (cosine >= np.array(least)[:, None]), cosine, 0)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 22])
+def test_neighbours_are_the_nearest_texts_and_ties_beyond_twice_their_number_are_none(at_once, monkeypatch):
+    monkeypatch.setattr("llm4rec_cli.models.evidence_mix.evidence.CELLS_AT_ONCE", at_once)
+    neighbours = TextNeighbours(TIED, n=2)
+    rows = neighbours.rows.toarray()
+    expected = naive_neighbours(TIED, 2, len(TIED))
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+    assert not rows[0].any(), "five red ones tie, more than twice two"
+    assert np.flatnonzero(rows[5]).tolist() == [5, 6, 7, 8], "four blue ones do not"
+    order = rng.permutation(len(TIED))
+    permuted = TextNeighbours([TIED[i] for i in order], n=2).rows.toarray()
+    np.testing.assert_allclose(permuted, rows[order][:, order], atol=1e-6)
+    new = ["red", "blue", "soap nail", "unknown"]
+    neighbours.add(new[:1])
+    neighbours.add(new[1:])
+    expected = naive_neighbours(TIED + new, 2, len(TIED))
+    np.testing.assert_allclose(neighbours.rows.toarray(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"repetition": False}, {"popularity": False}])
+def test_scores_are_those_of_the_formula(built, settings):
+    model = built(DATASET, parts=NO_ENCODER, groups=[1, 3], **settings)
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_(std=0.3)
@@ -116,7 +154,7 @@ def test_scores_are_those_of_the_formula(built):
     counts = naive_counts([flat[a:b].tolist() for a, b in pairwise(offsets)], steps=3)
     reverse = Counter({(j, i): n for (i, j), n in counts.items()})
     cosine = model.evidence.text.rows.toarray()
-    popularity = 1 + np.bincount(flat, minlength=N_ITEMS)
+    popularity = 1 + np.bincount(flat, minlength=N_ITEMS) * settings.get("popularity", True)
     powers = torch.nn.functional.softplus(model.powers).tolist()
     scores = model.score(examples)
     for i, user in enumerate(examples.user):
@@ -141,7 +179,8 @@ def test_scores_are_those_of_the_formula(built):
                     math.exp(g) * x[j] ** p for g, x, p in zip(gates, evidence, powers[:6], strict=False) if x[j] > 0
                 )
             expected = math.log1p(math.exp(sharpness)) * math.log(mixed)
-            expected += repetition + powers[6] * math.log(again) if again else 0
+            if again and settings.get("repetition", True):
+                expected += repetition + powers[6] * math.log(again)
             assert float(scores[i, j]) == pytest.approx(expected, abs=1e-4)
 
 
@@ -156,6 +195,19 @@ def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch)
     whole, blocks = gradients(1 << 20), gradients(5 * N_ITEMS)
     for name, gradient in whole.items():
         assert_close(blocks[name], gradient, rel=1e-4)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_gates_that_are_constants_learn_and_do_not_depend_on_the_history(built, gated):
+    model = built(DATASET, parts=NO_ENCODER, gated=gated)
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    start = model.gates.bias.clone()
+    model(**model.training_rows().batch(0, list(range(len(model.training_rows())))))["loss"].backward()
+    optimizer.step()
+    examples = model.split.examples(SplitName.test)
+    gates = model._gates(examples, model.evidence.all_users(examples))
+    assert bool((gates == gates[0]).all()) is not gated
+    assert not torch.equal(model.gates.bias, start)
 
 
 ENCODED = [Part.following, Part.preceding, Part.encoder, Part.ids]
@@ -209,7 +261,7 @@ def test_a_large_catalogue_is_sampled_anew_for_each_step_from_what_takes_part(bu
     first, again, other = rows.batch(0, [0, 1]), rows.batch(0, [0, 1]), rows.batch(1, [0, 1])
     assert first["sample"].tolist() == again["sample"].tolist() == sorted(set(first["sample"].tolist()))
     assert len(first["sample"]) == 5 and first["sample"].tolist() != other["sample"].tolist()
-    assert "sample" not in built(DATASET, sampled_items=N_ITEMS).training_rows().batch(0, [0, 1])
+    assert "sample" not in built(DATASET, sampled_items=N_ITEMS // 2).training_rows().batch(0, [0, 1])
     model = built(DATASET, sampled_items=5, parts=ENCODED)
     model(**model.training_rows().batch(0, [0, 1]))["loss"].backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
@@ -242,6 +294,71 @@ def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
     assert log_counts[-1, included] == pytest.approx(np.log1p(counts[included]))
     model.add_items(split_dataset(tiny_dataset(SEQUENCES, [*TEXTS, "red soap"])))
     assert model.evidence.log_counts[:, -1] == pytest.approx(log_counts.mean(axis=1))
+
+
+def test_text_vectors_start_white_and_a_new_text_is_not_inflated_along_directions_without_variance(built):
+    model = built(DATASET, parts=[Part.encoder, Part.vectors], hidden_size=16)
+    centre = torch.tensor([3.0, 0.0, 1.0, 2.0])
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) * torch.tensor([2.0, 0.1])
+    vectors = centre + torch.cat([corners, torch.tensor([[1e-4], [-1e-4], [-1e-4], [1e-4]]), torch.zeros(4, 1)], dim=1)
+    model.adaptor = torch.nn.Linear(4, 3)
+    torch.nn.init.zeros_(model.adaptor.weight)
+    model._whiten(vectors)
+    with torch.no_grad():
+        table, new = model.adaptor(vectors), model.adaptor(centre + torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    assert_close(table.norm(dim=1), torch.ones(4), rel=1e-4)
+    assert_close(table.T @ table, torch.diag(torch.tensor([2.0, 2.0, 0.0])), rel=1e-4)
+    assert new.norm() < 1e-3
+
+
+@pytest.mark.parametrize("texts", [["brush"] * N_ITEMS, [""] * N_ITEMS])
+def test_texts_that_are_all_alike_give_no_vectors(built, texts):
+    assert built(tiny_dataset(SEQUENCES, texts), parts=[Part.encoder, Part.ids, Part.vectors]).adaptor is None
+    assert built(DATASET, parts=[Part.encoder, Part.ids, Part.vectors]).adaptor is not None
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ([Part.following, Part.ids], "names ids without encoder"),
+        ([Part.following, Part.ids, Part.vectors], "names ids and vectors without encoder"),
+        ([Part.following, Part.following], "names following 2 times"),
+        ([Part.encoder, Part.following], "the encoder has no input"),
+        ([Part.following], None),
+        (list(Part), None),
+    ],
+)
+def test_parts_without_effect_are_refused(parts, problem):
+    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": parts})
+    problems = [str(error) for error in config.problems(None)]
+    assert len(problems) == (problem is not None)
+    assert problem is None or problem in problems[0]
+
+
+def test_a_part_of_text_without_any_text_is_warned_of(built, caplog):
+    built(NO_TEXT, parts=[Part.following])
+    built(DATASET, parts=[Part.following, Part.text])
+    assert not caplog.records
+    built(NO_TEXT, parts=[Part.following, Part.text])
+    assert "no item has text" in caplog.text
+
+
+def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
+    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": [Part.encoder, Part.vectors]})
+    assert not [*config.problems_with_dataset(None, DATASET)]
+    (problem,) = config.problems_with_dataset(None, NO_TEXT)
+    assert "the texts of 'tiny' are all alike" in str(problem)
+    config.parts.append(Part.ids)
+    assert not [*config.problems_with_dataset(None, NO_TEXT)]
+
+
+def test_settings_of_parts_that_are_left_out_are_unused():
+    config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": [Part.following]})
+    of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
+    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
+    assert not config.uses_item_text()
+    config.parts = list(Part)
+    assert not config.unused_settings(None) and config.uses_item_text()
 
 
 # --- nothing to learn but popularity

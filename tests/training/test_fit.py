@@ -10,7 +10,7 @@ from torch import nn
 
 from llm4rec_cli import progress
 from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
-from llm4rec_cli.errors import RunError
+from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training import fit as fit_module
 from llm4rec_cli.training.fit import fit, load_best
@@ -111,6 +111,15 @@ def test_training_lowers_the_error(tmp_path):
     _, model, _ = trained(tmp_path, config=replace(CONFIG, epochs=20, schedule=Schedule.constant), scores=range(20))
     points = Points().batch(0, list(range(N_ROWS)))
     assert model.eval()(**points)["loss"] < 0.5 * Regression().eval()(**points)["loss"]
+
+
+def test_training_without_rows_is_an_error_of_the_data(tmp_path):
+    class NoRows(Points):
+        def __len__(self):
+            return 0
+
+    with pytest.raises(DataError, match="no training rows"):
+        fit(Regression(), NoRows(), lambda: 0.0, CONFIG, tmp_path / "checkpoints", tmp_path / "log", 0)
 
 
 def test_the_best_weights_are_loaded_and_not_the_last(tmp_path):

@@ -78,7 +78,7 @@ def column_problems(name: str, mapped: Iterable[str]) -> Iterator[UsageError]:
         if not known:
             yield UsageError(
                 f"reader '{name}' has fixed columns and does not take dataset.columns",
-                "leave out dataset.columns, or use reader: table",
+                "leave out dataset.columns, or use reader: table or recbole",
             )
         elif column not in known:
             yield UsageError(

@@ -6,7 +6,7 @@ Either `interactions` (one row each) with an optional item file, or UniSRec's do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import pandas as pd
 from llm4rec_cli.data.rawfiles import line_of_row, lines, malformed, read_table, wrong_field_count
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import RawData
+from llm4rec_cli.errors import DataError, did_you_mean
 
 VERSION = 1
 ROLES: FileRoles = (
@@ -24,9 +25,11 @@ ROLES: FileRoles = (
     (frozenset({"train", "valid", "test", "text", "user_index", "item_index"}), frozenset()),
 )
 
-_RENAMED = {"movie_title": "title", "class": "categories", "genre": "categories", "category": "categories"}
 _ITEM_COLUMNS = ("item_id", "title", "brand", "categories", "description", "text")
 _INTERACTION_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
+COLUMNS = frozenset({*_INTERACTION_COLUMNS, *_ITEM_COLUMNS})
+# Names of RecBole's datasets for our columns: the first title counts, and all categories.
+_OTHER_NAMES = {"title": ("movie_title", "name"), "categories": ("class", "genre", "genres", "category")}
 
 
 class _Record(NamedTuple):
@@ -39,29 +42,40 @@ class _Record(NamedTuple):
     target: str
 
 
-def read(files: dict[str, Path]) -> RawData:
+def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> RawData:
     """Read interactions and items from either kind of files; `timestamp` in the file's unit, as float64.
+
+    Args:
+        files: as in ROLES.
+        columns: our column name -> the file's name, for columns with other names; each must be in a file.
 
     Raises:
         DataError: a malformed line, a missing column, an unknown index, prefixes that contradict each other, or
             prefix rows in the role of interactions.
     """
-    return _read_interactions(files) if "interactions" in files else _read_prefixes(files)
+    columns = columns or {}
+    described = [files[role] for role in ("interactions", "items", "text") if role in files]
+    headers = [name for path in described for name in _header(path, required=())]
+    for name, column in columns.items():
+        if column not in headers:
+            names = " and ".join(path.name for path in described)
+            raise DataError(f"{names}: no column '{column}' for {name}", did_you_mean(column, headers))
+    return _read_interactions(files, columns) if "interactions" in files else _read_prefixes(files, columns)
 
 
-def _read_interactions(files: dict[str, Path]) -> RawData:
+def _read_interactions(files: dict[str, Path], columns: Mapping[str, str]) -> RawData:
     if "item_id_list" in _header(files["interactions"], required=()):
         raise malformed(files["interactions"], 1, "rows are sequence prefixes (column item_id_list), not interactions")
-    interactions = _atomic(files["interactions"], required=("user_id", "item_id"), known=_INTERACTION_COLUMNS)
+    interactions = _atomic(files["interactions"], ("user_id", "item_id"), _INTERACTION_COLUMNS, columns)
     counts = {"read": len(interactions)}
     if "items" in files:
-        items = _atomic(files["items"], required=("item_id",), known=_ITEM_COLUMNS).drop_duplicates("item_id")
+        items = _atomic(files["items"], ("item_id",), _ITEM_COLUMNS, columns).drop_duplicates("item_id")
         return RawData(items, interactions, counts, item_order="as listed in the item file")
     items = pd.DataFrame({"item_id": np.sort(interactions["item_id"].unique())})
     return RawData(items, interactions, counts, item_order="sorted ids")
 
 
-def _read_prefixes(files: dict[str, Path]) -> RawData:
+def _read_prefixes(files: dict[str, Path], columns: Mapping[str, str]) -> RawData:
     users, items = _index(files["user_index"]), _index(files["item_index"])
     train = _by_user(files["train"], users, items)
     valid = _by_user(files["valid"], users, items)
@@ -81,7 +95,7 @@ def _read_prefixes(files: dict[str, Path]) -> RawData:
             "item_id": [items[item] for item in chain.from_iterable(sequences.values())],
         }
     )
-    texts = _atomic(files["text"], required=("item_id", "text"), known=_ITEM_COLUMNS).drop_duplicates("item_id")
+    texts = _atomic(files["text"], ("item_id", "text"), _ITEM_COLUMNS, columns).drop_duplicates("item_id")
     described_items = pd.DataFrame({"item_id": list(items.values())}).merge(texts, on="item_id", how="left")
     return RawData(
         described_items,
@@ -159,27 +173,54 @@ def _index(path: Path) -> dict[str, str]:
     return dict(zip(rows["index"].astype("int64").astype(str), rows["token"], strict=True))
 
 
-def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...]) -> pd.DataFrame:
-    """Return the known columns of an atomic file."""
-    columns = _header(path, required)
-    return read_table(
+def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return the known columns of an atomic file, under our names; a number may be blank, which is NaN.
+
+    Args:
+        required: columns of ours that it must have.
+        columns: our column name -> the file's name.
+    """
+    header = _header(path, required=())
+    sources = {name: _sources(name, header, columns) for name in known}
+    for name in required:
+        if not sources[name]:
+            line, _ = next(lines(path))
+            problem = malformed(path, line, f"no column '{name}' (columns: {', '.join(header)})").problem
+            raise DataError(problem, f"map another column: +dataset.columns.{name}=COLUMN; or fix the file: {path}")
+    table = read_table(
         path,
-        columns,
+        header,
         skip=1,
-        numbers=("rating", "timestamp"),
-        filled=("user_id", "item_id"),
-        keep=[name for name in columns if name in known],
+        numbers=[*sources.get("rating", ()), *sources.get("timestamp", ())],
+        blank_numbers=True,
+        filled=[*sources.get("user_id", ()), *sources["item_id"]],
+        keep=list(dict.fromkeys(chain.from_iterable(sources.values()))),
     )
+    return pd.DataFrame({name: _joined(table[names]) for name, names in sources.items() if names})
+
+
+def _sources(name: str, header: list[str], columns: Mapping[str, str]) -> list[str]:
+    """Return the columns of a file that one of ours is read from."""
+    if columns.get(name) in header:
+        return [columns[name]]
+    names = [column for column in (name, *_OTHER_NAMES.get(name, ())) if column in header]
+    return names if name == "categories" else names[:1]
+
+
+def _joined(texts: pd.DataFrame) -> pd.Series:
+    """Return the only column, or the texts of several, joined."""
+    if texts.shape[1] == 1:
+        return texts.iloc[:, 0]
+    return pd.Series([" ".join(filter(None, row)) for row in texts.itertuples(index=False)])
 
 
 def _header(path: Path, required: tuple[str, ...]) -> list[str]:
-    """Return the column names without types; names of other datasets become ours."""
+    """Return the column names without types."""
     line, header = next(lines(path))
-    written = [field.partition(":")[0] for field in header.split("\t")]
-    columns = [name if name in required else _RENAMED.get(name, name) for name in written]
+    columns = [field.partition(":")[0] for field in header.split("\t")]
     if len(set(columns)) < len(columns):
-        raise malformed(path, line, f"two columns have the same name or meaning (columns: {', '.join(written)})")
+        raise malformed(path, line, f"two columns have the same name (columns: {', '.join(columns)})")
     for name in required:
         if name not in columns:
-            raise malformed(path, line, f"no column '{name}' (columns: {', '.join(written)})")
+            raise malformed(path, line, f"no column '{name}' (columns: {', '.join(columns)})")
     return columns

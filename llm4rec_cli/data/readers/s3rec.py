@@ -1,12 +1,14 @@
 """The S3-Rec sequence file used by P5: `user item item …`, oldest first, all as numbers, without times.
 
-Item texts come from Amazon's metadata, or from Yelp's businesses; without either, items have none.
+With P5's map of these numbers to raw ids, item texts come from Amazon's metadata or from Yelp's businesses. Without it,
+as S3-Rec publishes the file, numbers are the ids, and items have no text.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,27 +24,30 @@ from llm4rec_cli.errors import DataError
 
 VERSION = 2
 _NEEDED = frozenset({"sequences", "id_map"})
-ROLES: FileRoles = ((_NEEDED, frozenset({"metadata"})), (_NEEDED, frozenset({"businesses"})))
+ROLES: FileRoles = (
+    (frozenset({"sequences"}), frozenset()),
+    (_NEEDED, frozenset({"metadata"})),
+    (_NEEDED, frozenset({"businesses"})),
+)
 
 
 def read(files: dict[str, Path]) -> RawData:
-    """Read interactions in file order and items in the order of their numbers in the id map.
+    """Read interactions in file order and items in the order of their numbers.
 
     Raises:
         DataError: a malformed line, a number that is not in the id map, or an invalid id map.
     """
-    users, items = _id_maps(files["id_map"])
+    id_map = files.get("id_map")
+    users, items = _id_maps(id_map) if id_map else _numbers(files["sequences"])
+    expected = f"is not in {id_map.name}" if id_map else "is not a number"
     sequences = {}
-    for line, row in lines(files["sequences"]):
-        user, *sequence = row.split() or [""]
-        if not sequence:
-            raise malformed(files["sequences"], line, f"user {user} has no items" if user else "line has only spaces")
+    for line, user, sequence in _lines(files["sequences"]):
         if user not in users or user in sequences:
-            problem = "appears twice" if user in sequences else f"is not in {files['id_map'].name}"
+            problem = "appears twice" if user in sequences else expected
             raise malformed(files["sequences"], line, f"user {user} {problem}")
         for item in sequence:
             if item not in items:
-                raise malformed(files["sequences"], line, f"item {item} is not in {files['id_map'].name}")
+                raise malformed(files["sequences"], line, f"item {item} {expected}")
         sequences[user] = sequence
     interactions = pd.DataFrame(
         {
@@ -61,8 +66,31 @@ def read(files: dict[str, Path]) -> RawData:
         described,
         interactions,
         counts={"read": len(interactions)},
-        item_order="as in the id map, by first appearance, so numbers carry order information",
+        item_order="as in the id map, by first appearance, so numbers carry order information"
+        if id_map
+        else "as in the file, so numbers may carry order information",
     )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield the number of each line, its user and its items.
+
+    Raises:
+        DataError: a line without items.
+    """
+    for line, row in lines(path):
+        user, *sequence = row.split() or [""]
+        if not sequence:
+            raise malformed(path, line, f"user {user} has no items" if user else "line has only spaces")
+        yield line, user, sequence
+
+
+def _numbers(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the numbers of a sequence file as an id map that leaves them as they are."""
+    rows = [(user, sequence) for _, user, sequence in _lines(path)]
+    numbers = {user for user, _ in rows}, set(chain.from_iterable(sequence for _, sequence in rows))
+    users, items = ({number: number for number in kind if number.isdecimal()} for kind in numbers)
+    return users, items
 
 
 def _businesses(path: Path, wanted: set[str]) -> pd.DataFrame:

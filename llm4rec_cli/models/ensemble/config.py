@@ -24,6 +24,10 @@ class Combine(Enum):
     # the mean rank within the impression, so that all members weigh the same; of lists, the sum of 1 / (60 + rank)
     rank = "rank"
     weights = "weights"  # a weighted sum, fitted on validation
+    grid = "grid"  # of two lists, the weights among nine with the best NDCG@10 on validation
+
+
+FITTED = (Combine.weights, Combine.grid)
 
 
 @dataclass
@@ -36,7 +40,7 @@ class EnsembleConfig(ModelConfig):
     named_settings: ClassVar[tuple[str, ...]] = ("members", "judged", "names", "variants", "combine")
 
     members: list[str] = field(default_factory=list)  # run folders with the predictions to combine
-    judged: list[str] = field(default_factory=list)  # combine=weights: the same for the validation split
+    judged: list[str] = field(default_factory=list)  # combine=weights and grid: the same for the validation split
     names: list[str] = field(default_factory=list)  # the members' names in tables
     variants: list[str] = field(default_factory=list)  # the members' variants: their hashes without the seed
     combine: Combine = MISSING
@@ -70,10 +74,15 @@ class EnsembleConfig(ModelConfig):
             )
 
     def problems(self, config: Config) -> Iterator[UsageError]:
-        if self.members and self.combine is Combine.weights and len(self.judged) != len(self.members):
+        how = f"combine={self.combine.name}"
+        if self.members and self.combine in FITTED and len(self.judged) != len(self.members):
             yield UsageError(
-                "model.combine=weights needs the members' validation runs, and model.judged does not list them",
-                "use llm4rec ensemble run=[RUN,RUN,…] combine=weights, which fills it in",
+                f"model.{how} needs the members' validation runs, and model.judged does not list them",
+                f"use llm4rec ensemble run=[RUN,RUN,…] {how}, which fills it in",
+            )
+        if self.combine is Combine.grid and (len(self.members) > 2 or config.dataset.split.splits_impressions):
+            yield UsageError(
+                "model.combine=grid blends two runs of ranked lists, no more and no news", "combine=weights"
             )
 
 

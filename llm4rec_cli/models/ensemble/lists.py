@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError
+from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
+from llm4rec_cli.models.ensemble.config import FITTED, Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.weights import FloatArray, members_file, softmax_weights
 from llm4rec_cli.models.shared.ranked_lists import RankedLists, ranked_lists
 
+log = logging.getLogger(__name__)
+
 IntArray = NDArray[np.integer[Any]]
+SHARES = np.arange(1, 10) / 10  # of the first member's standardised scores
 FUSION = 60  # of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009
 
 
@@ -28,16 +33,17 @@ class EnsembleOfLists(RankedLists):
     the list omits. Items that all members omit tie below the others.
 
     Attributes:
-        weights: (members,) of the weighted sum; None unless `combine=weights`.
+        weights: (members,) of the weighted sum; None unless they are fitted.
     """
 
     def __init__(self, config: EnsembleConfig, context: Context) -> None:
         self.config, dataset = config, context.split.dataset
         pairs, scores = union([Lists(folder, dataset) for folder in config.members], config.combine)
         self.weights = None
-        if config.combine is Combine.weights:
+        if config.combine in FITTED:
             judged = [Lists(folder, dataset) for folder in config.judged]
-            self.weights = fit_weights(judged, dataset.n_items)
+            fit = fit_weights if config.combine is Combine.weights else grid_weights
+            self.weights = fit(judged, dataset.n_items)
         combined = scores.sum(0) if self.weights is None else self.weights @ scores
         user, item = np.divmod(pairs, dataset.n_items)
         lists = ranked_lists(user, item, combined, (dataset.n_users, dataset.n_items))
@@ -82,16 +88,21 @@ def union(members: Sequence[Lists], combine: Combine) -> tuple[IntArray, FloatAr
     """Return the items that any member lists, and each member's scores of them.
 
     Returns:
-        (total,) user x n_items + item, ascending; and (members, total) scores: as stored for weights; standardised for
-        a sum, so that the scale of a member has no influence; 1 / (60 + rank) for ranks.
+        (total,) user x n_items + item, ascending; and (members, total) scores: as stored for weights that
+        are fitted; standardised for a sum, so that the scale of a member has no influence; 1 / (60 + rank) for ranks.
     """
     pairs = np.unique(np.concatenate([member.pair for member in members]))
     scores = np.zeros((len(members), len(pairs)))
     for row, member in zip(scores, members, strict=True):
         score = 1 / (FUSION + member.rank) if combine is Combine.rank else member.score
-        scale = member.score.std().clip(min=1e-12) if combine in (Combine.sum, Combine.mean) else 1.0
+        scale = _deviation(member) if combine in (Combine.sum, Combine.mean) else 1.0
         row[np.searchsorted(pairs, member.pair)] = score / scale
     return pairs, scores
+
+
+def _deviation(member: Lists) -> float:
+    """Return the standard deviation of the scores that a member stored."""
+    return float(member.score.std().clip(min=1e-12))
 
 
 def fit_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
@@ -101,15 +112,55 @@ def fit_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
         (members,) as `softmax_weights`.
 
     Raises:
+        DataError: as `_with_targets`.
+    """
+    return softmax_weights(*_with_targets(members, n_items, Combine.weights))
+
+
+def grid_weights(members: Sequence[Lists], n_items: int) -> FloatArray:
+    """Choose the weights of two members' standardised scores, .1 and .9 to .9 and .1, by NDCG@10 on validation.
+
+    Users for whom no member lists the target are left out: they add the same to all.
+
+    Returns:
+        (2,) weights of the stored scores; of those with equal NDCG@10 the first.
+
+    Raises:
+        DataError: as `_with_targets`.
+    """
+    scores, lengths, hit = _with_targets(members, n_items, Combine.sum)
+    begins = np.cumsum(lengths) - lengths
+    best, weights = -1.0, SHARES[:0]
+    for share in SHARES:
+        combined = share * scores[0] + (1 - share) * scores[1]
+        of_target = np.repeat(combined[hit], lengths)
+        n_better = np.add.reduceat((combined > of_target).astype(np.int64), begins)
+        n_tied = np.add.reduceat((combined == of_target).astype(np.int64), begins)
+        ndcg = expected_ndcg(n_better, n_tied, 10).mean()
+        log.info("weight %.1f of the first: NDCG@10 %.4f of the %d listed targets", share, ndcg, len(lengths))
+        if ndcg > best:
+            best, weights = ndcg, np.array([share, 1 - share])
+    return weights / [_deviation(member) for member in members]
+
+
+def _with_targets(
+    members: Sequence[Lists], n_items: int, combine: Combine
+) -> tuple[FloatArray, IntArray, NDArray[np.bool_]]:
+    """Return the users' lists in which the target is, the items of all members together.
+
+    Returns:
+        (members, total) scores, one list after another; (lists,) their lengths; (total,) whether an item is the target.
+
+    Raises:
         DataError: no member lists any target, or the members were evaluated on different examples.
     """
     if any(not np.array_equal(member.target, members[0].target) for member in members):
         raise DataError("the members were evaluated on different validation examples", "evaluate all on the same ones")
-    pairs, scores = union(members, Combine.weights)
+    pairs, scores = union(members, combine)
     hit = np.isin(pairs, members[0].target)
     user = pairs // n_items
     kept = np.isin(user, user[hit])
     if not kept.any():
         raise DataError("no member lists the target of any validation user", "longer lists: task.stored_items=100")
     _, lengths = np.unique(user[kept], return_counts=True)
-    return softmax_weights(scores[:, kept], lengths, hit[kept])
+    return scores[:, kept], lengths, hit[kept]

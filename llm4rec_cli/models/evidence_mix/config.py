@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.config.schema import Config, EncoderConfig, TaskConfig, added
+from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.shared.config import EncoderSizes
 
 
@@ -33,29 +34,58 @@ class EvidenceMixConfig(EncoderSizes):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
     results_version: ClassVar[int] = 2
+    zero_ranks_high: ClassVar[bool] = True
+    ours: ClassVar[bool] = True
 
-    named_settings: ClassVar[tuple[str, ...]] = ("parts",)
+    named_settings: ClassVar[tuple[str, ...]] = ("parts", "repetition", "popularity", "gated")
 
     encoder: EncoderConfig = MISSING
     parts: list[Part] = MISSING
+    repetition: bool = added(True)  # items of the history have a term for it; false = popularity and the encoder only
+    popularity: bool = added(True)  # false = all items are equally popular
+    gated: bool = added(True)  # gates depend on the history; false = they are constants that are learned
     folds: int = ranges.number(at_least=2)  # of users, for cross-fitting
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
-    neighbours: int = ranges.number(at_least=1)  # lexical neighbours of an item; more where similarities tie
+    neighbours: int = ranges.number(
+        at_least=1
+    )  # lexical neighbours of an item; up to twice as many where similarities tie
     groups: list[int] = ranges.number(at_least=1)  # ascending: the distance from the target at which each group ends
     gate_learning_rate: float = ranges.number(above=0)
     # items drawn for the softmax of a training step, besides those with evidence; null = the whole catalogue, as where
-    # it has no more items
+    # it has at most twice as many
     sampled_items: int | None = ranges.number(None, at_least=1, added=True)
     temperature: float = ranges.number(above=0)  # of the encoder's cosines
 
     def uses_item_text(self) -> bool:
-        return bool({Part.text, Part.vectors} & set(self.parts))
+        return Part.text in self.parts or {Part.encoder, Part.vectors} <= set(self.parts)
+
+    def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
+        readers = {"encoder": Part.vectors, "neighbours": Part.text, "temperature": Part.encoder}
+        readers |= {
+            field.name: Part.encoder for field in fields(EncoderSizes) if field.name not in ("name", "max_length")
+        }
+        return {key: f"{part.name} in model.parts" for key, part in readers.items() if part not in self.parts}
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.groups != sorted(set(self.groups)) or not self.groups:
             yield UsageError(f"model.groups={self.groups} must be ascending distances", "model.groups=[1,3,50]")
-        if Part.encoder in self.parts and not {Part.ids, Part.vectors} & set(self.parts):
+        inputs = [part.name for part in (Part.ids, Part.vectors) if part in self.parts]
+        if Part.encoder in self.parts and not inputs:
             yield UsageError("the encoder has no input: model.parts names neither ids nor vectors", "add ids")
+        if inputs and Part.encoder not in self.parts:
+            yield UsageError(
+                f"model.parts names {' and '.join(inputs)} without encoder, which alone reads them", "add encoder"
+            )
+        for part, n in Counter(self.parts).items():
+            if n > 1:
+                yield UsageError(f"model.parts names {part.name} {n} times", "name it once")
+
+    def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
+        if Part.encoder in self.parts and Part.ids not in self.parts and len(set(dataset.texts)) == 1:
+            yield DataError(
+                f"the encoder reads text vectors alone, and the texts of '{dataset.manifest['name']}' are all alike",
+                "add ids to model.parts, or leave out encoder and vectors",
+            )
 
     def problems_with_new_items(self) -> Iterator[UsageError]:
         if not self.uses_item_text():
@@ -67,4 +97,6 @@ class EvidenceMixConfig(EncoderSizes):
     def display_name(self) -> str:
         """`evidence_mix`, with the parts that are left out."""
         missing = [part.name for part in Part if part not in self.parts]
+        missing += [name for name in ("repetition", "popularity") if not getattr(self, name)]
+        missing += ["gates"] * (not self.gated)
         return f"{self.name} without {', '.join(missing)}" if missing else self.name

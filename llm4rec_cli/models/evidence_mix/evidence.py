@@ -9,6 +9,7 @@ A user's own transitions then count for items of the history only, and these get
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -84,11 +85,12 @@ class TextNeighbours:
 
     Args:
         texts: of the catalogue, at least one with a word.
-        n: number of neighbours, itself included; more where cosines tie.
+        n: number of neighbours, itself included; up to twice as many where cosines tie. If more tie with the n-th, none
+            of these is a neighbour, so that neither the order of items nor the size of the catalogue matters.
 
     Attributes:
         rows: (n_items, n_items) the cosines.
-        least: (n_items, 1) the cosine of the n-th neighbour in the catalogue; 0 where it has fewer.
+        least: (n_items, 1) the least cosine of a neighbour; 0 where there are fewer than n.
     """
 
     def __init__(self, texts: list[str], n: int) -> None:
@@ -96,26 +98,43 @@ class TextNeighbours:
         self.catalogue = csr_array(self.vectorizer.fit_transform(texts))
         self.new = self.catalogue[:0]
         self.n = min(n, len(texts))
-        self.least, nearest = np.zeros((len(texts), 1), dtype=np.float32), []
-        for start in range(0, len(texts), size := max(1, CELLS_AT_ONCE // len(texts))):
-            cosine = csr_array(self.catalogue[start : start + size] @ self.catalogue.T)
-            least = self.least[start : start + size]
-            for i, (begin, end) in enumerate(itertools.pairwise(cosine.indptr)):
-                if end - begin >= self.n:
-                    least[i] = np.partition(cosine.data[begin:end], -self.n)[-self.n]
-            cosine.data[cosine.data < least.repeat(np.diff(cosine.indptr))] = 0
-            cosine.eliminate_zeros()
-            nearest.append(cosine)
-        self.rows = self.nearest = csr_array(vstack(nearest))
+        cosines = list(zip(*map(self._nearest, self._blocks(self.catalogue)), strict=True))
+        self.least = np.concatenate(cosines[0])
+        self.rows = self.nearest = csr_array(vstack(cosines[1]))
+
+    def _blocks(self, vectors: csr_array) -> Iterator[csr_array]:
+        """Yield vectors, so few at once that their cosines with the catalogue fit."""
+        for start in range(0, vectors.shape[0], size := max(1, CELLS_AT_ONCE // self.catalogue.shape[0])):
+            yield vectors[start : start + size]
+
+    def _nearest(self, vectors: csr_array) -> tuple[NDArray[np.float32], csr_array]:
+        """Return (n_vectors, 1) the least cosine of a neighbour, and (n_vectors, n_items) the cosines of neighbours."""
+        cosine = csr_array(vectors @ self.catalogue.T)
+        least = np.zeros((vectors.shape[0], 1), dtype=np.float32)
+        for i, (begin, end) in enumerate(itertools.pairwise(cosine.indptr)):
+            if end - begin >= self.n:
+                values = cosine.data[begin:end]
+                least[i] = np.partition(values, -self.n)[-self.n]
+                if np.count_nonzero(values >= least[i]) > 2 * self.n:
+                    least[i] = np.nextafter(least[i], np.float32(2))
+        return least, _at_least(cosine, least)
 
     def add(self, texts: list[str]) -> None:
-        """Append items: neighbours of those to which they are as similar as the n-th neighbour in the catalogue."""
+        """Append items: neighbours of those to which they are as similar as a neighbour in the catalogue must be."""
         self.new = csr_array(vstack([self.new, self.vectorizer.transform(texts)]))
-        cosine = (self.new @ self.catalogue.T).toarray()
-        right = np.where(self.least <= cosine.T, cosine.T, 0)
-        below = np.concatenate([cosine, (self.new @ self.new.T).toarray()], axis=1)
-        below[below < np.partition(cosine, -self.n, axis=1)[:, -self.n, None]] = 0
-        self.rows = csr_array(vstack([hstack([self.nearest, csr_array(right)]), csr_array(below)]))
+        right, below = [self.nearest], []
+        for vectors in self._blocks(self.new):
+            least, nearest = self._nearest(vectors)
+            right.append(_at_least(csr_array((vectors @ self.catalogue.T).T), self.least))
+            below.append(hstack([nearest, _at_least(csr_array(vectors @ self.new.T), least)]))
+        self.rows = csr_array(vstack([hstack(right), *below]))
+
+
+def _at_least(cosine: csr_array, least: NDArray[np.float32]) -> csr_array:
+    """Return the entries that are not below their row's threshold, (n_rows, 1)."""
+    cosine.data[cosine.data < least.repeat(np.diff(cosine.indptr))] = 0
+    cosine.eliminate_zeros()
+    return cosine
 
 
 class Entries(NamedTuple):
@@ -137,7 +156,7 @@ class Evidence:
         kinds: names of the kinds of evidence, in order; the last is the repetition of history items.
         user_fold: (n_users,) each user's fold.
         log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out
-            of training, or new, has the mean of the others: nothing is known of its popularity.
+            of training, or new, has the mean of the others: nothing is known of its popularity. 0 without popularity.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
@@ -145,7 +164,7 @@ class Evidence:
         user, n_items, n_folds = np.repeat(np.arange(split.n_users), np.diff(offsets)), split.n_items, config.folds
         self.user_fold = stream(seed, "folds").permutation(split.n_users) % n_folds
         self.n_folds, self.groups = n_folds, list(config.groups)
-        self.parts = set(config.parts)
+        self.parts, self.repetition = set(config.parts), config.repetition
         pairs = []
         for step in range(1, config.steps + 1):
             same = user[step:] == user[:-step]
@@ -157,7 +176,8 @@ class Evidence:
         within = np.zeros((n_folds, n_items))
         np.add.at(within, (self.user_fold[user], flat), 1)
         counts = within.sum(axis=0)
-        self.log_counts = np.log1p(np.concatenate([counts - within, counts[None]])).astype(np.float32)
+        counts = np.concatenate([counts - within, counts[None]]) * config.popularity
+        self.log_counts = np.log1p(counts).astype(np.float32)
         items = split.softmax_items()
         if items is not None:
             held_out = np.setdiff1d(np.arange(n_items), items)
@@ -199,7 +219,7 @@ class Evidence:
         return torch.from_numpy(known)
 
     def entries(self, examples: Examples, fold: IntArray) -> Entries:
-        """Return the evidence for all items. An item of the history has repetition only.
+        """Return the evidence for all items. An item of the history has repetition at most.
 
         Args:
             fold: (n,) the folds to leave out.
@@ -227,6 +247,8 @@ class Evidence:
         keys = [_keys(matrix) for matrix in kinds]
         new = [~_contained(key, repeated) for key in keys]
         values = [matrix.data[kept] for matrix, kept in zip(kinds, new, strict=True)]
+        if not self.repetition:
+            repeated, repetition = repeated[:0], repetition[:0]
         lengths = [*map(len, values), len(repeated)]
         return Entries(
             torch.from_numpy(np.concatenate([*(key[kept] for key, kept in zip(keys, new, strict=True)), repeated])),

@@ -7,11 +7,12 @@ x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count i
 distances d at which j is in the history. b, c, g and r, and a before a softplus, are linear in three numbers that
 describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
 length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users. Of a
-large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_of_sample`).
+large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_columns`).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -33,16 +34,19 @@ from llm4rec_cli.models.shared.layers import initialise, sasrec_encoder
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
 from llm4rec_cli.text.features import encode_texts
 
+log = logging.getLogger(__name__)
+
 SCORES_AT_ONCE = 1 << 20  # logits of a block of rows, 4 MB each: memory does not grow with rows × items
 TINY = 1e-30
+VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 786 to 50,434 texts has 0.11 to 0.26
 N_KNOWN = 3
 TRUST = (0.0, 0.25, 0.5, 0.75, 1.0)  # factors of the encoder's part, of which validation chooses one
 TRUSTED_ON = 2000  # at most so many examples of validation
 ONE = math.log(math.e - 1)  # softplus of it is 1
 
-# The items whose vectors a block of rows needs, None for all; and its summed loss as a function of its rows' states, of
-# these vectors, of its rows' gates, and of the powers.
-Block = tuple[Tensor | None, Callable[..., Tensor]]
+# The items of a block's softmax; and its summed loss as a function of its rows' states, of these items' vectors, of its
+# rows' gates, and of the powers.
+Block = tuple[Tensor | slice, Callable[..., Tensor]]
 
 
 class EvidenceRows(SequenceRows):
@@ -65,7 +69,7 @@ class EvidenceRows(SequenceRows):
         row, position = packing.row[carries_loss], packing.position[carries_loss]
         user = self.users[indices][row]
         history = {"user": user, "start": self.offsets[user], "end": self.starts[indices][row] + position + 1}
-        if len(self.pool) > self.n_sampled:
+        if len(self.pool) > 2 * self.n_sampled:  # of a smaller catalogue the whole takes no longer
             random = stream(self.seed, "sampled items", epoch, indices[0])
             history["sample"] = np.sort(random.choice(self.pool, self.n_sampled, replace=False, shuffle=False))
         return batch | {name: torch.from_numpy(values.astype(np.int64)) for name, values in history.items()}
@@ -84,7 +88,7 @@ class EvidenceMix(nn.Module):
     """
 
     vectors: Tensor | None
-    included: Tensor | None
+    included: Tensor
     log_counts: Tensor
     centre: Tensor
     spread: Tensor
@@ -97,10 +101,8 @@ class EvidenceMix(nn.Module):
         self.rows = EvidenceRows(context.split, config, context.seed)
         self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
         self.register_buffer("vectors", vectors, persistent=False)
-        items = context.split.softmax_items()
-        included = None if items is None else torch.zeros(context.split.n_items, dtype=torch.bool)
-        if included is not None:
-            included[torch.from_numpy(items)] = True
+        included = torch.zeros(context.split.n_items, dtype=torch.bool)
+        included[torch.from_numpy(self.rows.pool)] = True
         self.register_buffer("included", included, persistent=False)
         self.n_kinds = len(self.evidence.kinds) - 1
         self.encoder = self.ids = self.adaptor = None
@@ -113,6 +115,7 @@ class EvidenceMix(nn.Module):
                 self._whiten(vectors)
         self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4)
         nn.init.zeros_(self.gates.weight)
+        self.gates.weight.requires_grad = config.gated
         start = [0.0] * self.n_kinds + [ONE, -4.0, 1.0, -3.0]
         self.gates.bias = nn.Parameter(torch.tensor(start))
         self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), ONE))
@@ -122,12 +125,15 @@ class EvidenceMix(nn.Module):
         self.register_buffer("trust", torch.ones(()))
 
     def _whiten(self, vectors: Tensor) -> None:
-        """Start the adaptor as the whitening of the text vectors, of length about 1."""
+        """Start the adaptor as the whitening of the text vectors, of length about 1.
+
+        Directions in which the catalogue hardly varies are left out: whitening would inflate them for a new text.
+        """
         assert self.adaptor is not None
         centre = vectors.mean(0)
         _, scale, directions = torch.linalg.svd(vectors - centre, full_matrices=False)
-        size = min(len(scale), self.adaptor.out_features)
-        scale = scale[:size].clamp_min(scale[0] * 1e-3) / math.sqrt(len(vectors))
+        size = min(int((scale > VARIES * scale[0]).sum()), self.adaptor.out_features)
+        scale = scale[:size] / math.sqrt(len(vectors))
         with torch.no_grad():
             self.adaptor.weight[:size] = directions[:size] / (scale * math.sqrt(size)).unsqueeze(1)
             self.adaptor.bias.copy_(-self.adaptor.weight @ centre)
@@ -193,17 +199,17 @@ class EvidenceMix(nn.Module):
             hidden, table, gates = hidden.float(), table.float(), self._gates(examples, fold)
 
             def block(rows: slice) -> Block:
-                entries = self._entries(examples[rows], fold[rows])
+                entries, places = self._entries(examples[rows], fold[rows]), targets[rows]
+                items: Tensor | slice = slice(None)
+                log_weight = self.included.log()
                 if sample is not None:
-                    return self._of_sample(entries, fold[rows], targets[rows], sample)
+                    items, log_weight, entries, places = self._columns(entries, places, sample)
 
                 def loss(*inputs: Tensor) -> Tensor:
-                    scores = self._scores(entries, fold[rows], *inputs)
-                    if self.included is not None:
-                        scores = scores.masked_fill(~self.included, float("-inf"))
-                    return F.cross_entropy(scores, targets[rows], reduction="sum")
+                    scores = self._scores(entries, self.log_counts[:, items], fold[rows], *inputs)
+                    return F.cross_entropy(scores + log_weight, places, reduction="sum")
 
-                return None, loss
+                return items, loss
 
             size = max(1, SCORES_AT_ONCE // len(table if sample is None else sample))
             total: Tensor = _InBlocks.apply(block, size, *self._directions(hidden, table), gates, self.powers)
@@ -213,46 +219,24 @@ class EvidenceMix(nn.Module):
         device = self.log_counts.device
         return Entries(*(x.to(device) for x in self.evidence.entries(examples, fold)))
 
-    def _of_sample(self, entries: Entries, fold: IntArray, targets: Tensor, sample: Tensor) -> Block:
-        """Return a block whose softmax has items with evidence, and the target, exactly, and a sample for all others.
+    def _columns(self, entries: Entries, targets: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Entries, Tensor]:
+        """Return what a block's softmax runs over: items with evidence for a row of it, its targets, and the sample.
 
-        The sum over the others is estimated without bias, as their number times the mean over those in the sample.
+        The first two are summed exactly. An item of the sample stands for several others, so that the sum is estimated
+        without bias.
+
+        Returns:
+            (n_columns,) ascending items, and the logs of their weights; the entries and the targets by column.
         """
-        k, n, n_items, device = self.n_kinds, len(targets), self.log_counts.shape[1], targets.device
-        key, kind, value = entries
-        own = torch.arange(n, device=device) * n_items + targets
-        pairs, place = torch.unique(torch.cat([key, own]), return_inverse=True)
-        row, item = pairs // n_items, pairs % n_items
-        place, own_place = place[: len(key)], place[len(key) :]
-        n_new = int((kind < k).sum())  # entries are in the order of kinds
-        new, old = slice(n_new), slice(n_new, None)
-        fits = torch.ones_like(item, dtype=torch.bool) if self.included is None else self.included[item]
-        column = torch.searchsorted(sample, item).clamp_max(len(sample) - 1)
-        drawn = sample[column] == item
-        exact_in_sample = torch.zeros(n, len(sample), dtype=torch.bool, device=device)
-        exact_in_sample[row[drawn], column[drawn]] = True
-        n_others = len(self.rows.pool) - torch.bincount(row[fits], minlength=n)
-        n_drawn = len(sample) - torch.bincount(row[drawn], minlength=n)
-        log_weight = (n_others / n_drawn.clamp_min(1)).log()
-        items = torch.unique(torch.cat([item, sample]))
-        of_pair, of_sample = torch.searchsorted(items, item), torch.searchsorted(items, sample)
-        of_fold = torch.from_numpy(fold).to(device)
-        counts_of_pair, counts_of_sample = self.log_counts[of_fold[row], item], self.log_counts[:, sample][of_fold]
-
-        def loss(hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor) -> Tensor:
-            sharpness, base, slope, repetition = (gate.squeeze(1) for gate in gates[:, k:].split(1, dim=1))
-            strength = F.softplus(powers)[kind] * value.log()
-            mixture = (gates[row[place[new]], kind[new]] + strength[new]).exp()
-            mixed = (slope[row] * counts_of_pair + base[row]).exp().index_add(0, place[new], mixture)
-            exact = F.softplus(sharpness)[row] * (mixed + TINY).log() + (hidden[row] * table[of_pair]).sum(1)
-            exact = exact.index_add(0, place[old], repetition[row[place[old]]] + strength[old])
-            popularity = (slope[:, None] * counts_of_sample + base[:, None]).exp()
-            others = F.softplus(sharpness)[:, None] * (popularity + TINY).log() + hidden @ table[of_sample].t()
-            log_others = others.masked_fill(exact_in_sample, float("-inf")).logsumexp(1) + log_weight
-            log_total = torch.logaddexp(_logsumexp(exact[fits], row[fits], n), log_others)
-            return (log_total - exact[own_place]).sum()
-
-        return items, loss
+        n_items = len(self.included)
+        exact, drawn = self.included.new_zeros(2, n_items)
+        exact[entries.key % n_items] = exact[targets] = drawn[sample] = True
+        others = self.included & ~exact
+        weight = torch.where(others, others.sum() / (drawn & ~exact).sum(), self.included)
+        is_column = exact | drawn
+        items, place = is_column.nonzero().squeeze(1), is_column.cumsum(0) - 1
+        key = entries.key // n_items * len(items) + place[entries.key % n_items]
+        return items, weight.log()[items], entries._replace(key=key), place[targets]
 
     def _gates(self, examples: Examples, fold: IntArray) -> Tensor:
         """Return (n, n_gates) the gates of examples."""
@@ -261,17 +245,33 @@ class EvidenceMix(nn.Module):
         return gates
 
     def _directions(self, hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states, of length 1/τ, and the item vectors, of length 1."""
+        """Return the states, of length 1/τ, and the item vectors, of length 1; of size 0 without an encoder."""
+        if self.encoder is None:
+            return hidden, table
         return F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
 
     def _scores(
-        self, entries: Entries, fold: IntArray, hidden: Tensor, table: Tensor, gates: Tensor, powers: Tensor
+        self,
+        entries: Entries,
+        log_counts: Tensor,
+        fold: IntArray,
+        hidden: Tensor,
+        table: Tensor,
+        gates: Tensor,
+        powers: Tensor,
     ) -> Tensor:
-        """Return (n, n_items) scores of a block of examples."""
+        """Return (n, n_items) scores of a block of examples, for the catalogue or for some items of it.
+
+        Args:
+            entries: their keys are row · n_items + place among these items.
+            log_counts: (n_folds + 1, n_items) of these items.
+            fold: (n,) the folds to leave out.
+            hidden, table, gates, powers: (n, hidden), (n_items, hidden), (n, n_gates) and (n_kinds + 1,).
+        """
         k, shape = self.n_kinds, (len(hidden), len(table))
         key, kind, value = entries
         sharpness, base, slope, repetition = gates[:, k:].split(1, dim=1)
-        popularity = slope * self.log_counts[torch.from_numpy(fold).to(table.device)] + base
+        popularity = slope * log_counts[torch.from_numpy(fold).to(table.device)] + base
         strength = F.softplus(powers)[kind] * value.log()
         n_new = int((kind < k).sum())  # entries are in the order of kinds
         new, old = slice(n_new), slice(n_new, None)
@@ -331,7 +331,10 @@ class EvidenceMix(nn.Module):
         for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
             rows = slice(start, start + size)
             entries = self._entries(examples[rows], fold[rows])
-            yield rows, self._scores(entries, fold[rows], hidden[rows], table, gates[rows], self.powers)
+            yield (
+                rows,
+                self._scores(entries, self.log_counts, fold[rows], hidden[rows], table, gates[rows], self.powers),
+            )
 
     def add_items(self, split: Split) -> None:
         self.evidence.add_items(split)
@@ -340,12 +343,6 @@ class EvidenceMix(nn.Module):
             added = encode_texts(texts, self.settings.encoder, self.cache, device.type).to(device)
             self.vectors = torch.cat([self.vectors, added])
         self.log_counts = torch.from_numpy(self.evidence.log_counts).to(self.log_counts.device)
-
-
-def _logsumexp(values: Tensor, row: Tensor, n: int) -> Tensor:
-    """Return (n,) the log of the sum of exp(values) of each row, of which none is empty."""
-    largest = values.new_full((n,), float("-inf")).scatter_reduce(0, row, values.detach(), "amax")
-    return values.new_zeros(n).index_add(0, row, (values - largest[row]).exp()).log() + largest
 
 
 class _InBlocks(torch.autograd.Function):
@@ -366,17 +363,13 @@ class _InBlocks(torch.autograd.Function):
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
             items, loss = block(rows)
-            part = table if items is None else table[items]
             with torch.enable_grad():
-                inputs = [x.detach().requires_grad_() for x in (hidden[rows], part, gates[rows], powers)]
+                inputs = [x.detach().requires_grad_() for x in (hidden[rows], table[items], gates[rows], powers)]
                 value = loss(*inputs)
-                of_hidden, of_part, of_gates, of_powers = torch.autograd.grad(value, inputs)
+                of_hidden, of_table, of_gates, of_powers = torch.autograd.grad(value, inputs)
             total += value.detach()
             gradients[0][rows] = of_hidden
-            if items is None:
-                gradients[1] += of_part
-            else:
-                gradients[1].index_add_(0, items, of_part)
+            gradients[1][items] += of_table
             gradients[2][rows] = of_gates
             gradients[3] += of_powers
         ctx.save_for_backward(*gradients)
@@ -391,6 +384,8 @@ class _InBlocks(torch.autograd.Function):
 def build(context: Context) -> EvidenceMix:
     config: EvidenceMixConfig = context.config
     texts, vectors = context.split.dataset.texts, None
-    if {Part.encoder, Part.vectors} <= set(config.parts) and any(texts):
+    if config.uses_item_text() and not any(texts):
+        log.warning("evidence_mix: no item has text, so text and vectors of model.parts have no effect")
+    if {Part.encoder, Part.vectors} <= set(config.parts) and len(set(texts)) > 1:  # else there is nothing to whiten
         vectors = encode_texts(texts, config.encoder, context.cache, context.device)
     return EvidenceMix(config, context, vectors)
