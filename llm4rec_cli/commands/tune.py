@@ -68,7 +68,8 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         raise UsageError("tune sets split=valid and seed=0 itself", "leave them out")
     typed = _typed(composed)
     spec = RunSpec.resolve(_compose(typed), "train")
-    space = _space(spec.model.name)
+    unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
+    space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
     start = {key: _value(spec, key) for key in space}
     name = options.name or f"{spec.model.name}-{spec.config.dataset.name}-{spec.task.name}"
     folder = (spec.outputs / "tune" / name).absolute()

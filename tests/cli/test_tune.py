@@ -42,6 +42,14 @@ def test_it_prints_the_trials_and_writes_what_was_searched(tuned):
     assert "next: llm4rec train -m +experiment=mine/bpr seed=0,1,2" in tuned.out
 
 
+def test_settings_without_effect_are_not_searched(tmp_path, cache):
+    search = ("tune", "model=evidence_mix", "model.parts=[following]", *SEARCH[3:6], "--trials", "1")
+    answer = call(*search, cwd=tmp_path, cache=cache)
+    assert answer.code == 0, answer.err
+    record = read(tmp_path / "outputs/tune/evidence_mix-demo-sequential/tuning.json")
+    assert list(record["trials"][0]["settings"]) == ["trainer.learning_rate"]
+
+
 def test_it_reads_validation_only_and_another_draw_of_generated_data(tuned):
     runs = sorted((tuned.cwd / "outputs/tune/bpr_mf-demo-sequential/runs").glob("*/*/*/*/metrics.json"))
     assert runs

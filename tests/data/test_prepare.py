@@ -317,7 +317,7 @@ def test_a_column_map_goes_to_the_domains_whose_reader_takes_one(tmp_path):
     )
     assert prepare(config, tmp_path).user_ids.tolist() == ["films-anna", "films-bert", "log-u"]
     with pytest.raises(UsageError, match="does not take"):
-        prepare(replace(config, domains={"films": config.domains["films"]}), tmp_path)
+        prepare(replace(config, reader="s3rec", domains={"log": {"sequences": "log.csv"}}), tmp_path)
 
 
 @pytest.mark.parametrize("reader, role", [("nonsense", "interactions"), ("recbole", "reviews")])

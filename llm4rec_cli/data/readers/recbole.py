@@ -47,7 +47,8 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
 
     Args:
         files: as in ROLES.
-        columns: our column name -> the file's name, for columns with other names; each must be in a file.
+        columns: our column name -> the file's name, for columns with other names. A file that has only our name is read
+            too, so that domains of one dataset may differ.
 
     Raises:
         DataError: a malformed line, a missing column, an unknown index, prefixes that contradict each other, or
@@ -57,7 +58,7 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     described = [files[role] for role in ("interactions", "items", "text") if role in files]
     headers = [name for path in described for name in _header(path, required=())]
     for name, column in columns.items():
-        if column not in headers:
+        if not _sources(name, headers, columns):
             names = " and ".join(path.name for path in described)
             raise DataError(f"{names}: no column '{column}' for {name}", did_you_mean(column, headers))
     return _read_interactions(files, columns) if "interactions" in files else _read_prefixes(files, columns)
