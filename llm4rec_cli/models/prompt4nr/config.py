@@ -62,13 +62,6 @@ class Attention(Enum):
     shared = "shared"  # their own side of the template, so that all candidates of a history share its states
 
 
-class OffsetRule(Enum):
-    """What is added to the prompt's log-odds, in training and after it."""
-
-    none = "none"
-    frozen_text = "frozen_text"  # the floor's similarities, times a scale that is fitted to the training clicks
-
-
 class Texts(Enum):
     """What a warm-up reads of the items that the training part shows or has in a history."""
 
@@ -117,7 +110,6 @@ class Prompt4NRConfig(ModelConfig):
     prompts: TemplateConfig = field(default_factory=TemplateConfig)
     prompt_only: bool = False  # train the virtual tokens only; the backbone is frozen
     attention: Attention = added(Attention.full)
-    offset: OffsetRule = added(OffsetRule.none)
     loss: Loss = MISSING
     negatives: int = ranges.number(at_least=1)  # per click
     draw: Draw = MISSING
@@ -154,7 +146,6 @@ class Prompt4NRConfig(ModelConfig):
         """Return what makes this another method than the paper's, in words."""
         parts = ["shared histories"] if self.shares_histories else []
         parts += ["distilled"] if self.warm_up.distillation.steps else []
-        parts += ["over frozen text"] if self.offset is OffsetRule.frozen_text else []
         return parts + (["virtual tokens alone"] if self.prompt_only else [])
 
     def paper_experiment(self, task: TaskConfig) -> str:
@@ -192,8 +183,6 @@ class Prompt4NRConfig(ModelConfig):
                 "is another model",
                 "model.attention=full",
             )
-        if self.offset is OffsetRule.frozen_text:
-            yield UsageError("published weights were trained without an offset", "model.offset=none")
         groups = [segment.field for segment in templates.segments(self.prompts.text) if segment.is_virtual]
         if unknown := [group for group in groups if group not in VIRTUAL]:
             yield UsageError(
@@ -221,8 +210,6 @@ class Prompt4NRConfig(ModelConfig):
                 f"{self.warm_up.distillation.steps:,} steps of training to order candidates as frozen text does come "
                 "before the clicks, the same for all seeds"
             )
-        if self.offset is OffsetRule.frozen_text:
-            deviations.append("frozen text's similarities are added to the log-odds; in the paper the prompt is all")
         if self.loss is Loss.listwise:
             deviations.append("a click and its negatives compete in one softmax; in the paper each stands alone")
         if self.shares_histories:
@@ -252,8 +239,3 @@ class Prompt4NRConfig(ModelConfig):
         from llm4rec_cli.models.prompt4nr import templates
 
         yield from templates.problems(self)
-        if self.offset is OffsetRule.frozen_text and self.loss is Loss.pointwise:
-            yield UsageError(
-                "model.offset=frozen_text orders the items of a list, and model.loss=pointwise has none",
-                "model.loss=listwise",
-            )

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llm4rec_cli.config.schema import EncoderConfig, Pooling
+from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.files import write_once
@@ -32,14 +34,15 @@ from llm4rec_cli.models.prompt4nr import templates, warm_up
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
 from llm4rec_cli.models.prompt4nr.config import Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
-from llm4rec_cli.models.prompt4nr.similarity import frozen_text, with_candidates
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
-from llm4rec_cli.text.features import RECIPE_VERSION
+from llm4rec_cli.models.shared.frozen_text import FrozenText
+from llm4rec_cli.text.features import RECIPE_VERSION, encode_texts
 from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
 
 VERSION = 2  # raised when the same data would give other weights
+MAX_LENGTH = 256  # tokens of an item's text that the teacher reads
 
 
 def distilled(
@@ -95,15 +98,21 @@ def _key(config: Prompt4NRConfig, clicks: Clicks, filler: TemplateFiller, split:
 def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, context: Context, clicks: Clicks) -> None:
     settings, device = config.warm_up.distillation, bert.bias.device
     answers = torch.tensor(filler.template.answers, device=device)
-    n_positions = bert.positions.num_embeddings
-    teacher = frozen_text(config, context, n_positions, settings.centred, settings.history_temperature)
+    longest = min(MAX_LENGTH, bert.positions.num_embeddings)
+    encoder = EncoderConfig(config.backbone, Pooling.mean, longest, config.warm_up.precision)
+    teacher = FrozenText(
+        lambda texts: encode_texts(texts, encoder, context.cache, context.device),
+        context.split,
+        settings.centred,
+        settings.history_temperature,
+    )
     shown = np.concatenate([clicks.item, clicks.others])
 
     def loss_of(step: int) -> Tensor:
         rng = stream(warm_up.SEED, "distillation", step)
         rows = rng.integers(len(clicks), size=settings.histories)
         candidates = rng.choice(shown, (settings.histories, settings.candidates))
-        similarity = teacher.score(with_candidates(clicks[rows], candidates)).to(device)
+        similarity = teacher.score(_examples(clicks[rows], candidates)).to(device)
         of_row = np.repeat(np.arange(len(rows)), settings.candidates)
         filled = filler.fill(filler.tokenize_histories(clicks[rows]), of_row, candidates.ravel())
         states = bert(**{name: tensor.to(device) for name, tensor in filled.packed().items()})
@@ -121,3 +130,8 @@ def divergence(log_odds: Tensor, similarity: Tensor, temperature: float) -> Tens
     """Return the mean over rows of KL(softmax(similarity / temperature) ‖ softmax(log_odds)), both (n, candidates)."""
     target = (similarity / temperature).log_softmax(1)
     return F.kl_div(log_odds.log_softmax(1), target, log_target=True, reduction="batchmean")
+
+
+def _examples(clicks: Clicks, candidates: IntArray) -> Examples:
+    zeros = np.zeros(len(clicks), dtype=np.int64)
+    return Examples(clicks.user, zeros, clicks.sequence, clicks.start, clicks.end, zeros, candidates=candidates)

@@ -16,10 +16,9 @@ from llm4rec_cli.data.examples import Examples, Histories, Impressions, IntArray
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.prompt4nr import templates
 from llm4rec_cli.models.prompt4nr.bert import PackedBert
-from llm4rec_cli.models.prompt4nr.config import Loss, OffsetRule, Prompt4NRConfig
+from llm4rec_cli.models.prompt4nr.config import Loss, Prompt4NRConfig
 from llm4rec_cli.models.prompt4nr.distillation import distilled
 from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
-from llm4rec_cli.models.prompt4nr.similarity import Offset, frozen_text
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
 from llm4rec_cli.models.shared.clicks import training_clicks
@@ -52,12 +51,6 @@ class Prompt4NR(nn.Module):
         self.bert = distilled(build, self.filler, config, context) if distil else build()
         self.register_buffer("answers", torch.tensor(template.answers), persistent=False)
         self.is_head_new = not templates.has_head(config.backbone)
-        self.rows = ClickExamples(config, training_clicks(self.split), self.filler, self.seed)
-        self.offset = None
-        if config.offset is OffsetRule.frozen_text:
-            text = frozen_text(config, context, self.bert.positions.num_embeddings)
-            self.offset = Offset(text, self.rows.clicks, None if context.is_loaded else self.rows.groups(0))
-            self.rows.offset = self.offset.of_clicks
         if config.prompt_only:
             self.bert.requires_grad_(False)
             self.bert.new.requires_grad_(True)
@@ -74,20 +67,17 @@ class Prompt4NR(nn.Module):
         return self.config.new_learning_rate if is_new else usual
 
     def training_rows(self) -> ClickExamples:
-        return self.rows
+        return ClickExamples(self.config, training_clicks(self.split), self.filler, self.seed)
 
-    def forward(self, is_click: Tensor, offset: Tensor | None = None, **batch: Tensor) -> dict[str, Any]:
+    def forward(self, is_click: Tensor, **batch: Tensor) -> dict[str, Any]:
         """Return the mean cross-entropy: pointwise over the two answer words, listwise over a click and its negatives.
 
         Args:
             is_click: (n,) bool; listwise, each click is followed by its `negatives`.
-            offset: (n,) of the log-odds; None = none.
             batch: as `FilledTemplates.packed` returns it.
         """
         logits = self.bert.logits(self.bert(**batch), self.answers)
         log_odds = logits[:, 1] - logits[:, 0]
-        if offset is not None:
-            log_odds = log_odds + offset
         if self.config.loss is Loss.pointwise:
             lists = log_odds.view(1, -1)
             loss, n_terms = F.cross_entropy(logits, is_click.long()), len(logits)
@@ -120,8 +110,6 @@ class Prompt4NR(nn.Module):
         items, offsets = impressions.shown()
         impression = np.repeat(np.arange(len(impressions)), np.diff(offsets))
         log_odds = self._log_odds(impressions, impression, items)
-        if self.offset is not None:
-            log_odds = log_odds + self.offset.of_shown(impressions)
         if self.config.loss is Loss.pointwise:
             return log_odds.sigmoid()
         return torch.cat([part.softmax(0) for part in log_odds.split(np.diff(offsets).tolist())])
@@ -132,8 +120,6 @@ class Prompt4NR(nn.Module):
         assert examples.candidates is not None
         n, c = examples.candidates.shape
         log_odds = self._log_odds(examples, np.repeat(np.arange(n), c), examples.candidates.ravel()).view(n, c)
-        if self.offset is not None:
-            log_odds = log_odds + self.offset(examples)
         return log_odds.sigmoid() if self.config.loss is Loss.pointwise else log_odds.softmax(1)
 
     def _log_odds(self, histories: Histories, history: IntArray, items: IntArray) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,20 +17,10 @@ class ClickExamples:
     """Training examples, as the trainer's rows: listwise a click with its negatives, pointwise one of these items.
 
     Negatives are drawn by (seed, epoch, click); with `draw=fixed` by (seed, click), so they are the same in all epochs.
-
-    Args:
-        offset: returns (n, c) the offsets of candidates (n, c) after n clicks' histories; None = none. Listwise only.
     """
 
-    def __init__(
-        self,
-        config: Prompt4NRConfig,
-        clicks: Clicks,
-        filler: TemplateFiller,
-        seed: int,
-        offset: Callable[[Clicks, IntArray], Tensor] | None = None,
-    ) -> None:
-        self.config, self.clicks, self.filler, self.seed, self.offset = config, clicks, filler, seed, offset
+    def __init__(self, config: Prompt4NRConfig, clicks: Clicks, filler: TemplateFiller, seed: int) -> None:
+        self.config, self.clicks, self.filler, self.seed = config, clicks, filler, seed
         self.group_size = 1 + config.negatives
 
     def __len__(self) -> int:
@@ -41,7 +29,7 @@ class ClickExamples:
     def batch(self, epoch: int, indices: list[int]) -> dict[str, Tensor]:
         """Return the filled templates, as `Prompt4NR.forward` takes them.
 
-        `is_click` (n,) bool marks the clicked items; listwise, each is followed by its negatives. `offset` (n,) if any.
+        `is_click` (n,) bool marks the clicked items; listwise, each is followed by its negatives.
         """
         rows = np.array(indices)
         if self.config.loss is Loss.pointwise:
@@ -52,14 +40,7 @@ class ClickExamples:
             items = np.concatenate([self._group(epoch, int(i)) for i in rows])
         distinct, history = np.unique(click, return_inverse=True)
         filled = self.filler.fill(self.filler.tokenize_histories(self.clicks[distinct]), history, items)
-        batch = {"is_click": torch.from_numpy(place == 0), **filled.packed()}
-        if self.offset is not None:
-            batch["offset"] = self.offset(self.clicks[rows], items.reshape(len(rows), -1)).flatten()
-        return batch
-
-    def groups(self, epoch: int) -> IntArray:
-        """Return (n_clicks, 1 + negatives) each click's item and its negatives of an epoch."""
-        return np.stack([self._group(epoch, click) for click in range(len(self.clicks))])
+        return {"is_click": torch.from_numpy(place == 0), **filled.packed()}
 
     def _group(self, epoch: int, click: int) -> IntArray:
         """Return a click's item and its negatives."""
