@@ -144,8 +144,8 @@ def test_recbole_columns_may_be_mapped(tmp_path):
     with pytest.raises(DataError, match=r"shop\.inter:1: no column 'item_id'") as error:
         recbole.read(files)
     assert "+dataset.columns.item_id=COLUMN" in error.value.remedy
-    with pytest.raises(DataError, match=r"shop\.inter and shop\.item: no column 'wieght' for rating") as error:
-        recbole.read(files, {"item_id": "artist_id", "rating": "wieght"})
+    with pytest.raises(DataError, match=r"shop\.inter and shop\.item: no column 'weights' for rating") as error:
+        recbole.read(files, {"item_id": "artist_id", "rating": "weights"})
     assert error.value.remedy == "did you mean 'weight'?"
 
 
