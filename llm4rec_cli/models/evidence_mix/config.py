@@ -46,9 +46,7 @@ class EvidenceMixConfig(EncoderSizes):
     gated: bool = added(True)  # gates depend on the history; false = they are constants that are learned
     folds: int = ranges.number(at_least=2)  # of users, for cross-fitting
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
-    neighbours: int = ranges.number(
-        at_least=1
-    )  # lexical neighbours of an item; up to twice as many where similarities tie
+    neighbours: int = ranges.number(at_least=1)  # lexical neighbours of an item; up to twice as many where they tie
     groups: list[int] = ranges.number(at_least=1)  # ascending: the distance from the target at which each group ends
     gate_learning_rate: float = ranges.number(above=0)
     # items drawn for the softmax of a training step, besides those with evidence; null = the whole catalogue, as where
