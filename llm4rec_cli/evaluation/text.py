@@ -89,9 +89,8 @@ def text_values(
 
 def rouge1_matrix(texts: Sequence[str]) -> FloatArray:
     """Return (n, n) the `rouge1` of each text with each, as `text_values` computes it, at once: O(n²) memory."""
-    numbers: dict[
-        tuple[str, int], int
-    ] = {}  # the k-th occurrence of a word is a word of its own: min of counts = product
+    # The k-th occurrence of a word is a word of its own, so that a product of rows is the sum of the smaller counts.
+    numbers: dict[tuple[str, int], int] = {}
     counts = [Counter(re.findall("[a-z0-9]+", text.lower())) for text in texts]
     rows = [
         [numbers.setdefault((word, k), len(numbers)) for word in count for k in range(count[word])] for count in counts

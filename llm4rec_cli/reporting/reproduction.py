@@ -152,7 +152,8 @@ def _unread(variant: Variant, said: str) -> str | None:
     """Return what share of the answers are no ratings, which the errors `said` or `said_paper` leave out; None if all
     are."""
     share = 1 - min(metrics["metrics"].get(f"{said}/coverage", 1.0) for _, metrics in variant.runs)
-    return f"{100 * share:.1f} % of the answers are no ratings, and left out" if share else None
+    what = "dropped, as by the published code" if said == "said_paper" else "no ratings, and left out"
+    return f"{100 * share:.1f} % of the answers are {what}" if share else None
 
 
 def _metric(metrics: Mapping[str, Any], name: str) -> str | None:

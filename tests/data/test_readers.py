@@ -144,9 +144,22 @@ def test_recbole_columns_may_be_mapped(tmp_path):
     with pytest.raises(DataError, match=r"shop\.inter:1: no column 'item_id'") as error:
         recbole.read(files)
     assert "+dataset.columns.item_id=COLUMN" in error.value.remedy
-    with pytest.raises(DataError, match=r"shop\.inter and shop\.item: no column 'weights' for rating") as error:
+    with pytest.raises(DataError, match=r"shop\.inter: no column 'weights' for rating") as error:
         recbole.read(files, {"item_id": "artist_id", "rating": "weights"})
     assert error.value.remedy == "did you mean 'weight'?"
+
+
+def test_recbole_reads_a_mapped_column_from_the_file_that_has_the_field(tmp_path, caplog):
+    header = "user_id:token\titem_id:token\trating:float\tweight:float"
+    (tmp_path / "shop.inter").write_text(f"{header}\nu\ta\t1\t9\n")
+    (tmp_path / "shop.item").write_text("item_id:token\tmass:float\na\t7\n")
+    files = {"interactions": tmp_path / "shop.inter", "items": tmp_path / "shop.item"}
+    assert recbole.read(files, {"rating": "weight"}).interactions["rating"].tolist() == [9]
+    assert not caplog.records
+    assert recbole.read(files, {"rating": "mass"}).interactions["rating"].tolist() == [1]
+    assert "shop.inter: no column 'mass' for rating, so 'rating' is read" in caplog.text
+    with pytest.raises(DataError, match=r"shop\.item: no column 'weight' for brand"):
+        recbole.read(files, {"brand": "weight"})
 
 
 def test_recbole_without_items_sorts_ids():

@@ -280,6 +280,14 @@ def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built, da
     assert model.score(model.split.examples(SplitName.test)).isfinite().all()
 
 
+def test_weights_of_the_version_without_trust_are_loaded_with_full_trust(built):
+    model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following])
+    older = {name: weights for name, weights in model.state_dict().items() if name != "trust"}
+    model.trust.fill_(0.25)
+    model.load_state_dict(older)
+    assert model.trust == 1
+
+
 def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
     """An item held out of training, and a new one, have the mean logarithm of the others' counts, in each fold."""
     split = hold_out(split_dataset(DATASET), 0.3, 1.0, 0)

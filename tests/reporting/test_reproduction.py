@@ -141,7 +141,7 @@ def test_a_finished_run_without_a_readable_answer_is_recorded_and_says_so(tmp_pa
 def test_the_share_of_left_out_answers_is_that_of_the_metric():
     variant = Variant([run(metrics={"said/coverage": 1.0, "said_paper/coverage": 0.25})])
     assert reproduction._unread(variant, "said") is None
-    assert reproduction._unread(variant, "said_paper") == "75.0 % of the answers are no ratings, and left out"
+    assert reproduction._unread(variant, "said_paper") == "75.0 % of the answers are dropped, as by the published code"
 
 
 def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):

@@ -6,6 +6,7 @@ Either `interactions` (one row each) with an optional item file, or UniSRec's do
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 from pathlib import Path
@@ -18,6 +19,8 @@ from llm4rec_cli.data.rawfiles import line_of_row, lines, malformed, read_table,
 from llm4rec_cli.data.readers import FileRoles
 from llm4rec_cli.data.recdataset import RawData
 from llm4rec_cli.errors import DataError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 ROLES: FileRoles = (
@@ -55,12 +58,16 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
             prefix rows in the role of interactions.
     """
     columns = columns or {}
-    described = [files[role] for role in ("interactions", "items", "text") if role in files]
-    headers = [name for path in described for name in _header(path, required=())]
     for name, column in columns.items():
-        if not _sources(name, headers, columns):
-            names = " and ".join(path.name for path in described)
-            raise DataError(f"{names}: no column '{column}' for {name}", did_you_mean(column, headers))
+        roles = ["interactions"] * (name in _INTERACTION_COLUMNS) + ["items", "text"] * (name in _ITEM_COLUMNS)
+        holders = [files[role] for role in roles if role in files]
+        header = [column for path in holders for column in _header(path, required=())]
+        if column in header:
+            continue
+        where = " and ".join(path.name for path in holders) or "these files"
+        if not (read_instead := _sources(name, header, columns)):
+            raise DataError(f"{where}: no column '{column}' for {name}", did_you_mean(column, header))
+        log.warning("%s: no column '%s' for %s, so '%s' is read", where, column, name, "', '".join(read_instead))
     return _read_interactions(files, columns) if "interactions" in files else _read_prefixes(files, columns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from llm4rec_cli.models.ensemble.config import Combine, EnsembleConfig
 from llm4rec_cli.models.ensemble.lists import EnsembleOfLists
 from llm4rec_cli.models.ensemble.weights import FloatArray, members_file, softmax_weights
 
+log = logging.getLogger(__name__)
+
 COLUMNS = ["impression_id", "items", "clicked", "scores"]
 
 
@@ -35,8 +38,10 @@ class Ensemble:
         self.config = config
         self.item_ids = context.split.dataset.items["item_id"].to_numpy()
         self.predictions = [_read_predictions(folder) for folder in config.members]
-        is_plain = config.combine not in (Combine.sum, Combine.mean) or are_probabilities(self.predictions)
-        self.scales = np.array([1.0 if is_plain else scale_of(member) for member in self.predictions])
+        is_scaled = config.combine in (Combine.sum, Combine.mean) and not are_probabilities(self.predictions)
+        self.scales = np.array([scale_of(member) if is_scaled else 1.0 for member in self.predictions])
+        if is_scaled:
+            log.info("members' scores are no probabilities, or not of one kind: standardised within impressions")
         self.weights = None
         if config.combine is Combine.weights:
             self.weights = fit_weights([_read_predictions(folder) for folder in config.judged])
@@ -67,7 +72,8 @@ class Ensemble:
 def are_probabilities(members: Sequence[pd.DataFrame]) -> bool:
     """Return whether the scores of all members are probabilities of one kind, which can be added as they are.
 
-    Of a pointwise model each is a probability by itself; of a listwise one they are shares of their impression.
+    Of a pointwise model each is a probability by itself; of a listwise one they are shares of their impression. The
+    values decide: other scores that are all in [0, 1] pass as probabilities.
     """
     scores = [np.concatenate(member["scores"].to_numpy()) for member in members]
     if any(part.min() < 0 or part.max() > 1 for part in scores):

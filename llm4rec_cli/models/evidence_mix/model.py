@@ -123,6 +123,7 @@ class EvidenceMix(nn.Module):
         self.register_buffer("centre", known.mean(0))
         self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
         self.register_buffer("trust", torch.ones(()))
+        self.register_load_state_dict_pre_hook(_trust_older_weights)
 
     def _whiten(self, vectors: Tensor) -> None:
         """Start the adaptor as the whitening of the text vectors, of length about 1.
@@ -296,8 +297,7 @@ class EvidenceMix(nn.Module):
         hidden, table = self._last_directions(examples)
         losses = torch.zeros(len(TRUST), dtype=torch.float64)
         for rows, scores in self._score_blocks(examples, torch.zeros_like(hidden), table):
-            if self.included is not None:
-                scores = scores.masked_fill(~self.included, float("-inf"))
+            scores = scores.masked_fill(~self.included, float("-inf"))
             of_encoder = hidden[rows] @ table.t()
             for i, trust in enumerate(TRUST):
                 losses[i] += F.cross_entropy(scores + trust * of_encoder, target[rows], reduction="sum").item()
@@ -381,11 +381,17 @@ class _InBlocks(torch.autograd.Function):
         return None, None, *(gradient * outer[0] for gradient in ctx.saved_tensors)
 
 
+def _trust_older_weights(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Weights of the first version have no `trust`; their scores are those of 1."""
+    state.setdefault(f"{prefix}trust", torch.ones(()))
+
+
 def build(context: Context) -> EvidenceMix:
     config: EvidenceMixConfig = context.config
     texts, vectors = context.split.dataset.texts, None
     if config.uses_item_text() and not any(texts):
-        log.warning("evidence_mix: no item has text, so text and vectors of model.parts have no effect")
+        named = [part.name for part in (Part.text, Part.vectors) if part in config.parts]
+        log.warning("evidence_mix: no item has text, so model.parts names %s without effect", " and ".join(named))
     if {Part.encoder, Part.vectors} <= set(config.parts) and len(set(texts)) > 1:  # else there is nothing to whiten
         vectors = encode_texts(texts, config.encoder, context.cache, context.device)
     return EvidenceMix(config, context, vectors)

@@ -141,6 +141,7 @@ class P5Config(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rate", "write", "all"})
     paper: ClassVar[str | None] = "RecSys 2022"
     trainable: ClassVar[bool] = True
+    results_version: ClassVar[int] = 2
     published: ClassVar[PublishedWeights | None] = PublishedWeights("jeykigung/P5 @1fa28ba", "p5/paper")
     needs_user: ClassVar[bool] = True
     zero_ranks_high: ClassVar[bool] = True

@@ -74,9 +74,8 @@ def load_backbone(config: Prompt4NRConfig, context: Context, tokenizer: Tokenize
             rows = [encoding.ids[:longest] for encoding in tokenizer.encode_batch_fast([*titles, *abstracts])]
             texts = Ragged.from_rows(rows)
             # Abstracts are longer: a batch has as many tokens as `batch_size` titles.
-            n_batches = math.ceil(
-                len(titles) / config.warm_up.batch_size * (texts.offsets[-1] / texts.offsets[len(titles)])
-            )
+            per_titles = texts.offsets[-1] / texts.offsets[len(titles)]
+            n_batches = min(len(texts), math.ceil(len(titles) / config.warm_up.batch_size * per_titles))
             _train(model, texts, n_batches, tokenizer, config)
         save_file({name: weight.contiguous().cpu() for name, weight in model.state_dict().items()}, part)
 
