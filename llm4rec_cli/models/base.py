@@ -90,7 +90,7 @@ class LogsEpochMetrics(Protocol):
     def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
         """Return values to log by name, computed from the weights at the end of an epoch, in evaluation mode.
 
-        It runs before the epoch's validation and may first set a buffer that is chosen on validation.
+        It runs after the epoch's validation, and before the weights are saved: it may set a buffer of theirs.
 
         Args:
             means: the epoch's means of the "sums", over all processes.

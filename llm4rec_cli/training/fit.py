@@ -354,12 +354,11 @@ class _Trainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         self._refuse_nonfinite_loss()
         self._refuse_nonfinite_weights()
-        self.facts = self._means()
-        model = self.accelerator.unwrap_model(self.model).eval()
-        if isinstance(model, LogsEpochMetrics):
-            self.facts |= model.epoch_metrics(self.facts)
         with torch.no_grad():
             self.score = self.validate()
+        self.facts = self._means()
+        if isinstance(model := self.accelerator.unwrap_model(self.model), LogsEpochMetrics):
+            self.facts |= model.epoch_metrics(self.facts)
         metrics = {"eval_score": self.score}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

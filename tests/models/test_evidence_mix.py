@@ -288,6 +288,13 @@ def test_weights_of_the_version_without_trust_are_loaded_with_full_trust(built):
     assert model.trust == 1
 
 
+def test_training_trusts_the_encoder_in_full(built):
+    model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following]).eval()
+    model.trust.fill_(0.25)
+    assert model.eval().trust == 0.25
+    assert model.train().trust == 1
+
+
 def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
     """An item held out of training, and a new one, have the mean logarithm of the others' counts, in each fold."""
     split = hold_out(split_dataset(DATASET), 0.3, 1.0, 0)

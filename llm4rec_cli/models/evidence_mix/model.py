@@ -282,12 +282,18 @@ class EvidenceMix(nn.Module):
         again = repetition[key[old] // shape[1], 0] + strength[old]
         return scores.flatten().index_add(0, key[old], again).view(shape)
 
+    def train(self, mode: bool = True) -> EvidenceMix:
+        if mode:
+            self.trust.fill_(1)
+        return super().train(mode)
+
     @torch.no_grad()
     def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
         """Set and return `trust`, the factor of the encoder's part that gives validation the lowest cross-entropy.
 
         The encoder has seen each training target. Where targets do not depend on histories, it has learned nothing but
-        these targets, and its part is left out.
+        these targets, and its part is left out. The epoch is chosen with the whole part: early epochs would look better
+        without it, and training would end before the encoder has learned.
         """
         examples = self.split.examples(SplitName.valid)
         if self.encoder is None or not len(examples):
