@@ -61,7 +61,7 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     for name, column in columns.items():
         roles = ["interactions"] * (name in _INTERACTION_COLUMNS) + ["items", "text"] * (name in _ITEM_COLUMNS)
         holders = [files[role] for role in roles if role in files]
-        header = [column for path in holders for column in _header(path, required=())]
+        header = [known for path in holders for known in _header(path, required=())]
         if column in header:
             continue
         where = " and ".join(path.name for path in holders) or "these files"

@@ -7,7 +7,8 @@ x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count i
 distances d at which j is in the history. b, c, g and r, and a before a softplus, are linear in three numbers that
 describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
 length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users. Of a
-large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_columns`).
+large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_columns`). After
+training, the last term has a factor from 0 to 1 that validation chooses (`epoch_metrics`).
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ class EvidenceMix(nn.Module):
     def _columns(self, entries: Entries, targets: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Entries, Tensor]:
         """Return what a block's softmax runs over: items with evidence for a row of it, its targets, and the sample.
 
-        The first two are summed exactly. An item of the sample stands for several others, so that the sum is estimated
+        The first two are summed exactly. An item of the sample represents several others, so that the sum is estimated
         without bias.
 
         Returns:
@@ -283,6 +284,7 @@ class EvidenceMix(nn.Module):
         return scores.flatten().index_add(0, key[old], again).view(shape)
 
     def train(self, mode: bool = True) -> EvidenceMix:
+        """Set the mode; training, and the validation after it, trust the encoder in full."""
         if mode:
             self.trust.fill_(1)
         return super().train(mode)
