@@ -53,6 +53,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
         Llm4RecError: raised by the command.
     """
     log_to_stderr(verbose)
+    processes.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
     os.environ[HELP] = f"llm4rec {command}: {summary}"
     known_flags: tuple[str, ...] = FLAGS
@@ -116,6 +117,7 @@ def _sweep_job(job: Job) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on."""
     if os.environ[SWEEP_PROCESS] != str(os.getpid()):  # a launcher's process: jobs log at the same time
         log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
+        processes.keep_freed_memory()
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
     defaults = [f"{group}={job.composed.choices[group]}" for group in ("dataset", "task") if group not in typed_keys]

@@ -1,9 +1,14 @@
-"""Several processes of one run, as `torchrun` starts them. A run usually has one process, with rank 0."""
+"""The process of a run and its memory, and several processes of one run, as `torchrun` starts them.
+
+A run usually has one process, with rank 0.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +19,19 @@ from llm4rec_cli.errors import RunError
 T = TypeVar("T")
 
 TIMEOUT = timedelta(days=1)  # a process may wait for a lock or a slower process; torchrun ends all if one fails
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+KEPT = 2**31 - 1  # bytes; the largest value that mallopt takes
+
+
+def keep_freed_memory() -> None:
+    """Have glibc reuse the memory of freed blocks, of up to 2 GiB each, instead of returning it to the system.
+
+    A training step frees its large buffers and needs the same ones again in the next step. Returned and requested
+    anew, each of their pages is zeroed and mapped again, which took a quarter of a step of a wide SASRec.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(parameter, KEPT)
 
 
 def world_size() -> int:
