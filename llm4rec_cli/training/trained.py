@@ -6,6 +6,7 @@ stored overrides and the typed ones.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -211,23 +212,33 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
 def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterator[RunError]:
     """Yield the settings of model, item text and held-out data that are not those of the trained weights.
 
-    A YAML may have changed since.
+    A YAML may have changed since. A setting that is newer than the run has the default that the run had in effect.
 
     Args:
         stored: the config of the training.
     """
-    now: Any = OmegaConf.create(plain(config))
     own = walk.declarations(type(config.model))
-    keys = [setting.field.name for setting in own if setting.role in EVALUATION_ROLES and "." not in setting.key]
-    for node in (stored.model, now.model):
-        for key in (*config.model.provenance_settings, *keys):
-            node.pop(key, None)
-    for key in ("model", "dataset.text", *_intervention_keys()):
-        if OmegaConf.select(stored, key) != OmegaConf.select(now, key):
+    of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
+    left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation)}
+    newer = {s.key: plain(s.field.default) for s in walk.settings(config) if s.field.metadata.get("added")}
+    then, now = newer | _leaves(OmegaConf.to_container(stored)), _leaves(plain(config))
+    for key in dict.fromkeys([*now, *then]):
+        paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
+        if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
+            continue
+        if now.get(key) != then.get(key):
             yield RunError(
-                f"{key} is not what {folder} was trained with: {OmegaConf.select(stored, key)}",
+                f"{key} is not what {folder} was trained with: {then.get(key)}",
                 "use the settings that it was trained with, or train again",
             )
+
+
+def _leaves(content: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the values of nested dictionaries by their path."""
+    leaves = {}
+    for key, value in content.items():
+        leaves |= _leaves(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return leaves
 
 
 @dataclass(frozen=True)

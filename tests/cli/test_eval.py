@@ -151,3 +151,19 @@ def test_a_run_under_a_control_is_asked_only_by_who_names_the_control(llm4rec, t
     assert f"evaluating sasrec, trained in outputs/sasrec/demo/sequential/{trained.name}" in newest.err
     named = llm4rec("eval", "model=sasrec", "split=valid", "dataset.control=shuffle_history", NO_FLOORS)
     assert named.metrics["trained_run"].endswith(control.name)
+
+
+def test_settings_that_are_newer_than_a_run_have_the_default_that_it_had_in_effect(llm4rec, trained):
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    assert stored["dataset"].pop("train_impressions") == 1
+    (trained / "config.yaml").write_text(yaml.safe_dump(stored))
+    assert llm4rec("eval", f"run={trained}", NO_FLOORS).code == 0
+
+
+def test_an_error_names_the_setting_that_differs_from_the_training_and_no_other(llm4rec, trained):
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    stored["model"]["dropout"] = 0.123
+    (trained / "config.yaml").write_text(yaml.safe_dump(stored))
+    answer = llm4rec("eval", f"run={trained}", NO_FLOORS)
+    assert answer.err.startswith("error: model.dropout is not what outputs/sasrec/")
+    assert "was trained with: 0.123\n" in answer.err
