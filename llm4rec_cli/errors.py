@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class Llm4RecError(Exception):
@@ -98,6 +98,12 @@ def problems_raised_by(call: Callable[[], object]) -> Iterator[Llm4RecError]:
         call()
     except Llm4RecError as error:
         yield error
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the names for a message; of more than `most`, the first and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.schema import Config
 from llm4rec_cli.data.recdataset import RecDataset
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.llm.completions import Usage, complete, store_path
 from llm4rec_cli.llm.enrichment import ItemRequests, ItemTokens
@@ -31,8 +31,7 @@ def run(composed: Composed) -> Outcome:
 
     spec = RunSpec.resolve_unchecked(composed, "enrich")
     config, llm, settings = spec.config, spec.llm, spec.config.enrichment
-    for problem in (*rules.problems_of_llm(llm), *enrichment.problems(settings)):
-        raise problem
+    raise_first([*rules.problems_of_llm(llm), *enrichment.problems(settings)])
     if processes.world_size() > 1:
         raise UsageError("enrich runs in one process", "llm4rec enrich …, without torchrun")
     dataset = prepare(config.dataset, spec.cache)

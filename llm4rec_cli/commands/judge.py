@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 
 # What a judge reads of a RunSpec.
 EFFECTIVE_PARTS = ("llm", "seed", "device", "paths")
@@ -35,6 +35,5 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         if key_typed(override).lstrip("~").partition(".")[0] not in EFFECTIVE_PARTS:
             raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
     spec = RunSpec.resolve_unchecked(composed, "judge")
-    for problem in rules.problems_of_llm(spec.llm):
-        raise problem
+    raise_first(rules.problems_of_llm(spec.llm))
     judge(spec, Path(options.sheets).expanduser(), options.check)

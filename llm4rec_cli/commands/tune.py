@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from llm4rec_cli.config import search
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, Composed, as_usage_error, compose, conf_dir, user_conf_dir
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, Composed, as_usage_error, compose, data_file
 from llm4rec_cli.config.overrides import GROUPS, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
@@ -139,13 +139,12 @@ def _compose(overrides: Sequence[str]) -> Composed:
 
 
 def _space(model: str) -> search.Space:
-    roots = [root for root in (user_conf_dir(), conf_dir()) if root]
-    for root in roots:
-        if (file := root / search.GROUP / f"{model}.yaml").exists():
-            return search.read(file)
-    raise UsageError(
-        f"model '{model}' has no search space", f"write conf/search/{model}.yaml: KEY: {{values: [A, B]}} for each key"
-    )
+    if (file := data_file(search.GROUP, model)) is None:
+        raise UsageError(
+            f"model '{model}' has no search space",
+            f"write conf/search/{model}.yaml: KEY: {{values: [A, B]}} for each key",
+        )
+    return search.read(file)
 
 
 def _value(spec: RunSpec, key: str) -> Any:

@@ -220,6 +220,12 @@ def searchpath() -> list[str]:
     return [f"hydra.searchpath=[{quoted(f'file://{user}')}]"] if (user := user_conf_dir()) else []
 
 
+def data_file(group: str, name: str) -> Path | None:
+    """Return the file of a group that is no part of a config, the user's before the shipped one; None if absent."""
+    files = (top / group / f"{name}.yaml" for top in reversed(_folders()))
+    return next(filter(Path.exists, files), None)
+
+
 def options(group: str) -> list[str]:
     """Return the options of a group: the YAML files in the shipped and the user's conf."""
     files = (file.relative_to(top / group) for top in _folders() for file in (top / group).rglob("*.yaml"))

@@ -27,11 +27,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from llm4rec_cli.config.compose import conf_dir, options, user_conf_dir
+from llm4rec_cli.config.compose import data_file, options
 from llm4rec_cli.config.overrides import key_typed
-from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
+from llm4rec_cli.files import read_yaml
 
 GROUP = "paper"
 SELECTORS = ("paper", "model", "variant", "dataset", "task", "prompt")  # columns of the CSV files of printed numbers
@@ -45,7 +44,6 @@ STATED = ("quoted", "lacks", "absent")  # those that a file states
 SENTENCE = re.compile(r"[A-Z0-9].{9,}\.", re.DOTALL)
 ALL = "*"
 REFERENCE = "reference"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
 
 
 class Size(Enum):
@@ -266,11 +264,9 @@ def table(name: str) -> Table:
     Raises:
         UsageError: there is none, or its file is wrong; the first of its problems.
     """
-    roots = [root for root in (user_conf_dir(), conf_dir()) if root]
-    for root in roots:
-        if (file := root / GROUP / f"{name}.yaml").exists():
-            return read(file, name)
-    raise UsageError(f"there is no table '{name}'", did_you_mean(name, names()))
+    if (file := data_file(GROUP, name)) is None:
+        raise UsageError(f"there is no table '{name}'", did_you_mean(name, names()))
+    return read(file, name)
 
 
 def read(file: Path, name: str) -> Table:
@@ -279,9 +275,8 @@ def read(file: Path, name: str) -> Table:
     Raises:
         UsageError: the file is not a table; the first of its problems.
     """
-    content = _load(file)
-    for problem in _problems(content):
-        raise UsageError(f"{file}: {problem.problem}", problem.remedy)
+    content = read_yaml(file)
+    raise_first(UsageError(f"{file}: {problem.problem}", problem.remedy) for problem in _problems(content))
     tuning = content.get("tuning")
     return Table(
         name=name,
@@ -312,16 +307,9 @@ def read(file: Path, name: str) -> Table:
 def problems(file: Path) -> list[UsageError]:
     """Return the problems of a file's form; what its overrides compose to is checked by `llm4rec validate`."""
     try:
-        return list(_problems(_load(file)))
+        return list(_problems(read_yaml(file)))
     except UsageError as error:
         return [error]
-
-
-def _load(file: Path) -> Any:
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: invalid YAML ({str(error).splitlines()[0]})", "fix the file") from None
 
 
 ENTRY: Mapping[str, type] = {
@@ -387,7 +375,7 @@ def _key_problems(name: str, entry: Any, allowed: Mapping[str, type], required: 
             )
 
 
-def _fits(value: Any, kind: type) -> bool:
+def _fits(value: Any, kind: type) -> bool:  # `isinstance` in place would make the type checker take it for an object
     return isinstance(value, kind)
 
 

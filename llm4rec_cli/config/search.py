@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.errors import UsageError, did_you_mean
+from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
+from llm4rec_cli.files import read_yaml
 
 GROUP = "search"
 SEARCHED = (Role.model, Role.training)  # what weights are fitted, and how; other settings change the question
@@ -55,26 +54,18 @@ def read(file: Path) -> Space:
     Raises:
         UsageError: the file is not a search space; the first of its problems.
     """
-    content = _load(file)
-    for problem in _problems(content, file.stem):
-        raise UsageError(f"{file}: {problem.problem}", problem.remedy)
+    content = read_yaml(file)
+    raise_first(UsageError(f"{file}: {problem.problem}", problem.remedy) for problem in _problems(content, file.stem))
     return {key: _parse(entry) for key, entry in content.items()}
 
 
 def problems(file: Path) -> list[UsageError]:
     """Return the problems of a search space file."""
     try:
-        content = _load(file)
+        content = read_yaml(file)
     except UsageError as error:
         return [error]
     return list(_problems(content, file.stem))
-
-
-def _load(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: invalid YAML ({str(error).splitlines()[0]})", "fix the file") from None
 
 
 def _problems(content: Any, model: str) -> Iterator[UsageError]:

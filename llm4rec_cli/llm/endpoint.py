@@ -225,7 +225,7 @@ class EndpointBackend:
         """Return the body of a 200 that came whole and in time, without the key, which a server might echo."""
         import openai
 
-        # OpenAI's newer models raise_first `max_tokens`; many other servers do not know `max_completion_tokens`.
+        # OpenAI's newer models refuse `max_tokens`; many other servers do not know `max_completion_tokens`.
         is_echo = request.continuations is not None and self.config.prompt_logprobs is PromptLogprobs.echo
         limit = "max_completion_tokens" if self.base_url == OPENAI and not is_echo else "max_tokens"
         parameters = {

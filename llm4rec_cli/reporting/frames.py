@@ -11,6 +11,7 @@ import pandas as pd
 
 from llm4rec_cli.reporting.runs import default_metrics, shown_as
 from llm4rec_cli.reporting.variants import Group, Variant
+from llm4rec_cli.runs.catalog import run_folder
 
 QUESTION = ("dataset", "task", "split", "protocol", "seed")
 
@@ -34,7 +35,7 @@ def evaluations_frame(runs: Sequence[dict[str, Any]], outputs: Path, metrics: Se
             | {key: run[key] for key in QUESTION}
             | {"n": run["n_examples"], "labels": " ".join(run["labels"])}
             | {f"{name} {end}": value for name in metrics for end, value in _ends(run["intervals"].get(name))}
-            | {"folder": _folder(run, outputs)}
+            | {"folder": str(run_folder(outputs, run))}
             for run in runs
         ]
     ).dropna(axis="columns", how="all")
@@ -76,7 +77,3 @@ def _defaults(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 def _ends(interval: Sequence[float] | None) -> Iterable[tuple[str, float]]:
     return zip(("low", "high"), interval, strict=True) if interval is not None else ()
-
-
-def _folder(run: dict[str, Any], outputs: Path) -> str:
-    return str(outputs / run["model"] / run["dataset"] / run["task"] / f"seed{run['seed']}-{run['config_hash']}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.labels import CONTROL, FLOOR_NOT_BEATEN, NOT_INHERITED
 from llm4rec_cli.runs.catalog import METRICS
-from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of
+from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of, plain
 from llm4rec_cli.runs.spec import resolved_config
 
 if TYPE_CHECKING:
@@ -164,28 +163,14 @@ def _fitted_settings(config: Config) -> dict[str, Any]:
         if roles[setting.key] in (Role.model, Role.training) and not setting.key.startswith("model.prompts")
     }
     provenance = {"seed", "model.name", *(f"model.{key}" for key in config.model.provenance_settings)}
-    return {key: _in_yaml(value) for key, value in values.items() if key not in provenance}
-
-
-def _in_yaml(value: Any) -> Any:
-    return value.name if isinstance(value, Enum) else value
+    return {key: plain(value) for key, value in values.items() if key not in provenance}
 
 
 def tuning_summary(tuning: TuningConfig | None) -> dict[str, Any] | None:
     """Return the `tuning` entry of metrics.json: the budget and result of the search that chose the settings."""
     if tuning is None:
         return None
-    facts = {
-        "dataset": tuning.dataset,
-        "trials": tuning.trials,
-        "minutes": tuning.minutes,
-        "max_trials": tuning.max_trials,
-        "max_minutes": tuning.max_minutes,
-        "metric": tuning.metric,
-        "score": tuning.score,
-        "expected_best": tuning.expected_best,
-    }
-    return {key: value for key, value in facts.items() if value is not None}
+    return {key: value for key, value in plain(tuning).items() if value is not None}
 
 
 def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, listed
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # names in a message
@@ -37,14 +37,11 @@ def load_pretrained(model_class: Any, folder: str, may_be_random: tuple[str, ...
     wrong = [name for name in missing if not name.startswith(may_be_random)] if may_be_random else missing
     if wrong:
         raise UsageError(
-            f"{folder} lacks {len(wrong)} of the weights of {model_class.__name__}: {_listed(wrong)}",
+            f"{folder} lacks {len(wrong)} of the weights of {model_class.__name__}: {listed(wrong, SHOWN)}",
             "name a folder or hub id with weights of this architecture",
         )
     if missing:
-        log.info("%s: %d weights are random, as they are not in the folder: %s", folder, len(missing), _listed(missing))
+        log.info(
+            "%s: %d weights are random, as they are not in the folder: %s", folder, len(missing), listed(missing, SHOWN)
+        )
     return model
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import ModelConfig
-from llm4rec_cli.errors import DataError, raise_first
+from llm4rec_cli.errors import DataError, listed, raise_first
 from llm4rec_cli.models.base import published_mapping
 from llm4rec_cli.training import torch_file
 
@@ -58,14 +58,9 @@ def _problems_of_tensors(
         ("also has", [name for name in shapes if name not in expected]),
         ("has other shapes than the settings say:", [f"{n} {shapes[n]}, not {expected[n]}" for n in wrong]),
     ]
-    if sentences := [f"it {verb} {_listed(names)}" for verb, names in differences if names]:
+    if sentences := [f"it {verb} {listed(names, SHOWN)}" for verb, names in differences if names]:
         assert config.published is not None
         yield DataError(
             f"{path} does not hold weights of {config.published.code} with these settings: {'; '.join(sentences)}",
             "name a file of this code, and type the settings that it was trained with",
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -221,7 +221,7 @@ def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterat
     of_evaluation = {setting.key for setting in own if setting.role in EVALUATION_ROLES}
     left_out = {f"model.{key}" for key in (*config.model.provenance_settings, *of_evaluation)}
     newer = {s.key: plain(s.field.default) for s in walk.settings(config) if s.field.metadata.get("added")}
-    then, now = newer | _leaves(OmegaConf.to_container(stored)), _leaves(plain(config))
+    then, now = newer | _leaves(plain(stored)), _leaves(plain(config))
     for key in dict.fromkeys([*now, *then]):
         paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
         if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
@@ -235,7 +235,7 @@ def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterat
 
 def _leaves(content: dict[str, Any], above: str = "") -> dict[str, Any]:
     """Return the values of nested dictionaries by their path."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, value in content.items():
         leaves |= _leaves(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
     return leaves

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Candidates, Index, Question
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ def parse(name: str, prompt: PromptConfig) -> Prompt:
     Raises:
         UsageError: the first problem with them.
     """
-    for problem in _problems_of_template(name, prompt):
-        raise problem
+    raise_first(_problems_of_template(name, prompt))
     parts = re.split(r"\{(\w+)\}", prompt.source)  # literal, field, literal, …
     segments = tuple(Field(part) if i % 2 else part for i, part in enumerate(parts) if part)
     return Prompt(name, prompt.family, prompt.trained, segments, Answer(prompt.target))

@@ -7,7 +7,6 @@ which are its own tokens where it has them (single digits) and extra tokens othe
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import write_once
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 from llm4rec_cli.text.weights import BACKBONE, REMEDIES, locate_weights
-
-log = logging.getLogger(__name__)
 
 PAD, END, UNKNOWN = 0, 1, 2  # token ids of T5
 WORD_START = "▁"
