@@ -69,6 +69,10 @@ class Index(Enum):
     independent = "independent"  # one token of its own for each item
     leaky_p5 = "leaky_p5"  # by first appearance in whole sequences, as in the paper: leaks the test items
 
+    @property
+    def is_number(self) -> bool:
+        return self in (Index.sequential, Index.random, Index.leaky_p5)
+
 
 class Written(Enum):
     """The column of the interactions with the reference texts."""

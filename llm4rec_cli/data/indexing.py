@@ -38,7 +38,6 @@ from llm4rec_cli.files import write_json, write_once
 from llm4rec_cli.progress import step
 
 VERSION = 1  # raised when the same data and seed give other clusters
-NUMBERS = frozenset({Index.sequential, Index.random, Index.leaky_p5})  # kinds with numbers as codes
 CLUSTERS = 20  # per level. OpenP5's scripts for T5: N=20, for LastFM 10
 LEAF_SIZE = 500  # larger clusters are split again. OpenP5's scripts for T5: T=500, for ML-1M 100, for LastFM 50
 REGULARISER = 0.1  # ours: weight that ties each item to all others, as a share of the mean degree: connects the graph
@@ -76,7 +75,7 @@ class ItemIndex:
         """Return a run's record of the index; `digits` are per piece, `depth` = pieces of the longest code."""
         return {
             "kind": self.kind.value,
-            "digits": len(self.codes[0][0]) if self.kind in NUMBERS else None,
+            "digits": len(self.codes[0][0]) if self.kind.is_number else None,
             "depth": max(map(len, self.codes)),
             "pieces": len({piece for code in self.codes for piece in code}),
             "digest": self.digest,
@@ -119,7 +118,7 @@ def index_items(
     Raises:
         DataError: `semantic` without features.
     """
-    if kind in NUMBERS:
+    if kind.is_number:
         length = digit_length(split.n_items, digits)
         return ItemIndex(kind, [digit_pieces(n, digits, length) for n in numbers(kind, split, seed).tolist()])
     if kind is Index.independent:
@@ -177,7 +176,7 @@ def numbers(kind: Index, split: Split, seed: int) -> IntArray:
     order, as in P5's notebook for Amazon; the dataset's order leaks less (Beauty: that guess hits 0.044, not 0.055).
 
     Args:
-        kind: one of NUMBERS.
+        kind: with `is_number`.
         split: the data.
         seed: `dataset.seed`.
     """

@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.schema import Candidates, Question, SeenItems, SplitName, SplitRule
+from llm4rec_cli.config.schema import Candidates, Config, Question, SeenItems, SplitName, SplitRule, TaskConfig
 from llm4rec_cli.data.controls import AnyExamples, controlled_examples
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.metrics import Kind, selectable
 from llm4rec_cli.llm.requests import Status
 from llm4rec_cli.progress import track
@@ -60,7 +60,7 @@ class Evaluation:
     warnings: list[str] = field(default_factory=list)
 
 
-def module(task: Any) -> Any:
+def module(task: TaskConfig) -> Any:
     """Return the task's module. A pre-training task is validated by ranking."""
     if ranks_impressions(task):
         return importlib.import_module("llm4rec_cli.tasks.impressions")
@@ -68,31 +68,31 @@ def module(task: Any) -> Any:
     return importlib.import_module(f"llm4rec_cli.tasks.{name}")
 
 
-def ranks_impressions(task: Any) -> bool:
+def ranks_impressions(task: TaskConfig) -> bool:
     """Return whether the task ranks the items of impressions (click logs), not of interactions."""
-    return bool(task.question == Question.rank and task.candidates == Candidates.impression)
+    return task.question == Question.rank and task.candidates == Candidates.impression
 
 
-def is_zeroed(task: Any) -> bool:
+def is_zeroed(task: TaskConfig) -> bool:
     """Return whether items of the history are ranked with a score of 0."""
-    return bool(task.mask_history) and task.seen_items == SeenItems.zeroed
+    return task.mask_history and task.seen_items == SeenItems.zeroed
 
 
-def metric_names(task: Any) -> set[str]:
+def metric_names(task: TaskConfig) -> set[str]:
     """Return the metrics that every model has on this task, and that can select checkpoints."""
     kinds = {Question.rate: Kind.rating, Question.write: Kind.text, Question.all: Kind.loss}
     kind = Kind.impression if ranks_impressions(task) else kinds.get(task.question, Kind.ranking)
     return selectable(kind, task.cutoffs)
 
 
-def reference_column(task: Any) -> str | None:
+def reference_column(task: TaskConfig) -> str | None:
     """Return the column of the interactions that answers are compared with; None for a ranking."""
     if task.question == Question.rate:
         return "rating"
-    return str(task.written.value) if task.question == Question.write else None
+    return task.written.value if task.question == Question.write and task.written else None
 
 
-def problems_with_dataset(task: Any, dataset: RecDataset) -> Iterator[DataError]:
+def problems_with_dataset(task: TaskConfig, dataset: RecDataset) -> Iterator[DataError]:
     """Yield the columns that the task needs and that are empty for all interactions of the dataset."""
     for column in _needed_columns(task):
         if column == "explanation" and _has_value(dataset, "review_text").any():
@@ -105,7 +105,7 @@ def problems_with_dataset(task: Any, dataset: RecDataset) -> Iterator[DataError]
             )
 
 
-def _needed_columns(task: Any) -> tuple[str, ...]:
+def _needed_columns(task: TaskConfig) -> tuple[str, ...]:
     """Return the columns that an interaction needs to be an example: a review title is predicted from the review."""
     column = reference_column(task)
     if column is None:
@@ -123,7 +123,7 @@ def _has_value(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
     return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
 
 
-def eligible_examples(split: Split, split_name: SplitName, config: Any) -> Examples:
+def eligible_examples(split: Split, split_name: SplitName, config: Config) -> Examples:
     """Return the examples of one split that have the columns the task needs.
 
     Raises:
@@ -144,7 +144,7 @@ def eligible_examples(split: Split, split_name: SplitName, config: Any) -> Examp
     return examples
 
 
-def limit_examples(examples: AnyExamples, config: Any) -> AnyExamples:
+def limit_examples(examples: AnyExamples, config: Config) -> AnyExamples:
     """Return at most `task.max_examples` of the examples, with `dataset.control` applied."""
     examples = controlled_examples(examples, config.dataset.control, config.dataset.seed)
     return subset(examples, config.task.max_examples, config.dataset.seed, "max_examples")
@@ -157,6 +157,19 @@ def subset(examples: AnyExamples, n: int | None, seed: int, name: str) -> AnyExa
     return examples[np.sort(stream(seed, name).permutation(len(examples))[:n])]
 
 
+def to_evaluation(model: Any) -> None:
+    """Turn off dropout and the like; a model without weights has none."""
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        model.eval()
+
+
+def diverged(what: str) -> RunError:
+    """Return the error for answers of a model that are not finite, such as its `scores`."""
+    return RunError(f"the model's {what} are not numbers: training diverged", "lower trainer.learning_rate")
+
+
 def answer_in_batches(
     model: Any, examples: Examples, batch_size: int, answer: Callable[[Examples], T], description: str
 ) -> list[T]:
@@ -164,10 +177,7 @@ def answer_in_batches(
 
     Several processes answer a share each, and every process returns all answers.
     """
-    import torch
-
-    if isinstance(model, torch.nn.Module):
-        model.eval()
+    to_evaluation(model)
     share = processes.share(len(examples))
     starts = range(share.start, share.stop, batch_size)
     batches = [examples[start : min(start + batch_size, share.stop)] for start in starts]
@@ -176,7 +186,7 @@ def answer_in_batches(
 
 
 def with_answer_details(
-    evaluation: Evaluation, model: BatchAnswering, task: Any, split: Split, examples: Examples, config: Any
+    evaluation: Evaluation, model: BatchAnswering, task_module: Any, split: Split, examples: Examples, config: Config
 ) -> Evaluation:
     """Add the model's answer details to an evaluation: columns of the predictions; shares of all answers (`answers/…`)
     and of all items listed (`listed/…`); and the metrics of valid answers only (`valid/…`)."""
@@ -195,7 +205,7 @@ def with_answer_details(
     intervals = dict(evaluation.intervals)
     if len(valid):
         all_valid = len(valid) == len(examples)
-        valid_only = evaluation if all_valid else task.evaluate(model, split, examples[valid], config)
+        valid_only = evaluation if all_valid else task_module.evaluate(model, split, examples[valid], config)
         metrics |= {f"valid/{name}": value for name, value in valid_only.metrics.items() if "/" not in name}
         intervals |= {f"valid/{name}": bounds for name, bounds in valid_only.intervals.items() if "/" not in name}
     predictions = pd.concat([evaluation.predictions, details], axis=1)

@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import ImpressionRanker
-from llm4rec_cli.config.schema import Config, EmptyHistory, SplitName
+from llm4rec_cli.config.schema import Config, EmptyHistory, SplitName, TaskConfig
 from llm4rec_cli.data.examples import Impressions
 from llm4rec_cli.data.split import SPLIT_CODES, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DataError, RunError
+from llm4rec_cli.errors import DataError
 from llm4rec_cli.evaluation.beyond_accuracy import by_group
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.impressions import impression_metrics
 from llm4rec_cli.progress import track
-from llm4rec_cli.tasks.base import Evaluation, limit_examples
+from llm4rec_cli.tasks.base import Evaluation, diverged, limit_examples, to_evaluation
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Impressions:
@@ -44,7 +43,7 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
     return limit_examples(impressions[np.flatnonzero(kept)], config)
 
 
-def protocol(task: Any) -> str:
+def protocol(task: TaskConfig) -> str:
     """Return the protocol's name: the candidates of a click are the items of its impression."""
     return "impression"
 
@@ -58,8 +57,7 @@ def score(model: ImpressionRanker, impressions: Impressions, batch_size: int) ->
     Raises:
         RunError: a score is NaN.
     """
-    if isinstance(model, torch.nn.Module):
-        model.eval()
+    to_evaluation(model)
     starts = np.cumsum(impressions.n_shown) - impressions.n_shown
     share = processes.share(int(impressions.n_shown.sum()))
     mine = np.flatnonzero((share.start <= starts) & (starts < share.stop))
@@ -67,7 +65,7 @@ def score(model: ImpressionRanker, impressions: Impressions, batch_size: int) ->
     scored = [model.score_shown(impressions[batch]).cpu().numpy() for batch in track(batches, "ranking") if len(batch)]
     scores = np.concatenate([batch for shared in processes.gathered(scored) for batch in shared])
     if np.isnan(scores).any():
-        raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
+        raise diverged("scores")
     return scores
 
 

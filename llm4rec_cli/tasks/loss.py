@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from llm4rec_cli.capabilities import Learner
-from llm4rec_cli.config.schema import Config, SplitName
+from llm4rec_cli.config.schema import Config, SplitName, TaskConfig
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.tasks.base import Evaluation, eligible_examples, example_rows, limit_examples
+from llm4rec_cli.tasks.base import Evaluation, eligible_examples, example_rows, limit_examples, to_evaluation
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
@@ -24,7 +22,7 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
     return limit_examples(eligible_examples(split, split_name, config), config)
 
 
-def protocol(task: Any) -> str:
+def protocol(task: TaskConfig) -> str:
     """Return the protocol's name."""
     return "loss"
 
@@ -41,6 +39,5 @@ def validation_score(model: Learner, split: Split, examples: Examples, config: C
 
 
 def _losses(model: Learner, examples: Examples) -> dict[str, float]:
-    if isinstance(model, torch.nn.Module):
-        model.eval()
+    to_evaluation(model)
     return model.held_out_losses(examples)

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.capabilities import InnerProductRanker, Ranker
-from llm4rec_cli.config.schema import Candidates, Config, SplitName
+from llm4rec_cli.config.schema import Candidates, Config, SplitName, TaskConfig
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.slices import SLICE, target_slices
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation.beyond_accuracy import (
     PADDING,
     by_frequency,
@@ -34,7 +33,7 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track_iterable
-from llm4rec_cli.tasks.base import Evaluation, eligible_examples, is_zeroed, limit_examples
+from llm4rec_cli.tasks.base import Evaluation, diverged, eligible_examples, is_zeroed, limit_examples, to_evaluation
 from llm4rec_cli.tasks.topk import best_blocks, block_maxima, top_scored
 
 T = TypeVar("T")
@@ -88,7 +87,7 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
     return limit_examples(examples, config)
 
 
-def protocol(task: Any) -> str:
+def protocol(task: TaskConfig) -> str:
     """Return the protocol's name: `full`, `uniform-100`, `uniform-100-draw1`, …"""
     if task.candidates == Candidates.full:
         return "full"
@@ -113,8 +112,7 @@ def rank(
     Raises:
         RunError: a score is NaN.
     """
-    if isinstance(model, torch.nn.Module):
-        model.eval()
+    to_evaluation(model)
     examples = replace(examples, mask_history=mask_history)
     first = model.score(examples[:1])
     rows = min(batch_size, _rows(SCORES_AT_ONCE, first))
@@ -209,7 +207,7 @@ def _rank_block(
             n_candidates -= torch.from_numpy(np.bincount(different // n_scores, minlength=n)).to(device)
     maxima = block_maxima(scores)
     if bool(maxima.isnan().any()):
-        raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
+        raise diverged("scores")
     if examples.candidates is None:
         target = scores.gather(1, torch.from_numpy(examples.target).long().to(device).unsqueeze(1))
         values, numbers = best_blocks(scores, maxima, top_items)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Rater, Ratings
-from llm4rec_cli.config.schema import Config, SplitName
+from llm4rec_cli.config.schema import Config, SplitName, TaskConfig
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import RunError
 from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics
-from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, eligible_examples, example_rows, limit_examples
+from llm4rec_cli.tasks.base import (
+    Evaluation,
+    answer_in_batches,
+    diverged,
+    eligible_examples,
+    example_rows,
+    limit_examples,
+)
 
 
 def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
@@ -30,7 +35,7 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
     return limit_examples(eligible_examples(split, split_name, config), config)
 
 
-def protocol(task: Any) -> str:
+def protocol(task: TaskConfig) -> str:
     """Return the protocol's name: the column that predictions are compared with."""
     return "rating"
 
@@ -44,7 +49,7 @@ def rate(model: Rater, examples: Examples, batch_size: int) -> Ratings:
     batches = answer_in_batches(model, examples, batch_size, model.rate, "rating")
     value = np.concatenate([ratings.value for ratings in batches])
     if not np.isfinite(value).all():
-        raise RunError("the model's ratings are not numbers: training diverged", "lower trainer.learning_rate")
+        raise diverged("ratings")
     parsed = [ratings.parsed for ratings in batches if ratings.parsed is not None]
     published = [ratings.parsed_as_published for ratings in batches if ratings.parsed_as_published is not None]
     return Ratings(value, *(np.concatenate(numbers) if numbers else None for numbers in (parsed, published)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm4rec_cli.data.examples import Examples, IntArray
-from llm4rec_cli.errors import RunError
+from llm4rec_cli.tasks.base import diverged, to_evaluation
 from llm4rec_cli.tasks.topk import top_numbers
 
 
@@ -42,11 +42,10 @@ def top_items(model: Any, example: Examples, k: int, excluded: IntArray) -> TopI
     Raises:
         RunError: a score is NaN.
     """
-    if isinstance(model, torch.nn.Module):
-        model.eval()
+    to_evaluation(model)
     (scores,) = model.score(example).cpu()
     if bool(scores.isnan().any()):
-        raise RunError("the model's scores are not numbers: training diverged", "lower trainer.learning_rate")
+        raise diverged("scores")
     items = np.arange(len(scores)) if example.candidates is None else example.candidates[0]
     # A score of -inf excludes an item.
     allowed = torch.from_numpy(np.flatnonzero(~np.isin(items, excluded) & (scores > -torch.inf).numpy()))

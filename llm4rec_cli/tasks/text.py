@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Writer
-from llm4rec_cli.config.schema import Config, SplitName, Written
+from llm4rec_cli.config.schema import Config, SplitName, TaskConfig, Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
@@ -38,9 +38,10 @@ def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -
     return limit_examples(eligible_examples(split, split_name, config), config)
 
 
-def protocol(task: Any) -> str:
+def protocol(task: TaskConfig) -> str:
     """Return the protocol's name: the column that predictions are compared with."""
-    return str(task.written.value)
+    assert task.written is not None
+    return task.written.value
 
 
 def write(model: Writer, examples: Examples, written: Written, batch_size: int) -> list[str]:

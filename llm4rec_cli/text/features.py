@@ -6,13 +6,12 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from llm4rec_cli.config.schema import Pooling, Precision
+from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256, write_once
 from llm4rec_cli.text.weights import locate_weights, settings_files
@@ -25,7 +24,7 @@ DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}  # lowe
 RECIPE_VERSION = 2  # raised when the same encoder and texts would give other vectors
 
 
-def encode_texts(texts: list[str], config: Any, cache: Path, device: str) -> Tensor:
+def encode_texts(texts: list[str], config: EncoderConfig, cache: Path, device: str) -> Tensor:
     """Return one vector per text from a frozen encoder, computed once and cached.
 
     Distinct texts are encoded once each, in batches of similar length; permuting texts among items costs nothing.

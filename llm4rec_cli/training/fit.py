@@ -23,7 +23,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from transformers.trainer import TRAINER_STATE_NAME
 
 from llm4rec_cli import processes
-from llm4rec_cli.config.schema import Keep, Precision, Schedule
+from llm4rec_cli.config.schema import Keep, Precision, Schedule, TrainerConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.files import flush, write_text
@@ -63,7 +63,7 @@ def fit(
     model: nn.Module,
     rows: Rows,
     validate: Callable[[], float],
-    config: Any,
+    config: TrainerConfig,
     folder: Path,
     log_path: Path,
     seed: int,
@@ -126,7 +126,7 @@ def _train(
     model: nn.Module,
     rows: Rows,
     validate: Callable[[], float],
-    config: Any,
+    config: TrainerConfig,
     folder: Path,
     log_path: Path,
     seed: int,

@@ -15,13 +15,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import BSARecConfig
 from llm4rec_cli.models.shared.layers import SequenceEncoder, TransformerLayer, initialise
-from llm4rec_cli.models.shared.next_item import NextItemModel
+from llm4rec_cli.models.shared.next_item import EncoderModel
 from llm4rec_cli.models.shared.sequences import PrefixRows, SequenceRows
 
 
@@ -88,7 +87,7 @@ def low_pass_filter(length: int, components: int) -> Tensor:
     return torch.fft.irfft(spectrum, n=length, dim=0)
 
 
-class BSARec(NextItemModel):
+class BSARec(EncoderModel):
     """Item embeddings and filtered Transformer layers; scores by inner product."""
 
     rows: ClassVar[type[SequenceRows]] = PrefixRows
@@ -103,13 +102,6 @@ class BSARec(NextItemModel):
         ]
         self.encoder = SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers)
         self.apply(initialise)
-
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
-        states: Tensor = self.encoder(F.embedding(items, table), groups)
-        return states
-
-    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
-        return self.encoder.last(table[items], groups, last)
 
 
 def build(context: Context) -> BSARec:

@@ -76,10 +76,8 @@ class NextIdConfig(ModelConfig):
 
     def copied_settings(self, model: ModelConfig) -> dict[str, Any]:
         """Return the index of the evaluated model, if it is one of item numbers."""
-        from llm4rec_cli.data.indexing import NUMBERS
-
         index = getattr(model, "index", None)
-        return {"index": index} if index in NUMBERS else {}
+        return {"index": index} if index is not None and index.is_number else {}
 
     def display_name(self) -> str:
         """`next_id`, with the index if it is not the dataset's own numbers."""
@@ -90,12 +88,11 @@ class NextIdConfig(ModelConfig):
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         """Yield a problem if the index does not number items."""
-        from llm4rec_cli.data.indexing import NUMBERS
-
-        if self.index is not None and self.index not in NUMBERS:
+        if self.index is not None and not self.index.is_number:
+            numbers = "|".join(sorted(kind.name for kind in Index if kind.is_number))
             yield UsageError(
                 f"model.index={self.index.name} does not number items",
-                f"model.index={'|'.join(sorted(kind.name for kind in NUMBERS))}, or null for the dataset's own",
+                f"model.index={numbers}, or null for the dataset's own",
             )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import ESASRecConfig
 from llm4rec_cli.models.shared.layers import Dropout, SelfAttention, SequenceEncoder
-from llm4rec_cli.models.shared.next_item import NextItemModel
+from llm4rec_cli.models.shared.next_item import EncoderModel
 
 
 class LiGRLayer(SelfAttention):
@@ -45,7 +45,7 @@ class LiGRLayer(SelfAttention):
         return x + self.gate_feedforward(x).sigmoid() * self.dropout(self.down(inner))
 
 
-class ESASRec(NextItemModel):
+class ESASRec(EncoderModel):
     """Item embeddings and LiGR layers; scores by inner product."""
 
     def __init__(self, config: ESASRecConfig, context: Context) -> None:
@@ -56,13 +56,6 @@ class ESASRec(NextItemModel):
         for weight in self.parameters():
             if weight.dim() > 1:
                 nn.init.xavier_normal_(weight)
-
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
-        states: Tensor = self.encoder(F.embedding(items, table), groups)
-        return states
-
-    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
-        return self.encoder.last(table[items], groups, last)
 
 
 def build(context: Context) -> ESASRec:

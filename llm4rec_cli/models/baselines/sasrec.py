@@ -15,10 +15,10 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.baselines.config import SASRecConfig
 from llm4rec_cli.models.shared.layers import initialise, sasrec_encoder
-from llm4rec_cli.models.shared.next_item import NextItemModel
+from llm4rec_cli.models.shared.next_item import EncoderModel
 
 
-class SASRec(NextItemModel):
+class SASRec(EncoderModel):
     """Item embeddings, a causal Transformer, scores by inner product.
 
     With `tokens` the vector of an item, in input and output, is its embedding plus the mean of its tokens' embeddings.
@@ -56,13 +56,6 @@ class SASRec(NextItemModel):
         if self.tokens is None:
             return self.items.weight
         return self.items.weight + F.embedding_bag(self.token, self.tokens.weight, self.first_token, mode="mean")
-
-    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
-        states: Tensor = self.encoder(F.embedding(items, table), groups)
-        return states
-
-    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
-        return self.encoder.last(table[items], groups, last)
 
 
 def build(context: Context) -> SASRec:

@@ -349,7 +349,7 @@ class P5Config(ModelConfig):
             yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
-        if self.start is Start.co_occurrence and self.index in prompts.NUMBERS:
+        if self.start is Start.co_occurrence and self.index.is_number:
             yield UsageError(
                 f"model.start=co_occurrence: items of model.index={self.index.name} share the tokens of their digits",
                 "model.index=independent, collaborative or semantic",

@@ -384,6 +384,7 @@ def build(context: Context) -> P5:
         log.info("%s", line)
     features = None
     if config.index is Index.semantic:
+        assert config.encoder is not None
         features = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
     index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
     names = split.user_names()

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.config.schema import Candidates, Index, Question
+from llm4rec_cli.config.schema import Candidates, Question
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
 from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
 
@@ -106,7 +106,6 @@ LEAKING_FIELDS = {  # they reveal the answer; an explanation is a sentence of th
 }
 
 RANKINGS = (PromptFamily.sequential, PromptFamily.direct)
-NUMBERS = (Index.sequential, Index.random, Index.leaky_p5)  # indexes that name items by digits
 N_CANDIDATES = 100
 # Approximate tokens per field; user and item numbers are counted separately.
 FIELD_LENGTHS = {
@@ -359,7 +358,7 @@ def describe_unusable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) 
 def problems_with_dataset(config: P5Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
     """Yield the problems of `problems`, with numbers as long as the dataset's."""
     item_length = 1  # the minimum, for a path of clusters
-    if config.index in NUMBERS:
+    if config.index.is_number:
         item_length = _number_length(dataset.n_items, config.digits)
     user_length = 1 if config.user_tokens else _number_length(dataset.n_users, config.digits)
     yield from problems(config, item_length, user_length)

@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from llm4rec_cli.errors import UsageError
-
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of that many bytes
 
@@ -54,8 +52,6 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise UsageError(f"dropout must be in [0, 1), not {p}", "model.dropout=0.5")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,11 +68,6 @@ class SelfAttention(nn.Module):
 
     def __init__(self, hidden: int, heads: int, attention_dropout: float, causal: bool = True) -> None:
         super().__init__()
-        if hidden % heads:
-            raise UsageError(
-                f"hidden_size {hidden} is not a multiple of heads {heads}",
-                "choose model.heads that divides hidden_size",
-            )
         self.heads, self.causal = heads, causal
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context, Rows
 from llm4rec_cli.models.shared.config import Distribution, Loss, NextItemConfig
+from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_samples, sampled_loss
 from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows, packed_histories
 
@@ -98,6 +100,23 @@ class NextItemModel(nn.Module):
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
         return inner_products(self.queries(examples), self.item_vectors(), examples)
+
+
+class EncoderModel(NextItemModel):
+    """A `NextItemModel` whose states are those of an encoder over the item vectors.
+
+    Attributes:
+        encoder: its layers; subclasses make it.
+    """
+
+    encoder: SequenceEncoder
+
+    def states(self, table: Tensor, items: Tensor, groups: Tensor) -> Tensor:
+        states: Tensor = self.encoder(F.embedding(items, table), groups)
+        return states
+
+    def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
+        return self.encoder.last(table[items], groups, last)
 
 
 def inner_products(queries: Tensor, vectors: Tensor, examples: Examples) -> Tensor:
