@@ -76,7 +76,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     say(
         f"Above chance: {', '.join(known)}: a sign that the model has read these data; a number of it can be memory."
         if known
-        else "No probe but titles is above chance: no sign that the model has read these data."
+        else "No probe is above chance (titles are not counted): no sign that the model has read these data."
     )
     say(
         "Titles also follow from knowledge of the language and the world. Chance: always the most frequent end; of "
