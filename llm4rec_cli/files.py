@@ -14,27 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from llm4rec_cli.errors import UsageError
 from llm4rec_cli.progress import step
 
 log = logging.getLogger(__name__)
 
 HASHED_AT_ONCE = 1 << 22  # bytes
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file.
-
-    Raises:
-        UsageError: it is no valid YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), YAML_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: invalid YAML ({str(error).splitlines()[0]})", "fix the file") from None
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:

@@ -75,7 +75,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     """
     from llm4rec_cli.files import sha256, write_json
     from llm4rec_cli.runs import identity, marks, stages
-    from llm4rec_cli.runs.catalog import IMPORT, METRICS, finished_metrics
+    from llm4rec_cli.runs.catalog import CHECKPOINTS, IMPORT, METRICS, finished_metrics
     from llm4rec_cli.runs.folder import locked, recorded
     from llm4rec_cli.runs.spec import RunSpec
     from llm4rec_cli.training import checkpoints
@@ -102,7 +102,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         imported = read_weights(file, spec.model)
         n_weights = sum(weight.numel() for weight in imported.state.values())
         with locked(address.folder), recorded(address, spec) as folder:
-            checkpoints.write_imported(folder / "checkpoints", imported.state)
+            checkpoints.write_imported(folder / CHECKPOINTS, imported.state)
             metrics = {
                 **stages.description(spec, address, origin),
                 "experiment": spec.experiment,

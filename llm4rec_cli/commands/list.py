@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from llm4rec_cli.config.overrides import GROUPS
+from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.schema import Candidates, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
-from llm4rec_cli.files import read_yaml
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage
+from llm4rec_cli.runs.catalog import CONFIG, FILTERS, Run, cache_folder, disk_usage
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.tables import Content
@@ -348,7 +348,7 @@ def _result(run: Run) -> str:
         return ""
     if run.status.get("command") == catalog.IMPORT:
         return f"weights imported from {run.metrics['imported']['file']}"
-    selection = read_yaml(run.folder / "config.yaml")["task"]["selection"]
+    selection = read_yaml(run.folder / CONFIG)["task"]["selection"]
     value = run.metrics["metrics"].get(selection)
     score = [] if value is None else [f"{selection} {value:.4f}"]
     masked = {True: ["masked"], False: []}.get(run.metrics["mask_history"], [run.metrics["mask_history"]])

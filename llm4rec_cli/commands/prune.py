@@ -28,7 +28,7 @@ from pathlib import Path
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.files import locked
 from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import cache_folder
+from llm4rec_cli.runs.catalog import CHECKPOINTS, STATUS, cache_folder
 
 WEIGHTS_REUSED = ("pretrain", "all")  # tasks whose runs serve to start or evaluate others
 PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "backbones", "explanations", "raw")
@@ -134,7 +134,7 @@ def _checkpoints(runs: Sequence[catalog.Run], keep_best: bool, task_named: bool)
             reason = f"other runs may use its weights: add task={task} to delete them"
             print(f"kept: {run.folder.name}: {reason}", file=sys.stderr)
             continue
-        root = run.folder / "checkpoints"
+        root = run.folder / CHECKPOINTS
         folders = [] if root.is_symlink() else [f for f in root.glob("checkpoint-*") if not f.is_symlink()]
         if folders and keep_best:
             try:
@@ -234,7 +234,7 @@ def _trash(deletion: Deletion, trash: Path) -> str:
         if not run.folder.is_dir():
             return "already deleted"
         with locked(run.folder / ".lock", run.folder, wait=False):
-            if catalog.read_json(run.folder / "status.json") != run.status:
+            if catalog.read_json(run.folder / STATUS) != run.status:
                 return "changed in the meantime"
             _move(deletion.paths, trash)
             return ""

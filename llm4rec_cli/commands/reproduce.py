@@ -46,7 +46,7 @@ from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean,
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.reproduction import Line
     from llm4rec_cli.training.probe import Cost
-    from llm4rec_cli.training.steps import Runner, Step
+    from llm4rec_cli.training.table_steps import Runner, Step
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
     seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
 
     from llm4rec_cli import launch
-    from llm4rec_cli.training.steps import Runner, cell_step
+    from llm4rec_cli.training.table_steps import Runner, cell_step
 
     launch.log_to_stderr(verbose=False)
     runner = Runner(_raw_folders(options.raw), overrides)
@@ -192,7 +192,7 @@ def _show_plan(table: Table, size: Size, plan: Mapping[Cell, list[Step]], runner
     from llm4rec_cli.reporting.contents import ranges
     from llm4rec_cli.reporting.reproduction import heading
     from llm4rec_cli.reporting.tables import say
-    from llm4rec_cli.training.steps import in_order
+    from llm4rec_cli.training.table_steps import in_order
 
     steps = in_order([step for of_cell in plan.values() for step in of_cell])
     numbers = {step: number for number, step in enumerate(steps, start=1)}
@@ -223,7 +223,7 @@ def _show_cost(
     """Print how many runs there are, and what each distinct one costs here."""
     from llm4rec_cli.reporting.contents import ranges
     from llm4rec_cli.reporting.tables import Content, say, show
-    from llm4rec_cli.training.steps import composed, distinct
+    from llm4rec_cli.training.table_steps import composed, distinct
 
     rows, minutes, memory, trainings, unknown = [], 0.0, 0, 0, 0
     for first, group in distinct(steps, ("train", "eval")):
@@ -260,7 +260,7 @@ def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> Cost | None
     """Return what a run costs; None if its data or weights are not on this machine, or a chat model would answer."""
     from llm4rec_cli.config.overrides import hydra_override
     from llm4rec_cli.training.probe import probe
-    from llm4rec_cli.training.steps import composed
+    from llm4rec_cli.training.table_steps import composed
 
     overrides = runner.overrides(step)
     if states[step] != "to run" or config_class(composed(overrides).config.model.name).uses_llm:
@@ -279,7 +279,7 @@ def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> N
     """Make by a Hydra launcher what can be made at the same time: the seeds of a row, and the runs of a search."""
     from llm4rec_cli import launch
     from llm4rec_cli.commands import HYDRA_COMMANDS
-    from llm4rec_cli.training.steps import composed, distinct, in_order
+    from llm4rec_cli.training.table_steps import composed, distinct, in_order
 
     composed([f"hydra/launcher={launcher}"])  # an unknown one is refused
     for _, group in distinct(in_order([step for of_cell in plan.values() for step in of_cell]), ("train",)):
@@ -310,7 +310,7 @@ def _reproduce(
 ) -> int:
     from llm4rec_cli.reporting import reproduction
     from llm4rec_cli.reporting.tables import comma_separated, json_text, say, show
-    from llm4rec_cli.training.steps import composed, in_order
+    from llm4rec_cli.training.table_steps import composed, in_order
 
     steps = in_order([step for of_cell in plan.values() for step in of_cell])
     for number, step in enumerate(steps, start=1):

@@ -29,8 +29,8 @@ from typing import Any
 
 from llm4rec_cli.config.compose import data_file, options
 from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
-from llm4rec_cli.files import read_yaml
 
 GROUP = "paper"
 SELECTORS = ("paper", "model", "variant", "dataset", "task", "prompt")  # columns of the CSV files of printed numbers

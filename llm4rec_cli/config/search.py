@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.config.keys import declarations_with
+from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
-from llm4rec_cli.files import read_yaml
 
 GROUP = "search"
 SEARCHED = (Role.model, Role.training)  # what weights are fitted, and how; other settings change the question

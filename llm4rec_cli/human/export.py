@@ -20,7 +20,7 @@ from llm4rec_cli.human import sheets
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, Scale
 from llm4rec_cli.human.sheets import KEY, PAGE, TABLE, Example
 from llm4rec_cli.reporting.runs import shown_as
-from llm4rec_cli.runs.catalog import cache_folder, resolve_runs
+from llm4rec_cli.runs.catalog import PREDICTIONS, cache_folder, resolve_runs
 
 REFERENCE = "reference"  # the system name of the users' own texts
 MAX_TEXTS = 9  # per example: nobody keeps more apart, and the page enters values by one digit
@@ -150,7 +150,7 @@ def _shared_predictions(runs: Sequence[Run]) -> pd.DataFrame:
     """Return the examples that all runs share: EXAMPLE_COLUMNS, and the text of run i in column i."""
     shared = None
     for i, (folder, _) in enumerate(runs):
-        file = folder / "predictions.parquet"
+        file = folder / PREDICTIONS
         if not file.exists():
             raise RunError(f"{file} is missing", "repeat the run with force=true")
         texts = pd.read_parquet(file)[[*EXAMPLE_COLUMNS, "prediction"]].rename(columns={"prediction": str(i)})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation.crossed import metric_intervals
+from llm4rec_cli.runs.catalog import PREDICTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def interval_over_seeds(folders: Sequence[Path], names: Sequence[str]) -> dict[s
         Lower and upper end of every metric that can be computed from the stored predictions; empty if a run has none or
         their examples differ.
     """
-    by_seed = [score_answers(folder / "predictions.parquet", names) for folder in folders]
+    by_seed = [score_answers(folder / PREDICTIONS, names) for folder in folders]
     scored = [answers for answers in by_seed if answers is not None]
     if len(scored) < len(by_seed) or any(not answers.examples.equals(scored[0].examples) for answers in scored):
         return {}

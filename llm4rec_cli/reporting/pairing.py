@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
+from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,12 +87,8 @@ def _difference(key: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
 
 def config_of(folder: Path) -> dict[str, Any]:
     """Return a run's config.yaml; empty if there is none."""
-    import yaml
-
-    from llm4rec_cli.runs.catalog import CONFIG
-
     file = folder / CONFIG
-    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    return dict(read_yaml(file)) if file.exists() else {}
 
 
 def shared_metrics(runs: Sequence[Run], typed: Sequence[str] | None = None) -> list[str]:
@@ -133,7 +131,7 @@ def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None =
     """
     import pandas as pd
 
-    files = [folder / "predictions.parquet" for folder, _ in runs]
+    files = [folder / PREDICTIONS for folder, _ in runs]
     columns = _answer_columns(files)
     example = IMPRESSION if "items" in columns else EXAMPLE
     a, b = (pd.read_parquet(file) for file in files)

@@ -19,6 +19,7 @@ from llm4rec_cli.reporting import papers, svg
 from llm4rec_cli.reporting.contents import shared
 from llm4rec_cli.reporting.svg import LEFT, RIGHT, WIDTH
 from llm4rec_cli.reporting.variants import Group, Variant
+from llm4rec_cli.runs.catalog import PREDICTIONS, TRAIN_LOG
 
 DOTS, LINES = 20, svg.N_COLOURS  # most variants per chart, as dots and as lines
 TOP, ROW = 24.0, 36.0  # units: for the label above a y axis; per variant
@@ -184,7 +185,7 @@ def learning_curves(group: Group) -> Plot | None:
     """Draw training loss and validation metric by epoch, one line per seed, with a mark at the best epoch."""
     lines = []
     for number, variant in group.ranked() if group.headline_metric else enumerate(group.members, start=1):
-        logs = [log for folder, _ in variant.runs if len(log := _log(folder / "train_log.jsonl")) > 1]
+        logs = [log for folder, _ in variant.runs if len(log := _log(folder / TRAIN_LOG)) > 1]
         if logs:
             lines.append((number, variant, logs))
     if not lines:
@@ -259,7 +260,7 @@ def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
     """Return (mean predicted, mean actual) stars in each bin of equal size by prediction, over all seeds."""
     import pandas as pd
 
-    files = [folder / "predictions.parquet" for folder, _ in variant.runs]
+    files = [folder / PREDICTIONS for folder, _ in variant.runs]
     answers = [pd.read_parquet(file, columns=["prediction", "rating"]) for file in files if file.exists()]
     if not answers:
         return []

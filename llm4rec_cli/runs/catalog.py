@@ -16,7 +16,9 @@ from typing import Any
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
-STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"  # files of a run folder
+# What a run folder holds.
+STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"
+PREDICTIONS, TRAIN_LOG, CHECKPOINTS = "predictions.parquet", "train_log.jsonl", "checkpoints"
 IMPORT = "import-weights"  # the command, in status.json, of runs that hold weights and no results
 NEAREST_RUNS = 5  # named in an error
 STATES = ("done", "failed", "running", "killed", "unreadable")
@@ -135,14 +137,14 @@ def runs(outputs: Path) -> list[Run]:
 
 def read_run(folder: Path) -> Run:
     """Return the run in a folder that holds a status.json."""
-    status = read_json(folder / "status.json")
+    status = read_json(folder / STATUS)
     state = str(status.get("status", "unreadable"))
-    metrics = read_json(folder / "metrics.json") if state == "done" else {}
+    metrics = read_json(folder / METRICS) if state == "done" else {}
     if state == "running" and not is_locked(folder / ".lock"):
         state = "killed"
     elif state == "done" and not metrics:
         state = "unreadable"
-    return Run(folder, state, status, metrics, (folder / "status.json").lstat().st_mtime)
+    return Run(folder, state, status, metrics, (folder / STATUS).lstat().st_mtime)
 
 
 def read_json(path: Path) -> dict[str, Any]:

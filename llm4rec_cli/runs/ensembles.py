@@ -17,7 +17,7 @@ from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import SeenItems
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.runs.catalog import CONFIG, finished_runs
+from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, STATUS, finished_runs
 
 STORED = {"scores", "top_scores"}  # columns of predictions.parquet
 # Keys of metrics.json that all members must agree on.
@@ -60,7 +60,7 @@ def _problems_of_members(members: Sequence[tuple[Path, dict[str, Any]]]) -> Iter
         yield UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
     (first_folder, first), *others = members
     for folder, metrics in members:
-        if not STORED & set(pyarrow.parquet.read_schema(folder / "predictions.parquet").names):
+        if not STORED & set(pyarrow.parquet.read_schema(folder / PREDICTIONS).names):
             yield UsageError(
                 f"{folder} has no stored scores of items (task {metrics['task']})",
                 "rankings store them; runs from before they did: evaluate again with force=true",
@@ -76,8 +76,8 @@ def _problems_of_members(members: Sequence[tuple[Path, dict[str, Any]]]) -> Iter
 
 def _data_overrides(folder: Path) -> list[str]:
     """Return the overrides that select the dataset, task, split and examples of a run, however it was configured."""
-    status = json.loads((folder / "status.json").read_text())
-    stored: Any = OmegaConf.load(folder / "config.yaml")
+    status = json.loads((folder / STATUS).read_text())
+    stored: Any = OmegaConf.load(folder / CONFIG)
     choices = [f"{group}={status['choices'][group]}" for group in ("dataset", "task")]
     sources = keys_with_role(Role.source)
     typed = [override for override in status["overrides"] if key_typed(override) in sources]

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli import files, processes
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
-from llm4rec_cli.runs.catalog import CONFIG, LOCK, METRICS, STATUS
+from llm4rec_cli.runs.catalog import CONFIG, LOCK, METRICS, PREDICTIONS, STATUS
 from llm4rec_cli.runs.identity import Address, plain
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def write_results(folder: Path, metrics: dict[str, Any], predictions: pd.DataFra
     """Write predictions.parquet and metrics.csv, then metrics.json; of several processes only the first writes."""
     if not processes.is_first():
         return
-    write_atomic(folder / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False))
+    write_atomic(folder / PREDICTIONS, lambda path: predictions.to_parquet(path, index=False))
     rows = pd.DataFrame({"metric": metrics["metrics"].keys(), "value": metrics["metrics"].values()})
     for i, bound in enumerate(("low", "high")):
         rows[bound] = [metrics["intervals"].get(name, (None, None))[i] for name in rows["metric"]]

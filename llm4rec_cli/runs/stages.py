@@ -178,7 +178,7 @@ def dry_run(spec: RunSpec, split: Split) -> None:
     Raises:
         DryRun: always, at the end.
     """
-    from llm4rec_cli.runs import controls
+    from llm4rec_cli.runs import chat_controls
 
     task = tasks.module(spec.task)
     examples = task.examples(split, spec.config.split, spec.config, spec.cache)
@@ -186,7 +186,7 @@ def dry_run(spec: RunSpec, split: Split) -> None:
     try:
         model.prepare_answers(examples)
     except DryRun:
-        if (of_controls := controls.preview(spec, model, examples)) is not None:
+        if (of_controls := chat_controls.preview(spec, model, examples)) is not None:
             parts = model.usage_summary(), of_controls
             total = {name: sum(part[name] for part in parts) for name in of_controls}
             print(
@@ -275,7 +275,7 @@ def evaluate(
     """
     import torch
 
-    from llm4rec_cli.runs import controls
+    from llm4rec_cli.runs import chat_controls
 
     config, task = spec.config, tasks.module(spec.task)
     examples = task.examples(split, config.split, config, spec.cache)
@@ -287,7 +287,7 @@ def evaluate(
     if isinstance(model, BatchAnswering):
         evaluation = tasks.with_answer_details(evaluation, model, task, split, examples, config)
     clock.lap("evaluate")
-    control_results = controls.measure(spec, split, model, unrepeated)
+    control_results = chat_controls.measure(spec, split, model, unrepeated)
     if control_results:
         clock.lap("controls")
     gaps = {}

@@ -11,7 +11,7 @@ from llm4rec_cli import processes
 from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs import marks, rules, stages
-from llm4rec_cli.runs.catalog import finished_metrics
+from llm4rec_cli.runs.catalog import CHECKPOINTS, TRAIN_LOG, finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, recorded
 from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import resolve_precision
@@ -139,8 +139,8 @@ def _fit(spec: RunSpec, model: Any, split: Split, folder: Path, on_epoch: OnEpoc
         rows,
         lambda: task.validation_score(model, split, examples, config),
         config.trainer,
-        folder / "checkpoints",
-        folder / "train_log.jsonl",
+        folder / CHECKPOINTS,
+        folder / TRAIN_LOG,
         config.seed,
         on_epoch,
     )

@@ -26,7 +26,7 @@ from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.catalog import CONFIG, IMPORT, STATUS, finished_metrics, finished_runs
+from llm4rec_cli.runs.catalog import CHECKPOINTS, CONFIG, IMPORT, STATUS, finished_metrics, finished_runs
 from llm4rec_cli.runs.identity import plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
@@ -61,7 +61,7 @@ class TrainedRun:
 
     @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     def problems_with_data(self, dataset: RecDataset) -> Iterator[RunError]:
         """Yield a problem if the dataset is not the one it was trained on: other fingerprint, item tokens or name.
@@ -312,4 +312,4 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
             f"{OmegaConf.select(now.model, named)}",
             "use the encoder that it was trained with, or train it again with this one",
         )
-    return InitRun(folder, metrics, checkpoints.selected(folder / "checkpoints"))
+    return InitRun(folder, metrics, checkpoints.selected(folder / CHECKPOINTS))
