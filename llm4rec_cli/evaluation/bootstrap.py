@@ -12,6 +12,7 @@ from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
 
+LEVEL = 0.95  # the coverage of intervals
 WEIGHTS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of resamples, for any number of users
 
 
@@ -19,22 +20,20 @@ def bootstrap_intervals(
     values: Mapping[str, NDArray[np.floating[Any]]],
     rng: np.random.Generator,
     resamples: int = 1000,
-    level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Return an interval of the mean of each metric; users are drawn with replacement.
+    """Return a 95 % interval of the mean of each metric; users are drawn with replacement.
 
     Args:
         values: (n,) values per metric, one per example, over the same examples; all metrics share the resamples.
         rng: draws the resamples.
         resamples: number of resamples.
-        level: the coverage of the interval.
 
     Returns:
         Lower and upper end of each metric.
     """
     n = len(next(iter(values.values())))
     means = {name: sums / n for name, sums in _resampled_sums(values, rng, resamples).items()}
-    return {name: _ends(resampled, level) for name, resampled in means.items()}
+    return {name: _ends(resampled) for name, resampled in means.items()}
 
 
 def bootstrap_of_sums(
@@ -43,7 +42,6 @@ def bootstrap_of_sums(
     user: NDArray[np.integer[Any]],
     rng: np.random.Generator,
     resamples: int = 1000,
-    level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
     """Return intervals of functions of sums over examples: a root of a mean, a ratio of two sums, corpus BLEU.
 
@@ -53,7 +51,7 @@ def bootstrap_of_sums(
         columns: (n,) values per name, one per example.
         metrics: maps the (r,) sums of each column in r resamples to (r,) values of each metric.
         user: (n,) the user of each example.
-        rng, resamples, level: as in `bootstrap_intervals`.
+        rng, resamples: as in `bootstrap_intervals`.
 
     Returns:
         Lower and upper end of each metric, over the resamples where it is not NaN.
@@ -61,11 +59,11 @@ def bootstrap_of_sums(
     _, number = np.unique(user, return_inverse=True)
     by_user = {name: np.bincount(number, weights=column).astype(np.float64) for name, column in columns.items()}
     resampled = metrics(_resampled_sums(by_user, rng, resamples))
-    return {name: _ends(values, level) for name, values in resampled.items()}
+    return {name: _ends(values) for name, values in resampled.items()}
 
 
-def _ends(values: FloatArray, level: float) -> tuple[float, float]:
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+def _ends(values: FloatArray) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -180,9 +180,8 @@ def metric_intervals(
     columns: Sequence[Mapping[str, FloatArray]],
     metrics: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]],
     user: NDArray[Any],
-    level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Return intervals of the mean over seeds, for metrics that are functions of sums over examples.
+    """Return 95 % intervals of the mean over seeds, for metrics that are functions of sums over examples.
 
     Args:
         columns: for each seed (n,) values per name, over the same examples in the same order.
@@ -211,7 +210,7 @@ def metric_intervals(
             gradient = np.nan_to_num((forth - back) / (2 * steps), posinf=0, neginf=0)
             by_metric.setdefault(name, []).append(contributions(per_user, gradient, float(value[0])))
     return {
-        name: mean(np.stack(by_seed, axis=1)).interval(level)
+        name: mean(np.stack(by_seed, axis=1)).interval()
         for name, by_seed in by_metric.items()
         if len(by_seed) == len(columns) and np.isfinite(by_seed).all()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,17 +120,12 @@ class ProtocolComparison:
 
 def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Return Kendall's τ-b of paired values (Kendall, Biometrika 1945); None if either side is constant."""
-    concordant = only_first = only_second = 0
-    for (a, b), (c, d) in itertools.combinations(pairs, 2):
-        product = _sign(a - c) * _sign(b - d)
-        concordant += product
-        only_first += a != c
-        only_second += b != d
-    return None if 0 in (only_first, only_second) else concordant / (only_first * only_second) ** 0.5
+    from scipy.stats import kendalltau
 
-
-def _sign(difference: float) -> int:
-    return (difference > 0) - (difference < 0)
+    if len(pairs) < 2:
+        return None
+    tau = float(kendalltau([a for a, _ in pairs], [b for _, b in pairs]).statistic)
+    return None if math.isnan(tau) else tau
 
 
 # --- tables

@@ -40,12 +40,12 @@ class Scale:
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
-    def ticks(self, most: int = 7) -> list[float]:
-        """Return round values between the ends: of a logarithmic scale powers of ten, otherwise at most `most`."""
+    def ticks(self) -> list[float]:
+        """Return round values between the ends: of a logarithmic scale powers of ten, otherwise at most seven."""
         if self.log:
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
             return [10.0**power for power in powers]
-        step = round_step(max((self.high - self.low) / most, self.least_step))
+        step = round_step(max((self.high - self.low) / 7, self.least_step))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [i * step for i in range(first, last + 1)]
 

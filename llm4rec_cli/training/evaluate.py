@@ -13,7 +13,6 @@ from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.runs import rules, stages
 from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, recorded
-from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import checkpoints, trained
@@ -99,8 +98,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     split = stages.split_dataset(spec, dataset)
     clock.lap("prepare")
     weights = processes.from_first(lambda: checkpoints.selected(source.checkpoints))
-    identity = f"{source.metrics['config_hash']} {weights.sha256}"
-    address = address_of(spec, dataset, trained=(identity, source.metrics["variant"]))
+    address = source.address(dataset, weights)
     floors = run_floors(spec, split)
     clock.lap("floors")
     with locked(address.folder):

@@ -85,7 +85,7 @@ def run_unless_finished(
         init_run: the run whose weights training starts from.
         on_epoch: called after each epoch with its validation score; ends training by raising an exception.
     """
-    initial = (init_run.weights.sha256, init_run.variant_for(spec.config.seed)) if init_run else None
+    initial = init_run.initial_for(spec.config.seed) if init_run else None
     address = address_of(spec, split.dataset, initial=initial)
     if _is_dry_run(spec):
         stages.dry_run(spec, split)

@@ -337,12 +337,10 @@ class Runner:
             folder, _ = self.result(step.after[0])
             config = composed([*self.overrides(step), f"run={folder}"])
             source = trained.find(RunSpec.resolve_unchecked(config, "eval"))
-            identity = f"{source.metrics['config_hash']} {checkpoints.selected(source.checkpoints).sha256}"
-            dataset = stages.load(source.spec)
-            return address_of(source.spec, dataset, trained=(identity, source.metrics["variant"])).folder
+            return source.address(stages.load(source.spec), checkpoints.selected(source.checkpoints)).folder
         spec = RunSpec.resolve(composed(self._train_overrides(step)), "train")
         init = trained.find_init_run(spec)
-        initial = (init.weights.sha256, init.variant_for(spec.config.seed)) if init else None
+        initial = init.initial_for(spec.config.seed) if init else None
         return address_of(spec, stages.load(spec), initial=initial).folder
 
     def command(self, step: Step, numbers: Mapping[Step, int]) -> str:

@@ -27,7 +27,7 @@ from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
 from llm4rec_cli.runs.catalog import CHECKPOINTS, CONFIG, IMPORT, STATUS, finished_metrics, finished_runs
-from llm4rec_cli.runs.identity import plain, pretrained_weights, text_encoder_identity
+from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
 from llm4rec_cli.training.checkpoints import Checkpoint
@@ -62,6 +62,15 @@ class TrainedRun:
     @property
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
+
+    def address(self, dataset: RecDataset, weights: Checkpoint) -> Address:
+        """Return the address of its evaluation.
+
+        Args:
+            weights: those selected of its checkpoints.
+        """
+        identity = f"{self.metrics['config_hash']} {weights.sha256}"
+        return address_of(self.spec, dataset, trained=(identity, self.metrics["variant"]))
 
     def problems_with_data(self, dataset: RecDataset) -> Iterator[RunError]:
         """Yield a problem if the dataset is not the one it was trained on: other fingerprint, item tokens or name.
@@ -255,6 +264,10 @@ class InitRun:
     metrics: dict[str, Any]
     weights: Checkpoint
 
+    def initial_for(self, seed: int) -> tuple[str, str]:
+        """Return `initial` of `address_of` for a training that starts from these weights."""
+        return self.weights.sha256, self.variant_for(seed)
+
     def variant_for(self, seed: int) -> str:
         """Return the variant that runs share if each starts from the pre-training of its own seed, or all from one."""
         if self.metrics.get("imported"):  # its seed means nothing
@@ -289,27 +302,32 @@ def find_init_run(spec: RunSpec) -> InitRun | None:
             "name a run folder: llm4rec list runs task=pretrain",
         )
     ((folder, metrics),) = candidates
+    raise_first(_problems_of_init_run(spec, folder, metrics))
+    return InitRun(folder, metrics, checkpoints.selected(folder / CHECKPOINTS))
+
+
+def _problems_of_init_run(spec: RunSpec, folder: Path, metrics: dict[str, Any]) -> Iterator[UsageError]:
+    """Yield why a training may not start from the weights of a run: data held out now, other shapes or text vectors."""
     stored: Any = OmegaConf.load(folder / CONFIG)
     now: Any = OmegaConf.create(plain(spec.config))
     # The settings that decide which interactions are held out; a control withholds none.
     held_out = sorted(keys_with_role(Role.division, Role.intervention) - {"dataset.control"})
     for key in held_out if stored.dataset.name == now.dataset.name else ():
         if (theirs := OmegaConf.select(stored, key)) != OmegaConf.select(now, key):
-            raise UsageError(
+            yield UsageError(
                 f"{folder} was trained on this dataset with {key}={theirs}: it may have seen what this run holds out",
                 f"{key}={theirs}, or start from a run on other data",
             )
     for key in ("name", *spec.model.init_shared_settings):
         if (theirs := OmegaConf.select(stored.model, key)) != (ours := OmegaConf.select(now.model, key)):
-            raise UsageError(
+            yield UsageError(
                 f"the weights of {folder} do not fit: they were trained with model.{key}={theirs}, not {ours}",
                 "use the settings that it was trained with, or train it again with these",
             )
     if metrics["text_encoder"] != text_encoder_identity(spec.model):
         (named,) = (key for key, (kind, _) in pretrained_weights(spec.model).items() if kind is Weights.encoder)
-        raise UsageError(
+        yield UsageError(
             f"the weights of {folder} do not fit: they were trained with another text encoder than "
             f"{OmegaConf.select(now.model, named)}",
             "use the encoder that it was trained with, or train it again with this one",
         )
-    return InitRun(folder, metrics, checkpoints.selected(folder / CHECKPOINTS))
