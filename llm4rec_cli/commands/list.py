@@ -26,8 +26,8 @@ import yaml
 
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.reading import read_yaml
-from llm4rec_cli.config.schema import Candidates, Question, TaskConfig
-from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
+from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
+from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import CONFIG, FILTERS, Run, cache_folder, disk_usage
@@ -230,74 +230,25 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
         UsageError: a file does not exist, or its content is invalid.
     """
     from llm4rec_cli.config.compose import options
+    from llm4rec_cli.config.registry import config_class, model_names
     from llm4rec_cli.reporting.tables import Content
 
-    readers = {"p5": _p5_rows, "chatgptrec": _chatgptrec_rows, "prompt4nr": _prompt4nr_rows}
-    known = [option for option in options("prompt") if option.partition("/")[0] in readers]
+    known = [option for option in options("prompt") if option.partition("/")[0] in model_names()]
     files = [name if "/" in name else f"p5/{name}" for name in names] or known
     for file in files:
         if file not in known:
             raise UsageError(f"there are no prompts '{file}'", did_you_mean(file, known))
     by_file = descriptions("prompt")
     for file in files:
-        columns, rows = readers[file.partition("/")[0]](file)
-        yield Content(f"{file}: {by_file[file]}", columns, rows)
+        table = _prompts_in(file, config_class(file.partition("/")[0]).prompt_table)
+        yield Content(f"{file}: {by_file[file]}", table.columns, table.rows)
 
 
-def _p5_rows(file: str) -> tuple[list[str], list[list[str]]]:
-    """Return column names, and one row per prompt."""
-    from llm4rec_cli.models.p5 import prompts
-    from llm4rec_cli.models.p5.families import PromptConfig
-
-    configs = _prompts_in(file, lambda node: {name: _typed(PromptConfig, entry) for name, entry in node.items()})
-    rows = []
-    for name, config in configs.items():
-        prompt = prompts.parse(name, config)
-        fields = ", ".join(f"{f.value}*" if f in prompt.oracle_input else f.value for f in prompt.fields)
-        labels = ["held out"] * (not prompt.trained) + ["oracle_input"] * bool(prompt.oracle_input)
-        rows.append([name, prompt.family.name, ", ".join(labels), fields, config.target, config.source])
-    return ["prompt", "family", "", "fields", "target", "source"], rows
-
-
-def _chatgptrec_rows(file: str) -> tuple[list[str], list[list[str]]]:
-    """Return column names, and one row per setting and per part of each task's prompt."""
-    from llm4rec_cli.models.chatgptrec.config import TASKS, Prompts
-
-    values = _prompts_in(file, lambda node: vars(_typed(Prompts, node)))
-    settings = [["", name, str(value)] for name, value in values.items() if name not in TASKS]
-    parts = [[task, part, str(text)] for task in TASKS for part, text in vars(values[task]).items() if text]
-    return ["task", "part", "text"], [*settings, *parts]
-
-
-def _prompt4nr_rows(file: str) -> tuple[list[str], list[list[str]]]:
-    """Return column names, and one row for the template.
+def _prompts_in(file: str, read: Callable[[Any], PromptTable]) -> PromptTable:
+    """Return the prompts of a file and of those that it builds on.
 
     Raises:
-        UsageError: the template is invalid.
-    """
-    from llm4rec_cli.models.prompt4nr import templates
-    from llm4rec_cli.models.prompt4nr.config import TemplateConfig
-
-    config = TemplateConfig(**_prompts_in(file, lambda node: vars(_typed(TemplateConfig, node))))
-    raise_first(templates.problems_of_template(config))
-    virtual = [f"{s.field} {s.n_virtual}" for s in templates.segments(config.text) if s.is_virtual]
-    answers = f"{config.positive} / {config.negative}"
-    columns = ["template", "virtual tokens", "clicked / not", "epochs", "text"]
-    return columns, [[config.name, ", ".join(virtual), answers, str(config.epochs), config.text]]
-
-
-def _typed(kind: Any, node: Any) -> Any:
-    """Return a config node as an instance of its dataclass."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), node))
-
-
-def _prompts_in(file: str, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """Return the content of a prompt file and of those that it builds on.
-
-    Raises:
-        UsageError: it cannot be composed, or has unknown keys or wrong types.
+        UsageError: it cannot be composed, has unknown keys or wrong types, or a prompt is invalid.
     """
     from llm4rec_cli.config.compose import COMPOSE_ERRORS, compose_prompt
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+
+T = TypeVar("T")
 
 
 class Question(Enum):
@@ -315,6 +317,27 @@ class PublishedWeights(NamedTuple):
     experiment: str
 
 
+class PromptTable(NamedTuple):
+    """Prompts as a table.
+
+    Attributes:
+        columns: their names.
+        rows: one per prompt, or per part of one.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def as_dataclass(kind: type[T], node: Any) -> T:
+    """Return a composed config node as an instance of its dataclass.
+
+    Raises:
+        OmegaConfBaseException: a key is unknown, or a value has another type.
+    """
+    return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), node)))
+
+
 @dataclass
 class ModelConfig:
     """Base of all model configs: declares what the model can do. Subclasses add the model's settings."""
@@ -342,6 +365,18 @@ class ModelConfig:
     task_bound: ClassVar[bool] = False
     file_settings: ClassVar[tuple[str, ...]] = ()  # input files; addresses hash their content instead of paths
     published: ClassVar[PublishedWeights | None] = None  # weights that can be imported
+
+    @classmethod
+    def prompt_table(cls, node: Any) -> PromptTable:
+        """Return what `llm4rec list prompts` shows of a file of this model's prompts.
+
+        Args:
+            node: its content, composed.
+
+        Raises:
+            UsageError: a prompt is invalid.
+        """
+        raise NotImplementedError
 
     def display_name(self) -> str:
         """Return the model's name in tables."""

@@ -20,10 +20,12 @@ from llm4rec_cli.config.schema import (
     LLMConfig,
     ModelConfig,
     PromptLogprobs,
+    PromptTable,
     Question,
     Structured,
     TaskConfig,
     Work,
+    as_dataclass,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
@@ -245,6 +247,13 @@ class ChatGPTRecConfig(ModelConfig):
                     f"the prompt of {task.name} needs {{{field_name}}}, and dataset '{name}' has no '{column}'",
                     "choose another dataset, or another prompt: llm4rec list prompts",
                 )
+
+    @classmethod
+    def prompt_table(cls, node: Any) -> PromptTable:
+        values = vars(as_dataclass(Prompts, node))
+        settings = [["", name, str(value)] for name, value in values.items() if name not in TASKS]
+        parts = [[task, part, str(text)] for task in TASKS for part, text in vars(values[task]).items() if text]
+        return PromptTable(["task", "part", "text"], [*settings, *parts])
 
 
 def _has_values(table: Any, column: str) -> bool:

@@ -20,11 +20,13 @@ from llm4rec_cli.config.schema import (
     Index,
     LLMConfig,
     ModelConfig,
+    PromptTable,
     PublishedWeights,
     Question,
     TaskConfig,
     Weights,
     added,
+    as_dataclass,
     weights,
 )
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
@@ -347,6 +349,17 @@ class P5Config(ModelConfig):
             )
         if self.whole_word is WholeWord.never:
             yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")
+
+    @classmethod
+    def prompt_table(cls, node: Any) -> PromptTable:
+        rows = []
+        for name, entry in node.items():
+            config = as_dataclass(PromptConfig, entry)
+            prompt = prompts.parse(name, config)
+            fields = ", ".join(f"{f.value}*" if f in prompt.oracle_input else f.value for f in prompt.fields)
+            labels = ["held out"] * (not prompt.trained) + ["oracle_input"] * bool(prompt.oracle_input)
+            rows.append([name, prompt.family.name, ", ".join(labels), fields, config.target, config.source])
+        return PromptTable(["prompt", "family", "", "fields", "target", "source"], rows)
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         if self.start is Start.co_occurrence and self.index.is_number:
