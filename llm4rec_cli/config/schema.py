@@ -382,6 +382,15 @@ class ModelConfig:
         """Return the model's name in tables."""
         return self.name
 
+    @classmethod
+    def name_in_ensemble(cls, shown_as: str) -> str:
+        """Return the name of a member of an ensemble.
+
+        Args:
+            shown_as: its name in tables.
+        """
+        return shown_as
+
     @property
     def results_version(self) -> int:
         """A number that is raised when a change moves the numbers of this model alone; RESULTS_VERSION is of all."""

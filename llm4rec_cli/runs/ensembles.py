@@ -14,6 +14,7 @@ from omegaconf import ListConfig, OmegaConf
 from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed, quoted
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import SeenItems
 from llm4rec_cli.errors import UsageError, raise_first
@@ -39,7 +40,7 @@ def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: 
     overrides = [
         "model=ensemble",
         f"model.members={_listed([str(folder.resolve()) for folder, _ in members])}",
-        f"model.names={_listed([str(metrics['shown_as']).removeprefix('prompt4nr ') for _, metrics in members])}",
+        f"model.names={_listed([_name(metrics) for _, metrics in members])}",
         f"model.variants={_listed([metrics['variant'] for _, metrics in members])}",
         f"model.combine={combine}",
         f"paths.outputs={outputs}",
@@ -52,6 +53,10 @@ def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: 
         evaluations = [str(_validation_run(*member, outputs)) for member in members]
         overrides.append(f"model.judged={_listed(evaluations)}")
     return overrides
+
+
+def _name(metrics: dict[str, Any]) -> str:
+    return config_class(metrics["model"]).name_in_ensemble(metrics["shown_as"])
 
 
 def _problems_of_members(members: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[UsageError]:

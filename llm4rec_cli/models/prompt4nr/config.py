@@ -243,6 +243,10 @@ class Prompt4NRConfig(ModelConfig):
         yield from templates.problems(self)
 
     @classmethod
+    def name_in_ensemble(cls, shown_as: str) -> str:
+        return shown_as.removeprefix("prompt4nr ")
+
+    @classmethod
     def prompt_table(cls, node: Any) -> PromptTable:
         from llm4rec_cli.models.prompt4nr import templates
 
