@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from llm4rec_cli.config.schema import Control
 
 IMPORTED = "imported"
+MAY_BE_MEMORISED = "may-be-memorised"
 FLOOR_NOT_BEATEN = "floor-not-beaten"
 CONTROL = "control-"  # prefix
 
@@ -65,7 +66,7 @@ LABELS = {
         Label("substitute-llm", "another chat model than the paper's"),
         Label("untrained-head", "the head that fills a blank was initialised here, as the weights come without it"),
         Label(
-            "may-be-memorised",
+            MAY_BE_MEMORISED,
             "a chat model may have read these data in its training; `llm4rec inspect memorisation` measures it",
         ),
         Label("llm-tokens", "item texts or features that a chat model wrote", paper=False),

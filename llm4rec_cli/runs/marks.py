@@ -26,7 +26,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
-from llm4rec_cli.labels import CONTROL, FLOOR_NOT_BEATEN, NOT_INHERITED
+from llm4rec_cli.labels import CONTROL, FLOOR_NOT_BEATEN, MAY_BE_MEMORISED, NOT_INHERITED
 from llm4rec_cli.runs.catalog import METRICS
 from llm4rec_cli.runs.identity import Address, depends_on_chat_model, identity_of, plain
 from llm4rec_cli.runs.spec import resolved_config
@@ -69,7 +69,7 @@ def _chat_model_labels(spec: RunSpec, dataset: RecDataset) -> dict[str, bool]:
     return {
         "substitute-llm": spec.model.uses_llm,
         "llm-tokens": not spec.model.uses_llm,
-        "may-be-memorised": not dataset.manifest["synthetic"],
+        MAY_BE_MEMORISED: not dataset.manifest["synthetic"],
     }
 
 

@@ -19,7 +19,7 @@ from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Question, SeenItems, TextRecipe, Written
 from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.files import write_text
-from llm4rec_cli.labels import IMPORTED
+from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs import marks, rules
@@ -29,6 +29,7 @@ from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, reso
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
+    from llm4rec_cli.data.examples import Examples
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
     from llm4rec_cli.llm.requests import Backend as ChatBackend
@@ -219,17 +220,40 @@ def problems_of_artifacts(model: Any, folder: Path) -> Iterator[RunError]:
 # --- evaluate
 
 
-def description(spec: RunSpec, address: Address, imported: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the first fields of metrics.json: what a run is, without its data and results.
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights of an evaluation come from, and with which overrides: fields of metrics.json.
+
+    Attributes:
+        experiment: its name, if one was typed.
+        overrides: those of the training, then those typed now.
+        training: epochs and validation score of the training that precedes it in this run.
+        init_from: `marks.init_from_summary` of the run whose weights training started from.
+        imported: file and code of weights that were not trained here.
+        trained_run: the folder of the run that trained them, under `paths.outputs`; None in the run itself.
+        training_seconds: how long that took, where it is known.
+    """
+
+    experiment: str | None
+    overrides: list[str]
+    training: dict[str, float] | None = None
+    init_from: dict[str, Any] | None = None
+    imported: dict[str, Any] | None = None
+    trained_run: str | None = None
+    training_seconds: float | None = None
+
+
+def description(spec: RunSpec, address: Address, origin: Origin, dataset: RecDataset | None = None) -> dict[str, Any]:
+    """Return the first fields of metrics.json: what a run is, without its results.
 
     Args:
-        imported: where weights that were not trained here come from.
+        dataset: None for imported weights, which are of no prepared data.
     """
     config = spec.config
     return {
         "schema": 1,
         "model": config.model.name,
-        "shown_as": config.model.display_name() + (f", {IMPORTED}" if imported else ""),
+        "shown_as": config.model.display_name() + (f", {IMPORTED}" if origin.imported else ""),
         "paper_method": marks.paper_method(spec),
         "dataset": config.dataset.name,
         "task": config.task.name,
@@ -240,17 +264,17 @@ def description(spec: RunSpec, address: Address, imported: dict[str, Any] | None
         "seed": config.seed,
         "config_hash": address.config_hash,
         "variant": address.variant,
-        "experiment": None,
-        "trained_run": None,
-        "imported": imported,
-        "init_from": None,
+        "experiment": origin.experiment,
+        "trained_run": origin.trained_run,
+        "imported": origin.imported,
+        "init_from": origin.init_from,
         "text_encoder": text_encoder_identity(config.model),
-        "tokens": None,
-        "training": None,
+        "tokens": dataset.manifest.get("tokens") if dataset else None,
+        "training": origin.training,
         "tuning": marks.tuning_summary(config.tuning),
-        "arithmetic": None,
-        "overrides": [],
-        "dataset_fingerprint": "",
+        "arithmetic": precision_settings(spec) if dataset else None,
+        "overrides": origin.overrides,
+        "dataset_fingerprint": dataset.fingerprint if dataset else "",
     }
 
 
@@ -261,58 +285,39 @@ def evaluate(
     address: Address,
     clock: Clock,
     floors: Sequence[dict[str, Any]],
-    init_from: dict[str, Any] | None = None,
-    imported: dict[str, Any] | None = None,
-    **more: Any,
+    origin: Origin,
 ) -> dict[str, Any]:
     """Evaluate the model on the task, write predictions and metrics.json, and return the latter.
 
     Args:
         floors: metrics.json of each floor.
-        init_from: `marks.init_from_summary` of the run whose weights training started from.
-        imported: where weights that were not trained here come from.
-        more: further fields of metrics.json.
     """
     import torch
 
     from llm4rec_cli.runs import chat_controls
 
-    config, task = spec.config, tasks.module(spec.task)
-    examples = task.examples(split, config.split, config, spec.cache)
-    n_examples, unrepeated = len(examples), examples
-    if isinstance(model, BatchAnswering):
-        examples = model.prepare_answers(examples)
-        clock.lap("ask")
-    evaluation = task.evaluate(model, split, examples, config)
-    if isinstance(model, BatchAnswering):
-        evaluation = tasks.with_answer_details(evaluation, model, task, split, examples, config)
-    clock.lap("evaluate")
-    control_results = chat_controls.measure(spec, split, model, unrepeated)
-    if control_results:
+    config = spec.config
+    examples = tasks.module(spec.task).examples(split, config.split, config, spec.cache)
+    evaluation, gaps = _evaluate(spec, split, model, examples, clock)
+    controls = chat_controls.measure(spec, split, model, examples)
+    if controls:
         clock.lap("controls")
-    gaps = {}
-    if isinstance(model, Incomplete):
-        gaps = model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
-    labels = [*marks.labels(spec, split.dataset, n_examples), *([IMPORTED] if imported else [])]
-    memorisation = marks.memorisation(spec, split.dataset) if "may-be-memorised" in labels else None
+    labels = [*marks.labels(spec, split.dataset, len(examples)), *([IMPORTED] if origin.imported else [])]
+    memorisation = marks.memorisation(spec, split.dataset) if MAY_BE_MEMORISED in labels else None
     weights = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-    inherited = init_from or {}
+    inherited = origin.init_from or {}
     metrics = {
-        **description(spec, address, imported),
-        "init_from": init_from,
-        "tokens": split.dataset.manifest.get("tokens"),
-        "arithmetic": precision_settings(spec),
-        "dataset_fingerprint": split.dataset.fingerprint,
+        **description(spec, address, origin, split.dataset),
         "labels": [
             *dict.fromkeys([*labels, *inherited.get("labels", [])]),
             *gaps,
             *marks.floor_labels(spec, evaluation.metrics, floors),
         ],
         "deviations": [
-            *(marks.imported_deviations(spec, imported) if imported else marks.deviations(spec)),
+            *(marks.imported_deviations(spec, origin.imported) if origin.imported else marks.deviations(spec)),
             *(f"pre-training: {d}" for d in inherited.get("deviations", [])),
         ],
-        "n_examples": n_examples,
+        "n_examples": len(examples),
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
         "breakdown": evaluation.breakdown,
@@ -320,7 +325,7 @@ def evaluate(
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
         "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
-        **({"controls": control_results} if control_results else {}),
+        **({"controls": controls} if controls else {}),
         **({"memorisation": memorisation} if memorisation else {}),
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
@@ -328,9 +333,27 @@ def evaluate(
         "warnings": [
             *evaluation.warnings,
             *gaps.values(),
-            *([marks.memorisation_warning(memorisation)] if "may-be-memorised" in labels else []),
+            *([marks.memorisation_warning(memorisation)] if MAY_BE_MEMORISED in labels else []),
         ],
-        **more,
+        **({"training_seconds": origin.training_seconds} if origin.trained_run else {}),
     }
     write_results(address.folder, metrics, evaluation.predictions)
     return metrics
+
+
+def _evaluate(
+    spec: RunSpec, split: Split, model: Any, examples: Examples, clock: Clock
+) -> tuple[tasks.Evaluation, dict[str, str]]:
+    """Return the scored answers of a model, and label and sentence of each thing that they lack."""
+    config, task = spec.config, tasks.module(spec.task)
+    if not isinstance(model, BatchAnswering):
+        evaluation = task.evaluate(model, split, examples, config)
+    else:
+        examples = model.prepare_answers(examples)
+        clock.lap("ask")
+        evaluation = task.evaluate(model, split, examples, config)
+        evaluation = tasks.with_answer_details(evaluation, model, task, split, examples, config)
+    clock.lap("evaluate")
+    if not isinstance(model, Incomplete):
+        return evaluation, {}
+    return evaluation, model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))

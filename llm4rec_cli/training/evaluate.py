@@ -119,11 +119,13 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
                 address,
                 clock,
                 floors,
-                experiment=source.status["choices"].get("experiment"),
-                overrides=source.overrides,
-                init_from=source.metrics["init_from"],
-                imported=source.metrics.get("imported"),
-                trained_run=source.folder.relative_to(spec.outputs).as_posix(),
-                training_seconds=source.metrics.get("seconds", {}).get("train"),  # not known of imported weights
+                stages.Origin(
+                    source.status["choices"].get("experiment"),
+                    source.overrides,
+                    init_from=source.metrics["init_from"],
+                    imported=source.metrics.get("imported"),
+                    trained_run=source.folder.relative_to(spec.outputs).as_posix(),
+                    training_seconds=source.metrics.get("seconds", {}).get("train"),  # not known of imported weights
+                ),
             )
     return Evaluation(Outcome("done", address.folder), [*floors, metrics], spec)

@@ -114,10 +114,12 @@ def run_unless_finished(
                     address,
                     clock,
                     floors,
-                    experiment=spec.experiment,
-                    overrides=spec.overrides,
-                    training=training,
-                    init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
+                    stages.Origin(
+                        spec.experiment,
+                        spec.overrides,
+                        training=training,
+                        init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
+                    ),
                 )
                 report([*floors, metrics])
     return Outcome("done", address.folder), metrics
