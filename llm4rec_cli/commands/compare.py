@@ -55,30 +55,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
-    parser.add_argument("others", metavar="RUN", nargs="+", help="B, C, …: each is compared with A")
-    parser.add_argument("--seeds", action="store_true", help="compare over all seeds of these runs' variants")
-    parser.add_argument(
-        "--targets", choices=("cold", "warm"), help="only examples with held-out targets, or only the others"
-    )
-    parser.add_argument("--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
-    parser.add_argument(
-        "--margin",
-        type=_margin,
-        metavar="X",
-        help="largest difference that counts as equivalent: 0.005, or 5%% of A's mean",
-    )
-    parser.add_argument("--ratio", action="store_true", help="print B / A with its interval, in place of B − A")
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="one JSON object")
-    output.add_argument("--markdown", action="store_true", help="a Markdown table")
-    parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
 
     from llm4rec_cli.evaluation.paired import as_one_family
     from llm4rec_cli.reporting.pairing import problems_of_protocols, shared_metrics
@@ -118,6 +95,33 @@ def main(argv: list[str]) -> int:
     else:
         _print_table(comparison)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "llm4rec compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
+    parser.add_argument("others", metavar="RUN", nargs="+", help="B, C, …: each is compared with A")
+    parser.add_argument("--seeds", action="store_true", help="compare over all seeds of these runs' variants")
+    parser.add_argument(
+        "--targets", choices=("cold", "warm"), help="only examples with held-out targets, or only the others"
+    )
+    parser.add_argument("--metric", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
+    parser.add_argument(
+        "--margin",
+        type=_margin,
+        metavar="X",
+        help="largest difference that counts as equivalent: 0.005, or 5%% of A's mean",
+    )
+    parser.add_argument("--ratio", action="store_true", help="print B / A with its interval, in place of B − A")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object")
+    output.add_argument("--markdown", action="store_true", help="a Markdown table")
+    parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
+    return parser
 
 
 def _margin(text: str) -> Margin:

@@ -24,14 +24,46 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.reporting.selection import FILTERS, select_groups
 
+if TYPE_CHECKING:
+    from llm4rec_cli.reporting.tables import Content
+    from llm4rec_cli.reporting.variants import Group
+
 
 def main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    root = Path(options.outputs).expanduser()
+    if options.html and (options.papers or options.claims or options.slices or options.costs):
+        raise UsageError(
+            "--html already includes papers, slices, costs and claims",
+            f"leave the option out: llm4rec report --html {options.html}",
+        )
+    if options.claims:
+        return _print_claims(root, options)
+    numbers = _numbers_file(options.numbers)
+    names = None if options.metrics is None else options.metrics.split(",")
+    comparable = select_groups(root, options.filters, names)
+    if not options.html:
+        _print(_contents(comparable, options, names, numbers), options)
+        return 0
+
+    from llm4rec_cli.files import write_text
+    from llm4rec_cli.reporting.page import page
+
+    path = Path(options.html).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, page(comparable, _claims(root), numbers))
+    print(path)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "llm4rec report", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -51,54 +83,46 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--metrics", help="comma-separated names (default: hr@1, hr@5, hr@10, ndcg@10, …)")
     parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
-    options = parser.parse_args(argv)
+    return parser
 
+
+def _contents(
+    comparable: Sequence[Group], options: argparse.Namespace, names: Sequence[str] | None, numbers: Path | None
+) -> list[Content]:
+    """Return the tables to print.
+
+    Args:
+        comparable: the runs, by what makes them comparable.
+        names: metrics; None for the usual ones.
+        numbers: the user's file of published numbers.
+
+    Raises:
+        RunError: there is nothing to show.
+    """
     from llm4rec_cli.reporting import chat, contents, matrix
 
-    root = Path(options.outputs).expanduser()
-    if options.html and (options.papers or options.claims or options.slices or options.costs):
-        raise UsageError(
-            "--html already includes papers, slices, costs and claims",
-            f"leave the option out: llm4rec report --html {options.html}",
-        )
-    if options.claims:
-        return _print_claims(root, options)
-    numbers = _numbers_file(options.numbers)
-    names = None if options.metrics is None else options.metrics.split(",")
-    comparable = select_groups(root, options.filters, names)
-    if options.html:
-        from llm4rec_cli.files import write_text
-        from llm4rec_cli.reporting.page import page
-
-        path = Path(options.html).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, page(comparable, _claims(root), numbers))
-        print(path)
-    elif options.slices:
-        on_slices = [content for group in comparable if (content := contents.slices(group))]
-        if not on_slices:
+    if options.slices:
+        if not (on_slices := [content for group in comparable if (content := contents.slices(group))]):
             raise RunError("none of these runs has slices of its targets", "evaluate them again: llm4rec eval run=PATH")
-        _print(on_slices, options)
-    elif options.costs:
-        _print(list(map(contents.costs, comparable)), options)
-    elif options.csv:
-        flat = contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
-        _print([flat], options)
-    else:
-        comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
-        if not options.papers:
-            on_terminal = not (options.markdown or options.latex)
-            overview = list(map(matrix.content, matrix.matrices(comparable))) if on_terminal else []
-            chats = [content for group in comparable for content in chat.tables(group)]
-            _print([*overview, *map(contents.results, comparable), *chats, *comparisons], options)
-            return 0
+        return on_slices
+    if options.costs:
+        return list(map(contents.costs, comparable))
+    if options.csv:
+        return [
+            contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
+        ]
+    comparisons = [content for group in comparable if (content := contents.paper_comparisons(group, numbers))]
+    if options.papers:
         related = [content for group in comparable if (content := contents.related_work(group))]
         if not comparisons and not related:
             raise RunError(
                 "no paper reports the same metrics on the same data and protocol as these runs", "leave out --papers"
             )
-        _print([*comparisons, *related], options)
-    return 0
+        return [*comparisons, *related]
+    on_terminal = not (options.markdown or options.latex)
+    overview = list(map(matrix.content, matrix.matrices(comparable))) if on_terminal else []
+    chats = [content for group in comparable for content in chat.tables(group)]
+    return [*overview, *map(contents.results, comparable), *chats, *comparisons]
 
 
 def _numbers_file(name: str | None) -> Path | None:
@@ -144,7 +168,7 @@ def _print_claims(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _print(tables: list[Any], options: argparse.Namespace) -> None:
+def _print(tables: list[Content], options: argparse.Namespace) -> None:
     """Print tables in the chosen format."""
     from llm4rec_cli.reporting.tables import comma_separated, latex, markdown, show
 

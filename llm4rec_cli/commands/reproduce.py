@@ -56,39 +56,7 @@ SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec reproduce",
-        usage="llm4rec reproduce PAPER/TABLE [overrides] [options]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("table", metavar="PAPER/TABLE", help="one of llm4rec list papers")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--small", dest="size", action="store_const", const="small", default="paper", help="generated data"
-    )
-    size.add_argument("--cpu", dest="size", action="store_const", const="cpu", help="real data and packaged weights")
-    add("--rows", metavar="PATTERN", default=paper.ALL, help="only these methods: names with *, commas between several")
-    add("--columns", metavar="PATTERN", default=paper.ALL, help="only these columns, in the same way")
-    add("--seeds", metavar="LIST", help="comma-separated (default: those of the table; with --small its first)")
-    add("--raw", metavar="[DATASET=]PATH", action="append", default=[], help="where raw files are")
-    add(
-        "--start", metavar="RUN", type=Path, help="start from this run's weights where a row starts from a pre-training"
-    )
-    add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
-    add("--dry-run", action="store_true", help="run nothing: print the commands, their states and their cost")
-    add("--unprobed", action="store_true", help="with --dry-run: measure no cost")
-    add(
-        "--launcher",
-        metavar="NAME",
-        help="run the seeds of a row, and its search, by this Hydra launcher: joblib, submitit_local",
-    )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="one JSON object")
-    output.add_argument("--csv", action="store_true", help="one row a cell and metric")
-    options, overrides = parser.parse_known_args(argv)
+    options, overrides = _parser().parse_known_args(argv)
     if flags := [argument for argument in overrides if argument.startswith("-")]:
         raise UsageError(f"unknown option '{flags[0]}'", "llm4rec reproduce --help")
     table, size_ = paper.table(options.table), Size[options.size]
@@ -126,6 +94,42 @@ def main(argv: list[str]) -> int:
     if options.launcher:
         _launch(plan, runner, options.launcher)
     return _reproduce(table, size_, plan, runner, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "llm4rec reproduce",
+        usage="llm4rec reproduce PAPER/TABLE [overrides] [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("table", metavar="PAPER/TABLE", help="one of llm4rec list papers")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--small", dest="size", action="store_const", const="small", default="paper", help="generated data"
+    )
+    size.add_argument("--cpu", dest="size", action="store_const", const="cpu", help="real data and packaged weights")
+    add("--rows", metavar="PATTERN", default=paper.ALL, help="only these methods: names with *, commas between several")
+    add("--columns", metavar="PATTERN", default=paper.ALL, help="only these columns, in the same way")
+    add("--seeds", metavar="LIST", help="comma-separated (default: those of the table; with --small its first)")
+    add("--raw", metavar="[DATASET=]PATH", action="append", default=[], help="where raw files are")
+    add(
+        "--start", metavar="RUN", type=Path, help="start from this run's weights where a row starts from a pre-training"
+    )
+    add("--untuned", action="store_true", help="without the search on validation: the settings as shipped")
+    add("--dry-run", action="store_true", help="run nothing: print the commands, their states and their cost")
+    add("--unprobed", action="store_true", help="with --dry-run: measure no cost")
+    add(
+        "--launcher",
+        metavar="NAME",
+        help="run the seeds of a row, and its search, by this Hydra launcher: joblib, submitit_local",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object")
+    output.add_argument("--csv", action="store_true", help="one row a cell and metric")
+    return parser
 
 
 def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
