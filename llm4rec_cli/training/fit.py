@@ -135,34 +135,7 @@ def _train(
     """Train, from the last complete checkpoint if there is one; return the last checkpoint."""
     device = next(model.parameters()).device.type
     steps_an_epoch = -(-len(rows) // config.batch_size)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if config.schedule == Schedule.constant else config.schedule.name,
-        warmup_steps=int(config.warmup_ratio * config.epochs * steps_an_epoch),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.gradient_clip,
-        optim="adamw_torch_fused",
-        bf16=config.precision == Precision.bf16,
-        use_cpu=device == "cpu",
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="epoch",
-        metric_for_best_model="score",
-        greater_is_better=True,
-        load_best_model_at_end=True,  # required by EarlyStoppingCallback; we load the weights ourselves
-        restore_callback_states_from_checkpoint=True,  # or the patience counter would restart on resumption
-        remove_unused_columns=False,
-        report_to=list(config.report_to),
-        disable_tqdm=True,
-        dataloader_pin_memory=device != "cpu",
-        ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,  # text features are equal in all processes
-        seed=seed + RANK_STRIDE * processes.rank(),  # or all processes would drop the same units
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would split packed batches
+    arguments = _arguments(config, folder, device, steps_an_epoch, seed)
     trainer = _Trainer(model, arguments, rows, validate, config.batch_size, seed)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for tables
     if config.keep == Keep.best:
@@ -191,6 +164,39 @@ def _train(
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # raised by accelerate
         trainer.train(resume_from_checkpoint=str(complete[-1].folder) if complete else None)
     return recorder.kept[-1]
+
+
+def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch: int, seed: int) -> TrainingArguments:
+    """Return the settings of transformers' Trainer."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if config.schedule == Schedule.constant else config.schedule.name,
+        warmup_steps=int(config.warmup_ratio * config.epochs * steps_an_epoch),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.gradient_clip,
+        optim="adamw_torch_fused",
+        bf16=config.precision == Precision.bf16,
+        use_cpu=device == "cpu",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        metric_for_best_model="score",
+        greater_is_better=True,
+        load_best_model_at_end=True,  # required by EarlyStoppingCallback; we load the weights ourselves
+        restore_callback_states_from_checkpoint=True,  # or the patience counter would restart on resumption
+        remove_unused_columns=False,
+        report_to=list(config.report_to),
+        disable_tqdm=True,
+        dataloader_pin_memory=device != "cpu",
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # text features are equal in all processes
+        seed=seed + RANK_STRIDE * processes.rank(),  # or all processes would drop the same units
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would split packed batches
+    return arguments
 
 
 class _Share(NamedTuple):
