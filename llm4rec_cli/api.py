@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.compose import Composed, compose, usage_errors
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.errors import UsageError, as_full_disk, as_unusable_path, raise_first
+from llm4rec_cli.errors import UsageError, as_environment_error, raise_first
 from llm4rec_cli.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _typed_errors() -> Iterator[None]:
         with usage_errors():
             yield
     except Exception as error:
-        if known := as_full_disk(error) or as_unusable_path(error):
+        if known := as_environment_error(error):
             raise known from error
         raise
 

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ[WIDE] = "1"  # also for the processes of a sweep
     rest = [argument for argument in rest if argument not in ("-v", "--verbose", "--wide")]
 
-    from llm4rec_cli.errors import DryRun, Llm4RecError, UsageError, as_full_disk, as_unusable_path, did_you_mean
+    from llm4rec_cli.errors import DryRun, Llm4RecError, UsageError, as_environment_error, did_you_mean
 
     try:
         if command in HYDRA_COMMANDS:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if known := as_full_disk(error) or as_unusable_path(error):
+        if known := as_environment_error(error):
             return _report(error, known.problem, known.remedy, known.exit_code, verbose)
         first_line = str(error).partition("\n")[0]
         remedy = "this is a bug in llm4rec: run with -v for the traceback"

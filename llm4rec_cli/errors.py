@@ -64,6 +64,11 @@ _UNUSABLE = (
 )
 
 
+def as_environment_error(error: BaseException) -> RunError | None:
+    """Return a RunError if the error is of the machine rather than of the code: a full disk, a path without access."""
+    return as_full_disk(error) or as_unusable_path(error)
+
+
 def as_full_disk(error: BaseException | None) -> RunError | None:
     """Return a RunError if the error, or an error that caused it, says that the disk is full."""
     while error is not None:

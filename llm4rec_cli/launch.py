@@ -26,8 +26,7 @@ from llm4rec_cli.errors import (
     Llm4RecError,
     RunError,
     UsageError,
-    as_full_disk,
-    as_unusable_path,
+    as_environment_error,
     did_you_mean,
     raise_first,
 )
@@ -133,7 +132,7 @@ def _sweep_job(job: Job) -> None:
         outcome["error"] = error.problem
         log.error("%s: %s (%s)", overrides, error.problem, error.remedy)
     except Exception as error:
-        known = as_full_disk(error) or as_unusable_path(error)
+        known = as_environment_error(error)
         outcome["error"] = known.problem if known else f"{type(error).__name__}: {error}"
         log.error("%s: %s", overrides, known.problem if known else traceback.format_exc())
     (Path(os.environ[OUTCOMES]) / f"{job.number:06d}.json").write_text(json.dumps(outcome))
