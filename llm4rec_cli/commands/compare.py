@@ -43,7 +43,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS
+from llm4rec_cli.runs.catalog import FinishedRun
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.paired import Difference, Margin
@@ -161,7 +162,7 @@ class Comparison:
         ratio: whether tables have B / A in place of B − A.
     """
 
-    runs: Sequence[Run]
+    runs: Sequence[FinishedRun]
     targets: str | None
     margin: Margin | None
     pairs: Sequence[Pair]
@@ -173,7 +174,10 @@ class Comparison:
 
 
 def _pair(
-    by_seed: dict[int, tuple[Run, Run]], metrics: Sequence[str], targets: str | None, margin: Margin | None
+    by_seed: dict[int, tuple[FinishedRun, FinishedRun]],
+    metrics: Sequence[str],
+    targets: str | None,
+    margin: Margin | None,
 ) -> Pair:
     """Compare A with another run, over the seeds."""
     from llm4rec_cli.data.streams import stream
@@ -195,14 +199,14 @@ def _pair(
     return Pair(len(user), differences, means)
 
 
-def _is_seeded(run: Run) -> bool:
+def _is_seeded(run: FinishedRun) -> bool:
     """Return whether a run's numbers depend on the seed, as far as its model is known."""
     from llm4rec_cli.config.registry import config_class, model_names
 
     return run[1]["model"] not in model_names() or config_class(run[1]["model"]).seeded
 
 
-def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
+def _runs_by_seed(runs: Sequence[FinishedRun], outputs: Path) -> dict[int, list[FinishedRun]]:
     """Return the runs of every seed that all variants were trained with; the newest of several runs of a seed.
 
     What depends on no seed is in every one.
@@ -213,7 +217,7 @@ def _runs_by_seed(runs: Sequence[Run], outputs: Path) -> dict[int, list[Run]]:
     from llm4rec_cli.reporting.pairing import problems_of_protocols
     from llm4rec_cli.runs.catalog import finished_runs
 
-    by_variant: list[dict[int, Run]] = [{} for _ in runs]
+    by_variant: list[dict[int, FinishedRun]] = [{} for _ in runs]
     for folder, _, metrics in finished_runs(outputs):
         for of_variant, (_, named) in zip(by_variant, runs, strict=True):
             if metrics["variant"] == named["variant"]:
@@ -283,7 +287,7 @@ def _signed(interval: tuple[float, float]) -> str:
     return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
-def _title(runs: Sequence[Run]) -> str:
+def _title(runs: Sequence[FinishedRun]) -> str:
     from llm4rec_cli.reporting.runs import protocol_in_words
 
     _, metrics = runs[0]
@@ -365,7 +369,7 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _run_as_json(run: Run) -> dict[str, Any]:
+def _run_as_json(run: FinishedRun) -> dict[str, Any]:
     from llm4rec_cli.reporting.runs import shown_as
 
     folder, metrics = run

@@ -42,6 +42,7 @@ from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Cell, Kind, Size, Table
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.runs.catalog import FinishedRun
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.reproduction import Line
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Results = tuple[Sequence[tuple[Path, dict[str, Any]]], str | None]  # runs of a cell, and why one is missing
+Results = tuple[Sequence[FinishedRun], str | None]  # runs of a cell, and why one is missing
 
 SET_BY_REPRODUCE = ("seed", "split", "model", "dataset", "run")
 

@@ -20,7 +20,7 @@ from llm4rec_cli.human import sheets
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, Scale
 from llm4rec_cli.human.sheets import KEY, PAGE, TABLE, Example
 from llm4rec_cli.reporting.runs import shown_as
-from llm4rec_cli.runs.catalog import PREDICTIONS, cache_folder, resolve_runs
+from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, cache_folder, resolve_runs
 
 REFERENCE = "reference"  # the system name of the users' own texts
 MAX_TEXTS = 9  # per example: nobody keeps more apart, and the page enters values by one digit
@@ -29,8 +29,6 @@ NO_TEXT = "(no text)"  # an empty answer is judged like any other
 PROTOCOL = ("task", "split", "protocol")
 RUN_FACTS = ("model", "seed", "config_hash", "labels")
 EXAMPLE_COLUMNS = ["user_id", "target", "reference"]  # identify an example in predictions.parquet
-
-Run = tuple[Path, dict[str, Any]]  # folder and metrics.json
 
 
 def export(
@@ -115,7 +113,7 @@ def _problems_of_criteria(criteria: Sequence[str]) -> Iterator[UsageError]:
             )
 
 
-def _problems_of_runs(runs: Sequence[Run]) -> Iterator[UsageError]:
+def _problems_of_runs(runs: Sequence[FinishedRun]) -> Iterator[UsageError]:
     """Yield a problem if a run wrote no texts or is repeated, or if runs differ in data or protocol."""
     writing = [column.value for column in Written]
     for folder, metrics in runs:
@@ -138,7 +136,7 @@ def _problems_of_runs(runs: Sequence[Run]) -> Iterator[UsageError]:
             )
 
 
-def _system_names(runs: Sequence[Run]) -> list[str]:
+def _system_names(runs: Sequence[FinishedRun]) -> list[str]:
     """Return each run's name in tables, with its folder added where names would repeat."""
     models = [shown_as(metrics) for _, metrics in runs]
     with_folder = [f"{model} {folder.name}" for model, (folder, _) in zip(models, runs, strict=True)]
@@ -146,7 +144,7 @@ def _system_names(runs: Sequence[Run]) -> list[str]:
     return next(names for names in (models, with_folder, paths) if len({*names, REFERENCE}) == len(names) + 1)
 
 
-def _shared_predictions(runs: Sequence[Run]) -> pd.DataFrame:
+def _shared_predictions(runs: Sequence[FinishedRun]) -> pd.DataFrame:
     """Return the examples that all runs share: EXAMPLE_COLUMNS, and the text of run i in column i."""
     shared = None
     for i, (folder, _) in enumerate(runs):

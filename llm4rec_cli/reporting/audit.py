@@ -20,10 +20,10 @@ from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting import pairing
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, pair_runs, problems_of_protocols
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols
 from llm4rec_cli.reporting.runs import is_tunable, protocol_in_words, shown_as, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
-from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
+from llm4rec_cli.runs.catalog import FinishedRun, finished_runs, resolve_runs
 from llm4rec_cli.runs.identity import plain
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class Audit:
     """
 
     metric: str
-    b: Mapping[int, Run]
-    a: Mapping[int, Run]
+    b: Mapping[int, FinishedRun]
+    a: Mapping[int, FinishedRun]
     parts: Sequence[Part]
     checks: Sequence[Check]
     known: Sequence[str]
@@ -182,11 +182,11 @@ def _config(folder: Path) -> dict[str, Any]:
     return pairing.config_of(folder)
 
 
-def _any(runs: Mapping[int, Run]) -> Run:
+def _any(runs: Mapping[int, FinishedRun]) -> FinishedRun:
     return next(iter(runs.values()))
 
 
-def _scored_file(path: Path, runs: Iterable[Run]) -> Run | None:
+def _scored_file(path: Path, runs: Iterable[FinishedRun]) -> FinishedRun | None:
     """Return the newest run that reads this file; None if the path is not a file.
 
     Raises:
@@ -202,7 +202,7 @@ def _scored_file(path: Path, runs: Iterable[Run]) -> Run | None:
     raise RunError(f"no finished run has judged {path}", f"llm4rec score {path} dataset=…")
 
 
-def _seeds(run: Run, runs: Iterable[Run]) -> dict[int, Run]:
+def _seeds(run: FinishedRun, runs: Iterable[FinishedRun]) -> dict[int, FinishedRun]:
     """Return the runs of a run's variant by seed, the newest of each; first the run itself."""
     result = {int(run[1]["seed"]): run}
     for other in runs:
@@ -211,7 +211,9 @@ def _seeds(run: Run, runs: Iterable[Run]) -> dict[int, Run]:
     return result
 
 
-def _opponent(run: Run, runs: Sequence[Run], over: str | None, metric: str, outputs: Path) -> Run:
+def _opponent(
+    run: FinishedRun, runs: Sequence[FinishedRun], over: str | None, metric: str, outputs: Path
+) -> FinishedRun:
     """Return the run to compare with: the one of that name, or the strongest floor.
 
     Raises:
@@ -235,7 +237,7 @@ def _opponent(run: Run, runs: Sequence[Run], over: str | None, metric: str, outp
     return next(iter(of_model.values())) if of_model else resolve_runs([over], outputs)[0]
 
 
-def _same_examples(run: Run, runs: Iterable[Run]) -> list[Run]:
+def _same_examples(run: FinishedRun, runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     """Return the runs on the same examples: data, protocol, task and its extent are equal."""
     keys = ("dataset", "dataset_fingerprint", "task", "n_examples", *PROTOCOL_KEYS)
     facts, settings = [run[1][key] for key in keys], _settings(run, ("dataset",))
@@ -243,13 +245,13 @@ def _same_examples(run: Run, runs: Iterable[Run]) -> list[Run]:
     return [other for other in same if _settings(other, ("dataset",)) == settings]
 
 
-def _strongest_floor(others: Iterable[Run], metric: str) -> Run | None:
+def _strongest_floor(others: Iterable[FinishedRun], metric: str) -> FinishedRun | None:
     """Return the floor with the highest metric among these runs; None if there is none."""
     floors = [other for other in others if config_class(other[1]["model"]).floor]
     return max(floors, key=lambda floor: floor[1]["metrics"][metric], default=None)
 
 
-def _settings(run: Run, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
+def _settings(run: FinishedRun, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return the settings that a run's numbers depend on, of these nodes or of all, without the free ones."""
     config, model = _config(run[0]), config_class(run[1]["model"])
     declared_settings = declarations_with(cast(Any, model))
@@ -295,7 +297,7 @@ class _Paired:
     slices: dict[str, NDArray[np.bool_]]
 
     @classmethod
-    def of(cls, a: Sequence[Run], b: Sequence[Run], metric: str) -> _Paired:
+    def of(cls, a: Sequence[FinishedRun], b: Sequence[FinishedRun], metric: str) -> _Paired:
         """Return the values of all runs on their common examples."""
         with_b = [pair_runs((a[0], run), [metric]) for run in b]
         with_a = [with_b[0], *(pair_runs((run, b[0]), [metric]) for run in a[1:])]
@@ -329,7 +331,9 @@ def _parts(paired: _Paired) -> list[Part]:
 # --- the conditions
 
 
-def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Sequence[Part]) -> Iterator[Check]:
+def _own_checks(
+    run: FinishedRun, a: Mapping[int, FinishedRun], b: Mapping[int, FinishedRun], parts: Sequence[Part]
+) -> Iterator[Check]:
     """Yield the conditions on the result itself."""
     _, metrics = run
     yield Check("evaluated on the test part", metrics["split"] == "test", f"it is on the {metrics['split']} part")
@@ -359,7 +363,7 @@ def _own_checks(run: Run, a: Mapping[int, Run], b: Mapping[int, Run], parts: Seq
         yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
 
 
-def _is_trained(run: Run) -> bool:
+def _is_trained(run: FinishedRun) -> bool:
     """Return whether another seed gives other results: a trained model, or a file of another system."""
     model = config_class(run[1]["model"])
     return model.trainable or bool(model.file_settings)
@@ -371,7 +375,7 @@ def _leaks(metrics: Mapping[str, Any]) -> bool:
     return metrics["protocol"] == "full" and leaks(metrics["metrics"], metrics["n_examples"])
 
 
-def _protocols_command(run: Run, runs: Sequence[Run]) -> str:
+def _protocols_command(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
     """Return the command that evaluates all seeds of a run's variant under the three protocols."""
     typed = [o for o in run[1]["overrides"] if key_typed(o) not in ("seed", "dataset.seed", "dataset.split", "force")]
     chosen = {key_typed(override) for override in typed} & {"model", "experiment"}
@@ -388,7 +392,9 @@ def _interval(interval: tuple[float, float]) -> str:
     return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
-def _protocol_checks(run: Run, runs: Sequence[Run], opponent: Run | None, metric: str) -> Iterator[Check]:
+def _protocol_checks(
+    run: FinishedRun, runs: Sequence[FinishedRun], opponent: FinishedRun | None, metric: str
+) -> Iterator[Check]:
     """Yield whether the gain is there under shuffled ties and under a temporal split.
 
     Args:
@@ -419,15 +425,17 @@ def _protocol_checks(run: Run, runs: Sequence[Run], opponent: Run | None, metric
         yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)
 
 
-def _draws(runs: Iterable[Run]) -> list[list[Run]]:
+def _draws(runs: Iterable[FinishedRun]) -> list[list[FinishedRun]]:
     """Return the runs of each variant, whose `dataset.seed` is a draw, one run per seed, the newest."""
-    by_variant: dict[str, dict[int, Run]] = {}
+    by_variant: dict[str, dict[int, FinishedRun]] = {}
     for run in runs:
         by_variant.setdefault(run[1]["variant"], {}).setdefault(int(run[1]["seed"]), run)
     return [list(seeds.values()) for seeds in by_variant.values()]
 
 
-def _under(run: Run, runs: Iterable[Run], key: str, value: str, free: frozenset[str]) -> Iterator[Run]:
+def _under(
+    run: FinishedRun, runs: Iterable[FinishedRun], key: str, value: str, free: frozenset[str]
+) -> Iterator[FinishedRun]:
     """Yield the runs of the same experiment with this setting, apart from free settings."""
     same, facts = _settings(run, free=free), [run[1][name] for name in ("model", "dataset", "task")]
     for other in runs:
@@ -436,7 +444,9 @@ def _under(run: Run, runs: Iterable[Run], key: str, value: str, free: frozenset[
             yield other
 
 
-def _opponent_of(draw: Run, runs: Sequence[Run], opponent: Run | None, free: frozenset[str], metric: str) -> Run | None:
+def _opponent_of(
+    draw: FinishedRun, runs: Sequence[FinishedRun], opponent: FinishedRun | None, free: frozenset[str], metric: str
+) -> FinishedRun | None:
     """Return the opponent's run on the examples of a draw, or the strongest floor; None if it is not there."""
     others = [other for other in _same_examples(draw, runs) if other[1]["variant"] != draw[1]["variant"]]
     if opponent is None:
@@ -446,13 +456,17 @@ def _opponent_of(draw: Run, runs: Sequence[Run], opponent: Run | None, free: fro
     return next((other for other in others if _settings(other, free=free) == same), None)
 
 
-def _columns(run: Run, runs: Iterable[Run]) -> list[Run]:
+def _columns(run: FinishedRun, runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     """Return the runs of a model's seeds; of a rule, which gives every seed the same scores, only one."""
     return list(_seeds(run, runs).values()) if _is_trained(run) else [run]
 
 
 def _known(
-    run: Run, a: Mapping[int, Run], b: Mapping[int, Run], runs: Sequence[Run], parts: Sequence[Part]
+    run: FinishedRun,
+    a: Mapping[int, FinishedRun],
+    b: Mapping[int, FinishedRun],
+    runs: Sequence[FinishedRun],
+    parts: Sequence[Part],
 ) -> Iterator[str]:
     """Yield what is known of the tuning of both sides, and of the order of data without times."""
     for part in parts:

@@ -14,7 +14,7 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
-from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS
+from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, FinishedRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,6 @@ ANSWER_COLUMNS = (
 # Columns that belong to the example, not to the answer, so that they must be equal in both runs.
 EXAMPLE_FACTS = {"rating": "ratings", "reference": "reference texts", "n_candidates": "numbers of candidates"}
 EXAMPLE_FACTS |= {"items": "items shown", "clicked": "clicks"}
-Run = tuple[Path, dict[str, Any]]  # run folder and metrics.json
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class PairedValues:
     slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
-def problems_of_protocols(runs: Sequence[Run]) -> Iterator[UsageError]:
+def problems_of_protocols(runs: Sequence[FinishedRun]) -> Iterator[UsageError]:
     """Yield a problem that names every difference if two runs differ in data or protocol."""
     (_, a), (_, b) = runs
     differences = [_difference(key, a, b) for key in PROTOCOL_KEYS if a[key] != b[key]]
@@ -71,7 +70,7 @@ def problems_of_protocols(runs: Sequence[Run]) -> Iterator[UsageError]:
         )
 
 
-def _data_differences(runs: Sequence[Run]) -> list[str]:
+def _data_differences(runs: Sequence[FinishedRun]) -> list[str]:
     """Return the dataset settings that differ between two runs on data of one name: a seed, a core, a split."""
     a, b = (config_of(folder).get("dataset", {}) for folder, _ in runs)
     if a.get("name") != b.get("name"):
@@ -91,7 +90,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     return dict(read_yaml(file)) if file.exists() else {}
 
 
-def shared_metrics(runs: Sequence[Run], typed: Sequence[str] | None = None) -> list[str]:
+def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to compare: those typed, otherwise the default ones with values per example in all runs.
 
     Raises:
@@ -117,7 +116,7 @@ def shared_metrics(runs: Sequence[Run], typed: Sequence[str] | None = None) -> l
     return list(dict.fromkeys(typed))
 
 
-def pair_runs(runs: Sequence[Run], metrics: Sequence[str], targets: str | None = None) -> PairedValues:
+def pair_runs(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str | None = None) -> PairedValues:
     """Return both runs' values for each example, ordered by user and target, or by impression.
 
     Args:

@@ -20,10 +20,9 @@ from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.contents import lettered, with_deviation
-from llm4rec_cli.reporting.pairing import Run
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import STATUS, finished_metrics
+from llm4rec_cli.runs.catalog import STATUS, FinishedRun, finished_metrics
 
 RECORDS = "papers"  # folder of the records, under that of the runs
 PLAIN_MARKS = ("synthetic", "inside", "outside")  # written out; other marks are letters, explained below
@@ -100,7 +99,12 @@ def value_of(table: Table, cell: Cell, metric: str, statistics_of_dataset: Any =
 
 
 def lines(
-    table: Table, cell: Cell, size: Size, runs: Sequence[Run], failure: str | None, statistics_of_dataset: Any = None
+    table: Table,
+    cell: Cell,
+    size: Size,
+    runs: Sequence[FinishedRun],
+    failure: str | None,
+    statistics_of_dataset: Any = None,
 ) -> Iterator[Line]:
     """Yield a line for each metric of a cell; one for what is not in the paper's table.
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.runs.catalog import FinishedRun
 
 if TYPE_CHECKING:
-    from llm4rec_cli.reporting.pairing import Run
     from llm4rec_cli.reporting.variants import Group
 
 FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant", "labels")
@@ -47,7 +47,7 @@ def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[dict[str, An
             yield UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
 
 
-def _runs(root: Path, filters: dict[str, str]) -> list[Run]:
+def _runs(root: Path, filters: dict[str, str]) -> list[FinishedRun]:
     """Return the finished runs that match all filters, oldest first, so that the newest run of each seed counts."""
     from llm4rec_cli.runs.catalog import finished_runs
 

@@ -16,9 +16,9 @@ from llm4rec_cli.config.schema import Control
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
 from llm4rec_cli.reporting import chat, tables
-from llm4rec_cli.reporting.pairing import Run, pair_runs
+from llm4rec_cli.reporting.pairing import pair_runs
 from llm4rec_cli.reporting.runs import cold_table, headline_metric, results_table, shown_as
-from llm4rec_cli.runs.catalog import finished_metrics, run_folder
+from llm4rec_cli.runs.catalog import FinishedRun, finished_metrics, run_folder
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
@@ -39,8 +39,8 @@ class FloorComparison:
         problem: why they cannot.
     """
 
-    run: Run
-    floor: Run
+    run: FinishedRun
+    floor: FinishedRun
     metric: str
     gain: float
     interval: tuple[float, float] | None
@@ -113,7 +113,7 @@ def _show_chat(run: dict[str, Any]) -> None:
     tables.say(f"answers: {', '.join(f'{name} {value}' for name, value in cells)}")
 
 
-def compare_with_floor(run: Run, floors: Sequence[Run]) -> FloorComparison | None:
+def compare_with_floor(run: FinishedRun, floors: Sequence[FinishedRun]) -> FloorComparison | None:
     """Compare a run with the best of its floors; None if it has no floors or no metric with an interval."""
     _, metrics = run
     metric = headline_metric(metrics["protocol"], metrics["intervals"])
@@ -130,7 +130,7 @@ def compare_with_floor(run: Run, floors: Sequence[Run]) -> FloorComparison | Non
     return FloorComparison(run, floor, metric, gain, (low, high))
 
 
-def _paired_difference(a: Run, b: Run, metric: str) -> Estimate:
+def _paired_difference(a: FinishedRun, b: FinishedRun, metric: str) -> Estimate:
     """Estimate the metric of b minus that of a, over users.
 
     Raises:

@@ -14,8 +14,8 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.reporting.answers import interval_over_seeds
-from llm4rec_cli.reporting.pairing import Run
 from llm4rec_cli.reporting.runs import default_metrics, headline_metric, protocol_in_words, shown_as, variant_in_words
+from llm4rec_cli.runs.catalog import FinishedRun
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Variant:
         runs: one per seed, ordered by seed.
     """
 
-    runs: Sequence[Run]
+    runs: Sequence[FinishedRun]
 
     @property
     def first_run(self) -> dict[str, Any]:
@@ -169,12 +169,12 @@ class Group:
         return list(dict.fromkeys(deviation for variant in self.members for deviation in variant.deviations))
 
 
-def variants(runs: Iterable[Run]) -> list[Variant]:
+def variants(runs: Iterable[FinishedRun]) -> list[Variant]:
     """Return the runs as variants, in table order.
 
     Runs that differ in data, task, protocol or settings are never averaged; of runs with the same seed the last counts.
     """
-    by_key: dict[tuple[str, ...], dict[int, Run]] = defaultdict(dict)
+    by_key: dict[tuple[str, ...], dict[int, FinishedRun]] = defaultdict(dict)
     for folder, metrics in runs:
         heading = (metrics["dataset"], metrics["task"], protocol_in_words(metrics), shown_as(metrics))
         key = (*heading, metrics["dataset_fingerprint"], metrics["variant"])

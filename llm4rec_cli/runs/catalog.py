@@ -19,6 +19,8 @@ from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 # What a run folder holds.
 STATUS, METRICS, CONFIG, LOCK = "status.json", "metrics.json", "config.yaml", ".lock"
 PREDICTIONS, TRAIN_LOG, CHECKPOINTS = "predictions.parquet", "train_log.jsonl", "checkpoints"
+
+FinishedRun = tuple[Path, dict[str, Any]]  # run folder and metrics.json
 IMPORT = "import-weights"  # the command, in status.json, of runs that hold weights and no results
 NEAREST_RUNS = 5  # named in an error
 STATES = ("done", "failed", "running", "killed", "unreadable")
@@ -60,7 +62,7 @@ def finished_runs(outputs: Path, imports: bool = False) -> Iterator[tuple[Path, 
     yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(runs, key=lambda run: -run[0]))
 
 
-def resolve_runs(names: Sequence[str], outputs: Path) -> list[tuple[Path, dict[str, Any]]]:
+def resolve_runs(names: Sequence[str], outputs: Path) -> list[FinishedRun]:
     """Return the folder and metrics.json of the finished run for each name: its folder, or the end of its path.
 
     Raises:

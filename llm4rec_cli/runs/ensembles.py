@@ -18,14 +18,14 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import SeenItems
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, STATUS, finished_runs
+from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, STATUS, FinishedRun, finished_runs
 
 STORED = {"scores", "top_scores"}  # columns of predictions.parquet
 # Keys of metrics.json that all members must agree on.
 SAME = ("dataset", "dataset_fingerprint", "task", "split", "protocol", "mask_history", "n_examples")
 
 
-def ensemble_overrides(members: Sequence[tuple[Path, dict[str, Any]]], outputs: Path, combine: str) -> list[str]:
+def ensemble_overrides(members: Sequence[FinishedRun], outputs: Path, combine: str) -> list[str]:
     """Return the overrides of `train` that combine these runs on their own data and examples.
 
     Args:
@@ -59,7 +59,7 @@ def _name(metrics: dict[str, Any]) -> str:
     return config_class(metrics["model"]).name_in_ensemble(metrics["shown_as"])
 
 
-def _problems_of_members(members: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[UsageError]:
+def _problems_of_members(members: Sequence[FinishedRun]) -> Iterator[UsageError]:
     """Yield why runs cannot be combined: fewer than two, no stored scores, other data or protocols."""
     if len(members) < 2:
         yield UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")

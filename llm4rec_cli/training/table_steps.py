@@ -21,11 +21,11 @@ from llm4rec_cli.config.overrides import hydra_override, key_typed
 from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
 from llm4rec_cli.evaluation.metrics import direction
+from llm4rec_cli.runs.catalog import FinishedRun
 from llm4rec_cli.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-Finished = tuple[Path, dict[str, Any]]  # run folder and metrics.json
 TUNING_SEED = 0
 
 
@@ -132,7 +132,7 @@ class Runner:
 
     def __init__(self, raw: Mapping[str, Path], typed: Sequence[str]) -> None:
         self.raw, self.typed = raw, list(typed)
-        self._results: dict[Step, Finished | Llm4RecError] = {}
+        self._results: dict[Step, FinishedRun | Llm4RecError] = {}
         self._states: dict[Step, str] = {}
 
     @property
@@ -173,7 +173,7 @@ class Runner:
         folder = self.raw["*"] / name if "*" in self.raw else None
         return folder if folder and folder.is_dir() else None
 
-    def result(self, step: Step) -> Finished:
+    def result(self, step: Step) -> FinishedRun:
         """Return the run of a step, running it and what it needs unless finished.
 
         Raises:
@@ -186,7 +186,7 @@ class Runner:
             raise result
         return result
 
-    def _tried(self, step: Step) -> Finished | Llm4RecError:
+    def _tried(self, step: Step) -> FinishedRun | Llm4RecError:
         try:
             for needed in step.needed:
                 self.result(needed)
@@ -198,7 +198,7 @@ class Runner:
             log.error("%s", traceback.format_exc())
             return RunError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", "see the log above")
 
-    def _run(self, step: Step) -> Finished:
+    def _run(self, step: Step) -> FinishedRun:
         from llm4rec_cli.runs.ensembles import ensemble_overrides
         from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
 
@@ -272,7 +272,7 @@ class Runner:
         settings, _ = max(step.search, key=lambda searched: score(searched[1]))
         return settings
 
-    def _statistics(self, step: Step) -> Finished:
+    def _statistics(self, step: Step) -> FinishedRun:
         """Return a prepared dataset's folder, and its statistics in the form of metrics.json."""
         from llm4rec_cli.data import store
         from llm4rec_cli.data.prepare import prepare

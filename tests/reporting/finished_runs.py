@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from llm4rec_cli.files import write_json
-from llm4rec_cli.reporting.pairing import Run
+from llm4rec_cli.runs.catalog import FinishedRun
 
 
 def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def metrics_json(ndcg: float = 0.1, **facts: Any) -> dict[str, Any]:
     } | facts
 
 
-def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> Run:
+def run(ndcg: float = 0.1, folder: Path = Path("nowhere"), **facts: Any) -> FinishedRun:
     """Return a finished run, without a folder on disk."""
     return folder, metrics_json(ndcg, **facts)
 
@@ -60,7 +60,7 @@ def write_run(
     status: str = "done",
     config: dict[str, Any] | None = None,
     time: float = 1e9,
-) -> Run:
+) -> FinishedRun:
     """Write a run folder, finished at this time, and return the run."""
     write_json(folder / "status.json", {"status": status, "error": None, "command": "train"})
     write_json(folder / "metrics.json", metrics)

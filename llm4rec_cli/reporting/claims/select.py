@@ -13,10 +13,10 @@ from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, Run, config_of
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, config_of
 from llm4rec_cli.reporting.papers import facts
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import finished_runs
+from llm4rec_cli.runs.catalog import FinishedRun, finished_runs
 
 NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
 
@@ -26,7 +26,7 @@ def variants_under(outputs: Path) -> list[Variant]:
 
     Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
     """
-    by_variant: dict[str, dict[int, Run]] = {}
+    by_variant: dict[str, dict[int, FinishedRun]] = {}
     subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
     for root in (outputs, *subfolders):
         for folder, _, metrics in finished_runs(root):
@@ -101,7 +101,7 @@ def best_pairs(
     return [max(pairs, key=preference) for pairs in by_protocol.values()]
 
 
-def runs_by_seed(a: Variant, b: Variant) -> list[tuple[Run, Run]]:
+def runs_by_seed(a: Variant, b: Variant) -> list[tuple[FinishedRun, FinishedRun]]:
     """Return a run of A and one of B for each seed; none if their numbers of examples differ.
 
     A variant without training has one run, which is paired with every seed of the other.
@@ -164,7 +164,7 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
     return compared(a) == compared(b)
 
 
-def untestable_reason(test: ClaimTest, runs: Iterable[Run]) -> str:
+def untestable_reason(test: ClaimTest, runs: Iterable[FinishedRun]) -> str:
     """Return why these runs do not test the claim; empty if they do."""
     runs = list(runs)
     marks = {mark for run in runs for mark in _marks(run)}
@@ -174,7 +174,7 @@ def untestable_reason(test: ClaimTest, runs: Iterable[Run]) -> str:
     )
 
 
-def _departs(mark: str, runs: Sequence[Run]) -> bool:
+def _departs(mark: str, runs: Sequence[FinishedRun]) -> bool:
     """Return whether a run departs from a fact of its method: `pre-trained on!=NAME`, where it has that fact at all.
 
     Only runs that are pre-trained depart from what they should be pre-trained on: the other side is to be without.
@@ -186,7 +186,7 @@ def _departs(mark: str, runs: Sequence[Run]) -> bool:
     return bool(values - {value, "nothing"})
 
 
-def _marks(run: Run) -> set[str]:
+def _marks(run: FinishedRun) -> set[str]:
     """Return a run's labels, and `llm=NAME` if its numbers depend on a chat model."""
     folder, metrics = run
     labels = set(metrics["labels"])

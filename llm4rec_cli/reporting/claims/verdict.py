@@ -17,9 +17,10 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference, holm, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
-from llm4rec_cli.reporting.pairing import PairedValues, Run, pair_runs, shared_metrics
+from llm4rec_cli.reporting.pairing import PairedValues, pair_runs, shared_metrics
 from llm4rec_cli.reporting.runs import is_tunable, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.variants import Variant
+from llm4rec_cli.runs.catalog import FinishedRun
 
 MIN_SEEDS = 3  # of a trained model, or of a metric with one value a run
 MIN_EXAMPLES = 100  # of a metric without an interval
@@ -165,7 +166,7 @@ def _tuned_more(rule: Rule, a: Variant, b: Variant) -> str:
     return f"tuning budgets differ: {', '.join(words)}"
 
 
-def _has_value_per_example(metric: str, runs: Sequence[Run]) -> bool:
+def _has_value_per_example(metric: str, runs: Sequence[FinishedRun]) -> bool:
     """Return whether a metric has a value for each example; other metrics have one for each run."""
     try:
         return bool(shared_metrics(runs, [metric]))
@@ -174,7 +175,7 @@ def _has_value_per_example(metric: str, runs: Sequence[Run]) -> bool:
 
 
 def _difference(
-    test: ClaimTest, by_seed: Sequence[tuple[Run, Run]], has_examples: bool
+    test: ClaimTest, by_seed: Sequence[tuple[FinishedRun, FinishedRun]], has_examples: bool
 ) -> tuple[Difference, list[float]]:
     """Return the difference B − A, and for each seed how much better B is.
 
