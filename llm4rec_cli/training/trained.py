@@ -184,9 +184,13 @@ def _trained_for(stored: Any, config: Config) -> bool:
 
 
 def _training_keys(typed: Sequence[str]) -> list[str]:
-    """Return the typed keys that a training run must match: not those of the evaluation, nor those without effect."""
+    """Return the keys that a training run must match: the typed ones but those of the evaluation and those without effect.
+
+    An experiment names a model and a dataset, unless another is typed; its settings on other data are no match.
+    """
     evaluation = {declared.key for declared in all_declarations() if declared.role in EVALUATION_ROLES}  # nodes, too
-    return [key for key in map(key_typed, typed) if key not in evaluation]
+    keys = [key for key in map(key_typed, typed) if key not in evaluation]
+    return [*keys, "model", "dataset"] if "experiment" in keys else keys
 
 
 @cache

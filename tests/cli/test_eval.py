@@ -44,6 +44,16 @@ def test_settings_of_groups_and_of_the_training_are_carried_over_and_those_of_a_
     ]
 
 
+def test_an_experiment_is_evaluated_on_its_own_dataset_unless_another_is_typed():
+    assert trained_runs._training_keys(["+experiment=p5/beauty", "seed=1"]) == [
+        "experiment",
+        "seed",
+        "model",
+        "dataset",
+    ]
+    assert trained_runs._training_keys(["model=sasrec", "task=direct"]) == ["model"]
+
+
 @pytest.mark.parametrize("candidates", ["uniform", "popularity"])
 def test_a_model_trained_for_one_task_is_asked_another(llm4rec, trained, candidates):
     answer = llm4rec("eval", "task=direct", f"task.candidates={candidates}", "task.max_examples=50", NO_FLOORS)

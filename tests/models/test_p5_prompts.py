@@ -579,3 +579,18 @@ def test_explanations_to_be_extracted_from_reviews_count_as_available(dataset):
     bare = replace(reviewed, interactions=reviewed.interactions.drop(columns="review_text"))
     with pytest.raises(DataError, match="needs explanation"):
         prompts.evaluation_prompts(config, PromptFamily.explanation, bare)
+
+
+def test_explanations_can_be_trained_with_the_prompts_that_show_a_feature():
+    def trained_with(*overrides: str) -> list[str]:
+        config = spec_of("model=p5", *overrides).model
+        return [
+            name
+            for name, prompt in config.prompts.items()
+            if prompt.family is PromptFamily.explanation and prompts.is_trained(config, name)
+        ]
+
+    assert trained_with("model.explained=by_feature") == ["3-7", "3-9", "3-10", "3-11"]
+    assert trained_with("model.explained=by_all") == [f"3-{number}" for number in range(1, 12)]
+    without = "model.train_prompts=[1-1,3-1,3-2]"
+    assert trained_with("model.explained=by_feature", without) == ["3-1", "3-2"], "none of them shows a feature"

@@ -102,6 +102,13 @@ class Feature(Enum):
     of_user = "of_user"  # the most frequent one of the user's training reviews
 
 
+class Explained(Enum):
+    """The prompts of explanations that are trained with."""
+
+    by_all = "by_all"  # paper
+    by_feature = "by_feature"  # those that show a feature, if there are any
+
+
 class HistoryOrder(Enum):
     """The order of the items of a history in a prompt."""
 
@@ -164,6 +171,7 @@ class P5Config(ModelConfig):
     user_tokens: bool = added(False)  # each user is one token of its own, as items are with index=independent
     prompts: dict[str, PromptConfig] = MISSING  # by number, from the files in conf/prompt/p5
     train_prompts: list[str] | None = added(None)  # the prompts to train with; null = all but those held out
+    explained: Explained = added(Explained.by_all)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     ask: EvaluationPrompts = field(default_factory=EvaluationPrompts, metadata={"role": Role.question})
     feature: Feature = field(default=Feature.of_review, metadata={"role": Role.question, "added": True})
@@ -194,6 +202,10 @@ class P5Config(ModelConfig):
     def uses_item_text(self) -> bool:
         return self.index is Index.semantic
 
+    @property
+    def explains_by_feature(self) -> bool:
+        return self.explained is Explained.by_feature
+
     def display_name(self) -> str:
         """Return `p5` with its backbone, item indexing and number of prompts, which are compared most."""
         prompts = "" if self.train_prompts is None else f", {len(self.train_prompts)} prompts"
@@ -207,7 +219,7 @@ class P5Config(ModelConfig):
         name, prompt = Path(self.backbone).name, getattr(self.ask, task, None)
         per = "" if self.samples.direct_per is PerUnit.user else " for each interaction"
         method = {
-            "method": "p5" if self.train_prompts is None else "p5 with fewer prompts",
+            "method": "p5 with fewer prompts" if self.train_prompts is not None or self.explains_by_feature else "p5",
             "size": "base" if name == "t5-base" else "small",
             "weights": f"{name}, from scratch" if self.backbone in T5_SHAPES else name,
             "ids": self.index.name,
@@ -287,6 +299,8 @@ class P5Config(ModelConfig):
             deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
         if trained_here and self.samples.targets is Targets.every:
             deviations.append("any training item is a target; the code asks for the last three alone")
+        if trained_here and self.explains_by_feature:
+            deviations.append("explanations are trained with the prompts that show a feature, if there are any")
         if trained_here and self.train_prompts is not None:
             deviations.append(f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18")
         if trained_here and self.samples.sequential_per is PerUnit.interaction:

@@ -365,7 +365,16 @@ def problems_with_dataset(config: P5Config, dataset: RecDataset) -> Iterator[Llm
 
 
 def is_trained(config: P5Config, name: str) -> bool:
-    """Return whether a prompt is trained with: neither held out nor left out by `train_prompts`."""
+    """Return whether a prompt is trained with: neither held out nor left out by `train_prompts` or `explained`."""
+    if not _may_be_trained(config, name):
+        return False
+    if not config.explains_by_feature or config.prompts[name].family is not PromptFamily.explanation:
+        return True
+    by_feature = [other for other, prompt in config.prompts.items() if "{feature}" in prompt.source]
+    return name in by_feature or not any(_may_be_trained(config, other) for other in by_feature)
+
+
+def _may_be_trained(config: P5Config, name: str) -> bool:
     return config.prompts[name].trained and (config.train_prompts is None or name in config.train_prompts)
 
 
