@@ -184,7 +184,7 @@ def _trained_for(stored: Any, config: Config) -> bool:
 
 
 def _training_keys(typed: Sequence[str]) -> list[str]:
-    """Return the keys that a training run must match: the typed ones, but not those of the evaluation or without effect.
+    """Return the keys that a training run must match: typed, not of the evaluation, and not without effect.
 
     An experiment names a model and a dataset, unless another is typed; its settings on other data are no match.
     """
