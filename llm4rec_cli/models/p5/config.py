@@ -31,7 +31,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.models.p5 import prompts
-from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
+from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 
 
@@ -100,13 +100,6 @@ class Feature(Enum):
 
     of_review = "of_review"  # paper: that of the review to be written (oracle input)
     of_user = "of_user"  # the most frequent one of the user's training reviews
-
-
-class Explained(Enum):
-    """The prompts of explanations that are trained with."""
-
-    by_all = "by_all"  # paper
-    by_feature = "by_feature"  # those that show a feature, if there are any
 
 
 class HistoryOrder(Enum):
@@ -202,10 +195,6 @@ class P5Config(ModelConfig):
     def uses_item_text(self) -> bool:
         return self.index is Index.semantic
 
-    @property
-    def explains_by_feature(self) -> bool:
-        return self.explained is Explained.by_feature
-
     def display_name(self) -> str:
         """Return `p5` with its backbone, item indexing and number of prompts, which are compared most."""
         prompts = "" if self.train_prompts is None else f", {len(self.train_prompts)} prompts"
@@ -219,7 +208,9 @@ class P5Config(ModelConfig):
         name, prompt = Path(self.backbone).name, getattr(self.ask, task, None)
         per = "" if self.samples.direct_per is PerUnit.user else " for each interaction"
         method = {
-            "method": "p5 with fewer prompts" if self.train_prompts is not None or self.explains_by_feature else "p5",
+            "method": "p5 with fewer prompts"
+            if self.train_prompts is not None or self.explained is Explained.by_feature
+            else "p5",
             "size": "base" if name == "t5-base" else "small",
             "weights": f"{name}, from scratch" if self.backbone in T5_SHAPES else name,
             "ids": self.index.name,
@@ -299,7 +290,7 @@ class P5Config(ModelConfig):
             deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
         if trained_here and self.samples.targets is Targets.every:
             deviations.append("any training item is a target; the code asks for the last three alone")
-        if trained_here and self.explains_by_feature:
+        if trained_here and self.explained is Explained.by_feature:
             deviations.append("explanations are trained with the prompts that show a feature, if there are any")
         if trained_here and self.train_prompts is not None:
             deviations.append(f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18")

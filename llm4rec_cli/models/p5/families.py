@@ -18,6 +18,13 @@ class PromptFamily(Enum):
     review_summary = "review_summary"
 
 
+class Explained(Enum):
+    """The prompts of explanations that are trained with."""
+
+    by_all = "by_all"  # paper
+    by_feature = "by_feature"  # those that show a feature, if there are any
+
+
 @dataclass
 class PromptConfig:
     """One prompt: the templates of its source and target, with fields in braces."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Candidates, Question
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, did_you_mean, problems_raised_by, raise_first
-from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
+from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
 
 if TYPE_CHECKING:
     from llm4rec_cli.config.schema import TaskConfig
@@ -368,7 +368,7 @@ def is_trained(config: P5Config, name: str) -> bool:
     """Return whether a prompt is trained with: neither held out nor left out by `train_prompts` or `explained`."""
     if not _may_be_trained(config, name):
         return False
-    if not config.explains_by_feature or config.prompts[name].family is not PromptFamily.explanation:
+    if config.explained is Explained.by_all or config.prompts[name].family is not PromptFamily.explanation:
         return True
     by_feature = [other for other, prompt in config.prompts.items() if "{feature}" in prompt.source]
     return name in by_feature or not any(_may_be_trained(config, other) for other in by_feature)
