@@ -25,7 +25,7 @@ from llm4rec_cli.config.schema import (
     precision,
     weights,
 )
-from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
+from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 
 CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
 VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
@@ -250,9 +250,4 @@ class Prompt4NRConfig(ModelConfig):
     def prompt_table(cls, node: Any) -> PromptTable:
         from llm4rec_cli.models.prompt4nr import templates
 
-        template = as_dataclass(TemplateConfig, node)
-        raise_first(templates.problems_of_template(template))
-        virtual = [f"{s.field} {s.n_virtual}" for s in templates.segments(template.text) if s.is_virtual]
-        answers = f"{template.positive} / {template.negative}"
-        row = [template.name, ", ".join(virtual), answers, str(template.epochs), template.text]
-        return PromptTable(["template", "virtual tokens", "clicked / not", "epochs", "text"], [row])
+        return templates.table(as_dataclass(TemplateConfig, node))
