@@ -233,7 +233,8 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
     from llm4rec_cli.config.registry import config_class, model_names
     from llm4rec_cli.reporting.tables import Content
 
-    known = [option for option in options("prompt") if option.partition("/")[0] in model_names()]
+    with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
+    known = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
     files = [name if "/" in name else f"p5/{name}" for name in names] or known
     for file in files:
         if file not in known:

@@ -107,6 +107,12 @@ def test_a_users_own_prompts_are_listed_with_inherited_ones(llm4rec, tmp_path):
     assert "\n1-10 " in out
 
 
+def test_prompts_of_a_model_without_prompts_are_not_listed(llm4rec, tmp_path):
+    write_text(tmp_path / "conf/prompt/sasrec/mine.yaml", "a: 1\n")
+    assert "sasrec" not in llm4rec("list", "prompts").out
+    assert "there are no prompts 'sasrec/mine'" in llm4rec("list", "prompts", "sasrec/mine").err
+
+
 @pytest.mark.parametrize(
     ("prompt", "problem"),
     [('{family: rating, source: "{usr}", target: "{star}"}', "unknown field {usr}"), ("{famly: rating}", "famly")],
