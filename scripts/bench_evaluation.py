@@ -32,6 +32,7 @@ from bench_common import (
 from fresh_process import measure_in_fresh_process
 from synthetic import dataset
 
+from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Config, SplitName
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split, leave_one_out
@@ -174,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     synthetic = None if options.dataset else tuple(options.synthetic)
     print(machine_description())
+    processes.keep_freed_memory()  # as commands do
     for name in options.models:
         data = options.dataset, options.raw_dir, options.overrides
         spec = evaluation_spec(name, *data)

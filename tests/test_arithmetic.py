@@ -123,3 +123,33 @@ class TestOfARun:
         assert "resuming at step" in resumed.err
         assert resumed.metrics["arithmetic"] == {"trainer.precision": "bf16"}
         assert resumed.metrics["metrics"] == whole.metrics["metrics"]
+
+
+@pytest.fixture
+def amd(monkeypatch, tmp_path):
+    """amd(): a CPU of AMD with AVX-512, whatever this one is."""
+    arithmetic._onednn_is_faster.cache_clear()
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: AuthenticAMD\n")
+    monkeypatch.setattr(arithmetic, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    yield
+    arithmetic._onednn_is_faster.cache_clear()
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize(("n", "m", "size"), [(1, 1, 1), (3, 1000, 64), (64, 12_101, 64), (5, 7, 300)])
+def test_a_product_by_onednn_is_exact(amd, n, m, size):
+    draw = torch.Generator().manual_seed(0)
+    left, right = torch.randn(n, size, generator=draw), torch.randn(size, m, generator=draw).t()
+    buffer = torch.full((n, m), torch.nan)
+    for second in (right, right.contiguous()):
+        result = arithmetic.product(left, second, buffer)
+        torch.testing.assert_close(result, left @ second.t(), rtol=1e-5, atol=1e-5 * size**0.5)
+    assert buffer.isnan().all()  # oneDNN did it
+
+
+def test_a_product_by_mkl_is_written_to_the_buffer(monkeypatch):
+    monkeypatch.setattr(arithmetic, "_onednn_is_faster", lambda: False)
+    left, right, buffer = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.zeros(2, 3)
+    assert arithmetic.product(left, right, buffer).tolist() == [[1, 3, 5], [2, 4, 6]]
+    assert buffer.tolist() == [[1, 3, 5], [2, 4, 6]]

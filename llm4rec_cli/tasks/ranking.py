@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
+from llm4rec_cli.arithmetic import product
 from llm4rec_cli.capabilities import InnerProductRanker, Ranker
 from llm4rec_cli.config.schema import Candidates, Config, SplitName, TaskConfig
 from llm4rec_cli.data.candidates import with_candidates
@@ -161,11 +162,11 @@ def _in_threads(work: Callable[[IntArray], T], batches: list[IntArray], threads:
 @torch.no_grad()
 def _products(model: InnerProductRanker, examples: Examples, block: int) -> Iterator[tuple[Examples, torch.Tensor]]:
     """Yield `block` examples at a time with their scores; queries are faster for many, products for few."""
-    queries, vectors = model.queries(examples), model.item_vectors().t()
-    scores = queries.new_empty(min(block, len(queries)), vectors.shape[1])  # reused: new memory is slow
+    queries, vectors = model.queries(examples), model.item_vectors()
+    scores = queries.new_empty(min(block, len(queries)), len(vectors))  # reused: new memory is slow
     for start in range(0, len(queries), block):
         part = slice(start, start + block)
-        yield examples[part], torch.mm(queries[part], vectors, out=scores[: len(queries[part])])
+        yield examples[part], product(queries[part], vectors, scores[: len(queries[part])])
 
 
 @torch.no_grad()
