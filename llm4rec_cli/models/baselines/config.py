@@ -12,7 +12,13 @@ from omegaconf import MISSING
 from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling, TaskConfig, added
 from llm4rec_cli.errors import DataError, UsageError
-from llm4rec_cli.models.base import NO_PADDING_ITEM, POSITIONS_FROM_FIRST, ROUNDED_DROPOUT, WINDOWS
+from llm4rec_cli.models.base import (
+    NO_PADDING_ITEM,
+    POSITIONS_FROM_FIRST,
+    ROUNDED_DROPOUT,
+    WHOLE_SEQUENCE_DEVIATIONS,
+    WINDOWS,
+)
 from llm4rec_cli.models.shared.config import Loss, NextItemConfig, TransformerConfig
 
 
@@ -368,15 +374,17 @@ class FdsaConfig(TransformerConfig):
 class ESASRecConfig(NextItemConfig):
     """SASRec with LiGR layers and sampled softmax (arXiv 2508.06450)."""
 
+    results_version: ClassVar[int] = 2
+
     hidden_size: int = ranges.number(at_least=1, multiple_of="heads")
-    inner_size: int = ranges.number(at_least=1)
+    inner_factor: int = ranges.number(at_least=1)  # units of SwiGLU, in multiples of hidden_size
     layers: int = ranges.number(at_least=1)
     heads: int = ranges.number(at_least=1)
-    dropout: float = ranges.number(at_least=0, below=1)  # of hidden states and attention
+    dropout: float = ranges.number(at_least=0, below=1)  # of item vectors, hidden states and attention
 
     def deviations(self) -> list[str]:
         deviations = [
-            *super().deviations(),
+            *WHOLE_SEQUENCE_DEVIATIONS,
             POSITIONS_FROM_FIRST,
             "Adam's second beta is 0.999 (the published code: 0.98)",
         ]

@@ -5,8 +5,8 @@ A LiGR layer (Borisyuk et al., arXiv 2502.03417) normalises before each part and
     x ← x + σ(G₁ x) ⊙ Attention(LayerNorm(x)),  x ← x + σ(G₂ x) ⊙ SwiGLU(LayerNorm(x))
     SwiGLU(x) = W₃ (SiLU(W₁ x) ⊙ W₂ x), without biases
 
-Neither the input nor the last layer's output is normalised, and all matrices start as Xavier normal, as in RecTools,
-on which the published code builds.
+Neither the input nor the last layer's output is normalised, all matrices start as Xavier normal, and the vectors of
+all items are dropped out, as inputs and in the loss alike, as in RecTools, on which the published code builds.
 """
 
 from __future__ import annotations
@@ -50,12 +50,21 @@ class ESASRec(EncoderModel):
 
     def __init__(self, config: ESASRecConfig, context: Context) -> None:
         super().__init__(config, context, config.hidden_size)
-        sizes = config.hidden_size, config.inner_size, config.heads, config.dropout
+        sizes = config.hidden_size, config.inner_factor * config.hidden_size, config.heads, config.dropout
         layers = [LiGRLayer(*sizes) for _ in range(config.layers)]
         self.encoder = SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers, norm=False)
+        self.dropout = Dropout(config.dropout)
         for weight in self.parameters():
             if weight.dim() > 1:
                 nn.init.xavier_normal_(weight)
+        for layer in layers:
+            nn.init.zeros_(layer.qkv.bias)
+            nn.init.zeros_(layer.out.bias)
+
+    def table(self) -> Tensor:
+        """Return (n_items, hidden) the vectors of all items, in training dropped out once for the whole step."""
+        dropped: Tensor = self.dropout(self.items.weight)
+        return dropped
 
 
 def build(context: Context) -> ESASRec:
