@@ -14,6 +14,7 @@ from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision, SplitNa
 from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import fdsa
 from llm4rec_cli.models.baselines.bsarec import low_pass_filter
+from llm4rec_cli.models.shared import next_item
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models import naive
 from tests.support.builders import tiny_dataset
@@ -34,7 +35,7 @@ SETTINGS = {
         "attention_dropout": 0.5,
         "encoder": EncoderConfig(name="minilm", pooling=Pooling.mean, max_length=8, precision=Precision.fp32),
     },
-    "esasrec": SIZES,
+    "esasrec": {"hidden_size": 8, "inner_factor": 2, "layers": 2, "heads": 2, "dropout": 0.5, "max_length": 6},
     "bsarec": {**SIZES, "attention_dropout": 0.5, "components": 3, "filter_weight": 0.7},
 }
 
@@ -200,3 +201,26 @@ def test_an_item_in_two_windows_is_masked_in_the_first_only(build):
     windows = [rows.batch(0, [row]) for row in range(len(rows))]
     assert len(windows) > 1
     assert sorted(t for w in windows for t in w["targets"].tolist() if t != IGNORED) == list(range(10))
+
+
+class TestESASRec:
+    def test_items_are_dropped_out_alike_in_histories_and_in_the_loss(self, model, monkeypatch):
+        made = model("esasrec")
+        assert torch.equal(made.table(), made.items.weight)
+        tables = []
+        states, loss = made.states, next_item.catalogue_cross_entropy
+        made.states = lambda table, *rest: tables.append(table) or states(table, *rest)
+        monkeypatch.setattr(
+            next_item, "catalogue_cross_entropy", lambda h, table, *rest: tables.append(table) or loss(h, table, *rest)
+        )
+        made.train()(**made.training_rows().batch(0, [0, 1]))
+        table, in_the_loss = tables
+        assert table is in_the_loss
+        kept = table != 0
+        assert 0.3 < kept.double().mean() < 0.7
+        assert_close(table[kept], 2 * made.items.weight[kept], rel=1e-12)
+
+    def test_it_starts_as_in_rectools(self, build):
+        for layer in build("esasrec", DATASET, **SETTINGS["esasrec"]).encoder.layers:
+            assert not layer.qkv.bias.any() and not layer.out.bias.any()
+            assert layer.down.in_features == 16

@@ -1,7 +1,8 @@
 """BERT4Rec (Sun et al., CIKM 2019, arXiv 1904.06690): a bidirectional Transformer that fills in masked items.
 
 Training replaces items of a sequence by a mask token and predicts them from both sides (the cloze task).
-To predict the next item, the mask token is appended to the history. Sizes and output as RecBole.
+To predict the next item, the mask token is appended to the history. States are compared with item vectors as in
+RecBole 1.0.1, which UniSRec builds on; what is masked follows RecBole 1.2.0.
 """
 
 from __future__ import annotations

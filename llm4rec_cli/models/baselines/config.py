@@ -334,6 +334,8 @@ class Bert4RecConfig(TransformerConfig):
     def deviations(self) -> list[str]:
         return [
             "a row is a user's sequence, masked once an epoch (the published code masks prefix rows, or ten copies)",
+            "any item may be masked, and any number of them (RecBole masks neither a user's latest item nor more than "
+            "ten, and ignores a mask of the first)",
             "states are compared with item vectors directly, without the paper's projection and item biases",
             WINDOWS,
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
@@ -364,7 +366,8 @@ class FdsaConfig(TransformerConfig):
         encoder = f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]"
         return [
             "an item has one feature, its text vector, so that the paper's attention over features is the identity",
-            "each stream has its own positions and LayerNorm (the published code shares them)",
+            "each stream has its own positions and LayerNorm, and so has the output (the published code shares them)",
+            "text vectors are those of the encoder (UniSRec's code draws them anew when it initialises the weights)",
             *super().deviations(),
             *([encoder] if self.substitutes_encoder() else []),
         ]
@@ -405,7 +408,8 @@ class BSARecConfig(TransformerConfig):
     def deviations(self) -> list[str]:
         return [
             POSITIONS_FROM_FIRST,
-            "places before the first item are zero in the filter (the published code has a constant vector there)",
+            "places before the first item are zero in the filter (the published code has states of the padding item)",
+            "the empty history is no training row (the published code has one for each user's first item)",
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
             ROUNDED_DROPOUT,
         ]
