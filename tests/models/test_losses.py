@@ -138,7 +138,7 @@ def naive_loss(name, scores, items):
 @pytest.mark.parametrize("name", SAMPLED)
 @pytest.mark.parametrize("at_once", [1 << 22, 1])  # one block; a row a block
 def test_a_loss_over_samples_and_its_gradients_are_those_of_its_formula(monkeypatch, name, at_once):
-    monkeypatch.setattr(losses, "VECTORS_AT_ONCE", at_once)
+    monkeypatch.setattr(losses, "VECTORS_AT_ONCE", {"cpu": at_once})
     torch.manual_seed(0)
     hidden, table = torch.randn(4, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
     items = torch.tensor([[0, 1, 2], [3, 3, 0], [4, 0, 0], [1, 2, 3]])  # a negative is the target, and one is twice

@@ -17,7 +17,9 @@ from llm4rec_cli.models.shared.config import Loss, NextItemConfig
 
 ROWS_AT_ONCE = 512  # keeps a block of logits near the cache
 LOGITS_AT_ONCE = 1 << 24  # two buffers of 64 MB in fp32, so that memory does not grow with batch × items
-VECTORS_AT_ONCE = 1 << 22  # elements: 16 MB in fp32, so that memory does not grow with batch × negatives
+# Elements of the vectors gathered at once, so that memory does not grow with rows × items × size; on a CPU, 2 MB
+# stay in the cache.
+VECTORS_AT_ONCE = {"cpu": 1 << 19, "accelerator": 1 << 22}
 HIGH = 0.5  # probabilities above it compute 1 - p as the sum of the others
 TINY = 1e-30  # the logarithm of a smaller probability is inaccurate
 
@@ -106,28 +108,29 @@ SampledLoss = Callable[[Tensor, Tensor], Tensor]  # logits (n, 1 + k), the targe
 
 
 class _OverSampledItems(torch.autograd.Function):
-    """A loss of the logits of sampled items, and its gradients, in one pass over blocks of rows.
+    """A loss of the logits of sampled items, and its gradients, in one pass.
 
-    Item vectors are gathered for one block at a time: all at once they would take rows × items × size.
+    Item vectors are gathered for few rows at a time, so that they stay in the cache and never take rows × items × size.
+    Gradients are weighted sums of vectors, which `embedding_bag` adds up where they are.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss) -> Tensor:
-        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
-        total = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
-        rows = max(1, VECTORS_AT_ONCE // (items.shape[1] * table.shape[1]))
-        for start in range(0, len(hidden), rows):
-            block, chosen = hidden[start : start + rows], items[start : start + rows]
-            vectors = table[chosen]
-            with torch.enable_grad():
-                logits = torch.einsum("nh,nkh->nk", block, vectors).requires_grad_()
-                value = loss(logits, chosen)
-                (slope,) = torch.autograd.grad(value, logits)
-            total += value.detach()
-            grad_hidden[start : start + rows] = torch.einsum("nk,nkh->nh", slope, vectors)
-            grad_table.index_add_(0, chosen.flatten(), (slope.unsqueeze(-1) * block.unsqueeze(1)).flatten(0, 1))
+        logits = hidden.new_empty(items.shape)
+        bound = VECTORS_AT_ONCE["cpu" if hidden.device.type == "cpu" else "accelerator"]
+        rows = max(1, bound // (items.shape[1] * table.shape[1]))
+        for block in (slice(start, start + rows) for start in range(0, len(hidden), rows)):
+            logits[block] = torch.einsum("nh,nkh->nk", hidden[block], F.embedding(items[block], table))
+        with torch.enable_grad():
+            value = loss(logits.requires_grad_(), items)
+            (slope,) = torch.autograd.grad(value, logits)
+        grad_hidden = F.embedding_bag(items, table, mode="sum", per_sample_weights=slope)
+        by_item, order = items.flatten().sort(stable=True)
+        first = torch.searchsorted(by_item, torch.arange(len(table), device=items.device))
+        row, weights = order // items.shape[1], slope.flatten()[order]
+        grad_table = F.embedding_bag(row, hidden, first, mode="sum", per_sample_weights=weights)
         ctx.save_for_backward(grad_hidden, grad_table)
-        return total / len(hidden)
+        return value.detach() / len(hidden)
 
     @staticmethod
     @once_differentiable
