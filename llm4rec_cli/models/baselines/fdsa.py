@@ -41,7 +41,7 @@ class Fdsa(NextItemModel):
         self.apply(initialise)
 
     def _text_vectors(self, items: Tensor) -> Tensor:
-        return F.relu(self.adapter(self.features[items]))
+        return F.relu(self.adapter(F.embedding(items, self.features)))
 
     def _joined(self, ids: Tensor, text: Tensor) -> Tensor:
         state: Tensor = self.dropout(self.norm(self.join(torch.cat([ids, text], -1))))
@@ -52,7 +52,7 @@ class Fdsa(NextItemModel):
         return self._joined(ids, self.text_encoder(self._text_vectors(items), groups))
 
     def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
-        ids = self.id_encoder.last(table[items], groups, last)
+        ids = self.id_encoder.last(F.embedding(items, table), groups, last)
         return self._joined(ids, self.text_encoder.last(self._text_vectors(items), groups, last))
 
 

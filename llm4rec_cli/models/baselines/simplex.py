@@ -23,6 +23,7 @@ from llm4rec_cli.models.baselines.config import SimpleXConfig
 from llm4rec_cli.models.shared.config import Distribution
 from llm4rec_cli.models.shared.layers import Dropout
 from llm4rec_cli.models.shared.losses import sampled_loss
+from llm4rec_cli.models.shared.next_item import inner_products
 from llm4rec_cli.models.shared.sequences import Negatives
 
 
@@ -86,9 +87,7 @@ class SimpleX(nn.Module):
             torch.from_numpy(array.astype(np.int64)).to(device) for array in (examples.user, flat, offsets[:-1])
         )
         states, table = (F.normalize(x, dim=-1) for x in (self._mixed(user, history, starts), self.items.weight))
-        if examples.candidates is None:
-            return states @ table.t()
-        return torch.einsum("nh,nch->nc", states, table[torch.from_numpy(examples.candidates).long().to(device)])
+        return inner_products(states, table, examples)
 
     def _mixed(self, user: Tensor, history: Tensor, starts: Tensor) -> Tensor:
         """Return (n, size) h_u; an empty history adds nothing."""

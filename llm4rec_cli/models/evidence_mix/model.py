@@ -329,7 +329,7 @@ class EvidenceMix(nn.Module):
         if self.encoder is not None:
             packed = packed_histories(examples, self.settings.max_length)
             items, groups, last, nonempty = (t.to(table.device) for t in packed)
-            hidden = self.encoder.last(table[items], groups, last) * nonempty.unsqueeze(1)
+            hidden = self.encoder.last(F.embedding(items, table), groups, last) * nonempty.unsqueeze(1)
         return self._directions(hidden, table)
 
     def _score_blocks(self, examples: Examples, hidden: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -116,7 +116,7 @@ class EncoderModel(NextItemModel):
         return states
 
     def last_states(self, table: Tensor, items: Tensor, groups: Tensor, last: Tensor) -> Tensor:
-        return self.encoder.last(table[items], groups, last)
+        return self.encoder.last(F.embedding(items, table), groups, last)
 
 
 def inner_products(queries: Tensor, vectors: Tensor, examples: Examples) -> Tensor:
@@ -129,7 +129,7 @@ def inner_products(queries: Tensor, vectors: Tensor, examples: Examples) -> Tens
     if examples.candidates is None:
         return queries @ vectors.t()
     candidates = torch.from_numpy(examples.candidates).long().to(vectors.device)
-    return torch.einsum("nh,nch->nc", queries, vectors[candidates])
+    return torch.einsum("nh,nch->nc", queries, F.embedding(candidates, vectors))
 
 
 def _negatives(config: NextItemConfig, context: Context) -> Negatives | None:

@@ -136,7 +136,7 @@ class UniSRec(nn.Module):
         if self.draw == Draw.catalogue:
             inputs = F.embedding(items, catalogue)
         else:
-            inputs = self.adaptor(self.features[items])
+            inputs = self.adaptor(F.embedding(items, self.features))
             if self.ids is not None:
                 inputs = inputs + self.ids(items)
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
@@ -166,7 +166,7 @@ class UniSRec(nn.Module):
         items, groups, last, nonempty = (
             t.to(vectors.device) for t in packed_histories(examples, self.encoder.max_length)
         )
-        return self.compared(self.encoder.last(vectors[items], groups, last) * nonempty.unsqueeze(1))
+        return self.compared(self.encoder.last(F.embedding(items, vectors), groups, last) * nonempty.unsqueeze(1))
 
     @torch.no_grad()
     def score(self, examples: Examples) -> Tensor:
