@@ -141,19 +141,19 @@ def _machine(device: str) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """Return left · rightᵀ, (n, m), in `out` or in new memory.
+def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return left · rightᵀ, (n, m), in `out` or in new memory; without a gradient.
 
     MKL, which torch takes for fp32, leaves out AVX-512 on CPUs that are not Intel's. There oneDNN, which torch takes
     for bf16, needs half the time. It prepares code for each new shape, so that it pays where shapes repeat.
 
     Args:
         left, right: (n, size) and (m, size) fp32.
-        out: (n, m) a buffer.
+        out: (n, m) a buffer; None = none.
     """
     import torch
 
-    if left.device.type == "cpu" and _onednn_is_faster():
+    if left.device.type == "cpu" and left.numel() and right.numel() and _onednn_is_faster():
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
         return result
     return torch.mm(left, right.t(), out=out)

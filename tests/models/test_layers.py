@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.models.shared.layers import Dropout, SequenceEncoder, TransformerLayer, dropped_out, initialise
+from llm4rec_cli.models.shared.layers import (
+    Dropout,
+    SequenceEncoder,
+    TransformerLayer,
+    dropped_out,
+    initialise,
+    pairwise_products,
+)
 from llm4rec_cli.models.shared.sequences import pack
 from tests.models import naive
 from tests.support.numeric import assert_close
@@ -133,3 +140,14 @@ def test_weights_start_as_recbole_starts_them():
         else:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.1), name
             assert parameter.mean().item() == pytest.approx(0, abs=0.002), name
+
+
+@pytest.mark.parametrize("size", [0, 1, 300])
+def test_pairwise_products_and_their_gradients(size):
+    draw = torch.Generator().manual_seed(0)
+    left, right, outer = (torch.randn(n, m, generator=draw) for n, m in ((70, size), (90, size), (70, 90)))
+    inputs = left.requires_grad_(), right.requires_grad_()
+    actual, expected = pairwise_products(*inputs), left @ right.t()
+    assert_close(actual, expected, rel=1e-6)
+    gradients = (torch.autograd.grad(value, inputs, outer) for value in (actual, expected))
+    assert_close(*gradients, rel=1e-6)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from llm4rec_cli.arithmetic import product
+
 INITIAL_STD = 0.02  # RecBole's initializer_range, of every linear and embedding weight
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of that many bytes
 
@@ -56,6 +58,25 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return dropped_out(x, self.p) if self.training and self.p > 0 else x
+
+
+class _PairwiseProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right)
+        return product(left, right)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        return product(outer[0], right.t()), product(outer[0].t(), left.t())
+
+
+def pairwise_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return (n, m) the inner products of vectors, (n, size) and (m, size) fp32, by the faster `arithmetic.product`."""
+    result: Tensor = _PairwiseProducts.apply(left, right)
+    return result
 
 
 class SelfAttention(nn.Module):
