@@ -37,7 +37,9 @@ from llm4rec_cli.text.features import encode_texts
 
 log = logging.getLogger(__name__)
 
-SCORES_AT_ONCE = 1 << 22  # logits of a block of rows, 16 MB each: memory does not grow with rows × items
+# Logits of a block of rows, 16 MB: memory does not grow with rows × items. Where the catalogue is sampled, a block also
+# has the items with evidence for one of its rows, so that fewer rows have fewer items.
+SCORES_AT_ONCE, SAMPLED_AT_ONCE = 1 << 22, 1 << 20
 TINY = 1e-30
 VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 786 to 50,434 texts has 0.11 to 0.26
 N_KNOWN = 3
@@ -213,7 +215,7 @@ class EvidenceMix(nn.Module):
 
                 return items, loss
 
-            size = max(1, SCORES_AT_ONCE // len(table if sample is None else sample))
+            size = max(1, SCORES_AT_ONCE // len(table) if sample is None else SAMPLED_AT_ONCE // len(sample))
             total: Tensor = _InBlocks.apply(block, size, *self._directions(hidden, table), gates, self.powers)
         return {"loss": total / len(targets), "n_terms": len(targets)}
 
