@@ -15,6 +15,8 @@ from llm4rec_cli.data.split import leave_one_out
 from llm4rec_cli.models.baselines import fdsa
 from llm4rec_cli.models.baselines.bsarec import low_pass_filter
 from llm4rec_cli.models.shared import next_item
+from llm4rec_cli.models.shared.config import Positions
+from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.sequences import IGNORED
 from tests.models import naive
 from tests.support.builders import tiny_dataset
@@ -42,13 +44,13 @@ SETTINGS = {
 
 @pytest.fixture
 def model(build, monkeypatch):
-    """model(name): with random weights far from their initial values, in double precision."""
+    """model(name, **settings): with random weights far from their initial values, in double precision."""
     text = torch.randn(10, 5, generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(fdsa, "encode_texts", lambda *_: text)
 
-    def make(name):
+    def make(name, **settings):
         torch.manual_seed(0)
-        made = build(name, DATASET, **SETTINGS[name]).double().eval()
+        made = build(name, DATASET, **SETTINGS[name] | settings).double().eval()
         naive.randomise(made)
         return made
 
@@ -127,6 +129,27 @@ def test_scores_are_inner_products_with_the_naive_state_of_the_latest_items(mode
     for i, user in enumerate(examples.user):
         state = NAIVE[name](made, SEQUENCES[user][:-1][-6:])
         assert_close(scores[i], (made.items.weight @ state).detach(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert4rec", "fdsa", "esasrec", "bsarec"])
+def test_places_can_be_counted_from_the_last_item(model, name):
+    made, examples = model(name, positions=Positions.from_last), SPLIT.examples(SplitName.test)
+    scores = made.score(examples)
+    encoders = [module for module in made.modules() if isinstance(module, SequenceEncoder)]
+    places = [encoder.positions.weight.detach().clone() for encoder in encoders]
+    for i, user in enumerate(examples.user):
+        history = SEQUENCES[user][:-1][-6:]
+        n = min(len(history) + 1, 6) if name == "bert4rec" else len(history)
+        for encoder, of_encoder in zip(encoders, places, strict=True):
+            encoder.positions.weight.data = torch.cat([of_encoder[:n].flip(0), of_encoder[n:]])
+        assert_close(scores[i], (made.items.weight @ NAIVE[name](made, history)).detach(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert4rec", "fdsa", "esasrec", "bsarec"])
+def test_sequences_are_packed_without_padding_where_places_are_counted_from_the_last(model, name):
+    rows = model(name, positions=Positions.from_last).training_rows()
+    groups = rows.batch(0, list(range(len(rows))))["groups"]
+    assert groups.prod(1).sum() == sum(rows.lengths)
 
 
 @pytest.mark.parametrize("name", ["gru4rec", "fdsa", "esasrec", "bsarec"])

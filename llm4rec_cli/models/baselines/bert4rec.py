@@ -86,7 +86,7 @@ class Bert4Rec(NextItemModel):
     def __init__(self, config: Bert4RecConfig, context: Context) -> None:
         super().__init__(config, context, config.hidden_size)
         self.mask = nn.Parameter(torch.empty(config.hidden_size).normal_(std=INITIAL_STD))
-        self.encoder = sasrec_encoder(config, causal=False)
+        self.encoder = sasrec_encoder(config, causal=False, from_last=self.from_last)
         self.masking = config.mask_ratio, config.mask_last, context.seed
         self.apply(initialise)
 

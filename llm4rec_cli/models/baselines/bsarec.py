@@ -100,7 +100,8 @@ class BSARec(EncoderModel):
             FilteredLayer(sizes, config.dropout, config.attention_dropout, low_pass, config.filter_weight)
             for _ in range(config.layers)
         ]
-        self.encoder = SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers)
+        size, length = config.hidden_size, config.max_length
+        self.encoder = SequenceEncoder(size, length, config.dropout, layers, from_last=self.from_last)
         self.apply(initialise)
 
 

@@ -14,12 +14,11 @@ from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig,
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.base import (
     NO_PADDING_ITEM,
-    POSITIONS_FROM_FIRST,
     ROUNDED_DROPOUT,
     WHOLE_SEQUENCE_DEVIATIONS,
     WINDOWS,
 )
-from llm4rec_cli.models.shared.config import Loss, NextItemConfig, TransformerConfig
+from llm4rec_cli.models.shared.config import Loss, NextItemConfig, PositionedConfig, Positions, TransformerConfig
 
 
 @dataclass
@@ -374,7 +373,7 @@ class FdsaConfig(TransformerConfig):
 
 
 @dataclass
-class ESASRecConfig(NextItemConfig):
+class ESASRecConfig(PositionedConfig):
     """SASRec with LiGR layers and sampled softmax (arXiv 2508.06450)."""
 
     results_version: ClassVar[int] = 2
@@ -388,7 +387,7 @@ class ESASRecConfig(NextItemConfig):
     def deviations(self) -> list[str]:
         deviations = [
             *WHOLE_SEQUENCE_DEVIATIONS,
-            POSITIONS_FROM_FIRST,
+            *self.position_deviations(Positions.from_last),
             "Adam's second beta is 0.999 (the published code: 0.98)",
         ]
         if self.loss is Loss.sampled_softmax:
@@ -407,7 +406,7 @@ class BSARecConfig(TransformerConfig):
 
     def deviations(self) -> list[str]:
         return [
-            POSITIONS_FROM_FIRST,
+            *self.position_deviations(Positions.from_last),
             "places before the first item are zero in the filter (the published code has states of the padding item)",
             "the empty history is no training row (the published code has one for each user's first item)",
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),

@@ -52,7 +52,8 @@ class ESASRec(EncoderModel):
         super().__init__(config, context, config.hidden_size)
         sizes = config.hidden_size, config.inner_factor * config.hidden_size, config.heads, config.dropout
         layers = [LiGRLayer(*sizes) for _ in range(config.layers)]
-        self.encoder = SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers, norm=False)
+        size, length = config.hidden_size, config.max_length
+        self.encoder = SequenceEncoder(size, length, config.dropout, layers, norm=False, from_last=self.from_last)
         self.dropout = Dropout(config.dropout)
         for weight in self.parameters():
             if weight.dim() > 1:

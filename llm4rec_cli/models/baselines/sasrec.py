@@ -33,7 +33,7 @@ class SASRec(EncoderModel):
 
     def __init__(self, config: SASRecConfig, context: Context) -> None:
         super().__init__(config, context, config.hidden_size)
-        self.encoder = sasrec_encoder(config)
+        self.encoder = sasrec_encoder(config, from_last=self.from_last)
         training_items = context.split.softmax_items()
         self.tokens = self._token_embedding(training_items, config.hidden_size) if config.tokens else None
         self.apply(initialise)

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import ModelConfig, TaskConfig
-from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS, POSITIONS_FROM_FIRST, WHOLE_SEQUENCE_DEVIATIONS
+from llm4rec_cli.config.schema import ModelConfig, TaskConfig, added
+from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS, POSITIONS, WHOLE_SEQUENCE_DEVIATIONS
 
 
 class Loss(Enum):
@@ -26,6 +26,13 @@ class Distribution(Enum):
 
     uniform = "uniform"
     popularity = "popularity"  # in proportion to training counts
+
+
+class Positions(Enum):
+    """From which end of a history its places are counted: that is, how the published code pads."""
+
+    from_first = "from_first"  # at the right: RecBole
+    from_last = "from_last"  # at the left: S3-Rec, RecTools, BSARec
 
 
 @dataclass
@@ -92,8 +99,21 @@ class NextItemConfig(ModelConfig):
 
 
 @dataclass
-class TransformerConfig(EncoderSizes, NextItemConfig):
+class PositionedConfig(NextItemConfig):
+    """Base of the configs of models that add a vector for each place of a history."""
+
+    positions: Positions = added(Positions.from_first)
+
+    def position_deviations(self, published: Positions) -> list[str]:
+        """Return how places are counted, if not as in the published code."""
+        ends = [positions.name.removeprefix("from_") for positions in (self.positions, published)]
+        return [POSITIONS.format(*ends)] if self.positions is not published else []
+
+
+@dataclass
+class TransformerConfig(EncoderSizes, PositionedConfig):
     """Base of the configs of models of item ids with SASRec's encoder or a variant of it."""
 
     def deviations(self) -> list[str]:
-        return [*super().deviations(), *([] if self.loss is Loss.cross_entropy else [POSITIONS_FROM_FIRST])]
+        published = Positions.from_first if self.loss is Loss.cross_entropy else Positions.from_last
+        return [*super().deviations(), *self.position_deviations(published)]

@@ -174,13 +174,20 @@ class SequenceEncoder(nn.Module):
     Args:
         layers: at least one module with `forward(x, groups)` and `at(x, groups, tokens)`.
         norm: whether the sum of item and position is normalised.
+        from_last: whether places are counted from the last item. Sequences must then be packed without padding.
     """
 
     def __init__(
-        self, hidden: int, max_length: int, dropout: float, layers: Iterable[nn.Module], norm: bool = True
+        self,
+        hidden: int,
+        max_length: int,
+        dropout: float,
+        layers: Iterable[nn.Module],
+        norm: bool = True,
+        from_last: bool = False,
     ) -> None:
         super().__init__()
-        self.max_length = max_length
+        self.max_length, self.from_last = max_length, from_last
         self.positions = nn.Embedding(max_length, hidden)
         self.norm = nn.LayerNorm(hidden, eps=1e-12) if norm else nn.Identity()
         self.dropout = Dropout(dropout)
@@ -219,15 +226,18 @@ class SequenceEncoder(nn.Module):
         return states
 
     def _with_positions(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        position = torch.cat([torch.arange(length, device=x.device).repeat(rows) for rows, length in shapes])
+        places = [torch.arange(length, device=x.device) for _, length in shapes]
+        if self.from_last:
+            places = [place.flip(0) for place in places]
+        position = torch.cat([place.repeat(rows) for place, (rows, _) in zip(places, shapes, strict=True)])
         return self.dropout(self.norm(x + self.positions(position)))
 
 
-def sasrec_encoder(config: Any, causal: bool = True) -> SequenceEncoder:
+def sasrec_encoder(config: Any, causal: bool = True, from_last: bool = False) -> SequenceEncoder:
     """Return SASRec's encoder with the sizes and dropout of a model config."""
     sizes = config.hidden_size, config.inner_size, config.heads, config.dropout, config.attention_dropout
     layers = [TransformerLayer(*sizes, causal) for _ in range(config.layers)]
-    return SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers)
+    return SequenceEncoder(config.hidden_size, config.max_length, config.dropout, layers, from_last=from_last)
 
 
 def initialise(module: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.models.base import Context, Rows
-from llm4rec_cli.models.shared.config import Distribution, Loss, NextItemConfig
+from llm4rec_cli.models.shared.config import Distribution, Loss, NextItemConfig, PositionedConfig, Positions
 from llm4rec_cli.models.shared.layers import SequenceEncoder
 from llm4rec_cli.models.shared.losses import catalogue_cross_entropy, loss_over_samples, sampled_loss
 from llm4rec_cli.models.shared.sequences import IGNORED, Negatives, SequenceRows, packed_histories
@@ -24,6 +24,8 @@ class NextItemModel(nn.Module):
     Attributes:
         rows: the training rows that the states allow.
         max_length: number of latest items of a history that are read.
+        from_last: whether places are counted from the last item, for the encoder of a subclass.
+        widening: of the packing of sequences: none if places are counted from the last item.
     """
 
     rows: ClassVar[type[SequenceRows]] = SequenceRows
@@ -36,6 +38,8 @@ class NextItemModel(nn.Module):
         super().__init__()
         self.split = context.split
         self.max_length = config.max_length
+        self.from_last = isinstance(config, PositionedConfig) and config.positions is Positions.from_last
+        self.widening = 1.0 if self.from_last else self.rows.widening
         items = context.split.softmax_items()
         self.register_buffer("softmax_items", None if items is None else torch.from_numpy(items), persistent=False)
         self.settings = config
@@ -63,7 +67,7 @@ class NextItemModel(nn.Module):
         return self.states(table, items, groups)[last]
 
     def training_rows(self) -> Rows:
-        return self.rows(self.split, self.max_length, self.negatives)
+        return self.rows(self.split, self.max_length, self.negatives, self.widening)
 
     def forward(
         self, items: Tensor, targets: Tensor, groups: Tensor, negatives: Tensor | None = None
@@ -93,7 +97,7 @@ class NextItemModel(nn.Module):
     def queries(self, examples: Examples) -> Tensor:
         table = self.table()
         items, groups, last, nonempty = (
-            t.to(table.device) for t in packed_histories(examples, self.max_length, self.rows.widening)
+            t.to(table.device) for t in packed_histories(examples, self.max_length, self.widening)
         )
         return self.last_states(table, items, groups, last) * nonempty.unsqueeze(1)
 

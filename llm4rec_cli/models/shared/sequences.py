@@ -118,11 +118,15 @@ class SequenceRows:
 
     Args:
         negatives: what is drawn for each target; None = nothing.
+        widening: of the packing; None = the usual one of these rows.
     """
 
-    widening = 1.5  # of the packing
+    widening = 1.5
 
-    def __init__(self, split: Split, max_length: int, negatives: Negatives | None = None) -> None:
+    def __init__(
+        self, split: Split, max_length: int, negatives: Negatives | None = None, widening: float | None = None
+    ) -> None:
+        self.widening = widening or self.widening
         self.flat, self.offsets = split.train_sequences()
         self.negatives = negatives
         self._cover(np.diff(self.offsets) - 1, max_length)
