@@ -45,7 +45,7 @@ class Trial:
         state: `complete`, `pruned`, `failed`, or `running`.
         settings: key -> value.
         score: the best validation metric, higher is better; None if there is none.
-        minutes: its duration.
+        minutes: its duration; of a killed trial, until its last epoch.
         error: of a failed trial.
     """
 
@@ -170,6 +170,7 @@ class Search:
 
         def on_epoch(epoch: int, score: float) -> None:
             trial.report(score, epoch)
+            trial.set_user_attr("seconds", round(time.monotonic() - start, 1))  # known of a trial that is killed later
             if trial.should_prune():
                 raise Pruned(f"pruned after epoch {epoch}")
 
@@ -231,12 +232,12 @@ class Search:
 
 
 def _error(trial: Any) -> str | None:
-    """Return why a trial failed; one whose process was killed has no duration."""
+    """Return why a trial failed; one whose process was killed has no reason."""
     import optuna
 
     if trial.state is not optuna.trial.TrialState.FAIL:
         return None
-    return str(trial.user_attrs.get("error", "")) if "seconds" in trial.user_attrs else KILLED
+    return str(trial.user_attrs.get("error", KILLED))
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
@@ -249,9 +250,10 @@ def expected_best(trials: Sequence[Trial]) -> list[float]:
     """Return the expected best score of n trials drawn without replacement, for n = 1, 2, …: the best-of-n curve.
 
     As Dodge et al. (EMNLP 2019) report it, but for draws without replacement: the i-th smallest of N is the best of n
-    with probability C(i − 1, n − 1) / C(N, n). Pruned trials count with their best epoch.
+    with probability C(i − 1, n − 1) / C(N, n). Pruned trials count with their best epoch, and killed ones, which are
+    made again, do not.
     """
-    scores = sorted(trial.score for trial in trials if trial.score is not None)
+    scores = sorted(trial.score for trial in trials if trial.counts and trial.score is not None)
     n_scores = len(scores)
     return [
         sum(score * math.comb(i, n - 1) for i, score in enumerate(scores)) / math.comb(n_scores, n)

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from llm4rec_cli.config.search import Interval, Values
 from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.training import tuning
 from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
 
 pytest.importorskip("optuna")
@@ -63,6 +65,27 @@ def test_a_trial_whose_process_was_killed_has_another_turn(search):
     trials = opened.trials()
     assert [(t.state, t.error) for t in trials] == [("failed", "killed"), ("complete", None), ("complete", None)]
     assert trials[1].settings == trials[0].settings == START
+
+
+def test_the_time_of_a_killed_trial_is_spent_and_its_score_is_counted_once(search, monkeypatch):
+    clock = itertools.count(step=60)
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    def until_killed(settings, on_epoch):
+        for epoch in range(1, 4):
+            on_epoch(epoch, epoch / 10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search().run(Budget(trials=1), until_killed)
+    opened = search()
+    opened.run(Budget(trials=1), lambda *_: Score(0.4, seconds=60))
+    trials = opened.trials()
+    assert [trial.minutes for trial in trials] == [3, 1]
+    assert expected_best(trials) == [0.4]
+    with pytest.raises(KeyboardInterrupt):
+        search().run(Budget(trials=9, minutes=7), until_killed)
+    search().run(Budget(trials=9, minutes=7), lambda *_: pytest.fail("the minutes are spent"))
 
 
 def test_a_trial_below_the_median_of_the_earlier_ones_is_pruned_after_its_fifth_epoch(search):
