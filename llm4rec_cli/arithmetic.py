@@ -148,12 +148,13 @@ def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = 
     for bf16, needs half the time. It prepares code for each new shape, so that it pays where shapes repeat.
 
     Args:
-        left, right: (n, size) and (m, size) fp32.
+        left, right: (n, size) and (m, size).
         out: (n, m) a buffer; None = none.
     """
     import torch
 
-    if left.device.type == "cpu" and left.numel() and right.numel() and _onednn_is_faster():
+    fits = left.device.type == "cpu" and left.dtype == torch.float32 and left.numel() > 0 and right.numel() > 0
+    if fits and _onednn_is_faster():
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
         return result
     return torch.mm(left, right.t(), out=out)
@@ -164,4 +165,5 @@ def _onednn_is_faster() -> bool:
     import torch
 
     has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return has_avx512 and torch.backends.mkldnn.is_available() and "AuthenticAMD" in CPUINFO.read_text()
+    is_amd = CPUINFO.exists() and "AuthenticAMD" in CPUINFO.read_text()
+    return has_avx512 and is_amd and torch.backends.mkldnn.is_available()

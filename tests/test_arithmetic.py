@@ -148,6 +148,17 @@ def test_a_product_by_onednn_is_exact(amd, n, m, size):
     assert buffer.isnan().all()  # oneDNN did it
 
 
+@pytest.mark.parametrize(("n", "size", "dtype"), [(0, 3, torch.float32), (2, 0, torch.float32), (2, 3, torch.float64)])
+def test_onednn_is_not_asked_for_what_it_does_not_do(amd, n, size, dtype):
+    left, right = torch.ones(n, size, dtype=dtype), torch.ones(4, size, dtype=dtype)
+    assert torch.equal(arithmetic.product(left, right), torch.full((n, 4), size, dtype=dtype))
+
+
+def test_a_machine_that_does_not_tell_its_cpu_has_mkl(amd, tmp_path):
+    (tmp_path / "cpuinfo").unlink()
+    assert not arithmetic._onednn_is_faster()
+
+
 def test_a_product_by_mkl_is_written_to_the_buffer(monkeypatch):
     monkeypatch.setattr(arithmetic, "_onednn_is_faster", lambda: False)
     left, right, buffer = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.zeros(2, 3)
