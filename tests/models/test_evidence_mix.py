@@ -372,8 +372,6 @@ def test_settings_of_parts_that_are_left_out_are_unused():
     of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
     assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
     assert not config.uses_item_text()
-    config.parts = [Part.encoder, Part.ids]
-    assert set(config.unused_settings(None)) == {"encoder", "neighbours", "groups"}
     config.parts = list(Part)
     assert not config.unused_settings(None) and config.uses_item_text()
 

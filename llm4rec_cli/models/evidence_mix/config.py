@@ -62,10 +62,7 @@ class EvidenceMixConfig(EncoderSizes):
         readers |= {
             field.name: Part.encoder for field in fields(EncoderSizes) if field.name not in ("name", "max_length")
         }
-        unused = {key: f"{part.name} in model.parts" for key, part in readers.items() if part not in self.parts}
-        if not {Part.following, Part.preceding, Part.text} & set(self.parts):
-            unused["groups"] = "following, preceding or text in model.parts"
-        return unused
+        return {key: f"{part.name} in model.parts" for key, part in readers.items() if part not in self.parts}
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         if self.groups != sorted(set(self.groups)) or not self.groups:
