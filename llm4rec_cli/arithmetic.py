@@ -142,19 +142,21 @@ def _machine(device: str) -> str:
 
 
 def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return left · rightᵀ, (n, m), in `out` or in new memory; without a gradient.
+    """Return left · rightᵀ, (n, m), without a gradient.
 
     MKL, which torch takes for fp32, leaves out AVX-512 on CPUs that are not Intel's. There oneDNN, which torch takes
     for bf16, needs half the time. It prepares code for each new shape, so that it pays where shapes repeat.
 
     Args:
         left, right: (n, size) and (m, size).
-        out: (n, m) a buffer; None = none.
+        out: (n, m) a buffer that may be used; None = none.
     """
     import torch
 
-    fits = left.device.type == "cpu" and left.dtype == torch.float32 and left.numel() > 0 and right.numel() > 0
-    if fits and _onednn_is_faster():
+    def fits(x: torch.Tensor) -> bool:
+        return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and 1 in x.stride()
+
+    if fits(left) and fits(right) and left.shape[1] == right.shape[1] and _onednn_is_faster():
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
         return result
     return torch.mm(left, right.t(), out=out)

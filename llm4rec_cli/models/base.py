@@ -34,7 +34,7 @@ ONE_PASS_DEVIATIONS = (
 )
 # How it differs from code that takes whole sequences and pads them at the left: S3-Rec, RecTools, gSASRec.
 WHOLE_SEQUENCE_DEVIATIONS = (f"{WINDOWS} (the published code trains on the latest)", ROUNDED_DROPOUT)
-POSITIONS = "places are counted from the {} item (the published code counts from the {})"
+POSITIONS = "positions are counted from the {} item (the published code counts from the {})"
 
 
 @dataclass(frozen=True)

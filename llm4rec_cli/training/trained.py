@@ -239,7 +239,9 @@ def _problems_with_settings(config: Config, stored: Any, folder: Path) -> Iterat
         paths = list(itertools.accumulate(key.split("."), "{}.{}".format))
         if not left_out.isdisjoint(paths) or {"model", "dataset.text", *_intervention_keys()}.isdisjoint(paths):
             continue
-        if now.get(key) != then.get(key):
+        if (key in now) != (key in then):
+            yield RunError(f"{folder} was trained by another version, with other settings than {key}", "train again")
+        elif now.get(key) != then.get(key):
             yield RunError(
                 f"{key} is not what {folder} was trained with: {then.get(key)}",
                 "use the settings that it was trained with, or train again",

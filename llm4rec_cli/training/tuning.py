@@ -184,12 +184,22 @@ class Search:
             trial.set_user_attr("error", error.problem)
             self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
         else:
-            seconds = time.monotonic() - start if result.seconds is None else result.seconds
+            seconds = time.monotonic() - start
+            if result.seconds is not None:
+                seconds = max(0.0, result.seconds - self._seconds_until_killed(trial.params))
             self._end(trial, seconds, result.value)
 
     def _end(self, trial: Any, seconds: float, value: float | None = None, state: Any = None) -> None:
         trial.set_user_attr("seconds", round(seconds, 1))
         self.study.tell(trial, value, state=state)
+
+    def _seconds_until_killed(self, params: dict[str, Any]) -> float:
+        """Return what was spent on the same settings in trials whose process was killed."""
+        from optuna.trial import TrialState
+
+        failed = self.study.get_trials(deepcopy=False, states=[TrialState.FAIL])
+        killed = [trial for trial in failed if trial.params == params and _error(trial) == KILLED]
+        return sum(trial.user_attrs.get("seconds", 0.0) for trial in killed)
 
     def _requeue_killed(self) -> None:
         """Give trials whose process was killed another turn: their runs go on from their checkpoints."""

@@ -39,6 +39,7 @@ SETTINGS = {
     },
     "esasrec": {"hidden_size": 8, "inner_factor": 2, "layers": 2, "heads": 2, "dropout": 0.5, "max_length": 6},
     "bsarec": {**SIZES, "attention_dropout": 0.5, "components": 3, "filter_weight": 0.7},
+    "sasrec": {**SIZES, "attention_dropout": 0.5},
 }
 
 
@@ -119,7 +120,11 @@ def filtered(model, history):
     return x[-1]
 
 
-NAIVE = {"gru4rec": gru, "bert4rec": cloze, "fdsa": two_streams, "esasrec": ligr, "bsarec": filtered}
+def body(model, history):
+    return naive.encode(model.encoder, model.items.weight[history])
+
+
+NAIVE = {"sasrec": body, "gru4rec": gru, "bert4rec": cloze, "fdsa": two_streams, "esasrec": ligr, "bsarec": filtered}
 
 
 @pytest.mark.parametrize("name", NAIVE)
@@ -131,8 +136,8 @@ def test_scores_are_inner_products_with_the_naive_state_of_the_latest_items(mode
         assert_close(scores[i], (made.items.weight @ state).detach(), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["bert4rec", "fdsa", "esasrec", "bsarec"])
-def test_places_can_be_counted_from_the_last_item(model, name):
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "fdsa", "esasrec", "bsarec"])
+def test_positions_can_be_counted_from_the_last_item(model, name):
     made, examples = model(name, positions=Positions.from_last), SPLIT.examples(SplitName.test)
     scores = made.score(examples)
     encoders = [module for module in made.modules() if isinstance(module, SequenceEncoder)]
@@ -145,11 +150,24 @@ def test_places_can_be_counted_from_the_last_item(model, name):
         assert_close(scores[i], (made.items.weight @ NAIVE[name](made, history)).detach(), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["bert4rec", "fdsa", "esasrec", "bsarec"])
-def test_sequences_are_packed_without_padding_where_places_are_counted_from_the_last(model, name):
+@pytest.mark.parametrize("name", ["sasrec", "fdsa", "esasrec"])
+def test_sequences_are_packed_without_padding_where_positions_are_counted_from_the_last(model, name):
     rows = model(name, positions=Positions.from_last).training_rows()
     groups = rows.batch(0, list(range(len(rows))))["groups"]
     assert groups.prod(1).sum() == sum(rows.lengths)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "esasrec"])
+def test_in_training_positions_are_counted_from_the_last_input(model, name):
+    made = model(name, positions=Positions.from_last)
+    other = model(name)
+    other.load_state_dict(made.state_dict())
+    rows, others = made.training_rows(), other.training_rows()
+    for row, length in enumerate(rows.lengths):
+        places = made.encoder.positions.weight.detach()
+        other.encoder.positions.weight.data = torch.cat([places[:length].flip(0), places[length:]])
+        loss, expected = made(**rows.batch(0, [row]))["loss"], other(**others.batch(0, [row]))["loss"]
+        assert_close(loss, expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gru4rec", "fdsa", "esasrec", "bsarec"])

@@ -79,7 +79,7 @@ def test_the_time_of_a_killed_trial_is_spent_and_its_score_is_counted_once(searc
     with pytest.raises(KeyboardInterrupt):
         search().run(Budget(trials=1), until_killed)
     opened = search()
-    opened.run(Budget(trials=1), lambda *_: Score(0.4, seconds=60))
+    opened.run(Budget(trials=1), lambda *_: Score(0.4, seconds=240))  # its run, which ended before the search knew it
     trials = opened.trials()
     assert [trial.minutes for trial in trials] == [3, 1]
     assert expected_best(trials) == [0.4]

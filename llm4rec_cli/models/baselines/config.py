@@ -336,6 +336,7 @@ class Bert4RecConfig(TransformerConfig):
             "any item may be masked, and any number of them (RecBole masks neither a user's latest item nor more than "
             "ten, and ignores a mask of the first)",
             "states are compared with item vectors directly, without the paper's projection and item biases",
+            *self.position_deviations(Positions.from_first),
             WINDOWS,
             *([NO_PADDING_ITEM] if self.loss is Loss.cross_entropy else []),
             ROUNDED_DROPOUT,

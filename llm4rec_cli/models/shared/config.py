@@ -29,10 +29,14 @@ class Distribution(Enum):
 
 
 class Positions(Enum):
-    """From which end of a history its places are counted: that is, how the published code pads."""
+    """From which end of a sequence its positions are counted, which follows from how code pads.
 
-    from_first = "from_first"  # at the right: RecBole
-    from_last = "from_last"  # at the left: S3-Rec, RecTools, BSARec
+    The last item of a history is then always at the same position. In a training row it is the last input, and the
+    states before it are at other positions.
+    """
+
+    from_first = "from_first"  # padded at the right: RecBole
+    from_last = "from_last"  # padded at the left: S3-Rec, RecTools, BSARec
 
 
 @dataclass
@@ -100,12 +104,12 @@ class NextItemConfig(ModelConfig):
 
 @dataclass
 class PositionedConfig(NextItemConfig):
-    """Base of the configs of models that add a vector for each place of a history."""
+    """Base of the configs of models that add a vector for each position."""
 
     positions: Positions = added(Positions.from_first)
 
     def position_deviations(self, published: Positions) -> list[str]:
-        """Return how places are counted, if not as in the published code."""
+        """Return how positions are counted, if not as in the published code."""
         ends = [positions.name.removeprefix("from_") for positions in (self.positions, published)]
         return [POSITIONS.format(*ends)] if self.positions is not published else []
 

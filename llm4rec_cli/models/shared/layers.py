@@ -68,9 +68,13 @@ class _PairwiseProducts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, Tensor | None]:
         left, right = ctx.saved_tensors
-        return product(outer[0], right.t()), product(outer[0].t(), left.t())
+        of_left, of_right = ctx.needs_input_grad
+        return (
+            product(outer[0], right.t()) if of_left else None,
+            product(outer[0].t(), left.t()) if of_right else None,
+        )
 
 
 def pairwise_products(left: Tensor, right: Tensor) -> Tensor:
@@ -174,7 +178,7 @@ class SequenceEncoder(nn.Module):
     Args:
         layers: at least one module with `forward(x, groups)` and `at(x, groups, tokens)`.
         norm: whether the sum of item and position is normalised.
-        from_last: whether places are counted from the last item. Sequences must then be packed without padding.
+        from_last: whether positions are counted from the last item. Sequences must then be packed without padding.
     """
 
     def __init__(
@@ -194,7 +198,8 @@ class SequenceEncoder(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, groups: Tensor) -> Tensor:
-        """Return (total, hidden) states; the state at position t depends on items 0..t.
+        """Return (total, hidden) states; the state at position t depends on items 0..t, and on the sequence's length if
+        positions are counted from its last item.
 
         Args:
             x: (total, hidden) packed item vectors.

@@ -24,8 +24,8 @@ class NextItemModel(nn.Module):
     Attributes:
         rows: the training rows that the states allow.
         max_length: number of latest items of a history that are read.
-        from_last: whether places are counted from the last item, for the encoder of a subclass.
-        widening: of the packing of sequences: none if places are counted from the last item.
+        from_last: whether positions are counted from the last item, for the encoder of a subclass.
+        widening: of the packing of sequences; 1, no padding, if positions are counted from the last item.
     """
 
     rows: ClassVar[type[SequenceRows]] = SequenceRows
