@@ -177,3 +177,11 @@ def test_an_error_names_the_setting_that_differs_from_the_training_and_no_other(
     answer = llm4rec("eval", f"run={trained}", NO_FLOORS)
     assert answer.err.startswith("error: model.dropout is not what outputs/sasrec/")
     assert "was trained with: 0.123\n" in answer.err
+
+
+def test_a_run_of_a_version_with_another_setting_cannot_be_evaluated(llm4rec, trained):
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    stored["model"]["gone"] = 3
+    (trained / "config.yaml").write_text(yaml.safe_dump(stored))
+    answer = llm4rec("eval", f"run={trained}", NO_FLOORS)
+    assert "was trained by another version, with other settings than model.gone\n  try: train again" in answer.err
