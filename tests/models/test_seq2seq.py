@@ -64,7 +64,8 @@ def test_without_whole_words_the_encoder_is_transformers_own():
     t5 = random_t5()
     model = PackedT5(t5, whole_word=False).eval()
     (source, _, target), *_ = rows = random_rows()[4:]
-    expected = t5(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([[0, *target[:-1]]])).logits[0]
+    answer = torch.tensor([[0, *target[:-1]]])
+    expected = t5(input_ids=torch.as_tensor(source)[None], decoder_input_ids=answer).logits[0]
     assert_close(logits(model, rows)[0], expected, rel=1e-4)
 
 
