@@ -37,6 +37,7 @@ tuning. The same command goes on with the same search: after a kill, with a larg
 the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
 """
 GENERATED = "dataset.seed=1"  # generated data are tested with seed 0
+CHOSEN_BY = "Chosen on validation by:"  # and the command, in the experiment of a search
 NOT_SAVED = {"dataset.raw_dir", "dataset.seed", "split", "seed", "device", "force"}
 
 
@@ -67,6 +68,9 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     if {"seed", "split"} & {key_typed(override) for override in composed.typed}:
         raise UsageError("tune sets split=valid and seed=0 itself", "leave them out")
     typed = _typed(composed)
+    saved = Path("conf/experiment") / f"{options.save}.yaml" if options.save else None
+    if saved is not None and saved.exists() and not _names_the_search(saved, typed):
+        raise UsageError(f"{saved} exists and is not of this search", "--save another name")
     spec = RunSpec.resolve(_compose(typed), "train")
     unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
     space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
@@ -112,12 +116,9 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     experiment = _experiment(typed, spec, chosen.settings, tuning)
     write_text(folder / "experiment.yaml", experiment)
     print(f"search: {folder}")
-    if options.save:
-        file = Path("conf/experiment") / f"{options.save}.yaml"
-        if file.exists() and not file.read_text(encoding="utf-8").startswith(_head(typed)):
-            raise UsageError(f"{file} exists and is not of this search", "--save another name")
-        write_text(file, experiment)
-        print(f"saved: {file}")
+    if saved is not None:
+        write_text(saved, experiment)
+        print(f"saved: {saved}")
     raw_dir = [o for o in typed if o.startswith("dataset.raw_dir=")]
     command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *raw_dir, "seed=0,1,2"]
     print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"))
@@ -239,10 +240,18 @@ def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any]
         **nested(values | dict(settings)),
         "tuning": dict(tuning),
     }
-    return _head(typed) + yaml.safe_dump(content, sort_keys=False, width=110)
+    head = f"# @package _global_\n# {CHOSEN_BY} {_command(typed)}\n"
+    return head + yaml.safe_dump(content, sort_keys=False, width=110)
 
 
-def _head(typed: Sequence[str]) -> str:
-    """Return the first lines of the experiment of a search, by which a later one of the same search replaces it."""
-    command = shlex.join(["llm4rec", "tune", *(o for o in typed if key_typed(o) not in NOT_SAVED)])
-    return f"# @package _global_\n# Chosen on validation by: {command}\n"
+def _command(typed: Sequence[str]) -> str:
+    """Return the command that repeats a search, without what is no part of its experiment."""
+    return shlex.join(["llm4rec", "tune", *(o for o in typed if key_typed(o) not in NOT_SAVED)])
+
+
+def _names_the_search(experiment: Path, typed: Sequence[str]) -> bool:
+    """Say whether the comments of an experiment name this search, on one line or wrapped."""
+    lines = experiment.read_text(encoding="utf-8").splitlines()
+    words = " ".join(line.lstrip("#").strip() for line in lines if line.startswith("#"))
+    _, named, after = words.partition(f"{CHOSEN_BY} {_command(typed)}")
+    return bool(named) and (not after or after.startswith(" --"))  # more overrides are another search

@@ -1,6 +1,7 @@
 """`tune`: a search on validation, and the experiment that it ends with."""
 
 import json
+import shlex
 
 import pytest
 import yaml
@@ -79,10 +80,24 @@ def test_the_same_command_goes_on_and_an_experiment_is_not_overwritten(tuned, ca
     more = call(*SEARCH[:-1], "4", "--save", "mine/bpr", cwd=tuned.cwd, cache=cache)
     assert more.code == 0, more.err
     assert yaml.safe_load(file.read_text())["tuning"]["trials"] == 4  # the same search, which went on
-    file.write_text("# mine\n")
-    refused = call(*SEARCH, "--save", "mine/bpr", cwd=tuned.cwd, cache=cache)
+    chosen_by = "# Chosen on validation by: llm4rec tune model=bpr_mf"
+    wrapped = file.read_text().replace(f"{chosen_by} ", f"# Edited.\n{chosen_by}\n#   ")
+    assert wrapped != file.read_text()
+    file.write_text(wrapped)
+    replaced = call(*SEARCH[:-1], "4", "--save", "mine/bpr", cwd=tuned.cwd, cache=cache)
+    assert replaced.code == 0, replaced.err
+    assert "Edited" not in file.read_text()
+
+
+@pytest.mark.parametrize("comment", ["mine", "{} llm4rec tune model=bpr_mf", "{} {command} trainer.patience=2"])
+def test_an_experiment_that_is_not_of_this_search_stops_the_command_before_the_search(tuned, cache, comment):
+    file = tuned.cwd / "conf/experiment/mine/other.yaml"
+    command = shlex.join(("llm4rec", "tune", *SEARCH[1:-2]))
+    file.write_text(f"# {comment.format('Chosen on validation by:', command=command)}\n")
+    refused = call(*SEARCH, "--save", "mine/other", cwd=tuned.cwd, cache=cache)
     assert refused.code == 2
     assert "exists and is not of this search" in refused.err
+    assert "trial" not in refused.err
 
 
 @pytest.mark.parametrize(
