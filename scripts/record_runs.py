@@ -33,8 +33,7 @@ def main() -> None:
 
 def record(outputs: Path, recorded: Path) -> None:
     """Write metrics.json, config.yaml and status.json of every finished run to the same place under another folder."""
-    oldest_first = [(folder, metrics) for folder, _, metrics in finished_runs(outputs)][::-1]
-    for variant in variants(oldest_first):
+    for variant in variants(finished_runs(outputs)):
         for folder, metrics in variant.runs:
             to = recorded / folder.relative_to(outputs)
             to.mkdir(parents=True, exist_ok=True)

@@ -215,25 +215,22 @@ def _runs_by_seed(runs: Sequence[FinishedRun], outputs: Path) -> dict[int, list[
         UsageError: there are fewer than two common seeds.
     """
     from llm4rec_cli.reporting.pairing import problems_of_protocols
-    from llm4rec_cli.runs.catalog import finished_runs
+    from llm4rec_cli.runs.catalog import by_variant, finished_runs
 
-    by_variant: list[dict[int, FinishedRun]] = [{} for _ in runs]
-    for folder, _, metrics in finished_runs(outputs):
-        for of_variant, (_, named) in zip(by_variant, runs, strict=True):
-            if metrics["variant"] == named["variant"]:
-                of_variant.setdefault(metrics["seed"], (folder, metrics))
-    trained = [set(of_variant) for of_variant, run in zip(by_variant, runs, strict=True) if _is_seeded(run)]
+    finished = by_variant(finished_runs(outputs))
+    of_variants = [finished.get(metrics["variant"], {}) for _, metrics in runs]
+    trained = [set(of_variant) for of_variant, run in zip(of_variants, runs, strict=True) if _is_seeded(run)]
     seeds = sorted(set.intersection(*trained)) if trained else []
     if len(seeds) < 2:
         known = "; ".join(
             f"{side} has {', '.join(map(str, sorted(of_variant))) or 'none'}"
-            for side, of_variant in zip(LETTERS, by_variant, strict=False)
+            for side, of_variant in zip(LETTERS, of_variants, strict=False)
         )
         raise UsageError(
             f"--seeds needs at least two seeds of all runs under {outputs}: {known}", "train each with -m seed=0,1,2"
         )
     by_seed = {
-        seed: [of_variant[seed] if _is_seeded(run) else run for of_variant, run in zip(by_variant, runs, strict=True)]
+        seed: [of_variant[seed] if _is_seeded(run) else run for of_variant, run in zip(of_variants, runs, strict=True)]
         for seed in seeds
     }
     for first, *others in by_seed.values():

@@ -27,10 +27,12 @@ from pathlib import Path
 
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.files import locked
+from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import CHECKPOINTS, STATUS, cache_folder
 
 WEIGHTS_REUSED = ("pretrain", "all")  # tasks whose runs serve to start or evaluate others
+UNTIED = f"{CONTROL}shuffle_ties"  # the label of runs on an order that no prepared dataset has
 PARTS = ("datasets", "candidates", "features", "indexing", "tokenizers", "backbones", "explanations", "raw")
 AGES = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -168,10 +170,13 @@ def _cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: flo
 
 
 def _dataset_pattern(runs: Sequence[catalog.Run]) -> str:
-    """Return a pattern for the dataset folders that these runs may read; an unfinished run may read any of its name."""
-    finished = {f"{run.value('dataset')}-{run.metrics['dataset_fingerprint'][:12]}" for run in runs if run.metrics}
-    unfinished = {run.value("dataset") for run in runs if not run.metrics}
-    return "|".join([*map(re.escape, finished), *(f"{re.escape(name)}-[0-9a-f]{{12}}" for name in unfinished)])
+    """Return a pattern for the dataset folders that these runs may read.
+
+    An unfinished run may read any of its name; so may one whose control changes the fingerprint of what it reads.
+    """
+    any_of_name = {run.value("dataset") for run in runs if not run.metrics or UNTIED in run.metrics["labels"]}
+    named = {f"{run.value('dataset')}-{run.metrics['dataset_fingerprint'][:12]}" for run in runs if run.metrics}
+    return "|".join([*map(re.escape, named), *(f"{re.escape(name)}-[0-9a-f]{{12}}" for name in any_of_name)])
 
 
 # --- delete

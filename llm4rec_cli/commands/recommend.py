@@ -212,7 +212,7 @@ def _predict(
     if not interacted and "oracle_input" in spec.model.labels(spec.task.name):
         raise UsageError(
             f"the prompt contains part of the review, and user {options.user} has not reviewed item {options.item}",
-            f"choose a prompt without it, model.ask.{spec.task.name}=NAME: llm4rec list prompts",
+            "choose a prompt without it: llm4rec list prompts",
         )
     split = stages.split_dataset(spec, dataset)
     model = _build(spec, split, source)

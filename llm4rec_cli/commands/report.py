@@ -26,7 +26,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.reporting.selection import FILTERS, select_groups
@@ -54,11 +54,13 @@ def main(argv: list[str]) -> int:
         return 0
 
     from llm4rec_cli.files import write_text
+    from llm4rec_cli.reporting.claims.render import claims_content
+    from llm4rec_cli.reporting.claims.verdict import judge_claims
     from llm4rec_cli.reporting.page import page
 
     path = Path(options.html).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, page(comparable, _claims(root), numbers))
+    write_text(path, page(comparable, claims_content(judge_claims(root)), numbers))
     print(path)
     return 0
 
@@ -100,13 +102,15 @@ def _contents(
         RunError: there is nothing to show.
     """
     from llm4rec_cli.reporting import chat, contents, matrix
+    from llm4rec_cli.reporting.tables import joined
 
     if options.slices:
         if not (on_slices := [content for group in comparable if (content := contents.slices(group))]):
             raise RunError("none of these runs has slices of its targets", "evaluate them again: llm4rec eval run=PATH")
-        return on_slices
+        return [joined(on_slices)] if options.csv else on_slices
     if options.costs:
-        return list(map(contents.costs, comparable))
+        of_groups = list(map(contents.costs, comparable))
+        return [joined(of_groups)] if options.csv else of_groups
     if options.csv:
         return [
             contents.flat_papers(comparable, numbers) if options.papers else contents.flat_results(comparable, names)
@@ -139,28 +143,19 @@ def _numbers_file(name: str | None) -> Path | None:
     return path
 
 
-def _claims(root: Path) -> Any:
-    """Return a table of the papers' claims, judged by all runs."""
-    from llm4rec_cli.reporting.claims.render import claims_rows
-    from llm4rec_cli.reporting.claims.verdict import judge_claims
-    from llm4rec_cli.reporting.tables import Content
-
-    return Content("the papers' claims", *claims_rows(judge_claims(root)))
-
-
 def _print_claims(root: Path, options: argparse.Namespace) -> int:
     if options.filters or options.metrics:
         raise UsageError("--claims uses all runs and takes no filters or --metrics", "leave them out")
-    if options.markdown or options.csv or options.latex:
-        _print([_claims(root)], options)
-        return 0
-    from llm4rec_cli.reporting.claims.render import claims_table, claims_text, commands_to_run
+    from llm4rec_cli.reporting.claims.render import claims_content, claims_text, commands_to_run
     from llm4rec_cli.reporting.claims.verdict import judge_claims
-    from llm4rec_cli.reporting.tables import is_wide, say, show
+    from llm4rec_cli.reporting.tables import is_wide, say
 
     results = judge_claims(root)
+    if options.markdown or options.csv or options.latex:
+        _print([claims_content(results)], options)
+        return 0
     if is_wide():
-        show(claims_table(results))
+        _print([claims_content(results)], options)
     else:
         say(*claims_text(results))
     if commands := commands_to_run(results):

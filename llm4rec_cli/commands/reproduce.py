@@ -42,7 +42,7 @@ from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Cell, Kind, Size, Table
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean, raise_first
-from llm4rec_cli.runs.catalog import FinishedRun
+from llm4rec_cli.runs.catalog import FinishedRun, finished_metrics
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.reproduction import Line
@@ -68,9 +68,9 @@ def main(argv: list[str]) -> int:
         raise UsageError(
             f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(paper.ALL), labels)
         )
-    if options.start and not (options.start / "status.json").is_file():
-        raise UsageError(f"--start {options.start}: there is no run", "llm4rec import-weights METHOD FILE makes one")
-    start_run = options.start and options.start.resolve()
+    start_run = options.start and options.start.expanduser().resolve()
+    if start_run and finished_metrics(start_run) is None:
+        raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
     seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
 
     from llm4rec_cli import launch

@@ -16,14 +16,14 @@ from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED
-from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
+from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting import pairing
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.reporting.runs import is_tunable, protocol_in_words, shown_as, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
-from llm4rec_cli.runs.catalog import FinishedRun, finished_runs, resolve_runs
+from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs, resolve_runs
 from llm4rec_cli.runs.identity import plain
 
 if TYPE_CHECKING:
@@ -151,16 +151,16 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     Raises:
         RunError, UsageError: there is no such run, nothing to compare it with, or it has no slices.
     """
-    runs = [(folder, metrics) for folder, _, metrics in finished_runs(outputs)]
+    runs = list(finished_runs(outputs))
     run = _scored_file(Path(name).expanduser(), runs) or resolve_runs([name], outputs)[0]
-    folder, metrics = run
+    folder, _ = run
     metric = metric or str(_setting(_config(folder), "task.selection"))
-    if metric not in metrics["intervals"]:
-        raise UsageError(f"{folder} has no metric '{metric}'", did_you_mean(metric, metrics["intervals"]))
+    shared_metrics([run], [metric])
     opponent = _opponent(run, runs, over, metric, outputs)
+    shared_metrics([opponent, run], [metric])
     raise_first(problems_of_protocols([opponent, run]))
-    a, b = ({int(r[1]["seed"]): r for r in _columns(side, runs)} for side in (opponent, run))
-    paired = _Paired.of(list(a.values()), list(b.values()), metric)
+    a, b = (_seeds(side, runs) for side in (opponent, run))
+    paired = _Paired.of(a, b, metric)
     if not paired.slices:
         raise UsageError(
             f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
@@ -204,11 +204,8 @@ def _scored_file(path: Path, runs: Iterable[FinishedRun]) -> FinishedRun | None:
 
 def _seeds(run: FinishedRun, runs: Iterable[FinishedRun]) -> dict[int, FinishedRun]:
     """Return the runs of a run's variant by seed, the newest of each; first the run itself."""
-    result = {int(run[1]["seed"]): run}
-    for other in runs:
-        if other[1]["variant"] == run[1]["variant"]:
-            result.setdefault(int(other[1]["seed"]), other)
-    return result
+    variant = run[1]["variant"]
+    return by_variant([run, *runs])[variant]
 
 
 def _opponent(
@@ -246,8 +243,8 @@ def _same_examples(run: FinishedRun, runs: Iterable[FinishedRun]) -> list[Finish
 
 
 def _strongest_floor(others: Iterable[FinishedRun], metric: str) -> FinishedRun | None:
-    """Return the floor with the highest metric among these runs; None if there is none."""
-    floors = [other for other in others if config_class(other[1]["model"]).floor]
+    """Return the floor with the highest metric among these runs; None if none has it."""
+    floors = [o for o in others if config_class(o[1]["model"]).floor and metric in o[1]["intervals"]]
     return max(floors, key=lambda floor: floor[1]["metrics"][metric], default=None)
 
 
@@ -297,10 +294,11 @@ class _Paired:
     slices: dict[str, NDArray[np.bool_]]
 
     @classmethod
-    def of(cls, a: Sequence[FinishedRun], b: Sequence[FinishedRun], metric: str) -> _Paired:
-        """Return the values of all runs on their common examples."""
-        with_b = [pair_runs((a[0], run), [metric]) for run in b]
-        with_a = [with_b[0], *(pair_runs((run, b[0]), [metric]) for run in a[1:])]
+    def of(cls, a: Mapping[int, FinishedRun], b: Mapping[int, FinishedRun], metric: str) -> _Paired:
+        """Return the values of all runs, by seed, on their common examples."""
+        (first_a, *others_a), (first_b, *others_b) = a.values(), b.values()
+        with_b = [pair_runs((first_a, run), [metric]) for run in (first_b, *others_b)]
+        with_a = [with_b[0], *(pair_runs((run, first_b), [metric]) for run in others_a)]
         first = with_b[0]
         return cls(first.user, [p.a[metric] for p in with_a], [p.b[metric] for p in with_b], first.slices)
 
@@ -364,7 +362,7 @@ def _own_checks(
 
 
 def _is_trained(run: FinishedRun) -> bool:
-    """Return whether another seed gives other results: a trained model, or a file of another system."""
+    """Return whether a run's numbers rest on a training, here or in another system."""
     model = config_class(run[1]["model"])
     return model.trainable or bool(model.file_settings)
 
@@ -406,14 +404,14 @@ def _protocol_checks(
             yield Check(condition, True, f"it is evaluated under {name}")
             continue
         draws = [
-            (draw, other)
-            for draw in _draws(_under(run, runs, key, value, free))
-            if (other := _opponent_of(draw[0], runs, opponent, free, metric)) is not None
+            (draw, other)  # a draw is a variant: dataset.seed is part of it
+            for draw in by_variant(_under(run, runs, key, value, free)).values()
+            if (other := _opponent_of(_any(draw), runs, opponent, free, metric)) is not None
         ]
         if not draws:
             yield Check(condition, None, f"not known under {name}: {_protocols_command(run, runs)}")
             continue
-        gains = [_Paired.of(_columns(other, runs), draw, metric).gain() for draw, other in draws]
+        gains = [_Paired.of(_seeds(other, runs), draw, metric).gain() for draw, other in draws]
         values, held = [gain.value for gain in gains], [gain.interval()[0] > 0 for gain in gains]
         reason = f"under {name} the gain is {values[0]:+.4f} ({_interval(gains[0].interval())})"
         if len(draws) > 1:
@@ -423,14 +421,6 @@ def _protocol_checks(
         if n_trainings < MIN_SEEDS:
             reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
         yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)
-
-
-def _draws(runs: Iterable[FinishedRun]) -> list[list[FinishedRun]]:
-    """Return the runs of each variant, whose `dataset.seed` is a draw, one run per seed, the newest."""
-    by_variant: dict[str, dict[int, FinishedRun]] = {}
-    for run in runs:
-        by_variant.setdefault(run[1]["variant"], {}).setdefault(int(run[1]["seed"]), run)
-    return [list(seeds.values()) for seeds in by_variant.values()]
 
 
 def _under(
@@ -454,11 +444,6 @@ def _opponent_of(
     same = _settings(opponent, free=free)
     others = [other for other in others if other[1]["model"] == opponent[1]["model"]]
     return next((other for other in others if _settings(other, free=free) == same), None)
-
-
-def _columns(run: FinishedRun, runs: Iterable[FinishedRun]) -> list[FinishedRun]:
-    """Return the runs of a model's seeds; of a rule, which gives every seed the same scores, only one."""
-    return list(_seeds(run, runs).values()) if _is_trained(run) else [run]
 
 
 def _known(
@@ -495,7 +480,7 @@ def _known(
                     "choose among them by these results is tuning on test"
                 )
         else:
-            yield f"{name}: a rule without training; settings that it chooses are chosen on validation"
+            yield f"{name}: nothing is trained; settings that it chooses are chosen on validation"
 
 
 # --- output

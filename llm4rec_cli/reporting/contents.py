@@ -118,16 +118,18 @@ def related_work(group: Group) -> Content | None:
 
 
 def slices(group: Group) -> Content | None:
-    """Return one row per variant: the first metric on each slice of the targets, averaged over seeds; None without.
+    """Return one row per variant: one metric on each slice of the targets, averaged over seeds; None without.
 
-    Diagnostic slices are left out.
+    It is the metric with an interval, or else the first that slices have. Diagnostic slices are left out.
     """
-    metric = str(group.headline_metric)
     measured = [(v, [run["breakdown"].get("slice", {}) for _, run in v.runs]) for v in group.members]
     measured = [(variant, by_seed) for variant, by_seed in measured if all(by_seed)]
-    if not measured:
-        return None
     first_seeds = [by_seed[0] for _, by_seed in measured]
+    of_slices = [name for run in first_seeds for means in run.values() for name in means if name != "n"]
+    metric = next((name for name in (group.headline_metric, *group.metrics) if name in of_slices), None)
+    if metric is None:
+        return None
+    measured = [(variant, by_seed) for variant, by_seed in measured if variant.values(metric)]
     sizes = {name: means["n"] for run in first_seeds for name, means in run.items() if name not in DIAGNOSTIC}
     columns = {"model": [v.name[0] for v, _ in measured], "variant": [v.name[1] for v, _ in measured]}
     columns["all"] = [f"{variant.mean(metric):.4f}" for variant, _ in measured]

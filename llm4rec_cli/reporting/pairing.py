@@ -111,8 +111,8 @@ def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = No
                 f"--metric {replacement}",
             )
         if name not in shared:
-            both = "the two runs do not both" if len(runs) == 2 else "these runs do not all"
-            raise UsageError(f"{both} have the metric '{name}'", did_you_mean(name, shared))
+            not_all = {1: "this run does not", 2: "the two runs do not both"}.get(len(runs), "these runs do not all")
+            raise UsageError(f"{not_all} have the metric '{name}'", did_you_mean(name, shared))
     return list(dict.fromkeys(typed))
 
 
@@ -125,8 +125,8 @@ def pair_runs(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str 
         targets: `cold` for examples with a target held out of training, `warm` for the others; None for all.
 
     Raises:
-        UsageError: the runs have no predictions or not on the same examples, no items were held out, or an example has
-            no value.
+        UsageError: the runs have no predictions or not on the same examples, no items were held out, no target is
+            of that kind, or an example has no value.
     """
     import pandas as pd
 
@@ -146,6 +146,8 @@ def pair_runs(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str 
                 "compare runs with the same dataset.cold_items",
             )
         a, b = (answers[answers["target_is_cold"] == (targets == "cold")] for answers in (a, b))
+        if a.empty or b.empty:
+            raise UsageError(f"no target of these runs is {targets}", "evaluate more examples: task.max_examples")
     key, own = [*example, "time"], [name for name in ("user_id", *columns) if name not in example]
     slices = [str(name) for name in b if str(name).startswith(SLICE)]
     a, b = (

@@ -139,10 +139,11 @@ def _measured(
         marks = [f"our runs have no metric '{name}'", *marks]
     if name.startswith("said") and (unread := _unread(variant, name.partition("/")[0])):
         marks = [unread, *marks]
-    interval = variant.intervals.get(name) or variant.intervals.get(name.replace("hr@", "recall@"))
+    known = _metric(variant.first_run, name)
+    interval = variant.intervals.get(known) if known else None
     compared = [c for c in papers.comparisons(variant) if c.printed in rows] if rows and value else []
     differences = [difference for comparison in compared for difference in comparison.differences]
-    if value and rows and ours and _metric(variant.first_run, name) and not compared:
+    if value and rows and ours and known and not compared:
         reasons = papers.excluded(variant) or papers.not_compared(rows[0], variant)
         differences = [f"not compared: {'; '.join(reasons)}"]
     inside = INSIDE[compared[0].inside] if compared else []

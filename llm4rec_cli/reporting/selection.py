@@ -48,10 +48,10 @@ def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[dict[str, An
 
 
 def _runs(root: Path, filters: dict[str, str]) -> list[FinishedRun]:
-    """Return the finished runs that match all filters, oldest first, so that the newest run of each seed counts."""
+    """Return the finished runs that match all filters, newest first."""
     from llm4rec_cli.runs.catalog import finished_runs
 
-    finished = [(folder, metrics) for folder, _, metrics in finished_runs(root)]
+    finished = list(finished_runs(root))
     for key, values in filters.items():
         available = {value for _, metrics in finished for value in _values(metrics[key])}
         if finished and available.isdisjoint(values.split(",")):
@@ -64,7 +64,7 @@ def _runs(root: Path, filters: dict[str, str]) -> list[FinishedRun]:
     ]
     if not runs:
         raise RunError(f"no finished run under {root} matches", "train one first, e.g. llm4rec train model=unisrec")
-    return runs[::-1]
+    return runs
 
 
 def _values(field: Any) -> set[str]:

@@ -252,6 +252,17 @@ def _escaped(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in text).replace("--", "-{}-")
 
 
+def joined(tables: Sequence[Content]) -> Content:
+    """Return several tables as one, with the title of each in column `table` and all their columns."""
+    columns = list(dict.fromkeys(column for content in tables for column in content.columns))
+    rows = []
+    for content in tables:
+        for row in content.rows:
+            cells = dict(zip(content.columns, row, strict=True))
+            rows.append([content.title, *(cells.get(column, "") for column in columns)])
+    return Content("", ["table", *columns], rows)
+
+
 def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return CSV with a header."""
     text = io.StringIO()

@@ -172,13 +172,13 @@ class Group:
 def variants(runs: Iterable[FinishedRun]) -> list[Variant]:
     """Return the runs as variants, in table order.
 
-    Runs that differ in data, task, protocol or settings are never averaged; of runs with the same seed the last counts.
+    Runs that differ in data, task, protocol or settings are never averaged; of runs with one seed the first counts.
     """
     by_key: dict[tuple[str, ...], dict[int, FinishedRun]] = defaultdict(dict)
     for folder, metrics in runs:
         heading = (metrics["dataset"], metrics["task"], protocol_in_words(metrics), shown_as(metrics))
         key = (*heading, metrics["dataset_fingerprint"], metrics["variant"])
-        by_key[key][metrics["seed"]] = (folder, metrics)
+        by_key[key].setdefault(metrics["seed"], (folder, metrics))
     averaged = [Variant([by_seed[seed] for seed in sorted(by_seed)]) for _, by_seed in sorted(by_key.items())]
     return sorted(averaged, key=lambda variant: (variant.heading, variant.name))
 

@@ -46,8 +46,8 @@ def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:
     return outputs / metrics["model"] / metrics["dataset"] / metrics["task"] / name
 
 
-def finished_runs(outputs: Path, imports: bool = False) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """Yield (folder, status.json, metrics.json) of every finished run under `outputs`, newest first.
+def finished_runs(outputs: Path, imports: bool = False) -> Iterator[FinishedRun]:
+    """Yield every finished run under `outputs`, newest first.
 
     Args:
         imports: whether imported weights, which have no results, are among them.
@@ -55,11 +55,18 @@ def finished_runs(outputs: Path, imports: bool = False) -> Iterator[tuple[Path, 
     runs = []
     for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
         with suppress(FileNotFoundError):  # another process has just restarted it
-            status = json.loads(path.read_text())
             metrics = finished_metrics(path.parent)
-            if metrics is not None and (imports or status.get("command") != IMPORT):
-                runs.append(((path.parent / METRICS).stat().st_mtime, path.parent, status, metrics))
-    yield from ((folder, status, metrics) for _, folder, status, metrics in sorted(runs, key=lambda run: -run[0]))
+            if metrics is not None and (imports or json.loads(path.read_text()).get("command") != IMPORT):
+                runs.append(((path.parent / METRICS).stat().st_mtime, path.parent, metrics))
+    yield from ((folder, metrics) for _, folder, metrics in sorted(runs, key=lambda run: -run[0]))
+
+
+def by_variant(runs: Iterable[FinishedRun]) -> dict[str, dict[int, FinishedRun]]:
+    """Return variant -> seed -> run; of several runs of one seed the first."""
+    result: dict[str, dict[int, FinishedRun]] = {}
+    for folder, metrics in runs:
+        result.setdefault(metrics["variant"], {}).setdefault(metrics["seed"], (folder, metrics))
+    return result
 
 
 def resolve_runs(names: Sequence[str], outputs: Path) -> list[FinishedRun]:
@@ -69,7 +76,7 @@ def resolve_runs(names: Sequence[str], outputs: Path) -> list[FinishedRun]:
         RunError: no finished run has this name.
         UsageError: several do.
     """
-    runs = {folder: metrics for folder, _, metrics in finished_runs(outputs)}
+    runs = dict(finished_runs(outputs))
     resolved = []
     for name in names:
         folder = Path(name.removeprefix("run=")).expanduser()

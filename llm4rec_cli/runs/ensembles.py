@@ -124,7 +124,7 @@ def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Pat
     def is_same_question(other: dict[str, Any]) -> bool:
         return all(other[key] == metrics[key] for key in ("task", "protocol", "mask_history"))
 
-    for candidate, _, other in finished_runs(outputs):
+    for candidate, other in finished_runs(outputs):
         if other["split"] == "valid" and is_same_question(other) and is_same_model(candidate, other):
             return candidate.resolve()
     of_rule = [o for o in metrics["overrides"] if key_typed(o).startswith(("model.", "dataset."))]

@@ -26,7 +26,7 @@ from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.catalog import CHECKPOINTS, CONFIG, IMPORT, STATUS, finished_metrics, finished_runs
+from llm4rec_cli.runs.catalog import CHECKPOINTS, CONFIG, IMPORT, STATUS, finished_metrics, finished_runs, read_json
 from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
@@ -155,20 +155,21 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return folder, status.json and metrics.json of the run that `run` names, or the newest match."""
     if requested.config.run is not None:
         path = Path(requested.config.run).resolve()
-        runs = [(f, s, m) for f, s, m in finished_runs(requested.outputs, imports=True) if f.resolve() == path]
-        if not runs or runs[0][1]["command"] not in ("train", IMPORT):
+        named = next((run for run in finished_runs(requested.outputs, imports=True) if run[0].resolve() == path), None)
+        status = read_json(named[0] / STATUS) if named else {}
+        if named is None or status["command"] not in ("train", IMPORT):
             raise RunError(f"{requested.config.run} is not a finished training run", "llm4rec list runs")
-        return runs[0]
-    runs = [(f, s, m) for f, s, m in finished_runs(requested.outputs) if s["command"] == "train"]
+        return named[0], status, named[1]
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
     config = OmegaConf.create(plain(requested.config))
     task_typed = {"task", "experiment"} & requested.typed_keys
-    for folder, status, metrics in runs:
-        if not config_class(metrics["model"]).trainable:
+    for folder, metrics in finished_runs(requested.outputs):
+        status = read_json(folder / STATUS)
+        if status["command"] != "train" or not config_class(metrics["model"]).trainable:
             continue
         stored: Any = OmegaConf.load(folder / CONFIG)
-        named = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
-        if stored.task.question == Question.pretrain.name and not named:
+        asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()
+        if stored.task.question == Question.pretrain.name and not asked_for:
             continue  # pre-training runs match only if requested explicitly
         if task_typed and config_class(metrics["model"]).task_bound and not _trained_for(stored, requested.config):
             continue

@@ -170,6 +170,10 @@ def test_cold_targets_are_compared_alone(write, compared, llm4rec):
     cold, warm = (compared(a, b, "--targets", kind, "--metric", "hr@1") for kind in ("cold", "warm"))
     assert (cold["n_examples"], cold["metrics"]["hr@1"]["difference"]) == (2, 0.5)
     assert (warm["n_examples"], warm["metrics"]["hr@1"]["difference"]) == (1, -1)
+    for run in (a, b):
+        file = run / "predictions.parquet"
+        pd.read_parquet(file).assign(target_is_cold=False).to_parquet(file, index=False)
+    assert "no target of these runs is cold" in llm4rec("compare", str(a), str(b), "--targets", "cold").err
 
 
 def test_one_user_may_have_the_same_target_twice(write, compared):

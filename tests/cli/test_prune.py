@@ -17,9 +17,9 @@ from tests.support.driver import read
 def run(tmp_path):
     """run(name, status, …): a run folder of sasrec on demo under tmp_path/outputs."""
 
-    def write(name, status, model="sasrec", days=0):
+    def write(name, status, model="sasrec", days=0, labels=()):
         folder = tmp_path / "outputs" / model / "demo/sequential" / name
-        write_json(folder / "metrics.json", {"dataset_fingerprint": "f" * 64})
+        write_json(folder / "metrics.json", {"dataset_fingerprint": "f" * 64, "labels": labels})
         write_json(folder / "status.json", {"status": status, "error": None})
         _age(folder / "status.json", days)
         return folder
@@ -277,6 +277,14 @@ def test_unused_are_the_datasets_of_no_run_and_of_unfinished_ones_all_of_their_n
     llm4rec("prune", "runs", "--yes")
     assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
     assert {path.name for path in tmp_path.glob("cache/*/*")} == left - {"demo-0123456789ab"}
+
+
+def test_datasets_whose_ties_a_run_has_shuffled_are_used(run, cached, llm4rec, tmp_path):
+    run("seed0-a", "done", labels=["control-shuffle_ties"])
+    for name in ("datasets/demo-0123456789ab/a", "datasets/other-0123456789ab/a"):
+        cached(name)
+    assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"demo-0123456789ab"}
 
 
 def test_what_a_process_is_writing_stays_and_what_a_killed_one_left_goes(cached, llm4rec):

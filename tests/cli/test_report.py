@@ -57,6 +57,12 @@ def test_costs_are_a_table_of_their_own(write, rows, llm4rec):
     assert llm4rec("report", "--costs", "--html", "page.html").code == 2
 
 
+def test_tables_of_several_tasks_are_one_csv(write, rows):
+    write(0.1)
+    write(0.2, task="direct")
+    assert [row["table"].split(" · ")[1] for row in rows("--costs")] == ["direct", "sequential"]
+
+
 @pytest.mark.parametrize(
     "other",
     [

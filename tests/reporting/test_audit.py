@@ -208,6 +208,24 @@ def test_runs_without_slices_or_floors_are_refused(write, tmp_path):
         audit(write("sasrec", GOOD, slices={}), tmp_path)
 
 
+def test_a_metric_that_one_side_lacks_or_that_has_no_value_per_target_is_refused(write, tmp_path):
+    more = {"metrics": {"ndcg@10": 0.2, "hr@10": 0.3, "cold/hr@10": 0.1}}
+    result = write("sasrec", GOOD, **more, intervals={name: [0, 1] for name in more["metrics"]})
+    write("popularity", FLOOR, [0])
+    with pytest.raises(UsageError, match="this run does not have the metric 'cold/hr@10'"):
+        audit(result, tmp_path, metric="cold/hr@10")
+    with pytest.raises(RunError, match="no floor was evaluated"):
+        audit(result, tmp_path, metric="hr@10")
+    with pytest.raises(UsageError, match="the two runs do not both have the metric 'hr@10'"):
+        audit(result, tmp_path, metric="hr@10", over="popularity")
+
+
+def test_a_model_whose_answers_depend_on_the_seed_counts_with_all_seeds(write, tmp_path):
+    result = write("sasrec", GOOD)
+    write("random", FLOOR)
+    assert sorted(audit(result, tmp_path, over="random").a) == [0, 1, 2]
+
+
 def test_a_model_under_another_protocol_is_refused(sound, write, tmp_path):
     name = sound()
     with pytest.raises(UsageError, match="not paired: split_rule is temporal in A"):

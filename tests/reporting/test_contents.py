@@ -209,3 +209,14 @@ def test_a_table_of_slices_has_a_row_per_variant_averaged_over_seeds(tmp_path):
     assert row == {"model": "sasrec", "variant": "", "all": "0.2000", "same_day": "0.3500"}
     assert shown.notes == ["targets: 2 same_day"]
     assert slices(group(run())) is None
+
+
+def test_slices_without_an_interval_show_the_first_metric_that_they_have():
+    def seed(number, ndcg):
+        means = {"same_day": {"n": 2, "hr@10": 0.5, "ndcg@10": ndcg}}
+        metrics = {"mrr": 0.1, "hr@10": 0.4, "ndcg@10": 0.2}
+        return run(seed=number, metrics=metrics, intervals={}, breakdown={"slice": means})
+
+    shown = slices(group(seed(0, 0.3), seed(1, 0.4)))
+    assert rows(shown) == [{"model": "sasrec", "variant": "", "all": "0.4000", "same_day": "0.5000"}]
+    assert "hr@10 on slices" in shown.title

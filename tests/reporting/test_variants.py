@@ -35,9 +35,9 @@ def test_runs_of_anything_else_are_never_merged(other):
     assert [len(variant.runs) for variant in variants([run(seed=0), run(seed=1, **other)])] == [1, 1]
 
 
-def test_of_runs_with_the_same_seed_the_last_counts():
+def test_of_runs_with_the_same_seed_the_first_counts():
     (variant,) = variants([run(0.1), run(0.2)])
-    assert variant.values("ndcg@10") == [0.2]
+    assert variant.values("ndcg@10") == [0.1]
 
 
 def test_a_metric_that_one_seed_lacks_has_no_values():

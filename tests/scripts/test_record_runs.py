@@ -9,7 +9,7 @@ from tests.reporting.finished_runs import metrics_json, rankings, write_run
 
 
 def only_variant(root):
-    (variant,) = variants((folder, metrics) for folder, _, metrics in finished_runs(root))
+    (variant,) = variants(finished_runs(root))
     return variant
 
 

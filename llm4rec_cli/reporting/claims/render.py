@@ -1,4 +1,4 @@
-"""Results of claims as tables, rows and words."""
+"""Results of claims as a table and in words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def claims_text(results: Sequence[ClaimResult]) -> list[str]:
         if previous is None or previous.claim is not result.claim:
             lines += ["", f"{result.claim.id}: {result.claim.words} ({result.claim.source})"]
         facts = [rule_in_words(result.test), result.data, result.numbers, result.reason]
-        lines.append(f"  {result.verdict.value} · {' · '.join(filter(None, facts))}")
+        lines.append(f"  {result.verdict_in_words} · {' · '.join(filter(None, facts))}")
     return lines[1:]
 
 
@@ -39,19 +39,8 @@ def commands_to_run(results: Sequence[ClaimResult]) -> list[str]:
     return list(dict.fromkeys(f"{result.claim.id}: {command}" for result in results for command in result.commands))
 
 
-def claims_table(results: Sequence[ClaimResult]) -> Content:
-    """Return the verdicts as one wide table."""
-    rows = []
-    for previous, result in zip([None, *results], results, strict=False):
-        is_new = previous is None or previous.claim is not result.claim
-        words = [result.claim.id, f"{result.claim.words} ({result.claim.source})"] if is_new else ["", ""]
-        test = result.test
-        rows.append([*words, rule_in_words(test), result.data, result.numbers, result.verdict_in_words, result.reason])
-    return Content("claims", ["claim", "words", "rule", "data", "numbers", "verdict", "because"], rows)
-
-
-def claims_rows(results: Sequence[ClaimResult]) -> tuple[list[str], list[list[str]]]:
-    """Return columns and rows for files, with one complete row for each result."""
+def claims_content(results: Sequence[ClaimResult]) -> Content:
+    """Return the verdicts as one table, with a complete row for each."""
     rows = [
         [
             *(result.claim.id, result.claim.words, result.claim.source, ", ".join(result.test.experiments)),
@@ -60,7 +49,7 @@ def claims_rows(results: Sequence[ClaimResult]) -> tuple[list[str], list[list[st
         ]
         for result in results
     ]
-    return list(COLUMNS), rows
+    return Content("the papers' claims", COLUMNS, rows)
 
 
 def rule_in_words(test: ClaimTest) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli.config.keys import all_declarations
+from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import UNUSUAL
@@ -16,7 +17,7 @@ from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, config_of
 from llm4rec_cli.reporting.papers import facts
 from llm4rec_cli.reporting.variants import Variant
-from llm4rec_cli.runs.catalog import FinishedRun, finished_runs
+from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs
 
 NO_TOKENS = {"model.tokens": [False, None]}  # default of a side's settings
 
@@ -26,13 +27,9 @@ def variants_under(outputs: Path) -> list[Variant]:
 
     Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
     """
-    by_variant: dict[str, dict[int, FinishedRun]] = {}
     subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
-    for root in (outputs, *subfolders):
-        for folder, _, metrics in finished_runs(root):
-            if metrics["split"] == "test":
-                by_variant.setdefault(metrics["variant"], {}).setdefault(metrics["seed"], (folder, metrics))
-    return [Variant([runs[seed] for seed in sorted(runs)]) for runs in by_variant.values()]
+    found = (run for root in (outputs, *subfolders) for run in finished_runs(root) if run[1]["split"] == "test")
+    return [Variant([runs[seed] for seed in sorted(runs)]) for runs in by_variant(found).values()]
 
 
 def matches(variant: Variant, side: Side, test: ClaimTest) -> bool:
@@ -152,7 +149,8 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
     # Seeds are paired. A and B may differ in what writes item tokens, as in `llm`, which every config holds.
     ignored = [*test.may_differ, *test.a.settings, *test.b.settings, "seed", "enrichment"]
     ignored += [setting.key for setting in all_declarations() if setting.role in {*NOT_HASHED, Role.chat}]
-    ignored += ["model.init_from"] if test.a.pretrained != test.b.pretrained else []
+    if test.a.pretrained != test.b.pretrained:
+        ignored += [f"model.{config_class(side.model).init_setting}" for side in (test.a, test.b)]
 
     def compared(variant: Variant) -> dict[str, Any]:
         return {

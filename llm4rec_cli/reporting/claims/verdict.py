@@ -221,10 +221,9 @@ def _judge_variants(claim: Claim, test: ClaimTest, variants: Sequence[Variant]) 
 def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResult:
     folders, runs = zip(*variant.runs, strict=True)
     threshold = variant.mean(test.threshold) if isinstance(test.threshold, str) else float(test.threshold or 0)
-    ends = [run["intervals"].get(test.metric, [run["metrics"][test.metric]] * 2) for run in runs]
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    has_interval = all(test.metric in run["intervals"] for run in runs)
-    numbers = render.variant_numbers(test, variant, (low, high) if has_interval else None, threshold)
+    interval, values = variant.intervals.get(test.metric), variant.values(test.metric)
+    low, high = interval or (min(values), max(values))
+    numbers = render.variant_numbers(test, variant, interval, threshold)
     result = partial(
         ClaimResult,
         claim,
@@ -238,7 +237,7 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
         return result(Verdict.not_testable, reason)
     if select.is_trained(variant) and len(runs) < MIN_SEEDS:
         return result(Verdict.inconclusive, f"{len(runs)} of {MIN_SEEDS} required seeds")
-    if not has_interval and runs[0]["n_examples"] < MIN_EXAMPLES:
+    if interval is None and runs[0]["n_examples"] < MIN_EXAMPLES:
         return result(Verdict.inconclusive, f"without an interval at least {MIN_EXAMPLES} examples are needed")
     verdict = decide(Rule.superior, low - threshold, high - threshold, test.margin.absolute(threshold))
     return result(verdict, CROSSES_MARGIN if verdict is Verdict.inconclusive else "")

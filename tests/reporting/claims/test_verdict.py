@@ -287,6 +287,12 @@ def test_the_interval_of_a_metric_decides_if_there_is_one(write, judge):
     assert "mrr 0.0600 (0.0400 to 0.0800)" in result.numbers
 
 
+def test_the_interval_of_several_seeds_is_that_over_users_and_seeds(write, judge):
+    write("chatgptrec", [1] * 50 + [20] * 50, intervals={"mrr": [0.0, 1.0]})
+    (result,) = judge(claim_about_one(metric="mrr"))
+    assert result.verdict is Verdict.supported, "each seed's own interval is no interval of their mean"
+
+
 def test_a_metric_without_an_interval_needs_a_hundred_examples(write, judge):
     write("chatgptrec", [WORSE] * 99, [0])
     (result,) = judge(claim_about_one())
