@@ -109,6 +109,15 @@ class RecDataset:
         """The text of each item by the dataset's text recipe; empty if it has none."""
         return self.items["text"].fillna("").tolist()
 
+    def has_value(self, column: str) -> NDArray[np.bool_]:
+        """Return (n_interactions,) whether the column holds a number, or text that is not blank."""
+        if column not in self.interactions:
+            return np.zeros(len(self.interactions), dtype=bool)
+        values = self.interactions[column]
+        if pd.api.types.is_numeric_dtype(values):
+            return values.notna().to_numpy()
+        return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
+
     @property
     def has_titles(self) -> bool:
         """Whether any item has a title with a word."""

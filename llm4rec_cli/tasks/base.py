@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Candidates, Config, Question, SeenItems, SplitName, SplitRule, TaskConfig
@@ -95,9 +94,9 @@ def reference_column(task: TaskConfig) -> str | None:
 def problems_with_dataset(task: TaskConfig, dataset: RecDataset) -> Iterator[DataError]:
     """Yield the columns that the task needs and that are empty for all interactions of the dataset."""
     for column in _needed_columns(task):
-        if column == "explanation" and _has_value(dataset, "review_text").any():
+        if column == "explanation" and dataset.has_value("review_text").any():
             continue  # explanations will be extracted from the reviews
-        if not _has_value(dataset, column).any():
+        if not dataset.has_value(column).any():
             yield DataError(
                 f"task '{task.name}' needs interactions with '{column}', and dataset '{dataset.manifest['name']}' has "
                 "none",
@@ -111,16 +110,6 @@ def _needed_columns(task: TaskConfig) -> tuple[str, ...]:
     if column is None:
         return ()
     return (column, "review_text") if column == "review_title" else (column,)
-
-
-def _has_value(dataset: RecDataset, column: str) -> NDArray[np.bool_]:
-    """Return (n_interactions,) whether the column holds a number, or text that is not blank."""
-    if column not in dataset.interactions:
-        return np.zeros(len(dataset.interactions), dtype=bool)
-    values = dataset.interactions[column]
-    if column == "rating":
-        return values.notna().to_numpy()
-    return (values.fillna("").str.strip() != "").to_numpy(dtype=bool)
 
 
 def eligible_examples(split: Split, split_name: SplitName, config: Config) -> Examples:
@@ -137,7 +126,7 @@ def eligible_examples(split: Split, split_name: SplitName, config: Config) -> Ex
             reason = "no user with a history comes back in that period"
         raise DataError(f"dataset {dataset} has no {split_name.name} examples: {reason}", "llm4rec list datasets")
     for column in _needed_columns(config.task):
-        examples = examples[np.flatnonzero(_has_value(split.dataset, column)[examples.row])]
+        examples = examples[np.flatnonzero(split.dataset.has_value(column)[examples.row])]
         if len(examples) == 0:
             problem = f"dataset {dataset} has no {split_name.name} examples with '{column}'"
             raise DataError(problem, COLUMN_SOURCES[column])

@@ -199,8 +199,9 @@ def of_lists(folders, combine, judged=()):
 
 def test_lists_are_fused_by_reciprocal_rank(lists):
     scores = of_lists(lists(one=ONE, two=TWO), Combine.rank).score(leave_one_out(DATASET).examples(SplitName.test))
-    # u0: i2 1/62 + 1/61, i1 1/61, i4 1/62; u1: i3 and i0 tie; u2: the same; an item in no list is 0
-    assert scores.tolist() == [[0, 2, 3, 0, 1, 0], [1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
+    # u0: i2 1/62 + 1/61, i1 1/61, i4 1/62; u1: i3 and i0 tie; u2: both are at 1.5 in the first list, where their scores
+    # are equal, and the second decides; an item in no list is 0
+    assert scores.tolist() == [[0, 2, 3, 0, 1, 0], [1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 2]]
 
 
 def test_summed_scores_are_above_the_lowest_of_a_list_and_standardised(lists):

@@ -93,12 +93,14 @@ def test_centred_scores_are_cosines_of_centred_vectors(build):
     assert scores.tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_with_weights_equal_texts_tie_exactly(build):
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5, "centred": True}])
+def test_equal_texts_tie_exactly(build, settings):
     texts = [*TEXTS[:4], "diagonal"]
     dataset = tiny_dataset([[0, 0, 1, 3], [2, 1, 0, 4], [1, 2, 3, 0]], texts)
     examples = leave_one_out(dataset).examples(SplitName.test)
-    model = build("frozen_text", dataset, encoder=ENCODER, temperature=0.5, centred=True)
+    model = build("frozen_text", dataset, encoder=ENCODER, **settings)
     scores = model.score(examples)
+    assert scores.shape == (len(examples), 5)
     assert torch.equal(scores[:, 3], scores[:, 4])
 
 

@@ -13,7 +13,7 @@ from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.config import Feature, Loss, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
-from llm4rec_cli.models.p5.model import RATING_CLASSES, UNREACHED_SCORE, build, parse_as_published, parse_stars
+from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
 from llm4rec_cli.runs import marks
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import spec_of
@@ -83,15 +83,17 @@ def test_beams_score_the_items_that_they_return_exactly_and_the_rest_ties_below(
     exact = model("sequential", digits=1).score(EXAMPLES)
     assert_close(model("sequential", digits=1, beams=N_ITEMS).score(EXAMPLES), exact, rel=1e-4)
     few = model("sequential", digits=1, beams=5).score(EXAMPLES)  # fewer than the inner nodes above the last digits
-    assert ((few > UNREACHED_SCORE).sum(1) == 5).all()
+    assert ((few > few.amin(1, keepdim=True)).sum(1) == 5).all()
+    assert_close(few.topk(6).values.diff(dim=1)[:, -1], -torch.ones(len(few)), rel=1e-4)
     assert (few.max(1).indices == exact.max(1).indices).float().mean() > 0.6
 
 
 def test_beams_return_no_item_that_the_history_rules_out(model):
     few = model("sequential", digits=1, beams=5).score(replace(EXAMPLES, mask_history=True))
     row, item = replace(EXAMPLES, mask_history=True).masked_items()
-    assert (few[row, item] == UNREACHED_SCORE).all()
-    assert ((few > UNREACHED_SCORE).sum(1) == 5).all()
+    least = few.amin(1, keepdim=True)
+    assert (few[row, item] == least[row, 0]).all()
+    assert ((few > least).sum(1) == 5).all()
 
 
 def examples_with_candidates(n: int = 6):
@@ -215,7 +217,7 @@ def test_a_text_does_not_depend_on_its_reference(model):
 
 def test_stars_before_an_explanation_are_removed(model, monkeypatch):
     p5 = model("explanation", "3-7")
-    monkeypatch.setattr(p5, "_generate", lambda sources: ["4.5 , the lamp , is bright"] * len(sources))
+    monkeypatch.setattr(p5.vocabulary, "decode", lambda tokens: "4.5 , the lamp , is bright")
     assert p5.write(EXAMPLES[:1], Written.explanation) == ["the lamp , is bright"]
 
 

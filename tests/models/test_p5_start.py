@@ -90,6 +90,11 @@ def test_stars_of_items_and_users_are_shrunk_means_of_training_ratings_alone():
     by_item, by_user = mean_stars(leave_one_out(dataset))
     assert by_item == pytest.approx(np.array([1, -1, 0, 0]) * STAR_SCALE * 2**0.5)
     assert not by_user.any()  # each took both items
+    dataset.interactions["rating"] = pd.Series([5.0, np.nan, 1.0, 1.0, np.nan, 1.0, 5.0, 5.0])
+    by_item, by_user = mean_stars(leave_one_out(dataset))
+    # Item 0 has 2 and -2; item 1 has no rating, so it says nothing of the users, who have one each.
+    assert not by_item.any()
+    assert by_user == pytest.approx(np.array([1, -1]) * STAR_SCALE)
     del dataset.interactions["rating"]
     assert not np.concatenate(mean_stars(leave_one_out(dataset))).any()
 

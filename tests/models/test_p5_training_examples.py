@@ -189,6 +189,26 @@ def test_interactions_that_cannot_fill_a_kind_give_no_examples_of_it(examples):
     assert min(counts["rating"]) < 20
 
 
+@pytest.mark.parametrize("missing", [None, "", "  "])
+def test_a_text_that_is_missing_or_blank_is_no_target(examples, missing):
+    dataset = shop().dataset
+    interactions = dataset.interactions.assign(
+        review_title=dataset.interactions["review_title"].where(np.arange(len(dataset.interactions)) % 2 == 0, missing)
+    )
+    split = leave_one_out(replace(dataset, interactions=interactions))
+    (pool,) = examples(["4-1"], split=split).pools  # its target is the title of the review
+    assert pool.units.tolist() == [row for row in np.flatnonzero(split.assignment == TRAIN) if row % 2 == 0]
+
+
+def test_half_a_star_is_rounded_up_before_it_is_liked_or_shown(examples):
+    dataset = shop().dataset
+    split = leave_one_out(replace(dataset, interactions=dataset.interactions.assign(rating=3.5)))
+    built = examples(split=split)
+    like = next(name for name, prompt in built.config.prompts.items() if "{like}" in prompt.target)
+    assert built._draw_stars(built.config.prompts[like], values := FieldValues(0, 0, 0), None) == "like"
+    assert values.star == 4
+
+
 def test_targets_carry_loss_and_padding_none(examples):
     built = examples()
     batch = built.batch(0, list(range(0, len(built), 7)))

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from llm4rec_cli.data.split import TRAIN, leave_one_out, split_dataset
+from llm4rec_cli.data.split import TRAIN, hold_out, leave_one_out, split_dataset
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.prompt4nr.config import Draw, Loss
 from llm4rec_cli.models.prompt4nr.sequences import FilledTemplates
@@ -148,6 +148,20 @@ def test_every_interaction_with_a_history_is_a_click_and_its_negatives_are_new_t
         assert not set(negatives) & set(items)
         assert len(set(negatives)) == 4
         assert max(negatives) < split.n_items
+
+
+@pytest.mark.parametrize("n_items", [40, 12])  # by rejection, and from what is left
+def test_no_negative_is_held_out_of_training(n_items):
+    sequences = [[0, 1, 2, 3, 4], [5, 6, 5, 7], [8, 9, 1]]
+    split = hold_out(leave_one_out(tiny_dataset(sequences, n_items=n_items)), 0.3, 1.0, seed=1)
+    warm, clicks = set(split.softmax_items().tolist()), training_clicks(split)
+    drawn = {item for i in range(300) for item in clicks.draw_negatives(0, 4, stream(0, "test", i)).tolist()}
+    assert drawn == warm - set(clicks.others[clicks.first[0] : clicks.last[0]].tolist())
+
+
+def test_a_user_who_has_the_whole_catalogue_gives_no_clicks():
+    clicks = training_clicks(leave_one_out(tiny_dataset([[0, 1, 2, 3, 1, 0], [2, 1, 0, 3]], n_items=4)))
+    assert clicks.user.tolist() == [1]
 
 
 def test_negatives_of_interactions_are_uniform_over_the_catalogue():

@@ -27,7 +27,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DryRun, UsageError
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Backend, Completion, Request, Status
-from llm4rec_cli.llm.store import Store
+from llm4rec_cli.llm.store import Store, cache_key
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig, Prompts
 from llm4rec_cli.models.chatgptrec.matching import MatchKind, TitleMatcher
@@ -325,7 +325,8 @@ def _prompt_key(request: Request) -> str:
 
 
 def _request_key(request: Request) -> str:
-    return json.dumps(request.content())
+    """Return a hash: as text, a request that scores a whole catalogue would keep its titles once a user."""
+    return cache_key({}, request)
 
 
 def build(context: Context) -> ChatGPTRec:

@@ -59,7 +59,7 @@ class Lists:
     Attributes:
         pair: (total,) user x n_items + item, ascending.
         score: (total,) stored scores, less the lowest of the user's list.
-        rank: (total,) places in the list, from 1.
+        rank: (total,) places in the list, from 1; of tied items the mean of their places.
         target: (n,) user x n_items + target, ascending.
     """
 
@@ -77,7 +77,9 @@ class Lists:
         item = number(pd.Index(np.concatenate(rows["top_items"].to_numpy()))).astype(np.int64)
         lowest = np.array([scores[-1] if len(scores) else 0.0 for scores in rows["top_scores"]], dtype=np.float64)
         score = np.concatenate(rows["top_scores"].to_numpy()).astype(np.float64) - np.repeat(lowest, length)
-        rank = np.arange(len(item)) - np.repeat(np.cumsum(length) - length, length) + 1
+        rank = np.arange(len(item)) - np.repeat(np.cumsum(length) - length, length) + 1.0
+        tie = np.cumsum(np.append(True, (rank[1:] == 1) | (score[1:] != score[:-1]))) - 1
+        rank = (np.bincount(tie, rank) / np.bincount(tie))[tie]
         pair = np.repeat(user, length) * dataset.n_items + item
         order = np.argsort(pair)
         self.pair, self.score, self.rank = pair[order], score[order], rank[order]

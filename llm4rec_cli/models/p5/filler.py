@@ -65,6 +65,7 @@ class PromptFiller:
         self.config, self.split, self.names, self.vocabulary = config, split, names, vocabulary
         self.user_codes = [vocabulary.encode_pieces(code) for code in user_codes(config, split.n_users)]
         self.item_codes = [vocabulary.encode_pieces(code) for code in index.codes]
+        self.item_chunks = [_bare_number(code) for code in self.item_codes]
         self.prefix = {field: vocabulary.encode_one(f"{field}_") for field in ("user", "item")}
         self.comma, self.arrow = vocabulary.encode_one(","), vocabulary.encode_one("->")
         self.templates: dict[str, list[Chunk | str]] = {}
@@ -131,7 +132,7 @@ class PromptFiller:
         if field == "item":
             return self._named(field, self.item_codes[values.item], self.config.index is Index.independent)
         if field == "one":
-            return _bare_number(self.item_codes[values.one])
+            return self.item_chunks[values.one]
         if field == "candidates":
             assert values.candidates is not None
             return self._item_list(values.candidates, self.comma)
@@ -149,7 +150,7 @@ class PromptFiller:
         return _bare_number(code) if own_token else _concatenate([self.prefix[field], _suffix(code)])
 
     def _item_list(self, items: IntArray, separator: Chunk) -> Chunk:
-        chunks = [part for item in items for part in (separator, _bare_number(self.item_codes[item]))]
+        chunks = [part for item in items for part in (separator, self.item_chunks[item])]
         return _concatenate(chunks[1:]) if chunks else (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
 
     def _history(self, values: FieldValues, room: int) -> Chunk:

@@ -57,7 +57,6 @@ log = logging.getLogger(__name__)
 
 RATING_CLASSES = [f"{tenth / 10:.1f}" for tenth in range(10, 51)]  # of jittered ratings (code)
 STARS = ["1", "2", "3", "4", "5"]
-UNREACHED_SCORE = -1e30  # of an item that beam search did not return
 HELD_OUT_BATCH_SIZE = 256
 
 Scorer = Callable[[decoding.Memory, IntArray], Tensor]  # (memory of some sources, their indices) -> a row per source
@@ -76,12 +75,12 @@ class P5(nn.Module):
         self.vocabulary, self.index = vocabulary, index
         self.filler = PromptFiller(config, context.split, names, index, vocabulary)
         t5 = load_t5(config.backbone, len(vocabulary), config.dropout)
-        if config.start is Start.co_occurrence:
+        if config.start is Start.co_occurrence and not context.is_loaded:
             factors = item_factors(neighbours(context.split.for_ranking()), t5.config.d_model)
             tokens, vectors = token_vectors(self.filler.item_codes, factors)
             with torch.no_grad():
                 t5.shared.weight[torch.from_numpy(tokens)] = torch.from_numpy(vectors).float()
-        if config.start.is_statistics:
+        if config.start.is_statistics and not context.is_loaded:
             self._start_from_statistics(t5)
         self.packed = PackedT5(t5, config.whole_word is not WholeWord.never)
         self.evaluates_with_words = config.whole_word is WholeWord.always
@@ -225,8 +224,8 @@ class P5(nn.Module):
     def score(self, examples: Examples) -> Tensor:
         """Score items by the task's evaluation prompt: by their log-likelihood, or log p(yes) - log p(no).
 
-        With `beams`, only the items that constrained beam search returns have a score; all others tie below. Scores of
-        several prompts are averaged.
+        With `beams`, only the items that constrained beam search returns have a score; all others tie, 1 below the
+        worst of them. Scores of several prompts are averaged.
         """
         self.item_trie = self.item_trie.to(self.device)
         names = prompts.evaluation_names(self.config, PromptFamily(self.task))
@@ -254,7 +253,8 @@ class P5(nn.Module):
     def _beam_scores(self, memory: decoding.Memory, examples: Examples, beams: int) -> Tensor:
         leaves, scores = decoding.beam_search(self.packed.t5, memory, self.item_trie, beams, examples.masked_items())
         n_items = self.split.n_items
-        out = scores.new_full((len(leaves), n_items + 1), UNREACHED_SCORE)  # the last column takes leaf -1
+        below = scores.masked_fill(leaves < 0, 0).amin(1, keepdim=True) - 1  # of items that the search did not return
+        out = below.repeat(1, n_items + 1)  # the last column takes leaf -1
         return out.scatter_(1, leaves % (n_items + 1), scores)[:, :-1]
 
     def _score_yes_no(self, name: str, examples: Examples) -> Tensor:
@@ -280,16 +280,24 @@ class P5(nn.Module):
             # Above the midpoint of 3 and 4 stars where `like` is likelier.
             return Ratings((MIN_LIKED_STARS - 0.5 + 3 * (liked - 0.5)).numpy())
         classes = RATING_CLASSES if prompt.family is PromptFamily.rating else STARS
-        likelihood = self._score_sources(sources, self._answer_scorer(classes)).cpu().double().softmax(1)
+        texts, score = [""] * len(sources), self._answer_scorer(classes)
+
+        def write_and_score(memory: decoding.Memory, rows: IntArray) -> Tensor:
+            self._write_into(texts, memory, rows)
+            return score(memory, rows)
+
+        likelihood = self._score_sources(sources, write_and_score).cpu().double().softmax(1)
         value = likelihood @ torch.tensor([float(c) for c in classes], dtype=torch.float64)
-        texts = self._generate(sources)
         as_published = np.array([parse_as_published(text, prompt.family) for text in texts])
         return Ratings(value.numpy(), np.array([parse_stars(text) for text in texts]), as_published)
 
     @torch.no_grad()
     def write(self, examples: Examples, written: Written) -> list[str]:
         name = self.config.ask.explanation if written is Written.explanation else self.config.ask.review_summary
-        texts = self._generate([self.filler.source(name, values) for values in self._field_values(examples)])
+        sources = [self.filler.source(name, values) for values in self._field_values(examples)]
+        texts = [""] * len(sources)
+        for memory, rows in decoding.encode_sources(self.packed, sources, self.evaluates_with_words):
+            self._write_into(texts, memory, rows)
         if "{star}" in self.config.prompts[name].target:  # which precedes the explanation
             return [text.partition(",")[2].strip() for text in texts]
         return texts
@@ -341,14 +349,11 @@ class P5(nn.Module):
         assert out is not None
         return out
 
-    def _generate(self, sources: list[decoding.Source]) -> list[str]:
-        """Return the greedily decoded text of each source."""
-        texts = [""] * len(sources)
-        for memory, rows in decoding.encode_sources(self.packed, sources, self.evaluates_with_words):
-            decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target)
-            for row, tokens in zip(rows, decoded, strict=True):
-                texts[row] = self.vocabulary.decode(tokens)
-        return texts
+    def _write_into(self, texts: list[str], memory: decoding.Memory, rows: IntArray) -> None:
+        """Set the greedily decoded text of some sources."""
+        decoded = decoding.greedy_decode(self.packed.t5, memory, END, self.config.max_target)
+        for row, tokens in zip(rows, decoded, strict=True):
+            texts[row] = self.vocabulary.decode(tokens)
 
 
 def parse_stars(text: str) -> float:

@@ -136,12 +136,11 @@ def mean_stars(split: Split) -> tuple[Floats, Floats]:
 
     The root mean square of each is STAR_SCALE; 0 without ratings.
     """
-    trained = split.assignment == TRAIN
     interactions = split.dataset.interactions
-    user, item = interactions["user"].to_numpy()[trained], split.dataset.sequence[trained]
-    ratings = interactions["rating"].to_numpy() if "rating" in interactions else np.full(len(trained), np.nan)
-    stars = ratings[trained].astype(float)
-    stars = np.nan_to_num(stars - (np.nanmean(stars) if np.isfinite(stars).any() else 0))
+    ratings = interactions["rating"].to_numpy(float) if "rating" in interactions else np.full(len(interactions), np.nan)
+    rated = (split.assignment == TRAIN) & ~np.isnan(ratings)
+    user, item, stars = interactions["user"].to_numpy()[rated], split.dataset.sequence[rated], ratings[rated]
+    stars = stars - (stars.mean() if len(stars) else 0)
     by_item = _shrunk_means(item, stars, split.n_items)
     by_user = _shrunk_means(user, stars - by_item[item], split.n_users)
     return STAR_SCALE * _unit_scale(by_item[None])[0], STAR_SCALE * _unit_scale(by_user[None])[0]

@@ -80,9 +80,9 @@ class TrainingExamples:
         self.user = split.dataset.interactions["user"].to_numpy()
         ratings = split.dataset.interactions.get("rating")
         self.star = None if ratings is None else round_stars(ratings.to_numpy())
-        self.liked = None if ratings is None else ratings.to_numpy() >= MIN_LIKED_STARS
         self.negative_items = split.softmax_items()
         self.first_targets = {kind: self._first_targets(kind) for kind in RANKING_KINDS}
+        self.has_value: dict[str, NDArray[np.bool_]] = {}  # columns -> which interactions have a value
         self.fillable: dict[str, NDArray[np.bool_]] = {}  # prompts about interactions -> which can fill them
         names_by_kind: dict[str, list[str]] = {}
         for name in prompt_names:
@@ -148,8 +148,10 @@ class TrainingExamples:
         interactions = self.split.dataset.interactions
         needed = prompts.parse(name, self.config.prompts[name]).columns & {*interactions.columns}
         complete = np.ones(len(interactions), dtype=bool)
-        for column in sorted(needed):
-            complete &= (interactions[column].notna() & (interactions[column] != "")).to_numpy(dtype=bool)
+        for column in needed:
+            if column not in self.has_value:
+                self.has_value[column] = self.split.dataset.has_value(column)
+            complete &= self.has_value[column]
         return complete
 
     def _example(self, pool: ExamplePool, i: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray]:
@@ -170,7 +172,7 @@ class TrainingExamples:
 
     def _draw_stars(self, prompt: PromptConfig, values: FieldValues, rng: np.random.Generator) -> str:
         """Set the stars that the source shows; return the answer."""
-        assert self.star is not None and self.liked is not None
+        assert self.star is not None
         star = int(self.star[values.row])
         values.star = star
         if "{yes_no}" in prompt.target:
@@ -179,7 +181,7 @@ class TrainingExamples:
             values.star = int(rng.choice([other for other in range(1, 6) if other != star]))
             return "no"
         if "{like}" in prompt.target:
-            return "like" if self.liked[values.row] else "dislike"
+            return "like" if star >= MIN_LIKED_STARS else "dislike"
         if prompt.family is not PromptFamily.review_summary:  # held-out ones too: the trained target is jittered
             return jitter_stars(star, rng)
         return str(star)

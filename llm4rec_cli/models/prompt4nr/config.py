@@ -26,6 +26,7 @@ from llm4rec_cli.config.schema import (
     weights,
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
+from llm4rec_cli.models.base import ROUNDED_DROPOUT
 
 CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
 VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
@@ -231,11 +232,7 @@ class Prompt4NRConfig(ModelConfig):
             )
         if self.scoring is Precision.bf16:
             deviations.append("bf16 arithmetic in validation and test")
-        deviations += [
-            CUT_OFF,
-            "dropout probabilities are rounded to 1/256",
-        ]
-        return deviations
+        return [*deviations, CUT_OFF, ROUNDED_DROPOUT]
 
     def problems(self, config: Config) -> Iterator[Llm4RecError]:
         from llm4rec_cli.models.prompt4nr import templates

@@ -20,7 +20,8 @@ class Clicks(Histories):
         others: flat item numbers that `first` and `last` index.
         first, last: (n,) others[first:last] are the items that a click's negatives come from: shown, but not clicked.
             Of interaction data they are the user's training items, which cannot be negatives.
-        n_items: None for impressions; for interaction data, the size of the catalogue that negatives come from.
+        pool: None for impressions; for interaction data, the items that negatives come from: those of a training
+            softmax, without items that are held out.
     """
 
     user: IntArray
@@ -31,7 +32,7 @@ class Clicks(Histories):
     others: IntArray
     first: IntArray
     last: IntArray
-    n_items: int | None
+    pool: IntArray | None
 
     def __getitem__(self, index: IntArray) -> Clicks:
         """Return some of the clicks."""
@@ -41,14 +42,14 @@ class Clicks(Histories):
     def draw_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
         """Return (k,) items that were not clicked, distinct where there are at least k."""
         others = self.others[self.first[i] : self.last[i]]
-        if self.n_items is None:
+        if self.pool is None:
             return rng.choice(others, size=k, replace=len(others) < k)
-        if self.n_items < 2 * (len(others) + k):  # rejection sampling would take long
-            allowed = np.setdiff1d(np.arange(self.n_items), others)
+        if len(self.pool) < 2 * (len(others) + k):  # rejection sampling would take long
+            allowed = np.setdiff1d(self.pool, others)
             return rng.choice(allowed, size=k, replace=len(allowed) < k)
         drawn: list[int] = []
         while len(drawn) < k:
-            item = int(rng.integers(self.n_items))
+            item = int(self.pool[rng.integers(len(self.pool))])
             if item not in others and item not in drawn:
                 drawn.append(item)
         return np.array(drawn)
@@ -56,7 +57,7 @@ class Clicks(Histories):
 
 def training_clicks(split: Split) -> Clicks:
     """Return the clicks of the training part: those on impressions with an item that was not clicked, or, of
-    interaction data, every interaction that has a history."""
+    interaction data, every interaction that has a history, of users without some item of the catalogue."""
     return _impression_clicks(split) if split.impression_assignment is not None else _interaction_clicks(split)
 
 
@@ -85,6 +86,9 @@ def _interaction_clicks(split: Split) -> Clicks:
     flat, offsets = split.train_sequences()
     user = np.repeat(np.arange(split.n_users), np.diff(offsets))
     place = np.arange(len(flat))
-    kept = np.flatnonzero(place > offsets[user])
+    items = split.softmax_items()
+    pool = np.arange(split.n_items) if items is None else items
+    n_own = np.bincount(np.unique(user * split.n_items + flat) // split.n_items, minlength=split.n_users)
+    kept = np.flatnonzero((place > offsets[user]) & (n_own < len(pool))[user])
     user, place = user[kept], place[kept]
-    return Clicks(user, flat, offsets[user], place, flat[place], flat, offsets[user], offsets[user + 1], split.n_items)
+    return Clicks(user, flat, offsets[user], place, flat[place], flat, offsets[user], offsets[user + 1], pool)

@@ -109,11 +109,13 @@ def leaf_scores(t5: Any, memory: Memory, trie: Trie) -> Tensor:
 
 @torch.no_grad()
 def candidate_scores(t5: Any, memory: Memory, trie: Trie, leaves: Tensor) -> Tensor:
-    """Return (B, c) the `leaf_scores` of some leaves per source, decoding only their ancestors.
+    """Return (B, c) the `leaf_scores` of some leaves per source, decoding only their ancestors, or a small tree whole.
 
     Args:
         leaves: (B, c) leaf numbers.
     """
+    if len(trie.depth_first) <= NODES_PER_PASS:  # one pass decodes them all
+        return leaf_scores(t5, memory, trie).gather(1, leaves)
     scores = torch.empty(leaves.shape, device=leaves.device)
     targets, order = trie.leaf_node[leaves].sort(1)  # neighbours share ancestors
     half = NODES_PER_PASS // 2
@@ -262,8 +264,15 @@ class _KeyValueCache:
         return self.keys[layer][:, :end].transpose(1, 2), self.values[layer][:, :end].transpose(1, 2)
 
     def __getitem__(self, rows: Tensor) -> _KeyValueCache:
+        """Return the cache of some rows, a mask; only what is filled is copied."""
+
+        def kept(stored: Tensor) -> Tensor:
+            out = stored.new_empty(int(rows.sum()), *stored.shape[1:])
+            out[:, : self.filled] = stored[rows, : self.filled]
+            return out
+
         part = _KeyValueCache.__new__(_KeyValueCache)
-        part.keys, part.values, part.filled = [k[rows] for k in self.keys], [v[rows] for v in self.values], self.filled
+        part.keys, part.values, part.filled = list(map(kept, self.keys)), list(map(kept, self.values)), self.filled
         return part
 
 

@@ -67,7 +67,9 @@ class FrozenText:
             return torch.from_numpy(np.stack(self._weighted(examples, items)))
         profiles = self._profiles(examples)
         if examples.candidates is None:
-            return torch.from_numpy(profiles @ self.vectors.T)
+            # Equal texts are scored once: a product may round the same vector differently in two columns.
+            distinct, place = np.unique(self.same_text, return_inverse=True)
+            return torch.from_numpy((profiles @ self.vectors[distinct].T)[:, place])
         return torch.from_numpy(np.einsum("nd,ncd->nc", profiles, self.vectors[examples.candidates]))
 
     def score_shown(self, impressions: Impressions) -> Tensor:
@@ -90,7 +92,6 @@ class FrozenText:
         scores = []
         for begin, end, candidates in zip(offsets[:-1], offsets[1:], items, strict=True):
             history = self.vectors[flat[begin:end]] if end > begin else _normalised(self.average[None])
-            # Equal texts are scored once: a product may round the same vector differently in two rows.
             distinct, place = np.unique(self.same_text[candidates], return_inverse=True)
             similarity = self.vectors[distinct] @ history.T
             weights = softmax(similarity / np.float32(self.temperature), axis=1)
