@@ -148,7 +148,7 @@ def test_items_with_the_same_title_tie_exactly(built, loss, attention):
 def test_scores_do_not_depend_on_the_batch_size(built, loss, attention, batch_tokens, monkeypatch):
     prompt4nr = built(loss=loss, attention=attention)
     whole = prompt4nr.score_shown(SHOWN)
-    monkeypatch.setattr("llm4rec_cli.models.prompt4nr.model.TOKENS_PER_BATCH", {"cpu": batch_tokens})
+    monkeypatch.setattr("llm4rec_cli.models.shared.tokens.TOKENS_PER_BATCH", {"cpu": batch_tokens})
     assert_close(prompt4nr.score_shown(SHOWN), whole, rel=5e-6)
 
 

@@ -27,6 +27,7 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.shared.transitions import training_pairs
 from llm4rec_cli.progress import track
 
 log = logging.getLogger(__name__)
@@ -124,14 +125,11 @@ def transition_matrix(split: Split, steps: int, symmetric: bool = False) -> csr_
         steps: maximum distance of a transition.
         symmetric: row i also weights the items that item i followed; counts are then equal in both directions.
     """
-    flat, offsets = split.train_sequences()
-    user = np.repeat(np.arange(split.n_users), np.diff(offsets))
     shape = split.n_items, split.n_items
     counts = csr_array(shape, dtype=np.float32)
-    for step in range(1, steps + 1):
-        same = user[step:] == user[:-step]
-        weight = np.full(np.count_nonzero(same), 1 / step, dtype=np.float32)
-        counts += coo_array((weight, (flat[:-step][same], flat[step:][same])), shape=shape)
+    for step, first, second, _ in training_pairs(split, steps):
+        weight = np.full(len(first), 1 / step, dtype=np.float32)
+        counts += coo_array((weight, (first, second)), shape=shape)
     if symmetric:
         counts = (counts + counts.T).tocsr()
     counts.data /= np.sqrt(np.repeat(counts.sum(axis=1), np.diff(counts.indptr)))

@@ -23,6 +23,7 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
+from llm4rec_cli.models.shared.transitions import training_pairs
 
 CELLS_AT_ONCE = 1 << 22  # items × items: at most 50 MB a block of cosines
 ROUNDING = 1e-9  # of a difference of counts, in float64
@@ -165,11 +166,8 @@ class Evidence:
         self.user_fold = stream(seed, "folds").permutation(split.n_users) % n_folds
         self.n_folds, self.groups = n_folds, list(config.groups)
         self.parts, self.repetition = set(config.parts), config.repetition
-        pairs = []
-        for step in range(1, config.steps + 1):
-            same = user[step:] == user[:-step]
-            pairs.append((flat[:-step][same], flat[step:][same], np.full(same.sum(), 1 / step), user[step:][same]))
-        before, after, weight, owner = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        pairs = [(a, b, np.full(len(a), 1 / step), owner) for step, a, b, owner in training_pairs(split, config.steps)]
+        before, after, weight, owner = map(np.concatenate, zip(*pairs, strict=True))
         before, after, fold = before.astype(np.int64), after.astype(np.int64), self.user_fold[owner]
         self.following = FoldCounts(before, after, weight, fold, n_items, n_folds)
         self.preceding = FoldCounts(after, before, weight, fold, n_items, n_folds)

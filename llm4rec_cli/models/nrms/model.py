@@ -30,11 +30,9 @@ from llm4rec_cli.models.nrms.config import Aggregation, NRMSConfig
 from llm4rec_cli.models.shared.bert import PackedEncoder, padding_masks
 from llm4rec_cli.models.shared.clicks import Clicks, training_clicks
 from llm4rec_cli.models.shared.layers import INITIAL_STD, Dropout
-from llm4rec_cli.models.shared.tokens import Ragged, pack_rows
+from llm4rec_cli.models.shared.tokens import Ragged, pack_rows, token_batches
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 from llm4rec_cli.text.loading import load_pretrained
-
-TOKENS_PER_BATCH = {"cpu": 1 << 12, "accelerator": 1 << 16}  # in scoring
 
 
 class Titles:
@@ -104,8 +102,7 @@ class ClickLists:
 
     def _list(self, epoch: int, click: int) -> IntArray:
         rng = stream(self.seed, "clicks' negatives", epoch, click)
-        negatives = self.clicks.draw_negatives(click, self.config.negatives, rng)
-        return np.concatenate([[self.clicks.item[click]], negatives])
+        return self.clicks.with_negatives(click, self.config.negatives, rng)
 
 
 class AdditiveAttention(nn.Module):
@@ -263,9 +260,7 @@ class NRMS(nn.Module):
         device = self._table.device
         missing = np.unique(titles[~self._encoded[titles]])
         order = missing[np.argsort(self.titles.tokens.lengths[missing], kind="stable")]
-        limit = TOKENS_PER_BATCH["cpu" if device.type == "cpu" else "accelerator"]
-        bounds = np.flatnonzero(np.diff(np.cumsum(self.titles.tokens.lengths[order]) // limit)) + 1
-        for batch in np.split(order, bounds) if len(order) else ():
+        for batch in token_batches(order, self.titles.tokens.lengths, device):
             packed = {key: value.to(device) for key, value in pack_rows(self.titles.tokens.rows(batch)).items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
                 self._table[torch.from_numpy(batch).to(device)] = self._encode(**packed).float()

@@ -22,6 +22,7 @@ from torch import nn
 from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import DENSE
 from llm4rec_cli.data.split import TRAIN, Split
+from llm4rec_cli.models.shared.transitions import training_pairs
 
 WINDOW = 3  # interactions between two items that count as neighbours, at most
 CARRIED = 4.0  # scale of what attention carries over at the start
@@ -46,17 +47,9 @@ def transitions(split: Split) -> csr_array:
 def _following(split: Split, weights: Floats) -> csr_array:
     """Return (n_items, n_items) the sum over k of weights[k - 1] times how often the second item comes k interactions
     after the first."""
-    flat, offsets = split.train_sequences()
-    user = np.repeat(np.arange(split.n_users), np.diff(offsets))
-    firsts, seconds, values = [], [], []
-    for distance in range(1, WINDOW + 1):
-        same_user = user[distance:] == user[:-distance]
-        firsts.append(flat[:-distance][same_user])
-        seconds.append(flat[distance:][same_user])
-        values.append(np.full(same_user.sum(), weights[distance - 1]))
-    first, second = np.concatenate(firsts), np.concatenate(seconds)
-    shape = split.n_items, split.n_items
-    return csr_array((np.concatenate(values), (first, second)), shape=shape)
+    pairs = [(np.full(len(a), weights[k - 1]), a, b) for k, a, b, _ in training_pairs(split, WINDOW)]
+    values, first, second = map(np.concatenate, zip(*pairs, strict=True))
+    return csr_array((values, (first, second)), shape=(split.n_items, split.n_items))
 
 
 def item_factors(counts: csr_array, width: int) -> Floats:

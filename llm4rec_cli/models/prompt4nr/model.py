@@ -22,11 +22,10 @@ from llm4rec_cli.models.prompt4nr.sequences import TemplateFiller
 from llm4rec_cli.models.prompt4nr.training_examples import ClickExamples
 from llm4rec_cli.models.prompt4nr.warm_up import load_backbone
 from llm4rec_cli.models.shared.clicks import training_clicks
+from llm4rec_cli.models.shared.tokens import token_batches
 from llm4rec_cli.text.backbone import backbone_folder, load_tokenizer
 
 log = logging.getLogger(__name__)
-
-TOKENS_PER_BATCH = {"cpu": 1 << 12, "accelerator": 1 << 16}  # in scoring
 
 
 class Prompt4NR(nn.Module):
@@ -138,10 +137,8 @@ class Prompt4NR(nn.Module):
             is_first = np.diff(filled.histories.of_row, prepend=-1) != 0
             lengths = lengths + np.where(is_first, of_history, of_history // 5)
             order = np.arange(len(filled))
-        limit = TOKENS_PER_BATCH["cpu" if device.type == "cpu" else "accelerator"]
-        bounds = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // limit)) + 1
         log_odds = torch.empty(len(order))
-        for batch in np.split(order, bounds):
+        for batch in token_batches(order, lengths, device):
             inputs = {key: value.to(device) for key, value in filled[batch].packed().items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.scoring is Precision.bf16):
                 logits = self.bert.logits(self.bert(**inputs), self.answers)

@@ -46,5 +46,4 @@ class ClickExamples:
         """Return a click's item and its negatives."""
         key = (epoch, click) if self.config.draw is Draw.fresh else (click,)
         rng = stream(self.seed, "clicks' negatives", *key)
-        negatives = self.clicks.draw_negatives(click, self.config.negatives, rng)
-        return np.concatenate([[self.clicks.item[click]], negatives])
+        return self.clicks.with_negatives(click, self.config.negatives, rng)

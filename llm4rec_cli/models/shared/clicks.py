@@ -39,6 +39,10 @@ class Clicks(Histories):
         names = ("user", "start", "end", "item", "first", "last")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
+    def with_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
+        """Return (k + 1,) the clicked item and its negatives."""
+        return np.append(self.item[i], self.draw_negatives(i, k, rng))
+
     def draw_negatives(self, i: int, k: int, rng: np.random.Generator) -> IntArray:
         """Return (k,) items that were not clicked, distinct where there are at least k."""
         others = self.others[self.first[i] : self.last[i]]

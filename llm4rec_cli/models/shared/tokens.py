@@ -13,6 +13,7 @@ from torch import Tensor
 from llm4rec_cli.data.examples import IntArray, slices
 from llm4rec_cli.models.shared.sequences import pack
 
+TOKENS_PER_BATCH = {"cpu": 1 << 12, "accelerator": 1 << 16}  # in scoring
 WIDENING = 1.1  # length ratio of successive groups: padding stays below a tenth
 
 
@@ -40,6 +41,17 @@ class Ragged:
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         flat = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def token_batches(order: IntArray, lengths: IntArray, device: torch.device) -> list[IntArray]:
+    """Split rows, in this order, into batches of about TOKENS_PER_BATCH tokens.
+
+    Args:
+        lengths: (n,) tokens of every row.
+    """
+    limit = TOKENS_PER_BATCH["cpu" if device.type == "cpu" else "accelerator"]
+    bounds = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // limit)) + 1
+    return np.split(order, bounds) if len(order) else []
 
 
 def pack_rows(tokens: Ragged, first_position: IntArray | None = None) -> dict[str, Tensor]:
