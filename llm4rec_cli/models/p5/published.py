@@ -1,8 +1,4 @@
-"""Weights of P5's published code, a T5 of transformers with whole-word embeddings, as weights of ours.
-
-Its token embeddings are cut to the tokenizer's tokens; T5 has some more rows, which no token has. Those stay as they
-are in the backbone, as they are part of the softmax over tokens.
-"""
+"""Weights of P5's published code, a T5 of transformers with whole-word embeddings, as weights of ours."""
 
 from __future__ import annotations
 
@@ -43,7 +39,7 @@ def imported_state(config: P5Config, tensors: Mapping[str, Tensor]) -> dict[str,
     with torch.no_grad():
         packed.words.weight.copy_(tensors[WORDS])
         for name, weight in t5.state_dict().items():
-            weight[: len(tensors[name])] = tensors[name]
+            weight.copy_(tensors[name])
     return {f"packed.{name}": weight for name, weight in packed.state_dict().items()}
 
 

@@ -108,7 +108,8 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
 
     Args:
         backbone: a name of T5_SHAPES, a hub id or a folder.
-        n_tokens: size of the vocabulary; a smaller published embedding table gets new rows.
+        n_tokens: size of the vocabulary. A smaller published embedding table gets new rows; of a larger one, as T5's,
+            rows that no token has are cut, as P5's code does, so that they are no part of the softmax.
 
     Raises:
         UsageError: there is no such backbone.
@@ -119,7 +120,7 @@ def load_t5(backbone: str, n_tokens: int, dropout: float) -> T5ForConditionalGen
     t5: T5ForConditionalGeneration = load_pretrained(
         T5ForConditionalGeneration, folder, dropout_rate=dropout, dtype=torch.float32
     )
-    if n_tokens > t5.config.vocab_size:
+    if n_tokens != t5.config.vocab_size:
         t5.resize_token_embeddings(n_tokens, mean_resizing=False)
     return t5
 
