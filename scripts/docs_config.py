@@ -30,6 +30,7 @@ CONF = Path(__file__).parents[1] / "conf"
 SHOWN = {"trainer": "default", "llm": "local", "enrichment": "default"}  # the option whose values are shown
 BOUNDS = {"at_least": "≥", "above": ">", "at_most": "≤", "below": "<"}
 TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
+MOST_FILES = 6  # of a dataset, that its row names
 COLUMNS = ("key", "type and range", "default", "source and notes", "role", "meaning")
 
 
@@ -71,16 +72,20 @@ def config_options() -> str:
 
 
 def datasets() -> str:
-    """Return the table of dataset configs: reader, where raw files come from, and the paper's counts."""
+    """Return the table of dataset configs: reader, raw files and where they come from, and the paper's counts."""
     rows = []
     for name in options("dataset"):
         file = CONF / f"dataset/{name}.yaml"
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         paper = content.get("paper") or {}
         counts = [f"{paper[key]:,} {key}" for key in ("users", "items") if key in paper]
-        source = "generated" if content.get("generator") else "fetched" if content.get("download") else "yours"
-        rows.append([f"`{name}`", _first_sentence(file), str(content.get("reader", "")), source, ", ".join(counts)])
-    return markdown(["dataset", "description", "reader", "raw files", "the paper's counts"], rows)
+        source = "generated" if content.get("generator") else "downloaded" if content.get("download") else "by hand"
+        domains = (content.get("domains") or {}).values()
+        files = [name for domain in domains for role, name in domain.items() if role != "reader"]
+        shown = ", ".join(f"`{file}`" for file in files) if len(files) <= MOST_FILES else f"{len(files)} files"
+        cells = [_first_sentence(file), content.get("reader", ""), source, shown, ", ".join(counts)]
+        rows.append([f"`{name}`", *map(str, cells)])
+    return markdown(["dataset", "description", "reader", "source", "raw files", "the paper's counts"], rows)
 
 
 # --- tables of keys

@@ -1,7 +1,7 @@
 """The generated parts of the documentation: mkdocs.yml names this file as a hook, and scripts/build_docs.sh builds the
 site.
 
-A page has a generated part where it says `<!-- generated: NAME -->`; PARTS maps names to functions that return
+A page has a generated part where a line says that NAME is filled in (`PART`); PARTS maps names to functions that return
 Markdown.
 Tables of results are those of `llm4rec report` on the runs in docs/recorded/, which scripts/record_runs.py writes.
 """
@@ -44,7 +44,7 @@ from llm4rec_cli.reporting import reproduction  # noqa: E402
 from llm4rec_cli.reporting.tables import markdown  # noqa: E402
 
 RECORDED, BAD_INPUT = ROOT / "docs/recorded", ROOT / "tests/data/bad/cases.yaml"
-PART = re.compile(r"<!-- generated: (.+?) -->")
+PART = re.compile(r"\*Filled in when the site is built \(`bash scripts/build_docs\.sh`\): (.+?)\.\*")
 WIDTH = 105  # characters per line of a command's help
 
 

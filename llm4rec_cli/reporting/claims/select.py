@@ -28,8 +28,8 @@ def variants_under(outputs: Path) -> list[Variant]:
     Scripts write to subfolders outputs/NAME. Of several runs with one seed the newest counts.
     """
     subfolders = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
-    found = (run for root in (outputs, *subfolders) for run in finished_runs(root) if run[1]["split"] == "test")
-    return [Variant([runs[seed] for seed in sorted(runs)]) for runs in by_variant(found).values()]
+    tested = (run for root in (outputs, *subfolders) for run in finished_runs(root) if run[1]["split"] == "test")
+    return [Variant([runs[seed] for seed in sorted(runs)]) for runs in by_variant(tested).values()]
 
 
 def matches(variant: Variant, side: Side, test: ClaimTest) -> bool:
