@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
+from llm4rec_cli.commands import EXAMPLES, HYDRA_COMMANDS, PLAIN_COMMANDS
 
 # How long OpenMP threads spin while waiting; libgomp reads it when torch is imported. With the default, two commands
 # on the same two cores take three to four times as long each, with this value twice: docs/develop/benchmarks.md.
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command in HYDRA_COMMANDS:
             from llm4rec_cli import launch
 
-            return launch.run(command, HYDRA_COMMANDS[command], rest, verbose)
+            return launch.run(command, HYDRA_COMMANDS[command], rest, verbose, EXAMPLES[command])
         if command in PLAIN_COMMANDS:
             module = importlib.import_module(f"llm4rec_cli.commands.{command.replace('-', '_')}")
             return int(module.main(rest))

@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 
 OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sweep, whichever process ran it
 SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
-HELP = "LLM4REC_HELP"
+HELP, EXAMPLES = "LLM4REC_HELP", "LLM4REC_EXAMPLES"  # of conf/config.yaml
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
 WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data", "inspect_memorisation", "import_weights")
 
 
-def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
+def run(command: str, summary: str, arguments: list[str], verbose: bool, examples: str = "") -> int:
     """Compose the config and run `commands/<command>.py` once, or once per job of a sweep.
 
     Returns:
@@ -54,7 +54,8 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool) -> int:
     log_to_stderr(verbose)
     processes.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
-    os.environ[HELP] = f"llm4rec {command}: {summary}"
+    name = command.replace("inspect_", "inspect ")
+    os.environ |= {HELP: f"llm4rec {name}: {summary}", EXAMPLES: f"Examples:\n{examples}"}
     known_flags: tuple[str, ...] = FLAGS
     options: list[Namespace] = []  # of the command; at most one
     if command in WITH_OPTIONS:

@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import docs_config  # noqa: E402
 
 from llm4rec_cli import cli  # noqa: E402
-from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
+from llm4rec_cli.commands import EXAMPLES, HYDRA_COMMANDS, PLAIN_COMMANDS  # noqa: E402
 from llm4rec_cli.config import paper  # noqa: E402
 from llm4rec_cli.config.registry import config_class, model_names  # noqa: E402
 from llm4rec_cli.data import readers  # noqa: E402
@@ -120,9 +120,11 @@ def commands() -> str:
             parts.append(_code(output_of(command, "--help")))
         elif command in WITH_OPTIONS:
             parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
-            parts.append(_code(f"llm4rec {command}: {summary}\n\n{parser.format_help()}"))
+            parts.append(
+                _code(f"llm4rec {command}: {summary}\n\n{parser.format_help()}\nExamples:\n{EXAMPLES[command]}")
+            )
         else:
-            parts.append(_code(f"llm4rec {command} [overrides]: {summary}"))
+            parts.append(_code(f"llm4rec {command} [overrides]: {summary}\n\nExamples:\n{EXAMPLES[command]}"))
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The commands, one file each, and their one-line descriptions."""
+"""The commands, one file each, their one-line descriptions, and examples of those that take overrides."""
 
 HYDRA_COMMANDS = {
     "train": "train a model, evaluate it and its floors (simple baselines), print the metrics table",
@@ -23,4 +23,53 @@ PLAIN_COMMANDS = {
     "validate": "compose every config and report all errors at once",
     "doctor": "check this machine: installation, devices, disk space",
     "completion": "print the script for bash or zsh completion of commands and overrides",
+}
+EXAMPLES = {
+    "train": """\
+  llm4rec train model=unisrec                                   train on the built-in demo, print the table
+  llm4rec train model=sasrec dataset=amazon2018-scientific dataset.raw_dir=PATH
+  llm4rec train -m model=unisrec,sasrec seed=0,1,2              a sweep; finished runs are skipped
+  llm4rec train +experiment=p5/demo seed=0                      the settings of an experiment
+""",
+    "eval": """\
+  llm4rec eval task=direct model=unisrec                        ask a trained model another question
+  llm4rec eval model=sasrec split=valid                         on validation
+  llm4rec eval run=PATH task.mask_history=true                  a run by its folder, items of the history left out
+  llm4rec eval -m model=sasrec seed=0,1,2 task.mask_history=true
+""",
+    "tune": """\
+  llm4rec tune model=sasrec                                          8 trials on the demo
+  llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --minutes 60
+  llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --save ml100k/sasrec
+  llm4rec train -m +experiment=ml100k/sasrec dataset.raw_dir=PATH seed=0,1,2        what --save makes possible
+
+Only validation is read (split=valid), and generated data are drawn with dataset.seed=1. Trial 0 is the setting before
+tuning. The same command goes on with the same search: after a kill, with a larger budget, or in a second terminal at
+the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
+""",
+    "prepare": """\
+  llm4rec prepare dataset=demo
+  llm4rec prepare dataset=ml-100k                               downloads, or says what to put where
+  llm4rec prepare dataset=amazon2014-beauty dataset.raw_dir=PATH
+""",
+    "enrich": """\
+  llm4rec enrich dataset=demo llm=local                         tokens for each item, by the packaged chat model
+  llm4rec enrich +experiment=enrich/sasrec dataset=amazon2014-beauty dataset.raw_dir=PATH llm=openai
+""",
+    "recommend": """\
+  llm4rec recommend model=unisrec --user ASASDIE2W9UHU                  a user of the demo data
+  llm4rec recommend model=unisrec --title "garden hose" --explain       any text, if the model reads item text
+  llm4rec recommend model=unisrec --user ID --new-items new.csv         rank items of a file with the catalogue
+  llm4rec recommend model=sasrec dataset=ml-100k --title "Toy Story" --title "Star Wars" --k 5
+  llm4rec recommend run=PATH --user 196 --json                          a trained run by its folder
+  llm4rec recommend task=rating model=mf --user ID --item ID            predict the user's rating of the item
+  llm4rec recommend task=explanation model=retrieval --user ID --item ID      write an explanation for the user
+""",
+    "inspect_data": """\
+  llm4rec inspect data dataset=amazon2014-beauty dataset.raw_dir=PATH
+  llm4rec inspect data dataset=ml-100k dataset.split=temporal --json
+""",
+    "inspect_memorisation": """\
+  llm4rec inspect memorisation dataset=ml-100k llm=local --records 100
+""",
 }

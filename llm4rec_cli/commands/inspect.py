@@ -26,25 +26,25 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from llm4rec_cli.commands import EXAMPLES
+
+COMPOSED = {
+    "data": "what a dataset rewards besides taste",
+    "memorisation": "whether a chat model knows a dataset by heart",
+}
+
 
 def main(argv: list[str]) -> int:
-    if argv[:1] == ["data"]:  # composes a config, as `train` does
+    if argv and (verb := argv[0]) in COMPOSED:  # composes a config, as `train` does
         from llm4rec_cli import launch
 
-        return launch.run("inspect_data", "what a dataset rewards besides taste", argv[1:], verbose=False)
-    if argv[:1] == ["memorisation"]:
-        from llm4rec_cli import launch
-
-        return launch.run(
-            "inspect_memorisation", "whether a chat model knows a dataset by heart", argv[1:], verbose=False
-        )
+        command = f"inspect_{verb}"
+        return launch.run(command, COMPOSED[verb], argv[1:], verbose=False, examples=EXAMPLES[command])
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("llm4rec inspect", description=__doc__, formatter_class=raw)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
-    verbs.add_parser("data", help="what a dataset rewards besides taste: llm4rec inspect data --help")
-    verbs.add_parser(
-        "memorisation", help="whether a chat model knows a dataset by heart: llm4rec inspect memorisation --help"
-    )
+    for verb, summary in COMPOSED.items():
+        verbs.add_parser(verb, help=f"{summary}: llm4rec inspect {verb} --help")
     result = verbs.add_parser("result", help="what a result's gain consists of, and whether it may be called 'beats'")
     result.add_argument("run", metavar="RUN|FILE", help="a run folder, an end of its path, or a file that was scored")
     result.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")

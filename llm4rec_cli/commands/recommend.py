@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = """\
-examples:
-  llm4rec recommend model=unisrec --user ASASDIE2W9UHU                  a user of the demo data
-  llm4rec recommend model=unisrec --title "garden hose" --explain       any text, if the model reads item text
-  llm4rec recommend model=unisrec --user ID --new-items new.csv         rank items of a file with the catalogue
-  llm4rec recommend model=sasrec dataset=ml-100k --title "Toy Story" --title "Star Wars" --k 5
-  llm4rec recommend run=PATH --user 196 --json                          a trained run by its folder
-  llm4rec recommend task=rating model=mf --user ID --item ID            predict the user's rating of the item
-  llm4rec recommend task=explanation model=retrieval --user ID --item ID      write an explanation for the user
-"""
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options: free text such as a title does not fit Hydra's override grammar."""
@@ -47,8 +36,6 @@ def parser() -> argparse.ArgumentParser:
         "llm4rec recommend",
         usage="llm4rec recommend [overrides] (--user ID [--item ID] | --title TEXT …) [--k N] [--again] [--json]\n"
         "                         [--new-items FILE [--only-new]] [--explain]",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
         allow_abbrev=False,
     )

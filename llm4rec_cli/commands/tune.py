@@ -25,17 +25,6 @@ from llm4rec_cli.training import trained
 from llm4rec_cli.training.run import OnEpoch, run_floors, run_unless_finished
 from llm4rec_cli.training.tuning import Budget, Score, Search, Trial, best, expected_best, nested
 
-EXAMPLES = """\
-examples:
-  llm4rec tune model=sasrec                                          8 trials on the demo
-  llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --minutes 60
-  llm4rec tune model=sasrec dataset=ml-100k dataset.raw_dir=PATH --trials 20 --save ml100k/sasrec
-  llm4rec train -m +experiment=ml100k/sasrec dataset.raw_dir=PATH seed=0,1,2        what --save makes possible
-
-Only validation is read (split=valid), and generated data are drawn with dataset.seed=1. Trial 0 is the setting before
-tuning. The same command goes on with the same search: after a kill, with a larger budget, or in a second terminal at
-the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
-"""
 GENERATED = "dataset.seed=1"  # generated data are tested with seed 0
 CHOSEN_BY = "Chosen on validation by:"  # and the command, in the experiment of a search
 NOT_SAVED = {"dataset.raw_dir", "dataset.seed", "split", "seed", "device", "force"}
@@ -46,8 +35,6 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         "llm4rec tune",
         usage="llm4rec tune [overrides] [--trials N] [--minutes M] [--name NAME] [--save NAME] [--unpruned]",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
         allow_abbrev=False,
     )

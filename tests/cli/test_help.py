@@ -34,16 +34,22 @@ def test_version(llm4rec):
     assert llm4rec("--version").out == f"llm4rec {__version__}\n"
 
 
-@pytest.mark.parametrize(("command", "flag"), [("train", "--help"), ("eval", "-h"), ("prepare", "--help")])
+@pytest.mark.parametrize("command", HYDRA_COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_a_commands_help_shows_its_purpose_the_groups_and_ends_with_examples(llm4rec, command, flag):
     answer = llm4rec(command, flag)
     assert answer.code == 0
     assert answer.out.startswith(f"llm4rec {command}: {HYDRA_COMMANDS[command]}")
     assert re.search(r"^model: .*\bsasrec\b.*\bunisrec\b", answer.out, re.MULTILINE)
     assert re.search(r"^dataset: .*\bdemo\b", answer.out, re.MULTILINE)
-    *_, last = answer.out.strip().splitlines()
-    assert "Examples:" in answer.out
-    assert last.strip().startswith("llm4rec ")
+    _, examples = answer.out.split("Examples:\n")
+    assert examples.startswith(f"  llm4rec {command} ")
+
+
+def test_a_verbs_help_names_the_verb(llm4rec):
+    answer = llm4rec("inspect", "data", "--help")
+    assert answer.out.startswith("llm4rec inspect data: ")
+    assert "Examples:\n  llm4rec inspect data dataset=" in answer.out
 
 
 def test_help_hides_the_types(llm4rec):
