@@ -60,6 +60,12 @@ def test_every_part_of_a_page_is_known_and_every_known_part_is_on_a_page():
     assert sorted(marks) == sorted(docs_pages.PARTS)
 
 
+def test_the_front_page_links_every_page():
+    front = (DOCS / "index.md").read_text(encoding="utf-8")
+    pages = [page.relative_to(DOCS).as_posix() for page in PAGES if page.is_relative_to(DOCS)]
+    assert [page for page in pages if page != "index.md" and f"]({page})" not in front] == []
+
+
 def test_the_help_of_every_command_is_shown(monkeypatch):
     monkeypatch.setattr(docs_pages, "output_of", lambda *arguments: " ".join(arguments))
     text = docs_pages.commands()
