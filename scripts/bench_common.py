@@ -189,7 +189,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, str]], markdown: bool = 
     if markdown:
         print(f"### {title}\n\n{tables.markdown(columns, cells)}\n")
     else:
-        tables.console().print(tables.table(title, columns, cells))
+        tables.show(tables.Content(title, columns, cells))
 
 
 def number(value: float) -> str:

@@ -22,7 +22,7 @@ from scipy import stats
 
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.ranking import expected_ndcg
-from llm4rec_cli.reporting.tables import console, markdown, table
+from llm4rec_cli.reporting.tables import Content, markdown, show
 
 Floats = NDArray[np.float64]
 COLUMNS = ("users", "seeds", "seed/user", "case", "coverage", "false B > A", "width", "old coverage", "old false B > A")
@@ -119,7 +119,7 @@ def main() -> None:
     if options.markdown:
         print(markdown([*rows[0]], cells))
     else:
-        console().print(table("95 % intervals of a difference of 0", [*rows[0]], cells))
+        show(Content("95 % intervals of a difference of 0", [*rows[0]], cells))
 
 
 if __name__ == "__main__":

@@ -284,16 +284,16 @@ def _signed(interval: tuple[float, float]) -> str:
     return f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
-def _title(runs: Sequence[FinishedRun]) -> str:
-    from llm4rec_cli.reporting.runs import protocol_in_words
-
-    _, metrics = runs[0]
-    return f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}"
-
-
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.reporting.runs import count_in_words, shared, shown_as, tuning_budget, tuning_in_words
+    from llm4rec_cli.reporting.runs import (
+        SYNTHETIC_NOTE,
+        count_in_words,
+        shared,
+        shown_as,
+        tuning_budget,
+        tuning_in_words,
+    )
 
     runs, seeds = comparison.runs, comparison.seeds
     in_all_runs = shared([metrics["labels"] for _, metrics in runs])
@@ -326,22 +326,24 @@ def _notes(comparison: Comparison) -> list[str]:
         budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
         notes.append(f"tuning budgets differ ({budgets}): a difference may be one of tuning, not of methods")
     if any("synthetic" in metrics["labels"] for _, metrics in runs):
-        notes.append("synthetic data: these numbers settle no claim")
+        notes.append(SYNTHETIC_NOTE)
     return notes
 
 
 def _print_table(comparison: Comparison) -> None:
+    from llm4rec_cli.reporting.runs import title
     from llm4rec_cli.reporting.tables import Content, show
 
     rows, notes = _rows(comparison), _notes(comparison)
-    show(Content(_title(comparison.runs), _columns(comparison), rows, notes, spare=SPARE))
+    show(Content(title(comparison.runs[0][1]), _columns(comparison), rows, notes, spare=SPARE))
 
 
 def _print_markdown(comparison: Comparison) -> None:
+    from llm4rec_cli.reporting.runs import title
     from llm4rec_cli.reporting.tables import markdown
 
     print(markdown(_columns(comparison), _rows(comparison)))
-    print("\n" + "\n".join(f"- {note}" for note in [_title(comparison.runs), *_notes(comparison)]))
+    print("\n" + "\n".join(f"- {note}" for note in [title(comparison.runs[0][1]), *_notes(comparison)]))
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def show(config: Config, dataset: RecDataset, items: ItemRequests, tokens: ItemT
     """Print two tables: a summary of requests and tokens, and the tokens of some items."""
     from llm4rec_cli.data.tokens import SLOTS, with_tokens
     from llm4rec_cli.llm.requests import Status
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.reporting.tables import Content
+    from llm4rec_cli.reporting.tables import show as show_tables
 
     manifest = with_tokens(dataset, tokens.tokens).manifest["tokens"]
     status = Counter(tokens.status)
@@ -73,11 +74,10 @@ def show(config: Config, dataset: RecDataset, items: ItemRequests, tokens: ItemT
         ["item tokens per item", f"{sum(map(len, tokens.tokens)) / n_with_text:.1f}"],
         ["item tokens shared by items", f"{manifest['shared']:,}"],
     ]
-    out = console()
-    out.print(table(f"{config.dataset.name}, enriched by {config.llm.model}", ["", ""], rows))
+    summary = Content(f"{config.dataset.name}, enriched by {config.llm.model}", ["", ""], rows)
     shown = [item for item in range(dataset.n_items) if tokens.tokens[item]][:SHOWN]
     examples = [[_title(items.texts[item]), *(", ".join(tokens.slots[item][slot]) for slot in SLOTS)] for item in shown]
-    out.print(table("examples", ["item", *(slot.replace("_", " ") for slot in SLOTS)], examples))
+    show_tables(summary, Content("examples", ["item", *(slot.replace("_", " ") for slot in SLOTS)], examples))
 
 
 def _title(text: str) -> str:

@@ -195,7 +195,7 @@ def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence
 
 def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:
     from llm4rec_cli.reporting import protocols
-    from llm4rec_cli.reporting.runs import protocol_in_words
+    from llm4rec_cli.reporting.runs import SYNTHETIC_NOTE, title
     from llm4rec_cli.reporting.tables import comma_separated, json_text, say, show
 
     if options.json:
@@ -205,7 +205,7 @@ def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argp
         sys.stdout.write(comma_separated(*protocols.flat(comparison, metrics)))
         return
     first = dict(comparison.runs[0].metrics) | {"split_rule": "leave_one_out"}  # the columns name the rule
-    heading = f"{first['dataset']} · {first['task']} · {protocol_in_words(first)}"
+    heading = title(first)
     contents: list[Any] = [protocols.metric_table(comparison, metric) for metric in metrics]
     contents += [
         content
@@ -219,4 +219,4 @@ def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argp
         print()
     say(*(f"without {protocol}: {reason}" for protocol, reason in comparison.skipped.items()))
     if "synthetic" in first["labels"]:
-        say("synthetic data: these numbers settle no claim")
+        say(SYNTHETIC_NOTE)

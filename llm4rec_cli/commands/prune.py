@@ -190,14 +190,15 @@ def _delete(deletions: Sequence[Deletion], root: Path, yes: bool) -> int:
     """
     from rich.filesize import decimal
 
-    from llm4rec_cli.reporting.tables import console, table
+    from llm4rec_cli.reporting.tables import Content, show
 
     if not deletions:
         print("nothing to delete")
         return 0
     sizes = [deletion.size() for deletion in deletions]
     rows = [[deletion.description, decimal(size)] for deletion, size in zip(deletions, sizes, strict=True)]
-    console().print(table(f"to delete under {root}", ["files", "size"], [*rows, ["total", decimal(sum(sizes))]]))
+    rows.append(["total", decimal(sum(sizes))])
+    show(Content(f"to delete under {root}", ["files", "size"], rows, whole=["files"]))
     if not yes and not sys.stdin.isatty():
         raise UsageError("nothing was deleted: there is no terminal to confirm on", "add --yes")
     if not yes and not _confirmed():

@@ -10,7 +10,8 @@ from typing import Any
 from llm4rec_cli.human import judge_check
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, MIN_RATERS
 from llm4rec_cli.reporting import tables
-from llm4rec_cli.reporting.tables import Content, comma_separated, console, json_text, table
+from llm4rec_cli.reporting.runs import SYNTHETIC_NOTE
+from llm4rec_cli.reporting.tables import Content, comma_separated, json_text, say
 
 ESTIMATES = ("mean_rank", "first", "mean_score")  # of a system on a criterion
 CSV_COLUMNS = (
@@ -42,7 +43,6 @@ def _csv(result: Mapping[str, Any]) -> str:
 
 
 def _print_tables(result: Mapping[str, Any], file: Path) -> None:
-    out = console()
     shown = [name for name in ESTIMATES if name != "mean_score" or result["scale"] == "score"]
     columns = ["system", *(heading for name in shown for heading in (name.replace("_", " "), "95 % CI")), "n"]
     for name, criterion in result["criteria"].items():
@@ -54,10 +54,10 @@ def _print_tables(result: Mapping[str, Any], file: Path) -> None:
             ]
             for system, estimates in criterion["systems"].items()
         ]
-        out.print(table(f"{name} · {result['dataset']} · {result['task']} · {result['split']}", columns, rows))
-        out.print(f"{_evidence(criterion, _judges(result))}\n", soft_wrap=True)
-    for note in [*_notes(result), f"written: {file}"]:
-        out.print(note, soft_wrap=True)
+        title = f"{name} · {result['dataset']} · {result['task']} · {result['split']}"
+        tables.show(Content(title, columns, rows, [_evidence(criterion, _judges(result))]))
+        print()
+    say(*_notes(result), f"written: {file}")
 
 
 def show_check(judge: str, result: Mapping[str, Mapping[str, Any]]) -> None:
@@ -134,5 +134,5 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if unfilled:
         notes.append(f"examples left out because not all texts were judged: {', '.join(unfilled)}")
     if result["synthetic"]:
-        notes.append("synthetic data: these numbers settle no claim")
+        notes.append(SYNTHETIC_NOTE)
     return notes

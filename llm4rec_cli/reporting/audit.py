@@ -21,7 +21,7 @@ from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting import pairing
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
-from llm4rec_cli.reporting.runs import is_tunable, protocol_in_words, shown_as, tuned_more, tuning_in_words
+from llm4rec_cli.reporting.runs import is_tunable, shown_as, title, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs, resolve_runs
 from llm4rec_cli.runs.identity import plain
@@ -491,7 +491,7 @@ def tables(result: Audit) -> list[Content]:
     _, metrics = _any(result.b)
     b, a = (shown_as(_any(runs)[1]) for runs in (result.b, result.a))
     of_gain = Content(
-        f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}: {result.metric} of {b} over {a}",
+        f"{title(metrics)}: {result.metric} of {b} over {a}",
         ("slice", "targets", "A", "B", "gain", "95 % interval", "share"),
         [
             [

@@ -11,7 +11,14 @@ from pathlib import Path
 from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import papers
-from llm4rec_cli.reporting.runs import IMPRESSION, count_in_words, shared, spare_metrics, tuning_in_words
+from llm4rec_cli.reporting.runs import (
+    IMPRESSION,
+    SYNTHETIC_NOTE,
+    count_in_words,
+    shared,
+    spare_metrics,
+    tuning_in_words,
+)
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
 
@@ -65,7 +72,7 @@ def notes(group: Group) -> list[str]:
     if parts := [part for part in in_all_rows if part != "synthetic"]:
         result.append(f"all rows: {' '.join(parts)}")
     if any("synthetic" in variant.labels for variant in group.members):
-        result.append("synthetic data: these numbers settle no claim")
+        result.append(SYNTHETIC_NOTE)
     for variant in group.members:
         tuning = variant.first_run.get("tuning") or {}
         if "expected_best" in tuning:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.reporting.tables import console, json_text, table
+from llm4rec_cli.reporting.tables import Content, json_text, show
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.examples import IntArray
@@ -103,16 +103,12 @@ def print_items(rows: Sequence[dict[str, Any]], heading: Sequence[str], with_his
         del columns["in history"]
     if not any(columns["new"]):
         del columns["new"]
-    out = console()
-    for line in heading:
-        out.print(line, soft_wrap=True, highlight=False, markup=False)
+    print(*heading, sep="\n")
     if not rows:
-        out.print("the model ranks none of these items")
+        print("the model ranks none of these items")
         return
-    out.print(table("", list(columns), list(zip(*columns.values(), strict=True))))
-    if "because" in rows[0]:
-        for line in _reasons(rows):
-            out.print(line, soft_wrap=True, highlight=False, markup=False)
+    reasons = _reasons(rows) if "because" in rows[0] else []
+    show(Content("", list(columns), list(zip(*columns.values(), strict=True)), reasons, whole=["item"]))
 
 
 def _reasons(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -138,12 +134,10 @@ def print_prediction(row: dict[str, Any], column: str, heading: str, in_training
     if as_json:
         print(json_text(row))
         return
-    out = console()
-    out.print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'", soft_wrap=True)
-    out.print(str(row[column]), soft_wrap=True, highlight=False)
+    print(f"{heading}, {column}: user {row['user_id']}, '{row['title'] or row['item_id']}'")
+    print(row[column])
     if row["given"] is not None:
-        note = " (used in training)" if in_training else ""
-        out.print(f"in the data: {row['given']}{note}", soft_wrap=True, highlight=False)
+        print(f"in the data: {row['given']}{' (used in training)' if in_training else ''}")
 
 
 def item_fields(dataset: RecDataset, item: int) -> dict[str, str | None]:

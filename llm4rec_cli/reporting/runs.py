@@ -18,6 +18,7 @@ from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.reporting.tables import Content
 
 IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
+SYNTHETIC_NOTE = "synthetic data: these numbers settle no claim"
 COLD_METRICS = ("hr@10", "ndcg@10")
 # Protocols that predict a column of interactions.
 COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
@@ -77,9 +78,8 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Content:
             notes.append(f"{shown_as(run)}: {', '.join(labels)}")
     notes += last["warnings"]
     if "synthetic" in last["labels"]:
-        notes.append("synthetic data: these numbers settle no claim")
-    title = f"{last['dataset']} · {last['task']} · {protocol_in_words(last)}"
-    return Content(title, ["model", *names], rows, notes, spare=spare_metrics(names, headline))
+        notes.append(SYNTHETIC_NOTE)
+    return Content(title(last), ["model", *names], rows, notes, spare=spare_metrics(names, headline))
 
 
 def spare_metrics(names: Sequence[str], headline: str | None) -> list[str]:
@@ -140,6 +140,11 @@ def count_in_words(run: dict[str, Any], n: int) -> str:
     """Return `1,995 users`; or interactions, if a user may have several examples; or impressions."""
     units = {IMPRESSION: "impressions", **dict.fromkeys(COLUMN_PROTOCOLS, "interactions")}
     return f"{n:,} {units.get(run['protocol'], 'users')}"
+
+
+def title(run: dict[str, Any]) -> str:
+    """Return `demo · sequential · test · full ranking · history not masked`, the title of tables with this run."""
+    return f"{run['dataset']} · {run['task']} · {protocol_in_words(run)}"
 
 
 def protocol_in_words(run: dict[str, Any]) -> str:

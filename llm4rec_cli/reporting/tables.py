@@ -82,7 +82,7 @@ def is_wide() -> bool:
     return bool(os.environ.get(WIDE))
 
 
-def console(at_least: int = 0) -> Console:
+def _console(at_least: int = 0) -> Console:
     """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
     `--wide`. Brackets are not read as markup.
 
@@ -100,8 +100,8 @@ def show(*tables: Content) -> None:
     for i, content in enumerate(tables):
         if i > 0:
             print()
-        shown, layout = _fitted(content, console().width)
-        console(layout.width).print(_table(shown, layout))
+        shown, layout = _fitted(content, _console().width)
+        _console(layout.width).print(_table(shown, layout))
         left_out = [name for i, name in enumerate(shown.columns) if i not in layout.columns]
         more = [f"not shown, for lack of width: {', '.join(left_out)} (--wide)"] if left_out else []
         say(*shown.notes, *more)
@@ -110,7 +110,7 @@ def show(*tables: Content) -> None:
 def say(*lines: str) -> None:
     """Print lines of text, wrapped and indented further where they are too long; words such as paths are never
     broken."""
-    width = console().width
+    width = _console().width
     for line in lines:
         indent = " " * (2 + len(line) - len(line.lstrip()))
         kept = line.replace(" %", "\0%")  # together
@@ -118,12 +118,8 @@ def say(*lines: str) -> None:
         print(kept.replace("\0", " "))
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
-    """Return a table for `console()`, with columns of numbers right-aligned."""
-    return _table(*_fitted(Content(title, columns, rows), console().width))
-
-
 def _table(content: Content, layout: _Layout) -> Group:
+    """Return a table for `_console()`, with columns of numbers right-aligned."""
     result = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     numeric = numeric_columns(content.rows, len(content.columns))
     for i, width in zip(*layout, strict=True):

@@ -472,7 +472,7 @@ def test_missing_files_are_refused(judged, llm4rec, arguments, message):
 
 def test_the_table_says_whether_it_is_conclusive(judged, llm4rec):
     paths = [sheet(judged, "1A,1", "1B,2", "2A,2", "2B,1", name=name) for name in ("ann", "ben")]
-    out = llm4rec("human", "score", "judged", *map(str, paths)).out
+    out = " ".join(llm4rec("human", "score", "judged", *map(str, paths)).out.split())
     assert "clarity · demo · explanation · test" in out
     assert "2 raters and 2 examples; Krippendorff's alpha (ordinal): 1.00" in out
     assert "not conclusive: at least 3 raters and 50 examples are needed" in out
@@ -547,8 +547,9 @@ def test_a_chat_model_fills_a_sheet_that_is_scored_separately(runs, exported, by
     (filled,) = folder.glob("judge-judge-*.csv")
     score = llm4rec("human", "score", str(folder), str(filled))
     assert score.code == 0, score.err
-    assert "1 chat model and 55 examples" in score.out
-    assert "not conclusive: judged by a/judge (llm-judge), not by people" in score.out
+    shown = " ".join(score.out.split())
+    assert "1 chat model and 55 examples" in shown
+    assert "not conclusive: judged by a/judge (llm-judge), not by people" in shown
     assert not (folder / "human.json").exists(), "human.json is what claims read"
     result = read(folder / "judge.json")
     assert result["raters"][0]["judge"] == "a/judge"

@@ -12,13 +12,11 @@ from llm4rec_cli.reporting.tables import (
     WIDE,
     Content,
     comma_separated,
-    console,
     json_text,
     latex,
     markdown,
     numeric_columns,
     show,
-    table,
 )
 
 COLUMNS = ["model", "ndcg@10"]
@@ -28,7 +26,7 @@ ROWS = [["sasrec", "0.1000 ± 0.0100"], ['a "b", c', ""]]
 def shown(content):
     out = io.StringIO()
     with redirect_stdout(out):
-        console().print(content)
+        show(content)
     return out.getvalue()
 
 
@@ -48,21 +46,21 @@ def test_markdown_escapes_the_cell_separator():
 
 
 def test_rich_shows_every_cell_and_the_title():
-    text = shown(table("runs", COLUMNS, ROWS))
+    text = shown(Content("runs", COLUMNS, ROWS))
     assert all(cell in text for cell in ["runs", *COLUMNS, "sasrec", "0.1000 ± 0.0100"])
 
 
 def test_rich_folds_long_cells_rather_than_cutting_them():
-    assert "…" not in shown(table("runs", ["run"], [["x" * 400]]))
+    assert "…" not in shown(Content("runs", ["run"], [["x" * 400]]))
 
 
 def test_brackets_and_colons_are_shown_as_typed():
-    assert "task.floors=[popularity] :x:" in shown(table("sweep", ["job"], [["task.floors=[popularity] :x:"]]))
-    assert "runs under a[b]" in shown(table("runs under a[b]", ["run of a long name"], []))
+    assert "task.floors=[popularity] :x:" in shown(Content("sweep", ["job"], [["task.floors=[popularity] :x:"]]))
+    assert "runs under a[b]" in shown(Content("runs under a[b]", ["run of a long name"], []))
 
 
 def test_a_table_without_rows_is_shown():
-    assert "runs" in shown(table("runs", COLUMNS, []))
+    assert "runs" in shown(Content("runs", COLUMNS, []))
 
 
 def lines_of(*contents):

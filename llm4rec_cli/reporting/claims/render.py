@@ -8,7 +8,7 @@ from typing import Any
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference
 from llm4rec_cli.reporting.claims.spec import ClaimResult, ClaimTest, Rule, Side
-from llm4rec_cli.reporting.runs import count_in_words, protocol_in_words, shown_as
+from llm4rec_cli.reporting.runs import count_in_words, shown_as
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
 
@@ -70,11 +70,6 @@ def _side_in_words(side: Side) -> str:
     marks += [] if side.pretrained is None else ["pre-trained" if side.pretrained else "from scratch"]
     name = f"{side.model} ({', '.join(marks)})" if marks else side.model
     return f"the best {name}" if side.best else name
-
-
-def data_in_words(variant: Variant) -> str:
-    _, metrics = variant.runs[0]
-    return f"{metrics['dataset']} · {metrics['task']} · {protocol_in_words(metrics)}"
 
 
 def pair_numbers(test: ClaimTest, difference: Difference, gains: Sequence[float], a: Variant, b: Variant) -> str:

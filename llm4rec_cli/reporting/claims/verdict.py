@@ -18,7 +18,7 @@ from llm4rec_cli.evaluation.paired import Difference, holm, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.pairing import PairedValues, pair_runs, shared_metrics
-from llm4rec_cli.reporting.runs import is_tunable, tuned_more, tuning_in_words
+from llm4rec_cli.reporting.runs import is_tunable, title, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.variants import Variant
 from llm4rec_cli.runs.catalog import FinishedRun
 
@@ -132,7 +132,7 @@ def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimR
     runs = [run for pair in by_seed for run in pair]
     folders = list(dict.fromkeys(folder for folder, _ in runs))
     split = a.runs[0][1]["split_rule"]
-    result = partial(ClaimResult, claim, test, data=render.data_in_words(a), runs=folders, split=split)
+    result = partial(ClaimResult, claim, test, data=title(a.first_run), runs=folders, split=split)
     has_examples = _has_value_per_example(test.metric, by_seed[0])
     try:
         difference, gains = _difference(test, by_seed, has_examples)
@@ -228,7 +228,7 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
         ClaimResult,
         claim,
         test,
-        data=render.data_in_words(variant),
+        data=title(variant.first_run),
         numbers=numbers,
         runs=list(folders),
         split=runs[0]["split_rule"],
