@@ -1,5 +1,8 @@
 """The commands, one file each, their one-line descriptions, and examples of those that take overrides."""
 
+import argparse
+from collections.abc import Callable
+
 HYDRA_COMMANDS = {
     "train": "train a model, evaluate it and its floors (simple baselines), print the metrics table",
     "eval": "evaluate a trained model on another task, split or protocol",
@@ -73,3 +76,14 @@ the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
   llm4rec inspect memorisation dataset=ml-100k llm=local --records 100
 """,
 }
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """Return an argparse type: whole numbers from `minimum` on."""
+
+    def whole_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {minimum}")
+        return int(text)
+
+    return whole_number

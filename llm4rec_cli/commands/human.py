@@ -22,9 +22,11 @@ decides, whether it prefers a text to a damaged one, and whether it prefers text
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from llm4rec_cli.commands import at_least
 
 JUDGE_EXAMPLES = """\
 examples:
@@ -44,8 +46,8 @@ def main(argv: list[str]) -> int:
     add = export.add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder, or an end of its path")
     add("--out", required=True, type=_path, metavar="FOLDER", help="where sheets and key are written")
-    add("--examples", dest="n_examples", type=_at_least(1), default=50, metavar="N", help="sample size (default: 50)")
-    add("--seed", type=_at_least(0), default=0, help="of the sample and the labels (default: 0)")
+    add("--examples", dest="n_examples", type=at_least(1), default=50, metavar="N", help="sample size (default: 50)")
+    add("--seed", type=at_least(0), default=0, help="of the sample and the labels (default: 0)")
     criteria = "clarity,reasonableness"
     add("--criteria", type=_words, default=criteria, help=f"comma-separated names (default: {criteria})")
     add("--scale", choices=("score", "rank"), default="score", help="scores 1 to 5 (default), or ranks")
@@ -79,17 +81,6 @@ def _path(text: str) -> Path:
 
 def _words(text: str) -> list[str]:
     return text.split(",")
-
-
-def _at_least(minimum: int) -> Callable[[str], int]:
-    """Return an argparse type: whole numbers from `minimum` on."""
-
-    def whole_number(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {minimum}")
-        return int(text)
-
-    return whole_number
 
 
 def _export(**options: Any) -> None:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llm4rec_cli.commands import at_least
 from llm4rec_cli.config.compose import Composed
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the options that `inspect memorisation` has besides overrides."""
     options = argparse.ArgumentParser("llm4rec inspect memorisation", add_help=False, allow_abbrev=False)
     options.add_argument("--json", action="store_true", help="one JSON object")
-    options.add_argument("--records", type=int, default=200, help="records per probe (default: 200)")
+    options.add_argument("--records", type=at_least(1), default=200, help="records per probe (default: 200)")
     return options
 
 
@@ -27,7 +28,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
 
     from llm4rec_cli.config.schema import Backend, PromptLogprobs
     from llm4rec_cli.data.prepare import prepare
-    from llm4rec_cli.errors import DataError, UsageError, raise_first
+    from llm4rec_cli.errors import DataError, raise_first
     from llm4rec_cli.llm import completions, memorisation
     from llm4rec_cli.llm.memorisation import VERBATIM
     from llm4rec_cli.llm.store import Store
@@ -35,8 +36,6 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.runs import marks, rules, stages
     from llm4rec_cli.runs.spec import RunSpec
 
-    if options.records < 1:
-        raise UsageError(f"--records {options.records} is not positive", "--records 200")
     spec = RunSpec.resolve_unchecked(composed, "prepare")
     raise_first(rules.problems_of_llm(spec.llm))
     dataset = prepare(spec.config.dataset, spec.cache)

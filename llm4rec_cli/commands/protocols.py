@@ -32,6 +32,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.commands import at_least
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--only", metavar="NAMES", default=",".join(PROTOCOLS), help="comma-separated protocols")
-    parser.add_argument("--draws", metavar="N", type=int, default=5, help="draws of shuffle_ties (default: 5)")
+    parser.add_argument("--draws", metavar="N", type=at_least(1), default=5, help="draws of shuffle_ties (default: 5)")
     parser.add_argument("--metrics", metavar="NAMES", help="comma-separated (default: the task's selection metric)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object")
@@ -64,8 +65,6 @@ def main(argv: list[str]) -> int:
     for name in names:
         if name not in PROTOCOLS:
             raise UsageError(f"unknown protocol '{name}'", did_you_mean(name, PROTOCOLS))
-    if options.draws < 1:
-        raise UsageError(f"--draws {options.draws} is out of range", "at least 1")
 
     from llm4rec_cli import launch, processes
     from llm4rec_cli.config.compose import COMPOSE_ERRORS, as_usage_error

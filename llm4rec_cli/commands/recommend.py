@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.commands import at_least
 from llm4rec_cli.config.registry import config_class, models_with
 from llm4rec_cli.config.schema import Candidates, Control, Question
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError, raise_first
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         help="a title in the history, or any text if the model reads item text; repeat, oldest first",
     )
-    options.add_argument("--k", metavar="N", type=_positive, default=10, help="number of items (default: 10)")
+    options.add_argument("--k", metavar="N", type=at_least(1), default=10, help="number of items (default: 10)")
     options.add_argument("--again", action="store_true", help="also recommend items of the history")
     options.add_argument("--json", action="store_true", help="print one JSON object per line")
     options.add_argument(
@@ -331,10 +332,3 @@ def _pair_example(dataset: RecDataset, user: int, item: int) -> Examples:
     rows = start + np.flatnonzero(dataset.sequence[start:end] == item)
     row, end = (rows[-1], rows[-1]) if len(rows) else (-1, end)
     return single_example(user, dataset.sequence, start, end, item, row)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number

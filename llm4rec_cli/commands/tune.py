@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from llm4rec_cli.commands import at_least
 from llm4rec_cli.config import search
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, Composed, as_usage_error, compose, data_file
 from llm4rec_cli.config.overrides import GROUPS, key_typed, quoted
@@ -38,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    options.add_argument("--trials", type=int, default=8, metavar="N", help="number of trials in all (default: 8)")
+    options.add_argument(
+        "--trials", type=at_least(1), default=8, metavar="N", help="number of trials in all (default: 8)"
+    )
     options.add_argument("--minutes", type=float, metavar="M", help="stop after the trial that exceeds these minutes")
     options.add_argument("--name", help="name of the search (default: MODEL-DATASET-TASK)")
     options.add_argument("--save", metavar="NAME", help="write the best settings to ./conf/experiment/NAME.yaml")
@@ -50,8 +53,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     """Search, print the trials, and write tuning.json and experiment.yaml."""
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tune needs Optuna, which is not installed", "pip install 'llm4rec[tune]'")
-    if options.trials < 1:
-        raise UsageError(f"--trials {options.trials} runs nothing", "--trials 8")
     if {"seed", "split"} & {key_typed(override) for override in composed.typed}:
         raise UsageError("tune sets split=valid and seed=0 itself", "leave them out")
     typed = _typed(composed)

@@ -105,7 +105,7 @@ def test_an_experiment_that_is_not_of_this_search_stops_the_command_before_the_s
     [
         (("model=random",), "model 'random' has no search space"),
         (("model=bpr_mf", "split=test"), "tune sets split=valid and seed=0 itself"),
-        (("model=bpr_mf", "--trials", "0"), "--trials 0 runs nothing"),
+        (("model=bpr_mf", "--trials", "0"), "argument --trials: '0' is not a whole number of at least 1"),
         (("model=bpr_mf", "--trial", "3"), "unknown option '--trial'"),
         (("-m", "model=bpr_mf,sasrec"), "tune runs once"),
     ],
