@@ -181,7 +181,8 @@ def _refusal(spec: RunSpec) -> DataError | None:
 
 
 def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence[str]) -> list[str]:
-    """Return the overrides of a job that not all jobs have, except the seed and what the model's name says.
+    """Return the overrides of a job that not all jobs have, except the seed and what the model's name says; of an
+    experiment, its name.
 
     Args:
         named: settings of the model that its name says.
@@ -189,7 +190,8 @@ def _distinct(job: Sequence[str], jobs: Sequence[Sequence[str]], named: Sequence
     from llm4rec_cli.config.overrides import key_typed
 
     hidden = {"model", "seed", *(f"model.{setting}" for setting in named)}
-    return [o for o in job if not all(o in other for other in jobs) and key_typed(o) not in hidden]
+    shown = [o for o in job if not all(o in other for other in jobs) and key_typed(o) not in hidden]
+    return [o.partition("=")[2] if key_typed(o) == "experiment" else o for o in shown]
 
 
 def _print(comparison: ProtocolComparison, metrics: Sequence[str], options: argparse.Namespace) -> None:

@@ -71,6 +71,16 @@ def test_models_and_seeds_are_swept(shop):
     ]
 
 
+def test_the_models_of_experiments_are_named_after_them(shop, tmp_path):
+    for steps, name in enumerate(("first", "second"), start=1):
+        write_text(tmp_path / f"conf/experiment/{name}.yaml", f"# @package _global_\nmodel: {{steps: {steps}}}\n")
+    answer = shop("--only", "leave_one_out", "--json", "+experiment=first,second")
+    assert answer.code == 0, answer.err
+    assert list(json.loads(answer.out)["models"]) == [
+        *("popularity", "transition_text first", "transition_text second")
+    ]
+
+
 def test_without_times_only_leave_one_out_is_left_and_the_reason_is_said(shop, tmp_path):
     lines = (tmp_path / "log.csv").read_text().splitlines()
     write_text(tmp_path / "log.csv", "\n".join(line.rpartition(",")[0] for line in lines))
