@@ -106,7 +106,9 @@ def _contents(
 
     if options.slices:
         if not (on_slices := [content for group in comparable if (content := contents.slices(group))]):
-            raise RunError("none of these runs has slices of its targets", "evaluate them again: llm4rec eval run=PATH")
+            of_metrics = f" with {', '.join(names)}" if names else ""
+            remedy = "--metrics ndcg@10" if names else "evaluate them again: llm4rec eval run=PATH"
+            raise RunError(f"none of these runs has slices of its targets{of_metrics}", remedy)
         return [joined(on_slices)] if options.csv else on_slices
     if options.costs:
         of_groups = list(map(contents.costs, comparable))

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
             f"no cell of {table.name} has such labels", did_you_mean(options.rows.strip(paper.ALL), labels)
         )
     start_run = options.start and options.start.expanduser().resolve()
-    if start_run and finished_metrics(start_run) is None:
+    if start_run and not (start_run.is_dir() and finished_metrics(start_run)):
         raise UsageError(f"--start {start_run} is not a finished run", "llm4rec import-weights METHOD FILE makes one")
     seeds = _seeds(options.seeds) or (table.seeds[:1] if size_ is Size.small else table.seeds)
 

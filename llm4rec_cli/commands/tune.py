@@ -13,7 +13,7 @@ import yaml
 
 from llm4rec_cli.commands import at_least
 from llm4rec_cli.config import search
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, Composed, as_usage_error, compose, data_file
+from llm4rec_cli.config.compose import COMPOSE_ERRORS, Composed, as_usage_error, compose, conf_dir, data_file
 from llm4rec_cli.config.overrides import GROUPS, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
@@ -59,6 +59,8 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     saved = Path("conf/experiment") / f"{options.save}.yaml" if options.save else None
     if saved is not None and saved.exists() and not _names_the_search(saved, typed):
         raise UsageError(f"{saved} exists and is not of this search", "--save another name")
+    if saved is not None and (shipped := conf_dir().parent / saved).exists() and not saved.exists():
+        raise UsageError(f"{shipped} is shipped, and would be used in place of {saved}", "--save another name")
     spec = RunSpec.resolve(_compose(typed), "train")
     unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
     space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}

@@ -157,7 +157,7 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         path = Path(requested.config.run).resolve()
         named = next((run for run in finished_runs(requested.outputs, imports=True) if run[0].resolve() == path), None)
         status = read_json(named[0] / STATUS) if named else {}
-        if named is None or status["command"] not in ("train", IMPORT):
+        if named is None or status.get("command") not in ("train", IMPORT):
             raise RunError(f"{requested.config.run} is not a finished training run", "llm4rec list runs")
         return named[0], status, named[1]
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
@@ -165,7 +165,7 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     task_typed = {"task", "experiment"} & requested.typed_keys
     for folder, metrics in finished_runs(requested.outputs):
         status = read_json(folder / STATUS)
-        if status["command"] != "train" or not config_class(metrics["model"]).trainable:
+        if status.get("command") != "train" or not config_class(metrics["model"]).trainable:
             continue
         stored: Any = OmegaConf.load(folder / CONFIG)
         asked_for = requested.task.question is Question.pretrain or {"dataset", "experiment"} & keys.keys()

@@ -100,6 +100,12 @@ def test_an_experiment_that_is_not_of_this_search_stops_the_command_before_the_s
     assert "trial" not in refused.err
 
 
+def test_the_name_of_a_shipped_experiment_is_refused_elsewhere(tmp_path, cache):
+    refused = call(*SEARCH, "--save", "amazon2014-beauty/sasrec", cwd=tmp_path, cache=cache)
+    assert refused.code == 2
+    assert "is shipped, and would be used in place of conf/experiment/amazon2014-beauty/sasrec.yaml" in refused.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -215,7 +215,8 @@ def test_a_leaf_takes_no_beams_place():
 
 
 @pytest.mark.parametrize("codes", [UNEVEN, EVEN], ids=["uneven", "even"])
-def test_padding_and_the_batch_change_nothing(codes):
+def test_padding_and_the_batch_change_nothing(monkeypatch, codes):
+    monkeypatch.setattr(decoding, "NODES_PER_PASS", 4)  # below the nodes of the tree, which is walked
     t5, trie = model(), Trie.from_codes(codes)
     tokens, mask = sources(7)
     memory = memory_of(t5, tokens, mask)
@@ -263,7 +264,8 @@ def test_a_row_that_has_ended_leaves_the_batch(monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["weights", "autocast"])
-def test_scores_in_bf16_are_close_and_come_back_in_fp32(how):
+def test_scores_in_bf16_are_close_and_come_back_in_fp32(monkeypatch, how):
+    monkeypatch.setattr(decoding, "NODES_PER_PASS", 4)  # below the nodes of the tree, which is walked
     t5, trie = model(), Trie.from_codes(EVEN)
     tokens, mask = sources()
     expected = decoding.leaf_scores(t5, memory_of(t5, tokens, mask), trie)

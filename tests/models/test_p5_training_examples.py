@@ -200,15 +200,6 @@ def test_a_text_that_is_missing_or_blank_is_no_target(examples, missing):
     assert pool.units.tolist() == [row for row in np.flatnonzero(split.assignment == TRAIN) if row % 2 == 0]
 
 
-def test_half_a_star_is_rounded_up_before_it_is_liked_or_shown(examples):
-    dataset = shop().dataset
-    split = leave_one_out(replace(dataset, interactions=dataset.interactions.assign(rating=3.5)))
-    built = examples(split=split)
-    like = next(name for name, prompt in built.config.prompts.items() if "{like}" in prompt.target)
-    assert built._draw_stars(built.config.prompts[like], values := FieldValues(0, 0, 0), None) == "like"
-    assert values.star == 4
-
-
 def test_targets_carry_loss_and_padding_none(examples):
     built = examples()
     batch = built.batch(0, list(range(0, len(built), 7)))

@@ -51,7 +51,7 @@ class EnsembleConfig(ModelConfig):
 
     @property
     def results_version(self) -> int:
-        return 2 if self.combine in (Combine.sum, Combine.mean) else 1
+        return 2 if self.combine in (Combine.sum, Combine.mean, Combine.rank) else 1
 
     def metrics_fields(self) -> dict[str, Any]:
         return {"members": self.members} if self.members else {}

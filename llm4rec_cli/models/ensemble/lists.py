@@ -76,9 +76,12 @@ class Lists:
         length = rows["top_items"].map(len).to_numpy()
         item = number(pd.Index(np.concatenate(rows["top_items"].to_numpy()))).astype(np.int64)
         lowest = np.array([scores[-1] if len(scores) else 0.0 for scores in rows["top_scores"]], dtype=np.float64)
-        score = np.concatenate(rows["top_scores"].to_numpy()).astype(np.float64) - np.repeat(lowest, length)
+        stored = np.concatenate(rows["top_scores"].to_numpy()).astype(np.float64)
+        score = stored - np.repeat(lowest, length)
         rank = np.arange(len(item)) - np.repeat(np.cumsum(length) - length, length) + 1.0
-        tie = np.cumsum(np.append(True, (rank[1:] == 1) | (score[1:] != score[:-1]))) - 1
+        is_tied = np.zeros(len(item), dtype=bool)  # with the item before
+        is_tied[1:] = (stored[1:] == stored[:-1]) & (rank[1:] > 1)
+        tie = np.cumsum(~is_tied) - 1
         rank = (np.bincount(tie, rank) / np.bincount(tie))[tie]
         pair = np.repeat(user, length) * dataset.n_items + item
         order = np.argsort(pair)

@@ -80,6 +80,7 @@ class TrainingExamples:
         self.user = split.dataset.interactions["user"].to_numpy()
         ratings = split.dataset.interactions.get("rating")
         self.star = None if ratings is None else round_stars(ratings.to_numpy())
+        self.liked = None if ratings is None else ratings.to_numpy() >= MIN_LIKED_STARS
         self.negative_items = split.softmax_items()
         self.first_targets = {kind: self._first_targets(kind) for kind in RANKING_KINDS}
         self.has_value: dict[str, NDArray[np.bool_]] = {}  # columns -> which interactions have a value
@@ -172,7 +173,7 @@ class TrainingExamples:
 
     def _draw_stars(self, prompt: PromptConfig, values: FieldValues, rng: np.random.Generator) -> str:
         """Set the stars that the source shows; return the answer."""
-        assert self.star is not None
+        assert self.star is not None and self.liked is not None
         star = int(self.star[values.row])
         values.star = star
         if "{yes_no}" in prompt.target:
@@ -181,7 +182,7 @@ class TrainingExamples:
             values.star = int(rng.choice([other for other in range(1, 6) if other != star]))
             return "no"
         if "{like}" in prompt.target:
-            return "like" if star >= MIN_LIKED_STARS else "dislike"
+            return "like" if self.liked[values.row] else "dislike"
         if prompt.family is not PromptFamily.review_summary:  # held-out ones too: the trained target is jittered
             return jitter_stars(star, rng)
         return str(star)

@@ -114,13 +114,14 @@ def candidate_scores(t5: Any, memory: Memory, trie: Trie, leaves: Tensor) -> Ten
     Args:
         leaves: (B, c) leaf numbers.
     """
-    if len(trie.depth_first) <= NODES_PER_PASS:  # one pass decodes them all
-        return leaf_scores(t5, memory, trie).gather(1, leaves)
     scores = torch.empty(leaves.shape, device=leaves.device)
     targets, order = trie.leaf_node[leaves].sort(1)  # neighbours share ancestors
     half = NODES_PER_PASS // 2
     for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
         rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
+        if len(trie.depth_first) <= NODES_PER_PASS:  # one pass decodes them all
+            scores[rows] = leaf_scores(t5, memory[rows], trie).gather(1, leaves[rows])
+            continue
         for columns, ends in zip(order[rows].split(half, 1), targets[rows].split(half, 1), strict=True):
             nodes = _unique_per_row(torch.cat(list(trie.ancestors(trie.parent[ends])), 1))
             edges = torch.zeros(len(nodes), len(trie.token), device=scores.device)

@@ -237,6 +237,8 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
         return result(Verdict.not_testable, reason)
     if select.is_trained(variant) and len(runs) < MIN_SEEDS:
         return result(Verdict.inconclusive, f"{len(runs)} of {MIN_SEEDS} required seeds")
+    if interval is None and any(test.metric in run["intervals"] for run in runs):
+        return result(Verdict.inconclusive, "each seed has an interval, but their predictions are missing or differ")
     if interval is None and runs[0]["n_examples"] < MIN_EXAMPLES:
         return result(Verdict.inconclusive, f"without an interval at least {MIN_EXAMPLES} examples are needed")
     verdict = decide(Rule.superior, low - threshold, high - threshold, test.margin.absolute(threshold))

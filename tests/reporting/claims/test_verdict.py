@@ -1,6 +1,7 @@
 """Verdicts on handmade runs: what supports or refutes a claim, and what leaves it open."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -291,6 +292,14 @@ def test_the_interval_of_several_seeds_is_that_over_users_and_seeds(write, judge
     write("chatgptrec", [1] * 50 + [20] * 50, intervals={"mrr": [0.0, 1.0]})
     (result,) = judge(claim_about_one(metric="mrr"))
     assert result.verdict is Verdict.supported, "each seed's own interval is no interval of their mean"
+
+
+def test_seeds_without_predictions_have_no_interval_and_decide_nothing(write, judge):
+    folders = write("chatgptrec", [1] * 50 + [20] * 50, intervals={"mrr": [0.3, 0.6]})
+    for folder in folders:
+        Path(folder, "predictions.parquet").unlink()
+    (result,) = judge(claim_about_one(metric="mrr"))
+    assert (result.verdict, "predictions are missing" in result.reason) == (Verdict.inconclusive, True)
 
 
 def test_a_metric_without_an_interval_needs_a_hundred_examples(write, judge):
