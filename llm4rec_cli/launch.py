@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sweep, whichever process ran it
 SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
-HELP, EXAMPLES = "LLM4REC_HELP", "LLM4REC_EXAMPLES"  # of conf/config.yaml
+HELP, HELP_EXAMPLES = "LLM4REC_HELP", "LLM4REC_EXAMPLES"  # of conf/config.yaml
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
 WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data", "inspect_memorisation", "import_weights")
@@ -43,6 +43,9 @@ WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data", "inspect_memorisat
 
 def run(command: str, summary: str, arguments: list[str], verbose: bool, examples: str = "") -> int:
     """Compose the config and run `commands/<command>.py` once, or once per job of a sweep.
+
+    Args:
+        summary, examples: the first line and the last lines of its help.
 
     Returns:
         the exit code: 0, or 1 if a job of a sweep failed.
@@ -55,7 +58,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool, example
     processes.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
     name = command.replace("inspect_", "inspect ")
-    os.environ |= {HELP: f"llm4rec {name}: {summary}", EXAMPLES: f"Examples:\n{examples}"}
+    os.environ |= {HELP: f"llm4rec {name}: {summary}", HELP_EXAMPLES: f"Examples:\n{examples}"}
     known_flags: tuple[str, ...] = FLAGS
     options: list[Namespace] = []  # of the command; at most one
     if command in WITH_OPTIONS:

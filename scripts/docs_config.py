@@ -81,8 +81,8 @@ def datasets() -> str:
         counts = [f"{paper[key]:,} {key}" for key in ("users", "items") if key in paper]
         source = "generated" if content.get("generator") else "downloaded" if content.get("download") else "by hand"
         domains = (content.get("domains") or {}).values()
-        files = [name for domain in domains for role, name in domain.items() if role != "reader"]
-        shown = ", ".join(f"`{file}`" for file in files) if len(files) <= MOST_FILES else f"{len(files)} files"
+        raw = [raw_file for domain in domains for role, raw_file in domain.items() if role != "reader"]
+        shown = ", ".join(f"`{raw_file}`" for raw_file in raw) if len(raw) <= MOST_FILES else f"{len(raw)} files"
         cells = [_first_sentence(file), content.get("reader", ""), source, shown, ", ".join(counts)]
         rows.append([f"`{name}`", *map(str, cells)])
     return markdown(["dataset", "description", "reader", "source", "raw files", "the paper's counts"], rows)

@@ -92,7 +92,7 @@ def test_an_option_is_named_as_its_file(group):
 def test_a_config_names_no_code_and_reads_no_secret(file):
     text = file.read_text()
     assert "_target_" not in text
-    assert set(re.findall(r"oc\.env:(\w+)", text)) <= {launch.HELP, launch.EXAMPLES}
+    assert set(re.findall(r"oc\.env:(\w+)", text)) <= {launch.HELP, launch.HELP_EXAMPLES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

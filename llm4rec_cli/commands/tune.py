@@ -240,7 +240,7 @@ def _command(typed: Sequence[str]) -> str:
 
 
 def _names_the_search(experiment: Path, typed: Sequence[str]) -> bool:
-    """Say whether the comments of an experiment name this search, on one line or wrapped."""
+    """Return whether the comments of an experiment name this search, on one line or wrapped."""
     lines = experiment.read_text(encoding="utf-8").splitlines()
     words = " ".join(line.lstrip("#").strip() for line in lines if line.startswith("#"))
     _, named, after = words.partition(f"{CHOSEN_BY} {_command(typed)}")
