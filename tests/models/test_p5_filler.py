@@ -15,7 +15,7 @@ from llm4rec_cli.models.p5.filler import (
     MAX_FIELD_TOKENS,
     FieldValues,
     PromptFiller,
-    field_texts,
+    column_texts,
     jitter_stars,
 )
 from llm4rec_cli.models.p5.vocabulary import END
@@ -101,7 +101,10 @@ def test_the_oldest_history_is_truncated_and_the_rest_kept(filled):
         assert "".join(as_strings(filler, filler.item_codes[item])) in "".join(as_strings(filler, tokens))
     _, (short, _), _ = filled("{user} had {history} . What is next ?", FieldValues(1, 0, history=history[-3:]))
     assert tokens[-6:].tolist() == short[-6:].tolist()  # the text after the history
-    assert tokens[: len(filler.prefix["user"][0]) + 1].tolist() == short[: len(filler.prefix["user"][0]) + 1].tolist()
+    assert (
+        tokens[: len(filler.short_text("user_")[0]) + 1].tolist()
+        == short[: len(filler.short_text("user_")[0]) + 1].tolist()
+    )
 
 
 def test_a_review_loses_its_end_and_the_rest_is_kept(filled):
@@ -122,7 +125,7 @@ def test_a_long_title_is_truncated(filled):
 
 
 def test_a_target_is_truncated_before_its_end_token(filled):
-    _, _, target = filled("?", FieldValues(0, 0, row=3), target="{explanation}", max_target=4)
+    _, _, target = filled("{user} ?", FieldValues(0, 0, row=3), target="{explanation}", max_target=4)
     assert len(target) == 4
     assert target[-1] == END
 
@@ -133,16 +136,16 @@ def test_the_text_of_a_target_is_as_long_as_max_target_allows(filled):
     kept = interactions.loc[3, "explanation"]
     interactions.loc[3, "explanation"] = "lamp " * 500
     try:
-        _, _, target = filled("?", FieldValues(0, 0, row=3), target="{explanation}", max_target=100)
+        _, _, target = filled("{user} ?", FieldValues(0, 0, row=3), target="{explanation}", max_target=100)
     finally:
         interactions.loc[3, "explanation"] = kept
     assert len(target) == 100
 
 
 def test_a_target_holds_the_answer_or_the_bare_number_of_an_item(filled):
-    filler, _, target = filled("?", FieldValues(0, 11), target="{target}")
+    filler, _, target = filled("{user} ?", FieldValues(0, 11), target="{target}")
     assert target.tolist() == [*filler.item_codes[11], END]
-    filler, _, target = filled("?", FieldValues(0, 11, row=2), target="{star} , {explanation}", answer="4.2")
+    filler, _, target = filled("{user} ?", FieldValues(0, 11, row=2), target="{star} , {explanation}", answer="4.2")
     assert filler.vocabulary.decode(target[:-1]) == f"4.2 , {shop().dataset.interactions['explanation'][2]}"
 
 
@@ -150,7 +153,7 @@ def test_missing_texts_are_named_as_the_paper_does():
     items = shop().dataset.items
     kept = items["title"].copy()
     items.loc[1, "title"] = None
-    assert field_texts(shop(), "title", [])[1] == "unknown title"
+    assert column_texts(shop(), "title", [])[1] == "unknown title"
     items["title"] = kept
 
 

@@ -14,6 +14,7 @@ from llm4rec_cli.models.base import Context, HasArtifacts
 from llm4rec_cli.models.p5.config import Feature, Loss, Rates, Start, WholeWord
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.model import RATING_CLASSES, build, parse_as_published, parse_stars
+from llm4rec_cli.models.p5.prompts import Field
 from llm4rec_cli.runs import marks
 from tests.models.p5_data import N_ITEMS, config, shop
 from tests.support.driver import spec_of
@@ -138,7 +139,7 @@ def test_an_explanation_may_be_about_the_users_usual_feature(model):
     p5 = model("explanation", "3-9", feature=Feature.of_user)
     features = p5.split.dataset.interactions["feature"]
     for values in p5._field_values(EXAMPLES):
-        shown = p5.vocabulary.decode(p5.filler._fill("feature", values)[0].tolist())
+        shown = p5.vocabulary.decode(p5.filler._fill(Field.feature, values)[0].tolist())
         assert shown.strip() == features[p5.usual_features[values.user]]
     assert p5.config.labels("explanation") == ["substitute-backbone"]
     assert "oracle_input" in model("explanation", "3-9").config.labels("explanation")

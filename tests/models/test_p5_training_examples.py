@@ -39,7 +39,7 @@ def draws(examples: TrainingExamples, name: str, n: int = 300):
     drawn = []
     for i in range(n):
         unit = int(pool.units[i % len(pool.units)])
-        kind = example_kind(examples.config, name)
+        kind = example_kind(examples.filler.prompts[name])
         drawn.append((unit, *examples._draw_items(kind, unit, np.random.default_rng(i))))
     return drawn
 
@@ -232,6 +232,6 @@ def test_yes_no_prompts_about_stars_show_the_true_stars_only_for_a_yes(examples)
     for i in range(400):
         row = int(built.pools[0].units[i % len(built.pools[0].units)])
         values = FieldValues(int(built.user[row]), 0, row)
-        answer = built._draw_stars(built.config.prompts["1-3"], values, np.random.default_rng(i))
+        answer = built._draw_stars(built.filler.prompts["1-3"], values, np.random.default_rng(i))
         assert (values.star == star[row]) == (answer == "yes")
         assert 1 <= values.star <= 5

@@ -33,6 +33,7 @@ from llm4rec_cli.errors import Llm4RecError, UsageError, problems_raised_by
 from llm4rec_cli.models.base import ROUNDED_DROPOUT
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
+from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
 
 
@@ -222,7 +223,7 @@ class P5Config(ModelConfig):
         if prompt is not None:
             of_user = self.feature is Feature.of_user and prompts.shows_feature(self, PromptFamily(task))
             method["prompt"] = f"{prompt} with the user's usual feature" if of_user else prompt
-            if task == "rating" and "{review}" in self.prompts[prompt].source:
+            if task == "rating" and Field.review in prompts.parse(prompt, self.prompts[prompt]).fields:
                 method["task"] = "review_preference"
         return method
 
@@ -230,8 +231,14 @@ class P5Config(ModelConfig):
         """Return how a ranking is decoded, as `paper_method` and deviations name it."""
         if self.beams:
             return f"beam search of {self.beams}, item names"
-        prompt = self.prompts.get(getattr(self.ask, task, ""))
-        return "likelihood of yes and no" if prompt and "{yes_no}" in prompt.target else "likelihood of every item name"
+        prompt = self._evaluated(task)
+        yes_no = prompt is not None and prompt.answer is Answer.yes_no
+        return "likelihood of yes and no" if yes_no else "likelihood of every item name"
+
+    def _evaluated(self, task: str) -> Prompt | None:
+        """Return the prompt that a task is evaluated with; None for several, and where the task has none."""
+        name = getattr(self.ask, task, "")
+        return prompts.parse(name, self.prompts[name]) if name in self.prompts else None
 
     def labels(self, task: str) -> list[str]:
         labels = []
@@ -239,10 +246,10 @@ class P5Config(ModelConfig):
             labels.append("substitute-backbone")
         if self.index is Index.leaky_p5:
             labels.append("leaky")
-        prompt = self.prompts.get(getattr(self.ask, task, ""))
-        if prompt and prompts.has_oracle_input(prompt, self.feature is Feature.of_review):
+        prompt = self._evaluated(task)
+        if prompt and {*prompt.oracle_input} - ({Field.feature} if self.feature is Feature.of_user else set()):
             labels.append("oracle_input")
-        if prompt and "{like}" in prompt.target:
+        if prompt and prompt.answer is Answer.like:
             labels.append("like-only")  # its error in stars is meaningless
         return labels
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.indexing import Code, ItemIndex, digit_length, digit_pieces
 from llm4rec_cli.data.split import Split
 from llm4rec_cli.models.p5.config import HistoryOrder, P5Config
+from llm4rec_cli.models.p5.prompts import FIELD_COLUMNS, Answer, Field, parse_all
 from llm4rec_cli.models.p5.vocabulary import END, Tokens, Vocabulary
 
 Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a word
@@ -21,8 +21,7 @@ Chunk = tuple[IntArray, NDArray[np.bool_]]  # tokens, and whether each begins a 
 JITTER = {1: (1.2, 0.1), 2: (1.95, 0.225), 3: (2.95, 0.225), 4: (3.95, 0.225), 5: (4.75, 0.125)}
 MIN_LIKED_STARS = 4  # (code)
 MAX_FIELD_TOKENS = 64  # of a title etc. in a source: more would leave no room for the rest of the prompt
-TRUNCATED_FIELDS = ("history", "review")  # shortened where a source is too long
-FIELD_COLUMNS = {"review": "review_text", "headline": "review_title"}  # of the interactions, where the names differ
+SHORTENED_FIELDS = (Field.history, Field.review)  # where a source is too long; no prompt has both
 
 
 @dataclass
@@ -66,47 +65,43 @@ class PromptFiller:
         self.user_codes = [vocabulary.encode_pieces(code) for code in user_codes(config, split.n_users)]
         self.item_codes = [vocabulary.encode_pieces(code) for code in index.codes]
         self.item_chunks = [_bare_number(code) for code in self.item_codes]
-        self.prefix = {field: vocabulary.encode_one(f"{field}_") for field in ("user", "item")}
         self.comma, self.arrow = vocabulary.encode_one(","), vocabulary.encode_one("->")
-        self.templates: dict[str, list[Chunk | str]] = {}
+        self.prompts = parse_all(config)
         self.columns: dict[str, Tokens] = {}
         self.short_texts: dict[str, Chunk] = {}
 
-    def source(self, prompt: str, values: FieldValues) -> tuple[IntArray, IntArray]:
-        """Return a source's tokens, end token included, and the number of each token's whole word (0 for the end).
+    def source(self, name: str, values: FieldValues) -> tuple[IntArray, IntArray]:
+        """Return the tokens of a prompt's source, end token included, and each one's whole word (0 for the end).
 
         A source that is too long loses its oldest history, then the end of its review, and nothing else.
         """
-        chunks: list[Chunk | str] = [
-            part if not isinstance(part, str) or part in TRUNCATED_FIELDS else self._fill(part, values)
-            for part in self._template(prompt, "source")
-        ]
-        room = self.config.max_source - 1 - sum(len(chunk[0]) for chunk in chunks if not isinstance(chunk, str))
-        for i, chunk in enumerate(chunks):
-            if isinstance(chunk, str):
-                chunks[i] = filled = self._history(values, room) if chunk == "history" else self._review(values, room)
-                room -= len(filled[0])
+        segments = self.prompts[name].segments
+        whole = {segment: self._fill(segment, values) for segment in segments if segment not in SHORTENED_FIELDS}
+        room = self.config.max_source - 1 - sum(len(whole[segment][0]) for segment in segments if segment in whole)
+        chunks = [whole[s] if s in whole else self._shorten(s, values, room) for s in segments]
         tokens = np.concatenate([*(chunk[0] for chunk in chunks), [END]])
         words = np.append(np.cumsum(np.concatenate([chunk[1] for chunk in chunks])), 0)
         return tokens, words
 
-    def target(self, prompt: str, values: FieldValues, answer: str) -> IntArray:
-        """Return a target's tokens, end token included, at most `max_target`.
+    def target(self, name: str, values: FieldValues, answer: str) -> IntArray:
+        """Return the tokens of a prompt's target, end token included, at most `max_target`.
 
         Args:
             answer: what fills {star}, {yes_no} or {like}.
         """
-        parts = []
-        for part in self._template(prompt, "target"):
-            if not isinstance(part, str):
-                parts.append(part[0])
-            elif part == "target":
-                parts.append(self.item_codes[values.item])
-            elif part in ("explanation", "headline"):
-                parts.append(self._column(part)[values.row][0])
-            else:
-                parts.append(self.short_text(answer)[0])
-        return np.append(np.concatenate(parts)[: self.config.max_target - 1], END)
+        match self.prompts[name].answer:
+            case Answer.item:
+                tokens = self.item_codes[values.item]
+            case Answer.headline:
+                tokens = self._column("review_title")[values.row][0]
+            case Answer.explanation:
+                tokens = self._column("explanation")[values.row][0]
+            case Answer.star_and_explanation:
+                stars = [self.short_text(answer)[0], self.comma[0]]
+                tokens = np.concatenate([*stars, self._column("explanation")[values.row][0]])
+            case _:
+                tokens = self.short_text(answer)[0]
+        return np.append(tokens[: self.config.max_target - 1], END)
 
     def short_text(self, text: str) -> Chunk:
         """Return a short text as tokens, without an end token; cached."""
@@ -114,47 +109,46 @@ class PromptFiller:
             self.short_texts[text] = self.vocabulary.encode_one(text)
         return self.short_texts[text]
 
-    def _template(self, prompt: str, side: str) -> list[Chunk | str]:
-        """Return the parts of a template: literal text as tokens, and names of fields; cached."""
-        key = f"{side} {prompt}"
-        if key not in self.templates:
-            parts = re.split(r"\{(\w+)\}", getattr(self.config.prompts[prompt], side))
-            self.templates[key] = [
-                part if i % 2 else self.vocabulary.encode_one(part)
-                for i, part in enumerate(parts)
-                if i % 2 or part.strip()
-            ]
-        return self.templates[key]
-
-    def _fill(self, field: str, values: FieldValues) -> Chunk:
-        if field == "user":
-            return self._named(field, self.user_codes[values.user], self.config.user_tokens)
-        if field == "item":
-            return self._named(field, self.item_codes[values.item], self.config.index is Index.independent)
-        if field == "one":
-            return self.item_chunks[values.one]
-        if field == "candidates":
-            assert values.candidates is not None
-            return self._item_list(values.candidates, self.comma)
-        if field == "star":
-            return self.short_text(str(values.star))
-        of_item = field in ("title", "brand", "price")
-        place = values.user if field == "user_name" else values.item if of_item else values.row
-        if field == "feature" and values.feature_row >= 0:
-            place = values.feature_row
-        tokens, starts = self._column(field)[place]
+    def _fill(self, segment: str | Field, values: FieldValues) -> Chunk:
+        """Return a literal text, or a field with its value, as tokens."""
+        match segment:
+            case str():
+                return self.short_text(segment)
+            case Field.user:
+                return self._named(segment, self.user_codes[values.user], self.config.user_tokens)
+            case Field.item:
+                return self._named(segment, self.item_codes[values.item], self.config.index is Index.independent)
+            case Field.one:
+                return self.item_chunks[values.one]
+            case Field.candidates:
+                assert values.candidates is not None
+                return self._item_list(values.candidates, self.comma)
+            case Field.star:
+                return self.short_text(str(values.star))
+            case Field.user_name:
+                place = values.user
+            case Field.title | Field.brand | Field.price:
+                place = values.item
+            case Field.feature if values.feature_row >= 0:
+                place = values.feature_row
+            case _:
+                place = values.row
+        tokens, starts = self._column(FIELD_COLUMNS.get(segment, segment.value))[place]
         return tokens[:MAX_FIELD_TOKENS], starts[:MAX_FIELD_TOKENS]
 
-    def _named(self, field: str, code: IntArray, own_token: bool) -> Chunk:
+    def _named(self, field: Field, code: IntArray, own_token: bool) -> Chunk:
         """Return a user or an item as a word: `user_` or `item_` and a number, or a token of its own."""
-        return _bare_number(code) if own_token else _concatenate([self.prefix[field], _suffix(code)])
+        return _bare_number(code) if own_token else _concatenate([self.short_text(f"{field.value}_"), _suffix(code)])
 
     def _item_list(self, items: IntArray, separator: Chunk) -> Chunk:
         chunks = [part for item in items for part in (separator, self.item_chunks[item])]
         return _concatenate(chunks[1:]) if chunks else (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
 
-    def _history(self, values: FieldValues, room: int) -> Chunk:
-        """Return the latest items that fit, at least one."""
+    def _shorten(self, field: str | Field, values: FieldValues, room: int) -> Chunk:
+        """Return the latest items of the history, or the beginning of the review, that fit; at least one."""
+        if field is Field.review:
+            tokens, starts = self._column("review_text")[values.row]
+            return tokens[: max(room, 1)], starts[: max(room, 1)]
         assert values.history is not None
         separator = self.arrow if values.arrow else self.comma
         size = np.array([len(self.item_codes[item]) + len(separator[0]) for item in values.history[::-1]])
@@ -162,15 +156,11 @@ class PromptFiller:
         shown = values.history[-kept:]
         return self._item_list(shown[::-1] if self.config.history is HistoryOrder.newest_first else shown, separator)
 
-    def _review(self, values: FieldValues, room: int) -> Chunk:
-        tokens, starts = self._column("review")[values.row]
-        return tokens[: max(room, 1)], starts[: max(room, 1)]
-
-    def _column(self, field: str) -> Tokens:
-        """Return all texts of a field as tokens; tokenized at the first use."""
-        if field not in self.columns:
-            self.columns[field] = self.vocabulary.encode(field_texts(self.split, field, self.names))
-        return self.columns[field]
+    def _column(self, column: str) -> Tokens:
+        """Return all texts of a column as tokens; tokenized at the first use."""
+        if column not in self.columns:
+            self.columns[column] = self.vocabulary.encode(column_texts(self.split, column, self.names))
+        return self.columns[column]
 
 
 def user_codes(config: P5Config, n_users: int) -> list[Code]:
@@ -181,13 +171,13 @@ def user_codes(config: P5Config, n_users: int) -> list[Code]:
     return [digit_pieces(user + 1, config.digits, length) for user in range(n_users)]
 
 
-def field_texts(split: Split, field: str, names: list[str]) -> list[str]:
-    """Return the texts of a field, one per user, item or interaction; missing ones replaced as in the paper."""
-    if field == "user_name":
+def column_texts(split: Split, column: str, names: list[str]) -> list[str]:
+    """Return the texts of a column, one per user, item or interaction; missing ones replaced as in the paper."""
+    if column == Field.user_name.value:
         return names
-    if field in ("title", "brand", "price"):
-        return split.dataset.items[field].fillna(f"unknown {field}").tolist()
-    return split.dataset.interactions[FIELD_COLUMNS.get(field, field)].fillna("").tolist()
+    if column in ("title", "brand", "price"):
+        return split.dataset.items[column].fillna(f"unknown {column}").tolist()
+    return split.dataset.interactions[column].fillna("").tolist()
 
 
 def round_stars(ratings: NDArray[np.floating]) -> IntArray:

@@ -33,6 +33,7 @@ from llm4rec_cli.models.p5.filler import (
     round_stars,
     user_codes,
 )
+from llm4rec_cli.models.p5.prompts import Answer
 from llm4rec_cli.models.p5.start import (
     STAR_SCALE,
     carry_over,
@@ -233,7 +234,7 @@ class P5(nn.Module):
 
     def _score(self, name: str, examples: Examples) -> Tensor:
         """Score items by one prompt."""
-        kind = example_kind(self.config, name)
+        kind = example_kind(self.filler.prompts[name])
         if kind.endswith("yes_no"):
             return self._score_yes_no(name, examples)
         field_values = self._field_values(examples, with_candidates=kind.endswith("candidates"))
@@ -272,9 +273,9 @@ class P5(nn.Module):
     def rate(self, examples: Examples) -> Ratings:
         """Return the mean of the rating classes by likelihood, and the greedily decoded rating, as in the paper."""
         name = self.config.ask.rating
-        prompt = self.config.prompts[name]
+        prompt = self.filler.prompts[name]
         sources = [self.filler.source(name, values) for values in self._field_values(examples)]
-        if "{like}" in prompt.target:
+        if prompt.answer is Answer.like:
             scores = self._score_sources(sources, self._answer_scorer(["like", "dislike"])).cpu()
             liked = (scores[:, 0] - scores[:, 1]).sigmoid().double()
             # Above the midpoint of 3 and 4 stars where `like` is likelier.
@@ -298,7 +299,7 @@ class P5(nn.Module):
         texts = [""] * len(sources)
         for memory, rows in decoding.encode_sources(self.packed, sources, self.evaluates_with_words):
             self._write_into(texts, memory, rows)
-        if "{star}" in self.config.prompts[name].target:  # which precedes the explanation
+        if self.filler.prompts[name].answer is Answer.star_and_explanation:
             return [text.partition(",")[2].strip() for text in texts]
         return texts
 

@@ -205,7 +205,7 @@ def parse(name: str, prompt: PromptConfig) -> Prompt:
     """
     raise_first(_problems_of_template(name, prompt))
     parts = re.split(r"\{(\w+)\}", prompt.source)  # literal, field, literal, …
-    segments = tuple(Field(part) if i % 2 else part for i, part in enumerate(parts) if part)
+    segments = tuple(Field(part) if i % 2 else part for i, part in enumerate(parts) if part.strip())
     return Prompt(name, prompt.family, prompt.trained, segments, Answer(prompt.target))
 
 
@@ -401,7 +401,7 @@ def evaluation_prompts(config: P5Config, task: PromptFamily, dataset: RecDataset
         UsageError: there is no such prompt, or it answers something else.
         DataError: the dataset lacks a column that one needs.
     """
-    evaluated = _prompts_for_task(_parse_all(config), task, evaluation_names(config, task))
+    evaluated = _prompts_for_task(parse_all(config), task, evaluation_names(config, task))
     available = _columns(dataset)
     if "review_text" in available:
         available |= {"explanation", "feature"}  # extracted from reviews after the split
@@ -425,7 +425,7 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
         return
     if any(next(_problems_of_template(name, prompt), None) for name, prompt in config.prompts.items()):
         return  # `problems` reports them
-    prompts, family = _parse_all(config), PromptFamily[task.name]
+    prompts, family = parse_all(config), PromptFamily[task.name]
     find = partial(_prompts_for_task, prompts, family, evaluation_names(config, family))
     missing = list(problems_raised_by(find))
     yield from missing
@@ -454,20 +454,16 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
 
 def shows_feature(config: P5Config, task: PromptFamily) -> bool:
     """Return whether a task is evaluated by a prompt with a feature."""
-    sources = [config.prompts[name].source for name in evaluation_names(config, task) if name in config.prompts]
-    return any("{feature}" in source for source in sources)
+    evaluated = [config.prompts[name] for name in evaluation_names(config, task) if name in config.prompts]
+    return any(Field.feature in parse("", prompt).fields for prompt in evaluated)
 
 
-def has_oracle_input(prompt: PromptConfig, feature_of_review: bool = True) -> bool:
-    """Return whether a prompt uses the review that it predicts.
+def parse_all(config: P5Config) -> dict[str, Prompt]:
+    """Return the prompts of a config by name.
 
-    Args:
-        feature_of_review: whether {feature} is the review's.
+    Raises:
+        UsageError: one cannot be parsed.
     """
-    return bool(set(parse("", prompt).oracle_input) - (set() if feature_of_review else {Field.feature}))
-
-
-def _parse_all(config: P5Config) -> dict[str, Prompt]:
     return {name: parse(name, prompt) for name, prompt in config.prompts.items()}
 
 

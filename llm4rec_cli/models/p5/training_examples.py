@@ -12,11 +12,10 @@ from torch import Tensor
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import Negatives, P5Config, PerUnit, SamplesConfig, Targets
-from llm4rec_cli.models.p5.families import PromptConfig, PromptFamily
+from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, jitter_stars, round_stars
-from llm4rec_cli.models.p5.prompts import N_CANDIDATES
+from llm4rec_cli.models.p5.prompts import N_CANDIDATES, RANKINGS, Answer, Field, Prompt
 from llm4rec_cli.models.shared.seq2seq import pack_batch
 
 KINDS = tuple(f.name for f in fields(SamplesConfig) if f.type == "int")
@@ -42,15 +41,14 @@ class ExamplePool:
     repeats: int
 
 
-def example_kind(config: P5Config, name: str) -> str:
+def example_kind(prompt: Prompt) -> str:
     """Return the field of SamplesConfig that counts a prompt's examples."""
-    prompt = config.prompts[name]
     family = prompt.family.value
-    if prompt.family not in (PromptFamily.sequential, PromptFamily.direct):
+    if prompt.family not in RANKINGS:
         return family
-    if "{candidates}" in prompt.source:
+    if Field.candidates in prompt.fields:
         return f"{family}_candidates"
-    return f"{family}_yes_no" if "{yes_no}" in prompt.target else f"{family}_item"
+    return f"{family}_yes_no" if prompt.answer is Answer.yes_no else f"{family}_item"
 
 
 class TrainingExamples:
@@ -87,7 +85,7 @@ class TrainingExamples:
         self.fillable: dict[str, NDArray[np.bool_]] = {}  # prompts about interactions -> which can fill them
         names_by_kind: dict[str, list[str]] = {}
         for name in prompt_names:
-            names_by_kind.setdefault(example_kind(config, name), []).append(name)
+            names_by_kind.setdefault(example_kind(filler.prompts[name]), []).append(name)
         pools = [self._pool(kind, names) for kind, names in names_by_kind.items()]
         self.pools = [pool for pool in pools if len(pool.units) and pool.repeats]
         self.pool_starts = np.cumsum([0, *(len(pool.units) * pool.repeats for pool in self.pools)])
@@ -147,9 +145,8 @@ class TrainingExamples:
     def _can_fill(self, name: str) -> NDArray[np.bool_]:
         """Return (n_interactions,) which interactions have all columns that a prompt needs."""
         interactions = self.split.dataset.interactions
-        needed = prompts.parse(name, self.config.prompts[name]).columns & {*interactions.columns}
         complete = np.ones(len(interactions), dtype=bool)
-        for column in needed:
+        for column in self.filler.prompts[name].columns & {*interactions.columns}:
             if column not in self.has_value:
                 self.has_value[column] = self.split.dataset.has_value(column)
             complete &= self.has_value[column]
@@ -167,21 +164,21 @@ class TrainingExamples:
             values = FieldValues(int(self.user[row]), int(self.split.dataset.sequence[row]), row)
             answer = ""
         if self.star is not None and values.row >= 0:
-            answer = self._draw_stars(self.config.prompts[name], values, rng)
+            answer = self._draw_stars(self.filler.prompts[name], values, rng)
         source, words = self.filler.source(name, values)
         return source, words, self.filler.target(name, values, answer)
 
-    def _draw_stars(self, prompt: PromptConfig, values: FieldValues, rng: np.random.Generator) -> str:
+    def _draw_stars(self, prompt: Prompt, values: FieldValues, rng: np.random.Generator) -> str:
         """Set the stars that the source shows; return the answer."""
         assert self.star is not None and self.liked is not None
         star = int(self.star[values.row])
         values.star = star
-        if "{yes_no}" in prompt.target:
+        if prompt.answer is Answer.yes_no:
             if rng.random() < 0.5:
                 return "yes"
             values.star = int(rng.choice([other for other in range(1, 6) if other != star]))
             return "no"
-        if "{like}" in prompt.target:
+        if prompt.answer is Answer.like:
             return "like" if self.liked[values.row] else "dislike"
         if prompt.family is not PromptFamily.review_summary:  # held-out ones too: the trained target is jittered
             return jitter_stars(star, rng)
