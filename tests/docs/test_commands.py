@@ -1,21 +1,29 @@
-"""Each command in the README and on the pages composes to something that can be run."""
+"""Each command in the README, on the pages and in the helps composes to something that can be run."""
+
+import re
+import shlex
 
 import pytest
 
+from llm4rec_cli.commands import EXAMPLES
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.runs import rules
 from tests.docs.commands import COMPOSED, OWN_DATA, PAGES, VALUES, composed, lines, overrides
 from tests.support.driver import spec_of
 
+OF_HELPS = [  # without the remark after a command
+    (command, shlex.split(re.split(" {2,}", line)[0]))
+    for command, examples in EXAMPLES.items()
+    for line in re.findall(r"^  llm4rec (.*)", examples, re.MULTILINE)
+]
 COMMANDS = {
-    tuple(words): page.stem
-    for page in PAGES
-    for words in lines(page)
+    tuple(words): place
+    for place, words in [*((page.stem, words) for page in PAGES for words in lines(page)), *OF_HELPS]
     if words[0] in COMPOSED and not OWN_DATA & {*words}
 }
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=[f"{page}: {' '.join(words)}" for words, page in COMMANDS.items()])
+@pytest.mark.parametrize("words", COMMANDS, ids=[f"{place}: {' '.join(words)}" for words, place in COMMANDS.items()])
 def test_a_command_composes_to_something_that_can_be_run(words):
     for name, value in VALUES.items():
         words = [word.replace(name, value) for word in words]
