@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.config.compose import Composed, compose, usage_errors
+from llm4rec_cli.config.compose import compose, usage_errors
 from llm4rec_cli.config.overrides import hydra_override
-from llm4rec_cli.errors import UsageError, as_environment_error, raise_first
+from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error, raise_first
 from llm4rec_cli.runs.spec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from llm4rec_cli.training.evaluate import Evaluation
 
 __all__ = ["evaluate", "report", "train"]
 
@@ -57,14 +55,7 @@ def train(*overrides: str, metrics: Sequence[str] | None = None, progress: bool 
         DataError: a file is missing or malformed, or the data lack what the model or the task needs.
         RunError: the run cannot continue.
     """
-
-    def start(composed: Composed) -> tuple[RunSpec, Iterator[Evaluation]]:
-        from llm4rec_cli.training.evaluate import train_and_evaluate
-
-        spec = RunSpec.resolve(composed, "train")
-        return spec, train_and_evaluate(spec)
-
-    return _run(start, overrides, metrics, progress)
+    return _run("train", overrides, metrics, progress)
 
 
 def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bool = False) -> pd.DataFrame:
@@ -84,14 +75,7 @@ def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bo
         RunError: no trained run matches; the remedy is the command that trains one.
         UsageError, DataError: as for `train`.
     """
-
-    def start(composed: Composed) -> tuple[RunSpec, Iterator[Evaluation]]:
-        from llm4rec_cli.training.evaluate import evaluate_trained
-
-        spec = RunSpec.resolve_unchecked(composed, "eval")
-        return spec, evaluate_trained(spec)
-
-    return _run(start, overrides, metrics, progress)
+    return _run("eval", overrides, metrics, progress)
 
 
 def report(*filters: str, outputs: str | Path = "outputs", metrics: Sequence[str] | None = None) -> pd.DataFrame:
@@ -119,19 +103,23 @@ def report(*filters: str, outputs: str | Path = "outputs", metrics: Sequence[str
         return report_frame(select_groups(Path(outputs).expanduser(), filters, metrics))
 
 
-Start = Callable[[Composed], "tuple[RunSpec, Iterable[Evaluation]]"]  # checks a config and begins its evaluations
-
-
-def _run(start: Start, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
-    """Return the evaluations of the config that these overrides compose as one table."""
+def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:
+    """Return what a command evaluates, of the config that these overrides compose, as one table."""
     from llm4rec_cli.reporting.frames import evaluations_frame
     from llm4rec_cli.reporting.selection import problems_of_metrics
+    from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
 
     for override in overrides:
         if override.startswith("-"):
             raise UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
     with _typed_errors(), _messages(progress):
-        spec, evaluations = start(compose([hydra_override(override) for override in overrides]))
+        composed = compose([hydra_override(override) for override in overrides])
+        if command == "train":
+            spec = RunSpec.resolve(composed, command)
+            evaluations = train_and_evaluate(spec)
+        else:
+            spec = RunSpec.resolve_unchecked(composed, command)
+            evaluations = evaluate_trained(spec)
         runs = [run for evaluation in evaluations for run in evaluation.metrics]
         raise_first(problems_of_metrics(metrics, runs))
         return evaluations_frame(runs, spec.outputs, metrics)
@@ -143,6 +131,8 @@ def _typed_errors() -> Iterator[None]:
     try:
         with usage_errors():
             yield
+    except Llm4RecError:
+        raise
     except Exception as error:
         if known := as_environment_error(error):
             raise known from error

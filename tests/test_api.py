@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from llm4rec_cli import api
-from llm4rec_cli.errors import RunError, UsageError
+from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.progress import console
 from tests.support.driver import TINY, call, read
 
@@ -102,6 +102,14 @@ def test_an_unknown_metric_is_an_error(here):
     with pytest.raises(UsageError) as error:
         api.train("model=popularity", "task.max_examples=20", "task.floors=[]", metrics=["ndgc@10"])
     assert error.value.remedy == "did you mean 'ndcg@10'?"
+
+
+def test_an_error_with_a_remedy_keeps_it_whatever_its_words(monkeypatch, here):
+    refused = RunError("the endpoint answers 429: Disk quota exceeded for this project", "wait")
+    monkeypatch.setattr("llm4rec_cli.training.evaluate.train_and_evaluate", lambda spec: raise_first([refused]))
+    with pytest.raises(RunError) as error:
+        api.train("model=popularity")
+    assert error.value is refused
 
 
 def test_an_unusable_folder_is_an_error_of_this_project(here):

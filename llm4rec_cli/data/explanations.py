@@ -35,7 +35,7 @@ from llm4rec_cli.errors import DataError
 from llm4rec_cli.files import write_once
 from llm4rec_cli.progress import track
 
-VERSION = 1  # raised when the same reviews would give different explanations
+VERSION = 2  # raised when the same reviews would give different explanations
 MIN_WORDS, MAX_WORDS = 5, 30  # length of an explanation
 MAX_DISTANCE = 4  # words between an opinion and a noun that no pattern connects
 MIN_REVIEWS = 5  # training reviews that judge an aspect
@@ -144,7 +144,7 @@ def aspects(texts: Sequence[str], reviews: Sequence[Sequence[Judgement]]) -> dic
     mentions: Counter[str] = Counter()
     after_determiner: Counter[str] = Counter()
     for text in track(texts, "counting aspects in reviews"):
-        tokens = _tokens(text)
+        tokens = _tokens(html.unescape(text))
         mentions.update(tokens)
         after_determiner.update(after for token, after in pairwise(tokens) if token in words.DETERMINERS)
     return {

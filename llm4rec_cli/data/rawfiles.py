@@ -25,6 +25,7 @@ import pyarrow.csv
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.progress import Step, step
 
+YEAR_10000 = 253_402_300_800  # in seconds since 1970: no time is later
 _READ = 1 << 20  # bytes read from disk at once
 _BLOCK = 16 << 20  # bytes that pyarrow parses at once, and so the longest line
 csv.field_size_limit(_BLOCK)

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from llm4rec_cli.config.schema import PaperStatistics, SplitRule
+from llm4rec_cli.data.rawfiles import YEAR_10000
 
 PARTS = ("train", "valid", "test")
 PART_COLUMNS = ("part", "impressions", "users", "items shown", "clicks")
-_YEAR_10000 = 253_402_300_800  # in seconds since 1970
+EARLIEST_LAST_TIME = 100_000_000  # March 1973, in seconds since 1970: data that end before have no times but steps
 
 
 class Comparison(NamedTuple):
@@ -87,7 +88,7 @@ def _split_remarks(manifest: dict[str, Any]) -> list[str]:
     """Return sentences about the split rule and the sizes of its parts; none for `leave_one_out`."""
     split = manifest["split"]
     if split["rule"] == SplitRule.temporal.value:
-        valid, test = map(_moment, split["begins"])
+        valid, test = (_moment(time) if has_dates(manifest) else f"{time:g}" for time in split["begins"])
         return [
             f"split by time: train before {valid}, then validation before {test}, then test; examples are each user's "
             f"first interaction of a period: {split['valid']:,} validation, {split['test']:,} test; "
@@ -137,14 +138,13 @@ def _others(manifest: dict[str, Any], domain: str) -> str:
 
 
 def has_dates(manifest: dict[str, Any]) -> bool:
-    """Return whether the interactions have times, and these can be in seconds since 1970."""
-    return "times" in manifest and all(map(_is_date, manifest["times"]))
-
-
-def _is_date(time: float) -> bool:
-    """Return whether a time can be in seconds since 1970; files may use any unit."""
-    return 0 <= time < _YEAR_10000
+    """Return whether the interactions have times that can be in seconds since 1970; files may use any unit, and numbers
+    of steps."""
+    if "times" not in manifest:
+        return False
+    first, last = manifest["times"]
+    return bool(first >= 0 and EARLIEST_LAST_TIME <= last < YEAR_10000)
 
 
 def _moment(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(time) else f"{time:g}"
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def load(folder: Path) -> RecDataset:
         impressions = pd.read_parquet(impressions_path) if impressions_path.exists() else None
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise  # not of the content: no permission, too many open files
         raise DataError(
             f"{folder} is damaged: {error}", "delete that folder: the dataset is then prepared again"
         ) from error

@@ -25,6 +25,7 @@ import pandas as pd
 
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.data.texts import item_column
+from llm4rec_cli.llm.parsing import without_reasoning
 from llm4rec_cli.llm.requests import Status
 
 SLOTS = ("use", "audience", "key_words")
@@ -68,6 +69,7 @@ def parse_answer(answer: str, limit: int, noun: str, torn: bool = False) -> tupl
         noun: the prompt's word for an item, which is not part of a token.
         torn: whether the answer was cut off, so its last word may be incomplete.
     """
+    answer = without_reasoning(answer)
     if torn:
         answer = re.sub(r"[\w'’-]+$", "", answer)
     from_json = _from_json(answer)

@@ -15,7 +15,7 @@ IntArray = NDArray[np.integer[Any]]
 FloatArray = NDArray[np.floating[Any]]
 
 PADDING = -1  # fills lists of items that are shorter than others
-PAIRS_AT_ONCE = 1 << 18  # pairs of titles compared at once
+WORDS_AT_ONCE = 1 << 22  # of the pairs of titles that are compared at once: about 100 MB
 
 FREQUENCY_BUCKETS = {"0": 0, "1-4": 1, "5-9": 5, "10-19": 10, "20+": 20}  # name -> lowest count
 
@@ -122,8 +122,9 @@ def jaccard(first: IntArray, second: IntArray, words: csr_array) -> FloatArray:
     n_words = words.sum(axis=1)
     n_common = np.empty(first.size)
     left, right = first.ravel(), second.ravel()
-    for start in range(0, first.size, PAIRS_AT_ONCE):
-        block = slice(start, start + PAIRS_AT_ONCE)
+    step = max(1, WORDS_AT_ONCE // max(1, int(n_words.max())))
+    for start in range(0, first.size, step):
+        block = slice(start, start + step)
         n_common[block] = words[left[block]].multiply(words[right[block]]).sum(axis=1)
     n_either = n_words[left] + n_words[right] - n_common
     return (n_common / np.maximum(n_either, 1)).reshape(first.shape)
@@ -138,21 +139,12 @@ def _ratio(total: FloatArray, n: IntArray) -> FloatArray:
     return np.divide(total, n, out=np.full(len(total), np.nan), where=n > 0)
 
 
-def by_frequency(values: Mapping[str, NDArray[np.floating[Any]]], train_count: IntArray) -> dict[str, dict[str, float]]:
-    """Return means by the target's frequency in training; unseen targets have a bucket of their own.
+def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
+    """Return (n,) which examples are in each bucket of the target's frequency in training; unseen ones have their own.
 
     Args:
-        values: (n,) values per metric, one per example.
         train_count: (n,) training interactions of each example's target.
-
-    Returns:
-        For each bucket that has examples, in order: `n`, and the mean of each metric.
     """
-    return by_group(values, frequency_groups(train_count))
-
-
-def frequency_groups(train_count: IntArray) -> dict[str, NDArray[np.bool_]]:
-    """Return (n,) which examples are in each bucket, from (n,) training interactions of each example's target."""
     bucket = np.searchsorted(list(FREQUENCY_BUCKETS.values()), train_count, side="right") - 1
     return {name: bucket == i for i, name in enumerate(FREQUENCY_BUCKETS)}
 
@@ -191,10 +183,15 @@ def by_group_of_sums(
         For each group that has examples, in order: `n`, and each metric.
     """
     return {
-        name: {
-            "n": int(inside.sum()),
-            **{m: float(v) for m, v in metrics({c: column[inside].sum() for c, column in columns.items()}).items()},
-        }
+        name: {"n": int(inside.sum()), **of_sums({c: column[inside] for c, column in columns.items()}, metrics)}
         for name, inside in groups.items()
         if inside.any()
     }
+
+
+def of_sums(
+    columns: Mapping[str, NDArray[np.floating[Any]]],
+    metrics: Callable[[Mapping[str, NDArray[np.floating[Any]]]], Mapping[str, NDArray[np.floating[Any]]]],
+) -> dict[str, float]:
+    """Return metrics that are functions of sums over examples; arguments as in `bootstrap.bootstrap_of_sums`."""
+    return {name: float(value) for name, value in metrics({c: v.sum() for c, v in columns.items()}).items()}

@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals of means over users, and of other functions of sums over users."""
+"""Percentile bootstrap intervals of means over examples, and of functions of sums over users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llm4rec_cli.progress import track
 FloatArray = NDArray[np.floating[Any]]
 
 LEVEL = 0.95  # the coverage of intervals
-WEIGHTS_AT_ONCE = 4_000_000  # 32 MB: the size of a block of resamples, for any number of users
+WEIGHTS_AT_ONCE = 4_000_000  # in a block of resamples, which takes about 100 MB, for any number of examples
 
 
 def bootstrap_intervals(
@@ -21,7 +21,7 @@ def bootstrap_intervals(
     rng: np.random.Generator,
     resamples: int = 1000,
 ) -> dict[str, tuple[float, float]]:
-    """Return a 95 % interval of the mean of each metric; users are drawn with replacement.
+    """Return a 95 % interval of the mean of each metric; examples are drawn with replacement.
 
     Args:
         values: (n,) values per metric, one per example, over the same examples; all metrics share the resamples.

@@ -80,15 +80,14 @@ METRICS = (
     Metric("unique_sentences", Kind.text),
 )
 # Of a chat model's answers: the share of each kind of answer, and metrics over the valid ones alone.
-ANSWERS = (
-    *("answers/repaired", "answers/invalid", "listed/hallucinated", "listed/duplicate"),
-    *("valid/hr@10", "valid/rouge1"),
-)
+FAULTS = ("answers/repaired", "answers/invalid", "listed/hallucinated", "listed/duplicate")
+ANSWERS = (*FAULTS, "valid/hr@10", "valid/rouge1")
 
 
 def direction(name: str) -> int:
     """Return -1 for a metric that is better when lower, otherwise 1."""
-    return -1 if any(metric.lower and metric.name == name for metric in METRICS) else 1
+    lower = {*(metric.name for metric in METRICS if metric.lower), *FAULTS}
+    return -1 if name.removeprefix("valid/") in lower else 1
 
 
 def lower_is_better(names: Iterable[str]) -> list[str]:

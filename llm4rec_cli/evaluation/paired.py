@@ -241,11 +241,18 @@ def seed_permutation_p(a: FloatArray, b: FloatArray, rng: np.random.Generator) -
     """
     from scipy.stats import permutation_test
 
-    def difference_of_means(x: FloatArray, y: FloatArray, axis: int) -> FloatArray:
-        difference: FloatArray = np.mean(x, axis=axis) - np.mean(y, axis=axis)
-        return difference
+    def distance_of_means(x: FloatArray, y: FloatArray, axis: int) -> FloatArray:
+        distance: FloatArray = np.abs(np.mean(x, axis=axis) - np.mean(y, axis=axis))
+        return distance
 
-    result = permutation_test((b, a), difference_of_means, vectorized=True, n_resamples=PERMUTATIONS, random_state=rng)
+    result = permutation_test(
+        (b, a),
+        distance_of_means,
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        alternative="greater",
+        random_state=rng,
+    )
     return float(result.pvalue)
 
 

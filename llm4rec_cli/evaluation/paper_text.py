@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rapidfuzz.distance import LCSseq
 
 from llm4rec_cli.progress import track
 
@@ -89,18 +90,9 @@ def _set_f1(text: Words, reference: Words, order: int) -> float:
 
 
 def _rouge_l(text: Words, reference: Words) -> float:
-    common = _longest_common_subsequence(text, reference)
+    common = LCSseq.similarity(text, reference)
     if common == 0:
         return 0.0
     recall, precision = common / len(reference), common / len(text)
     beta = precision / recall
     return (1 + beta**2) * recall * precision / (recall + beta**2 * precision)
-
-
-def _longest_common_subsequence(a: Words, b: Words) -> int:
-    lengths = [0] * (len(b) + 1)
-    for word in a:
-        previous = 0
-        for i, other in enumerate(b, start=1):
-            previous, lengths[i] = lengths[i], previous + 1 if word == other else max(lengths[i], lengths[i - 1])
-    return lengths[-1]

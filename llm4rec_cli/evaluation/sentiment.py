@@ -22,7 +22,7 @@ LEAST = 10  # training texts of liked and of disliked interactions, each
 
 
 def sentiment_classifier(texts: Sequence[str], stars: FloatArray) -> Pipeline | None:
-    """Return a classifier of texts as liked or not, or None where one of the two has too few texts.
+    """Return a classifier of texts as liked or not; None where one of the two has too few texts, or they share no word.
 
     Args:
         texts: (n,) users' texts; empty where there is none.
@@ -34,7 +34,10 @@ def sentiment_classifier(texts: Sequence[str], stars: FloatArray) -> Pipeline | 
         return None
     words = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     classifier = make_pipeline(words, LogisticRegression(class_weight="balanced", C=10, max_iter=1000))
-    return classifier.fit([text for text, keep in zip(texts, kept, strict=True) if keep], liked)
+    try:
+        return classifier.fit([text for text, keep in zip(texts, kept, strict=True) if keep], liked)
+    except ValueError:  # no word occurs twice
+        return None
 
 
 def sentiment_columns(classifier: Pipeline, texts: Sequence[str], stars: FloatArray) -> dict[str, FloatArray]:

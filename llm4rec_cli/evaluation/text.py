@@ -19,14 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from llm4rec_cli.evaluation.paper_text import paper_metrics
+from llm4rec_cli.evaluation.paper_text import BLEU_ORDERS, ROUGE, paper_metrics
 from llm4rec_cli.evaluation.sentiment import sentiment
 from llm4rec_cli.progress import track
 
 FloatArray = NDArray[np.floating[Any]]
 
-BLEU_ORDERS = (2, 4)  # P5 reports BLEU-4 of explanations and BLEU-2 of review summaries
-ROUGE = ("rouge1", "rouge2", "rougeL")
 _LONGEST = max(BLEU_ORDERS)
 _SMOOTHING = "exp"  # sacrebleu's default: smooths only orders without any match in the whole corpus
 

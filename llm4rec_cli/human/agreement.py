@@ -6,7 +6,6 @@ once, with the mean over the raters who judged it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -19,8 +18,8 @@ from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 FloatArray = NDArray[np.floating[Any]]
 
 # Fewer are not conclusive.
-MIN_RATERS = 3
-MIN_EXAMPLES = 50
+MIN_RATERS = 3  # of an example
+MIN_EXAMPLES = 50  # with that many raters
 
 
 class Scale(Enum):
@@ -33,31 +32,12 @@ class Scale(Enum):
 BEST_SCORE = 5
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over examples and its 95 % bootstrap interval."""
+def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Return the results of each system: the `mean` over examples and its 95 % bootstrap `interval` of
 
-    mean: float
-    interval: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class SystemResult:
-    """Results of one system on one criterion.
-
-    Attributes:
-        mean_rank: 1 is best; tied texts share the mean of their ranks.
-        first: share of examples in which its text is the best; each of k texts that tie for best counts 1 / k.
-        mean_score: None where texts were ranked.
-    """
-
-    mean_rank: Estimate
-    first: Estimate
-    mean_score: Estimate | None = None
-
-
-def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) -> list[SystemResult]:
-    """Return the results of each system.
+    - `mean_rank`: 1 is best; tied texts share the mean of their ranks;
+    - `first`: share of examples in which its text is the best; each of k texts that tie for best counts 1 / k;
+    - `mean_score`: None where texts were ranked.
 
     Args:
         ratings: (raters, examples, systems) scores or ranks; NaN for all systems of an example that a rater skipped.
@@ -72,8 +52,8 @@ def system_results(ratings: FloatArray, scale: Scale, rng: np.random.Generator) 
     means = {name: _mean_over_raters(array) for name, array in values.items()}
     columns = {f"{name} {i}": array[:, i] for name, array in means.items() for i in systems}
     intervals = bootstrap_intervals(columns, rng)
-    estimates = {key: Estimate(float(column.mean()), intervals[key]) for key, column in columns.items()}
-    return [SystemResult(**{name: estimates[f"{name} {i}"] for name in means}) for i in systems]
+    estimates = {key: {"mean": float(column.mean()), "interval": intervals[key]} for key, column in columns.items()}
+    return [{"mean_score": None} | {name: estimates[f"{name} {i}"] for name in means} for i in systems]
 
 
 def ranks(ratings: FloatArray, scale: Scale) -> FloatArray:

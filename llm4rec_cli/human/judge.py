@@ -16,6 +16,7 @@ from llm4rec_cli.human.agreement import BEST_SCORE, Scale
 from llm4rec_cli.human.score import judged
 from llm4rec_cli.human.sheets import CRITERIA, INSTRUCTIONS, PAGE, SCALES, Example, Sheet, read_key, read_page, to_csv
 from llm4rec_cli.llm import completions
+from llm4rec_cli.llm.parsing import without_reasoning
 from llm4rec_cli.llm.requests import Request
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.runs import stages
@@ -106,7 +107,7 @@ def parse_answer(answer: str, sheet: Sheet, example: Example) -> dict[str, dict[
     left out if a text is missing, a value is not a whole number on the scale, or two texts share a rank.
     """
     judged: Mapping[str, Any] = {}
-    for candidate in _json_objects(answer):
+    for candidate in _json_objects(without_reasoning(answer)):
         if candidate.keys() & set(sheet.criteria):
             judged = candidate
     values = {name: _parse_values(judged.get(name), sheet.scale, list(example.texts)) for name in sheet.criteria}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
@@ -36,7 +37,7 @@ class Probe:
     Attributes:
         example: with letters in the order shown.
         origin: what the text under each letter is: its letter on the sheet, or INTACT or a kind of damage.
-        order: by how many places the sheet's order is rotated; None for damaged texts.
+        order: which of up to ORDERS orders of the texts it is, 0 = the sheet's; None for damaged texts.
     """
 
     example: Example
@@ -62,7 +63,9 @@ def as_on_sheet(example: Example) -> Probe:
 def rotations(example: Example) -> list[Probe]:
     """Return an example in the sheet's order, then in up to two others, in which each text has another place."""
     labels = list(example.texts)
-    orders = [labels[k:] + labels[:k] for k in range(min(ORDERS, len(labels)))]
+    n_orders = min(ORDERS, len(labels))
+    begins = [i * len(labels) // n_orders for i in range(n_orders)]  # spread over the places
+    orders = [labels[begin:] + labels[:begin] for begin in begins]
     return [probe_of(example, {label: example.texts[label] for label in o}, k) for k, o in enumerate(orders)]
 
 
@@ -127,26 +130,31 @@ def measure(
 def _order(judged: Sequence[tuple[Probe, Mapping[str, int]]]) -> dict[str, Any]:
     """Return the mean judgement by place, the share of the variance that places explain, and the agreement of orders.
 
+    Places are compared within texts, those judged in several orders: other texts stand at the fourth place than at the
+    first, and examples with many texts have more places.
+
     Args:
         judged: a probe and origin -> judgement, in the order shown.
     """
-    places = max((len(values) for _, values in judged), default=0)
-    by_place: list[list[int]] = [[] for _ in range(places)]
-    by_order: list[dict[tuple[str, str], int]] = [{} for _ in range(ORDERS)]
-    for probe, values in judged:
-        for place, (label, value) in enumerate(values.items()):
-            by_place[place].append(value)
-            by_order[probe.order or 0][probe.example.name, label] = value
-    all_values = np.array([value for place in by_place for value in place], dtype=float)
-    total = float(((all_values - all_values.mean()) ** 2).sum()) if len(all_values) else 0.0
-    between = sum(len(place) * (np.mean(place) - all_values.mean()) ** 2 for place in by_place)
-    texts = sorted(set().union(*by_order))
-    ratings = np.array([[values.get(text, np.nan) for text in texts] for values in by_order])
+    shown = pd.DataFrame(
+        [
+            (f"{probe.example.name} {label}", probe.order, place, value)
+            for probe, values in judged
+            for place, (label, value) in enumerate(values.items())
+        ],
+        columns=["text", "order", "place", "value"],
+    )
+    ratings = shown.pivot(index="order", columns="text", values="value").to_numpy(dtype=float)
+    of_text = shown.groupby("text")["value"]
+    several = of_text.transform("size") > 1
+    effect = (shown["value"] - of_text.transform("mean"))[several].groupby(shown["place"]).agg(["mean", "size"])
+    values = shown["value"][several]
+    total = float(((values - values.mean()) ** 2).sum())
     return {
         "judgements": len(judged),
-        "alpha_between_orders": krippendorff_alpha(ratings) if texts else None,
-        "mean_by_place": [float(np.mean(place)) for place in by_place],
-        "variance_by_place": float(between) / total if total else None,
+        "alpha_between_orders": krippendorff_alpha(ratings) if len(shown) else None,
+        "mean_by_place": (values.mean() + effect["mean"]).tolist(),
+        "variance_by_place": float((effect["size"] * effect["mean"] ** 2).sum()) / total if total else None,
     }
 
 
@@ -175,7 +183,7 @@ def _own_texts(
         place = dict(zip(of_system, ranks(np.array(list(of_system.values()), dtype=float), scale), strict=True))
         gains.append(np.mean([rank for name, rank in place.items() if name != system]) - place[system])
     by_people = None
-    if system in people:
+    if system in people and f"{criterion}/mean_rank" in people[system]["metrics"]:
         rank_of = {name: people[name]["metrics"][f"{criterion}/mean_rank"] for name in key["systems"]}
         by_people = float(np.mean([rank for name, rank in rank_of.items() if name != system]) - rank_of[system])
     return {**_estimate(np.array(gains), key["seed"]), "people": by_people}

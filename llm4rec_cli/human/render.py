@@ -74,7 +74,7 @@ def show_check(judge: str, result: Mapping[str, Mapping[str, Any]]) -> None:
     columns = ["criterion", "judged", "alpha", "by place", "mean by place", "> shuffled", "> foreign"]
     notes = [
         "alpha: agreement of the judge with itself when the texts change places, 1 = perfect, 0 = chance",
-        "by place: share of the variance that the place alone explains; 0 without bias",
+        "by place: share of the variance that the place explains, within texts; near 0 without bias",
         "> shuffled, > foreign: share of examples in which a text is judged better than itself with shuffled words, "
         "and than the text of another example; ties half, chance 0.50",
     ]
@@ -116,7 +116,7 @@ def _evidence(criterion: Mapping[str, Any], judges: Sequence[str]) -> str:
     if judges:
         return f"{line}; not conclusive: judged by {', '.join(judges)} (llm-judge), not by people"
     if not criterion["enough"]:
-        return f"{line}; not conclusive: at least {MIN_RATERS} raters and {MIN_EXAMPLES} examples are needed"
+        return f"{line}; not conclusive: at least {MIN_EXAMPLES} examples with {MIN_RATERS} raters each are needed"
     return line
 
 

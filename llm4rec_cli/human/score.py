@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,12 +77,11 @@ def _criterion_result(key: Mapping[str, Any], criterion: str, sheets: Sequence[F
     results = {}
     if judged.any():
         rng = stream(key["seed"], "human: bootstrap")
-        system_dicts = map(dataclasses.asdict, system_results(by_system, Scale(key["scale"]), rng))
-        results = dict(zip(key["systems"], system_dicts, strict=True))
+        results = dict(zip(key["systems"], system_results(by_system, Scale(key["scale"]), rng), strict=True))
     return {
         "raters": raters,
         "examples": examples,
-        "enough": raters >= MIN_RATERS and examples >= MIN_EXAMPLES and not sheets[0].judge,
+        "enough": int((judged.sum(axis=0) >= MIN_RATERS).sum()) >= MIN_EXAMPLES and not sheets[0].judge,
         "judgements": int(judged.sum()),
         "alpha": krippendorff_alpha(by_text),
         "systems": results,

@@ -249,7 +249,7 @@ def read_filled(path: Path, key: Key, scale: Scale, criteria: Sequence[str]) -> 
     }
     if not any(complete.values()):
         raise DataError(
-            f"{path.name} has no fully judged example", f"fill a column ({', '.join(criteria)}), or omit the file"
+            f"{path} has no fully judged example", f"fill a column ({', '.join(criteria)}), or omit the file"
         )
     unfilled = {criterion: len(key) - len(by_example) for criterion, by_example in complete.items()}
     return FilledSheet(path.stem, complete, unfilled, judge)
@@ -274,4 +274,4 @@ def _value(path: Path, line: int, cell: str, text: str, scale: Scale, n_texts: i
 
 
 def _malformed(path: Path, line: int, what: str, remedy: str) -> DataError:
-    return DataError(f"{path.name}, line {line}: {what}", remedy)
+    return DataError(f"{path}, line {line}: {what}", remedy)

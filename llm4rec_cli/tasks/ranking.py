@@ -24,9 +24,9 @@ from llm4rec_cli.data.split import Split
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.beyond_accuracy import (
     PADDING,
-    by_frequency,
     by_group,
     coverage,
+    frequency_groups,
     intra_list_diversity,
     novelty,
     title_similarity,
@@ -272,7 +272,10 @@ def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) ->
     if examples.turn is not None:
         predictions["turn"] = examples.turn
     intervals = _intervals(values, examples.user, config, 0)
-    breakdown = {"target_train_count": by_frequency(values, train_count), "slice": by_group(values, slices)}
+    breakdown = {
+        "target_train_count": by_group(values, frequency_groups(train_count)),
+        "slice": by_group(values, slices),
+    }
     if split.cold is not None:
         is_cold = split.cold[examples.target]
         predictions["target_is_cold"] = is_cold

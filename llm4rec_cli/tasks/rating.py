@@ -12,7 +12,7 @@ from llm4rec_cli.config.schema import Config, SplitName, TaskConfig
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups
+from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups, of_sums
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics
@@ -73,8 +73,7 @@ def evaluate(model: Rater, split: Split, examples: Examples, config: Config) -> 
     all_ratings = true_ratings(split)
     rating = all_ratings[examples.row]
     columns = rating_columns(rating, ratings.value, ratings.parsed, ratings.parsed_as_published)
-    (overall,) = by_group_of_sums(columns, rating_metrics, {"all": np.ones(len(examples), dtype=bool)}).values()
-    del overall["n"]
+    overall = of_sums(columns, rating_metrics)
     rng = stream(config.dataset.seed, "bootstrap")
     intervals = bootstrap_of_sums(columns, rating_metrics, examples.user, rng, config.task.bootstrap)
     predictions = example_rows(split, examples)

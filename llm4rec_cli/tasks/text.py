@@ -14,7 +14,7 @@ from llm4rec_cli.config.schema import Config, SplitName, TaskConfig, Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups
+from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups, of_sums
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.paper_text import paper_columns
 from llm4rec_cli.evaluation.sentiment import sentiment_classifier, sentiment_columns
@@ -71,8 +71,7 @@ def evaluate(model: Writer, split: Split, examples: Examples, config: Config) ->
     counts = bleu_counts(texts, references) | paper_columns(texts, references)
     columns = text_columns(text_values(texts, references, features), counts)
     columns |= _sentiment(split, examples, written, texts)
-    (overall,) = by_group_of_sums(columns, text_metrics, {"all": np.ones(len(examples), dtype=bool)}).values()
-    del overall["n"]
+    overall = of_sums(columns, text_metrics)
     rng = stream(config.dataset.seed, "bootstrap")
     intervals = bootstrap_of_sums(columns, text_metrics, examples.user, rng, config.task.bootstrap)
     predictions = example_rows(split, examples)

@@ -128,6 +128,22 @@ def test_from_runs_to_numbers(runs, exported, scored):
     assert result["criteria"]["reasonableness"]["systems"]["reference"]["mean_score"] == {"mean": 4, "interval": [4, 4]}
 
 
+def test_examples_that_fewer_than_three_judged_settle_nothing(runs, exported, scored):
+    folder = exported(*runs("review_summary"), "--examples", "55")
+    names = list(read(folder / "key.json")["examples"])
+
+    def judge_a_third(part):
+        def judge(systems, row):
+            return prefers_people(systems, row) if names.index(row["example"]) % 3 == part else {}
+
+        return judge
+
+    clarity = scored(folder, *(fill(folder, f"rater{part}", judge_a_third(part)) for part in range(3)))["criteria"][
+        "clarity"
+    ]
+    assert (clarity["raters"], clarity["examples"], clarity["alpha"], clarity["enough"]) == (3, 55, None, False)
+
+
 def test_numbers_by_hand(other, runs, exported, scored):
     other(["one"])
     folder = exported(*runs("explanation"), "other/demo/explanation/seed0", "--examples", "2")
@@ -475,7 +491,7 @@ def test_the_table_says_whether_it_is_conclusive(judged, llm4rec):
     out = " ".join(llm4rec("human", "score", "judged", *map(str, paths)).out.split())
     assert "clarity · demo · explanation · test" in out
     assert "2 raters and 2 examples; Krippendorff's alpha (ordinal): 1.00" in out
-    assert "not conclusive: at least 3 raters and 50 examples are needed" in out
+    assert "not conclusive: at least 50 examples with 3 raters each are needed" in out
     assert "synthetic data" in out
     assert "mean score" not in out
 

@@ -83,6 +83,11 @@ def test_an_aspect_is_judged_often_and_a_noun_counts_for_more_where_it_is_mostly
     assert aspects(texts, reviews) == {"tone": 6.0, "guitar": 2.0}  # 6 * 6 / 6 and 6 * 6 / 18
 
 
+def test_an_escaped_apostrophe_is_one_where_aspects_are_counted_too():
+    texts = ["The kid&#39;s is great."] * 6 + ["The kid's is great."] * 6
+    assert aspects(texts, [list(judgements(text)) for text in texts]) == {"kid's": 12.0}
+
+
 def test_a_word_that_hardly_follows_an_article_is_no_aspect():
     texts = ["It has great sustain. I sustain, you sustain."] * 10
     assert aspects(texts, [list(judgements(text)) for text in texts]) == {}

@@ -11,7 +11,8 @@ from tests.support.builders import tiny_dataset
 
 DAY = 86_400.0
 SEQUENCES = [[0, 1, 2, 3], [3, 2, 1, 3], [4, 1, 0, 5], [0, 1, 2, 4, 3, 5]]  # targets 3, 3, 5, 5
-TIMES = [0, 1, 2, DAY - 1, 0, 1, DAY - 1, DAY, 5, 5, 5, np.nan, 1, 2, 3, 4, DAY, 2 * DAY - 1]
+MIDNIGHT = 20_000 * DAY
+TIMES = MIDNIGHT + np.array([0, 1, 2, DAY - 1, 0, 1, DAY - 1, DAY, 5, 5, 5, np.nan, 1, 2, 3, 4, DAY, 2 * DAY - 1])
 
 
 def split(sequences=SEQUENCES, titles=None, times=None):
@@ -35,7 +36,7 @@ def test_a_target_on_the_day_of_the_last_item():
     assert members("same_day", split(times=TIMES)) == [0, 3]  # not across midnight, nor without a time
 
 
-@pytest.mark.parametrize("times", [None, [1e12 + time for time in range(18)]])  # none; milliseconds
+@pytest.mark.parametrize("times", [None, [1e12 + time for time in range(18)], [*range(18)]])  # none; ms; steps
 def test_without_dates_no_slice_is_of_one_day(times):
     assert "same_day" not in target_slices(split(times=times), split(times=times).examples(SplitName.test))
 

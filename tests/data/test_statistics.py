@@ -40,7 +40,7 @@ def test_without_a_paper_nothing_is_compared():
 def test_doubtful_order_and_missing_text_are_shares():
     notes = remarks(
         MANIFEST
-        | {"users_tied_at_end": 50, "users_without_times": 100, "times": [0, 1]}
+        | {"users_tied_at_end": 50, "users_without_times": 100, "times": [0, 1e9]}
         | {"items_without_title": 5, "synthetic": True},
         None,
     )

@@ -22,6 +22,14 @@ def test_the_requested_object_is_read_unchanged():
     )
 
 
+def test_reasoning_is_no_answer():
+    draft = '{"use": ["fishing"], "audience": ["a draft"], "key_words": ["net"]}'
+    answer = '{"use": ["hiking"], "audience": ["beginners"], "key_words": ["light"]}'
+    expected = (slots(["hiking"], ["beginners"], ["light"]), Status.ok)
+    assert parse_answer(f"<think>{draft}</think>\n{answer}", 4, "product") == expected
+    assert parse_answer(f"<think>{draft}, or", 4, "product")[1] is Status.invalid
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -7,9 +7,10 @@ from hypothesis.extra.numpy import arrays
 from llm4rec_cli.evaluation import beyond_accuracy
 from llm4rec_cli.evaluation.beyond_accuracy import (
     PADDING,
-    by_frequency,
+    by_group,
     by_group_of_sums,
     coverage,
+    frequency_groups,
     intra_list_diversity,
     jaccard,
     novelty,
@@ -27,7 +28,7 @@ def test_coverage_counts_each_item_once():
 
 def test_values_are_averaged_by_how_often_the_target_was_seen():
     values = {"hr@10": np.array([0.0, 1.0, 0.0, 1.0, 1.0])}
-    assert by_frequency(values, np.array([0, 1, 4, 19, 2000])) == {
+    assert by_group(values, frequency_groups(np.array([0, 1, 4, 19, 2000]))) == {
         "0": {"n": 1, "hr@10": 0.0},
         "1-4": {"n": 2, "hr@10": 0.5},
         "10-19": {"n": 1, "hr@10": 1.0},
@@ -73,7 +74,7 @@ def test_recommended_titles_and_the_target_are_as_close_as_their_nearest_of_the_
 def test_pairs_are_compared_a_block_at_a_time(monkeypatch):
     first, second = np.divmod(np.arange(36), 6)
     at_once = jaccard(first, second, WORDS)
-    monkeypatch.setattr(beyond_accuracy, "PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr(beyond_accuracy, "WORDS_AT_ONCE", 5)
     assert jaccard(first, second, WORDS).tolist() == at_once.tolist()
 
 

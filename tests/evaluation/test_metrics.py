@@ -30,6 +30,11 @@ def test_what_is_of_all_answers_together_pairs_as_a_mean_over_examples():
     assert (metrics.paired_metric("bleu4"), metrics.paired_metric("ndcg@10")) == ("rouge1", None)
 
 
+def test_errors_and_faults_are_better_when_lower_also_over_valid_answers_alone():
+    names = ["hr@10", "rmse", "valid/rmse", "valid/hr@10", "answers/invalid", "listed/hallucinated", "loss"]
+    assert metrics.lower_is_better(names) == ["rmse", "valid/rmse", "answers/invalid", "listed/hallucinated", "loss"]
+
+
 def test_the_leading_metric_of_each_question():
     assert metrics.headline_metrics(of_impressions=False) == ["ndcg@10", "rmse", "rouge1"]
     assert metrics.headline_metrics(of_impressions=True) == ["auc"]

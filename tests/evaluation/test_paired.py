@@ -151,6 +151,7 @@ def parted(a, b):
         ([1, 2], [3, 4], 2 / 6),
         ([1, 2, 4], [3, 5, 6], 4 / 20),  # 3 for 4 is the only nearer one on either side
         ([1, 2, 3], [1, 2, 3], 1.0),
+        ([1, 2, 3], [4, 9], 1 / 10),  # of ten ways this is the farthest
     ],
 )
 def test_p_over_trainings_is_the_share_of_ways_to_part_them(a, b, by_hand):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.evaluation.paper_text import _longest_common_subsequence, paper_columns, paper_metrics
+from llm4rec_cli.evaluation.paper_text import paper_columns, paper_metrics
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=8)
 
@@ -58,11 +58,15 @@ def test_an_empty_text_scores_zero(pair):
 
 
 @given(WORDS, WORDS)
-def test_the_longest_common_subsequence_is_that_of_enumeration(a, b):
+def test_rouge_l_is_of_the_longest_common_subsequence(a, b):
     def subsequences(words):
         found = {()}
         for word in words:
             found |= {(*one, word) for one in found}
         return found
 
-    assert _longest_common_subsequence(a, b) == max(map(len, subsequences(a) & subsequences(b)))
+    common = max(map(len, subsequences(a) & subsequences(b)))
+    recall, precision = common / max(len(b), 1), common / max(len(a), 1)
+    beta = precision / recall if common else 1
+    expected = (1 + beta**2) * recall * precision / (recall + beta**2 * precision) if common else 0
+    assert scores((" ".join(a), " ".join(b)))["paper/rougeL"] == pytest.approx(expected)

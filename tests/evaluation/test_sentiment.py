@@ -30,3 +30,7 @@ def test_without_any_disliked_item_there_is_no_agreement():
 @pytest.mark.parametrize("stars", [np.full(50, 5.0), np.full(50, np.nan), np.array([5.0] * 41 + [1.0] * 9)])
 def test_too_few_texts_of_one_kind_give_no_classifier(stars):
     assert sentiment_classifier([f"text {i}" for i in range(50)], stars) is None
+
+
+def test_texts_without_a_common_word_give_no_classifier():
+    assert sentiment_classifier([f"word{i}" for i in range(50)], np.array([5.0] * 25 + [1.0] * 25)) is None

@@ -45,6 +45,8 @@ GOOD = {"A": 3, "B": 1, "C": 2}
         (answer_of({"A": "3", "B": 1.0, "C": 2, "D": 9}), {"clarity": GOOD}),
         (f"First {answer_of({'A': 5, 'B': 5, 'C': 5})}, no: {answer_of(GOOD)}", {"clarity": GOOD}),
         (f"{answer_of(GOOD)} {{}}", {"clarity": GOOD}),
+        (f"<think>Perhaps {answer_of({'A': 5, 'B': 5, 'C': 5})}</think>{answer_of(GOOD)}", {"clarity": GOOD}),
+        (f"<think>Perhaps {answer_of(GOOD)}, but", {}),  # reasoning that was cut off
         (answer_of(GOOD)[:-4], {}),  # cut off
         (answer_of({"A": 3, "B": 1}), {}),  # a text is missing
         (answer_of({"A": 0, "B": 0, "C": 0}, GOOD), {"wit": GOOD}),  # the form, repeated

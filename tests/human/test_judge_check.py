@@ -52,6 +52,21 @@ def test_every_text_is_shown_once_at_each_place():
             assert [example.texts[label] for label in probe.origin] == [*probe.example.texts.values()]
 
 
+@pytest.mark.parametrize("sizes", [(3,) * 8, (2, 3) * 6, (2, 5) * 6])
+def test_a_judge_that_ignores_places_has_no_variance_by_place_whatever_the_number_of_texts(sizes):
+    examples = [
+        Example("item", "", "", {label: f"{i}{label}" for label in "ABCDE"[:size]}, f"ab-{i}")
+        for i, size in enumerate(sizes)
+    ]
+    shown = [probe for example in examples for probe in judge_check.rotations(example)]
+    assert {place for probe in shown for place, label in enumerate(probe.origin) if label == "E"} in (set(), {1, 3, 4})
+    of_texts = [{"clarity": {label: "ABCDE".index(label) + 1 for label in probe.origin}} for probe in shown]
+    sheet = Sheet("ab", "explanation", Scale.rank, ["clarity"], examples)
+    measured = judge_check.measure(sheet, KEY, shown, of_texts, (), {})["clarity"]
+    assert measured["variance_by_place"] == pytest.approx(0)
+    assert np.ptp(measured["mean_by_place"]) == pytest.approx(0)
+
+
 def test_two_texts_have_two_orders():
     example = Example("item", "", "", {"A": "one", "B": "two"}, "ab-9")
     assert [[*probe.example.texts.values()] for probe in judge_check.rotations(example)] == [
@@ -112,6 +127,8 @@ def test_ranks_of_own_texts_are_compared_with_those_by_people():
     assert own["chatgptrec"]["mean"] == pytest.approx((2.5 + 2.5) / 2 - 1)
     assert own["chatgptrec"]["people"] == pytest.approx((2.0 + 1.5) / 2 - 2.5)
     assert check(longest, own=["chatgptrec"])["own_texts"]["chatgptrec"]["people"] is None
+    others = {system: {"metrics": {"reasonableness/mean_rank": 2.0}} for system in people}
+    assert check(longest, own=["chatgptrec"], people=others)["own_texts"]["chatgptrec"]["people"] is None
 
 
 def test_a_judge_without_answers_has_no_numbers():

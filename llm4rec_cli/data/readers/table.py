@@ -34,7 +34,6 @@ COLUMNS = frozenset({*INTERACTION_COLUMNS, *ITEM_COLUMNS})
 
 _IDS = ("user_id", "item_id")
 _NUMBERS = ("timestamp", "rating")
-_YEAR_10000 = 253_402_300_800  # in seconds since 1970
 _DELIMITERS = (",", "\t", ";", "|")
 
 RowError = Callable[[int, str], DataError]  # builds the error for a row (from 0) of a file
@@ -144,7 +143,7 @@ def _converted(name: str, column: str, texts: pd.Series, row_error: RowError) ->
     invalid = ~pd.Series(np.isfinite(values))
     if invalid.any():
         raise row_error(_first(invalid), f"{column} is not {expected}: {texts[_first(invalid)][:60]!r}")
-    too_large = values.abs() >= _YEAR_10000
+    too_large = values.abs() >= rawfiles.YEAR_10000
     if name == "timestamp" and too_large.any():
         row = _first(too_large)
         raise DataError(

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from llm4rec_cli.llm.parsing import parse_object, without_reasoning
 from llm4rec_cli.llm.requests import Status
-from llm4rec_cli.models.chatgptrec.parsing import parse_object, without_reasoning
 
 _STARS = "★⭐🌟"
 _WORDS = dict(

@@ -6,8 +6,8 @@ import json
 import re
 from itertools import takewhile
 
+from llm4rec_cli.llm.parsing import FENCE, has_words, one_line, without_reasoning
 from llm4rec_cli.llm.requests import Status
-from llm4rec_cli.models.chatgptrec.parsing import FENCE, has_words, one_line, without_reasoning
 
 _CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’", "*": "*", "_": "_"}
 _ASSENT = r"(?:sure|certainly|of course|okay|ok|absolutely)\b"

@@ -7,8 +7,8 @@ import json
 import re
 from typing import Any
 
+from llm4rec_cli.llm.parsing import FENCE, FLAT_LIST, has_words, one_line, parse_object, without_reasoning
 from llm4rec_cli.llm.requests import Status
-from llm4rec_cli.models.chatgptrec.parsing import FENCE, FLAT_LIST, has_words, one_line, parse_object, without_reasoning
 
 _ENUMERATOR = re.compile(r"\(?([0-9]{1,3})(?:[.)][ \t]++|\ufe0f?\u20e3[ \t]*+)(?=\S)")  # "1. ", "(1) ", or a keycap
 _CONSECUTIVE_NUMBER = re.compile(r"([0-9]{1,3})(?:[.)](?=[^\W\d])|:[ \t]++|[ \t][-–—][ \t]++)(?=\S)")

@@ -1,4 +1,4 @@
-"""What the parsers of ratings, title lists and texts share.
+"""What the parsers of a chat model's answers share.
 
 A parser accepts any string, in time proportional to its length: repeats in patterns are possessive (`*+`) or bounded.
 """
