@@ -149,7 +149,7 @@ def _messages(shown: bool) -> Iterator[None]:
     handlers, level, propagate, quiet = log.handlers[:], log.level, log.propagate, console.quiet
     console.quiet = not shown
     if shown:
-        log_to_stderr(verbose=False)
+        log_to_stderr()
     try:
         with warnings.catch_warnings():
             # tqdm, when transformers imports it in a notebook without ipywidgets.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm4rec_cli.config.schema import Precision, Work
-from llm4rec_cli.files import write_json
+from llm4rec_cli.files import locked, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -49,13 +49,15 @@ def faster(seconds: Mapping[str, float]) -> Precision:
 def timings(work: Work, device: str, cache: Path) -> dict[str, float]:
     """Return `probe`'s seconds by precision, from the cache or measured now and cached."""
     path = cache / "arithmetic.json"
-    by_machine = json.loads(path.read_text()) if path.exists() else {}
     machine = _machine(device)
-    if work.name not in by_machine.get(machine, {}):
-        seconds = probe(work, device)
-        by_machine.setdefault(machine, {})[work.name] = seconds
-        log.info("%s on %s: fp32 takes %.1f ms, bf16 %.1f ms", work.name, device, *(1e3 * s for s in seconds.values()))
-        write_json(path, by_machine)
+    with locked(cache / ".arithmetic.lock", path):  # jobs of a sweep share one measurement, and so one precision
+        by_machine = json.loads(path.read_text()) if path.exists() else {}
+        if work.name not in by_machine.get(machine, {}):
+            seconds = probe(work, device)
+            by_machine.setdefault(machine, {})[work.name] = seconds
+            in_ms = (1e3 * s for s in seconds.values())
+            log.info("%s on %s: fp32 takes %.1f ms, bf16 %.1f ms", work.name, device, *in_ms)
+            write_json(path, by_machine)
     return dict(by_machine[machine][work.name])
 
 

@@ -59,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"llm4rec {__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
-    verbose = any(flag in rest for flag in ("-v", "--verbose")) or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    verbose = any(flag in rest for flag in ("-v", "--verbose"))
+    os.environ.pop("LLM4REC_VERBOSE", None)
+    if verbose:
+        os.environ["LLM4REC_VERBOSE"] = "1"  # launch.VERBOSE
     if "--wide" in rest:
         from llm4rec_cli.reporting.tables import WIDE
 
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command in HYDRA_COMMANDS:
             from llm4rec_cli import launch
 
-            return launch.run(command, HYDRA_COMMANDS[command], rest, verbose, EXAMPLES[command])
+            return launch.run(command, HYDRA_COMMANDS[command], rest, EXAMPLES[command])
         if command in PLAIN_COMMANDS:
             module = importlib.import_module(f"llm4rec_cli.commands.{command.replace('-', '_')}")
             return int(module.main(rest))

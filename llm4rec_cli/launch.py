@@ -34,6 +34,7 @@ from llm4rec_cli.errors import (
 log = logging.getLogger(__name__)
 
 OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sweep, whichever process ran it
+VERBOSE = "LLM4REC_VERBOSE"  # set by -v, also for the processes of a sweep
 SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
 HELP, HELP_EXAMPLES = "LLM4REC_HELP", "LLM4REC_EXAMPLES"  # of conf/config.yaml
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
@@ -41,7 +42,7 @@ PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data", "inspect_memorisation", "import_weights")
 
 
-def run(command: str, summary: str, arguments: list[str], verbose: bool, examples: str = "") -> int:
+def run(command: str, summary: str, arguments: list[str], examples: str = "") -> int:
     """Compose the config and run `commands/<command>.py` once, or once per job of a sweep.
 
     Args:
@@ -54,7 +55,7 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool, example
         UsageError: the overrides are wrong.
         Llm4RecError: raised by the command.
     """
-    log_to_stderr(verbose)
+    log_to_stderr()
     processes.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
     name = command.replace("inspect_", "inspect ")
@@ -73,23 +74,24 @@ def run(command: str, summary: str, arguments: list[str], verbose: bool, example
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
+    if not flags:
+        with usage_errors():
+            composed = compose(typed)
+        with processes.process_group(composed.config.device):
+            importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *options)
+        return 0
     with usage_errors():
         typed = sweep_model_settings(typed) if sweep else typed
         start = partial(launch, _sweep_job, command, flags, typed)
-        with _outcome_folder(overrides if sweep else None) as outcomes:
-            os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
-            if not flags:
-                composed = compose(typed)
-                with processes.process_group(composed.config.device):
-                    importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *options)
-                return 0
-            if "--help" in flags:
-                _print_help(start)
-                return 0
-            if sweep:
+        if sweep:
+            with _outcome_folder(overrides) as outcomes:
+                os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
                 return _run_sweep(start, Path(outcomes))
+        if "--help" in flags:
+            _print_help(start)
+        else:
             start()
-            return 0
+        return 0
 
 
 def _problems_of_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> Iterator[UsageError]:
@@ -119,7 +121,7 @@ def _print_help(start: Callable[[], None]) -> None:
 def _sweep_job(job: Job) -> None:
     """Run one job of a sweep, in any process of the launcher. A failure is recorded and the sweep goes on."""
     if os.environ[SWEEP_PROCESS] != str(os.getpid()):  # a launcher's process: jobs log at the same time
-        log_to_stderr(verbose=False, prefix=f"[job {job.number}] ")
+        log_to_stderr(f"[job {job.number}] ")
         processes.keep_freed_memory()
     command = importlib.import_module(f"llm4rec_cli.commands.{job.command}")
     typed_keys = {key_typed(override) for override in job.composed.typed}
@@ -143,13 +145,11 @@ def _sweep_job(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _outcome_folder(overrides: list[str] | None) -> Iterator[str]:
-    """Yield a temporary folder; for a sweep under paths.outputs, as a launcher's jobs may run on other machines."""
-    folder = None
-    if overrides is not None:
-        typed = dict(override.split("=", 1) for override in overrides if "=" in override)
-        folder = Path(typed.get("paths.outputs", "outputs").strip("'\"")).expanduser().resolve() / ".sweeps"
-        folder.mkdir(parents=True, exist_ok=True)
+def _outcome_folder(overrides: list[str]) -> Iterator[str]:
+    """Yield a temporary folder under paths.outputs, as a launcher's jobs may run on other machines."""
+    typed = dict(override.split("=", 1) for override in overrides if "=" in override)
+    folder = Path(typed.get("paths.outputs", "outputs").strip("'\"")).expanduser().resolve() / ".sweeps"
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as outcomes:
         yield outcomes
 
@@ -187,8 +187,8 @@ def _summarise(folder: Path) -> int:
     return int(any(o["status"] == "failed" for o in outcomes))
 
 
-def log_to_stderr(verbose: bool, prefix: str = "") -> None:
-    """Log the package's messages with Rich on a terminal; elsewhere as plain lines, with the prefix."""
+def log_to_stderr(prefix: str = "") -> None:
+    """Log the package's messages with Rich on a terminal; elsewhere as plain lines, with the prefix. With -v, more."""
     from rich.logging import RichHandler
 
     from llm4rec_cli.progress import console
@@ -200,7 +200,7 @@ def log_to_stderr(verbose: bool, prefix: str = "") -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
     root = logging.getLogger("llm4rec_cli")
-    level = logging.DEBUG if verbose else logging.INFO
+    level = logging.DEBUG if VERBOSE in os.environ else logging.INFO
     root.setLevel(level if processes.is_first() else logging.WARNING)
     root.handlers[:] = [handler]
     root.propagate = False

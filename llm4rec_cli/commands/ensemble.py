@@ -59,4 +59,4 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.commands import HYDRA_COMMANDS
 
     arguments += [override for override in overrides if override.partition("=")[0] not in ("run", "combine")]
-    return launch.run("train", HYDRA_COMMANDS["train"], arguments, verbose=False)
+    return launch.run("train", HYDRA_COMMANDS["train"], arguments)

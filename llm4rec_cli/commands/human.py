@@ -101,4 +101,4 @@ def _judge(folder: str, check: bool, overrides: Sequence[str]) -> None:
     from llm4rec_cli import launch
 
     options = ["--sheets", folder, *(["--check"] if check else [])]
-    launch.run("judge", "have a chat model fill a sheet", [*options, *overrides], verbose=False)
+    launch.run("judge", "have a chat model fill a sheet", [*options, *overrides])

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     if "experiment" not in keys:
         typed = [f"+experiment={methods()[options.method].experiment}", *typed]
     arguments = [METHOD_OF, options.method, "--file", options.file, *typed]
-    return launch.run("import_weights", "import published weights", arguments, verbose=False)
+    return launch.run("import_weights", "import published weights", arguments)
 
 
 def parser() -> argparse.ArgumentParser:

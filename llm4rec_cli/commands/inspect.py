@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         from llm4rec_cli import launch
 
         command = f"inspect_{verb}"
-        return launch.run(command, COMPOSED[verb], argv[1:], verbose=False, examples=EXAMPLES[command])
+        return launch.run(command, COMPOSED[verb], argv[1:], examples=EXAMPLES[command])
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("llm4rec inspect", description=__doc__, formatter_class=raw)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")

@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
 
     if processes.world_size() > 1:
         raise UsageError("protocols runs in one process", "leave out torchrun")
-    launch.log_to_stderr(verbose=False)
+    launch.log_to_stderr()
     try:
         jobs = sweep_jobs([hydra_override(override) for override in overrides])
         specs = [_spec(job) for job in jobs]

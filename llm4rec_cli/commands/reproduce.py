@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli import launch
     from llm4rec_cli.training.table_steps import Runner, cell_step
 
-    launch.log_to_stderr(verbose=False)
+    launch.log_to_stderr()
     runner = Runner(_raw_folders(options.raw), overrides)
     tuned = not options.untuned and size_ is Size.paper
     plan = {
@@ -291,7 +291,7 @@ def _launch(plan: Mapping[Cell, list[Step]], runner: Runner, launcher: str) -> N
         try:
             for swept in runner.sweeps(group):
                 with _stdout_to_stderr():
-                    launch.run("train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *swept], False)
+                    launch.run("train", HYDRA_COMMANDS["train"], ["-m", f"hydra/launcher={launcher}", *swept])
         except Llm4RecError as error:
             log.warning("not launched, tried again without: %s", error.problem)
 

@@ -50,4 +50,4 @@ def main(argv: list[str]) -> int:
 
     alias = options.name or file.name.partition(".")[0]
     arguments = ["model=external", f"model.file={quoted(str(file))}", f"model.alias={quoted(alias)}", *overrides]
-    return launch.run("train", HYDRA_COMMANDS["train"], arguments, verbose=False)
+    return launch.run("train", HYDRA_COMMANDS["train"], arguments)

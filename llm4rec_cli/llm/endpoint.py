@@ -135,7 +135,7 @@ class EndpointBackend:
         return load_tokenizer(Path(self.config.tokenizer))
 
     def count_tokens(self, text: str) -> int:
-        """Return an upper estimate, as the server's tokenizer is not available.
+        """Return a high estimate, but no bound, as the server's tokenizer is not available.
 
         A word of n ASCII letters counts ceil(n / 3); each digit, each sign and each byte of other letters counts one.
         For lists of titles, reviews and news that is 1.1 to 1.6 times the count of SmolLM2's tokenizer (a small
@@ -346,9 +346,10 @@ async def _next(completions: AsyncIterator[tuple[int, Completion]]) -> tuple[int
 
 def problems(config: LLMConfig) -> Iterator[UsageError]:
     """Yield settings that are unusable or contain a secret, without repeating their values."""
-    if not re.fullmatch(r"[A-Za-z_]\w*", config.key_variable):
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", config.key_variable):  # a key has small letters
         yield UsageError(
-            "llm.key_variable is not the name of an environment variable; the key itself belongs in the environment",
+            "llm.key_variable is not the name of an environment variable, in capitals; the key itself belongs in the "
+            "environment",
             "export OPENAI_API_KEY=…, and leave llm.key_variable out",
         )
     if config.prompt_logprobs is PromptLogprobs.echo and config.tokenizer is None:

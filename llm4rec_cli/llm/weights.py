@@ -90,31 +90,22 @@ def load_model(folder: Path, precision: Precision, device: str) -> Any:
     """Load a causal language model for inference.
 
     Raises:
-        UsageError: transformers knows no causal language model of this type.
-        DataError: weights are missing or damaged.
+        UsageError: transformers knows no causal language model of this type, or weights are missing or do not fit.
+        DataError: the weights are damaged.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
-    from transformers.utils import logging as transformers_logging
 
     from llm4rec_cli.llm.attention import use_fast_attention
+    from llm4rec_cli.text.loading import load_pretrained
 
-    transformers_logging.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):  # missing weights are drawn: that must not change the seeded state
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False, output_loading_info=True
-            )
+            model = load_pretrained(AutoModelForCausalLM, str(folder), dtype=DTYPES[precision], trust_remote_code=False)
     except ValueError as error:
         raise UsageError(f"{folder}: {str(error).splitlines()[0]}", f"{LLM} needs a causal language model") from error
     except SafetensorError as error:
         raise DataError(f"{folder}: the weights are damaged ({error})", "fetch or copy them again") from error
-    model, loading_info = loaded
-    if missing := sorted(loading_info["missing_keys"]):
-        raise DataError(
-            f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}",
-            f"{LLM} needs a causal language model",
-        )
     # Keep the end-of-text tokens alone: the makers' sampling defaults would override llm.* silently.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     model = model.to(device).eval()

@@ -18,7 +18,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import SeenItems
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, STATUS, FinishedRun, finished_runs
+from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, STATUS, FinishedRun, finished_runs, run_folder
 
 STORED = {"scores", "top_scores"}  # columns of predictions.parquet
 # Keys of metrics.json that all members must agree on.
@@ -112,7 +112,7 @@ def _validation_run(folder: Path, metrics: dict[str, Any], outputs: Path) -> Pat
     Raises:
         UsageError: there is none.
     """
-    own = folder.resolve().relative_to(outputs.resolve()).as_posix() if metrics["training"] else None
+    own = run_folder(Path(), metrics).as_posix() if metrics["training"] else None
     trained = metrics["trained_run"] or own
 
     def is_same_model(candidate: Path, other: dict[str, Any]) -> bool:

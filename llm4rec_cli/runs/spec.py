@@ -14,7 +14,17 @@ from omegaconf import OmegaConf
 from llm4rec_cli.config import ranges, walk
 from llm4rec_cli.config.compose import Composed, compose, options
 from llm4rec_cli.config.overrides import key_typed, quoted
-from llm4rec_cli.config.schema import Candidates, Config, Keep, LLMConfig, ModelConfig, Question, SeenItems, TaskConfig
+from llm4rec_cli.config.schema import (
+    Candidates,
+    Config,
+    Keep,
+    LLMConfig,
+    ModelConfig,
+    Question,
+    SeenItems,
+    TaskConfig,
+    TextRecipe,
+)
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.runs.catalog import cache_folder
 
@@ -107,7 +117,8 @@ class RunSpec:
 
     def for_floor(self, name: str, *settings: str) -> RunSpec:
         """Return the spec of a floor under the same dataset and task, at its default settings except those that it
-        takes over from the model. Typed overrides of the model, trainer and experiment do not apply to it.
+        takes over from the model. Typed overrides of the model, its prompts, its chat model, the trainer and the
+        experiment do not apply to it.
 
         Args:
             settings: overrides of the floor's own settings, such as `model.recent=1`.
@@ -118,7 +129,10 @@ class RunSpec:
         floor = cast(ModelConfig, OmegaConf.to_object(node.model))
         model = replace(floor, **floor.copied_settings(self.model))
         config = replace(self.config, model=model, deviations=[], tuning=None)
-        kept = [o for o in self.overrides if not o.lstrip("+").startswith(("model", "trainer", "experiment"))]
+        of_model = ["model", "prompt", "trainer", "experiment"]
+        if self.config.dataset.text is not TextRecipe.enriched:
+            of_model += ["llm", "enrichment"]
+        kept = [o for o in self.overrides if not o.lstrip("+").startswith(tuple(of_model))]
         shared = {group: option for group, option in self.choices.items() if group in ("dataset", "task")}
         choices = shared | {"model": name}
         return replace(self, config=config, command="train", typed=(*kept, f"model={name}", *settings), choices=choices)

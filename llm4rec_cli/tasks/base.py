@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -137,6 +138,16 @@ def limit_examples(examples: AnyExamples, config: Config) -> AnyExamples:
     """Return at most `task.max_examples` of the examples, with `dataset.control` applied."""
     examples = controlled_examples(examples, config.dataset.control, config.dataset.seed)
     return subset(examples, config.task.max_examples, config.dataset.seed, "max_examples")
+
+
+def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
+    """Return the examples of one split that have what the task asks for, at most `task.max_examples`, with
+    `dataset.control` applied: of the rating and text tasks, and of one training for all.
+
+    Raises:
+        DataError: there are none.
+    """
+    return limit_examples(eligible_examples(split, split_name, config), config)
 
 
 def subset(examples: AnyExamples, n: int | None, seed: int, name: str) -> AnyExamples:

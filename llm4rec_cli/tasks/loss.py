@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from llm4rec_cli.capabilities import Learner
-from llm4rec_cli.config.schema import Config, SplitName, TaskConfig
+from llm4rec_cli.config.schema import Config, TaskConfig
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import Split
-from llm4rec_cli.tasks.base import Evaluation, eligible_examples, example_rows, limit_examples, to_evaluation
+from llm4rec_cli.tasks import base
+from llm4rec_cli.tasks.base import Evaluation, example_rows, to_evaluation
 
-
-def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
-    """Return the interactions of one split.
-
-    Raises:
-        DataError: there are none.
-    """
-    return limit_examples(eligible_examples(split, split_name, config), config)
+examples = base.examples
 
 
 def protocol(task: TaskConfig) -> str:

@@ -61,7 +61,7 @@ class Ranking:
     Attributes:
         n_better: (n,) how many other items have a higher score than the target.
         n_tied: (n,) how many items share its score, including itself; 0 if the model did not rank it: a miss.
-        n_candidates: (n,) how many items could be ranked: not masked ones, but always the target.
+        n_candidates: (n,) how many items could be ranked: those that are not masked.
         top_items: (n, k) the item numbers with the highest scores, best first, ties by the lower number; filled up with
             PADDING where fewer than k items can be recommended.
         top_scores: (n, k) float32, their scores.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Rater, Ratings
-from llm4rec_cli.config.schema import Config, SplitName, TaskConfig
+from llm4rec_cli.config.schema import Config, TaskConfig
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
@@ -16,23 +14,15 @@ from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_g
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics
+from llm4rec_cli.tasks import base
 from llm4rec_cli.tasks.base import (
     Evaluation,
     answer_in_batches,
     diverged,
-    eligible_examples,
     example_rows,
-    limit_examples,
 )
 
-
-def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
-    """Return the examples of one split that have a rating, with `dataset.control` applied.
-
-    Raises:
-        DataError: there are none.
-    """
-    return limit_examples(eligible_examples(split, split_name, config), config)
+examples = base.examples
 
 
 def protocol(task: TaskConfig) -> str:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.capabilities import Writer
-from llm4rec_cli.config.schema import Config, SplitName, TaskConfig, Written
+from llm4rec_cli.config.schema import Config, TaskConfig, Written
 from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
@@ -26,16 +25,10 @@ from llm4rec_cli.evaluation.text import (
     text_metrics,
     text_values,
 )
-from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, eligible_examples, example_rows, limit_examples
+from llm4rec_cli.tasks import base
+from llm4rec_cli.tasks.base import Evaluation, answer_in_batches, example_rows
 
-
-def examples(split: Split, split_name: SplitName, config: Config, cache: Path) -> Examples:
-    """Return the examples of one split where the user wrote the text, with `dataset.control` applied.
-
-    Raises:
-        DataError: there are none.
-    """
-    return limit_examples(eligible_examples(split, split_name, config), config)
+examples = base.examples
 
 
 def protocol(task: TaskConfig) -> str:

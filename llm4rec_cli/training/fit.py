@@ -34,7 +34,7 @@ from llm4rec_cli.training.checkpoints import load_best
 
 log = logging.getLogger(__name__)
 
-RANK_STRIDE = 1_000_000  # between the seeds of two processes: larger than any seed in use
+RANK_STRIDE = 1_000_000  # between the seeds of two processes; seeds that far apart would share draws
 WATCH = 50  # steps between two checks of the losses on an accelerator
 SHOWN_ROWS = 8  # of a batch, in an error
 DIVERGED = (

@@ -8,8 +8,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llm4rec_cli.errors import RunError
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
@@ -47,7 +49,10 @@ def probe(command: str, overrides: Sequence[str]) -> Cost:
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(_probe, command, list(overrides)).result()
+        try:
+            return pool.submit(_probe, command, list(overrides)).result()
+        except BrokenProcessPool as error:
+            raise RunError("its process was killed, as when memory is short", "a machine with more memory") from error
 
 
 def _probe(command: str, overrides: list[str]) -> Cost:

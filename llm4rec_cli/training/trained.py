@@ -26,7 +26,16 @@ from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import Config, Question, Weights
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.runs import rules
-from llm4rec_cli.runs.catalog import CHECKPOINTS, CONFIG, IMPORT, STATUS, finished_metrics, finished_runs, read_json
+from llm4rec_cli.runs.catalog import (
+    CHECKPOINTS,
+    CONFIG,
+    IMPORT,
+    STATUS,
+    finished_metrics,
+    finished_runs,
+    read_json,
+    run_folder,
+)
 from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
 from llm4rec_cli.runs.spec import RunSpec, resolved_config
 from llm4rec_cli.training import checkpoints
@@ -154,12 +163,13 @@ def _compose_run(
 def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return folder, status.json and metrics.json of the run that `run` names, or the newest match."""
     if requested.config.run is not None:
-        path = Path(requested.config.run).resolve()
-        named = next((run for run in finished_runs(requested.outputs, imports=True) if run[0].resolve() == path), None)
-        status = read_json(named[0] / STATUS) if named else {}
+        folder = Path(requested.config.run).resolve()
+        named, status = finished_metrics(folder), read_json(folder / STATUS)
         if named is None or status.get("command") not in ("train", IMPORT):
-            raise RunError(f"{requested.config.run} is not a finished training run", "llm4rec list runs")
-        return named[0], status, named[1]
+            raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
+        if run_folder(requested.outputs.resolve(), named) != folder:
+            raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
+        return run_folder(requested.outputs, named), status, named
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
     config = OmegaConf.create(plain(requested.config))
     task_typed = {"task", "experiment"} & requested.typed_keys

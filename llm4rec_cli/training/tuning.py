@@ -3,8 +3,8 @@
 Trial 0 is the setting before tuning, which for a shipped model is the published one. Later trials come from the
 tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), the first quarter of them at random. A trial
 whose validation metric is below the median of the earlier ones at the same epoch is pruned, from the fifth epoch on:
-earlier, small models and low learning rates are behind those that they overtake. All draws are a function of the seed
-and the number of the trial.
+earlier, small models and low learning rates are behind those that they overtake. In one process a search is a function
+of its seed, its trials' scores and its number of trials, also if it is killed and goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 from llm4rec_cli import files
 from llm4rec_cli.config.search import Interval, Space
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import Llm4RecError, UsageError
+from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error
 from llm4rec_cli.training.run import OnEpoch
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class Search:
         """Run trials until the budget is spent.
 
         Args:
-            evaluate: runs the model with these settings; calls its second argument after each epoch.
+            evaluate: runs the model with these settings; calls its second argument after each epoch that it trains.
         """
         self._requeue_killed()
         while (begun := self._begin(budget)) is not None:
@@ -151,7 +152,7 @@ class Search:
             minutes = sum(trial.minutes for trial in trials)
             if len(counted) >= budget.trials or (budget.minutes is not None and minutes >= budget.minutes):
                 return None
-            draw = stream(self.seed, "tune", len(trials))
+            draw = stream(self.seed, "tune", len(counted))
             self.study.sampler = optuna.samplers.TPESampler(
                 seed=int(draw.integers(2**31)), n_startup_trials=max(1, budget.trials // 4), constant_liar=True
             )
@@ -166,6 +167,7 @@ class Search:
         settings = {key: _rounded(value) for key, value in trial.params.items()}
         trial.set_user_attr("settings", settings)
         log.info("trial %d: %s", trial.number, " ".join(f"{key}={value}" for key, value in settings.items()))
+        self._repeat_reports(trial)
         start = time.monotonic()
 
         def on_epoch(epoch: int, score: float) -> None:
@@ -183,6 +185,12 @@ class Search:
             log.warning("trial %d failed: %s", trial.number, error.problem)
             trial.set_user_attr("error", error.problem)
             self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
+        except Exception as error:
+            if known := as_environment_error(error):  # the next trial would end in the same way
+                raise known from error
+            log.warning("trial %d failed: %s", trial.number, traceback.format_exc())
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}".partition("\n")[0])
+            self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
         else:
             seconds = time.monotonic() - start
             if result.seconds is not None:
@@ -193,13 +201,24 @@ class Search:
         trial.set_user_attr("seconds", round(seconds, 1))
         self.study.tell(trial, value, state=state)
 
-    def _seconds_until_killed(self, params: dict[str, Any]) -> float:
-        """Return what was spent on the same settings in trials whose process was killed."""
+    def _killed(self, params: dict[str, Any]) -> list[Any]:
+        """Return the trials with these settings whose process was killed."""
         from optuna.trial import TrialState
 
         failed = self.study.get_trials(deepcopy=False, states=[TrialState.FAIL])
-        killed = [trial for trial in failed if trial.params == params and _error(trial) == KILLED]
-        return sum(trial.user_attrs.get("seconds", 0.0) for trial in killed)
+        return [trial for trial in failed if trial.params == params and _error(trial) == KILLED]
+
+    def _seconds_until_killed(self, params: dict[str, Any]) -> float:
+        """Return what was spent on the same settings in trials whose process was killed."""
+        return sum(trial.user_attrs.get("seconds", 0.0) for trial in self._killed(params))
+
+    def _repeat_reports(self, trial: Any) -> None:
+        """Report the epochs before a kill, which a run that goes on does not repeat: the pruner looks at the best."""
+        reported = {
+            epoch: score for killed in self._killed(trial.params) for epoch, score in killed.intermediate_values.items()
+        }
+        for epoch, score in sorted(reported.items()):
+            trial.report(score, epoch)
 
     def _requeue_killed(self) -> None:
         """Give trials whose process was killed another turn: their runs go on from their checkpoints."""

@@ -142,7 +142,7 @@ def test_a_launcher_makes_the_search_and_the_seeds_of_a_row(mine, tmp_path, monk
     from llm4rec_cli import launch
 
     sweeps = []
-    monkeypatch.setattr(launch, "run", lambda command, run, flags, _: sweeps.append(flags))
+    monkeypatch.setattr(launch, "run", lambda command, run, flags: sweeps.append(flags))
     text = mine.table.read_text().replace("train: dataset=amazon2014-beauty, small", "train: dataset=demo, small")
     grid = "tuning: {source: ours, grid: {model.dropout: [0.1, 0.3]}}\n"
     write_text(mine.table, text + grid)
@@ -168,7 +168,7 @@ def test_a_launcher_starts_each_seed_from_the_run_with_its_seed(mine, tmp_path, 
     from llm4rec_cli import launch
 
     sweeps = []
-    monkeypatch.setattr(launch, "run", lambda command, run, flags, _: sweeps.append(flags))
+    monkeypatch.setattr(launch, "run", lambda command, run, flags: sweeps.append(flags))
     shared = f"model=unisrec {' '.join(sizes('unisrec'))} trainer.epochs=1 trainer.batch_size=512"
     row = f"""  - label: UniSRec
     train: {shared} model.freeze=encoder

@@ -571,6 +571,7 @@ def test_a_malformed_key_is_refused_and_not_repeated(chat, monkeypatch, key):
     "settings",
     [
         {"key_variable": KEY},
+        {"key_variable": f"gsk_{KEY.replace('-', '')}"},
         {"base_url": f"https://user:{KEY}@models.invalid/v1"},
         {"base_url": f"https://models.invalid/v1?key={KEY}"},
         {"base_url": f"https://models.invalid/v1#{KEY}"},

@@ -167,7 +167,7 @@ def test_a_folder_that_lacks_weights_is_refused(folder):
     state = load_file(folder / "model.safetensors")
     del state["model.norm.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(DataError, match=r"1 weights are missing, the first is model\.norm\.weight"):
+    with pytest.raises(UsageError, match=r"lacks 1 of the weights of .*: model\.norm\.weight"):
         weights.load_model(folder, Precision.fp32, "cpu")
 
 

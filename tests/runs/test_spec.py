@@ -3,6 +3,8 @@
 import pytest
 
 from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.overrides import hydra_override
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.runs import rules
 from tests.support.driver import spec_of
 
@@ -28,6 +30,39 @@ def test_a_floor_of_an_experiment_is_the_floor_run_by_itself():
     alone = spec_of("model=transition_text", "task=sequential", "task.mask_history=true", "trainer=default")
     assert floor.config.model == alone.config.model
     assert floor.command == "train"
+
+
+def test_overrides_of_prompts_and_chat_models_are_not_those_of_a_floor():
+    spec = spec_of(
+        "model=p5", hydra_override("prompt=[p5/sequential]"), "task=sequential", "llm.temperature=0.5", "seed=1"
+    )
+    floor = spec.for_floor("popularity")
+    assert floor.overrides == ["task=sequential", "seed=1", "model=popularity"]
+    enriched = spec_of("model=sasrec", "dataset.text=enriched", "llm.temperature=0.5").for_floor("transition_text")
+    assert "llm.temperature=0.5" in enriched.overrides
+
+
+@pytest.mark.parametrize(
+    ("typed", "reader"),
+    [
+        ("task.draw=3", "task.candidates=uniform or popularity"),
+        ("task.negatives=5", "task.candidates=uniform or popularity"),
+        ("dataset.cuts=[0.5,0.6]", "dataset.split=temporal"),
+        ("llm.dry_run=true", "a model that asks a chat model"),
+    ],
+)
+def test_a_typed_setting_without_effect_is_refused(typed, reader):
+    with pytest.raises(UsageError, match=f"is only read with {reader}"):
+        rules.check(spec_of("model=popularity", "task=sequential", typed))
+    used = ["task.candidates=uniform"] if typed.startswith("task") else ["dataset.split=temporal"]
+    others = ["model=chatgptrec"] if typed.startswith("llm") else ["model=popularity", *used]
+    rules.check(spec_of(*others, "task=direct", typed))
+
+
+def test_a_training_takes_no_trained_run():
+    with pytest.raises(UsageError, match="run=PATH names a trained run, and train makes one"):
+        rules.check(spec_of("model=sasrec", "run=outputs/x"))
+    rules.check(spec_of("model=sasrec", "run=outputs/x", command="eval"))
 
 
 def test_two_specs_in_one_process_are_independent():

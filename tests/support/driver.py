@@ -57,7 +57,6 @@ def call(*arguments: str, cwd: Path, cache: Path) -> Answer:
     handlers, level, propagate = list(log.handlers), log.level, log.propagate
     out, err = io.StringIO(), io.StringIO()
     os.environ["XDG_CACHE_HOME"] = str(cache)
-    os.environ.pop("HYDRA_FULL_ERROR", None)
     try:
         with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:

@@ -105,6 +105,63 @@ def test_a_trial_below_the_median_of_the_earlier_ones_is_pruned_after_its_fifth_
     assert epochs == [*range(1, 10), *range(1, 10), *range(1, 6)]
 
 
+def test_a_killed_trial_is_judged_by_its_epochs_before_the_kill_too(search):
+    """The third trial is best at its second epoch. Its run goes on after the sixth and reports the later ones."""
+    levels = iter([[0.5] * 9, [0.5] * 9, [0.1, 0.9, *[0.1] * 4], [*[None] * 6, 0.1, 0.1, 0.1]])
+
+    def by_epoch(settings, on_epoch):
+        of_trial = next(levels)
+        for epoch, level in enumerate(of_trial, start=1):
+            if level is not None:
+                on_epoch(epoch, level)
+        if len(of_trial) == 6:
+            raise KeyboardInterrupt
+        return Score(0.9 if None in of_trial else 0.5)
+
+    with pytest.raises(KeyboardInterrupt):
+        search().run(Budget(trials=3), by_epoch)
+    opened = search()
+    opened.run(Budget(trials=3), by_epoch)
+    assert [(t.state, t.score) for t in opened.trials() if t.counts] == [("complete", s) for s in (0.5, 0.5, 0.9)]
+
+
+def test_a_killed_search_makes_the_proposals_of_one_that_never_was(search, tmp_path):
+    calls = itertools.count()
+
+    def killed_once(settings, on_epoch):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return closeness(settings, on_epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        search().run(Budget(trials=8), killed_once)
+    opened = search()
+    opened.run(Budget(trials=8), killed_once)
+    whole = Search(tmp_path / "whole", SPACE, START, {}, seed=0)
+    whole.run(Budget(trials=8), closeness)
+    assert [t.settings for t in opened.trials() if t.counts] == [t.settings for t in whole.trials()]
+
+
+def test_a_crash_is_a_failed_trial_and_a_full_disk_ends_the_search(search):
+    def crashes_once(settings, on_epoch):
+        if settings == START:
+            raise RuntimeError("CUDA out of memory\nTried to allocate")
+        return closeness(settings, on_epoch)
+
+    opened = search()
+    opened.run(Budget(trials=2), crashes_once)
+    assert [(t.state, t.error) for t in opened.trials()] == [
+        ("failed", "RuntimeError: CUDA out of memory"),
+        ("complete", None),
+    ]
+
+    def fills_the_disk(settings, on_epoch):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="the disk is full"):
+        opened.run(Budget(trials=3), fills_the_disk)
+
+
 def test_a_failed_trial_is_counted_and_stops_no_other(search):
     def fails_once(settings, on_epoch):
         if settings == START:
