@@ -224,7 +224,7 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
     """Yield one table per prompt file.
 
     Args:
-        names: the files; empty for all.
+        names: the files, also without their model (`rating`); empty for all.
 
     Raises:
         UsageError: a file does not exist, or its content is invalid.
@@ -235,10 +235,13 @@ def _prompt_tables(names: Sequence[str]) -> Iterator[Content]:
 
     with_prompts = [name for name in model_names() if "prompts" in config_class(name).__dataclass_fields__]
     known = [option for option in options("prompt") if option.partition("/")[0] in with_prompts]
-    files = [name if "/" in name else f"p5/{name}" for name in names] or known
-    for file in files:
-        if file not in known:
-            raise UsageError(f"there are no prompts '{file}'", did_you_mean(file, known))
+    files = [file for file in known if not names or {file, file.partition("/")[2]} & {*names}]
+    for name in names:
+        if not any(name in (file, file.partition("/")[2]) for file in files):
+            raise UsageError(
+                f"there are no prompts '{name}'",
+                did_you_mean(name, [*known, *(file.partition("/")[2] for file in known)]),
+            )
     by_file = descriptions("prompt")
     for file in files:
         table = _prompts_in(file, config_class(file.partition("/")[0]).prompt_table)

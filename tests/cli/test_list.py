@@ -222,7 +222,7 @@ def test_filters_choose_among_the_runs(run, llm4rec, filters, shown):
         (["runs", "sasrec"], "unknown filter 'sasrec'", "known: "),
         (["runs", "status=faild"], "'faild'", "did you mean 'failed'?"),
         (["models", "model=sasrec"], "only runs, prompts and papers can be filtered", "llm4rec list runs"),
-        (["prompts", "ratng"], "no prompts 'p5/ratng'", "did you mean 'p5/rating'?"),
+        (["prompts", "ratng"], "no prompts 'ratng'", "did you mean 'rating'?"),
     ],
 )
 def test_a_wrong_filter_is_refused(llm4rec, arguments, problem, remedy):
