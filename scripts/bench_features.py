@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from bench_common import (
     Timing,
     flops_per_unit,
@@ -58,15 +58,11 @@ def contenders(texts: list[str], encoder: EncoderConfig) -> dict[str, Callable[[
         model = SentenceTransformer(folder, device="cpu")
         return np.asarray(model.encode(texts, show_progress_bar=False))
 
-    def fp32() -> Vectors:
-        vectors = features._encode(texts, folder, encoder.pooling, encoder.max_length, "cpu", torch.float32)
-        return np.asarray(vectors)
-
-    def bf16() -> Vectors:
+    def ours(precision: Precision) -> Vectors:
         with tempfile.TemporaryDirectory() as cache:
-            return np.asarray(features.encode_texts(texts, encoder, Path(cache), "cpu"))
+            return np.asarray(features.encode_texts(texts, replace(encoder, precision=precision), Path(cache), "cpu"))
 
-    return {DEFAULT: default, FP32: fp32, BF16: bf16}
+    return {DEFAULT: default, FP32: partial(ours, Precision.fp32), BF16: partial(ours, Precision.bf16)}
 
 
 def worst_cosine(vectors: Vectors, others: Vectors) -> float:

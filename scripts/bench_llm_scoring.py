@@ -211,14 +211,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         __doc__,
         """\
   python scripts/bench_llm_scoring.py                                   needs no file; ten minutes on two cores
-  python scripts/bench_llm_scoring.py --anew 100 --precisions bf16 --markdown
+  python scripts/bench_llm_scoring.py --reference-candidates 100 --precisions bf16 --markdown
   python scripts/bench_llm_scoring.py --size tiny --prompt 50 --rounds 1                    a quick check""",
         rounds=3,
     )
     parser.add_argument("--size", choices=sorted(SHAPES), default="smollm2", help="shape of the model")
     parser.add_argument("--prompt", type=int, default=900, help="tokens of the prompt (default 900)")
     parser.add_argument("--candidates", type=int, default=100, help="candidates to score (default 100)")
-    parser.add_argument("--anew", type=int, default=16, help="candidates that the references score (default 16)")
+    parser.add_argument("--reference-candidates", type=int, default=16, help="that the references score (default 16)")
     parser.add_argument("--batch", type=int, default=8, help="candidates per forward of all but ours (default 8)")
     parser.add_argument("--precisions", nargs="+", choices=sorted(DTYPES), default=list(DTYPES), help="default: both")
     return parser.parse_args(arguments)
@@ -228,7 +228,7 @@ def compare(options: argparse.Namespace, precision: str) -> Verdict:
     """Print speed and agreement in one precision, and whether ours reaches the speed-up and agrees."""
     model = random_llama(options.size, precision)
     prompt, candidates = random_tokens(options.prompt, options.candidates, model.config.vocab_size)
-    bench = Bench(model, prompt, candidates, min(options.anew, options.candidates), options.batch)
+    bench = Bench(model, prompt, candidates, min(options.reference_candidates, options.candidates), options.batch)
     scores = {name: score(bench) for name, score in CONTENDERS.items()}
     truth = reread(replace(bench, model=copy.deepcopy(model).float()), all_logits=False)
 

@@ -79,6 +79,8 @@ def main() -> None:
             continue
         prompts[name] = getattr(spec.model.ask, spec.task.name)
         contenders[name] = partial(answer, model, spec, examples, options.batch)
+    if not contenders:
+        parser.error("no trained run answers any task")
     timings = time_in_turns(contenders, options.rounds)
     print(machine_description())
     rows = [

@@ -63,7 +63,9 @@ def step_of(typed: Sequence[str], batch_size: int, rounds: int) -> Callable[[], 
     spec = resolve_precision(resolve(typed))
     model: Any = stages.build(spec, stages.split_dataset(spec, stages.load(spec)))
     rows, trainer = model.training_rows(), spec.config.trainer
-    optimizer = torch.optim.AdamW(model.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay, fused=True
+    )
     rng = np.random.default_rng(0)
     model.train()
 
@@ -129,6 +131,7 @@ def main() -> None:
                     {
                         "size": f"t5-{size}",
                         "family": family,
+                        "precision": resolve_precision(resolve(typed)).config.trainer.precision.name,
                         "weights, millions": number(facts["weights"] / 1e6),
                         "batch": str(BATCHES[size]),
                         "tokens of a source, of a target": f"{number(facts['source'])}, {number(facts['target'])}",

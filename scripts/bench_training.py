@@ -340,7 +340,7 @@ class Bench:
         needed: FLOP needed per target.
     """
 
-    config: Any
+    spec: RunSpec
     split: Split
     n_targets: int
     work: dict[str, Callable[[], float]]
@@ -374,7 +374,7 @@ def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: i
         epochs = -(-targets // len(prefixes))
         trainer = replace(config.trainer, epochs=epochs, precision=precision)
         work[name] = partial(_epochs, copy, trainer, config.seed, len(prefixes))
-    return Bench(config, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
+    return Bench(spec, split, len(prefixes), work, needed_by(config, model, len(prefixes)))
 
 
 def _steps(reference: nn.Module, prefixes: PrefixRows, config: Any, batch: int, steps: int) -> Callable[[], float]:
@@ -450,7 +450,7 @@ def seconds_rows(bench: Bench, target: float, reference: Timing) -> list[dict[st
             "validation NDCG@10": "–",
             EXTRAPOLATED: "–",
         }
-        if reached := seconds_to(bench.config, bench.split, precision, target):
+        if reached := seconds_to(bench.spec, bench.split, precision, target):
             seconds, score, epochs = reached
             row |= {
                 "seconds": number(seconds),
@@ -511,9 +511,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         timings, rates = time_with_machine_rate(bench.work, options.rounds, precisions)
         flops = {"executed": executed, "needed": dict.fromkeys(executed, bench.needed)}
         rows = speed_rows("training", "target", timings, rates, flops, DESCRIPTIONS, prefix="M")
-        size = f"{bench.config.model.hidden_size}-d, {bench.split.n_items:,} items"
+        size = f"{bench.spec.model.hidden_size}-d, {bench.split.n_items:,} items"
         print_table(f"{name} on {options.dataset}, {size}", rows, options.markdown)
-        if options.seconds_to:
+        if options.seconds_to is not None:
             print_table(
                 f"{name}: seconds to validation NDCG@10 of {options.seconds_to}",
                 seconds_rows(bench, options.seconds_to, timings[REFERENCE]),

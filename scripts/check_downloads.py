@@ -23,7 +23,7 @@ from llm4rec_cli.config.schema import DatasetConfig, DownloadConfig
 from llm4rec_cli.data import download
 from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.data.statistics import comparison
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import sha256
 from llm4rec_cli.runs.spec import RunSpec
 
@@ -59,7 +59,7 @@ def problems(config: DatasetConfig, folder: Path, limits: download.Limits = down
             target = folder / "again" if hashes else raw
             try:
                 hashes.add(_fetch(replace(entry, urls=[url]), target, limits))
-            except DataError as error:
+            except Llm4RecError as error:
                 yield str(error)
             shutil.rmtree(folder / "again", ignore_errors=True)
         if len(hashes) > 1:
@@ -69,7 +69,7 @@ def problems(config: DatasetConfig, folder: Path, limits: download.Limits = down
         return
     try:
         dataset = prepare(replace(config, raw_dir=str(raw)), folder / "cache")
-    except DataError as error:
+    except Llm4RecError as error:
         yield str(error)
         return
     for statistic, ours, paper in comparison(dataset.manifest, config.paper):

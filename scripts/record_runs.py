@@ -33,6 +33,7 @@ def main() -> None:
 
 def record(outputs: Path, recorded: Path) -> None:
     """Write metrics.json, config.yaml and status.json of every finished run to the same place under another folder."""
+    outputs = outputs.resolve()  # as members of ensembles are stored
     for variant in variants(finished_runs(outputs)):
         for folder, metrics in variant.runs:
             to = recorded / folder.relative_to(outputs)

@@ -1,8 +1,7 @@
-# Sourced by reproduce_*.sh and tune_baselines.sh: changes to the checkout and puts its .venv on the PATH.
+# Sourced by reproduce_*.sh and tune_baselines.sh: changes to the checkout, makes its .venv and puts it on the PATH.
 set -euo pipefail
 script=$(realpath "$0")
 cd "$(dirname "$script")/.."
-PATH=$PWD/.venv/bin:$PATH
 mode=${1:-}
 
 # Print the comment at the top of the calling script.
@@ -20,13 +19,19 @@ absolute() {
 # Every table of a paper, one after the other; a table of which no cell could be made does not stop the next.
 #   tables PAPER [argument of llm4rec reproduce …]
 tables() {
-  local paper=$1 table failed=0
+  local paper=$1 listed table failed=0 code
   shift
-  for table in $(llm4rec list papers "$paper" | grep -o "^$paper/[a-z_]*"); do
-    llm4rec reproduce "$table" "$@" || failed=1
+  listed=$(llm4rec list papers "$paper")
+  for table in $(grep -o "^$paper/[a-z_]*" <<< "$listed"); do
+    code=0
+    llm4rec reproduce "$table" "$@" || code=$?
+    if [ $code -eq 130 ]; then exit 130; fi # interrupted
+    if [ $code -ne 0 ]; then failed=1; fi
     echo
   done
   return $failed
 }
 
 if [ -z "$mode" ]; then usage; fi
+source scripts/venv.sh ""
+PATH=$PWD/.venv/bin:$PATH

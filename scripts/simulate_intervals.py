@@ -3,11 +3,10 @@
 Users' values are drawn from a real table of answers (or from a skewed distribution like one); seeds and what neither
 explains are added with known variances. Each cell draws many studies of two models that do not differ, and counts how
 often the interval of the difference covers 0, how often its lower end says that B is better (one-sided errors), and
-how wide it is, as a multiple of the interval of an oracle that knows all variances. The old method, a percentile
-bootstrap over users and seeds that pairs seed i with seed i, is computed on the same draws; it takes most of the time.
+how wide it is, as a multiple of the interval of an oracle that knows all variances.
 
   python scripts/simulate_intervals.py --predictions outputs/…/predictions.parquet --markdown
-  python scripts/simulate_intervals.py --users 20000 --without-bootstrap --studies 600
+  python scripts/simulate_intervals.py --users 20000 --studies 600
   python scripts/simulate_intervals.py --users 200 --studies 200          a quick check
 """
 
@@ -25,8 +24,7 @@ from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.reporting.tables import Content, markdown, show
 
 Floats = NDArray[np.float64]
-COLUMNS = ("users", "seeds", "seed/user", "case", "coverage", "false B > A", "width", "old coverage", "old false B > A")
-RESAMPLES = 400
+COLUMNS = ("users", "seeds", "seed/user", "case", "coverage", "false B > A", "width")
 
 
 def user_values(predictions: Path | None) -> Floats:
@@ -62,27 +60,13 @@ def study(
     return a, b, float(error)
 
 
-def bootstrapped(rng: np.random.Generator, a: Floats, b: Floats) -> tuple[float, float]:
-    """Return the old interval: percentiles over users and seeds drawn with replacement, seeds paired."""
-    n_users, n_seeds = a.shape
-    weights = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=RESAMPLES) / n_users
-    by_seed = weights @ (b - a)
-    drawn = rng.integers(n_seeds, size=(RESAMPLES, n_seeds))
-    low, high = np.quantile(np.take_along_axis(by_seed, drawn, axis=1).mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def cell(
-    values: Floats, n_users: int, n_seeds: int, ratio: float, case: str, studies: int, with_bootstrap: bool = True
-) -> dict[str, str]:
-    """Simulate one row of the table; without the old method's columns unless it is simulated too."""
+def cell(values: Floats, n_users: int, n_seeds: int, ratio: float, case: str, studies: int) -> dict[str, str]:
+    """Simulate one row of the table."""
     rng = np.random.default_rng([n_users, n_seeds, round(10 * ratio), len(case)])
-    intervals, old, errors = [], [], []
+    intervals, errors = [], []
     for _ in range(studies):
         a, b, error = study(rng, values, n_users, n_seeds, ratio, case)
         intervals.append(crossed.difference(b, a).interval())
-        if with_bootstrap:
-            old.append(bootstrapped(rng, a, b))
         errors.append(error)
     low, high = np.array(intervals).T
     oracle = 2 * stats.norm.ppf(0.975) * np.mean(errors)
@@ -92,11 +76,7 @@ def cell(
         f"{100 * np.mean(low > 0):.1f} %",
         f"{np.median(high - low) / oracle:.2f}",
     )
-    if with_bootstrap:
-        old_low, old_high = np.array(old).T
-        covered = np.mean((old_low <= 0) & (old_high >= 0))
-        cells += (f"{100 * covered:.1f} %", f"{100 * np.mean(old_low > 0):.1f} %")
-    return dict(zip(COLUMNS, cells, strict=False))
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def main() -> None:
@@ -104,13 +84,12 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, help="predictions.parquet of a ranking run (default: a stand-in)")
     parser.add_argument("--users", type=int, nargs="+", default=[200, 2_000, 20_000])
     parser.add_argument("--studies", type=int, default=300, help="per row")
-    parser.add_argument("--without-bootstrap", action="store_true", help="only the intervals that are used")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
     values = user_values(options.predictions)
     cases = [("normal", ratio) for ratio in (0.1, 1.0, 10.0)] + [("skewed", 1.0), ("rest", 0.1)]
     rows = [
-        cell(values, n_users, n_seeds, ratio, case, options.studies, not options.without_bootstrap)
+        cell(values, n_users, n_seeds, ratio, case, options.studies)
         for n_users in options.users
         for n_seeds in (3, 5, 10)
         for case, ratio in cases

@@ -13,7 +13,10 @@ PATH=$(dirname "$(realpath "$0")")/../.venv/bin:$PATH
 failed=0
 for model in $models; do
   for seed in $seeds; do
-    llm4rec train model="$model" seed="$seed" "$@" || { failed=$((failed + 1)); echo "failed: model=$model seed=$seed" >&2; }
+    code=0
+    llm4rec train model="$model" seed="$seed" "$@" || code=$?
+    if [ $code -eq 130 ]; then exit 130; fi # interrupted
+    if [ $code -ne 0 ]; then failed=$((failed + 1)); echo "failed: model=$model seed=$seed" >&2; fi
   done
 done
 llm4rec report

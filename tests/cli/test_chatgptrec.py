@@ -172,11 +172,11 @@ def test_the_key_is_written_nowhere(llm4rec, endpoint, tmp_path):
     done = llm4rec(*TRAIN, "task=rating", "task.max_examples=3", *endpoint.typed, "-v")
     assert done.code == 0, done.err
     assert endpoint.keys == {f"Bearer {KEY}"}
-    refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "prompt.shots=1", *endpoint.typed, "-v")
+    other = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "prompt.shots=1", *endpoint.typed, "-v")
     endpoint.responses = lambda prompt: [api_error(401, f"{KEY} is no key")]
     refusal = llm4rec(*TRAIN, "task=rating", "task.max_examples=2", "prompt.noun=film", *endpoint.typed, "-v")
     assert refusal.code == 2
-    assert KEY not in done.out + done.err + refusal.out + refusal.err
+    assert KEY not in done.out + done.err + other.out + other.err + refusal.out + refusal.err
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 5
     assert not [path for path in written if KEY.encode() in path.read_bytes()]

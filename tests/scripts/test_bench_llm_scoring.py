@@ -68,7 +68,8 @@ def test_agreement_is_over_the_candidates_that_the_reference_scores():
 
 def test_a_run_prints_each_contender_and_exits_with_its_verdict(capsys, monkeypatch):
     monkeypatch.setattr(bench_common, "machine_rate", lambda precision: 50.0)
-    small = ["--size", "tiny", "--prompt", "20", "--candidates", "6", "--anew", "3", "--rounds", "1", "--markdown"]
+    small = ["--size", "tiny", "--prompt", "20", "--candidates", "6", "--reference-candidates", "3"]
+    small += ["--rounds", "1", "--markdown"]
     status = bench.main(small)
     printed = capsys.readouterr().out
     for words in (*bench.DESCRIPTIONS.values(), "### tiny, bf16, 6 candidates after 20 tokens"):

@@ -1,5 +1,7 @@
 """Recording finished runs for the documentation."""
 
+from pathlib import Path
+
 import pytest
 import record_runs
 
@@ -13,7 +15,8 @@ def only_variant(root):
     return variant
 
 
-def test_recorded_runs_keep_their_numbers_and_no_paths_or_predictions(tmp_path):
+@pytest.mark.parametrize("relative", [False, True])
+def test_recorded_runs_keep_their_numbers_and_no_paths_or_predictions(tmp_path, monkeypatch, relative):
     outputs, recorded = tmp_path / "outputs", tmp_path / "recorded"
     config = {"dataset": {"name": "demo", "raw_dir": "/raw"}, "seed": 0, "paths": {"outputs": "/out"}}
     config["run"] = [f"{outputs}/sasrec/demo/sequential/seed0-ab"]  # a member of an ensemble
@@ -22,7 +25,8 @@ def test_recorded_runs_keep_their_numbers_and_no_paths_or_predictions(tmp_path):
     for seed, n_better in enumerate(([3, 20], [30, 2])):
         metrics = metrics_json(seed=seed, metrics={"hr@10": 0.5}, **facts)
         write_run(outputs / f"sasrec/demo/sequential/seed{seed}-ab", metrics, rankings(n_better), config=config)
-    record_runs.record(outputs, recorded)
+    monkeypatch.chdir(tmp_path)
+    record_runs.record(Path("outputs") if relative else outputs, recorded)
     written = [path for path in recorded.rglob("*") if path.is_file()]
     assert {path.name for path in written} == {"config.yaml", "metrics.json", "status.json"}
     text = "".join(path.read_text() for path in written)

@@ -1,0 +1,74 @@
+"""The shell scripts: syntax, and what their loops do with failures and interrupts, with a stub for llm4rec."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+STUB = """#!/usr/bin/env bash
+echo "$@" >> calls
+if [ "$1 $2" = "list papers" ]; then
+  [ ! -e no_list ] || exit 1
+  printf 'p5/one  a table\\np5/two  another\\n'
+fi
+case "$*" in *FAILS*) exit 1;; *INTERRUPTED*) exit 130;; esac
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """script(name, *arguments): exit code, output, and the calls of llm4rec."""
+    shutil.copytree(SCRIPTS, tmp_path / "scripts")
+    (tmp_path / "scripts/venv.sh").write_text("")
+    stub = tmp_path / ".venv/bin/llm4rec"
+    stub.parent.mkdir(parents=True)
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+
+    def run(name, *arguments):
+        command = ["bash", f"scripts/{name}", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        calls = tmp_path / "calls"
+        return done.returncode, done.stdout, calls.read_text().splitlines() if calls.exists() else []
+
+    return run
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.sh")), ids=lambda path: path.name)
+def test_the_syntax_is_right(path):
+    assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+
+
+def test_a_failed_run_of_a_sweep_does_not_stop_the_others(script):
+    code, out, calls = script("sweep.sh", "FAILS sasrec", "0 1", "task=direct")
+    runs = [f"train model={model} seed={seed} task=direct" for model in ("FAILS", "sasrec") for seed in (0, 1)]
+    assert calls == [*runs, "report"]
+    assert "2 failed" in out
+    assert code == 1
+    assert script("sweep.sh", "sasrec", "0")[0] == 0
+
+
+def test_an_interrupt_stops_a_sweep(script):
+    assert script("sweep.sh", "INTERRUPTED sasrec", "0 1")[::2] == (130, ["train model=INTERRUPTED seed=0"])
+
+
+def test_every_table_of_a_paper_is_made_though_one_fails(script):
+    code, _, calls = script("reproduce_p5.sh", "--small", "FAILS")
+    assert calls == ["list papers p5", "reproduce p5/one --small FAILS", "reproduce p5/two --small FAILS"]
+    assert code == 1
+    assert script("reproduce_p5.sh", "--small")[0] == 0
+
+
+def test_an_interrupt_stops_the_tables(script):
+    assert script("reproduce_p5.sh", "--small", "INTERRUPTED")[::2] == (
+        130,
+        ["list papers p5", "reproduce p5/one --small INTERRUPTED"],
+    )
+
+
+def test_without_a_list_of_tables_none_is_made(script, tmp_path):
+    (tmp_path / "no_list").touch()
+    code, _, calls = script("reproduce_p5.sh", "--small")
+    assert (code, calls) == (1, ["list papers p5"])
