@@ -50,15 +50,22 @@ def timings(work: Work, device: str, cache: Path) -> dict[str, float]:
     """Return `probe`'s seconds by precision, from the cache or measured now and cached."""
     path = cache / "arithmetic.json"
     machine = _machine(device)
+    if (known := _stored(path).get(machine, {}).get(work.name)) is not None:
+        return dict(known)
     with locked(cache / ".arithmetic.lock", path):  # jobs of a sweep share one measurement, and so one precision
-        by_machine = json.loads(path.read_text()) if path.exists() else {}
-        if work.name not in by_machine.get(machine, {}):
-            seconds = probe(work, device)
-            by_machine.setdefault(machine, {})[work.name] = seconds
+        by_machine = _stored(path)
+        seconds = by_machine.setdefault(machine, {}).get(work.name)
+        if seconds is None:
+            by_machine[machine][work.name] = seconds = probe(work, device)
             in_ms = (1e3 * s for s in seconds.values())
             log.info("%s on %s: fp32 takes %.1f ms, bf16 %.1f ms", work.name, device, *in_ms)
             write_json(path, by_machine)
-    return dict(by_machine[machine][work.name])
+    return dict(seconds)
+
+
+def _stored(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Return machine -> kind of work -> seconds by precision."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def probe(work: Work, device: str) -> dict[str, float]:

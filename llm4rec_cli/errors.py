@@ -49,7 +49,7 @@ class DryRun(Llm4RecError):
 # Messages for a full disk of Python and pyarrow, quotas, safetensors, torch (twice), numpy and SQLite.
 _FULL_DISK = (
     "No space left",
-    "Disk quota exceeded",
+    *("Disk quota exceeded", "Disc quota exceeded"),  # Linux, macOS
     "os error 28",
     "PytorchStreamWriter failed writing",
     ". unexpected pos ",

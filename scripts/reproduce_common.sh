@@ -1,4 +1,5 @@
-# Sourced by reproduce_*.sh and tune_baselines.sh: changes to the checkout, makes its .venv and puts it on the PATH.
+# Sourced by reproduce_*.sh and tune_baselines.sh: changes to the checkout, puts its .venv on the PATH, and
+# makes it where no llm4rec is installed, with the $extras that the calling script names.
 set -euo pipefail
 script=$(realpath "$0")
 cd "$(dirname "$script")/.."
@@ -33,5 +34,5 @@ tables() {
 }
 
 if [ -z "$mode" ]; then usage; fi
-source scripts/venv.sh ""
 PATH=$PWD/.venv/bin:$PATH
+if ! command -v llm4rec > /dev/null; then source scripts/venv.sh "${extras:-}" >&2; fi

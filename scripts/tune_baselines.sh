@@ -7,6 +7,7 @@
 #   SETTINGS="trainer.batch_size=128 trainer.patience=10" scripts/tune_baselines.sh amazon2014-beauty PATH sasrec fdsa
 # The chosen settings become experiments, conf/experiment/DATASET/NAME.yaml, which other datasets may take over:
 #   llm4rec train +experiment=amazon2014-beauty/sasrec dataset=ml-100k dataset.raw_dir=PATH
+extras="[tune]"
 source "$(dirname "$0")/reproduce_common.sh"
 dataset=$1
 raw=$(absolute "${2:-}")

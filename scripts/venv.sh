@@ -10,8 +10,9 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 state=$(python3 -c 'import hashlib; print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())') # macOS may lack sha256sum
 installed=$(cat .venv/.llm4rec 2>/dev/null || true)
-if ! .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
-  installed= # none, one of a removed interpreter, or one of another version
+if [ -n "$installed" ] && ! .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+  echo "== .venv has lost its interpreter, or has another version of Python: made anew"
+  installed=
   rm -rf .venv
 fi
 if [ "$installed" != "$state $1" ] && [ "$installed" != "$state [dev]" ]; then # [dev] includes the rest

@@ -1,11 +1,12 @@
 """`precision: auto` resolves to the faster precision by a margin, measured once per machine."""
 
 import json
+from threading import Thread
 
 import pytest
 import torch
 
-from llm4rec_cli import arithmetic
+from llm4rec_cli import arithmetic, files
 from llm4rec_cli.config import walk
 from llm4rec_cli.config.schema import Precision, Work
 from tests.support.driver import spec_of
@@ -39,6 +40,21 @@ def test_a_machine_is_measured_once_for_each_kind_of_work(tmp_path, measuring):
     for work in (Work.training, Work.reading, Work.training):
         arithmetic.fastest(work, "cpu", tmp_path)
     assert probes == [(Work.training, "cpu"), (Work.reading, "cpu")]
+
+
+def test_two_processes_at_once_share_one_measurement(tmp_path, measuring):
+    """One that waits for the lock finds what the other has measured meanwhile."""
+    probes = measuring(2.0, 1.0)
+    decided = []
+    with files.locked(tmp_path / ".arithmetic.lock", tmp_path):
+        waiting = Thread(target=lambda: decided.append(arithmetic.fastest(Work.training, "cpu", tmp_path)))
+        waiting.start()
+        waiting.join(0.2)
+        assert not decided
+        machine = arithmetic._machine("cpu")
+        files.write_json(tmp_path / "arithmetic.json", {machine: {"training": {"fp32": 1.0, "bf16": 9.0}}})
+    waiting.join()
+    assert (decided, probes) == ([Precision.fp32], [])
 
 
 def test_another_number_of_threads_is_another_machine(tmp_path, measuring, monkeypatch):

@@ -12,7 +12,7 @@ answers as CSV, or sheet.csv, to fill in a spreadsheet. key.json maps letters to
 
 `score` reads the filled sheets, one per rater and named after the rater. For each criterion and system it reports the
 mean rank, the share of first places and the mean score, and the agreement of the raters. The same goes to human.json,
-next to the key. A conclusive result needs at least three raters and fifty examples.
+next to the key. A conclusive result needs fifty examples with three raters each.
 
 `judge` has a chat model fill a sheet, which is marked. Such sheets are scored separately, to judge.json: the result is
 labelled llm-judge and settles no claim. With --check the chat model is tested as well: whether the order of the texts

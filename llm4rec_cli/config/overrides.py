@@ -39,16 +39,17 @@ def key_typed(override: str) -> str:
 
 
 @cache
-def _paths() -> dict[str, bool]:
-    """Return the keys whose values may be paths -> whether they name weights."""
+def _paths() -> frozenset[str]:
+    """Return the keys whose values may be paths, including those that name weights."""
     from llm4rec_cli.config.keys import all_declarations
 
-    kinds = {setting.key: setting.field.metadata.keys() for setting in all_declarations()}
-    return {key: "weights" in kind for key, kind in kinds.items() if {"path", "weights"} & kind}
+    return frozenset(
+        setting.key for setting in all_declarations() if {"path", "weights"} & setting.field.metadata.keys()
+    )
 
 
 def hydra_override(argument: str) -> str:
-    """Return an override in Hydra's grammar, with `~` expanded, weights at hand by absolute path, and paths quoted.
+    """Return an override in Hydra's grammar, with `~` expanded and paths quoted.
 
     Raises:
         UsageError: the override would add keys to the schema or remove them, or sets what belongs in a YAML.
@@ -86,8 +87,6 @@ def hydra_override(argument: str) -> str:
         return f"+{argument}"  # Hydra cannot replace a dictionary, only add to it
     if equals and key in _paths() and value not in ("", "null") and value[0] not in "'\"":
         expanded = str(Path(value).expanduser()) if value.startswith("~") else value
-        if _paths()[key] and ("/" in value or value.endswith(".gguf")) and Path(expanded).exists():
-            expanded = str(Path(expanded).resolve())  # found from any working directory
         plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./,-]*", expanded)  # unquoted, 1e5 would become 100000.0
         return f"{key}={expanded}" if plain else f"{key}={quoted(expanded)}"
     return argument

@@ -296,10 +296,6 @@ class DatasetConfig:
     # the published dataset of which this is a subset: numbers are marked `subset`
     part_of: str | None = about(Role.citation, None)
 
-    def unused_settings(self) -> dict[str, str]:
-        """Return the settings without effect here, each with the override under which it would have one."""
-        return {} if self.split is SplitRule.temporal else {"cuts": "dataset.split=temporal"}
-
     def problems_without_tokens(self, setting: str) -> Iterator[UsageError]:
         """Yield a problem with a setting that needs item tokens, if the dataset has none."""
         if self.text not in (TextRecipe.attributes, TextRecipe.enriched):
@@ -581,11 +577,6 @@ class TaskConfig:
     # items stored per example in predictions.parquet, with scores; null = top_items. `ensemble` combines them
     stored_items: int | None = ranges.number(None, at_least=1, role=Role.extent, added=True)
     bootstrap: int = ranges.number(1000, at_least=1, at_most=100_000, role=Role.extent)  # resamples per interval
-
-    def unused_settings(self) -> dict[str, str]:
-        """Return the settings without effect here, each with the override under which it would have one."""
-        is_sampled = self.candidates in (Candidates.uniform, Candidates.popularity)
-        return {} if is_sampled else dict.fromkeys(("negatives", "draw"), "task.candidates=uniform or popularity")
 
 
 @dataclass

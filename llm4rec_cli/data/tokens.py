@@ -69,9 +69,9 @@ def parse_answer(answer: str, limit: int, noun: str, torn: bool = False) -> tupl
         noun: the prompt's word for an item, which is not part of a token.
         torn: whether the answer was cut off, so its last word may be incomplete.
     """
-    answer = without_reasoning(answer)
     if torn:
         answer = re.sub(r"[\w'’-]+$", "", answer)
+    answer = without_reasoning(answer)
     from_json = _from_json(answer)
     phrases = from_json or _from_labels(answer)
     ignored = _STOP | {noun, f"{noun}s"}

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,18 @@ TRASH = ".pruned"  # where `prune` moves things before it removes them
 
 
 def finished_metrics(folder: Path) -> dict[str, Any] | None:
-    """Return metrics.json of a finished run; None if the folder holds none, or an unreadable one."""
-    is_done = read_json(folder / STATUS).get("status") == "done"
-    return read_json(folder / METRICS) or None if is_done else None
+    """Return metrics.json of a finished run; None if the folder holds none.
+
+    A torn one, of a machine that lost power, counts as none, with a warning.
+    """
+    try:
+        status = json.loads((folder / STATUS).read_text())
+        return dict(json.loads((folder / METRICS).read_text())) if status["status"] == "done" else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError):
+        log.warning("%s is not readable and left out: llm4rec list runs shows its state", folder)
+        return None
 
 
 def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:
@@ -46,16 +56,18 @@ def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:
 
 
 def finished_runs(outputs: Path, imports: bool = False) -> Iterator[FinishedRun]:
-    """Yield every finished run under `outputs`, the last to finish first. Unreadable ones are left out, with a warning.
+    """Yield every finished run under `outputs`, the last to finish first.
 
     Args:
         imports: whether imported weights, which have no results, are among them.
     """
-    for run in runs(outputs):
-        if run.state == "unreadable":
-            log.warning("%s is unreadable and left out: llm4rec prune runs status=unreadable removes it", run.folder)
-        elif run.state == "done" and (imports or run.status.get("command") != IMPORT):
-            yield run.folder, run.metrics
+    runs = []
+    for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
+        with suppress(FileNotFoundError):  # another process has just restarted it
+            metrics = finished_metrics(path.parent)
+            if metrics is not None and (imports or read_json(path).get("command") != IMPORT):
+                runs.append((path.stat().st_mtime, path.parent, metrics))
+    yield from ((folder, metrics) for _, folder, metrics in sorted(runs, key=lambda run: -run[0]))
 
 
 def by_variant(runs: Iterable[FinishedRun]) -> dict[str, dict[int, FinishedRun]]:

@@ -45,18 +45,11 @@ def check(spec: RunSpec) -> None:
 
 
 def _problems_of_overrides(spec: RunSpec) -> Iterator[UsageError]:
-    """Yield typed settings that have no effect here."""
-    unused = {
-        "model": spec.model.unused_settings(spec.task),
-        "task": spec.task.unused_settings(),
-        "dataset": spec.config.dataset.unused_settings(),
-        "llm": {} if depends_on_chat_model(spec.config) else {"dry_run": "a model that asks a chat model"},
-    }
-    for node, settings in unused.items():
-        for setting, reader in settings.items():
-            for typed in spec.typed:
-                if f"{key_typed(typed)}.".startswith(f"{node}.{setting}."):
-                    yield UsageError(f"{typed} is only read with {reader}", f"use {reader}, or leave it out")
+    """Yield typed model settings that have no effect under this task, and `run` where a run is made."""
+    for setting, reader in spec.model.unused_settings(spec.task).items():
+        for typed in spec.typed:
+            if f"{key_typed(typed)}.".startswith(f"model.{setting}."):
+                yield UsageError(f"{typed} is only read with {reader}", f"use {reader}, or leave it out")
     if spec.command == "train" and spec.config.run is not None:
         yield UsageError("run=PATH names a trained run, and train makes one", "llm4rec eval run=PATH; or leave it out")
 

@@ -15,13 +15,16 @@ from llm4rec_cli.config import ranges, walk
 from llm4rec_cli.config.compose import Composed, compose, options
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.schema import (
+    Backend,
     Candidates,
     Config,
+    DatasetConfig,
     Keep,
     LLMConfig,
     ModelConfig,
     Question,
     SeenItems,
+    SplitRule,
     TaskConfig,
     TextRecipe,
 )
@@ -29,6 +32,7 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.runs.catalog import cache_folder
 
 DEFAULTS = ("dataset", "task", "trainer")  # groups for which a model may have its own default
+SAMPLED = (Candidates.uniform, Candidates.popularity)
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,20 @@ class RunSpec:
 
     @property
     def overrides(self) -> list[str]:
-        """Return the typed overrides, with raw_dir absolute, so that they hold in any working directory."""
-        typed = [override for override in self.typed if not override.startswith("dataset.raw_dir=")]
+        """Return the typed overrides, with raw_dir and folders of weights absolute, so that they hold in any working
+        directory."""
+        folders = {
+            setting.key: setting.value
+            for setting in walk.settings(self.config)
+            if "weights" in setting.field.metadata and Path(str(setting.value)).is_absolute()
+        }
+        typed = [
+            f"{key_typed(override)}={quoted(folders[key_typed(override)])}"
+            if key_typed(override) in folders
+            else override
+            for override in self.typed
+            if key_typed(override) != "dataset.raw_dir"
+        ]
         raw_dir = self.config.dataset.raw_dir
         return typed if raw_dir is None else [*typed, f"dataset.raw_dir={quoted(raw_dir)}"]
 
@@ -168,6 +184,14 @@ def resolve_device(device: str) -> str:
     return available
 
 
+def _is_at_hand(setting: walk.Setting, llm: LLMConfig) -> bool:
+    """Return whether a setting names weights by a path on this machine; a packaged name or a shape has no slash."""
+    of_server = setting.holder is llm and llm.backend is Backend.openai
+    value = str(setting.value)
+    is_path = "/" in value or value.endswith(".gguf")
+    return is_path and not of_server and Path(value).expanduser().exists()
+
+
 def resolved_config(composed: Composed) -> Config:
     """Return the composed config, typed, with absolute paths, and neutral values for settings without effect, so that
     these do not change the address.
@@ -188,6 +212,10 @@ def resolved_config(composed: Composed) -> Config:
         node.task.mask_history = False  # sampled candidates are never in the history; other tasks rank nothing
     if not node.task.mask_history:
         node.task.seen_items = SeenItems.excluded  # without effect
+    if node.task.question != Question.rank or node.task.candidates not in SAMPLED:
+        node.task.negatives, node.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
+    if node.dataset.split != SplitRule.temporal:
+        node.dataset.cuts = DatasetConfig().cuts  # without effect
     config = cast(Config, OmegaConf.to_object(node))
     ranges.check(config)
     for setting in walk.settings(config):
@@ -195,6 +223,8 @@ def resolved_config(composed: Composed) -> Config:
             path = Path(setting.value).expanduser()
             path = path if setting.field.metadata["path"] == "relative" else path.resolve()
             setattr(setting.holder, setting.field.name, str(path))
+        if "weights" in setting.field.metadata and _is_at_hand(setting, config.llm):
+            setattr(setting.holder, setting.field.name, str(Path.cwd() / Path(setting.value).expanduser()))
     for key in config.model.unused_settings(config.task):
         if "." not in key:
             setattr(config.model, key, None)

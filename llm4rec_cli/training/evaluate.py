@@ -60,6 +60,8 @@ def evaluate_trained(spec: RunSpec) -> Iterator[Evaluation]:
         spec: unchecked.
     """
     if not spec.model.trainable:
+        if spec.config.run is not None:
+            raise UsageError(f"run=PATH names a trained run, and {spec.model.name} is not trained", "leave run= out")
         spec = replace(spec, command="train")
         rules.check(spec)
         yield Evaluation(*run(spec), spec)

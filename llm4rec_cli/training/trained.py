@@ -167,9 +167,10 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         named, status = finished_metrics(folder), read_json(folder / STATUS)
         if named is None or status.get("command") not in ("train", IMPORT):
             raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
-        if run_folder(requested.outputs.resolve(), named) != folder:
+        expected = run_folder(requested.outputs, named)
+        if expected.resolve() != folder:
             raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
-        return run_folder(requested.outputs, named), status, named
+        return expected, status, named
     keys = dict.fromkeys([*_training_keys(requested.typed), *_intervention_keys()])
     config = OmegaConf.create(plain(requested.config))
     task_typed = {"task", "experiment"} & requested.typed_keys

@@ -186,8 +186,10 @@ class Search:
             trial.set_user_attr("error", error.problem)
             self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
         except Exception as error:
-            if known := as_environment_error(error):  # the next trial would end in the same way
+            if known := as_environment_error(error):
                 raise known from error
+            if self._crashes_anyway(trial):
+                raise
             log.warning("trial %d failed: %s", trial.number, traceback.format_exc())
             trial.set_user_attr("error", f"{type(error).__name__}: {error}".partition("\n")[0])
             self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
@@ -196,6 +198,12 @@ class Search:
             if result.seconds is not None:
                 seconds = max(0.0, result.seconds - self._seconds_until_killed(trial.params))
             self._end(trial, seconds, result.value)
+
+    def _crashes_anyway(self, trial: Any) -> bool:
+        """Return whether the next trial would end in the same way: if none has been completed yet, or the one before
+        crashed too. Such a trial has another turn, as one whose process was killed."""
+        before = [other for other in self.trials() if other.counts and other.number < trial.number]
+        return not any(other.state == "complete" for other in before) or before[-1].state == "failed"
 
     def _end(self, trial: Any, seconds: float, value: float | None = None, state: Any = None) -> None:
         trial.set_user_attr("seconds", round(seconds, 1))

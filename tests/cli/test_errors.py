@@ -1,6 +1,9 @@
 """Errors: one line that says what is wrong, one that says what to do, the right exit code, and nothing computed."""
 
+import logging
+
 import pytest
+from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli.tasks import ranking
 from tests.support.driver import python, read
@@ -117,6 +120,25 @@ def test_missing_raw_files_are_named_with_their_source_and_a_remedy(llm4rec, tmp
     assert str(tmp_path) in first
     assert "https://" in second
     assert "put it there, or leave out dataset.raw_dir" in second
+
+
+def test_an_error_of_yaml_during_a_run_is_no_wrong_override(llm4rec, monkeypatch):
+    def fail(composed):
+        raise OmegaConfBaseException("a torn config.yaml")
+
+    monkeypatch.setattr("llm4rec_cli.commands.train.run", fail)
+    answer = llm4rec("train", "model=popularity")
+    assert answer.code == 1
+    assert "a torn config.yaml" in answer.err
+
+
+@pytest.mark.parametrize("flags", [[], ["-v"]])
+def test_verbose_lowers_the_level_of_the_log(llm4rec, monkeypatch, flags):
+    levels = []
+    log = logging.getLogger("llm4rec_cli")
+    monkeypatch.setattr("llm4rec_cli.commands.train.run", lambda composed: levels.append(log.level))
+    llm4rec("train", "model=popularity", *flags)
+    assert levels == [logging.DEBUG if flags else logging.INFO]
 
 
 @pytest.mark.parametrize(("flags", "shown"), [([], False), (["-v"], True), (["--verbose"], True)])

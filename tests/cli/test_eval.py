@@ -127,6 +127,13 @@ def test_a_run_that_is_none_is_an_error(llm4rec, trained, tmp_path):
     assert "nowhere is not a finished training run" in answer.err
 
 
+def test_a_run_of_other_outputs_is_named_with_the_setting_that_finds_it(llm4rec, trained):
+    answer = llm4rec("eval", f"run={trained}", "paths.outputs=elsewhere")
+    assert (answer.code, f"{trained} is not a run under" in answer.err) == (2, True)
+    assert "paths.outputs=FOLDER above the run" in answer.err
+    assert "popularity is not trained" in llm4rec("eval", "model=popularity", f"run={trained}").err
+
+
 def test_an_unfinished_run_is_not_taken(llm4rec, trained):
     (trained / "metrics.json").unlink()
     assert llm4rec("eval", "model=sasrec").code == 1

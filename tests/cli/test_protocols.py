@@ -26,7 +26,7 @@ def shop(llm4rec, tmp_path):
     generator = np.random.default_rng(0)
     rows = ["user_id,item_id,timestamp"]
     for user in range(40):
-        days = np.repeat(np.sort(generator.choice(20, size=4, replace=False)), 2) * DAY
+        days = (20_000 + np.repeat(np.sort(generator.choice(20, size=4, replace=False)), 2)) * DAY
         rows += [f"u{user},i{item},{day}" for item, day in zip(generator.permutation(30)[:8], days, strict=True)]
     write_text(tmp_path / "log.csv", "\n".join(rows))
     write_text(tmp_path / "conf/dataset/shop.yaml", CONFIG.replace("COLUMNS", "{}"))

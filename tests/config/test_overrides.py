@@ -68,12 +68,3 @@ def test_a_sweep_has_a_job_for_every_combination_of_values():
     assert sweep_jobs(typed) == [[f"model={name}", f"seed={n}", *same] for name in ("mf", "mlp") for n in (0, 1)]
     assert sweep_jobs(["+experiment=p5/demo,p5/beauty"]) == [["+experiment=p5/demo"], ["+experiment=p5/beauty"]]
     assert sweep_jobs([]) == [[]]
-
-
-def test_weights_in_a_folder_are_named_from_any_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my/bert").mkdir(parents=True)
-    assert hydra_override("model.backbone=my/bert") == f"model.backbone={tmp_path}/my/bert"
-    assert hydra_override("model.backbone=bert-base/uncased") == "model.backbone=bert-base/uncased"
-    (tmp_path / "tiny").mkdir()
-    assert hydra_override("model.backbone=tiny") == "model.backbone=tiny"  # a shape of the package

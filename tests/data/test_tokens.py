@@ -30,6 +30,11 @@ def test_reasoning_is_no_answer():
     assert parse_answer(f"<think>{draft}, or", 4, "product")[1] is Status.invalid
 
 
+def test_a_whole_word_at_the_end_of_a_cut_off_answer_counts():
+    tokens, _ = parse_answer("use: hiking, mountain camping ", 4, "product", torn=True)
+    assert tokens["use"] == ["hiking", "mountain camping"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -30,8 +30,7 @@ def test_a_command_composes_to_something_that_can_be_run(words):
     if words[0] in ("prepare", "enrich", "recommend"):
         assert composed(words)
         return
-    config = spec_of(*map(hydra_override, overrides(words))).config
-    assert [*rules.problems(config)] == []
+    rules.check(spec_of(*map(hydra_override, overrides(words)), command=words[0]))
 
 
 def test_there_are_commands_to_compose():

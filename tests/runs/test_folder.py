@@ -114,7 +114,15 @@ def test_an_unreadable_run_is_left_out_with_a_warning(tmp_path, caplog, torn):
         write_json(tmp_path / "m/d/t" / name / "metrics.json", METRICS)
     (tmp_path / "m/d/t/seed0-torn" / torn).write_text('{"metr')
     assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-whole"]
-    assert "seed0-torn is unreadable" in caplog.text
+    assert "seed0-torn is not readable" in caplog.text
+
+
+def test_linked_runs_are_finished_runs(tmp_path):
+    write_json(tmp_path / "archive/d/t/seed0-a/status.json", {"status": "done"})
+    write_json(tmp_path / "archive/d/t/seed0-a/metrics.json", METRICS)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs/m").symlink_to(tmp_path / "archive")
+    assert [folder.name for folder, _ in finished_runs(tmp_path / "outputs")] == ["seed0-a"]
 
 
 # ---- other processes

@@ -42,21 +42,30 @@ def test_overrides_of_prompts_and_chat_models_are_not_those_of_a_floor():
     assert "llm.temperature=0.5" in enriched.overrides
 
 
-@pytest.mark.parametrize(
-    ("typed", "reader"),
-    [
-        ("task.draw=3", "task.candidates=uniform or popularity"),
-        ("task.negatives=5", "task.candidates=uniform or popularity"),
-        ("dataset.cuts=[0.5,0.6]", "dataset.split=temporal"),
-        ("llm.dry_run=true", "a model that asks a chat model"),
-    ],
-)
-def test_a_typed_setting_without_effect_is_refused(typed, reader):
-    with pytest.raises(UsageError, match=f"is only read with {reader}"):
-        rules.check(spec_of("model=popularity", "task=sequential", typed))
-    used = ["task.candidates=uniform"] if typed.startswith("task") else ["dataset.split=temporal"]
-    others = ["model=chatgptrec"] if typed.startswith("llm") else ["model=popularity", *used]
-    rules.check(spec_of(*others, "task=direct", typed))
+@pytest.mark.parametrize("typed", ["task.draw=3", "task.negatives=5", "dataset.cuts=[0.5,0.6]"])
+def test_a_setting_without_effect_gets_its_neutral_value(typed):
+    assert spec_of("model=popularity", "task=sequential", typed).config == spec_of("model=popularity").config
+    used = "task=direct" if typed.startswith("task") else "dataset.split=temporal"
+    assert spec_of("model=popularity", used, typed).config != spec_of("model=popularity", used).config
+    assert spec_of("model=mean", "task=rating", typed).config == spec_of("model=mean", "task=rating").config
+
+
+def test_weights_in_a_folder_are_named_from_any_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my/bert").mkdir(parents=True)
+    (tmp_path / "my/linked.gguf").symlink_to(tmp_path / "my/bert")
+    (tmp_path / "tiny").mkdir()
+
+    def backbone(value):
+        return spec_of("model=prompt4nr", f"model.backbone={value}")
+
+    assert backbone("my/bert").config.model.backbone == f"{tmp_path}/my/bert"
+    assert f"model.backbone='{tmp_path}/my/bert'" in backbone("my/bert").overrides
+    assert backbone("bert-base/uncased").config.model.backbone == "bert-base/uncased"
+    assert backbone("tiny").config.model.backbone == "tiny"  # may be a shape of the package
+    local = spec_of("llm=local", "llm.model=my/linked.gguf").llm.model
+    assert local == f"{tmp_path}/my/linked.gguf", "a link keeps its name, which says what it is"
+    assert spec_of("llm=openai", "llm.model=my/bert").llm.model == "my/bert", "the server's name"
 
 
 def test_a_training_takes_no_trained_run():

@@ -143,23 +143,37 @@ def test_a_killed_search_makes_the_proposals_of_one_that_never_was(search, tmp_p
 
 
 def test_a_crash_is_a_failed_trial_and_a_full_disk_ends_the_search(search):
-    def crashes_once(settings, on_epoch):
-        if settings == START:
+    crashing = {1}
+
+    def crashes(settings, on_epoch):
+        if len([t for t in opened.trials() if t.counts]) - 1 in crashing:
             raise RuntimeError("CUDA out of memory\nTried to allocate")
         return closeness(settings, on_epoch)
 
     opened = search()
-    opened.run(Budget(trials=2), crashes_once)
-    assert [(t.state, t.error) for t in opened.trials()] == [
-        ("failed", "RuntimeError: CUDA out of memory"),
-        ("complete", None),
-    ]
+    opened.run(Budget(trials=3), crashes)
+    states = [("complete", None), ("failed", "RuntimeError: CUDA out of memory"), ("complete", None)]
+    assert [(t.state, t.error) for t in opened.trials()] == states
+    crashing |= {3, 4}
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        opened.run(Budget(trials=6), crashes)  # twice in a row
 
     def fills_the_disk(settings, on_epoch):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RunError, match="the disk is full"):
-        opened.run(Budget(trials=3), fills_the_disk)
+        opened.run(Budget(trials=6), fills_the_disk)
+
+
+def test_a_crash_of_the_first_trial_ends_the_search_which_makes_it_again(search):
+    def crashes(settings, on_epoch):
+        raise RuntimeError("no kernel image")
+
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        search().run(Budget(trials=2), crashes)
+    opened = search()
+    opened.run(Budget(trials=2), closeness)
+    assert next(t.settings for t in opened.trials() if t.counts) == START
 
 
 def test_a_failed_trial_is_counted_and_stops_no_other(search):

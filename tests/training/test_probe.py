@@ -1,0 +1,18 @@
+"""What a run costs, measured in a process of its own."""
+
+import os
+
+import pytest
+
+from llm4rec_cli.errors import RunError
+from llm4rec_cli.training import probe
+
+
+def _killed(*_):
+    os._exit(137)  # as the kernel does where memory is short
+
+
+def test_a_measurement_whose_process_is_killed_is_an_error_of_this_project(monkeypatch):
+    monkeypatch.setattr(probe, "_probe", _killed)
+    with pytest.raises(RunError, match="its process was killed"):
+        probe.probe("train", ["model=popularity"])
