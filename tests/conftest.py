@@ -107,6 +107,14 @@ def _exact_arithmetic() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the small demo out of the user's cache, where later commands would take it for the whole one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("own")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _small_demo() -> Iterator[None]:
     with sized(SMALL):
         yield

@@ -170,7 +170,17 @@ def tuning_summary(tuning: TuningConfig | None) -> dict[str, Any] | None:
     """Return the `tuning` entry of metrics.json: the budget and result of the search that chose the settings."""
     if tuning is None:
         return None
-    return {key: value for key, value in plain(tuning).items() if value is not None}
+    facts = {
+        "dataset": tuning.dataset,
+        "trials": tuning.trials,
+        "minutes": tuning.minutes,
+        "max_trials": tuning.max_trials,
+        "max_minutes": tuning.max_minutes,
+        "metric": tuning.metric,
+        "score": tuning.score,
+        "expected_best": tuning.expected_best,
+    }
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:

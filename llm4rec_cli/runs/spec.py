@@ -18,13 +18,11 @@ from llm4rec_cli.config.schema import (
     Backend,
     Candidates,
     Config,
-    DatasetConfig,
     Keep,
     LLMConfig,
     ModelConfig,
     Question,
     SeenItems,
-    SplitRule,
     TaskConfig,
     TextRecipe,
 )
@@ -212,12 +210,10 @@ def resolved_config(composed: Composed) -> Config:
         node.task.mask_history = False  # sampled candidates are never in the history; other tasks rank nothing
     if not node.task.mask_history:
         node.task.seen_items = SeenItems.excluded  # without effect
-    if node.task.question != Question.rank or node.task.candidates not in SAMPLED:
-        node.task.negatives, node.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
-    if node.dataset.split != SplitRule.temporal:
-        node.dataset.cuts = DatasetConfig().cuts  # without effect
     config = cast(Config, OmegaConf.to_object(node))
     ranges.check(config)
+    if config.task.question is not Question.rank or config.task.candidates not in SAMPLED:
+        config.task.negatives, config.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
     for setting in walk.settings(config):
         if "path" in setting.field.metadata and setting.value is not None:
             path = Path(setting.value).expanduser()

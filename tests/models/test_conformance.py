@@ -247,7 +247,7 @@ def test_the_catalogue_is_scored_in_finite_float32(name, built):
 
 @rankers
 def test_a_model_whose_scores_are_never_above_zero_declares_it(name, built):
-    assert config_class(model_of(name)).zero_ranks_high == bool(built(name).score(EXAMPLES).max() <= 0)
+    assert config_class(model_of(name)).zero_ranks_high or built(name).score(EXAMPLES).max() > 0
 
 
 @rankers

@@ -27,7 +27,7 @@ def examples(tmp_path):
         settings = config()
         settings = replace(settings, samples=replace(settings.samples, **samples))
         filler = prompt_filler(settings, shop(), tmp_path)
-        usable = [n for n, p in prompts.usable(settings.prompts, split.dataset).items() if p.trained]
+        usable = [n for n in prompts.usable(settings.prompts, split.dataset) if settings.prompts[n].trained]
         return TrainingExamples(settings, split, filler, usable if names is None else names, 0, held_out)
 
     return build

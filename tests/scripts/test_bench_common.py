@@ -29,7 +29,7 @@ def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch):
 
 
 def test_the_rate_is_that_of_the_best_product(monkeypatch):
-    seconds = iter([2e-3, 1e-3, 4e-3])
+    seconds = iter([2e-3, 1.5e-3, 4e-3, 3e-3, 1e-3, 2e-3])  # by one library, then by the other
     monkeypatch.setattr(common, "_seconds", lambda work: next(seconds))
     assert common.machine_rate("fp32", size=100, repeats=3) == pytest.approx(2e6 / 1e-3 / 1e9)
 

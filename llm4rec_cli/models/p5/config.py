@@ -372,7 +372,7 @@ class P5Config(ModelConfig):
             config = as_dataclass(PromptConfig, entry)
             prompt = prompts.parse(name, config)
             fields = ", ".join(f"{f.value}*" if f in prompt.oracle_input else f.value for f in prompt.fields)
-            labels = ["held out"] * (not prompt.trained) + ["oracle_input"] * bool(prompt.oracle_input)
+            labels = ["held out"] * (not config.trained) + ["oracle_input"] * bool(prompt.oracle_input)
             rows.append([name, prompt.family.name, ", ".join(labels), fields, config.target, config.source])
         return PromptTable(["prompt", "family", "", "fields", "target", "source"], rows)
 

@@ -128,14 +128,13 @@ class Prompt:
 
     Attributes:
         name: `1-1`, …
-        family, trained: as in its YAML.
+        family: as in its YAML.
         segments: literal texts and fields of its source, in order.
         answer: the form of its target.
     """
 
     name: str
     family: PromptFamily
-    trained: bool
     segments: tuple[str | Field, ...]
     answer: Answer
 
@@ -206,7 +205,7 @@ def parse(name: str, prompt: PromptConfig) -> Prompt:
     raise_first(_problems_of_template(name, prompt))
     parts = re.split(r"\{(\w+)\}", prompt.source)  # literal, field, literal, …
     segments = tuple(Field(part) if i % 2 else part for i, part in enumerate(parts) if part.strip())
-    return Prompt(name, prompt.family, prompt.trained, segments, Answer(prompt.target))
+    return Prompt(name, prompt.family, segments, Answer(prompt.target))
 
 
 def _problems_of_template(name: str, prompt: PromptConfig) -> Iterator[UsageError]:
