@@ -113,7 +113,8 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         if override.startswith("-"):
             raise UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
     with _typed_errors(), _messages(progress):
-        composed = compose([hydra_override(override) for override in overrides])
+        with usage_errors():
+            composed = compose([hydra_override(override) for override in overrides])
         if command == "train":
             spec = RunSpec.resolve(composed, command)
             evaluations = train_and_evaluate(spec)
@@ -127,10 +128,9 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
 
 @contextmanager
 def _typed_errors() -> Iterator[None]:
-    """Raise errors of the config, of a full disk and of unusable paths as this project's own."""
+    """Raise errors of a full disk and of unusable paths as this project's own."""
     try:
-        with usage_errors():
-            yield
+        yield
     except Llm4RecError:
         raise
     except Exception as error:

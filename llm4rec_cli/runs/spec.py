@@ -12,7 +12,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from llm4rec_cli.config import ranges, walk
-from llm4rec_cli.config.compose import Composed, compose, options
+from llm4rec_cli.config.compose import Composed, compose, options, usage_errors
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.schema import (
     Backend,
@@ -64,8 +64,14 @@ class RunSpec:
 
     @classmethod
     def resolve_unchecked(cls, composed: Composed, command: str) -> RunSpec:
-        """Return the spec without `rules.check`, for commands that only select a run, or run no model."""
-        return cls(resolved_config(composed), command, composed.typed, composed.choices)
+        """Return the spec without `rules.check`, for commands that only select a run, or run no model.
+
+        Raises:
+            UsageError: a value is out of range, of another type, or refers to a key that does not exist.
+        """
+        with usage_errors():
+            config = resolved_config(composed)
+        return cls(config, command, composed.typed, composed.choices)
 
     @property
     def model(self) -> ModelConfig:

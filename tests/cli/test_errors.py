@@ -132,6 +132,13 @@ def test_an_error_of_yaml_during_a_run_is_no_wrong_override(llm4rec, monkeypatch
     assert "a torn config.yaml" in answer.err
 
 
+@pytest.mark.parametrize("value", ["${nokey}", "${model.name}"])
+def test_a_value_that_refers_to_nothing_of_its_type_is_a_wrong_override(llm4rec, value):
+    answer = llm4rec("train", "model=sasrec", f"model.dropout={value}")
+    assert answer.code == 2
+    assert "bug" not in answer.err
+
+
 @pytest.mark.parametrize("flags", [[], ["-v"]])
 def test_verbose_lowers_the_level_of_the_log(llm4rec, monkeypatch, flags):
     levels = []
