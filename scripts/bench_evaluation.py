@@ -69,7 +69,8 @@ def random_model(spec: RunSpec, split: Split) -> Any:
     context = base.Context(spec.model, split, spec.config.seed, spec.cache, device="cpu")
     if spec.model.name == "unisrec":
         return UniSRec(context.config, torch.randn(split.n_items, TEXT_SIZE), context).eval()
-    return base.build(context).eval()
+    model: Any = base.build(context)
+    return model.eval()
 
 
 def rank_at_once(
@@ -179,15 +180,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.models:
         data = options.dataset, options.raw_dir, options.overrides
         spec = evaluation_spec(name, *data)
-        config, split = spec.config, load_split(spec, synthetic)
+        settings: Any = spec.model
+        split = load_split(spec, synthetic)
         model, examples = random_model(spec, split), split.examples(SplitName.test)
-        work = contenders(model, split, examples, config)
+        work = contenders(model, split, examples, spec.config)
         timings, rates = time_with_machine_rate(work, options.rounds, dict.fromkeys(work, "fp32"))
-        lengths = np.minimum(examples.history_length, config.model.max_length)
-        needed = needed_flops(config.model, lengths, split.n_items, TEXT_SIZE if name == "unisrec" else 0)
+        lengths = np.minimum(examples.history_length, settings.max_length)
+        needed = needed_flops(settings, lengths, split.n_items, TEXT_SIZE if name == "unisrec" else 0)
         data_size = f"{options.dataset or 'synthetic data'}: {len(examples):,} users, {split.n_items:,} items"
         rows = speed_rows("ranking", "user", timings, rates, {"needed": dict.fromkeys(work, needed)}, prefix="M")
-        print_table(f"{name}, {config.model.hidden_size}-d, on {data_size}", rows, options.markdown)
+        print_table(f"{name}, {settings.hidden_size}-d, on {data_size}", rows, options.markdown)
         if not options.no_memory:
             peaks = {
                 (contender, f"{round(share * len(examples)):,} users"): measure_in_fresh_process(

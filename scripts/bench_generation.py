@@ -145,7 +145,7 @@ def reference(bench: Bench) -> TopItems:
 
 def memories(bench: Bench) -> Iterator[tuple[Any, decoding.Memory]]:
     """Yield indices of sources and what the decoder reads of them, as in P5: in groups of similar length."""
-    sources = [(source, np.zeros_like(source)) for source in bench.sources]
+    sources: list[decoding.Source] = [(source, np.zeros_like(source)) for source in bench.sources]
     t5 = PackedT5(bench.t5, whole_word=False).eval()
     for memory, indices in decoding.encode_sources(t5, sources, whole_word=False):
         yield torch.from_numpy(indices), memory

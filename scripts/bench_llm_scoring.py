@@ -90,8 +90,8 @@ def random_llama(size: str, precision: str) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    shape = {"max_position_embeddings": 8_192, "tie_word_embeddings": True, "initializer_range": 0.05, **SHAPES[size]}
-    return LlamaForCausalLM(LlamaConfig(**shape)).eval().to(DTYPES[precision])
+    shape: dict[str, Any] = {"max_position_embeddings": 8_192, "tie_word_embeddings": True, **SHAPES[size]}
+    return LlamaForCausalLM(LlamaConfig(initializer_range=0.05, **shape)).eval().to(DTYPES[precision])
 
 
 def random_tokens(n_prompt: int, n_candidates: int, vocabulary: int) -> tuple[list[int], list[list[int]]]:

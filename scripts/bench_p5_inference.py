@@ -58,7 +58,7 @@ def answer(model: P5, spec: RunSpec, examples: Examples, batch: int) -> float:
             model.score(part)
         elif spec.task.question is Question.rate:
             model.rate(part)
-        else:
+        elif spec.task.written is not None:
             model.write(part, spec.task.written)
     return len(examples)
 
@@ -77,7 +77,8 @@ def main() -> None:
         except (DataError, RunError, UsageError) as error:
             print(f"{name}: left out: {error.problem}")
             continue
-        prompts[name] = getattr(spec.model.ask, spec.task.name)
+        settings: Any = spec.model
+        prompts[name] = getattr(settings.ask, spec.task.name)
         contenders[name] = partial(answer, model, spec, examples, options.batch)
     if not contenders:
         parser.error("no trained run answers any task")

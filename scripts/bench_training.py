@@ -363,9 +363,10 @@ def set_up(spec: RunSpec, targets: int, reference_batch: int, reference_steps: i
     """
     config, split = spec.config, leave_one_out(stages.load(spec))
     model = stages.build(spec, split)
-    prefixes = PrefixRows(split, config.model.max_length)
+    settings: Any = spec.model
+    prefixes = PrefixRows(split, settings.max_length)
     if isinstance(model, PretrainedUniSRec):
-        prefixes = AugmentedRows(split, config.model, config.seed)
+        prefixes = AugmentedRows(split, settings, config.seed)
     work: dict[str, Callable[[], float]] = {
         REFERENCE: _steps(build_reference(config, model), prefixes, config, reference_batch, reference_steps)
     }
@@ -511,7 +512,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         timings, rates = time_with_machine_rate(bench.work, options.rounds, precisions)
         flops = {"executed": executed, "needed": dict.fromkeys(executed, bench.needed)}
         rows = speed_rows("training", "target", timings, rates, flops, DESCRIPTIONS, prefix="M")
-        size = f"{bench.spec.model.hidden_size}-d, {bench.split.n_items:,} items"
+        settings: Any = bench.spec.model
+        size = f"{settings.hidden_size}-d, {bench.split.n_items:,} items"
         print_table(f"{name} on {options.dataset}, {size}", rows, options.markdown)
         if options.seconds_to is not None:
             print_table(

@@ -54,7 +54,7 @@ def problems(config: DatasetConfig, folder: Path, limits: download.Limits = down
     raw = folder / "raw"
     is_complete = True
     for entry in config.download:
-        hashes = set()
+        hashes: set[str] = set()
         for url in entry.urls:
             target = folder / "again" if hashes else raw
             try:

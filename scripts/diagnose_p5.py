@@ -199,9 +199,9 @@ def main() -> None:
                 print(f"  {change:>9} history {show(by_position(*held_out(model, examples, change)))}")
             print(f"  HR@10, NDCG@10    {show(ranking(model, examples))}")
             print(f"  attention         {attention(model, examples)}")
-            for group, weights in groups.items():
-                moved = norm([w.detach() - before for w, before in zip(weights, initial[group], strict=True)])
-                print(f"  {group}: gradient {gradients[group]:.4f}, moved {moved / norm(initial[group]):.2f}")
+            for name, weights in groups.items():
+                moved = norm([w.detach() - before for w, before in zip(weights, initial[name], strict=True)])
+                print(f"  {name}: gradient {gradients[name]:.4f}, moved {moved / norm(initial[name]):.2f}")
         if step == options.steps:
             return
 

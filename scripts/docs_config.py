@@ -48,7 +48,8 @@ def config_keys() -> str:
         parts += [f"## {group.key}", _summary(group.kind) + shown]
         parts.append(_table(_below(shared, group.key), _holders(shared), values))
     for name in model_names():
-        model, file = config_class(name), CONF / f"model/{name}.yaml"
+        model: Any = config_class(name)
+        file = CONF / f"model/{name}.yaml"
         settings = declarations_with(model)
         parts += [f"## model={name}", f"{_summary(model)} {_sources(file)}"]
         parts.append(_table(_below(settings, "model"), _holders(settings, model), yaml_values(file, "model.")))
@@ -100,14 +101,12 @@ def _below(settings: Sequence[Declaration], key: str) -> list[Declaration]:
     return [setting for setting in settings if setting.key.startswith(f"{key}.") and not _is_group(setting)]
 
 
-def _holders(settings: Sequence[Declaration], model: type[Any] = ModelConfig) -> dict[str, type[Any]]:
+def _holders(settings: Sequence[Declaration], model: Any = ModelConfig) -> dict[str, Any]:
     """Return the key of each group -> the dataclass that declares its settings."""
     return {"model": model} | {setting.key: setting.kind for setting in settings if _is_group(setting)}
 
 
-def _table(
-    settings: Sequence[Declaration], holders: Mapping[str, type[Any]], values: Mapping[str, tuple[str, str]]
-) -> str:
+def _table(settings: Sequence[Declaration], holders: Mapping[str, Any], values: Mapping[str, tuple[str, str]]) -> str:
     """Return the table of these settings.
 
     Args:
@@ -186,7 +185,7 @@ def _sources(file: Path) -> str:
 
 
 @cache
-def comments(holder: type[Any]) -> dict[str, str]:
+def comments(holder: Any) -> dict[str, str]:
     """Return field or member -> the comment on its line or the lines directly above, for a class and its bases."""
     bases = [base for base in reversed(holder.__mro__) if base.__module__.startswith("llm4rec_cli")]
     return {name: text for base in bases for name, text in _comments(textwrap.dedent(inspect.getsource(base)))}
@@ -194,11 +193,14 @@ def comments(holder: type[Any]) -> dict[str, str]:
 
 def _comments(source: str) -> Iterator[tuple[str, str]]:
     lines = source.splitlines()
-    for node in ast.parse(source).body[0].body:
+    (holder,) = ast.parse(source).body
+    assert isinstance(holder, ast.ClassDef)
+    for node in holder.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign):
             continue
         (target,) = node.targets if isinstance(node, ast.Assign) else [node.target]
-        above = []
+        assert isinstance(target, ast.Name) and node.end_lineno is not None
+        above: list[str] = []
         for line in reversed(lines[: node.lineno - 1]):
             if not line.strip().startswith("# "):
                 break

@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -72,7 +73,7 @@ def output_of(*arguments: str) -> str:
         with contextlib.redirect_stdout(out):
             code = cli.main(arguments)
     except SystemExit as stop:  # argparse
-        code = stop.code or 0
+        code = int(stop.code or 0)
     finally:
         os.environ.clear()
         os.environ.update(environment)
@@ -104,10 +105,14 @@ def notebook(name: str) -> str:
 def run_cell(source: str, names: dict[str, Any]) -> tuple[str, Any]:
     """Run a cell with these global names; return what it prints, and the value of an expression at its end."""
     tree, out = ast.parse(source), io.StringIO()
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1]
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     with contextlib.redirect_stdout(out):
         exec(compile(tree, "notebook", "exec"), names)
-        value = eval(compile(ast.Expression(last.value), "notebook", "eval"), names) if last else None
+        value = (
+            eval(compile(ast.Expression(last.value), "notebook", "eval"), names) if isinstance(last, ast.Expr) else None
+        )
     return out.getvalue(), value
 
 
@@ -246,7 +251,7 @@ def _case(*row: str) -> list[str]:
 
 
 FLOORS = ",".join(name for name in model_names() if config_class(name).floor)
-PARTS = {
+PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "config keys": docs_config.config_keys,
     "roles": docs_config.roles,

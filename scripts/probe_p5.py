@@ -47,8 +47,8 @@ class Rated(NamedTuple):
 
     @classmethod
     def of(cls, split: Split, row: IntArray) -> Rated:
-        columns = (split.dataset.interactions[name].to_numpy()[row] for name in ("user", "item"))
-        return cls(*columns, row, split.dataset.interactions["rating"].to_numpy()[row])
+        user, item, rating = (split.dataset.interactions[name].to_numpy()[row] for name in ("user", "item", "rating"))
+        return cls(user, item, row, rating)
 
 
 @torch.no_grad()
@@ -64,8 +64,10 @@ def states(model: P5, rated: Rated) -> dict[str, FloatArray]:
         groups = Groups.from_batch(batch["order"], batch["shapes"], batch["lengths"])
         encoded = model.packed.encode(batch["source"], batch["words"], groups)
         decoded = model.packed.decode(batch["decoder_inputs"], encoded, groups).numpy()
-        tokens, encoded = batch["source"].numpy(), encoded.numpy()
-        result = {name: np.zeros((len(values), encoded.shape[1])) for name in ("user", "item", "decoder")}
+        tokens, state = batch["source"].numpy(), encoded.numpy()
+        result: dict[str, FloatArray] = {
+            name: np.zeros((len(values), state.shape[1])) for name in ("user", "item", "decoder")
+        }
         number = source = target = 0
         for n_rows, source_length, target_length in groups.shapes:
             for _ in range(n_rows):
@@ -76,7 +78,7 @@ def states(model: P5, rated: Rated) -> dict[str, FloatArray]:
                     "item": model.filler.item_codes[values[place].item],
                 }
                 for name, code in codes.items():
-                    result[name][place] = encoded[of_row][np.isin(tokens[of_row], code)].mean(0)
+                    result[name][place] = state[of_row][np.isin(tokens[of_row], code)].mean(0)
                 result["decoder"][place] = decoded[target]
                 number, source, target = number + 1, source + source_length, target + target_length
         parts.append(result)

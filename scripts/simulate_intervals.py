@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.evaluation.ranking import expected_ndcg
 from llm4rec_cli.reporting.tables import Content, markdown, show
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 COLUMNS = ("users", "seeds", "seed/user", "case", "coverage", "false B > A", "width")
 
 
