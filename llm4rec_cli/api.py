@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm4rec_cli.config.compose import compose, usage_errors
+from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.overrides import hydra_override
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error, raise_first
 from llm4rec_cli.runs.spec import RunSpec
@@ -113,8 +113,7 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         if override.startswith("-"):
             raise UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
     with _typed_errors(), _messages(progress):
-        with usage_errors():
-            composed = compose([hydra_override(override) for override in overrides])
+        composed = compose([hydra_override(override) for override in overrides])
         if command == "train":
             spec = RunSpec.resolve(composed, command)
             evaluations = train_and_evaluate(spec)

@@ -75,8 +75,7 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "") ->
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
     if not flags:
-        with usage_errors():
-            composed = compose(typed)
+        composed = compose(typed)
         with processes.process_group(composed.config.device):
             importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *options)
         return 0

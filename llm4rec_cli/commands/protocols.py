@@ -67,22 +67,19 @@ def main(argv: list[str]) -> int:
             raise UsageError(f"unknown protocol '{name}'", did_you_mean(name, PROTOCOLS))
 
     from llm4rec_cli import launch, processes
-    from llm4rec_cli.config.compose import COMPOSE_ERRORS, as_usage_error
+    from llm4rec_cli.config.compose import usage_errors
     from llm4rec_cli.config.overrides import hydra_override, sweep_jobs
 
     if processes.world_size() > 1:
         raise UsageError("protocols runs in one process", "leave out torchrun")
     launch.log_to_stderr()
-    try:
+    with usage_errors():
         jobs = sweep_jobs([hydra_override(override) for override in overrides])
-        specs = [_spec(job) for job in jobs]
-        raise_first(_problems(specs))
-        metrics = options.metrics.split(",") if options.metrics else [specs[0].task.selection]
-        raise_first(_metric_problems(specs[0], metrics))
-        comparison = compare_protocols(jobs, names, options.draws)
-    except COMPOSE_ERRORS as error:
-        raise as_usage_error(error) from error
-    _print(comparison, metrics, options)
+    specs = [_spec(job) for job in jobs]
+    raise_first(_problems(specs))
+    metrics = options.metrics.split(",") if options.metrics else [specs[0].task.selection]
+    raise_first(_metric_problems(specs[0], metrics))
+    _print(compare_protocols(jobs, names, options.draws), metrics, options)
     return 0
 
 

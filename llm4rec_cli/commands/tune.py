@@ -13,7 +13,7 @@ import yaml
 
 from llm4rec_cli.commands import at_least
 from llm4rec_cli.config import search
-from llm4rec_cli.config.compose import COMPOSE_ERRORS, Composed, as_usage_error, compose, conf_dir, data_file
+from llm4rec_cli.config.compose import Composed, compose, conf_dir, data_file
 from llm4rec_cli.config.overrides import GROUPS, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
@@ -61,7 +61,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         raise UsageError(f"{saved} exists and is not of this search", "--save another name")
     if saved is not None and (shipped := conf_dir().parent / saved).exists() and not saved.exists():
         raise UsageError(f"{shipped} is shipped, and would be used in place of {saved}", "--save another name")
-    spec = RunSpec.resolve(_compose(typed), "train")
+    spec = RunSpec.resolve(compose(typed), "train")
     unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
     space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
     start = {key: _value(spec, key) for key in space}
@@ -70,13 +70,13 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     metric = spec.task.selection
     searched = Search(folder, space, start, {"overrides": typed, "pruned": not options.unpruned}, seed=0)
     typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
-    spec = RunSpec.resolve(_compose(typed_here), "train")
+    spec = RunSpec.resolve(compose(typed_here), "train")
     split = stages.split_dataset(spec, stages.load(spec))
     floors = run_floors(spec, split)
 
     def evaluate(settings: dict[str, Any], on_epoch: OnEpoch) -> Score:
         values = [f"{key}={_yaml(value)}" for key, value in settings.items()]
-        trial = RunSpec.resolve(_compose([*typed_here, *values]), "train")
+        trial = RunSpec.resolve(compose([*typed_here, *values]), "train")
         init_run = trained.find_init_run(trial)
         hook = None if options.unpruned else on_epoch
         outcome, metrics = run_unless_finished(trial, split, stages.Clock(), floors, init_run, hook)
@@ -120,13 +120,6 @@ def _typed(composed: Composed) -> list[str]:
     keys = {key_typed(override) for override in composed.typed}
     generated = composed.config.dataset.generator is not None and "dataset.seed" not in keys
     return [*composed.typed, "split=valid", *([GENERATED] if generated else [])]
-
-
-def _compose(overrides: Sequence[str]) -> Composed:
-    try:
-        return compose(overrides)
-    except COMPOSE_ERRORS as error:
-        raise as_usage_error(error) from error
 
 
 def _space(model: str) -> search.Space:

@@ -31,7 +31,6 @@ from llm4rec_cli.config import paper, ranges, search
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
     Composed,
-    as_usage_error,
     compose,
     conf_dir,
     node_type,
@@ -149,8 +148,8 @@ def problems_in(name: str) -> list[ConfigProblem]:
             config = _config(overrides)
         if group == "task" and ranks_impressions(config.task):
             config = _config([*overrides, f"dataset={CLICK_LOG}"])
-    except COMPOSE_ERRORS as error:
-        return _problems_of_files(overrides) or [locate(as_usage_error(error))]
+    except UsageError as error:
+        return _problems_of_files(overrides) or [locate(error)]
     except UnicodeDecodeError as error:
         return [locate(UsageError(f"not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8"))]
     missing: list[str] = []
@@ -242,8 +241,6 @@ def _problems_of_overrides(key: frozenset[str], overrides: Sequence[str]) -> lis
     if key not in COMPOSED:
         try:
             COMPOSED[key] = _problems_before_data(_config([hydra_override(override) for override in overrides]))
-        except COMPOSE_ERRORS as error:
-            COMPOSED[key] = [as_usage_error(error)]
         except UsageError as error:
             COMPOSED[key] = [error]
     return COMPOSED[key]

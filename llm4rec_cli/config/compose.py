@@ -34,7 +34,7 @@ from llm4rec_cli.config.overrides import quoted
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError, did_you_mean
 
-COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)  # what `compose` raises for wrong overrides
+COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)  # what Hydra raises for wrong overrides
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,19 @@ def compose(typed: Sequence[str]) -> Composed:
     Hydra takes about 0.1 s to merge the chosen options, so they are merged once, and values are set in a copy.
 
     Raises:
-        HydraException, OmegaConfBaseException, YAMLError: the composition fails; `as_usage_error` explains why.
+        UsageError: the composition fails; Hydra's error is its cause.
     """
-    overrides = OverridesParser.create().parse_overrides(list(typed))
-    values = [override for override in overrides if not _is_option(override)]
-    if not all(map(_sets_a_value, values)):  # such as ++key=value, which may depend on its place among the others
-        return _with_values(typed, [])
-    choices = [str(override.input_line) for override in overrides if _is_option(override)]
-    kept = tuple(str(override.input_line) for override in overrides if not override.is_hydra_override())
-    try:
-        return replace(_with_values(choices, values), typed=kept)
-    except OmegaConfBaseException:  # Hydra's own error says more
-        return _with_values(typed, [])
+    with usage_errors():
+        overrides = OverridesParser.create().parse_overrides(list(typed))
+        values = [override for override in overrides if not _is_option(override)]
+        if not all(map(_sets_a_value, values)):  # such as ++key=value, which may depend on its place among the others
+            return _with_values(typed, [])
+        choices = [str(override.input_line) for override in overrides if _is_option(override)]
+        kept = tuple(str(override.input_line) for override in overrides if not override.is_hydra_override())
+        try:
+            return replace(_with_values(choices, values), typed=kept)
+        except OmegaConfBaseException:  # Hydra's own error says more
+            return _with_values(typed, [])
 
 
 def _with_values(typed: Sequence[str], values: Sequence[Override]) -> Composed:

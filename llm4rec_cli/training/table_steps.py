@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.config.compose import Composed, compose, usage_errors
+from llm4rec_cli.config.compose import Composed, compose
 from llm4rec_cli.config.overrides import hydra_override, key_typed
 from llm4rec_cli.config.paper import REFERENCE, Cell, Kind, Size, Table, merged
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError
@@ -118,8 +118,7 @@ def composed(overrides: Sequence[str]) -> Composed:
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Composed:
-    with usage_errors():
-        return compose([hydra_override(override) for override in overrides])
+    return compose([hydra_override(override) for override in overrides])
 
 
 class Runner:

@@ -330,6 +330,10 @@ class Bert4RecConfig(TransformerConfig):
         if self.max_length < 2:
             yield UsageError("model.max_length=1 leaves no room for a history before the mask", "model.max_length=50")
 
+    def paper_method(self, task: str) -> Mapping[str, str]:
+        last_alone = f"in {self.mask_last:.0%} of sequences" if self.mask_last else "never"
+        return {**super().paper_method(task), "last item alone masked": last_alone, "dropout": f"{self.dropout:g}"}
+
     def deviations(self) -> list[str]:
         return [
             "a row is a user's sequence, masked once an epoch (the published code masks prefix rows, or ten copies)",

@@ -176,6 +176,11 @@ class ChatGPTRecConfig(ModelConfig):
         sentences.append("an answer that cannot be read counts as a miss; the paper's evaluation seems to drop it")
         return sentences
 
+    def task_deviations(self, task: TaskConfig) -> list[str]:
+        if task.name != "explanation" or "stars" in template_fields(self.prompts.explanation.task):
+            return []
+        return ["the prompt does not show the stars of the explained review, which the paper's figure shows"]
+
     def problems(self, config: Config) -> Iterator[UsageError]:
         llm, is_endpoint = config.llm, config.llm.backend is Backend.openai
         if is_endpoint and self.scores_choices and llm.prompt_logprobs is PromptLogprobs.none:

@@ -22,7 +22,7 @@ from llm4rec_cli.config.schema import (
     added,
 )
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS
+from llm4rec_cli.models.base import NO_PADDING_ITEM, ONE_PASS_DEVIATIONS
 from llm4rec_cli.models.shared.config import EncoderSizes
 
 
@@ -192,6 +192,7 @@ class UniSRecConfig(EncoderSizes):
     def deviations(self) -> list[str]:
         deviations = [*ONE_PASS_DEVIATIONS, *self._precision_deviations()]
         if self.pretraining is not None:
+            deviations.remove(NO_PADDING_ITEM)  # negatives are those of the batch
             deviations += [
                 "in-batch negatives of the same user are left out, as a step takes whole sequences of users",
                 "prefixes of one sequence share its augmentation",
