@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -42,6 +42,15 @@ class InnerProductRanker(Ranker, Protocol):
 
     def queries(self, examples: Examples) -> torch.Tensor:
         """Return (n, size): `score` of the catalogue is their inner products with `item_vectors`."""
+        ...
+
+
+@runtime_checkable
+class BlockRanker(Ranker, Protocol):
+    """A ranker that scores the catalogue for a few examples at a time, after work that it does once for many."""
+
+    def score_blocks(self, examples: Examples) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield consecutive slices of the examples, and (n, n_items) their scores, which may be overwritten."""
         ...
 
 

@@ -9,7 +9,7 @@ import ctypes
 import gc
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -91,6 +91,16 @@ def gathered(value: T) -> list[T]:
     with _peer_failures_reported():
         torch.distributed.all_gather_object(values, value)
     return values
+
+
+def means(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return total / number of each pair (total, number), added over all processes, where the number is not 0."""
+    totals: dict[str, tuple[float, float]] = {}
+    for of_process in gathered(sums):
+        for name, (total, n) in of_process.items():
+            before = totals.get(name, (0.0, 0.0))
+            totals[name] = before[0] + total, before[1] + n
+    return {name: total / n for name, (total, n) in totals.items() if n}
 
 
 def from_first(make: Callable[[], T]) -> T:

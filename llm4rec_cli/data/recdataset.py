@@ -99,7 +99,7 @@ class RecDataset:
         item_domain, names = pd.factorize(self.items["domain"])
         return list(names), item_domain
 
-    @property
+    @cached_property
     def sequence(self) -> IntArray:
         """(n_interactions,) item numbers, user by user."""
         return self.interactions["item"].to_numpy()

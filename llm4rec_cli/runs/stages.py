@@ -164,6 +164,7 @@ def build(spec: RunSpec, split: Split, is_loaded: bool = False) -> Any:
     random.seed(spec.config.seed)
     np.random.seed(spec.config.seed)  # noqa: NPY002
     torch.manual_seed(spec.config.seed)
+    torch.backends.cudnn.allow_tf32 = False  # else a GRU's fp32 has ten bits of mantissa on a GPU
     if spec.task.question is Question.rank and not spec.model.task_bound:
         split = split.for_ranking()  # a model trained for several tasks does this itself
     context = models.Context(

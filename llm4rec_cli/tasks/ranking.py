@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llm4rec_cli import processes
 from llm4rec_cli.arithmetic import product
-from llm4rec_cli.capabilities import InnerProductRanker, Ranker
+from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, Ranker
 from llm4rec_cli.config.schema import Candidates, Config, SplitName, TaskConfig
 from llm4rec_cli.data.candidates import with_candidates
 from llm4rec_cli.data.examples import Examples, IntArray
@@ -99,7 +99,8 @@ def protocol(task: TaskConfig) -> str:
 def rank(
     model: Ranker, examples: Examples, mask_history: bool, top_items: int, batch_size: int, zeroed: bool = False
 ) -> Ranking:
-    """Rank every target, at most `batch_size` examples and SCORES_AT_ONCE scores at a time (at least one example).
+    """Rank every target, at most `batch_size` examples and SCORES_AT_ONCE scores at a time (at least one example); a
+    BlockRanker bounds its scores itself.
 
     Examples are batched by history length, so that models compute little on padding. Several processes rank a share
     each, and every process returns all ranks.
@@ -116,7 +117,8 @@ def rank(
     to_evaluation(model)
     examples = replace(examples, mask_history=mask_history)
     first = model.score(examples[:1])
-    rows = min(batch_size, _rows(SCORES_AT_ONCE, first))
+    in_blocks = model if isinstance(model, BlockRanker) and examples.candidates is None else None
+    rows = batch_size if in_blocks is not None else min(batch_size, _rows(SCORES_AT_ONCE, first))
     share = processes.share(len(examples))
     mine = share.start + np.argsort(examples.history_length[share], kind="stable")
     batches = [mine[start : start + rows] for start in range(0, len(mine), rows)]
@@ -127,6 +129,9 @@ def rank(
         some = examples[batch]
         if by_products is not None:
             return _rank_blocks(_products(by_products, some, _rows(PRODUCTS_AT_ONCE, first)), top_items, zeroed)
+        if in_blocks is not None:
+            blocks = ((some[part], scores) for part, scores in in_blocks.score_blocks(some))
+            return _rank_blocks(blocks, top_items, zeroed)
         return _rank_blocks([(some, model.score(some))], top_items, zeroed)
 
     work = track_iterable(_in_threads(rank_batch, batches, threads), len(batches), "ranking")

@@ -189,6 +189,7 @@ def _arguments(config: TrainerConfig, folder: Path, device: str, steps_an_epoch:
         restore_callback_states_from_checkpoint=True,  # or the patience counter would restart on resumption
         remove_unused_columns=False,
         report_to=list(config.report_to),
+        logging_nan_inf_filter=False,  # it would read each loss from the GPU; `_watch` looks at them
         disable_tqdm=True,
         dataloader_pin_memory=device != "cpu",
         ddp_find_unused_parameters=False,
@@ -310,6 +311,16 @@ class _Trainer(Trainer):
         )
         return self.optimizer
 
+    def _prepare_input(self, data: Any) -> Any:
+        """Copy a batch, which is pinned, without waiting for the GPU."""
+        if isinstance(data, Tensor):
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Return the norm if gradients are clipped; the Trainer computes it otherwise, too, to log it."""
+        return grad_norm
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         """Return this process's mean loss, weighted so that the mean over processes is the mean over the batch."""
         counts = inputs.pop(COUNTS)
@@ -361,7 +372,7 @@ class _Trainer(Trainer):
         self._refuse_nonfinite_loss()
         self._refuse_nonfinite_weights()
         with torch.no_grad():
-            self.score = self.validate()
+            self.score = processes.gathered(self.validate())[0]  # or each process might stop after another epoch
         self.facts = self._means()
         if isinstance(model := self.accelerator.unwrap_model(self.model), LogsEpochMetrics):
             self.facts |= model.epoch_metrics(self.facts)
@@ -372,15 +383,9 @@ class _Trainer(Trainer):
 
     def _means(self) -> dict[str, float]:
         """Return the epoch's mean of each sum that the model reports, over all processes, if it has terms."""
-        totals = [{name: pair.tolist() for name, pair in self.sums.items()}]
+        sums = {name: pair.tolist() for name, pair in self.sums.items()}
         self.sums = {}
-        totals = [sums for share in processes.gathered(totals) for sums in share]
-        means = {}
-        for name in dict.fromkeys(name for sums in totals for name in sums):
-            total, n = map(sum, zip(*(sums[name] for sums in totals if name in sums), strict=True))
-            if n:
-                means[name] = total / n
-        return means
+        return processes.means(sums)
 
 
 class _Recorder(TrainerCallback):

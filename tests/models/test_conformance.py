@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import set_seed
 
-from llm4rec_cli.capabilities import InnerProductRanker, RanksNewItems
+from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, RanksNewItems
 from llm4rec_cli.config.registry import config_class, model_module, model_names
 from llm4rec_cli.config.schema import SplitName, Written
 from llm4rec_cli.data.examples import single_example
@@ -243,6 +243,12 @@ def test_the_catalogue_is_scored_in_finite_float32(name, built):
     assert not scores.requires_grad
     if isinstance(model, InnerProductRanker):
         assert_close(model.queries(EXAMPLES) @ model.item_vectors().t(), scores, rel=5e-6)
+    if isinstance(model, BlockRanker):
+        parts, blocks = zip(*model.score_blocks(EXAMPLES), strict=True)
+        assert np.array_equal(
+            np.concatenate([np.arange(len(EXAMPLES))[part] for part in parts]), np.arange(len(EXAMPLES))
+        )
+        assert_close(torch.cat(blocks), scores, rel=5e-6)
 
 
 @rankers

@@ -184,7 +184,10 @@ def test_scores_are_those_of_the_formula(built, settings):
             assert float(scores[i, j]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch):
+@pytest.mark.parametrize("evidence_at_once", [1, 12, 1000])
+def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch, evidence_at_once):
+    monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.EVIDENCE_AT_ONCE", evidence_at_once)
+
     def gradients(at_once):
         monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.SCORES_AT_ONCE", at_once)
         model = built(DATASET, parts=NO_ENCODER)

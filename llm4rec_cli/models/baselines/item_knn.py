@@ -43,10 +43,10 @@ def similarities(split: Split, neighbours: int, shrinkage: float) -> csr_array:
     pairs = np.unique(users.astype(np.int64) * split.n_items + flat)  # a repeated item counts once
     user, item = np.divmod(pairs, split.n_items)
     had = csr_array((np.ones(len(pairs), dtype=np.float32), (item, user)), shape=(split.n_items, split.n_users))
-    root = np.sqrt(had.sum(axis=1))
+    root, by_user = np.sqrt(had.sum(axis=1)), csr_array(had.T)
     blocks = []
     for start in range(0, split.n_items, ITEMS_AT_ONCE):
-        block = (had[start : start + ITEMS_AT_ONCE] @ had.T).tocoo()
+        block = (had[start : start + ITEMS_AT_ONCE] @ by_user).tocoo()
         row, column = block.coords
         other = row + start != column
         row, column, together = row[other], column[other], block.data[other]

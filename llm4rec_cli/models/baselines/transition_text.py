@@ -4,7 +4,8 @@
 
 T counts transitions of the training part up to three steps ahead, with weight 1 / step; each row is divided by the root
 of its sum. With `symmetric`, a transition counts in both directions, so that the order of two interactions has no
-effect. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation. Nothing is trained.
+effect. cos is the cosine of the items' TF-IDF vectors. w is chosen on validation, by at most
+30,000 users. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from llm4rec_cli.progress import track
 
 log = logging.getLogger(__name__)
 
+TUNED_ON = (
+    30_000  # at most so many validation examples choose the text weight: each takes several passes over all items
+)
 SCORES_AT_ONCE = 1 << 20  # 4 MB per matrix: fits the CPU cache, and memory does not grow with users × items
 
 
@@ -161,5 +165,8 @@ def build(context: Context) -> TransitionText:
     config, split = context.config, context.split
     transitions = transition_matrix(split, config.steps, config.symmetric)
     floor = TransitionText(transitions, split.dataset.texts, config.recent)
-    floor.choose_text_weight(split.examples(SplitName.valid), list(config.text_weights), config.mask_history)
+    examples = split.examples(SplitName.valid)
+    if len(examples) > TUNED_ON:
+        examples = examples[np.linspace(0, len(examples) - 1, TUNED_ON).astype(np.int64)]
+    floor.choose_text_weight(examples, list(config.text_weights), config.mask_history)
     return floor

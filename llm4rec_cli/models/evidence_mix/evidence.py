@@ -97,6 +97,7 @@ class TextNeighbours:
     def __init__(self, texts: list[str], n: int) -> None:
         self.vectorizer = TfidfVectorizer(dtype=np.float32)
         self.catalogue = csr_array(self.vectorizer.fit_transform(texts))
+        self.of_word = csr_array(self.catalogue.T)
         self.new = self.catalogue[:0]
         self.n = min(n, len(texts))
         cosines = list(zip(*map(self._nearest, self._blocks(self.catalogue)), strict=True))
@@ -110,7 +111,7 @@ class TextNeighbours:
 
     def _nearest(self, vectors: csr_array) -> tuple[NDArray[np.float32], csr_array]:
         """Return (n_vectors, 1) the least cosine of a neighbour, and (n_vectors, n_items) the cosines of neighbours."""
-        cosine = csr_array(vectors @ self.catalogue.T)
+        cosine = csr_array(vectors @ self.of_word)
         least = np.zeros((vectors.shape[0], 1), dtype=np.float32)
         for i, (begin, end) in enumerate(itertools.pairwise(cosine.indptr)):
             if end - begin >= self.n:
@@ -126,7 +127,7 @@ class TextNeighbours:
         right, below = [self.nearest], []
         for vectors in self._blocks(self.new):
             least, nearest = self._nearest(vectors)
-            right.append(_at_least(csr_array((vectors @ self.catalogue.T).T), self.least))
+            right.append(_at_least(csr_array((vectors @ self.of_word).T), self.least))
             below.append(hstack([nearest, _at_least(csr_array(vectors @ self.new.T), least)]))
         self.rows = csr_array(vstack([hstack(right), *below]))
 
@@ -148,6 +149,11 @@ class Entries(NamedTuple):
     key: Tensor
     kind: Tensor
     value: Tensor
+
+    def of_rows(self, start: int, end: int, n_items: int) -> Entries:
+        """Return the entries of some histories, whose rows then count from 0."""
+        kept = (self.key >= start * n_items) & (self.key < end * n_items)
+        return Entries(self.key[kept] - start * n_items, self.kind[kept], self.value[kept])
 
 
 class Evidence:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 # Logits of a block of rows, 16 MB: memory does not grow with rows × items. Where the catalogue is sampled, a block also
 # has the items with evidence for one of its rows, so that fewer rows have fewer items.
 SCORES_AT_ONCE, SAMPLED_AT_ONCE = 1 << 22, 1 << 20
+EVIDENCE_AT_ONCE = 256  # rows: a product of sparse matrices takes time for its columns too, however few its rows
 TINY = 1e-30
 VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 786 to 50,434 texts has 0.11 to 0.26
 N_KNOWN = 3
@@ -202,8 +204,11 @@ class EvidenceMix(nn.Module):
         with torch.autocast(items.device.type, enabled=False):
             hidden, table, gates = hidden.float(), table.float(), self._gates(examples, fold)
 
+            size = max(1, SCORES_AT_ONCE // len(table) if sample is None else SAMPLED_AT_ONCE // len(sample))
+            entries_of = self._in_blocks(examples, fold, size)
+
             def block(rows: slice) -> Block:
-                entries, places = self._entries(examples[rows], fold[rows]), targets[rows]
+                entries, places = entries_of(rows), targets[rows]
                 items: Tensor | slice = slice(None)
                 log_weight = self.included.log()
                 if sample is not None:
@@ -215,13 +220,23 @@ class EvidenceMix(nn.Module):
 
                 return items, loss
 
-            size = max(1, SCORES_AT_ONCE // len(table) if sample is None else SAMPLED_AT_ONCE // len(sample))
             total: Tensor = _InBlocks.apply(block, size, *self._directions(hidden, table), gates, self.powers)
         return {"loss": total / len(targets), "n_terms": len(targets)}
 
-    def _entries(self, examples: Examples, fold: IntArray) -> Entries:
-        device = self.log_counts.device
-        return Entries(*(x.to(device) for x in self.evidence.entries(examples, fold)))
+    def _in_blocks(self, examples: Examples, fold: IntArray, size: int) -> Callable[[slice], Entries]:
+        """Return a function of a slice of `size` rows, the next of ascending ones, that returns their evidence."""
+        at_once, device = size * max(1, EVIDENCE_AT_ONCE // size), self.log_counts.device
+
+        @lru_cache(maxsize=1)
+        def computed(start: int) -> Entries:
+            rows = slice(start, start + at_once)
+            return Entries(*(x.to(device) for x in self.evidence.entries(examples[rows], fold[rows])))
+
+        def entries(rows: slice) -> Entries:
+            start = rows.start % at_once
+            return computed(rows.start - start).of_rows(start, start + size, self.log_counts.shape[1])
+
+        return entries
 
     def _columns(self, entries: Entries, targets: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Entries, Tensor]:
         """Return what a block's softmax runs over: items with evidence for a row of it, its targets, and the sample.
@@ -315,12 +330,15 @@ class EvidenceMix(nn.Module):
         return {"trust": self.trust.item()}
 
     @torch.no_grad()
-    def score(self, examples: Examples) -> Tensor:
+    def score_blocks(self, examples: Examples) -> Iterator[tuple[slice, Tensor]]:
         hidden, table = self._last_directions(examples)
+        yield from self._score_blocks(examples, hidden * self.trust, table)
+
+    def score(self, examples: Examples) -> Tensor:
         blocks = []
-        for rows, block in self._score_blocks(examples, hidden * self.trust, table):
+        for rows, block in self.score_blocks(examples):
             if examples.candidates is not None:
-                block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(table.device))
+                block = block.gather(1, torch.from_numpy(examples.candidates[rows]).long().to(block.device))
             blocks.append(block)
         return torch.cat(blocks)
 
@@ -338,13 +356,12 @@ class EvidenceMix(nn.Module):
         """Yield blocks of rows and their scores, (n, n_items)."""
         fold = self.evidence.all_users(examples)
         gates = self._gates(examples, fold)
-        for start in range(0, len(examples), size := max(1, SCORES_AT_ONCE // len(table))):
+        size = max(1, SCORES_AT_ONCE // len(table))
+        entries = self._in_blocks(examples, fold, size)
+        for start in range(0, len(examples), size):
             rows = slice(start, start + size)
-            entries = self._entries(examples[rows], fold[rows])
-            yield (
-                rows,
-                self._scores(entries, self.log_counts, fold[rows], hidden[rows], table, gates[rows], self.powers),
-            )
+            inputs = hidden[rows], table, gates[rows], self.powers
+            yield rows, self._scores(entries(rows), self.log_counts, fold[rows], *inputs)
 
     def add_items(self, split: Split) -> None:
         self.evidence.add_items(split)

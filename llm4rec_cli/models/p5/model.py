@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec_cli import processes
 from llm4rec_cli.capabilities import Ratings
 from llm4rec_cli.config.schema import Index, Written
 from llm4rec_cli.data.examples import Examples, IntArray
@@ -179,14 +180,15 @@ class P5(nn.Module):
         self.eval()
         rows = TrainingExamples(self.config, self.split, self.filler, self._training_prompts(), self.seed, examples)
         totals: dict[str, list[float]] = {}
-        for start in range(0, len(rows), HELD_OUT_BATCH_SIZE):
-            batch = rows.batch(0, list(range(start, min(start + HELD_OUT_BATCH_SIZE, len(rows)))))
+        mine = processes.share(len(rows))
+        for start in range(mine.start, mine.stop, HELD_OUT_BATCH_SIZE):
+            batch = rows.batch(0, list(range(start, min(start + HELD_OUT_BATCH_SIZE, mine.stop))))
             # The class's method: accelerate wraps the instance's in the precision of training.
             outputs = type(self).forward(self, **{key: value.to(self.device) for key, value in batch.items()})
             for name, (total, n) in outputs["sums"].items():
                 before = totals.get(name, [0, 0])
                 totals[name] = [before[0] + total.item(), before[1] + n.item()]
-        return {name: total / n for name, (total, n) in totals.items()}
+        return processes.means(totals)
 
     @property
     def epsilon(self) -> float:

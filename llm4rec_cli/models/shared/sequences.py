@@ -165,9 +165,10 @@ class SequenceRows:
         targets = np.where(carries_loss, self.flat[source + 1], IGNORED)
         batch = {"items": self.flat[source], "targets": targets, "groups": packing.groups}
         if self.negatives is not None:
-            order = [indices[i] for i in row[position == 0]]
-            n_targets = self.lengths - self.first_loss
-            batch["negatives"] = np.concatenate([self._negatives(epoch, i, int(n_targets[i])) for i in order])
+            order = row[position == 0]
+            n_targets = (lengths - first_loss)[order].tolist()
+            drawn = [self._negatives(epoch, indices[i], n) for i, n in zip(order, n_targets, strict=True)]
+            batch["negatives"] = np.concatenate(drawn)
         return {name: torch.from_numpy(values.astype(np.int64)) for name, values in batch.items()}
 
     def _negatives(self, epoch: int, row: int, n_targets: int) -> IntArray:
