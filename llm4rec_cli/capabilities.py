@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llm4rec_cli.config.schema import Written
-    from llm4rec_cli.data.examples import Examples, Impressions, IntArray
+    from llm4rec_cli.data.examples import Examples, Impressions
     from llm4rec_cli.data.split import Split
 
 
@@ -125,6 +125,21 @@ class Learner(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class AnswerDetails:
+    """How a model's answers to n examples were read.
+
+    Attributes:
+        columns: (n) rows to store with the predictions.
+        metrics: name -> what is measured of the answers themselves.
+        valid: (n,) whether an answer could be read.
+    """
+
+    columns: pd.DataFrame
+    metrics: dict[str, float]
+    valid: NDArray[np.bool_]
+
+
 @runtime_checkable
 class BatchAnswering(Protocol):
     """A model that needs all examples before its first answer, and reports the quality and cost of its answers."""
@@ -133,8 +148,8 @@ class BatchAnswering(Protocol):
         """Compute all answers; return the examples to evaluate, in which some may be repeated."""
         ...
 
-    def answer_details(self, examples: Examples) -> pd.DataFrame:
-        """Return (n) rows to store with the predictions: `status` (ok, repaired, invalid) and counts `n_…`."""
+    def answer_details(self, examples: Examples) -> AnswerDetails | None:
+        """Return how the answers were read; None if there is nothing to read, as with likelihoods."""
         ...
 
     def usage_summary(self) -> dict[str, Any]:
@@ -142,29 +157,24 @@ class BatchAnswering(Protocol):
         ...
 
 
+MetricValues: TypeAlias = "Callable[[Ranker, Examples], NDArray[np.floating[Any]]]"  # (n,) a metric of each example
+
+
 @runtime_checkable
-class HasVariations(Protocol):
-    """A ranker by a chat model that can rank again with one thing changed in what it reads."""
+class HasControls(Protocol):
+    """A ranker that can rank again with one thing changed in what it reads, to say what a metric depends on."""
 
-    def score(self, examples: Examples) -> torch.Tensor:
-        """As of a `Ranker`."""
-        ...
-
-    def variations(self, examples: Examples, seed: int) -> Mapping[str, tuple[Ranker, Examples]]:
-        """Return who ranks what under each change, by name: `order …` for another order of the candidates, `wording …`
-        for another prompt, and others. Users, targets and candidates stay.
+    def controls(self, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
+        """Return what metrics.json says under `controls`; None if a changed ranking cannot be had.
 
         Args:
             seed: of what is drawn.
+            values: the metric.
         """
         ...
 
-    def places(self, examples: Examples) -> IntArray:
-        """Return (n, c) the place, from 0, at which each candidate is listed."""
-        ...
-
-    def controls_usage(self) -> dict[str, Any]:
-        """Return the requests, tokens, seconds and cost of all variations so far."""
+    def controls_usage(self, examples: Examples, seed: int) -> dict[str, Any] | None:
+        """Show what `controls` would request, and return its requests, tokens, seconds and cost."""
         ...
 
 

@@ -440,7 +440,7 @@ class ModelConfig:
         return Work.answering
 
     def control_users(self, config: Config) -> int:
-        """Return on how many users a ranking is repeated under controls, for a model with `variations`."""
+        """Return on how many users a ranking is repeated under controls, for a model with `controls`."""
         return 0
 
     def problems_with_rating_scale(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm4rec_cli import processes
-from llm4rec_cli.capabilities import BatchAnswering, Incomplete
+from llm4rec_cli.capabilities import BatchAnswering, HasControls, Incomplete
 from llm4rec_cli.config.keys import key_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
-from llm4rec_cli.config.schema import Question, SeenItems, TextRecipe, Written
+from llm4rec_cli.config.schema import Control, Question, SeenItems, TextRecipe, Written
 from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
@@ -29,6 +29,9 @@ from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, reso
 from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from llm4rec_cli.capabilities import Ranker
     from llm4rec_cli.data.examples import Examples
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
@@ -180,15 +183,14 @@ def dry_run(spec: RunSpec, split: Split) -> None:
     Raises:
         DryRun: always, at the end.
     """
-    from llm4rec_cli.runs import chat_controls
-
     task = tasks.module(spec.task)
     examples = task.examples(split, spec.config.split, spec.config, spec.cache)
     model = build(resolve_precision(spec), split)
     try:
         model.prepare_answers(examples)
     except DryRun:
-        if (of_controls := chat_controls.preview(spec, model, examples)) is not None:
+        sample = _control_sample(spec, model, examples)
+        if sample is not None and (of_controls := model.controls_usage(sample, spec.config.dataset.seed)) is not None:
             parts = model.usage_summary(), of_controls
             total = {name: sum(part[name] for part in parts) for name in of_controls}
             print(
@@ -295,13 +297,10 @@ def evaluate(
     """
     import torch
 
-    from llm4rec_cli.runs import chat_controls
-
     config = spec.config
     examples = tasks.module(spec.task).examples(split, config.split, config, spec.cache)
     evaluation, gaps = _evaluate(spec, split, model, examples, clock)
-    controls = chat_controls.measure(spec, split, model, examples)
-    if controls:
+    if measured := controls(spec, model, examples):
         clock.lap("controls")
     labels = [*marks.labels(spec, split.dataset, len(examples)), *([IMPORTED] if origin.imported else [])]
     memorisation = marks.memorisation(spec, split.dataset) if MAY_BE_MEMORISED in labels else None
@@ -326,7 +325,7 @@ def evaluate(
         "n_parameters": sum(p.numel() for p in weights),
         "n_trainable": sum(p.numel() for p in weights if p.requires_grad),
         "llm": model.usage_summary() if isinstance(model, BatchAnswering) else None,
-        **({"controls": controls} if controls else {}),
+        **({"controls": measured} if measured else {}),
         **({"memorisation": memorisation} if memorisation else {}),
         "seconds": clock.seconds,
         "peak_rss_mb": peak_rss_mb(),
@@ -358,3 +357,34 @@ def _evaluate(
     if not isinstance(model, Incomplete):
         return evaluation, {}
     return evaluation, model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
+
+
+def controls(spec: RunSpec, model: Any, examples: Examples) -> dict[str, Any] | None:
+    """Return the `controls` entry of metrics.json; None for a task or a model without them, under `dataset.control`, or
+    where the model asks for none.
+
+    Args:
+        examples: of the task, none of them repeated.
+    """
+    if (sample := _control_sample(spec, model, examples)) is None:
+        return None
+    from llm4rec_cli.evaluation.ranking import ranking_metrics
+    from llm4rec_cli.tasks import ranking
+
+    task, batch_size = spec.task, spec.config.trainer.eval_batch_size
+
+    def values(ranker: Ranker, varied: Examples) -> NDArray[np.floating[Any]]:
+        ranks = ranking.rank(ranker, varied, task.mask_history, 1, batch_size, tasks.is_zeroed(task))
+        return ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, list(task.cutoffs))[task.selection]
+
+    measured = model.controls(sample, spec.config.dataset.seed, values)
+    return None if measured is None else {"users": len(sample), "metric": task.selection, **measured}
+
+
+def _control_sample(spec: RunSpec, model: Any, examples: Examples) -> Examples | None:
+    """Return the examples of the users whose ranking is repeated; None where there are no controls."""
+    n_users = spec.model.control_users(spec.config)
+    is_control = spec.config.dataset.control is not Control.none
+    if not n_users or is_control or spec.task.question is not Question.rank or not isinstance(model, HasControls):
+        return None
+    return tasks.subset(examples, n_users, spec.config.dataset.seed, "controls")

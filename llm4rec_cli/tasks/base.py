@@ -20,7 +20,6 @@ from llm4rec_cli.data.controls import AnyExamples, controlled_examples
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DataError, RunError
 from llm4rec_cli.evaluation.metrics import Kind, selectable
-from llm4rec_cli.llm.requests import Status
 from llm4rec_cli.progress import track
 
 if TYPE_CHECKING:
@@ -188,28 +187,18 @@ def answer_in_batches(
 def with_answer_details(
     evaluation: Evaluation, model: BatchAnswering, task_module: Any, split: Split, examples: Examples, config: Config
 ) -> Evaluation:
-    """Add the model's answer details to an evaluation: columns of the predictions; shares of all answers (`answers/…`)
-    and of all items listed (`listed/…`); and the metrics of valid answers only (`valid/…`)."""
-    details = model.answer_details(examples)
-    if "status" not in details:
+    """Add to an evaluation how the model's answers were read, and the metrics of valid answers alone (`valid/…`)."""
+    if (details := model.answer_details(examples)) is None:
         return evaluation
-    metrics = {f"answers/{status.value}": float((details["status"] == status.value).mean()) for status in Status}
-    if "n_listed" in details:
-        n_listed = max(1, int(details["n_listed"].sum()))
-        counts = [name for name in map(str, details) if name.startswith("n_") and name != "n_listed"]
-        metrics |= {f"listed/{name.removeprefix('n_')}": float(details[name].sum() / n_listed) for name in counts}
-        metrics["listed/mean"] = float(details["n_listed"].mean())
-    if "first_place" in details:
-        metrics["listed/first_place"] = float(details["first_place"].mean())
-    valid = np.flatnonzero(details["status"] != Status.invalid.value)
-    intervals = dict(evaluation.intervals)
+    metrics, intervals = evaluation.metrics | details.metrics, dict(evaluation.intervals)
+    valid = np.flatnonzero(details.valid)
     if len(valid):
         all_valid = len(valid) == len(examples)
         valid_only = evaluation if all_valid else task_module.evaluate(model, split, examples[valid], config)
         metrics |= {f"valid/{name}": value for name, value in valid_only.metrics.items() if "/" not in name}
         intervals |= {f"valid/{name}": bounds for name, bounds in valid_only.intervals.items() if "/" not in name}
-    predictions = pd.concat([evaluation.predictions, details], axis=1)
-    return replace(evaluation, metrics=evaluation.metrics | metrics, intervals=intervals, predictions=predictions)
+    predictions = pd.concat([evaluation.predictions, details.columns], axis=1)
+    return replace(evaluation, metrics=metrics, intervals=intervals, predictions=predictions)
 
 
 def example_rows(split: Split, examples: Examples) -> pd.DataFrame:

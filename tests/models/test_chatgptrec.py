@@ -90,7 +90,7 @@ def test_a_title_that_is_no_candidate_is_not_matched(build):
     model, _ = build("direct", lambda _: '["Jaws", "Heat"]')
     few = replace(LISTED, candidates=LISTED.candidates[:, :3])  # of user 3: Rocky, Alien, Heat
     assert model.score(few)[3].argmax() == 2
-    assert model.answer_details(few)["n_hallucinated"].tolist()[3] == 1
+    assert model.answer_details(few).columns["n_hallucinated"].tolist()[3] == 1
 
 
 @pytest.mark.parametrize("text", ["", "I cannot help with that.", '["Nothing of the kind", "Neither this"]'])
@@ -119,7 +119,7 @@ def test_valid_answers_have_their_own_metrics_and_every_answer_is_kept(build):
 
 def test_a_repeated_title_counts_once_as_an_item_and_as_a_duplicate(build):
     model, _ = build("sequential", lambda _: '["Jaws", "jaws", "Speed"]')
-    rows = model.answer_details(TEST)
+    rows = model.answer_details(TEST).columns
     assert (rows["n_duplicate"] == 1).all() and (rows["n_listed"] == 3).all()
     assert (model.score(TEST)[0] > -torch.inf).sum() == 2
 
@@ -130,7 +130,7 @@ def test_the_first_answers_place_among_the_candidates_is_recorded(build):
         return json.dumps([json.loads(line[line.index("[") :])[0]])
 
     model, _ = build("direct", first_candidate)
-    assert (model.answer_details(LISTED)["first_place"] == 1).all()
+    assert (model.answer_details(LISTED).columns["first_place"] == 1).all()
 
 
 def test_a_constrained_list_ranks_what_it_names_and_the_rest_tie(build):
@@ -165,14 +165,14 @@ def test_parsed_ratings_are_kept_and_invalid_ones_become_the_training_mean(build
     mean = SPLIT.dataset.interactions["rating"][SPLIT.assignment == TRAIN].mean()
     assert ratings.value.tolist() == pytest.approx([4, mean, 4, mean])
     assert np.isnan(ratings.parsed).tolist() == [False, True, False, True]
-    assert model.answer_details(TEST)["status"].tolist() == ["ok", "invalid", "repaired", "invalid"]
+    assert model.answer_details(TEST).columns["status"].tolist() == ["ok", "invalid", "repaired", "invalid"]
 
 
 def test_likelihoods_of_stars_give_an_expected_value(build):
     model, backend = build("rating", lambda _: np.log([0.1, 0.2, 0.3, 0.2, 0.2]).tolist(), "model.answer=likelihood")
     assert model.rate(TEST).value.tolist() == pytest.approx([3.2] * 4)
     assert backend.requests[0].continuations == ("1", "2", "3", "4", "5")
-    assert "status" not in model.answer_details(TEST)
+    assert model.answer_details(TEST) is None
 
 
 def test_likelihood_scores_the_candidates_titles_and_lists_none(build):
@@ -255,7 +255,7 @@ def test_each_order_of_candidates_is_requested_and_evaluated(build):
     examples = model.prepare_answers(LISTED)
     assert len(examples) == 12 and examples.user.tolist() == np.repeat(LISTED.user, 3).tolist()
     assert len({json.dumps(r.messages) for r in backend.requests}) > 4
-    assert len(model.answer_details(examples)) == 12
+    assert len(model.answer_details(examples).columns) == 12
 
 
 def test_scores_do_not_depend_on_how_examples_are_batched(build):

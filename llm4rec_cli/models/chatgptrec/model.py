@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from llm4rec_cli import processes
-from llm4rec_cli.capabilities import Ratings
-from llm4rec_cli.config.compose import compose
-from llm4rec_cli.config.schema import Control, Written
-from llm4rec_cli.data.controls import controlled_examples
+from llm4rec_cli.capabilities import AnswerDetails, MetricValues, Ratings
+from llm4rec_cli.config.schema import Written
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
-from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DryRun, UsageError
+from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm import completions
 from llm4rec_cli.llm.requests import Backend, Completion, Request, Status
 from llm4rec_cli.llm.store import Store, cache_key
 from llm4rec_cli.models.base import Context
-from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig, Prompts
+from llm4rec_cli.models.chatgptrec import controls
+from llm4rec_cli.models.chatgptrec.config import AnswerMethod, ChatGPTRecConfig
 from llm4rec_cli.models.chatgptrec.matching import MatchKind, TitleMatcher
 from llm4rec_cli.models.chatgptrec.parse_rating import parse_rating
 from llm4rec_cli.models.chatgptrec.parse_text import parse_text
@@ -38,8 +33,6 @@ from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, WRITING_TASKS, 
 from llm4rec_cli.progress import track
 
 STARS = (1, 2, 3, 4, 5)
-WORDINGS = ("default", "short", "adviser")  # prompts that controls compare
-ORDERS = 3  # of the candidates, which controls compare
 PRIOR_BATCH = 256  # titles in a request without a user: a few seconds on a CPU
 
 
@@ -83,10 +76,10 @@ class ChatGPTRec:
             raise UsageError("a chat model runs in one process only", "run llm4rec train … without torchrun")
         if self.config.prompts.shuffles > 1:
             examples = examples.repeated(self.config.prompts.shuffles)
-        self._complete(self.task, examples)
+        self.complete(self.task, examples)
         return examples
 
-    def _complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
+    def complete(self, task: str, examples: Examples, under: str = "") -> list[Completion]:
         """Return the completion for each example; only new requests are sent.
 
         Args:
@@ -168,7 +161,7 @@ class ChatGPTRec:
             for i, likelihoods in enumerate(self._likelihoods(self.ranking_task, examples)):
                 scores[i] = torch.from_numpy(likelihoods)
             return scores
-        for i, completion in enumerate(self._complete(self.ranking_task, examples)):
+        for i, completion in enumerate(self.complete(self.ranking_task, examples)):
             items, _ = self._parse_list(completion, examples, i)
             if self.config.answer is AnswerMethod.constrained and len(items):
                 scores[i] = self._ranked_with_namesakes(items, examples, i)
@@ -210,7 +203,7 @@ class ChatGPTRec:
             log_likelihoods = np.stack(self._likelihoods("rating", examples)).astype(np.float64)
             weights = np.exp(log_likelihoods - log_likelihoods.max(1, keepdims=True))
             return Ratings((weights / weights.sum(1, keepdims=True)) @ np.array(STARS, dtype=np.float64))
-        results = self._complete("rating", examples)
+        results = self.complete("rating", examples)
         parsed = np.array([self._parse_rating(completion, examples, i)[0] for i, completion in enumerate(results)])
         return Ratings(np.where(np.isnan(parsed), self.fallback, parsed), parsed)
 
@@ -219,7 +212,7 @@ class ChatGPTRec:
 
     def _likelihoods(self, task: str, examples: Examples) -> list[NDArray[np.float32]]:
         """Return for each example (n_continuations,) log-likelihoods; with PMI minus those without the user."""
-        scores = [np.array(completion.logprobs, dtype=np.float32) for completion in self._complete(task, examples)]
+        scores = [np.array(completion.logprobs, dtype=np.float32) for completion in self.complete(task, examples)]
         if self.config.answer is AnswerMethod.pmi:
             for i, likelihoods in enumerate(scores):
                 request = self._request(task, examples, i, with_user=False)
@@ -234,80 +227,48 @@ class ChatGPTRec:
 
     def write(self, examples: Examples, written: Written) -> list[str]:
         task = "explanation" if written is Written.explanation else "review_summary"
-        return [parse_text(completion.text)[0] for completion in self._complete(task, examples)]
+        return [parse_text(completion.text)[0] for completion in self.complete(task, examples)]
 
-    def answer_details(self, examples: Examples) -> pd.DataFrame:
-        """Return (n) rows: the raw text, its status, and for a list counts by kind of match, and the log-probability of
-        each title where it was decoded among the candidates; none for likelihoods."""
+    def answer_details(self, examples: Examples) -> AnswerDetails | None:
+        """Return the raw text of each answer, its status, and for a list counts by kind of match, and the
+        log-probability of each title where it was decoded among the candidates.
+
+        Its metrics are shares of all answers (`answers/…`) and of all items listed (`listed/…`).
+        """
         if self.config.scores_choices:
-            return pd.DataFrame(index=range(len(examples)))
-        results = self._complete(self.task, examples)
+            return None
+        results = self.complete(self.task, examples)
         if self.task in RANKING_TASKS:
-            return pd.DataFrame([self._parse_list(completion, examples, i)[1] for i, completion in enumerate(results)])
-        is_rating = self.task == "rating"
-        parsed = [
-            self._parse_rating(c, examples, i) if is_rating else parse_text(c.text) for i, c in enumerate(results)
-        ]
-        return pd.DataFrame({"answer": [c.text for c in results], "status": [status.value for _, status in parsed]})
+            rows = pd.DataFrame([self._parse_list(completion, examples, i)[1] for i, completion in enumerate(results)])
+        else:
+            is_rating = self.task == "rating"
+            parsed = [
+                self._parse_rating(c, examples, i) if is_rating else parse_text(c.text) for i, c in enumerate(results)
+            ]
+            rows = pd.DataFrame({"answer": [c.text for c in results], "status": [status.value for _, status in parsed]})
+        metrics = {f"answers/{status.value}": float((rows["status"] == status.value).mean()) for status in Status}
+        if "n_listed" in rows:
+            n_listed = max(1, int(rows["n_listed"].sum()))
+            counts = [name for name in map(str, rows) if name.startswith("n_") and name != "n_listed"]
+            metrics |= {f"listed/{name.removeprefix('n_')}": float(rows[name].sum() / n_listed) for name in counts}
+            metrics["listed/mean"] = float(rows["n_listed"].mean())
+        if "first_place" in rows:
+            metrics["listed/first_place"] = float(rows["first_place"].mean())
+        return AnswerDetails(rows, metrics, (rows["status"] != Status.invalid.value).to_numpy())
 
     # --- controls
 
-    def variations(self, examples: Examples, seed: int) -> dict[str, tuple[ChatGPTRec, Examples]]:
-        """Return rankings of the same candidates with other prompts: ORDERS − 1 further orders of listed candidates;
-        the other WORDINGS; the history of another user, or in random order (not with few-shot examples, which are parts
-        of it); and every title replaced by the noun and a random number.
+    def controls(self, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
+        return controls.measure(self, examples, seed, values)
 
-        All share this model's answers, and count as `controls_usage`. Those of a variation are requested at once; under
-        `llm.dry_run` they are only shown.
-
-        Raises:
-            RunError: as `completions.complete`.
-        """
-        self.controls_spent = completions.Usage(spent_tokens=self.usage.spent_tokens, spent_cost=self.usage.spent_cost)
-        same = self._varied()
-        varied: dict[str, tuple[ChatGPTRec, Examples]] = {}
-        if examples.candidates is not None and not self.config.scores_choices:
-            for turn in range(1, ORDERS):
-                varied[f"order {turn + 1}"] = same, replace(examples, turn=np.full(len(examples), turn))
-        for name in WORDINGS:
-            prompts = self._worded(name)
-            if prompts != self.config.prompts:
-                varied[f"wording {name}"] = self._varied(prompts), examples
-        if len(np.unique(examples.user)) > 1:
-            varied["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
-        if not self.config.prompts.shots:
-            varied["shuffled history"] = same, controlled_examples(examples, Control.shuffle_history, seed)
-        numbers = stream(seed, "neutral titles").permutation(len(self.prompts.titles)) + 1
-        varied["neutral titles"] = self._varied(titles=[f"{self.prompts.prompts.noun} {n}" for n in numbers]), examples
-        for name, (model, changed) in varied.items():
-            with suppress(DryRun):
-                model._complete(self.ranking_task, changed, name)
-        return varied
-
-    def _worded(self, name: str) -> Prompts:
-        """Return the prompts with the ranking templates and the system message of another file."""
-        other = compose([f"model={self.config.name}", f"prompt/{self.config.name}@model.prompts={name}"])
-        worded = cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
-        task = self.ranking_task
-        return replace(self.config.prompts, system=worded.system, **{task: getattr(worded, task)})
-
-    def _varied(self, prompts: Prompts | None = None, titles: list[str] | None = None) -> ChatGPTRec:
-        """Return this model with other prompts or titles."""
-        other = copy(self)
-        other.usage = self.controls_spent
-        other.config = replace(self.config, prompts=prompts or self.config.prompts)
-        other.prompts = PromptBuilder(other.config.prompts, self.split, self.seed, self.backend.count_tokens)
-        other.prompts.titles = self.prompts.titles if titles is None else titles
-        other.matcher = self.matcher if titles is None else TitleMatcher(titles, self.config.threshold)
-        return other
+    def controls_usage(self, examples: Examples, seed: int) -> dict[str, Any] | None:
+        return controls.usage(self, examples, seed)
 
     def places(self, examples: Examples) -> IntArray:
+        """Return (n, c) the place, from 0, at which each candidate is listed."""
         assert examples.candidates is not None
         orders = [self.prompts.candidate_order(examples, i) for i in range(len(examples))]
         return np.stack([_positions(row, order) for row, order in zip(examples.candidates, orders, strict=True)])
-
-    def controls_usage(self) -> dict[str, Any]:
-        return self.controls_spent.describe()
 
     def usage_summary(self) -> dict[str, Any]:
         return {"backend": self.llm.backend.name, "model": self.llm.model, **self.usage.describe()}

@@ -11,8 +11,9 @@ from llm4rec_cli.data.examples import Examples
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.store import Store
 from llm4rec_cli.models.base import Context
+from llm4rec_cli.models.chatgptrec import controls
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
-from llm4rec_cli.runs import chat_controls
+from llm4rec_cli.runs import stages
 from tests.llm.fake_backend import FakeBackend
 from tests.models.test_chatgptrec import LISTED, SPLIT, TEST, TITLES
 from tests.support.driver import spec_of
@@ -32,7 +33,7 @@ def measured(tmp_path):
         model.prepare_answers(examples)
         n_own = len(backend.requests)
         usage = model.usage.describe()
-        result = chat_controls.measure(spec, SPLIT, model, examples)
+        result = stages.controls(spec, model, examples)
         assert model.usage.describe() == usage, "the run's own"
         return result, backend.requests[n_own:]
 
@@ -161,7 +162,7 @@ def test_the_share_of_the_order_is_that_of_its_variance():
         def places(self, examples):
             return np.tile(np.arange(c), (n, 1))
 
-    others = {f"order {turn + 1}": (None, replace(sample, turn=np.full(n, turn))) for turn in (1, 2)}
-    order = chat_controls._order(Drawn(), sample, others)
+    others = [replace(sample, turn=np.full(n, turn)) for turn in (1, 2)]
+    order = controls.order(Drawn(), sample, others)
     assert order["share"] == pytest.approx(0.5, abs=0.03)
     assert order["mean_rank"] == pytest.approx([10.5] * 10, abs=0.6)

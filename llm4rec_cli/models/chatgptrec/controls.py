@@ -1,0 +1,196 @@
+"""Controls of a ranking: the same users and candidates, with what the chat model reads changed in one respect.
+
+They say what a metric depends on: the order in which candidates are listed, the wording of the prompt, whose history it
+is, the order of that history, and what titles say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from scipy.stats import rankdata
+
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.schema import Control
+from llm4rec_cli.data.controls import controlled_examples
+from llm4rec_cli.data.examples import Examples
+from llm4rec_cli.data.streams import stream
+from llm4rec_cli.errors import DryRun, RunError, UsageError
+from llm4rec_cli.evaluation import crossed
+from llm4rec_cli.llm.completions import Usage
+from llm4rec_cli.models.chatgptrec.config import Prompts
+from llm4rec_cli.models.chatgptrec.matching import TitleMatcher
+from llm4rec_cli.models.chatgptrec.prompts import PromptBuilder
+
+if TYPE_CHECKING:
+    from llm4rec_cli.capabilities import MetricValues
+    from llm4rec_cli.models.chatgptrec.model import ChatGPTRec
+
+log = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.floating[Any]]
+WORDINGS = ("default", "short", "adviser")  # prompts that are compared
+ORDERS = 3  # of the candidates, which are compared
+TENTHS = 10  # parts of a list of candidates
+
+
+class Variations(NamedTuple):
+    """Who ranks what under each change, by name. Users, targets and candidates stay."""
+
+    orders: dict[str, tuple[ChatGPTRec, Examples]]
+    wordings: dict[str, tuple[ChatGPTRec, Examples]]
+    others: dict[str, tuple[ChatGPTRec, Examples]]
+
+    def by_name(self) -> dict[str, tuple[ChatGPTRec, Examples]]:
+        return self.orders | self.wordings | self.others
+
+
+def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
+    """Return what `HasControls.controls` says."""
+    spent = Usage(spent_tokens=model.usage.spent_tokens, spent_cost=model.usage.spent_cost)
+    if (variations := _requested(model, examples, seed, spent)) is None:
+        return None
+    changed = {name: values(*variation) for name, variation in variations.by_name().items()}
+    unchanged = values(model, examples)
+    rows = {}
+    for name, by_user in changed.items():
+        low, high = crossed.difference(by_user[:, None], unchanged[:, None]).interval()
+        rows[name] = {"value": float(by_user.mean()), "difference": float((by_user - unchanged).mean())}
+        rows[name] |= {"low": low, "high": high} if len(examples) > 1 else {}
+    wordings = [unchanged.mean(), *(changed[name].mean() for name in variations.wordings)]
+    return {
+        "value": float(unchanged.mean()),
+        "variations": rows,
+        "wordings": float(max(wordings) - min(wordings)),
+        "order": order(model, examples, [examples for _, examples in variations.orders.values()]),
+        "popularity": _popularity(model, examples),
+        "llm": spent.describe(),
+    }
+
+
+def usage(model: ChatGPTRec, examples: Examples, seed: int) -> dict[str, Any] | None:
+    """Return what `HasControls.controls_usage` says."""
+    spent = Usage(spent_tokens=model.usage.spent_tokens, spent_cost=model.usage.spent_cost)
+    return None if _requested(model, examples, seed, spent) is None else spent.describe()
+
+
+# --- variations
+
+
+def _requested(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations | None:
+    """Return the variations, whose answers share the model's and are requested, each variation's at once; under
+    `llm.dry_run` they are only shown. None if the chat model refuses one of them, or a replay lacks an answer.
+
+    Args:
+        spent: what they use is added to it.
+    """
+    variations = _variations(model, examples, seed, spent)
+    try:
+        for name, (varied, changed) in variations.by_name().items():
+            with suppress(DryRun):
+                varied.complete(model.ranking_task, changed, name)
+    except (RunError, UsageError) as error:
+        if isinstance(error, RunError) and not model.llm.replay:
+            raise
+        log.warning("no controls: %s", error.problem)  # as where another wording exceeds the context
+        return None
+    return variations
+
+
+def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations:
+    """Return rankings with ORDERS − 1 further orders of listed candidates; the other WORDINGS; the history of another
+    user, or in random order (not with few-shot examples, which are parts of it); and every title replaced by the noun
+    and a random number."""
+    same, prompts = _varied(model, spent), model.config.prompts
+    has_order = examples.candidates is not None and not model.config.scores_choices
+    orders = {
+        f"order {turn + 1}": (same, replace(examples, turn=np.full(len(examples), turn)))
+        for turn in range(1, ORDERS if has_order else 1)
+    }
+    wordings = {f"wording {name}": _worded(model, name) for name in WORDINGS}
+    others = {}
+    if len(np.unique(examples.user)) > 1:
+        others["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
+    if not prompts.shots:
+        others["shuffled history"] = same, controlled_examples(examples, Control.shuffle_history, seed)
+    numbers = stream(seed, "neutral titles").permutation(len(model.prompts.titles)) + 1
+    neutral = [f"{prompts.noun} {n}" for n in numbers]
+    others["neutral titles"] = _varied(model, spent, titles=neutral), examples
+    return Variations(
+        orders,
+        {name: (_varied(model, spent, other), examples) for name, other in wordings.items() if other != prompts},
+        others,
+    )
+
+
+def _worded(model: ChatGPTRec, name: str) -> Prompts:
+    """Return the prompts with the ranking templates and the system message of another file."""
+    other = compose([f"model={model.config.name}", f"prompt/{model.config.name}@model.prompts={name}"])
+    worded = cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
+    task = model.ranking_task
+    return replace(model.config.prompts, system=worded.system, **{task: getattr(worded, task)})
+
+
+def _varied(
+    model: ChatGPTRec, spent: Usage, prompts: Prompts | None = None, titles: list[str] | None = None
+) -> ChatGPTRec:
+    """Return the model with other prompts or titles."""
+    other = copy(model)
+    other.usage = spent
+    other.config = replace(model.config, prompts=prompts or model.config.prompts)
+    other.prompts = PromptBuilder(other.config.prompts, model.split, model.seed, model.backend.count_tokens)
+    other.prompts.titles = model.prompts.titles if titles is None else titles
+    other.matcher = model.matcher if titles is None else TitleMatcher(titles, model.config.threshold)
+    return other
+
+
+# --- what ranks depend on
+
+
+def order(model: Any, examples: Examples, others: list[Examples]) -> Mapping[str, Any] | None:
+    """Return how ranks depend on the order in which candidates are listed; None for a model that lists none.
+
+    `share` is that of the order in the variance of a candidate's rank: 1 minus the intraclass correlation ICC(1) of its
+    ranks in several orders, within users. It is 0 where the order has no effect, and 1 where nothing else has.
+    `mean_rank` is that of the candidates in each tenth of the list, the first one first.
+
+    Args:
+        others: the same with other orders.
+    """
+    if not others:
+        return None
+    orders = [replace(examples, turn=np.zeros(len(examples), dtype=np.int64)), *others]
+    ranks = np.stack([_ranks(model.score(listed).numpy()) for listed in orders], axis=-1)  # (n, c, orders)
+    places = np.stack([model.places(listed) for listed in orders], axis=-1)
+    _, c, k = ranks.shape
+    of_candidate = ranks.mean(2, keepdims=True)
+    within = float(((ranks - of_candidate) ** 2).sum(2).mean() / (k - 1))
+    between = float(k * ((of_candidate - ranks.mean((1, 2), keepdims=True)) ** 2).sum((1, 2)).mean() / (c - 1))
+    total = between + (k - 1) * within
+    tenth = places * TENTHS // c
+    curve = [float(ranks[tenth == part].mean()) for part in range(min(TENTHS, c))] if c >= TENTHS else []
+    return {"orders": k, "share": min(1.0, k * within / total) if total else 0.0, "mean_rank": curve}
+
+
+def _popularity(model: ChatGPTRec, examples: Examples) -> float | None:
+    """Return the mean over users of Spearman's correlation between a candidate's rank and its rank by training
+    popularity; None if all candidates always tie."""
+    counts, candidates = model.split.for_ranking().train_counts(), examples.candidates
+    items = np.arange(len(counts))[None].repeat(len(examples), 0) if candidates is None else candidates
+    pairs = zip(_ranks(model.score(examples).numpy()), _ranks(counts[items].astype(float)), strict=True)
+    correlations = [float(np.corrcoef(a, b)[0, 1]) for a, b in pairs if a.std() > 0 and b.std() > 0]
+    return float(np.mean(correlations)) if correlations else None
+
+
+def _ranks(scores: FloatArray) -> FloatArray:
+    """Return (n, c) ranks from 1 for the highest score; ties share their mean rank."""
+    ranks: FloatArray = rankdata(-scores, axis=1)
+    return ranks
