@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 OPTIONS = tuple(f"{group}s" for group in GROUPS)
 KINDS = (*OPTIONS, "runs", "papers", "cache")
-MODEL_KINDS = ("paper", "ours", "baseline", "floor")
 RAW_FILES = ("generated", "downloaded", "by hand")
 
 
@@ -136,6 +135,7 @@ def _sorted_by_use(group: str) -> list[str]:
 def _use(group: str, option: str) -> int:
     """Return the place of an option's kind in its group; -1 for a user's own option."""
     from llm4rec_cli.config.compose import conf_dir
+    from llm4rec_cli.config.registry import MODEL_KINDS
 
     if not (conf_dir() / group / f"{option}.yaml").exists():
         return -1
@@ -149,14 +149,11 @@ def _use(group: str, option: str) -> int:
 
 
 def _model_kind(option: str) -> str:
-    from llm4rec_cli.config.registry import config_class, model_names
+    from llm4rec_cli.config.registry import model_kind, model_names
 
     if option not in model_names():  # a user's own YAML of a shipped model
         option = str(_content("model", option).get("name", option))
-    model = config_class(option)
-    if model.floor or model.ours:
-        return "floor" if model.floor else "ours"
-    return "baseline" if model.paper is None else "paper"
+    return model_kind(option)
 
 
 def _raw_files(dataset: str) -> str:

@@ -21,7 +21,7 @@ from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
 from llm4rec_cli.reporting import pairing
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
-from llm4rec_cli.reporting.runs import is_tunable, shown_as, title, tuned_more, tuning_in_words
+from llm4rec_cli.reporting.runs import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs, resolve_runs
 from llm4rec_cli.runs.identity import plain
@@ -33,7 +33,6 @@ ALL, ELSEWHERE = "all targets", "elsewhere"
 # Slices in which a gain may come from how the data was made rather than from taste.
 ACCIDENTAL = ("same_day", "near_duplicate", "repeated")
 WITHOUT_TIMES = "ascending_id"  # a slice that only data without times has
-MIN_SEEDS = 3
 UNTIED = "shuffle_ties"  # the control under which equal times have no order
 # Other protocols: the setting that makes each, its value, and the settings in which an experiment may differ there.
 PROTOCOLS = {
@@ -344,7 +343,7 @@ def _own_checks(
     yield Check("no leak alarm", not alarm, reason)
     for runs in (b, a):
         name, seeds = shown_as(_any(runs)[1]), sorted(runs)
-        if _is_trained(_any(runs)):
+        if is_trained(_any(runs)[1]):
             listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {name} ({', '.join(map(str, seeds))})"
             yield Check(f"{MIN_SEEDS} seeds of {name}", len(seeds) >= MIN_SEEDS, listed)
     ours, theirs = _any(b)[1], _any(a)[1]
@@ -359,12 +358,6 @@ def _own_checks(
     elif names:
         outside = f"the gain outside {', '.join(names)}"
         yield _above_zero("gain outside accidental slices", outside, by_name[ELSEWHERE])
-
-
-def _is_trained(run: FinishedRun) -> bool:
-    """Return whether a run's numbers rest on a training, here or in another system."""
-    model = config_class(run[1]["model"])
-    return model.trainable or bool(model.file_settings)
 
 
 def _leaks(metrics: Mapping[str, Any]) -> bool:
@@ -417,7 +410,7 @@ def _protocol_checks(
         if len(draws) > 1:
             spread = f"gains of {min(values):+.4f} to {max(values):+.4f}"
             reason = f"under {name} the interval is above 0 in {sum(held)} of {len(held)} draws, {spread}"
-        n_trainings = sum(len(draw) for draw, _ in draws) if _is_trained(run) else MIN_SEEDS
+        n_trainings = sum(len(draw) for draw, _ in draws) if is_trained(run[1]) else MIN_SEEDS
         if n_trainings < MIN_SEEDS:
             reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
         yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)

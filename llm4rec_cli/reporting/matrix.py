@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llm4rec_cli.config.registry import config_class
+from llm4rec_cli.config.registry import MODEL_KINDS, model_kind
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group, Variant
@@ -69,7 +69,7 @@ class Matrix:
 
     Attributes:
         dataset: its name.
-        methods: the rows: methods of papers, then baselines, then floors.
+        methods: the rows: methods of papers, our own, baselines, floors.
         columns: one per task and protocol.
     """
 
@@ -96,7 +96,8 @@ def matrices(groups: Iterable[Group]) -> list[Matrix]:
         columns = _columns([group for group in in_dataset if group.headline_metric is not None])
         if columns:
             shown = {name: cell for column in columns for name, cell in column.cells.items()}
-            methods = sorted(shown, key=lambda name: (_kind(shown[name].variant), name))
+            kinds = {name: model_kind(cell.variant.first_run["model"]) for name, cell in shown.items()}
+            methods = sorted(shown, key=lambda name: (MODEL_KINDS.index(kinds[name]), name))
             result.append(Matrix(dataset, methods, columns))
     return result
 
@@ -143,12 +144,6 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
 def _rank(variant: Variant, group: Group) -> tuple[bool, int, int]:
     """Return the key by which the variant of a method is chosen: all examples, most seeds, fewest overrides."""
     return group.is_partial(variant), -len(variant.runs), len(variant.parts)
-
-
-def _kind(variant: Variant) -> int:
-    """Return 0 for a method of a paper, 1 for a baseline, 2 for a floor."""
-    model = config_class(variant.first_run["model"])
-    return 2 if model.floor else 1 if model.paper is None else 0
 
 
 def content(matrix: Matrix) -> Content:

@@ -19,9 +19,16 @@ from llm4rec_cli.reporting.tables import Content
 
 IMPRESSION = "impression"  # the protocol that ranks the items shown to a user
 SYNTHETIC_NOTE = "synthetic data: these numbers settle no claim"
+MIN_SEEDS = 3  # trainings that a statement about a trained model needs
 COLD_METRICS = ("hr@10", "ndcg@10")
 # Protocols that predict a column of interactions.
 COLUMN_PROTOCOLS = ("rating", *(written.value for written in Written))
+
+
+def is_trained(run: Mapping[str, Any]) -> bool:
+    """Return whether a run's numbers rest on a training, here or in another system."""
+    model = config_class(run["model"])
+    return model.trainable or bool(model.file_settings)
 
 
 def tuning_in_words(run: Mapping[str, Any]) -> str:

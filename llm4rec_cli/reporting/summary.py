@@ -17,14 +17,12 @@ from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction, paired_metric
 from llm4rec_cli.reporting import chat, tables
 from llm4rec_cli.reporting.pairing import pair_runs
-from llm4rec_cli.reporting.runs import cold_table, headline_metric, results_table, shown_as
+from llm4rec_cli.reporting.runs import MIN_SEEDS, cold_table, headline_metric, results_table, shown_as
 from llm4rec_cli.runs.catalog import FinishedRun, finished_metrics, run_folder
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
     from llm4rec_cli.runs.spec import RunSpec
-
-SEEDS = 3  # trainings that the next command asks for
 
 
 @dataclass(frozen=True)
@@ -164,12 +162,12 @@ def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None
     not trained, it is the control that its item texts explain.
     """
     seeds = _seeds(folder)
-    if spec.command == "train" and spec.model.trainable and len(seeds) < SEEDS:
+    if spec.command == "train" and spec.model.trainable and len(seeds) < MIN_SEEDS:
         typed = [o for o in spec.typed if key_typed(o) not in ("seed", "force", "run")]
-        wanted = f"seed={','.join(map(str, range(SEEDS)))}"
+        wanted = f"seed={','.join(map(str, range(MIN_SEEDS)))}"
         return f"next, to see how much depends on the seed: {_command('train', '-m', *typed, wanted)}"
     outputs = [] if folder.parents[3] == Path("outputs") else ["--outputs", str(folder.parents[3])]
-    if len(seeds) >= SEEDS and comparison and "slice" in comparison.run[1]["breakdown"]:
+    if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run[1]["breakdown"]:
         run = "/".join(comparison.run[0].parts[-4:])
         return f"next, on all seeds and slices, does it beat the floor? {_command('inspect', 'result', run, *outputs)}"
     if len(seeds) > 1 and comparison:

@@ -14,7 +14,14 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.reporting.answers import interval_over_seeds
-from llm4rec_cli.reporting.runs import default_metrics, headline_metric, protocol_in_words, shown_as, variant_in_words
+from llm4rec_cli.reporting.runs import (
+    default_metrics,
+    headline_metric,
+    is_trained,
+    protocol_in_words,
+    shown_as,
+    variant_in_words,
+)
 from llm4rec_cli.runs.catalog import FinishedRun
 
 
@@ -57,6 +64,11 @@ class Variant:
     def is_seeded(self) -> bool:
         """Whether its numbers depend on the seed."""
         return config_class(self.first_run["model"]).seeded
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its numbers rest on a training, here or in another system."""
+        return is_trained(self.first_run)
 
     @property
     def is_control(self) -> bool:

@@ -107,10 +107,10 @@ def runs_by_seed(a: Variant, b: Variant) -> list[tuple[FinishedRun, FinishedRun]
     if first_a[1]["n_examples"] != first_b[1]["n_examples"]:
         return []
     by_seed_a, by_seed_b = ({metrics["seed"]: (folder, metrics) for folder, metrics in v.runs} for v in (a, b))
-    if is_trained(a) and is_trained(b):
+    if a.is_trained and b.is_trained:
         seeds = [seed for seed in by_seed_a if seed in by_seed_b]
-    elif is_trained(a) or is_trained(b):
-        seeds = list(by_seed_b if is_trained(b) else by_seed_a)
+    elif a.is_trained or b.is_trained:
+        seeds = list(by_seed_b if b.is_trained else by_seed_a)
     else:
         seeds = [first_b[1]["seed"]]
     return [(by_seed_a.get(seed, first_a), by_seed_b.get(seed, first_b)) for seed in seeds]
@@ -120,12 +120,6 @@ def _may_be_member(a: Variant, b: Variant) -> bool:
     """Return whether A is a member of B, if B is an ensemble: it is compared with its own members only."""
     members = {Path(member).parts[-4:] for _, metrics in b.runs for member in metrics.get("members") or ()}
     return not members or any(folder.parts[-4:] in members for folder, _ in a.runs)
-
-
-def is_trained(variant: Variant) -> bool:
-    """Return whether weights depend on the seed; those of an ensemble are its members'."""
-    _, metrics = variant.runs[0]
-    return bool(metrics.get("n_trainable") or metrics.get("members"))
 
 
 def is_synthetic(variant: Variant) -> bool:

@@ -18,11 +18,10 @@ from llm4rec_cli.evaluation.paired import Difference, holm, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.pairing import PairedValues, pair_runs, shared_metrics
-from llm4rec_cli.reporting.runs import is_tunable, title, tuned_more, tuning_in_words
+from llm4rec_cli.reporting.runs import MIN_SEEDS, is_tunable, title, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.variants import Variant
 from llm4rec_cli.runs.catalog import FinishedRun
 
-MIN_SEEDS = 3  # of a trained model, or of a metric with one value a run
 MIN_EXAMPLES = 100  # of a metric without an interval
 HUMAN_SCORES = "human.json"  # written by `llm4rec human score`
 REFERENCE = "reference"  # the users' own texts in human.json, which are no system
@@ -141,7 +140,7 @@ def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimR
     result = partial(result, numbers=render.pair_numbers(test, difference, gains, a, b))
     if reason := select.untestable_reason(test, runs):
         return result(Verdict.not_testable, reason)
-    needs_seeds = select.is_trained(a) or select.is_trained(b) or not has_examples
+    needs_seeds = a.is_trained or b.is_trained or not has_examples
     if needs_seeds and len(by_seed) < MIN_SEEDS:
         return result(Verdict.inconclusive, f"{len(by_seed)} of {MIN_SEEDS} required seeds")
     assert difference.margin is not None
@@ -235,7 +234,7 @@ def _judge_variant(claim: Claim, test: ClaimTest, variant: Variant) -> ClaimResu
     )
     if reason := select.untestable_reason(test, variant.runs):
         return result(Verdict.not_testable, reason)
-    if select.is_trained(variant) and len(runs) < MIN_SEEDS:
+    if variant.is_trained and len(runs) < MIN_SEEDS:
         return result(Verdict.inconclusive, f"{len(runs)} of {MIN_SEEDS} required seeds")
     if interval is None and any(test.metric in run["intervals"] for run in runs):
         return result(Verdict.inconclusive, "each seed has an interval, but their predictions are missing or differ")
