@@ -20,62 +20,62 @@ from llm4rec_cli.models.base import (
 )
 from llm4rec_cli.models.shared.config import Loss, NextItemConfig, PositionedConfig, Positions, TransformerConfig
 
+RANKS = frozenset({"rank_catalogue", "rank_candidates"})
+
 
 @dataclass
-class RandomConfig(ModelConfig):
+class FloorConfig(ModelConfig):
+    """Base of the configs of floors: simple rules that any model should exceed, and that depend on no seed."""
+
+    floor: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
+
+
+@dataclass
+class RandomConfig(FloorConfig):
     """Uniformly random scores: the level of chance."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
-    floor: ClassVar[bool] = True
+    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_impressions"}
+    seeded: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
 
 
 @dataclass
-class PopularityConfig(ModelConfig):
+class PopularityConfig(FloorConfig):
     """Items by their number of interactions (in a click log: clicks) in the training part, the same for all users."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_impressions"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_impressions"}
 
 
 @dataclass
-class CausalPopularityConfig(ModelConfig):
+class CausalPopularityConfig(FloorConfig):
     """For click logs: items by their number of clicks before the impression."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
 
 
 @dataclass
-class MajorityConfig(ModelConfig):
+class MajorityConfig(FloorConfig):
     """The most common training rating or text, for all users and items."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rate", "write"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
 
 
 @dataclass
-class MeanConfig(ModelConfig):
+class MeanConfig(FloorConfig):
     """The mean rating plus the mean deviations of the item and the user."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rate"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
     needs_user: ClassVar[bool] = True
 
     damping: list[float] = ranges.number(at_least=0)  # pseudo-ratings equal to the mean; chosen on validation
 
 
 @dataclass
-class NextIdConfig(ModelConfig):
+class NextIdConfig(FloorConfig):
     """The item numbered after the highest in the history: tests whether item numbers leak the order of interactions."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    capabilities: ClassVar[frozenset[str]] = RANKS
 
     index: Index | None = None  # an item index of P5; null = the dataset's own numbers
 
@@ -102,32 +102,26 @@ class NextIdConfig(ModelConfig):
 
 
 @dataclass
-class NextRawIdConfig(ModelConfig):
+class NextRawIdConfig(FloorConfig):
     """The items after the history's last one in the order of raw ids: tests whether that order predicts targets."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    capabilities: ClassVar[frozenset[str]] = RANKS
 
 
 @dataclass
-class RetrievalConfig(ModelConfig):
+class RetrievalConfig(FloorConfig):
     """Copied texts: an explanation of another user, or the review's own first or last words as its title."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
 
     words: list[int] = ranges.number(at_least=1)  # words of a review's first or last sentence that form its title
 
 
 @dataclass
-class UsualFeatureConfig(ModelConfig):
+class UsualFeatureConfig(FloorConfig):
     """The most typical training text about the feature that the user's training reviews mention most."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"write"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
     needs_user: ClassVar[bool] = True
 
     compared: int = ranges.number(at_least=2)  # maximum number of a feature's texts among which one is chosen
@@ -144,12 +138,10 @@ class UsualFeatureConfig(ModelConfig):
 
 
 @dataclass
-class TransitionTextConfig(ModelConfig):
+class TransitionTextConfig(FloorConfig):
     """Item-to-item transitions plus TF-IDF similarity to the latest items: the strongest ranking floor."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_new_items"}
 
     recent: int = ranges.number(at_least=1)  # number of latest history items used
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
@@ -167,14 +159,10 @@ class TransitionTextConfig(ModelConfig):
 
 
 @dataclass
-class FrozenTextConfig(ModelConfig):
+class FrozenTextConfig(FloorConfig):
     """Similarity of an item's text to the texts of the history under a frozen encoder, without training."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"rank_catalogue", "rank_candidates", "rank_new_items", "rank_impressions"}
-    )
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    capabilities: ClassVar[frozenset[str]] = RANKS | {"rank_new_items", "rank_impressions"}
     needs_text: ClassVar[bool] = True
 
     encoder: EncoderConfig = MISSING
@@ -223,7 +211,7 @@ class MlpConfig(ModelConfig):
 class BprMfConfig(ModelConfig):
     """Matrix factorisation under Bayesian personalised ranking (Rendle et al., UAI 2009); ignores order."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    capabilities: ClassVar[frozenset[str]] = RANKS
     trainable: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
 
@@ -235,7 +223,7 @@ class BprMfConfig(ModelConfig):
 class SimpleXConfig(ModelConfig):
     """Cosine of an item with a mix of the user's vector and the history's mean, against many negatives (CIKM 2021)."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
+    capabilities: ClassVar[frozenset[str]] = RANKS
     trainable: ClassVar[bool] = True
     needs_user: ClassVar[bool] = True
 
@@ -252,24 +240,20 @@ class SimpleXConfig(ModelConfig):
 
 
 @dataclass
-class ItemKnnConfig(ModelConfig):
+class ItemKnnConfig(FloorConfig):
     """Items that users had together with those of the history: cosine similarity, shrunk, of the nearest items."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    capabilities: ClassVar[frozenset[str]] = RANKS
 
     neighbours: int = ranges.number(at_least=1)  # per item; more where similarities tie
     shrinkage: float = ranges.number(at_least=0)  # added to the denominator of the cosine
 
 
 @dataclass
-class TransitionGraphConfig(ModelConfig):
+class TransitionGraphConfig(FloorConfig):
     """Items a few steps from the last one in the graph of transitions, by similarity of their texts."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates"})
-    floor: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    capabilities: ClassVar[frozenset[str]] = RANKS
     needs_text: ClassVar[bool] = True
     zero_ranks_high: ClassVar[bool] = True
 
