@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.reading import read_yaml
@@ -36,7 +36,7 @@ class Interval:
     """A setting that takes any number in [low, high], uniformly or uniformly in its logarithm.
 
     Attributes:
-        whole: only whole numbers.
+        whole: only whole numbers, as of a setting that takes no others.
     """
 
     low: float
@@ -56,7 +56,8 @@ def read(file: Path) -> Space:
     """
     content = read_yaml(file)
     raise_first(UsageError(f"{file}: {problem.problem}", problem.remedy) for problem in _problems(content, file.stem))
-    return {key: _parse(entry) for key, entry in content.items()}
+    kinds = _kinds(file.stem)
+    return {key: _parse(entry, kinds[key]) for key, entry in content.items()}
 
 
 def problems(file: Path) -> list[UsageError]:
@@ -72,24 +73,29 @@ def _problems(content: Any, model: str) -> Iterator[UsageError]:
     if not isinstance(content, dict) or not content:
         yield UsageError("the file has no settings to search", "write KEY: {values: […]} or {low: …, high: …}")
         return
-    kind: Any = config_class(model)
-    allowed = [
-        setting.key
-        for setting in declarations_with(kind)
-        if setting.role in SEARCHED and not setting.is_node and setting.key not in NOT_SEARCHED
-    ]
+    allowed = _kinds(model)
     for key, entry in content.items():
         if key not in allowed:
             yield UsageError(f"'{key}' is not a setting to search", did_you_mean(str(key), allowed))
             continue
         try:
-            _parse(entry)
+            _parse(entry, allowed[key])
         except (TypeError, ValueError) as error:
             yield UsageError(f"'{key}': {error}", "write {values: […]}, or {low: …, high: …, log: true}")
 
 
-def _parse(entry: Any) -> Values | Interval:
-    """Return one entry of a search space.
+def _kinds(model: str) -> dict[str, Any]:
+    """Return the settings of a model that can be searched, with their types."""
+    kind: Any = config_class(model)
+    return {
+        setting.key: setting.kind
+        for setting in declarations_with(kind)
+        if setting.role in SEARCHED and not setting.is_node and setting.key not in NOT_SEARCHED
+    }
+
+
+def _parse(entry: Any, kind: Any) -> Values | Interval:
+    """Return one entry of a search space, of a setting of this type.
 
     Raises:
         TypeError, ValueError: it is neither a list of values nor an interval.
@@ -109,5 +115,7 @@ def _parse(entry: Any) -> Values | Interval:
     log = bool(entry.get("log", False))
     if not low < high or (log and low <= 0):
         raise ValueError(f"low={low} must be below high={high}" + (", and above 0 as log is set" if log else ""))
-    whole = isinstance(low, int) and isinstance(high, int)
+    whole = float not in (get_args(kind) or (kind,))
+    if whole and not (isinstance(low, int) and isinstance(high, int)):
+        raise ValueError("low and high must be whole numbers, as the setting is")
     return Interval(low, high, log, whole)

@@ -1,6 +1,7 @@
 """The search of `llm4rec tune`: trials on validation, proposed by Optuna, in a journal that several processes share.
 
-Trial 0 is the setting before tuning, which for a shipped model is the published one. Later trials come from the
+Trial 0 is the setting before tuning, which for a shipped model is the published one, and may lie outside the space. No
+settings are tried twice. Later trials come from the
 tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), the first quarter of them at random. A trial
 whose validation metric is below the median of the earlier ones at the same epoch is pruned, from the fifth epoch on:
 earlier, small models and low learning rates are behind those that they overtake. In one process a search is a function
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec_cli import files
-from llm4rec_cli.config.search import Interval, Space
+from llm4rec_cli.config.search import Interval, Space, Values
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error
 from llm4rec_cli.training.run import OnEpoch
@@ -29,8 +30,11 @@ from llm4rec_cli.training.run import OnEpoch
 log = logging.getLogger(__name__)
 
 JOURNAL, SETTINGS = "journal.jsonl", "settings.json"
+START = "start"  # the attribute of trial 0, also where it is made again
 WARM_UP = 5  # the first epoch after which a trial may be pruned
 KILLED = "killed"  # the error of a trial whose process ended; its settings have another turn
+REPEATED = "repeated"  # the error of a proposal that was tried before; another is made in its place
+REPEATS = 20  # such proposals in a row end a search: the space may hold no others
 
 
 class Pruned(Exception):
@@ -109,7 +113,7 @@ class Search:
         import optuna.storages.journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.folder, self.space, self.seed = folder, space, seed
+        self.folder, self.space, self.start, self.seed = folder, space, start, seed
         known = json.loads(json.dumps({**settings, "space": {key: asdict(entry) for key, entry in space.items()}}))
         with files.locked(folder / ".start.lock", folder):
             if (folder / SETTINGS).exists() and json.loads((folder / SETTINGS).read_text(encoding="utf-8")) != known:
@@ -126,9 +130,8 @@ class Search:
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=WARM_UP),
             )
             if new:
-                self.study.enqueue_trial(dict(start))
+                self.study.enqueue_trial(dict(start), user_attrs={START: True})
                 files.write_json(folder / SETTINGS, known)
-        self.distributions = {key: _distribution(entry, start[key]) for key, entry in space.items()}
 
     def run(self, budget: Budget, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
         """Run trials until the budget is spent.
@@ -143,7 +146,7 @@ class Search:
                 self._run_trial(trial, evaluate)
 
     def _begin(self, budget: Budget) -> tuple[Any, contextlib.ExitStack] | None:
-        """Return the next trial, and the lock that shows that its process lives; None if the budget is spent."""
+        """Return the next trial, and the lock that shows that its process lives; None if the search ends."""
         import optuna
 
         with files.locked(self.folder / ".start.lock", self.folder):
@@ -152,20 +155,34 @@ class Search:
             minutes = sum(trial.minutes for trial in trials)
             if len(counted) >= budget.trials or (budget.minutes is not None and minutes >= budget.minutes):
                 return None
-            draw = stream(self.seed, "tune", len(counted))
-            self.study.sampler = optuna.samplers.TPESampler(
-                seed=int(draw.integers(2**31)), n_startup_trials=max(1, budget.trials // 4), constant_liar=True
-            )
-            trial = self.study.ask(self.distributions)
-            lock = contextlib.ExitStack()
-            lock.enter_context(files.locked(self._lock(trial.number), self.folder))
-            return trial, lock
+            for attempt in range(REPEATS):
+                draw = stream(self.seed, "tune", len(counted), *([attempt] if attempt else []))
+                self.study.sampler = optuna.samplers.TPESampler(
+                    seed=int(draw.integers(2**31)), n_startup_trials=max(1, budget.trials // 4), constant_liar=True
+                )
+                trial = self.study.ask()
+                settings = self._settings(trial)
+                trial.set_user_attr("settings", settings)
+                if not any(other.settings == settings for other in counted):
+                    lock = contextlib.ExitStack()
+                    lock.enter_context(files.locked(self._lock(trial.number), self.folder))
+                    return trial, lock
+                trial.set_user_attr("error", REPEATED)
+                self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        log.warning("the search ends: the last %d proposals were all tried before", REPEATS)
+        return None
+
+    def _settings(self, trial: Any) -> dict[str, Any]:
+        """Return a trial's settings: those before tuning, or what is proposed."""
+        is_start = trial.number == 0 or START in trial.user_attrs
+        within = {key: entry for key, entry in self.space.items() if not is_start or _holds(entry, self.start[key])}
+        proposed = {key: _rounded(_proposed(trial, key, entry, self.start[key])) for key, entry in within.items()}
+        return dict(self.start) if is_start else proposed
 
     def _run_trial(self, trial: Any, evaluate: Callable[[dict[str, Any], OnEpoch], Score]) -> None:
         from optuna.trial import TrialState
 
-        settings = {key: _rounded(value) for key, value in trial.params.items()}
-        trial.set_user_attr("settings", settings)
+        settings = trial.user_attrs["settings"]
         log.info("trial %d: %s", trial.number, " ".join(f"{key}={value}" for key, value in settings.items()))
         self._repeat_reports(trial)
         start = time.monotonic()
@@ -239,13 +256,14 @@ class Search:
                     files.locked(self._lock(trial.number), self.folder, wait=False),
                 ):
                     self.study.tell(trial.number, state=TrialState.FAIL)
-                    self.study.enqueue_trial(trial.params)
+                    again = {START: True} if START in trial.user_attrs else None
+                    self.study.enqueue_trial(trial.user_attrs["settings"] if again else trial.params, user_attrs=again)
 
     def _lock(self, number: int) -> Path:
         return self.folder / f".trial{number}.lock"
 
     def trials(self) -> list[Trial]:
-        """Return the trials so far, without those that wait."""
+        """Return the trials so far, without those that wait, and without proposals that were tried before."""
         import optuna
 
         names = {
@@ -264,7 +282,7 @@ class Search:
                 error=_error(trial),
             )
             for trial in self.study.get_trials(deepcopy=False)
-            if trial.state in names
+            if trial.state in names and _error(trial) != REPEATED
         ]
 
 
@@ -298,15 +316,19 @@ def expected_best(trials: Sequence[Trial]) -> list[float]:
     ]
 
 
-def _distribution(entry: Any, start: Any) -> Any:
-    from optuna import distributions
+def _holds(entry: Values | Interval, value: Any) -> bool:
+    """Return whether a value is in the space."""
+    return entry.low <= value <= entry.high if isinstance(entry, Interval) else value in entry.values
 
-    if isinstance(entry, Interval):
-        low, high = min(entry.low, start), max(entry.high, start)  # trial 0 belongs to the space
-        if entry.whole:
-            return distributions.IntDistribution(int(low), int(high), log=entry.log)
-        return distributions.FloatDistribution(low, high, log=entry.log)
-    return distributions.CategoricalDistribution(list(dict.fromkeys([start, *entry.values])))
+
+def _proposed(trial: Any, key: str, entry: Values | Interval, start: Any) -> Any:
+    """Return the value that a trial is to have."""
+    if isinstance(entry, Values):
+        values = [start, *entry.values] if _holds(entry, start) else entry.values
+        return trial.suggest_categorical(key, list(dict.fromkeys(values)))
+    if entry.whole:
+        return trial.suggest_int(key, int(entry.low), int(entry.high), log=entry.log)
+    return trial.suggest_float(key, entry.low, entry.high, log=entry.log)
 
 
 def _rounded(value: Any) -> Any:

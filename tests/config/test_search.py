@@ -8,7 +8,8 @@ from llm4rec_cli.errors import UsageError
 
 SPACE = """
 model.dropout: {values: [0.1, 0.5]}
-trainer.learning_rate: {low: 0.001, high: 0.1, log: true}
+trainer.learning_rate: {low: 1e-3, high: 0.1, log: true}
+trainer.weight_decay: {low: 0, high: 1}
 model.layers: {low: 1, high: 4}
 """
 
@@ -29,6 +30,7 @@ def test_a_space_has_values_and_intervals(file):
     assert search.read(file(SPACE)) == {
         "model.dropout": Values((0.1, 0.5)),
         "trainer.learning_rate": Interval(0.001, 0.1, log=True),
+        "trainer.weight_decay": Interval(0, 1),
         "model.layers": Interval(1, 4, whole=True),
     }
 
@@ -45,6 +47,7 @@ def test_a_space_has_values_and_intervals(file):
         ("model.dropout: 0.1", "neither values nor an interval"),
         ("model.dropout: {values: [0.1]}", "at least two"),
         ("model.dropout: {values: [0.1, 0.2], low: 1}", "at least two, and stand alone"),
+        ("model.layers: {low: 1.5, high: 3}", "whole numbers"),
         ("model.dropout: {low: 0.1}", "low and high must be numbers"),
         ("model.dropout: {low: 0.5, high: 0.1}", "low=0.5 must be below high=0.1"),
         ("model.dropout: {low: 0, high: 0.1, log: true}", "above 0 as log is set"),

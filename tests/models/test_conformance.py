@@ -311,6 +311,22 @@ def test_the_target_is_not_read(name, built):
 
 
 @rankers
+def test_test_items_are_not_read(name, built):
+    changed = with_test_rows_permuted("item")
+    assert not changed.dataset.interactions["item"].equals(SPLIT.dataset.interactions["item"])
+    assert torch.equal(built(name, split=changed).score(EXAMPLES), built(name).score(EXAMPLES))
+
+
+@trainable
+def test_test_items_are_not_trained_on(name, built):
+    ours, changed = built(name).training_rows(), built(name, split=with_test_rows_permuted("item")).training_rows()
+    assert len(ours) == len(changed)
+    batches = [rows.batch(0, list(range(len(rows)))) for rows in (ours, changed)]
+    for key, values in batches[0].items():
+        assert torch.equal(values, batches[1][key]), key
+
+
+@rankers
 def test_a_model_reads_the_user_id_only_if_it_declares_so(name, built):
     model = built(name)
     same = torch.equal(model.score(replace(EXAMPLES, user=EXAMPLES.user[::-1].copy())), model.score(EXAMPLES))

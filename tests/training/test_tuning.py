@@ -50,6 +50,48 @@ def test_a_search_goes_on_where_it_ended_with_the_proposals_of_one_that_never_di
     search().run(Budget(trials=8), lambda *_: pytest.fail("the budget is spent"))
 
 
+def test_trial_0_may_lie_outside_the_space_and_the_others_do_not(tmp_path):
+    space = {
+        "trainer.weight_decay": Interval(1e-5, 1e-1, log=True),
+        "model.days": Interval(1, 3, whole=True),
+        "model.layers": Values((1, 3)),
+    }
+    start = {"trainer.weight_decay": 0.0, "model.days": 30, "model.layers": 2}
+    opened = Search(tmp_path / "outside", space, start, {}, seed=0)
+    opened.run(Budget(trials=8), lambda settings, _: Score(settings["trainer.weight_decay"]))
+    first, *others = [trial.settings for trial in opened.trials()]
+    assert first == start
+    for settings in others:
+        assert 1e-5 <= settings["trainer.weight_decay"] <= 1e-1
+        assert settings["model.days"] in (1, 2, 3) and settings["model.layers"] in (1, 3)
+
+
+def test_no_settings_are_tried_twice_and_a_space_without_others_ends_the_search(tmp_path, caplog):
+    space = {"model.layers": Values((1, 2)), "model.heads": Values((1, 2, 3))}
+    opened = Search(tmp_path / "small", space, {"model.layers": 1, "model.heads": 1}, {}, seed=0)
+    opened.run(Budget(trials=50), lambda settings, _: Score(settings["model.heads"]))
+    tried = [tuple(trial.settings.values()) for trial in opened.trials()]
+    assert len(tried) == len(set(tried)) > 3
+    assert "tried before" in caplog.text
+    again = Search(tmp_path / "small", space, {"model.layers": 1, "model.heads": 1}, {}, seed=0)
+    assert [trial.counts for trial in again.trials()] == [True] * len(tried)
+
+
+def test_trial_0_outside_the_space_has_another_turn_with_its_own_settings(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed(settings, on_epoch):
+        raise Killed
+
+    space, start = {"model.days": Interval(1, 3, whole=True)}, {"model.days": 30}
+    with pytest.raises(Killed):
+        Search(tmp_path / "killed", space, start, {}, seed=0).run(Budget(trials=2), killed)
+    opened = Search(tmp_path / "killed", space, start, {}, seed=0)
+    opened.run(Budget(trials=2), lambda settings, _: Score(settings["model.days"]))
+    assert [trial.settings["model.days"] == 30 for trial in opened.trials()] == [True, True, False]
+
+
 def test_a_trial_whose_process_was_killed_has_another_turn(search):
     class Killed(BaseException):
         pass
