@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from llm4rec_cli.commands import EXAMPLES, HYDRA_COMMANDS, PLAIN_COMMANDS
 
@@ -94,16 +96,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if known := as_environment_error(error):
             return _report(error, known.problem, known.remedy, known.exit_code, verbose)
         first_line = str(error).partition("\n")[0]
-        remedy = "this is a bug in llm4rec: run with -v for the traceback"
+        remedy = f"this is a bug in llm4rec, at {_place(error)}: run with -v for the traceback"
         return _report(error, f"{type(error).__name__}: {first_line}", remedy, 1, verbose)
+
+
+def _place(error: Exception) -> str:
+    """Return `models/sasrec/model.py:12`: the innermost line of this package that raised an error."""
+    package = Path(__file__).parent
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    path, line = [frame for frame in frames if frame[0].is_relative_to(package)][-1]
+    return f"{path.relative_to(package)}:{line}"
 
 
 def _report(error: Exception, problem: str, remedy: str, exit_code: int, verbose: bool) -> int:
     if os.environ.get("RANK", "0") != "0" and exit_code == 2:
         return exit_code  # the first process of the run reports it
     if verbose:
-        import traceback
-
         traceback.print_exception(error)
     print("error:", *problem.splitlines(), file=sys.stderr)
     if remedy:

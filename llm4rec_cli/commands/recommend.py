@@ -40,8 +40,10 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    options.add_argument("--user", metavar="ID", help="a user of the dataset, by the id in the raw files")
-    options.add_argument("--item", metavar="ID", help="an item, for a task that predicts a rating or writes a text")
+    options.add_argument("--user", metavar="ID", action=_Once, help="a user of the dataset, by the id in the raw files")
+    options.add_argument(
+        "--item", metavar="ID", action=_Once, help="an item, for a task that predicts a rating or writes a text"
+    )
     options.add_argument(
         "--title",
         metavar="TEXT",
@@ -62,6 +64,15 @@ def parser() -> argparse.ArgumentParser:
         "--explain", action="store_true", help="how much each item of the history adds to a score (leave-one-out)"
     )
     return options
+
+
+class _Once(argparse.Action):
+    """Stores a value, and refuses a second one."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise UsageError(f"{option_string} is given twice", f"llm4rec recommend … {option_string} {values}")
+        setattr(namespace, self.dest, values)
 
 
 def run(composed: Composed, options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from llm4rec_cli.config.schema import ModelConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
@@ -46,12 +47,19 @@ def config_class(name: str) -> type[ModelConfig]:
         UsageError: the model does not exist.
     """
     if name not in model_names():
+        if (MODELS / name).is_dir() and name not in NOT_MODELS:
+            raise UsageError(f"the folder {MODELS / name} is no package", f"add an empty {MODELS / name}/__init__.py")
         raise UsageError(f"unknown model '{name}'", did_you_mean(name, model_names()))
     package = "baselines" if name in _baselines() else name
     module = importlib.import_module(f"llm4rec_cli.models.{package}.config")
     class_name = f"{name.replace('_', '')}config"
-    (model_config,) = (value for key, value in vars(module).items() if key.lower() == class_name)
-    return model_config
+    classes = [value for key, value in vars(module).items() if key.lower() == class_name]
+    if len(classes) != 1:
+        raise UsageError(
+            f"{module.__file__} has no class of the settings of {name}",
+            f"name it {name.title().replace('_', '')}Config",
+        )
+    return cast(type[ModelConfig], classes[0])
 
 
 def model_kind(name: str) -> str:

@@ -45,7 +45,8 @@ def _number(dataset: RecDataset, kind: str, ids: list[str], raw_id: str) -> int:
     nearest, *_ = process.extractOne(raw_id, ids)
     raise UsageError(
         f"dataset {dataset.manifest['name']} has no {kind} '{raw_id}'",
-        f"did you mean '{nearest}'? Ids look like {quoted(ids[:SAMPLE_IDS])}",
+        f"did you mean '{nearest}'? Ids look like {quoted(ids[:SAMPLE_IDS])}; rare ones may be left out "
+        f"(dataset.{kind}_core)",
     )
 
 

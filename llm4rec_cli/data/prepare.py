@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -167,9 +167,8 @@ def missing_files(config: DatasetConfig, cache: Path) -> list[str]:
 def _fetch(folder: Path, names: Iterable[str], config: DatasetConfig) -> None:
     """Download missing raw files; fail first if one of them must be obtained by hand."""
     missing = [name for name in names if _existing(folder, name) is None]
-    for name in missing:
-        if name not in download.downloadable(config.download):
-            _find(folder, name, config)
+    if by_hand := [name for name in missing if name not in download.downloadable(config.download)]:
+        raise _missing(folder, by_hand, config)
     download.fetch(missing, config.download, folder, config.get)
 
 
@@ -182,13 +181,18 @@ def _existing(folder: Path, name: str) -> Path | None:
 def _find(folder: Path, name: str, config: DatasetConfig) -> Path:
     if path := _existing(folder, name):
         return path
-    path = folder / name
+    raise _missing(folder, [name], config)
+
+
+def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataError:
+    path = folder / names[0]
     where = "a folder in" if path.is_dir() else "a broken link in" if path.is_symlink() else "not in"
-    if config.raw_dir and name in download.downloadable(config.download):
+    if config.raw_dir and {*names} <= {*download.downloadable(config.download)}:
         remedy = f"put it there, or leave out dataset.raw_dir to download it. {config.get}"
     else:
         remedy = f"{config.get} Put the files into {folder}, or set their folder with dataset.raw_dir=PATH"
-    raise DataError(f"dataset '{config.name}' needs {name}, which is {where} {folder}", remedy.strip())
+    which = f"which is {where}" if len(names) == 1 else "which are not in"
+    return DataError(f"dataset '{config.name}' needs {', '.join(names)}, {which} {folder}", remedy.strip())
 
 
 def _generated(config: DatasetConfig, cache: Path) -> Path:
@@ -397,7 +401,8 @@ def _without_text(items: pd.DataFrame, columns: list[str]) -> int:
 
 
 def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
-    """Return the first and last time, the users whose last two times are equal, and the users who lack a time."""
+    """Return the first and last time, the users whose last two times are equal and those who lack a time, and the number
+    of interactions that repeat another of the same user, item and time."""
     last = offsets[1:][np.diff(offsets) >= 1] - 1  # interactions without a time come last
     if "timestamp" not in interactions:
         return {"users_tied_at_end": 0, "users_without_times": len(last)}
@@ -407,6 +412,7 @@ def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
         "times": [float(np.nanmin(time)), float(np.nanmax(time))],
         "users_tied_at_end": int((time[last_of_two] == time[last_of_two - 1]).sum()),
         "users_without_times": int(np.isnan(time[last]).sum()),
+        "repeated": int(interactions.duplicated(["user", "item", "timestamp"]).sum()),
     }
 
 

@@ -68,6 +68,8 @@ def remarks(manifest: dict[str, Any], paper: PaperStatistics | None) -> list[str
         notes.append(
             f"{share:.1%} of users have the same time on their last two interactions: file order decides which is test"
         )
+    if manifest.get("repeated"):  # absent in datasets prepared before
+        notes.append(f"{manifest['repeated']:,} interactions have user, item and time of another: all are kept")
     first, last = manifest.get("times", (0.0, 0.0))
     if "times" in manifest and not has_dates(manifest):
         notes.append(f"times range from {first:g} to {last:g}, not seconds since 1970: only their order is used")

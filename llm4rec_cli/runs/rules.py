@@ -60,6 +60,10 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
     known = model_names()
     unknown = [name for name in (config.model.name, *config.task.floors) if name not in known]
     yield from (UsageError(f"unknown model '{name}'", did_you_mean(name, known)) for name in unknown)
+    trained = [name for name in config.task.floors if name in known and not config_class(name).floor]
+    if trained:
+        floors = ", ".join(name for name in known if config_class(name).floor)
+        yield UsageError(f"task.floors names {', '.join(trained)}, which is no simple rule", f"choose from {floors}")
     if config.device not in DEVICES:
         yield UsageError(
             f"unknown device '{config.device}'", f"one of {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES selects the GPU"

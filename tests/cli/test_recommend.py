@@ -460,6 +460,7 @@ def test_a_model_that_does_not_read_histories_says_so(llm4rec, movies):
     [
         ([], "needs either a user or titles", "--user ID, or --title TEXT"),
         (["--user", "u", "--title", "t"], "needs either a user or titles", "--user ID, or --title TEXT"),
+        (["--user", "u", "--user", "v"], "--user is given twice", "--user v"),
         (["-m", "--user", "u"], "recommend runs once, in one process", "leave out -m"),
         (["--tilte", "t"], "unknown option '--tilte'", "did you mean '--title'?"),
         (["model=unisrc", "--user", "u"], "unknown model 'unisrc'", "did you mean 'unisrec'?"),

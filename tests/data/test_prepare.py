@@ -125,6 +125,9 @@ def test_ties_at_the_end_and_missing_times_are_counted(tmp_path):
     rows = [("tied", "x", 1), ("tied", "y", 2), ("tied", "z", 2), ("clear", "x", 1), ("clear", "y", 2), ("one", "x", 1)]
     manifest = prepare(written(tmp_path / "raw", rows), tmp_path).manifest
     assert (manifest["users_tied_at_end"], manifest["users_without_times"]) == (1, 0)
+    assert manifest["repeated"] == 0
+    again = prepare(written(tmp_path / "again", [*rows, ("clear", "x", 1), ("tied", "y", 3)]), tmp_path).manifest
+    assert again["repeated"] == 1
     untimed = DatasetConfig(
         name="untimed",
         reader="s3rec",

@@ -53,6 +53,11 @@ def test_data_without_any_time_are_not_counted_by_users():
     assert note == "no interaction has a time: file order is taken as time order"
 
 
+def test_repeated_interactions_are_counted():
+    (note, _) = remarks(MANIFEST | {"repeated": 1200}, None)
+    assert note == "1,200 interactions have user, item and time of another: all are kept"
+
+
 CLICK_LOG = MANIFEST | {
     "interactions": 0,
     "impressions": 1700,

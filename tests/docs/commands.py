@@ -22,7 +22,13 @@ DOCS, README = ROOT / "docs", ROOT / "README.md"
 NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
 VALUES = {"$target": "amazon2018-arts", "$ids": "true", "$from": "outputs/x", "RUN": "outputs/y"}
 COMPOSED = ("train", "eval", "prepare", "enrich", "recommend", "tune")  # from a config
-OWN_DATA = {"dataset=mine", "dataset=plays", "new.csv", "+experiment=ml100k/sasrec"}  # of a page's examples
+OWN_DATA = {
+    "model=running_mean",
+    "dataset=mine",
+    "dataset=plays",
+    "new.csv",
+    "+experiment=ml100k/sasrec",
+}  # of a page's examples
 
 
 def pages(nav: Any) -> Iterator[Path]:

@@ -49,7 +49,9 @@ class Golden:
             self.values[key] = value
             lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self.values.items())]
             self.path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        elif tolerance is None:
+            return
+        assert key in self.values, f"{self.path.name} has no {key}: GOLDEN=write … -k NAME records it"
+        if tolerance is None:
             assert value == self.values[key], key
         else:
             assert value == pytest.approx(self.values[key], rel=tolerance, abs=tolerance, nan_ok=True), key

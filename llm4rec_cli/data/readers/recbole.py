@@ -7,6 +7,7 @@ Either `interactions` (one row each) with an optional item file, or UniSRec's do
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 from pathlib import Path
@@ -190,6 +191,8 @@ def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], colum
     """
     header = _header(path, required=())
     sources = {name: _sources(name, header, columns) for name in known}
+    if unused := [column for column in header if column not in chain.from_iterable(sources.values())]:
+        log.info("%s: columns not used: %s; map one by dataset.columns", path.name, ", ".join(unused))
     for name in required:
         if not sources[name]:
             line, _ = next(lines(path))
@@ -226,6 +229,11 @@ def _header(path: Path, required: tuple[str, ...]) -> list[str]:
     """Return the column names without types."""
     line, header = next(lines(path))
     columns = [field.partition(":")[0] for field in header.split("\t")]
+    if len(columns) == 1 and re.search("[,;|]", header):
+        raise DataError(
+            f"{path.name}:{line}: the fields of atomic files are separated by tabs",
+            "for CSV: reader: table, with columns: {user_id: 'user_id:token', …}",
+        )
     if len(set(columns)) < len(columns):
         raise malformed(path, line, f"two columns have the same name (columns: {', '.join(columns)})")
     for name in required:
