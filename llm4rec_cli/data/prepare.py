@@ -401,8 +401,8 @@ def _without_text(items: pd.DataFrame, columns: list[str]) -> int:
 
 
 def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
-    """Return the first and last time, the users whose last two times are equal and those who lack a time, and the number
-    of interactions that repeat another of the same user, item and time."""
+    """Return the first and last time, the users whose last two times are equal, the users who lack a time, and the
+    number of interactions that repeat another of the same user, item and time."""
     last = offsets[1:][np.diff(offsets) >= 1] - 1  # interactions without a time come last
     if "timestamp" not in interactions:
         return {"users_tied_at_end": 0, "users_without_times": len(last)}

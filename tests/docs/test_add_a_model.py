@@ -12,7 +12,7 @@ from tests.docs.commands import DOCS, ROOT
 
 PAGE = (DOCS / "develop/add-a-model.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
-SECONDS = 300  # for each command
+SECONDS = 600  # for each command
 
 
 @pytest.mark.slow
