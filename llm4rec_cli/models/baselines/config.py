@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, Pooling, TaskConfig, added
+from llm4rec_cli.config.schema import Config, EncoderConfig, Index, ModelConfig, TaskConfig, added
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.models.base import (
     NO_PADDING_ITEM,
@@ -18,7 +18,14 @@ from llm4rec_cli.models.base import (
     WHOLE_SEQUENCE_DEVIATIONS,
     WINDOWS,
 )
-from llm4rec_cli.models.shared.config import Loss, NextItemConfig, PositionedConfig, Positions, TransformerConfig
+from llm4rec_cli.models.shared.config import (
+    Loss,
+    NextItemConfig,
+    PositionedConfig,
+    Positions,
+    TransformerConfig,
+    encoder_deviations,
+)
 
 RANKS = frozenset({"rank_catalogue", "rank_candidates"})
 
@@ -343,21 +350,16 @@ class FdsaConfig(TransformerConfig):
         encoder = f"{Path(self.encoder.name).name} {self.encoder.pooling.name}"
         return {**super().paper_method(task), "items": "ids + text", "text encoder": encoder}
 
-    def substitutes_encoder(self) -> bool:
-        """Return whether item texts are encoded by another encoder than UniSRec's BERT with [CLS]."""
-        return Path(self.encoder.name).name != "bert-base-uncased" or self.encoder.pooling is not Pooling.cls
-
     def labels(self, task: str) -> list[str]:
-        return ["substitute-encoder"] if self.substitutes_encoder() else []
+        return ["substitute-encoder"] if encoder_deviations(self.encoder) else []
 
     def deviations(self) -> list[str]:
-        encoder = f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]"
         return [
             "an item has one feature, its text vector, so that the paper's attention over features is the identity",
             "each stream has its own positions and LayerNorm, and so has the output (the published code shares them)",
             "text vectors are those of the encoder (UniSRec's code draws them anew when it initialises the weights)",
             *super().deviations(),
-            *([encoder] if self.substitutes_encoder() else []),
+            *encoder_deviations(self.encoder),
         ]
 
 

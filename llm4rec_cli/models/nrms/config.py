@@ -14,6 +14,7 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import ModelConfig, Precision, TaskConfig, Weights, Work, precision, weights
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.models.base import ROUNDED_DROPOUT
+from llm4rec_cli.models.shared.config import backbone_deviations
 
 
 class Aggregation(Enum):
@@ -65,21 +66,16 @@ class NRMSConfig(ModelConfig):
         yield from problems_of_bert(self.backbone, self.max_length, self.name)
 
     def labels(self, task: str) -> list[str]:
-        return ["substitute-encoder"] if self.substitutes_encoder() else []
+        return ["substitute-encoder"] if backbone_deviations(self.backbone) else []
 
     def deviations(self) -> list[str]:
-        backbone = f"backbone {Path(self.backbone).name} in place of bert-base-uncased"
         if self.aggregation is Aggregation.mean:
             encoder = "titles and histories are means, where NRMS attends over them"
         else:
             encoder = "a fine-tuned BERT takes the place of NRMS's word vectors and self-attention over words"
         return [
             encoder,
-            *([backbone] if self.substitutes_encoder() else []),
+            *backbone_deviations(self.backbone),
             "an empty history has one trained vector",
             ROUNDED_DROPOUT,
         ]
-
-    def substitutes_encoder(self) -> bool:
-        """Return whether the backbone is another than that of the BERT-NRMS which Prompt4NR is compared with."""
-        return Path(self.backbone).name != "bert-base-uncased"

@@ -27,6 +27,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import DataError, Llm4RecError, UsageError
 from llm4rec_cli.models.base import ROUNDED_DROPOUT
+from llm4rec_cli.models.shared.config import backbone_deviations
 
 CUT_OFF = "what does not fit is cut off the oldest titles; in the code off the end, the blank with it"  # a deviation
 VIRTUAL = "PQM"  # groups of virtual tokens in the published code: before the user, the candidate and the mask
@@ -173,7 +174,7 @@ class Prompt4NRConfig(ModelConfig):
     def labels(self, task: str) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
-        labels = [] if Path(self.backbone).name == "bert-base-uncased" else ["substitute-encoder"]
+        labels = ["substitute-encoder"] if backbone_deviations(self.backbone) else []
         return labels if templates.has_head(self.backbone) else [*labels, "untrained-head"]
 
     def problems_with_import(self) -> Iterator[Llm4RecError]:
@@ -200,9 +201,7 @@ class Prompt4NRConfig(ModelConfig):
     def deviations(self) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
-        deviations = []
-        if Path(self.backbone).name != "bert-base-uncased":
-            deviations.append(f"backbone {Path(self.backbone).name} in place of bert-base-uncased")
+        deviations = backbone_deviations(self.backbone)
         if not templates.has_head(self.backbone):
             deviations.append("the head that fills the blank is new, where the paper's point is that nothing is")
         if self.warm_up.epochs:

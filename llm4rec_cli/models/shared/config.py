@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import ClassVar
 
 from llm4rec_cli.config import ranges
-from llm4rec_cli.config.schema import ModelConfig, TaskConfig, added
+from llm4rec_cli.config.schema import EncoderConfig, ModelConfig, Pooling, TaskConfig, added
 from llm4rec_cli.models.base import ONE_PASS_DEVIATIONS, POSITIONS, WHOLE_SEQUENCE_DEVIATIONS
+
+BERT = "bert-base-uncased"
 
 
 class Loss(Enum):
@@ -37,6 +40,19 @@ class Positions(Enum):
 
     from_first = "from_first"  # padded at the right: RecBole
     from_last = "from_last"  # padded at the left: S3-Rec, RecTools, BSARec
+
+
+def encoder_deviations(encoder: EncoderConfig) -> list[str]:
+    """Return how a text encoder deviates from UniSRec's, which is BERT with [CLS]."""
+    if Path(encoder.name).name == BERT and encoder.pooling is Pooling.cls:
+        return []
+    return [f"text encoder {encoder.name} in place of {BERT} with [CLS]"]
+
+
+def backbone_deviations(backbone: str) -> list[str]:
+    """Return how a trained language model deviates from that of Prompt4NR and its baselines, which is BERT."""
+    name = Path(backbone).name
+    return [] if name == BERT else [f"backbone {name} in place of {BERT}"]
 
 
 @dataclass

@@ -14,7 +14,6 @@ from llm4rec_cli.config import ranges
 from llm4rec_cli.config.schema import (
     Config,
     EncoderConfig,
-    Pooling,
     Precision,
     PublishedWeights,
     Question,
@@ -23,7 +22,7 @@ from llm4rec_cli.config.schema import (
 )
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.models.base import NO_PADDING_ITEM, ONE_PASS_DEVIATIONS
-from llm4rec_cli.models.shared.config import EncoderSizes
+from llm4rec_cli.models.shared.config import EncoderSizes, encoder_deviations
 
 
 class Adaptor(Enum):
@@ -221,25 +220,16 @@ class UniSRecConfig(EncoderSizes):
             deviations.append("the size between the two linear layers is that of the item vectors")
         if self.adaptor == Adaptor.linear:
             deviations.append("a linear layer in place of parametric whitening and mixture of experts")
-        return [*deviations, *self._encoder_deviations()]
+        return [*deviations, *encoder_deviations(self.encoder)]
 
     def imported_deviations(self) -> list[str]:
-        return [*self._precision_deviations(), *self._encoder_deviations()]
+        return [*self._precision_deviations(), *encoder_deviations(self.encoder)]
 
     def _precision_deviations(self) -> list[str]:
         return ["the text encoder runs in bf16"] if self.encoder.precision is Precision.bf16 else []
 
-    def _encoder_deviations(self) -> list[str]:
-        if not self.substitutes_encoder():
-            return []
-        return [f"text encoder {self.encoder.name} in place of bert-base-uncased with [CLS]"]
-
     def labels(self, task: str) -> list[str]:
-        labels = ["substitute-encoder"] if self.substitutes_encoder() else []
+        labels = ["substitute-encoder"] if encoder_deviations(self.encoder) else []
         if self.pretraining is not None and self.pretraining.loss == Loss.paper_code:
             labels.append("paper-code-loss")
         return labels
-
-    def substitutes_encoder(self) -> bool:
-        """Return whether item vectors come from another encoder than the paper's BERT with [CLS]."""
-        return Path(self.encoder.name).name != "bert-base-uncased" or self.encoder.pooling != Pooling.cls
