@@ -39,14 +39,15 @@ SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the 
 HELP, HELP_EXAMPLES = "LLM4REC_HELP", "LLM4REC_EXAMPLES"  # of conf/config.yaml
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
-WITH_OPTIONS = ("recommend", "judge", "tune", "inspect_data", "inspect_memorisation", "import_weights")
+WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_memorisation")
 
 
-def run(command: str, summary: str, arguments: list[str], examples: str = "") -> int:
+def run(command: str, summary: str, arguments: list[str], examples: str = "", options: Namespace | None = None) -> int:
     """Compose the config and run `commands/<command>.py` once, or once per job of a sweep.
 
     Args:
         summary, examples: the first line and the last lines of its help.
+        options: of a command that has parsed its own.
 
     Returns:
         the exit code: 0, or 1 if a job of a sweep failed.
@@ -61,23 +62,21 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "") ->
     name = command.replace("inspect_", "inspect ")
     os.environ |= {HELP: f"llm4rec {name}: {summary}", HELP_EXAMPLES: f"Examples:\n{examples}"}
     known_flags: tuple[str, ...] = FLAGS
-    options: list[Namespace] = []  # of the command; at most one
     if command in WITH_OPTIONS:
         parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
         os.environ[HELP] += f"\n\n{parser.format_help()}"
         known_flags += tuple(re.findall(r"--[\w-]+", parser.format_usage()))
-        parsed, arguments = parser.parse_known_args(arguments)
-        options.append(parsed)
+        options, arguments = parser.parse_known_args(arguments)
     flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])
     sweep = "-m" in flags or "--multirun" in flags
-    raise_first(_problems_of_flags(command, flags, known_flags, sweep))
+    raise_first(_problems_of_flags(command, flags, known_flags, sweep, runs_once=options is not None))
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
     if not flags:
         composed = compose(typed)
         with processes.process_group(composed.config.device):
-            importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *options)
+            importlib.import_module(f"llm4rec_cli.commands.{command}").run(composed, *([options] if options else []))
         return 0
     with usage_errors():
         typed = sweep_model_settings(typed) if sweep else typed
@@ -93,13 +92,15 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "") ->
         return 0
 
 
-def _problems_of_flags(command: str, flags: list[str], known: tuple[str, ...], sweep: bool) -> Iterator[UsageError]:
+def _problems_of_flags(
+    command: str, flags: list[str], known: tuple[str, ...], sweep: bool, runs_once: bool
+) -> Iterator[UsageError]:
     for flag in flags:
         if flag.startswith("--") and (name := flag.partition("=")[0]) not in known:
             group = name.removeprefix("--")
             remedy = f"settings are written without dashes: {group}=…" if group in GROUPS else did_you_mean(flag, known)
             yield UsageError(f"unknown option '{flag}'", remedy)
-    if command in WITH_OPTIONS and (sweep or processes.world_size() > 1):
+    if runs_once and (sweep or processes.world_size() > 1):
         yield UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
     if sweep and processes.world_size() > 1:
         yield UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")

@@ -97,8 +97,7 @@ def _score(folder: Path, sheets: Sequence[Path], form: str) -> None:
     render.show(result, file, form)
 
 
-def _judge(folder: str, check: bool, overrides: Sequence[str]) -> None:
+def _judge(overrides: list[str], **options: Any) -> None:
     from llm4rec_cli import launch
 
-    options = ["--sheets", folder, *(["--check"] if check else [])]
-    launch.run("judge", "have a chat model fill a sheet", [*options, *overrides])
+    launch.run("judge", "have a chat model fill a sheet", overrides, options=argparse.Namespace(**options))

@@ -26,8 +26,6 @@ from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.labels import IMPORTED
 from llm4rec_cli.runs.folder import Outcome
 
-METHOD_OF = "--method"  # with --file, what `main` passes besides overrides
-
 
 def methods() -> dict[str, PublishedWeights]:
     """Return the methods whose published weights can be imported."""
@@ -54,16 +52,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("the method is named first", "llm4rec import-weights METHOD FILE [overrides], without model=")
     if "experiment" not in keys:
         typed = [f"+experiment={methods()[options.method].experiment}", *typed]
-    arguments = [METHOD_OF, options.method, "--file", options.file, *typed]
-    return launch.run("import_weights", "import published weights", arguments)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of what `main` passes besides overrides."""
-    options = argparse.ArgumentParser("llm4rec import-weights", add_help=False, allow_abbrev=False)
-    options.add_argument(METHOD_OF, required=True)
-    options.add_argument("--file", required=True)
-    return options
+    return launch.run("import_weights", "import published weights", typed, options=options)
 
 
 def run(composed: Composed, options: argparse.Namespace) -> Outcome:

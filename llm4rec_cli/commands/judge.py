@@ -13,14 +13,6 @@ from llm4rec_cli.errors import UsageError, raise_first
 EFFECTIVE_PARTS = ("llm", "seed", "device", "paths")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the options that `human judge` passes besides overrides."""
-    options = argparse.ArgumentParser("llm4rec human judge", add_help=False, allow_abbrev=False)
-    options.add_argument("--sheets", metavar="FOLDER", required=True)
-    options.add_argument("--check", action="store_true")
-    return options
-
-
 def run(composed: Composed, options: argparse.Namespace) -> None:
     """Have the chat model of `llm` fill the sheet in FOLDER.
 
@@ -36,4 +28,4 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
             raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
     spec = RunSpec.resolve_unchecked(composed, "judge")
     raise_first(rules.problems_of_llm(spec.llm))
-    judge(spec, Path(options.sheets).expanduser(), options.check)
+    judge(spec, Path(options.folder).expanduser(), options.check)
