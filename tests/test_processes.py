@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from llm4rec_cli import processes
+
 FREED_AND_NEEDED_AGAIN = """
 import resource, torch
 from llm4rec_cli import processes
@@ -28,3 +30,7 @@ def test_the_memory_of_a_freed_block_is_reused() -> None:
         code = FREED_AND_NEEDED_AGAIN.format(kept=kept)
         faults[kept] = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert faults[True] < 20 <= faults[False]  # a new block has at least one new page
+
+
+def test_means_leave_out_what_has_no_terms() -> None:
+    assert processes.means({"loss": (3.0, 2), "none": (0.0, 0)}) == {"loss": 1.5}

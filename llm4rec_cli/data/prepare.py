@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -148,10 +148,16 @@ def _raw_files(config: DatasetConfig, cache: Path) -> RawFiles:
     """Return the paths of the raw files, generating or downloading them first if needed; they may be gzipped."""
     folder = _generated(config, cache) if config.generator else Path(config.raw_dir or cache / "raw" / config.name)
     domains = {name: readers.reader_and_files(domain, config.reader)[1] for name, domain in config.domains.items()}
-    if not (config.generator or config.raw_dir):  # a user's own folder is never written to
-        _fetch(folder, dict.fromkeys(file for files in domains.values() for file in files.values()), config)
+    names = dict.fromkeys(file for files in domains.values() for file in files.values())
+    missing = [name for name in names if _existing(folder, name) is None]
+    to_fetch = [] if config.raw_dir else download.downloadable(config.download)  # a user's own folder is not written to
+    if by_hand := [name for name in missing if name not in to_fetch]:
+        raise _missing(folder, by_hand, config)
+    if missing:
+        download.fetch(missing, config.download, folder, config.get)
     return {
-        name: {role: _find(folder, file, config) for role, file in files.items()} for name, files in domains.items()
+        name: {role: cast(Path, _existing(folder, file)) for role, file in files.items()}
+        for name, files in domains.items()
     }
 
 
@@ -164,24 +170,10 @@ def missing_files(config: DatasetConfig, cache: Path) -> list[str]:
     return [name for files in domains for name in files.values() if _existing(folder, name) is None]
 
 
-def _fetch(folder: Path, names: Iterable[str], config: DatasetConfig) -> None:
-    """Download missing raw files; fail first if one of them must be obtained by hand."""
-    missing = [name for name in names if _existing(folder, name) is None]
-    if by_hand := [name for name in missing if name not in download.downloadable(config.download)]:
-        raise _missing(folder, by_hand, config)
-    download.fetch(missing, config.download, folder, config.get)
-
-
 def _existing(folder: Path, name: str) -> Path | None:
     """Return the path of a raw file, with or without .gz; None if neither exists."""
     twin = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
     return next((path for path in (folder / name, folder / twin) if path.is_file()), None)
-
-
-def _find(folder: Path, name: str, config: DatasetConfig) -> Path:
-    if path := _existing(folder, name):
-        return path
-    raise _missing(folder, [name], config)
 
 
 def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataError:
