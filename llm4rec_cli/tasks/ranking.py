@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from llm4rec_cli import processes
-from llm4rec_cli.arithmetic import product
+from llm4rec_cli.arithmetic import at_once, product
 from llm4rec_cli.capabilities import BlockRanker, InnerProductRanker, Ranker
 from llm4rec_cli.config.schema import Candidates, Config, SplitName, TaskConfig
 from llm4rec_cli.data.candidates import with_candidates
@@ -144,7 +144,7 @@ def rank(
 
 def _rows(bound: Mapping[str, int], scores: torch.Tensor) -> int:
     """Return how many rows as wide as `scores` are within a bound: a power of two (fast products), at least one."""
-    allowed = max(1, bound["cpu" if scores.device.type == "cpu" else "accelerator"] // scores.shape[1])
+    allowed = max(1, at_once(bound, scores.device.type) // scores.shape[1])
     return 1 << (allowed.bit_length() - 1)
 
 

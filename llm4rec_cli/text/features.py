@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llm4rec_cli.arithmetic import at_once
 from llm4rec_cli.config.schema import EncoderConfig, Pooling, Precision
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.files import sha256, write_once
@@ -18,7 +19,7 @@ from llm4rec_cli.text.weights import locate_weights, settings_files
 
 log = logging.getLogger(__name__)
 
-TOKENS_PER_BATCH = 2048  # a layer's activations stay near the cache
+TOKENS_PER_BATCH = {"cpu": 1 << 11, "accelerator": 1 << 16}  # on a CPU, a layer's activations stay near the cache
 TEXTS_PER_CALL = 10_000  # of the tokenizer
 DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}  # lowest cosine between the two: 0.9999
 RECIPE_VERSION = 2  # raised when the same encoder and texts would give other vectors
@@ -94,7 +95,7 @@ def _encode(
     log.info("encoding %d distinct texts (%d tokens) with %s", len(texts), lengths.sum(), folder)
     order = np.argsort(-lengths, kind="stable")
     with torch.inference_mode():
-        for batch in track(_token_batches(order, lengths), "encoding item texts"):
+        for batch in track(_token_batches(order, lengths, at_once(TOKENS_PER_BATCH, device)), "encoding item texts"):
             encoded = tokenizer.pad({"input_ids": [tokens[i] for i in batch]}, return_tensors="pt").to(device)
             states = model(**encoded).last_hidden_state
             if pooling == Pooling.cls:
@@ -106,11 +107,11 @@ def _encode(
     return vectors
 
 
-def _token_batches(order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Return consecutive groups of `order` (longest first), each one text or up to TOKENS_PER_BATCH padded tokens."""
+def _token_batches(order: np.ndarray, lengths: np.ndarray, limit: int) -> list[np.ndarray]:
+    """Return consecutive groups of `order` (longest first), each one text or up to `limit` padded tokens."""
     batches, start = [], 0
     while start < len(order):
-        end = start + max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
+        end = start + max(1, limit // int(lengths[order[start]]))
         batches.append(order[start:end])
         start = end
     return batches

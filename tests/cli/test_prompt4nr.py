@@ -32,8 +32,8 @@ def small(tmp_path_factory, backbone):
     return (*SETTINGS, f"dataset.raw_dir={small_log(tmp_path_factory.mktemp('log'))}", f"model.backbone={backbone}")
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_every_template_runs_small(llm4rec, small, template):
+@pytest.mark.parametrize("template", ["discrete_relevance", "continuous_emotion", "hybrid_utility"])
+def test_a_template_of_each_kind_runs_small(llm4rec, small, template):
     answer = llm4rec("train", *small, f"prompt=prompt4nr/{template}")
     assert answer.code == 0, answer.err
     metrics = answer.metrics

@@ -15,9 +15,10 @@ from llm4rec_cli.models.shared.losses import (
 from tests.support.numeric import assert_close
 
 pytestmark = pytest.mark.numeric
+ROWS = ROWS_AT_ONCE["cpu"]
 
 
-@pytest.mark.parametrize("n", [1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3])
+@pytest.mark.parametrize("n", [1, ROWS, ROWS + 1, 2 * ROWS + 3])
 def test_the_loss_and_its_gradients_are_those_of_cross_entropy(n):
     torch.manual_seed(0)
     hidden, table = torch.randn(n, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
@@ -70,7 +71,7 @@ def test_a_large_catalogue_shrinks_the_blocks_and_changes_nothing(monkeypatch):
     hidden, table, targets = torch.randn(11, 8), torch.randn(30, 8), torch.randint(30, (11,))
     whole = catalogue_cross_entropy(hidden, table, targets)
     for logits_at_once in (1, 90):  # one row a block, though a row has 30; three rows
-        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", logits_at_once)
+        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", {"cpu": logits_at_once})
         torch.testing.assert_close(catalogue_cross_entropy(hidden, table, targets), whole)
 
 

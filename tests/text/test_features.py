@@ -99,7 +99,7 @@ def test_texts_are_cut_to_the_maximum_length(bert, tmp_path):
 
 def test_vectors_do_not_depend_on_the_batches(bert, tmp_path, monkeypatch):
     whole = encoded(bert, tmp_path / "whole")
-    monkeypatch.setattr(features, "TOKENS_PER_BATCH", 8)
+    monkeypatch.setattr(features, "TOKENS_PER_BATCH", {"cpu": 8})
     assert_close(encoded(bert, tmp_path / "small"), whole, rel=ATOL)
 
 

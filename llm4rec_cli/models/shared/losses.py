@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from llm4rec_cli import processes
+from llm4rec_cli.arithmetic import at_once
 from llm4rec_cli.models.shared.config import Loss, NextItemConfig
 
-ROWS_AT_ONCE = 512  # keeps a block of logits near the cache
-LOGITS_AT_ONCE = 1 << 24  # two buffers of 64 MB in fp32, so that memory does not grow with batch × items
+ROWS_AT_ONCE = {"cpu": 512, "accelerator": 1 << 16}  # on a CPU, keeps a block of logits near the cache
+# Two buffers of 64 MB in fp32, or of 512 MB, so that memory does not grow with batch × items.
+LOGITS_AT_ONCE = {"cpu": 1 << 24, "accelerator": 1 << 27}
 # Elements of the vectors gathered at once, so that memory does not grow with rows × items × size; on a CPU, 2 MB
 # stay in the cache.
 VECTORS_AT_ONCE = {"cpu": 1 << 19, "accelerator": 1 << 22}
@@ -38,7 +40,8 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         # All blocks reuse two buffers: allocating memory of this size costs about as much as a pass over it.
-        rows = min(ROWS_AT_ONCE, max(1, LOGITS_AT_ONCE // len(table)))
+        device = hidden.device.type
+        rows = min(at_once(ROWS_AT_ONCE, device), max(1, at_once(LOGITS_AT_ONCE, device) // len(table)))
         logits, probability = hidden.new_empty(2, min(rows, len(hidden)), len(table))
         for start in range(0, len(hidden), rows):
             block, target = hidden[start : start + rows], targets[start : start + rows]
@@ -117,7 +120,7 @@ class _OverSampledItems(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, items: Tensor, loss: SampledLoss) -> Tensor:
         logits = hidden.new_empty(items.shape)
-        bound = VECTORS_AT_ONCE["cpu" if hidden.device.type == "cpu" else "accelerator"]
+        bound = at_once(VECTORS_AT_ONCE, hidden.device.type)
         rows = max(1, bound // (items.shape[1] * table.shape[1]))
         for block in (slice(start, start + rows) for start in range(0, len(hidden), rows)):
             logits[block] = torch.einsum("nh,nkh->nk", hidden[block], F.embedding(items[block], table))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm4rec_cli.arithmetic import at_once
 from llm4rec_cli.data.examples import IntArray, slices
 from llm4rec_cli.models.shared.sequences import pack
 
@@ -49,7 +50,7 @@ def token_batches(order: IntArray, lengths: IntArray, device: torch.device) -> l
     Args:
         lengths: (n,) tokens of every row.
     """
-    limit = TOKENS_PER_BATCH["cpu" if device.type == "cpu" else "accelerator"]
+    limit = at_once(TOKENS_PER_BATCH, device.type)
     bounds = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // limit)) + 1
     return np.split(order, bounds) if len(order) else []
 
