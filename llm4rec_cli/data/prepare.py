@@ -179,8 +179,11 @@ def _existing(folder: Path, name: str) -> Path | None:
 def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataError:
     path = folder / names[0]
     where = "a folder in" if path.is_dir() else "a broken link in" if path.is_symlink() else "not in"
-    if config.raw_dir and {*names} <= {*download.downloadable(config.download)}:
-        remedy = f"put it there, or leave out dataset.raw_dir to download it. {config.get}"
+    can_be_fetched = [name for name in names if name in download.downloadable(config.download)]
+    if config.raw_dir and can_be_fetched:
+        them = "it" if len(names) == 1 else "them"
+        fetched = ", ".join(can_be_fetched)
+        remedy = f"put {them} there, or leave out dataset.raw_dir to download {fetched}. {config.get}"
     else:
         remedy = f"{config.get} Put the files into {folder}, or set their folder with dataset.raw_dir=PATH"
     which = f"which is {where}" if len(names) == 1 else "which are not in"

@@ -119,7 +119,7 @@ def test_missing_raw_files_are_named_with_their_source_and_a_remedy(llm4rec, tmp
     assert "sequential_data.txt" in first
     assert str(tmp_path) in first
     assert "https://" in second
-    assert "put it there, or leave out dataset.raw_dir" in second
+    assert "put them there, or leave out dataset.raw_dir to download sequential_data.txt" in second
 
 
 def test_an_error_of_yaml_during_a_run_is_no_wrong_override(llm4rec, monkeypatch):
