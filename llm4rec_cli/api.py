@@ -109,7 +109,11 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
     from llm4rec_cli.reporting.selection import problems_of_metrics
     from llm4rec_cli.training.evaluate import evaluate_trained, train_and_evaluate
 
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics is a list of names, not '{metrics}'", f"metrics=['{metrics}']")
     for override in overrides:
+        if not isinstance(override, str):
+            raise UsageError(f"{override} is no override", "one string for each, such as 'model=unisrec', 'seed=1'")
         if override.startswith("-"):
             raise UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
     with _typed_errors(), _messages(progress):

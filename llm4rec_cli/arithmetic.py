@@ -71,7 +71,10 @@ def timings(work: Work, device: str, cache: Path) -> dict[str, float]:
 
 def _stored(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Return machine -> kind of work -> seconds by precision."""
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError):  # damaged: measured again
+        return {}
 
 
 def probe(work: Work, device: str) -> dict[str, float]:

@@ -75,6 +75,7 @@ def test_a_floor_is_run_with_progress_on_stderr_if_requested(here, capfd):
         (["seed=0,1"], "seed=0,1 has several values"),
         (["model=sasrec", "model.lrr=1"], "unknown key 'model.lrr'"),
         (["-m", "seed=0,1"], "-m is an option of the command line"),
+        ([["model=sasrec"]], "is no override"),
         (["model=mf", "task=direct"], "model 'mf' cannot do task 'direct'"),
     ],
 )
@@ -82,6 +83,8 @@ def test_wrong_overrides_raise_a_usage_error(here, overrides, problem):
     for function in (api.train, api.evaluate):
         if function is api.evaluate and "model=mf" in overrides:
             continue  # there is no run to refuse
+        with pytest.raises(UsageError, match="a list of names"):
+            function("model=popularity", metrics="hr@10")
         with pytest.raises(UsageError) as error:
             function(*overrides)
         assert problem in error.value.problem

@@ -61,6 +61,10 @@ def main(argv: list[str]) -> int:
     output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--csv", action="store_true", help="one row a run, metric and slice")
     options, overrides = parser.parse_known_args(argv)
+    if unknown := [argument for argument in overrides if argument.startswith("-")]:
+        raise UsageError(
+            f"unknown option '{unknown[0]}'", "lists of values need no -m; paths.outputs=FOLDER, not --outputs"
+        )
     names = options.only.split(",")
     for name in names:
         if name not in PROTOCOLS:
@@ -140,6 +144,11 @@ def _problems(specs: Sequence[RunSpec]) -> Iterator[UsageError]:
 
     for spec in specs:
         dataset = spec.config.dataset
+        if spec.model.file_settings:
+            yield UsageError(
+                f"a file of {spec.model.name} was made for one split, and protocols evaluates several",
+                "one file for each: llm4rec score FILE --name NAME dataset.split=temporal",
+            )
         if spec.task.question is not Question.rank:
             yield UsageError(f"protocols compares rankings, and task '{spec.task.name}' is none", "task=sequential")
         if (dataset.split, dataset.control) != (SplitRule.leave_one_out, Control.none):

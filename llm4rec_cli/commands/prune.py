@@ -161,6 +161,8 @@ def _cached(cache: Path, parts: Sequence[str], outputs: Path | None, before: flo
         if part not in PARTS:
             raise UsageError(f"the cache has no part '{part}'", did_you_mean(part, PARTS))
     parts = ["datasets"] if outputs else parts or [part for part in PARTS if part != "raw"]
+    if outputs and not outputs.is_dir():
+        raise UsageError(f"{outputs} does not exist, so that every dataset would be unused", "--outputs FOLDER of runs")
     used = _dataset_pattern(catalog.runs(outputs)) if outputs else ""
     for entry in catalog.cache_entries(cache):
         if entry.part not in parts or entry.used >= before or entry.state == "being written":

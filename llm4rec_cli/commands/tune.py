@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,11 +43,20 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--trials", type=at_least(1), default=8, metavar="N", help="number of trials in all (default: 8)"
     )
-    options.add_argument("--minutes", type=float, metavar="M", help="stop after the trial that exceeds these minutes")
+    options.add_argument(
+        "--minutes", type=_minutes, metavar="M", help="stop after the trial that exceeds these minutes"
+    )
     options.add_argument("--name", help="name of the search (default: MODEL-DATASET-TASK)")
     options.add_argument("--save", metavar="NAME", help="write the best settings to ./conf/experiment/NAME.yaml")
     options.add_argument("--unpruned", action="store_true", help="train every trial to its end")
     return options
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} minutes are no time to search")
+    return minutes
 
 
 def run(composed: Composed, options: argparse.Namespace) -> Outcome:
@@ -109,7 +119,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     if saved is not None:
         write_text(saved, experiment)
         print(f"saved: {saved}")
-    raw_dir = [o for o in typed if o.startswith("dataset.raw_dir=")]
+    raw_dir = [o for o in typed if o.startswith(("dataset.raw_dir=", "~"))]
     command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *raw_dir, "seed=0,1,2"]
     print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"))
     return Outcome("done", folder)
@@ -214,7 +224,7 @@ def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any]
             bases.insert(0, value)
         elif key in GROUPS:
             bases.append({f"override /{key}": value})
-        elif key not in NOT_SAVED and not key.startswith("paths."):
+        elif key not in NOT_SAVED and not key.startswith(("paths.", "~")):  # a removed key cannot be removed in YAML
             values[key] = yaml.safe_load(value)
     if not bases or not any(isinstance(base, str) or "override /model" in base for base in bases):
         bases.append({"override /model": spec.model.name})

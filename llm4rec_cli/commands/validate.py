@@ -37,6 +37,7 @@ from llm4rec_cli.config.compose import (
     options,
     register_types,
     sources,
+    usage_errors,
     user_conf_dir,
 )
 from llm4rec_cli.config.overrides import FOLDERS, hydra_override
@@ -141,13 +142,14 @@ def problems_in(name: str) -> list[ConfigProblem]:
     if group == "prompt" and option.partition("/")[0] not in model_names():
         return [locate(UsageError("no model uses these prompts", "move the file to conf/prompt/p5/NAME.yaml"))]
     try:
-        overrides = _overrides_for(group, option)
-        config = _config(overrides)
-        if group in ("task", "dataset") and (model := _suitable_model(config)):
-            overrides = [*overrides, f"model={model}"]
+        with usage_errors():
+            overrides = _overrides_for(group, option)
             config = _config(overrides)
-        if group == "task" and ranks_impressions(config.task):
-            config = _config([*overrides, f"dataset={CLICK_LOG}"])
+            if group in ("task", "dataset") and (model := _suitable_model(config)):
+                overrides = [*overrides, f"model={model}"]
+                config = _config(overrides)
+            if group == "task" and ranks_impressions(config.task):
+                config = _config([*overrides, f"dataset={CLICK_LOG}"])
     except UsageError as error:
         return _problems_of_files(overrides) or [locate(error)]
     except UnicodeDecodeError as error:
@@ -240,7 +242,8 @@ def _problems_of_overrides(key: frozenset[str], overrides: Sequence[str]) -> lis
     """
     if key not in COMPOSED:
         try:
-            COMPOSED[key] = _problems_before_data(_config([hydra_override(override) for override in overrides]))
+            with usage_errors():
+                COMPOSED[key] = _problems_before_data(_config([hydra_override(override) for override in overrides]))
         except UsageError as error:
             COMPOSED[key] = [error]
     return COMPOSED[key]

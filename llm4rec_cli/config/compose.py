@@ -229,8 +229,9 @@ def data_file(group: str, name: str) -> Path | None:
 
 def options(group: str) -> list[str]:
     """Return the options of a group: the YAML files in the shipped and the user's conf."""
-    files = (file.relative_to(top / group) for top in _folders() for file in (top / group).rglob("*.yaml"))
-    return sorted({file.with_suffix("").as_posix() for file in files})
+    files = ((top / group, file) for top in _folders() for file in (top / group).rglob("*.yaml"))
+    named = [file.relative_to(top) for top, file in files if file.is_file() and not file.name.startswith(".")]
+    return sorted({file.with_suffix("").as_posix() for file in named})  # an editor's lock is a hidden, broken link
 
 
 @cache

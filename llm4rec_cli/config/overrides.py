@@ -56,7 +56,8 @@ def hydra_override(argument: str) -> str:
     """
     key, equals, value = argument.partition("=")
     if key.startswith("~") and not key.startswith("~dataset.domains."):
-        raise UsageError(f"'{argument}': keys cannot be removed from the config", f"{key[1:]}=null")
+        remedy = f"leave it out for the default; llm4rec list {key[1:]}s" if key[1:] in GROUPS else f"{key[1:]}=null"
+        raise UsageError(f"'{argument}': keys cannot be removed from the config", remedy)
     if (
         key.startswith("+")
         and key.lstrip("+") != "experiment"
@@ -74,6 +75,8 @@ def hydra_override(argument: str) -> str:
         )
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
+    if key in GROUPS and (value == "null" or value.startswith("[")):
+        raise UsageError(f"{argument}: {key} takes the name of one option", f"llm4rec list {key}s")
     if key.partition(".")[0] == "tuning" and value != "null":
         raise UsageError(
             f"{key}: llm4rec tune writes what a search cost into a YAML",

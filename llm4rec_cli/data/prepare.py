@@ -181,8 +181,7 @@ def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataE
     where = "a folder in" if path.is_dir() else "a broken link in" if path.is_symlink() else "not in"
     can_be_fetched = [name for name in names if name in download.downloadable(config.download)]
     if config.raw_dir and can_be_fetched:
-        them = "it" if len(names) == 1 else "them"
-        fetched = ", ".join(can_be_fetched)
+        them, fetched = ("it", "it") if len(names) == 1 else ("them", ", ".join(can_be_fetched))
         remedy = f"put {them} there, or leave out dataset.raw_dir to download {fetched}. {config.get}"
     else:
         remedy = f"{config.get} Put the files into {folder}, or set their folder with dataset.raw_dir=PATH"
@@ -407,7 +406,7 @@ def _ends(interactions: pd.DataFrame, offsets: IntArray) -> dict[str, Any]:
         "times": [float(np.nanmin(time)), float(np.nanmax(time))],
         "users_tied_at_end": int((time[last_of_two] == time[last_of_two - 1]).sum()),
         "users_without_times": int(np.isnan(time[last]).sum()),
-        "repeated": int(interactions.duplicated(["user", "item", "timestamp"]).sum()),
+        "repeated": int(interactions.dropna(subset="timestamp").duplicated(["user", "item", "timestamp"]).sum()),
     }
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -37,16 +38,23 @@ TRASH = ".pruned"  # where `prune` moves things before it removes them
 def finished_metrics(folder: Path) -> dict[str, Any] | None:
     """Return metrics.json of a finished run; None if the folder holds none.
 
-    A torn one, of a machine that lost power, counts as none, with a warning.
+    A torn one, of a machine that lost power, and one of a model that is not installed count as none, with a warning.
     """
     try:
         status = json.loads((folder / STATUS).read_text())
-        return dict(json.loads((folder / METRICS).read_text())) if status["status"] == "done" else None
+        if status["status"] != "done":
+            return None
+        metrics = dict(json.loads((folder / METRICS).read_text()))
+        model = metrics["model"]
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError):
         log.warning("%s is not readable and left out: llm4rec list runs shows its state", folder)
         return None
+    if model not in model_names():
+        log.warning("%s is left out: there is no model '%s' here", folder, model)
+        return None
+    return metrics
 
 
 def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:

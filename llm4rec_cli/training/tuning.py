@@ -114,7 +114,10 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder, self.space, self.start, self.seed = folder, space, start, seed
-        known = json.loads(json.dumps({**settings, "space": {key: asdict(entry) for key, entry in space.items()}}))
+        outside = [key for key, entry in space.items() if not _holds(entry, start[key])]
+        content = {**settings, "space": {key: asdict(entry) for key, entry in space.items()}}
+        # Searches of before proposed such a start to later trials too, and Optuna lets no list of values change.
+        known = json.loads(json.dumps(content | ({"outside": outside} if outside else {})))
         with files.locked(folder / ".start.lock", folder):
             if (folder / SETTINGS).exists() and json.loads((folder / SETTINGS).read_text(encoding="utf-8")) != known:
                 raise UsageError(
@@ -255,9 +258,10 @@ class Search:
                     contextlib.suppress(BlockingIOError),
                     files.locked(self._lock(trial.number), self.folder, wait=False),
                 ):
+                    is_start = trial.number == 0 or START in trial.user_attrs
+                    settings = dict(self.start) if is_start else trial.params
+                    self.study.enqueue_trial(settings, user_attrs={START: True} if is_start else None)
                     self.study.tell(trial.number, state=TrialState.FAIL)
-                    again = {START: True} if START in trial.user_attrs else None
-                    self.study.enqueue_trial(trial.user_attrs["settings"] if again else trial.params, user_attrs=again)
 
     def _lock(self, number: int) -> Path:
         return self.folder / f".trial{number}.lock"
@@ -318,7 +322,9 @@ def expected_best(trials: Sequence[Trial]) -> list[float]:
 
 def _holds(entry: Values | Interval, value: Any) -> bool:
     """Return whether a value is in the space."""
-    return entry.low <= value <= entry.high if isinstance(entry, Interval) else value in entry.values
+    if isinstance(entry, Values):
+        return value in entry.values
+    return value is not None and entry.low <= value <= entry.high
 
 
 def _proposed(trial: Any, key: str, entry: Values | Interval, start: Any) -> Any:

@@ -106,6 +106,8 @@ def test_files_that_are_missing_are_no_matter_of_the_protocol(llm4rec, tmp_path)
 WRONG = {
     "a protocol's name": (["--only", "temporl"], "unknown protocol 'temporl'", "did you mean 'temporal'?"),
     "a metric's name": (["--metrics", "hr@11"], "no metric 'hr@11'", "did you mean"),
+    "an option": (["--outputs", "x"], "unknown option '--outputs'", "paths.outputs=FOLDER"),
+    "a file": (["model=external", "model.file=lists.csv"], "was made for one split", "one file for each"),
     "no draw": (["--draws", "0"], "argument --draws: '0'", "at least 1"),
     "a task without a ranking": (["model=mean", "task=rating"], "task 'rating' is none", "task=sequential"),
     "a split of its own": (["dataset.split=temporal"], "dataset.split is temporal", "dataset.split=leave_one_out"),

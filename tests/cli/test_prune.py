@@ -328,6 +328,7 @@ def test_a_dataset_that_was_pruned_is_prepared_again(llm4rec, cache, tmp_path):
         (["runs", "--keep-best"], "--keep-best needs --checkpoints", "--checkpoints --keep-best"),
         (["cache", "feature"], "'feature'", "did you mean 'features'?"),
         (["cache", "--unused", "features"], "only for datasets", "--older-than"),
+        (["cache", "--unused", "--outputs", "nowhere"], "every dataset would be unused", "--outputs FOLDER"),
     ],
 )
 def test_what_makes_no_sense_is_refused(llm4rec, arguments, problem, remedy):

@@ -343,3 +343,11 @@ def test_ones_own_search_space_comes_before_the_shipped_one_and_is_checked(tmp_p
     answer = llm4rec("validate", "search/sasrec")
     assert answer.code == 2
     assert "conf/search/sasrec.yaml:1: model.dropout=2.0 is out of range" in answer.out
+
+
+def test_a_task_without_a_question_is_a_problem_of_its_file(llm4rec, tmp_path):
+    write_text(tmp_path / "conf/task/mine.yaml", "# Mine.\ndefaults: [_task, _self_]\nname: mine\n")
+    answer = llm4rec("validate", "task/mine")
+    assert answer.code == 2
+    assert "question" in answer.out + answer.err
+    assert "bug" not in answer.err

@@ -6,7 +6,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from llm4rec_cli.config.compose import compose, conf_dir, register_types
+from llm4rec_cli.config.compose import compose, conf_dir, options, register_types
 from llm4rec_cli.errors import UsageError
 
 TYPED = (
@@ -74,3 +74,12 @@ def test_a_file_in_conf_that_changes_is_read_again(tmp_path):
         for epochs in (3, 12):  # another length: file systems keep times coarsely
             file.write_text(f"defaults: [default, _self_]\nepochs: {epochs}\n")
             assert compose(["trainer=mine", "seed=1"]).config.trainer.epochs == epochs
+
+
+def test_an_editors_lock_is_no_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf/dataset").mkdir(parents=True)
+    (tmp_path / "conf/dataset/mine.yaml").write_text("name: mine\n")
+    (tmp_path / "conf/dataset/.#mine.yaml").symlink_to("user@host.1234")
+    (tmp_path / "conf/dataset/broken.yaml").symlink_to("nowhere")
+    assert {name for name in options("dataset") if "mine" in name or "broken" in name} == {"mine"}

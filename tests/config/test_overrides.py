@@ -29,6 +29,13 @@ def test_what_belongs_into_a_yaml_is_refused(typed):
         hydra_override(typed)
 
 
+@pytest.mark.parametrize("typed", ["model=null", "dataset=null", "model=[popularity]", "~dataset"])
+def test_an_option_is_one_name(typed):
+    with pytest.raises(UsageError) as refused:
+        hydra_override(typed)
+    assert f"llm4rec list {typed.strip('~').partition('=')[0]}s" in refused.value.remedy
+
+
 def test_a_paper_may_be_left_out():
     assert hydra_override("dataset.paper=null") == "dataset.paper=null"
 

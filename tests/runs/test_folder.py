@@ -20,7 +20,7 @@ from llm4rec_cli.runs.spec import RunSpec
 from tests.support.driver import read, spec_of
 
 SPEC = RunSpec(spec_of("seed=0").config, "train", ("seed=0",), {"model": "sasrec"})
-METRICS = {"metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
+METRICS = {"model": "sasrec", "metrics": {"ndcg@10": 0.5, "coverage@10": 1.0}, "intervals": {"ndcg@10": [0.4, 0.6]}}
 ROWS = pd.DataFrame({"user_id": ["u"], "n_better": [0]})
 
 
@@ -115,6 +115,14 @@ def test_an_unreadable_run_is_left_out_with_a_warning(tmp_path, caplog, torn):
     (tmp_path / "m/d/t/seed0-torn" / torn).write_text('{"metr')
     assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-whole"]
     assert "seed0-torn is not readable" in caplog.text
+
+
+def test_a_run_of_a_model_that_is_not_installed_is_left_out_with_a_warning(tmp_path, caplog):
+    for name, model in (("seed0-mine", "mine"), ("seed1-ours", "sasrec")):
+        write_json(tmp_path / "m/d/t" / name / "status.json", {"status": "done"})
+        write_json(tmp_path / "m/d/t" / name / "metrics.json", METRICS | {"model": model})
+    assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-ours"]
+    assert "there is no model 'mine' here" in caplog.text
 
 
 def test_linked_runs_are_finished_runs(tmp_path):

@@ -1,6 +1,7 @@
 """The search behind `llm4rec tune`, with functions in place of models."""
 
 import itertools
+import json
 import math
 from types import SimpleNamespace
 
@@ -255,3 +256,13 @@ def test_the_best_of_n_is_that_of_draws_without_replacement():
 
 def test_settings_are_nested_for_yaml():
     assert nested({"model.a.b": 1, "model.c": 2, "seed": 3}) == {"model": {"a": {"b": 1}, "c": 2}, "seed": 3}
+
+
+def test_a_search_of_before_whose_start_lies_outside_is_another_one(tmp_path):
+    space, start = {"model.layers": Values((1, 3))}, {"model.layers": 2}
+    Search(tmp_path / "old", space, start, {}, seed=0)
+    settings = tmp_path / "old" / tuning.SETTINGS
+    before = {key: value for key, value in json.loads(settings.read_text()).items() if key != "outside"}
+    settings.write_text(json.dumps(before))
+    with pytest.raises(UsageError, match="other settings"):
+        Search(tmp_path / "old", space, start, {}, seed=0)

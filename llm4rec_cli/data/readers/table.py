@@ -105,7 +105,7 @@ def _table(path: Path, names: Sequence[str], columns: Mapping[str, str] | None) 
         if column not in header and (name in _IDS or name in mapped):
             remedy = did_you_mean(column, header)
             if columns is not None:
-                remedy += f" (to map another column: +dataset.columns.{name}=COLUMN)"
+                remedy += f" (to map another column: {'' if name in mapped else '+'}dataset.columns.{name}=COLUMN)"
             raise DataError(f"{path.name}: no column '{column}' for {name}", remedy)
     if texts.empty:
         raise DataError(f"{path.name}: no rows", f"fix or replace the file: {path}")
