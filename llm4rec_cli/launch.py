@@ -132,6 +132,10 @@ def _sweep_job(job: Job) -> None:
     try:
         result = command.run(job.composed)
         outcome |= {"status": result.status, "folder": str(result.folder)}
+    except BrokenPipeError:  # nobody reads what is printed any more; a finished run is only shown again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _sweep_job(job)
+        return
     except DryRun as dry_run:
         outcome |= {"status": "shown", "error": dry_run.problem}
     except Llm4RecError as error:

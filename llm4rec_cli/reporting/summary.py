@@ -170,7 +170,8 @@ def next_command(spec: RunSpec, folder: Path, comparison: FloorComparison | None
     if len(seeds) >= MIN_SEEDS and comparison and "slice" in comparison.run[1]["breakdown"]:
         run = "/".join(comparison.run[0].parts[-4:])
         return f"next, on all seeds and slices, does it beat the floor? {_command('inspect', 'result', run, *outputs)}"
-    if len(seeds) > 1 and comparison:
+    is_seeded = spec.model.seeded or (comparison and config_class(comparison.floor[1]["model"]).seeded)
+    if len(seeds) > 1 and comparison and is_seeded:
         names = ["/".join(run.parts[-4:]) for run, _ in (comparison.floor, comparison.run)]
         return f"next, for an interval over users and seeds: {_command('compare', *names, '--seeds', *outputs)}"
     reads_text = spec.model.uses_item_text() and not spec.model.uses_llm  # whose answers may cost money

@@ -82,6 +82,12 @@ def is_wide() -> bool:
     return bool(os.environ.get(WIDE))
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the caller end, or go on without a reader; rich would exit with 1."""
+        raise BrokenPipeError
+
+
 def _console(at_least: int = 0) -> Console:
     """Return a console on standard output, as wide as its terminal but at most 100 characters; without a limit under
     `--wide`. Brackets are not read as markup.
@@ -92,7 +98,7 @@ def _console(at_least: int = 0) -> Console:
     terminal = Console()
     width = min(WIDTH, terminal.width) if terminal.is_terminal else WIDTH
     width = UNLIMITED if is_wide() else max(width, at_least)
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return _Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def show(*tables: Content) -> None:

@@ -154,3 +154,15 @@ def test_a_launcher_that_is_killed_still_leaves_the_table_of_what_was_done(llm4r
     assert states(answer) == ["done", "done"]
     assert "the sweep ended early: a job's process was lost" in answer.err
     assert "finished runs are skipped" in answer.err
+
+
+def test_a_reader_of_the_output_that_ends_does_not_end_the_sweep(tmp_path, cache):
+    swept = ("model=random,popularity", "task.floors=[]", "task.max_examples=50", f"paths.cache={cache / 'llm4rec'}")
+    command = [sys.executable, "-m", "llm4rec_cli", "train", "-m", *swept]
+    out, end = os.pipe()
+    os.close(out)  # a closed pipe: every write fails
+    done = subprocess.run(command, cwd=tmp_path, stdout=end, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(end)
+    assert done.returncode == 0, done.stderr
+    assert {path.parts[-5] for path in tmp_path.rglob("metrics.json")} == {"random", "popularity"}
+    assert "Traceback" not in done.stderr
