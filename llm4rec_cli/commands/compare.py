@@ -217,7 +217,7 @@ def _runs_by_seed(runs: Sequence[FinishedRun], outputs: Path) -> dict[int, list[
     from llm4rec_cli.reporting.pairing import problems_of_protocols
     from llm4rec_cli.runs.catalog import by_variant, finished_runs
 
-    finished = by_variant(finished_runs(outputs))
+    finished = by_variant(finished_runs(outputs, any_model=True))
     of_variants = [finished.get(metrics["variant"], {}) for _, metrics in runs]
     trained = [set(of_variant) for of_variant, run in zip(of_variants, runs, strict=True) if _is_seeded(run)]
     seeds = sorted(set.intersection(*trained)) if trained else []

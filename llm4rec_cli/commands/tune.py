@@ -65,6 +65,9 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         raise UsageError("tune needs Optuna, which is not installed", "pip install 'llm4rec[tune]'")
     if {"seed", "split"} & {key_typed(override) for override in composed.typed}:
         raise UsageError("tune sets split=valid and seed=0 itself", "leave them out")
+    for name in filter(None, (options.name, options.save)):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UsageError(f"'{name}' leads out of its folder", "a name, such as beauty/sasrec")
     typed = _typed(composed)
     saved = Path("conf/experiment") / f"{options.save}.yaml" if options.save else None
     if saved is not None and saved.exists() and not _names_the_search(saved, typed):

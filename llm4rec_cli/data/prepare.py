@@ -180,7 +180,9 @@ def _missing(folder: Path, names: Sequence[str], config: DatasetConfig) -> DataE
     path = folder / names[0]
     where = "a folder in" if path.is_dir() else "a broken link in" if path.is_symlink() else "not in"
     can_be_fetched = [name for name in names if name in download.downloadable(config.download)]
-    if config.raw_dir and can_be_fetched:
+    if config.generator:
+        remedy = f"delete {folder}: it is generated again"
+    elif config.raw_dir and can_be_fetched:
         them, fetched = ("it", "it") if len(names) == 1 else ("them", ", ".join(can_be_fetched))
         remedy = f"put {them} there, or leave out dataset.raw_dir to download {fetched}. {config.get}"
     else:

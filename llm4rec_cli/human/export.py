@@ -20,7 +20,7 @@ from llm4rec_cli.human import sheets
 from llm4rec_cli.human.agreement import MIN_EXAMPLES, Scale
 from llm4rec_cli.human.sheets import KEY, PAGE, TABLE, Example
 from llm4rec_cli.reporting.runs import shown_as
-from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, cache_folder, resolve_runs
+from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, cache_folder, read_predictions, resolve_runs
 
 REFERENCE = "reference"  # the system name of the users' own texts
 MAX_TEXTS = 9  # per example: nobody keeps more apart, and the page enters values by one digit
@@ -151,7 +151,7 @@ def _shared_predictions(runs: Sequence[FinishedRun]) -> pd.DataFrame:
         file = folder / PREDICTIONS
         if not file.exists():
             raise RunError(f"{file} is missing", "repeat the run with force=true")
-        texts = pd.read_parquet(file)[[*EXAMPLE_COLUMNS, "prediction"]].rename(columns={"prediction": str(i)})
+        texts = read_predictions(file)[[*EXAMPLE_COLUMNS, "prediction"]].rename(columns={"prediction": str(i)})
         texts["occurrence"] = texts.groupby(EXAMPLE_COLUMNS).cumcount()  # a user may have the same item twice
         shared = texts if shared is None else shared.merge(texts, on=[*EXAMPLE_COLUMNS, "occurrence"])
     assert shared is not None

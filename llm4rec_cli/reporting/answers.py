@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec_cli.evaluation.crossed import metric_intervals
-from llm4rec_cli.runs.catalog import PREDICTIONS
+from llm4rec_cli.runs.catalog import PREDICTIONS, read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,11 +66,9 @@ def score_answers(path: Path, names: Sequence[str]) -> ScoredAnswers | None:
         path: predictions.parquet of the run.
         names: the metrics to compute.
     """
-    import pandas as pd
-
     if not path.exists():
         return None
-    predictions = pd.read_parquet(path)
+    predictions = read_predictions(path)
     example = [name for name in EXAMPLE if name in predictions]
     predictions = predictions.sort_values(example, kind="stable", ignore_index=True)
     columns, metrics = _scores({str(name): column.to_numpy() for name, column in predictions.items()}, names)

@@ -14,7 +14,7 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
-from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, FinishedRun
+from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, FinishedRun, prediction_columns, read_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,12 +128,10 @@ def pair_runs(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str 
         UsageError: the runs have no predictions or not on the same examples, no items were held out, no target is
             of that kind, or an example has no value.
     """
-    import pandas as pd
-
     files = [folder / PREDICTIONS for folder, _ in runs]
     columns = _answer_columns(files)
     example = IMPRESSION if "items" in columns else EXAMPLE
-    a, b = (pd.read_parquet(file) for file in files)
+    a, b = map(read_predictions, files)
     if any("turn" in answers for answers in (a, b)):
         raise UsageError(
             "one of these runs evaluates every example with several candidate orders, so its rows are not independent",
@@ -172,9 +170,7 @@ def _answer_columns(files: Sequence[Path]) -> tuple[str, ...]:
     Raises:
         UsageError: there are none.
     """
-    import pyarrow.parquet
-
-    stored = [set(pyarrow.parquet.read_schema(file).names) if file.exists() else set() for file in files]
+    stored = [prediction_columns(file) if file.exists() else set() for file in files]
     for columns in ANSWER_COLUMNS:
         if all(set(columns) <= names for names in stored):
             return columns

@@ -19,7 +19,7 @@ from llm4rec_cli.reporting import papers, svg
 from llm4rec_cli.reporting.contents import shared
 from llm4rec_cli.reporting.svg import LEFT, RIGHT, WIDTH
 from llm4rec_cli.reporting.variants import Group, Variant
-from llm4rec_cli.runs.catalog import PREDICTIONS, TRAIN_LOG
+from llm4rec_cli.runs.catalog import PREDICTIONS, TRAIN_LOG, read_predictions
 
 DOTS, LINES = 20, svg.N_COLOURS  # most variants per chart, as dots and as lines
 TOP, ROW = 24.0, 36.0  # units: for the label above a y axis; per variant
@@ -261,7 +261,7 @@ def _calibration_points(variant: Variant) -> list[tuple[float, float]]:
     import pandas as pd
 
     files = [folder / PREDICTIONS for folder, _ in variant.runs]
-    answers = [pd.read_parquet(file, columns=["prediction", "rating"]) for file in files if file.exists()]
+    answers = [read_predictions(file, ["prediction", "rating"]) for file in files if file.exists()]
     if not answers:
         return []
     pooled = pd.concat(answers, ignore_index=True)

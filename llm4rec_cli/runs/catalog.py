@@ -13,10 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -38,23 +41,49 @@ TRASH = ".pruned"  # where `prune` moves things before it removes them
 def finished_metrics(folder: Path) -> dict[str, Any] | None:
     """Return metrics.json of a finished run; None if the folder holds none.
 
-    A torn one, of a machine that lost power, and one of a model that is not installed count as none, with a warning.
+    A torn one, of a machine that lost power, counts as none, with a warning.
     """
     try:
         status = json.loads((folder / STATUS).read_text())
-        if status["status"] != "done":
-            return None
-        metrics = dict(json.loads((folder / METRICS).read_text()))
-        model = metrics["model"]
+        return dict(json.loads((folder / METRICS).read_text())) if status["status"] == "done" else None
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError):
         log.warning("%s is not readable and left out: llm4rec list runs shows its state", folder)
         return None
-    if model not in model_names():
-        log.warning("%s is left out: there is no model '%s' here", folder, model)
-        return None
-    return metrics
+
+
+def read_predictions(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return predictions.parquet of a run, or some columns of it.
+
+    Raises:
+        RunError: the file is damaged or missing.
+    """
+    import pandas as pd
+
+    with _readable(path):
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+
+
+def prediction_columns(path: Path) -> set[str]:
+    """Return the names of the columns of predictions.parquet.
+
+    Raises:
+        RunError: the file is damaged or missing.
+    """
+    import pyarrow.parquet
+
+    with _readable(path):
+        return set(pyarrow.parquet.read_schema(path).names)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunError(f"{path} is damaged or missing ({reason})", "type the run's command with force=true") from error
 
 
 def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:
@@ -63,11 +92,12 @@ def run_folder(outputs: Path, metrics: dict[str, Any]) -> Path:
     return outputs / metrics["model"] / metrics["dataset"] / metrics["task"] / name
 
 
-def finished_runs(outputs: Path, imports: bool = False) -> Iterator[FinishedRun]:
+def finished_runs(outputs: Path, imports: bool = False, any_model: bool = False) -> Iterator[FinishedRun]:
     """Yield every finished run under `outputs`, the last to finish first.
 
     Args:
         imports: whether imported weights, which have no results, are among them.
+        any_model: whether runs of models that are not installed are, which are otherwise left out with a warning.
     """
     runs = []
     for path in outputs.glob(f"*/*/*/seed*/{STATUS}"):
@@ -75,7 +105,11 @@ def finished_runs(outputs: Path, imports: bool = False) -> Iterator[FinishedRun]
             metrics = finished_metrics(path.parent)
             if metrics is not None and (imports or read_json(path).get("command") != IMPORT):
                 runs.append((path.stat().st_mtime, path.parent, metrics))
-    yield from ((folder, metrics) for _, folder, metrics in sorted(runs, key=lambda run: -run[0]))
+    for _, folder, metrics in sorted(runs, key=lambda run: -run[0]):
+        if any_model or metrics["model"] in model_names():
+            yield folder, metrics
+        else:
+            log.warning("%s is left out: there is no model '%s' here", folder, metrics["model"])
 
 
 def by_variant(runs: Iterable[FinishedRun]) -> dict[str, dict[int, FinishedRun]]:
@@ -93,7 +127,7 @@ def resolve_runs(names: Sequence[str], outputs: Path) -> list[FinishedRun]:
         RunError: no finished run has this name.
         UsageError: several do.
     """
-    runs = dict(finished_runs(outputs))
+    runs = dict(finished_runs(outputs, any_model=True))
     resolved = []
     for name in names:
         folder = Path(name.removeprefix("run=")).expanduser()

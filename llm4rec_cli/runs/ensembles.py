@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 from omegaconf import ListConfig, OmegaConf
 
 from llm4rec_cli.config.compose import compose
@@ -18,7 +17,15 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import SeenItems
 from llm4rec_cli.errors import UsageError, raise_first
-from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, STATUS, FinishedRun, finished_runs, run_folder
+from llm4rec_cli.runs.catalog import (
+    CONFIG,
+    PREDICTIONS,
+    STATUS,
+    FinishedRun,
+    finished_runs,
+    prediction_columns,
+    run_folder,
+)
 
 STORED = {"scores", "top_scores"}  # columns of predictions.parquet
 # Keys of metrics.json that all members must agree on.
@@ -65,7 +72,7 @@ def _problems_of_members(members: Sequence[FinishedRun]) -> Iterator[UsageError]
         yield UsageError("an ensemble needs at least two runs, and one is named", "run=[RUN,RUN,…]")
     (first_folder, first), *others = members
     for folder, metrics in members:
-        if not STORED & set(pyarrow.parquet.read_schema(folder / PREDICTIONS).names):
+        if not STORED & prediction_columns(folder / PREDICTIONS):
             yield UsageError(
                 f"{folder} has no stored scores of items (task {metrics['task']})",
                 "rankings store them; runs from before they did: evaluate again with force=true",

@@ -544,3 +544,12 @@ def test_other_impressions_are_refused(shown, llm4rec):
     a, b = shown("a", [0, 0, 0]), shown("b", [0, 0, 0], impression_id=["1", "2", "9"])
     error = llm4rec("compare", str(a), str(b)).err
     assert "of 3 impressions in A and 3 in B, 1 are in A only and 1 in B only (impression 3)" in error
+
+
+def test_a_damaged_file_of_answers_is_named(write, llm4rec):
+    runs = [write(model, RANKS) for model in ("a", "b")]
+    (runs[1] / "predictions.parquet").write_bytes(b"PAR1")
+    answer = llm4rec("compare", *map(str, runs))
+    assert answer.code == 1
+    assert f"{runs[1] / 'predictions.parquet'} is damaged" in answer.err
+    assert "force=true" in answer.err

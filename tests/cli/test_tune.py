@@ -112,6 +112,8 @@ def test_the_name_of_a_shipped_experiment_is_refused_elsewhere(tmp_path, cache):
         (("model=random",), "model 'random' has no search space"),
         (("model=bpr_mf", "split=test"), "tune sets split=valid and seed=0 itself"),
         (("model=bpr_mf", "--trials", "0"), "argument --trials: '0' is not a whole number of at least 1"),
+        (("model=bpr_mf", "--name", "../../x"), "'../../x' leads out of its folder"),
+        (("model=bpr_mf", "--save", "/x"), "'/x' leads out of its folder"),
         (("model=bpr_mf", "--minutes", "0"), "argument --minutes: 0 minutes are no time to search"),
         (("model=bpr_mf", "--minutes", "nan"), "argument --minutes: nan minutes"),
         (("model=bpr_mf", "--trial", "3"), "unknown option '--trial'"),
