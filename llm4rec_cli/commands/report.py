@@ -58,12 +58,13 @@ def main(argv: list[str]) -> int:
     from llm4rec_cli.reporting.claims.verdict import judge_claims
     from llm4rec_cli.reporting.page import page
 
-    path = Path(options.html).expanduser().resolve()  # of a link, what it leads to
+    named = Path(options.html).expanduser()
+    path = named.resolve()  # of a link, what it leads to
     if path.exists() and not path.is_file():
         raise UsageError(f"{options.html} is no file", "--html report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page(comparable, claims_content(judge_claims(root)), numbers))
-    print(path)
+    print(named)
     return 0
 
 

@@ -75,7 +75,7 @@ def hydra_override(argument: str) -> str:
         )
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
         raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
-    if key in GROUPS and (value == "null" or value.startswith("[")):
+    if key in GROUPS and (value == "null" or re.fullmatch(r"\[.*\]", value)):
         raise UsageError(f"{argument}: {key} takes the name of one option", f"llm4rec list {key}s")
     if key.partition(".")[0] == "tuning" and value != "null":
         raise UsageError(

@@ -179,7 +179,7 @@ def test_a_column_that_is_not_there_is_answered_with_the_closest(name, tmp_path)
     with pytest.raises(DataError, match=f"{name}: no column 'usr' for user_id") as error:
         read(tmp_path, name, content, {"user_id": "usr", "item_id": "film"})
     assert error.value.remedy.startswith("did you mean 'user'?")
-    assert "+dataset.columns.user_id=COLUMN" in error.value.remedy
+    assert "another column: dataset.columns.user_id=COLUMN" in error.value.remedy
 
 
 def test_an_optional_column_must_be_there_if_the_map_names_it(tmp_path):
