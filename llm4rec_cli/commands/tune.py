@@ -122,8 +122,8 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     if saved is not None:
         write_text(saved, experiment)
         print(f"saved: {saved}")
-    raw_dir = [o for o in typed if o.startswith(("dataset.raw_dir=", "~"))]
-    command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *raw_dir, "seed=0,1,2"]
+    not_saved = [o for o in typed if o.startswith(("dataset.raw_dir=", "~"))]
+    command = ["llm4rec", "train", "-m", f"+experiment={options.save or 'NAME'}", *not_saved, "seed=0,1,2"]
     print(f"next: {shlex.join(command)}" + ("" if options.save else "   (after --save NAME)"))
     return Outcome("done", folder)
 
