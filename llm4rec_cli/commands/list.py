@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from llm4rec_cli.config.overrides import GROUPS
-from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import CONFIG, FILTERS, Run, cache_folder, disk_usage
+from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.tables import Content
@@ -296,11 +295,13 @@ def moment(time: float) -> str:
 def _result(run: Run) -> str:
     """Return `ndcg@10 0.1198 · test · full · masked`: the task's selection metric, the protocol and unusual labels;
     empty if there are no metrics yet."""
+    from llm4rec_cli.reporting.stored_settings import setting
+
     if not run.metrics:
         return ""
     if run.status.get("command") == catalog.IMPORT:
         return f"weights imported from {run.metrics['imported']['file']}"
-    selection = read_yaml(run.folder / CONFIG)["task"]["selection"]
+    selection = setting(run.folder, "task.selection")
     value = run.metrics["metrics"].get(selection)
     score = [] if value is None else [f"{selection} {value:.4f}"]
     masked = {True: ["masked"], False: []}.get(run.metrics["mask_history"], [run.metrics["mask_history"]])

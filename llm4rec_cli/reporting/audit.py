@@ -5,26 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class
-from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
-from llm4rec_cli.reporting import pairing
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.reporting.runs import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
+from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs, resolve_runs
-from llm4rec_cli.runs.identity import plain
 
 if TYPE_CHECKING:
     from llm4rec_cli.evaluation.crossed import Estimate
@@ -153,7 +149,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     runs = list(finished_runs(outputs))
     run = _scored_file(Path(name).expanduser(), runs) or resolve_runs([name], outputs)[0]
     folder, _ = run
-    metric = metric or str(_setting(_config(folder), "task.selection"))
+    metric = metric or str(setting(folder, "task.selection"))
     shared_metrics([run], [metric])
     opponent = _opponent(run, runs, over, metric, outputs)
     shared_metrics([opponent, run], [metric])
@@ -176,11 +172,6 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
 # --- which runs
 
 
-@cache
-def _config(folder: Path) -> dict[str, Any]:
-    return pairing.config_of(folder)
-
-
 def _any(runs: Mapping[int, FinishedRun]) -> FinishedRun:
     return next(iter(runs.values()))
 
@@ -194,8 +185,7 @@ def _scored_file(path: Path, runs: Iterable[FinishedRun]) -> FinishedRun | None:
     if not path.is_file():
         return None
     for folder, metrics in runs:
-        config = _config(folder)
-        files = [_setting(config, f"model.{key}") for key in config_class(metrics["model"]).file_settings]
+        files = [setting(folder, f"model.{key}") for key in config_class(metrics["model"]).file_settings]
         if str(path.resolve()) in files:
             return folder, metrics
     raise RunError(f"no finished run has judged {path}", f"llm4rec score {path} dataset=…")
@@ -236,42 +226,15 @@ def _opponent(
 def _same_examples(run: FinishedRun, runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     """Return the runs on the same examples: data, protocol, task and its extent are equal."""
     keys = ("dataset", "dataset_fingerprint", "task", "n_examples", *PROTOCOL_KEYS)
-    facts, settings = [run[1][key] for key in keys], _settings(run, ("dataset",))
+    facts, settings = [run[1][key] for key in keys], settings_with_effect(run, ("dataset",))
     same = [other for other in runs if [other[1][key] for key in keys] == facts]
-    return [other for other in same if _settings(other, ("dataset",)) == settings]
+    return [other for other in same if settings_with_effect(other, ("dataset",)) == settings]
 
 
 def _strongest_floor(others: Iterable[FinishedRun], metric: str) -> FinishedRun | None:
     """Return the floor with the highest metric among these runs; None if none has it."""
     floors = [o for o in others if config_class(o[1]["model"]).floor and metric in o[1]["intervals"]]
     return max(floors, key=lambda floor: floor[1]["metrics"][metric], default=None)
-
-
-def _settings(run: FinishedRun, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Return the settings that a run's numbers depend on, of these nodes or of all, without the free ones."""
-    config, model = _config(run[0]), config_class(run[1]["model"])
-    declared_settings = declarations_with(cast(Any, model))
-    free |= {f"model.{key}" for key in model.file_settings}
-    without_effect = () if model.trainable else ("trainer",)
-    return {
-        declared.key: _setting(config, declared.key, plain(declared.field.default))
-        for declared in declared_settings
-        if not declared.is_node
-        and declared.role not in NOT_HASHED
-        and declared.key not in free
-        and (node := declared.key.partition(".")[0]) not in without_effect
-        and (not nodes or node in nodes)
-    }
-
-
-def _setting(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """Return a setting of config.yaml; of a run that is older than the setting, its default."""
-    node: Any = config
-    for name in key.split("."):
-        if not isinstance(node, Mapping) or name not in node:
-            return default
-        node = node[name]
-    return node
 
 
 # --- the gain
@@ -393,7 +356,7 @@ def _protocol_checks(
     """
     for name, (key, value, free) in PROTOCOLS.items():
         condition = f"the gain is there under {name}"
-        if _setting(_config(run[0]), key) == value:
+        if setting(run[0], key) == value:
             yield Check(condition, True, f"it is evaluated under {name}")
             continue
         draws = [
@@ -420,10 +383,10 @@ def _under(
     run: FinishedRun, runs: Iterable[FinishedRun], key: str, value: str, free: frozenset[str]
 ) -> Iterator[FinishedRun]:
     """Yield the runs of the same experiment with this setting, apart from free settings."""
-    same, facts = _settings(run, free=free), [run[1][name] for name in ("model", "dataset", "task")]
+    same, facts = settings_with_effect(run, free=free), [run[1][name] for name in ("model", "dataset", "task")]
     for other in runs:
         alike = [other[1][name] for name in ("model", "dataset", "task")] == facts
-        if alike and _setting(_config(other[0]), key) == value and _settings(other, free=free) == same:
+        if alike and setting(other[0], key) == value and settings_with_effect(other, free=free) == same:
             yield other
 
 
@@ -434,9 +397,9 @@ def _opponent_of(
     others = [other for other in _same_examples(draw, runs) if other[1]["variant"] != draw[1]["variant"]]
     if opponent is None:
         return _strongest_floor(others, metric)
-    same = _settings(opponent, free=free)
+    same = settings_with_effect(opponent, free=free)
     others = [other for other in others if other[1]["model"] == opponent[1]["model"]]
-    return next((other for other in others if _settings(other, free=free) == same), None)
+    return next((other for other in others if settings_with_effect(other, free=free) == same), None)
 
 
 def _known(

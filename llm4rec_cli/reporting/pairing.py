@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import DatasetConfig
 from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
-from llm4rec_cli.runs.catalog import CONFIG, PREDICTIONS, FinishedRun, prediction_columns, read_predictions
+from llm4rec_cli.reporting.stored_settings import config_of
+from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, prediction_columns, read_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,12 +82,6 @@ def _data_differences(runs: Sequence[FinishedRun]) -> list[str]:
 
 def _difference(key: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     return f"{key} is {a.get(key)} in A and {b.get(key)} in B"
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """Return a run's config.yaml; empty if there is none."""
-    file = folder / CONFIG
-    return dict(read_yaml(file)) if file.exists() else {}
 
 
 def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = None) -> list[str]:

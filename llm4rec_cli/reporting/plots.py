@@ -7,6 +7,7 @@ row number in the table of results.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from llm4rec_cli.reporting.contents import shared
 from llm4rec_cli.reporting.svg import LEFT, RIGHT, WIDTH
 from llm4rec_cli.reporting.variants import Group, Variant
 from llm4rec_cli.runs.catalog import PREDICTIONS, TRAIN_LOG, read_predictions
+
+log = logging.getLogger(__name__)
 
 DOTS, LINES = 20, svg.N_COLOURS  # most variants per chart, as dots and as lines
 TOP, ROW = 24.0, 36.0  # units: for the label above a y axis; per variant
@@ -185,7 +188,7 @@ def learning_curves(group: Group) -> Plot | None:
     """Draw training loss and validation metric by epoch, one line per seed, with a mark at the best epoch."""
     lines = []
     for number, variant in group.ranked() if group.headline_metric else enumerate(group.members, start=1):
-        logs = [log for folder, _ in variant.runs if len(log := _log(folder / TRAIN_LOG)) > 1]
+        logs = [entries for folder, _ in variant.runs if len(entries := _log(folder / TRAIN_LOG)) > 1]
         if logs:
             lines.append((number, variant, logs))
     if not lines:
@@ -331,5 +334,9 @@ def _best_entry(log: Sequence[dict[str, float]]) -> int:
 
 
 def _log(path: Path) -> list[dict[str, float]]:
-    """Return the entries of a training log, oldest first; empty if nothing was trained."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Return the entries of a training log, oldest first; empty if nothing was trained, or if the log is damaged."""
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError:
+        log.warning("%s is damaged: its run has no curve", path)
+        return []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,7 @@ from llm4rec_cli.reporting.runs import (
     shown_as,
     variant_in_words,
 )
+from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
 from llm4rec_cli.runs.catalog import FinishedRun
 
 
@@ -31,9 +33,11 @@ class Variant:
 
     Attributes:
         runs: one per seed, ordered by seed.
+        distinction: of a variant whose row would equal another's: the settings in which they differ.
     """
 
     runs: Sequence[FinishedRun]
+    distinction: Sequence[str] = ()
 
     @property
     def first_run(self) -> dict[str, Any]:
@@ -53,7 +57,7 @@ class Variant:
     @property
     def parts(self) -> list[str]:
         """The variant in words, one override each."""
-        return variant_in_words(self.first_run)
+        return [*variant_in_words(self.first_run), *self.distinction]
 
     @property
     def is_floor(self) -> bool:
@@ -192,7 +196,27 @@ def variants(runs: Iterable[FinishedRun]) -> list[Variant]:
         key = (*heading, metrics["dataset_fingerprint"], metrics["variant"])
         by_key[key].setdefault(metrics["seed"], (folder, metrics))
     averaged = [Variant([by_seed[seed] for seed in sorted(by_seed)]) for _, by_seed in sorted(by_key.items())]
-    return sorted(averaged, key=lambda variant: (variant.heading, variant.name))
+    by_row: dict[tuple[Any, ...], list[Variant]] = defaultdict(list)
+    for variant in averaged:
+        by_row[variant.heading, variant.name].append(variant)
+    told_apart = [variant for equal in by_row.values() for variant in (_told_apart(equal) if len(equal) > 1 else equal)]
+    return sorted(told_apart, key=lambda variant: (variant.heading, variant.name))
+
+
+def _told_apart(equal: Sequence[Variant]) -> list[Variant]:
+    """Return variants of equal rows with the settings in which they differ; without any, with their data and hash."""
+    settings = [settings_with_effect(variant.runs[0], free=frozenset({"seed"})) for variant in equal]
+    keys = [key for key in settings[0] if any(own.get(key) != settings[0][key] for own in settings)]
+    facts = [{key: variant.first_run[key] for key in ("dataset_fingerprint", "variant")} for variant in equal]
+    told = [{key: setting(v.runs[0][0], key) for key in keys} for v in equal] if keys else facts
+    return [
+        replace(variant, distinction=[f"{key}={_as_typed(value)}" for key, value in own.items() if value is not None])
+        for variant, own in zip(equal, told, strict=True)
+    ]
+
+
+def _as_typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> list[Group]:

@@ -44,13 +44,21 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
     A torn one, of a machine that lost power, counts as none, with a warning.
     """
     try:
-        status = json.loads((folder / STATUS).read_text())
-        return dict(json.loads((folder / METRICS).read_text())) if status["status"] == "done" else None
+        if json.loads((folder / STATUS).read_text())["status"] != "done":
+            return None
+        if metrics := _whole_metrics(json.loads((folder / METRICS).read_text())):
+            return metrics
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError):
-        log.warning("%s is not readable and left out: llm4rec list runs shows its state", folder)
-        return None
+        pass
+    log.warning("%s is not readable and left out: llm4rec list runs shows its state", folder)
+    return None
+
+
+def _whole_metrics(content: Any) -> dict[str, Any]:
+    """Return the content of metrics.json; empty if it is not that of a run."""
+    return content if isinstance(content, dict) and {"model", "metrics"} <= content.keys() else {}
 
 
 def read_predictions(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -199,7 +207,7 @@ def read_run(folder: Path) -> Run:
     """Return the run in a folder that holds a status.json."""
     status = read_json(folder / STATUS)
     state = str(status.get("status", "unreadable"))
-    metrics = read_json(folder / METRICS) if state == "done" else {}
+    metrics = _whole_metrics(read_json(folder / METRICS)) if state == "done" else {}
     if state == "running" and not is_locked(folder / ".lock"):
         state = "killed"
     elif state == "done" and not metrics:

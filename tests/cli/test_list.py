@@ -23,7 +23,7 @@ def run(tmp_path):
         folder = tmp_path / "outputs" / place / name
         write_text(folder / "config.yaml", "task: {selection: ndcg@10}\n")
         protocol = {"split": "test", "protocol": "full", "mask_history": masked, "labels": labels}
-        write_json(folder / "metrics.json", {"metrics": {"ndcg@10": ndcg}} | protocol)
+        write_json(folder / "metrics.json", {"model": "sasrec", "metrics": {"ndcg@10": ndcg}} | protocol)
         write_json(folder / "status.json", {"status": status, "error": error})
         os.utime(folder / "status.json", (1e9 + len(names), 1e9 + len(names)))
         return folder
@@ -175,12 +175,18 @@ def test_a_run_whose_lock_is_held_is_running_and_one_whose_lock_is_free_was_kill
 
 
 @pytest.mark.parametrize("torn", ["status.json", "metrics.json"])
-@pytest.mark.parametrize("text", ["", '{"status": "do', "[]", "null"])
+@pytest.mark.parametrize("text", ["", '{"status": "do', "[]", "{}", "null"])
 def test_a_torn_file_makes_a_run_unreadable_and_the_others_are_listed(run, line, torn, text):
     (run("seed0-a", "done") / torn).write_text(text)
     run("seed1-b", "done")
     assert " unreadable " in line("seed0-a")
     assert " done " in line("seed1-b")
+
+
+def test_a_run_without_its_config_is_listed_without_a_score(run, line):
+    (run("seed0-a", "done") / "config.yaml").unlink()
+    assert "test · full" in line("seed0-a")
+    assert "ndcg" not in line("seed0-a")
 
 
 def test_the_newest_run_comes_first(run, llm4rec):

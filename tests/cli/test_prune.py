@@ -19,7 +19,8 @@ def run(tmp_path):
 
     def write(name, status, model="sasrec", days=0, labels=()):
         folder = tmp_path / "outputs" / model / "demo/sequential" / name
-        write_json(folder / "metrics.json", {"dataset_fingerprint": "f" * 64, "labels": labels})
+        facts = {"model": "sasrec", "metrics": {}, "dataset_fingerprint": "f" * 64, "labels": labels}
+        write_json(folder / "metrics.json", facts)
         write_json(folder / "status.json", {"status": status, "error": None})
         _age(folder / "status.json", days)
         return folder

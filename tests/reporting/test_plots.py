@@ -192,6 +192,14 @@ def test_a_single_epoch_is_no_curve(tmp_path):
     assert learning_curves(group(trained(tmp_path / "a", [(3.0, 0.1)]))) is None
 
 
+def test_a_damaged_training_log_is_named_and_its_curve_left_out(tmp_path, caplog):
+    folder, metrics = trained(tmp_path / "a", [(3.0, 0.1), (2.0, 0.2)])
+    with (folder / "train_log.jsonl").open("a") as file:
+        file.write('\n{"step"')
+    assert learning_curves(group((folder, metrics))) is None
+    assert f"{folder / 'train_log.jsonl'} is damaged" in caplog.text
+
+
 def test_calibration_has_the_means_of_bins_of_equal_size(tmp_path):
     low, high = [2.0] * 10 + [3.0] * 10, [4.0] * 10 + [5.0] * 10
     stars = [1] * 10 + [2] * 10 + [4] * 20

@@ -84,6 +84,23 @@ def test_the_order_of_runs_does_not_matter():
     assert variants(runs) == variants(runs[::-1])
 
 
+def test_rows_that_would_be_equal_show_the_settings_in_which_they_differ(tmp_path):
+    def stored(name, **settings):
+        return write_run(tmp_path / name, metrics_json(variant=name), config=settings)
+
+    runs = [stored("a"), stored("b", task={"stored_items": 100}), stored("c", trainer={"batch_size": 8}, device="cpu")]
+    assert [variant.name for variant in variants(runs)] == [
+        ("sasrec", ""),
+        ("sasrec", "task.stored_items=100"),
+        ("sasrec", "trainer.batch_size=8"),
+    ]
+
+
+def test_rows_of_equal_settings_show_their_data_and_variant():
+    names = [variant.name[1] for variant in variants([run(), run(dataset_fingerprint="g")])]
+    assert names == ["dataset_fingerprint=f variant=v", "dataset_fingerprint=g variant=v"]
+
+
 def test_variants_with_the_same_task_and_protocol_share_a_table():
     averaged = variants([run(model="unisrec"), run(), run(task="direct", protocol="uniform-100")])
     assert [[variant.name[0] for variant in group.members] for group in groups(averaged)] == [

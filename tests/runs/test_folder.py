@@ -107,12 +107,13 @@ def test_the_newest_run_comes_first(tmp_path):
     assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-new", "seed2-middle", "seed0-old"]
 
 
+@pytest.mark.parametrize("text", ['{"metr', "{}", "[]"])
 @pytest.mark.parametrize("torn", ["status.json", "metrics.json"])
-def test_an_unreadable_run_is_left_out_with_a_warning(tmp_path, caplog, torn):
+def test_an_unreadable_run_is_left_out_with_a_warning(tmp_path, caplog, torn, text):
     for name in ("seed0-torn", "seed1-whole"):
         write_json(tmp_path / "m/d/t" / name / "status.json", {"status": "done"})
         write_json(tmp_path / "m/d/t" / name / "metrics.json", METRICS)
-    (tmp_path / "m/d/t/seed0-torn" / torn).write_text('{"metr')
+    (tmp_path / "m/d/t/seed0-torn" / torn).write_text(text)
     assert [folder.name for folder, _ in finished_runs(tmp_path)] == ["seed1-whole"]
     assert "seed0-torn is not readable" in caplog.text
 
