@@ -17,8 +17,8 @@ from llm4rec_cli.config.keys import keys_with_role
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.files import write_json, write_text
-from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.reproduction import RECORDS
+from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.variants import Variant, variants
 from llm4rec_cli.runs.catalog import CONFIG, METRICS, STATUS, finished_runs
 

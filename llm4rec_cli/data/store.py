@@ -1,4 +1,4 @@
-"""Prepared datasets on disk."""
+"""Prepared datasets on disk, as Arrow files that are mapped into memory: texts that nobody reads are not loaded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.feather
 from numpy.typing import NDArray
 
 from llm4rec_cli.data.recdataset import RecDataset
@@ -17,17 +18,23 @@ from llm4rec_cli.errors import DataError
 
 def dataset_folder(cache: Path, name: str, fingerprint: str) -> Path:
     """Return the cache folder of a prepared dataset and of what is drawn from it once."""
-    return cache / "datasets" / f"{name}-{fingerprint[:12]}"
+    return cache / "datasets" / f"{name}-{fingerprint[:16]}"
 
 
 def save(dataset: RecDataset, folder: Path) -> None:
-    """Write a dataset as Parquet files and a manifest in JSON."""
-    dataset.items.to_parquet(folder / "items.parquet", index=False)
-    dataset.interactions.to_parquet(folder / "interactions.parquet", index=False)
-    pd.DataFrame({"user_id": dataset.user_ids}).to_parquet(folder / "users.parquet", index=False)
+    """Write a dataset as Arrow files and a manifest in JSON."""
+    users = pd.DataFrame({"user_id": dataset.user_ids})
+    tables = {"items": dataset.items, "interactions": dataset.interactions, "users": users}
     if dataset.impressions is not None:
-        dataset.impressions.to_parquet(folder / "impressions.parquet", index=False)
+        tables["impressions"] = dataset.impressions
+    for name, table in tables.items():  # uncompressed and in one piece: columns need no copy when read
+        path = str(folder / f"{name}.arrow")
+        pyarrow.feather.write_feather(table, path, compression="uncompressed", chunksize=max(1, len(table)))
     (folder / "manifest.json").write_text(json.dumps(dataset.manifest, indent=2), encoding="utf-8")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pyarrow.feather.read_table(str(path), memory_map=True).to_pandas(split_blocks=True)
 
 
 def load(folder: Path) -> RecDataset:
@@ -37,9 +44,9 @@ def load(folder: Path) -> RecDataset:
         DataError: a file is missing or damaged.
     """
     try:
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("items", "interactions", "users")}
-        impressions_path = folder / "impressions.parquet"
-        impressions = pd.read_parquet(impressions_path) if impressions_path.exists() else None
+        tables = {name: _read(folder / f"{name}.arrow") for name in ("items", "interactions", "users")}
+        impressions_path = folder / "impressions.arrow"
+        impressions = _read(impressions_path) if impressions_path.exists() else None
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):

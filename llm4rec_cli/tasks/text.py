@@ -82,11 +82,11 @@ def _sentiment(split: Split, examples: Examples, written: Written, texts: list[s
         return {}
     stars = split.dataset.interactions["rating"].to_numpy(dtype=np.float64)
     training = split.assignment == TRAIN
-    own_texts = split.dataset.interactions[written.value].fillna("")[training].tolist()
+    own_texts = split.dataset.interactions[written.value][training].fillna("").tolist()
     classifier = sentiment_classifier(own_texts, stars[training])
     return {} if classifier is None else sentiment_columns(classifier, texts, stars[examples.row])
 
 
 def _column(split: Split, examples: Examples, name: str) -> list[str]:
     """Return what users wrote in this column; empty where they wrote nothing."""
-    return split.dataset.interactions[name].fillna("").iloc[examples.row].tolist()
+    return split.dataset.interactions[name].iloc[examples.row].fillna("").tolist()

@@ -261,13 +261,13 @@ def test_a_trained_run_is_listed(llm4rec, trained):
 
 
 def test_the_cache_is_listed_by_part_and_entry(llm4rec, tmp_path):
-    entry = tmp_path / "cache/datasets/demo-0123456789ab/items.parquet"
+    entry = tmp_path / "cache/datasets/demo-0123456789abcdef/items.arrow"
     entry.parent.mkdir(parents=True)
     entry.write_bytes(b"0" * 2_000_000)
     os.utime(entry, (1e9, 1e9))
     out = llm4rec("list", "cache", "--cache", "cache").out.splitlines()
     assert any(line.split() == ["datasets", "1", "2.0", "MB"] for line in out)
-    (line,) = (line for line in out if "demo-0123456789ab" in line)
+    (line,) = (line for line in out if "demo-0123456789abcdef" in line)
     assert "2.0 MB" in line
     assert "2001-09-0" in line
 

@@ -246,7 +246,12 @@ def test_where_the_best_checkpoint_is_torn_the_others_stay(llm4rec, trained):
 
 
 def test_datasets_and_features_go_and_raw_files_only_where_they_are_named(cached, llm4rec, tmp_path):
-    for name in ("datasets/demo-0123456789ab/items.parquet", "features/a.safetensors", "raw/mine/a.txt", "llm/answers"):
+    for name in (
+        "datasets/demo-0123456789abcdef/items.arrow",
+        "features/a.safetensors",
+        "raw/mine/a.txt",
+        "llm/answers",
+    ):
         cached(name)
     assert llm4rec("prune", "cache", "--cache", "cache", "--yes").code == 0
     assert {path.name for path in tmp_path.glob("cache/*/*")} == {"mine", "answers"}
@@ -255,37 +260,41 @@ def test_datasets_and_features_go_and_raw_files_only_where_they_are_named(cached
 
 
 def test_age_goes_by_the_last_use_of_any_file_of_an_entry(cached, llm4rec, tmp_path):
-    cached("datasets/old-0123456789ab/items.parquet", days=31)
-    cached("datasets/used-0123456789ab/items.parquet", days=31)
-    cached("datasets/used-0123456789ab/users.parquet", days=1)
+    cached("datasets/old-0123456789abcdef/items.arrow", days=31)
+    cached("datasets/used-0123456789abcdef/items.arrow", days=31)
+    cached("datasets/used-0123456789abcdef/users.arrow", days=1)
     cached("features/old.safetensors", days=31)
     cached("features/new.safetensors", days=29)
     assert llm4rec("prune", "cache", "--older-than", "30d", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"used-0123456789ab", "new.safetensors"}
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"used-0123456789abcdef", "new.safetensors"}
 
 
 def test_unused_are_the_datasets_of_no_run_and_of_unfinished_ones_all_of_their_name_stay(
     run, cached, llm4rec, tmp_path
 ):
     run("seed0-a", "done")
-    for name in ("datasets/demo-ffffffffffff/a", "datasets/demo-0123456789ab/a", "datasets/other-0123456789ab/a"):
+    for name in (
+        "datasets/demo-ffffffffffffffff/a",
+        "datasets/demo-0123456789abcdef/a",
+        "datasets/other-0123456789abcdef/a",
+    ):
         cached(name)
     cached("features/a.safetensors")
     run("seed1-b", "failed")
     assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
-    left = {"demo-ffffffffffff", "demo-0123456789ab", "a.safetensors"}
+    left = {"demo-ffffffffffffffff", "demo-0123456789abcdef", "a.safetensors"}
     assert {path.name for path in tmp_path.glob("cache/*/*")} == left
     llm4rec("prune", "runs", "--yes")
     assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == left - {"demo-0123456789ab"}
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == left - {"demo-0123456789abcdef"}
 
 
 def test_datasets_whose_ties_a_run_has_shuffled_are_used(run, cached, llm4rec, tmp_path):
     run("seed0-a", "done", labels=["control-shuffle_ties"])
-    for name in ("datasets/demo-0123456789ab/a", "datasets/other-0123456789ab/a"):
+    for name in ("datasets/demo-0123456789abcdef/a", "datasets/other-0123456789abcdef/a"):
         cached(name)
     assert llm4rec("prune", "cache", "--unused", "--cache", "cache", "--yes").code == 0
-    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"demo-0123456789ab"}
+    assert {path.name for path in tmp_path.glob("cache/*/*")} == {"demo-0123456789abcdef"}
 
 
 def test_what_a_process_is_writing_stays_and_what_a_killed_one_left_goes(cached, llm4rec):

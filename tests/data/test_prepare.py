@@ -171,7 +171,7 @@ def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(first.interactions, second.interactions)
     pd.testing.assert_frame_equal(first.items, second.items)
     assert first.manifest == second.manifest
-    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [f"shop-{first.fingerprint[:12]}"]
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [f"shop-{first.fingerprint[:16]}"]
 
 
 @pytest.mark.parametrize("change", [{"user_core": 2}, {"item_core": 2}, {"seed": 1}])

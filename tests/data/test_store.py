@@ -1,5 +1,8 @@
 """Prepared datasets on disk: what is damaged may be deleted, what is merely not readable now may not."""
 
+from dataclasses import replace
+
+import pyarrow
 import pytest
 
 from llm4rec_cli.data import store
@@ -17,8 +20,18 @@ def test_a_dataset_is_loaded_as_it_was_saved(folder):
     assert store.load(folder).sequence.tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("file", ["items.parquet", "manifest.json"])
-@pytest.mark.parametrize("content", [None, b"PAR1 cut off"])
+def test_texts_stay_on_disk_until_they_are_read(tmp_path):
+    dataset = tiny_dataset([[0, 1, 2]])
+    reviews = ["good " * 100_000, None, "x"]
+    store.save(replace(dataset, interactions=dataset.interactions.assign(review_text=reviews)), tmp_path)
+    before = pyarrow.total_allocated_bytes()
+    loaded = store.load(tmp_path).interactions
+    assert pyarrow.total_allocated_bytes() - before < 10_000
+    assert loaded["review_text"].fillna("").tolist() == ["good " * 100_000, "", "x"]
+
+
+@pytest.mark.parametrize("file", ["items.arrow", "manifest.json"])
+@pytest.mark.parametrize("content", [None, b"ARROW1 cut off"])
 def test_a_missing_or_torn_file_is_damage(folder, file, content):
     (folder / file).unlink()
     if content is not None:
@@ -28,9 +41,9 @@ def test_a_missing_or_torn_file_is_damage(folder, file, content):
 
 
 def test_a_file_without_permission_is_no_damage(folder, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(path, memory_map):
+        raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(store.pd, "read_parquet", refuse)
+    monkeypatch.setattr(store.pyarrow.feather, "read_table", refuse)
     with pytest.raises(PermissionError):
         store.load(folder)

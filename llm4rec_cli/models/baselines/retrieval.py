@@ -48,7 +48,7 @@ class Retrieval:
         return [title_from_review(review, *self.title_rule) for review in self._column("review_text", examples)]
 
     def _column(self, name: str, examples: Examples) -> list[str]:
-        return self.split.dataset.interactions[name].fillna("").iloc[examples.row].tolist()
+        return self.split.dataset.interactions[name].iloc[examples.row].fillna("").tolist()
 
     @cached_property
     def title_rule(self) -> tuple[int, int]:

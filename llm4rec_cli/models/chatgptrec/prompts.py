@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.split import TRAIN, Split
@@ -85,11 +86,11 @@ class PromptBuilder:
         interactions, items = self.split.dataset.interactions, self.split.dataset.items
         fields = {"title": to_json(self.titles[item]), "category": "", "stars": "", "review": ""}
         if "category" in names and "categories" in items:
-            fields["category"] = str(items["categories"].fillna("").iloc[item])
+            fields["category"] = _text(items["categories"], item)
         if "stars" in names and "rating" in interactions:
             fields["stars"] = f"{interactions['rating'].iloc[row]:g}"
         if "review" in names and "review_text" in interactions:
-            fields["review"] = to_json(self._beginning(str(interactions["review_text"].fillna("").iloc[row])))
+            fields["review"] = to_json(self._beginning(_text(interactions["review_text"], row)))
         return fields
 
     def _title_list(self, items: Sequence[int] | IntArray) -> str:
@@ -184,6 +185,11 @@ def item_titles(split: Split, noun: str) -> list[str]:
         return [f"unknown {noun}"] * split.n_items
     titles = split.dataset.items["title"].fillna("")
     return [" ".join(html.unescape(title).split()) or f"unknown {noun}" for title in titles]
+
+
+def _text(column: pd.Series, row: int) -> str:
+    """Return the text of a row; empty if it has none."""
+    return str(column.iloc[[row]].fillna("").item())
 
 
 def to_json(text: str) -> str:

@@ -15,8 +15,8 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.reporting.claims.spec import ClaimTest, Side
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS
-from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.papers import facts
+from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.reporting.variants import Variant
 from llm4rec_cli.runs.catalog import FinishedRun, by_variant, finished_runs
 
