@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int:
     options, overrides = _parser().parse_known_args(argv)
     if flags := [argument for argument in overrides if argument.startswith("-")]:
         raise UsageError(f"unknown option '{flags[0]}'", "llm4rec reproduce --help")
+    if options.dry_run and (options.json or options.csv):
+        raise UsageError("--dry-run prints commands, and --json and --csv print results", "leave one of them out")
     table, size_ = paper.table(options.table), Size[options.size]
     raise_first(_problems_of_overrides(overrides))
     cells = table.cells(options.rows, options.columns)

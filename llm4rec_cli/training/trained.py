@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,7 @@ from llm4rec_cli.runs.catalog import (
     finished_metrics,
     finished_runs,
     read_json,
+    resolve_runs,
     run_folder,
 )
 from llm4rec_cli.runs.identity import Address, address_of, plain, pretrained_weights, text_encoder_identity
@@ -163,10 +165,13 @@ def _compose_run(
 def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return folder, status.json and metrics.json of the run that `run` names, or the newest match."""
     if requested.config.run is not None:
-        folder = Path(requested.config.run).resolve()
+        folder = _named_folder(Path(requested.config.run), requested.outputs)
         named, status = finished_metrics(folder), read_json(folder / STATUS)
         if named is None or status.get("command") not in ("train", IMPORT):
             raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
+        if not config_class(named["model"]).trainable:
+            typed = shlex.join(["llm4rec", "train", *status["overrides"]])
+            raise UsageError(f"{folder} is a run of {named['model']}, which has no weights to evaluate", typed)
         expected = run_folder(requested.outputs, named)
         if expected.resolve() != folder:
             raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
@@ -188,6 +193,14 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
             return folder, status, metrics
     command = " ".join(["llm4rec train", *requested.typed])
     raise RunError(f"no finished training run under {requested.outputs} matches what was typed", command)
+
+
+def _named_folder(path: Path, outputs: Path) -> Path:
+    """Return the run folder at this absolute path, or the one that what was typed is short for."""
+    if not path.is_dir():
+        typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        ((path, _),) = resolve_runs([str(typed)], outputs)
+    return path.resolve()
 
 
 def _trained_for(stored: Any, config: Config) -> bool:

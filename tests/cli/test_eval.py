@@ -124,7 +124,20 @@ def test_another_draw_of_candidates_has_the_same_users_and_an_address_of_its_own
 def test_a_run_that_is_none_is_an_error(llm4rec, trained, tmp_path):
     answer = llm4rec("eval", "run=nowhere")
     assert answer.code == 1
-    assert "nowhere is not a finished training run" in answer.err
+    assert "no finished run under outputs matches 'nowhere'" in answer.err
+
+
+def test_a_run_may_be_named_by_the_end_of_its_path(llm4rec, trained):
+    answer = llm4rec("eval", f"run={trained.name}", NO_FLOORS)
+    assert answer.code == 0
+    assert answer.metrics["trained_run"].endswith(trained.name)
+
+
+def test_a_run_without_weights_is_named_with_its_command(llm4rec):
+    floor = llm4rec("train", "model=popularity", "task.floors=[]").folder
+    answer = llm4rec("eval", f"run={floor}")
+    assert (answer.code, "is a run of popularity, which has no weights" in answer.err) == (2, True)
+    assert "llm4rec train model=popularity" in answer.err
 
 
 def test_a_run_of_other_outputs_is_named_with_the_setting_that_finds_it(llm4rec, trained):

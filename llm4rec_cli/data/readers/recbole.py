@@ -197,7 +197,8 @@ def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], colum
         if not sources[name]:
             line, _ = next(lines(path))
             problem = malformed(path, line, f"no column '{name}' (columns: {', '.join(header)})").problem
-            raise DataError(problem, f"map another column: +dataset.columns.{name}=COLUMN; or fix the file: {path}")
+            key = f"{'' if name in columns else '+'}dataset.columns.{name}"
+            raise DataError(problem, f"map another column: {key}=COLUMN; or fix the file: {path}")
     table = read_table(
         path,
         header,
