@@ -13,7 +13,7 @@ import pandas as pd
 
 from llm4rec_cli.config.schema import DatasetConfig, TextRecipe
 from llm4rec_cli.data.readers.table import read_items
-from llm4rec_cli.data.recdataset import RecDataset
+from llm4rec_cli.data.recdataset import ITEM_COLUMNS, RecDataset
 from llm4rec_cli.data.texts import item_texts
 from llm4rec_cli.data.tokens import attribute_tokens
 from llm4rec_cli.errors import DataError, UsageError
@@ -25,7 +25,8 @@ def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
     """Return the items of a CSV, JSON lines or Parquet file: `item_id`, `title` and other item columns.
 
     Args:
-        config: of the dataset; if its files are of the user's own, their column names hold for this file too.
+        config: of the dataset; if its files are of the user's own, their column names hold for this file too, as far
+            as it has them.
 
     Raises:
         UsageError: there is no such file.
@@ -33,7 +34,8 @@ def read_new_items(path: Path, config: DatasetConfig) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UsageError(f"no file {path}", "--new-items FILE, a CSV, JSON lines or Parquet file with item_id,title")
-    items = read_items(path, config.columns if config.reader == "table" else None)
+    columns = config.columns if config.reader == "table" else None
+    items = read_items(path, columns, optional={*ITEM_COLUMNS} - {"title"})
     if "title" not in items:
         raise DataError(
             f"{path.name}: no column 'title'", "new items need item_id,title; other item columns may follow"

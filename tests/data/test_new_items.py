@@ -48,7 +48,7 @@ def test_a_files_own_column_names_hold_where_the_dataset_has_them(tmp_path):
     file = tmp_path / "new.jsonl"
     file.write_text('{"sku": "n0", "title": "Red soap", "categories": ["Bath", "Bar"]}\n')
     config = compose().dataset
-    config.reader, config.columns = "table", {"item_id": "sku"}
+    config.reader, config.columns = "table", {"item_id": "sku", "brand": "maker"}
     assert read_new_items(file, config).to_dict("records") == [
         {"item_id": "n0", "title": "Red soap", "categories": "Bath Bar"}
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,20 +81,27 @@ def read(files: dict[str, Path], columns: Mapping[str, str] | None = None) -> Ra
     )
 
 
-def read_items(path: Path, columns: Mapping[str, str] | None) -> pd.DataFrame:
+def read_items(path: Path, columns: Mapping[str, str] | None, optional: Container[str] = ()) -> pd.DataFrame:
     """Return a user's items: `item_id` and those of ITEM_COLUMNS that the file has, all as text, null where missing.
 
     Args:
         columns: our column name -> the file's name, where they differ; None = they cannot differ.
+        optional: mapped columns that it may lack.
 
     Raises:
         DataError: a missing column, a malformed row, a missing id, or an unknown file type.
     """
-    return _table(path, ITEM_COLUMNS, columns)
+    return _table(path, ITEM_COLUMNS, columns, optional)
 
 
-def _table(path: Path, names: Sequence[str], columns: Mapping[str, str] | None) -> pd.DataFrame:
-    """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64."""
+def _table(
+    path: Path, names: Sequence[str], columns: Mapping[str, str] | None, optional: Container[str] = ()
+) -> pd.DataFrame:
+    """Return the columns of `names` that a file has: ids and texts as text, `timestamp` and `rating` as float64.
+
+    Args:
+        optional: mapped columns that it may lack.
+    """
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending not in _FORMATS:
         raise DataError(f"{path.name}: unknown file type", f"use a file that ends in {', '.join(_FORMATS)}")
@@ -102,7 +109,7 @@ def _table(path: Path, names: Sequence[str], columns: Mapping[str, str] | None) 
     file_columns = {name: mapped.get(name, name) for name in names}
     header, texts, row_error = _FORMATS[ending](path, file_columns)
     for name, column in file_columns.items():
-        if column not in header and (name in _IDS or name in mapped):
+        if column not in header and (name in _IDS or (name in mapped and name not in optional)):
             remedy = did_you_mean(column, header)
             if columns is not None:
                 remedy += f" (to map another column: {'' if name in mapped else '+'}dataset.columns.{name}=COLUMN)"
