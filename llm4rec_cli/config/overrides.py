@@ -52,8 +52,26 @@ def hydra_override(argument: str) -> str:
     """Return an override in Hydra's grammar, with `~` expanded and paths quoted.
 
     Raises:
-        UsageError: the override would add keys to the schema or remove them, or sets what belongs in a YAML.
+        UsageError: it is no override, would add keys to the schema or remove them, or sets what belongs in a YAML.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    override = _translated(argument)
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        if "=" not in argument:
+            remedy = "settings are KEY=VALUE, such as model=sasrec; llm4rec list names the options"
+            raise UsageError(f"'{argument}' is no setting", remedy) from error
+        key = key_typed(argument)
+        remedy = f"a list is {key}=[a,b]; spaces, brackets and the like need quotes within quotes: \"{key}='a value'\""
+        raise UsageError(f"{argument}: the value cannot be read", remedy) from error
+    return override
+
+
+def _translated(argument: str) -> str:
+    """Return an override as Hydra wants it, which may not be in its grammar yet."""
     key, equals, value = argument.partition("=")
     if key.startswith("~") and not key.startswith("~dataset.domains."):
         remedy = f"leave it out for the default; llm4rec list {key[1:]}s" if key[1:] in GROUPS else f"{key[1:]}=null"

@@ -36,6 +36,20 @@ def test_an_option_is_one_name(typed):
     assert f"llm4rec list {typed.strip('~').partition('=')[0]}s" in refused.value.remedy
 
 
+@pytest.mark.parametrize("typed", ["model.dropout=[0.1", "model.dropout=0.1,,2", "dataset={a", "model.name=it's"])
+def test_a_value_out_of_the_grammar_is_named_with_its_key(typed):
+    with pytest.raises(UsageError, match="the value cannot be read") as refused:
+        hydra_override(typed)
+    assert typed in refused.value.problem
+    assert f"{typed.partition('=')[0]}='a value'" in refused.value.remedy
+
+
+@pytest.mark.parametrize("typed", ["sasrec", "--", "model.dropout"])
+def test_what_sets_nothing_is_named(typed):
+    with pytest.raises(UsageError, match=f"'{typed}' is no setting"):
+        hydra_override(typed)
+
+
 def test_a_paper_may_be_left_out():
     assert hydra_override("dataset.paper=null") == "dataset.paper=null"
 
