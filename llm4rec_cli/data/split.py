@@ -163,7 +163,7 @@ class Split:
         names = [str(user_id) for user_id in self.dataset.user_ids]
         rows = self.dataset.interactions
         if "user_name" in rows:
-            train = rows[self.assignment == TRAIN]
+            train = rows[["user", "user_name"]][self.assignment == TRAIN]
             stripped = train["user_name"].fillna("").str.strip()
             for user, name in zip(train["user"], stripped, strict=True):
                 names[user] = name or names[user]

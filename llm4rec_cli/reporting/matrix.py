@@ -143,7 +143,7 @@ def _cells(group: Group, metric: str) -> dict[str, Cell]:
 
 def _rank(variant: Variant, group: Group) -> tuple[bool, int, int]:
     """Return the key by which the variant of a method is chosen: all examples, most seeds, fewest overrides."""
-    return group.is_partial(variant), -len(variant.runs), len(variant.parts)
+    return group.is_partial(variant), -len(variant.runs), len(variant.parts) - len(variant.distinction)
 
 
 def content(matrix: Matrix) -> Content:

@@ -11,20 +11,29 @@ from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.reading import read_yaml
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED
+from llm4rec_cli.config.schema import TextRecipe
 from llm4rec_cli.runs.catalog import CONFIG, FinishedRun
 from llm4rec_cli.runs.identity import plain
 
 
-@cache
 def config_of(folder: Path) -> dict[str, Any]:
     """Return a run's config.yaml; empty if there is none."""
-    file = folder / CONFIG
-    return dict(read_yaml(file)) if file.exists() else {}
+    file = (folder / CONFIG).resolve()
+    return _read(file, file.stat().st_mtime_ns) if file.exists() else {}
+
+
+@cache
+def _read(file: Path, _written: int) -> dict[str, Any]:
+    return dict(read_yaml(file) or {})
 
 
 def setting(folder: Path, key: str, default: Any = None) -> Any:
     """Return a setting of a run; of a run that is older than the setting, `default`."""
-    node: Any = config_of(folder)
+    return _value(config_of(folder), key, default)
+
+
+def _value(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    node: Any = config
     for name in key.split("."):
         if not isinstance(node, Mapping) or name not in node:
             return default
@@ -36,16 +45,18 @@ def settings_with_effect(
     run: FinishedRun, nodes: Sequence[str] = (), free: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
     """Return key -> value of the settings that a run's numbers depend on, of these nodes or of all, without the free
-    ones."""
-    folder, model = run[0], config_class(run[1]["model"])
+    ones. A setting that is newer than the run has its default.
+    """
+    config, model = config_of(run[0]), config_class(run[1]["model"])
     free |= {f"model.{key}" for key in model.file_settings}
-    without_effect = () if model.trainable else ("trainer",)
+    enriched = _value(config, "dataset.text", None) == TextRecipe.enriched.name
+    with_effect = {"trainer": model.trainable, "enrichment": enriched, "llm": enriched or model.uses_llm}
     return {
-        declared.key: setting(folder, declared.key, plain(declared.field.default))
+        declared.key: _value(config, declared.key, plain(declared.field.default))
         for declared in declarations_with(cast(Any, model))
         if not declared.is_node
         and declared.role not in NOT_HASHED
         and declared.key not in free
-        and (node := declared.key.partition(".")[0]) not in without_effect
+        and with_effect.get(node := declared.key.partition(".")[0], True)
         and (not nodes or node in nodes)
     }

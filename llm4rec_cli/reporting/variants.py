@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ from llm4rec_cli.reporting.runs import (
 )
 from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
 from llm4rec_cli.runs.catalog import FinishedRun
+
+LONGEST_VALUE = 60  # characters of a setting that tells two rows apart
+ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -204,19 +208,28 @@ def variants(runs: Iterable[FinishedRun]) -> list[Variant]:
 
 
 def _told_apart(equal: Sequence[Variant]) -> list[Variant]:
-    """Return variants of equal rows with the settings in which they differ; without any, with their data and hash."""
+    """Return variants of equal rows with the settings in which they differ; where those leave rows equal, with the
+    beginning of what else differs: the hash of their data, or of all that their numbers depend on."""
     settings = [settings_with_effect(variant.runs[0], free=frozenset({"seed"})) for variant in equal]
-    keys = [key for key in settings[0] if any(own.get(key) != settings[0][key] for own in settings)]
-    facts = [{key: variant.first_run[key] for key in ("dataset_fingerprint", "variant")} for variant in equal]
-    told = [{key: setting(v.runs[0][0], key) for key in keys} for v in equal] if keys else facts
-    return [
-        replace(variant, distinction=[f"{key}={_as_typed(value)}" for key, value in own.items() if value is not None])
-        for variant, own in zip(equal, told, strict=True)
-    ]
+    stored = [key for key in settings[0] if all(setting(v.runs[0][0], key, ABSENT) is not ABSENT for v in equal)]
+    keys = [key for key in stored if any(own.get(key) != settings[0][key] for own in settings)]
+    words = [tuple(f"{key}={_in_short(own[key])}" for key in keys if own.get(key) is not None) for own in settings]
+    for fact in ("dataset_fingerprint", "variant"):
+        values = [variant.first_run[fact][:8] for variant in equal]
+        different = defaultdict(set)
+        for own, value in zip(words, values, strict=True):
+            different[own].add(value)
+        words = [
+            (*own, f"{fact}={value}") if len(different[own]) > 1 else own
+            for own, value in zip(words, values, strict=True)
+        ]
+    return [replace(variant, distinction=own) for variant, own in zip(equal, words, strict=True)]
 
 
-def _as_typed(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _in_short(value: Any) -> str:
+    """Return a value on one line, without its end if it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return textwrap.shorten(text, LONGEST_VALUE, placeholder="…")
 
 
 def groups(variants: Iterable[Variant], typed: Sequence[str] | None = None) -> list[Group]:

@@ -128,14 +128,17 @@ def by_variant(runs: Iterable[FinishedRun]) -> dict[str, dict[int, FinishedRun]]
     return result
 
 
-def resolve_runs(names: Sequence[str], outputs: Path) -> list[FinishedRun]:
+def resolve_runs(names: Sequence[str], outputs: Path, imports: bool = False) -> list[FinishedRun]:
     """Return the folder and metrics.json of the finished run for each name: its folder, or the end of its path.
+
+    Args:
+        imports: whether a run may hold imported weights, which have no results.
 
     Raises:
         RunError: no finished run has this name.
         UsageError: several do.
     """
-    runs = dict(finished_runs(outputs, any_model=True))
+    runs = dict(finished_runs(outputs, imports, any_model=True))
     resolved = []
     for name in names:
         folder = Path(name.removeprefix("run=")).expanduser()

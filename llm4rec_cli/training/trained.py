@@ -1,7 +1,7 @@
 """Selecting the trained run that `eval` and `recommend` evaluate, and the run whose weights a training starts from.
 
-The trained run is `run=PATH`, or the newest one that matches the typed overrides. Its config is composed from its
-stored overrides and the typed ones.
+The trained run is `run=PATH`, PATH being its folder or the end of its path, or the newest one that matches the typed
+overrides. Its config is composed from its stored overrides and the typed ones.
 """
 
 from __future__ import annotations
@@ -170,8 +170,9 @@ def _select(requested: RunSpec) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         if named is None or status.get("command") not in ("train", IMPORT):
             raise RunError(f"{folder} is not a finished training run", "llm4rec list runs")
         if not config_class(named["model"]).trainable:
-            typed = shlex.join(["llm4rec", "train", *status["overrides"]])
-            raise UsageError(f"{folder} is a run of {named['model']}, which has no weights to evaluate", typed)
+            overrides = _overrides(status["overrides"], [o for o in requested.typed if key_typed(o) != "run"])
+            problem = f"{folder} is a run of {named['model']}, which has no weights to evaluate"
+            raise UsageError(problem, shlex.join(["llm4rec", "train", *overrides]))
         expected = run_folder(requested.outputs, named)
         if expected.resolve() != folder:
             raise UsageError(f"{folder} is not a run under {requested.outputs}", "paths.outputs=FOLDER above the run")
@@ -199,7 +200,7 @@ def _named_folder(path: Path, outputs: Path) -> Path:
     """Return the run folder at this absolute path, or the one that what was typed is short for."""
     if not path.is_dir():
         typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        ((path, _),) = resolve_runs([str(typed)], outputs)
+        ((path, _),) = resolve_runs([str(typed)], outputs, imports=True)
     return path.resolve()
 
 

@@ -88,6 +88,12 @@ def test_a_cell_that_fails_says_why_and_the_others_are_made(mine):
     assert cells["Toys", "popular", "hr@5"]["ours"] is None
 
 
+@pytest.mark.parametrize("output", ["--json", "--csv"])
+def test_a_dry_run_has_no_results_to_print_as_data(mine, output):
+    answer = mine("--dry-run", output)
+    assert (answer.code, "leave one of them out" in answer.err) == (2, True)
+
+
 def test_a_dry_run_says_what_is_missing_on_this_machine(mine, tmp_path):
     answer = mine("--dry-run", "--rows", "SASRec", f"paths.cache={tmp_path}")
     assert answer.code == 0, answer.err

@@ -50,7 +50,7 @@ def test_a_method_without_a_run_of_a_task_has_a_dot_there():
 def test_the_variant_of_a_method_is_chosen_by_seeds_and_overrides_and_not_by_its_result():
     (matrix,) = matrices_of(
         result(0.9, "sasrec", overrides=["model.layers=1"]),
-        result(0.8, "sasrec", labels=["control-shuffle_text"], overrides=["dataset.control=shuffle_text"]),
+        result(0.8, "sasrec", labels=["control-shuffle_text"]),
         result(0.1, "sasrec"),
     )
     assert matrix.columns[0].cells["sasrec"].value == 0.1

@@ -84,21 +84,43 @@ def test_the_order_of_runs_does_not_matter():
     assert variants(runs) == variants(runs[::-1])
 
 
-def test_rows_that_would_be_equal_show_the_settings_in_which_they_differ(tmp_path):
-    def stored(name, **settings):
-        return write_run(tmp_path / name, metrics_json(variant=name), config=settings)
+@pytest.fixture
+def stored(tmp_path):
+    """stored(name, batch_size, …): a run of the variant `name` whose config.yaml has this batch size."""
 
-    runs = [stored("a"), stored("b", task={"stored_items": 100}), stored("c", trainer={"batch_size": 8}, device="cpu")]
-    assert [variant.name for variant in variants(runs)] == [
-        ("sasrec", ""),
-        ("sasrec", "task.stored_items=100"),
-        ("sasrec", "trainer.batch_size=8"),
+    def write(name, size=64, stored_items=None, **facts):
+        config = {"task": {"stored_items": stored_items}, "trainer": {"batch_size": size}, "seed": 0, "device": name}
+        return write_run(tmp_path / name, metrics_json(variant=name, **facts), config=config)
+
+    return write
+
+
+def names(*runs):
+    return [variant.name[1] for variant in variants(runs)]
+
+
+def test_rows_that_would_be_equal_show_the_settings_in_which_they_differ(stored):
+    assert names(stored("a"), stored("b", stored_items=9)) == ["", "task.stored_items=9"]
+    assert names(stored("c"), stored("d", size=8), stored("e", model="gru4rec")) == [
+        "",
+        "trainer.batch_size=64",
+        "trainer.batch_size=8",
     ]
 
 
-def test_rows_of_equal_settings_show_their_data_and_variant():
-    names = [variant.name[1] for variant in variants([run(), run(dataset_fingerprint="g")])]
-    assert names == ["dataset_fingerprint=f variant=v", "dataset_fingerprint=g variant=v"]
+def test_a_setting_that_one_run_does_not_hold_tells_nothing_apart(stored, tmp_path):
+    older = write_run(tmp_path / "older", metrics_json(variant="older"), config={"trainer": {"batch_size": 64}})
+    assert names(older, stored("newer", stored_items=9)) == ["variant=newer", "variant=older"]
+
+
+def test_rows_that_settings_leave_equal_show_their_data_or_variant(stored):
+    data = {"dataset_fingerprint": "0123456789"}
+    assert names(stored("a", 8), stored("b", 9), stored("c", 9, **data), stored("d", 9, **data)) == [
+        "trainer.batch_size=8",
+        "trainer.batch_size=9 dataset_fingerprint=01234567 variant=c",
+        "trainer.batch_size=9 dataset_fingerprint=01234567 variant=d",
+        "trainer.batch_size=9 dataset_fingerprint=f",
+    ]
 
 
 def test_variants_with_the_same_task_and_protocol_share_a_table():

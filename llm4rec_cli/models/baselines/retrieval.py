@@ -68,7 +68,7 @@ class Retrieval:
     @cached_property
     def typical_explanations(self) -> list[str]:
         """Each item's most typical training explanation, or the most typical of all for an item without any."""
-        rows = self.split.dataset.interactions[self.split.assignment == TRAIN]
+        rows = self.split.dataset.interactions[["item", "explanation"]][self.split.assignment == TRAIN]
         rows = rows[rows["explanation"].fillna("").str.strip() != ""]
         texts = rows["explanation"].tolist()
         words = word_sets(texts)

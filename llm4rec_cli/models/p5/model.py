@@ -423,6 +423,6 @@ def training_texts(split: Split, names: list[str]) -> list[str]:
     """Return the texts of items and of the training part's interactions, and the user names."""
     dataset = split.dataset
     items = [dataset.items[c] for c in ("title", "brand") if c in dataset.items]
-    trained = dataset.interactions[split.assignment == TRAIN]
-    reviews = [trained[c] for c in ("review_text", "review_title", "explanation") if c in trained]
+    written = [c for c in ("review_text", "review_title", "explanation") if c in dataset.interactions]
+    reviews = [dataset.interactions[c][split.assignment == TRAIN] for c in written]
     return [text for texts in (*items, *reviews) for text in texts.dropna()] + names

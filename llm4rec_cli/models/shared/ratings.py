@@ -35,8 +35,8 @@ class TrainRatings:
 def train_ratings(split: Split) -> TrainRatings:
     """Return the rated interactions of the training part, in their order."""
     interactions = split.dataset.interactions
-    rows = interactions[(split.assignment == TRAIN) & interactions["rating"].notna().to_numpy()]
-    return TrainRatings(*(rows[name].to_numpy(copy=True) for name in ("user", "item", "rating")))
+    rows = (split.assignment == TRAIN) & interactions["rating"].notna().to_numpy()
+    return TrainRatings(*(interactions[name].to_numpy()[rows] for name in ("user", "item", "rating")))
 
 
 class RatingRows:
