@@ -25,7 +25,7 @@ from llm4rec_cli.reporting.runs import (
     variant_in_words,
 )
 from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
-from llm4rec_cli.runs.catalog import FinishedRun
+from llm4rec_cli.runs.catalog import FinishedRun, without_copies
 
 LONGEST_VALUE = 60  # characters of a setting that tells two rows apart
 ABSENT = object()
@@ -192,14 +192,15 @@ class Group:
 def variants(runs: Iterable[FinishedRun]) -> list[Variant]:
     """Return the runs as variants, in table order.
 
-    Runs that differ in data, task, protocol or settings are never averaged; of runs with one seed the first counts.
+    Runs that differ in data, task, protocol or settings are never averaged; of runs with one seed the first counts, and
+    of runs that read the same files the one with the lowest seed.
     """
     by_key: dict[tuple[str, ...], dict[int, FinishedRun]] = defaultdict(dict)
     for folder, metrics in runs:
         heading = (metrics["dataset"], metrics["task"], protocol_in_words(metrics), shown_as(metrics))
         key = (*heading, metrics["dataset_fingerprint"], metrics["variant"])
         by_key[key].setdefault(metrics["seed"], (folder, metrics))
-    averaged = [Variant([by_seed[seed] for seed in sorted(by_seed)]) for _, by_seed in sorted(by_key.items())]
+    averaged = [Variant([*without_copies(by_seed).values()]) for _, by_seed in sorted(by_key.items())]
     by_row: dict[tuple[Any, ...], list[Variant]] = defaultdict(list)
     for variant in averaged:
         by_row[variant.heading, variant.name].append(variant)

@@ -9,13 +9,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config.registry import model_names
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -125,7 +125,23 @@ def by_variant(runs: Iterable[FinishedRun]) -> dict[str, dict[int, FinishedRun]]
     result: dict[str, dict[int, FinishedRun]] = {}
     for folder, metrics in runs:
         result.setdefault(metrics["variant"], {}).setdefault(metrics["seed"], (folder, metrics))
-    return result
+    return {variant: without_copies(by_seed) for variant, by_seed in result.items()}
+
+
+def without_copies(by_seed: Mapping[int, FinishedRun]) -> dict[int, FinishedRun]:
+    """Return the runs by seed, without those that read the same files as a run of a lower seed.
+
+    A file of another system, or one ensemble, evaluated under several seeds is one training and not several. What was
+    read from the same files has the same numbers to the last digit.
+    """
+    kept: dict[int, FinishedRun] = {}
+    for seed, (folder, metrics) in sorted(by_seed.items()):
+        reads_files = metrics["model"] in model_names() and config_class(metrics["model"]).file_settings
+        if reads_files and any(metrics["metrics"] == other["metrics"] for _, other in kept.values()):
+            log.warning("%s is left out: it has the numbers of a lower seed, so that its files are the same", folder)
+        else:
+            kept[seed] = (folder, metrics)
+    return kept
 
 
 def resolve_runs(names: Sequence[str], outputs: Path, imports: bool = False) -> list[FinishedRun]:

@@ -40,6 +40,12 @@ def test_of_runs_with_the_same_seed_the_first_counts():
     assert variant.values("ndcg@10") == [0.1]
 
 
+@pytest.mark.parametrize(("model", "values"), [("external", [0.1, 0.2]), ("sasrec", [0.1, 0.1, 0.2])])
+def test_a_file_that_is_evaluated_under_several_seeds_counts_once(model, values):
+    (variant,) = variants([run(ndcg, seed=seed, model=model) for seed, ndcg in enumerate((0.1, 0.1, 0.2))])
+    assert variant.values("ndcg@10") == values
+
+
 def test_a_metric_that_one_seed_lacks_has_no_values():
     (variant,) = variants([run(seed=0), run(seed=1, metrics={"ndcg@10": 0.3})])
     assert variant.values("recall@10") == []
