@@ -78,6 +78,19 @@ the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
 }
 
 
+def command_parser(command: str, help_page: str | None, usage: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser for the options of `llm4rec COMMAND`, which are written in full.
+
+    Args:
+        help_page: the docstring of the command's module.
+        usage: the first line of its help; None = made of the options.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(
+        f"llm4rec {command}", usage=usage, description=help_page, formatter_class=raw, allow_abbrev=False
+    )
+
+
 def at_least(minimum: int) -> Callable[[str], int]:
     """Return an argparse type: whole numbers from `minimum` on."""
 

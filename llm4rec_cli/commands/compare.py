@@ -42,6 +42,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS
 from llm4rec_cli.runs.catalog import FinishedRun
@@ -99,11 +100,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "llm4rec compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("compare", __doc__)
     parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
     parser.add_argument("others", metavar="RUN", nargs="+", help="B, C, …: each is compared with A")
     parser.add_argument("--seeds", action="store_true", help="compare over all seeds of these runs' variants")

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
-from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS
+from llm4rec_cli.commands import HYDRA_COMMANDS, PLAIN_COMMANDS, command_parser
 
 # Bash splits words at `=` too and replaces only the last part, so the part up to `=` is removed from each reply.
 BASH = """\
@@ -57,9 +57,7 @@ FLAGS = ("--cfg", "--help", "--multirun", "--verbose", "--wide")  # of Hydra com
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec completion", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_parser("completion", __doc__)
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("shell", nargs="?", choices=SCRIPTS, help="the shell to print the script for")
     choice.add_argument("--line", help=argparse.SUPPRESS)  # used by the scripts: the line up to the cursor

@@ -10,7 +10,6 @@ Shows no environment variable except OMP_NUM_THREADS.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import importlib
 import os
@@ -26,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 
 from llm4rec_cli import __version__
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.runs import catalog
 from llm4rec_cli.runs.catalog import cache_folder
@@ -60,9 +60,7 @@ class Finding:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("doctor", __doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")

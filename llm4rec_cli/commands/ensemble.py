@@ -25,19 +25,17 @@ split and examples. This is `llm4rec train model=ensemble model.members=[…] �
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import UsageError
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec ensemble",
-        usage="llm4rec ensemble run=[RUN,RUN,…] [combine=sum|mean|rank|weights|grid] [--outputs PATH] [overrides]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "ensemble",
+        __doc__,
+        "llm4rec ensemble run=[RUN,RUN,…] [combine=sum|mean|rank|weights|grid] [--outputs PATH] [overrides]",
     )
     parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
     options, overrides = parser.parse_known_args(argv)

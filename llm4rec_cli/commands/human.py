@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.commands import at_least
+from llm4rec_cli.commands import at_least, command_parser
 
 JUDGE_EXAMPLES = """\
 examples:
@@ -38,8 +38,7 @@ examples:
 
 
 def main(argv: list[str]) -> int:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("llm4rec human", description=__doc__, formatter_class=raw)
+    parser = command_parser("human", __doc__)
     verbs = parser.add_subparsers(required=True)
     export = verbs.add_parser("export", help="write blind sheets of sampled examples, and their key")
     export.set_defaults(command=_export)
@@ -64,7 +63,7 @@ def main(argv: list[str]) -> int:
     form.add_argument("--json", dest="form", action="store_const", const="json", help="print a JSON object")
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print comma-separated values")
     usage = "llm4rec human judge FOLDER [--check] [overrides]"
-    about = "have a chat model fill a sheet, which is marked"
+    about, raw = "have a chat model fill a sheet, which is marked", parser.formatter_class
     judge = verbs.add_parser("judge", help=about, usage=usage, epilog=JUDGE_EXAMPLES, formatter_class=raw)
     judge.set_defaults(command=_judge)
     judge.add_argument("folder", metavar="FOLDER", help="the folder that export wrote")

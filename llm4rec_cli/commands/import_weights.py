@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config.compose import Composed
 from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.registry import config_class, model_names
@@ -37,12 +38,7 @@ def main(argv: list[str]) -> int:
     """Compose the config of the training that the weights stand for, then `run`."""
     from llm4rec_cli import launch
 
-    parser = argparse.ArgumentParser(
-        "llm4rec import-weights",
-        usage="llm4rec import-weights METHOD FILE [overrides]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("import-weights", __doc__, "llm4rec import-weights METHOD FILE [overrides]")
     parser.add_argument("method", choices=sorted(methods()), help="the method")
     parser.add_argument("file", metavar="FILE", help="a file that its published code wrote")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the training that the weights stand for")

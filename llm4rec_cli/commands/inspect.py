@@ -23,10 +23,9 @@ ties and a temporal split where there are times, on test data without a sign of 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from llm4rec_cli.commands import EXAMPLES
+from llm4rec_cli.commands import EXAMPLES, command_parser
 
 COMPOSED = {
     "data": "what a dataset rewards besides taste",
@@ -40,8 +39,7 @@ def main(argv: list[str]) -> int:
 
         command = f"inspect_{verb}"
         return launch.run(command, COMPOSED[verb], argv[1:], examples=EXAMPLES[command])
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("llm4rec inspect", description=__doc__, formatter_class=raw)
+    parser = command_parser("inspect", __doc__)
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     for verb, summary in COMPOSED.items():
         verbs.add_parser(verb, help=f"{summary}: llm4rec inspect {verb} --help")

@@ -15,7 +15,6 @@ papers before the project's own, baselines and floors.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config.overrides import GROUPS
 from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskConfig
 from llm4rec_cli.errors import UsageError, did_you_mean
@@ -40,7 +40,7 @@ RAW_FILES = ("generated", "downloaded", "by hand")
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("llm4rec list", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command_parser("list", __doc__)
     parser.add_argument("kind", nargs="?", help=", ".join(KINDS))
     parser.add_argument(
         "filters",

@@ -32,7 +32,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.commands import at_least
+from llm4rec_cli.commands import at_least, command_parser
 from llm4rec_cli.errors import DataError, UsageError, did_you_mean, raise_first
 
 if TYPE_CHECKING:
@@ -47,12 +47,10 @@ PROTOCOLS = {  # name -> the override that makes it
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec protocols",
-        usage="llm4rec protocols [overrides] [--only NAMES] [--draws N] [--metrics NAMES] [--json | --csv]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "protocols",
+        __doc__,
+        "llm4rec protocols [overrides] [--only NAMES] [--draws N] [--metrics NAMES] [--json | --csv]",
     )
     parser.add_argument("--only", metavar="NAMES", default=",".join(PROTOCOLS), help="comma-separated protocols")
     parser.add_argument("--draws", metavar="N", type=at_least(1), default=5, help="draws of shuffle_ties (default: 5)")

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.files import locked
 from llm4rec_cli.labels import CONTROL
@@ -57,9 +58,7 @@ class Deletion:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec prune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("prune", __doc__)
     parser.add_argument("what", choices=("runs", "cache"))
     parser.add_argument("which", nargs="*", help=f"runs: {'=, '.join(catalog.FILTERS)}=; cache: {', '.join(PARTS)}")
     parser.add_argument("--older-than", metavar="AGE", help="12h, 30d or 8w since a run ended or an entry was used")

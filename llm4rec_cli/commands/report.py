@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.reporting.selection import FILTERS, select_groups
 
@@ -69,9 +70,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "llm4rec report", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_parser("report", __doc__)
     parser.add_argument("filters", nargs="*", metavar="key=value", help=f"only these runs; keys: {', '.join(FILTERS)}")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--markdown", action="store_true", help="Markdown tables")

@@ -38,6 +38,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import Cell, Kind, Size, Table
 from llm4rec_cli.config.registry import config_class
@@ -100,13 +101,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "llm4rec reproduce",
-        usage="llm4rec reproduce PAPER/TABLE [overrides] [options]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("reproduce", __doc__, "llm4rec reproduce PAPER/TABLE [overrides] [options]")
     add = parser.add_argument
     add("table", metavar="PAPER/TABLE", help="one of llm4rec list papers")
     size = parser.add_mutually_exclusive_group()

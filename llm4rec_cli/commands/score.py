@@ -17,20 +17,14 @@ This is `llm4rec train model=external model.file=FILE model.alias=NAME …`: eve
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.errors import UsageError
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec score",
-        usage="llm4rec score FILE [--name NAME] [overrides]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("score", __doc__, "llm4rec score FILE [--name NAME] [overrides]")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--name", help="the model's name in tables (default: the file's name)")
     options, overrides = parser.parse_known_args(argv)

@@ -13,7 +13,6 @@ their task. Files in ./conf that are never read are reported too. No raw data is
 
 from __future__ import annotations
 
-import argparse
 import copy
 import difflib
 import re
@@ -27,6 +26,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from llm4rec_cli.commands import command_parser
 from llm4rec_cli.config import paper, ranges, search
 from llm4rec_cli.config.compose import (
     COMPOSE_ERRORS,
@@ -78,9 +78,7 @@ class ConfigProblem:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "llm4rec validate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("validate", __doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="group/option, a group, or a file (default: all)")
     arguments = parser.parse_args(argv).names
     register_types()
