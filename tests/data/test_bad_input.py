@@ -314,7 +314,7 @@ def test_a_device_that_the_machine_lacks_is_refused(home, monkeypatch):
 def test_a_damaged_cache_is_named_and_mended_by_deleting_it(raw):
     put(raw, "recbole")
     (folder,) = prepare(raw, "recbole").cwd.glob("cache/llm4rec/datasets/*")
-    whole(lambda data: data[:-9])(folder / "items.parquet")
+    whole(lambda data: data[:-9])(folder / "items.arrow")
     answer = prepare(raw, "recbole")
     assert answer.code == 1
     assert answer.err.startswith(f"error: {folder} is damaged: ")

@@ -155,7 +155,7 @@ def test_a_state_counts_the_recorded_cells_whose_runs_are_still_there(tmp_path):
         write_json(reproduction.record_file(tmp_path, table.name, size), {"cells": entries})
         for i, _ in enumerate(cells):
             write_json(tmp_path / f"run{i}/status.json", {"status": "done"})
-            write_json(tmp_path / f"run{i}/metrics.json", {})
+            write_json(tmp_path / f"run{i}/metrics.json", {"model": "sasrec", "metrics": {}})
 
     recorded(Size.small, keys[:2])
     assert reproduction.state(table, tmp_path).words == "small only: 2 cells, 2026-01-02, a machine"

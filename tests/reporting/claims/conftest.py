@@ -37,6 +37,7 @@ def write(tmp_path):
         for seed, rows in by_seed.items():
             number = next(numbers)
             metrics = metrics_json(model=model, seed=seed, variant=variant, n_examples=len(rows), **defaults | facts)
+            metrics["metrics"] = metrics["metrics"] | {"novelty@10": float(seed)}  # equal ones would be of one file
             folder = tmp_path / where / model / metrics["dataset"] / metrics["task"] / f"seed{seed}-{number}"
             table = rows if isinstance(rows, pd.DataFrame) else rankings(rows, users)
             write_run(folder, metrics, table, config=config | {"seed": seed}, time=1e9 + number)
