@@ -38,8 +38,8 @@ WRONG = {
     "a key added": (["+key=1"], "cannot be added", "key="),
     "a key forced in": (["++model.key=1"], "cannot be added", "model.key="),
     "a key taken away": (["~seed"], "cannot be removed", "seed=null"),
-    "brackets left open": (["model=[a"], "[a", "llm4rec train --help"),
-    "a key without a value": (["seed"], "seed", "llm4rec train --help"),
+    "brackets left open": (["model=[a"], "[a", "a list is model=[a,b]"),
+    "a key without a value": (["seed"], "seed", "settings are KEY=VALUE"),
     "several values without -m": (["seed=0,1"], "seed=0,1 has several values", "add -m to run each"),
     "ties of a click log": (
         ["model=popularity", "dataset=demo_news", "task=impressions", "dataset.control=shuffle_ties"],
