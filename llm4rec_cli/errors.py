@@ -83,6 +83,8 @@ def as_full_disk(error: BaseException | None) -> RunError | None:
 
 def as_unusable_path(error: BaseException) -> RunError | None:
     """Return a RunError if the error says that a path is not accessible, or is a folder or file by mistake."""
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return RunError("a path begins with ~NAME, and this machine has no user NAME", "write the path from / on")
     if not isinstance(error, OSError) or error.errno not in _UNUSABLE or error.filename is None:
         return None
     return RunError(

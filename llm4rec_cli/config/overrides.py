@@ -65,6 +65,8 @@ def hydra_override(argument: str) -> str:
             remedy = "settings are KEY=VALUE, such as model=sasrec; llm4rec list names the options"
             raise UsageError(f"'{argument}' is no setting", remedy) from error
         key = key_typed(argument)
+        if key in GROUPS:
+            raise UsageError(f"{argument}: {key} takes a name", f"llm4rec list {key}s") from error
         remedy = f"a list is {key}=[a,b]; spaces, brackets and the like need quotes within quotes: \"{key}='a value'\""
         raise UsageError(f"{argument}: the value cannot be read", remedy) from error
     return override
@@ -73,6 +75,8 @@ def hydra_override(argument: str) -> str:
 def _translated(argument: str) -> str:
     """Return an override as Hydra wants it, which may not be in its grammar yet."""
     key, equals, value = argument.partition("=")
+    if key == "++experiment":
+        raise UsageError(f"'{argument}': an experiment is added with one +", f"+experiment={value}")
     if key.startswith("~") and not key.startswith("~dataset.domains."):
         remedy = f"leave it out for the default; llm4rec list {key[1:]}s" if key[1:] in GROUPS else f"{key[1:]}=null"
         raise UsageError(f"'{argument}': keys cannot be removed from the config", remedy)
@@ -92,7 +96,7 @@ def _translated(argument: str) -> str:
             "choose them by prompt=[…,p5/NAME] or prompt=chatgptrec/NAME; set chatgptrec values by prompt.shots=3",
         )
     if key.lstrip("+") in GROUPS and any(v.startswith("_") for v in value.split(",")):
-        raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key}s")
+        raise UsageError(f"'{value}' is a type, not an option of {key}", f"llm4rec list {key.lstrip('+')}s")
     if key in GROUPS and (value == "null" or re.fullmatch(r"\[.*\]", value)):
         raise UsageError(f"{argument}: {key} takes the name of one option", f"llm4rec list {key}s")
     if key.partition(".")[0] == "tuning" and value != "null":

@@ -212,9 +212,10 @@ def _told_apart(equal: Sequence[Variant]) -> list[Variant]:
     """Return variants of equal rows with the settings in which they differ; where those leave rows equal, with the
     beginning of what else differs: the hash of their data, or of all that their numbers depend on."""
     settings = [settings_with_effect(variant.runs[0], free=frozenset({"seed"})) for variant in equal]
-    stored = [key for key in settings[0] if all(setting(v.runs[0][0], key, ABSENT) is not ABSENT for v in equal)]
-    keys = [key for key in stored if any(own.get(key) != settings[0][key] for own in settings)]
-    words = [tuple(f"{key}={_in_short(own[key])}" for key in keys if own.get(key) is not None) for own in settings]
+    of_all = [key for key in settings[0] if all(key in own for own in settings)]
+    stored = [{key: setting(variant.runs[0][0], key, ABSENT) for key in of_all} for variant in equal]
+    keys = [key for key in of_all if len({str(own[key]) for own in stored if own[key] is not ABSENT}) > 1]
+    words = [tuple(f"{key}={_in_short(own[key])}" for key in keys if own[key] not in (None, ABSENT)) for own in stored]
     for fact in ("dataset_fingerprint", "variant"):
         values = [variant.first_run[fact][:8] for variant in equal]
         different = defaultdict(set)

@@ -137,11 +137,16 @@ def without_copies(by_seed: Mapping[int, FinishedRun]) -> dict[int, FinishedRun]
     kept: dict[int, FinishedRun] = {}
     for seed, (folder, metrics) in sorted(by_seed.items()):
         reads_files = metrics["model"] in model_names() and config_class(metrics["model"]).file_settings
-        if reads_files and any(metrics["metrics"] == other["metrics"] for _, other in kept.values()):
+        if reads_files and any(_same_numbers(metrics["metrics"], other["metrics"]) for _, other in kept.values()):
             log.warning("%s is left out: it has the numbers of a lower seed, so that its files are the same", folder)
         else:
             kept[seed] = (folder, metrics)
     return kept
+
+
+def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Return whether the metrics that both have are equal; an earlier version may have computed fewer."""
+    return all(a[name] == b[name] for name in a.keys() & b.keys())
 
 
 def resolve_runs(names: Sequence[str], outputs: Path, imports: bool = False) -> list[FinishedRun]:

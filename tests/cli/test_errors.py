@@ -38,7 +38,8 @@ WRONG = {
     "a key added": (["+key=1"], "cannot be added", "key="),
     "a key forced in": (["++model.key=1"], "cannot be added", "model.key="),
     "a key taken away": (["~seed"], "cannot be removed", "seed=null"),
-    "brackets left open": (["model=[a"], "[a", "a list is model=[a,b]"),
+    "an experiment forced": (["++experiment=p5/demo"], "with one +", "+experiment=p5/demo"),
+    "brackets left open": (["model=[a"], "[a", "llm4rec list models"),
     "a key without a value": (["seed"], "seed", "settings are KEY=VALUE"),
     "several values without -m": (["seed=0,1"], "seed=0,1 has several values", "add -m to run each"),
     "ties of a click log": (
@@ -61,6 +62,33 @@ def test_what_is_typed_wrong_is_refused_in_two_lines(llm4rec, tmp_path, argument
     assert len(second) <= 1
     assert answer.out == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "report --outp x",
+        "list runs --outp x",
+        "compare a b --outp x",
+        "prune runs --ye",
+        "doctor --js",
+        "inspect result r --outp x",
+        "human export r --out x --examp 3",
+        "human score a b --js",
+        "human judge a --che",
+    ],
+)
+def test_options_are_written_in_full(llm4rec, typed):
+    answer = llm4rec(*typed.split())
+    assert (answer.code, "unrecognized arguments: --" in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "typed", ["train dataset.raw_dir=~nosuch/x", "report --outputs ~nosuch/x", "compare ~nosuch/x b"]
+)
+def test_the_home_of_nobody_is_no_bug(llm4rec, typed):
+    answer = llm4rec(*typed.split())
+    assert (answer.code, "has no user NAME" in answer.err) == (1, True)
 
 
 def test_a_refusal_never_imports_torch(tmp_path):

@@ -36,7 +36,9 @@ def test_an_option_is_one_name(typed):
     assert f"llm4rec list {typed.strip('~').partition('=')[0]}s" in refused.value.remedy
 
 
-@pytest.mark.parametrize("typed", ["model.dropout=[0.1", "model.dropout=0.1,,2", "dataset={a", "model.name=it's"])
+@pytest.mark.parametrize(
+    "typed", ["model.dropout=[0.1", "model.dropout=0.1,,2", "trainer.epochs={a", "model.name=it's"]
+)
 def test_a_value_out_of_the_grammar_is_named_with_its_key(typed):
     with pytest.raises(UsageError, match="the value cannot be read") as refused:
         hydra_override(typed)

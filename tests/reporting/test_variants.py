@@ -117,6 +117,11 @@ def test_rows_that_would_be_equal_show_the_settings_in_which_they_differ(stored)
 def test_a_setting_that_one_run_does_not_hold_tells_nothing_apart(stored, tmp_path):
     older = write_run(tmp_path / "older", metrics_json(variant="older"), config={"trainer": {"batch_size": 64}})
     assert names(older, stored("newer", stored_items=9)) == ["variant=newer", "variant=older"]
+    assert names(older, stored("a", stored_items=9), stored("b", stored_items=8)) == [
+        "",
+        "task.stored_items=8",
+        "task.stored_items=9",
+    ]
 
 
 def test_rows_that_settings_leave_equal_show_their_data_or_variant(stored):
