@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 HYDRA_COMMANDS = {
     "train": "train a model, evaluate it and its floors (simple baselines), print the metrics table",
@@ -78,6 +79,14 @@ the same time. Spaces are in conf/search/MODEL.yaml, yours in ./conf/search.
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser, and that of each of its verbs, with options written in full and a help page that keeps its lines."""
+
+    def __init__(self, **options: Any) -> None:
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**options)
+
+
 def command_parser(command: str, help_page: str | None, usage: str | None = None) -> argparse.ArgumentParser:
     """Return a parser for the options of `llm4rec COMMAND`, which are written in full.
 
@@ -85,10 +94,7 @@ def command_parser(command: str, help_page: str | None, usage: str | None = None
         help_page: the docstring of the command's module.
         usage: the first line of its help; None = made of the options.
     """
-    raw = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(
-        f"llm4rec {command}", usage=usage, description=help_page, formatter_class=raw, allow_abbrev=False
-    )
+    return _Parser(prog=f"llm4rec {command}", usage=usage, description=help_page)
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

@@ -40,9 +40,7 @@ examples:
 def main(argv: list[str]) -> int:
     parser = command_parser("human", __doc__)
     verbs = parser.add_subparsers(required=True)
-    export = verbs.add_parser(
-        "export", help="write blind sheets of sampled examples, and their key", allow_abbrev=False
-    )
+    export = verbs.add_parser("export", help="write blind sheets of sampled examples, and their key")
     export.set_defaults(command=_export)
     add = export.add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder, or an end of its path")
@@ -55,8 +53,7 @@ def main(argv: list[str]) -> int:
     add("--no-reference", dest="with_reference", action="store_false", help="leave out the users' own texts")
     add("--outputs", type=_path, default="outputs", help="where runs were written (default: outputs)")
     add("--cache", help="the cache folder that holds the dataset (default: the user's)")
-    about = "compute the systems' results and the raters' agreement from filled sheets"
-    score = verbs.add_parser("score", help=about, allow_abbrev=False)
+    score = verbs.add_parser("score", help="compute the systems' results and the raters' agreement from filled sheets")
     score.set_defaults(command=_score, form="table")
     score.add_argument("folder", type=_path, metavar="FOLDER", help="the folder that export wrote")
     score.add_argument(
@@ -66,10 +63,8 @@ def main(argv: list[str]) -> int:
     form.add_argument("--json", dest="form", action="store_const", const="json", help="print a JSON object")
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print comma-separated values")
     usage = "llm4rec human judge FOLDER [--check] [overrides]"
-    about, raw = "have a chat model fill a sheet, which is marked", parser.formatter_class
-    judge = verbs.add_parser(
-        "judge", help=about, usage=usage, epilog=JUDGE_EXAMPLES, formatter_class=raw, allow_abbrev=False
-    )
+    about = "have a chat model fill a sheet, which is marked"
+    judge = verbs.add_parser("judge", help=about, usage=usage, epilog=JUDGE_EXAMPLES)
     judge.set_defaults(command=_judge)
     judge.add_argument("folder", metavar="FOLDER", help="the folder that export wrote")
     judge.add_argument("--check", action="store_true", help="also test the judge: order, damaged texts, its own texts")

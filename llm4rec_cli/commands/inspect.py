@@ -43,8 +43,7 @@ def main(argv: list[str]) -> int:
     verbs = parser.add_subparsers(required=True, metavar="data|result|memorisation")
     for verb, summary in COMPOSED.items():
         verbs.add_parser(verb, help=f"{summary}: llm4rec inspect {verb} --help")
-    about = "what a result's gain consists of, and whether it may be called 'beats'"
-    result = verbs.add_parser("result", help=about, allow_abbrev=False)
+    result = verbs.add_parser("result", help="what a result's gain consists of, and whether it may be called 'beats'")
     result.add_argument("run", metavar="RUN|FILE", help="a run folder, an end of its path, or a file that was scored")
     result.add_argument("--over", metavar="MODEL|RUN", help="what the gain is over (default: the strongest floor)")
     result.add_argument("--metric", help="of a ranking (default: the task's selection metric)")

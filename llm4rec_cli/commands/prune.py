@@ -175,9 +175,11 @@ def _dataset_pattern(runs: Sequence[catalog.Run]) -> str:
 
     An unfinished run may read any of its name; so may one whose control changes the fingerprint of what it reads.
     """
+    from llm4rec_cli.data.store import FINGERPRINT_DIGITS as DIGITS
+
     any_of_name = {run.value("dataset") for run in runs if not run.metrics or UNTIED in run.metrics["labels"]}
-    named = {f"{run.value('dataset')}-{run.metrics['dataset_fingerprint'][:16]}" for run in runs if run.metrics}
-    return "|".join([*map(re.escape, named), *(f"{re.escape(name)}-[0-9a-f]{{16}}" for name in any_of_name)])
+    named = {f"{run.value('dataset')}-{run.metrics['dataset_fingerprint'][:DIGITS]}" for run in runs if run.metrics}
+    return "|".join([*map(re.escape, named), *(f"{re.escape(name)}-[0-9a-f]{{{DIGITS}}}" for name in any_of_name)])
 
 
 # --- delete

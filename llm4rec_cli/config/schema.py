@@ -643,9 +643,7 @@ class Config:
     split: SplitName = about(Role.question, SplitName.test)
     device: str = about(Role.machine, "auto")
     force: bool = about(Role.command, False)  # repeat a finished run
-    run: str | None = ranges.path(
-        None, role=Role.command
-    )  # eval, recommend: a run, by its folder or the end of its path
+    run: str | None = ranges.path(None, role=Role.command)  # eval, recommend: a run, by its folder or its path's end
     # an experiment's deviations from its paper, in sentences
     deviations: list[str] = field(default_factory=list, metadata={"role": Role.citation})
     tuning: TuningConfig | None = about(Role.citation, None)

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from llm4rec_cli.data.recdataset import RecDataset
 from llm4rec_cli.errors import DataError
 
+FINGERPRINT_DIGITS = 16  # in the name of a dataset's folder
+
 
 def dataset_folder(cache: Path, name: str, fingerprint: str) -> Path:
     """Return the cache folder of a prepared dataset and of what is drawn from it once."""
-    return cache / "datasets" / f"{name}-{fingerprint[:16]}"
+    return cache / "datasets" / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}"
 
 
 def save(dataset: RecDataset, folder: Path) -> None:
