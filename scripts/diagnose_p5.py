@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=150, help="steps between two reports (default 150)")
     parser.add_argument("--users", type=int, help="train on so many users only (default all)")
     parser.add_argument("--held-out", type=int, default=500, help="validation users (default 500)")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     spec = RunSpec.resolve_unchecked(compose([*SEQUENTIAL, *options.overrides]), "train")
     split = stages.split_dataset(spec, stages.load(spec))
     model: Any = stages.build(resolve_precision(spec), split)

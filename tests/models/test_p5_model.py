@@ -135,16 +135,17 @@ def test_direct_can_be_asked_with_the_history(model):
     torch.testing.assert_close(among_candidates.log_softmax(1), catalogue.log_softmax(1))
 
 
-def test_an_explanation_may_be_about_the_users_usual_feature(model):
-    p5 = model("explanation", "3-9", feature=Feature.of_user)
+@pytest.mark.parametrize(("feature", "owner"), [(Feature.of_user, "user"), (Feature.of_item, "item")])
+def test_an_explanation_may_be_about_a_usual_feature(model, feature, owner):
+    p5 = model("explanation", "3-9", feature=feature)
     features = p5.split.dataset.interactions["feature"]
     for values in p5._field_values(EXAMPLES):
         shown = p5.vocabulary.decode(p5.filler._fill(Field.feature, values)[0].tolist())
-        assert shown.strip() == features[p5.usual_features[values.user]]
+        assert shown.strip() == features[p5.usual_features[getattr(values, owner)]]
     assert p5.config.labels("explanation") == ["substitute-backbone"]
     assert "oracle_input" in model("explanation", "3-9").config.labels("explanation")
-    assert p5.config.paper_method("explanation")["prompt"] == "3-9 with the user's usual feature"
-    assert model("explanation", "3-1", feature=Feature.of_user).usual_features is None
+    assert p5.config.paper_method("explanation")["prompt"] == f"3-9 with the {owner}'s usual feature"
+    assert model("explanation", "3-1", feature=feature).usual_features is None
 
 
 def test_the_scores_of_several_prompts_are_averaged(model):

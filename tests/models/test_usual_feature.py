@@ -45,13 +45,20 @@ DATASET = tiny_dataset(
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 
 
-def test_a_users_usual_feature_is_the_most_frequent_of_the_training_part():
+@pytest.mark.parametrize("of", ["user", "item"])
+def test_a_usual_feature_is_the_most_frequent_of_the_training_part(of):
     split = shop()
-    interactions, rows = split.dataset.interactions, usual_feature_rows(split)
-    for user in range(split.n_users):
-        trained = (split.assignment == TRAIN) & (interactions["user"] == user).to_numpy()
+    interactions, rows = split.dataset.interactions, usual_feature_rows(split, of)
+    assert len(rows) == (split.n_users if of == "user" else split.n_items)
+    for i in interactions.loc[split.assignment == TRAIN, of].unique():
+        trained = (split.assignment == TRAIN) & (interactions[of] == i).to_numpy()
         counts = Counter(interactions["feature"][trained])
-        assert trained[rows[user]] and counts[interactions["feature"][rows[user]]] == max(counts.values())
+        assert trained[rows[i]] and counts[interactions["feature"][rows[i]]] == max(counts.values())
+
+
+def test_without_a_feature_of_its_own_the_most_frequent_of_all_is_usual():
+    split = shop()
+    interactions = split.dataset.interactions
     without = interactions.assign(feature=interactions["feature"].where(interactions["user"] != 3, ""))
     of_all = usual_feature_rows(replace(split, dataset=replace(split.dataset, interactions=without)))
     common = Counter(without["feature"][(split.assignment == TRAIN) & (without["feature"] != "")]).most_common()

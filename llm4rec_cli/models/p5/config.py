@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from omegaconf import MISSING
 
@@ -102,6 +102,13 @@ class Feature(Enum):
 
     of_review = "of_review"  # paper: that of the review to be written (oracle input)
     of_user = "of_user"  # the most frequent one of the user's training reviews
+    of_item = "of_item"  # the most frequent one of the item's training reviews
+
+    @property
+    def usual_of(self) -> Literal["user", "item"] | None:
+        """Whose usual feature is shown; None for the review's own."""
+        usual: dict[Feature, Literal["user", "item"]] = {Feature.of_user: "user", Feature.of_item: "item"}
+        return usual.get(self)
 
 
 class HistoryOrder(Enum):
@@ -221,11 +228,15 @@ class P5Config(ModelConfig):
             "direct samples of a user": f"{self.samples.direct_candidates}{per}",
         }
         if prompt is not None:
-            of_user = self.feature is Feature.of_user and prompts.shows_feature(self, PromptFamily(task))
-            method["prompt"] = f"{prompt} with the user's usual feature" if of_user else prompt
+            usual_of = self.usual_of(PromptFamily(task))
+            method["prompt"] = f"{prompt} with the {usual_of}'s usual feature" if usual_of else prompt
             if task == "rating" and Field.review in prompts.parse(prompt, self.prompts[prompt]).fields:
                 method["task"] = "review_preference"
         return method
+
+    def usual_of(self, task: PromptFamily) -> Literal["user", "item"] | None:
+        """Return whose usual feature the evaluation prompts of a task show; None if they show none, or another."""
+        return self.feature.usual_of if prompts.shows_feature(self, task) else None
 
     def _decoding(self, task: str) -> str:
         """Return how a ranking is decoded, as `paper_method` and deviations name it."""
@@ -247,7 +258,7 @@ class P5Config(ModelConfig):
         if self.index is Index.leaky_p5:
             labels.append("leaky")
         prompt = self._evaluated(task)
-        if prompt and {*prompt.oracle_input} - ({Field.feature} if self.feature is Feature.of_user else set()):
+        if prompt and {*prompt.oracle_input} - ({Field.feature} if self.feature.usual_of else set()):
             labels.append("oracle_input")
         if prompt and prompt.answer is Answer.like:
             labels.append("like-only")  # its error in stars is meaningless
@@ -326,8 +337,10 @@ class P5Config(ModelConfig):
         if task.name not in PromptFamily.__members__:
             return []
         family, deviations = PromptFamily[task.name], []
-        if self.feature is Feature.of_user and prompts.shows_feature(self, family):
-            deviations.append("a prompt's feature is the user's most frequent one in training, not the review's own")
+        if usual_of := self.usual_of(family):
+            deviations.append(
+                f"a prompt's feature is the {usual_of}'s most frequent one in training, not the review's own"
+            )
         if task.question is Question.rate:
             deviations.append("stars are the mean of their classes by likelihood; the code's are the number it writes")
         if task.question is Question.write:

@@ -1,6 +1,8 @@
-"""The feature that a user's training reviews mention most."""
+"""The feature that the training reviews of a user, or of an item, mention most."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 
@@ -9,14 +11,14 @@ from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError
 
 
-def usual_feature_rows(split: Split) -> IntArray:
-    """Return (n_users,) a training interaction with each user's most frequent feature; of a user without, one with the
-    most frequent of all.
+def usual_feature_rows(split: Split, of: Literal["user", "item"] = "user") -> IntArray:
+    """Return (n_users,) or (n_items,) a training interaction with the most frequent feature of each user or item; of
+    one without, an interaction with the most frequent of all.
 
     Raises:
         DataError: no training interaction has a feature.
     """
-    features = split.dataset.interactions[["user", "feature"]].reset_index(drop=True)
+    features = split.dataset.interactions[[of, "feature"]].reset_index(drop=True)
     features = features[(split.assignment == TRAIN) & (features["feature"].fillna("") != "")]
     if features.empty:
         raise DataError(
@@ -24,7 +26,8 @@ def usual_feature_rows(split: Split) -> IntArray:
         )
     features = features.assign(row=features.index)
     of_all = features.loc[features["feature"] == features["feature"].value_counts().index[0], "row"].iloc[0]
-    counted = features.groupby(["user", "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
-    usual = counted.groupby("user")["min"].last()
-    rows: IntArray = usual.reindex(range(split.n_users), fill_value=of_all).to_numpy(dtype=np.int64)
+    counted = features.groupby([of, "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
+    usual = counted.groupby(of)["min"].last()
+    n = split.n_users if of == "user" else split.n_items
+    rows: IntArray = usual.reindex(range(n), fill_value=of_all).to_numpy(dtype=np.int64)
     return rows
