@@ -221,6 +221,14 @@ def searchpath() -> list[str]:
     return [f"hydra.searchpath=[{quoted(f'file://{user}')}]"] if (user := user_conf_dir()) else []
 
 
+def problems_of_choices(choices: Mapping[str, str]) -> Iterator[UsageError]:
+    """Yield the chosen options of which the user has a file that is not read, as a shipped one has the same name."""
+    for group, name in choices.items():
+        file = f"{group.partition('@')[0]}/{name}.yaml"
+        if (user := user_conf_dir()) and (user / file).exists() and (conf_dir() / file).exists():
+            yield UsageError(f"conf/{file} is never read: a shipped config has the same name", f"rename conf/{file}")
+
+
 def data_file(group: str, name: str) -> Path | None:
     """Return the file of a group that is no part of a config, the user's before the shipped one; None if absent."""
     files = (top / group / f"{name}.yaml" for top in reversed(_folders()))

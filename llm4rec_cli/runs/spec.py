@@ -12,7 +12,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from llm4rec_cli.config import ranges, walk
-from llm4rec_cli.config.compose import Composed, compose, options, usage_errors
+from llm4rec_cli.config.compose import Composed, compose, options, problems_of_choices, usage_errors
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.schema import (
     Backend,
@@ -26,7 +26,7 @@ from llm4rec_cli.config.schema import (
     TaskConfig,
     TextRecipe,
 )
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, raise_first
 from llm4rec_cli.runs.catalog import cache_folder
 
 DEFAULTS = ("dataset", "task", "trainer")  # groups for which a model may have its own default
@@ -67,8 +67,10 @@ class RunSpec:
         """Return the spec without `rules.check`, for commands that only select a run, or run no model.
 
         Raises:
-            UsageError: a value is out of range, of another type, or refers to a key that does not exist.
+            UsageError: a value is out of range, of another type, or refers to a key that does not exist; or the user
+                has a file of a chosen option that is not read.
         """
+        raise_first(problems_of_choices(composed.choices))
         with usage_errors():
             config = resolved_config(composed)
         return cls(config, command, composed.typed, composed.choices)

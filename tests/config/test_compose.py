@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from llm4rec_cli.config.compose import compose, conf_dir, options, register_types
 from llm4rec_cli.errors import UsageError
+from llm4rec_cli.runs.spec import RunSpec
 
 TYPED = (
     [],
@@ -74,6 +75,17 @@ def test_a_file_in_conf_that_changes_is_read_again(tmp_path):
         for epochs in (3, 12):  # another length: file systems keep times coarsely
             file.write_text(f"defaults: [default, _self_]\nepochs: {epochs}\n")
             assert compose(["trainer=mine", "seed=1"]).config.trainer.epochs == epochs
+
+
+def test_a_users_file_that_a_shipped_one_hides_is_refused_when_chosen(tmp_path):
+    file = tmp_path / "conf/trainer/p5.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("epochs: 1\n")
+    with contextlib.chdir(tmp_path):
+        RunSpec.resolve(compose(["model=sasrec"]), "train")
+        with pytest.raises(UsageError, match="conf/trainer/p5.yaml is never read") as error:
+            RunSpec.resolve(compose(["model=sasrec", "trainer=p5"]), "train")
+    assert error.value.remedy == "rename conf/trainer/p5.yaml"
 
 
 def test_an_editors_lock_is_no_option(tmp_path, monkeypatch):
