@@ -15,8 +15,8 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 ENCODER, BACKBONE, LLM = "model.encoder.name", "model.backbone", "llm.model"  # config keys that name weights
 REMEDIES = {
     ENCODER: f"{ENCODER} takes 'minilm' (packaged), a folder, or a hub id that this machine can reach",
-    BACKBONE: f"{BACKBONE} takes a folder, a hub id that this machine can reach, or by name: tiny, wide, mini, small or "
-    "base (p5, from scratch), minilm (prompt4nr and nrms, packaged)",
+    BACKBONE: f"{BACKBONE} takes a folder, a hub id that this machine can reach, or by name: tiny, wide, mini, small "
+    "or base (p5, from scratch), minilm (prompt4nr and nrms, packaged)",
     LLM: f"{LLM} takes 'smollm2' (packaged), a folder, a .gguf file, or a hub id that this machine can reach",
 }
 # Files besides the weights: architecture, tokenizer and vocabulary, chat template.

@@ -83,7 +83,7 @@ def test_a_users_file_that_a_shipped_one_hides_is_refused_when_chosen(tmp_path):
     file.write_text("epochs: 1\n")
     with contextlib.chdir(tmp_path):
         RunSpec.resolve(compose(["model=sasrec"]), "train")
-        with pytest.raises(UsageError, match="conf/trainer/p5.yaml is never read") as error:
+        with pytest.raises(UsageError, match=r"conf/trainer/p5\.yaml is never read") as error:
             RunSpec.resolve(compose(["model=sasrec", "trainer=p5"]), "train")
     assert error.value.remedy == "rename conf/trainer/p5.yaml"
 
