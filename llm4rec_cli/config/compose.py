@@ -222,10 +222,13 @@ def searchpath() -> list[str]:
 
 
 def problems_of_choices(choices: Mapping[str, str]) -> Iterator[UsageError]:
-    """Yield the chosen options of which the user has a file that is not read, as a shipped one has the same name."""
+    """Yield an error for each chosen option whose file in the user's `./conf` is hidden by a shipped one."""
+    user = user_conf_dir()
+    if user is None:
+        return
     for group, name in choices.items():
         file = f"{group.partition('@')[0]}/{name}.yaml"
-        if (user := user_conf_dir()) and (user / file).exists() and (conf_dir() / file).exists():
+        if (user / file).exists() and (conf_dir() / file).exists():
             yield UsageError(f"conf/{file} is never read: a shipped config has the same name", f"rename conf/{file}")
 
 

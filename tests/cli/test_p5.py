@@ -60,7 +60,7 @@ def test_it_is_asked_with_another_prompt_and_the_address_tells(everything, cache
 
 
 def test_inputs_of_the_asked_review_are_marked(everything, cache):
-    for feature, is_oracle in (("of_review", True), ("of_user", False)):
+    for feature, is_oracle in (("of_review", True), ("of_user", False), ("of_item", False)):
         typed = ("task=explanation", "model.ask.explanation=3-9", f"model.feature={feature}")
         answer = call("eval", *SMALL, *typed, cwd=everything.cwd, cache=cache)
         assert ("oracle_input" in answer.metrics["labels"]) is is_oracle

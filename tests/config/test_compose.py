@@ -77,15 +77,16 @@ def test_a_file_in_conf_that_changes_is_read_again(tmp_path):
             assert compose(["trainer=mine", "seed=1"]).config.trainer.epochs == epochs
 
 
-def test_a_users_file_that_a_shipped_one_hides_is_refused_when_chosen(tmp_path):
-    file = tmp_path / "conf/trainer/p5.yaml"
+@pytest.mark.parametrize(("hidden", "typed"), [("trainer/p5", ["trainer=p5"]), ("home/p5-demo", ["model=p5"])])
+def test_a_users_file_that_a_shipped_one_hides_is_refused_when_chosen(tmp_path, hidden, typed):
+    file = tmp_path / f"conf/{hidden}.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("epochs: 1\n")
     with contextlib.chdir(tmp_path):
         RunSpec.resolve(compose(["model=sasrec"]), "train")
-        with pytest.raises(UsageError, match=r"conf/trainer/p5\.yaml is never read") as error:
-            RunSpec.resolve(compose(["model=sasrec", "trainer=p5"]), "train")
-    assert error.value.remedy == "rename conf/trainer/p5.yaml"
+        with pytest.raises(UsageError, match=rf"conf/{hidden}\.yaml is never read") as error:
+            RunSpec.resolve(compose(typed), "train")
+    assert error.value.remedy == f"rename conf/{hidden}.yaml"
 
 
 def test_an_editors_lock_is_no_option(tmp_path, monkeypatch):

@@ -335,6 +335,7 @@ def test_stars_have_a_token_each_which_starts_from_their_value(model):
     ("index", "backbone", "start"),
     [
         (Index.independent, "tiny", Start.statistics),
+        (Index.independent, "wide", Start.statistics),
         (Index.collaborative, "tiny", Start.random),
         (Index.independent, "t5-small", Start.random),
     ],

@@ -45,13 +45,13 @@ DATASET = tiny_dataset(
 EXAMPLES = leave_one_out(DATASET).examples(SplitName.test)
 
 
-@pytest.mark.parametrize("of", ["user", "item"])
-def test_a_usual_feature_is_the_most_frequent_of_the_training_part(of):
+@pytest.mark.parametrize("owner", ["user", "item"])
+def test_a_usual_feature_is_the_most_frequent_of_the_training_part(owner):
     split = shop()
-    interactions, rows = split.dataset.interactions, usual_feature_rows(split, of)
-    assert len(rows) == (split.n_users if of == "user" else split.n_items)
-    for i in interactions.loc[split.assignment == TRAIN, of].unique():
-        trained = (split.assignment == TRAIN) & (interactions[of] == i).to_numpy()
+    interactions, rows = split.dataset.interactions, usual_feature_rows(split, owner)
+    assert len(rows) == (split.n_users if owner == "user" else split.n_items)
+    for i in interactions.loc[split.assignment == TRAIN, owner].unique():
+        trained = (split.assignment == TRAIN) & (interactions[owner] == i).to_numpy()
         counts = Counter(interactions["feature"][trained])
         assert trained[rows[i]] and counts[interactions["feature"][rows[i]]] == max(counts.values())
 

@@ -105,10 +105,10 @@ class Feature(Enum):
     of_item = "of_item"  # the most frequent one of the item's training reviews
 
     @property
-    def usual_of(self) -> Literal["user", "item"] | None:
+    def owner(self) -> Literal["user", "item"] | None:
         """Whose usual feature is shown; None for the review's own."""
-        usual: dict[Feature, Literal["user", "item"]] = {Feature.of_user: "user", Feature.of_item: "item"}
-        return usual.get(self)
+        owners: dict[Feature, Literal["user", "item"]] = {Feature.of_user: "user", Feature.of_item: "item"}
+        return owners.get(self)
 
 
 class HistoryOrder(Enum):
@@ -228,15 +228,15 @@ class P5Config(ModelConfig):
             "direct samples of a user": f"{self.samples.direct_candidates}{per}",
         }
         if prompt is not None:
-            usual_of = self.usual_of(PromptFamily(task))
-            method["prompt"] = f"{prompt} with the {usual_of}'s usual feature" if usual_of else prompt
+            owner = self.shown_feature_owner(PromptFamily(task))
+            method["prompt"] = f"{prompt} with the {owner}'s usual feature" if owner else prompt
             if task == "rating" and Field.review in prompts.parse(prompt, self.prompts[prompt]).fields:
                 method["task"] = "review_preference"
         return method
 
-    def usual_of(self, task: PromptFamily) -> Literal["user", "item"] | None:
+    def shown_feature_owner(self, task: PromptFamily) -> Literal["user", "item"] | None:
         """Return whose usual feature the evaluation prompts of a task show; None if they show none, or another."""
-        return self.feature.usual_of if prompts.shows_feature(self, task) else None
+        return self.feature.owner if prompts.shows_feature(self, task) else None
 
     def _decoding(self, task: str) -> str:
         """Return how a ranking is decoded, as `paper_method` and deviations name it."""
@@ -258,7 +258,7 @@ class P5Config(ModelConfig):
         if self.index is Index.leaky_p5:
             labels.append("leaky")
         prompt = self._evaluated(task)
-        if prompt and {*prompt.oracle_input} - ({Field.feature} if self.feature.usual_of else set()):
+        if prompt and {*prompt.oracle_input} - ({Field.feature} if self.feature.owner else set()):
             labels.append("oracle_input")
         if prompt and prompt.answer is Answer.like:
             labels.append("like-only")  # its error in stars is meaningless
@@ -337,9 +337,9 @@ class P5Config(ModelConfig):
         if task.name not in PromptFamily.__members__:
             return []
         family, deviations = PromptFamily[task.name], []
-        if usual_of := self.usual_of(family):
+        if owner := self.shown_feature_owner(family):
             deviations.append(
-                f"a prompt's feature is the {usual_of}'s most frequent one in training, not the review's own"
+                f"a prompt's feature is the {owner}'s most frequent one in training, not the review's own"
             )
         if task.question is Question.rate:
             deviations.append("stars are the mean of their classes by likelihood; the code's are the number it writes")

@@ -307,10 +307,9 @@ class P5(nn.Module):
 
     @cached_property
     def usual_features(self) -> IntArray | None:
-        """(n_users,) or (n_items,) training interactions with the most frequent feature of each; None where prompts
-        show none."""
-        usual_of = None if self.task == "all" else self.config.usual_of(PromptFamily(self.task))
-        return usual_feature_rows(self.split, usual_of) if usual_of else None
+        """A training interaction with the usual feature of each user or item; None where prompts show none."""
+        owner = None if self.task == "all" else self.config.shown_feature_owner(PromptFamily(self.task))
+        return usual_feature_rows(self.split, owner) if owner else None
 
     def _field_values(self, examples: Examples, with_candidates: bool = False) -> list[FieldValues]:
         """Return the values that fill prompts of any family.
@@ -327,8 +326,8 @@ class P5(nn.Module):
                 int(examples.user[i]), int(examples.target[i]), int(examples.row[i]), int(star[i]), history
             )
             if self.usual_features is not None:
-                of_user = self.config.feature is Feature.of_user
-                values.feature_row = int(self.usual_features[values.user if of_user else values.item])
+                owner = values.item if self.config.feature is Feature.of_item else values.user
+                values.feature_row = int(self.usual_features[owner])
             if with_candidates:
                 assert examples.candidates is not None
                 rng = stream(self.split.dataset.seed, "p5 candidates", values.row)

@@ -15,7 +15,7 @@ class T5Shape(NamedTuple):
     inner_size: int
 
 
-# `small` and `base` are the shapes of t5-small and t5-base; `wide` has few weights for the width of its tokens.
+# `small` and `base` are the shapes of t5-small and t5-base; `wide` has one layer a side and t5-small's width.
 T5_SHAPES = {
     "tiny": T5Shape(2, 128, 4, 32, 512),
     "wide": T5Shape(1, 512, 8, 64, 512),

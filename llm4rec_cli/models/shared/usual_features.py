@@ -10,15 +10,17 @@ from llm4rec_cli.data.examples import IntArray
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.errors import DataError
 
+FeatureOwner = Literal["user", "item"]  # whose training reviews are counted
 
-def usual_feature_rows(split: Split, of: Literal["user", "item"] = "user") -> IntArray:
+
+def usual_feature_rows(split: Split, owner: FeatureOwner = "user") -> IntArray:
     """Return (n_users,) or (n_items,) a training interaction with the most frequent feature of each user or item; of
     one without, an interaction with the most frequent of all.
 
     Raises:
         DataError: no training interaction has a feature.
     """
-    features = split.dataset.interactions[[of, "feature"]].reset_index(drop=True)
+    features = split.dataset.interactions[[owner, "feature"]].reset_index(drop=True)
     features = features[(split.assignment == TRAIN) & (features["feature"].fillna("") != "")]
     if features.empty:
         raise DataError(
@@ -26,8 +28,8 @@ def usual_feature_rows(split: Split, of: Literal["user", "item"] = "user") -> In
         )
     features = features.assign(row=features.index)
     of_all = features.loc[features["feature"] == features["feature"].value_counts().index[0], "row"].iloc[0]
-    counted = features.groupby([of, "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
-    usual = counted.groupby(of)["min"].last()
-    n = split.n_users if of == "user" else split.n_items
+    counted = features.groupby([owner, "feature"])["row"].agg(["size", "min"]).sort_values("size", kind="stable")
+    usual = counted.groupby(owner)["min"].last()
+    n = split.n_users if owner == "user" else split.n_items
     rows: IntArray = usual.reindex(range(n), fill_value=of_all).to_numpy(dtype=np.int64)
     return rows
