@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
@@ -35,6 +35,9 @@ from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.families import Explained, PromptConfig, PromptFamily
 from llm4rec_cli.models.p5.prompts import Answer, Field, Prompt
 from llm4rec_cli.models.shared.t5_shapes import T5_SHAPES
+
+if TYPE_CHECKING:
+    from llm4rec_cli.models.shared.usual_features import FeatureOwner
 
 
 @dataclass
@@ -105,9 +108,9 @@ class Feature(Enum):
     of_item = "of_item"  # the most frequent one of the item's training reviews
 
     @property
-    def owner(self) -> Literal["user", "item"] | None:
+    def owner(self) -> FeatureOwner | None:
         """Whose usual feature is shown; None for the review's own."""
-        owners: dict[Feature, Literal["user", "item"]] = {Feature.of_user: "user", Feature.of_item: "item"}
+        owners: dict[Feature, FeatureOwner] = {Feature.of_user: "user", Feature.of_item: "item"}
         return owners.get(self)
 
 
@@ -234,7 +237,7 @@ class P5Config(ModelConfig):
                 method["task"] = "review_preference"
         return method
 
-    def shown_feature_owner(self, task: PromptFamily) -> Literal["user", "item"] | None:
+    def shown_feature_owner(self, task: PromptFamily) -> FeatureOwner | None:
         """Return whose usual feature the evaluation prompts of a task show; None if they show none, or another."""
         return self.feature.owner if prompts.shows_feature(self, task) else None
 
