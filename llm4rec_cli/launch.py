@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,7 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
         typed = sweep_model_settings(typed) if sweep else typed
         start = partial(launch, _sweep_job, command, flags, typed)
         if sweep:
+            _warn_of_wrong_jobs(command, flags, typed)
             with _outcome_folder(overrides) as outcomes:
                 os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
                 return _run_sweep(start, Path(outcomes))
@@ -116,6 +118,27 @@ def _print_help(start: Callable[[], None]) -> None:
     sys.stdout.write(
         re.sub(rf"\b_\w+, |^(?:{search.GROUP}|{paper.GROUP}\S*): .*\n", "", page.getvalue(), flags=re.MULTILINE)
     )
+
+
+def _warn_of_wrong_jobs(command: str, flags: list[str], typed: list[str]) -> None:
+    """Log before the first job which ones the settings alone show to be wrong. The others are run all the same."""
+    from llm4rec_cli.runs.spec import RunSpec
+
+    check = RunSpec.resolve if command == "train" else RunSpec.resolve_unchecked
+    n_jobs, jobs_with = 0, defaultdict[str, list[str]](list)
+
+    def check_job(job: Job) -> None:
+        nonlocal n_jobs
+        n_jobs += 1
+        try:
+            check(job.composed, command)
+        except Llm4RecError as error:
+            jobs_with[f"{error.problem} ({error.remedy})"].append(" ".join(job.composed.typed))
+
+    of_launcher = (*PARALLEL, "hydra.launcher.")
+    launch(check_job, command, flags, [override for override in typed if not override.startswith(of_launcher)])
+    for problem, jobs in jobs_with.items():
+        log.warning("%d of %d jobs will fail, as %s: %s", len(jobs), n_jobs, jobs[0], problem)
 
 
 def _sweep_job(job: Job) -> None:

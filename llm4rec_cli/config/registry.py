@@ -39,6 +39,11 @@ def model_module(name: str) -> str:
     return f"{package}.baselines.{name}" if name in _baselines() else f"{package}.{name}.model"
 
 
+def source_files(name: str) -> list[Path]:
+    """Return the files of a model's package, or the module of a floor or small baseline, without what models share."""
+    return [MODELS / "baselines" / f"{name}.py"] if name in _baselines() else sorted((MODELS / name).rglob("*.py"))
+
+
 @cache
 def config_class(name: str) -> type[ModelConfig]:
     """Return the config class of a model, without importing torch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -24,13 +25,14 @@ from llm4rec_cli import files, processes
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
 from llm4rec_cli.runs.catalog import CONFIG, LOCK, METRICS, PREDICTIONS, STATUS
-from llm4rec_cli.runs.identity import Address, plain
+from llm4rec_cli.runs.identity import Address, code_identity, plain
 
 if TYPE_CHECKING:
     from llm4rec_cli.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
+ENVIRONMENT = "environment.json"
 PACKAGES = ("llm4rec", "torch", "transformers", "accelerate", "numpy", "pandas", "scikit-learn", "hydra-core")
 
 
@@ -80,7 +82,7 @@ def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
     }
     write_json(folder / STATUS, status)
     write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(spec.config))))
-    write_json(folder / "environment.json", _environment())
+    write_json(folder / ENVIRONMENT, _environment(spec.model.name))
     with _logged(folder / "run.log"):
         try:
             yield folder
@@ -94,6 +96,19 @@ def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
                 write_json(folder / STATUS, status | {"status": "failed", "error": problem})
             raise
     write_json(folder / STATUS, status | {"status": "done"})
+
+
+def log_finished(model: str, folder: Path) -> None:
+    """Log that a finished run is shown, and whether the model's code is another than the run's.
+
+    Releases are left out: they say in `results_version` where numbers move.
+    """
+    log.info("%s: finished run found, showing its results: %s", model, folder)
+    file = folder / ENVIRONMENT
+    made_in = json.loads(file.read_text()) if file.exists() else {}
+    is_of_this_release = made_in.get("packages", {}).get("llm4rec") == version("llm4rec")
+    if is_of_this_release and made_in.get("model_code", code_identity(model)) != code_identity(model):
+        log.info("the code of model %s has changed since this run: force=true runs it again", model)
 
 
 def write_results(folder: Path, metrics: dict[str, Any], predictions: pd.DataFrame) -> None:
@@ -144,7 +159,7 @@ def _logged(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _environment() -> dict[str, Any]:
+def _environment(model: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -152,6 +167,7 @@ def _environment() -> dict[str, Any]:
         "processes": processes.world_size(),
         "packages": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
+        "model_code": code_identity(model),
     }
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm4rec_cli.config import walk
+from llm4rec_cli.config import registry, walk
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.roles import NOT_HASHED
 from llm4rec_cli.config.schema import Backend, Config, LLMConfig, ModelConfig, TextRecipe, Weights
@@ -200,6 +200,12 @@ def identity_of(llm: LLMConfig) -> str:
     from llm4rec_cli.llm.local import VERSION
 
     return f"{chat_weights.locate(llm.model).identity} version {VERSION}"
+
+
+def code_identity(model: str) -> str:
+    """Return a hash of a model's own code. It is no part of an address: `results_version` says where numbers move."""
+    content = {file.name: file.read_text() for file in registry.source_files(model)}
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 
 def model_files_identity(model: ModelConfig) -> str | None:

@@ -12,7 +12,7 @@ from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import DataError, UsageError, raise_first
 from llm4rec_cli.runs import rules, stages
 from llm4rec_cli.runs.catalog import finished_metrics
-from llm4rec_cli.runs.folder import Outcome, locked, recorded
+from llm4rec_cli.runs.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import checkpoints, trained
@@ -108,7 +108,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     with locked(address.folder):
         metrics = processes.from_first(lambda: finished_metrics(address.folder))
         if metrics is not None and not spec.config.force:
-            log.info("finished run found, showing its results: %s", address.folder)
+            log_finished(spec.model.name, address.folder)
             return Evaluation(Outcome("skipped", address.folder), [*floors, metrics], spec)
         with recorded(address, spec):
             spec = resolve_precision(spec, address.folder, source=source.folder)

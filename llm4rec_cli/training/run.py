@@ -12,7 +12,7 @@ from llm4rec_cli.config.schema import SplitName
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs import marks, rules, stages
 from llm4rec_cli.runs.catalog import CHECKPOINTS, TRAIN_LOG, finished_metrics
-from llm4rec_cli.runs.folder import Outcome, locked, recorded
+from llm4rec_cli.runs.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.runs.identity import address_of
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
@@ -92,7 +92,7 @@ def run_unless_finished(
     with locked(address.folder):
         finished = processes.from_first(lambda: finished_metrics(address.folder))
         if finished is not None and not spec.config.force:
-            log.info("%s: finished run found, showing its results: %s", spec.model.name, address.folder)
+            log_finished(spec.model.name, address.folder)
             return Outcome("skipped", address.folder), marks.update_floor_labels(finished, address, spec, floors)
 
         with recorded(address, spec) as folder:

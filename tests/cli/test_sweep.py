@@ -95,11 +95,20 @@ def test_a_wrong_override_ends_a_sweep_before_it_begins(llm4rec, tmp_path):
     assert "did you mean 'unisrec'?" in answer.err
 
 
+def test_jobs_with_wrong_settings_are_named_before_the_first_one_runs(llm4rec):
+    answer = llm4rec("train", "-m", "model=popularity,mean", "task=sequential", "dataset.user_core=5,-1", *FLOORS[2:])
+    assert states(answer) == ["done", "failed", "failed", "failed"]
+    warnings, jobs = answer.err.split("popularity: dataset=demo", 1)
+    assert "2 of 4 jobs will fail, as model=popularity task=sequential dataset.user_core=-1" in warnings
+    assert "1 of 4 jobs will fail, as model=mean task=sequential dataset.user_core=5" in warnings
+    assert "user_core=-1 is out of range" in jobs
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "tiny", "swept"),
     [
-        ("joblib", TINY, ("model.heads=2", "model.heads=2,3")),
+        ("joblib", (*TINY, "hydra.launcher.n_jobs=2"), ("model.heads=2", "model.heads=2,3")),
         # A floor: its processes start in a third of the time.
         ("submitit_local", ("model=popularity", *TINY[-2:]), ("dataset.user_core=5", "dataset.user_core=5,100000")),
     ],
@@ -119,6 +128,7 @@ def test_parallel_jobs_give_the_same_runs_as_sequential_ones(launcher, tiny, swe
     assert not (tmp_path / "attempts").exists()
     assert re.findall(r"\b(done|skipped|failed)\b", done.stdout.rsplit("sweep", 1)[1]) == ["done", "failed"]
     (run,) = tmp_path.glob("outputs/*/demo/sequential/seed0-*/metrics.json")
+    tiny = [override for override in tiny if not override.startswith("hydra.")]
     again = llm4rec("train", "-m", *tiny, good)
     assert states(again) == ["skipped"]
     alone = llm4rec("train", *tiny, good, "paths.outputs=alone")

@@ -167,6 +167,17 @@ def test_a_finished_run_is_shown_again_and_not_repeated(llm4rec, trained):
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
+def test_a_finished_run_of_other_code_of_its_model_says_so(llm4rec, trained):
+    assert "has changed since" not in llm4rec("train", *TINY).err
+    made_in = read(trained / "environment.json")
+    write_json(trained / "environment.json", made_in | {"model_code": "of before"})
+    assert "the code of model sasrec has changed since this run: force=true" in llm4rec("train", *TINY).err
+    packages = made_in["packages"] | {"llm4rec": "0.0.1"}
+    write_json(trained / "environment.json", made_in | {"model_code": "of before", "packages": packages})
+    # Another release says in `results_version` what moves numbers.
+    assert "has changed since" not in llm4rec("train", *TINY).err
+
+
 def test_force_repeats_a_run_to_the_same_numbers(llm4rec, trained):
     before, written = read(trained / "metrics.json"), weights(trained).stat().st_mtime_ns
     content = weights(trained).read_bytes()
