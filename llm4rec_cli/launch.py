@@ -21,7 +21,15 @@ from pathlib import Path
 from llm4rec_cli import processes
 from llm4rec_cli.config import paper, search
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
-from llm4rec_cli.config.overrides import FLAGS, GROUPS, hydra_override, key_typed, split_flags, sweep_model_settings
+from llm4rec_cli.config.overrides import (
+    FLAGS,
+    GROUPS,
+    hydra_override,
+    key_typed,
+    split_flags,
+    sweep_jobs,
+    sweep_model_settings,
+)
 from llm4rec_cli.errors import (
     DryRun,
     Llm4RecError,
@@ -83,7 +91,7 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
         typed = sweep_model_settings(typed) if sweep else typed
         start = partial(launch, _sweep_job, command, flags, typed)
         if sweep:
-            _warn_of_wrong_jobs(command, flags, typed)
+            _warn_of_refused_jobs(command, typed)
             with _outcome_folder(overrides) as outcomes:
                 os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
                 return _run_sweep(start, Path(outcomes))
@@ -120,25 +128,26 @@ def _print_help(start: Callable[[], None]) -> None:
     )
 
 
-def _warn_of_wrong_jobs(command: str, flags: list[str], typed: list[str]) -> None:
-    """Log before the first job which ones the settings alone show to be wrong. The others are run all the same."""
+def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:
+    """Log before the first job how many are refused for their settings, and why. The others are run all the same.
+
+    Raises:
+        UsageError: an override of a job is wrong.
+    """
     from llm4rec_cli.runs.spec import RunSpec
 
     check = RunSpec.resolve if command == "train" else RunSpec.resolve_unchecked
-    n_jobs, jobs_with = 0, defaultdict[str, list[str]](list)
-
-    def check_job(job: Job) -> None:
-        nonlocal n_jobs
-        n_jobs += 1
+    jobs = [compose(overrides) for overrides in sweep_jobs(typed)]
+    refused = defaultdict[str, list[str]](list)
+    for job in jobs:
         try:
-            check(job.composed, command)
+            check(job, command)
         except Llm4RecError as error:
-            jobs_with[f"{error.problem} ({error.remedy})"].append(" ".join(job.composed.typed))
-
-    of_launcher = (*PARALLEL, "hydra.launcher.")
-    launch(check_job, command, flags, [override for override in typed if not override.startswith(of_launcher)])
-    for problem, jobs in jobs_with.items():
-        log.warning("%d of %d jobs will fail, as %s: %s", len(jobs), n_jobs, jobs[0], problem)
+            refused[f"{error.problem} ({error.remedy})"].append(" ".join(job.typed))
+        except Exception:
+            log.debug(traceback.format_exc())  # a bug fails its job alone, at its turn
+    for problem, overrides in refused.items():
+        log.warning("%d of %d jobs will fail, such as %s: %s", len(overrides), len(jobs), overrides[0], problem)
 
 
 def _sweep_job(job: Job) -> None:

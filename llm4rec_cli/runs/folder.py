@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -24,7 +23,7 @@ from omegaconf import OmegaConf
 from llm4rec_cli import files, processes
 from llm4rec_cli.errors import Llm4RecError
 from llm4rec_cli.files import write_atomic, write_json, write_text
-from llm4rec_cli.runs.catalog import CONFIG, LOCK, METRICS, PREDICTIONS, STATUS
+from llm4rec_cli.runs.catalog import CONFIG, LOCK, METRICS, PREDICTIONS, STATUS, read_json
 from llm4rec_cli.runs.identity import Address, code_identity, plain
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
         return
     if spec.config.force:
         _clear(folder)
+    elif _has_other_code(folder, spec.model.name):
+        log.info("the code of model %s has changed since this run began: force=true starts it anew", spec.model.name)
     status = {
         "status": "running",
         "error": None,
@@ -99,15 +100,9 @@ def recorded(address: Address, spec: RunSpec) -> Iterator[Path]:
 
 
 def log_finished(model: str, folder: Path) -> None:
-    """Log that a finished run is shown, and whether the model's code is another than the run's.
-
-    Releases are left out: they say in `results_version` where numbers move.
-    """
+    """Log that a finished run is shown, and whether the model's own code has changed since."""
     log.info("%s: finished run found, showing its results: %s", model, folder)
-    file = folder / ENVIRONMENT
-    made_in = json.loads(file.read_text()) if file.exists() else {}
-    is_of_this_release = made_in.get("packages", {}).get("llm4rec") == version("llm4rec")
-    if is_of_this_release and made_in.get("model_code", code_identity(model)) != code_identity(model):
+    if _has_other_code(folder, model):
         log.info("the code of model %s has changed since this run: force=true runs it again", model)
 
 
@@ -157,6 +152,18 @@ def _logged(path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+def _has_other_code(folder: Path, model: str) -> bool:
+    """Return whether a run of this release was made by other code of its model.
+
+    Of another release `results_version` says whether numbers moved.
+    """
+    environment = read_json(folder / ENVIRONMENT)
+    if environment.get("packages", {}).get("llm4rec") != version("llm4rec"):
+        return False
+    code = code_identity(model)
+    return bool(environment.get("model_code", code) != code)
 
 
 def _environment(model: str) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def identity_of(llm: LLMConfig) -> str:
 
 def code_identity(model: str) -> str:
     """Return a hash of a model's own code. It is no part of an address: `results_version` says where numbers move."""
-    content = {file.name: file.read_text() for file in registry.source_files(model)}
+    content = {str(file.relative_to(registry.MODELS)): file.read_text() for file in registry.source_files(model)}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llm4rec_cli import launch
+from llm4rec_cli.config.registry import config_class
 from tests.support.closed_network import sitecustomize
 from tests.support.driver import TINY, read
 
@@ -99,9 +100,31 @@ def test_jobs_with_wrong_settings_are_named_before_the_first_one_runs(llm4rec):
     answer = llm4rec("train", "-m", "model=popularity,mean", "task=sequential", "dataset.user_core=5,-1", *FLOORS[2:])
     assert states(answer) == ["done", "failed", "failed", "failed"]
     warnings, jobs = answer.err.split("popularity: dataset=demo", 1)
-    assert "2 of 4 jobs will fail, as model=popularity task=sequential dataset.user_core=-1" in warnings
-    assert "1 of 4 jobs will fail, as model=mean task=sequential dataset.user_core=5" in warnings
+    assert "2 of 4 jobs will fail, such as model=popularity task=sequential dataset.user_core=-1" in warnings
+    assert "1 of 4 jobs will fail, such as model=mean task=sequential dataset.user_core=5" in warnings
     assert "user_core=-1 is out of range" in jobs
+
+
+def test_a_wrong_option_of_a_later_job_ends_a_sweep_before_the_first(llm4rec):
+    answer = llm4rec("train", "-m", "model=popularity,popularty", *FLOORS[2:])
+    assert answer.code == 2
+    assert "popularity on demo" not in answer.err
+
+
+def test_a_bug_in_a_check_fails_its_job_alone(llm4rec, monkeypatch):
+    def broken(_self, _config):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(config_class("random"), "problems", broken)
+    answer = llm4rec("train", "-m", "model=random,popularity", *FLOORS[2:])
+    assert states(answer) == ["failed", "done"]
+    assert "ZeroDivisionError" in answer.out
+
+
+def test_a_swept_evaluation_with_a_wrong_value_is_named_before_the_first(llm4rec, trained):
+    answer = llm4rec("eval", "-m", "task.max_examples=-1,50", "task.floors=[]")
+    assert states(answer) == ["failed", "done"]
+    assert "1 of 2 jobs will fail, such as task.max_examples=-1" in answer.err
 
 
 @pytest.mark.slow

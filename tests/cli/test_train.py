@@ -172,6 +172,9 @@ def test_a_finished_run_of_other_code_of_its_model_says_so(llm4rec, trained):
     made_in = read(trained / "environment.json")
     write_json(trained / "environment.json", made_in | {"model_code": "of before"})
     assert "the code of model sasrec has changed since this run: force=true" in llm4rec("train", *TINY).err
+    write_json(trained / "status.json", read(trained / "status.json") | {"status": "running"})
+    assert "has changed since this run began" in llm4rec("train", *TINY).err
+    assert read(trained / "environment.json")["model_code"] == made_in["model_code"]
     packages = made_in["packages"] | {"llm4rec": "0.0.1"}
     write_json(trained / "environment.json", made_in | {"model_code": "of before", "packages": packages})
     # Another release says in `results_version` what moves numbers.

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from llm4rec_cli.config import registry
 from llm4rec_cli.models.baselines.config import PopularityConfig
-from llm4rec_cli.runs.identity import address
+from llm4rec_cli.runs.identity import address, code_identity
 from tests.support.driver import spec_of
 
 
@@ -166,3 +167,19 @@ def test_what_a_chat_model_wrote_counts_and_its_path_does_not(where):
     assert here == there
     assert where(*enriched, llm="weights wrote b") != here
     assert where(*enriched, llm="others wrote a") != here
+
+
+def test_the_code_of_a_model_is_its_package_or_its_module(tmp_path, monkeypatch):
+    for folder in (package := tmp_path / "mine", baselines := tmp_path / "baselines"):
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+    (package / "model.py").write_text("a = 1")
+    (baselines / "counts.py").write_text("b = 1")
+    monkeypatch.setattr(registry, "MODELS", tmp_path)
+    monkeypatch.setattr(registry, "_baselines", lambda: ("counts",))
+    before = code_identity("mine"), code_identity("counts")
+    (package / "model.py").write_text("a = 2")
+    assert code_identity("mine") != before[0]
+    assert code_identity("counts") == before[1]
+    (baselines / "counts.py").write_text("b = 2")
+    assert code_identity("counts") != before[1]
