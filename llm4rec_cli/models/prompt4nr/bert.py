@@ -6,7 +6,6 @@ logits of the two answer words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,22 +13,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertForMaskedLM
 
+from llm4rec_cli.models.shared.attention import attend
 from llm4rec_cli.models.shared.bert import PackedEncoder, Shapes, padding_masks
 from llm4rec_cli.models.shared.layers import INITIAL_STD
 
 
 class Keys(NamedTuple):
-    """What the rows of a group attend to.
+    """To what the rows attend.
 
     Attributes:
-        shape: number of rows, and their length.
-        history_index: (rows, longest) flat indices of the tokens of each row's history.
-        mask: (rows, 1, 1, longest + length) False at padding of a history or a row.
+        shapes: of the groups of rows.
+        masks: of the groups, as `padding_masks` returns them.
+        padded: tokens of each history with its padding.
+        lengths: the same without.
     """
 
-    shape: tuple[int, int]
-    history_index: Tensor
-    mask: Tensor
+    shapes: Shapes
+    masks: list[Tensor | None]
+    padded: list[int]
+    lengths: list[int]
+
+
+class Queries(NamedTuple):
+    """Which tokens of the rows attend, m in all.
+
+    Attributes:
+        of_groups: number of them in each group of rows.
+        of_histories: number of them in rows of each history.
+        order: (m,) indices that sort them by history.
+        inverse: (m,) indices that undo this.
+    """
+
+    of_groups: list[int]
+    of_histories: list[int]
+    order: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def sorted(cls, of_groups: list[int], history: Tensor, n_histories: int) -> Queries:
+        """Return tokens with the history of each, (m,)."""
+        order = history.argsort(stable=True)
+        return cls(of_groups, history.bincount(minlength=n_histories).tolist(), order, order.argsort())
 
 
 class PackedBert(PackedEncoder):
@@ -100,43 +124,61 @@ class PackedBert(PackedEncoder):
         """
         shapes, history_shapes = _shapes(groups), _shapes(history_groups)
         history_masks = padding_masks(history_shapes, history_lengths)
-        keys = _keys(shapes, lengths, starts, history, history_lengths, history_starts)
-        n = len(history_tokens)
+        padded = [length for rows, length in history_shapes for _ in range(rows)]
+        keys = Keys(shapes, padding_masks(shapes, lengths), padded, history_lengths.tolist())
+        owner = history_starts.argsort().argsort()[history[starts.argsort()]]
+        owner_of_token = owner.repeat_interleave(groups[:, 1].repeat_interleave(groups[:, 0]))
+        all_tokens = Queries.sorted([rows * length for rows, length in shapes], owner_of_token, len(padded))
+        masks_only = Queries.sorted([rows for rows, _ in shapes], owner, len(padded))
+        n = [len(history_tokens), len(tokens)]
         x = self._embed(torch.cat([history_tokens, tokens]), torch.cat([history_position, position]))
         layers: list[Any] = list(self.layers)
         for layer in layers[:-1]:
-            qkv = self._project(layer.attention, x, "query", "key", "value")
-            of_histories = self._attend_in_groups(qkv[:n], history_shapes, history_masks)
-            queries = qkv[n:, :1].split([rows * length for rows, length in shapes])
-            x = self._after_attention(
-                layer, x, torch.cat([of_histories, *self._attend_to_both(queries, qkv[:, 1:], n, keys)])
-            )
+            of_histories, of_rows = self._project(layer.attention, x, "query", "key", "value").split(n)
+            to_themselves = self._attend_in_groups(of_histories, history_shapes, history_masks)
+            attended = self._attend_to_both(of_rows[:, 0], of_histories[:, 1:], of_rows[:, 1:], keys, all_tokens)
+            x = self._after_attention(layer, x, torch.cat([to_themselves, attended]))
         top = layers[-1]
-        kv = self._project(top.attention, x, "key", "value")
         index, order = (starts + mask_positions).sort()
-        at_mask = x[n + index]
-        queries = self._project(top.attention, at_mask, "query").split([rows for rows, _ in shapes])
-        attended = torch.cat(self._attend_to_both(queries, kv, n, keys))
+        at_mask = x[n[0] + index]
+        query = self._project(top.attention, at_mask, "query")[:, 0]
+        of_histories, of_rows = self._project(top.attention, x, "key", "value").split(n)
+        attended = self._attend_to_both(query, of_histories, of_rows, keys, masks_only)
         return self.transform(self._after_attention(top, at_mask, attended)[order.argsort()])
 
-    def _attend_to_both(self, queries: Sequence[Tensor], kv: Tensor, n: int, keys: Sequence[Keys]) -> list[Tensor]:
-        """Return, for each group, attention of its rows to their histories and to themselves.
+    def _attend_to_both(
+        self, query: Tensor, of_histories: Tensor, of_rows: Tensor, keys: Keys, queries: Queries
+    ) -> Tensor:
+        """Return (m, d) attention of tokens of rows to the history of their row and to the row itself.
+
+        Each history is read once for all its rows: attention to both is the mean of attention to either.
 
         Args:
-            queries: for each group, (m, 1, heads, d / heads) those of all tokens of its rows, or of one a row.
-            kv: (n + total, 2, heads, d / heads) of the tokens of histories, then of those of rows.
+            query: (m, heads, d / heads) of these tokens.
+            of_histories, of_rows: (tokens, 2, heads, d / heads) keys and values.
         """
-        mixed, begin = [], n
-        with torch.autocast("cpu", enabled=False):
-            for query, group in zip(queries, keys, strict=True):
-                rows, length = group.shape
-                own = kv[begin : begin + rows * length].view(rows, length, *kv.shape[1:])
-                of_history = kv.index_select(0, group.history_index.flatten()).view(rows, -1, *kv.shape[1:])
-                k, v = torch.cat([of_history, own], dim=1).permute(2, 0, 3, 1, 4)
-                q = query.view(rows, -1, *kv.shape[2:]).transpose(1, 2)
-                mixed.append(self._attend(q, k, v, group.mask).transpose(1, 2).reshape(len(query), -1))
-                begin += rows * length
-        return mixed
+        dropout = self.attention_dropout if self.training else 0.0
+        to_history, to_row = [], []
+        with torch.autocast(query.device.type, enabled=False):
+            sorted_query = query[queries.order].split(queries.of_histories)
+            for q, kv, length in zip(sorted_query, of_histories.split(keys.padded), keys.lengths, strict=True):
+                k, v = kv[:length].permute(1, 2, 0, 3)
+                mixed = attend(q.transpose(0, 1), k, v, dropout=dropout)
+                to_history.append([part.transpose(0, 1) for part in mixed])
+            groups = zip(
+                query.split(queries.of_groups),
+                of_rows.split([rows * length for rows, length in keys.shapes]),
+                keys.shapes,
+                keys.masks,
+                strict=True,
+            )
+            for q, kv, (rows, length), mask in groups:
+                k, v = kv.view(rows, length, *kv.shape[1:]).permute(2, 0, 3, 1, 4)
+                mixed = attend(q.view(rows, -1, *q.shape[1:]).transpose(1, 2), k, v, mask, dropout)
+                to_row.append([part.transpose(1, 2).flatten(0, 1) for part in mixed])
+            history, history_sum = (torch.cat(parts)[queries.inverse] for parts in zip(*to_history, strict=True))
+            row, row_sum = (torch.cat(parts) for parts in zip(*to_row, strict=True))
+            return torch.lerp(row, history, (history_sum - row_sum).sigmoid()).flatten(1)
 
     def states_at(self, index: Tensor, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
         """Return (m, d) the head's states at any tokens.
@@ -163,20 +205,3 @@ class PackedBert(PackedEncoder):
 
 def _shapes(groups: Tensor) -> Shapes:
     return [(rows, longest) for rows, longest in groups.tolist()]
-
-
-def _keys(
-    shapes: Shapes, lengths: Tensor, starts: Tensor, history: Tensor, history_lengths: Tensor, history_starts: Tensor
-) -> list[Keys]:
-    """Return the keys of each group of rows; arguments as in `PackedBert.forward`."""
-    length_of = history_lengths[history_starts.argsort().argsort()]
-    n_rows = [rows for rows, _ in shapes]
-    in_order = history[starts.argsort()].split(n_rows)
-    keys = []
-    for shape, owner, own_lengths in zip(shapes, in_order, lengths.split(n_rows), strict=True):
-        index = torch.arange(int(length_of[owner].max()), device=owner.device)
-        is_real = index < length_of[owner, None]
-        is_own = torch.arange(shape[1], device=owner.device) < own_lengths[:, None]
-        history_index = torch.where(is_real, history_starts[owner, None] + index, 0)
-        keys.append(Keys(shape, history_index, torch.cat([is_real, is_own], dim=1)[:, None, None, :]))
-    return keys

@@ -41,7 +41,7 @@ from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # raised when the same data would give other weights
+VERSION = 3  # raised when the same data would give other weights
 MAX_LENGTH = 256  # tokens of an item's text that the teacher reads
 
 

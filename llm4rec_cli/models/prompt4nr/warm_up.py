@@ -38,7 +38,7 @@ from llm4rec_cli.text.weights import backbone_identity
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # raised when the same titles would give other weights
+VERSION = 3  # raised when the same titles would give other weights
 PREDICTED, MASKED, REPLACED = 0.15, 0.8, 0.1  # shares of tokens (BERT)
 SCHEDULE_WARM_UP, MAX_GRAD_NORM, WEIGHT_DECAY = 0.05, 1.0, 0.01
 SEED = 0

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel
 
+from llm4rec_cli.models.shared.attention import attend
 from llm4rec_cli.models.shared.layers import dropped_out
 
 Shapes = list[tuple[int, int]]
@@ -93,12 +94,10 @@ class PackedEncoder(nn.Module):
         return torch.cat(mixed)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if not self.training or self.attention_dropout == 0:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        return dropped_out(scores.softmax(-1).to(v.dtype), self.attention_dropout) @ v
+        dropout = self.attention_dropout if self.training else 0.0
+        if dropout and q.device.type == "cpu":  # for which torch has no kernel
+            return attend(q, k, v, mask, dropout)[0]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
     def _dropout(self, x: Tensor) -> Tensor:
         return dropped_out(x, self.dropout) if self.training and self.dropout > 0 else x

@@ -31,20 +31,25 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        n = x.numel()
-        bits = torch.empty((n + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        kept = bits.view(torch.uint8)[:n].view(x.shape).ge_(dropped)
+        kept = draw_kept(x, dropped)
         ctx.save_for_backward(kept)
         ctx.scale = 256 / (256 - dropped)
-        return _masked(x * ctx.scale, kept)
+        return masked(x * ctx.scale, kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        return _masked(outer[0] * ctx.scale, *ctx.saved_tensors), None
+        return masked(outer[0] * ctx.scale, *ctx.saved_tensors), None
 
 
-def _masked(x: Tensor, kept: Tensor) -> Tensor:
+def draw_kept(x: Tensor, dropped: int) -> Tensor:
+    """Return bytes of the shape of `x`: 0 with probability `dropped` / 256, else 1."""
+    n = x.numel()
+    bits = torch.empty((n + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    return bits.view(torch.uint8)[:n].view(x.shape).ge_(dropped)
+
+
+def masked(x: Tensor, kept: Tensor) -> Tensor:
     """Return `x` where `kept` is 1, 0 where it is 0."""
     return (x.view(INTEGERS[x.element_size()]) * kept).view(x.dtype)
 
