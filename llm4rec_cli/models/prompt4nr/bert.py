@@ -19,41 +19,41 @@ from llm4rec_cli.models.shared.layers import INITIAL_STD
 
 
 class Keys(NamedTuple):
-    """To what the rows attend.
+    """The keys of histories and of rows.
 
     Attributes:
-        shapes: of the groups of rows.
-        masks: of the groups, as `padding_masks` returns them.
-        padded: tokens of each history with its padding.
+        padded: tokens of each history with its padding, in the order of the flat tokens.
         lengths: the same without.
+        shapes: of the groups of rows.
+        masks: of these groups, as `padding_masks` returns them.
     """
 
-    shapes: Shapes
-    masks: list[Tensor | None]
     padded: list[int]
     lengths: list[int]
+    shapes: Shapes
+    masks: list[Tensor | None]
 
 
 class Queries(NamedTuple):
-    """Which tokens of the rows attend, m in all.
+    """Which tokens attend: m of them, first those of histories, then those of rows.
 
     Attributes:
-        of_groups: number of them in each group of rows.
-        of_histories: number of them in rows of each history.
         order: (m,) indices that sort them by history.
         inverse: (m,) indices that undo this.
+        of_histories: number of them for each history.
+        of_groups: number of them in each group of rows.
     """
 
-    of_groups: list[int]
-    of_histories: list[int]
     order: Tensor
     inverse: Tensor
+    of_histories: list[int]
+    of_groups: list[int]
 
     @classmethod
-    def sorted(cls, of_groups: list[int], history: Tensor, n_histories: int) -> Queries:
+    def sorted(cls, history: Tensor, n_histories: int, of_groups: list[int]) -> Queries:
         """Return tokens with the history of each, (m,)."""
         order = history.argsort(stable=True)
-        return cls(of_groups, history.bincount(minlength=n_histories).tolist(), order, order.argsort())
+        return cls(order, order.argsort(), history.bincount(minlength=n_histories).tolist(), of_groups)
 
 
 class PackedBert(PackedEncoder):
@@ -122,63 +122,69 @@ class PackedBert(PackedEncoder):
 
         A history is computed once, however many rows attend to it.
         """
-        shapes, history_shapes = _shapes(groups), _shapes(history_groups)
-        history_masks = padding_masks(history_shapes, history_lengths)
-        padded = [length for rows, length in history_shapes for _ in range(rows)]
-        keys = Keys(shapes, padding_masks(shapes, lengths), padded, history_lengths.tolist())
-        owner = history_starts.argsort().argsort()[history[starts.argsort()]]
-        owner_of_token = owner.repeat_interleave(groups[:, 1].repeat_interleave(groups[:, 0]))
-        all_tokens = Queries.sorted([rows * length for rows, length in shapes], owner_of_token, len(padded))
-        masks_only = Queries.sorted([rows for rows, _ in shapes], owner, len(padded))
+        shapes = _shapes(groups)
+        sizes, padded = (shape[:, 1].repeat_interleave(shape[:, 0]) for shape in (groups, history_groups))
+        keys = Keys(padded.tolist(), history_lengths.tolist(), shapes, padding_masks(shapes, lengths))
+        place = history_starts.argsort().argsort()
+        of_row = place[history[starts.argsort()]]
+        of_token = torch.cat(
+            [torch.arange(len(padded), device=padded.device).repeat_interleave(padded), of_row.repeat_interleave(sizes)]
+        )
+        all_tokens = Queries.sorted(of_token, len(padded), [rows * length for rows, length in shapes])
+        masks_only = Queries.sorted(of_row, len(padded), [rows for rows, _ in shapes])
         n = [len(history_tokens), len(tokens)]
         x = self._embed(torch.cat([history_tokens, tokens]), torch.cat([history_position, position]))
         layers: list[Any] = list(self.layers)
         for layer in layers[:-1]:
-            of_histories, of_rows = self._project(layer.attention, x, "query", "key", "value").split(n)
-            to_themselves = self._attend_in_groups(of_histories, history_shapes, history_masks)
-            attended = self._attend_to_both(of_rows[:, 0], of_histories[:, 1:], of_rows[:, 1:], keys, all_tokens)
-            x = self._after_attention(layer, x, torch.cat([to_themselves, attended]))
+            query, kv = self._project(layer.attention, x, "query", "key", "value").split([1, 2], dim=1)
+            x = self._after_attention(layer, x, self._attend_to_both(query, *kv.split(n), keys, all_tokens))
         top = layers[-1]
         index, order = (starts + mask_positions).sort()
         at_mask = x[n[0] + index]
-        query = self._project(top.attention, at_mask, "query")[:, 0]
-        of_histories, of_rows = self._project(top.attention, x, "key", "value").split(n)
-        attended = self._attend_to_both(query, of_histories, of_rows, keys, masks_only)
+        query = self._project(top.attention, at_mask, "query")
+        kv = self._project(top.attention, x, "key", "value")
+        attended = self._attend_to_both(query, *kv.split(n), keys, masks_only)
         return self.transform(self._after_attention(top, at_mask, attended)[order.argsort()])
 
     def _attend_to_both(
         self, query: Tensor, of_histories: Tensor, of_rows: Tensor, keys: Keys, queries: Queries
     ) -> Tensor:
-        """Return (m, d) attention of tokens of rows to the history of their row and to the row itself.
+        """Return (m, d) attention of tokens to their history, and of those of rows to their row, too.
 
-        Each history is read once for all its rows: attention to both is the mean of attention to either.
+        A history is read once for all its rows. Attention to both is the mean of attention to either.
 
         Args:
-            query: (m, heads, d / heads) of these tokens.
+            query: (m, 1, heads, d / heads).
             of_histories, of_rows: (tokens, 2, heads, d / heads) keys and values.
         """
-        dropout = self.attention_dropout if self.training else 0.0
-        to_history, to_row = [], []
+        query = query.squeeze(1)
         with torch.autocast(query.device.type, enabled=False):
-            sorted_query = query[queries.order].split(queries.of_histories)
-            for q, kv, length in zip(sorted_query, of_histories.split(keys.padded), keys.lengths, strict=True):
-                k, v = kv[:length].permute(1, 2, 0, 3)
-                mixed = attend(q.transpose(0, 1), k, v, dropout=dropout)
-                to_history.append([part.transpose(0, 1) for part in mixed])
-            groups = zip(
-                query.split(queries.of_groups),
-                of_rows.split([rows * length for rows, length in keys.shapes]),
-                keys.shapes,
-                keys.masks,
-                strict=True,
-            )
-            for q, kv, (rows, length), mask in groups:
-                k, v = kv.view(rows, length, *kv.shape[1:]).permute(2, 0, 3, 1, 4)
-                mixed = attend(q.view(rows, -1, *q.shape[1:]).transpose(1, 2), k, v, mask, dropout)
-                to_row.append([part.transpose(1, 2).flatten(0, 1) for part in mixed])
-            history, history_sum = (torch.cat(parts)[queries.inverse] for parts in zip(*to_history, strict=True))
-            row, row_sum = (torch.cat(parts) for parts in zip(*to_row, strict=True))
-            return torch.lerp(row, history, (history_sum - row_sum).sigmoid()).flatten(1)
+            to_history, history_sum = self._attend_to_histories(query, of_histories, keys, queries)
+            to_row, row_sum = self._attend_to_rows(query[-sum(queries.of_groups) :], of_rows, keys, queries)
+            to_history, to_both = to_history.split([len(query) - len(to_row), len(to_row)])
+            to_both = torch.lerp(to_row, to_both, (history_sum[-len(to_row) :] - row_sum).sigmoid())
+            return torch.cat([to_history, to_both]).flatten(1)
+
+    def _attend_to_histories(self, query: Tensor, kv: Tensor, keys: Keys, queries: Queries) -> tuple[Tensor, Tensor]:
+        parts = query[queries.order].split(queries.of_histories), kv.split(keys.padded)
+        mixed = []
+        for q, part, length in zip(*parts, keys.lengths, strict=True):
+            k, v = part[:length].permute(1, 2, 0, 3)
+            out, log_sum = attend(q.transpose(0, 1), k, v, dropout=self._attention_dropout())
+            mixed.append((out.transpose(0, 1), log_sum.transpose(0, 1)))
+        outs, log_sums = zip(*mixed, strict=True)
+        return torch.cat(outs)[queries.inverse], torch.cat(log_sums)[queries.inverse]
+
+    def _attend_to_rows(self, query: Tensor, kv: Tensor, keys: Keys, queries: Queries) -> tuple[Tensor, Tensor]:
+        parts = query.split(queries.of_groups), kv.split([rows * length for rows, length in keys.shapes])
+        mixed = []
+        for q, part, (rows, length), mask in zip(*parts, keys.shapes, keys.masks, strict=True):
+            k, v = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)
+            q = q.view(rows, -1, *q.shape[1:]).transpose(1, 2)
+            out, log_sum = attend(q, k, v, mask, self._attention_dropout())
+            mixed.append((out.transpose(1, 2).flatten(0, 1), log_sum.transpose(1, 2).flatten(0, 1)))
+        outs, log_sums = zip(*mixed, strict=True)
+        return torch.cat(outs), torch.cat(log_sums)
 
     def states_at(self, index: Tensor, tokens: Tensor, position: Tensor, groups: Tensor, lengths: Tensor) -> Tensor:
         """Return (m, d) the head's states at any tokens.

@@ -94,10 +94,13 @@ class PackedEncoder(nn.Module):
         return torch.cat(mixed)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        dropout = self.attention_dropout if self.training else 0.0
+        dropout = self._attention_dropout()
         if dropout and q.device.type == "cpu":  # for which torch has no kernel
             return attend(q, k, v, mask, dropout)[0]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+    def _attention_dropout(self) -> float:
+        return self.attention_dropout if self.training else 0.0
 
     def _dropout(self, x: Tensor) -> Tensor:
         return dropped_out(x, self.dropout) if self.training and self.dropout > 0 else x
