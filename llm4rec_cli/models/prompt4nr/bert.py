@@ -137,13 +137,15 @@ class PackedBert(PackedEncoder):
         layers: list[Any] = list(self.layers)
         for layer in layers[:-1]:
             query, kv = self._project(layer.attention, x, "query", "key", "value").split([1, 2], dim=1)
-            x = self._after_attention(layer, x, self._attend_to_both(query, *kv.split(n), keys, all_tokens))
+            of_histories, of_rows = kv.split(n)
+            attended = self._attend_to_both(query, of_histories, of_rows, keys, all_tokens)
+            x = self._after_attention(layer, x, attended)
         top = layers[-1]
         index, order = (starts + mask_positions).sort()
         at_mask = x[n[0] + index]
         query = self._project(top.attention, at_mask, "query")
-        kv = self._project(top.attention, x, "key", "value")
-        attended = self._attend_to_both(query, *kv.split(n), keys, masks_only)
+        of_histories, of_rows = self._project(top.attention, x, "key", "value").split(n)
+        attended = self._attend_to_both(query, of_histories, of_rows, keys, masks_only)
         return self.transform(self._after_attention(top, at_mask, attended)[order.argsort()])
 
     def _attend_to_both(
