@@ -100,11 +100,12 @@ class Bench:
 
 
 def model_config(titles: int, backbone: str) -> Prompt4NRConfig:
-    """Return the defaults with the published loss, histories of at most `titles` titles, and no warm-up."""
+    """Return the defaults with the published loss and attention, histories of at most `titles` titles; no warm-up."""
     overrides = ["model=prompt4nr", "task=impressions", "dataset=demo_news"]
     config = cast(Prompt4NRConfig, OmegaConf.to_object(compose(overrides).config.model))
-    config.warm_up.epochs = 0
-    return replace(config, backbone=backbone, titles=titles, loss=Loss.pointwise, scoring=Precision.fp32)
+    config.warm_up.epochs = config.warm_up.distillation.steps = 0
+    config = replace(config, attention=Attention.full, loss=Loss.pointwise, scoring=Precision.fp32)
+    return replace(config, backbone=backbone, titles=titles)
 
 
 def random_titles(tokenizer: Any, seed: int = 0) -> list[str]:
