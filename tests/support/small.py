@@ -20,7 +20,10 @@ SMALL_P5 = [  # its training examples are prompts per user and interaction, so m
     "trainer.valid_examples=5",
     "task.negatives=4",  # one prompt per candidate
 ]
-SMALL_PROMPT4NR = ["model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"]
+SMALL_PROMPT4NR = [
+    *("model.titles=2", "model.negatives=1", "model.max_length=128", "trainer.valid_examples=5"),
+    "model.warm_up.distillation.steps=0",
+]
 SMALL_NRMS = ["model.titles=2", "model.negatives=1", "trainer.valid_examples=5"]
 SMALL_CHAT = [
     "model.controls=0",

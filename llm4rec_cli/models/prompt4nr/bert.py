@@ -19,12 +19,12 @@ from llm4rec_cli.models.shared.layers import INITIAL_STD
 
 
 class Keys(NamedTuple):
-    """The keys of histories and of rows.
+    """Where the keys of histories and of rows lie.
 
     Attributes:
-        padded: tokens of each history with its padding, in the order of the flat tokens.
-        lengths: the same without.
-        shapes: of the groups of rows.
+        padded: tokens of each history with its padding, in packed order.
+        lengths: the same without its padding.
+        shapes: rows and length of each group of rows.
         masks: of these groups, as `padding_masks` returns them.
     """
 
@@ -35,25 +35,25 @@ class Keys(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """Which tokens attend: m of them, first those of histories, then those of rows.
+    """Which tokens attend: m of them, first those of histories (in the top layer none), then those of rows.
 
     Attributes:
         order: (m,) indices that sort them by history.
         inverse: (m,) indices that undo this.
-        of_histories: number of them for each history.
-        of_groups: number of them in each group of rows.
+        per_history: number of them for each history.
+        per_group: number of them in each group of rows.
     """
 
     order: Tensor
     inverse: Tensor
-    of_histories: list[int]
-    of_groups: list[int]
+    per_history: list[int]
+    per_group: list[int]
 
     @classmethod
-    def sorted(cls, history: Tensor, n_histories: int, of_groups: list[int]) -> Queries:
-        """Return tokens with the history of each, (m,)."""
+    def by_history(cls, history: Tensor, n_histories: int, per_group: list[int]) -> Queries:
+        """Return tokens that attend to these histories, (m,)."""
         order = history.argsort(stable=True)
-        return cls(order, order.argsort(), history.bincount(minlength=n_histories).tolist(), of_groups)
+        return cls(order, order.argsort(), history.bincount(minlength=n_histories).tolist(), per_group)
 
 
 class PackedBert(PackedEncoder):
@@ -125,13 +125,16 @@ class PackedBert(PackedEncoder):
         shapes = _shapes(groups)
         sizes, padded = (shape[:, 1].repeat_interleave(shape[:, 0]) for shape in (groups, history_groups))
         keys = Keys(padded.tolist(), history_lengths.tolist(), shapes, padding_masks(shapes, lengths))
-        place = history_starts.argsort().argsort()
-        of_row = place[history[starts.argsort()]]
-        of_token = torch.cat(
-            [torch.arange(len(padded), device=padded.device).repeat_interleave(padded), of_row.repeat_interleave(sizes)]
+        rank = history_starts.argsort().argsort()
+        history_of_row = rank[history[starts.argsort()]]
+        history_of_token = torch.cat(
+            [
+                torch.arange(len(padded), device=padded.device).repeat_interleave(padded),
+                history_of_row.repeat_interleave(sizes),
+            ]
         )
-        all_tokens = Queries.sorted(of_token, len(padded), [rows * length for rows, length in shapes])
-        masks_only = Queries.sorted(of_row, len(padded), [rows for rows, _ in shapes])
+        all_tokens = Queries.by_history(history_of_token, len(padded), [rows * length for rows, length in shapes])
+        masks_only = Queries.by_history(history_of_row, len(padded), [rows for rows, _ in shapes])
         n = [len(history_tokens), len(tokens)]
         x = self._embed(torch.cat([history_tokens, tokens]), torch.cat([history_position, position]))
         layers: list[Any] = list(self.layers)
@@ -151,34 +154,39 @@ class PackedBert(PackedEncoder):
     def _attend_to_both(
         self, query: Tensor, of_histories: Tensor, of_rows: Tensor, keys: Keys, queries: Queries
     ) -> Tensor:
-        """Return (m, d) attention of tokens to their history, and of those of rows to their row, too.
+        """Return (m, d) attention: of tokens of histories to their history, of those of rows to it and to their row.
 
-        A history is read once for all its rows. Attention to both is the mean of attention to either.
+        A history is read once for all its rows. Attention to both is the average of attention to each, weighted with
+        the sums that normalise them.
 
         Args:
             query: (m, 1, heads, d / heads).
             of_histories, of_rows: (tokens, 2, heads, d / heads) keys and values.
         """
         query = query.squeeze(1)
+        n_in_rows = sum(queries.per_group)
+        n = [len(query) - n_in_rows, n_in_rows]
         with torch.autocast(query.device.type, enabled=False):
-            to_history, history_sum = self._attend_to_histories(query, of_histories, keys, queries)
-            to_row, row_sum = self._attend_to_rows(query[-sum(queries.of_groups) :], of_rows, keys, queries)
-            to_history, to_both = to_history.split([len(query) - len(to_row), len(to_row)])
-            to_both = torch.lerp(to_row, to_both, (history_sum[-len(to_row) :] - row_sum).sigmoid())
-            return torch.cat([to_history, to_both]).flatten(1)
+            (in_histories, in_rows), (_, log_sum) = (
+                part.split(n) for part in self._attend_to_histories(query, of_histories, keys, queries)
+            )
+            to_row, row_log_sum = self._attend_to_rows(query.split(n)[1], of_rows, keys, queries)
+            to_both = torch.lerp(to_row, in_rows, (log_sum - row_log_sum).sigmoid())
+            return torch.cat([in_histories, to_both]).flatten(1)
 
     def _attend_to_histories(self, query: Tensor, kv: Tensor, keys: Keys, queries: Queries) -> tuple[Tensor, Tensor]:
-        parts = query[queries.order].split(queries.of_histories), kv.split(keys.padded)
+        parts = query.index_select(0, queries.order).split(queries.per_history), kv.split(keys.padded)
         mixed = []
         for q, part, length in zip(*parts, keys.lengths, strict=True):
             k, v = part[:length].permute(1, 2, 0, 3)
             out, log_sum = attend(q.transpose(0, 1), k, v, dropout=self._attention_dropout())
             mixed.append((out.transpose(0, 1), log_sum.transpose(0, 1)))
         outs, log_sums = zip(*mixed, strict=True)
-        return torch.cat(outs)[queries.inverse], torch.cat(log_sums)[queries.inverse]
+        inverse = queries.inverse
+        return torch.cat(outs).index_select(0, inverse), torch.cat(log_sums).index_select(0, inverse)
 
     def _attend_to_rows(self, query: Tensor, kv: Tensor, keys: Keys, queries: Queries) -> tuple[Tensor, Tensor]:
-        parts = query.split(queries.of_groups), kv.split([rows * length for rows, length in keys.shapes])
+        parts = query.split(queries.per_group), kv.split([rows * length for rows, length in keys.shapes])
         mixed = []
         for q, part, (rows, length), mask in zip(*parts, keys.shapes, keys.masks, strict=True):
             k, v = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)

@@ -105,7 +105,7 @@ class Prompt4NRConfig(ModelConfig):
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_impressions", "rank_candidates"})
     paper: ClassVar[str | None] = "SIGIR 2023"
     trainable: ClassVar[bool] = True
-    results_version: ClassVar[int] = 2
+    results_version: ClassVar[int] = 3
     published: ClassVar[PublishedWeights | None] = PublishedWeights("resistzzz/Prompt4NR @1db7199", "prompt4nr/paper")
     named_settings: ClassVar[tuple[str, ...]] = ("prompts",)
     needs_text: ClassVar[bool] = True

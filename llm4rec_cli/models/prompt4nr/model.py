@@ -131,11 +131,9 @@ class Prompt4NR(nn.Module):
         lengths = filled.tokens.lengths
         order = np.argsort(lengths, kind="stable")
         if filled.histories is not None:
-            # Rows of one history follow one another. Each copies its history's keys and values, which take a fifth of
-            # what a token of its own does; the history itself is counted at its first row.
+            # Rows of one history follow one another; it is counted at the first.
             of_history = filled.histories.tokens.lengths[filled.histories.of_row]
-            is_first = np.diff(filled.histories.of_row, prepend=-1) != 0
-            lengths = lengths + np.where(is_first, of_history, of_history // 5)
+            lengths = lengths + np.where(np.diff(filled.histories.of_row, prepend=-1) != 0, of_history, 0)
             order = np.arange(len(filled))
         log_odds = torch.empty(len(order))
         for batch in token_batches(order, lengths, device):

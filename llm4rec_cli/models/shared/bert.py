@@ -95,7 +95,7 @@ class PackedEncoder(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self._attention_dropout()
-        if dropout and q.device.type == "cpu":  # for which torch has no kernel
+        if dropout and q.device.type == "cpu":  # torch has no fused attention with dropout for it
             return attend(q, k, v, mask, dropout)[0]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
