@@ -186,7 +186,7 @@ def experiment_command(name):
     data = "dataset=demo_transfer" if config.dataset.split is schema.SplitRule.transfer else "dataset=demo"
     data = SMALL_LOG if config.dataset.split.splits_impressions else data
     fewer = ONE_TASK.get(name, ()) + FEW_STEPS.get(name, ())
-    return ("train", *choice("experiment", name), *fewer, data, *sizes(config.model.name), *llm(config), *QUICK)
+    return ("train", *choice("experiment", name), data, *sizes(config.model.name), *fewer, *llm(config), *QUICK)
 
 
 DATASETS = {n: ("prepare", f"dataset={n}") for n in GENERATED}

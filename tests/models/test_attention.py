@@ -6,6 +6,8 @@ import torch.nn.functional as F
 
 from llm4rec_cli.models.shared.attention import attend
 
+pytestmark = pytest.mark.numeric
+
 
 def random_inputs(n=5, m=7, dtype=torch.float64):
     torch.manual_seed(0)
@@ -13,7 +15,7 @@ def random_inputs(n=5, m=7, dtype=torch.float64):
 
 
 def random_mask(m=7):
-    mask = torch.rand(2, 1, 1, m) > 0.4
+    mask = torch.rand(2, 1, 1, m, generator=torch.Generator().manual_seed(0)) > 0.4
     mask[..., 0] = True
     return mask
 
@@ -47,6 +49,16 @@ def test_dropout_keeps_the_mean():
     error = many.std(0) / math.sqrt(len(many))
     assert ((many.mean(0) - expected).abs() < 5 * error).all()
     assert (error > 0).all()
+
+
+def test_dropout_drops_its_share_of_the_weights_and_leaves_their_sum():
+    q, k, _ = (tensor.detach() for tensor in random_inputs(m=100))
+    one_hot = torch.eye(100, dtype=q.dtype).expand(2, 3, 100, 100)  # so that the output is the weights
+    weights, log_sum = attend(q, k, one_hot, None, 0.25)
+    assert (weights == 0).double().mean().item() == pytest.approx(0.25, abs=0.04)
+    expected, expected_log_sum = attend(q, k, one_hot)
+    torch.testing.assert_close(weights, torch.where(weights == 0, 0, expected / 0.75))
+    torch.testing.assert_close(log_sum, expected_log_sum)
 
 
 def test_attention_to_two_sets_of_keys_is_the_weighted_mean_of_attention_to_each():

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.numeric
 
 N_NEW = 4
 ATOL = 1e-4  # of the tiny BERT, whose weights are large
-LENGTHS = (7, 40, 3, 19, 20, 21, 3, 1, 33)
+LENGTHS = (7, 40, 3, 19, 22, 21, 3, 1, 42)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_new_tokens_are_initialised_as_in_bert(tiny):
 
 # --- rows that share a history
 
-HISTORIES, OWNERS = (5, 17, 9, 1), (0, 1, 1, 2, 0, 3, 2, 1, 2)  # lengths, and the history of each row
+HISTORIES, OWNERS = (22, 17, 21, 1), (0, 1, 1, 2, 0, 3, 2, 1, 2)  # lengths, and the history of each row
 
 
 def shared_inputs(bert, seed=0):
@@ -155,42 +155,54 @@ def shared_inputs(bert, seed=0):
     return histories, rows, {**pack_rows(rows, first), **of_histories, "history": torch.tensor(OWNERS)}
 
 
+def whole_row(bert, histories, rows, i, mask_position):
+    """Return transformers' state at the mask of row i after its history, which does not see the row."""
+    history, row = histories.rows(np.array([OWNERS[i]])).flat, rows.rows(np.array([i])).flat
+    tokens = torch.from_numpy(np.concatenate([history, row]).astype(np.int64))[None]
+    sees = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
+    sees[: len(history), len(history) :] = False
+    bias = torch.zeros(1, 1, *sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)
+    states = bert.bert(input_ids=tokens, attention_mask=bias)[0]
+    return bert.cls.predictions.transform(states[0, len(history) + mask_position])
+
+
 def test_rows_that_share_a_history_equal_whole_ones_in_which_it_sees_itself_alone(tiny):
     ours = PackedBert(tiny, N_NEW).eval()
     bert, (histories, rows, inputs) = resized(tiny, ours.new), shared_inputs(tiny)
+    for name in ("", "history_"):
+        assert inputs[f"{name}lengths"].sum() < len(inputs[f"{name}tokens"]), "some are padded"
     mask_positions = torch.tensor([length // 2 for length in LENGTHS])
     with torch.no_grad():
         shared = ours(mask_positions, **inputs)
-        for i, owner in enumerate(OWNERS):
-            history, row = histories.rows(np.array([owner])).flat, rows.rows(np.array([i])).flat
-            tokens = torch.from_numpy(np.concatenate([history, row]).astype(np.int64))[None]
-            sees = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
-            sees[: len(history), len(history) :] = False
-            bias = torch.zeros(1, 1, *sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)
-            states = bert.bert(input_ids=tokens, attention_mask=bias)[0]
-            expected = bert.cls.predictions.transform(states[0, len(history) + mask_positions[i]])
-            assert_close(shared[i], expected, rel=ATOL)
+        for i in range(len(OWNERS)):
+            assert_close(shared[i], whole_row(bert, histories, rows, i, mask_positions[i]), rel=ATOL)
 
 
-def test_gradients_of_a_shared_history_are_the_sum_of_those_of_its_rows(tiny):
-    ours = PackedBert(tiny, N_NEW).eval()
+def test_gradients_through_a_shared_history_equal_those_of_whole_rows(tiny):
+    bert = copy.deepcopy(tiny)
+    ours = PackedBert(bert, N_NEW).eval()
+    theirs, (histories, rows, inputs) = resized(bert, ours.new.detach()), shared_inputs(bert)
     mask_positions = torch.tensor([length // 2 for length in LENGTHS])
-    _, rows, inputs = shared_inputs(tiny)
+    weights = torch.randn(bert.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    (ours(mask_positions, **inputs) @ weights).sum().backward()
+    for i in range(len(OWNERS)):
+        (whole_row(theirs, histories, rows, i, mask_positions[i]) @ weights).sum().backward()
+    layers, embeddings = theirs.bert.encoder.layer, theirs.bert.embeddings
+    assert_close(ours.positions.weight.grad, embeddings.position_embeddings.weight.grad, rel=1e-4)
+    assert_close(ours.new.grad, embeddings.word_embeddings.weight.grad[bert.config.vocab_size :], rel=1e-4)
+    for own, other in zip(ours.layers, layers, strict=True):
+        for (name, weight), expected in zip(own.named_parameters(), other.parameters(), strict=True):
+            if not name.endswith("key.bias"):  # which shifts all scores of a query alike, so that its gradient is 0
+                assert_close(weight.grad, expected.grad, rel=1e-4)
 
-    weights = torch.randn(32, generator=torch.Generator().manual_seed(0))
 
-    def gradient(inputs, mask_positions):
-        ours.zero_grad()
-        (ours(mask_positions, **inputs) @ weights).sum().backward()
-        return ours.layers[0].attention.self.key.weight.grad.clone()
-
-    one_by_one = sum(
-        gradient(
-            inputs
-            | pack_rows(rows.rows(np.array([i])), np.array([HISTORIES[owner]]))
-            | {"history": torch.tensor([owner])},
-            mask_positions[i : i + 1],
-        )
-        for i, owner in enumerate(OWNERS)
-    )
-    assert_close(gradient(inputs, mask_positions), one_by_one, rel=1e-4)
+def test_dropout_applies_to_shared_histories_and_keeps_the_mean_of_attention(tiny):
+    ours = PackedBert(copy.deepcopy(tiny), N_NEW)
+    mask_positions, (_, _, inputs) = torch.zeros(len(LENGTHS), dtype=torch.int64), shared_inputs(tiny)
+    with torch.no_grad():
+        expected = ours.eval()(mask_positions, **inputs)
+        ours.train().dropout = 0.0
+        states = torch.stack([ours(mask_positions, **inputs) for _ in range(200)])
+        assert (states.std(0) > 0).all(), "each row's attention is dropped"
+        ours.attention_dropout = 0.0
+        assert_close(ours(mask_positions, **inputs), expected, rel=5e-6)
