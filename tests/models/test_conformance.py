@@ -594,7 +594,7 @@ def test_the_loss_falls_in_a_few_steps(name, built):
     rows = model.training_rows()
     batch = rows.batch(0, list(range(min(len(rows), 50))))
     before = model(**batch)["loss"].item()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.003 if name == "nrms" else 0.01)  # a BERT
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.003 if name in ("nrms", "prompt4nr") else 0.01)  # a BERT
     model.train()
     for _ in range(STEPS):
         optimiser.zero_grad()
