@@ -114,7 +114,7 @@ def main() -> None:
     lines = []
     for epochs in options.epochs:
         config = cast(Prompt4NRConfig, spec.config.model)
-        without = replace(config.warm_up.distillation, steps=0)  # of the demo's settings, say
+        without = replace(config.warm_up.distillation, steps=0)  # the demo's settings have some
         config = replace(config, warm_up=replace(config.warm_up, epochs=epochs, distillation=without))
         begin = time.monotonic()
         model: Any = stages.build(replace(spec, config=replace(spec.config, model=config)), split)
