@@ -31,13 +31,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     Returns:
         (..., n, d) and (..., n, 1).
     """
-    attended: tuple[Tensor, Tensor] = _Attention.apply(q, k, v, mask, min(round(dropout * 256), 255))
+    attended: tuple[Tensor, Tensor] = _Attention.apply(q, k, v, mask, dropout)
     return attended
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropped: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> tuple[Tensor, Tensor]:
         scale = 1 / math.sqrt(q.shape[-1])
         exponentials = (q * scale) @ k.transpose(-1, -2)
         if mask is not None:
@@ -45,10 +45,9 @@ class _Attention(torch.autograd.Function):
         highest = exponentials.amax(-1, keepdim=True)
         exponentials.sub_(highest).exp_()
         normaliser = exponentials.sum(-1, keepdim=True)
-        kept, keep_scale = None, 1.0
-        used = exponentials
-        if dropped:
-            kept, keep_scale = draw_kept(exponentials, dropped), 256 / (256 - dropped)
+        kept, keep_scale, used = None, 1.0, exponentials
+        if p > 0:
+            kept, keep_scale = draw_kept(exponentials, p)
             used = masked(exponentials, kept)
         out = (used @ v) * (keep_scale / normaliser)
         ctx.save_for_backward(q, k, v, exponentials, kept, normaliser, out)

@@ -18,7 +18,7 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width
 
 def dropped_out(x: Tensor, p: float) -> Tensor:
     """Return `x` with each element zeroed with probability `p` (rounded to 1/256), scaled to keep its mean."""
-    result: Tensor = _Dropout.apply(x, min(round(p * 256), 255))
+    result: Tensor = _Dropout.apply(x, p)
     return result
 
 
@@ -30,10 +30,9 @@ class _Dropout(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        kept = draw_kept(x, dropped)
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        kept, ctx.scale = draw_kept(x, p)
         ctx.save_for_backward(kept)
-        ctx.scale = 256 / (256 - dropped)
         return masked(x * ctx.scale, kept)
 
     @staticmethod
@@ -42,11 +41,11 @@ class _Dropout(torch.autograd.Function):
         return masked(outer[0] * ctx.scale, *ctx.saved_tensors), None
 
 
-def draw_kept(x: Tensor, dropped: int) -> Tensor:
-    """Return bytes of the shape of `x`: 0 with probability `dropped` / 256, else 1."""
-    n = x.numel()
+def draw_kept(x: Tensor, p: float) -> tuple[Tensor, float]:
+    """Return bytes of the shape of `x`, 0 with probability `p` (rounded to 1/256), else 1, and what keeps the mean."""
+    n, dropped = x.numel(), min(round(p * 256), 255)
     bits = torch.empty((n + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    return bits.view(torch.uint8)[:n].view(x.shape).ge_(dropped)
+    return bits.view(torch.uint8)[:n].view(x.shape).ge_(dropped), 256 / (256 - dropped)
 
 
 def masked(x: Tensor, kept: Tensor) -> Tensor:
