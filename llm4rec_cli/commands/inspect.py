@@ -12,8 +12,8 @@ llm4rec inspect result gru4rec.csv --json | jq .verdict
 rules without training reach on each slice of the test targets. It ends with sentences that say what this means.
 
 `memorisation` has a chat model choose the end of records among those of other records, and write it word for word:
-titles, an item's title after its id, rating rows and a user's next item. Rows of that model on that dataset then show
-the scores.
+titles, an item's title after its id, rating rows and a user's next item; and the same of made-up records. Rows of that
+model on that dataset then show the scores.
 
 `result` takes a finished run, or a file that `llm4rec score` has judged. It shows how much of its gain over the
 strongest floor is in each slice, and whether it may be called "beats": with three seeds of a trained model, an interval

@@ -56,6 +56,11 @@ class Usage:
         names = ("requests", "resent", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
         return {name: getattr(self, name) for name in names}
 
+    def in_words(self) -> str:
+        """Return `550 requests, 692,405 prompt tokens, 38,141 answer tokens, 0.0000 in cost`."""
+        tokens = f"{self.prompt_tokens:,} prompt tokens, {self.answer_tokens:,} answer tokens"
+        return f"{self.requests:,} requests, {tokens}, {self.cost:.4f} in cost"
+
 
 def build_backend(config: LLMConfig, cache: Path, device: str, seed: int) -> Backend:
     """Build the backend that `llm.backend` names."""

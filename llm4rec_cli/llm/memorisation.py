@@ -1,18 +1,23 @@
 """Whether a chat model knows a dataset by heart: which end of a record it finds likeliest, and which it writes.
 
-All ends are those of true records, but some are more frequent: a rating of 5, the id of a popular item. A model that
-always prefers the frequent end knows no record, so chance is the share that it would have. Of written ends it is the
-share that the same answers would have if the ends were swapped among the records. A title's end also follows from its
-beginning, for a model that knows the language or the world; ids, ratings and times do not.
+A model that knows no record can still be right: it may prefer a frequent end, such as a rating of 5, or follow the
+order of ids, as where a user's next item is often numbered like those before it. The first is chance: the share of a
+model that always prefers the frequent end; of written ends, the share that the same answers would have if the ends were
+swapped among the records. The second is measured on made-up records, in which each id is replaced by the next in the
+order of ids: what follows from frequency and order stays, and what can only be remembered goes. A title's end follows
+from its beginning, too, for a model that knows the language or the world; titles have no made-up records.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from llm4rec_cli.data.recdataset import RecDataset
@@ -22,6 +27,7 @@ from llm4rec_cli.llm.requests import Completion, Request
 ENDS = 5  # possible ends of a record
 SHOWN = 3  # whole records before it
 HISTORY = 10  # items of a user's line before the next one
+ROWS = 5000  # rating rows to draw from, evenly spaced
 MAX_TOKENS = 48  # of an end that is written
 VERBATIM = "/verbatim"  # after the name of a probe whose ends are written
 ERROR = 0.05  # chance that some probe of a model that knows nothing is above chance
@@ -35,6 +41,20 @@ PROBES = {
 Record = tuple[str, str]  # its beginning, and its end
 
 
+class Probe(NamedTuple):
+    """Requests for records, whose true end is offered first, and for their made-up copies; none for titles."""
+
+    records: Sequence[Request]
+    made_up: Sequence[Request] = ()
+
+
+class Hits(NamedTuple):
+    """Of each record of a probe whether the model has its true end, from 0 to 1; and the share of them by chance."""
+
+    shares: list[float]
+    chance: float
+
+
 @dataclass(frozen=True)
 class Score:
     """How often the true end of a record is the likeliest of several, or is written.
@@ -45,6 +65,8 @@ class Score:
         chance: of the likeliest end, the share of the most frequent end among those offered, which needs no beginning,
             and at least that of a random one; of a written one, its mean over the ends of the other records, and at
             least one in as many as there are different ends.
+        made_up: the share of made-up records, of which there is one for each record; None without these.
+        p: of the sign test that true ends are had more often than made-up ones, over the records where one of them is.
         n: records.
     """
 
@@ -52,38 +74,60 @@ class Score:
     low: float
     high: float
     chance: float
+    made_up: float | None
+    p: float | None
     n: int
 
     @property
     def above_chance(self) -> bool:
         return self.low > self.chance
 
+    @property
+    def is_memory(self) -> bool:
+        """Whether the share is above chance, and above that of made-up records."""
+        return self.above_chance and self.p is not None and self.p < ERROR / (2 * len(PROBES))
 
-def requests(dataset: RecDataset, n: int, seed: int) -> dict[str, list[Request]]:
-    """Return up to n requests for each of PROBES that the dataset has the columns for; the true end comes first.
+
+def with_next_ids(dataset: RecDataset) -> RecDataset:
+    """Return a dataset with the raw id of each user and item replaced by the next one, and the last by the first.
+
+    Ids are in natural order: i9 before i10.
+    """
+    items = dataset.items.assign(item_id=_next_ids(dataset.items["item_id"].to_numpy()))
+    return replace(dataset, items=items, user_ids=_next_ids(dataset.user_ids))
+
+
+def _next_ids(ids: NDArray[np.object_]) -> NDArray[np.object_]:
+    in_parts = [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(raw_id))] for raw_id in ids]
+    order = sorted(range(len(ids)), key=in_parts.__getitem__)
+    following = np.empty_like(ids)
+    following[order] = ids[np.roll(order, -1)]
+    return following
+
+
+def probes(dataset: RecDataset, n: int, seed: int) -> dict[str, Probe]:
+    """Return each of PROBES that the dataset has the columns for, with up to n records.
 
     Args:
         seed: of the records drawn.
     """
-    sources: dict[str, Callable[[RecDataset, np.random.Generator], list[Record]]] = {
-        "titles": _titles,
-        "items": _items,
-        "rows": _rows,
-        "next_item": _next_items,
-    }
-    result = {}
-    for name, source in sources.items():
-        rng = stream(seed, "memorisation", list(sources).index(name))
-        records = source(dataset, rng)
-        records = [records[i] for i in rng.permutation(len(records))[: n + SHOWN]]
-        if len({end for _, end in records}) >= ENDS:
-            result[name] = _probe(dataset.manifest["name"], records, rng)
+    sources = {"titles": _titles, "items": _items, "rows": _rows, "next_item": _next_items}
+    made_up, result = with_next_ids(dataset), {}
+    for number, (name, source) in enumerate(sources.items()):
+        records = source(dataset)
+        if len({end for _, end in records}) < ENDS:
+            continue
+        drawn = stream(seed, "memorisation", number).permutation(len(records))[: n + SHOWN]
+        copies = [records] if name == "titles" else [records, source(made_up)]
+        posed = ([copy[i] for i in drawn] for copy in copies)
+        result[name] = Probe(*(_requests(dataset.manifest["name"], of_copy, seed) for of_copy in posed))
     return result
 
 
-def _probe(name: str, records: Sequence[Record], rng: np.random.Generator) -> list[Request]:
+def _requests(name: str, records: Sequence[Record], seed: int) -> list[Request]:
+    """Return a request for each record but the first SHOWN, with its end before those of others."""
     shown = "\n".join(beginning + end for beginning, end in records[:SHOWN])
-    probed = records[SHOWN:]
+    probed, rng = records[SHOWN:], stream(seed, "memorisation: other ends")
     result = []
     for beginning, end in probed:
         others = dict.fromkeys(probed[i][1] for i in rng.permutation(len(probed)))
@@ -98,19 +142,19 @@ def to_be_written(requests: Sequence[Request]) -> list[Request]:
     return [replace(request, continuations=None, max_tokens=MAX_TOKENS) for request in requests]
 
 
-def score(requests: Sequence[Request], completions: Sequence[Completion]) -> Score:
-    """Score which end is the likeliest.
+def likeliest(requests: Sequence[Request], completions: Sequence[Completion]) -> Hits:
+    """Return where the true end is the likeliest of those offered.
 
     Args:
         completions: of one probe's requests.
     """
     log_probs = [np.array(completion.logprobs) for completion in completions]
     best = [ends == ends.max() for ends in log_probs]
-    return _score([is_best[0] / is_best.sum() for is_best in best], _chance(requests))
+    return Hits([float(is_best[0] / is_best.sum()) for is_best in best], _chance(requests))
 
 
-def score_verbatim(requests: Sequence[Request], completions: Sequence[Completion]) -> Score:
-    """Score which end is written, but for white space: on the first line, alone or after the record's beginning.
+def verbatim(requests: Sequence[Request], completions: Sequence[Completion]) -> Hits:
+    """Return where the true end is written, but for white space: on the first line, alone or after the beginning.
 
     Args:
         requests: of one probe, with the ends.
@@ -121,13 +165,42 @@ def score_verbatim(requests: Sequence[Request], completions: Sequence[Completion
     hits = [float(end == of_record) for end, of_record in zip(written, true, strict=True)]
     frequency, n = Counter(true), len(true)
     of_others = sum(frequency[end] for end in written) - sum(hits)  # each end swapped with each other record's
-    return _score(hits, max(of_others / max(1, n * (n - 1)), 1 / len(frequency)))
+    return Hits(hits, max(of_others / max(1, n * (n - 1)), 1 / len(frequency)))
 
 
-def _score(shares: Sequence[float], chance: float) -> Score:
-    n, share = len(shares), float(np.mean(shares))
+def score(hits: Hits, of_made_up: Hits | None = None) -> Score:
+    """Score a probe.
+
+    Args:
+        of_made_up: on the made-up copies of the same records, in the same order.
+    """
+    n, share = len(hits.shares), float(np.mean(hits.shares))
     interval = binomtest(round(share * n), n).proportion_ci(1 - ERROR / (2 * len(PROBES)), method="exact")
-    return Score(share, float(interval.low), float(interval.high), chance, n)
+    share_made_up = p = None
+    if of_made_up is not None:
+        gain = np.subtract(hits.shares, of_made_up.shares)
+        share_made_up = float(np.mean(of_made_up.shares))
+        n_differ = int((gain != 0).sum())
+        p = float(binomtest(int((gain > 0).sum()), n_differ, alternative="greater").pvalue) if n_differ else 1.0
+    return Score(share, float(interval.low), float(interval.high), hits.chance, share_made_up, p, n)
+
+
+class Kind(NamedTuple):
+    """A kind of probe.
+
+    Attributes:
+        suffix: of its name.
+        posed: the requests as they are sent, of those with ends.
+        hits: of the requests with ends and their completions.
+    """
+
+    suffix: str
+    posed: Callable[[Sequence[Request]], list[Request]]
+    hits: Callable[[Sequence[Request], Sequence[Completion]], Hits]
+
+
+LIKELIEST = Kind("", lambda requests: [*requests], likeliest)
+WRITTEN = Kind(VERBATIM, to_be_written, verbatim)
 
 
 def _written(request: Request, text: str) -> str:
@@ -152,30 +225,31 @@ def _chance(requests: Sequence[Request]) -> float:
     return float(max(np.mean(shares), np.mean([1 / len(ends) for ends in offered])))
 
 
-def _titles(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+def _titles(dataset: RecDataset) -> list[Record]:
     words = [title.split() for title in _column(dataset, "title")]
     halves = [(title[: len(title) // 2], title[len(title) // 2 :]) for title in words if len(title) > 1]
     return [(" ".join(beginning) + " ", " ".join(end)) for beginning, end in halves]
 
 
-def _items(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+def _items(dataset: RecDataset) -> list[Record]:
     ids = map(str, dataset.items["item_id"])
     return [(f"{item}|", title) for item, title in zip(ids, _column(dataset, "title"), strict=False) if title]
 
 
-def _rows(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+def _rows(dataset: RecDataset) -> list[Record]:
     columns = [name for name in ("rating", "timestamp") if name in dataset.interactions]
     if not columns:
         return []
-    drawn = dataset.interactions.iloc[rng.permutation(len(dataset.interactions))[:5000]].dropna(subset=columns)
+    rows = dataset.interactions.dropna(subset=columns)[["user", "item", *columns]]
+    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, ROWS, dtype=np.int64))] if len(rows) > ROWS else rows
     item_ids = dataset.items["item_id"].to_numpy()
     return [
         (f"{dataset.user_ids[user]}\t{item_ids[item]}\t", "\t".join(f"{value:.10g}" for value in values))
-        for user, item, *values in drawn[["user", "item", *columns]].itertuples(index=False)
+        for user, item, *values in rows.itertuples(index=False)
     ]
 
 
-def _next_items(dataset: RecDataset, rng: np.random.Generator) -> list[Record]:
+def _next_items(dataset: RecDataset) -> list[Record]:
     items, item_ids = dataset.interactions["item"].to_numpy(), dataset.items["item_id"].to_numpy()
     records = []
     for user, (start, end) in enumerate(zip(dataset.offsets[:-1], dataset.offsets[1:], strict=True)):

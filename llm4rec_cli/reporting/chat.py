@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group
 
 CONTROL_COLUMNS = ("control", "value", "difference", "95 % interval")
-MEMORISATION_COLUMNS = ("probe", "share", "interval", "chance", "records")
+MEMORISATION_COLUMNS = ("probe", "share", "interval", "chance", "made-up", "records")
+MEMORISATION_NOTES = (
+    "chance: always the most frequent of the ends offered; of written ones (verbatim), the same answers with the ends "
+    "swapped among the records",
+    "made-up: the same records with each id replaced by the next, so that only what is remembered is missing",
+)
 COST_COLUMNS = ("requests", "prompt tokens", "cached", "answer tokens", "seconds", "seconds a user", "cost")
 
 
@@ -20,12 +25,8 @@ def tables(group: Group) -> Iterator[Content]:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
     if known := [row for variant in group.members for row in memorisation(variant.first_run, variant.name)]:
-        notes = [
-            "chance: always the most frequent of the ends offered; of written ones (verbatim), the same answers with "
-            "the ends swapped among the records (llm4rec inspect memorisation)"
-        ]
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
-        yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, notes, ["variant"])
+        yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES, ["variant"])
     rows = [[*variant.name, *costs(run)] for variant in group.members for _, run in variant.runs[:1] if run.get("llm")]
     if rows:
         notes = [
@@ -62,10 +63,14 @@ def controls(run: dict[str, Any], name: str) -> Content | None:
 
 def memorisation(run: dict[str, Any], name: tuple[str, str]) -> list[list[str]]:
     """Return a row for each probe of the chat model's memory of a run's data; none where it was not measured."""
-    return [
-        [*name, probe, f"{s['share']:.2f}", f"{s['low']:.2f}–{s['high']:.2f}", f"{s['chance']:.2f}", f"{s['n']:,}"]
-        for probe, s in run.get("memorisation", {}).items()
-    ]
+    return [[*name, *memorisation_cells(probe, score)] for probe, score in run.get("memorisation", {}).items()]
+
+
+def memorisation_cells(probe: str, score: Mapping[str, Any]) -> list[str]:
+    """Return a cell for each of MEMORISATION_COLUMNS. Earlier versions had no made-up records."""
+    interval = f"{score['low']:.2f}–{score['high']:.2f}"
+    made_up = "" if score.get("made_up") is None else f"{score['made_up']:.2f}"
+    return [probe, f"{score['share']:.2f}", interval, f"{score['chance']:.2f}", made_up, f"{score['n']:,}"]
 
 
 def costs(run: dict[str, Any]) -> list[str]:

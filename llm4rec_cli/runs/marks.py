@@ -15,6 +15,7 @@ from llm4rec_cli.config.compose import compose
 from llm4rec_cli.config.keys import declarations_with
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import (
+    Backend,
     Config,
     Control,
     EmptyHistory,
@@ -85,6 +86,7 @@ def memorisation_warning(scores: Mapping[str, Any] | None) -> str:
         return MEMORISED
     shares = [
         f"{name} {s['share']:.2f} ({s['low']:.2f}–{s['high']:.2f}), chance {s['chance']:.2f}"
+        + ("" if s.get("made_up") is None else f", made-up records {s['made_up']:.2f}")
         for name, s in scores.items()
     ]
     return (
@@ -92,15 +94,21 @@ def memorisation_warning(scores: Mapping[str, Any] | None) -> str:
     )
 
 
-def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Any]) -> None:
-    """Keep the scores of this chat model on this dataset for its runs."""
+def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Any]) -> bool:
+    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept."""
+    known = memorisation(spec, dataset)
+    if known and known.keys() == scores.keys() and all(known[probe]["n"] > scores[probe]["n"] for probe in scores):
+        return False
     path = _memorisation_file(spec, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, scores)
+    return True
 
 
 def _memorisation_file(spec: RunSpec, dataset: RecDataset) -> Path:
-    key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(spec.llm)}".encode()).hexdigest()[:24]
+    """Return the file of the scores; an endpoint's name for a model says nothing about another's."""
+    server = f" {spec.llm.base_url}" if spec.llm.backend is Backend.openai else ""
+    key = hashlib.sha256(f"{dataset.fingerprint} {identity_of(spec.llm)}{server}".encode()).hexdigest()[:24]
     return spec.cache / "llm" / "memorisation" / f"{key}.json"
 
 

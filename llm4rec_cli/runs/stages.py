@@ -21,6 +21,7 @@ from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
 from llm4rec_cli.files import write_text
 from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
+from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs import marks, rules
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
@@ -193,10 +194,7 @@ def dry_run(spec: RunSpec, split: Split) -> None:
         if sample is not None and (of_controls := model.controls_usage(sample, spec.config.dataset.seed)) is not None:
             parts = model.usage_summary(), of_controls
             total = {name: sum(part[name] for part in parts) for name in of_controls}
-            print(
-                f"in all, with controls, at most: {total['requests']:,} requests, {total['prompt_tokens']:,} prompt "
-                f"tokens, {total['answer_tokens']:,} answer tokens, {total['cost']:.4f} in cost"
-            )
+            print(f"in all, with controls, at most: {Usage(**total).in_words()}")
         raise
 
 

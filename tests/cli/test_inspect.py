@@ -58,6 +58,7 @@ def test_memorisation_is_measured_once(llm4rec, tmp_path):
     first = llm4rec("inspect", "memorisation", *typed, "--records", "4")
     assert first.code == 0, first.err
     assert "next_item" in first.out and "Titles also follow from" in first.out
+    assert "answers: 56 requests, " in first.out, "four probes of four records, three with made-up copies, two kinds"
     again = llm4rec("inspect", "memorisation", *typed, "--records", "4", "--json", "llm.replay=true")
     scores = json.loads(again.out)
     probes = {"titles", "items", "rows", "next_item"}
@@ -71,6 +72,14 @@ def test_an_endpoint_without_log_probabilities_writes_ends(llm4rec, tmp_path, mo
         answer = llm4rec("inspect", "memorisation", *typed, "dataset=demo", "--records", "3")
     assert answer.code == 0, answer.err
     assert "titles/verbatim" in answer.out and "likeliest of several" not in answer.out
+
+
+def test_a_dry_run_of_memorisation_shows_every_probe_and_their_total(llm4rec, tmp_path):
+    typed = ("llm=openai", "llm.model=x", "llm.base_url=http://localhost:9/v1", f"llm.store={tmp_path}/answers.sqlite")
+    answer = llm4rec("inspect", "memorisation", *typed, "dataset=demo", "--records", "3", "llm.dry_run=true")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("to send: 3, ") == 7, "four probes, three with made-up copies"
+    assert "in all, at most: 21 requests, " in answer.out
 
 
 @pytest.mark.parametrize(

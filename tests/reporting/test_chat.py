@@ -45,10 +45,16 @@ def test_costs_include_controls_but_not_in_the_seconds_of_a_user():
 
 
 def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe():
-    scores = {"rows": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 1200}}
+    score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 1200}
+    scores = {"rows": score | {"made_up": 0.3}, "titles": score | {"made_up": None}, "items": score}
     measured = Variant([run(**CHAT, memorisation=scores)])
     (known, _) = chat.tables(Group([measured], []))
-    assert [list(row) for row in known.rows] == [["chatgptrec", "", "rows", "0.50", "0.40–0.60", "0.25", "1,200"]]
+    cells = ["0.50", "0.40–0.60", "0.25"]
+    assert [list(row) for row in known.rows] == [
+        ["chatgptrec", "", "rows", *cells, "0.30", "1,200"],
+        ["chatgptrec", "", "titles", *cells, "", "1,200"],
+        ["chatgptrec", "", "items", *cells, "", "1,200"],
+    ]
 
 
 def test_a_report_has_tables_for_chat_models_alone():

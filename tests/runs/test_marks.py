@@ -53,9 +53,14 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     spec, other = (spec_of(*typed, f"llm.model={name}") for name in ("x", "y"))
     dataset = SimpleNamespace(fingerprint="f")
     assert marks.memorisation_warning(marks.memorisation(spec, dataset)) == marks.MEMORISED
-    scores = {"rows": {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "n": 90}}
-    marks.save_memorisation(spec, dataset, scores)
-    assert marks.memorisation(spec, dataset) == scores
-    assert "rows 0.50 (0.40–0.60), chance 0.20" in marks.memorisation_warning(scores)
+    score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "made_up": 0.3, "n": 90}
+    assert marks.save_memorisation(spec, dataset, {"rows": score})
+    assert marks.memorisation(spec, dataset) == {"rows": score}
+    warning = marks.memorisation_warning({"rows": score, "titles": score | {"made_up": None}})
+    assert "rows 0.50 (0.40–0.60), chance 0.20, made-up records 0.30; titles 0.50 (0.40–0.60), chance 0.20" in warning
+    assert not marks.save_memorisation(spec, dataset, {"rows": score | {"n": 4}})
+    assert marks.memorisation(spec, dataset) == {"rows": score}, "those of more records"
     assert marks.memorisation(other, dataset) is None
+    elsewhere = spec_of(*typed, "llm.model=x", "llm.base_url=http://localhost:8000/v1")
+    assert marks.memorisation(elsewhere, dataset) is None
     assert marks.memorisation(spec, SimpleNamespace(fingerprint="g")) is None
