@@ -139,7 +139,8 @@ class Structured(Enum):
     none = "none"  # it cannot be
     json_schema = "json_schema"  # response_format of OpenAI, vLLM and others: a schema of an object
     json_object = "json_object"  # response_format of llama-cpp-python: any schema
-    guided = "guided"  # guided_choice and guided_json of vLLM
+    structured_outputs = "structured_outputs"  # of vLLM
+    guided = "guided"  # guided_choice and guided_json of vLLM before 0.12
 
 
 class SeenItems(Enum):

@@ -18,7 +18,7 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -47,6 +47,8 @@ MAX_RETRY_AFTER = 3600.0  # seconds that a server may request: beyond it somebod
 MIN_SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY, which completions may contain
 
 WRAPPER = "answer"  # the property of a schema whose root has to be an object
+WRAPPER_TOKENS = 8  # at most, of `{"answer": [` and `]}`
+MOST_SHOWN = 5  # tokens in a message
 
 _RETRIED = (408, 409, 429)  # statuses that may pass, besides 5xx
 _REMEDIES = {
@@ -66,11 +68,17 @@ class _Failure:
         reason: without the key.
         status: of a refusal that no retry changes; None of a failure that may pass.
         retry_after: seconds that the server asks to wait; None where it does not.
+        remedy: of a response that lacks what was requested, which no retry changes either.
     """
 
     reason: str
     status: int | None = None
     retry_after: float | None = None
+    remedy: str | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        return self.status is None and self.remedy is None
 
 
 class EndpointBackend:
@@ -123,7 +131,7 @@ class EndpointBackend:
                 len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
                 for text in request.continuations or ()
             )
-        return n * prompt + own, request.max_tokens if request.continuations is None else n
+        return n * prompt + own, self._max_tokens(request) if request.continuations is None else n
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -211,7 +219,7 @@ class EndpointBackend:
             body = await self._send(client, request, key)
             seconds = time.monotonic() - begun
             outcome = self._read(body, request, seconds, sent_at, attempt) if isinstance(body, bytes) else body
-            if isinstance(outcome, Completion) or outcome.status or stop.is_set():
+            if isinstance(outcome, Completion) or not outcome.may_pass or stop.is_set():
                 return outcome
             if attempt > self.config.retries or (outcome.retry_after or 0) > MAX_RETRY_AFTER:
                 return replace(outcome, reason=f"{outcome.reason} ({attempt} tries)")
@@ -234,7 +242,7 @@ class EndpointBackend:
             "temperature": self.config.temperature,
             "top_p": self.config.top_p,
             "seed": int(stream(self.seed, "llm", request.repeat).integers(2**31)),
-            limit: request.max_tokens,
+            limit: self._max_tokens(request),
             **self._structure(request),
         }
         if request.continuations is not None:
@@ -265,13 +273,26 @@ class EndpointBackend:
             if request.continuations is not None:
                 is_echo = self.config.prompt_logprobs is PromptLogprobs.echo
                 tokens = _echoed_tokens(choice, usage) if is_echo else _prompt_tokens(response)
-                logprobs = _log_probs_at_end(tokens, request.continuations[0])
+                logprobs = self._log_probs_at_end(tokens, request)
+                if logprobs is None:
+                    return _Failure(
+                        f"the tokens {[token for token, _ in tokens[-MOST_SHOWN:]]} do not end with "
+                        f"{request.continuations[0]!r}, whose log-probability was requested",
+                        remedy="llm.tokenizer=PATH, the model's, to count them; or model.answer=constrained",
+                    )
             else:
                 text = choice["message"]["content"] or ""  # null: the model refused, or a filter removed its text
                 if not isinstance(text, str):
                     raise TypeError
                 if request.choices is not None and self.config.structured is Structured.json_schema:
                     text = _unwrapped(text)
+                if choice.get("finish_reason") != "length" and (strays := self._strays(request, text)):
+                    return _Failure(
+                        f"the server does not restrict its answers: it wrote {strays[0]!r}, none of the "
+                        f"{len(request.choices or ())} allowed",
+                        remedy="another llm.structured, by the server's version (docs/guides/chat-models.md); or "
+                        "model.answer=generate",
+                    )
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             estimate = sum(self.count_tokens(message["content"]) for message in request.messages)
             return Completion(
@@ -298,6 +319,9 @@ class EndpointBackend:
         one = {"type": "string", "enum": list(request.choices)}
         n = min(request.listed, len(request.choices))
         schema = {"type": "array", "items": one, "minItems": n, "maxItems": n} if request.listed else one
+        if structured is Structured.structured_outputs:
+            outputs = {"json": schema} if request.listed else {"choice": list(request.choices)}
+            return {"extra_body": {"structured_outputs": outputs}}
         if structured is Structured.guided:
             guide = {"guided_json": schema} if request.listed else {"guided_choice": list(request.choices)}
             return {"extra_body": guide}
@@ -312,10 +336,57 @@ class EndpointBackend:
         json_schema = {"name": WRAPPER, "strict": True, "schema": wrapped}
         return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
+    def _max_tokens(self, request: Request) -> int:
+        """Return the tokens that an answer may have; a list of the longest choices has to fit."""
+        if not self._structure(request):
+            return request.max_tokens
+        as_json = [self.count_tokens(json.dumps(choice, ensure_ascii=False)) for choice in request.choices or ()]
+        longest = sorted(as_json, reverse=True)[: max(1, request.listed)]
+        return max(request.max_tokens, sum(longest) + 2 * len(longest) + WRAPPER_TOKENS)
+
+    def _strays(self, request: Request, text: str) -> list[str]:
+        """Return what an answer names that is none of its choices. A refusal is no JSON, and names nothing."""
+        if not self._structure(request):
+            return []
+        try:
+            named = json.loads(text)
+        except ValueError:
+            named = [] if request.listed else text.strip()
+        named = [str(name) for name in (named if isinstance(named, list) else [named]) if name != ""]
+        return [name for name in named if name not in (request.choices or ())]
+
+    def _log_probs_at_end(self, tokens: Sequence[tuple[str, float | None]], request: Request) -> list[float] | None:
+        """Return the log-probability of each token of a continuation at the end of a prompt; None without these.
+
+        Servers write the text of tokens in different ways, so that it is only relied on without `llm.tokenizer`.
+
+        Args:
+            tokens: of the prompt, each with its log-probability.
+        """
+        assert request.continuations is not None
+        (continuation,) = request.continuations
+        n, text = 0, ""
+        if self._tokenizer is None:
+            while len(text) < len(continuation) and n < len(tokens):
+                n += 1
+                text = tokens[-n][0] + text
+            if text != continuation:
+                return None
+        else:
+            prompt = self._written(request.messages)
+            n = len(self._tokenizer(prompt + continuation).input_ids) - len(self._tokenizer(prompt).input_ids)
+        log_probs = [float(log_prob) for _, log_prob in tokens[-n:] if log_prob is not None]
+        return log_probs if len(log_probs) == n else None
+
+    def _written(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return a prompt as the model reads it."""
+        chat = [dict(message) for message in messages]
+        return str(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+
     def _echo(self, messages: list[Any], continuation: str) -> dict[str, Any]:
         """Return the parameters for the log-probabilities of a continuation at the end of a text that is repeated."""
         tokenizer = self._tokenizer
-        written = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        written = self._written(messages)
         begins = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
         if begins:  # so does the server's, which would repeat it
             written = written.removeprefix(tokenizer.bos_token)
@@ -328,6 +399,8 @@ class EndpointBackend:
         return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 16)) * self._jitter.uniform(0.5, 1)
 
     def _error(self, failure: _Failure) -> Llm4RecError:
+        if failure.remedy:
+            return UsageError(f"{self.base_url}: {failure.reason}", failure.remedy)
         if failure.status:
             remedy = "check llm.model and llm.max_tokens; llm.dry_run=true prints the requests"
             problem = f"{self.base_url} refuses the request: {failure.reason}"
@@ -419,26 +492,6 @@ def _echoed_tokens(choice: dict[str, Any], usage: dict[str, Any]) -> list[tuple[
     """Return the tokens of the prompt in an echo, as `_prompt_tokens`, without the one that had to be generated."""
     echoed = [*zip(choice["logprobs"]["tokens"], choice["logprobs"]["token_logprobs"], strict=True)]
     return echoed[: len(echoed) - int(usage["completion_tokens"])]
-
-
-def _log_probs_at_end(tokens: Sequence[tuple[str, float | None]], continuation: str) -> list[float]:
-    """Return the log-probability of each token of a continuation at the end of a prompt.
-
-    Args:
-        tokens: of the prompt, each with its log-probability.
-
-    Raises:
-        ValueError: no tokens at its end make up the continuation.
-    """
-    text, log_probs = "", list[float]()
-    for token, log_prob in reversed(tokens):
-        if len(text) >= len(continuation) or log_prob is None:
-            break
-        text = token + text
-        log_probs.append(float(log_prob))
-    if text != continuation:
-        raise ValueError
-    return log_probs[::-1]
 
 
 def _joined(scored: Sequence[Completion]) -> Completion:

@@ -173,6 +173,7 @@ WRAPPED = {
             '{"answer": ["Heat", "Alien"]}',
         ),
         ("json_object", {"response_format": {"type": "json_object", "schema": SCHEMA}}, '["Heat", "Alien"]'),
+        ("structured_outputs", {"structured_outputs": {"json": SCHEMA}}, '["Heat", "Alien"]'),
         ("guided", {"guided_json": SCHEMA}, '["Heat", "Alien"]'),
     ],
 )
@@ -189,10 +190,37 @@ def test_choices_are_sent_as_the_server_takes_them(chat, structured, sent, reply
 
 def test_one_choice_is_guided_or_the_only_property(chat):
     one = request("a", choices=("1", "2"))
-    chat.responses = lambda prompt: [completed('{"answer": "2"}')]
+    chat.responses = lambda prompt: [completed('{"answer": "2"}'), completed("2"), completed("2")]
     assert complete(chat, [one], structured="json_schema")["a"].text == "2"
-    complete(chat, [one], structured="guided")
+    assert complete(chat, [one], structured="guided")["a"].text == "2"
     assert chat.bodies[-1]["guided_choice"] == ["1", "2"]
+    complete(chat, [one], structured="structured_outputs")
+    assert chat.bodies[-1]["structured_outputs"] == {"choice": ["1", "2"]}
+
+
+@pytest.mark.parametrize(
+    ("reply", "named"),
+    [('["Heat", "Jaws"]', "Jaws"), ("I like Heat", None), ('"Jaws"', "Jaws"), ("", None), ('["Heat"]', None)],
+)
+def test_a_server_that_does_not_restrict_its_answers_is_noticed(chat, reply, named):
+    chat.responses = lambda prompt: [completed(reply)] * 9
+    batch = [request("a", choices=("Alien", "Heat"), listed=2)]
+    if named is None:  # a refusal, or a list that names no other
+        assert [answer.text for _, answer in backend(chat, structured="guided").complete(batch)] == [reply]
+        return
+    with pytest.raises(UsageError, match=f"does not restrict its answers: it wrote '{named}'"):
+        list(backend(chat, structured="guided").complete(batch))
+    assert len(chat.bodies) == 1, "not sent again"
+
+
+def test_a_list_of_long_titles_fits(chat):
+    titles = tuple(f"The {n}th of many very long titles, with a subtitle and an edition" for n in range(20))
+    chat.responses = lambda prompt: [completed("[]")]
+    remote = backend(chat, structured="json_object")
+    several = request("a", choices=titles, listed=10)
+    list(remote.complete([several]))
+    needed = sum(sorted(remote.count_tokens(json.dumps(title)) for title in titles)[-10:])
+    assert several.max_tokens < needed < chat.bodies[0]["max_tokens"] == remote.token_counts(several)[1]
 
 
 def prompt_logprobs(texts):
@@ -220,7 +248,10 @@ def test_continuations_are_scored_by_the_prompts_log_probabilities(chat):
 
 def test_continuations_are_scored_in_an_echo_of_the_prompt(chat, tmp_path):
     save_tokenizer(tmp_path)
-    echoed = {"Heat": ["<|im_start|>", "a", "He", "at", "!"], "Alien": ["<|im_start|>", "a", "Alien"]}
+    typed = {"prompt_logprobs": "echo", "tokenizer": str(tmp_path)}
+    remote = backend(chat, **typed)
+    pieces = {title: remote._tokenizer.tokenize(title) for title in ("Heat", "Alien")}
+    echoed = {"Heat": ["user", "a", *pieces["Heat"], "!"], "Alien": ["user", "a", *pieces["Alien"]]}
 
     def answer(http):
         sent = json.loads(http.sent)
@@ -231,9 +262,9 @@ def test_continuations_are_scored_in_an_echo_of_the_prompt(chat, tmp_path):
         completed("", choices=choices, usage=usage)(http)
 
     chat.responses = lambda prompt: [answer] * 9
-    typed = {"prompt_logprobs": "echo", "tokenizer": str(tmp_path)}
-    ((_, result),) = backend(chat, **typed).complete([request("a", continuations=("Heat", "Alien"))])
-    assert (result.logprobs, result.lengths) == ((-2.0, -2.5), (2, 1))
+    ((_, result),) = remote.complete([request("a", continuations=("Heat", "Alien"))])
+    assert result.logprobs == (-2.0, -2.5), "half a letter's each"
+    assert result.lengths == (len(pieces["Heat"]), len(pieces["Alien"]))
     assert chat.bodies[0]["prompt"].endswith("assistant\nHeat") and "messages" not in chat.bodies[0]
     assert {"echo": True, "logprobs": 1, "max_tokens": 1}.items() <= chat.bodies[0].items()
     with pytest.raises(UsageError, match="chat template"):
@@ -254,8 +285,19 @@ def test_a_token_that_the_server_begins_with_is_not_sent(chat, tmp_path, adds_be
 
 def test_log_probabilities_of_another_text_are_no_answer(chat):
     chat.responses = lambda prompt: [completed("x", prompt_logprobs=prompt_logprobs(["a", "Alien", "s"]))] * 9
-    with pytest.raises(RunError, match="no chat completion"):
-        list(backend(chat, prompt_logprobs="chat", retries=0).complete([request("a", continuations=("Alien",))]))
+    with pytest.raises(UsageError, match=r"\['', 'Alien', 's'\] do not end with 'Alien'"):
+        list(backend(chat, prompt_logprobs="chat").complete([request("a", continuations=("Alien",))]))
+    assert len(chat.bodies) == 1, "not sent again"
+
+
+def test_with_a_tokenizer_the_text_of_tokens_does_not_matter(chat, tmp_path):
+    save_tokenizer(tmp_path)
+    remote = backend(chat, prompt_logprobs="chat", tokenizer=str(tmp_path))
+    n = len(remote._tokenizer("soap bar", add_special_tokens=False).input_ids)
+    tokens = prompt_logprobs(["user", "a", *["\ufffd" * (i + 1) for i in range(n)]])
+    chat.responses = lambda prompt: [completed("x", prompt_logprobs=tokens)]
+    ((_, result),) = remote.complete([request("a", continuations=("soap bar",))])
+    assert (result.logprobs, result.lengths) == ((-n * (n + 1) / 4,), (n,))
 
 
 def test_cached_prompt_tokens_are_counted(chat):

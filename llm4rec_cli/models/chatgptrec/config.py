@@ -192,7 +192,14 @@ class ChatGPTRecConfig(ModelConfig):
         if self.answer is AnswerMethod.constrained and is_endpoint and llm.structured is Structured.none:
             yield UsageError(
                 "model.answer=constrained needs an endpoint that restricts its answers",
-                "llm.structured=json_schema, json_object or guided, by what the server offers; or llm=local",
+                "llm.structured=json_schema, json_object, structured_outputs or guided, by what the server offers; or "
+                "llm=local",
+            )
+        if llm.structured is not Structured.none and not (is_endpoint and self.answer is AnswerMethod.constrained):
+            yield UsageError(
+                f"llm.structured={llm.structured.name} restricts the answers of an endpoint, under "
+                "model.answer=constrained alone",
+                "model.answer=constrained with llm=openai; or leave llm.structured out",
             )
         if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
             yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
