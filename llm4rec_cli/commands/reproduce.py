@@ -46,6 +46,7 @@ from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, did_you_mean,
 from llm4rec_cli.runs.catalog import FinishedRun, finished_metrics
 
 if TYPE_CHECKING:
+    from llm4rec_cli.llm.completions import Usage
     from llm4rec_cli.reporting.reproduction import Line
     from llm4rec_cli.training.probe import Cost
     from llm4rec_cli.training.table_steps import Runner, Step
@@ -136,6 +137,8 @@ def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
     for key in map(key_typed, overrides):
         if key in SET_BY_REPRODUCE or key.startswith("dataset.raw_dir"):
             yield UsageError(f"{key} is set by the table", "--seeds 0,1,2, --rows, --columns, --raw DATASET=PATH")
+        if key == "llm.dry_run":
+            yield UsageError("llm.dry_run shows the requests of one run", "--dry-run counts those of all")
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:
@@ -225,25 +228,35 @@ def _show_cost(
     """Print how many runs there are, and what each distinct one costs here."""
     from llm4rec_cli.reporting.contents import ranges
     from llm4rec_cli.reporting.tables import Content, say, show
+    from llm4rec_cli.training.probe import Cost
     from llm4rec_cli.training.table_steps import composed, distinct
 
-    rows, minutes, memory, trainings, unknown = [], 0.0, 0, 0, 0
+    rows, chats, minutes, memory, trainings, unknown = [], [], 0.0, 0, 0, 0
     for first, group in distinct(steps, ("train", "eval")):
         to_run = [step for step in group if states[step] != "done"]
-        if first.command == "train" and config_class(composed(runner.overrides(first)).config.model.name).trainable:
+        model = config_class(composed(runner.overrides(first)).config.model.name)
+        if first.command == "train" and model.trainable:
             trainings += len(to_run)
         if not probed or not to_run:
             continue
-        if cost := _cost(to_run[0], states, runner):
-            minutes += (cost.training + cost.evaluation) * len(to_run)
+        which, n_runs = ranges([numbers[step] for step in to_run]), len(to_run)
+        cost = _cost(to_run[0], states, runner, model.uses_llm)
+        if cost is None:
+            unknown += n_runs
+        elif isinstance(cost, Cost):
+            minutes += (cost.training + cost.evaluation) * n_runs
             memory = max(memory, cost.memory_mb)
-            which = ranges([numbers[step] for step in to_run])
             of_each = [f"{part:.1f}" for part in (cost.training, cost.evaluation)]
-            rows.append([which, str(len(to_run)), *of_each, f"{cost.memory_mb:,}"])
+            rows.append([which, str(n_runs), *of_each, f"{cost.memory_mb:,}"])
         else:
-            unknown += len(to_run)
+            counts = [f"{count:,}" for count in (cost.requests, cost.prompt_tokens, cost.answer_tokens)]
+            chats.append([which, str(n_runs), *counts, f"{cost.cost:.4f}"])
     if rows:
         show(Content("minutes and MiB of a run", ["commands", "runs", "training", "evaluation", "MiB"], rows))
+    if chats:
+        columns = ["commands", "runs", "requests", "prompt tokens", "answer tokens", "cost"]
+        notes = ["high estimates, with controls, at the prices in llm.price_*; what is stored is sent no more"]
+        show(Content("what a chat model is sent for a run", columns, chats, notes))
     done = sum(state == "done" for state in states.values())
     about = (
         "less than a minute" if minutes < 1 else f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute"
@@ -258,17 +271,16 @@ def _show_cost(
         say("measured on a few training steps and examples, without floors; training may end earlier, MiB of the host")
 
 
-def _cost(step: Step, states: Mapping[Step, str], runner: Runner) -> Cost | None:
-    """Return what a run costs; None if its data or weights are not on this machine, or a chat model would answer."""
+def _cost(step: Step, states: Mapping[Step, str], runner: Runner, uses_llm: bool) -> Cost | Usage | None:
+    """Return what a run costs, or what a chat model is sent; None if its data or weights are not on this machine."""
     from llm4rec_cli.config.overrides import hydra_override
-    from llm4rec_cli.training.probe import probe
-    from llm4rec_cli.training.table_steps import composed
+    from llm4rec_cli.training.probe import chat_usage, probe
 
-    overrides = runner.overrides(step)
-    if states[step] != "to run" or config_class(composed(overrides).config.model.name).uses_llm:
+    if states[step] != "to run":
         return None
+    overrides = [hydra_override(override) for override in runner.overrides(step)]
     try:
-        return probe(step.command, [hydra_override(override) for override in overrides])
+        return chat_usage(overrides) if uses_llm else probe(step.command, overrides)
     except Llm4RecError as error:
         log.info("not measured: %s", error.problem)
         return None

@@ -80,7 +80,7 @@ def judge(spec: RunSpec, folder: Path, check: bool = False) -> None:
     print(f"{usage.requests:,} requests, {usage.prompt_tokens + usage.answer_tokens:,} tokens, cost {usage.cost:.4f}")
     print(f"written, marked as filled by a chat model: {file}")
     if check:
-        own = [run["system"] for run in key["runs"] if run["chat_model"] == name]
+        own = [run["system"] for run in key["runs"] if run.get("chat_model") == name]  # since sheets have it
         result = judge_check.measure(sheet, key, probes, parsed, own, judged(folder))
         write_json(file.with_name(f"{file.stem}-check.json"), {"judge": llm.model, "criteria": result})
         render.show_check(llm.model, result)

@@ -268,13 +268,19 @@ class _Session:
         return sum(prompt for prompt, _ in counts), sum(answer for _, answer in counts)
 
     def projection_in_words(self) -> str:
-        """Return `12,034 prompt tokens, at most 2,560 answer tokens, at most 0.0045 in cost` of all that is pending."""
+        """Return `12,034 prompt tokens, at most 2,560 answer tokens, at most 0.0045 in cost` of all that is pending.
+
+        Without the model's tokenizer prompt tokens, and with them the cost, are a high estimate, but no bound.
+        """
         keys = [key for batch in self.pending for key in batch]
         prompt_tokens, answer_tokens = self.projection(keys)
-        exactly = "" if self.backend.counts_exactly else "at most "
-        parts = [f"{exactly}{prompt_tokens:,} prompt tokens", f"at most {answer_tokens:,} answer tokens"]
+        is_exact = self.backend.counts_exactly
+        parts = [
+            f"{'' if is_exact else 'about '}{prompt_tokens:,} prompt tokens",
+            f"at most {answer_tokens:,} answer tokens",
+        ]
         if cost := _cost(self.config, prompt_tokens, answer_tokens):
-            parts.append(f"at most {cost:.4f} in cost")
+            parts.append(f"{'at most' if is_exact else 'about'} {cost:.4f} in cost")
         return ", ".join(parts)
 
     def preview(self, description: str) -> None:

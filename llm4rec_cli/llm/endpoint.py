@@ -23,7 +23,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -140,7 +139,7 @@ class EndpointBackend:
             return None
         from llm4rec_cli.llm.weights import load_tokenizer
 
-        return load_tokenizer(Path(self.config.tokenizer))
+        return load_tokenizer(self.config.tokenizer, "llm.tokenizer")
 
     def count_tokens(self, text: str) -> int:
         """Return a high estimate, but no bound, as the server's tokenizer is not available.

@@ -283,8 +283,11 @@ class LocalBackend:
 
     @cached_property
     def _end_tokens(self) -> list[int]:
-        """Tokens that end a completion: the tokenizer's, and those of the model's settings."""
-        configured = self.model.generation_config.eos_token_id
+        """Tokens that end a completion: the tokenizer's, and those of the model's settings. They need no weights, which
+        a dry run does not load."""
+        files = [self._folder / name for name in ("generation_config.json", "config.json")]
+        settings = json.loads(next(file for file in files if file.is_file()).read_text(encoding="utf-8"))
+        configured = settings.get("text_config", settings).get("eos_token_id")
         tokens = configured if isinstance(configured, list) else [configured]
         return list(dict.fromkeys(token for token in (self.tokenizer.eos_token_id, *tokens) if token is not None))
 

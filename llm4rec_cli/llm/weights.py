@@ -72,17 +72,28 @@ def model_folder(weights: Weights, cache: Path) -> Path:
     return folder
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(name: Path | str, setting: str = LLM) -> Any:
     """Load a tokenizer.
 
+    Args:
+        name: a folder or a hub id.
+        setting: the config key that holds the name, for errors.
+
     Raises:
-        UsageError: it has no chat template.
+        UsageError: there is none, or it has no chat template.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    folder = Path(name).expanduser()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder if folder.is_dir() else str(name), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{setting}={name} is no folder with a tokenizer, and no hub id that can be reached",
+            f"{setting}=PATH, a folder with tokenizer.json and tokenizer_config.json",
+        ) from error
     if tokenizer.chat_template is None:
-        raise UsageError(f"{folder} has no chat template", f"{LLM} needs a model that was tuned to chat")
+        raise UsageError(f"{name} has no chat template", f"{setting} needs a model that was tuned to chat")
     return tokenizer
 
 

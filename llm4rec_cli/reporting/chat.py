@@ -51,7 +51,8 @@ def controls(run: dict[str, Any], name: str) -> Content | None:
     for change, row in measured["variations"].items():
         interval = f"{row['low']:+.4f} to {row['high']:+.4f}" if "low" in row else ""
         rows.append([f"{metric}, {change}", f"{row['value']:.4f}", f"{row['difference']:+.4f}", interval])
-    rows.append(["best minus worst wording", f"{measured['wordings']:.4f}", "", ""])
+    if measured["wordings"] is not None:
+        rows.append(["best minus worst wording", f"{measured['wordings']:.4f}", "", ""])
     if order:
         rows.append(["share of the order in the variance of ranks", f"{order['share']:.4f}", "", ""])
     if measured["popularity"] is not None:

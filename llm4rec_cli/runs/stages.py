@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,24 +179,19 @@ def build(spec: RunSpec, split: Split, is_loaded: bool = False) -> Any:
     return model.to(spec.device) if isinstance(model, torch.nn.Module) else model
 
 
-def dry_run(spec: RunSpec, split: Split) -> None:
-    """Show the requests that a chat model would get, without touching a run.
-
-    Raises:
-        DryRun: always, at the end.
-    """
+def show_requests(spec: RunSpec, split: Split) -> Usage:
+    """Show what a chat model would be sent, with its controls, under `llm.dry_run`; return how much that is at most."""
     task = tasks.module(spec.task)
     examples = task.examples(split, spec.config.split, spec.config, spec.cache)
     model = build(resolve_precision(spec), split)
-    try:
+    with suppress(DryRun):
         model.prepare_answers(examples)
-    except DryRun:
-        sample = _control_sample(spec, model, examples)
-        if sample is not None and (of_controls := model.controls_usage(sample, spec.config.dataset.seed)) is not None:
-            parts = model.usage_summary(), of_controls
-            total = {name: sum(part[name] for part in parts) for name in of_controls}
-            print(f"in all, with controls, at most: {Usage(**total).in_words()}")
-        raise
+    summary = model.usage_summary()
+    total = {name: summary[name] for name in Usage().describe()}
+    sample = _control_sample(spec, model, examples)
+    if sample is not None and (of_controls := model.controls_usage(sample, spec.config.dataset.seed)) is not None:
+        total = {name: total[name] + of_controls[name] for name in total}
+    return Usage(**total)
 
 
 def save_artifacts(model: Any, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import multiprocessing
 import statistics
 import time
@@ -16,6 +17,7 @@ from llm4rec_cli.tasks import base as tasks
 
 if TYPE_CHECKING:
     from llm4rec_cli.data.controls import AnyExamples
+    from llm4rec_cli.llm.completions import Usage
     from llm4rec_cli.runs.spec import RunSpec
 
 N_STEPS = 4  # of which the first is not timed
@@ -53,6 +55,24 @@ def probe(command: str, overrides: Sequence[str]) -> Cost:
             return pool.submit(_probe, command, list(overrides)).result()
         except BrokenProcessPool as error:
             raise RunError("its process was killed, as when memory is short", "a machine with more memory") from error
+
+
+def chat_usage(overrides: Sequence[str]) -> Usage:
+    """Return the requests and tokens of a chat model's run, and what they cost at most; what is stored needs none.
+
+    Args:
+        overrides: in Hydra's grammar.
+
+    Raises:
+        Llm4RecError: it cannot be run here.
+    """
+    from llm4rec_cli.config.compose import compose
+    from llm4rec_cli.runs import stages
+    from llm4rec_cli.runs.spec import RunSpec
+
+    spec = RunSpec.resolve(compose([*overrides, "llm.dry_run=true"]), "train")
+    with contextlib.redirect_stdout(io.StringIO()):
+        return stages.show_requests(spec, stages.split_dataset(spec, stages.load(spec)))
 
 
 def _probe(command: str, overrides: list[str]) -> Cost:

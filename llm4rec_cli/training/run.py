@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import SplitName
+from llm4rec_cli.errors import DryRun
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs import marks, rules, stages
 from llm4rec_cli.runs.catalog import CHECKPOINTS, TRAIN_LOG, finished_metrics
@@ -88,7 +89,8 @@ def run_unless_finished(
     initial = init_run.initial_for(spec.config.seed) if init_run else None
     address = address_of(spec, split.dataset, initial=initial)
     if _is_dry_run(spec):
-        stages.dry_run(spec, split)
+        print(f"in all, at most: {stages.show_requests(spec, split).in_words()}")
+        raise DryRun("dry run: requests were printed, none was sent")
     with locked(address.folder):
         finished = processes.from_first(lambda: finished_metrics(address.folder))
         if finished is not None and not spec.config.force:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from llm4rec_cli.files import write_text
+from tests.llm.tiny_llm import tiny_llm
 from tests.support.driver import TINY
 from tests.support.small import sizes
 
@@ -100,6 +101,16 @@ def test_a_dry_run_says_what_is_missing_on_this_machine(mine, tmp_path):
     assert answer.out.count("unknown llm4rec train") == 4, "two datasets, two seeds"
     assert "no data: " in answer.out
     assert "4 of unknown cost" in answer.out
+
+
+def test_a_dry_run_counts_what_a_chat_model_is_sent(llm4rec, tmp_path):
+    model = tiny_llm(tmp_path / "llm", 2048)
+    typed = ("chatgptrec/rating", "--small", "--rows", "ChatGPT*", f"llm.model={model}", "llm.context=2048")
+    answer = llm4rec("reproduce", *typed, "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "what a chat model is sent for a run" in answer.out and "of unknown cost" not in answer.out
+    refused = llm4rec("reproduce", *typed, "llm.dry_run=true")
+    assert (refused.code, "--dry-run counts those of all" in refused.err) == (2, True)
 
 
 def test_a_dry_run_measures_each_distinct_run_once(mine, monkeypatch):

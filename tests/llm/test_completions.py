@@ -285,7 +285,7 @@ def test_a_dry_run_shows_requests_and_what_they_would_cost(store, capsys):
         texts(EchoBackend(fails_after=0, error=AssertionError()), store, requests(10), dry_run=True)
     shown = capsys.readouterr().out
     assert f"querying: 10 requests, 4 in {store.path}" in shown
-    assert "to send: 6, at most 252 prompt tokens, at most 60 answer tokens, at most 0.0004 in cost" in shown
+    assert "to send: 6, about 252 prompt tokens, at most 60 answer tokens, about 0.0004 in cost" in shown
     assert shown.count("user:\n    question") == completions.DRY_RUN_REQUESTS
 
 

@@ -157,6 +157,11 @@ def test_the_packaged_model_is_located_without_importing_its_package():
     assert weights.SMOLLM2_PACKAGE not in sys.modules
 
 
+def test_a_tokenizer_that_is_not_there_is_named_with_its_setting(tmp_path):
+    with pytest.raises(UsageError, match=r"llm\.tokenizer=.*nothing is no folder with a tokenizer"):
+        weights.load_tokenizer(tmp_path / "nothing", "llm.tokenizer")
+
+
 def test_a_tokenizer_without_a_chat_template_is_refused(folder):
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UsageError, match="has no chat template"):

@@ -133,14 +133,16 @@ def test_an_endpoint_is_asked_only_on_request(typed, users):
     assert spec.model.control_users(spec.config) == users
 
 
-def test_a_prompt_that_is_refused_costs_the_controls_and_not_the_run(measured):
+def test_a_wording_that_is_refused_costs_its_own_control_alone(measured, caplog):
     def reply(request):
         if "Which products fit?" in request.messages[-1]["content"]:
             raise UsageError("the longest prompt is too long", "set llm.context")
         return '["Jaws"]'
 
-    result, requests = measured(reply)
-    assert result is None and requests
+    result, _ = measured(reply)
+    assert "wording short" not in result["variations"]
+    assert {"wording adviser", "neutral titles"} <= result["variations"].keys() and result["wordings"] is not None
+    assert "no control by wording short: the longest prompt is too long" in caplog.text
 
 
 def test_a_run_under_a_control_of_the_data_has_none(measured):

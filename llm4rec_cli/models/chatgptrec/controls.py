@@ -69,7 +69,7 @@ def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValu
     return {
         "value": float(unchanged.mean()),
         "variations": rows,
-        "wordings": float(max(wordings) - min(wordings)),
+        "wordings": float(max(wordings) - min(wordings)) if variations.wordings else None,
         "order": order(model, examples, [examples for _, examples in variations.orders.values()]),
         "popularity": _popularity(model, examples),
         "llm": spent.describe(),
@@ -87,21 +87,25 @@ def usage(model: ChatGPTRec, examples: Examples, seed: int) -> dict[str, Any] | 
 
 def _requested(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations | None:
     """Return the variations, whose answers share the model's and are requested, each variation's at once; under
-    `llm.dry_run` they are only shown. None if the chat model refuses one of them, or a replay lacks an answer.
+    `llm.dry_run` they are only shown. Those that the chat model refuses are left out. None if a replay lacks an answer.
 
     Args:
         spent: what they use is added to it.
     """
     variations = _variations(model, examples, seed, spent)
-    try:
-        for name, (varied, changed) in variations.by_name().items():
-            with suppress(DryRun):
-                varied.complete(model.ranking_task, changed, name)
-    except (RunError, UsageError) as error:
-        if isinstance(error, RunError) and not model.llm.replay:
-            raise
-        log.warning("no controls: %s", error.problem)  # as where another wording exceeds the context
-        return None
+    for kind in variations:
+        for name, (varied, changed) in list(kind.items()):
+            try:
+                with suppress(DryRun):
+                    varied.complete(model.ranking_task, changed, name)
+            except UsageError as error:  # as where another wording exceeds the context
+                log.warning("no control by %s: %s", name, error.problem)
+                del kind[name]
+            except RunError as error:
+                if not model.llm.replay:
+                    raise
+                log.warning("no controls: %s", error.problem)
+                return None
     return variations
 
 
