@@ -17,15 +17,27 @@ absolute() {
   (cd "$OLDPWD" && realpath "$1")
 }
 
+# The value of --raw or --start, [DATASET=]FOLDER, with an absolute path where the folder exists.
+absolute_folder() {
+  local name="" folder=$1
+  if [[ $1 == *=* ]]; then name=${1%%=*}= folder=${1#*=}; fi
+  echo "$name$(absolute "$folder" 2> /dev/null || echo "$folder")"
+}
+
 # Every table of a paper, one after the other; a table of which no cell could be made does not stop the next.
 #   tables PAPER [argument of llm4rec reproduce …]
 tables() {
-  local paper=$1 listed table failed=0 code
+  local paper=$1 listed table failed=0 code argument previous="" arguments=()
   shift
+  for argument; do
+    if [[ $previous == --raw || $previous == --start ]]; then argument=$(absolute_folder "$argument"); fi
+    arguments+=("$argument")
+    previous=$argument
+  done
   listed=$(llm4rec list papers "$paper")
   for table in $(grep -o "^$paper/[a-z_]*" <<< "$listed"); do
     code=0
-    llm4rec reproduce "$table" "$@" || code=$?
+    llm4rec reproduce "$table" "${arguments[@]}" || code=$?
     if [ $code -eq 130 ]; then exit 130; fi # interrupted
     if [ $code -ne 0 ]; then failed=1; fi
     echo
