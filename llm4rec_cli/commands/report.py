@@ -9,7 +9,7 @@ llm4rec report --csv > all.csv                          every metric with its in
 llm4rec report --papers --csv > papers.csv              only comparisons with papers
 llm4rec report --papers --numbers mine.csv              with published numbers of your own
 llm4rec report --slices dataset=ml-100k                 the first metric on slices of the targets: same day, …
-llm4rec report --costs                                  minutes, memory and size
+llm4rec report --costs                                  minutes, memory, size and tokens
 llm4rec report --claims                                 the papers' claims, judged by our runs
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--papers", action="store_true", help="only comparisons with papers, and related work")
     part.add_argument("--slices", action="store_true", help="only results on slices of the targets")
-    part.add_argument("--costs", action="store_true", help="only minutes, memory and size")
+    part.add_argument("--costs", action="store_true", help="only minutes, memory, size and tokens")
     part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
     parser.add_argument(
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"

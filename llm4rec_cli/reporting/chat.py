@@ -16,6 +16,10 @@ MEMORISATION_NOTES = (
     "made-up: the same records with each id replaced by the next, so that only what is remembered is missing",
 )
 COST_COLUMNS = ("requests", "prompt tokens", "cached", "answer tokens", "seconds", "seconds a user", "cost")
+COST_NOTE = (
+    "what answers cost: of one seed, as recorded when each was made; all but seconds a user include those of controls; "
+    "cost is in the currency of the prices, and 0 without any"
+)
 
 
 def tables(group: Group) -> Iterator[Content]:
@@ -29,12 +33,8 @@ def tables(group: Group) -> Iterator[Content]:
         yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES, ["variant"])
     rows = [[*variant.name, *costs(run)] for variant in group.members for _, run in variant.runs[:1] if run.get("llm")]
     if rows:
-        notes = [
-            "of one seed, as recorded when each answer was made; all but seconds a user include those of controls; "
-            "cost is in the currency of the prices, and 0 without any"
-        ]
         title = f"{group.title}: what the answers cost"
-        yield Content(title, ("model", "variant", *COST_COLUMNS), rows, notes, ["variant"])
+        yield Content(title, ("model", "variant", *COST_COLUMNS), rows, [COST_NOTE], ["variant"])
 
 
 def controls(run: dict[str, Any], name: str) -> Content | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import lower_is_better
-from llm4rec_cli.reporting import papers
+from llm4rec_cli.reporting import chat, papers
 from llm4rec_cli.reporting.runs import (
     IMPRESSION,
     SYNTHETIC_NOTE,
@@ -159,11 +159,18 @@ def costs(group: Group) -> Content:
     columns["evaluation, min"] = [f"{variant.evaluation_seconds() / 60:.1f}" for variant in group.members]
     for heading, field in (("MiB", "peak_rss_mb"), ("parameters", "n_parameters"), ("trained", "n_trainable")):
         columns[heading] = [f"{max(run[field] for _, run in variant.runs):,}" for variant in group.members]
+    first_runs = [variant.first_run for variant in group.members]
+    has_answers = any(run.get("llm") for run in first_runs)
+    if has_answers:
+        nothing = [""] * len(chat.COST_COLUMNS)
+        of_answers = zip(*(chat.costs(run) if run.get("llm") else nothing for run in first_runs), strict=True)
+        columns |= {name: list(cells) for name, cells in zip(chat.COST_COLUMNS, of_answers, strict=True)}
     rows = list(zip(*columns.values(), strict=True))
     notes = [
         "mean minutes over n seeds, measured while other work may have run; an evaluation of a trained run has those "
         "of its training, but not its memory",
         "MiB: peak of the process, of the seed with the highest",
+        *([chat.COST_NOTE] if has_answers else []),
     ]
     return Content(f"{group.title}: costs", list(columns), rows, notes, ["variant"])
 

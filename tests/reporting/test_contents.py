@@ -198,6 +198,17 @@ def test_a_table_of_costs_has_minutes_memory_and_size():
     assert known["training, min"] == "1.5"
 
 
+def test_costs_have_those_of_a_chat_models_answers():
+    usage = dict.fromkeys(("requests", "prompt_tokens", "answer_tokens", "seconds"), 1000) | {"cost": 0.5}
+    asked = run(model="chatgptrec", llm=usage, n_examples=10)
+    content = costs(group(run(model="popularity"), asked))
+    columns = ("prompt tokens", "seconds a user", "cost")
+    by_model = {row["model"]: row for row in rows(content)}
+    assert [by_model["popularity"][name] for name in columns] == ["", "", ""]
+    assert [by_model["chatgptrec"][name] for name in columns] == ["1,000", "100.0", "0.5000"]
+    assert "cost" not in costs(group(run(model="popularity"))).columns
+
+
 def test_a_table_of_slices_has_a_row_per_variant_averaged_over_seeds(tmp_path):
     def seed(number, same_day):
         means = {name: {"n": 2, "ndcg@10": same_day} for name in ("same_day", "ascending_id")}
