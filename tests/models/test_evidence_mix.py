@@ -184,6 +184,63 @@ def test_scores_are_those_of_the_formula(built, settings):
             assert float(scores[i, j]) == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_encoders_part_is_the_cosine_of_its_state_and_an_item_vector(built):
+    model = built(DATASET, parts=[*NO_ENCODER, Part.encoder, Part.ids]).eval()
+    examples = model.split.examples(SplitName.test)
+    with torch.no_grad():
+        model.trust.fill_(0.5)
+        scores = model.score(examples)
+        model.trust.fill_(0)
+        of_encoder = scores - model.score(examples)
+        for i, user in enumerate(examples.user):
+            history = torch.tensor(SEQUENCES[user][:-1])
+            state = model.encoder(model.ids.weight[history], torch.tensor([[1, len(history)]]))[-1]
+            cosine = torch.nn.functional.cosine_similarity(state, model.ids.weight, dim=-1)
+            assert_close(of_encoder[i], 0.5 * cosine / SETTINGS["temperature"], rel=1e-4)
+
+
+def test_targets_of_a_batch_have_the_whole_history_before_them_in_every_window(built):
+    rows = built(DATASET, max_length=3).training_rows()
+    assert len(rows) > len(SEQUENCES), "some sequences have several windows"
+    batch = rows.batch(0, np.random.default_rng(0).permutation(len(rows)).tolist())
+    examples = rows.examples(batch["user"], batch["start"], batch["end"])
+    targets = batch["targets"][batch["targets"] != -100]
+    seen = []
+    for user, target, history in zip(examples.user, targets.tolist(), histories_of(examples), strict=True):
+        sequence = SEQUENCES[user][:-2]
+        assert history == sequence[: len(history)] and target == sequence[len(history)]
+        seen.append((user, len(history)))
+    assert sorted(seen) == [(u, n) for u, s in enumerate(SEQUENCES) for n in range(1, len(s) - 2)]
+
+
+def histories_of(examples):
+    flat, offsets = examples.histories()
+    return [flat[start:end].tolist() for start, end in pairwise(offsets)]
+
+
+def test_item_vectors_are_computed_once_for_an_evaluation(built, monkeypatch):
+    model = built(DATASET, parts=[*NO_ENCODER, Part.encoder, Part.ids]).eval()
+    examples = model.split.examples(SplitName.test)
+    tables, table = [], model.table
+    monkeypatch.setattr(model, "table", lambda: tables.append(1) or table())
+    before = model.score(examples)
+    assert torch.equal(model.score(examples), before) and len(tables) == 1
+    with torch.no_grad():
+        model.train().ids.weight.normal_()
+    assert not torch.equal(model.eval().score(examples), before)
+
+
+def test_vector_dropout_is_for_training_alone(built):
+    parts = [*NO_ENCODER, Part.encoder, Part.ids]
+    torch.manual_seed(0)
+    plain = built(DATASET, parts=parts, dropout=0.0, attention_dropout=0.0)
+    dropped = built(DATASET, parts=parts, dropout=0.0, attention_dropout=0.0, vector_dropout=0.5)
+    dropped.load_state_dict(plain.state_dict())
+    batch = plain.training_rows().batch(0, list(range(len(plain.training_rows()))))
+    assert not torch.equal(plain(**batch)["loss"], dropped(**batch)["loss"])
+    assert torch.equal(plain.eval()(**batch)["loss"], dropped.eval()(**batch)["loss"])
+
+
 @pytest.mark.parametrize("evidence_at_once", [1, 12, 1000])
 def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch, evidence_at_once):
     monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.EVIDENCE_AT_ONCE", evidence_at_once)
@@ -329,6 +386,18 @@ def test_text_vectors_start_white_and_a_new_text_is_not_inflated_along_direction
     assert new.norm() < 1e-3
 
 
+def test_text_vectors_are_not_whitened_where_weights_are_loaded(tmp_path, monkeypatch):
+    whitened = []
+    monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.EvidenceMix._whiten", lambda *_: whitened.append(1))
+    encoder = EncoderConfig("minilm", Pooling.mean, 256, Precision.fp32)
+    config = config_class("evidence_mix")(
+        name="evidence_mix", **SETTINGS | {"encoder": encoder, "parts": [Part.encoder, Part.vectors]}
+    )
+    for is_loaded in (True, False):
+        base.build(base.Context(config, split_dataset(DATASET), 0, tmp_path, "cpu", is_loaded=is_loaded))
+    assert len(whitened) == 1
+
+
 @pytest.mark.parametrize("texts", [["brush"] * N_ITEMS, [""] * N_ITEMS])
 def test_texts_that_are_all_alike_give_no_vectors(built, texts):
     assert built(tiny_dataset(SEQUENCES, texts), parts=[Part.encoder, Part.ids, Part.vectors]).adaptor is None
@@ -358,7 +427,10 @@ def test_a_part_of_text_without_any_text_is_warned_of(built, caplog):
     built(DATASET, parts=[Part.following, Part.text])
     assert not caplog.records
     built(NO_TEXT, parts=[Part.following, Part.text])
-    assert "no item has text" in caplog.text
+    assert "model.parts names text without effect" in caplog.text
+    caplog.clear()
+    built(tiny_dataset(SEQUENCES, [*"ABCDEFGHIJKL"]), parts=[Part.following, Part.text])
+    assert "none with words" in caplog.text, "a word has two letters"
 
 
 def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
@@ -373,7 +445,7 @@ def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
 def test_settings_of_parts_that_are_left_out_are_unused():
     config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": [Part.following]})
     of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
-    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
+    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "vector_dropout", "neighbours"}
     assert not config.uses_item_text()
     config.parts = list(Part)
     assert not config.unused_settings(None) and config.uses_item_text()
@@ -392,7 +464,7 @@ def null_data():
 
 
 def auc_over_matched_items(model, cross_fitted):
-    """Return how often a training target has more evidence than a matched item; ties count 1/2.
+    """Return for each kind of evidence how often a training target has more than a matched item; ties count 1/2.
 
     The other item has the same count, as the evidence sees it, and is not in the user's sequence.
     """
@@ -401,27 +473,35 @@ def auc_over_matched_items(model, cross_fitted):
     user = np.repeat(np.arange(split.n_users), np.diff(offsets) - 1)
     end = np.flatnonzero(~np.isin(np.arange(len(flat)), offsets[:-1]))
     fold = evidence.user_fold[user] if cross_fitted else np.full(len(user), evidence.n_folds)
-    key, _, value = evidence.entries(Examples(user, flat[end], flat, offsets[user], end, end), fold)
-    mass = np.bincount(key, value, minlength=len(user) * split.n_items).reshape(len(user), -1)
-    draws, wins = np.random.default_rng(0), []
+    key, kind, value = evidence.entries(Examples(user, flat[end], flat, offsets[user], end, end), fold)
+    draws, pairs = np.random.default_rng(0), []
     for i, counts in enumerate(evidence.log_counts[fold]):
         same = np.setdiff1d(
             np.flatnonzero(counts == counts[flat[end[i]]]), flat[offsets[user[i]] : offsets[user[i] + 1]]
         )
         if len(same):
-            wins.append(0.5 + 0.5 * np.sign(mass[i, flat[end[i]]] - mass[i, draws.choice(same)]))
-    return np.mean(wins)
+            pairs.append((i, flat[end[i]], draws.choice(same)))
+    row, target, matched = np.array(pairs).T
+    areas = {}
+    for number, name in enumerate(evidence.kinds[:-1]):
+        mass = np.bincount(key[kind == number], value[kind == number], minlength=len(user) * split.n_items)
+        mass = mass.reshape(len(user), -1)
+        areas[name] = np.mean(0.5 + 0.5 * np.sign(mass[row, target] - mass[row, matched]))
+    return areas
 
 
 def test_cross_fitted_evidence_does_not_know_a_target_that_is_independent_of_its_history(built, null_data):
     model = built(null_data, parts=NO_ENCODER)
-    assert auc_over_matched_items(model, cross_fitted=True) == pytest.approx(0.5, abs=0.01)
-    assert auc_over_matched_items(model, cross_fitted=False) > 0.6  # a target counted in its own evidence
+    areas = auc_over_matched_items(model, cross_fitted=True)
+    assert areas.keys() == set(model.evidence.kinds[:-1]) and len(areas) == 9
+    assert [*areas.values()] == pytest.approx([0.5] * 9, abs=0.01)
+    counted = auc_over_matched_items(model, cross_fitted=False)  # a target counted in its own evidence
+    assert counted["following, last"] > 0.9 and counted["following, to 3"] > 0.7
 
 
-def loss_over_popularity(model):
-    """Return the model's cross-entropy on validation, without items of the history, minus that of popularity."""
-    examples = model.split.examples(SplitName.valid)
+def loss_over_popularity(model, split=SplitName.test):
+    """Return the model's cross-entropy, without items of the history, minus that of popularity."""
+    examples = model.split.examples(split)
     popularity = torch.from_numpy(np.log(np.maximum(model.split.train_counts(), 0.5))).float().repeat(len(examples), 1)
     scores, history = model.score(examples), examples.histories()[0].reshape(len(examples), -1)
     losses = []
@@ -448,7 +528,8 @@ def test_where_targets_are_independent_of_histories_the_model_is_popularity(buil
     if Part.encoder in parts:
         assert loss_over_popularity(model) > 0.03  # the encoder has learned the training targets by heart
     assert model.epoch_metrics({}).get("trust", 0) <= 0.25
-    assert loss_over_popularity(model) == pytest.approx(0, abs=0.01)
+    for split in (SplitName.valid, SplitName.test):  # the first has chosen the trust
+        assert loss_over_popularity(model, split) == pytest.approx(0, abs=0.01)
 
 
 def test_the_encoder_is_trusted_as_far_as_validation_allows(built):

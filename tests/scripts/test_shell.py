@@ -66,7 +66,9 @@ def test_folders_are_named_from_where_a_script_is_started(script, tmp_path):
     elsewhere = ("--raw", "data", "--raw", "beauty=data", "--raw", "no/such", "--small")
     assert script("reproduce_p5.sh", *elsewhere)[0] == 0
     raw = f"--raw {tmp_path}/data --raw beauty={tmp_path}/data --raw no/such --small"
-    assert (tmp_path / "calls").read_text().splitlines()[1:] == [f"reproduce p5/{name} {raw}" for name in ("one", "two")]
+    assert (tmp_path / "calls").read_text().splitlines()[1:] == [
+        f"reproduce p5/{name} {raw}" for name in ("one", "two")
+    ]
 
 
 def test_an_interrupt_stops_the_tables(script):

@@ -59,7 +59,12 @@ class EvidenceMixConfig(EncoderSizes):
         return Part.text in self.parts or {Part.encoder, Part.vectors} <= set(self.parts)
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        readers = {"encoder": Part.vectors, "neighbours": Part.text, "temperature": Part.encoder, "vector_dropout": Part.encoder}
+        readers = {
+            "encoder": Part.vectors,
+            "neighbours": Part.text,
+            "temperature": Part.encoder,
+            "vector_dropout": Part.encoder,
+        }
         readers |= {
             field.name: Part.encoder for field in fields(EncoderSizes) if field.name not in ("name", "max_length")
         }

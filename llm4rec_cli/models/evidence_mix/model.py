@@ -47,7 +47,7 @@ VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 7
 N_KNOWN = 3
 TRUST = (0.0, 0.25, 0.5, 0.75, 1.0)  # factors of the encoder's part, of which validation chooses one
 TRUSTED_ON = 2000  # at most so many examples of validation
-ONE = math.log(math.e - 1)  # softplus of it is 1
+SOFTPLUS_IS_1 = math.log(math.e - 1)  # softplus of it is 1
 
 # The items of a block's softmax; and its summed loss as a function of its rows' states, of these items' vectors, of its
 # rows' gates, and of the powers.
@@ -116,19 +116,20 @@ class EvidenceMix(nn.Module):
             self.ids = nn.Embedding(context.split.n_items, config.hidden_size) if Part.ids in config.parts else None
             self.adaptor = None if vectors is None else nn.Linear(vectors.shape[1], config.hidden_size)
             self.apply(initialise)
-            if vectors is not None:
+            if vectors is not None and not context.is_loaded:
                 self._whiten(vectors)
         self.vector_dropout = Dropout(config.vector_dropout)
         self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4)
         nn.init.zeros_(self.gates.weight)
         self.gates.weight.requires_grad = config.gated
-        start = [0.0] * self.n_kinds + [ONE, -4.0, 1.0, -3.0]
+        start = [0.0] * self.n_kinds + [SOFTPLUS_IS_1, -4.0, 1.0, -3.0]
         self.gates.bias = nn.Parameter(torch.tensor(start))
-        self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), ONE))
+        self.powers = nn.Parameter(torch.full((self.n_kinds + 1,), SOFTPLUS_IS_1))
         known = self._training_knowledge()
         self.register_buffer("centre", known.mean(0))
         self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
         self.register_buffer("trust", torch.ones(()))
+        self._cached_tables: tuple[Tensor, Tensor] | None = None
         self.register_load_state_dict_pre_hook(_trust_older_weights)
 
     def _whiten(self, vectors: Tensor) -> None:
@@ -206,7 +207,7 @@ class EvidenceMix(nn.Module):
             hidden, table, gates = hidden.float(), table.float(), self._gates(examples, fold)
 
             size = max(1, SCORES_AT_ONCE // len(table) if sample is None else SAMPLED_AT_ONCE // len(sample))
-            entries_of = self._in_blocks(examples, fold, size)
+            entries_of = self._entries_by_block(examples, fold, size)
 
             def block(rows: slice) -> Block:
                 entries, places = entries_of(rows), targets[rows]
@@ -221,10 +222,11 @@ class EvidenceMix(nn.Module):
 
                 return items, loss
 
-            total: Tensor = _InBlocks.apply(block, size, *self._directions(hidden, table), gates, self.powers)
+            directions = F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
+            total: Tensor = _BlockwiseLoss.apply(block, size, *directions, gates, self.powers)
         return {"loss": total / len(targets), "n_terms": len(targets)}
 
-    def _in_blocks(self, examples: Examples, fold: IntArray, size: int) -> Callable[[slice], Entries]:
+    def _entries_by_block(self, examples: Examples, fold: IntArray, size: int) -> Callable[[slice], Entries]:
         """Return a function of a slice of `size` rows, the next of ascending ones, that returns their evidence."""
         at_once, device = size * max(1, EVIDENCE_AT_ONCE // size), self.log_counts.device
 
@@ -264,12 +266,6 @@ class EvidenceMix(nn.Module):
         gates: Tensor = self.gates((known - self.centre) / self.spread)
         return gates
 
-    def _directions(self, hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states, of length 1/τ, and the item vectors, of length 1; of size 0 without an encoder."""
-        if self.encoder is None:
-            return hidden, table
-        return F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
-
     def _scores(
         self,
         entries: Entries,
@@ -305,6 +301,7 @@ class EvidenceMix(nn.Module):
         """Set the mode; training, and the validation after it, trust the encoder in full."""
         if mode:
             self.trust.fill_(1)
+        self._cached_tables = None  # weights may have changed since the last evaluation
         return super().train(mode)
 
     @torch.no_grad()
@@ -344,27 +341,31 @@ class EvidenceMix(nn.Module):
         return torch.cat(blocks)
 
     def _last_directions(self, examples: Examples) -> tuple[Tensor, Tensor]:
-        """Return `_directions` of the states after the histories, and of all items."""
-        table = self.table()
+        """Return the states after the histories, of length 1/τ, and all item vectors, of length 1."""
+        if self._cached_tables is None:
+            table = self.table()
+            self._cached_tables = table, F.normalize(table, dim=-1)
+        table, directions = self._cached_tables
         hidden = table.new_zeros(len(examples), 0)
         if self.encoder is not None:
             packed = packed_histories(examples, self.settings.max_length)
             items, groups, last, nonempty = (t.to(table.device) for t in packed)
             hidden = self.encoder.last(F.embedding(items, table), groups, last) * nonempty.unsqueeze(1)
-        return self._directions(hidden, table)
+        return F.normalize(hidden, dim=-1) / self.settings.temperature, directions
 
     def _score_blocks(self, examples: Examples, hidden: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield blocks of rows and their scores, (n, n_items)."""
         fold = self.evidence.all_users(examples)
         gates = self._gates(examples, fold)
         size = max(1, SCORES_AT_ONCE // len(table))
-        entries = self._in_blocks(examples, fold, size)
+        entries = self._entries_by_block(examples, fold, size)
         for start in range(0, len(examples), size):
             rows = slice(start, start + size)
             inputs = hidden[rows], table, gates[rows], self.powers
             yield rows, self._scores(entries(rows), self.log_counts, fold[rows], *inputs)
 
     def add_items(self, split: Split) -> None:
+        self._cached_tables = None
         self.evidence.add_items(split)
         if self.vectors is not None:
             texts, device = split.dataset.texts[len(self.vectors) :], self.vectors.device
@@ -373,7 +374,7 @@ class EvidenceMix(nn.Module):
         self.log_counts = torch.from_numpy(self.evidence.log_counts).to(self.log_counts.device)
 
 
-class _InBlocks(torch.autograd.Function):
+class _BlockwiseLoss(torch.autograd.Function):
     """The sum of a loss over rows and its gradients, in one pass over blocks of rows."""
 
     @staticmethod
@@ -417,9 +418,14 @@ def _trust_older_weights(module: nn.Module, state: dict[str, Tensor], prefix: st
 def build(context: Context) -> EvidenceMix:
     config: EvidenceMixConfig = context.config
     texts, vectors = context.split.dataset.texts, None
-    if config.uses_item_text() and not any(texts):
-        named = [part.name for part in (Part.text, Part.vectors) if part in config.parts]
-        log.warning("evidence_mix: no item has text, so model.parts names %s without effect", " and ".join(named))
     if {Part.encoder, Part.vectors} <= set(config.parts) and len(set(texts)) > 1:  # else there is nothing to whiten
         vectors = encode_texts(texts, config.encoder, context.cache, context.device)
-    return EvidenceMix(config, context, vectors)
+    model = EvidenceMix(config, context, vectors)
+    inputs = {Part.text: model.evidence.text, Part.vectors: vectors}
+    if unused := [part.name for part, value in inputs.items() if part in config.parts and value is None]:
+        log.warning(
+            "evidence_mix: items have no texts, or none with words, or all the same, so model.parts names %s without "
+            "effect",
+            " and ".join(unused),
+        )
+    return model
