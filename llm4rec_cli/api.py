@@ -1,9 +1,10 @@
-"""The Python API: train, evaluate and report, in one process and with results as pandas DataFrames.
+"""The Python API: train, evaluate, recommend and report, in one process and with results as pandas DataFrames.
 
-    from llm4rec_cli.api import evaluate, report, train
+    from llm4rec_cli.api import evaluate, recommend, report, train
 
     table = train("model=unisrec", "trainer.epochs=5")          # the floors of the task, then the model
     table = evaluate("model=unisrec", "task=direct")            # the trained run that matches
+    table = recommend("model=unisrec", titles=["camp stove"])   # its top items
     table = report("dataset=demo", metrics=["ndcg@10"])         # all finished runs, averaged over seeds
 
 Overrides are those of the command line, one string each, without the quotes of a shell. Runs are stored in the same
@@ -30,7 +31,7 @@ from llm4rec_cli.runs.spec import RunSpec
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["evaluate", "report", "train"]
+__all__ = ["evaluate", "recommend", "report", "train"]
 
 logging.getLogger("llm4rec_cli").addHandler(logging.NullHandler())  # otherwise Python prints warnings to stderr
 
@@ -79,6 +80,57 @@ def evaluate(*overrides: str, metrics: Sequence[str] | None = None, progress: bo
     return _run("eval", overrides, metrics, progress)
 
 
+def recommend(
+    *overrides: str,
+    user: str | int | None = None,
+    item: str | int | None = None,
+    titles: Sequence[str] | None = None,
+    k: int = 10,
+    again: bool = False,
+    new_items: str | Path | None = None,
+    only_new: bool = False,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Return a trained model's top items for a user or for titles, as `llm4rec recommend` does.
+
+    Args:
+        overrides: as on the command line; the trained run is that of `evaluate`.
+        user: a user of the dataset, by the id in the raw files.
+        item: an item, for a task that predicts a rating or writes a text.
+        titles: of a history, oldest first; any texts if the model reads item text.
+        k: number of items.
+        again: also recommend items of the history.
+        new_items: a CSV, JSON lines or Parquet file of items that are ranked with the catalogue.
+        only_new: rank these alone.
+        progress: whether to show log lines and progress on stderr.
+
+    Returns:
+        one row per item, best first: `rank`, `item_id`, `title`, `score`, `in_history`, `is_new` and `titles_as_text`,
+        the titles that are no item's. For a task with `item` one row: `user_id`, `item_id`, `title`, a column with the
+        rating or text, and `given`, the true one or None.
+
+    Raises:
+        RunError: no trained run matches.
+        UsageError: a user, title or item is unknown, or the model cannot answer.
+        DataError: as for `train`.
+    """
+    import pandas as pd
+
+    from llm4rec_cli.commands import recommend as command
+
+    if k < 1:
+        raise UsageError(f"k={k} items are none", "k=10")
+    if isinstance(titles, str):
+        raise UsageError(f"titles is a list of texts, not '{titles}'", f"titles=['{titles}']")
+    options = command.parser().parse_args([])
+    typed = {"user": user, "item": item, "new_items": new_items}
+    vars(options).update({name: None if value is None else str(value) for name, value in typed.items()})
+    vars(options).update(title=None if titles is None else list(titles), k=k, again=again, only_new=only_new)
+    raise_first(_problems_of_overrides(overrides))
+    with _typed_errors(), _messages(progress):
+        return pd.DataFrame(command.answer(compose([hydra_override(override) for override in overrides]), options).rows)
+
+
 def report(*filters: str, outputs: str | Path = "outputs", metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """Return all finished runs, averaged over seeds, as `llm4rec report` shows them.
 
@@ -112,11 +164,7 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
 
     if isinstance(metrics, str):
         raise UsageError(f"metrics is a list of names, not '{metrics}'", f"metrics=['{metrics}']")
-    for override in overrides:
-        if not isinstance(override, str):
-            raise UsageError(f"{override} is no override", "one string for each, such as 'model=unisrec', 'seed=1'")
-        if override.startswith("-"):
-            raise UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
+    raise_first(_problems_of_overrides(overrides))
     with _typed_errors(), _messages(progress):
         composed = compose([hydra_override(override) for override in overrides])
         if command == "train":
@@ -128,6 +176,14 @@ def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, 
         runs = [run for evaluation in evaluations for run in evaluation.metrics]
         raise_first(problems_of_metrics(metrics, runs))
         return evaluations_frame(runs, spec.outputs, metrics)
+
+
+def _problems_of_overrides(overrides: Sequence[str]) -> Iterator[UsageError]:
+    for override in overrides:
+        if not isinstance(override, str):
+            yield UsageError(f"{override} is no override", "one string for each, such as 'model=unisrec', 'seed=1'")
+        elif override.startswith("-"):
+            yield UsageError(f"{override} is an option of the command line", "overrides only, such as 'model=unisrec'")
 
 
 @contextmanager

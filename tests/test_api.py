@@ -1,14 +1,16 @@
 """The Python API gives the numbers of the commands, several runs in one process, and prints nothing."""
 
+import json
 import logging
 
 import pandas as pd
 import pytest
 
 from llm4rec_cli import api
+from llm4rec_cli.data.prepare import prepare
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.progress import console
-from tests.support.driver import TINY, call, read
+from tests.support.driver import TINY, call, read, spec_of
 
 RUN = (*TINY, "task.floors=[popularity,transition_text]")
 
@@ -56,6 +58,44 @@ def test_train_evaluate_and_report_give_the_numbers_of_the_commands_and_print_no
     shown = call("train", *RUN, "seed=1", cwd=here, cache=cache)
     assert "finished run found" in shown.err
     assert f"{tables[1]['ndcg@10'].iloc[-1]:.4f}" in shown.out
+
+
+def test_recommendations_are_those_of_the_command(here, cache, capfd):
+    (here / "new.csv").write_text("item_id,title\nn1,steel kitchen knife\n")
+    model = ("model=transition_text", "dataset=demo", "model.text_weights=[1]")
+    table = api.recommend(*model, titles=["kitchen knife"], new_items=here / "new.csv", k=3)
+    assert capfd.readouterr() == ("", "")
+    printed = call(
+        "recommend", *model, "--title", "kitchen knife", "--new-items", "new.csv", "--k", "3", "--json",
+        cwd=here, cache=cache,
+    )  # fmt: skip
+    assert table.to_dict("records") == [json.loads(line) for line in printed.out.splitlines()]
+    assert table["item_id"][0] == "n1" and table["is_new"].tolist() == [True, False, False]
+    alone = api.recommend(*model, titles=["kitchen knife"], new_items="new.csv", only_new=True)
+    assert alone["item_id"].tolist() == ["n1"]
+
+
+def test_a_rating_is_predicted_for_a_user_and_an_item(here):
+    spec = spec_of("dataset=demo")
+    dataset = prepare(spec.config.dataset, spec.cache)
+    user, item = dataset.user_ids[0], dataset.items["item_id"][0]
+    (row,) = api.recommend("model=mean", "dataset=demo", "task=rating", user=user, item=item).to_dict("records")
+    assert (row["user_id"], row["item_id"]) == (user, item) and 1 <= row["rating"] <= 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "recommend needs either a user or titles"),
+        ({"titles": "a knife"}, "titles is a list of texts"),
+        ({"user": "nobody"}, "nobody"),
+        ({"user": 1, "k": 0}, "k=0"),
+        ({"titles": ["a"], "only_new": True}, "no file is named"),
+    ],
+)
+def test_wrong_requests_for_recommendations_are_refused(here, arguments, problem):
+    with pytest.raises(UsageError, match=problem):
+        api.recommend("model=transition_text", "dataset=demo", **arguments)
 
 
 def test_a_floor_is_run_with_progress_on_stderr_if_requested(here, capfd):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm4rec_cli.commands import at_least
 from llm4rec_cli.config.registry import config_class, models_with
@@ -75,8 +75,36 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class Answer(NamedTuple):
+    """What a model recommends.
+
+    Attributes:
+        rows: items, best first, as `recommendations.item_rows` describes them; or a user and an item, with the rating
+            or text.
+        heading: sentences on it.
+        predicted: the column of a rating or text; None for items.
+        in_training: the user's interaction with the item is in the training split.
+    """
+
+    rows: list[dict[str, Any]]
+    heading: list[str]
+    predicted: str | None = None
+    in_training: bool = False
+
+
 def run(composed: Composed, options: argparse.Namespace) -> None:
     """Print the top items for `--user` or `--title`, or the rating or text for `--user` and `--item`."""
+    from llm4rec_cli.reporting.recommendations import print_items, print_prediction
+
+    rows, heading, predicted, in_training = answer(composed, options)
+    if predicted is None:
+        print_items(rows, heading, options.again, options.json)
+    else:
+        print_prediction(rows[0], predicted, heading[0], in_training, options.json)
+
+
+def answer(composed: Composed, options: argparse.Namespace) -> Answer:
+    """Return the top items for `--user` or `--title`, or the rating or text for `--user` and `--item`."""
     if (options.user is None) == (options.title is None):
         raise UsageError("recommend needs either a user or titles", "--user ID, or --title TEXT")
     if options.only_new and options.new_items is None:
@@ -112,9 +140,8 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
         )
     heading = f"{spec.model.display_name()} on {spec.config.dataset.name}"
     if _is_about_item(spec):
-        _predict(spec, source, dataset, options, heading)
-    else:
-        _recommend(spec, source, dataset, new_items, options, heading)
+        return _predict(spec, source, dataset, options, heading)
+    return _recommend(spec, source, dataset, new_items, options, heading)
 
 
 def _read_new_items(spec: RunSpec, options: argparse.Namespace) -> pd.DataFrame | None:
@@ -139,8 +166,8 @@ def _recommend(
     new_items: pd.DataFrame | None,
     options: argparse.Namespace,
     heading: str,
-) -> None:
-    """Print the top items for a user or for titles.
+) -> Answer:
+    """Return the top items for a user or for titles.
 
     The new items and then the titles that are no item's are appended to the catalogue. The latter are only in the
     history, and never recommended.
@@ -181,20 +208,20 @@ def _recommend(
     user_or_titles = "these titles" if options.user is None else f"user {options.user}"
     heading = f"{heading} for {user_or_titles}, {recommendations.history_summary(dataset, history)}"
     notes = recommendations.notes(texts, catalogue.n_items, len(new), options.only_new)
-    recommendations.print_items(rows, [heading, *notes], options.again, options.json)
+    return Answer(rows, [heading, *notes])
 
 
 def _predict(
     spec: RunSpec, source: TrainedRun | None, dataset: RecDataset, options: argparse.Namespace, heading: str
-) -> None:
-    """Print the rating or text that a model predicts for a user and an item, and the true one where there is one.
+) -> Answer:
+    """Return the rating or text that a model predicts for a user and an item, and the true one where there is one.
 
     Raises:
         UsageError: the task or the prompt needs an interaction of the two, and the dataset has none.
     """
     from llm4rec_cli.data.lookup import SAMPLE_IDS, item_number, quoted, user_number
     from llm4rec_cli.data.split import TRAIN
-    from llm4rec_cli.reporting.recommendations import item_fields, print_prediction
+    from llm4rec_cli.reporting.recommendations import item_fields
     from llm4rec_cli.runs import stages
     from llm4rec_cli.tasks import base, rating, text
 
@@ -223,9 +250,9 @@ def _predict(
     truth = split.dataset.interactions.iloc[row].get(column) if interacted else None
     if truth != truth:  # NaN: no rating or text
         truth = None
-    printed = {"user_id": options.user, **item_fields(dataset, item), column: prediction, "given": truth}
+    row_of_pair = {"user_id": options.user, **item_fields(dataset, item), column: prediction, "given": truth}
     in_training = interacted and split.assignment[row] == TRAIN
-    print_prediction(printed, column, heading, in_training, options.json)
+    return Answer([row_of_pair], [heading], column, in_training)
 
 
 # --- checks
