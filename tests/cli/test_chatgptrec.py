@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 import time
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -69,6 +70,65 @@ def test_candidates_are_scored_by_likelihood_and_by_pmi(local):
     pmi = local("task=direct", "task.negatives=4", "model.answer=pmi")
     assert likely.metrics["metrics"] != pmi.metrics["metrics"]
     assert likely.metrics["protocol"] == "uniform-5"
+
+
+SCHEMAS = {
+    "json_schema": lambda sent: sent["response_format"]["json_schema"]["schema"]["properties"]["answer"],
+    "json_object": lambda sent: sent["response_format"]["schema"],
+    "structured_outputs": lambda sent: sent["structured_outputs"]["json"],
+    "guided": lambda sent: sent["guided_json"],
+}
+
+
+@pytest.mark.parametrize("structured", SCHEMAS)
+def test_an_endpoint_lists_candidates_as_its_schema_demands(endpoint, llm4rec, structured):
+    def answer(http):
+        schema = SCHEMAS[structured](json.loads(http.sent))
+        listed = sorted(schema["items"]["enum"])[: schema["minItems"]]
+        text = json.dumps({"answer": listed} if structured == "json_schema" else listed)
+        completed(text)(http)
+
+    endpoint.responses = lambda prompt: [answer]
+    typed = ("task=direct", "task.negatives=19", "task.max_examples=5", "model.answer=constrained")
+    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, f"llm.structured={structured}")
+    assert run.code == 0, run.err
+    metrics = run.metrics["metrics"]
+    assert metrics["answers/ok"] == 1 and metrics["listed/hallucinated"] == 0
+    assert len(endpoint.bodies) == 5 and not run.metrics["warnings"][1:]
+
+
+def test_a_likelihood_through_an_endpoint_ranks_its_candidates(endpoint, llm4rec):
+    """The server finds short titles likely."""
+
+    def answer(http):
+        title = json.loads(http.sent)["messages"][-1]["content"]
+        entry = {"1": {"logprob": -len(title), "decoded_token": title}}
+        completed("x", prompt_logprobs=[None, entry])(http)
+
+    endpoint.responses = lambda prompt: [answer] * 5
+    typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.answer=likelihood")
+    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, "llm.prompt_logprobs=chat")
+    assert run.code == 0, run.err
+    assert run.metrics["protocol"] == "uniform-5" and run.metrics["llm"]["requests"] == 5
+    assert len(endpoint.bodies) == 25, "five candidates of five users"
+    rows = pd.read_parquet(run.folder / "predictions.parquet").set_index("user_id")
+    lengths = Counter(len(body["messages"][-1]["content"]) for body in endpoint.bodies)
+    assert rows["n_candidates"].eq(5).all() and len(lengths) > 2
+    assert rows["n_better"].between(0, 4).all() and rows["n_better"].nunique() > 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        (("task=rating", "model.controls=5"), "model.controls=5 repeats rankings"),
+        (("task=direct", "llm.structured=guided"), "llm.structured=guided restricts the answers of an endpoint"),
+        (("task=direct", "llm=openai", "llm.model=x", "model.answer=constrained"), "needs an endpoint that restricts"),
+        (("task=direct", "model.answer=constrained", "llm.temperature=1"), "decodes greedily"),
+    ],
+)
+def test_settings_that_would_have_no_effect_are_refused(llm4rec, typed, problem):
+    refused = llm4rec(*TRAIN, *typed)
+    assert (refused.code, problem in " ".join(refused.err.split())) == (2, True), refused.err
 
 
 @pytest.fixture(scope="module")

@@ -214,6 +214,11 @@ class ChatGPTRecConfig(ModelConfig):
                     continue
                 for unknown in sorted(fields - allowed):
                     yield UsageError(f"{where}: no field {{{unknown}}}", f"choose from {', '.join(sorted(allowed))}")
+        if self.controls and config.task.question is not Question.rank:
+            yield UsageError(
+                f"model.controls={self.controls} repeats rankings, and task={config.task.name} ranks nothing",
+                "leave it out, or task=direct or sequential",
+            )
         if self.prompts.shuffles > 1 and self.scores_choices:
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
