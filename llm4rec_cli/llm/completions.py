@@ -15,7 +15,7 @@ from llm4rec_cli import progress
 from llm4rec_cli.config import schema
 from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import DryRun, RunError
-from llm4rec_cli.llm.requests import Backend, Completion, Request
+from llm4rec_cli.llm.requests import Backend, Completion, Request, joined
 from llm4rec_cli.llm.store import Store, cache_key
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ def complete(
 ) -> list[Completion]:
     """Return each request's completion, in order. Each is stored as it arrives, so an interruption loses none.
 
+    A backend that scores continuations one by one gets a request for each, so that none is paid for twice.
+
     Args:
         requests: all requests of a run: batches are formed over the whole list.
         description: names the work in progress bars, logs and errors.
@@ -93,6 +95,17 @@ def complete(
         RunError: under `llm.replay` the store lacks a completion; the budget is too small; or the backend failed.
         UsageError: the backend refuses.
     """
+    parts = [request.one_by_one() if backend.scores_one_by_one else [request] for request in requests]
+    completions = iter(
+        _complete([part for of_one in parts for part in of_one], backend, config, store, description, usage)
+    )
+    return [joined([next(completions) for _ in of_one]) for of_one in parts]
+
+
+def _complete(
+    requests: Sequence[Request], backend: Backend, config: LLMConfig, store: Store, description: str, usage: Usage
+) -> list[Completion]:
+    """Return `complete`'s completions of requests that are sent as they are."""
     keys, batches = cache_keys(requests, backend)
     session = _Session(dict(zip(keys, requests, strict=True)), batches, backend, config, store, usage)
     if config.dry_run:

@@ -112,6 +112,8 @@ class EndpointBackend:
     def _template_hash(self) -> str:
         return hashlib.sha256(self._tokenizer.chat_template.encode()).hexdigest()[:16]
 
+    scores_one_by_one = True
+
     @property
     def counts_exactly(self) -> bool:
         return self.config.tokenizer is not None
@@ -175,16 +177,18 @@ class EndpointBackend:
     async def _completions(self, requests: Iterable[Request], key: str) -> AsyncIterator[tuple[int, Completion]]:
         from openai import AsyncOpenAI
 
-        waiting, under_way = enumerate(requests), set[asyncio.Task[tuple[int, Completion | _Failure]]]()
+        waiting, under_way = enumerate(requests), dict[asyncio.Task[Completion | _Failure], int]()
         failure, stop = None, asyncio.Event()
         async with AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=None) as client:
             while True:
                 while not failure and len(under_way) < self.config.concurrency and (due := next(waiting, None)):
-                    under_way.add(asyncio.create_task(self._completion(client, *due, key, stop)))
+                    index, request = due
+                    under_way[asyncio.create_task(self._attempts(client, request, key, stop))] = index
                 if not under_way:
                     break
-                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                for index, outcome in [task.result() for task in done]:
+                done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    index, outcome = under_way.pop(task), task.result()
                     if isinstance(outcome, Completion):
                         yield index, outcome
                     else:
@@ -192,20 +196,6 @@ class EndpointBackend:
                         stop.set()
         if failure:
             raise self._error(failure)
-
-    async def _completion(
-        self, client: openai.AsyncOpenAI, index: int, request: Request, key: str, stop: asyncio.Event
-    ) -> tuple[int, Completion | _Failure]:
-        """Return a request's completion or last failure; continuations are scored one after the other."""
-        if request.continuations is None:
-            return index, await self._attempts(client, request, key, stop)
-        scored: list[Completion] = []
-        for continuation in request.continuations:
-            outcome = await self._attempts(client, replace(request, continuations=(continuation,)), key, stop)
-            if isinstance(outcome, _Failure):
-                return index, outcome
-            scored.append(outcome)
-        return index, _joined(scored)
 
     async def _attempts(
         self, client: openai.AsyncOpenAI, request: Request, key: str, stop: asyncio.Event
@@ -491,21 +481,6 @@ def _echoed_tokens(choice: dict[str, Any], usage: dict[str, Any]) -> list[tuple[
     """Return the tokens of the prompt in an echo, as `_prompt_tokens`, without the one that had to be generated."""
     echoed = [*zip(choice["logprobs"]["tokens"], choice["logprobs"]["token_logprobs"], strict=True)]
     return echoed[: len(echoed) - int(usage["completion_tokens"])]
-
-
-def _joined(scored: Sequence[Completion]) -> Completion:
-    """Return the completion of a request whose continuations were scored one by one."""
-    last = scored[-1]
-    return replace(
-        last,
-        prompt_tokens=sum(one.prompt_tokens for one in scored),
-        cached_tokens=sum(one.cached_tokens for one in scored),
-        answer_tokens=sum(one.answer_tokens for one in scored),
-        seconds=sum(one.seconds for one in scored),
-        attempts=1 + sum(one.attempts - 1 for one in scored),
-        logprobs=tuple(value for one in scored for value in one.logprobs or ()),
-        lengths=tuple(value for one in scored for value in one.lengths or ()),
-    )
 
 
 def _unwrapped(text: str) -> str:

@@ -50,6 +50,7 @@ class LocalBackend:
     """
 
     counts_exactly = True
+    scores_one_by_one = False
 
     def __init__(self, config: LLMConfig, cache: Path, device: str, seed: int) -> None:
         self.config, self.cache, self.device, self.seed = config, cache, device, seed

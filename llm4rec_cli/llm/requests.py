@@ -7,7 +7,7 @@ Completions are kept in a store (`store.py`), under a key that covers all that c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -44,6 +44,12 @@ class Request:
     repeat: int = 0
     choices: tuple[str, ...] | None = None
     listed: int = 0
+
+    def one_by_one(self) -> list[Request]:
+        """Return a request for each continuation; of one without continuations, itself."""
+        if self.continuations is None:
+            return [self]
+        return [replace(self, continuations=(continuation,)) for continuation in self.continuations]
 
     def content(self) -> dict[str, Any]:
         """Return the fields by name, those of choices only where there are some: requests without them keep the key
@@ -83,6 +89,22 @@ class Completion:
     cached_tokens: int = 0
 
 
+def joined(scored: Sequence[Completion]) -> Completion:
+    """Return the completion of a request whose continuations were scored one by one."""
+    if len(scored) == 1:
+        return scored[0]
+    return replace(
+        scored[-1],
+        prompt_tokens=sum(one.prompt_tokens for one in scored),
+        cached_tokens=sum(one.cached_tokens for one in scored),
+        answer_tokens=sum(one.answer_tokens for one in scored),
+        seconds=sum(one.seconds for one in scored),
+        attempts=1 + sum(one.attempts - 1 for one in scored),
+        logprobs=tuple(value for one in scored for value in one.logprobs or ()),
+        lengths=tuple(value for one in scored for value in one.lengths or ()),
+    )
+
+
 TOKENS_PER_MESSAGE = 8  # upper estimate of what a chat template adds to a message
 TOKENS_PER_REQUEST = 32  # and to a conversation: a default system message, the beginning of the reply
 
@@ -104,6 +126,11 @@ class Backend(Protocol):
     @property
     def counts_exactly(self) -> bool:
         """Whether the prompt tokens of `token_counts` are exact."""
+        ...
+
+    @property
+    def scores_one_by_one(self) -> bool:
+        """Whether the prompt is sent again for each continuation, so that each is a request of its own."""
         ...
 
     def identity(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_a_likelihood_through_an_endpoint_ranks_its_candidates(endpoint, llm4rec
     typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.answer=likelihood")
     run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, "llm.prompt_logprobs=chat")
     assert run.code == 0, run.err
-    assert run.metrics["protocol"] == "uniform-5" and run.metrics["llm"]["requests"] == 5
+    assert run.metrics["protocol"] == "uniform-5" and run.metrics["llm"]["requests"] == 25
     assert len(endpoint.bodies) == 25, "five candidates of five users"
     rows = pd.read_parquet(run.folder / "predictions.parquet").set_index("user_id")
     lengths = Counter(len(body["messages"][-1]["content"]) for body in endpoint.bodies)

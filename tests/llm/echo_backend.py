@@ -75,6 +75,7 @@ class EchoBackend:
     """
 
     counts_exactly = False
+    scores_one_by_one = False
 
     def __init__(
         self, size: int | None = None, fails_after: int | None = None, error: BaseException | None = None

@@ -17,6 +17,7 @@ class FakeBackend:
     """
 
     counts_exactly = False
+    scores_one_by_one = False
 
     def __init__(self, reply: Callable[[Request], Any], name: str = "fake") -> None:
         self.reply, self.name = reply, name

@@ -17,6 +17,7 @@ from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.llm.endpoint import EndpointBackend
 from llm4rec_cli.llm.store import Store, cache_key
 from tests.llm.echo_backend import EchoBackend, completion, llm_config, request, requests
+from tests.llm.fake_backend import FakeBackend
 
 
 @pytest.fixture
@@ -51,6 +52,29 @@ def test_stored_completions_are_not_requested_again(store):
     assert again.calls == []
     assert texts(more, store, requests(12))[:10] == before
     assert sorted(more.sent) == ["question 10", "question 11"]
+
+
+def test_continuations_that_are_scored_one_by_one_are_paid_for_once(store):
+    """A run that ends after three of five keeps these."""
+    titles = ("Heat", "Alien", "Jaws", "Fargo", "Up")
+
+    def scored(most):
+        def reply(one):
+            assert len(one.continuations) == 1 and len(backend.requests) <= most, "no more are sent"
+            return [-len(one.continuations[0])]
+
+        backend = FakeBackend(reply)
+        backend.scores_one_by_one = True
+        (whole,) = completions.complete(
+            [request("a", continuations=titles)], backend, llm_config(), store, "querying", Usage()
+        )
+        return whole, backend.requests
+
+    with pytest.raises(AssertionError, match="no more are sent"):
+        scored(3)
+    whole, sent = scored(2)
+    assert len(sent) == 2 and whole.logprobs == (-4, -5, -4, -5, -2) and whole.lengths == (1, 1, 1, 1, 1)
+    assert (whole.prompt_tokens, whole.answer_tokens) == (5, 5)
 
 
 def test_equal_requests_are_sent_once(store):
@@ -195,6 +219,7 @@ def test_tokens_that_the_server_had_cached_have_their_own_price(store):
 def test_a_run_is_projected_before_it_is_sent(store, caplog):
     class Exact(EchoBackend):
         counts_exactly = True
+        scores_one_by_one = False
 
     with caplog.at_level(logging.INFO):
         texts(Exact(), store, requests(3))

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 import urllib.request
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from llm4rec_cli.errors import RunError, UsageError
 from llm4rec_cli.llm import completions, endpoint
 from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.llm.endpoint import EndpointBackend
+from llm4rec_cli.llm.requests import joined
 from llm4rec_cli.llm.store import Store
 from tests.data.misbehaving_server import cut, slow, stalled, status, trickled, unstated
 from tests.llm.chat_server import api_error, chat_server, completed, completion_body, hang_up, ok
@@ -229,6 +231,11 @@ def prompt_logprobs(texts):
     return [None, *entries[1:]]
 
 
+def scored(remote, several):
+    """The completion of a request whose continuations are sent one by one."""
+    return joined([completion for _, completion in sorted(remote.complete(several.one_by_one()), key=itemgetter(0))])
+
+
 def test_continuations_are_scored_by_the_prompts_log_probabilities(chat):
     tokens = {"Heat": ["user", "a", "He", "at"], "Alien": ["user", "a", "Alien"]}
 
@@ -237,8 +244,7 @@ def test_continuations_are_scored_by_the_prompts_log_probabilities(chat):
         completed("x", prompt_logprobs=prompt_logprobs(tokens[messages[-1]["content"]]))(http)
 
     chat.responses = lambda prompt: [api_error(500), answer, answer]
-    batch = [request("a", continuations=("Heat", "Alien"))]
-    ((_, result),) = backend(chat, prompt_logprobs="chat").complete(batch)
+    result = scored(backend(chat, prompt_logprobs="chat", concurrency=1), request("a", continuations=("Heat", "Alien")))
     assert (result.logprobs, result.lengths) == ((-2.0, -2.5), (2, 1))
     assert (result.prompt_tokens, result.answer_tokens, result.attempts, result.text) == (10, 6, 3, "")
     assert [message["role"] for message in chat.bodies[0]["messages"]] == ["user", "assistant"]
@@ -262,7 +268,7 @@ def test_continuations_are_scored_in_an_echo_of_the_prompt(chat, tmp_path):
         completed("", choices=choices, usage=usage)(http)
 
     chat.responses = lambda prompt: [answer] * 9
-    ((_, result),) = remote.complete([request("a", continuations=("Heat", "Alien"))])
+    result = scored(remote, request("a", continuations=("Heat", "Alien")))
     assert result.logprobs == (-2.0, -2.5), "half a letter's each"
     assert result.lengths == (len(pieces["Heat"]), len(pieces["Alien"]))
     assert chat.bodies[0]["prompt"].endswith("assistant\nHeat") and "messages" not in chat.bodies[0]
