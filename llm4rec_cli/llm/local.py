@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from llm4rec_cli.llm.weights import load_model, load_tokenizer, locate, model_fo
 
 log = logging.getLogger(__name__)
 
+CODES_KEPT = 64  # lists of choices whose tokens are kept
 VERSION = 2  # raised when the same request would get another completion
 
 
@@ -55,6 +56,7 @@ class LocalBackend:
     def __init__(self, config: LLMConfig, cache: Path, device: str, seed: int) -> None:
         self.config, self.cache, self.device, self.seed = config, cache, device, seed
         self.weights = locate(config.model)
+        self._codes = lru_cache(maxsize=CODES_KEPT)(self._tokenised)  # of a catalogue all requests have the same
 
     def identity(self) -> dict[str, Any]:
         sampling = {"top_p": self.config.top_p, "seed": self.seed} if self.config.temperature else {}
@@ -173,7 +175,7 @@ class LocalBackend:
 
         began = time.perf_counter()
         prompts = [self._prompt(request.messages) for request in requests]
-        codes = [self._codes(request) for request in requests]
+        codes = [self._codes(request.choices, request.listed) for request in requests]
         answers = [Answer(*code, max(1, request.listed)) for code, request in zip(codes, requests, strict=True)]
         decode(self.model, prompts, answers)
         seconds = (time.perf_counter() - began) / len(requests)
@@ -196,14 +198,14 @@ class LocalBackend:
             )
         return completions
 
-    def _codes(self, request: Request) -> tuple[list[list[int]], list[list[int]]]:
+    def _tokenised(self, choices: tuple[str, ...] | None, listed: int) -> tuple[list[list[int]], list[list[int]]]:
         """Return the tokens of each choice as the first and as a later one of a JSON list, with the comma after it, so
         that none is a prefix of another; of a bare answer both with the end of the text."""
-        choices = [self._defuse(choice) for choice in request.choices or ()]
-        if not request.listed:
-            bare = [[*self._tokens(choice), self._end_tokens[0]] for choice in choices]
+        texts = [self._defuse(choice) for choice in choices or ()]
+        if not listed:
+            bare = [[*self._tokens(text), self._end_tokens[0]] for text in texts]
             return bare, bare
-        quoted = [json.dumps(choice, ensure_ascii=False) for choice in choices]
+        quoted = [json.dumps(text, ensure_ascii=False) for text in texts]
         first, later = (
             self.tokenizer([f"{begin}{text}," for text in quoted], add_special_tokens=False)["input_ids"]
             for begin in ("[", " ")
@@ -247,7 +249,8 @@ class LocalBackend:
     def _max_tokens(self, request: Request) -> int:
         """Return the maximal tokens of a request's completion or continuation."""
         if request.choices is not None:
-            return sum(sorted(map(len, self._codes(request)[0]), reverse=True)[: max(1, request.listed)])
+            lengths = sorted(map(len, self._codes(request.choices, request.listed)[0]), reverse=True)
+            return sum(lengths[: max(1, request.listed)])
         if request.continuations is None:
             return request.max_tokens
         return max(map(self.count_tokens, request.continuations), default=0)

@@ -153,6 +153,12 @@ def test_constrained_lists_are_valid_and_come_with_controls(local, constrained):
     assert local(*typed, "llm.replay=true", "force=true").metrics["controls"] == controls
 
 
+def test_a_list_among_the_whole_catalogue_is_valid_too(local, constrained):
+    metrics = local("task=sequential", *constrained[2:]).metrics["metrics"]
+    assert metrics["answers/ok"] == 1 and metrics["listed/exact"] == 1
+    assert metrics["listed/mean"] == 10
+
+
 def test_a_replay_without_the_answers_of_controls_has_none(local, constrained):
     local(*constrained)
     assert "controls" not in local(*constrained, "llm.replay=true", "force=true", "model.controls=3").metrics
