@@ -53,7 +53,7 @@ def ensemble_overrides(members: Sequence[FinishedRun], outputs: Path, combine: s
         f"paths.outputs={outputs}",
         *_data_overrides(members[0][0]),
     ]
-    seeds = {metrics["seed"] for _, metrics in members}
+    seeds = {metrics["seed"] for _, metrics in members if config_class(metrics["model"]).seeded}
     if len(seeds) == 1:
         overrides.append(f"seed={seeds.pop()}")
     if combine in ("weights", "grid"):

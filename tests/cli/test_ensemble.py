@@ -28,6 +28,14 @@ def test_an_ensemble_is_a_run_shown_with_its_members(llm4rec, members):
     assert {"popularity", "causal_popularity"} <= set(answer.out.split())
 
 
+def test_the_seed_is_that_of_the_members_that_have_one(llm4rec, members):
+    seeds = [llm4rec("train", "model=random", f"seed={seed}", *NEWS).folder for seed in (1, 2)]
+    pairs = [llm4rec("ensemble", run_option([folder, members[0]]), "task.floors=[]").metrics for folder in seeds]
+    assert [pair["seed"] for pair in pairs] == [1, 2], "popularity was run under seed 0, which it does not read"
+    assert pairs[0]["variant"] == pairs[1]["variant"], "two seeds of one pair"
+    assert llm4rec("ensemble", run_option(seeds), "task.floors=[]").metrics["seed"] == 0
+
+
 def test_each_way_of_combining_has_its_own_address_and_runs_once(llm4rec, members):
     one, other = (
         llm4rec("ensemble", run_option(members), f"combine={way}", "task.floors=[]").folder for way in ("sum", "rank")

@@ -230,17 +230,6 @@ def test_item_vectors_are_computed_once_for_an_evaluation(built, monkeypatch):
     assert not torch.equal(model.eval().score(examples), before)
 
 
-def test_vector_dropout_is_for_training_alone(built):
-    parts = [*NO_ENCODER, Part.encoder, Part.ids]
-    torch.manual_seed(0)
-    plain = built(DATASET, parts=parts, dropout=0.0, attention_dropout=0.0)
-    dropped = built(DATASET, parts=parts, dropout=0.0, attention_dropout=0.0, vector_dropout=0.5)
-    dropped.load_state_dict(plain.state_dict())
-    batch = plain.training_rows().batch(0, list(range(len(plain.training_rows()))))
-    assert not torch.equal(plain(**batch)["loss"], dropped(**batch)["loss"])
-    assert torch.equal(plain.eval()(**batch)["loss"], dropped.eval()(**batch)["loss"])
-
-
 @pytest.mark.parametrize("evidence_at_once", [1, 12, 1000])
 def test_gradients_computed_in_blocks_are_those_of_the_whole(built, monkeypatch, evidence_at_once):
     monkeypatch.setattr("llm4rec_cli.models.evidence_mix.model.EVIDENCE_AT_ONCE", evidence_at_once)
@@ -445,7 +434,7 @@ def test_an_encoder_of_text_vectors_alone_is_refused_where_texts_are_alike():
 def test_settings_of_parts_that_are_left_out_are_unused():
     config = config_class("evidence_mix")(name="evidence_mix", **SETTINGS | {"parts": [Part.following]})
     of_encoder = {"encoder", "hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout"}
-    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "vector_dropout", "neighbours"}
+    assert set(config.unused_settings(None)) == {*of_encoder, "temperature", "neighbours"}
     assert not config.uses_item_text()
     config.parts = list(Part)
     assert not config.unused_settings(None) and config.uses_item_text()

@@ -53,18 +53,12 @@ class EvidenceMixConfig(EncoderSizes):
     # it has at most twice as many
     sampled_items: int | None = ranges.number(None, at_least=1, added=True)
     temperature: float = ranges.number(above=0)  # of the encoder's cosines
-    vector_dropout: float = ranges.number(0.0, at_least=0, below=1, added=True)  # of the encoder's item vectors
 
     def uses_item_text(self) -> bool:
         return Part.text in self.parts or {Part.encoder, Part.vectors} <= set(self.parts)
 
     def unused_settings(self, task: TaskConfig) -> Mapping[str, str]:
-        readers = {
-            "encoder": Part.vectors,
-            "neighbours": Part.text,
-            "temperature": Part.encoder,
-            "vector_dropout": Part.encoder,
-        }
+        readers = {"encoder": Part.vectors, "neighbours": Part.text, "temperature": Part.encoder}
         readers |= {
             field.name: Part.encoder for field in fields(EncoderSizes) if field.name not in ("name", "max_length")
         }

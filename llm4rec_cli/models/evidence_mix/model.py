@@ -32,7 +32,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
 from llm4rec_cli.models.evidence_mix.evidence import Entries, Evidence
-from llm4rec_cli.models.shared.layers import Dropout, initialise, pairwise_products, sasrec_encoder
+from llm4rec_cli.models.shared.layers import initialise, pairwise_products, sasrec_encoder
 from llm4rec_cli.models.shared.sequences import IGNORED, SequenceRows, pack, packed_histories
 from llm4rec_cli.text.features import encode_texts
 
@@ -118,7 +118,6 @@ class EvidenceMix(nn.Module):
             self.apply(initialise)
             if vectors is not None and not context.is_loaded:
                 self._whiten(vectors)
-        self.vector_dropout = Dropout(config.vector_dropout)
         self.gates = nn.Linear(N_KNOWN, self.n_kinds + 4)
         nn.init.zeros_(self.gates.weight)
         self.gates.weight.requires_grad = config.gated
@@ -195,7 +194,7 @@ class EvidenceMix(nn.Module):
             user, start, end: (number of targets,) the histories of the targets, in order.
             sample: (n_sampled,) the items in place of all that have no evidence; None = the whole catalogue.
         """
-        table = self.vector_dropout(self.table())
+        table = self.table()
         carries_loss = torch.nonzero(targets != IGNORED).squeeze(1)
         targets = targets[carries_loss]
         hidden = table.new_zeros(len(targets), 0)
