@@ -1,5 +1,6 @@
 """The distillation: done once for all seeds, towards the order of frozen text, without clicks."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -29,8 +30,9 @@ def trainings(monkeypatch):
     return trainings
 
 
-def settings(backbone, steps=2, template="hybrid_utility", rate=1e-3, teacher=(True, 0.2), **changes):
-    distilled = DistillationConfig(steps, 4, 8, rate, 0.05, *teacher)
+def settings(backbone, steps=2, template="hybrid_utility", teacher=(True, 0.2), of_distillation=(), **changes):
+    values = {"histories": 4, "candidates": 8, "learning_rate": 1e-3, "temperature": 0.05, **dict(of_distillation)}
+    distilled = DistillationConfig(steps, **values, centred=teacher[0], history_temperature=teacher[1])
     warm_up = WarmUpConfig(0, 8, 1e-3, Precision.fp32, distilled)
     return replace(config(template), backbone=backbone, warm_up=warm_up, **changes)
 
@@ -49,7 +51,13 @@ def test_it_is_done_once_for_all_seeds_and_ways_of_training_on_clicks(headless, 
     "changes",
     [
         {"steps": 3},
-        {"rate": 1e-4},
+        {"of_distillation": {"learning_rate": 1e-4}},
+        {"of_distillation": {"histories": 5}},
+        {"of_distillation": {"candidates": 9}},
+        {"of_distillation": {"temperature": 0.1}},
+        {"of_distillation": {"seed": 1}},
+        {"new_learning_rate": 1e-4},
+        {"max_length": 100},
         {"template": "hybrid_action"},
         {"titles": 3},
         {"attention": Attention.shared},
@@ -61,6 +69,26 @@ def test_other_settings_train_another(headless, tmp_path, trainings, changes):
     first, other = (model(tmp_path, settings(headless, **some)).state_dict() for some in ({}, changes))
     assert len(trainings) == 2
     assert not torch.equal(first[HEAD], other[HEAD])
+
+
+def test_the_longest_candidate_moves_the_positions_of_a_shared_history(headless, tmp_path, trainings):
+    """No title is longer than either limit, so that all tokens are the same."""
+    for words in (20, 30):
+        model(tmp_path, settings(headless, attention=Attention.shared, candidate_words=words, max_length=120))
+    assert len(trainings) == 2
+
+
+@pytest.mark.parametrize(("divergence", "warns"), [(0.8, True), (0.5, False)])
+def test_a_distillation_that_fails_is_warned_of(headless, tmp_path, monkeypatch, caplog, divergence, warns):
+    """The second divergence of a step is that of equal log-odds, here 0.85."""
+    values = itertools.cycle([divergence, 0.85])
+    monkeypatch.setattr(
+        distillation, "divergence", lambda log_odds, *_: 0 * log_odds.sum() + torch.tensor(next(values))
+    )
+    caplog.set_level("INFO")
+    model(tmp_path, settings(headless))
+    assert f"divergence {divergence:.3f} in its last tenth, 0.850 for equal log-odds" in caplog.text
+    assert ("model.warm_up.distillation.seed=1" in caplog.text) is warns
 
 
 def test_other_impressions_train_another(headless, tmp_path, trainings):

@@ -84,6 +84,7 @@ class DistillationConfig:
     temperature: float = ranges.number(0.05, above=0, added=True)  # of the softmax over the candidates' similarities
     centred: bool = added(True)  # of frozen_text, the teacher: its model.centred
     history_temperature: float | None = ranges.number(0.2, above=0, added=True)  # its model.temperature
+    seed: int = ranges.number(0, at_least=0, added=True)  # of its draws; that of the training on clicks is another
 
 
 @dataclass

@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 3  # raised when the same data would give other weights
 MAX_LENGTH = 256  # tokens of an item's text that the teacher reads
+FAILED = 0.9  # of the divergence of equal log-odds, which rank nothing
 
 
 def distilled(
@@ -63,7 +66,7 @@ def distilled(
         with torch.random.fork_rng():
             torch.manual_seed(warm_up.SEED)  # of a head that is neither in the weights nor warmed up
             bert = build().to(context.device)
-            torch.manual_seed(warm_up.SEED)  # of dropout, whether a warm-up was trained or cached
+            torch.manual_seed(config.warm_up.distillation.seed)  # of dropout, whether a warm-up was trained or cached
             _train(bert, filler, config, context, clicks)
         save_file({name: weight.contiguous().cpu() for name, weight in bert.state_dict().items()}, part)
 
@@ -83,6 +86,7 @@ def _key(config: Prompt4NRConfig, clicks: Clicks, filler: TemplateFiller, split:
         "warm-up": asdict(config.warm_up),
         **{name: getattr(config, name) for name in ("attention", "titles", "history_tokens", "max_length")},
         "new_learning_rate": config.new_learning_rate,
+        "longest_candidate": filler.longest_candidate,  # the positions of a shared history depend on it
     }
     digest = hashlib.sha256(json.dumps(settings, default=str).encode())
     arrays = [clicks.sequence, clicks.start, clicks.end, clicks.item, clicks.others, split.seen_in_training()]
@@ -108,8 +112,10 @@ def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, co
     )
     shown = np.concatenate([clicks.item, clicks.others])
 
+    recent: deque[Tensor] = deque(maxlen=math.ceil(settings.steps / 10))
+
     def loss_of(step: int) -> Tensor:
-        rng = stream(warm_up.SEED, "distillation", step)
+        rng = stream(settings.seed, "distillation", step)
         rows = rng.integers(len(clicks), size=settings.histories)
         candidates = rng.choice(shown, (settings.histories, settings.candidates))
         similarity = teacher.score(_examples(clicks[rows], candidates)).to(device)
@@ -117,13 +123,24 @@ def _train(bert: PackedBert, filler: TemplateFiller, config: Prompt4NRConfig, co
         filled = filler.fill(filler.tokenize_histories(clicks[rows]), of_row, candidates.ravel())
         states = bert(**{name: tensor.to(device) for name, tensor in filled.packed().items()})
         log_odds = bert.logits(states, answers).diff(dim=1).view(candidates.shape)
-        return divergence(log_odds, similarity, settings.temperature)
+        loss = divergence(log_odds, similarity, settings.temperature)
+        untaught = divergence(torch.zeros_like(log_odds), similarity, settings.temperature)
+        recent.append(torch.stack([loss.detach(), untaught]))
+        return loss
 
     log.info("distillation of frozen text: %d steps", settings.steps)
     rates = {True: config.new_learning_rate, False: settings.learning_rate}
     new = ("new",) if templates.has_head(config.backbone) else ("new", "transform", "bias")
-    loss = warm_up.fit(bert, new, rates, settings.steps, loss_of, config.warm_up.precision, "distillation")
-    log.info("distillation finished: last divergence %.3f", loss)
+    warm_up.fit(bert, new, rates, settings.steps, loss_of, config.warm_up.precision, "distillation")
+    last, untaught = torch.stack([*recent]).mean(0).tolist()
+    log.info("distillation finished: divergence %.3f in its last tenth, %.3f for equal log-odds", last, untaught)
+    if last > FAILED * untaught:
+        log.warning(
+            "the distillation has hardly learned the order of frozen text; more steps may, model.warm_up.distillation"
+            ".steps=%d, or another draw, model.warm_up.distillation.seed=%d",
+            2 * settings.steps,
+            settings.seed + 1,
+        )
 
 
 def divergence(log_odds: Tensor, similarity: Tensor, temperature: float) -> Tensor:
