@@ -77,7 +77,7 @@ class Bench:
     """Models and data of all contenders.
 
     Attributes:
-        ours: as `llm4rec train` builds it.
+        models: ours by attention, as `llm4rec train` builds them, with the same weights.
         theirs: transformers' model with the same weights.
         tokenizer: from transformers, with the new tokens.
         examples: n histories with k candidates each.
@@ -86,13 +86,17 @@ class Bench:
         batch: examples per step.
     """
 
-    ours: Prompt4NR
+    models: dict[Attention, Prompt4NR]
     theirs: Any
     tokenizer: Any
     examples: Examples
     sentences: list[str]
     is_click: Tensor
     batch: int
+
+    @property
+    def ours(self) -> Prompt4NR:
+        return self.models[Attention.full]
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
         for start in range(0, len(self.sentences), self.batch):
@@ -140,13 +144,18 @@ def set_up(titles: int, n: int, candidates: int, mean: float, batch: int, backbo
     tokenizer = AutoTokenizer.from_pretrained(folder)
     names = random_titles(tokenizer)
     split: Any = SimpleNamespace(dataset=SimpleNamespace(items=pd.DataFrame({"title": names})))
+    models = {}
     with tempfile.TemporaryDirectory() as cache:
-        ours = Prompt4NR(config, Context(config, split, 0, Path(cache), "cpu"))
+        for attention in Attention:
+            of_attention = replace(config, attention=attention)
+            models[attention] = Prompt4NR(of_attention, Context(of_attention, split, 0, Path(cache), "cpu"))
+    ours = models[Attention.full]
+    models[Attention.shared].load_state_dict(ours.state_dict())
     tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ours.filler.template.new_tokens])
     examples = random_examples(n, mean, candidates)
     is_click = torch.from_numpy(np.random.default_rng(1).random(n * candidates) < CLICKED)
     strings = list(sentences(config, tokenizer, names, examples))
-    return Bench(ours, transformers_model(ours, folder), tokenizer, examples, strings, is_click, batch)
+    return Bench(models, transformers_model(ours, folder), tokenizer, examples, strings, is_click, batch)
 
 
 def transformers_model(ours: Prompt4NR, folder: str) -> Any:
@@ -219,7 +228,7 @@ def score_published(bench: Bench, padding: str | bool) -> Tensor:
 
 def training_ours(bench: Bench, attention: Attention, precision: Precision) -> Callable[[], float]:
     """Return a function that trains a copy of the weights for one epoch and returns the number of examples."""
-    model = with_attention(copy.deepcopy(bench.ours), attention).train()
+    model = copy.deepcopy(bench.models[attention]).train()
     optimizer = optimizer_of(model)
     assert bench.examples.candidates is not None
     per_history, candidates = bench.examples.candidates.shape[1], bench.examples.candidates.ravel()
@@ -240,14 +249,9 @@ def training_ours(bench: Bench, attention: Attention, precision: Precision) -> C
 @torch.no_grad()
 def score_ours(bench: Bench, attention: Attention, precision: Precision) -> Tensor:
     """Return (n · k,) log-odds."""
-    model = with_attention(bench.ours, attention).eval()
+    model = bench.models[attention].eval()
     model.config.scoring = precision
     return model.score(bench.examples).flatten().logit()
-
-
-def with_attention(model: Prompt4NR, attention: Attention) -> Prompt4NR:
-    model.config = model.filler.config = replace(model.config, attention=attention)
-    return model
 
 
 def optimizer_of(model: Any) -> torch.optim.Optimizer:

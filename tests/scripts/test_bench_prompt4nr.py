@@ -38,11 +38,24 @@ def test_all_contenders_compute_the_same_log_odds(shared):
 
 def test_tokenised_strings_equal_the_tokens_that_ours_assembles(shared):
     ours, examples = shared.ours, shared.examples
-    bench.with_attention(ours, Attention.full)
     history = np.repeat(np.arange(7), 2)
     filled = ours.filler.fill(ours.filler.tokenize_histories(examples), history, examples.candidates.ravel())
     for i, ids in enumerate(shared.tokenizer(shared.sentences)["input_ids"]):
         assert filled.tokens.rows(np.array([i])).flat.tolist() == ids
+
+
+def test_shared_histories_have_the_same_titles(shared):
+    """Both cut nothing here, so that a history has the same tokens, once for its two candidates."""
+    history = np.repeat(np.arange(7), 2)
+    filled = {
+        attention: model.filler.fill(
+            model.filler.tokenize_histories(shared.examples), history, shared.examples.candidates.ravel()
+        )
+        for attention, model in shared.models.items()
+    }
+    full, apart = filled[Attention.full].tokens, filled[Attention.shared]
+    lengths = apart.histories.tokens.lengths[history] + apart.tokens.lengths
+    assert lengths.tolist() == full.lengths.tolist()
 
 
 def test_training_changes_no_weight_that_others_start_from(shared):
