@@ -121,7 +121,7 @@ def test_gradients_equal_those_of_padded_rows(tiny):
         assert_close(own, other, rel=1e-4)
 
 
-def test_dropout_applies_in_training_only_and_keeps_the_mean_of_attention(tiny):
+def test_dropout_applies_in_training_only(tiny):
     ours = PackedBert(copy.deepcopy(tiny), N_NEW)
     rows = rows_of((12,) * 4, tiny.config.vocab_size)
     mask_positions, inputs = torch.zeros(4, dtype=torch.int64), pack_rows(rows)
@@ -196,7 +196,7 @@ def test_gradients_through_a_shared_history_equal_those_of_whole_rows(tiny):
                 assert_close(weight.grad, expected.grad, rel=1e-4)
 
 
-def test_dropout_applies_to_shared_histories_and_keeps_the_mean_of_attention(tiny):
+def test_dropout_applies_to_shared_histories(tiny):
     ours = PackedBert(copy.deepcopy(tiny), N_NEW)
     mask_positions, (_, _, inputs) = torch.zeros(len(LENGTHS), dtype=torch.int64), shared_inputs(tiny)
     with torch.no_grad():

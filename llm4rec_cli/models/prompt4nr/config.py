@@ -218,8 +218,8 @@ class Prompt4NRConfig(ModelConfig):
         if self.shares_histories:
             deviations.append(
                 "tokens of a history attend to their side of the template alone, so that all candidates share their "
-                "states, and follow any candidate at the positions after the longest; in the paper every token attends "
-                "to every other"
+                "states, and follow any candidate, which has two tokens a word at most, at the positions after the "
+                "longest; in the paper every token attends to every other"
             )
         if self.draw is Draw.fresh:
             deviations.append("negatives are drawn anew each epoch; in the code once")
