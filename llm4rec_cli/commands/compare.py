@@ -180,27 +180,21 @@ def _pair(
     from llm4rec_cli.data.streams import stream
     from llm4rec_cli.evaluation.paired import paired_differences
     from llm4rec_cli.reporting.pairing import pair_runs
+    from llm4rec_cli.runs.catalog import depends_on_seed
 
     values = {seed: pair_runs(runs, metrics, targets) for seed, runs in by_seed.items()}
     user = next(iter(values.values())).user
     of_a, of_b = [of_seed.a for of_seed in values.values()], [of_seed.b for of_seed in values.values()]
     run_a, run_b = next(iter(by_seed.values()))
     differences = paired_differences(
-        of_a if _is_seeded(run_a) else of_a[:1],
-        of_b if _is_seeded(run_b) else of_b[:1],
+        of_a if depends_on_seed(run_a[1]) else of_a[:1],
+        of_b if depends_on_seed(run_b[1]) else of_b[:1],
         user,
         permutation=stream(0, "compare: permutation"),
         margin=margin,
     )
     means = {seed: {name: float((v.b[name] - v.a[name]).mean()) for name in metrics} for seed, v in values.items()}
     return Pair(len(user), differences, means)
-
-
-def _is_seeded(run: FinishedRun) -> bool:
-    """Return whether a run's numbers depend on the seed, as far as its model is known."""
-    from llm4rec_cli.config.registry import config_class, model_names
-
-    return run[1]["model"] not in model_names() or config_class(run[1]["model"]).seeded
 
 
 def _runs_by_seed(runs: Sequence[FinishedRun], outputs: Path) -> dict[int, list[FinishedRun]]:
@@ -212,11 +206,12 @@ def _runs_by_seed(runs: Sequence[FinishedRun], outputs: Path) -> dict[int, list[
         UsageError: there are fewer than two common seeds.
     """
     from llm4rec_cli.reporting.pairing import problems_of_protocols
-    from llm4rec_cli.runs.catalog import by_variant, finished_runs
+    from llm4rec_cli.runs.catalog import by_variant, depends_on_seed, finished_runs
 
     finished = by_variant(finished_runs(outputs, any_model=True))
     of_variants = [finished.get(metrics["variant"], {}) for _, metrics in runs]
-    trained = [set(of_variant) for of_variant, run in zip(of_variants, runs, strict=True) if _is_seeded(run)]
+    seeded = [depends_on_seed(metrics) for _, metrics in runs]
+    trained = [set(of_variant) for of_variant, is_seeded in zip(of_variants, seeded, strict=True) if is_seeded]
     seeds = sorted(set.intersection(*trained)) if trained else []
     if len(seeds) < 2:
         known = "; ".join(
@@ -227,7 +222,10 @@ def _runs_by_seed(runs: Sequence[FinishedRun], outputs: Path) -> dict[int, list[
             f"--seeds needs at least two seeds of all runs under {outputs}: {known}", "train each with -m seed=0,1,2"
         )
     by_seed = {
-        seed: [of_variant[seed] if _is_seeded(run) else run for of_variant, run in zip(of_variants, runs, strict=True)]
+        seed: [
+            of_variant[seed] if is_seeded else run
+            for of_variant, run, is_seeded in zip(of_variants, runs, seeded, strict=True)
+        ]
         for seed in seeds
     }
     for first, *others in by_seed.values():

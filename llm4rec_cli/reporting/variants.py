@@ -25,7 +25,7 @@ from llm4rec_cli.reporting.runs import (
     variant_in_words,
 )
 from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
-from llm4rec_cli.runs.catalog import FinishedRun, without_copies
+from llm4rec_cli.runs.catalog import FinishedRun, depends_on_seed, without_copies
 
 LONGEST_VALUE = 60  # characters of a setting that tells two rows apart
 ABSENT = object()
@@ -71,7 +71,7 @@ class Variant:
     @property
     def is_seeded(self) -> bool:
         """Whether its numbers depend on the seed."""
-        return config_class(self.first_run["model"]).seeded
+        return depends_on_seed(self.first_run)
 
     @property
     def is_trained(self) -> bool:

@@ -120,6 +120,22 @@ def finished_runs(outputs: Path, imports: bool = False, any_model: bool = False)
             log.warning("%s is left out: there is no model '%s' here", folder, metrics["model"])
 
 
+def depends_on_seed(metrics: Mapping[str, Any]) -> bool:
+    """Return whether a run's numbers depend on the seed, as far as its model is known; of a combination, if those of a
+    member do.
+
+    Args:
+        metrics: its metrics.json.
+    """
+    if metrics["model"] not in model_names():
+        return True
+    members = [finished_metrics(Path(folder)) for folder in metrics.get("members", [])]
+    known = [member for member in members if member is not None]
+    if members and len(known) == len(members):
+        return any(map(depends_on_seed, known))
+    return config_class(metrics["model"]).seeded
+
+
 def by_variant(runs: Iterable[FinishedRun]) -> dict[str, dict[int, FinishedRun]]:
     """Return variant -> seed -> run; of several runs of one seed the first."""
     result: dict[str, dict[int, FinishedRun]] = {}

@@ -22,6 +22,7 @@ from llm4rec_cli.runs.catalog import (
     PREDICTIONS,
     STATUS,
     FinishedRun,
+    depends_on_seed,
     finished_runs,
     prediction_columns,
     run_folder,
@@ -53,7 +54,7 @@ def ensemble_overrides(members: Sequence[FinishedRun], outputs: Path, combine: s
         f"paths.outputs={outputs}",
         *_data_overrides(members[0][0]),
     ]
-    seeds = {metrics["seed"] for _, metrics in members if config_class(metrics["model"]).seeded}
+    seeds = {metrics["seed"] for _, metrics in members if depends_on_seed(metrics)}
     if len(seeds) == 1:
         overrides.append(f"seed={seeds.pop()}")
     if combine in ("weights", "grid"):

@@ -34,6 +34,10 @@ def test_the_seed_is_that_of_the_members_that_have_one(llm4rec, members):
     assert [pair["seed"] for pair in pairs] == [1, 2], "popularity was run under seed 0, which it does not read"
     assert pairs[0]["variant"] == pairs[1]["variant"], "two seeds of one pair"
     assert llm4rec("ensemble", run_option(seeds), "task.floors=[]").metrics["seed"] == 0
+    rules = llm4rec("ensemble", run_option(members), "task.floors=[]").folder
+    pair = llm4rec("ensemble", run_option([seeds[0], members[0]]), "task.floors=[]").folder
+    compared = llm4rec("compare", str(rules), str(pair), "--seeds", "--metric", "auc")
+    assert compared.code == 0 and "seeds 1, 2" in compared.out, "of two rules no seed is needed"
 
 
 def test_each_way_of_combining_has_its_own_address_and_runs_once(llm4rec, members):
