@@ -55,13 +55,13 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
                 return completions.complete(requests, backend, spec.llm, store, f"{chat_model}, {name}", usage)
             return []
 
-        for name, probe in probes.items():
+        for probe_name, probe in probes.items():
             for suffix, posed, hits in kinds:
-                label = name + suffix
+                label = probe_name + suffix
                 copies = zip(probe, (label, f"{label}, made-up"), strict=True)
-                answered = [(asked, complete(posed(asked), of_copy)) for asked, of_copy in copies if asked]
+                answered = [(requests, complete(posed(requests), name)) for requests, name in copies if requests]
                 if not spec.llm.dry_run:
-                    scores[label] = memorisation.score(*(hits(asked, answers) for asked, answers in answered))
+                    scores[label] = memorisation.score(*(hits(*copy) for copy in answered))
     if spec.llm.dry_run:
         say(f"in all, at most: {usage.in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
