@@ -52,7 +52,9 @@ def test_lists_are_those_of_a_pass_per_token(fp32, listed):
     requests = [list_request(", ".join(WORDS[: 1 + 2 * i]), listed) for i in range(4)]
     for request, completion in zip(requests, complete(fp32, requests), strict=True):
         n = min(listed, len(CHOICES))
-        named, log_probs = naive(fp32.model, fp32._prompt(request.messages), *fp32._codes(request), n)
+        named, log_probs = naive(
+            fp32.model, fp32._prompt(request.messages), *fp32._codes(request.choices, request.listed), n
+        )
         assert json.loads(completion.text) == [CHOICES[i] for i in named]
         assert len(set(named)) == n
         assert completion.logprobs == pytest.approx(log_probs, abs=1e-4)

@@ -218,6 +218,17 @@ def histories_of(examples):
     return [flat[start:end].tolist() for start, end in pairwise(offsets)]
 
 
+def test_without_an_encoder_its_settings_may_be_unset(built):
+    """As they are under the command line."""
+    unset = dict.fromkeys(
+        ("hidden_size", "inner_size", "layers", "heads", "dropout", "attention_dropout", "temperature")
+    )
+    model = built(DATASET, parts=NO_ENCODER, **unset)
+    batch = model.training_rows().batch(0, list(range(len(model.training_rows()))))
+    assert model(**batch)["loss"].isfinite()
+    assert model.score(model.split.examples(SplitName.test)).isfinite().all()
+
+
 def test_item_vectors_are_computed_once_for_an_evaluation(built, monkeypatch):
     model = built(DATASET, parts=[*NO_ENCODER, Part.encoder, Part.ids]).eval()
     examples = model.split.examples(SplitName.test)

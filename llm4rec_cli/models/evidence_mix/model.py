@@ -221,7 +221,7 @@ class EvidenceMix(nn.Module):
 
                 return items, loss
 
-            directions = F.normalize(hidden, dim=-1) / self.settings.temperature, F.normalize(table, dim=-1)
+            directions = self._scaled(hidden), F.normalize(table, dim=-1)
             total: Tensor = _BlockwiseLoss.apply(block, size, *directions, gates, self.powers)
         return {"loss": total / len(targets), "n_terms": len(targets)}
 
@@ -350,7 +350,11 @@ class EvidenceMix(nn.Module):
             packed = packed_histories(examples, self.settings.max_length)
             items, groups, last, nonempty = (t.to(table.device) for t in packed)
             hidden = self.encoder.last(F.embedding(items, table), groups, last) * nonempty.unsqueeze(1)
-        return F.normalize(hidden, dim=-1) / self.settings.temperature, directions
+        return self._scaled(hidden), directions
+
+    def _scaled(self, hidden: Tensor) -> Tensor:
+        """Return states of length 1/τ; without an encoder, whose settings are unset, they have no size."""
+        return hidden if self.encoder is None else F.normalize(hidden, dim=-1) / self.settings.temperature
 
     def _score_blocks(self, examples: Examples, hidden: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield blocks of rows and their scores, (n, n_items)."""
