@@ -63,7 +63,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
                 if not spec.llm.dry_run:
                     scores[label] = memorisation.score(*(hits(*copy) for copy in answered))
     if spec.llm.dry_run:
-        say(f"in all, at most: {usage.in_words()}")
+        say(f"in all, as estimated: {usage.in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
     as_json = {name: asdict(score) for name, score in scores.items()}
     is_kept = marks.save_memorisation(spec, dataset, as_json)

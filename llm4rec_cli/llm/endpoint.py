@@ -48,6 +48,7 @@ MIN_SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY, whic
 WRAPPER = "answer"  # the property of a schema whose root has to be an object
 WRAPPER_TOKENS = 8  # at most, of `{"answer": [` and `]}`
 MOST_SHOWN = 5  # tokens in a message
+UNFINISHED = ("length", "content_filter")  # reasons to stop that leave an answer without its form
 
 _RETRIED = (408, 409, 429)  # statuses that may pass, besides 5xx
 _REMEDIES = {
@@ -275,7 +276,7 @@ class EndpointBackend:
                     raise TypeError
                 if request.choices is not None and self.config.structured is Structured.json_schema:
                     text = _unwrapped(text)
-                if choice.get("finish_reason") != "length" and (strays := self._strays(request, text)):
+                if choice.get("finish_reason") not in UNFINISHED and (strays := self._strays(request, text)):
                     return _Failure(
                         f"the server does not restrict its answers: it wrote {strays[0]!r}, none of the "
                         f"{len(request.choices or ())} allowed",
@@ -300,10 +301,14 @@ class EndpointBackend:
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             return _Failure(f"the response is no chat completion: {_excerpt(body.decode(errors='replace'))}")
 
+    def _is_restricted(self, request: Request) -> bool:
+        """Return whether the server may answer with the request's choices alone."""
+        return request.choices is not None and self.config.structured is not Structured.none
+
     def _structure(self, request: Request) -> dict[str, Any]:
         """Return the parameters that restrict an answer to its choices; none for a free one."""
         structured = self.config.structured
-        if request.choices is None or structured is Structured.none:
+        if request.choices is None or not self._is_restricted(request):
             return {}
         one = {"type": "string", "enum": list(request.choices)}
         n = min(request.listed, len(request.choices))
@@ -327,7 +332,7 @@ class EndpointBackend:
 
     def _max_tokens(self, request: Request) -> int:
         """Return the tokens that an answer may have; a list of the longest choices has to fit."""
-        if not self._structure(request):
+        if not self._is_restricted(request):
             return request.max_tokens
         as_json = [self.count_tokens(json.dumps(choice, ensure_ascii=False)) for choice in request.choices or ()]
         longest = sorted(as_json, reverse=True)[: max(1, request.listed)]
@@ -335,7 +340,7 @@ class EndpointBackend:
 
     def _strays(self, request: Request, text: str) -> list[str]:
         """Return what an answer names that is none of its choices. A refusal is no JSON, and names nothing."""
-        if not self._structure(request):
+        if not self._is_restricted(request):
             return []
         try:
             named = json.loads(text)

@@ -95,9 +95,14 @@ def memorisation_warning(scores: Mapping[str, Any] | None) -> str:
 
 
 def save_memorisation(spec: RunSpec, dataset: RecDataset, scores: Mapping[str, Any]) -> bool:
-    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept."""
-    known = memorisation(spec, dataset)
-    if known and known.keys() == scores.keys() and all(known[probe]["n"] > scores[probe]["n"] for probe in scores):
+    """Keep the scores of this chat model on this dataset for its runs; False if those of more records are kept.
+
+    Scores of a version without made-up records are replaced.
+    """
+    known = memorisation(spec, dataset) or {}
+    if known.keys() == scores.keys() and all(
+        "made_up" in known[probe] and known[probe]["n"] > scores[probe]["n"] for probe in scores
+    ):
         return False
     path = _memorisation_file(spec, dataset)
     path.parent.mkdir(parents=True, exist_ok=True)

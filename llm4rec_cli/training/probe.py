@@ -58,7 +58,7 @@ def probe(command: str, overrides: Sequence[str]) -> Cost:
 
 
 def chat_usage(overrides: Sequence[str]) -> Usage:
-    """Return the requests and tokens of a chat model's run, and what they cost at most; what is stored needs none.
+    """Return the requests and tokens of a chat model's run, and their cost, as estimated; what is stored needs none.
 
     Args:
         overrides: in Hydra's grammar.

@@ -89,7 +89,7 @@ def run_unless_finished(
     initial = init_run.initial_for(spec.config.seed) if init_run else None
     address = address_of(spec, split.dataset, initial=initial)
     if _is_dry_run(spec):
-        print(f"in all, at most: {stages.show_requests(spec, split).in_words()}")
+        print(f"in all, as estimated: {stages.show_requests(spec, split).in_words()}")
         raise DryRun("dry run: requests were printed, none was sent")
     with locked(address.folder):
         finished = processes.from_first(lambda: finished_metrics(address.folder))

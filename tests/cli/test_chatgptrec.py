@@ -211,13 +211,13 @@ def test_a_dry_run_counts_the_requests_of_controls(local, constrained):
     assert shown.code == 0
     counts = [int(n) for n in re.findall(r"^to send: (\d+),", shown.out, re.MULTILINE)]
     assert counts[0] == 6 and len(counts) > 5, "the run's, and a line for each variation"
-    assert f"in all, at most: {sum(counts)} requests, " in shown.out
+    assert f"in all, as estimated: {sum(counts)} requests, " in shown.out
     tokens = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) prompt tokens", shown.out)]
     assert sum(tokens[:-1]) == tokens[-1]
     run = local(*constrained, "model.controls=4")
     sent = run.metrics["llm"]["requests"] + run.metrics["controls"]["llm"]["requests"]
     assert sum(counts) - 2 <= sent <= sum(counts), "a short history may be shuffled into itself"
-    assert "in all, at most: 6 requests, " in local("task=rating", "llm.dry_run=true").out
+    assert "in all, as estimated: 6 requests, " in local("task=rating", "llm.dry_run=true").out
 
 
 def test_another_threshold_needs_no_new_requests(local):

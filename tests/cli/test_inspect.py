@@ -79,7 +79,7 @@ def test_a_dry_run_of_memorisation_shows_every_probe_and_their_total(llm4rec, tm
     answer = llm4rec("inspect", "memorisation", *typed, "dataset=demo", "--records", "3", "llm.dry_run=true")
     assert answer.code == 0, answer.err
     assert answer.out.count("to send: 3, ") == 7, "four probes, three with made-up copies"
-    assert "in all, at most: 21 requests, " in answer.out
+    assert "in all, as estimated: 21 requests, " in answer.out
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,13 @@ def test_a_server_that_does_not_restrict_its_answers_is_noticed(chat, reply, nam
     assert len(chat.bodies) == 1, "not sent again"
 
 
+def test_an_answer_that_a_filter_removed_is_no_other_choice(chat):
+    stopped = [{"index": 0, "finish_reason": "content_filter", "message": {"role": "assistant", "content": "I cannot"}}]
+    chat.responses = lambda prompt: [completed("", choices=stopped)]
+    ((_, result),) = backend(chat, structured="guided").complete([request("a", choices=("1", "2"))])
+    assert (result.text, result.finish) == ("I cannot", "content_filter")
+
+
 def test_a_list_of_long_titles_fits(chat):
     titles = tuple(f"The {n}th of many very long titles, with a subtitle and an edition" for n in range(20))
     chat.responses = lambda prompt: [completed("[]")]

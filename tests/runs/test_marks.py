@@ -60,7 +60,11 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     assert "rows 0.50 (0.40–0.60), chance 0.20, made-up records 0.30; titles 0.50 (0.40–0.60), chance 0.20" in warning
     assert not marks.save_memorisation(spec, dataset, {"rows": score | {"n": 4}})
     assert marks.memorisation(spec, dataset) == {"rows": score}, "those of more records"
-    assert marks.memorisation(other, dataset) is None
+    older = {name: value for name, value in score.items() if name != "made_up"}
+    assert marks.save_memorisation(other, dataset, {"rows": older})
+    assert marks.save_memorisation(other, dataset, {"rows": score | {"n": 4}}), "the older have no made-up records"
+    assert marks.memorisation(other, dataset) == {"rows": score | {"n": 4}}
+    assert marks.memorisation(spec_of(*typed, "llm.model=z"), dataset) is None
     elsewhere = spec_of(*typed, "llm.model=x", "llm.base_url=http://localhost:8000/v1")
     assert marks.memorisation(elsewhere, dataset) is None
     assert marks.memorisation(spec, SimpleNamespace(fingerprint="g")) is None
