@@ -180,7 +180,7 @@ def build(spec: RunSpec, split: Split, is_loaded: bool = False) -> Any:
 
 
 def show_requests(spec: RunSpec, split: Split) -> Usage:
-    """Show what a chat model would be sent, with its controls, under `llm.dry_run`; return an estimate of how much it is."""
+    """Show what a chat model would be sent, with its controls, under `llm.dry_run`; return an estimate of it."""
     task = tasks.module(spec.task)
     examples = task.examples(split, spec.config.split, spec.config, spec.cache)
     model = build(resolve_precision(spec), split)
