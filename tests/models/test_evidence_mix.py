@@ -78,6 +78,18 @@ def naive_after(counts, history, first, last):
     return result
 
 
+def naive_recency(sequences):
+    """Return (n_items,) log((1 + late) / (1 + count)), late with a weight of 1/√d at distance d from a sequence's end,
+    in units of the mean weight."""
+    late, count = np.zeros(N_ITEMS), np.zeros(N_ITEMS)
+    for sequence in sequences:
+        for distance, item in enumerate(reversed(sequence), start=1):
+            late[item] += 1 / math.sqrt(distance)
+            count[item] += 1
+    late *= count.sum() / late.sum()
+    return np.log((1 + late) / (1 + count))
+
+
 def test_a_training_row_sees_the_counts_of_the_other_folds_only(built):
     model = built(DATASET, parts=[Part.following], groups=[1, 3], folds=3)
     evidence, rows = model.evidence, model.training_rows()
@@ -149,9 +161,11 @@ def test_scores_are_those_of_the_formula(built, settings):
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_(std=0.3)
+        model.recency_weight.fill_(1.5)
     examples = model.split.examples(SplitName.test)
     flat, offsets = model.split.train_sequences()
-    counts = naive_counts([flat[a:b].tolist() for a, b in pairwise(offsets)], steps=3)
+    sequences = [flat[a:b].tolist() for a, b in pairwise(offsets)]
+    counts, recency = naive_counts(sequences, steps=3), naive_recency(sequences)
     reverse = Counter({(j, i): n for (i, j), n in counts.items()})
     cosine = model.evidence.text.rows.toarray()
     popularity = 1 + np.bincount(flat, minlength=N_ITEMS) * settings.get("popularity", True)
@@ -178,7 +192,7 @@ def test_scores_are_those_of_the_formula(built, settings):
                 mixed += sum(
                     math.exp(g) * x[j] ** p for g, x, p in zip(gates, evidence, powers[:6], strict=False) if x[j] > 0
                 )
-            expected = math.log1p(math.exp(sharpness)) * math.log(mixed)
+            expected = math.log1p(math.exp(sharpness)) * math.log(mixed) + 1.5 * recency[j]
             if again and settings.get("repetition", True):
                 expected += repetition + powers[6] * math.log(again)
             assert float(scores[i, j]) == pytest.approx(expected, abs=1e-4)
@@ -340,19 +354,22 @@ def test_a_model_without_texts_or_without_some_parts_learns_and_scores(built, da
     assert model.score(model.split.examples(SplitName.test)).isfinite().all()
 
 
-def test_weights_of_the_version_without_trust_are_loaded_with_full_trust(built):
+def test_weights_of_versions_without_the_factors_of_validation_have_the_scores_of_these_versions(built):
     model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following])
-    older = {name: weights for name, weights in model.state_dict().items() if name != "trust"}
+    chosen = {"trust", "recency_weight"}
+    older = {name: weights for name, weights in model.state_dict().items() if name not in chosen}
     model.trust.fill_(0.25)
+    model.recency_weight.fill_(1)
     model.load_state_dict(older)
-    assert model.trust == 1
+    assert model.trust == 1 and model.recency_weight == 0
 
 
-def test_training_trusts_the_encoder_in_full(built):
+def test_training_trusts_the_encoder_in_full_and_ignores_recency(built):
     model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following]).eval()
     model.trust.fill_(0.25)
-    assert model.eval().trust == 0.25
-    assert model.train().trust == 1
+    model.recency_weight.fill_(1)
+    assert model.eval().trust == 0.25 and model.recency_weight == 1
+    assert model.train().trust == 1 and model.recency_weight == 0
 
 
 def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
@@ -369,6 +386,7 @@ def test_the_popularity_of_an_item_outside_training_is_unknown(tmp_path):
     assert log_counts[-1, included] == pytest.approx(np.log1p(counts[included]))
     model.add_items(split_dataset(tiny_dataset(SEQUENCES, [*TEXTS, "red soap"])))
     assert model.evidence.log_counts[:, -1] == pytest.approx(log_counts.mean(axis=1))
+    assert not model.recency[[*held_out, -1]].any() and model.recency[included].any()
 
 
 def test_text_vectors_start_white_and_a_new_text_is_not_inflated_along_directions_without_variance(built):
@@ -527,14 +545,15 @@ def test_where_targets_are_independent_of_histories_the_model_is_popularity(buil
     model.eval()
     if Part.encoder in parts:
         assert loss_over_popularity(model) > 0.03  # the encoder has learned the training targets by heart
-    assert model.epoch_metrics({}).get("trust", 0) <= 0.25
+    factors = model.epoch_metrics({})
+    assert factors.get("trust", 0) <= 0.25 and factors["recency"] <= 0.5
     for split in (SplitName.valid, SplitName.test):  # the first has chosen the trust
         assert loss_over_popularity(model, split) == pytest.approx(0, abs=0.01)
 
 
 def test_the_encoder_is_trusted_as_far_as_validation_allows(built):
     """Its part of a score is a known matrix here: right for all of validation, for none, or for three in ten."""
-    model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following], temperature=0.1).eval()
+    model = built(DATASET, parts=[Part.encoder, Part.ids, Part.following], temperature=0.1, recency=False).eval()
     examples = model.split.examples(SplitName.valid)
 
     def trust(n_right):
@@ -543,6 +562,7 @@ def test_the_encoder_is_trusted_as_far_as_validation_allows(built):
         target = torch.from_numpy(examples.target).long()
         model._last_directions = lambda _: (hidden, torch.eye(N_ITEMS))
         assert model.epoch_metrics({})["trust"] == model.trust
+        assert model.recency_weight == 0
         evidence = model.score(examples) - model.trust * hidden
         losses = [
             float(torch.nn.functional.cross_entropy(evidence + t * hidden, target)) for t in (0, 0.25, 0.5, 0.75, 1)
@@ -553,3 +573,23 @@ def test_the_encoder_is_trusted_as_far_as_validation_allows(built):
     assert trust(len(examples)) == 1
     assert trust(0) == 0
     assert 0 < trust(len(examples) // 2) < 1
+
+
+def test_recency_counts_as_far_as_validation_allows(built):
+    """Six users each have items 0 to 2, and then 3 to 5, of the same counts: validation is like the latter or not."""
+
+    def chosen(target, **settings):
+        sequences = [[*rng.permutation(3), *(3 + rng.permutation(3)), target, target] for _ in range(6)]
+        model = built(tiny_dataset(sequences, n_items=8), parts=[Part.following], repetition=False, **settings).eval()
+        examples = model.split.examples(SplitName.valid)
+        facts, scores = model.epoch_metrics({}), model.score(examples)
+        weight = float(model.recency_weight)
+        assert facts == ({} if settings else {"recency": weight})
+        model.recency_weight.fill_(0)
+        assert_close(scores - model.score(examples), weight * model.recency.expand(len(scores), -1), rel=1e-4)
+        assert (model.recency[:3] < 0).all() and (model.recency[3:6] > 0).all() and not model.recency[6:].any()
+        return weight
+
+    assert chosen(target=4) == 2
+    assert chosen(target=1) == 0
+    assert chosen(target=4, recency=False) == 0

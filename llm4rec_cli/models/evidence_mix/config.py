@@ -33,16 +33,17 @@ class EvidenceMixConfig(EncoderSizes):
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
-    results_version: ClassVar[int] = 2
+    results_version: ClassVar[int] = 3
     zero_ranks_high: ClassVar[bool] = True
     ours: ClassVar[bool] = True
 
-    named_settings: ClassVar[tuple[str, ...]] = ("parts", "repetition", "popularity", "gated")
+    named_settings: ClassVar[tuple[str, ...]] = ("parts", "repetition", "popularity", "recency", "gated")
 
     encoder: EncoderConfig = MISSING
     parts: list[Part] = MISSING
     repetition: bool = added(True)  # items of the history have a term for it; false = popularity and the encoder only
     popularity: bool = added(True)  # false = all items are equally popular
+    recency: bool = added(True)  # items that are had late in training sequences; false = when makes no difference
     gated: bool = added(True)  # gates depend on the history; false = they are constants that are learned
     folds: int = ranges.number(at_least=2)  # of users, for cross-fitting
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition
@@ -95,6 +96,6 @@ class EvidenceMixConfig(EncoderSizes):
     def display_name(self) -> str:
         """`evidence_mix`, with the parts that are left out."""
         missing = [part.name for part in Part if part not in self.parts]
-        missing += [name for name in ("repetition", "popularity") if not getattr(self, name)]
+        missing += [name for name in ("repetition", "popularity", "recency") if not getattr(self, name)]
         missing += ["gates"] * (not self.gated)
         return f"{self.name} without {', '.join(missing)}" if missing else self.name

@@ -164,6 +164,9 @@ class Evidence:
         user_fold: (n_users,) each user's fold.
         log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out
             of training, or new, has the mean of the others: nothing is known of its popularity. 0 without popularity.
+        recency: (n_items,) log((1 + w) / (1 + count)), where w is a count in which an interaction weighs 1/√d, d its
+            distance from the end of the user's training sequence, and weights have mean 1. 0 for an item without
+            interactions.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:
@@ -182,6 +185,9 @@ class Evidence:
         counts = within.sum(axis=0)
         counts = np.concatenate([counts - within, counts[None]]) * config.popularity
         self.log_counts = np.log1p(counts).astype(np.float32)
+        late = 1 / np.sqrt(offsets[1:][user] - np.arange(len(flat)))
+        weighted = np.bincount(flat, late / late.mean(), n_items)
+        self.recency = (np.log1p(weighted) - np.log1p(within.sum(axis=0))).astype(np.float32)
         items = split.softmax_items()
         if items is not None:
             held_out = np.setdiff1d(np.arange(n_items), items)
@@ -201,6 +207,7 @@ class Evidence:
             counts.resize(n_items)
         unknown = self.log_counts.mean(axis=1, keepdims=True).repeat(len(texts), axis=1)
         self.log_counts = np.concatenate([self.log_counts, unknown], axis=1)
+        self.recency = np.pad(self.recency, (0, len(texts)))
         if self.text:
             self.text.add(texts)
 

@@ -1,18 +1,19 @@
 """evidence_mix: a mixture of sparse evidence and popularity, times a sequence encoder.
 
-    score(j) = a log(e^b n_j^c + Σ_k e^{g_k} x_kj^{p_k}) + <h, v_j> / τ
-    score(j) = a log(e^b n_j^c) + r + q log(x_rj) + <h, v_j> / τ       for an item of the history
+    score(j) = a log(e^b n_j^c + Σ_k e^{g_k} x_kj^{p_k}) + t <h, v_j> / τ + s ρ_j
+    score(j) = a log(e^b n_j^c) + r + q log(x_rj) + t <h, v_j> / τ + s ρ_j       for an item of the history
 
 x_kj ≥ 0 is evidence of kind k for item j (`evidence`), n_j is 1 + its count in training, x_rj the sum of 1/d over the
 distances d at which j is in the history. b, c, g and r, and a before a softplus, are linear in three numbers that
 describe the history. h is the state of a causal Transformer, v_j the sum of a text and an id vector, both scaled to
-length 1. All is trained together by cross-entropy over the catalogue, on evidence that is cross-fitted by users. Of a
-large catalogue only items with evidence are summed exactly, and a sample in place of the others (`_columns`). After
-training, the last term has a factor from 0 to 1 that validation chooses (`epoch_metrics`).
+length 1, and ρ_j is recency. All is trained together by cross-entropy over the catalogue, with t = 1 and s = 0, on
+evidence that is cross-fitted by users. Of a large catalogue only items with evidence are summed exactly, and a sample
+in place of the others (`_columns`). After an epoch validation chooses t and s (`epoch_metrics`).
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -45,8 +46,9 @@ EVIDENCE_AT_ONCE = 256  # rows: a product of sparse matrices takes time for its 
 TINY = 1e-30
 VARIES = 1e-2  # of the largest singular value; the 128th of ten catalogues of 786 to 50,434 texts has 0.11 to 0.26
 N_KNOWN = 3
-TRUST = (0.0, 0.25, 0.5, 0.75, 1.0)  # factors of the encoder's part, of which validation chooses one
-TRUSTED_ON = 2000  # at most so many examples of validation
+# Validation chooses one factor of the encoder's part, and one of recency.
+TRUST, RECENCY = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0, 1.5, 2.0)
+CHOSEN_ON = 2000  # at most so many examples of validation
 SOFTPLUS_IS_1 = math.log(math.e - 1)  # softplus of it is 1
 
 # The items of a block's softmax; and its summed loss as a function of its rows' states, of these items' vectors, of its
@@ -97,7 +99,9 @@ class EvidenceMix(nn.Module):
     log_counts: Tensor
     centre: Tensor
     spread: Tensor
+    recency: Tensor
     trust: Tensor
+    recency_weight: Tensor
 
     def __init__(self, config: EvidenceMixConfig, context: Context, vectors: Tensor | None) -> None:
         super().__init__()
@@ -105,6 +109,7 @@ class EvidenceMix(nn.Module):
         self.evidence = Evidence(context.split, config, context.seed)
         self.rows = EvidenceRows(context.split, config, context.seed)
         self.register_buffer("log_counts", torch.from_numpy(self.evidence.log_counts), persistent=False)
+        self.register_buffer("recency", torch.from_numpy(self.evidence.recency), persistent=False)
         self.register_buffer("vectors", vectors, persistent=False)
         included = torch.zeros(context.split.n_items, dtype=torch.bool)
         included[torch.from_numpy(self.rows.pool)] = True
@@ -128,8 +133,9 @@ class EvidenceMix(nn.Module):
         self.register_buffer("centre", known.mean(0))
         self.register_buffer("spread", known.std(0, correction=0).clamp_min(0.1))
         self.register_buffer("trust", torch.ones(()))
+        self.register_buffer("recency_weight", torch.zeros(()))
         self._cached_tables: tuple[Tensor, Tensor] | None = None
-        self.register_load_state_dict_pre_hook(_trust_older_weights)
+        self.register_load_state_dict_pre_hook(_complete_older_weights)
 
     def _whiten(self, vectors: Tensor) -> None:
         """Start the adaptor as the whitening of the text vectors, of length about 1.
@@ -297,39 +303,49 @@ class EvidenceMix(nn.Module):
         return scores.flatten().index_add(0, key[old], again).view(shape)
 
     def train(self, mode: bool = True) -> EvidenceMix:
-        """Set the mode; training, and the validation after it, trust the encoder in full."""
+        """Set the mode; training, and the validation after it, trust the encoder in full and ignore recency."""
         if mode:
             self.trust.fill_(1)
+            self.recency_weight.fill_(0)
         self._cached_tables = None  # weights may have changed since the last evaluation
         return super().train(mode)
 
     @torch.no_grad()
     def epoch_metrics(self, means: Mapping[str, float]) -> dict[str, Any]:
-        """Set and return `trust`, the factor of the encoder's part that gives validation the lowest cross-entropy.
+        """Set and return `trust` and `recency`, the factors t and s that give validation the lowest cross-entropy.
 
-        The encoder has seen each training target. Where targets do not depend on histories, it has learned nothing but
-        these targets, and its part is left out. The epoch is chosen with the whole part: early epochs would look better
-        without it, and training would end before the encoder has learned.
+        Both are what the training rows cannot teach. The encoder has seen each training target: where targets do not
+        depend on histories, it has learned nothing but these targets, and its part is left out. And a training target
+        is earlier than the ends of sequences, by an unknown time, where a target of evaluation is later than all.
+        The epoch is chosen with t = 1 and s = 0: early epochs would look better without the encoder, and training would
+        end before it has learned.
         """
         examples = self.split.examples(SplitName.valid)
-        if self.encoder is None or not len(examples):
+        trusts = TRUST if self.encoder is not None else (1.0,)
+        factors = list(itertools.product(trusts, RECENCY if self.settings.recency else (0.0,)))
+        if not len(examples):
             return {}
-        examples = examples[np.unique(np.linspace(0, len(examples) - 1, TRUSTED_ON).astype(np.int64))]
+        examples = examples[np.unique(np.linspace(0, len(examples) - 1, CHOSEN_ON).astype(np.int64))]
         target = torch.from_numpy(examples.target).long().to(self.trust.device)
         hidden, table = self._last_directions(examples)
-        losses = torch.zeros(len(TRUST), dtype=torch.float64)
+        losses = torch.zeros(len(factors), dtype=torch.float64)
         for rows, scores in self._score_blocks(examples, torch.zeros_like(hidden), table):
             scores = scores.masked_fill(~self.included, float("-inf"))
             of_encoder = pairwise_products(hidden[rows], table)
-            for i, trust in enumerate(TRUST):
-                losses[i] += F.cross_entropy(scores + trust * of_encoder, target[rows], reduction="sum").item()
-        self.trust.fill_(TRUST[int(losses.argmin())])
-        return {"trust": self.trust.item()}
+            for i, (trust, recency) in enumerate(factors):
+                logits = scores + trust * of_encoder + recency * self.recency
+                losses[i] += F.cross_entropy(logits, target[rows], reduction="sum").item()
+        trust, recency = factors[int(losses.argmin())]
+        self.trust.fill_(trust)
+        self.recency_weight.fill_(recency)
+        facts = {"trust": trust} if self.encoder is not None else {}
+        return facts | ({"recency": recency} if self.settings.recency else {})
 
     @torch.no_grad()
     def score_blocks(self, examples: Examples) -> Iterator[tuple[slice, Tensor]]:
         hidden, table = self._last_directions(examples)
-        yield from self._score_blocks(examples, hidden * self.trust, table)
+        for rows, scores in self._score_blocks(examples, hidden * self.trust, table):
+            yield rows, scores + self.recency_weight * self.recency
 
     def score(self, examples: Examples) -> Tensor:
         blocks = []
@@ -374,7 +390,8 @@ class EvidenceMix(nn.Module):
             texts, device = split.dataset.texts[len(self.vectors) :], self.vectors.device
             added = encode_texts(texts, self.settings.encoder, self.cache, device.type).to(device)
             self.vectors = torch.cat([self.vectors, added])
-        self.log_counts = torch.from_numpy(self.evidence.log_counts).to(self.log_counts.device)
+        for name in ("log_counts", "recency"):
+            setattr(self, name, torch.from_numpy(getattr(self.evidence, name)).to(self.log_counts.device))
 
 
 class _BlockwiseLoss(torch.autograd.Function):
@@ -413,9 +430,10 @@ class _BlockwiseLoss(torch.autograd.Function):
         return None, None, *(gradient * outer[0] for gradient in ctx.saved_tensors)
 
 
-def _trust_older_weights(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Weights of the first version have no `trust`; their scores are those of 1."""
+def _complete_older_weights(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Weights of the first two versions have no `trust` or no `recency_weight`; their scores are those of 1 and 0."""
     state.setdefault(f"{prefix}trust", torch.ones(()))
+    state.setdefault(f"{prefix}recency_weight", torch.zeros(()))
 
 
 def build(context: Context) -> EvidenceMix:
