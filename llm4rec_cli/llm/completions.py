@@ -50,6 +50,15 @@ class Usage:
     spent_tokens: int = 0
     spent_cost: float = 0.0
 
+    def add(self, completion: Completion, config: LLMConfig) -> None:
+        """Add a completion as it was recorded, at this run's prices."""
+        self.resent += completion.attempts - 1
+        self.prompt_tokens += completion.prompt_tokens
+        self.answer_tokens += completion.answer_tokens
+        self.seconds += completion.seconds
+        self.cached_tokens += completion.cached_tokens
+        self.cost += _cost_of(config, completion)
+
     def describe(self) -> dict[str, float]:
         """Return what does not depend on the store's content: equal for a resumed and an uninterrupted run, except for
         seconds, and for requests under way when the run was killed."""
@@ -137,13 +146,7 @@ def _complete(
             *(usage.sent, usage.spent_tokens, usage.spent_cost),
         )
     for key in session.requests:  # in their order, so that float sums do not depend on the order of arrival
-        completion = session.completions[key]
-        usage.resent += completion.attempts - 1
-        usage.prompt_tokens += completion.prompt_tokens
-        usage.answer_tokens += completion.answer_tokens
-        usage.seconds += completion.seconds
-        usage.cached_tokens += completion.cached_tokens
-        usage.cost += _cost_of(config, completion)
+        usage.add(session.completions[key], config)
     return [session.completions[key] for key in keys]
 
 

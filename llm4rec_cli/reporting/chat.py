@@ -17,8 +17,9 @@ MEMORISATION_NOTES = (
 )
 COST_COLUMNS = ("requests", "prompt tokens", "cached", "answer tokens", "seconds", "seconds a user", "cost")
 COST_NOTE = (
-    "what answers cost: of one seed, as recorded when each was made; all but seconds a user include those of controls; "
-    "cost is in the currency of the prices, and 0 without any"
+    "what answers cost: of one seed, as recorded when each was made; all but seconds a user include those of controls "
+    "and of item tokens, which are made once for all models and seeds; cost is in the currency of the prices, and 0 "
+    "without any"
 )
 
 
@@ -31,7 +32,9 @@ def tables(group: Group) -> Iterator[Content]:
     if known := [row for variant in group.members for row in memorisation(variant.first_run, variant.name)]:
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
         yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES, ["variant"])
-    rows = [[*variant.name, *costs(run)] for variant in group.members for _, run in variant.runs[:1] if run.get("llm")]
+    rows = [
+        [*variant.name, *costs(variant.first_run)] for variant in group.members if has_answers(variant.first_run)
+    ]
     if rows:
         title = f"{group.title}: what the answers cost"
         yield Content(title, ("model", "variant", *COST_COLUMNS), rows, [COST_NOTE], ["variant"])
@@ -74,11 +77,17 @@ def memorisation_cells(probe: str, score: Mapping[str, Any]) -> list[str]:
     return [probe, f"{score['share']:.2f}", interval, f"{score['chance']:.2f}", made_up, f"{score['n']:,}"]
 
 
+def has_answers(run: dict[str, Any]) -> bool:
+    """Return whether a chat model was needed for a run: it is one, or reads item tokens that one wrote."""
+    return bool(run.get("llm") or run.get("enrichment"))
+
+
 def costs(run: dict[str, Any]) -> list[str]:
-    """Return a cell for each of COST_COLUMNS, of a run's answers and those of its controls."""
-    parts = [run["llm"], run["controls"]["llm"]] if run.get("controls") else [run["llm"]]
+    """Return a cell for each of COST_COLUMNS, of a run's answers, those of its controls and those of item tokens."""
+    answers = run.get("llm")
+    parts = [part for part in (answers, run.get("controls", {}).get("llm"), run.get("enrichment")) if part]
     names = ("requests", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "cost")
     total = {name: sum(part.get(name, 0) for part in parts) for name in names}  # earlier runs counted no cached tokens
     counts = [f"{total[name]:,}" for name in names[:4]]
-    a_user = run["llm"]["seconds"] / run["n_examples"]
-    return [*counts, f"{total['seconds']:,.0f}", f"{a_user:.1f}", f"{total['cost']:.4f}"]
+    a_user = f"{answers['seconds'] / run['n_examples']:.1f}" if answers else ""
+    return [*counts, f"{total['seconds']:,.0f}", a_user, f"{total['cost']:.4f}"]

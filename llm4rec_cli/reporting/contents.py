@@ -160,10 +160,9 @@ def costs(group: Group) -> Content:
     for heading, field in (("MiB", "peak_rss_mb"), ("parameters", "n_parameters"), ("trained", "n_trainable")):
         columns[heading] = [f"{max(run[field] for _, run in variant.runs):,}" for variant in group.members]
     first_runs = [variant.first_run for variant in group.members]
-    has_answers = any(run.get("llm") for run in first_runs)
-    if has_answers:
+    if has_answers := any(map(chat.has_answers, first_runs)):
         nothing = [""] * len(chat.COST_COLUMNS)
-        of_answers = zip(*(chat.costs(run) if run.get("llm") else nothing for run in first_runs), strict=True)
+        of_answers = zip(*(chat.costs(run) if chat.has_answers(run) else nothing for run in first_runs), strict=True)
         columns |= {name: list(cells) for name, cells in zip(chat.COST_COLUMNS, of_answers, strict=True)}
     rows = list(zip(*columns.values(), strict=True))
     notes = [

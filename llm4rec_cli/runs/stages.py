@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,8 @@ def load(spec: RunSpec) -> RecDataset:
 
 
 def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
-    """Return the dataset with the stored tokens of its items; no chat model is called.
+    """Return the dataset with the stored tokens of its items, and with their cost in its manifest; no chat model is
+    called.
 
     Raises:
         DataError: tokens are missing.
@@ -107,7 +108,11 @@ def _enriched(spec: RunSpec, dataset: RecDataset) -> RecDataset:
                 f"llm.model={spec.llm.model} in {store.path}",
                 _enrich_command(spec),
             )
-    return with_tokens(dataset, enrichment.parse_tokens(item_requests, answers, spec.config.enrichment).tokens)
+    usage = completions.Usage(requests=len(answers))
+    for completion in answers.values():
+        usage.add(completion, spec.llm)
+    dataset = with_tokens(dataset, enrichment.parse_tokens(item_requests, answers, spec.config.enrichment).tokens)
+    return replace(dataset, manifest=dataset.manifest | {"enrichment": usage.describe()})
 
 
 def _enrich_command(spec: RunSpec) -> str:
@@ -267,6 +272,7 @@ def description(spec: RunSpec, address: Address, origin: Origin, dataset: RecDat
         "init_from": origin.init_from,
         "text_encoder": text_encoder_identity(config.model),
         "tokens": dataset.manifest.get("tokens") if dataset else None,
+        "enrichment": dataset.manifest.get("enrichment") if dataset else None,
         "training": origin.training,
         "tuning": marks.tuning_summary(config.tuning),
         "arithmetic": precision_settings(spec) if dataset else None,

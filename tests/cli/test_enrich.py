@@ -133,6 +133,8 @@ def test_missing_tokens_are_an_error_that_names_the_command_and_no_request_is_se
 def test_sasrec_learns_from_tokens(enriched, chat):
     plain, with_tokens = enriched(*TRAIN).metrics, enriched(*WITH_TOKENS).metrics
     assert with_tokens["shown_as"] == "sasrec + tokens"
+    assert plain["enrichment"] is None
+    assert with_tokens["enrichment"]["requests"] == 12 and with_tokens["enrichment"]["answer_tokens"] > 0
     assert "llm-tokens" in with_tokens["labels"] and "llm-tokens" not in plain["labels"]
     n_tokens, rest = divmod(with_tokens["n_parameters"] - plain["n_parameters"], 16)
     assert (n_tokens, rest) == (with_tokens["tokens"]["shared"], 0)

@@ -44,6 +44,13 @@ def test_costs_include_controls_but_not_in_the_seconds_of_a_user():
     assert chat.costs(CHAT | {"controls": CONTROLS}) == ["20", "10,000", "200", "400", "100", "5.0", "0.5000"]
 
 
+def test_a_model_that_reads_item_tokens_costs_what_these_did():
+    enriched = {"model": "sasrec", "llm": None, "enrichment": USAGE, "n_examples": 10}
+    assert chat.costs(enriched) == ["10", "5,000", "100", "200", "50", "", "0.2500"]
+    assert chat.costs(CHAT | {"enrichment": USAGE})[0] == "20"
+    assert chat.has_answers(enriched) and not chat.has_answers({"llm": None, "enrichment": None})
+
+
 def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe():
     score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 1200}
     scores = {"rows": score | {"made_up": 0.3}, "titles": score | {"made_up": None}, "items": score}
