@@ -24,8 +24,8 @@ COST_NOTE = (
 
 
 def tables(group: Group) -> Iterator[Content]:
-    """Yield the controls of each variant, for its first seed, and one table each of memory and costs; none without a
-    chat model."""
+    """Yield the controls of each variant, for its first seed, and one table each of memory and costs; none where no
+    chat model answered anything."""
     for variant in group.members:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
@@ -33,10 +33,10 @@ def tables(group: Group) -> Iterator[Content]:
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
         yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES, ["variant"])
     rows = [
-        [*variant.name, *costs(variant.first_run)] for variant in group.members if has_answers(variant.first_run)
+        [*variant.name, *costs(variant.first_run)] for variant in group.members if has_costs(variant.first_run)
     ]
     if rows:
-        title = f"{group.title}: what the answers cost"
+        title = f"{group.title}: what chat models cost"
         yield Content(title, ("model", "variant", *COST_COLUMNS), rows, [COST_NOTE], ["variant"])
 
 
@@ -77,7 +77,7 @@ def memorisation_cells(probe: str, score: Mapping[str, Any]) -> list[str]:
     return [probe, f"{score['share']:.2f}", interval, f"{score['chance']:.2f}", made_up, f"{score['n']:,}"]
 
 
-def has_answers(run: dict[str, Any]) -> bool:
+def has_costs(run: dict[str, Any]) -> bool:
     """Return whether a chat model was needed for a run: it is one, or reads item tokens that one wrote."""
     return bool(run.get("llm") or run.get("enrichment"))
 

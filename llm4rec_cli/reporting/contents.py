@@ -160,16 +160,16 @@ def costs(group: Group) -> Content:
     for heading, field in (("MiB", "peak_rss_mb"), ("parameters", "n_parameters"), ("trained", "n_trainable")):
         columns[heading] = [f"{max(run[field] for _, run in variant.runs):,}" for variant in group.members]
     first_runs = [variant.first_run for variant in group.members]
-    if has_answers := any(map(chat.has_answers, first_runs)):
+    if has_costs := any(map(chat.has_costs, first_runs)):
         nothing = [""] * len(chat.COST_COLUMNS)
-        of_answers = zip(*(chat.costs(run) if chat.has_answers(run) else nothing for run in first_runs), strict=True)
+        of_answers = zip(*(chat.costs(run) if chat.has_costs(run) else nothing for run in first_runs), strict=True)
         columns |= {name: list(cells) for name, cells in zip(chat.COST_COLUMNS, of_answers, strict=True)}
     rows = list(zip(*columns.values(), strict=True))
     notes = [
         "mean minutes over n seeds, measured while other work may have run; an evaluation of a trained run has those "
         "of its training, but not its memory",
         "MiB: peak of the process, of the seed with the highest",
-        *([chat.COST_NOTE] if has_answers else []),
+        *([chat.COST_NOTE] if has_costs else []),
     ]
     return Content(f"{group.title}: costs", list(columns), rows, notes, ["variant"])
 

@@ -272,7 +272,7 @@ def description(spec: RunSpec, address: Address, origin: Origin, dataset: RecDat
         "init_from": origin.init_from,
         "text_encoder": text_encoder_identity(config.model),
         "tokens": dataset.manifest.get("tokens") if dataset else None,
-        "enrichment": dataset.manifest.get("enrichment") if dataset else None,
+        "enrichment": dataset.manifest.get("enrichment") if dataset and config.model.uses_item_text() else None,
         "training": origin.training,
         "tuning": marks.tuning_summary(config.tuning),
         "arithmetic": precision_settings(spec) if dataset else None,

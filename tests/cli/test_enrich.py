@@ -206,10 +206,9 @@ def test_other_tokens_make_another_run(enriched, chat, llm4rec, tmp_path):
 
 
 def test_a_model_that_reads_no_text_is_not_marked_by_what_was_written(enriched):
-    labels = enriched("train", *OF_SHOP, "model=popularity", "task.floors=[]", "dataset.text=enriched").metrics[
-        "labels"
-    ]
-    assert {"llm-tokens", "substitute-llm", "may-be-memorised"}.isdisjoint(labels)
+    metrics = enriched("train", *OF_SHOP, "model=popularity", "task.floors=[]", "dataset.text=enriched").metrics
+    assert {"llm-tokens", "substitute-llm", "may-be-memorised"}.isdisjoint(metrics["labels"])
+    assert metrics["enrichment"] is None
 
 
 def test_a_run_without_tokens_has_one_address_however_items_would_be_enriched(llm4rec, store):

@@ -28,6 +28,7 @@ DATASET = tiny_dataset(SEQUENCES, TEXTS)
 NO_ENCODER = [Part.following, Part.preceding, Part.text]
 SETTINGS = {
     "parts": NO_ENCODER,
+    "recency": True,
     "folds": 10,
     "steps": 3,
     "neighbours": N_ITEMS,
@@ -575,21 +576,37 @@ def test_the_encoder_is_trusted_as_far_as_validation_allows(built):
     assert 0 < trust(len(examples) // 2) < 1
 
 
-def test_recency_counts_as_far_as_validation_allows(built):
-    """Six users each have items 0 to 2, and then 3 to 5, of the same counts: validation is like the latter or not."""
+@pytest.mark.parametrize(("target", "expected"), [(4, 2), (1, 0)])
+def test_recency_counts_as_far_as_validation_allows(built, target, expected):
+    """Six users have items 0 to 2 and then 3 to 5, of the same counts: validation is of the latter or not."""
+    sequences = [[*np.roll(range(3), u), *np.roll([3, 4, 5], u), target, target] for u in range(6)]
+    dataset = tiny_dataset(sequences, n_items=8)
+    model = built(dataset, parts=[Part.following], repetition=False).eval()
+    assert (model.recency[:3] < 0).all() and (model.recency[3:6] > 0).all() and not model.recency[6:].any()
+    assert model.epoch_metrics({}) == {"recency": expected} and model.recency_weight == expected
+    without = built(dataset, parts=[Part.following], repetition=False, recency=False).eval()
+    assert without.epoch_metrics({}) == {} and without.recency_weight == 0
 
-    def chosen(target, **settings):
-        sequences = [[*rng.permutation(3), *(3 + rng.permutation(3)), target, target] for _ in range(6)]
-        model = built(tiny_dataset(sequences, n_items=8), parts=[Part.following], repetition=False, **settings).eval()
-        examples = model.split.examples(SplitName.valid)
-        facts, scores = model.epoch_metrics({}), model.score(examples)
-        weight = float(model.recency_weight)
-        assert facts == ({} if settings else {"recency": weight})
-        model.recency_weight.fill_(0)
-        assert_close(scores - model.score(examples), weight * model.recency.expand(len(scores), -1), rel=1e-4)
-        assert (model.recency[:3] < 0).all() and (model.recency[3:6] > 0).all() and not model.recency[6:].any()
-        return weight
 
-    assert chosen(target=4) == 2
-    assert chosen(target=1) == 0
-    assert chosen(target=4, recency=False) == 0
+def test_both_factors_are_the_best_pair_on_validation_and_are_saved_with_the_weights(built):
+    settings = {"parts": [Part.encoder, Part.ids, Part.following], "temperature": 0.1}
+    model = built(DATASET, **settings).eval()
+    examples = model.split.examples(SplitName.valid)
+    target = torch.from_numpy(examples.target).long()
+    pointing = torch.where(torch.arange(len(target)) % 2 == 0, target, (target + 1) % N_ITEMS)
+    hidden = torch.nn.functional.one_hot(pointing, N_ITEMS).float() * 5
+    model.recency = 0.8 * (1 + torch.bincount(target, minlength=N_ITEMS)).log()
+    model._last_directions = lambda _: (hidden, torch.eye(N_ITEMS))
+    model.trust.fill_(0)
+    scores = model.score(examples)
+    losses = {
+        (t, s): float(torch.nn.functional.cross_entropy(scores + t * hidden + s * model.recency, target))
+        for t in (0, 0.25, 0.5, 0.75, 1)
+        for s in (0, 0.5, 1, 1.5, 2)
+    }
+    facts = model.epoch_metrics({})
+    assert (facts["trust"], facts["recency"]) == min(losses, key=losses.__getitem__)
+    assert 0 < facts["trust"] < 1 and facts["recency"] > 0
+    loaded = built(DATASET, **settings).eval()
+    loaded.load_state_dict(model.state_dict())
+    assert (loaded.trust, loaded.recency_weight) == (facts["trust"], facts["recency"])

@@ -48,7 +48,7 @@ def test_a_model_that_reads_item_tokens_costs_what_these_did():
     enriched = {"model": "sasrec", "llm": None, "enrichment": USAGE, "n_examples": 10}
     assert chat.costs(enriched) == ["10", "5,000", "100", "200", "50", "", "0.2500"]
     assert chat.costs(CHAT | {"enrichment": USAGE})[0] == "20"
-    assert chat.has_answers(enriched) and not chat.has_answers({"llm": None, "enrichment": None})
+    assert chat.has_costs(enriched) and not chat.has_costs({"llm": None, "enrichment": None})
 
 
 def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe():

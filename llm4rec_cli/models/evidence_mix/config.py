@@ -29,11 +29,11 @@ class Part(Enum):
 
 @dataclass
 class EvidenceMixConfig(EncoderSizes):
-    """Counts, lexical neighbours and popularity, mixed by learned gates, times a sequence encoder over text and ids."""
+    """Counts, lexical neighbours and popularity, mixed by learned gates, times a sequence encoder and recency."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"rank_catalogue", "rank_candidates", "rank_new_items"})
     trainable: ClassVar[bool] = True
-    results_version: ClassVar[int] = 3
+    results_version: ClassVar[int] = 2
     zero_ranks_high: ClassVar[bool] = True
     ours: ClassVar[bool] = True
 
@@ -43,7 +43,7 @@ class EvidenceMixConfig(EncoderSizes):
     parts: list[Part] = MISSING
     repetition: bool = added(True)  # items of the history have a term for it; false = popularity and the encoder only
     popularity: bool = added(True)  # false = all items are equally popular
-    recency: bool = added(True)  # items that are had late in training sequences; false = when makes no difference
+    recency: bool = added(False)  # items that occur late in training sequences score higher; false = they do not
     gated: bool = added(True)  # gates depend on the history; false = they are constants that are learned
     folds: int = ranges.number(at_least=2)  # of users, for cross-fitting
     steps: int = ranges.number(at_least=1)  # maximum distance of a transition

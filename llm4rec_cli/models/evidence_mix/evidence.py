@@ -2,7 +2,8 @@
 
 Users are divided at random into folds. In training, the counts that a user's rows see are those of the other folds:
 transitions, their row sums and popularity alike. Nothing of the target, nor of any other interaction of that user, is
-in them, so that a training row is like a row of a user who was never counted. Evaluation uses the counts of all users.
+in them, so that a training row is like a row of a user who was never counted. Evaluation uses the counts of all users,
+and with them recency, which no training row sees.
 A user's own transitions then count for items of the history only, and these get no evidence but their repetition.
 """
 
@@ -165,8 +166,8 @@ class Evidence:
         log_counts: (n_folds + 1, n_items) log(1 + count) without each fold, and of all users. An item that is held out
             of training, or new, has the mean of the others: nothing is known of its popularity. 0 without popularity.
         recency: (n_items,) log((1 + w) / (1 + count)), where w is a count in which an interaction weighs 1/√d, d its
-            distance from the end of the user's training sequence, and weights have mean 1. 0 for an item without
-            interactions.
+            distance from the end of the user's training sequence, and weights have mean 1. 0, neither early nor late,
+            for an item without interactions.
     """
 
     def __init__(self, split: Split, config: EvidenceMixConfig, seed: int) -> None:

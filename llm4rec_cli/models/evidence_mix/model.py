@@ -13,7 +13,6 @@ in place of the others (`_columns`). After an epoch validation chooses t and s (
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -321,25 +320,29 @@ class EvidenceMix(nn.Module):
         end before it has learned.
         """
         examples = self.split.examples(SplitName.valid)
-        trusts = TRUST if self.encoder is not None else (1.0,)
-        factors = list(itertools.product(trusts, RECENCY if self.settings.recency else (0.0,)))
         if not len(examples):
             return {}
         examples = examples[np.unique(np.linspace(0, len(examples) - 1, CHOSEN_ON).astype(np.int64))]
         target = torch.from_numpy(examples.target).long().to(self.trust.device)
         hidden, table = self._last_directions(examples)
-        losses = torch.zeros(len(factors), dtype=torch.float64)
+        trusts = self.trust.new_tensor(TRUST if self.encoder is not None else (1.0,))
+        weights = self.trust.new_tensor(RECENCY if self.settings.recency else (0.0,))
+        factors = torch.outer(self.recency, weights).exp()  # e^{s ρ}: one product of matrices sums them for every s
+        losses = torch.zeros(len(trusts), len(weights), dtype=torch.float64, device=target.device)
         for rows, scores in self._score_blocks(examples, torch.zeros_like(hidden), table):
             scores = scores.masked_fill(~self.included, float("-inf"))
             of_encoder = pairwise_products(hidden[rows], table)
-            for i, (trust, recency) in enumerate(factors):
-                logits = scores + trust * of_encoder + recency * self.recency
-                losses[i] += F.cross_entropy(logits, target[rows], reduction="sum").item()
-        trust, recency = factors[int(losses.argmin())]
-        self.trust.fill_(trust)
-        self.recency_weight.fill_(recency)
-        facts = {"trust": trust} if self.encoder is not None else {}
-        return facts | ({"recency": recency} if self.settings.recency else {})
+            for i, trust in enumerate(trusts):
+                logits = scores + trust * of_encoder
+                peak = logits.amax(1, keepdim=True)
+                log_sums = ((logits - peak).exp() @ factors).log() + peak
+                of_target = logits.gather(1, target[rows, None]) + weights * self.recency[target[rows], None]
+                losses[i] += (log_sums - of_target).sum(0)
+        best, best_weight = divmod(int(losses.argmin()), len(weights))
+        self.trust.copy_(trusts[best])
+        self.recency_weight.copy_(weights[best_weight])
+        facts = {"trust": self.trust.item()} if self.encoder is not None else {}
+        return facts | ({"recency": self.recency_weight.item()} if self.settings.recency else {})
 
     @torch.no_grad()
     def score_blocks(self, examples: Examples) -> Iterator[tuple[slice, Tensor]]:
