@@ -63,8 +63,8 @@ class RecDataset:
             `part` if the split was drawn per interaction.
         user_ids: (n_users,) raw ids.
         offsets: (n_users + 1,) int64: user u's interactions are rows offsets[u]:offsets[u + 1].
-        manifest: provenance: raw files with sha256, counts after every filter, `fingerprint`; of item tokens, their hash
-            and what they cost.
+        manifest: provenance: raw files with sha256, counts after every filter, `fingerprint`; of item tokens,
+            their hash and cost.
         impressions: as in RawData, `user` for `user_id` and numbers for item ids; None for all but click logs.
     """
 

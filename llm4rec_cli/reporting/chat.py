@@ -32,9 +32,7 @@ def tables(group: Group) -> Iterator[Content]:
     if known := [row for variant in group.members for row in memorisation(variant.first_run, variant.name)]:
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
         yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES, ["variant"])
-    rows = [
-        [*variant.name, *costs(variant.first_run)] for variant in group.members if has_costs(variant.first_run)
-    ]
+    rows = [[*variant.name, *costs(variant.first_run)] for variant in group.members if has_costs(variant.first_run)]
     if rows:
         title = f"{group.title}: what chat models cost"
         yield Content(title, ("model", "variant", *COST_COLUMNS), rows, [COST_NOTE], ["variant"])
