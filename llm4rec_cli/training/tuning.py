@@ -161,12 +161,11 @@ class Search:
             for attempt in range(REPEATS):
                 draw = stream(self.seed, "tune", len(counted), *([attempt] if attempt else []))
                 seed = int(draw.integers(2**31))
-                # With few values to choose from, TPE proposes its favourite again and again.
-                self.study.sampler = optuna.samplers.RandomSampler(seed)
-                if not attempt:
-                    startup = max(1, budget.trials // 4)
+                if attempt:  # with few values to choose from, TPE proposes its favourite again and again
+                    self.study.sampler = optuna.samplers.RandomSampler(seed)
+                else:
                     self.study.sampler = optuna.samplers.TPESampler(
-                        seed=seed, n_startup_trials=startup, constant_liar=True
+                        seed=seed, n_startup_trials=max(1, budget.trials // 4), constant_liar=True
                     )
                 trial = self.study.ask()
                 settings = self._settings(trial)
