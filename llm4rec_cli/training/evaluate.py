@@ -95,7 +95,8 @@ def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[Evaluation]:
 def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     """Evaluate a trained run as its spec says, after the floors of its task."""
     spec = source.spec
-    log.info("evaluating %s, trained in %s", spec.model.name, source.folder)
+    settings = " ".join(["", "with", *source.settings_not_typed]) if source.settings_not_typed else ""
+    log.info("evaluating %s, trained in %s%s", spec.model.name, source.folder, settings)
     clock = stages.Clock()
     dataset = stages.load(spec)
     raise_first(source.problems_with_data(dataset))

@@ -74,6 +74,12 @@ class TrainedRun:
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
 
+    @property
+    def settings_not_typed(self) -> list[str]:
+        """Overrides of its training that were not typed now: it may be the run of an ablation."""
+        typed = set(map(key_typed, self.spec.typed))
+        return [o for o in self.overrides if key_role(key := key_typed(o)) is Role.training and key not in typed]
+
     def address(self, dataset: RecDataset, weights: Checkpoint) -> Address:
         """Return the address of its evaluation.
 

@@ -183,6 +183,15 @@ def test_a_run_under_a_control_is_asked_only_by_who_names_the_control(llm4rec, t
     assert named.metrics["trained_run"].endswith(control.name)
 
 
+def test_the_log_names_settings_of_the_training_that_were_not_typed(llm4rec, trained):
+    command = ("eval", "model=sasrec", "split=valid", "force=true", NO_FLOORS)
+    epochs = next(setting for setting in TINY if setting.startswith("trainer.epochs"))
+    [line] = [line for line in llm4rec(*command).err.splitlines() if "evaluating" in line]
+    assert trained.name in line and epochs in line.partition(" with ")[2].split()
+    [line] = [line for line in llm4rec(*command, epochs).err.splitlines() if "evaluating" in line]
+    assert epochs not in line
+
+
 def test_settings_that_are_newer_than_a_run_have_the_default_that_it_had_in_effect(llm4rec, trained):
     stored = yaml.safe_load((trained / "config.yaml").read_text())
     assert stored["dataset"].pop("train_impressions") == 1
