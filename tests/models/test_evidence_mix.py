@@ -91,7 +91,9 @@ def naive_recency(sequences):
     return np.log((1 + late) / (1 + count))
 
 
-def test_a_training_row_sees_the_counts_of_the_other_folds_only(built):
+@pytest.mark.parametrize("keys_in_a_table", [1 << 23, 0])
+def test_a_training_row_sees_the_counts_of_the_other_folds_only(built, monkeypatch, keys_in_a_table):
+    monkeypatch.setattr("llm4rec_cli.models.evidence_mix.evidence.KEYS_IN_A_TABLE", keys_in_a_table)
     model = built(DATASET, parts=[Part.following], groups=[1, 3], folds=3)
     evidence, rows = model.evidence, model.training_rows()
     flat, offsets = model.split.train_sequences()

@@ -27,6 +27,7 @@ from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
 from llm4rec_cli.models.shared.transitions import training_pairs
 
 CELLS_AT_ONCE = 1 << 22  # items × items: at most 50 MB a block of cosines
+KEYS_IN_A_TABLE = 1 << 23  # 8 MB; of more keys, a few are found faster by bisection
 ROUNDING = 1e-9  # of a difference of counts, in float64
 
 
@@ -255,18 +256,14 @@ class Evidence:
         if self.text:
             kinds += [csr_array(span @ self.text.rows) for span in spans]
         repetition = weighted(slice(None))
-        repeated = _keys(repetition)
-        keys = [_keys(matrix) for matrix in kinds]
-        new = [~_contained(key, repeated) for key in keys]
-        values = [matrix.data[kept] for matrix, kept in zip(kinds, new, strict=True)]
-        if not self.repetition:
-            repeated, repetition = repeated[:0], repetition[:0]
-        lengths = [*map(len, values), len(repeated)]
-        return Entries(
-            torch.from_numpy(np.concatenate([*(key[kept] for key, kept in zip(keys, new, strict=True)), repeated])),
-            torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
-            torch.from_numpy(np.concatenate([*values, repetition.data]).astype(np.float32)),
-        )
+        matrices = [*kinds, repetition]
+        key = np.concatenate([_keys(matrix) for matrix in matrices])
+        kind = np.repeat(np.arange(len(matrices)), [matrix.nnz for matrix in matrices])
+        value = np.concatenate([matrix.data for matrix in matrices]).astype(np.float32)
+        new, old = slice(len(key) - repetition.nnz), slice(len(key) - repetition.nnz, None)
+        kept = np.full(len(key), self.repetition)
+        kept[new] = ~_contained(key[new], key[old], n * n_items)
+        return Entries(*(torch.from_numpy(x[kept]) for x in (key, kind, value)))
 
 
 def _keys(matrix: csr_array) -> IntArray:
@@ -275,8 +272,12 @@ def _keys(matrix: csr_array) -> IntArray:
     return row * matrix.shape[1] + matrix.indices
 
 
-def _contained(keys: IntArray, among: IntArray) -> NDArray[np.bool_]:
-    """Return which keys are `among` others; an array as large as all possible keys would be large."""
+def _contained(keys: IntArray, among: IntArray, n_possible: int) -> NDArray[np.bool_]:
+    """Return which keys are `among` others; all are less than `n_possible`."""
+    if n_possible <= KEYS_IN_A_TABLE:
+        table = np.zeros(n_possible, dtype=bool)
+        table[among] = True
+        return table[keys]
     if len(among) == 0:
         return np.zeros(len(keys), dtype=bool)
     among = np.sort(among)

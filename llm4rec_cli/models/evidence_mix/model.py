@@ -241,7 +241,8 @@ class EvidenceMix(nn.Module):
 
         def entries(rows: slice) -> Entries:
             start = rows.start % at_once
-            return computed(rows.start - start).of_rows(start, start + size, self.log_counts.shape[1])
+            several = computed(rows.start - start)
+            return several if at_once == size else several.of_rows(start, start + size, self.log_counts.shape[1])
 
         return entries
 
