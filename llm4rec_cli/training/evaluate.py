@@ -95,8 +95,9 @@ def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[Evaluation]:
 def evaluate_run(source: trained.TrainedRun) -> Evaluation:
     """Evaluate a trained run as its spec says, after the floors of its task."""
     spec = source.spec
-    settings = " ".join(["", "with", *source.settings_not_typed]) if source.settings_not_typed else ""
-    log.info("evaluating %s, trained in %s%s", spec.model.name, source.folder, settings)
+    settings = source.settings_not_typed
+    trained_with = f" with {' '.join(settings)}" if settings else ""
+    log.info("evaluating %s, trained in %s%s", spec.model.name, source.folder, trained_with)
     clock = stages.Clock()
     dataset = stages.load(spec)
     raise_first(source.problems_with_data(dataset))

@@ -27,7 +27,7 @@ from llm4rec_cli.models.evidence_mix.config import EvidenceMixConfig, Part
 from llm4rec_cli.models.shared.transitions import training_pairs
 
 CELLS_AT_ONCE = 1 << 22  # items × items: at most 50 MB a block of cosines
-KEYS_IN_A_TABLE = 1 << 23  # 8 MB; of more keys, a few are found faster by bisection
+KEYS_IN_A_TABLE = 1 << 23  # 8 MB; a table of more would grow with rows × items
 ROUNDING = 1e-9  # of a difference of counts, in float64
 
 
