@@ -157,15 +157,15 @@ class BatchAnswering(Protocol):
         ...
 
 
-MetricValues: TypeAlias = "Callable[[Ranker, Examples], NDArray[np.floating[Any]]]"  # (n,) a metric of each example
+MetricValues: TypeAlias = "Callable[[Any, Examples], NDArray[np.floating[Any]]]"  # of a model: (n,), one per example
 
 
 @runtime_checkable
 class HasControls(Protocol):
-    """A ranker that can rank again with one thing changed in what it reads, to say what a metric depends on."""
+    """A model that can answer again with one thing changed in what it reads, to say what a metric depends on."""
 
     def controls(self, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
-        """Return what metrics.json says under `controls`; None if a changed ranking cannot be had.
+        """Return what metrics.json says under `controls`; None if changed answers cannot be had.
 
         Args:
             seed: of what is drawn.

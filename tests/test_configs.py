@@ -323,5 +323,5 @@ def test_every_setting_is_read_by_some_run(small, tmp_path, cache, monkeypatch):
         for arguments, code in special.items():
             answer = call(*arguments, cwd=tmp_path, cache=cache)
             assert answer.code == code, answer.err
-    in_its_own_config = {("ChatGPTRecConfig", "controls")}  # by control_users, which reads.py does not count
+    in_its_own_config = {("ChatGPTRecConfig", "controls")}  # by control_examples, which reads.py does not count
     assert sorted(leaves() - small.read - read - in_its_own_config) == []

@@ -440,8 +440,8 @@ class ModelConfig:
         """Return how this model uses the chat model, which decides `llm.precision=auto`."""
         return Work.answering
 
-    def control_users(self, config: Config) -> int:
-        """Return on how many users a ranking is repeated under controls, for a model with `controls`."""
+    def control_examples(self, config: Config) -> int:
+        """Return how many examples are answered again under controls, for a model with `controls`."""
         return 0
 
     def problems_with_rating_scale(self, dataset: Any, least: float, below: float) -> Iterator[DataError]:

@@ -75,9 +75,9 @@ METRICS = (
     Metric("feature_match", Kind.text, for_all=False, may_be_missing=True),
     Metric("sentiment", Kind.text, for_all=False, paired_as="rouge1"),
     *(Metric(f"paper/{name}", Kind.text, shown=False, for_all=False) for name in PAPER_TEXT),
-    Metric("distinct1", Kind.text),
-    Metric("distinct2", Kind.text),
-    Metric("unique_sentences", Kind.text),
+    Metric("distinct1", Kind.text, paired_as="rouge1"),
+    Metric("distinct2", Kind.text, paired_as="rouge1"),
+    Metric("unique_sentences", Kind.text, paired_as="rouge1"),
 )
 # Of a chat model's answers: the share of each kind of answer, and metrics over the valid ones alone.
 FAULTS = ("answers/repaired", "answers/invalid", "listed/hallucinated", "listed/duplicate")

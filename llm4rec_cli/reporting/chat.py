@@ -39,7 +39,7 @@ def tables(group: Group) -> Iterator[Content]:
 
 
 def controls(run: dict[str, Any], name: str) -> Content | None:
-    """Return a run's ranking under controls, one per row; None for a run without them.
+    """Return a run's metric under controls, one per row; None for a run without them.
 
     Args:
         run: its metrics.json.
@@ -53,7 +53,7 @@ def controls(run: dict[str, Any], name: str) -> Content | None:
         interval = f"{row['low']:+.4f} to {row['high']:+.4f}" if "low" in row else ""
         rows.append([f"{metric}, {change}", f"{row['value']:.4f}", f"{row['difference']:+.4f}", interval])
     if measured["wordings"] is not None:
-        rows.append(["best minus worst wording", f"{measured['wordings']:.4f}", "", ""])
+        rows.append(["spread over wordings", f"{measured['wordings']:.4f}", "", ""])
     if order:
         rows.append(["share of the order in the variance of ranks", f"{order['share']:.4f}", "", ""])
     if measured["popularity"] is not None:

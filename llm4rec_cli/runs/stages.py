@@ -19,6 +19,7 @@ from llm4rec_cli.config.overrides import key_typed
 from llm4rec_cli.config.roles import Role
 from llm4rec_cli.config.schema import Control, Question, SeenItems, TextRecipe, Written
 from llm4rec_cli.errors import DataError, DryRun, RunError, raise_first
+from llm4rec_cli.evaluation.metrics import paired_metric
 from llm4rec_cli.files import write_text
 from llm4rec_cli.labels import IMPORTED, MAY_BE_MEMORISED
 from llm4rec_cli.llm import enrichment
@@ -33,7 +34,6 @@ from llm4rec_cli.tasks import base as tasks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from llm4rec_cli.capabilities import Ranker
     from llm4rec_cli.data.examples import Examples
     from llm4rec_cli.data.recdataset import RecDataset
     from llm4rec_cli.data.split import Split
@@ -300,7 +300,7 @@ def evaluate(
     config = spec.config
     examples = tasks.module(spec.task).examples(split, config.split, config, spec.cache)
     evaluation, gaps = _evaluate(spec, split, model, examples, clock)
-    if measured := controls(spec, model, examples):
+    if measured := controls(spec, split, model, examples):
         clock.lap("controls")
     labels = [*marks.labels(spec, split.dataset, len(examples)), *([IMPORTED] if origin.imported else [])]
     memorisation = marks.memorisation(spec, split.dataset) if MAY_BE_MEMORISED in labels else None
@@ -359,32 +359,29 @@ def _evaluate(
     return evaluation, model.gaps(examples, evaluation.predictions, list(config.task.cutoffs))
 
 
-def controls(spec: RunSpec, model: Any, examples: Examples) -> dict[str, Any] | None:
-    """Return the `controls` entry of metrics.json; None for a task or a model without them, under `dataset.control`, or
-    where the model asks for none.
+def controls(spec: RunSpec, split: Split, model: Any, examples: Examples) -> dict[str, Any] | None:
+    """Return the `controls` entry of metrics.json; None for a model without them, under `dataset.control`, or where the
+    model asks for none.
 
     Args:
         examples: of the task, none of them repeated.
     """
     if (sample := _control_sample(spec, model, examples)) is None:
         return None
-    from llm4rec_cli.evaluation.ranking import ranking_metrics
-    from llm4rec_cli.tasks import ranking
+    task, metric = tasks.module(spec.task), paired_metric(spec.task.selection) or spec.task.selection
 
-    task, batch_size = spec.task, spec.config.trainer.eval_batch_size
-
-    def values(ranker: Ranker, varied: Examples) -> NDArray[np.floating[Any]]:
-        ranks = ranking.rank(ranker, varied, task.mask_history, 1, batch_size, tasks.is_zeroed(task))
-        return ranking_metrics(ranks.n_better, ranks.n_tied, ranks.n_candidates, list(task.cutoffs))[task.selection]
+    def values(varied: Any, changed: Examples) -> NDArray[np.floating[Any]]:
+        by_metric: dict[str, NDArray[np.floating[Any]]] = task.per_example(varied, split, changed, spec.config)
+        return by_metric[metric]
 
     measured = model.controls(sample, spec.config.dataset.seed, values)
-    return None if measured is None else {"users": len(sample), "metric": task.selection, **measured}
+    return None if measured is None else {"users": len(np.unique(sample.user)), "metric": metric, **measured}
 
 
 def _control_sample(spec: RunSpec, model: Any, examples: Examples) -> Examples | None:
-    """Return the examples of the users whose ranking is repeated; None where there are no controls."""
-    n_users = spec.model.control_users(spec.config)
+    """Return the examples that are answered again; None where there are no controls."""
+    n = spec.model.control_examples(spec.config)
     is_control = spec.config.dataset.control is not Control.none
-    if not n_users or is_control or spec.task.question is not Question.rank or not isinstance(model, HasControls):
+    if not n or is_control or not isinstance(model, HasControls):
         return None
-    return tasks.subset(examples, n_users, spec.config.dataset.seed, "controls")
+    return tasks.subset(examples, n, spec.config.dataset.seed, "controls")

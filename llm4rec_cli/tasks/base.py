@@ -1,6 +1,7 @@
 """What all tasks share: their modules, metrics, eligible examples, batched answers; free of torch.
 
-Each task module offers `examples`, `evaluate`, `validation_score` and `protocol`, with the same arguments.
+Each task module offers `examples`, `evaluate`, `validation_score` and `protocol`, with the same arguments, and those
+that a chat model answers also `per_example`.
 """
 
 from __future__ import annotations

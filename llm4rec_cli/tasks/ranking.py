@@ -233,11 +233,17 @@ def _rank_block(
     )
 
 
+def per_example(
+    model: Ranker, split: Split, examples: Examples, config: Config
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return (n,) values of each metric of a target's rank."""
+    ranking = rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size, is_zeroed(config.task))
+    return ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
+
+
 def validation_score(model: Ranker, split: Split, examples: Examples, config: Config) -> float:
     """Return the task's selection metric on these examples; higher is better."""
-    ranking = rank(model, examples, config.task.mask_history, 0, config.trainer.eval_batch_size, is_zeroed(config.task))
-    values = ranking_metrics(ranking.n_better, ranking.n_tied, ranking.n_candidates, list(config.task.cutoffs))
-    return float(values[config.task.selection].mean())
+    return float(per_example(model, split, examples, config)[config.task.selection].mean())
 
 
 def evaluate(model: Ranker, split: Split, examples: Examples, config: Config) -> Evaluation:

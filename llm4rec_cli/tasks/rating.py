@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.evaluation.beyond_accuracy import by_group_of_sums, frequency_groups, of_sums
 from llm4rec_cli.evaluation.bootstrap import bootstrap_of_sums
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics
+from llm4rec_cli.evaluation.rating import majority_metrics, rating_columns, rating_metrics, rating_values
 from llm4rec_cli.tasks import base
 from llm4rec_cli.tasks.base import (
     Evaluation,
@@ -43,6 +45,12 @@ def rate(model: Rater, examples: Examples, batch_size: int) -> Ratings:
     parsed = [ratings.parsed for ratings in batches if ratings.parsed is not None]
     published = [ratings.parsed_as_published for ratings in batches if ratings.parsed_as_published is not None]
     return Ratings(value, *(np.concatenate(numbers) if numbers else None for numbers in (parsed, published)))
+
+
+def per_example(model: Rater, split: Split, examples: Examples, config: Config) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return (n,) values of each metric that is a mean over examples."""
+    ratings = rate(model, examples, config.trainer.eval_batch_size)
+    return rating_values(true_ratings(split)[examples.row], ratings.value)
 
 
 def validation_score(model: Rater, split: Split, examples: Examples, config: Config) -> float:

@@ -43,6 +43,15 @@ def write(model: Writer, examples: Examples, written: Written, batch_size: int) 
     return [text for batch in batches for text in batch]
 
 
+def per_example(
+    model: Writer, split: Split, examples: Examples, config: Config
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return (n,) values of each metric that is a mean over examples."""
+    written: Any = config.task.written
+    texts = write(model, examples, written, config.trainer.eval_batch_size)
+    return text_values(texts, _column(split, examples, written.value))
+
+
 def validation_score(model: Writer, split: Split, examples: Examples, config: Config) -> float:
     """Return the task's selection metric on these examples; higher is better."""
     written: Any = config.task.written

@@ -120,7 +120,6 @@ def test_a_likelihood_through_an_endpoint_ranks_its_candidates(endpoint, llm4rec
 @pytest.mark.parametrize(
     ("typed", "problem"),
     [
-        (("task=rating", "model.controls=5"), "model.controls=5 repeats rankings"),
         (("task=direct", "llm.structured=guided"), "llm.structured=guided restricts the answers of an endpoint"),
         (("task=direct", "llm=openai", "llm.model=x", "model.answer=constrained"), "needs an endpoint that restricts"),
         (("task=direct", "model.answer=constrained", "llm.temperature=1"), "decodes greedily"),

@@ -1,6 +1,7 @@
 """Controls of a fake chat model: what each variation changes in its requests, and what they say about its ranks."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.numeric
 def measured(tmp_path):
     """measured(reply, *overrides, examples): the controls, and the backend."""
 
-    def measure(reply, *overrides, examples=LISTED, task="direct"):
+    def measure(reply, *overrides, examples=None, task="direct"):
+        examples = (LISTED if task == "direct" else TEST) if examples is None else examples
         spec = spec_of("model=chatgptrec", f"task={task}", "model.answer=generate", *overrides)
         backend = FakeBackend(reply)
         context = Context(spec.model, SPLIT, 0, tmp_path, "cpu", task, spec.llm)
@@ -33,7 +35,7 @@ def measured(tmp_path):
         model.prepare_answers(examples)
         n_own = len(backend.requests)
         usage = model.usage.describe()
-        result = stages.controls(spec, model, examples)
+        result = stages.controls(spec, SPLIT, model, examples)
         assert model.usage.describe() == usage, "the run's own"
         return result, backend.requests[n_own:]
 
@@ -110,8 +112,68 @@ def test_the_correlation_with_popularity_is_spearmans(measured):
 
 
 def test_a_whole_catalogue_has_no_order_either(measured):
-    result, _ = measured(lambda request: '["Jaws", "Heat"]', task="sequential", examples=TEST)
+    result, _ = measured(lambda request: '["Jaws", "Heat"]', task="sequential")
     assert result["order"] is None and "shuffled history" in result["variations"]
+
+
+STARS_OF_TEST = SPLIT.dataset.interactions["rating"].to_numpy()[TEST.row]
+
+
+def test_a_rating_without_a_history_depends_on_wording_and_title_alone(measured):
+    def reply(request):
+        return "5" if "Stars for" in request.messages[-1]["content"] else "3"
+
+    result, requests = measured(reply, task="rating")
+    assert list(result["variations"]) == ["wording short", "wording adviser", "neutral titles"]
+    assert len(requests) == 12
+    squared = [((stars - STARS_OF_TEST) ** 2).mean() for stars in (3, 5)]
+    assert (result["metric"], result["value"]) == ("mse", pytest.approx(squared[0]))
+    assert result["variations"]["wording short"]["difference"] == pytest.approx(squared[1] - squared[0])
+    assert result["wordings"] == pytest.approx(abs(squared[1] - squared[0]))
+    assert result["order"] is None and result["popularity"] is None
+
+
+def test_few_shot_ratings_are_repeated_with_those_of_another_user(measured):
+    """The model repeats the last stars that it is shown, of the user's or of another one's."""
+
+    def reply(request):
+        return re.findall(r'": (\d)$', request.messages[-1]["content"], re.MULTILINE)[-1]
+
+    result, _ = measured(reply, "model.prompts.shots=2", task="rating")
+    variations = result["variations"]
+    assert list(variations) == ["wording short", "wording adviser", "another user's history", "neutral titles"]
+    assert variations["another user's history"]["difference"] != 0
+    assert variations["wording short"]["difference"] == variations["neutral titles"]["difference"] == 0
+
+
+def test_an_explanation_is_compared_by_its_words(measured):
+    result, _ = measured(lambda request: "because 3", task="explanation")
+    assert result["metric"] == "rouge1"
+    assert result["value"] == pytest.approx((1 + 3 * 0.5) / 4)  # all explanations begin with "because"
+    assert list(result["variations"])[-3:] == ["another user's history", "shuffled history", "neutral titles"]
+
+
+def test_a_summary_depends_on_nothing_but_its_wording(measured):
+    """Its prompt has the review alone: no history and no title."""
+    result, requests = measured(lambda request: "headline", task="review_summary")
+    assert list(result["variations"]) == ["wording short", "wording adviser"]
+    assert len(requests) == 8
+
+
+def test_a_wording_that_shows_other_facts_is_no_control(measured):
+    """The paper's explanation shows the stars, the other wordings do not."""
+    result, _ = measured(lambda request: "because", "prompt/chatgptrec@model.prompts=paper", task="explanation")
+    assert not any(name.startswith("wording") for name in result["variations"])
+    assert result["wordings"] is None
+
+
+def test_users_with_several_examples_are_resampled_as_users(measured):
+    """Two copies of each example say no more than one."""
+    once, _ = measured(lambda request: '["Jaws"]')
+    twice, _ = measured(lambda request: '["Jaws"]', examples=LISTED[np.repeat(np.arange(4), 2)])
+    assert once["users"] == twice["users"] == 4
+    for name in ("wording short", "neutral titles"):
+        assert twice["variations"][name] == pytest.approx(once["variations"][name])
 
 
 FILMS = ("dataset=ml-100k",)
@@ -130,7 +192,7 @@ FILMS = ("dataset=ml-100k",)
 )
 def test_an_endpoint_is_asked_only_on_request(typed, users):
     spec = spec_of("model=chatgptrec", "task=direct", "model.answer=generate", *typed)
-    assert spec.model.control_users(spec.config) == users
+    assert spec.model.control_examples(spec.config) == users
 
 
 def test_a_wording_that_is_refused_costs_its_own_control_alone(measured, caplog):

@@ -30,7 +30,7 @@ def test_controls_have_a_row_each():
     assert [list(row) for row in content.rows] == [
         ["ndcg@10, unchanged", "0.1000", "", ""],
         ["ndcg@10, order 2", "0.2000", "+0.1000", "-0.0500 to +0.2500"],
-        ["best minus worst wording", "0.0300", "", ""],
+        ["spread over wordings", "0.0300", "", ""],
         ["share of the order in the variance of ranks", "0.4000", "", ""],
         ["correlation of ranks with popularity", "-0.2000", "", ""],
     ]

@@ -101,7 +101,7 @@ PART_FIELDS = {
     "answer": set(),
     "judged": set(),
 }
-CONTROL_USERS, CONTROL_USERS_OF_DEMO = 50, 10
+CONTROLLED, CONTROLLED_OF_DEMO = 50, 10
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 MAX_TITLES = 5000  # of a catalogue: each is a possible answer for each user
 
@@ -119,15 +119,14 @@ class ChatGPTRecConfig(ModelConfig):
 
     answer: AnswerMethod = MISSING
     threshold: float = ranges.number(above=0, at_most=100)  # least similarity of a match; 100 = equal but for case
-    # users on whom rankings are repeated under controls; null = 50 for a local model (10 on the demo), none for an
-    # endpoint
+    # examples answered again under controls; null = 50 for a local model (10 on the demo), none for an endpoint
     controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
     prompts: Prompts = field(default_factory=Prompts)
 
-    def control_users(self, config: Config) -> int:
+    def control_examples(self, config: Config) -> int:
         if self.controls is not None:
             return self.controls
-        default = CONTROL_USERS if config.dataset.generator is None else CONTROL_USERS_OF_DEMO
+        default = CONTROLLED if config.dataset.generator is None else CONTROLLED_OF_DEMO
         return 0 if config.llm.backend is Backend.openai else default
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
@@ -214,11 +213,6 @@ class ChatGPTRecConfig(ModelConfig):
                     continue
                 for unknown in sorted(fields - allowed):
                     yield UsageError(f"{where}: no field {{{unknown}}}", f"choose from {', '.join(sorted(allowed))}")
-        if self.controls and config.task.question is not Question.rank:
-            yield UsageError(
-                f"model.controls={self.controls} repeats rankings, and task={config.task.name} ranks nothing",
-                "leave it out, or task=direct or sequential",
-            )
         if self.prompts.shuffles > 1 and self.scores_choices:
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"

@@ -1,4 +1,4 @@
-"""Controls of a ranking: the same users and candidates, with what the chat model reads changed in one respect.
+"""Controls of answers: the same examples, with what the chat model reads changed in one respect.
 
 They say what a metric depends on: the order in which candidates are listed, the wording of the prompt, whose history it
 is, the order of that history, and what titles say.
@@ -26,9 +26,9 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DryRun, RunError, UsageError
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.llm.completions import Usage
-from llm4rec_cli.models.chatgptrec.config import Prompts
+from llm4rec_cli.models.chatgptrec.config import Prompts, template_fields
 from llm4rec_cli.models.chatgptrec.matching import TitleMatcher
-from llm4rec_cli.models.chatgptrec.prompts import PromptBuilder
+from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, PromptBuilder
 
 if TYPE_CHECKING:
     from llm4rec_cli.capabilities import MetricValues
@@ -43,7 +43,7 @@ TENTHS = 10  # parts of a list of candidates
 
 
 class Variations(NamedTuple):
-    """Who ranks what under each change, by name. Users, targets and candidates stay."""
+    """Who answers what under each change, by name. Users, targets and candidates stay."""
 
     orders: dict[str, tuple[ChatGPTRec, Examples]]
     wordings: dict[str, tuple[ChatGPTRec, Examples]]
@@ -60,18 +60,20 @@ def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValu
         return None
     changed = {name: values(*variation) for name, variation in variations.by_name().items()}
     unchanged = values(model, examples)
+    by_user, several = crossed.means_by_user([unchanged], examples.user), len(np.unique(examples.user)) > 1
     rows = {}
-    for name, by_user in changed.items():
-        low, high = crossed.difference(by_user[:, None], unchanged[:, None]).interval()
-        rows[name] = {"value": float(by_user.mean()), "difference": float((by_user - unchanged).mean())}
-        rows[name] |= {"low": low, "high": high} if len(examples) > 1 else {}
+    for name, value in changed.items():
+        low, high = crossed.difference(crossed.means_by_user([value], examples.user), by_user).interval()
+        rows[name] = {"value": float(value.mean()), "difference": float((value - unchanged).mean())}
+        rows[name] |= {"low": low, "high": high} if several else {}
     wordings = [unchanged.mean(), *(changed[name].mean() for name in variations.wordings)]
+    is_ranking = model.task in RANKING_TASKS
     return {
         "value": float(unchanged.mean()),
         "variations": rows,
         "wordings": float(max(wordings) - min(wordings)) if variations.wordings else None,
         "order": order(model, examples, [examples for _, examples in variations.orders.values()]),
-        "popularity": _popularity(model, examples),
+        "popularity": _popularity(model, examples) if is_ranking else None,
         "llm": spent.describe(),
     }
 
@@ -87,17 +89,22 @@ def usage(model: ChatGPTRec, examples: Examples, seed: int) -> dict[str, Any] | 
 
 def _requested(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations | None:
     """Return the variations, whose answers share the model's and are requested, each variation's at once; under
-    `llm.dry_run` they are only shown. Those that the chat model refuses are left out. None if a replay lacks an answer.
+    `llm.dry_run` they are only shown. Those that change no request are left out, as an order where no candidates are
+    listed or a history that the prompt does not contain, and those that the chat model refuses. None if a replay lacks
+    an answer.
 
     Args:
         spent: what they use is added to it.
     """
-    variations = _variations(model, examples, seed, spent)
+    variations, own = _variations(model, examples, seed, spent), model.requests(model.task, examples)
     for kind in variations:
         for name, (varied, changed) in list(kind.items()):
+            if varied.requests(model.task, changed) == own:
+                del kind[name]
+                continue
             try:
                 with suppress(DryRun):
-                    varied.complete(model.ranking_task, changed, name)
+                    varied.complete(model.task, changed, name)
             except UsageError as error:  # as where another wording exceeds the context
                 log.warning("no control by %s: %s", name, error.problem)
                 del kind[name]
@@ -110,16 +117,18 @@ def _requested(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -
 
 
 def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations:
-    """Return rankings with ORDERS − 1 further orders of listed candidates; the other WORDINGS; the history of another
-    user, or in random order (not with few-shot examples, which are parts of it); and every title replaced by the noun
-    and a random number."""
+    """Return answers with ORDERS − 1 further orders of the candidates; the other WORDINGS that show the same of the
+    target; the history of another user, or in random order (not with few-shot examples, which are parts of it); and
+    every title replaced by the noun and a random number."""
     same, prompts = _varied(model, spent), model.config.prompts
-    has_order = examples.candidates is not None and not model.config.scores_choices
     orders = {
-        f"order {turn + 1}": (same, replace(examples, turn=np.full(len(examples), turn)))
-        for turn in range(1, ORDERS if has_order else 1)
+        f"order {turn + 1}": (same, replace(examples, turn=np.full(len(examples), turn))) for turn in range(1, ORDERS)
     }
-    wordings = {f"wording {name}": _worded(model, name) for name in WORDINGS}
+    wordings = {
+        f"wording {name}": (_varied(model, spent, worded), examples)
+        for name in WORDINGS
+        if _fields(worded := _worded(model, name), model.task) == _fields(prompts, model.task)
+    }
     others = {}
     if len(np.unique(examples.user)) > 1:
         others["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
@@ -128,19 +137,19 @@ def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) 
     numbers = stream(seed, "neutral titles").permutation(len(model.prompts.titles)) + 1
     neutral = [f"{prompts.noun} {n}" for n in numbers]
     others["neutral titles"] = _varied(model, spent, titles=neutral), examples
-    return Variations(
-        orders,
-        {name: (_varied(model, spent, other), examples) for name, other in wordings.items() if other != prompts},
-        others,
-    )
+    return Variations(orders, wordings, others)
 
 
 def _worded(model: ChatGPTRec, name: str) -> Prompts:
-    """Return the prompts with the ranking templates and the system message of another file."""
+    """Return the prompts with the task's templates and the system message of another file."""
     other = compose([f"model={model.config.name}", f"prompt/{model.config.name}@model.prompts={name}"])
     worded = cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
-    task = model.ranking_task
-    return replace(model.config.prompts, system=worded.system, **{task: getattr(worded, task)})
+    return replace(model.config.prompts, system=worded.system, **{model.task: getattr(worded, model.task)})
+
+
+def _fields(prompts: Prompts, task: str) -> set[str]:
+    """Return the fields of the target that a task's prompt shows."""
+    return template_fields(getattr(prompts, task).task)
 
 
 def _varied(

@@ -85,7 +85,7 @@ class ChatGPTRec:
         Args:
             under: names a control in progress bars and logs.
         """
-        requests = [self._request(task, examples, i) for i in track(range(len(examples)), "writing prompts")]
+        requests = self.requests(task, examples)
         prior_requests = self._prior_requests(task, examples)
         new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in self.completions}
         if new:
@@ -97,6 +97,10 @@ class ChatGPTRec:
             by_continuation = zip(request.continuations or (), logprobs or (), strict=True)
             self.prior.setdefault(_prompt_key(request), {}).update(by_continuation)
         return [self.completions[_request_key(request)] for request in requests]
+
+    def requests(self, task: str, examples: Examples) -> list[Request]:
+        """Return the request for each example; under PMI those without a user come on top."""
+        return [self._request(task, examples, i) for i in track(range(len(examples)), "writing prompts")]
 
     def _request(self, task: str, examples: Examples, i: int, with_user: bool = True) -> Request:
         """Build the request for example i. Explanations and summaries are always generated."""
