@@ -16,7 +16,7 @@ from llm4rec_cli.models.chatgptrec import controls
 from llm4rec_cli.models.chatgptrec import model as chatgptrec
 from llm4rec_cli.runs import stages
 from tests.llm.fake_backend import FakeBackend
-from tests.models.test_chatgptrec import LISTED, SPLIT, TEST, TITLES
+from tests.models.test_chatgptrec import LISTED, SEQUENCES, SPLIT, TEST, TITLES
 from tests.support.driver import spec_of
 
 pytestmark = pytest.mark.numeric
@@ -86,7 +86,7 @@ def test_each_variation_changes_one_thing(measured):
     neutral = [r for r in requests if '"product ' in r.messages[-1]["content"]]
     assert len(neutral) == 4
     for request in neutral:
-        assert set(listed_in(request)) == {f"product {n}" for n in range(1, 7)}
+        assert set(listed_in(request)) == {f"product {letter}" for letter in "ABCDEF"}
         assert not any(title in request.messages[-1]["content"] for title in TITLES)
     assert result["llm"]["requests"] == len(requests)
 
@@ -121,7 +121,7 @@ STARS_OF_TEST = SPLIT.dataset.interactions["rating"].to_numpy()[TEST.row]
 
 def test_a_rating_without_a_history_depends_on_wording_and_title_alone(measured):
     def reply(request):
-        return "5" if "Stars for" in request.messages[-1]["content"] else "3"
+        return "5" if "This user's stars for" in request.messages[-1]["content"] else "3"
 
     result, requests = measured(reply, task="rating")
     assert list(result["variations"]) == ["wording short", "wording adviser", "neutral titles"]
@@ -165,6 +165,28 @@ def test_a_wording_that_shows_other_facts_is_no_control(measured):
     result, _ = measured(lambda request: "because", "prompt/chatgptrec@model.prompts=paper", task="explanation")
     assert not any(name.startswith("wording") for name in result["variations"])
     assert result["wordings"] is None
+
+
+def test_a_prompt_of_ones_own_that_shows_more_has_no_other_wording(measured, caplog):
+    """The shipped wordings of a rating show no history."""
+    caplog.set_level("INFO")
+    own = "model.prompts.rating.behaviour='The user chose: {history}'"
+    result, _ = measured(lambda request: "3", own, task="rating")
+    assert list(result["variations"]) == ["another user's history", "shuffled history", "neutral titles"]
+    assert "no control by wording short: the prompt of rating shows other facts" in caplog.text
+
+
+def test_another_wording_keeps_the_limit_of_an_answer(measured):
+    _, requests = measured(lambda request: "3", "model.prompts.rating.max_tokens=7", task="rating")
+    assert {request.max_tokens for request in requests} == {7}
+
+
+def test_a_shuffled_history_has_the_titles_that_fit_and_no_others(measured):
+    """A title is one token here, so that two fit."""
+    _, requests = measured(lambda request: '["Jaws"]', "model.prompts.history_tokens=2")
+    shown = {frozenset(history_in(request)) for request in requests if "The user likes" in str(request.messages)}
+    latest = {frozenset(TITLES[item] for item in sequence[-3:-1]) for sequence in SEQUENCES}
+    assert {titles for titles in shown if not any(title.startswith("product") for title in titles)} == latest
 
 
 def test_users_with_several_examples_are_resampled_as_users(measured):

@@ -101,7 +101,7 @@ PART_FIELDS = {
     "answer": set(),
     "judged": set(),
 }
-CONTROLLED, CONTROLLED_OF_DEMO = 50, 10
+CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 MAX_TITLES = 5000  # of a catalogue: each is a possible answer for each user
 
@@ -126,7 +126,7 @@ class ChatGPTRecConfig(ModelConfig):
     def control_examples(self, config: Config) -> int:
         if self.controls is not None:
             return self.controls
-        default = CONTROLLED if config.dataset.generator is None else CONTROLLED_OF_DEMO
+        default = CONTROL_EXAMPLES if config.dataset.generator is None else CONTROL_EXAMPLES_OF_DEMO
         return 0 if config.llm.backend is Backend.openai else default
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from itertools import count, islice, product
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -26,7 +28,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import DryRun, RunError, UsageError
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.llm.completions import Usage
-from llm4rec_cli.models.chatgptrec.config import Prompts, template_fields
+from llm4rec_cli.models.chatgptrec.config import Prompts, TaskPrompt, template_fields
 from llm4rec_cli.models.chatgptrec.matching import TitleMatcher
 from llm4rec_cli.models.chatgptrec.prompts import RANKING_TASKS, PromptBuilder
 
@@ -58,15 +60,15 @@ def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValu
     spent = Usage(spent_tokens=model.usage.spent_tokens, spent_cost=model.usage.spent_cost)
     if (variations := _requested(model, examples, seed, spent)) is None:
         return None
-    changed = {name: values(*variation) for name, variation in variations.by_name().items()}
+    varied = {name: values(*variation) for name, variation in variations.by_name().items()}
     unchanged = values(model, examples)
-    by_user, several = crossed.means_by_user([unchanged], examples.user), len(np.unique(examples.user)) > 1
+    unchanged_by_user = crossed.means_by_user([unchanged], examples.user)
     rows = {}
-    for name, value in changed.items():
-        low, high = crossed.difference(crossed.means_by_user([value], examples.user), by_user).interval()
+    for name, value in varied.items():
+        low, high = crossed.difference(crossed.means_by_user([value], examples.user), unchanged_by_user).interval()
         rows[name] = {"value": float(value.mean()), "difference": float((value - unchanged).mean())}
-        rows[name] |= {"low": low, "high": high} if several else {}
-    wordings = [unchanged.mean(), *(changed[name].mean() for name in variations.wordings)]
+        rows[name] |= {"low": low, "high": high} if len(unchanged_by_user) > 1 else {}
+    wordings = [unchanged.mean(), *(varied[name].mean() for name in variations.wordings)]
     is_ranking = model.task in RANKING_TASKS
     return {
         "value": float(unchanged.mean()),
@@ -117,39 +119,52 @@ def _requested(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -
 
 
 def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) -> Variations:
-    """Return answers with ORDERS − 1 further orders of the candidates; the other WORDINGS that show the same of the
-    target; the history of another user, or in random order (not with few-shot examples, which are parts of it); and
-    every title replaced by the noun and a random number."""
+    """Return answers with ORDERS − 1 further orders of the candidates; the other WORDINGS that show the same facts; the
+    history of another user, or the part that is shown in random order (not with few-shot examples, which are parts of
+    it); and every title replaced by the noun and random letters, as a number may be read as a rating."""
     same, prompts = _varied(model, spent), model.config.prompts
     orders = {
         f"order {turn + 1}": (same, replace(examples, turn=np.full(len(examples), turn))) for turn in range(1, ORDERS)
     }
-    wordings = {
-        f"wording {name}": (_varied(model, spent, worded), examples)
-        for name in WORDINGS
-        if _fields(worded := _worded(model, name), model.task) == _fields(prompts, model.task)
-    }
+    wordings = {}
+    for name in WORDINGS:
+        if _facts(worded := _worded(model, name), model.task) == _facts(prompts, model.task):
+            wordings[f"wording {name}"] = _varied(model, spent, worded), examples
+        else:
+            log.info("no control by wording %s: the prompt of %s shows other facts", name, model.task)
     others = {}
     if len(np.unique(examples.user)) > 1:
         others["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
     if not prompts.shots:
-        others["shuffled history"] = same, controlled_examples(examples, Control.shuffle_history, seed)
-    numbers = stream(seed, "neutral titles").permutation(len(model.prompts.titles)) + 1
-    neutral = [f"{prompts.noun} {n}" for n in numbers]
-    others["neutral titles"] = _varied(model, spent, titles=neutral), examples
+        shown = model.prompts.shown(model.task, examples)
+        others["shuffled history"] = same, controlled_examples(shown, Control.shuffle_history, seed)
+    others["neutral titles"] = _varied(model, spent, titles=_neutral_titles(model, seed)), examples
     return Variations(orders, wordings, others)
 
 
 def _worded(model: ChatGPTRec, name: str) -> Prompts:
-    """Return the prompts with the task's templates and the system message of another file."""
+    """Return the prompts with the task's wording and the system message of another file."""
     other = compose([f"model={model.config.name}", f"prompt/{model.config.name}@model.prompts={name}"])
-    worded = cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
-    return replace(model.config.prompts, system=worded.system, **{model.task: getattr(worded, model.task)})
+    prompts, worded = model.config.prompts, cast(Prompts, OmegaConf.to_object(other.config.model.prompts))
+    own: TaskPrompt = getattr(prompts, model.task)
+    of_task: Any = replace(getattr(worded, model.task), max_tokens=own.max_tokens)
+    return replace(prompts, system=worded.system, **{model.task: of_task})
 
 
-def _fields(prompts: Prompts, task: str) -> set[str]:
-    """Return the fields of the target that a task's prompt shows."""
-    return template_fields(getattr(prompts, task).task)
+def _facts(prompts: Prompts, task: str) -> list[set[str]]:
+    """Return the fields of the data that each part of a task's prompt shows."""
+    prompt: TaskPrompt = getattr(prompts, task)
+    parts = [prompt.task, prompt.behaviour, prompt.candidates, *([prompt.shots, prompt.shot] if prompts.shots else [])]
+    return [template_fields(part) - {"noun", "listed"} for part in parts]
+
+
+def _neutral_titles(model: ChatGPTRec, seed: int) -> list[str]:
+    """Return for each title the noun and letters that only it has, such as `film QVB`."""
+    n = len(model.prompts.titles)
+    length = next(length for length in count(1) if len(ascii_uppercase) ** length >= n)
+    codes = list(islice(product(ascii_uppercase, repeat=length), n))
+    drawn = stream(seed, "neutral titles").permutation(n)
+    return [f"{model.config.prompts.noun} {''.join(codes[i])}" for i in drawn]
 
 
 def _varied(

@@ -99,7 +99,7 @@ class ChatGPTRec:
         return [self.completions[_request_key(request)] for request in requests]
 
     def requests(self, task: str, examples: Examples) -> list[Request]:
-        """Return the request for each example; under PMI those without a user come on top."""
+        """Return the request for each example, without those that PMI needs for all users together."""
         return [self._request(task, examples, i) for i in track(range(len(examples)), "writing prompts")]
 
     def _request(self, task: str, examples: Examples, i: int, with_user: bool = True) -> Request:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -56,8 +57,7 @@ class PromptBuilder:
         parts = [self._fill(prompt.task, fields)]
         if with_user:
             history = examples.sequence[examples.start[i] : examples.end[i]]
-            budget = self.ranking_budget if task in RANKING_TASKS else self.prompts.history_tokens
-            parts.append(self._fill(prompt.behaviour, {"history": self._history(history, budget)}))
+            parts.append(self._fill(prompt.behaviour, {"history": self._history(history, self._budget(task))}))
             parts.append(self._fill(prompt.shots, {"examples": self._shots(task, examples, i)}))
         if order is not None:
             parts.append(self._fill(prompt.candidates, {"candidates": self._title_list(order)}))
@@ -73,6 +73,15 @@ class PromptBuilder:
         row = int(examples.row[i])
         rng = stream(self.seed, "chatgptrec candidates", *([row] if row >= 0 else []), turn)
         return rng.permutation(examples.candidates[i])
+
+    def shown(self, task: str, examples: Examples) -> Examples:
+        """Return the examples with that part of each history which a task's prompt shows."""
+        histories = (examples.sequence[start:end] for start, end in zip(examples.start, examples.end, strict=True))
+        n = np.array([self._n_that_fit(history, self._budget(task)) for history in histories])
+        return replace(examples, start=examples.end - n)
+
+    def _budget(self, task: str) -> int:
+        return self.ranking_budget if task in RANKING_TASKS else self.prompts.history_tokens
 
     def _fill(self, template: str, fields: dict[str, str]) -> str:
         """Fill in a template; return nothing if it has fields of the example and all of them are empty."""
@@ -97,7 +106,12 @@ class PromptBuilder:
         return "[" + ", ".join(to_json(self.titles[item]) for item in items) + "]" if len(items) else ""
 
     def _history(self, history: IntArray, max_tokens: int) -> str:
-        """Return the titles of the latest items that fit, at least one, oldest first."""
+        """Return the titles of the latest items that fit, oldest first."""
+        n = self._n_that_fit(history, max_tokens)
+        return self._title_list(history[len(history) - n :])
+
+    def _n_that_fit(self, history: IntArray, max_tokens: int) -> int:
+        """Return how many of the latest items have titles that fit, at least one."""
         n = 0
         for item in history[::-1].tolist():
             if item not in self.title_tokens:
@@ -106,7 +120,7 @@ class PromptBuilder:
             if max_tokens < 0 and n:
                 break
             n += 1
-        return self._title_list(history[len(history) - n :])
+        return n
 
     def _beginning(self, text: str) -> str:
         """Return as many of a text's first words as fit into `review_tokens`, at least one."""
