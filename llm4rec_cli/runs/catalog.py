@@ -192,7 +192,7 @@ def resolve_runs(names: Sequence[str], outputs: Path, imports: bool = False) -> 
             known = [run.relative_to(outputs).as_posix() for run in runs]
             of_model = [run for run in known if folder.parts[0] in run.split("/")]
             near = difflib.get_close_matches(name, known, n=1) or (of_model or known)[:NEAREST_RUNS]
-            remedy = f"{did_you_mean(name, near)}; llm4rec list runs shows all"
+            remedy = "; ".join(filter(None, [did_you_mean(name, near), "llm4rec list runs shows all"]))
             raise RunError(f"no finished run under {outputs} matches '{name}'", remedy)
         if len(matches) > 1:
             paths = ", ".join(str(run.relative_to(outputs)) for run in sorted(matches))
