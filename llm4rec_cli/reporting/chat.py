@@ -8,7 +8,7 @@ from typing import Any
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group
 
-CONTROL_COLUMNS = ("control", "value", "difference", "95 % interval")
+CONTROL_COLUMNS = ("control", "value", "difference", "95 % interval", "invalid")
 MEMORISATION_COLUMNS = ("probe", "share", "interval", "chance", "made-up", "records")
 MEMORISATION_NOTES = (
     "chance: always the most frequent of the ends offered; of written ones (verbatim), the same answers with the ends "
@@ -48,19 +48,26 @@ def controls(run: dict[str, Any], name: str) -> Content | None:
     if not (measured := run.get("controls")):
         return None
     metric, order = measured["metric"], measured["order"]
-    rows = [[f"{metric}, unchanged", f"{measured['value']:.4f}", "", ""]]
+    rows = [[f"{metric}, unchanged", f"{measured['value']:.4f}", "", "", _invalid(measured)]]
     for change, row in measured["variations"].items():
         interval = f"{row['low']:+.4f} to {row['high']:+.4f}" if "low" in row else ""
-        rows.append([f"{metric}, {change}", f"{row['value']:.4f}", f"{row['difference']:+.4f}", interval])
+        rows.append(
+            [f"{metric}, {change}", f"{row['value']:.4f}", f"{row['difference']:+.4f}", interval, _invalid(row)]
+        )
     if measured["wordings"] is not None:
-        rows.append(["spread over wordings", f"{measured['wordings']:.4f}", "", ""])
+        rows.append(["spread over wordings", f"{measured['wordings']:.4f}", "", "", ""])
     if order:
-        rows.append(["share of the order in the variance of ranks", f"{order['share']:.4f}", "", ""])
+        rows.append(["share of the order in the variance of ranks", f"{order['share']:.4f}", "", "", ""])
     if measured["popularity"] is not None:
-        rows.append(["correlation of ranks with popularity", f"{measured['popularity']:.4f}", "", ""])
+        rows.append(["correlation of ranks with popularity", f"{measured['popularity']:.4f}", "", "", ""])
     curve = " ".join(f"{rank:.0f}" for rank in order["mean_rank"]) if order else ""
     notes = [f"mean rank of the candidates in each tenth of the list, as shown: {curve}"] if curve else []
     return Content(f"{name}: controls on {measured['users']} users", CONTROL_COLUMNS, rows, notes)
+
+
+def _invalid(row: Mapping[str, Any]) -> str:
+    """Return the share of unreadable answers; nothing where answers are scores, or a run is older than the share."""
+    return f"{row['invalid']:.2f}" if "invalid" in row else ""
 
 
 def memorisation(run: dict[str, Any], name: tuple[str, str]) -> list[list[str]]:

@@ -94,6 +94,7 @@ def test_each_variation_changes_one_thing(measured):
 def test_likelihoods_have_no_order(measured):
     reply = lambda request: [-len(title) for title in request.continuations]  # noqa: E731
     result, _ = measured(reply, "model.answer=likelihood")
+    assert "invalid" not in result and "invalid" not in result["variations"]["wording short"]
     assert result["order"] is None and not any(name.startswith("order") for name in result["variations"])
 
 
@@ -130,7 +131,16 @@ def test_a_rating_without_a_history_depends_on_wording_and_title_alone(measured)
     assert (result["metric"], result["value"]) == ("mse", pytest.approx(squared[0]))
     assert result["variations"]["wording short"]["difference"] == pytest.approx(squared[1] - squared[0])
     assert result["wordings"] == pytest.approx(abs(squared[1] - squared[0]))
+    assert result["invalid"] == 0
     assert result["order"] is None and result["popularity"] is None
+
+
+def test_a_wording_that_is_not_understood_shows_in_the_share_of_invalid_answers(measured):
+    """Without it, the training mean in place of an answer would look like a better rating."""
+    result, _ = measured(lambda r: "no idea" if "A customer" in r.messages[-1]["content"] else "1", task="rating")
+    assert result["variations"]["wording adviser"]["invalid"] == 1
+    assert result["variations"]["wording short"]["invalid"] == result["invalid"] == 0
+    assert result["variations"]["wording adviser"]["difference"] < 0
 
 
 def test_few_shot_ratings_are_repeated_with_those_of_another_user(measured):

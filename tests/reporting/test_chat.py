@@ -16,7 +16,8 @@ CONTROLS = {
     "users": 50,
     "metric": "ndcg@10",
     "value": 0.1,
-    "variations": {"order 2": {"value": 0.2, "difference": 0.1, "low": -0.05, "high": 0.25}},
+    "invalid": 0.25,
+    "variations": {"order 2": {"value": 0.2, "difference": 0.1, "low": -0.05, "high": 0.25, "invalid": 1.0}},
     "wordings": 0.03,
     "order": {"orders": 3, "share": 0.4, "mean_rank": [10.4, 90.6]},
     "popularity": -0.2,
@@ -28,15 +29,16 @@ CHAT = {"model": "chatgptrec", "llm": {"backend": "local", **USAGE}, "n_examples
 def test_controls_have_a_row_each():
     content = chat.controls(CHAT | {"controls": CONTROLS}, "chat")
     assert [list(row) for row in content.rows] == [
-        ["ndcg@10, unchanged", "0.1000", "", ""],
-        ["ndcg@10, order 2", "0.2000", "+0.1000", "-0.0500 to +0.2500"],
-        ["spread over wordings", "0.0300", "", ""],
-        ["share of the order in the variance of ranks", "0.4000", "", ""],
-        ["correlation of ranks with popularity", "-0.2000", "", ""],
+        ["ndcg@10, unchanged", "0.1000", "", "", "0.25"],
+        ["ndcg@10, order 2", "0.2000", "+0.1000", "-0.0500 to +0.2500", "1.00"],
+        ["spread over wordings", "0.0300", "", "", ""],
+        ["share of the order in the variance of ranks", "0.4000", "", "", ""],
+        ["correlation of ranks with popularity", "-0.2000", "", "", ""],
     ]
     assert content.notes[0].endswith("as shown: 10 91")
-    alone = CONTROLS | {"order": None, "popularity": None}
-    assert len(chat.controls({"controls": alone}, "chat").rows) == 3
+    alone = {name: value for name, value in CONTROLS.items() if name != "invalid"} | {"order": None, "popularity": None}
+    of_scores = chat.controls({"controls": alone}, "chat").rows
+    assert len(of_scores) == 3 and list(of_scores[0]) == ["ndcg@10, unchanged", "0.1000", "", "", ""]
 
 
 def test_costs_include_controls_but_not_in_the_seconds_of_a_user():

@@ -63,15 +63,17 @@ def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValu
     varied = {name: values(*variation) for name, variation in variations.by_name().items()}
     unchanged = values(model, examples)
     unchanged_by_user = crossed.means_by_user([unchanged], examples.user)
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for name, value in varied.items():
         low, high = crossed.difference(crossed.means_by_user([value], examples.user), unchanged_by_user).interval()
         rows[name] = {"value": float(value.mean()), "difference": float((value - unchanged).mean())}
         rows[name] |= {"low": low, "high": high} if len(unchanged_by_user) > 1 else {}
+        rows[name] |= _invalid(*variations.by_name()[name])
     wordings = [unchanged.mean(), *(varied[name].mean() for name in variations.wordings)]
     is_ranking = model.task in RANKING_TASKS
     return {
         "value": float(unchanged.mean()),
+        **_invalid(model, examples),
         "variations": rows,
         "wordings": float(max(wordings) - min(wordings)) if variations.wordings else None,
         "order": order(model, examples, [examples for _, examples in variations.orders.values()]),
@@ -178,6 +180,13 @@ def _varied(
     other.prompts.titles = model.prompts.titles if titles is None else titles
     other.matcher = model.matcher if titles is None else TitleMatcher(titles, model.config.threshold)
     return other
+
+
+def _invalid(model: ChatGPTRec, examples: Examples) -> dict[str, float]:
+    """Return the share of answers that could not be read, as `invalid`; empty where none is written. An unreadable
+    rating is the training mean, whose error may be lower than that of a readable one."""
+    details = model.answer_details(examples)
+    return {} if details is None else {"invalid": float(1 - details.valid.mean())}
 
 
 # --- what ranks depend on
