@@ -102,6 +102,7 @@ PART_FIELDS = {
     "judged": set(),
 }
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
+UNREADABLE = {Question.rank: "a miss", Question.rate: "the training mean", Question.write: "an empty text"}
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
 MAX_TITLES = 5000  # of a catalogue: each is a possible answer for each user
 
@@ -172,13 +173,18 @@ class ChatGPTRecConfig(ModelConfig):
             sentences.append(f"answers are judged by {self.answer.name}, not written; the paper's model writes")
         if self.prompts.shuffles > 1:
             sentences.append(f"every example is asked in {self.prompts.shuffles} orders of its candidates")
-        sentences.append("an answer that cannot be read counts as a miss; the paper's evaluation seems to drop it")
         return sentences
 
     def task_deviations(self, task: TaskConfig) -> list[str]:
-        if task.name != "explanation" or "stars" in template_fields(self.prompts.explanation.task):
-            return []
-        return ["the prompt does not show the stars of the explained review, which the paper's figure shows"]
+        sentences = []
+        if self.answer is AnswerMethod.generate:
+            counts = f"an answer that cannot be read counts as {UNREADABLE[task.question]}"
+            sentences.append(f"{counts}; the paper's evaluation seems to drop it")
+        if task.name == "explanation" and "stars" not in template_fields(self.prompts.explanation.task):
+            sentences.append(
+                "the prompt does not show the stars of the explained review, which the paper's figure shows"
+            )
+        return sentences
 
     def problems(self, config: Config) -> Iterator[UsageError]:
         llm, is_endpoint = config.llm, config.llm.backend is Backend.openai
