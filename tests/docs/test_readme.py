@@ -64,7 +64,7 @@ def test_a_command_in_a_table_composes(command):
 
 
 def test_the_example_of_your_own_data_works(tmp_path):
-    (block,) = re.findall(r"```yaml\n# (\S+),[^\n]*\n(.*?)```", TEXT, re.DOTALL)
+    (block,) = re.findall(r"here `(conf/dataset/\S+)`.*?```yaml\n(.*?)```", TEXT, re.DOTALL)
     file = tmp_path / block[0]
     config = yaml.safe_load(block[1])
     names = config["columns"]
