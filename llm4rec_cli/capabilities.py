@@ -165,7 +165,7 @@ class HasControls(Protocol):
     """A model that can answer again with one thing changed in what it reads, to say what a metric depends on."""
 
     def controls(self, examples: Examples, seed: int, values: MetricValues) -> dict[str, Any] | None:
-        """Return what metrics.json says under `controls`; None if changed answers cannot be had.
+        """Return what metrics.json says under `controls`; None if changed answers cannot be obtained.
 
         Args:
             seed: of what is drawn.

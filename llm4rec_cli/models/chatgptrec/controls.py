@@ -60,7 +60,8 @@ def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValu
     spent = Usage(spent_tokens=model.usage.spent_tokens, spent_cost=model.usage.spent_cost)
     if (variations := _requested(model, examples, seed, spent)) is None:
         return None
-    varied = {name: values(*variation) for name, variation in variations.by_name().items()}
+    by_name = variations.by_name()
+    varied = {name: values(*variation) for name, variation in by_name.items()}
     unchanged = values(model, examples)
     unchanged_by_user = crossed.means_by_user([unchanged], examples.user)
     rows: dict[str, dict[str, float]] = {}
@@ -68,7 +69,7 @@ def measure(model: ChatGPTRec, examples: Examples, seed: int, values: MetricValu
         low, high = crossed.difference(crossed.means_by_user([value], examples.user), unchanged_by_user).interval()
         rows[name] = {"value": float(value.mean()), "difference": float((value - unchanged).mean())}
         rows[name] |= {"low": low, "high": high} if len(unchanged_by_user) > 1 else {}
-        rows[name] |= _invalid(*variations.by_name()[name])
+        rows[name] |= _invalid(*by_name[name])
     wordings = [unchanged.mean(), *(varied[name].mean() for name in variations.wordings)]
     is_ranking = model.task in RANKING_TASKS
     return {
