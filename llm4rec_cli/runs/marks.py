@@ -222,13 +222,17 @@ def floor_labels(spec: RunSpec, metrics: dict[str, float], floors: Sequence[dict
     return [] if beaten else [FLOOR_NOT_BEATEN]
 
 
-def update_floor_labels(
-    metrics: dict[str, Any], address: Address, spec: RunSpec, floors: Sequence[dict[str, Any]]
+def update_finished(
+    metrics: dict[str, Any], address: Address, spec: RunSpec, dataset: RecDataset, floors: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return a finished run's metrics.json, updated if it is not better than a floor that it was first run without."""
+    """Return a finished run's metrics.json with what was measured since: that it is not better than a floor that it was
+    first run without, and what its chat model knows of the data by heart."""
     missing = [label for label in floor_labels(spec, metrics["metrics"], floors) if label not in metrics["labels"]]
-    if missing:
-        metrics = metrics | {"labels": [*metrics["labels"], *missing]}
-        if processes.is_first():
-            write_json(address.folder / METRICS, metrics)
-    return metrics
+    updated = metrics | {"labels": [*metrics["labels"], *missing]}
+    scores, earlier = memorisation(spec, dataset), metrics.get("memorisation")
+    if MAY_BE_MEMORISED in metrics["labels"] and scores:
+        warnings = [warning for warning in metrics["warnings"] if warning != memorisation_warning(earlier)]
+        updated |= {"memorisation": scores, "warnings": [*warnings, memorisation_warning(scores)]}
+    if updated != metrics and processes.is_first():
+        write_json(address.folder / METRICS, updated)
+    return updated

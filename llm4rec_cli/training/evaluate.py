@@ -10,7 +10,7 @@ from typing import Any
 from llm4rec_cli import processes
 from llm4rec_cli.config.schema import Question
 from llm4rec_cli.errors import DataError, UsageError, raise_first
-from llm4rec_cli.runs import rules, stages
+from llm4rec_cli.runs import marks, rules, stages
 from llm4rec_cli.runs.catalog import finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, log_finished, recorded
 from llm4rec_cli.runs.precision import resolve_precision
@@ -111,6 +111,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
         metrics = processes.from_first(lambda: finished_metrics(address.folder))
         if metrics is not None and not spec.config.force:
             log_finished(spec.model.name, address.folder)
+            metrics = marks.update_finished(metrics, address, spec, split.dataset, floors)
             return Evaluation(Outcome("skipped", address.folder), [*floors, metrics], spec)
         with recorded(address, spec):
             spec = resolve_precision(spec, address.folder, source=source.folder)

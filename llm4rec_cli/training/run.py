@@ -95,7 +95,8 @@ def run_unless_finished(
         finished = processes.from_first(lambda: finished_metrics(address.folder))
         if finished is not None and not spec.config.force:
             log_finished(spec.model.name, address.folder)
-            return Outcome("skipped", address.folder), marks.update_floor_labels(finished, address, spec, floors)
+            updated = marks.update_finished(finished, address, spec, split.dataset, floors)
+            return Outcome("skipped", address.folder), updated
 
         with recorded(address, spec) as folder:
             log.info("%s on %s: %s", spec.model.name, spec.config.dataset.name, folder)

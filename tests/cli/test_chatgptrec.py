@@ -97,15 +97,15 @@ def test_an_endpoint_lists_candidates_as_its_schema_demands(endpoint, llm4rec, s
     assert len(endpoint.bodies) == 5 and not run.metrics["warnings"][1:]
 
 
-def test_a_likelihood_through_an_endpoint_ranks_its_candidates(endpoint, llm4rec):
+def score_by_length(http):
     """The server finds short titles likely."""
+    title = json.loads(http.sent)["messages"][-1]["content"]
+    entry = {"1": {"logprob": -len(title), "decoded_token": title}}
+    completed("x", prompt_logprobs=[None, entry])(http)
 
-    def answer(http):
-        title = json.loads(http.sent)["messages"][-1]["content"]
-        entry = {"1": {"logprob": -len(title), "decoded_token": title}}
-        completed("x", prompt_logprobs=[None, entry])(http)
 
-    endpoint.responses = lambda prompt: [answer] * 5
+def test_a_likelihood_through_an_endpoint_ranks_its_candidates(endpoint, llm4rec):
+    endpoint.responses = lambda prompt: [score_by_length] * 5
     typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.answer=likelihood")
     run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, "llm.prompt_logprobs=chat")
     assert run.code == 0, run.err
@@ -117,12 +117,35 @@ def test_a_likelihood_through_an_endpoint_ranks_its_candidates(endpoint, llm4rec
     assert rows["n_better"].between(0, 4).all() and rows["n_better"].nunique() > 1
 
 
+def test_pmi_through_an_endpoint_sends_no_title_that_is_nobodys_candidate(endpoint, llm4rec):
+    endpoint.responses = lambda prompt: [score_by_length] * 9
+    typed = ("task=direct", "task.negatives=4", "task.max_examples=5", "model.answer=auto")
+    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed, "llm.prompt_logprobs=chat")
+    assert run.code == 0, run.err
+    assert run.metrics["shown_as"] == "chatgptrec pmi, zero-shot"
+    candidates = {body["messages"][-1]["content"] for body in endpoint.bodies}
+    assert len(endpoint.bodies) == 25 + len(candidates), "each once more without a history"
+
+
+def test_a_sweep_over_tasks_restricts_rankings_and_leaves_texts_free(endpoint, llm4rec):
+    endpoint.responses = lambda prompt: [completed("A fine tent.")]
+    typed = ("task=review_summary", "task.max_examples=3", "model.answer=constrained", "llm.structured=json_schema")
+    run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed)
+    assert run.code == 0, run.err
+    assert all("response_format" not in body for body in endpoint.bodies)
+
+
 @pytest.mark.parametrize(
     ("typed", "problem"),
     [
         (("task=direct", "llm.structured=guided"), "llm.structured=guided restricts the answers of an endpoint"),
         (("task=direct", "llm=openai", "llm.model=x", "model.answer=constrained"), "needs an endpoint that restricts"),
         (("task=direct", "model.answer=constrained", "llm.temperature=1"), "decodes greedily"),
+        (("task=direct", "llm.prompt_logprobs=chat"), "model.answer=pmi needs none"),
+        (
+            ("task=direct", "llm=openai", "llm.model=x", "model.answer=generate", "llm.prompt_logprobs=chat"),
+            "llm.prompt_logprobs=chat requests likelihoods from an endpoint, and model.answer=generate needs none",
+        ),
     ],
 )
 def test_settings_that_would_have_no_effect_are_refused(llm4rec, typed, problem):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm4rec_cli.runs import marks
-from tests.support.driver import spec_of
+from tests.support.driver import read, spec_of
 
 PAPERS = ("unisrec/paper", "unisrec/pretrain_paper", "p5/paper", "prompt4nr/paper")
 
@@ -68,3 +68,20 @@ def test_measured_memorisation_replaces_the_blanket_warning(tmp_path):
     elsewhere = spec_of(*typed, "llm.model=x", "llm.base_url=http://localhost:8000/v1")
     assert marks.memorisation(elsewhere, dataset) is None
     assert marks.memorisation(spec, SimpleNamespace(fingerprint="g")) is None
+
+
+def test_a_finished_run_takes_up_what_was_measured_of_memory_since(tmp_path):
+    spec = spec_of("model=chatgptrec", "model.answer=generate", "llm=openai", "llm.model=x", f"paths.cache={tmp_path}")
+    dataset, address = SimpleNamespace(fingerprint="f"), SimpleNamespace(folder=tmp_path)
+    run = {"labels": ["may-be-memorised"], "metrics": {"rmse": 1.0}, "warnings": ["slow", marks.MEMORISED]}
+    assert marks.update_finished(run, address, spec, dataset, []) == run
+    score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.2, "made_up": 0.3, "n": 90}
+    for scores in ({"rows": score}, {"rows": score | {"n": 100, "share": 0.6}}):
+        marks.save_memorisation(spec, dataset, scores)
+        run = marks.update_finished(run, address, spec, dataset, [])
+        assert run["memorisation"] == scores
+        assert run["warnings"] == ["slow", marks.memorisation_warning(scores)]
+        assert read(tmp_path / "metrics.json") == run
+    ours = run | {"labels": ["synthetic"]}
+    marks.save_memorisation(spec, dataset, {"rows": score | {"n": 200}})
+    assert marks.update_finished(ours, address, spec, dataset, []) == ours, "data of ours"

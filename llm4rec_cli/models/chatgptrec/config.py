@@ -104,7 +104,8 @@ PART_FIELDS = {
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
 UNREADABLE = {Question.rank: "a miss", Question.rate: "the training mean", Question.write: "an empty text"}
 COLUMNS = {"stars": "rating", "review": "review_text", "category": "categories"}  # of the dataset, by field
-MAX_TITLES = 5000  # of a catalogue: each is a possible answer for each user
+# Titles of a catalogue that are possible answers for each user: each is scored, or kept with each stored answer.
+MOST_SCORED, MOST_LISTED = 5_000, 20_000
 
 
 @dataclass
@@ -131,13 +132,14 @@ class ChatGPTRecConfig(ModelConfig):
         return 0 if config.llm.backend is Backend.openai else default
 
     def derived_settings(self, task: TaskConfig, llm: LLMConfig) -> Mapping[str, Any]:
-        """`answer=auto` is PMI for rankings with likelihoods, which no endpoint returns, and in one candidate order. A
+        """`answer=auto` is PMI for rankings where the chat model returns likelihoods, and in one candidate order. A
         text has no choices to constrain it to."""
         if self.answer is AnswerMethod.constrained and task.question is Question.write:
             return {"answer": AnswerMethod.generate}
         if self.answer is not AnswerMethod.auto:
             return {}
-        scores = task.question is Question.rank and llm.backend is not Backend.openai and self.prompts.shuffles == 1
+        returned = llm.backend is not Backend.openai or llm.prompt_logprobs is not PromptLogprobs.none
+        scores = returned and task.question is Question.rank and self.prompts.shuffles == 1
         return {"answer": AnswerMethod.pmi if scores else AnswerMethod.generate}
 
     @property
@@ -200,11 +202,20 @@ class ChatGPTRecConfig(ModelConfig):
                 "llm.structured=json_schema, json_object, structured_outputs or guided, by what the server offers; or "
                 "llm=local",
             )
-        if llm.structured is not Structured.none and not (is_endpoint and self.answer is AnswerMethod.constrained):
+        # A sweep over tasks has the same settings in all of them: what no answer of a task can use is no problem there.
+        restricts = llm.structured is not Structured.none and config.task.question is not Question.write
+        if restricts and not (is_endpoint and self.answer is AnswerMethod.constrained):
             yield UsageError(
                 f"llm.structured={llm.structured.name} restricts the answers of an endpoint, under "
                 "model.answer=constrained alone",
                 "model.answer=constrained with llm=openai; or leave llm.structured out",
+            )
+        requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question is Question.rank
+        if requests and not (is_endpoint and self.scores_choices):
+            yield UsageError(
+                f"llm.prompt_logprobs={llm.prompt_logprobs.name} requests likelihoods from an endpoint, and "
+                f"model.answer={self.answer.name} needs none",
+                "model.answer=likelihood or pmi with llm=openai; or leave llm.prompt_logprobs out",
             )
         if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
             yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
@@ -242,9 +253,10 @@ class ChatGPTRecConfig(ModelConfig):
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield what the dataset lacks for the prompt, or that it has too many titles to score."""
         chooses_titles = self.answer is not AnswerMethod.generate and task.question is Question.rank
-        if chooses_titles and task.candidates is Candidates.full and dataset.n_items > MAX_TITLES:
+        most = MOST_SCORED if self.scores_choices else MOST_LISTED
+        if chooses_titles and task.candidates is Candidates.full and dataset.n_items > most:
             yield UsageError(
-                f"model.answer={self.answer.name} chooses among at most {MAX_TITLES:,} titles, not {dataset.n_items:,}",
+                f"model.answer={self.answer.name} chooses among at most {most:,} titles, not {dataset.n_items:,}",
                 "set task.candidates=uniform to choose among 100, or model.answer=generate to have a list generated",
             )
         if task.question is Question.rate:

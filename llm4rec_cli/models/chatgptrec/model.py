@@ -127,16 +127,16 @@ class ChatGPTRec:
         """Build the requests for what PMI subtracts: likelihoods without a user, computed once for all users.
 
         A title is always scored in the same slice of the catalogue: no user's scores depend on which other users are
-        evaluated. Titles of added items have slices of their own.
+        evaluated. Titles of added items have slices of their own. Where titles are scored one by one, those that no
+        user needs are left out.
         """
         if self.config.answer is not AnswerMethod.pmi or task in WRITING_TASKS:
             return []
         catalogue = set(self.prompts.titles[: self.split.n_items])
         added = set(self.prompts.titles) - catalogue
         groups = [sorted(catalogue), sorted(added)] if task in RANKING_TASKS else [[str(star) for star in STARS]]
-        slices = [
-            tuple(texts[start : start + PRIOR_BATCH]) for texts in groups for start in range(0, len(texts), PRIOR_BATCH)
-        ]
+        size = 1 if self.backend.scores_one_by_one else PRIOR_BATCH
+        slices = [tuple(texts[start : start + size]) for texts in groups for start in range(0, len(texts), size)]
         by_prompt: dict[str, Request] = {}
         needed: dict[str, set[str]] = {}
         for i in range(len(examples)):
