@@ -6,7 +6,7 @@ llm4rec compare sasrec/… unisrec/… p5/…                      the first wit
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
 llm4rec compare sasrec/… unisrec/… --json | jq .metrics
 llm4rec compare sasrec/… unisrec/… --wide                    all columns, on lines of any length
-llm4rec compare sasrec/… unisrec/… --seeds                   over every seed that all were trained with
+llm4rec compare sasrec/… unisrec/… --seeds                   over all seeds of these runs' variants
 llm4rec compare transition_text/… unisrec/… --seeds --ratio    how many per cent above a rule, with the interval
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     equivalent within 5 %?
 llm4rec compare sasrec/… unisrec/… --targets cold            of runs with dataset.cold_items: only held-out targets
@@ -14,15 +14,16 @@ llm4rec compare sasrec/… unisrec/… --targets cold            of runs with da
 A run is its folder, or any end of its path that matches one run under --outputs. Data, split and protocol must be the
 same, and the examples too: each user's target and number of candidates, or the impression; otherwise the differences
 are listed. The table has, per metric, both means, B − A, its 95 % t interval, the two-sided p that belongs to it, and
-the number of users for whom B is better, equal or worse (for errors lower is better). Ratings are compared by squared
-(mse) and absolute (mae) errors, texts by ROUGE, because RMSE and BLEU are not means over examples.
+the number of examples on which B is better, equal or worse (for errors lower is better). Ratings are compared by
+squared (mse) and absolute (mae) errors, texts by ROUGE, because RMSE and BLEU are not means over examples.
 
 With one run each, interval and p cover variation over users, not over seeds: another training of the same method gives
 other predictions and may reverse the result. No claim rests on one seed.
 
 With --seeds, they cover both: users are paired, as both models are evaluated on the same ones, seeds are not, as seed 0
-of one model has nothing in common with seed 0 of another. Few seeds make wide intervals. A last column has the
-difference of each seed. A rule that depends on no seed is compared with every seed of the others. --json also has two
+of one model has nothing in common with seed 0 of another: both may have other seeds, and other numbers of them. Few
+seeds make wide intervals. A last column has the difference of each seed that both have. A rule that depends on no seed
+is compared with every seed of the others. --json also has two
 permutation tests as a check that assumes no distribution: of the users' differences (p_users) and of the trainings
 (p_seeds, at least 0.1 with three seeds).
 
@@ -38,7 +39,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,19 +71,12 @@ def main(argv: list[str]) -> int:
     for other in runs[1:]:
         raise_first(problems_of_protocols([runs[0], other]))
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
-    by_seed = _runs_by_seed(runs, outputs) if options.seeds else {runs[0][1]["seed"]: runs}
-    pairs = [
-        _pair(
-            {seed: (of_seed[0], of_seed[i]) for seed, of_seed in by_seed.items()},
-            metrics,
-            options.targets,
-            options.margin,
-        )
-        for i in range(1, len(runs))
-    ]
+    sides = _seeds(runs, outputs) if options.seeds else [{run[1]["seed"]: run} for run in runs]
+    pairs = [_pair(sides[0], side, metrics, options.targets, options.margin) for side in sides[1:]]
     family = as_one_family([pair.metrics for pair in pairs])
     comparison = Comparison(
         runs,
+        sides,
         options.targets,
         options.margin,
         [dataclasses.replace(pair, metrics=corrected) for pair, corrected in zip(pairs, family, strict=True)],
@@ -139,7 +133,7 @@ class Pair:
     Attributes:
         n: the number of examples.
         metrics: metric -> both means and their difference.
-        by_seed: seed -> metric -> B − A.
+        by_seed: seed -> metric -> B − A; of seeds that both have, and of a side with one run that run in all.
     """
 
     n: int
@@ -153,6 +147,7 @@ class Comparison:
 
     Attributes:
         runs: A, B, …, as named on the command line.
+        sides: of each the runs that are compared, by seed.
         targets: the examples: `cold`, `warm`, or None for all.
         margin: of equivalence; None if not tested.
         pairs: A with each of the others.
@@ -160,78 +155,68 @@ class Comparison:
     """
 
     runs: Sequence[FinishedRun]
+    sides: Sequence[Mapping[int, FinishedRun]]
     targets: str | None
     margin: Margin | None
     pairs: Sequence[Pair]
     ratio: bool = False
 
     @property
-    def seeds(self) -> list[int]:
-        return list(self.pairs[0].by_seed)
+    def labels(self) -> list[list[str]]:
+        """Of each side the labels of any of its runs."""
+        return [list(dict.fromkeys(label for _, m in side.values() for label in m["labels"])) for side in self.sides]
 
 
 def _pair(
-    by_seed: dict[int, tuple[FinishedRun, FinishedRun]],
+    side_a: Mapping[int, FinishedRun],
+    side_b: Mapping[int, FinishedRun],
     metrics: Sequence[str],
     targets: str | None,
     margin: Margin | None,
 ) -> Pair:
-    """Compare A with another run, over the seeds."""
+    """Compare A with another run, over the seeds of each."""
     from llm4rec_cli.data.streams import stream
     from llm4rec_cli.evaluation.paired import paired_differences
     from llm4rec_cli.reporting.pairing import pair_runs
-    from llm4rec_cli.runs.catalog import depends_on_seed
 
-    values = {seed: pair_runs(runs, metrics, targets) for seed, runs in by_seed.items()}
-    user = next(iter(values.values())).user
-    of_a, of_b = [of_seed.a for of_seed in values.values()], [of_seed.b for of_seed in values.values()]
-    run_a, run_b = next(iter(by_seed.values()))
-    differences = paired_differences(
-        of_a if depends_on_seed(run_a[1]) else of_a[:1],
-        of_b if depends_on_seed(run_b[1]) else of_b[:1],
-        user,
-        permutation=stream(0, "compare: permutation"),
-        margin=margin,
-    )
-    means = {seed: {name: float((v.b[name] - v.a[name]).mean()) for name in metrics} for seed, v in values.items()}
-    return Pair(len(user), differences, means)
+    values = pair_runs([*side_a.values()], [*side_b.values()], metrics, targets)
+    differences = paired_differences(values.a, values.b, values.user, stream(0, "compare: permutation"), margin)
+    of_a, of_b = dict(zip(side_a, values.a, strict=True)), dict(zip(side_b, values.b, strict=True))
+    seeds = of_b if len(of_a) == 1 < len(of_b) else of_a if len(of_b) == 1 else [seed for seed in of_a if seed in of_b]
+    by_seed = {}
+    for seed in seeds:
+        a, b = (of_side.get(seed, next(iter(of_side.values()))) for of_side in (of_a, of_b))
+        by_seed[seed] = {name: float((b[name] - a[name]).mean()) for name in metrics}
+    return Pair(len(values.user), differences, by_seed)
 
 
-def _runs_by_seed(runs: Sequence[FinishedRun], outputs: Path) -> dict[int, list[FinishedRun]]:
-    """Return the runs of every seed that all variants were trained with; the newest of several runs of a seed.
-
-    What depends on no seed is in every one.
+def _seeds(runs: Sequence[FinishedRun], outputs: Path) -> list[dict[int, FinishedRun]]:
+    """Return for each run the runs of its variant by seed, the newest of each; of one that depends on no seed, itself.
 
     Raises:
-        UsageError: there are fewer than two common seeds.
+        UsageError: there is only one, or they are not paired with the first run.
     """
     from llm4rec_cli.reporting.pairing import problems_of_protocols
     from llm4rec_cli.runs.catalog import by_variant, depends_on_seed, finished_runs
 
     finished = by_variant(finished_runs(outputs, any_model=True))
-    of_variants = [finished.get(metrics["variant"], {}) for _, metrics in runs]
-    seeded = [depends_on_seed(metrics) for _, metrics in runs]
-    trained = [set(of_variant) for of_variant, is_seeded in zip(of_variants, seeded, strict=True) if is_seeded]
-    seeds = sorted(set.intersection(*trained)) if trained else []
-    if len(seeds) < 2:
+    sides = []
+    for run in runs:
+        _, metrics = run
+        of_variant = finished.get(metrics["variant"], {}) if depends_on_seed(metrics) else {metrics["seed"]: run}
+        sides.append(dict(sorted(of_variant.items())))
+    seeded = [side for (_, metrics), side in zip(runs, sides, strict=True) if depends_on_seed(metrics)]
+    if any(len(side) < 2 for side in seeded):
         known = "; ".join(
-            f"{side} has {', '.join(map(str, sorted(of_variant))) or 'none'}"
-            for side, of_variant in zip(LETTERS, of_variants, strict=False)
+            f"{letter} has {', '.join(map(str, side)) or 'none'}" for letter, side in zip(LETTERS, sides, strict=False)
         )
         raise UsageError(
-            f"--seeds needs at least two seeds of all runs under {outputs}: {known}", "train each with -m seed=0,1,2"
+            f"--seeds needs at least two seeds of each run under {outputs}: {known}", "train each with -m seed=0,1,2"
         )
-    by_seed = {
-        seed: [
-            of_variant[seed] if is_seeded else run
-            for of_variant, run, is_seeded in zip(of_variants, runs, seeded, strict=True)
-        ]
-        for seed in seeds
-    }
-    for first, *others in by_seed.values():
-        for other in others:
-            raise_first(problems_of_protocols([first, other]))
-    return by_seed
+    for side in sides:
+        for other in side.values():
+            raise_first(problems_of_protocols([runs[0], other]))
+    return sides
 
 
 # --- output
@@ -242,20 +227,25 @@ def _columns(comparison: Comparison) -> tuple[str, ...]:
         *(["run"] if len(comparison.pairs) > 1 else []),
         *(RATIO if comparison.ratio and name == "B − A" else name for name in COLUMNS),
         *([f"within ±{comparison.margin}"] if comparison.margin is not None else []),
-        *(["by seed"] if len(comparison.seeds) > 1 else []),
+        *(["by seed"] if any(len(pair.by_seed) > 1 for pair in comparison.pairs) else []),
     )
 
 
 def _rows(comparison: Comparison) -> list[list[str]]:
     """Return a row per pair and metric; with several pairs the letter of the run comes first."""
+    has_seeds = any(len(pair.by_seed) > 1 for pair in comparison.pairs)
     return [
-        [*([side] if len(comparison.pairs) > 1 else []), *_row(name, difference, pair.by_seed, comparison.ratio)]
+        [
+            *([side] if len(comparison.pairs) > 1 else []),
+            *_row(name, difference, comparison.ratio),
+            *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())] if has_seeds else []),
+        ]
         for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
         for name, difference in pair.metrics.items()
     ]
 
 
-def _row(name: str, d: Difference, by_seed: dict[int, dict[str, float]], ratio: bool) -> list[str]:
+def _row(name: str, d: Difference, ratio: bool) -> list[str]:
     difference = [f"{d.difference:+.4f}", _signed(d.interval)]
     if ratio:
         difference = ["-", "-"]
@@ -271,7 +261,6 @@ def _row(name: str, d: Difference, by_seed: dict[int, dict[str, float]], ratio: 
         f"{d.p_holm:.4f}",
         *(f"{count:,}" for count in (d.better, d.equal, d.worse)),
         *([] if d.equivalent is None else [f"{'yes' if d.equivalent else 'no'}: {_signed(d.margin_interval_90)}"]),
-        *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in by_seed.values())] if len(by_seed) > 1 else []),
     ]
 
 
@@ -289,10 +278,11 @@ def _notes(comparison: Comparison) -> list[str]:
         tuning_budget,
         tuning_in_words,
     )
+    from llm4rec_cli.runs.catalog import depends_on_seed
 
-    runs, seeds = comparison.runs, comparison.seeds
-    in_all_runs = shared([metrics["labels"] for _, metrics in runs])
-    own_labels = [[label for label in metrics["labels"] if label not in in_all_runs] for _, metrics in runs]
+    runs, labels_of = comparison.runs, comparison.labels
+    in_all_runs = shared(labels_of)
+    own_labels = [[label for label in labels if label not in in_all_runs] for labels in labels_of]
     notes = [
         f"{side}: {shown_as(metrics)}, {folder}" + (f" ({', '.join(labels)})" if labels else "")
         for side, (folder, metrics), labels in zip(LETTERS, runs, own_labels, strict=False)
@@ -309,18 +299,25 @@ def _notes(comparison: Comparison) -> list[str]:
             f"within ±{comparison.margin}{unit}: whether the 90 % interval lies within the margin (two one-sided tests "
             "at 5 %); valid only if the margin was fixed in advance"
         )
-    if len(seeds) > 1:
+    letters_of: dict[str, list[str]] = {}  # of the sides with these seeds
+    for letter, side in zip(LETTERS, comparison.sides, strict=False):
+        if len(side) > 1:
+            letters_of.setdefault(", ".join(map(str, side)), []).append(letter)
+    if letters_of:
+        seeds = [text + (f" ({', '.join(of)})" if len(letters_of) > 1 else "") for text, of in letters_of.items()]
         notes.append(
-            f"means over seeds {', '.join(map(str, seeds))}; interval and p cover users, who are paired, and seeds, "
-            "which are not"
+            f"means over seeds {' and '.join(seeds)}; interval and p cover users, who are paired, and seeds, which are "
+            "not"
         )
-    else:
+    elif any(depends_on_seed(metrics) for _, metrics in runs):
         notes.append("one training each: two sets of predictions, not two methods, and no claim rests on them")
+    else:
+        notes.append("none of them depends on a seed; interval and p cover users")
     if len({tuning_budget(metrics) for _, metrics in runs}) > 1:
         tuning = (tuning_in_words(metrics) for _, metrics in runs)
         budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
         notes.append(f"tuning budgets differ ({budgets}): a difference may be one of tuning, not of methods")
-    if any("synthetic" in metrics["labels"] for _, metrics in runs):
+    if any("synthetic" in labels for labels in labels_of):
         notes.append(SYNTHETIC_NOTE)
     return notes
 
@@ -345,13 +342,13 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison of A with B, and those with the other runs under `others`."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
 
-    first, second, *more = comparison.runs
+    first, second, *more = (_run_as_json(*of_run) for of_run in zip(comparison.runs, comparison.labels, strict=True))
     pair, *others = comparison.pairs
-    _, metrics = first
+    _, metrics = comparison.runs[0]
     margin = comparison.margin
     return {
-        "a": _run_as_json(first),
-        "b": _run_as_json(second),
+        "a": first,
+        "b": second,
         **{key: metrics[key] for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
         "n_examples": pair.n,
         "targets": comparison.targets,
@@ -359,15 +356,15 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
         "margin": None if margin is None else dataclasses.asdict(margin),
         "synthetic": "synthetic" in metrics["labels"],
         **_pair_as_json(pair),
-        "others": [{"b": _run_as_json(run), **_pair_as_json(other)} for run, other in zip(more, others, strict=True)],
+        "others": [{"b": run, **_pair_as_json(other)} for run, other in zip(more, others, strict=True)],
     }
 
 
-def _run_as_json(run: FinishedRun) -> dict[str, Any]:
+def _run_as_json(run: FinishedRun, labels: Sequence[str]) -> dict[str, Any]:
     from llm4rec_cli.reporting.runs import shown_as
 
     folder, metrics = run
-    return {"run": str(folder), "model": shown_as(metrics), "seed": metrics["seed"], "labels": metrics["labels"]}
+    return {"run": str(folder), "model": shown_as(metrics), "seed": metrics["seed"], "labels": labels}
 
 
 def _pair_as_json(pair: Pair) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.errors import RunError, UsageError, raise_first
 from llm4rec_cli.evaluation import crossed
 from llm4rec_cli.labels import NO_BEATS
-from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, pair_runs, problems_of_protocols, shared_metrics
+from llm4rec_cli.reporting.pairing import PROTOCOL_KEYS, PairedValues, pair_runs, problems_of_protocols, shared_metrics
 from llm4rec_cli.reporting.runs import MIN_SEEDS, is_trained, is_tunable, shown_as, title, tuned_more, tuning_in_words
 from llm4rec_cli.reporting.stored_settings import setting, settings_with_effect
 from llm4rec_cli.reporting.tables import Content
@@ -155,13 +155,13 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     shared_metrics([opponent, run], [metric])
     raise_first(problems_of_protocols([opponent, run]))
     a, b = (_seeds(side, runs) for side in (opponent, run))
-    paired = _Paired.of(a, b, metric)
+    paired = pair_runs([*a.values()], [*b.values()], [metric])
     if not paired.slices:
         raise UsageError(
             f"{folder} has no slices: it was evaluated before they were recorded, or ranks no targets",
             "evaluate a trained run again: llm4rec eval run=PATH; a floor: llm4rec train model=NAME … force=true",
         )
-    parts = _parts(paired)
+    parts = _parts(paired, metric)
     has_times = WITHOUT_TIMES not in paired.slices
     named = None if over is None else opponent
     other_protocols = _protocol_checks(run, runs, named, metric) if has_times else ()
@@ -240,49 +240,25 @@ def _strongest_floor(others: Iterable[FinishedRun], metric: str) -> FinishedRun 
 # --- the gain
 
 
-@dataclass(frozen=True)
-class _Paired:
-    """Values of one metric on the same n examples.
-
-    Attributes:
-        user: (n,) the user of each.
-        a, b: (n,) values for each seed.
-        slices: slice -> (n,) whether the target is in it.
-    """
-
-    user: NDArray[Any]
-    a: list[NDArray[np.floating[Any]]]
-    b: list[NDArray[np.floating[Any]]]
-    slices: dict[str, NDArray[np.bool_]]
-
-    @classmethod
-    def of(cls, a: Mapping[int, FinishedRun], b: Mapping[int, FinishedRun], metric: str) -> _Paired:
-        """Return the values of all runs, by seed, on their common examples."""
-        (first_a, *others_a), (first_b, *others_b) = a.values(), b.values()
-        with_b = [pair_runs((first_a, run), [metric]) for run in (first_b, *others_b)]
-        with_a = [with_b[0], *(pair_runs((run, first_b), [metric]) for run in others_a)]
-        first = with_b[0]
-        return cls(first.user, [p.a[metric] for p in with_a], [p.b[metric] for p in with_b], first.slices)
-
-    def gain(self, inside: NDArray[np.bool_] | None = None) -> Estimate:
-        """Return the mean of B − A over all examples, of those inside counted and 0 for the others."""
-        weight = np.ones(len(self.user)) if inside is None else inside.astype(float)
-        a, b = ([values * weight for values in side] for side in (self.a, self.b))
-        return crossed.difference(crossed.means_by_user(b, self.user), crossed.means_by_user(a, self.user))
+def _gain(paired: PairedValues, metric: str, inside: NDArray[np.bool_] | None = None) -> Estimate:
+    """Return the mean of B − A over all examples, of those inside counted and 0 for the others."""
+    weight = np.ones(len(paired.user)) if inside is None else inside.astype(float)
+    a, b = ([run[metric] * weight for run in side] for side in (paired.a, paired.b))
+    return crossed.difference(crossed.means_by_user(b, paired.user), crossed.means_by_user(a, paired.user))
 
 
-def _parts(paired: _Paired) -> list[Part]:
+def _parts(paired: PairedValues, metric: str) -> list[Part]:
     """Return the part of the gain in each slice that has targets, and elsewhere."""
     everywhere = np.ones(len(paired.user), dtype=bool)
     accidental = [inside for name, inside in paired.slices.items() if name in ACCIDENTAL]
     groups = {ALL: everywhere, **paired.slices, ELSEWHERE: ~np.any(accidental, axis=0) if accidental else everywhere}
-    whole = paired.gain()
+    whole = _gain(paired, metric)
     low, high = whole.interval()
     parts = []
     for name, inside in groups.items():
         if inside.any():
-            gain = paired.gain(inside)
-            a, b = (float(np.mean([values[inside].mean() for values in side])) for side in (paired.a, paired.b))
+            gain = _gain(paired, metric, inside)
+            a, b = (float(np.mean([run[metric][inside].mean() for run in side])) for side in (paired.a, paired.b))
             share = None if low <= 0 <= high else gain.value / whole.value
             parts.append(Part(name, int(inside.sum()), a, b, gain.value, gain.interval(), share))
     return parts
@@ -367,7 +343,8 @@ def _protocol_checks(
         if not draws:
             yield Check(condition, None, f"not known under {name}: {_protocols_command(run, runs)}")
             continue
-        gains = [_Paired.of(_seeds(other, runs), draw, metric).gain() for draw, other in draws]
+        pairs = [pair_runs([*_seeds(other, runs).values()], [*draw.values()], [metric]) for draw, other in draws]
+        gains = [_gain(pair, metric) for pair in pairs]
         values, held = [gain.value for gain in gains], [gain.interval()[0] > 0 for gain in gains]
         reason = f"under {name} the gain is {values[0]:+.4f} ({_interval(gains[0].interval())})"
         if len(draws) > 1:

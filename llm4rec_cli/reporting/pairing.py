@@ -1,4 +1,4 @@
-"""Pair two runs: check that data and protocol agree, and return both runs' values for each example."""
+"""Pair the runs of two variants: check that data and protocol agree, and return their values for each example."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ EXAMPLE_FACTS |= {"items": "items shown", "clicked": "clicks"}
 
 @dataclass(frozen=True)
 class PairedValues:
-    """Two runs' values on the same n examples.
+    """The values of two variants on the same n examples.
 
     Attributes:
         user: (n,) user of each example.
-        a, b: metric -> (n,) values; position i is the same example in both.
-        slices: slice -> (n,) whether the target is in it, as B's predictions say.
+        a, b: of each run metric -> (n,) values; position i is the same example in all.
+        slices: slice -> (n,) whether the target is in it, as the predictions of B's first run say.
     """
 
     user: NDArray[Any]
-    a: Values
-    b: Values
+    a: Sequence[Values]
+    b: Sequence[Values]
     slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
@@ -110,11 +110,15 @@ def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = No
     return list(dict.fromkeys(typed))
 
 
-def pair_runs(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str | None = None) -> PairedValues:
-    """Return both runs' values for each example, ordered by user and target, or by impression.
+def pair_runs(
+    a: Sequence[FinishedRun], b: Sequence[FinishedRun], metrics: Sequence[str], targets: str | None = None
+) -> PairedValues:
+    """Return the values of the runs of two variants, such as their seeds, ordered by user and target, or by impression.
+
+    Seeds are not paired: A and B may have other ones, and other numbers of them.
 
     Args:
-        runs: A and B, with the same data and protocol.
+        a, b: runs with the same data and protocol.
         metrics: names of the metrics to compare.
         targets: `cold` for examples with a target held out of training, `warm` for the others; None for all.
 
@@ -122,6 +126,18 @@ def pair_runs(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str 
         UsageError: the runs have no predictions or not on the same examples, no items were held out, no target is
             of that kind, or an example has no value.
     """
+    first, *with_b = (_pair((a[0], run), metrics, targets) for run in b)
+    with_a = (_pair((run, b[0]), metrics, targets) for run in a[1:])
+    return PairedValues(
+        first.user,
+        [first.a[0], *(pair.a[0] for pair in with_a)],
+        [first.b[0], *(pair.b[0] for pair in with_b)],
+        first.slices,
+    )
+
+
+def _pair(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str | None) -> PairedValues:
+    """Return `pair_runs`'s values of one run each."""
     files = [folder / PREDICTIONS for folder, _ in runs]
     columns = _answer_columns(files)
     example = IMPRESSION if "items" in columns else EXAMPLE
@@ -154,7 +170,7 @@ def pair_runs(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str 
         _values(both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1), metrics) for side in "ab"
     )
     return PairedValues(
-        user, values_a, values_b, {name.removeprefix(SLICE): both[name].to_numpy(dtype=bool) for name in slices}
+        user, [values_a], [values_b], {name.removeprefix(SLICE): both[name].to_numpy(dtype=bool) for name in slices}
     )
 
 

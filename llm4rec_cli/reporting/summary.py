@@ -137,8 +137,8 @@ def _paired_difference(a: FinishedRun, b: FinishedRun, metric: str) -> Estimate:
     from llm4rec_cli.evaluation import crossed
 
     by_example = paired_metric(metric) or metric
-    values = pair_runs([a, b], [by_example])
-    by_user = [crossed.means_by_user([of_run[by_example]], values.user) for of_run in (values.b, values.a)]
+    values = pair_runs([a], [b], [by_example])
+    by_user = [crossed.means_by_user([run[by_example]], values.user) for run in (*values.b, *values.a)]
     if by_example != metric:  # RMSE, from squared errors
         by_user = [crossed.on_root_scale(contributions) for contributions in by_user]
     return crossed.difference(*by_user)

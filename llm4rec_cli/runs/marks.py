@@ -229,9 +229,9 @@ def update_finished(
     first run without, and what its chat model knows of the data by heart."""
     missing = [label for label in floor_labels(spec, metrics["metrics"], floors) if label not in metrics["labels"]]
     updated = metrics | {"labels": [*metrics["labels"], *missing]}
-    scores, earlier = memorisation(spec, dataset), metrics.get("memorisation")
-    if MAY_BE_MEMORISED in metrics["labels"] and scores:
-        warnings = [warning for warning in metrics["warnings"] if warning != memorisation_warning(earlier)]
+    if MAY_BE_MEMORISED in metrics["labels"] and (scores := memorisation(spec, dataset)):
+        earlier = memorisation_warning(metrics.get("memorisation"))
+        warnings = [warning for warning in metrics["warnings"] if warning != earlier]
         updated |= {"memorisation": scores, "warnings": [*warnings, memorisation_warning(scores)]}
     if updated != metrics and processes.is_first():
         write_json(address.folder / METRICS, updated)

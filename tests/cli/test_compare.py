@@ -108,12 +108,30 @@ def write_seeds(write, model, *ranks_by_seed, **facts):
 def test_over_seeds_each_user_counts_by_the_mean_and_each_seed_is_shown(write, compared):
     a = write_seeds(write, "a", [(0, 1), (99, 1)], [(0, 1), (99, 1)])
     b = write_seeds(write, "b", [(0, 1), (0, 1)], [(99, 1), (0, 1)])
-    write("b", [(0, 1), (0, 1)], "seed7-abc", seed=7, variant="variant of b")  # A has no such seed
     result = compared(a, b, "--seeds", "--metric", "hr@1")
     hit = result["metrics"]["hr@1"]
     assert (hit["a"], hit["b"], hit["difference"]) == pytest.approx((0.5, 0.75, 0.25))
     assert (hit["better"], hit["worse"]) == (1, 1)  # one user loses half a hit, one gains a whole hit
     assert result["by_seed"] == {"0": {"hr@1": 0.5}, "1": {"hr@1": 0.0}}
+
+
+def test_seeds_of_one_side_alone_count_too_and_their_labels(write, compared, llm4rec):
+    a = write_seeds(write, "a", [(0, 1), (99, 1)], [(0, 1), (99, 1)])
+    b = write_seeds(write, "b", [(0, 1), (0, 1)], [(99, 1), (0, 1)])
+    third = {"seed": 7, "variant": "variant of b", "labels": ["floor-not-beaten"]}
+    write("b", [(0, 1), (0, 1)], "seed7-abc", **third)  # A has no such seed
+    result = compared(a, b, "--seeds", "--metric", "hr@1")
+    assert result["metrics"]["hr@1"]["b"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert [*result["by_seed"]] == ["0", "1"]
+    assert result["a"]["labels"] == [] and result["b"]["labels"] == ["floor-not-beaten"]
+    out = llm4rec("compare", str(a), str(b), "--seeds", "--metric", "hr@1").out
+    assert "means over seeds 0, 1 (A) and 0, 1, 7 (B);" in " ".join(out.split())
+
+
+def test_what_depends_on_no_seed_is_compared_as_it_is(write, llm4rec):
+    rules = [write(model, RANKS, variant=model) for model in ("popularity", "item_knn")]
+    out = " ".join(llm4rec("compare", *map(str, rules), "--seeds", "--metric", "mrr").out.split())
+    assert "none of them depends on a seed; interval and p cover users" in out and "one training each" not in out
 
 
 def test_a_table_over_seeds_has_a_column_of_seeds_and_no_one_seed_warning(write, llm4rec):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.evaluation.paired import Difference
 from llm4rec_cli.reporting.claims.spec import ClaimResult, ClaimTest, Rule, Side
+from llm4rec_cli.reporting.pairing import PairedValues
 from llm4rec_cli.reporting.runs import count_in_words, shown_as
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Variant
@@ -72,26 +72,28 @@ def _side_in_words(side: Side) -> str:
     return f"the best {name}" if side.best else name
 
 
-def pair_numbers(test: ClaimTest, difference: Difference, gains: Sequence[float], a: Variant, b: Variant) -> str:
-    """Return both means, the difference with the interval that decides, that of each seed, and the runs' labels.
+def pair_numbers(
+    test: ClaimTest, difference: Difference, values: PairedValues, a: Variant, b: Variant, has_examples: bool
+) -> str:
+    """Return both means, the difference with the interval that decides, the means of each seed, and the runs' labels.
 
     Args:
-        gains: how much better B is than A, for each seed.
+        values: what is compared.
+        has_examples: whether the metric has a value for each example.
     """
-    (_, metrics_a), (_, metrics_b) = a.runs[0], b.runs[0]
     low, high = difference.margin_interval_90 if test.level == 90 else difference.margin_interval
     metric = f"{test.targets}/{test.metric}" if test.targets else test.metric
-    by_seed = " ".join(f"{direction(test.metric) * gain:+.4f}" for gain in gains)
-    labels = sorted({*metrics_a["labels"], *metrics_b["labels"]})
+    over = "" if has_examples else " over seeds alone"
+    seeds_a, seeds_b = (" ".join(f"{run[test.metric].mean():.4f}" for run in side) for side in (values.a, values.b))
     parts = [
-        f"{metric}: A {shown_as(metrics_a)} {difference.a:.4f}, B {shown_as(metrics_b)} {difference.b:.4f}",
-        f"B − A {difference.difference:+.4f} ({test.level} %: {low:+.4f} to {high:+.4f}; "
+        f"{metric}: A {shown_as(a.first_run)} {difference.a:.4f}, B {shown_as(b.first_run)} {difference.b:.4f}",
+        f"B − A {difference.difference:+.4f} ({test.level} %{over}: {low:+.4f} to {high:+.4f}; "
         f"margin {difference.margin:.4f})",
-        f"by seed {by_seed}",
-        count_in_words(metrics_a, metrics_a["n_examples"]),
-        *([", ".join(labels)] if labels else []),
+        f"by seed A {seeds_a}, B {seeds_b}",
+        count_in_words(a.first_run, len(values.user) if has_examples else a.first_run["n_examples"]),
+        ", ".join(sorted({*a.labels, *b.labels})),
     ]
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
 
 
 def variant_numbers(test: ClaimTest, variant: Variant, interval: tuple[float, float] | None, threshold: float) -> str:

@@ -88,33 +88,25 @@ def best_pairs(
         a, b = pair
         testable = not untestable_reason(test, (a.runs[0], b.runs[0]))
         mean = sign * a.mean(test.metric) if best else 0.0
-        return testable, a.runs[0][1]["n_examples"], len(runs_by_seed(a, b)), mean
+        return testable, a.runs[0][1]["n_examples"], n_seeds(a, b), mean
 
     by_protocol: dict[tuple[Any, ...], list[tuple[Variant, Variant]]] = {}
     for a, b in itertools.product(variants_a, variants_b):
         protocol, protocol_b = (_protocol_key(variant, test.a) for variant in (a, b))
-        comparable = protocol == protocol_b and _settings_agree(test, a, b) and _may_be_member(a, b)
-        if comparable and runs_by_seed(a, b):
+        same_examples = protocol == protocol_b and a.first_run["n_examples"] == b.first_run["n_examples"]
+        if same_examples and _settings_agree(test, a, b) and _may_be_member(a, b):
             by_protocol.setdefault(protocol, []).append((a, b))
     return [max(pairs, key=preference) for pairs in by_protocol.values()]
 
 
-def runs_by_seed(a: Variant, b: Variant) -> list[tuple[FinishedRun, FinishedRun]]:
-    """Return a run of A and one of B for each seed; none if their numbers of examples differ.
+def seeds_of(variant: Variant) -> Sequence[FinishedRun]:
+    """Return a variant's runs; of what depends on no seed, the first."""
+    return variant.runs if variant.is_seeded else variant.runs[:1]
 
-    A variant without training has one run, which is paired with every seed of the other.
-    """
-    first_a, first_b = a.runs[0], b.runs[0]
-    if first_a[1]["n_examples"] != first_b[1]["n_examples"]:
-        return []
-    by_seed_a, by_seed_b = ({metrics["seed"]: (folder, metrics) for folder, metrics in v.runs} for v in (a, b))
-    if a.is_trained and b.is_trained:
-        seeds = [seed for seed in by_seed_a if seed in by_seed_b]
-    elif a.is_trained or b.is_trained:
-        seeds = list(by_seed_b if b.is_trained else by_seed_a)
-    else:
-        seeds = [first_b[1]["seed"]]
-    return [(by_seed_a.get(seed, first_a), by_seed_b.get(seed, first_b)) for seed in seeds]
+
+def n_seeds(*variants: Variant) -> int:
+    """Return the number of seeds of the trained variant with the fewest; 1 if none is trained."""
+    return min((len(variant.runs) for variant in variants if variant.is_trained), default=1)
 
 
 def _may_be_member(a: Variant, b: Variant) -> bool:
@@ -141,7 +133,7 @@ def _settings_agree(test: ClaimTest, a: Variant, b: Variant) -> bool:
     if test.may_differ is None:
         return True
     assert test.a is not None
-    # Seeds are paired. A and B may differ in what writes item tokens, as in `llm`, which every config holds.
+    # A and B may differ in seeds, and in what writes item tokens, as in `llm`, which every config holds.
     ignored = [*test.may_differ, *test.a.settings, *test.b.settings, "seed", "enrichment"]
     ignored += [setting.key for setting in all_declarations() if setting.role in {*NOT_HASHED, Role.chat}]
     if test.a.pretrained != test.b.pretrained:

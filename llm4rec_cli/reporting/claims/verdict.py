@@ -14,7 +14,7 @@ import numpy as np
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
-from llm4rec_cli.evaluation.paired import Difference, holm, paired_differences
+from llm4rec_cli.evaluation.paired import holm, paired_differences
 from llm4rec_cli.reporting.claims import render, select
 from llm4rec_cli.reporting.claims.spec import Claim, ClaimResult, ClaimTest, Rule, Verdict, shipped_claims
 from llm4rec_cli.reporting.pairing import PairedValues, pair_runs, shared_metrics
@@ -127,22 +127,25 @@ def _judge_pairs(claim: Claim, test: ClaimTest, variants: Sequence[Variant]) -> 
 
 
 def _judge_pair(claim: Claim, test: ClaimTest, a: Variant, b: Variant) -> ClaimResult:
-    by_seed = select.runs_by_seed(a, b)
-    runs = [run for pair in by_seed for run in pair]
-    folders = list(dict.fromkeys(folder for folder, _ in runs))
-    split = a.runs[0][1]["split_rule"]
-    result = partial(ClaimResult, claim, test, data=title(a.first_run), runs=folders, split=split)
-    has_examples = _has_value_per_example(test.metric, by_seed[0])
+    runs_a, runs_b = select.seeds_of(a), select.seeds_of(b)
+    runs = [*runs_a, *runs_b]
+    split = a.first_run["split_rule"]
+    result = partial(
+        ClaimResult, claim, test, data=title(a.first_run), runs=[folder for folder, _ in runs], split=split
+    )
+    has_examples = _has_value_per_example(test.metric, runs)
     try:
-        difference, gains = _difference(test, by_seed, has_examples)
+        values = _values(test, runs_a, runs_b, has_examples)
     except UsageError as error:
         return result(Verdict.not_run, error.problem)
-    result = partial(result, numbers=render.pair_numbers(test, difference, gains, a, b))
+    permutation = stream(0, "claims: permutation")
+    (difference,) = paired_differences(values.a, values.b, values.user, permutation, test.margin).values()
+    result = partial(result, numbers=render.pair_numbers(test, difference, values, a, b, has_examples))
     if reason := select.untestable_reason(test, runs):
         return result(Verdict.not_testable, reason)
     needs_seeds = a.is_trained or b.is_trained or not has_examples
-    if needs_seeds and len(by_seed) < MIN_SEEDS:
-        return result(Verdict.inconclusive, f"{len(by_seed)} of {MIN_SEEDS} required seeds")
+    if needs_seeds and select.n_seeds(a, b) < MIN_SEEDS:
+        return result(Verdict.inconclusive, f"{select.n_seeds(a, b)} of {MIN_SEEDS} required seeds")
     assert difference.margin is not None
     interval = difference.margin_interval_90 if test.level == 90 else difference.margin_interval
     low, high = sorted(direction(test.metric) * end for end in interval)
@@ -173,10 +176,10 @@ def _has_value_per_example(metric: str, runs: Sequence[FinishedRun]) -> bool:
         return False
 
 
-def _difference(
-    test: ClaimTest, by_seed: Sequence[tuple[FinishedRun, FinishedRun]], has_examples: bool
-) -> tuple[Difference, list[float]]:
-    """Return the difference B − A, and for each seed how much better B is.
+def _values(
+    test: ClaimTest, runs_a: Sequence[FinishedRun], runs_b: Sequence[FinishedRun], has_examples: bool
+) -> PairedValues:
+    """Return the metric of each run of A and B on their common examples, or once for each run.
 
     Args:
         has_examples: whether the metric has a value for each example.
@@ -186,19 +189,9 @@ def _difference(
     """
     name = test.metric
     if has_examples:
-        values = [pair_runs(runs, [name], test.targets) for runs in by_seed]
-    else:
-        per_run = [[{name: np.array([metrics["metrics"][name]])} for _, metrics in runs] for runs in by_seed]
-        values = [PairedValues(np.zeros(1), a, b) for a, b in per_run]
-    differences = paired_differences(
-        [seed.a for seed in values],
-        [seed.b for seed in values],
-        values[0].user,
-        stream(0, "claims: permutation"),
-        test.margin,
-    )
-    gains = [direction(name) * float((seed.b[name] - seed.a[name]).mean()) for seed in values]
-    return differences[name], gains
+        return pair_runs(runs_a, runs_b, [name], test.targets)
+    a, b = ([{name: np.array([metrics["metrics"][name]])} for _, metrics in runs] for runs in (runs_a, runs_b))
+    return PairedValues(np.zeros(1), a, b)
 
 
 # --- metrics of B alone

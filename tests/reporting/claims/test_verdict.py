@@ -86,7 +86,7 @@ def test_a_clear_gain_in_every_seed_supports_the_claim(write, result):
     assert (gain.verdict, gain.reason) == (Verdict.supported, "")
     assert gain.data == "shop · sequential · test · full ranking · history not masked"
     assert "A sasrec 0.2000, B unisrec 0.4700; B − A +0.2700" in gain.numbers
-    assert "by seed +0.2700 +0.2700 +0.2700" in gain.numbers
+    assert "by seed A 0.2000 0.2000 0.2000, B 0.4700 0.4700 0.4700" in gain.numbers
     assert "margin 0.0100" in gain.numbers  # 5 % of A's mean
     assert len(gain.runs) == 6
 
@@ -156,12 +156,19 @@ def test_fewer_than_three_seeds_of_a_trained_model_are_inconclusive(write, resul
     assert "+0.3000" in few.numbers
 
 
+def test_seeds_need_not_be_the_same(write, result):
+    write("sasrec", [WORSE] * 50, (3, 4, 5))
+    write("unisrec", [BETTER] * 50, (0, 1, 2, 7))
+    gain = result()
+    assert gain.verdict is Verdict.supported and len(gain.runs) == 7
+
+
 def test_an_untrained_model_needs_one_run_which_is_paired_with_every_seed(write, result):
     write("popularity", [WORSE] * 50, [0])
     write("unisrec", [BETTER] * 50)
     paired = result(a={"model": "popularity"})
     assert paired.verdict is Verdict.supported
-    assert "by seed +0.3000 +0.3000 +0.3000" in paired.numbers
+    assert "by seed A 0.2000, B 0.5000 0.5000 0.5000" in paired.numbers
     write("next_id", [BETTER] * 50, [0])
     assert result(a={"model": "popularity"}, b={"model": "next_id"}).verdict is Verdict.supported
 
