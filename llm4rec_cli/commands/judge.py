@@ -24,7 +24,7 @@ def run(composed: Composed, options: argparse.Namespace) -> None:
     from llm4rec_cli.runs.spec import RunSpec
 
     for override in composed.typed:
-        if key_typed(override).lstrip("~").partition(".")[0] not in EFFECTIVE_PARTS:
+        if key_typed(override).partition(".")[0] not in EFFECTIVE_PARTS:
             raise UsageError(f"'{override}' has no effect on a judge", f"override only {', '.join(EFFECTIVE_PARTS)}")
     spec = RunSpec.resolve_unchecked(composed, "judge")
     raise_first(rules.problems_of_llm(spec.llm))

@@ -34,8 +34,8 @@ def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def key_typed(override: str) -> str:
-    """Return the key that an override sets: `experiment` for `+experiment=p5/demo`."""
-    return override.partition("=")[0].lstrip("+")
+    """Return the key that an override sets or deletes: `experiment` for `+experiment=p5/demo`."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 @cache

@@ -13,6 +13,7 @@ from llm4rec_cli.progress import track
 FloatArray = NDArray[np.floating[Any]]
 
 LEVEL = 0.95  # the coverage of intervals
+COUNT = "examples"  # column of ones among the metric columns: its sum is the number of examples
 WEIGHTS_AT_ONCE = 4_000_000  # in a block of resamples, which takes about 100 MB, for any number of examples
 
 
@@ -20,20 +21,28 @@ def bootstrap_intervals(
     values: Mapping[str, NDArray[np.floating[Any]]],
     rng: np.random.Generator,
     resamples: int = 1000,
+    user: NDArray[Any] | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Return a 95 % interval of the mean of each metric; examples are drawn with replacement.
+    """Return a 95 % interval of each metric's mean over examples; users are drawn with replacement, each with all of
+    their examples.
 
     Args:
         values: (n,) values per metric, one per example, over the same examples; all metrics share the resamples.
         rng: draws the resamples.
         resamples: number of resamples.
+        user: (n,) the user of each example; None = each has another.
 
     Returns:
         Lower and upper end of each metric.
     """
     n = len(next(iter(values.values())))
-    means = {name: sums / n for name, sums in _resampled_sums(values, rng, resamples).items()}
-    return {name: _ends(resampled) for name, resampled in means.items()}
+    if user is None or len(np.unique(user)) == n:
+        return {name: _ends(sums / n) for name, sums in _resampled_sums(values, rng, resamples).items()}
+
+    def means(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        return {name: sums[name] / sums[COUNT] for name in values}
+
+    return bootstrap_of_sums({**values, COUNT: np.ones(n)}, means, user, rng, resamples)
 
 
 def bootstrap_of_sums(

@@ -82,12 +82,13 @@ METRICS = (
 # Of a chat model's answers: the share of each kind of answer, and metrics over the valid ones alone.
 FAULTS = ("answers/repaired", "answers/invalid", "listed/hallucinated", "listed/duplicate")
 ANSWERS = (*FAULTS, "valid/hr@10", "valid/rouge1")
+OF_TABLES = ("mean_rank", "milliseconds")  # numbers of papers' tables that are no metrics of a run; lower is better
 
 
 def direction(name: str) -> int:
-    """Return -1 for a metric that is better when lower, otherwise 1."""
-    lower = {*(metric.name for metric in METRICS if metric.lower), *FAULTS}
-    return -1 if name.removeprefix("valid/") in lower else 1
+    """Return -1 for a metric that is better when lower, of all examples or of a group, otherwise 1."""
+    lower = {*(metric.name for metric in METRICS if metric.lower), *FAULTS, *OF_TABLES}
+    return -1 if name in lower or name.rpartition("/")[2] in lower else 1
 
 
 def lower_is_better(names: Iterable[str]) -> list[str]:

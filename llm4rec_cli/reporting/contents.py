@@ -12,7 +12,6 @@ from llm4rec_cli.data.slices import DIAGNOSTIC
 from llm4rec_cli.evaluation.metrics import lower_is_better
 from llm4rec_cli.reporting import chat, papers
 from llm4rec_cli.reporting.runs import (
-    IMPRESSION,
     SYNTHETIC_NOTE,
     count_in_words,
     shared,
@@ -61,10 +60,9 @@ def notes(group: Group) -> list[str]:
     sizes = [variant.first_run["n_examples"] for variant in group.members]
     fewest, most = min(sizes), max(sizes)
     size = count_in_words(group.members[0].first_run, most)
-    over = "impressions" if group.members[0].first_run["protocol"] == IMPRESSION else "users"
     result = [
         f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: bootstrap "
-        f"over {over}; t over {over} and seeds where there are several"
+        "over users; t over users and seeds where there are several"
     ]
     if reversed_names := lower_is_better(group.metrics):
         result.append(f"lower is better: {', '.join(reversed_names)}")

@@ -58,7 +58,7 @@ MASKED = {  # `mask_history` in the files of printed numbers -> in words
     "na": "na",
 }
 # Overrides of the dataset that no paper can be compared with.
-OTHER_DATA = re.compile(r"\+?dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
+OTHER_DATA = re.compile(r"[+~]*dataset\.(?!raw_dir=|seed=|text=|split=|control=).*")
 
 
 class SplitOfPaper(NamedTuple):
@@ -276,9 +276,11 @@ def facts(run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _source_of_weights(run: Mapping[str, Any]) -> str:
-    """Return the dataset of the pre-training of a run's weights, which of imported ones may be unknown."""
-    if run["init_from"]:
-        return str(run["init_from"]["dataset"])
+    """Return the dataset of the pre-training of a run's weights, with the settings that change its data; of imported
+    weights it may be unknown."""
+    if source := run["init_from"]:
+        changes = [override for override in source.get("overrides", []) if OTHER_DATA.fullmatch(override)]
+        return " ".join([source["dataset"], *changes])  # earlier runs recorded no overrides
     if not run.get("imported"):
         return "nothing"
     imported_for = run["trained_run"].split("/")[-3]

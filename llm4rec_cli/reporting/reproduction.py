@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from llm4rec_cli.config import paper
 from llm4rec_cli.config.paper import REASONS, Cell, Kind, Size, Table
-from llm4rec_cli.evaluation.metrics import lower_is_better
+from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json
 from llm4rec_cli.reporting import papers
 from llm4rec_cli.reporting.contents import lettered, with_deviation
@@ -168,7 +168,7 @@ def _metric(metrics: Mapping[str, Any], name: str) -> str | None:
 
 
 def _number(metrics: Mapping[str, Any], name: str) -> float | None:
-    """Return a metric by name; `BREAKDOWN/GROUP/METRIC` is one of a group, `seconds` the milliseconds an example."""
+    """Return a metric by name; `BREAKDOWN/GROUP/METRIC` is one of a group, `milliseconds` is the time of an example."""
     if known := _metric(metrics, name):
         return float(metrics["metrics"][known])
     if name == "milliseconds":
@@ -211,7 +211,8 @@ def contents(table: Table, size: Size, all_lines: Sequence[Line]) -> list[Conten
         datasets = ", ".join(dict.fromkeys(line.dataset for line in of_column if line.dataset))
         title = f"{label} · run on {datasets}" if datasets else label
         tables.append(Content(title, list(columns), list(zip(*columns.values(), strict=True))))
-    reversed_names = lower_is_better(dict.fromkeys(line.metric for line in shown))
+    own_names = {line.metric: table.metrics_of(line.cell).get(line.metric) or line.metric for line in shown}
+    reversed_names = [metric for metric, own in own_names.items() if direction(own) < 0]
     notes = [f"lower is better: {', '.join(reversed_names)}"] if reversed_names else []
     notes += [f"{letter}: {mark}" for mark, letter in letters.items()]
     absent: dict[str, dict[str, None]] = {}

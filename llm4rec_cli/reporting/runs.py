@@ -74,8 +74,7 @@ def results_table(runs: Sequence[dict[str, Any]]) -> Content:
     notes = [count_in_words(last, last["n_examples"])]
     if headline is not None:
         low, high = last["intervals"][headline]
-        over = "impressions" if last["protocol"] == IMPRESSION else "users"
-        notes[0] += f"; {shown_as(last)} {headline} within {low:.4f}–{high:.4f} (95 %, over {over})"
+        notes[0] += f"; {shown_as(last)} {headline} within {low:.4f}–{high:.4f} (95 %, over users)"
     if reversed_names := lower_is_better(names):
         notes.append(f"lower is better: {', '.join(reversed_names)}")
     in_all_rows = shared([_row_labels(run) for run in runs])
@@ -185,7 +184,8 @@ def variant_in_words(run: dict[str, Any]) -> list[str]:
     initial = None
     if source:
         published = "imported weights for" if IMPORTED in run["labels"] else None
-        initial = " ".join(filter(None, ["from", published, source["dataset"], source["experiment"]]))
+        changes = [o for o in source.get("overrides", []) if key_typed(o).startswith("dataset.domains.")]
+        initial = " ".join(filter(None, ["from", published, source["dataset"], source["experiment"], *changes]))
     experiment = run["experiment"]
     if experiment and run.get("imported"):
         experiment = f"weights for {experiment}"

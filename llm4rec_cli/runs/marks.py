@@ -203,7 +203,7 @@ def init_from_summary(metrics: dict[str, Any]) -> dict[str, Any]:
         metrics: metrics.json of that run.
     """
     return {
-        **{key: metrics[key] for key in ("dataset", "experiment", "seed", "config_hash", "deviations")},
+        **{key: metrics[key] for key in ("dataset", "experiment", "overrides", "seed", "config_hash", "deviations")},
         "labels": [label for label in metrics["labels"] if label not in NOT_INHERITED],
     }
 

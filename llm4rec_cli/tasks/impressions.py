@@ -108,7 +108,9 @@ def evaluate(model: ImpressionRanker, split: Split, impressions: Impressions, co
     return Evaluation(
         metrics={name: float(value.mean()) for name, value in values.items()}
         | {"unseen_candidates": float(n_unseen.sum() / len(shown))},
-        intervals=bootstrap_intervals(values, stream(config.dataset.seed, "bootstrap"), config.task.bootstrap),
+        intervals=bootstrap_intervals(
+            values, stream(config.dataset.seed, "bootstrap"), config.task.bootstrap, impressions.user
+        ),
         breakdown={
             "clicks_seen": by_group(values, {"all": all_seen, "some": ~all_seen & ~none_seen, "none": none_seen}),
             "history": by_group(values, {"some": has_history, "none": ~has_history}),

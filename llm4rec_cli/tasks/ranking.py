@@ -31,7 +31,7 @@ from llm4rec_cli.evaluation.beyond_accuracy import (
     novelty,
     title_similarity,
 )
-from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals, bootstrap_of_sums
+from llm4rec_cli.evaluation.bootstrap import bootstrap_intervals
 from llm4rec_cli.evaluation.ranking import ranking_metrics
 from llm4rec_cli.progress import track_iterable
 from llm4rec_cli.tasks.base import Evaluation, diverged, eligible_examples, is_zeroed, limit_examples, to_evaluation
@@ -45,7 +45,6 @@ SCORES_AT_ONCE = {"cpu": 1 << 22, "accelerator": 1 << 26}
 PRODUCTS_AT_ONCE = {"cpu": 1 << 20, "accelerator": 1 << 26}
 
 MAX_TITLES_COMPARED = 2000  # examples whose recommended titles are compared, drawn by dataset.seed
-COUNT = "examples"  # column of ones among the metric columns: its sum is the number of examples
 LEAK_RATIO = 0.8  # of NDCG@5 to HR@5
 MIN_HITS = 50
 LEAK = (
@@ -338,11 +337,4 @@ def _intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return bootstrap intervals over users, who have one example each, or several in some splits."""
     rng = stream(config.dataset.seed, "bootstrap", *([key] if key else []))
-    n = len(user)
-    if len(np.unique(user)) == n:
-        return bootstrap_intervals(values, rng, config.task.bootstrap)
-
-    def means(sums: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, NDArray[np.floating[Any]]]:
-        return {name: sums[name] / sums[COUNT] for name in values}
-
-    return bootstrap_of_sums(values | {COUNT: np.ones(n)}, means, user, rng, config.task.bootstrap)
+    return bootstrap_intervals(values, rng, config.task.bootstrap, user)

@@ -227,13 +227,19 @@ def test_the_chosen_metrics_are_compared(write, compared):
     assert list(compared(a, b, "--metric", "auc,recall@10")["metrics"]) == ["auc", "recall@10"]
 
 
-@pytest.mark.parametrize(("metric", "remedy"), [("ndgc@10", "did you mean 'ndcg@10'?"), ("coverage@10", "known: ")])
-def test_a_metric_that_is_no_mean_over_users_of_both_is_refused(llm4rec, write, metric, remedy):
+@pytest.mark.parametrize(
+    ("metric", "problem", "remedy"),
+    [
+        ("ndgc@10", "the two runs do not both have the metric 'ndgc@10'", "did you mean 'ndcg@10'?"),
+        ("coverage@10", "coverage@10 has no value per example to pair", "known: "),
+        ("cold/mrr", "the two runs do not both have the metric 'cold/mrr'", "--targets cold --metric mrr"),
+    ],
+)
+def test_a_metric_that_is_no_mean_over_users_of_both_is_refused(llm4rec, write, metric, problem, remedy):
     a, b = write("a", RANKS), write("b", RANKS)
     answer = llm4rec("compare", str(a), str(b), "--metric", metric)
     assert answer.code == 2
-    assert metric in answer.err
-    assert remedy in answer.err
+    assert problem in answer.err and remedy in answer.err
 
 
 # ---- runs that are not paired

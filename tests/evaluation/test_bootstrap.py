@@ -62,6 +62,8 @@ def test_the_examples_of_a_user_are_drawn_together():
     apart = bootstrap_of_sums(columns(values, values), ratio, np.arange(600), np.random.default_rng(1))["mean"]
     together = bootstrap_of_sums(columns(values, values), ratio, user, np.random.default_rng(1))["mean"]
     assert np.diff(together) > 3 * np.diff(apart)  # by the root of 20
+    intervals = bootstrap_intervals({"mean": values}, np.random.default_rng(1), user=user)
+    assert intervals["mean"] == pytest.approx(together)
 
 
 def test_a_resample_without_a_value_leaves_the_interval_to_the_others():

@@ -92,11 +92,12 @@ def test_labels_and_overrides_of_all_rows_are_noted_below_the_table():
 
 def test_the_initial_run_and_a_value_of_several_words_are_shown_in_full():
     mine, yours = ({"overrides": [f"llm.model='{owner} big llm'"]} for owner in ("my", "your"))
-    initial = [{"init_from": {"dataset": name, "experiment": None}} for name in ("a", "b")]
+    changes = {"a": [], "b": ["~dataset.domains.food"]}
+    initial = [{"init_from": {"dataset": n, "experiment": None, "overrides": o}} for n, o in changes.items()]
     shown = results(group(run(**mine | initial[0]), run(model="unisrec", **yours | initial[1])))
     assert [row["variant"] for row in rows(shown)] == [
         "from a llm.model='my big llm'",
-        "from b llm.model='your big llm'",
+        "from b ~dataset.domains.food llm.model='your big llm'",
     ]
 
 

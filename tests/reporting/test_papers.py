@@ -150,6 +150,13 @@ def test_from_scratch_with_another_encoder_is_not_the_pre_trained_bert():
     }
 
 
+def test_pre_training_on_fewer_domains_is_another_one():
+    source = {"dataset": "amazon2018-fhckm", "overrides": ["~dataset.domains.home", "dataset.raw_dir=/data", "seed=1"]}
+    one_fewer = variant(**SCIENTIFIC | UNISREC | {"init_from": source})
+    ours = "amazon2018-fhckm ~dataset.domains.home"
+    assert differences(one_fewer) == {f"pre-trained on: ours {ours}, the paper's amazon2018-fhckm"}
+
+
 def test_imported_weights_are_never_our_reproduction_of_a_number():
     imported = variant(**SCIENTIFIC, **UNISREC, labels=["imported"])
     assert differences(imported) == {"weights: ours imported, the paper's its own training"}
