@@ -341,16 +341,22 @@ def _protocol_checks(
             if (other := _opponent_of(_any(draw), runs, opponent, free, metric)) is not None
         ]
         if not draws:
-            yield Check(condition, None, f"not known under {name}: {_protocols_command(run, runs)}")
+            command = _protocols_command(run, runs)
+            if config_class(run[1]["model"]).file_settings:
+                command = f"llm4rec score FILE {key}={value}, with a file that was made for these data"
+            yield Check(condition, None, f"not known under {name}: {command}")
             continue
-        pairs = [pair_runs([*_seeds(other, runs).values()], [*draw.values()], [metric]) for draw, other in draws]
-        gains = [_gain(pair, metric) for pair in pairs]
+        sides = [(_seeds(other, runs), draw) for draw, other in draws]
+        gains = [_gain(pair_runs([*a.values()], [*b.values()], [metric]), metric) for a, b in sides]
         values, held = [gain.value for gain in gains], [gain.interval()[0] > 0 for gain in gains]
         reason = f"under {name} the gain is {values[0]:+.4f} ({_interval(gains[0].interval())})"
         if len(draws) > 1:
             spread = f"gains of {min(values):+.4f} to {max(values):+.4f}"
             reason = f"under {name} the interval is above 0 in {sum(held)} of {len(held)} draws, {spread}"
-        n_trainings = sum(len(draw) for draw, _ in draws) if is_trained(run[1]) else MIN_SEEDS
+        trainings = [
+            sum(len(side) for side in of_all if is_trained(_any(side)[1])) for of_all in zip(*sides, strict=True)
+        ]
+        n_trainings = min(filter(None, trainings), default=MIN_SEEDS)  # of the side that was trained less
         if n_trainings < MIN_SEEDS:
             reason += f", of {n_trainings} training{'s' if n_trainings > 1 else ''}"
         yield Check(condition, all(held) and n_trainings >= MIN_SEEDS, reason)

@@ -141,9 +141,12 @@ def slices(group: Group) -> Content | None:
     for name in sizes:
         values = [[means[name][metric] for means in by_seed if name in means] for _, by_seed in measured]
         columns[name] = [f"{statistics.fmean(by_seed):.4f}" if by_seed else "" for by_seed in values]
-    note = f"targets: {', '.join(f'{n:,} {name}' for name, n in sizes.items())}"
+    labels = [[label for label in variant.labels if label != "synthetic"] for variant, _ in measured]
+    columns |= {"labels": [" ".join(own) for own in labels]} if any(labels) else {}
+    notes = [f"targets: {', '.join(f'{n:,} {name}' for name, n in sizes.items())}"]
+    notes += [SYNTHETIC_NOTE] if any("synthetic" in variant.labels for variant, _ in measured) else []
     title = f"{group.title}: {metric} on slices of the targets"
-    return Content(title, list(columns), list(zip(*columns.values(), strict=True)), [note])
+    return Content(title, list(columns), list(zip(*columns.values(), strict=True)), notes, ["labels"])
 
 
 def costs(group: Group) -> Content:

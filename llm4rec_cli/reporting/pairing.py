@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # Keys of metrics.json that must agree between two runs, besides the data.
 PROTOCOL_KEYS = ("split", "split_rule", "protocol", "mask_history")
 EXAMPLE, IMPRESSION = ("user_id", "target"), ("impression_id",)  # columns that identify an example
-PARTS = ("cold/", "warm/")  # of targets: before the metrics of these alone
 # Columns of predictions.parquet by kind of answer: rankings, ratings, texts about a feature, other texts, and
 # impressions, which store their metrics.
 ANSWER_COLUMNS = (
@@ -106,11 +105,10 @@ def shared_metrics(runs: Sequence[FinishedRun], typed: Sequence[str] | None = No
                 f"--metric {replacement}",
             )
         if name not in shared:
-            remedy = f"--targets {name.replace('/', ' --metric ')}" if name.startswith(PARTS) else ""
             not_all = {1: "this run does not", 2: "the two runs do not both"}.get(len(runs), "these runs do not all")
             in_all = all(name in run["metrics"] for _, run in runs)
             problem = f"{name} has no value per example to pair" if in_all else f"{not_all} have the metric '{name}'"
-            raise UsageError(problem, remedy or did_you_mean(name, shared))
+            raise UsageError(problem, did_you_mean(name, shared))
     return list(dict.fromkeys(typed))
 
 

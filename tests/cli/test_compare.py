@@ -232,7 +232,6 @@ def test_the_chosen_metrics_are_compared(write, compared):
     [
         ("ndgc@10", "the two runs do not both have the metric 'ndgc@10'", "did you mean 'ndcg@10'?"),
         ("coverage@10", "coverage@10 has no value per example to pair", "known: "),
-        ("cold/mrr", "the two runs do not both have the metric 'cold/mrr'", "--targets cold --metric mrr"),
     ],
 )
 def test_a_metric_that_is_no_mean_over_users_of_both_is_refused(llm4rec, write, metric, problem, remedy):

@@ -134,6 +134,15 @@ def test_one_training_under_another_protocol_is_too_few(sound, write, tmp_path):
     assert reason.endswith("of 1 training")
 
 
+def test_one_training_of_the_opponent_under_another_protocol_is_too_few(sound, write, tmp_path):
+    name = sound()
+    rivals = ({}, {"dataset.control": "shuffle_ties"}, {"dataset.split": "temporal"})
+    for seeds, settings in zip(((0, 1, 2), (0, 1, 2), (0,)), rivals, strict=True):
+        rival = write("bpr_mf", FLOOR, seeds, settings)
+    reasons = [check.reason for check in audit(name, tmp_path, over="bpr_mf").checks if not check.passed]
+    assert rival and len(reasons) == 1 and reasons[0].endswith("of 1 training")
+
+
 def test_other_experiments_say_nothing_of_another_protocol(sound, write, tmp_path):
     name = sound(untied=None)
     write("sasrec", GOOD, settings={"dataset.control": "shuffle_ties", "model.hidden_size": 1})
@@ -186,6 +195,8 @@ def test_a_file_is_the_run_that_judged_it(write, tmp_path):
     write("external", GOOD, [0], file=str(file), shown_as="theirs")
     result = audit(str(file), tmp_path)
     assert failed(result)["3 seeds of theirs"] is False
+    (temporal,) = [check.reason for check in result.checks if "temporal" in check.condition]
+    assert temporal.endswith("llm4rec score FILE dataset.split=temporal, with a file that was made for these data")
     assert "its file says nothing" in result.known[0]
 
 
@@ -212,7 +223,7 @@ def test_a_metric_that_one_side_lacks_or_that_has_no_value_per_target_is_refused
     more = {"metrics": {"ndcg@10": 0.2, "hr@10": 0.3, "cold/hr@10": 0.1}}
     result = write("sasrec", GOOD, **more, intervals={name: [0, 1] for name in more["metrics"]})
     write("popularity", FLOOR, [0])
-    with pytest.raises(UsageError, match="this run does not have the metric 'cold/hr@10'"):
+    with pytest.raises(UsageError, match="cold/hr@10 has no value per example to pair"):
         audit(result, tmp_path, metric="cold/hr@10")
     with pytest.raises(RunError, match="no floor was evaluated"):
         audit(result, tmp_path, metric="hr@10")

@@ -213,13 +213,14 @@ def test_costs_have_those_of_a_chat_models_answers():
 def test_a_table_of_slices_has_a_row_per_variant_averaged_over_seeds(tmp_path):
     def seed(number, same_day):
         means = {name: {"n": 2, "ndcg@10": same_day} for name in ("same_day", "ascending_id")}
-        facts = metrics_json(0.2, seed=number, intervals={"ndcg@10": [0.1, 0.3]}, breakdown={"slice": means})
+        own = {"intervals": {"ndcg@10": [0.1, 0.3]}, "labels": ["leaky", "synthetic"]}
+        facts = metrics_json(0.2, seed=number, breakdown={"slice": means}, **own)
         return write_run(tmp_path / str(number), facts, rankings([0, 5, 20, 70]))
 
     shown = slices(group(seed(0, 0.3), seed(1, 0.4), run(model="popularity")))
     (row,) = rows(shown)  # the other has no slices
-    assert row == {"model": "sasrec", "variant": "", "all": "0.2000", "same_day": "0.3500"}
-    assert shown.notes == ["targets: 2 same_day"]
+    assert row == {"model": "sasrec", "variant": "", "all": "0.2000", "same_day": "0.3500", "labels": "leaky"}
+    assert shown.notes == ["targets: 2 same_day", "synthetic data: these numbers settle no claim"]
     assert slices(group(run())) is None
 
 

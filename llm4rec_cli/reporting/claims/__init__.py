@@ -14,9 +14,10 @@ A rule is about B, compared with A or with a number of B's own run:
 
 The confidence interval decides. It is over users and seeds, of paired values where two models are compared: 95 % for
 `superior`, `inferior` and `preferred`; 90 % for `not_inferior` and `equivalent`, which amounts to one-sided tests at
-5 %. Of a metric that only a whole run has, such as a diversity, it is over seeds alone. A claim is supported if the whole interval lies on the claim's side of the margin and not supported if it lies on
-the other side. It is inconclusive if the interval crosses the margin. A percentage margin is relative to A's mean, and
-compared with the interval of the ratio of the means.
+5 %. Of a metric that only a whole run has, such as a diversity, it is over seeds alone. A claim is supported if the
+whole interval lies on the claim's side of the margin and not supported if it lies on the other side. It is inconclusive
+if the interval crosses the margin. A percentage margin is relative to A's mean, and compared with the interval of the
+ratio of the means.
 
 - Trained models need at least three seeds on each side; with fewer, the test is inconclusive. One run suffices for a
   model without training, such as a floor or a chat model, whose seed only draws the candidates' order for each user.
