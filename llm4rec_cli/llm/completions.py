@@ -8,7 +8,7 @@ import random
 import textwrap
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llm4rec_cli import progress
@@ -129,10 +129,10 @@ def _complete(
         log.info("%s: %d requests, %s", description, sum(map(len, session.pending)), session.projection_in_words())
     usage.requests += len(session.requests)
     usage.stored += len(session.completions)
-    began, spent_before = progress.clock(), usage.spent_tokens
+    began, before = progress.clock(), replace(usage)
 
     def speed() -> str:
-        tokens = (usage.spent_tokens - spent_before) / max(progress.clock() - began, 1e-9)
+        tokens = (usage.spent_tokens - before.spent_tokens) / max(progress.clock() - began, 1e-9)
         cost = f", cost {usage.spent_cost:.4f}" if usage.spent_cost else ""
         return f"{tokens:,.0f} tokens a second{cost}"
 
@@ -143,7 +143,7 @@ def _complete(
         log.info(
             "%s: %d of %d answers are in the store, %d requests sent, %d tokens spent at a cost of %.4f",
             *(description, len(session.completions), len(session.requests)),
-            *(usage.sent, usage.spent_tokens, usage.spent_cost),
+            *(usage.sent - before.sent, usage.spent_tokens - before.spent_tokens, usage.spent_cost - before.spent_cost),
         )
     for key in session.requests:  # in their order, so that float sums do not depend on the order of arrival
         usage.add(session.completions[key], config)

@@ -242,6 +242,16 @@ def test_a_dry_run_counts_the_requests_of_controls(local, constrained):
     assert "in all, as estimated: 6 requests, " in local("task=rating", "llm.dry_run=true").out
 
 
+@pytest.mark.parametrize("typed", [("model.answer=pmi",), ("model.answer=generate", "prompt.shuffles=3")])
+def test_a_dry_run_counts_no_request_twice(local, typed):
+    typed = ("task=direct", "task.negatives=4", "model.controls=4", *typed)
+    shown = local(*typed, "llm.dry_run=true")
+    (estimated,) = re.findall(r"in all, as estimated: (\d+) requests", shown.out)
+    run = local(*typed)
+    sent = run.metrics["llm"]["requests"] + run.metrics["controls"]["llm"]["requests"]
+    assert int(estimated) - 2 <= sent <= int(estimated), "a short history may be shuffled into itself"
+
+
 def test_another_threshold_needs_no_new_requests(local):
     local("task=sequential")
     again = local("task=sequential", "model.threshold=100", "llm.replay=true")

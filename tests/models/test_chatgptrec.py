@@ -146,6 +146,9 @@ def test_candidates_of_one_title_tie_in_a_constrained_list(build):
     model.prompts.titles[5] = "Jaws"
     assert model.score(LISTED)[0].tolist() == [0, -2, -1, -2, -2, 0]
     assert backend.requests[0].choices == ("Alien", "Heat", "Jaws", "Rocky", "Seven")
+    repeated, _ = build("direct", lambda r: json.dumps(["Jaws", "Heat", "Jaws"]), "model.answer=constrained")
+    repeated.prompts.titles[5] = "Jaws"
+    assert repeated.score(LISTED)[0, [0, 2]].tolist() == [0, -1], "its first place counts"
 
 
 def test_constrained_ratings_are_one_of_the_stars_and_texts_are_free(build):

@@ -91,6 +91,15 @@ def test_each_variation_changes_one_thing(measured):
     assert result["llm"]["requests"] == len(requests)
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_neutral_titles_are_as_many_as_the_titles_that_fit(measured, tokens):
+    """Invented titles have two words, and the titles one."""
+    _, requests = measured(lambda r: json.dumps(listed_in(r)), f"model.prompts.history_tokens={tokens}")
+    neutral = [len(history_in(r)) for r in requests if '"product ' in r.messages[-1]["content"]]
+    shuffled = [len(history_in(r)) for r in requests[-8:-4]]
+    assert sorted(neutral) == sorted(shuffled) and max(neutral) == min(tokens, 3)
+
+
 def test_likelihoods_have_no_order(measured):
     reply = lambda request: [-len(title) for title in request.continuations]  # noqa: E731
     result, _ = measured(reply, "model.answer=likelihood")

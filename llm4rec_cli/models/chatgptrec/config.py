@@ -97,9 +97,17 @@ PART_FIELDS = {
     "behaviour": {"history"},
     "candidates": {"candidates"},
     "shots": {"examples"},
-    "shot": {"title", "category", "stars", "review", "number", "history", "candidates", "answer"},
     "answer": set(),
     "judged": set(),
+}
+# Of a few-shot example: an earlier choice, or an interaction, whose rating is its answer.
+CHOICE, INTERACTION = {"number", "history", "candidates", "answer"}, {"number", "title", "category", "stars", "review"}
+SHOT_FIELDS = {
+    "rating": INTERACTION,
+    "sequential": CHOICE,
+    "direct": CHOICE,
+    "explanation": {*INTERACTION, "answer"},
+    "review_summary": {*INTERACTION, "answer"},
 }
 CONTROL_EXAMPLES, CONTROL_EXAMPLES_OF_DEMO = 50, 10
 UNREADABLE = {Question.rank: "a miss", Question.rate: "the training mean", Question.write: "an empty text"}
@@ -219,17 +227,12 @@ class ChatGPTRecConfig(ModelConfig):
             )
         if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:
             yield UsageError("model.answer=constrained decodes greedily", "llm.temperature=0")
+        yield from _problems_of_template("the system message", self.prompts.system, set())
         for task in TASKS:
-            prompt: TaskPrompt = getattr(self.prompts, task)
-            for part, part_fields in {"task": TARGET_FIELDS[task], **PART_FIELDS}.items():
-                where, allowed = f"the prompt of {task}, part `{part}`", part_fields | {"noun", "listed"}
-                try:
-                    fields = template_fields(getattr(prompt, part))
-                except ValueError:
-                    yield UsageError(f"{where}: unmatched brace", "write a literal brace as {{ or }}")
-                    continue
-                for unknown in sorted(fields - allowed):
-                    yield UsageError(f"{where}: no field {{{unknown}}}", f"choose from {', '.join(sorted(allowed))}")
+            part_fields = {"task": TARGET_FIELDS[task], "shot": SHOT_FIELDS[task], **PART_FIELDS}
+            for part, fields in part_fields.items():
+                template = getattr(getattr(self.prompts, task), part)
+                yield from _problems_of_template(f"the prompt of {task}, part `{part}`", template, fields)
         if self.prompts.shuffles > 1 and self.scores_choices:
             yield UsageError(
                 "prompt.shuffles has no effect on likelihoods: they list no candidates", "prompt.shuffles=1"
@@ -288,6 +291,18 @@ class ChatGPTRecConfig(ModelConfig):
 def _has_values(table: Any, column: str) -> bool:
     """Return whether some row has a value: a number, or text that is not blank."""
     return column in table and bool((table[column].fillna("").astype(str).str.strip() != "").any())
+
+
+def _problems_of_template(where: str, template: str | None, fields: set[str]) -> Iterator[UsageError]:
+    """Yield what is wrong with a template that may contain these fields, and those that are the same in all prompts."""
+    allowed = fields | {"noun", "listed"}
+    try:
+        unknown = template_fields(template) - allowed
+    except ValueError:
+        yield UsageError(f"{where}: unmatched brace", "write a literal brace as {{ or }}")
+        return
+    for name in sorted(unknown):
+        yield UsageError(f"{where}: no field {{{name}}}", f"choose from {', '.join(sorted(allowed))}")
 
 
 def template_fields(template: str | None) -> set[str]:

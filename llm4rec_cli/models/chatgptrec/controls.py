@@ -7,6 +7,7 @@ is, the order of that history, and what titles say.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
@@ -42,6 +43,7 @@ FloatArray = NDArray[np.floating[Any]]
 WORDINGS = ("default", "short", "adviser")  # prompts that are compared
 ORDERS = 3  # of the candidates, which are compared
 TENTHS = 10  # parts of a list of candidates
+EQUAL = 100  # similarity of titles that are the same
 
 
 class Variations(NamedTuple):
@@ -138,10 +140,14 @@ def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) 
     others = {}
     if len(np.unique(examples.user)) > 1:
         others["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
-    if not prompts.shots:
+    neutral = _neutral_titles(model, seed)
+    if prompts.shots:
+        others["neutral titles"] = _varied(model, spent, titles=neutral), examples
+    else:
         shown = model.prompts.shown(model.task, examples)
         others["shuffled history"] = same, controlled_examples(shown, Control.shuffle_history, seed)
-    others["neutral titles"] = _varied(model, spent, titles=_neutral_titles(model, seed)), examples
+        uncut = replace(prompts, history_tokens=sys.maxsize)  # neutral titles have other lengths, but as many are shown
+        others["neutral titles"] = _varied(model, spent, uncut, neutral), shown
     return Variations(orders, wordings, others)
 
 
@@ -179,7 +185,8 @@ def _varied(
     other.config = replace(model.config, prompts=prompts or model.config.prompts)
     other.prompts = PromptBuilder(other.config.prompts, model.split, model.seed, model.backend.count_tokens)
     other.prompts.titles = model.prompts.titles if titles is None else titles
-    other.matcher = model.matcher if titles is None else TitleMatcher(titles, model.config.threshold)
+    # Invented titles differ in a letter: one that is only similar to them is another.
+    other.matcher = model.matcher if titles is None else TitleMatcher(titles, EQUAL)
     return other
 
 

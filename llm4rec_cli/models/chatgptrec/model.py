@@ -55,6 +55,7 @@ class ChatGPTRec:
         self.completions: dict[str, Completion] = {}  # by request
         self.prior: dict[str, dict[str, float]] = {}  # prompt without a user -> continuation -> log-likelihood
         self.usage = completions.Usage()
+        self.previewed: set[str] = set()  # requests that a dry run has shown
 
     def add_items(self, split: Split) -> None:
         """Append items by their titles; few-shot examples keep the catalogue without them."""
@@ -87,8 +88,10 @@ class ChatGPTRec:
         """
         requests = self.requests(task, examples)
         prior_requests = self._prior_requests(task, examples)
-        new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in self.completions}
-        if new:
+        known = self.previewed if self.llm.dry_run else self.completions
+        new = {key: r for r in requests + prior_requests if (key := _request_key(r)) not in known}
+        if new or self.llm.dry_run:
+            self.previewed |= new.keys()
             name = ", ".join(filter(None, [f"querying {Path(self.llm.model).name}", under]))
             results = completions.complete([*new.values()], self.backend, self.llm, self.store, name, self.usage)
             self.completions |= dict(zip(new, results, strict=True))
@@ -177,7 +180,9 @@ class ChatGPTRec:
     def _ranked_with_namesakes(self, items: IntArray, examples: Examples, i: int) -> Tensor:
         """Return (n_scores,) scores by place in a list of titles that are each named once: items of one title tie, and
         so do all that are not named."""
-        places = {self.prompts.titles[item]: place for place, item in enumerate(items)}
+        places: dict[str, int] = {}
+        for place, item in enumerate(items):  # an endpoint may repeat a title, which then matches another item of it
+            places.setdefault(self.prompts.titles[item], place)
         columns = range(len(self.prompts.titles)) if examples.candidates is None else examples.candidates[i]
         return -torch.tensor([places.get(self.prompts.titles[item], len(items)) for item in columns]).float()
 

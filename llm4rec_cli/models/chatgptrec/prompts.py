@@ -62,7 +62,8 @@ class PromptBuilder:
         if order is not None:
             parts.append(self._fill(prompt.candidates, {"candidates": self._title_list(order)}))
         parts.append(self._fill(prompt.judged if scored else prompt.answer, {}))
-        system: list[Message] = [{"role": "system", "content": self.prompts.system}] if self.prompts.system else []
+        text = self._fill(self.prompts.system or "", {})
+        system: list[Message] = [{"role": "system", "content": text}] if text else []
         return (*system, {"role": "user", "content": "\n".join(filter(None, parts))})
 
     def candidate_order(self, examples: Examples, i: int) -> IntArray:
@@ -95,7 +96,8 @@ class PromptBuilder:
         interactions, items = self.split.dataset.interactions, self.split.dataset.items
         fields = {"title": to_json(self.titles[item]), "category": "", "stars": "", "review": ""}
         if "category" in names and "categories" in items:
-            fields["category"] = _text(items["categories"], item)
+            category = _text(items["categories"], item)
+            fields["category"] = to_json(category) if category else ""
         if "stars" in names and "rating" in interactions:
             fields["stars"] = f"{interactions['rating'].iloc[row]:g}"
         if "review" in names and "review_text" in interactions:
@@ -151,8 +153,7 @@ class PromptBuilder:
                 for row in usable
             ]
         return "\n".join(
-            template.format(**self.constants, **{"number": str(n), "history": "", "candidates": ""} | fields)
-            for n, fields in enumerate(shots, start=1)
+            template.format(**self.constants, number=n, **fields) for n, fields in enumerate(shots, start=1)
         )
 
     def _training_rows(self, examples: Examples, i: int) -> IntArray:
@@ -188,9 +189,9 @@ class PromptBuilder:
         }
 
     def _shot_answer(self, task: str, row: int) -> dict[str, str]:
-        """Return the user's own text about an interaction; empty for a rating, which is a field already."""
+        """Return the user's own text about an interaction; nothing for a rating, which is a field already."""
         column = WRITING_TASKS.get(task)
-        return {"answer": to_json(str(self.split.dataset.interactions[column].iloc[row])) if column else ""}
+        return {"answer": to_json(str(self.split.dataset.interactions[column].iloc[row]))} if column else {}
 
 
 def item_titles(split: Split, noun: str) -> list[str]:
