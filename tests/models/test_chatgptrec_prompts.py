@@ -165,7 +165,8 @@ def test_the_system_message_is_a_template_too():
     config = spec_of("model=chatgptrec").config
     config.model.prompts.system = "You recommend {noun}s."
     assert not [*config.model.problems(config)]
-    messages = PromptBuilder(config.model.prompts, SPLIT, 0, count_words).messages("direct", TEST, 0, None, scored=False)
+    prompts = PromptBuilder(config.model.prompts, SPLIT, 0, count_words)
+    messages = prompts.messages("direct", TEST, 0, None, scored=False)
     assert messages[0] == {"role": "system", "content": "You recommend products."}
     config.model.prompts.system = "You know {title}."
     (refused,) = config.model.problems(config)
