@@ -225,6 +225,12 @@ def test_every_experiment_runs_small(small, golden_metrics, name):
     assert set(compose(*choice("experiment", name)).deviations) <= set(metrics["deviations"])
 
 
+@pytest.mark.parametrize("task", ["explanation", "review_summary"])
+def test_the_papers_texts_run_small_with_its_experiment(small, task):
+    metrics = small(*experiment_command("chatgptrec/beauty_reviews"), f"task={task}").metrics
+    assert (metrics["task"], metrics["split_rule"], metrics["n_examples"]) == (task, "p5_reviews", 20)
+
+
 # Methods and a baseline, with the tasks that they support as separate commands.
 TASKS_OF_MODELS = {
     **dict.fromkeys(("p5", "chatgptrec"), ("rating", "sequential", "direct", "explanation", "review_summary")),
