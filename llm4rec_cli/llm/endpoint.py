@@ -18,7 +18,8 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -168,6 +169,10 @@ class EndpointBackend:
             UsageError: the server refuses a request, there is no key, or likelihoods are requested.
             RunError: a request failed `1 + llm.retries` times, or the server asks for too long a wait.
         """
+        completions = self._complete(requests)
+        return _in_thread(completions) if _has_running_loop() else completions
+
+    def _complete(self, requests: Iterable[Request]) -> Generator[tuple[int, Completion], None, None]:
         key = _key(self.config, self.base_url)
         with asyncio.Runner() as runner:
             scores = self.config.prompt_logprobs is not PromptLogprobs.none
@@ -409,6 +414,26 @@ class EndpointBackend:
 
 async def _next(completions: AsyncIterator[tuple[int, Completion]]) -> tuple[int, Completion] | None:
     return await anext(completions, None)
+
+
+def _has_running_loop() -> bool:
+    """Return whether an event loop runs in this thread, as in Jupyter: a second one cannot run there."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_thread(completions: Generator[tuple[int, Completion], None, None]) -> Iterator[tuple[int, Completion]]:
+    """Yield what a generator yields, and run it in another thread, which an interruption does not wait for."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        while (numbered := thread.submit(next, completions, None).result()) is not None:
+            yield numbered
+    finally:
+        thread.submit(completions.close)
+        thread.shutdown(wait=False)
 
 
 def problems(config: LLMConfig) -> Iterator[UsageError]:

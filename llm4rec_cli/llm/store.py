@@ -55,7 +55,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         with locked(path.with_name(f".{path.name}.lock"), path), self._errors():  # two cannot create one file at once
-            self._db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None)
+            # In Jupyter an endpoint reads it in another thread, while this one waits.
+            self._db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")  # flush each: a lost completion costs more than a flush
             self._db.execute(_TABLE)

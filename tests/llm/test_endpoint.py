@@ -1,5 +1,6 @@
 """An endpoint on loopback that fails in every way: each completion is stored once, and the key appears nowhere."""
 
+import asyncio
 import email.utils
 import json
 import logging
@@ -10,9 +11,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
 
@@ -144,6 +147,56 @@ def test_requests_are_consumed_when_they_can_be_sent(chat):
     assert len(consumed) == 2
     results.close()
     assert sum(chat.counts.values()) <= 2  # the second may not have arrived yet
+
+
+def in_a_notebook(cell):
+    """The result of a function that is called while an event loop runs in its thread, as in Jupyter."""
+
+    async def run():
+        return cell()
+
+    return asyncio.run(run())
+
+
+def test_a_notebook_gets_and_stores_completions(chat, tmp_path):
+    config, usage = llm_config(base_url=chat.url), Usage()
+
+    def cell():
+        with Store(tmp_path / "answers.sqlite") as store:
+            return completions.complete(requests(20), EndpointBackend(config, 0), config, store, "querying", usage)
+
+    assert [c.text for c in in_a_notebook(cell)] == expected(requests(20))
+    assert sqlite3.connect(tmp_path / "answers.sqlite").execute("SELECT count(*) FROM answers").fetchone() == (20,)
+    assert in_a_notebook(cell) and (usage.sent, usage.stored) == (20, 20)
+
+
+def test_a_notebook_gets_the_error_of_a_request(chat):
+    raised = in_a_notebook(lambda: error_of(chat, api_error(400, "unknown"), error=UsageError))
+    assert raised.problem == f"{chat.url} refuses the request: 400 unknown"
+
+
+def test_an_interrupted_notebook_does_not_wait_for_the_server(chat, monkeypatch):
+    interrupted = threading.Event()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *call):
+            future = super().submit(*call)
+            future.result = interrupt
+            return future
+
+    def late(http):
+        interrupted.wait(60)
+        completed("late")(http)
+
+    monkeypatch.setattr(endpoint, "ThreadPoolExecutor", Interrupted)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        in_a_notebook(lambda: complete_one(chat, late))
+    interrupted.set()
+    assert time.monotonic() - begun < 30
 
 
 def test_likelihoods_are_refused_before_anything_is_sent(chat):
