@@ -2,8 +2,8 @@
 
 The client handles HTTP: TLS, proxies, persistent connections, errors by status. This module adds what it lacks: a
 deadline for a whole response (the client's own limits silence, which a slow drip never breaks), retries of malformed
-responses (truncated, garbled, without a choice), `Retry-After` beyond two minutes, and that a failure of one request
-loses no other completion.
+responses (truncated, garbled, without a choice) and of answers that the server broke off, `Retry-After` beyond two
+minutes, and that a failure of one request loses no other completion.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ MIN_SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY, whic
 WRAPPER = "answer"  # the property of a schema whose root has to be an object
 WRAPPER_TOKENS = 8  # at most, of `{"answer": [` and `]}`
 MOST_SHOWN = 5  # tokens in a message
+BROKEN_OFF = ("error", "abort")  # reasons to stop of OpenRouter, and of vLLM and SGLang, that leave no answer
 UNFINISHED = ("length", "content_filter")  # reasons to stop that leave an answer without its form
 
 _RETRIED = (408, 409, 429)  # statuses that may pass, besides 5xx
@@ -264,6 +265,9 @@ class EndpointBackend:
         try:
             response = json.loads(body)
             choice, usage = response["choices"][0], response.get("usage") or {}
+            if choice.get("error") or choice.get("finish_reason") in BROKEN_OFF:
+                reason = choice.get("error") or choice["finish_reason"]
+                return _Failure(f"the server broke off its answer: {_excerpt(reason)}")
             text, logprobs = "", None
             if request.continuations is not None:
                 is_echo = self.config.prompt_logprobs is PromptLogprobs.echo

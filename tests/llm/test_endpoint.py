@@ -399,6 +399,11 @@ def test_the_identity_has_all_that_changes_a_completion(chat):
 # --- failures that pass
 
 
+def broken_off(**more):
+    """The choice of an answer that the server began and could not finish."""
+    return {"index": 0, "message": {"role": "assistant", "content": "to"}} | more
+
+
 @pytest.mark.parametrize(
     "response",
     [
@@ -428,6 +433,9 @@ def test_the_identity_has_all_that_changes_a_completion(chat):
         ok(completion_body("a", choices=[{"message": {}}])),
         ok(completion_body("a", choices=["a"])),
         ok(completion_body(["a"])),
+        completed("", choices=[broken_off(finish_reason="error")]),
+        completed("", choices=[broken_off(finish_reason="abort")]),
+        completed("", choices=[broken_off(finish_reason="stop", error={"code": 502, "message": "overloaded"})]),
         ok(completion_body("a", usage=[1])),
         ok(completion_body("a").replace(b"5", b"1e999")),
     ],
@@ -530,6 +538,12 @@ def test_retries_are_limited(chat):
     assert raised.problem == f"{chat.url}: 503 overloaded (4 tries)"
     assert "answers so far are stored" in raised.remedy
     assert chat.counts["a"] == 4
+
+
+def test_an_answer_that_is_always_broken_off_is_no_completion(chat):
+    body = completion_body("", choices=[broken_off(finish_reason="error", error={"message": "overloaded"})])
+    raised = error_of(chat, *[ok(body)] * 9)
+    assert raised.problem == f"{chat.url}: the server broke off its answer: {{'message': 'overloaded'}} (4 tries)"
 
 
 def test_an_unreachable_server_is_reported(chat):
