@@ -32,7 +32,7 @@ import urllib3
 from llm4rec_cli.config.schema import LLMConfig, PromptLogprobs, Structured
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, raise_first
-from llm4rec_cli.llm.requests import Completion, Request, estimated_prompt_tokens
+from llm4rec_cli.llm.requests import SHORTER_PROMPTS, Completion, Request, estimated_prompt_tokens
 
 if TYPE_CHECKING:
     import openai
@@ -51,6 +51,8 @@ WRAPPER_TOKENS = 8  # at most, of `{"answer": [` and `]}`
 MOST_SHOWN = 5  # tokens in a message
 BROKEN_OFF = ("error", "abort")  # reasons to stop of OpenRouter, and of vLLM and SGLang, that leave no answer
 UNFINISHED = ("length", "content_filter")  # reasons to stop that leave an answer without its form
+# In place of the refusal of one prompt by Azure's filter: what a filter of answers leaves.
+FILTERED = b'{"choices": [{"finish_reason": "content_filter", "message": {"content": ""}}]}'
 
 _RETRIED = (408, 409, 429)  # statuses that may pass, besides 5xx
 _REMEDIES = {
@@ -59,6 +61,7 @@ _REMEDIES = {
     429: "the account has no quota left; answers so far are stored",
     404: "check llm.model=NAME, as the server calls it, and llm.base_url=URL, which ends with /v1",
 }
+TOO_LONG = f"raise the server's context, or choose another llm.model; {SHORTER_PROMPTS}"
 _TOKEN_LIKE = re.compile(r"[A-Za-z]+|[^\w\s]|\s{2,}|\w")
 
 
@@ -70,7 +73,8 @@ class _Failure:
         reason: without the key.
         status: of a refusal that no retry changes; None of a failure that may pass.
         retry_after: seconds that the server asks to wait; None where it does not.
-        remedy: of a response that lacks what was requested, which no retry changes either.
+        remedy: of a response that lacks what was requested, which no retry changes either; or of a refusal whose
+            code says more than its status.
     """
 
     reason: str
@@ -226,7 +230,8 @@ class EndpointBackend:
                 return outcome
 
     async def _send(self, client: openai.AsyncOpenAI, request: Request, key: str) -> bytes | _Failure:
-        """Return the body of a 200 that came whole and in time, without the key, which a server might echo."""
+        """Return the body of a 200 that came whole and in time, without the key, which a server might echo; or
+        `FILTERED`."""
         import openai
 
         # OpenAI's newer models refuse `max_tokens`; many other servers do not know `max_completion_tokens`.
@@ -252,11 +257,14 @@ class EndpointBackend:
         except TimeoutError:
             return _Failure(f"no whole response within {self.config.timeout:g} s")
         except openai.APIStatusError as error:
+            if error.code == "content_filter":
+                return FILTERED
             status, body = error.status_code, error.body
             may_pass = (status in _RETRIED or status >= 500) and error.code != "insufficient_quota"
             message = _excerpt(body.get("message", body) if isinstance(body, dict) else body or "", key)
             retry_after = _retry_after(error.response.headers.get("retry-after"))
-            return _Failure(f"{status} {message}".strip(), None if may_pass else status, retry_after)
+            remedy = TOO_LONG if error.code == "context_length_exceeded" else None
+            return _Failure(f"{status} {message}".strip(), None if may_pass else status, retry_after, remedy)
         except openai.APIConnectionError as error:
             return _Failure(_excerpt(error.__cause__ or error, key))
 
@@ -402,12 +410,12 @@ class EndpointBackend:
         return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 16)) * self._jitter.uniform(0.5, 1)
 
     def _error(self, failure: _Failure) -> Llm4RecError:
-        if failure.remedy:
-            return UsageError(f"{self.base_url}: {failure.reason}", failure.remedy)
         if failure.status:
             remedy = "check llm.model and llm.max_tokens; llm.dry_run=true prints the requests"
             problem = f"{self.base_url} refuses the request: {failure.reason}"
-            return UsageError(problem, _REMEDIES.get(failure.status, remedy))
+            return UsageError(problem, failure.remedy or _REMEDIES.get(failure.status, remedy))
+        if failure.remedy:
+            return UsageError(f"{self.base_url}: {failure.reason}", failure.remedy)
         wait = f"; it asks to wait {failure.retry_after:,.0f} s" if failure.retry_after else ""
         return RunError(
             f"{self.base_url}: {failure.reason}{wait}",

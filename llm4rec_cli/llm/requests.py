@@ -20,6 +20,7 @@ class Status(Enum):
     invalid = "invalid"  # no answer in it
 
 
+SHORTER_PROMPTS = "with model=chatgptrec, lower prompt.history_tokens or prompt.shots"  # part of a remedy
 CHOICE_FIELDS = ("choices", "listed")  # of a Request
 Message = dict[str, str]  # role: system, user or assistant; content
 

@@ -275,6 +275,21 @@ def test_an_answer_that_a_filter_removed_is_no_other_choice(chat):
     assert (result.text, result.finish) == ("I cannot", "content_filter")
 
 
+def test_a_prompt_that_a_filter_refuses_gets_an_unreadable_answer(chat, tmp_path):
+    refused = api_error(400, "the prompt triggers our content management policy", "content_filter")
+    chat.responses = lambda prompt: [refused] if prompt == "question 1" else []
+    config, usage = llm_config(base_url=chat.url), Usage()
+    with Store(tmp_path / "answers.sqlite") as store:
+        results = completions.complete(requests(3), EndpointBackend(config, 0), config, store, "querying", usage)
+    assert [(c.text, c.finish) for c in results] == [
+        ("to question 0", "stop"),
+        ("", "content_filter"),
+        ("to question 2", "stop"),
+    ]
+    assert (results[1].prompt_tokens, results[1].answer_tokens, results[1].attempts) == (4, 0, 1), "3 + 1 estimated"
+    assert (usage.sent, chat.counts["question 1"]) == (3, 1)
+
+
 def test_a_list_of_long_titles_fits(chat):
     titles = tuple(f"The {n}th of many very long titles, with a subtitle and an edition" for n in range(20))
     chat.responses = lambda prompt: [completed("[]")]
@@ -519,6 +534,7 @@ def test_whatever_fails_every_completion_is_stored_once(chat, tmp_path):
         (401, None, "key_variable"),
         (404, None, "llm.model"),
         (429, "insufficient_quota", "quota"),
+        (400, "context_length_exceeded", "prompt.history_tokens"),
     ],
 )
 def test_a_permanent_refusal_is_reported_at_once(chat, status, code, remedy):
