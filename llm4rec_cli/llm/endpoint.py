@@ -62,6 +62,7 @@ _REMEDIES = {
     404: "check llm.model=NAME, as the server calls it, and llm.base_url=URL, which ends with /v1",
 }
 TOO_LONG = f"raise the server's context, or choose another llm.model; {SHORTER_PROMPTS}"
+_LISTED_LINE = re.compile(r"^[ \t]*+(?:\d{1,3}[.)]|[-*•])[ \t]++(\S.*)$", re.MULTILINE)
 _TOKEN_LIKE = re.compile(r"[A-Za-z]+|[^\w\s]|\s{2,}|\w")
 
 
@@ -356,13 +357,13 @@ class EndpointBackend:
         return max(request.max_tokens, sum(longest) + 2 * len(longest) + WRAPPER_TOKENS)
 
     def _strays(self, request: Request, text: str) -> list[str]:
-        """Return what an answer names that is none of its choices. A refusal is no JSON, and names nothing."""
+        """Return what an answer names that is none of its choices. A sentence, such as a refusal, names nothing."""
         if not self._is_restricted(request):
             return []
         try:
             named = json.loads(text)
         except ValueError:
-            named = [] if request.listed else text.strip()
+            named = _listed_within(text) if request.listed else text.strip()
         named = [str(name) for name in (named if isinstance(named, list) else [named]) if name != ""]
         return [name for name in named if name not in (request.choices or ())]
 
@@ -533,6 +534,15 @@ def _unwrapped(text: str) -> str:
     except (ValueError, LookupError, TypeError):
         return text
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _listed_within(text: str) -> list[Any]:
+    """Return the titles of a JSON list within a text, or of lines with numbers or bullets; none of fewer than two."""
+    try:
+        titles = json.loads(text[text.find("[") : text.rfind("]") + 1])
+    except ValueError:
+        titles = [line.strip() for line in _LISTED_LINE.findall(text)]
+    return titles if len(titles) > 1 else []
 
 
 def _refuse_continuations(request: Request) -> Request:

@@ -255,12 +255,25 @@ def test_one_choice_is_guided_or_the_only_property(chat):
 
 @pytest.mark.parametrize(
     ("reply", "named"),
-    [('["Heat", "Jaws"]', "Jaws"), ("I like Heat", None), ('"Jaws"', "Jaws"), ("", None), ('["Heat"]', None)],
+    [
+        ('["Heat", "Jaws"]', "Jaws"),
+        ("I like Heat", None),
+        ('"Jaws"', "Jaws"),
+        ("", None),
+        ('["Heat"]', None),
+        ('```json\n["Heat", "Jaws"]\n```', "Jaws"),
+        ('```json\n["Heat", "Alien"]\n```', None),
+        ('Here they are:\n```json\n{"films": ["Heat", "Jaws"]}\n```\nEnjoy!', "Jaws"),
+        ("1. Jaws\n2. Heat", "Jaws"),
+        ("1) Heat\n2) Alien", None),
+        ("Here they are:\n\n- Heat\n- Jaws\n", "Jaws"),
+        ("I cannot:\n- nothing fits", None),
+    ],
 )
 def test_a_server_that_does_not_restrict_its_answers_is_noticed(chat, reply, named):
     chat.responses = lambda prompt: [completed(reply)] * 9
     batch = [request("a", choices=("Alien", "Heat"), listed=2)]
-    if named is None:  # a refusal, or a list that names no other
+    if named is None:  # a sentence, such as a refusal, or a list that names no other
         assert [answer.text for _, answer in backend(chat, structured="guided").complete(batch)] == [reply]
         return
     with pytest.raises(UsageError, match=f"does not restrict its answers: it wrote '{named}'"):
