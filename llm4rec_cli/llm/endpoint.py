@@ -280,7 +280,15 @@ class EndpointBackend:
             text, logprobs = "", None
             if request.continuations is not None:
                 is_echo = self.config.prompt_logprobs is PromptLogprobs.echo
-                tokens = _echoed_tokens(choice, usage) if is_echo else _prompt_tokens(response)
+                scores = choice.get("logprobs") if is_echo else response.get("prompt_logprobs")
+                if scores is None or "content" in scores:  # llama.cpp's server: those of generated tokens alone
+                    other = "chat" if is_echo else "echo"
+                    return _Failure(
+                        "the response has no log-probabilities of the prompt, which were requested",
+                        remedy=f"llm.prompt_logprobs={other}, if the server returns them so; or model.answer=generate "
+                        "or constrained, without llm.prompt_logprobs",
+                    )
+                tokens = _echoed_tokens(scores, usage) if is_echo else _prompt_tokens(scores)
                 logprobs = self._log_probs_at_end(tokens, request)
                 if logprobs is None:
                     return _Failure(
@@ -514,15 +522,15 @@ def _scoring(messages: list[Any], continuation: str) -> dict[str, Any]:
     return {"messages": begun, "extra_body": more}
 
 
-def _prompt_tokens(response: dict[str, Any]) -> list[tuple[str, float | None]]:
+def _prompt_tokens(scores: list[Any]) -> list[tuple[str, float | None]]:
     """Return the tokens of the prompt of a chat completion, each with its log-probability; the first one has none."""
-    entries = [[*(entry or {}).values()] for entry in response["prompt_logprobs"]]
+    entries = [[*(entry or {}).values()] for entry in scores]
     return [(entry[0]["decoded_token"], entry[0]["logprob"]) if entry else ("", None) for entry in entries]
 
 
-def _echoed_tokens(choice: dict[str, Any], usage: dict[str, Any]) -> list[tuple[str, float | None]]:
+def _echoed_tokens(scores: dict[str, Any], usage: dict[str, Any]) -> list[tuple[str, float | None]]:
     """Return the tokens of the prompt in an echo, as `_prompt_tokens`, without the one that had to be generated."""
-    echoed = [*zip(choice["logprobs"]["tokens"], choice["logprobs"]["token_logprobs"], strict=True)]
+    echoed = [*zip(scores["tokens"], scores["token_logprobs"], strict=True)]
     return echoed[: len(echoed) - int(usage["completion_tokens"])]
 
 

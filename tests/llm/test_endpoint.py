@@ -386,6 +386,21 @@ def test_log_probabilities_of_another_text_are_no_answer(chat):
     assert len(chat.bodies) == 1, "not sent again"
 
 
+@pytest.mark.parametrize(
+    ("kind", "other", "logprobs"),
+    [("chat", "echo", None), ("echo", "chat", None), ("echo", "chat", {"content": [{"token": "x", "logprob": -1.0}]})],
+)
+def test_a_server_that_returns_no_log_probabilities_is_noticed(chat, tmp_path, kind, other, logprobs):
+    save_tokenizer(tmp_path)
+    choice = {"index": 0, "finish_reason": "length", "text": "x", "message": {"content": "x"}, "logprobs": logprobs}
+    chat.responses = lambda prompt: [completed("x", choices=[choice])] * 9
+    remote = backend(chat, prompt_logprobs=kind, tokenizer=str(tmp_path))
+    with pytest.raises(UsageError, match="the response has no log-probabilities of the prompt") as raised:
+        list(remote.complete([request("a", continuations=("Alien",))]))
+    assert raised.value.remedy.startswith(f"llm.prompt_logprobs={other},")
+    assert len(chat.bodies) == 1, "not sent again"
+
+
 def test_with_a_tokenizer_the_text_of_tokens_does_not_matter(chat, tmp_path):
     save_tokenizer(tmp_path)
     remote = backend(chat, prompt_logprobs="chat", tokenizer=str(tmp_path))
