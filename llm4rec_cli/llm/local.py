@@ -123,7 +123,7 @@ class LocalBackend:
 
     def _generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Generate the completions of a batch, in order."""
-        began = time.perf_counter()
+        began, asked_at = time.perf_counter(), _now()
         prompts = [self._prompt(request.messages) for request in requests]
         width = max(map(len, prompts))
         tokens = torch.full((len(prompts), width), self._end_tokens[0])
@@ -144,7 +144,7 @@ class LocalBackend:
                     answer_tokens=length,
                     seconds=seconds,
                     model=self.weights.identity,
-                    asked_at=_now(),
+                    asked_at=asked_at,
                 )
             )
         return completions
@@ -173,7 +173,7 @@ class LocalBackend:
         """Answer a batch with choices alone, in order."""
         from llm4rec_cli.llm.constrained import Answer, decode
 
-        began = time.perf_counter()
+        began, asked_at = time.perf_counter(), _now()
         prompts = [self._prompt(request.messages) for request in requests]
         codes = [self._codes(request.choices, request.listed) for request in requests]
         answers = [Answer(*code, max(1, request.listed)) for code, request in zip(codes, requests, strict=True)]
@@ -191,7 +191,7 @@ class LocalBackend:
                     answer_tokens=sum(lengths),
                     seconds=seconds,
                     model=self.weights.identity,
-                    asked_at=_now(),
+                    asked_at=asked_at,
                     logprobs=tuple(answer.log_probs),
                     lengths=tuple(lengths),
                 )
@@ -214,7 +214,7 @@ class LocalBackend:
 
     def _score(self, request: Request) -> Completion:
         """Score the continuations of a request."""
-        began = time.perf_counter()
+        began, asked_at = time.perf_counter(), _now()
         prompt = self._prompt(request.messages)
         continuations = [self._tokens(self._defuse(text)) for text in request.continuations or ()]
         logprobs = log_likelihoods(self.model, prompt, continuations).tolist()
@@ -226,7 +226,7 @@ class LocalBackend:
             answer_tokens=sum(lengths),
             seconds=time.perf_counter() - began,
             model=self.weights.identity,
-            asked_at=_now(),
+            asked_at=asked_at,
             logprobs=tuple(logprobs),
             lengths=lengths,
         )

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers import (
 
 from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.errors import UsageError
-from llm4rec_cli.llm import likelihood
+from llm4rec_cli.llm import likelihood, local
 from llm4rec_cli.llm.likelihood import log_likelihoods
 from llm4rec_cli.llm.local import LocalBackend
 from llm4rec_cli.llm.requests import Request
@@ -158,6 +159,16 @@ def test_sampling_leaves_the_global_random_state_alone(folder, tmp_path):
     state = torch.get_rng_state()
     complete(local, [chat_request("soap")])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("changed", [{}, {"continuations": ("1", "2")}, {"choices": ("1", "2")}])
+def test_a_completion_is_dated_when_its_request_is_begun(fp32, monkeypatch, changed):
+    """The prompt is read once to form batches, and once to be completed."""
+    events, read = [], fp32._prompt
+    monkeypatch.setattr(local, "_now", lambda: events.append("now") or "12:00")
+    monkeypatch.setattr(fp32, "_prompt", lambda messages: events.append("read") or read(messages))
+    (result,) = complete(fp32, [replace(chat_request("soap"), **changed)])
+    assert (result.asked_at, events) == ("12:00", ["read", "now", "read"])
 
 
 # --- batches
