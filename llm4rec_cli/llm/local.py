@@ -20,7 +20,7 @@ from llm4rec_cli.config.schema import LLMConfig
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.llm.likelihood import log_likelihoods
-from llm4rec_cli.llm.requests import Completion, Message, Request
+from llm4rec_cli.llm.requests import SHORTER_PROMPTS, Completion, Message, Request
 from llm4rec_cli.llm.weights import load_model, load_tokenizer, locate, model_folder
 
 log = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ class LocalBackend:
         if longest > self.config.context:
             raise UsageError(
                 f"the longest prompt takes {longest:,} tokens with its answer, and llm.context={self.config.context}",
-                f"set llm.context={longest} if the model allows it, or lower prompt.history_tokens or prompt.shots",
+                f"set llm.context={longest} if the model allows it, or choose another llm.model; {SHORTER_PROMPTS}",
             )
         return lengths
 

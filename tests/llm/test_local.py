@@ -220,8 +220,12 @@ def test_a_prompt_beyond_the_context_is_refused_with_its_length(folder, tmp_path
     tokens = len(local._prompt(request.messages))
     with pytest.raises(
         UsageError, match=f"longest prompt takes {tokens + 8} tokens with its answer, and llm.context=64"
-    ):
+    ) as raised:
         local.groups([chat_request("soap"), request])
+    assert raised.value.remedy == (
+        f"set llm.context={tokens + 8} if the model allows it, or choose another llm.model; "
+        "with model=chatgptrec, lower prompt.history_tokens or prompt.shots"
+    ), "other commands that prompt a chat model have no such keys"
 
 
 def test_a_continuation_counts_for_the_context(folder, tmp_path):
