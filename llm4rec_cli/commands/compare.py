@@ -304,7 +304,9 @@ def _notes(comparison: Comparison) -> list[str]:
         if len(side) > 1:
             letters_of.setdefault(", ".join(map(str, side)), []).append(letter)
     if letters_of:
-        seeds = [text + (f" ({', '.join(of)})" if len(letters_of) > 1 else "") for text, of in letters_of.items()]
+        seeds = [
+            text + (f" ({', '.join(letters)})" if len(letters_of) > 1 else "") for text, letters in letters_of.items()
+        ]
         notes.append(
             f"means over seeds {' and '.join(seeds)}; interval and p cover users, who are paired, and seeds, which are "
             "not"
