@@ -22,9 +22,9 @@ other predictions and may reverse the result. No claim rests on one seed.
 
 With --seeds, they cover both: users are paired, as both models are evaluated on the same ones, seeds are not, as seed 0
 of one model has nothing in common with seed 0 of another: both may have other seeds, and other numbers of them. Few
-seeds make wide intervals. A last column has the difference of each seed that both have. A rule that depends on no seed
-is compared with every seed of the others. --json also has two
-permutation tests as a check that assumes no distribution: of the users' differences (p_users) and of the trainings
+seeds make wide intervals. A last column has the difference of each seed that both have, if there are several. A rule
+that depends on no seed is compared with every seed of the others. --json also has two permutation tests as a check that
+assumes no distribution: of the users' differences (p_users) and of the trainings
 (p_seeds, at least 0.1 with three seeds).
 
 --ratio prints B / A with its interval instead of B − A: "x % above" is a statement about a ratio.
@@ -344,7 +344,8 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison of A with B, and those with the other runs under `others`."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
 
-    first, second, *more = (_run_as_json(*of_run) for of_run in zip(comparison.runs, comparison.labels, strict=True))
+    sides = zip(comparison.runs, comparison.sides, comparison.labels, strict=True)
+    first, second, *more = (_run_as_json(*side) for side in sides)
     pair, *others = comparison.pairs
     _, metrics = comparison.runs[0]
     margin = comparison.margin
@@ -362,11 +363,12 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _run_as_json(run: FinishedRun, labels: Sequence[str]) -> dict[str, Any]:
+def _run_as_json(run: FinishedRun, side: Mapping[int, FinishedRun], labels: Sequence[str]) -> dict[str, Any]:
     from llm4rec_cli.reporting.runs import shown_as
 
     folder, metrics = run
-    return {"run": str(folder), "model": shown_as(metrics), "seed": metrics["seed"], "labels": labels}
+    facts = {"run": str(folder), "model": shown_as(metrics), "seed": metrics["seed"]}
+    return {**facts, "seeds": list(side), "labels": labels}
 
 
 def _pair_as_json(pair: Pair) -> dict[str, Any]:

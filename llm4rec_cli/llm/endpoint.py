@@ -258,7 +258,7 @@ class EndpointBackend:
         except TimeoutError:
             return _Failure(f"no whole response within {self.config.timeout:g} s")
         except openai.APIStatusError as error:
-            if error.code == "content_filter":
+            if error.code == "content_filter" and request.continuations is None:
                 return FILTERED
             status, body = error.status_code, error.body
             may_pass = (status in _RETRIED or status >= 500) and error.code != "insufficient_quota"
@@ -285,8 +285,8 @@ class EndpointBackend:
                     other = "chat" if is_echo else "echo"
                     return _Failure(
                         "the response has no log-probabilities of the prompt, which were requested",
-                        remedy=f"llm.prompt_logprobs={other}, if the server returns them so; or model.answer=generate "
-                        "or constrained, without llm.prompt_logprobs",
+                        remedy=f"llm.prompt_logprobs={other}, if the server returns them so; or leave it out: with "
+                        "model=chatgptrec under model.answer=generate or constrained",
                     )
                 tokens = _echoed_tokens(scores, usage) if is_echo else _prompt_tokens(scores)
                 logprobs = self._log_probs_at_end(tokens, request)
@@ -365,7 +365,8 @@ class EndpointBackend:
         return max(request.max_tokens, sum(longest) + 2 * len(longest) + WRAPPER_TOKENS)
 
     def _strays(self, request: Request, text: str) -> list[str]:
-        """Return what an answer names that is none of its choices. A sentence, such as a refusal, names nothing."""
+        """Return what an answer names that is none of its choices. A sentence, as of a refusal without a list, names
+        nothing."""
         if not self._is_restricted(request):
             return []
         try:

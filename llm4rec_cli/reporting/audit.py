@@ -135,7 +135,7 @@ def audit(name: str, outputs: Path, over: str | None = None, metric: str | None 
     trained side has MIN_SEEDS seeds; the 95 % interval of the gain over users and seeds lies above 0, and so does that
     of the part outside ACCIDENTAL slices; where the data has times, the gain is there in every draw of shuffled ties
     and under a temporal split, each with an interval above 0 over the same model, or the strongest floor, and with
-    MIN_SEEDS trainings in all.
+    MIN_SEEDS trainings in all of each trained side.
 
     Args:
         name: a run folder, an end of its path, or a file.

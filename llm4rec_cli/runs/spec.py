@@ -222,6 +222,8 @@ def resolved_config(composed: Composed) -> Config:
     ranges.check(config)
     if config.task.question is not Question.rank or config.task.candidates not in SAMPLED:
         config.task.negatives, config.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
+    if config.task.question is Question.write:
+        config.llm.structured = LLMConfig.structured  # without effect: a text has no form
     for setting in walk.settings(config):
         if "path" in setting.field.metadata and setting.value is not None:
             path = Path(setting.value).expanduser()

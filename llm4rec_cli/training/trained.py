@@ -247,7 +247,7 @@ def _overrides(stored: Sequence[str], typed: Sequence[str]) -> list[str]:
     keys = set(map(key_typed, typed))
 
     def kept(key: str) -> bool:
-        group = re.split("[./]", key.lstrip("~"))[0]
+        group = re.split("[./]", key)[0]
         of_run = group in GROUPS or key_role(key) in (Role.training, Role.citation)
         return of_run and key not in keys and not (group == "task" and "task" in keys)
 

@@ -127,12 +127,14 @@ def test_pmi_through_an_endpoint_sends_no_title_that_is_nobodys_candidate(endpoi
     assert len(endpoint.bodies) == 25 + len(candidates), "each once more without a history"
 
 
-def test_a_sweep_over_tasks_restricts_rankings_and_leaves_texts_free(endpoint, llm4rec):
+def test_a_form_for_restricted_answers_changes_nothing_for_texts(endpoint, llm4rec):
     endpoint.responses = lambda prompt: [completed("A fine tent.")]
     typed = ("task=review_summary", "task.max_examples=3", "model.answer=constrained", "llm.structured=json_schema")
     run = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed)
     assert run.code == 0, run.err
-    assert all("response_format" not in body for body in endpoint.bodies)
+    assert len(endpoint.bodies) == 3 and all("response_format" not in body for body in endpoint.bodies)
+    again = llm4rec(*TRAIN, *SMALL[:1], *endpoint.typed, *typed[:-1])
+    assert len(endpoint.bodies) == 3 and again.metrics["config_hash"] == run.metrics["config_hash"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_a_sweep_over_tasks_restricts_rankings_and_leaves_texts_free(endpoint, l
         (("task=direct", "llm.structured=guided"), "llm.structured=guided restricts the answers of an endpoint"),
         (("task=direct", "llm=openai", "llm.model=x", "model.answer=constrained"), "needs an endpoint that restricts"),
         (("task=direct", "model.answer=constrained", "llm.temperature=1"), "decodes greedily"),
-        (("task=direct", "llm.prompt_logprobs=chat"), "model.answer=pmi needs none"),
+        (("task=direct", "llm.prompt_logprobs=chat"), "from an endpoint, and llm.backend=local computes its own"),
         (
             ("task=direct", "llm=openai", "llm.model=x", "model.answer=generate", "llm.prompt_logprobs=chat"),
             "llm.prompt_logprobs=chat requests likelihoods from an endpoint, and model.answer=generate needs none",

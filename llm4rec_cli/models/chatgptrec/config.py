@@ -35,7 +35,7 @@ TASKS = ("rating", "sequential", "direct", "explanation", "review_summary")
 class AnswerMethod(Enum):
     """How an answer is obtained from the chat model."""
 
-    auto = "auto"  # pmi for rankings by a local model; otherwise generate
+    auto = "auto"  # pmi for rankings where the chat model returns likelihoods; otherwise generate
     generate = "generate"  # parse a generated text (paper)
     constrained = (
         "constrained"  # as generate, but only candidates' titles, each once, and only 1 to 5 stars are possible
@@ -210,19 +210,20 @@ class ChatGPTRecConfig(ModelConfig):
                 "llm.structured=json_schema, json_object, structured_outputs or guided, by what the server offers; or "
                 "llm=local",
             )
-        # A sweep over tasks has the same settings in all of them: what no answer of a task can use is no problem there.
-        restricts = llm.structured is not Structured.none and config.task.question is not Question.write
-        if restricts and not (is_endpoint and self.answer is AnswerMethod.constrained):
+        if llm.structured is not Structured.none and not (is_endpoint and self.answer is AnswerMethod.constrained):
             yield UsageError(
                 f"llm.structured={llm.structured.name} restricts the answers of an endpoint, under "
                 "model.answer=constrained alone",
                 "model.answer=constrained with llm=openai; or leave llm.structured out",
             )
+        # Of rankings alone: in a sweep over tasks the others may need no likelihoods.
         requests = llm.prompt_logprobs is not PromptLogprobs.none and config.task.question is Question.rank
         if requests and not (is_endpoint and self.scores_choices):
+            other = (
+                f"model.answer={self.answer.name} needs none" if is_endpoint else "llm.backend=local computes its own"
+            )
             yield UsageError(
-                f"llm.prompt_logprobs={llm.prompt_logprobs.name} requests likelihoods from an endpoint, and "
-                f"model.answer={self.answer.name} needs none",
+                f"llm.prompt_logprobs={llm.prompt_logprobs.name} requests likelihoods from an endpoint, and {other}",
                 "model.answer=likelihood or pmi with llm=openai; or leave llm.prompt_logprobs out",
             )
         if self.answer is AnswerMethod.constrained and not is_endpoint and llm.temperature:

@@ -7,7 +7,6 @@ is, the order of that history, and what titles say.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
@@ -140,14 +139,10 @@ def _variations(model: ChatGPTRec, examples: Examples, seed: int, spent: Usage) 
     others = {}
     if len(np.unique(examples.user)) > 1:
         others["another user's history"] = same, controlled_examples(examples, Control.swap_users, seed)
-    neutral = _neutral_titles(model, seed)
-    if prompts.shots:
-        others["neutral titles"] = _varied(model, spent, titles=neutral), examples
-    else:
+    if not prompts.shots:
         shown = model.prompts.shown(model.task, examples)
         others["shuffled history"] = same, controlled_examples(shown, Control.shuffle_history, seed)
-        uncut = replace(prompts, history_tokens=sys.maxsize)  # neutral titles have other lengths, but as many are shown
-        others["neutral titles"] = _varied(model, spent, uncut, neutral), shown
+    others["neutral titles"] = _varied(model, spent, titles=_neutral_titles(model, seed)), examples
     return Variations(orders, wordings, others)
 
 
@@ -179,12 +174,13 @@ def _neutral_titles(model: ChatGPTRec, seed: int) -> list[str]:
 def _varied(
     model: ChatGPTRec, spent: Usage, prompts: Prompts | None = None, titles: list[str] | None = None
 ) -> ChatGPTRec:
-    """Return the model with other prompts or titles."""
+    """Return the model with other prompts or titles. A history is shown as far as it fits with its own titles."""
     other = copy(model)
     other.usage = spent
     other.config = replace(model.config, prompts=prompts or model.config.prompts)
     other.prompts = PromptBuilder(other.config.prompts, model.split, model.seed, model.backend.count_tokens)
     other.prompts.titles = model.prompts.titles if titles is None else titles
+    other.prompts.title_tokens = model.prompts.title_tokens
     # Invented titles differ in a letter: one that is only similar to them is another.
     other.matcher = model.matcher if titles is None else TitleMatcher(titles, EQUAL)
     return other

@@ -10,6 +10,7 @@ import html
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ class PromptBuilder:
         self.prompts, self.split, self.seed, self.count_tokens = prompts, split, seed, count_tokens
         self.titles = item_titles(split, prompts.noun)
         self.constants = {"noun": prompts.noun, "listed": str(prompts.listed)}
-        self.title_tokens: dict[int, int] = {}  # of an item's title as JSON
+        self.title_tokens = lru_cache(maxsize=None)(self._title_tokens)  # the counts of titles that were needed
         self.ranking_budget = prompts.history_tokens // (1 + prompts.shots)  # equal for question and few-shot examples
 
     def messages(
@@ -116,13 +117,15 @@ class PromptBuilder:
         """Return how many of the latest items have titles that fit, at least one."""
         n = 0
         for item in history[::-1].tolist():
-            if item not in self.title_tokens:
-                self.title_tokens[item] = self.count_tokens(f" {to_json(self.titles[item])},")
-            max_tokens -= self.title_tokens[item]
+            max_tokens -= self.title_tokens(item)
             if max_tokens < 0 and n:
                 break
             n += 1
         return n
+
+    def _title_tokens(self, item: int) -> int:
+        """Count the tokens of an item's title in a list."""
+        return self.count_tokens(f" {to_json(self.titles[item])},")
 
     def _beginning(self, text: str) -> str:
         """Return as many of a text's first words as fit into `review_tokens`, at least one."""
