@@ -303,6 +303,13 @@ def test_a_prompt_that_a_filter_refuses_gets_an_unreadable_answer(chat, tmp_path
     assert (usage.sent, chat.counts["question 1"]) == (3, 1)
 
 
+def test_a_title_that_a_filter_refuses_has_no_likelihood(chat):
+    refused = api_error(400, "the prompt triggers our content management policy", "content_filter")
+    chat.responses = lambda prompt: [refused]
+    with pytest.raises(UsageError, match="content management policy"):
+        list(backend(chat, prompt_logprobs="chat").complete([request("a", continuations=("Alien",))]))
+
+
 def test_a_list_of_long_titles_fits(chat):
     titles = tuple(f"The {n}th of many very long titles, with a subtitle and an edition" for n in range(20))
     chat.responses = lambda prompt: [completed("[]")]
