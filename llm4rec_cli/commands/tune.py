@@ -15,7 +15,7 @@ import yaml
 from llm4rec_cli.commands import at_least
 from llm4rec_cli.config import search
 from llm4rec_cli.config.compose import Composed, compose, conf_dir, data_file
-from llm4rec_cli.config.overrides import GROUPS, key_typed, quoted
+from llm4rec_cli.config.overrides import GROUPS, as_typed, key_typed, quoted
 from llm4rec_cli.errors import UsageError
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.files import write_json, write_text
@@ -227,6 +227,8 @@ def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any]
             bases.insert(0, value)
         elif key in GROUPS:
             bases.append({f"override /{key}": value})
+        elif key.startswith("prompt/"):
+            bases.append({f"override /{key}": yaml.safe_load(value)})
         elif key not in NOT_SAVED and not key.startswith(("paths.", "~")):  # a removed key cannot be removed in YAML
             values[key] = yaml.safe_load(value)
     if not bases or not any(isinstance(base, str) or "override /model" in base for base in bases):
@@ -242,7 +244,7 @@ def _experiment(typed: Sequence[str], spec: RunSpec, settings: Mapping[str, Any]
 
 def _command(typed: Sequence[str]) -> str:
     """Return the command that repeats a search, without what is no part of its experiment."""
-    return shlex.join(["llm4rec", "tune", *(o for o in typed if key_typed(o) not in NOT_SAVED)])
+    return shlex.join(["llm4rec", "tune", *(as_typed(o) for o in typed if key_typed(o) not in NOT_SAVED)])
 
 
 def _names_the_search(experiment: Path, typed: Sequence[str]) -> bool:

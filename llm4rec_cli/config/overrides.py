@@ -166,6 +166,15 @@ def _prompts(value: str) -> str:
     return f"prompt/{model}@model.prompts={value.replace(f'{model}/', '')}"
 
 
+def as_typed(override: str) -> str:
+    """Return a translated override as typed: `prompt=[p5/rating]` for `prompt/p5@model.prompts=[rating]`."""
+    key, _, value = override.partition("=")
+    if not key.startswith("prompt/"):
+        return override.replace("model.prompts.", "prompt.", 1)
+    model = key.removeprefix("prompt/").partition("@")[0]
+    return "prompt=" + re.sub(r"[^\s\[\],]+", rf"{model}/\g<0>", value)
+
+
 def quoted(text: str) -> str:
     """Quote any text as a value in Hydra's grammar."""
     from hydra.core.override_parser.types import Quote, QuotedString  # imported here to keep completion fast

@@ -6,6 +6,10 @@ import shlex
 import pytest
 import yaml
 
+from llm4rec_cli.commands import tune, validate
+from llm4rec_cli.config.compose import compose
+from llm4rec_cli.config.overrides import hydra_override
+from llm4rec_cli.runs.spec import RunSpec
 from tests.support.driver import call, read
 
 pytest.importorskip("optuna")
@@ -87,6 +91,33 @@ def test_the_same_command_goes_on_and_an_experiment_is_not_overwritten(tuned, ca
     replaced = call(*SEARCH[:-1], "4", "--save", "mine/bpr", cwd=tuned.cwd, cache=cache)
     assert replaced.code == 0, replaced.err
     assert "Edited" not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        (["model=prompt4nr", "prompt=prompt4nr/hybrid_action"], "prompt=prompt4nr/hybrid_action"),
+        (["model=p5", "prompt=[p5/rating,p5/sequential]"], "'prompt=[p5/rating,p5/sequential]'"),
+        (
+            ["model=chatgptrec", "prompt=chatgptrec/short", "prompt.shots=3"],
+            "prompt=chatgptrec/short prompt.shots=3",
+        ),
+        (["+experiment=p5/demo", "prompt=p5/rating"], "prompt=p5/rating"),
+    ],
+)
+def test_an_experiment_has_the_prompts_of_its_search(tmp_path, monkeypatch, typed, command):
+    monkeypatch.chdir(tmp_path)
+    searched = compose(list(map(hydra_override, typed)))
+    spec = RunSpec.resolve_unchecked(searched, "train")
+    cost = {"dataset": "demo", "trials": 1, "minutes": 1.0, "max_trials": 1, "metric": "ndcg@10", "score": 0.1}
+    text = tune._experiment(searched.typed, spec, {"trainer.learning_rate": 0.5}, cost)
+    file = tmp_path / "conf/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert validate.problems_in("experiment/mine") == []
+    saved = compose(["+experiment=mine"]).config
+    assert (saved.model.prompts, saved.trainer.learning_rate) == (searched.config.model.prompts, 0.5)
+    assert f"{command}\n" in text
 
 
 @pytest.mark.parametrize("comment", ["mine", "{} llm4rec tune model=bpr_mf", "{} {command} trainer.patience=2"])
