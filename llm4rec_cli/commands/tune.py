@@ -22,6 +22,7 @@ from llm4rec_cli.files import write_json, write_text
 from llm4rec_cli.reporting.tables import Content, show
 from llm4rec_cli.runs import stages
 from llm4rec_cli.runs.folder import Outcome
+from llm4rec_cli.runs.identity import find_weights
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.training import trained
 from llm4rec_cli.training.run import OnEpoch, run_floors, run_unless_finished
@@ -84,6 +85,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     searched = Search(folder, space, start, {"overrides": typed, "pruned": not options.unpruned}, seed=0)
     typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
     spec = RunSpec.resolve(compose(typed_here), "train")
+    find_weights(spec.config)
     split = stages.split_dataset(spec, stages.load(spec))
     floors = run_floors(spec, split)
 

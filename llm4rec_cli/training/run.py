@@ -14,7 +14,7 @@ from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.runs import marks, rules, stages
 from llm4rec_cli.runs.catalog import CHECKPOINTS, TRAIN_LOG, finished_metrics
 from llm4rec_cli.runs.folder import Outcome, locked, log_finished, recorded
-from llm4rec_cli.runs.identity import address_of
+from llm4rec_cli.runs.identity import address_of, find_weights
 from llm4rec_cli.runs.precision import resolve_precision
 from llm4rec_cli.runs.spec import RunSpec
 from llm4rec_cli.tasks import base as tasks
@@ -32,6 +32,8 @@ OnEpoch = Callable[[int, float], None]  # takes the epoch, from 1, and its valid
 def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[dict[str, Any]]]:
     """Execute a run, after the runs of its floors; return how it ended, and metrics.json of the floors and of itself.
 
+    Weights that it depends on are found first: data and floors may take long.
+
     Args:
         init_run: the run whose weights training starts from.
 
@@ -40,6 +42,7 @@ def run(spec: RunSpec, init_run: InitRun | None = None) -> tuple[Outcome, list[d
     """
     if defaults := spec.describe_defaults():
         log.info(defaults)
+    find_weights(spec.config)
     clock = stages.Clock()
     dataset = stages.load(spec)
     split = stages.split_dataset(spec, dataset)

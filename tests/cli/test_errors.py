@@ -5,8 +5,11 @@ import logging
 import pytest
 from omegaconf.errors import OmegaConfBaseException
 
+from llm4rec_cli.errors import UsageError
+from llm4rec_cli.runs import stages
 from llm4rec_cli.tasks import ranking
-from tests.support.driver import python, read
+from llm4rec_cli.training.run import run
+from tests.support.driver import python, read, spec_of
 
 # what is typed, what the first line says, what the second says
 WRONG = {
@@ -89,6 +92,23 @@ def test_options_are_written_in_full(llm4rec, typed):
 def test_the_home_of_nobody_is_no_bug(llm4rec, typed):
     answer = llm4rec(*typed.split())
     assert (answer.code, "has no user NAME" in answer.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "model=unisrec model.encoder.name=no/encoder",
+        "model=p5 model.backbone=no/backbone",
+        "model=chatgptrec llm.model=no/model.gguf",
+        "model=sasrec dataset.text=enriched model.tokens=true llm.model=no/model.gguf",
+    ],
+)
+def test_missing_weights_are_reported_before_data_and_floors(tmp_path, monkeypatch, typed):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, "load", lambda spec: pytest.fail("data were loaded"))
+    with pytest.raises(UsageError) as refused:
+        run(spec_of(*typed.split()))
+    assert "takes" in refused.value.remedy
 
 
 def test_a_refusal_never_imports_torch(tmp_path):
