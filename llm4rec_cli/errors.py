@@ -57,6 +57,8 @@ _FULL_DISK = (
     "database or disk is full",
 )
 
+# Messages for a lack of memory of torch, on the CPU and on accelerators.
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 _UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -65,8 +67,9 @@ _UNUSABLE = (
 
 
 def as_environment_error(error: BaseException) -> RunError | None:
-    """Return a RunError if the error is of the machine rather than of the code: a full disk, a path without access."""
-    return as_full_disk(error) or as_unusable_path(error)
+    """Return a RunError if the error is of the machine rather than of the code: a full disk, a path without access, too
+    little memory."""
+    return as_full_disk(error) or as_unusable_path(error) or as_out_of_memory(error)
 
 
 def as_full_disk(error: BaseException | None) -> RunError | None:
@@ -90,6 +93,19 @@ def as_unusable_path(error: BaseException) -> RunError | None:
     return RunError(
         f"{error.filename}: {str(error.strerror).lower()}",
         "check the path and its permissions; paths.outputs=PATH and paths.cache=PATH set where files are written",
+    )
+
+
+def as_out_of_memory(error: BaseException) -> RunError | None:
+    """Return a RunError if the error says that memory is exhausted, of this machine or its accelerator."""
+    text = str(error)
+    is_torch = isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    if not is_torch and not isinstance(error, MemoryError):  # Python's, numpy's and pyarrow's
+        return None
+    return RunError(
+        f"out of memory: {text.splitlines()[0] if text else type(error).__name__}",
+        "lower trainer.batch_size, trainer.eval_batch_size or llm.batch_tokens; the same command resumes from the last "
+        "checkpoint",
     )
 
 

@@ -176,7 +176,7 @@ def _sweep_job(job: Job) -> None:
     except Exception as error:
         known = as_environment_error(error)
         outcome["error"] = known.problem if known else f"{type(error).__name__}: {error}"
-        log.error("%s: %s", overrides, known.problem if known else traceback.format_exc())
+        log.error("%s: %s", overrides, f"{known.problem} ({known.remedy})" if known else traceback.format_exc())
     (Path(os.environ[OUTCOMES]) / f"{job.number:06d}.json").write_text(json.dumps(outcome))
 
 

@@ -1,4 +1,4 @@
-"""A full disk gives the same error whichever library reports it."""
+"""A full disk and too little memory give the same error whichever library reports it."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm4rec_cli.errors import RunError, as_full_disk
+from llm4rec_cli.errors import RunError, as_environment_error, as_full_disk
 
 FULL = Path("/dev/full")
 
@@ -52,3 +52,29 @@ def test_an_error_caused_by_a_full_disk_is_reported_as_one():
 def test_other_errors_are_not():
     assert as_full_disk(OSError(2, "No such file or directory")) is None
     assert as_full_disk(None) is None
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: bytearray(2**62),
+        lambda: np.zeros(2**62, dtype=np.uint8),
+        lambda: torch.zeros(2**60, dtype=torch.uint8),
+    ],
+    ids=["python", "numpy", "torch"],
+)
+def test_too_little_memory_is_no_bug(allocate):
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        allocate()
+    error = as_environment_error(caught.value)
+    assert error.problem.startswith("out of memory: ")
+    assert error.remedy.startswith("lower trainer.batch_size")
+
+
+@pytest.mark.parametrize("raised", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_an_accelerator_without_memory_is_no_bug(raised):
+    assert "out of memory" in as_environment_error(raised).problem
+
+
+def test_other_errors_of_torch_are_not_about_memory():
+    assert as_environment_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None

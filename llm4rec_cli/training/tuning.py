@@ -24,7 +24,7 @@ from typing import Any
 from llm4rec_cli import files
 from llm4rec_cli.config.search import Interval, Space, Values
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import Llm4RecError, UsageError, as_environment_error
+from llm4rec_cli.errors import Llm4RecError, UsageError, as_full_disk, as_unusable_path
 from llm4rec_cli.training.run import OnEpoch
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class Search:
             trial.set_user_attr("error", error.problem)
             self._end(trial, time.monotonic() - start, state=TrialState.FAIL)
         except Exception as error:
-            if known := as_environment_error(error):
+            if known := as_full_disk(error) or as_unusable_path(error):  # a smaller model may have enough memory
                 raise known from error
             if self._crashes_anyway(trial):
                 raise

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from llm4rec_cli.config.search import Interval, Values
 from llm4rec_cli.errors import RunError, UsageError
@@ -198,12 +199,12 @@ def test_a_crash_is_a_failed_trial_and_a_full_disk_ends_the_search(search):
 
     def crashes(settings, on_epoch):
         if len([t for t in opened.trials() if t.counts]) - 1 in crashing:
-            raise RuntimeError("CUDA out of memory\nTried to allocate")
+            raise torch.OutOfMemoryError("CUDA out of memory\nTried to allocate")
         return closeness(settings, on_epoch)
 
     opened = search()
     opened.run(Budget(trials=3), crashes)
-    states = [("complete", None), ("failed", "RuntimeError: CUDA out of memory"), ("complete", None)]
+    states = [("complete", None), ("failed", "OutOfMemoryError: CUDA out of memory"), ("complete", None)]
     assert [(t.state, t.error) for t in opened.trials()] == states
     crashing |= {3, 4}
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
