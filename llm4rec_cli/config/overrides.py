@@ -52,11 +52,15 @@ def hydra_override(argument: str) -> str:
     """Return an override in Hydra's grammar, with `~` expanded and paths quoted.
 
     Raises:
-        UsageError: it is no override, would add keys to the schema or remove them, or sets what belongs in a YAML.
+        UsageError: it is no override, would add keys to the schema or remove them, sets what belongs in a YAML, or may
+            contain a secret.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    from llm4rec_cli.config import secrets
+
+    secrets.check_override(key_typed(argument), argument.partition("=")[2])
     override = _translated(argument)
     try:
         OverridesParser.create().parse_override(override)

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from llm4rec_cli.config import secrets
 from llm4rec_cli.config.schema import LLMConfig, PromptLogprobs, Structured
 from llm4rec_cli.data.streams import stream
 from llm4rec_cli.errors import Llm4RecError, RunError, UsageError, raise_first
@@ -459,29 +460,12 @@ def _in_thread(completions: Generator[tuple[int, Completion], None, None]) -> It
 
 
 def problems(config: LLMConfig) -> Iterator[UsageError]:
-    """Yield settings that are unusable or contain a secret, without repeating their values."""
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", config.key_variable):  # a key has small letters
-        yield UsageError(
-            "llm.key_variable is not the name of an environment variable, in capitals; the key itself belongs in the "
-            "environment",
-            "export OPENAI_API_KEY=…, and leave llm.key_variable out",
-        )
+    """Yield settings that are unusable or contain a secret."""
+    yield from secrets.problems(config)
     if config.prompt_logprobs is PromptLogprobs.echo and config.tokenizer is None:
         yield UsageError(
             "llm.prompt_logprobs=echo sends the prompt as a text, which the model's chat template writes",
             "llm.tokenizer=PATH, a folder or hub id with the model's tokenizer",
-        )
-    if config.base_url is None:
-        return
-    try:
-        url = urlsplit(config.base_url)
-        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:
-        valid = False
-    if not valid or "@" in config.base_url or "?" in config.base_url or "#" in config.base_url:
-        yield UsageError(
-            "llm.base_url is not a plain http or https address without user, password and query",
-            "set llm.base_url=http://HOST:PORT/v1; the key comes from the environment",
         )
 
 

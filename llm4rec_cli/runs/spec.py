@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from llm4rec_cli.config import ranges, walk
+from llm4rec_cli.config import ranges, secrets, walk
 from llm4rec_cli.config.compose import Composed, compose, options, problems_of_choices, usage_errors
 from llm4rec_cli.config.overrides import key_typed, quoted
 from llm4rec_cli.config.schema import (
@@ -203,10 +204,10 @@ def resolved_config(composed: Composed) -> Config:
     these do not change the address.
 
     Raises:
-        UsageError: a value is out of range, or read from the environment: it might be a secret, and config.yaml would
-            store it.
+        UsageError: a value is out of range, or might be a secret, which config.yaml would store: it is read from the
+            environment, or has not the form of its setting.
     """
-    if "${oc.env" in str(OmegaConf.to_container(composed.config)):
+    if re.search(r"\$\{\s*oc\.env", str(OmegaConf.to_container(composed.config))):
         raise UsageError("the config reads an environment variable, which config.yaml would store", "write the value")
     if missing := sorted(OmegaConf.missing_keys(composed.config)):
         raise UsageError(f"{missing[0]} has no value", f"{missing[0]}=…, or write it into its YAML")
@@ -220,6 +221,7 @@ def resolved_config(composed: Composed) -> Config:
         node.task.seen_items = SeenItems.excluded  # without effect
     config = cast(Config, OmegaConf.to_object(node))
     ranges.check(config)
+    raise_first(secrets.problems(config.llm))
     if config.task.question is not Question.rank or config.task.candidates not in SAMPLED:
         config.task.negatives, config.task.draw = TaskConfig.negatives, TaskConfig.draw  # without effect
     if config.task.question is Question.write:

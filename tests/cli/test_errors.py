@@ -111,6 +111,41 @@ def test_missing_weights_are_reported_before_data_and_floors(tmp_path, monkeypat
     assert "takes" in refused.value.remedy
 
 
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["one run", "a sweep"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "llm.key_variable=sk-pasted",
+        "llm.key_variable=OPENAI_API_KEY,sk-pasted",
+        "llm.key_variable=sk-pasted it's",
+        "+llm.key_variable=sk-pasted",
+        "llm.base_url=https://sk-pasted@models.invalid/v1",
+        "llm.base_url='https://models.invalid/v1?key=sk-pasted'",
+    ],
+)
+def test_a_pasted_key_is_refused_and_repeated_nowhere(llm4rec, tmp_path, sweep, typed):
+    refused = llm4rec("train", "model=random", *sweep, typed)
+    assert refused.code == 2
+    assert "environment" in refused.err
+    assert "pasted" not in refused.out + refused.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_key_in_a_yaml_is_refused_for_a_model_without_a_chat_model(llm4rec, tmp_path):
+    file = tmp_path / "conf/llm/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("defaults: [local, _self_]\nkey_variable: sk-pasted\n")
+    refused = llm4rec("train", "model=random", "llm=mine")
+    assert refused.code == 2
+    assert "llm.key_variable is not the name" in refused.err
+    assert "pasted" not in refused.err
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "${ oc.env:HOME}"])
+def test_a_value_of_the_environment_is_refused(llm4rec, value):
+    assert "reads an environment variable" in llm4rec("train", f"dataset.raw_dir='{value}'").err
+
+
 def test_a_refusal_never_imports_torch(tmp_path):
     done = python(
         "import sys; from llm4rec_cli.cli import main; "

@@ -1,0 +1,53 @@
+"""Settings that a key may be pasted into by mistake. They are refused before anything is logged or stored, and messages
+do not repeat their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from llm4rec_cli.config.schema import LLMConfig
+from llm4rec_cli.errors import UsageError, raise_first
+
+KEY_VARIABLE, BASE_URL = "llm.key_variable", "llm.base_url"
+
+
+def check_override(key: str, text: str) -> None:
+    """Check a typed override; a sweep has several values.
+
+    Raises:
+        UsageError: one of them may contain a key.
+    """
+    if key in (KEY_VARIABLE, BASE_URL) and text != "null":
+        for value in text.split(","):
+            raise_first(_problems(key, value.strip(" '\"")))
+
+
+def problems(llm: LLMConfig) -> Iterator[UsageError]:
+    """Yield why the variable of the key, or the address of the endpoint, may contain a key."""
+    yield from _problems(KEY_VARIABLE, llm.key_variable)
+    if llm.base_url is not None:
+        yield from _problems(BASE_URL, llm.base_url)
+
+
+def _problems(key: str, value: str) -> Iterator[UsageError]:
+    if key == KEY_VARIABLE and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):  # a key has small letters
+        yield UsageError(
+            f"{key} is not the name of an environment variable, in capitals; the key itself belongs in the environment",
+            f"export OPENAI_API_KEY=…, and leave {key} out",
+        )
+    if key == BASE_URL and not _is_plain_address(value):
+        yield UsageError(
+            f"{key} is not a plain http or https address without user, password and query",
+            f"set {key}=http://HOST:PORT/v1; the key comes from the environment",
+        )
+
+
+def _is_plain_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        return False
+    return bool(valid) and not set("@?#") & set(text)
