@@ -35,6 +35,10 @@ from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError, did_you_mean
 
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)  # what Hydra raises for wrong overrides
+# Of an experiment that Hydra merges below `experiment`, not into the root.
+_OUTSIDE_ROOT = re.compile(
+    r"In '(experiment/[^']+)': (?:ConfigKeyError .*\nKey 'experiment' not in|Could not override '[^']+@experiment\.)"
+)
 
 
 @dataclass(frozen=True)
@@ -281,6 +285,8 @@ def as_usage_error(error: Exception) -> UsageError:
         return UsageError(f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})", "fix that line")
     text = str(error)
     cause = str(error.__cause__ or "").splitlines()
+    if outside := _OUTSIDE_ROOT.match(text):
+        return UsageError(f"conf/{outside.group(1)}.yaml lacks its first line", "add `# @package _global_` as line 1")
     if missing := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
         group, name = missing.groups()
         if name.startswith("launcher/"):

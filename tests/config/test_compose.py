@@ -96,3 +96,17 @@ def test_an_editors_lock_is_no_option(tmp_path, monkeypatch):
     (tmp_path / "conf/dataset/.#mine.yaml").symlink_to("user@host.1234")
     (tmp_path / "conf/dataset/broken.yaml").symlink_to("nowhere")
     assert {name for name in options("dataset") if "mine" in name or "broken" in name} == {"mine"}
+
+
+@pytest.mark.parametrize("content", ["seed: 3", "defaults:\n  - override /model: sasrec\n  - _self_\nseed: 3"])
+def test_an_experiment_without_its_first_line_is_named_with_that_line(tmp_path, monkeypatch, content):
+    file = tmp_path / "conf/experiment/mine/first.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="lacks its first line") as refused:
+        compose(["+experiment=mine/first"])
+    assert refused.value.problem.startswith("conf/experiment/mine/first.yaml ")
+    assert refused.value.remedy == "add `# @package _global_` as line 1"
+    file.write_text(f"# @package _global_\n{content}")
+    assert compose(["+experiment=mine/first"]).config.seed == 3
