@@ -143,7 +143,7 @@ def _converted(name: str, column: str, texts: pd.Series, row_error: RowError) ->
     if name == "timestamp" and parse_number(texts[0]) is None:
         expected = "an ISO 8601 date"
         times = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
-        values = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        values = (times - pd.Timestamp(0, unit="s", tz="UTC")) / pd.Timedelta(seconds=1)
     else:
         expected = "a number"
         values = pd.to_numeric(texts, errors="coerce").astype("float64")
