@@ -162,6 +162,16 @@ def test_recbole_reads_a_mapped_column_from_the_file_that_has_the_field(tmp_path
         recbole.read(files, {"brand": "weight"})
 
 
+def test_recbole_files_may_begin_with_empty_lines(tmp_path):
+    files = recbole_files(tmp_path, ["", "", "user_id|item_id|rating", "u1|a|4"], ["", "item_id", "a"])
+    raw = recbole.read(files)
+    assert raw.interactions.to_dict("list") == {"user_id": ["u1"], "item_id": ["a"], "rating": [4]}
+    assert raw.items["item_id"].tolist() == ["a"]
+    files["interactions"].write_text("\nuser_id\titem_id\trating\nu1\ta\tfour\n")
+    with pytest.raises(DataError, match=r"shop\.inter:3: rating is not a number: 'four'"):
+        recbole.read(files)
+
+
 def test_recbole_without_items_sorts_ids():
     raw = recbole.read({"interactions": RECBOLE["interactions"]})
     assert raw.items["item_id"].tolist() == ["11", "12", "13"]

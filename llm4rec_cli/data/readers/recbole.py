@@ -190,19 +190,19 @@ def _atomic(path: Path, required: tuple[str, ...], known: tuple[str, ...], colum
         columns: our column name -> the file's name.
     """
     header = _header(path, required=())
+    header_line, _ = next(lines(path))
     sources = {name: _sources(name, header, columns) for name in known}
     if unused := [column for column in header if column not in chain.from_iterable(sources.values())]:
         log.info("%s: columns not used: %s; map one by dataset.columns", path.name, ", ".join(unused))
     for name in required:
         if not sources[name]:
-            line, _ = next(lines(path))
-            problem = malformed(path, line, f"no column '{name}' (columns: {', '.join(header)})").problem
+            problem = malformed(path, header_line, f"no column '{name}' (columns: {', '.join(header)})").problem
             key = f"{'' if name in columns else '+'}dataset.columns.{name}"
             raise DataError(problem, f"map another column: {key}=COLUMN; or fix the file: {path}")
     table = read_table(
         path,
         header,
-        skip=1,
+        skip=header_line,
         numbers=[*sources.get("rating", ()), *sources.get("timestamp", ())],
         blank_numbers=True,
         filled=[*sources.get("user_id", ()), *sources["item_id"]],
