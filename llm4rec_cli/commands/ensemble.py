@@ -19,7 +19,7 @@ task.stored_items says, which should be far more than the largest cutoff:
 Two trained models are better than one, even of the same kind. A blend of two models is compared with a blend of two
 seeds of the better one: llm4rec ensemble run=[A seed0,A seed1].
 
-A run is its folder, or the end of its path if that is unique under --outputs. All must have the same dataset, task,
+A run is its folder, or the end of its path if that is unique under paths.outputs. All must have the same dataset, task,
 split and examples. This is `llm4rec train model=ensemble model.members=[…] …`: other overrides of `train` work here.
 """
 
@@ -37,18 +37,20 @@ def main(argv: list[str]) -> int:
         __doc__,
         "llm4rec ensemble run=[RUN,RUN,…] [combine=sum|mean|rank|weights|grid] [--outputs PATH] [overrides]",
     )
-    parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
+    parser.add_argument("--outputs", help="the folder to find runs in (default: paths.outputs)")
     options, overrides = parser.parse_known_args(argv)
     typed = {key: value for key, equals, value in (o.partition("=") for o in overrides) if equals}
     if "run" not in typed:
         raise UsageError("ensemble needs runs to combine", "llm4rec ensemble run=[RUN,RUN,…] combine=sum")
+    if options.outputs and "paths.outputs" in typed:
+        raise UsageError("--outputs and paths.outputs both name the folder of the runs", "leave --outputs out")
 
     from llm4rec_cli.reporting.runs import results_table
     from llm4rec_cli.reporting.tables import show
     from llm4rec_cli.runs.catalog import resolve_runs
     from llm4rec_cli.runs.ensembles import ensemble_overrides
 
-    outputs = Path(options.outputs).expanduser()
+    outputs = Path(options.outputs or typed.get("paths.outputs", "outputs").strip("'\"")).expanduser()
     members = resolve_runs([name.strip() for name in typed["run"].strip("[]").split(",") if name.strip()], outputs)
     arguments = ensemble_overrides(members, outputs, typed.get("combine", "sum"))
     show(results_table([metrics for _, metrics in members]))

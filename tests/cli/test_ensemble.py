@@ -28,6 +28,15 @@ def test_an_ensemble_is_a_run_shown_with_its_members(llm4rec, members):
     assert {"popularity", "causal_popularity"} <= set(answer.out.split())
 
 
+def test_members_are_found_in_the_outputs_that_are_typed(llm4rec):
+    elsewhere = "paths.outputs=else/where"
+    names = [llm4rec("train", f"model={name}", *NEWS, elsewhere).folder.name for name in ("popularity", "random")]
+    answer = llm4rec("ensemble", run_option(names), "task.floors=[]", elsewhere)
+    assert answer.folder.is_relative_to(answer.cwd / "else/where")
+    refused = llm4rec("ensemble", run_option(names), "--outputs", "else/where", elsewhere)
+    assert (refused.code, "both name the folder" in refused.err) == (2, True)
+
+
 def test_the_seed_is_that_of_the_members_that_have_one(llm4rec, members):
     seeds = [llm4rec("train", "model=random", f"seed={seed}", *NEWS).folder for seed in (1, 2)]
     pairs = [llm4rec("ensemble", run_option([folder, members[0]]), "task.floors=[]").metrics for folder in seeds]
