@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
     known = [f"{group}/{option}" for group in READ for option in options(group)]
     names = [name for argument in arguments for name in _matching(argument, known)] or known
     by_name = {name: problems_in(name) for name in names}
-    unread = () if arguments else _unread_files()
+    unread = _unread_files(names if arguments else ())
     problems = {*unread, *(problem for of_config in by_name.values() for problem in of_config)}
     located = {problem.problem for problem in problems if problem.line}  # repeated by the configs that build on them
     problems = {problem for problem in problems if problem.line or problem.problem not in located}
@@ -451,12 +451,14 @@ def _file(name: str) -> Path:
     return next(file for root in roots if (file := root / f"{name}.yaml").exists())
 
 
-def _unread_files() -> Iterator[ConfigProblem]:
-    """Yield the YAML files in ./conf that are never read."""
+def _unread_files(names: Sequence[str]) -> Iterator[ConfigProblem]:
+    """Yield the YAML files in ./conf that are never read: all, or those with these names, as `group/option`."""
     user = user_conf_dir()
     if user is None:
         return
     for file in sorted(user.rglob("*.y*ml")):
+        if names and file.relative_to(user).with_suffix("").as_posix() not in names:
+            continue
         group, _, option = file.relative_to(user).as_posix().partition("/")
         if not option:
             problem, remedy = "the root config is always the shipped one", "write conf/experiment/NAME.yaml instead"

@@ -217,6 +217,18 @@ def only_mine(monkeypatch):
     )
 
 
+@pytest.mark.parametrize("name", ["conf/dataset/demo.yaml", "dataset/demo"])
+def test_a_file_that_a_shipped_one_hides_is_reported_when_it_is_named(llm4rec, tmp_path, name):
+    for file in ("conf/dataset/demo.yaml", "conf/task/sequential.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("name: mine\n")
+    answer = llm4rec("validate", name)
+    assert answer.code == 2
+    assert "conf/dataset/demo.yaml: this file is never read: a shipped config has the same name" in answer.out
+    assert "conf/task" not in answer.out
+    assert llm4rec("validate", "trainer/default").code == 0
+
+
 @pytest.mark.parametrize(("file", "content", "line", "problem", "remedy"), INVALID.values(), ids=INVALID)
 def test_a_problem_is_reported_with_its_place_and_a_remedy(
     llm4rec, tmp_path, only_mine, file, content, line, problem, remedy
