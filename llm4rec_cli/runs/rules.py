@@ -162,8 +162,8 @@ def _problems_of_impressions(config: Config) -> Iterator[UsageError]:
     is_log, needs_log = config.dataset.split.splits_impressions, tasks.ranks_impressions(config.task)
     if is_log and not needs_log:
         yield UsageError(
-            f"dataset '{name}' is a click log, and task '{task}' needs interactions",
-            "task=impressions, or a dataset of interactions: dataset=demo",
+            f"dataset.split={config.dataset.split.name} splits impressions, and task '{task}' needs interactions",
+            f"task=impressions if '{name}' is a click log, dataset.split=leave_one_out if not; or dataset=demo",
         )
     if needs_log and not is_log:
         yield UsageError(

@@ -67,9 +67,10 @@ def test_prepare_tells_what_the_parts_hold(llm4rec):
 @pytest.mark.parametrize(
     ("typed", "problem", "remedy"),
     [
-        (["model=popularity", *LOG, "task=sequential"], "'demo_news' is a click log", "task=impressions"),
-        (["model=popularity", *LOG, "task=direct"], "'demo_news' is a click log", "task=impressions"),
-        (["model=mean", *LOG, "task=rating"], "'demo_news' is a click log", "task=impressions"),
+        (["model=popularity", *LOG, "task=sequential"], "dataset.split=mind splits impressions", "task=impressions"),
+        (["dataset.split=mind"], "dataset.split=mind splits impressions", "dataset.split=leave_one_out"),
+        (["model=popularity", *LOG, "task=direct"], "'direct' needs interactions", "task=impressions"),
+        (["model=mean", *LOG, "task=rating"], "'rating' needs interactions", "task=impressions"),
         (["model=popularity", "task=impressions"], "dataset 'demo' is not one", "task=direct"),
         (
             ["model=sasrec", *LOG],
