@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(commands="\n".join(f"  {name:<14} {text}" for name, text in commands.items())), end="")
         return 0
-    if arguments[0] == "--version":
+    if "--version" in arguments:
         from llm4rec_cli import __version__
 
         print(f"llm4rec {__version__}")

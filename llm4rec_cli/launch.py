@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import json
 import logging
 import os
@@ -19,10 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from llm4rec_cli import processes
-from llm4rec_cli.config import paper, search
 from llm4rec_cli.config.compose import COMPOSE_ERRORS, Job, compose, launch, usage_errors
+from llm4rec_cli.config.compose import options as options_of
 from llm4rec_cli.config.overrides import (
-    FLAGS,
     GROUPS,
     hydra_override,
     key_typed,
@@ -36,7 +34,6 @@ from llm4rec_cli.errors import (
     RunError,
     UsageError,
     as_environment_error,
-    did_you_mean,
     raise_first,
 )
 
@@ -45,10 +42,18 @@ log = logging.getLogger(__name__)
 OUTCOMES = "LLM4REC_SWEEP_OUTCOMES"  # folder with one JSON file per job of a sweep, whichever process ran it
 VERBOSE = "LLM4REC_VERBOSE"  # set by -v, also for the processes of a sweep
 SWEEP_PROCESS = "LLM4REC_SWEEP_CONDUCTOR"  # id of the process that started the sweep
-HELP, HELP_EXAMPLES = "LLM4REC_HELP", "LLM4REC_EXAMPLES"  # of conf/config.yaml
 PARALLEL = {"hydra/launcher=joblib", "hydra/launcher=submitit_local"}
 # Commands with options as well as overrides: see `parser()` in their modules.
 WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_memorisation")
+
+COMMON_OPTIONS = """\
+Common options:
+  -m, --multirun   run each combination of values that are separated by commas: seed=0,1,2
+  --cfg job        print the composed config and run nothing; --resolve replaces references, --package model selects
+  --info defaults  print the files that are composed
+  -h, --help       show this page
+  -v, --verbose    show full tracebacks and more log lines
+  --wide           show all columns of tables, on lines of any length"""
 
 
 def run(command: str, summary: str, arguments: list[str], examples: str = "", options: Namespace | None = None) -> int:
@@ -68,17 +73,17 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
     log_to_stderr()
     processes.keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints errors itself and exits
-    name = command.replace("inspect_", "inspect ")
-    os.environ |= {HELP: f"llm4rec {name}: {summary}", HELP_EXAMPLES: f"Examples:\n{examples}"}
-    known_flags: tuple[str, ...] = FLAGS
+    usage = ""
     if command in WITH_OPTIONS:
         parser = importlib.import_module(f"llm4rec_cli.commands.{command}").parser()
-        os.environ[HELP] += f"\n\n{parser.format_help()}"
-        known_flags += tuple(re.findall(r"--[\w-]+", parser.format_usage()))
+        usage = parser.format_help()
         options, arguments = parser.parse_known_args(arguments)
-    flags, overrides = split_flags(["--help" if a == "-h" else a for a in arguments])
-    sweep = "-m" in flags or "--multirun" in flags
-    raise_first(_problems_of_flags(command, flags, known_flags, sweep, runs_once=options is not None))
+    flags, overrides = split_flags(arguments, re.findall(r"--[\w-]+", usage))
+    if "--help" in flags:
+        print(_help(command.replace("inspect_", "inspect "), summary, usage, examples), end="")
+        return 0
+    sweep = "--multirun" in flags
+    raise_first(_problems_of_flags(command, flags, sweep, runs_once=options is not None))
     if PARALLEL & set(overrides):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the jobs share these cores
     typed = [hydra_override(override) for override in overrides]
@@ -95,37 +100,45 @@ def run(command: str, summary: str, arguments: list[str], examples: str = "", op
             with _outcome_folder(overrides) as outcomes:
                 os.environ |= {OUTCOMES: outcomes, SWEEP_PROCESS: str(os.getpid())}
                 return _run_sweep(start, Path(outcomes))
-        if "--help" in flags:
-            _print_help(start)
-        else:
-            start()
+        start()
         return 0
 
 
-def _problems_of_flags(
-    command: str, flags: list[str], known: tuple[str, ...], sweep: bool, runs_once: bool
-) -> Iterator[UsageError]:
-    for flag in flags:
-        if flag.startswith("--") and (name := flag.partition("=")[0]) not in known:
-            group = name.removeprefix("--")
-            remedy = f"settings are written without dashes: {group}=…" if group in GROUPS else did_you_mean(flag, known)
-            yield UsageError(f"unknown option '{flag}'", remedy)
+def _problems_of_flags(command: str, flags: list[str], sweep: bool, runs_once: bool) -> Iterator[UsageError]:
     if runs_once and (sweep or processes.world_size() > 1):
         yield UsageError(f"{command} runs once, in one process", "leave out -m and torchrun")
     if sweep and processes.world_size() > 1:
         yield UsageError("a sweep runs each job in one process", "llm4rec train -m …, without torchrun")
-    if sweep and {"--cfg", "-c"} & set(flags):
+    if {"--resolve", "--package"} & set(flags) and "--cfg" not in flags:
+        yield UsageError("--resolve and --package belong to --cfg", f"llm4rec {command} --cfg job --resolve")
+    if sweep and "--cfg" in flags:
         yield UsageError("-m and --cfg exclude each other", f"llm4rec {command} --cfg job, for one job")
 
 
-def _print_help(start: Callable[[], None]) -> None:
-    """Print Hydra's help without the config types, the search spaces and the papers' tables, which are not options."""
-    page = io.StringIO()
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):  # Hydra exits after its help
-        start()
-    sys.stdout.write(
-        re.sub(rf"\b_\w+, |^(?:{search.GROUP}|{paper.GROUP}\S*): .*\n", "", page.getvalue(), flags=re.MULTILINE)
+def _help(command: str, summary: str, usage: str, examples: str) -> str:
+    """Return the help page of a command.
+
+    Args:
+        usage: that of its own options; empty if it has none.
+    """
+    names = defaultdict[str, list[str]](list)  # what is typed before a name -> the names
+    for group in GROUPS:
+        for option in options_of(group):
+            folder, _, name = option.rpartition("/")
+            prefix = f"+experiment={folder}/…" if group == "experiment" else f"{group}={folder}/…" if folder else group
+            names[prefix].append(name)
+    offered = "\n".join(f"{prefix}: {', '.join(of_prefix)}" for prefix, of_prefix in names.items())
+    runs_once = bool(usage)
+    common = [line for line in COMMON_OPTIONS.splitlines() if not (runs_once and "--multirun" in line)]
+    parts = (
+        f"llm4rec {command}: {summary}",
+        usage.rstrip(),
+        f"Groups and what they offer (group=option):\n{offered}",
+        "Any value can be set: group.key=value. See all of them, as composed: --cfg job",
+        "\n".join(common),
+        f"Examples:\n{examples}",
     )
+    return "\n\n".join(filter(None, parts))
 
 
 def _warn_of_refused_jobs(command: str, typed: list[str]) -> None:

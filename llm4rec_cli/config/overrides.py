@@ -8,28 +8,50 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from llm4rec_cli.errors import UsageError
+from llm4rec_cli.errors import UsageError, did_you_mean
 
 GROUPS = ("dataset", "task", "trainer", "llm", "enrichment", "model", "prompt", "experiment")
 FOLDERS = (*GROUPS, "home")  # of conf/; files in `home` are not chosen but belong to a model and dataset
-FLAGS = (  # of Hydra; --config-dir and the like are not offered, as user configs live in ./conf
-    *("--help", "--cfg", "--resolve", "--package", "--multirun", "--info", "--hydra-help", "--version"),
-    "--shell-completion",
-)
-FLAGS_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p")
+# Flags of Hydra and the values that each takes; --config-dir is not offered, as user configs live in ./conf.
+FLAGS: dict[str, tuple[str, ...]] = {
+    "--help": (),
+    "--multirun": (),
+    "--cfg": ("job", "hydra", "all"),
+    "--resolve": (),
+    "--package": ("model", "dataset", "task", "trainer", "llm", "enrichment", "paths"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
+SHORT_FLAGS = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-p": "--package", "-i": "--info"}
 
 
-def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Separate flags (with their values) from overrides: Hydra's parser requires overrides to be contiguous."""
+def split_flags(arguments: Sequence[str], options: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Separate Hydra's flags, each in full and followed by its value, from overrides, which it wants to be contiguous.
+
+    Args:
+        options: the command's own options, already parsed, for suggestions.
+
+    Raises:
+        UsageError: an unknown flag, or one with a wrong value.
+    """
     flags, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
-        if argument in FLAGS_WITH_VALUE:
-            flags += [argument, *itertools.islice(rest, 1)]
-        elif argument.startswith("-"):
-            flags.append(argument)
-        else:
+        if not argument.startswith("-"):
             overrides.append(argument)
+            continue
+        name, equals, value = argument.partition("=")
+        flag = SHORT_FLAGS.get(name, name)
+        if flag not in FLAGS:
+            group = name.lstrip("-")
+            remedy = f"settings are written without dashes: {group}=…" if group in GROUPS else ""
+            raise UsageError(f"unknown option '{argument}'", remedy or did_you_mean(argument, [*FLAGS, *options]))
+        values = FLAGS[flag]
+        if values and not equals:
+            value = next(rest, "")
+        if value not in (values or ("",)):
+            taken = f"one of {', '.join(values)}" if values else "no value"
+            raise UsageError(f"'{argument}': {flag} takes {taken}", " ".join([flag, *values[:1]]))
+        flags += [flag, value] if value else [flag]
     return flags, overrides
 
 
@@ -81,6 +103,11 @@ def _translated(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if key == "++experiment":
         raise UsageError(f"'{argument}': an experiment is added with one +", f"+experiment={value}")
+    folder, _, within = key.lstrip("+").partition("/")
+    if folder == "experiment" and within:
+        raise UsageError(f"'{argument}': an experiment is added by its whole name", f"+experiment={within}/{value}")
+    if folder == "prompt" and within and "@" not in within:
+        raise UsageError(f"'{argument}': prompts are chosen by prompt=…", as_typed(f"{key.lstrip('+')}={value}"))
     if key.startswith("~") and not key.startswith("~dataset.domains."):
         remedy = f"leave it out for the default; llm4rec list {key[1:]}s" if key[1:] in GROUPS else f"{key[1:]}=null"
         raise UsageError(f"'{argument}': keys cannot be removed from the config", remedy)

@@ -50,6 +50,14 @@ WRONG = {
         "dataset 'demo_news' is a click log",
         "dataset.control=shuffle_history",
     ),
+    "a prompt by its folder": (["prompt/p5=[rating]"], "prompts are chosen by prompt=", "prompt=[p5/rating]"),
+    "an experiment by its folder": (["+experiment/p5=demo"], "by its whole name", "+experiment=p5/demo"),
+    "an unknown flag": (["-x"], "unknown option '-x'", "--multirun"),
+    "a setting with dashes": (["--model=sasrec"], "unknown option '--model=sasrec'", "model=…"),
+    "a flag with a value": (["--multirun=1"], "--multirun takes no value", "--multirun"),
+    "a flag without its value": (["--cfg"], "--cfg takes one of job, hydra, all", "--cfg job"),
+    "a flag with a wrong value": (["-c", "jobs"], "--cfg takes one of job, hydra, all", "--cfg job"),
+    "a flag without the one it belongs to": (["--resolve"], "belong to --cfg", "--cfg job --resolve"),
     "-m with --cfg": (["-m", "seed=0,1", "--cfg", "job"], "-m and --cfg", "--cfg job"),
 }
 

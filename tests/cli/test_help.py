@@ -30,8 +30,9 @@ def test_the_front_page_imports_nothing_heavy(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_version(llm4rec):
-    assert llm4rec("--version").out == f"llm4rec {__version__}\n"
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"], ["list", "--version"]])
+def test_version(llm4rec, arguments):
+    assert llm4rec(*arguments).out == f"llm4rec {__version__}\n"
 
 
 @pytest.mark.parametrize("command", HYDRA_COMMANDS)
@@ -52,8 +53,14 @@ def test_a_verbs_help_names_the_verb(llm4rec):
     assert "Examples:\n  llm4rec inspect data dataset=" in answer.out
 
 
-def test_help_hides_the_types(llm4rec):
-    assert not re.search(r"\b_\w+", llm4rec("train", "--help").out)
+def test_help_shows_what_can_be_typed(llm4rec):
+    page = llm4rec("train", "--help").out
+    assert not re.search(r"\b_\w+", page), "types of configs cannot be chosen"
+    assert not re.search(r"^(home|experiment|prompt)\b[^=]*:", page, re.MULTILINE)
+    assert re.search(r"^\+experiment=p5/…: .*\bdemo\b", page, re.MULTILINE)
+    assert re.search(r"^prompt=p5/…: .*\brating\b", page, re.MULTILINE)
+    assert all(f"{flag} " in page for flag in ("--multirun", "--cfg job", "--resolve", "--package", "--wide"))
+    assert "--multirun" not in llm4rec("tune", "--help").out, "it runs once"
 
 
 @pytest.mark.parametrize("command", PLAIN_COMMANDS)
