@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_origin
 
 import hydra
 import yaml
@@ -29,8 +29,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from llm4rec_cli.config import schema
-from llm4rec_cli.config.keys import declarations_with
-from llm4rec_cli.config.overrides import quoted
+from llm4rec_cli.config.keys import declarations_with, value_types
+from llm4rec_cli.config.overrides import as_typed, quoted
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.errors import UsageError, did_you_mean
 
@@ -305,13 +305,10 @@ def as_usage_error(error: Exception) -> UsageError:
         parent, _, leaf = key.rpartition(".")  # only last parts are compared: a shared parent makes all keys similar
         near = [k.rpartition(".")[2] for k in _keys(cause) if k.rpartition(".")[0] == parent]
         shown = key.replace("model.prompts.", "prompt.", 1)  # as it is typed
-        return UsageError(f"unknown key '{shown}'", did_you_mean(leaf, near))
+        listing = "llm4rec list prompts" if parent == "model.prompts" else "llm4rec train --cfg job shows every key"
+        return UsageError(f"unknown key '{shown}'", did_you_mean(leaf, near) or listing)
     if several := re.match(r"Ambiguous value for argument '([^=]+)=(.+)'", text):
-        key, values = several.groups()
-        return UsageError(
-            f"{key}={values} has several values",
-            f"add -m to run each; for a list, {key}=[{values}]; for one value with commas, \"{key}='{values}'\"",
-        )
+        return _several_values(*several.groups())
     if missing := re.match(r"Missing mandatory value: (\S+)", text):
         return UsageError(f"{missing.group(1)} has no value", f"set {missing.group(1)}=…, or add it to the YAML")
     if wrong := re.search(r"Error merging override (.+)", text):
@@ -322,6 +319,17 @@ def as_usage_error(error: Exception) -> UsageError:
         name, reason = failed.groups()
         return UsageError(f"{name}: {reason}", f"llm4rec validate {name} lists all errors with file and line")
     return UsageError(text.splitlines()[0] if text else type(error).__name__, "llm4rec train --help")
+
+
+def _several_values(key: str, values: str) -> UsageError:
+    """Return the error of a value with commas outside a sweep, with what the setting takes."""
+    types = value_types(key)
+    remedies = ["add -m to run each"]
+    if any(get_origin(kind) is list for kind in types) or key.startswith("prompt/"):
+        remedies.append(f"for a list, {as_typed(f'{key}=[{values}]')}")
+    if str in types:
+        remedies.append(f"for one value with commas, \"{key}='{values}'\"")
+    return UsageError(f"{as_typed(f'{key}={values}')} has several values", "; ".join(remedies))
 
 
 def _keys(cause: list[str]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.roles import Role
@@ -41,6 +42,15 @@ def key_role(key: str) -> Role | None:
     while key and key not in _roles():
         key = key.rpartition(".")[0]
     return _roles().get(key)
+
+
+@cache
+def value_types(key: str) -> frozenset[Any]:
+    """Return the types of values that a setting takes, in any model; empty for a key that is none."""
+    declared = [setting for setting in all_declarations() if setting.key == key]
+    kinds = {kind for s in declared for kind in (get_args(s.kind) if isinstance(s.kind, UnionType) else (s.kind,))}
+    optional = any(setting.field.default is None for setting in declared)  # a node's kind does not say so
+    return frozenset(kinds | ({NoneType} if optional else set()))
 
 
 @cache

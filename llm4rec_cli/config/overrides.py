@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import NoneType
 
 from llm4rec_cli.errors import UsageError, did_you_mean
 
@@ -109,7 +110,11 @@ def _translated(argument: str) -> str:
     if folder == "prompt" and within and "@" not in within:
         raise UsageError(f"'{argument}': prompts are chosen by prompt=…", as_typed(f"{key.lstrip('+')}={value}"))
     if key.startswith("~") and not key.startswith("~dataset.domains."):
-        remedy = f"leave it out for the default; llm4rec list {key[1:]}s" if key[1:] in GROUPS else f"{key[1:]}=null"
+        from llm4rec_cli.config.keys import value_types
+
+        name = key[1:]
+        remedy = f"{name}=null" if NoneType in value_types(name) else "leave it out for the default"
+        remedy += f"; llm4rec list {name}s" if name in GROUPS else ""
         raise UsageError(f"'{argument}': keys cannot be removed from the config", remedy)
     if (
         key.startswith("+")

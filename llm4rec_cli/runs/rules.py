@@ -58,12 +58,9 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
     """Yield the problems with a config: unknown names, a model that cannot do the task, settings that exclude one
     another."""
     known = model_names()
-    unknown = [name for name in (config.model.name, *config.task.floors) if name not in known]
-    yield from (UsageError(f"unknown model '{name}'", did_you_mean(name, known)) for name in unknown)
-    trained = [name for name in config.task.floors if name in known and not config_class(name).floor]
-    if trained:
-        floors = ", ".join(name for name in known if config_class(name).floor)
-        yield UsageError(f"task.floors names {', '.join(trained)}, which is no simple rule", f"choose from {floors}")
+    if config.model.name not in known:
+        yield UsageError(f"unknown model '{config.model.name}'", did_you_mean(config.model.name, known))
+    yield from _problems_of_floors(config.task.floors)
     if config.device not in DEVICES:
         yield UsageError(
             f"unknown device '{config.device}'", f"one of {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES selects the GPU"
@@ -110,6 +107,16 @@ def problems(config: Config) -> Iterator[Llm4RecError]:
         yield from config.model.problems(config)
     if config.trainer.report_to:
         yield from _problems_of_trackers(config.trainer.report_to)
+
+
+def _problems_of_floors(names: Sequence[str]) -> Iterator[UsageError]:
+    """Yield the names that are no models, and the models that are no floors."""
+    floors = [name for name in model_names() if config_class(name).floor]
+    for name in names:
+        if name not in model_names():
+            yield UsageError(f"task.floors: unknown floor '{name}'", did_you_mean(name, floors))
+        elif name not in floors:
+            yield UsageError(f"task.floors names {name}, which is no simple rule", f"choose from {', '.join(floors)}")
 
 
 def problems_of_capability(config: Config) -> Iterator[UsageError]:

@@ -40,7 +40,14 @@ WRONG = {
     "a type for an option": (["model=_unisrec"], "'_unisrec' is a type", "llm4rec list models"),
     "a key added": (["+key=1"], "cannot be added", "key="),
     "a key forced in": (["++model.key=1"], "cannot be added", "model.key="),
-    "a key taken away": (["~seed"], "cannot be removed", "seed=null"),
+    "a key taken away": (["~seed"], "cannot be removed", "leave it out for the default"),
+    "an optional key taken away": (["~dataset.raw_dir"], "cannot be removed", "dataset.raw_dir=null"),
+    "an optional node taken away": (["~dataset.paper"], "cannot be removed", "dataset.paper=null"),
+    "a floor's name": (["task.floors=[popularty]"], "unknown floor 'popularty'", "did you mean 'popularity'?"),
+    "a floor like no other": (["task.floors=[zzz]"], "unknown floor 'zzz'", "known: causal_popularity, frozen"),
+    "a model as a floor": (["task.floors=[sasrec]"], "names sasrec, which is no simple rule", "choose from causal_"),
+    "a key of a prompt": (["model=p5", "prompt.rating=1"], "unknown key 'prompt.rating'", "llm4rec list prompts"),
+    "a key below no other": (["nothing.x=1"], "unknown key 'nothing.x'", "--cfg job"),
     "an experiment forced": (["++experiment=p5/demo"], "with one +", "+experiment=p5/demo"),
     "brackets left open": (["model=[a"], "[a", "llm4rec list models"),
     "a key without a value": (["seed"], "seed", "settings are KEY=VALUE"),
@@ -73,6 +80,26 @@ def test_what_is_typed_wrong_is_refused_in_two_lines(llm4rec, tmp_path, argument
     assert len(second) <= 1
     assert answer.out == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedies"),
+    [
+        ("model=unisrec,sasrec", ["add -m"]),
+        ("+experiment=p5/demo,p5/paper", ["add -m"]),
+        ("split=valid,test", ["add -m"]),
+        ("trainer.epochs=1,2", ["add -m"]),
+        ("task.cutoffs=1,5", ["add -m", "task.cutoffs=[1,5]"]),
+        ("prompt=p5/rating,p5/direct", ["add -m", "prompt=[p5/rating,p5/direct]"]),
+        ("dataset.raw_dir=a,b", ["add -m", "\"dataset.raw_dir='a,b'\""]),
+    ],
+)
+def test_the_remedies_for_several_values_are_those_that_the_setting_takes(llm4rec, typed, remedies):
+    problem, remedy = llm4rec("train", typed).err.splitlines()
+    assert problem == f"error: {typed} has several values"
+    shown = remedy.removeprefix("  try: ").split("; ")
+    assert len(shown) == len(remedies)
+    assert all(expected in text for expected, text in zip(remedies, shown, strict=True))
 
 
 @pytest.mark.parametrize(

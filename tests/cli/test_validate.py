@@ -92,7 +92,7 @@ INVALID = {
         "task/mine.yaml",
         "# not randm\ndefaults: [sequential, _self_]\nfloors: [popularity, randm]\n",
         3,
-        "unknown model 'randm'",
+        "unknown floor 'randm'",
         "did you mean 'random'?",
     ),
     "an unknown metric": (
