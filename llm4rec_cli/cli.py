@@ -26,7 +26,7 @@ Commands:
 Options:
   -h, --help       show this page; `llm4rec <command> --help` for one command
   --version        print the version
-  -v, --verbose    (after a command) show full tracebacks and more log lines
+  -v, --verbose    (after a command) show full tracebacks and more log lines; so does HYDRA_FULL_ERROR=1
   --wide           (after a command) show all columns of tables, on lines of any length
 
 Examples:
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"llm4rec {__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
-    verbose = any(flag in rest for flag in ("-v", "--verbose"))
+    full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"  # which launch sets, too
+    verbose = full_error or any(flag in rest for flag in ("-v", "--verbose"))
     os.environ.pop("LLM4REC_VERBOSE", None)
     if verbose:
         os.environ["LLM4REC_VERBOSE"] = "1"  # launch.VERBOSE

@@ -273,6 +273,15 @@ def test_verbose_shows_the_traceback(llm4rec, flags, shown):
     assert ("Traceback" in answer.err) == shown
 
 
+@pytest.mark.parametrize("typed", ["train model=unisrc", "list modles"])
+@pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False)])
+def test_hydras_variable_shows_the_traceback_too(llm4rec, monkeypatch, typed, value, shown):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", value)
+    answer = llm4rec(*typed.split())
+    assert answer.code == 2
+    assert ("Traceback" in answer.err) == shown
+
+
 def test_a_bug_of_ours_exits_1_and_is_said_to_be_one(llm4rec, tmp_path, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("division by zero")
