@@ -29,7 +29,7 @@ from llm4rec_cli.config.schema import Candidates, PromptTable, Question, TaskCon
 from llm4rec_cli.errors import UsageError, did_you_mean
 from llm4rec_cli.labels import UNUSUAL
 from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage
+from llm4rec_cli.runs.catalog import FILTERS, Run, cache_folder, disk_usage, outputs_folder
 
 if TYPE_CHECKING:
     from llm4rec_cli.reporting.tables import Content
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         metavar="key=value",
         help=f"of runs: only these; keys: {', '.join(FILTERS)}; of prompts and papers: names",
     )
-    parser.add_argument("--outputs", default="outputs", help="folder of the runs (default: outputs)")
+    parser.add_argument("--outputs", help="folder of the runs (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
     if options.kind is not None and options.kind not in KINDS:
@@ -64,13 +64,13 @@ def main(argv: list[str]) -> int:
     if options.kind is None:
         show(_overview())
     elif options.kind == "runs":
-        outputs = Path(options.outputs).expanduser()
+        outputs = outputs_folder(options.outputs)
         show(runs_table(catalog.filter_runs(catalog.runs(outputs), options.filters), outputs))
     elif options.kind == "papers":
         from llm4rec_cli.reporting.reproduction import states
         from llm4rec_cli.reporting.tables import is_wide
 
-        show(states(Path(options.outputs).expanduser(), ",".join(options.filters) or "*", titles=is_wide()))
+        show(states(outputs_folder(options.outputs), ",".join(options.filters) or "*", titles=is_wide()))
     elif options.kind == "cache":
         show(*_cache_tables(cache_folder(options.cache)))
     elif options.kind == "models":

@@ -30,7 +30,7 @@ from llm4rec_cli.errors import RunError, UsageError, did_you_mean, raise_first
 from llm4rec_cli.files import locked
 from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.runs import catalog
-from llm4rec_cli.runs.catalog import CHECKPOINTS, STATUS, cache_folder
+from llm4rec_cli.runs.catalog import CHECKPOINTS, STATUS, cache_folder, outputs_folder
 
 WEIGHTS_REUSED = ("pretrain", "all")  # tasks whose runs serve to start or evaluate others
 UNTIED = f"{CONTROL}shuffle_ties"  # the label of runs on an order that no prepared dataset has
@@ -66,12 +66,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--keep-best", action="store_true", help="with --checkpoints: keep the best")
     parser.add_argument("--unused", action="store_true", help="cache: delete only datasets that no run uses")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
-    parser.add_argument("--outputs", default="outputs", help="the outputs folder (default: outputs)")
+    parser.add_argument("--outputs", help="the outputs folder (default: outputs)")
     parser.add_argument("--cache", help="the cache folder (default: the user's)")
     options = parser.parse_intermixed_args(argv)
     raise_first(_problems(options))
     before = time.time() - _seconds(options.older_than) if options.older_than else float("inf")
-    outputs = Path(options.outputs).expanduser()
+    outputs = outputs_folder(options.outputs)
     root = outputs if options.what == "runs" else cache_folder(options.cache)
     if options.what == "cache":
         deletions = list(_cached(root, options.which, outputs if options.unused else None, before))

@@ -54,9 +54,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
+    try:
+        minutes = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
     if not 0 < minutes < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} minutes are no time to search")
+        raise argparse.ArgumentTypeError(f"'{text}' must be greater than 0, and finite")
     return minutes
 
 

@@ -112,7 +112,9 @@ def _parse(entry: Any, kind: Any) -> Values | Interval:
     high: Any = entry.get("high")
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)):
         raise ValueError("low and high must be numbers")
-    log = bool(entry.get("log", False))
+    log = entry.get("log", False)
+    if not isinstance(log, bool):
+        raise TypeError(f"log must be true or false, and is {log!r}")
     if not low < high or (log and low <= 0):
         raise ValueError(f"low={low} must be below high={high}" + (", and above 0 as log is set" if log else ""))
     whole = float not in (get_args(kind) or (kind,))

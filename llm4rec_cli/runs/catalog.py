@@ -303,6 +303,18 @@ class CacheEntry:
     used: float
 
 
+def outputs_folder(typed: str | None) -> Path:
+    """Return the folder of the runs: the typed one, or `outputs`, which need not exist.
+
+    Raises:
+        UsageError: the typed one does not exist.
+    """
+    folder = Path(typed or "outputs").expanduser()
+    if typed and not folder.is_dir():
+        raise UsageError(f"--outputs {typed}: there is no such folder", "the folder that paths.outputs=PATH named")
+    return folder
+
+
 def cache_folder(path: str | None) -> Path:
     """Return the folder of prepared data, features and the like: `path`, or by default the user's cache folder."""
     if path:

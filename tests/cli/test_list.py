@@ -251,7 +251,7 @@ def test_runs_of_another_folder_are_listed(run, llm4rec, tmp_path):
     run("seed0-a", "done")
     (tmp_path / "outputs").rename(tmp_path / "mine")
     assert "seed0-a" in llm4rec("list", "runs", "--outputs", str(tmp_path / "mine")).out
-    assert llm4rec("list", "runs", "--outputs", str(tmp_path / "none")).code == 0
+    assert llm4rec("list", "runs", "--outputs", str(tmp_path / "none")).code == 2
 
 
 def test_a_trained_run_is_listed(llm4rec, trained):

@@ -338,7 +338,7 @@ def test_a_dataset_that_was_pruned_is_prepared_again(llm4rec, cache, tmp_path):
         (["runs", "--keep-best"], "--keep-best needs --checkpoints", "--checkpoints --keep-best"),
         (["cache", "feature"], "'feature'", "did you mean 'features'?"),
         (["cache", "--unused", "features"], "only for datasets", "--older-than"),
-        (["cache", "--unused", "--outputs", "nowhere"], "every dataset would be unused", "--outputs FOLDER"),
+        (["cache", "--unused"], "every dataset would be unused", "--outputs FOLDER"),
     ],
 )
 def test_what_makes_no_sense_is_refused(llm4rec, arguments, problem, remedy):
@@ -352,3 +352,11 @@ def test_finished_runs_that_match_are_mentioned_with_the_filter_that_selects_the
     answer = llm4rec("prune", "runs", "model=sasrec", "--yes")
     assert answer.out == ("no failed or killed run matches, but 1 finished: add status=done to delete finished runs\n")
     assert trained.exists()
+
+
+@pytest.mark.parametrize("typed", ["list runs", "list papers", "prune runs", "prune cache --unused --yes"])
+def test_an_outputs_folder_that_does_not_exist_is_named(llm4rec, typed):
+    answer = llm4rec(*typed.split(), "--outputs", "nowhere")
+    assert answer.code == 2
+    assert answer.err.startswith("error: --outputs nowhere: there is no such folder\n")
+    assert llm4rec("list", "runs").code == 0, "no run yet"

@@ -51,6 +51,7 @@ def test_a_space_has_values_and_intervals(file):
         ("model.dropout: {low: 0.1}", "low and high must be numbers"),
         ("model.dropout: {low: 0.5, high: 0.1}", "low=0.5 must be below high=0.1"),
         ("model.dropout: {low: 0, high: 0.1, log: true}", "above 0 as log is set"),
+        ("model.dropout: {low: 0.1, high: 0.5, log: 'false'}", "log must be true or false, and is 'false'"),
         ("model.dropout: {low: 0, high: 0.1, steps: 3}", "unknown key 'steps'"),
     ],
 )
