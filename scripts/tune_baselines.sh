@@ -10,8 +10,10 @@
 extras="[tune]"
 source "$(dirname "$0")/reproduce_common.sh"
 dataset=$1
-raw=$(absolute "${2:-}")
+if [ -z "${2:-}" ]; then usage; fi
+raw=$(realpath "$2")
 shift 2
+cd "$checkout" # whose conf/ and outputs/ are written
 models=("$@")
 if [ ${#models[@]} -eq 0 ]; then
   models=(gru4rec bert4rec fdsa sasrec "sasrec model.loss=binary" esasrec bsarec unisrec item_knn transition_text)

@@ -1,5 +1,6 @@
 """The shell scripts: syntax, and what their loops do with failures and interrupts, with a stub for llm4rec."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,9 +28,10 @@ def script(tmp_path):
     stub.write_text(STUB)
     stub.chmod(0o755)
 
-    def run(name, *arguments):
-        command = ["bash", f"scripts/{name}", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    def run(name, *arguments, cwd=tmp_path, **environment):
+        command = ["bash", tmp_path / "scripts" / name, *arguments]
+        variables = os.environ | environment
+        done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
         calls = tmp_path / "calls"
         return done.returncode, done.stdout, calls.read_text().splitlines() if calls.exists() else []
 
@@ -61,14 +63,31 @@ def test_every_table_of_a_paper_is_made_though_one_fails(script):
     assert script("reproduce_p5.sh", "--small")[0] == 0
 
 
-def test_folders_are_named_from_where_a_script_is_started(script, tmp_path):
-    (tmp_path / "data").mkdir()
-    elsewhere = ("--raw", "data", "--raw", "beauty=data", "--raw", "no/such", "--small")
-    assert script("reproduce_p5.sh", *elsewhere)[0] == 0
-    raw = f"--raw {tmp_path}/data --raw beauty={tmp_path}/data --raw no/such --small"
-    assert (tmp_path / "calls").read_text().splitlines()[1:] == [
-        f"reproduce p5/{name} {raw}" for name in ("one", "two")
+def test_paths_and_outputs_are_relative_to_where_a_script_is_started(script, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    arguments = ("--raw=data", "--raw", "beauty=data", "llm.model=weights/llama", "--small")
+    assert script("reproduce_p5.sh", *arguments, cwd=elsewhere)[0] == 0
+    assert (elsewhere / "calls").read_text().splitlines()[1:] == [
+        f"reproduce p5/{name} {' '.join(arguments)}" for name in ("one", "two")
     ]
+
+
+def test_baselines_are_tuned_in_the_checkout_with_data_from_where_the_script_is_started(script, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "data").mkdir(parents=True)
+    assert script("tune_baselines.sh", "ml-100k", "data", "sasrec", cwd=elsewhere)[0] == 0
+    assert f"dataset.raw_dir={elsewhere}/data" in (tmp_path / "calls").read_text()
+    assert script("tune_baselines.sh", "ml-100k", cwd=elsewhere)[0] == 2
+
+
+def test_without_llm4rec_the_checkout_gets_one(script, tmp_path):
+    (tmp_path / ".venv/bin/llm4rec").rename(tmp_path / "stub")
+    (tmp_path / "scripts/venv.sh").write_text("mv stub .venv/bin/llm4rec")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert script("reproduce_p5.sh", "--small", cwd=elsewhere, PATH="/usr/bin:/bin")[0] == 0
+    assert (elsewhere / "calls").exists()
 
 
 def test_an_interrupt_stops_the_tables(script):
