@@ -79,6 +79,7 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     if saved is not None and (shipped := conf_dir().parent / saved).exists() and not saved.exists():
         raise UsageError(f"{shipped} is shipped, and would be used in place of {saved}", "--save another name")
     spec = RunSpec.resolve(compose(typed), "train")
+    find_weights(spec.config)
     unused = {f"model.{setting}" for setting in spec.model.unused_settings(spec.task)}
     space = {key: entry for key, entry in _space(spec.model.name).items() if key not in unused}
     start = {key: _value(spec, key) for key in space}
@@ -88,7 +89,6 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
     searched = Search(folder, space, start, {"overrides": typed, "pruned": not options.unpruned}, seed=0)
     typed_here = [*typed, f"paths.outputs={quoted(str(folder / 'runs'))}"]
     spec = RunSpec.resolve(compose(typed_here), "train")
-    find_weights(spec.config)
     split = stages.split_dataset(spec, stages.load(spec))
     floors = run_floors(spec, split)
 

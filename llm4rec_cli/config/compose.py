@@ -304,9 +304,8 @@ def as_usage_error(error: Exception) -> UsageError:
             return UsageError(f"the model does not use prompts of {model}", f"set model={model}, or remove prompt=…")
         parent, _, leaf = key.rpartition(".")  # only last parts are compared: a shared parent makes all keys similar
         near = [k.rpartition(".")[2] for k in _keys(cause) if k.rpartition(".")[0] == parent]
-        shown = key.replace("model.prompts.", "prompt.", 1)  # as it is typed
         listing = "llm4rec list prompts" if parent == "model.prompts" else "llm4rec train --cfg job shows every key"
-        return UsageError(f"unknown key '{shown}'", did_you_mean(leaf, near) or listing)
+        return UsageError(f"unknown key '{as_typed(key)}'", did_you_mean(leaf, near) or listing)
     if several := re.match(r"Ambiguous value for argument '([^=]+)=(.+)'", text):
         return _several_values(*several.groups())
     if missing := re.match(r"Missing mandatory value: (\S+)", text):
@@ -323,12 +322,12 @@ def as_usage_error(error: Exception) -> UsageError:
 
 def _several_values(key: str, values: str) -> UsageError:
     """Return the error of a value with commas outside a sweep, with what the setting takes."""
-    types = value_types(key)
+    types, one, several = value_types(key), as_typed(f"{key}='{values}'"), as_typed(f"{key}=[{values}]")
     remedies = ["add -m to run each"]
     if any(get_origin(kind) is list for kind in types) or key.startswith("prompt/"):
-        remedies.append(f"for a list, {as_typed(f'{key}=[{values}]')}")
+        remedies.append(f"for a list, {several}")
     if str in types:
-        remedies.append(f"for one value with commas, \"{key}='{values}'\"")
+        remedies.append(f'for one value with commas, "{one}"')
     return UsageError(f"{as_typed(f'{key}={values}')} has several values", "; ".join(remedies))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from llm4rec_cli.config import search
 from llm4rec_cli.config.compose import options
 from llm4rec_cli.config.keys import key_role
-from llm4rec_cli.config.overrides import key_typed
+from llm4rec_cli.config.overrides import as_typed, key_typed
 from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.config.roles import NOT_HASHED, Role
 from llm4rec_cli.config.schema import SeenItems, Written
@@ -178,8 +178,7 @@ def _names_variant(key: str) -> bool:
 def variant_in_words(run: dict[str, Any]) -> list[str]:
     """Return the experiment's name, the source of the initial weights, and the overrides that name a variant."""
     named = {f"model.{setting}" for setting in config_class(run["model"]).named_settings}
-    typed = [o for o in run["overrides"] if _names_variant(key := key_typed(o)) and key not in named]
-    typed = [o.replace("model.prompts.", "prompt.", 1) for o in typed]  # the stored key, as users type it
+    typed = [as_typed(o) for o in run["overrides"] if _names_variant(key := key_typed(o)) and key not in named]
     source = run["init_from"]
     initial = None
     if source:

@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec_cli.config.overrides import hydra_override, quoted, sweep_jobs, sweep_model_settings
+from llm4rec_cli.config.overrides import as_typed, hydra_override, quoted, sweep_jobs, sweep_model_settings
 from llm4rec_cli.errors import UsageError
 from tests.support.driver import compose
 
@@ -14,6 +14,13 @@ from tests.support.driver import compose
 def test_quoting_gives_any_text_back(text):
     parsed = OverridesParser.create().parse_override(f"key={quoted(text)}")
     assert parsed.value() == text
+
+
+@pytest.mark.parametrize(
+    "typed", ["prompt=[p5/rating,p5/direct]", "prompt=chatgptrec/short", "prompt.shots=3", "+experiment=p5/demo"]
+)
+def test_a_translated_override_is_shown_as_it_was_typed(typed):
+    assert as_typed(hydra_override(typed)) == typed
 
 
 def test_a_map_of_columns_adds_to_that_of_the_dataset():
