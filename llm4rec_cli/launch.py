@@ -49,7 +49,7 @@ WITH_OPTIONS = ("recommend", "tune", "inspect_data", "inspect_memorisation")
 COMMON_OPTIONS = """\
 Common options:
   -m, --multirun   run each combination of values that are separated by commas: seed=0,1,2
-  --cfg job        print the composed config and run nothing; --resolve replaces references, --package model selects
+  --cfg job        print the composed config and exit; --resolve replaces references, --package model shows a part
   --info defaults  print the files that are composed
   -h, --help       show this page
   -v, --verbose    show full tracebacks and more log lines

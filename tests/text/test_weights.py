@@ -31,7 +31,8 @@ def test_a_missing_package_is_refused_with_how_to_get_it(monkeypatch):
 
 def test_finding_weights_never_imports_torch(tmp_path):
     done = python(
-        "import sys; from llm4rec_cli.text import weights; assert weights.backbone_identity('minilm'); "
+        "import sys; from llm4rec_cli.llm.weights import find; from llm4rec_cli.text import weights; "
+        "assert weights.backbone_identity('minilm'); assert find(weights.locate_weights('minilm')[0]); "
         "assert not {'torch', 'transformers'} & set(sys.modules)",
         tmp_path,
     )
