@@ -156,8 +156,8 @@ def cache_keys(requests: Sequence[Request], backend: Backend) -> tuple[list[str]
     A completion that may depend on its batch is keyed by the whole batch: the same list of requests always gets the
     same completions, whatever was requested before.
     """
-    identity = backend.identity()
-    single_keys = [cache_key(identity, request) for request in requests]
+    identities = {restricted: backend.identity(restricted) for restricted in (False, True)}
+    single_keys = [cache_key(identities[request.is_restricted], request) for request in requests]
     distinct = dict(zip(single_keys, requests, strict=True))
     groups = backend.groups(list(distinct.values()))
     if groups is None:
@@ -165,7 +165,10 @@ def cache_keys(requests: Sequence[Request], backend: Backend) -> tuple[list[str]
     ordered = list(distinct)
     batches = [[ordered[i] for i in group] for group in groups]
     batch_of = {key: batch for batch in batches if len(batch) > 1 for key in batch}
-    keys = {key: cache_key(identity, request, batch_of.get(key, ())) for key, request in distinct.items()}
+    keys = {
+        key: cache_key(identities[request.is_restricted], request, batch_of.get(key, ()))
+        for key, request in distinct.items()
+    }
     return [keys[key] for key in single_keys], [[keys[key] for key in batch] for batch in batches]
 
 
@@ -190,7 +193,7 @@ class _Session:
         store: Store,
         usage: Usage,
     ) -> None:
-        self.requests, self.identity, self.backend = requests, backend.identity(), backend
+        self.requests, self.backend = requests, backend
         self.config, self.store, self.usage = config, store, usage
         self.completions = store.get(requests)
         self.independent = batches is None
@@ -217,7 +220,9 @@ class _Session:
                 self.usage.sent += 1
                 self.usage.spent_tokens += completion.prompt_tokens + completion.answer_tokens
                 self.usage.spent_cost += cost
-                self.completions[key] = self.store.add(key, self.identity, self.requests[key], completion, cost)
+                request = self.requests[key]
+                identity = self.backend.identity(request.is_restricted)
+                self.completions[key] = self.store.add(key, identity, request, completion, cost)
                 yield self.completions[key]
             if self.pending and not sent:
                 raise self._over_budget()

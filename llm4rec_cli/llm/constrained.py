@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from llm4rec_cli.errors import raise_first
 from llm4rec_cli.llm.likelihood import cache_argument, masks_by_layer, problems_of_layers, read_prompt
 
+AT_ONCE = 8  # tokens of an answer that a pass reads: with more, a batch waits for the longest title of any answer
 ROOM = 256  # slots by which the cache of a batch grows, at least
 
 
@@ -91,8 +92,8 @@ class Answer:
 def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answer]) -> None:
     """Complete the answers to a batch of prompts.
 
-    Each prompt is read once and alone, so without padding. Then every pass decides one token of each answer that is not
-    done, after the forced tokens before it.
+    Each prompt is read once and alone, so without padding. Then every pass reads up to AT_ONCE tokens of each answer,
+    and decides its next one where it has read all forced ones before it.
 
     Args:
         model: as in `log_likelihoods`.
@@ -108,13 +109,17 @@ def decode(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Answe
     caches, logits = zip(*read, strict=True)
     batch = _Batch(model, caches, torch.tensor([len(tokens) for tokens in sequences], device=model.device))
     next_logits = torch.stack(logits)
-    while not all(answer.is_done for answer in answers):
-        pending = [
-            [] if answer.is_done else [answer.decide(row), *answer.forced()]
-            for answer, row in zip(answers, next_logits, strict=True)
-        ]
-        if not all(answer.is_done for answer in answers):
-            next_logits = batch.read([[] if a.is_done else tokens for a, tokens in zip(answers, pending, strict=True)])
+    unread: list[list[int]] = [[] for _ in answers]  # tokens of each answer up to its next decision
+    while True:
+        for answer, tokens, row in zip(answers, unread, next_logits, strict=True):
+            if not tokens and not answer.is_done:
+                tokens += [answer.decide(row), *answer.forced()]
+            if answer.is_done:
+                tokens.clear()
+        if not any(unread):
+            return
+        next_logits = batch.read([tokens[:AT_ONCE] for tokens in unread])
+        unread = [tokens[AT_ONCE:] for tokens in unread]
 
 
 class _Batch:

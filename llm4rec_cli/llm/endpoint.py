@@ -105,7 +105,7 @@ class EndpointBackend:
         self.base_url = (config.base_url or OPENAI).rstrip("/")
         self._jitter = random.Random()  # its own: a server's failures must not change other random draws
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, restricted: bool = False) -> dict[str, Any]:
         structured = self.config.structured
         return {
             "backend": "openai",

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CODES_KEPT = 64  # lists of choices whose tokens are kept
 VERSION = 2  # raised when the same request would get another completion
+RESTRICTED_VERSION = 3  # of answers made of choices
 
 
 class LocalBackend:
@@ -58,11 +59,11 @@ class LocalBackend:
         self.weights = locate(config.model)
         self._codes = lru_cache(maxsize=CODES_KEPT)(self._tokenised)  # of a catalogue all requests have the same
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, restricted: bool = False) -> dict[str, Any]:
         sampling = {"top_p": self.config.top_p, "seed": self.seed} if self.config.temperature else {}
         return {
             "backend": "local",
-            "version": VERSION,
+            "version": RESTRICTED_VERSION if restricted else VERSION,
             "weights": self.weights.identity,
             "precision": self.config.precision.name,
             "batch_tokens": self.config.batch_tokens,

@@ -46,6 +46,11 @@ class Request:
     choices: tuple[str, ...] | None = None
     listed: int = 0
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the answer is made of choices."""
+        return self.choices is not None
+
     def one_by_one(self) -> list[Request]:
         """Return a request for each continuation; of one without continuations, itself."""
         if self.continuations is None:
@@ -56,7 +61,7 @@ class Request:
         """Return the fields by name, those of choices only where there are some: requests without them keep the key
         under which their completions are stored."""
         fields = asdict(self)
-        return fields if self.choices is not None else {k: v for k, v in fields.items() if k not in CHOICE_FIELDS}
+        return fields if self.is_restricted else {k: v for k, v in fields.items() if k not in CHOICE_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,12 @@ class Backend(Protocol):
         """Whether the prompt is sent again for each continuation, so that each is a request of its own."""
         ...
 
-    def identity(self) -> dict[str, Any]:
-        """Return all that changes a completion besides the request: JSON values; no secret, no path, no time."""
+    def identity(self, restricted: bool = False) -> dict[str, Any]:
+        """Return all that changes a completion besides the request: JSON values; no secret, no path, no time.
+
+        Args:
+            restricted: of answers that are made of choices.
+        """
         ...
 
     def count_tokens(self, text: str) -> int:

@@ -61,6 +61,15 @@ def test_lists_are_those_of_a_pass_per_token(fp32, listed):
         assert completion.answer_tokens == sum(completion.lengths)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_lists_do_not_depend_on_how_many_tokens_a_pass_reads(fp32, monkeypatch, at_once):
+    requests = [list_request(", ".join(WORDS[: 1 + 2 * i]), 6) for i in range(4)]
+    expected = complete(fp32, requests)
+    monkeypatch.setattr(constrained, "AT_ONCE", at_once)
+    for ours, same in zip(complete(fp32, requests), expected, strict=True):
+        assert ours.text == same.text and ours.logprobs == pytest.approx(same.logprobs, abs=1e-4)
+
+
 def test_a_bare_answer_is_one_of_the_choices(fp32):
     (completion,) = complete(fp32, [list_request("How many stars?", 0, ("1", "10", "2"))])
     codes = [[*fp32._tokens(text), 2] for text in ("1", "10", "2")]
@@ -76,7 +85,7 @@ def test_tokens_without_a_choice_take_no_pass_of_their_own(fp32, monkeypatch):
     (completion,) = complete(fp32, [list_request("a", 1, ("red nail polish", "blue hair dryer"))])
     assert passes == [] and completion.answer_tokens > 5, "the first token decides"
     complete(fp32, [list_request("a", 2, ("red nail polish", "blue hair dryer", "soap"))])
-    assert len(passes) == 1
+    assert len(passes) == -(-len(passes[0][0] + passes[-1][0]) // constrained.AT_ONCE) == 2, "of nine tokens"
 
 
 def test_a_cache_that_is_full_grows(fp32, monkeypatch):
