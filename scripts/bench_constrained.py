@@ -2,7 +2,7 @@
 
 The reference is transformers' `generate` with `prefix_allowed_tokens_fn`, which allows the tokens that continue a title
 not yet named: one pass for each token, over prompts padded on the left. Ours is `llm.constrained.decode`, which reads
-tokens without an alternative in one pass with the next decision. Model, weights, precision and attention are the same.
+up to eight tokens without an alternative at once. Model, weights, precision and attention are the same.
 Weights are random, which affects neither speed nor agreement.
 """
 

@@ -1,8 +1,8 @@
 """Greedy decoding of lists of distinct choices: each token continues a choice that is not named yet, as in a trie.
 
 A decision is between tokens that differ among the remaining choices. Between two decisions only one token is possible,
-so these tokens, most of a title, are read in one pass without their logits. Log-probabilities are renormalised over the
-tokens that are possible: forced ones add nothing.
+so these tokens, most of a title, are read several at once without their logits. Log-probabilities are renormalised over
+the tokens that are possible: forced ones add nothing.
 """
 
 from __future__ import annotations
