@@ -203,10 +203,10 @@ def _hydra() -> Iterator[None]:
 
 
 def conf_dir() -> Path:
-    """Return the folder of shipped configs: next to the package in a checkout, inside it in a wheel."""
+    """Return the folder of shipped configs: inside the package in a wheel, next to it in a checkout."""
     package = Path(__file__).parents[1]
-    checkout = package.parent / "conf"
-    return checkout if (checkout / "config.yaml").exists() else package / "conf"
+    packaged = package / "conf"
+    return packaged if packaged.exists() else package.parent / "conf"
 
 
 def user_conf_dir() -> Path | None:
