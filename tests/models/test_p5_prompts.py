@@ -548,7 +548,7 @@ def test_a_run_matches_only_the_prompts_that_it_was_trained_with():
     [
         (["model=p5", "prompt=[p5/ratng]"], "unknown prompt 'p5/ratng'", "did you mean 'p5/rating'?"),
         (["model=sasrec", "prompt=[p5/rating]"], "the model does not use prompts of p5", "model=p5"),
-        (["model=p5", "prompt=p5/rating,p5/direct"], "several values", "=[rating,direct]"),
+        (["model=p5", "prompt=p5/rating,p5/direct"], "several values", "for a list, prompt=[p5/rating,p5/direct]"),
         (["model=p5", "task=rating", "model.ask.rating=1-66"], "no such prompt", "did you mean '1-6'?"),
     ],
 )
