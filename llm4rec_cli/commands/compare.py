@@ -312,7 +312,7 @@ def _notes(comparison: Comparison) -> list[str]:
             "not"
         )
     elif any(depends_on_seed(metrics) for _, metrics in runs):
-        notes.append("one training each: two sets of predictions, not two methods, and no claim rests on them")
+        notes.append("one seed each: two sets of predictions, not two methods, and no claim rests on them")
     else:
         notes.append("none of them depends on a seed; interval and p cover users")
     if len({tuning_budget(metrics) for _, metrics in runs}) > 1:

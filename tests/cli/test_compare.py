@@ -131,7 +131,7 @@ def test_seeds_of_one_side_alone_count_too_and_their_labels(write, compared, llm
 def test_what_depends_on_no_seed_is_compared_as_it_is(write, llm4rec):
     rules = [write(model, RANKS, variant=model) for model in ("popularity", "item_knn")]
     out = " ".join(llm4rec("compare", *map(str, rules), "--seeds", "--metric", "mrr").out.split())
-    assert "none of them depends on a seed; interval and p cover users" in out and "one training each" not in out
+    assert "none of them depends on a seed; interval and p cover users" in out and "one seed each" not in out
 
 
 def test_a_table_over_seeds_has_a_column_of_seeds_and_no_one_seed_warning(write, llm4rec):
@@ -404,7 +404,7 @@ def test_over_seeds_the_interval_draws_seeds_too(write, compared):
 def test_the_note_says_what_interval_and_p_cover(write, llm4rec):
     a, b = write_seeds(write, "a", RANKS, RANKS, RANKS), write_seeds(write, "b", RANKS, RANKS, RANKS)
     assert "seeds, which are not" in llm4rec("compare", str(a), str(b), "--seeds").out
-    assert "one training each" in llm4rec("compare", str(a), str(b)).out
+    assert "one seed each" in llm4rec("compare", str(a), str(b)).out
 
 
 # ---- several runs
