@@ -162,6 +162,11 @@ class Comparison:
     ratio: bool = False
 
     @property
+    def has_seeds(self) -> bool:
+        """Whether some pair has several seeds in common."""
+        return any(len(pair.by_seed) > 1 for pair in self.pairs)
+
+    @property
     def labels(self) -> list[list[str]]:
         """Of each side the labels of any of its runs."""
         return [list(dict.fromkeys(label for _, m in side.values() for label in m["labels"])) for side in self.sides]
@@ -227,18 +232,17 @@ def _columns(comparison: Comparison) -> tuple[str, ...]:
         *(["run"] if len(comparison.pairs) > 1 else []),
         *(RATIO if comparison.ratio and name == "B − A" else name for name in COLUMNS),
         *([f"within ±{comparison.margin}"] if comparison.margin is not None else []),
-        *(["by seed"] if any(len(pair.by_seed) > 1 for pair in comparison.pairs) else []),
+        *(["by seed"] if comparison.has_seeds else []),
     )
 
 
 def _rows(comparison: Comparison) -> list[list[str]]:
     """Return a row per pair and metric; with several pairs the letter of the run comes first."""
-    has_seeds = any(len(pair.by_seed) > 1 for pair in comparison.pairs)
     return [
         [
             *([side] if len(comparison.pairs) > 1 else []),
             *_row(name, difference, comparison.ratio),
-            *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())] if has_seeds else []),
+            *([" ".join(f"{of_seed[name]:+.4f}" for of_seed in pair.by_seed.values())] if comparison.has_seeds else []),
         ]
         for side, pair in zip(LETTERS[1:], comparison.pairs, strict=False)
         for name, difference in pair.metrics.items()

@@ -156,8 +156,8 @@ def cache_keys(requests: Sequence[Request], backend: Backend) -> tuple[list[str]
     A completion that may depend on its batch is keyed by the whole batch: the same list of requests always gets the
     same completions, whatever was requested before.
     """
-    identities = {restricted: backend.identity(restricted) for restricted in (False, True)}
-    single_keys = [cache_key(identities[request.is_restricted], request) for request in requests]
+    identities = {has_choices: backend.identity(has_choices) for has_choices in (False, True)}
+    single_keys = [cache_key(identities[request.has_choices], request) for request in requests]
     distinct = dict(zip(single_keys, requests, strict=True))
     groups = backend.groups(list(distinct.values()))
     if groups is None:
@@ -166,7 +166,7 @@ def cache_keys(requests: Sequence[Request], backend: Backend) -> tuple[list[str]
     batches = [[ordered[i] for i in group] for group in groups]
     batch_of = {key: batch for batch in batches if len(batch) > 1 for key in batch}
     keys = {
-        key: cache_key(identities[request.is_restricted], request, batch_of.get(key, ()))
+        key: cache_key(identities[request.has_choices], request, batch_of.get(key, ()))
         for key, request in distinct.items()
     }
     return [keys[key] for key in single_keys], [[keys[key] for key in batch] for batch in batches]
@@ -221,7 +221,7 @@ class _Session:
                 self.usage.spent_tokens += completion.prompt_tokens + completion.answer_tokens
                 self.usage.spent_cost += cost
                 request = self.requests[key]
-                identity = self.backend.identity(request.is_restricted)
+                identity = self.backend.identity(request.has_choices)
                 self.completions[key] = self.store.add(key, identity, request, completion, cost)
                 yield self.completions[key]
             if self.pending and not sent:

@@ -105,7 +105,7 @@ class EndpointBackend:
         self.base_url = (config.base_url or OPENAI).rstrip("/")
         self._jitter = random.Random()  # its own: a server's failures must not change other random draws
 
-    def identity(self, restricted: bool = False) -> dict[str, Any]:
+    def identity(self, has_choices: bool = False) -> dict[str, Any]:
         structured = self.config.structured
         return {
             "backend": "openai",
@@ -330,7 +330,7 @@ class EndpointBackend:
 
     def _is_restricted(self, request: Request) -> bool:
         """Return whether the server may answer with the request's choices alone."""
-        return request.choices is not None and self.config.structured is not Structured.none
+        return request.has_choices and self.config.structured is not Structured.none
 
     def _structure(self, request: Request) -> dict[str, Any]:
         """Return the parameters that restrict an answer to its choices; none for a free one."""

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 CODES_KEPT = 64  # lists of choices whose tokens are kept
 VERSION = 2  # raised when the same request would get another completion
-RESTRICTED_VERSION = 3  # of answers made of choices
+CHOICES_VERSION = 3  # the same of requests with choices
 
 
 class LocalBackend:
@@ -59,11 +59,11 @@ class LocalBackend:
         self.weights = locate(config.model)
         self._codes = lru_cache(maxsize=CODES_KEPT)(self._tokenised)  # of a catalogue all requests have the same
 
-    def identity(self, restricted: bool = False) -> dict[str, Any]:
+    def identity(self, has_choices: bool = False) -> dict[str, Any]:
         sampling = {"top_p": self.config.top_p, "seed": self.seed} if self.config.temperature else {}
         return {
             "backend": "local",
-            "version": RESTRICTED_VERSION if restricted else VERSION,
+            "version": CHOICES_VERSION if has_choices else VERSION,
             "weights": self.weights.identity,
             "precision": self.config.precision.name,
             "batch_tokens": self.config.batch_tokens,
@@ -95,7 +95,7 @@ class LocalBackend:
         generated = [i for i, request in enumerate(requests) if request.continuations is None]
 
         def kind(i: int) -> tuple[bool, int]:
-            return requests[i].choices is not None, -requests[i].max_tokens
+            return requests[i].has_choices, -requests[i].max_tokens
 
         generated.sort(key=lambda i: (*kind(i), -lengths[i]))
         batches = [[i] for i in scored]

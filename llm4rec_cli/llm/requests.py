@@ -47,7 +47,7 @@ class Request:
     listed: int = 0
 
     @property
-    def is_restricted(self) -> bool:
+    def has_choices(self) -> bool:
         """Whether the answer is made of choices."""
         return self.choices is not None
 
@@ -61,7 +61,7 @@ class Request:
         """Return the fields by name, those of choices only where there are some: requests without them keep the key
         under which their completions are stored."""
         fields = asdict(self)
-        return fields if self.is_restricted else {k: v for k, v in fields.items() if k not in CHOICE_FIELDS}
+        return fields if self.has_choices else {k: v for k, v in fields.items() if k not in CHOICE_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,11 @@ class Backend(Protocol):
         """Whether the prompt is sent again for each continuation, so that each is a request of its own."""
         ...
 
-    def identity(self, restricted: bool = False) -> dict[str, Any]:
+    def identity(self, has_choices: bool = False) -> dict[str, Any]:
         """Return all that changes a completion besides the request: JSON values; no secret, no path, no time.
 
         Args:
-            restricted: of answers that are made of choices.
+            has_choices: of requests whose answers are made of choices.
         """
         ...
 

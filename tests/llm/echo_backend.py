@@ -83,7 +83,7 @@ class EchoBackend:
         self.size, self.left, self.error = size, fails_after, error
         self.calls: list[list[str]] = []
 
-    def identity(self, restricted: bool = False) -> dict[str, Any]:
+    def identity(self, has_choices: bool = False) -> dict[str, Any]:
         return {"backend": "echo", "size": self.size}
 
     def count_tokens(self, text: str) -> int:

@@ -23,7 +23,7 @@ class FakeBackend:
         self.reply, self.name = reply, name
         self.requests: list[Request] = []
 
-    def identity(self, restricted: bool = False) -> dict[str, Any]:
+    def identity(self, has_choices: bool = False) -> dict[str, Any]:
         return {"backend": self.name}
 
     def count_tokens(self, text: str) -> int:
