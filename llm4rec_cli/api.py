@@ -131,19 +131,22 @@ def recommend(
         return pd.DataFrame(command.answer(compose([hydra_override(override) for override in overrides]), options).rows)
 
 
-def report(*filters: str, outputs: str | Path = "outputs", metrics: Sequence[str] | None = None) -> pd.DataFrame:
+def report(
+    *filters: str, outputs: str | Path = "outputs", metrics: Sequence[str] | None = None, draws: bool = False
+) -> pd.DataFrame:
     """Return all finished runs, averaged over seeds, as `llm4rec report` shows them.
 
     Args:
         filters: `key=value[,value…]`, such as `model=unisrec,sasrec`; keys are those of the command.
         outputs: the folder of the runs.
         metrics: names of metrics; None = those that the command shows.
+        draws: whether runs with sampled candidates are averaged over `task.draw`, as by `report --draws`.
 
     Returns:
         one row per variant, which is runs that differ only in their seed. Columns: `dataset`, `task`, `protocol`,
-        `model`, `variant`; `n`, the number of seeds; the metrics, averaged over seeds; `labels`, separated by spaces;
-        `METRIC sd`, over seeds; `METRIC low` and `METRIC high`, the ends of the 95 % intervals; `folders`, the run
-        folder of each seed.
+        `model`, `variant`; `n`, the number of seeds; `draws`, those that are averaged, if any; the metrics, averaged
+        over seeds; `labels`, separated by spaces; `METRIC sd`, over seeds; `METRIC low` and `METRIC high`, the ends of
+        the 95 % intervals; `folders`, the run folder of each seed and draw.
 
     Raises:
         RunError: no run matches.
@@ -153,7 +156,7 @@ def report(*filters: str, outputs: str | Path = "outputs", metrics: Sequence[str
     from llm4rec_cli.reporting.selection import select_groups
 
     with _typed_errors():
-        return report_frame(select_groups(Path(outputs).expanduser(), filters, metrics))
+        return report_frame(select_groups(Path(outputs).expanduser(), filters, metrics, draws))
 
 
 def _run(command: str, overrides: Sequence[str], metrics: Sequence[str] | None, progress: bool) -> pd.DataFrame:

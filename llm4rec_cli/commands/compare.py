@@ -7,6 +7,7 @@ llm4rec compare sasrec/… unisrec/… --metric ndcg@10,hr@50 --markdown
 llm4rec compare sasrec/… unisrec/… --json | jq .metrics
 llm4rec compare sasrec/… unisrec/… --wide                    all columns, on lines of any length
 llm4rec compare sasrec/… unisrec/… --seeds                   over all seeds of these runs' variants
+llm4rec compare sasrec/… chatgptrec/… --draws                over all draws of their candidates (task.draw)
 llm4rec compare transition_text/… unisrec/… --seeds --ratio    how many per cent above a rule, with the interval
 llm4rec compare sasrec/… unisrec/… --metric ndcg@10 --seeds --margin 5%     equivalent within 5 %?
 llm4rec compare sasrec/… unisrec/… --targets cold            of runs with dataset.cold_items: only held-out targets
@@ -27,6 +28,9 @@ that depends on no seed is compared with every seed of the others. --json also h
 assumes no distribution: of the users' differences (p_users) and of the trainings
 (p_seeds, at least 0.1 with three seeds).
 
+With --draws, runs with sampled candidates are averaged over task.draw, of which both must have the same draws: each
+user counts by the mean over them. They are drawn for each user apart, so that interval and p cover users as before.
+
 --ratio prints B / A with its interval instead of B − A: "x % above" is a statement about a ratio.
 
 Holm's correction covers all metrics and pairs in the table. Choose the deciding metric, and --margin, before you look
@@ -39,7 +43,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,17 +65,22 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
 
     from llm4rec_cli.evaluation.paired import as_one_family
+    from llm4rec_cli.reporting.draws import over_draws
     from llm4rec_cli.reporting.pairing import problems_of_protocols, shared_metrics
-    from llm4rec_cli.runs.catalog import resolve_runs
+    from llm4rec_cli.runs.catalog import finished_runs, resolve_runs
 
     outputs = Path(options.outputs).expanduser()
     runs = resolve_runs([options.a, *options.others], outputs)
     if len(runs) > len(LETTERS):
         raise UsageError(f"{len(runs)} runs cannot be compared at once", f"compare at most {len(LETTERS)}")
+    finished: Iterable[FinishedRun] = finished_runs(outputs, any_model=True)
+    if options.draws:
+        finished = over_draws([*runs, *finished])
+        runs = _averaged(runs, finished)
     for other in runs[1:]:
         raise_first(problems_of_protocols([runs[0], other]))
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
-    sides = _seeds(runs, outputs) if options.seeds else [{run[1]["seed"]: run} for run in runs]
+    sides = _seeds(runs, finished, outputs) if options.seeds else [{run[1]["seed"]: run} for run in runs]
     pairs = [_pair(sides[0], side, metrics, options.targets, options.margin) for side in sides[1:]]
     family = as_one_family([pair.metrics for pair in pairs])
     comparison = Comparison(
@@ -98,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("a", metavar="RUN", help="A: a run folder, or an end of its path")
     parser.add_argument("others", metavar="RUN", nargs="+", help="B, C, …: each is compared with A")
     parser.add_argument("--seeds", action="store_true", help="compare over all seeds of these runs' variants")
+    parser.add_argument("--draws", action="store_true", help="compare over all draws of candidates of these runs")
     parser.add_argument(
         "--targets", choices=("cold", "warm"), help="only examples with held-out targets, or only the others"
     )
@@ -195,20 +205,45 @@ def _pair(
     return Pair(len(values.user), differences, by_seed)
 
 
-def _seeds(runs: Sequence[FinishedRun], outputs: Path) -> list[dict[int, FinishedRun]]:
+def _averaged(runs: Sequence[FinishedRun], finished: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Return for each run its average over draws of candidates.
+
+    Args:
+        finished: `over_draws` of these runs and all others.
+
+    Raises:
+        UsageError: there is only one draw.
+    """
+    from llm4rec_cli.reporting.draws import folders_of_draws, numbers_of_draws
+
+    averaged = [next(other for other in finished if run[0] in folders_of_draws(other)) for run in runs]
+    draws = [numbers_of_draws(metrics) for _, metrics in averaged]
+    if any(len(of_run) < 2 for of_run in draws):
+        known = "; ".join(
+            f"{letter} has {', '.join(map(str, of_run)) or 'none'}"
+            for letter, of_run in zip(LETTERS, draws, strict=False)
+        )
+        raise UsageError(f"--draws needs at least two draws of candidates of each run: {known}", "-m task.draw=0,1,2")
+    return averaged
+
+
+def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs: Path) -> list[dict[int, FinishedRun]]:
     """Return for each run the runs of its variant by seed, the newest of each; of one that depends on no seed, itself.
+
+    Args:
+        finished: all runs under `outputs`, the newest first.
 
     Raises:
         UsageError: there is only one, or they are not paired with the first run.
     """
     from llm4rec_cli.reporting.pairing import problems_of_protocols
-    from llm4rec_cli.runs.catalog import by_variant, depends_on_seed, finished_runs
+    from llm4rec_cli.runs.catalog import by_variant, depends_on_seed
 
-    finished = by_variant(finished_runs(outputs, any_model=True))
+    variants = by_variant(finished)
     sides = []
     for run in runs:
         _, metrics = run
-        of_variant = finished.get(metrics["variant"], {}) if depends_on_seed(metrics) else {metrics["seed"]: run}
+        of_variant = variants.get(metrics["variant"], {}) if depends_on_seed(metrics) else {metrics["seed"]: run}
         sides.append(dict(sorted(of_variant.items())))
     seeded = [side for (_, metrics), side in zip(runs, sides, strict=True) if depends_on_seed(metrics)]
     if any(len(side) < 2 for side in seeded):
@@ -274,6 +309,7 @@ def _signed(interval: tuple[float, float]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
+    from llm4rec_cli.reporting.draws import numbers_of_draws
     from llm4rec_cli.reporting.runs import (
         SYNTHETIC_NOTE,
         count_in_words,
@@ -319,6 +355,8 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append("one seed each: two sets of predictions, not two methods, and no claim rests on them")
     else:
         notes.append("none of them depends on a seed; interval and p cover users")
+    if draws := numbers_of_draws(runs[0][1]):
+        notes.append(f"means over draws {', '.join(map(str, draws))} of the candidates; a user counts by the mean")
     if len({tuning_budget(metrics) for _, metrics in runs}) > 1:
         tuning = (tuning_in_words(metrics) for _, metrics in runs)
         budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
@@ -347,6 +385,7 @@ def _print_markdown(comparison: Comparison) -> None:
 def _as_json(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison of A with B, and those with the other runs under `others`."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
+    from llm4rec_cli.reporting.draws import numbers_of_draws
 
     sides = zip(comparison.runs, comparison.sides, comparison.labels, strict=True)
     first, second, *more = (_run_as_json(*side) for side in sides)
@@ -357,6 +396,7 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
         "a": first,
         "b": second,
         **{key: metrics[key] for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
+        "draws": numbers_of_draws(metrics),
         "n_examples": pair.n,
         "targets": comparison.targets,
         "permutations": PERMUTATIONS,

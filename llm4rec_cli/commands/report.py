@@ -11,13 +11,15 @@ llm4rec report --papers --numbers mine.csv              with published numbers o
 llm4rec report --slices dataset=ml-100k                 the first metric on slices of the targets: same day, …
 llm4rec report --costs                                  minutes, memory, size and tokens
 llm4rec report --claims                                 the papers' claims, judged by our runs
+llm4rec report --draws task=direct                      sampled candidates: the mean over task.draw=0,1,2
 llm4rec report --metrics recall@10,ndcg@10 --outputs ~/outputs
 
 A row is a variant: runs that differ only in their seed. mean ± sd is over its n seeds; the 95 % interval is a
 bootstrap over users, or t over users and seeds if there are several. Runs with different data, splits, protocols or
-settings are never averaged. A paper's number is compared with ours if method, dataset, task, metric, split, candidates
-and history mask are the same; other differences (weights, item ids, prompt, loss, …) are letters with a legend.
-Controls and runs on synthetic or modified data are not compared with papers.
+settings are never averaged, with one exception: --draws averages those with sampled candidates over task.draw. A
+paper's number is compared with ours if method, dataset, task, metric, split, candidates and history mask are the same;
+other differences (weights, item ids, prompt, loss, …) are letters with a legend. Controls and runs on synthetic or
+modified data are not compared with papers.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> int:
         return _print_claims(root, options)
     numbers = _numbers_file(options.numbers)
     names = None if options.metrics is None else options.metrics.split(",")
-    comparable = select_groups(root, options.filters, names)
+    comparable = select_groups(root, options.filters, names, options.draws)
     if not options.html:
         _print(_contents(comparable, options, names, numbers), options)
         return 0
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--slices", action="store_true", help="only results on slices of the targets")
     part.add_argument("--costs", action="store_true", help="only minutes, memory, size and tokens")
     part.add_argument("--claims", action="store_true", help="only the papers' claims, judged by all runs")
+    parser.add_argument("--draws", action="store_true", help="average over draws of sampled candidates (task.draw)")
     parser.add_argument(
         "--numbers", metavar="FILE", help="a CSV of published numbers, with the columns of papers/paper_results.csv"
     )
@@ -148,8 +151,8 @@ def _numbers_file(name: str | None) -> Path | None:
 
 
 def _print_claims(root: Path, options: argparse.Namespace) -> int:
-    if options.filters or options.metrics:
-        raise UsageError("--claims uses all runs and takes no filters or --metrics", "leave them out")
+    if options.filters or options.metrics or options.draws:
+        raise UsageError("--claims uses all runs and takes no filters, --metrics or --draws", "leave them out")
     from llm4rec_cli.reporting.claims.render import claims_content, claims_text, commands_to_run
     from llm4rec_cli.reporting.claims.verdict import judge_claims
     from llm4rec_cli.reporting.tables import is_wide, say

@@ -38,23 +38,29 @@ class ScoredAnswers:
     metrics: Metrics
 
 
-def interval_over_seeds(folders: Sequence[Path], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def interval_over_seeds(folders: Sequence[Sequence[Path]], names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval, over users and seeds, of each metric's mean over the runs of one variant.
 
     Args:
-        folders: run folders, one per seed.
+        folders: for each seed its run folders, one per draw of the candidates: a user counts by the mean over draws.
         names: metrics, named as in metrics.json.
 
     Returns:
         Lower and upper end of every metric that can be computed from the stored predictions; empty if a run has none or
         their examples differ.
     """
-    by_seed = [score_answers(folder / PREDICTIONS, names) for folder in folders]
-    scored = [answers for answers in by_seed if answers is not None]
-    if len(scored) < len(by_seed) or any(not answers.examples.equals(scored[0].examples) for answers in scored):
-        return {}
+    scored, columns = [], []
+    for of_seed in folders:
+        by_draw = [score_answers(folder / PREDICTIONS, names) for folder in of_seed]
+        present = [answers for answers in by_draw if answers is not None]
+        scored += present
+        if len(present) < len(by_draw) or any(not answers.examples.equals(scored[0].examples) for answers in present):
+            return {}
+        names_of_columns = present[0].columns
+        columns.append(
+            {name: np.mean([answers.columns[name] for answers in present], axis=0) for name in names_of_columns}
+        )
     user = scored[0].examples["user_id"].to_numpy()
-    columns = [answers.columns for answers in scored]
     intervals = metric_intervals(columns, scored[0].metrics, user)
     return {name: intervals[name] for name in names if name in intervals}
 

@@ -25,13 +25,13 @@ COST_NOTE = (
 
 def tables(group: Group) -> Iterator[Content]:
     """Yield the controls of each variant, for its first seed, and one table each of memory and costs; none where no
-    chat model answered anything."""
+    chat model answered anything. What a chat model knows by heart is shown once, not for each variant."""
     for variant in group.members:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
-    if known := [row for variant in group.members for row in memorisation(variant.first_run, variant.name)]:
+    if known := dict.fromkeys(row for variant in group.members for row in memorisation(variant.first_run)):
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
-        yield Content(title, ("model", "variant", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES, ["variant"])
+        yield Content(title, ("chat model", *MEMORISATION_COLUMNS), list(known), MEMORISATION_NOTES)
     rows = [[*variant.name, *costs(variant.first_run)] for variant in group.members if has_costs(variant.first_run)]
     if rows:
         title = f"{group.title}: what chat models cost"
@@ -70,9 +70,10 @@ def _invalid(row: Mapping[str, Any]) -> str:
     return f"{row['invalid']:.2f}" if "invalid" in row else ""
 
 
-def memorisation(run: dict[str, Any], name: tuple[str, str]) -> list[list[str]]:
+def memorisation(run: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return a row for each probe of the chat model's memory of a run's data; none where it was not measured."""
-    return [[*name, *memorisation_cells(probe, score)] for probe, score in run.get("memorisation", {}).items()]
+    scores = run.get("memorisation", {})
+    return [(run["llm"]["model"], *memorisation_cells(probe, score)) for probe, score in scores.items()]
 
 
 def memorisation_cells(probe: str, score: Mapping[str, Any]) -> list[str]:

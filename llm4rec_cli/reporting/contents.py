@@ -23,6 +23,7 @@ from llm4rec_cli.reporting.variants import Group, Variant
 
 HEADING = ("dataset", "task", "protocol")
 NAME = ("model", "variant")
+HASHES = ("variant_hash", "dataset_fingerprint")
 PAPER_COLUMNS = (*NAME, "metric", "ours", "n", "95 % interval", "paper", "inside", "differences", "of", "source")
 RELATED_COLUMNS = ("metric", "value", "of", "history masked", "read", "source")
 INSIDE = {True: "yes", False: "no", None: ""}
@@ -41,9 +42,12 @@ def results(group: Group) -> Content:
     if group.has_mixed_data:
         columns["data"] = [variant.first_run["dataset_fingerprint"][:8] for variant in group.members]
     columns["n"] = [str(len(variant.runs)) for variant in group.members]
+    columns["draws"] = [ranges(variant.draws) for variant in group.members]
     columns |= {name: [mean_and_deviation(v, name) for v in group.members] for name in group.metrics}
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
+    for name in [metric] if metric is not None else group.metrics[:1]:
+        columns[f"{name} by draw"] = [" ".join(f"{value:.4f}" for value in v.by_draw(name)) for v in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
     if any(variant.first_run.get("tuning") for variant in group.members):
         columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
@@ -64,6 +68,11 @@ def notes(group: Group) -> list[str]:
         f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: bootstrap "
         "over users; t over users and seeds where there are several"
     ]
+    if any(variant.draws for variant in group.members):
+        result.append(
+            "a user counts by the mean over draws of candidates, with t intervals over users; costs and controls are "
+            "those of the first draw"
+        )
     if reversed_names := lower_is_better(group.metrics):
         result.append(f"lower is better: {', '.join(reversed_names)}")
     in_all_rows = shared([[*variant.parts, *variant.labels] for variant in group.members])
@@ -204,7 +213,8 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
     """
     metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
     ends = [f"{name} {end}" for name in metrics for end in ("low", "high")]
-    columns = [*HEADING, *NAME, "n", *metrics, "labels", "deviations", *ends, "variant_hash", "dataset_fingerprint"]
+    drawn = ["draws"] if any(variant.draws for group in groups for variant in group.members) else []
+    columns = [*HEADING, *NAME, "n", *drawn, *metrics, "labels", "deviations", *ends, *HASHES]
     rows = []
     for group in groups:
         for variant in group.members:
@@ -214,6 +224,7 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
                     *variant.heading,
                     *variant.name,
                     str(len(variant.runs)),
+                    *(ranges(variant.draws) for _ in drawn),
                     *(means.get(name, "") for name in metrics),
                     *_in_words(variant),
                     *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from llm4rec_cli.reporting.draws import folders_of_draws
 from llm4rec_cli.reporting.runs import default_metrics, shown_as
 from llm4rec_cli.reporting.variants import Group, Variant
 from llm4rec_cli.runs.catalog import run_folder
@@ -62,12 +63,12 @@ def _variant_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict
     )
     return (
         heading
-        | {"n": len(variant.runs)}
+        | {"n": len(variant.runs), "draws": variant.draws or None}
         | {name: statistics.fmean(numbers) if numbers else None for name, numbers in values.items()}
         | {"labels": " ".join(variant.labels)}
         | {f"{name} sd": statistics.stdev(numbers) for name, numbers in values.items() if len(numbers) > 1}
         | {f"{name} {end}": value for name in group.metrics for end, value in _ends(variant.intervals.get(name))}
-        | {"folders": [str(folder) for folder, _ in variant.runs]}
+        | {"folders": [str(folder) for run in variant.runs for folder in folders_of_draws(run)]}
     )
 
 

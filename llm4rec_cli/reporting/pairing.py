@@ -13,6 +13,7 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
+from llm4rec_cli.reporting.draws import folders_of_draws, numbers_of_draws
 from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, prediction_columns, read_predictions
 
@@ -63,6 +64,9 @@ def problems_of_protocols(runs: Sequence[FinishedRun]) -> Iterator[UsageError]:
     if a["dataset_fingerprint"] != b["dataset_fingerprint"]:
         data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
         differences = [f"the data is {data_a} in A and {data_b} in B", *_data_differences(runs), *differences]
+    draws_a, draws_b = (", ".join(map(str, numbers_of_draws(m))) or "not averaged" for m in (a, b))
+    if draws_a != draws_b:
+        differences.append(f"draws of candidates are {draws_a} in A and {draws_b} in B")
     if differences:
         yield UsageError(
             f"these runs are not paired: {'; '.join(differences)}",
@@ -139,8 +143,22 @@ def pair_runs(
 
 
 def _pair(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str | None) -> PairedValues:
-    """Return `pair_runs`'s values of one run each."""
-    files = [folder / PREDICTIONS for folder, _ in runs]
+    """Return `pair_runs`'s values of one run each; over draws of candidates, the means of both over the same draws."""
+    import numpy as np
+
+    protocol = runs[0][1]["protocol"]
+    of_draws = zip(*map(folders_of_draws, runs), strict=True)
+    by_draw = [_pair_folders(folders, protocol, metrics, targets) for folders in of_draws]
+    a, b = (
+        {name: np.mean([values[name] for values in of_side], axis=0) for name in metrics}
+        for of_side in ([pair.a[0] for pair in by_draw], [pair.b[0] for pair in by_draw])
+    )
+    return PairedValues(by_draw[0].user, [a], [b], by_draw[0].slices)
+
+
+def _pair_folders(folders: Sequence[Path], protocol: str, metrics: Sequence[str], targets: str | None) -> PairedValues:
+    """Return the values of two run folders."""
+    files = [folder / PREDICTIONS for folder in folders]
     columns = _answer_columns(files)
     example = IMPRESSION if "items" in columns else EXAMPLE
     a, b = map(read_predictions, files)
@@ -166,7 +184,7 @@ def _pair(runs: Sequence[FinishedRun], metrics: Sequence[str], targets: str | No
     )
     both = a.merge(b, on=key, how="outer", suffixes=("_a", "_b"), indicator="source")
     raise_first(_problems_of_examples(a, b, both, example))
-    raise_first(_problems_of_facts(both, columns, runs[0][1]["protocol"]))
+    raise_first(_problems_of_facts(both, columns, protocol))
     user = both["user_id" if "user_id" in key else "user_id_a"].to_numpy(dtype=object)
     values_a, values_b = (
         _values(both[[f"{name}_{side}" for name in columns]].set_axis(list(columns), axis=1), metrics) for side in "ab"

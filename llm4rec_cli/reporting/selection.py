@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 FILTERS = ("model", "dataset", "task", "split", "protocol", "seed", "experiment", "variant", "labels")
 
 
-def select_groups(root: Path, filters: Sequence[str], metrics: Sequence[str] | None) -> list[Group]:
+def select_groups(
+    root: Path, filters: Sequence[str], metrics: Sequence[str] | None, draws: bool = False
+) -> list[Group]:
     """Return the finished runs that match all filters, averaged over seeds and grouped into tables.
 
     Args:
         root: folder of the runs.
         filters: `key=value[,value…]`, with a key of FILTERS.
         metrics: the metrics to show; None = the default ones.
+        draws: whether runs are also averaged over draws of candidates.
 
     Raises:
         RunError: no run matches.
@@ -29,7 +32,7 @@ def select_groups(root: Path, filters: Sequence[str], metrics: Sequence[str] | N
     """
     from llm4rec_cli.reporting.variants import groups, variants
 
-    runs = _runs(root, dict(_filter(text) for text in filters))
+    runs = _runs(root, dict(_filter(text) for text in filters), draws)
     raise_first(problems_of_metrics(metrics, [run for _, run in runs]))
     return groups(variants(runs), metrics)
 
@@ -47,11 +50,13 @@ def problems_of_metrics(names: Sequence[str] | None, runs: Sequence[dict[str, An
             yield UsageError(f"no run has the metric '{name}'", did_you_mean(name, available))
 
 
-def _runs(root: Path, filters: dict[str, str]) -> list[FinishedRun]:
-    """Return the finished runs that match all filters, newest first."""
+def _runs(root: Path, filters: dict[str, str], draws: bool) -> list[FinishedRun]:
+    """Return the finished runs that match all filters, newest first; averaged over draws they match as one."""
+    from llm4rec_cli.reporting.draws import over_draws
     from llm4rec_cli.runs.catalog import finished_runs
 
     finished = list(finished_runs(root))
+    finished = over_draws(finished) if draws else finished
     for key, values in filters.items():
         available = {value for _, metrics in finished for value in _values(metrics[key])}
         if finished and available.isdisjoint(values.split(",")):

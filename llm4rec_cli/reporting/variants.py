@@ -16,6 +16,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.reporting.answers import interval_over_seeds
+from llm4rec_cli.reporting.draws import folders_of_draws, numbers_of_draws
 from llm4rec_cli.reporting.runs import (
     default_metrics,
     headline_metric,
@@ -102,22 +103,35 @@ class Variant:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Metric -> 95 % interval: for one seed the run's own bootstrap over users; else t over users and seeds.
+        """Metric -> 95 % interval: for one seed the run's own bootstrap over users; else t over users and seeds. Over
+        several draws of candidates it is t over users' means, and seeds if there are several.
 
         The latter needs the runs' predictions. Runs recorded without them hold it for the seeds that they were recorded
         with (scripts/record_runs.py).
         """
         own = {name: (low, high) for name, (low, high) in self.first_run["intervals"].items()}
-        if len(self.runs) == 1:
+        folders = list(map(folders_of_draws, self.runs))
+        if len(folders) == len(folders[0]) == 1:
             return own
         recorded = self.first_run.get("intervals_over_seeds", {"seeds": []})
         if recorded["seeds"] == self.seeds:
             return {name: (low, high) for name, (low, high) in recorded["intervals"].items()}
-        return interval_over_seeds([folder for folder, _ in self.runs], list(own))
+        return interval_over_seeds(folders, list(own))
 
     @property
     def seeds(self) -> list[int]:
         return [metrics["seed"] for _, metrics in self.runs]
+
+    @property
+    def draws(self) -> list[int]:
+        """The draws of candidates that its runs are averaged over; none without `report --draws`."""
+        return numbers_of_draws(self.first_run)
+
+    def by_draw(self, metric: str) -> list[float]:
+        """Return one value per draw of candidates, the mean over seeds; none for a draw without the metric."""
+        by_seed = [run["draws"].values() for _, run in self.runs if "draws" in run]
+        of_draws = [[run["metrics"].get(metric) for _, run in of_draw] for of_draw in zip(*by_seed, strict=True)]
+        return [statistics.fmean(values) for values in of_draws if None not in values]
 
     @property
     def has_training_time(self) -> bool:

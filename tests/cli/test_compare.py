@@ -162,6 +162,40 @@ def test_a_rule_is_compared_with_every_seed(write, compared, llm4rec):
     assert alone.code == 2 and "needs at least two seeds" in alone.err
 
 
+def write_draws(write, model, *ranks_by_draw, **facts):
+    """Write runs that differ only in the draw of their candidates; return the folder of the first."""
+    first, *_ = [
+        write(model, ranks, f"seed0-{draw}", protocol=f"uniform-100{f'-draw{draw}' if draw else ''}", **facts)
+        for draw, ranks in enumerate(ranks_by_draw)
+    ]
+    return first
+
+
+def test_over_draws_a_user_counts_by_the_mean(write, compared, llm4rec):
+    facts = {"task": "direct", "variant": "v", "deviations": [], "breakdown": {}}
+    a = write_draws(write, "popularity", [(0, 1), (99, 1)], [(0, 1), (0, 1)], **facts)
+    b = write_draws(write, "item_knn", [(99, 1), (0, 1)], [(0, 1), (0, 1)], **facts)
+    result = compared(a, b, "--draws", "--metric", "hr@1")
+    hit = result["metrics"]["hr@1"]
+    assert result["draws"] == [0, 1]
+    assert (hit["a"], hit["b"]) == (0.75, 0.75)
+    assert (hit["better"], hit["worse"]) == (1, 1)  # half a hit each
+    out = " ".join(llm4rec("compare", str(a), str(b), "--draws", "--metric", "hr@1").out.split())
+    assert "means over draws 0, 1 of the candidates" in out
+    assert "draws" in result and compared(a, b, "--metric", "hr@1")["draws"] == []
+
+
+def test_over_draws_both_need_the_same_of_which_there_are_several(write, llm4rec):
+    facts = {"task": "direct", "variant": "v", "deviations": [], "breakdown": {}}
+    a = write_draws(write, "popularity", RANKS, RANKS, **facts)
+    b = write_draws(write, "item_knn", RANKS, RANKS, RANKS, **facts)
+    alone = write("random", RANKS, **facts | {"protocol": "uniform-100"})
+    other = llm4rec("compare", str(a), str(b), "--draws")
+    assert other.code == 2 and "draws of candidates are 0, 1 in A and 0, 1, 2 in B" in other.err
+    one = llm4rec("compare", str(a), str(alone), "--draws")
+    assert one.code == 2 and "A has 0, 1; B has 0" in one.err and "task.draw=0,1,2" in one.err
+
+
 def test_a_ratio_has_the_interval_of_logs(write, compared, llm4rec):
     a, b = write("a", RANKS), write("b", [(0, 1), (0, 1), (2, 4), (9, 1), (5, 1)])
     mrr = compared(a, b)["metrics"]["mrr"]

@@ -44,6 +44,23 @@ def test_a_row_is_the_mean_and_deviation_over_seeds(write, rows):
     assert (row["n"], row["ndcg@10"]) == ("3", "0.1300 ± 0.0361")  # sqrt((0.03² + 0.01² + 0.04²) / 2)
 
 
+def test_sampled_candidates_are_averaged_over_draws_where_that_is_typed(write, rows, llm4rec):
+    for draw, ndcg in enumerate((0.1, 0.2)):
+        facts = {"task": "direct", "protocol": "uniform-100" + "-draw1" * draw, "variant": f"v{draw}"}
+        write(ndcg, intervals={"ndcg@10": [0, 1]}, **facts)
+    write(0.5)
+    assert [row["ndcg@10"] for row in rows("task=direct")] == ["0.1000", "0.2000"]
+    drawn, full = rows("--draws")
+    assert drawn["protocol"] == "test · uniform-100"
+    assert (drawn["n"], drawn["draws"], drawn["ndcg@10"]) == ("1", "0–1", "0.1500")
+    assert (full["draws"], full["ndcg@10"]) == ("", "0.5000")
+    (filtered,) = rows("--draws", "protocol=uniform-100")
+    assert filtered == drawn
+    table = llm4rec("report", "--draws", "--markdown", "task=direct").out
+    assert "| 0.1000 0.2000 |" in table and "a user counts by the mean over draws" in table
+    assert llm4rec("report", "--draws", "--claims").code == 2
+
+
 def test_one_seed_has_no_deviation(write, rows):
     write(0.1)
     (row,) = rows()

@@ -15,13 +15,13 @@ BETTER = RNG.integers(0, 30, size=400)
 
 @pytest.fixture
 def folders(tmp_path):
-    """folders(*predictions) writes runs with these predictions, one per seed, and returns their folders."""
+    """folders(*predictions) writes runs with these predictions, one per seed, and returns the folders of each."""
 
     def make(*predictions):
         seed_folders = [tmp_path / f"seed{seed}" for seed in range(len(predictions))]
         for folder, answers in zip(seed_folders, predictions, strict=True):
             write_run(folder, metrics_json(), answers)
-        return seed_folders
+        return [[folder] for folder in seed_folders]
 
     return make
 

@@ -23,7 +23,7 @@ CONTROLS = {
     "popularity": -0.2,
     "llm": USAGE,
 }
-CHAT = {"model": "chatgptrec", "llm": {"backend": "local", **USAGE}, "n_examples": 10}
+CHAT = {"model": "chatgptrec", "llm": {"backend": "local", "model": "smollm2", **USAGE}, "n_examples": 10}
 
 
 def test_controls_have_a_row_each():
@@ -53,16 +53,16 @@ def test_a_model_that_reads_item_tokens_costs_what_these_did():
     assert chat.has_costs(enriched) and not chat.has_costs({"llm": None, "enrichment": None})
 
 
-def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe():
+def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe_once_for_all_variants():
     score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 1200}
     scores = {"rows": score | {"made_up": 0.3}, "titles": score | {"made_up": None}, "items": score}
-    measured = Variant([run(**CHAT, memorisation=scores)])
-    (known, _) = chat.tables(Group([measured], []))
+    measured = [Variant([run(**CHAT, memorisation=scores, variant=name)]) for name in "ab"]
+    (known, _) = chat.tables(Group(measured, []))
     cells = ["0.50", "0.40–0.60", "0.25"]
     assert [list(row) for row in known.rows] == [
-        ["chatgptrec", "", "rows", *cells, "0.30", "1,200"],
-        ["chatgptrec", "", "titles", *cells, "", "1,200"],
-        ["chatgptrec", "", "items", *cells, "", "1,200"],
+        ["smollm2", "rows", *cells, "0.30", "1,200"],
+        ["smollm2", "titles", *cells, "", "1,200"],
+        ["smollm2", "items", *cells, "", "1,200"],
     ]
 
 
