@@ -144,9 +144,9 @@ def report(
 
     Returns:
         one row per variant, which is runs that differ only in their seed. Columns: `dataset`, `task`, `protocol`,
-        `model`, `variant`; `n`, the number of seeds; `draws`, those that are averaged, if any; the metrics, averaged
-        over seeds; `labels`, separated by spaces; `METRIC sd`, over seeds; `METRIC low` and `METRIC high`, the ends of
-        the 95 % intervals; `folders`, the run folder of each seed and draw.
+        `model`, `variant`; `n`, the number of seeds; the metrics, averaged over seeds; `labels`, separated by spaces;
+        `METRIC sd`, over seeds; `METRIC low` and `METRIC high`, the ends of the 95 % intervals; `folders`, the run
+        folder of each seed and draw.
 
     Raises:
         RunError: no run matches.

@@ -28,8 +28,8 @@ that depends on no seed is compared with every seed of the others. --json also h
 assumes no distribution: of the users' differences (p_users) and of the trainings
 (p_seeds, at least 0.1 with three seeds).
 
-With --draws, runs with sampled candidates are averaged over task.draw, of which both must have the same draws: each
-user counts by the mean over them. They are drawn for each user apart, so that interval and p cover users as before.
+With --draws, the metrics of each user are averaged over task.draw, of which both must have the same draws. Candidates
+are drawn independently for each user, so interval and p cover users as before.
 
 --ratio prints B / A with its interval instead of B − A: "x % above" is a statement about a ratio.
 
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     finished: Iterable[FinishedRun] = finished_runs(outputs, any_model=True)
     if options.draws:
         finished = over_draws([*runs, *finished])
-        runs = _averaged(runs, finished)
+        runs = _averaged(runs, finished, outputs)
     for other in runs[1:]:
         raise_first(problems_of_protocols([runs[0], other]))
     metrics = shared_metrics(runs, options.metric.split(",") if options.metric else None)
@@ -205,26 +205,30 @@ def _pair(
     return Pair(len(values.user), differences, by_seed)
 
 
-def _averaged(runs: Sequence[FinishedRun], finished: Sequence[FinishedRun]) -> list[FinishedRun]:
+def _averaged(runs: Sequence[FinishedRun], finished: Sequence[FinishedRun], outputs: Path) -> list[FinishedRun]:
     """Return for each run its average over draws of candidates.
 
     Args:
-        finished: `over_draws` of these runs and all others.
+        finished: `over_draws` of these runs and all under `outputs`.
 
     Raises:
-        UsageError: there is only one draw.
+        UsageError: there is only one draw, or two of these runs are draws of one.
     """
-    from llm4rec_cli.reporting.draws import folders_of_draws, numbers_of_draws
+    from llm4rec_cli.reporting.draws import folders_of_draws
 
-    averaged = [next(other for other in finished if run[0] in folders_of_draws(other)) for run in runs]
-    draws = [numbers_of_draws(metrics) for _, metrics in averaged]
-    if any(len(of_run) < 2 for of_run in draws):
-        known = "; ".join(
-            f"{letter} has {', '.join(map(str, of_run)) or 'none'}"
-            for letter, of_run in zip(LETTERS, draws, strict=False)
-        )
-        raise UsageError(f"--draws needs at least two draws of candidates of each run: {known}", "-m task.draw=0,1,2")
-    return averaged
+    averaged: dict[Path, FinishedRun] = {}
+    for run in runs:
+        average = next((other for other in finished if run[0] in folders_of_draws(other)), run)
+        if "draws" not in average[1]:
+            raise UsageError(
+                f"{run[0]} has no other draws of candidates under {outputs}",
+                "--draws needs runs that differ only in task.draw: -m task=direct task.draw=0,1,2, of a trained model "
+                "llm4rec eval -m run=RUN task=direct task.draw=0,1,2",
+            )
+        if average[0] in averaged:
+            raise UsageError(f"{run[0]} is a draw of a run that is already named", "name one draw of each run")
+        averaged[average[0]] = average
+    return list(averaged.values())
 
 
 def _seeds(runs: Sequence[FinishedRun], finished: Iterable[FinishedRun], outputs: Path) -> list[dict[int, FinishedRun]]:
@@ -309,7 +313,6 @@ def _signed(interval: tuple[float, float]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return the notes below the table: the runs, the number of users, the test, and caveats."""
-    from llm4rec_cli.reporting.draws import numbers_of_draws
     from llm4rec_cli.reporting.runs import (
         SYNTHETIC_NOTE,
         count_in_words,
@@ -355,8 +358,8 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append("one seed each: two sets of predictions, not two methods, and no claim rests on them")
     else:
         notes.append("none of them depends on a seed; interval and p cover users")
-    if draws := numbers_of_draws(runs[0][1]):
-        notes.append(f"means over draws {', '.join(map(str, draws))} of the candidates; a user counts by the mean")
+    if draws := runs[0][1].get("draws"):
+        notes.append(f"metrics are averaged over draws {', '.join(map(str, draws))} of the candidates, per user")
     if len({tuning_budget(metrics) for _, metrics in runs}) > 1:
         tuning = (tuning_in_words(metrics) for _, metrics in runs)
         budgets = ", ".join(f"{side} {words}" for side, words in zip(LETTERS, tuning, strict=False))
@@ -385,7 +388,6 @@ def _print_markdown(comparison: Comparison) -> None:
 def _as_json(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison of A with B, and those with the other runs under `others`."""
     from llm4rec_cli.evaluation.paired import PERMUTATIONS
-    from llm4rec_cli.reporting.draws import numbers_of_draws
 
     sides = zip(comparison.runs, comparison.sides, comparison.labels, strict=True)
     first, second, *more = (_run_as_json(*side) for side in sides)
@@ -396,7 +398,6 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
         "a": first,
         "b": second,
         **{key: metrics[key] for key in ("dataset", "dataset_fingerprint", "task", *PROTOCOL_KEYS)},
-        "draws": numbers_of_draws(metrics),
         "n_examples": pair.n,
         "targets": comparison.targets,
         "permutations": PERMUTATIONS,
@@ -412,7 +413,8 @@ def _run_as_json(run: FinishedRun, side: Mapping[int, FinishedRun], labels: Sequ
 
     folder, metrics = run
     facts = {"run": str(folder), "model": shown_as(metrics), "seed": metrics["seed"]}
-    return {**facts, "seeds": list(side), "labels": labels}
+    draws = {draw: str(drawn) for draw, (drawn, _) in metrics.get("draws", {}).items()}
+    return {**facts, **({"draws": draws} if draws else {}), "seeds": list(side), "labels": labels}
 
 
 def _pair_as_json(pair: Pair) -> dict[str, Any]:

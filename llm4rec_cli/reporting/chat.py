@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llm4rec_cli.reporting.stored_settings import setting
 from llm4rec_cli.reporting.tables import Content
 from llm4rec_cli.reporting.variants import Group
 
@@ -17,9 +18,9 @@ MEMORISATION_NOTES = (
 )
 COST_COLUMNS = ("requests", "prompt tokens", "cached", "answer tokens", "seconds", "seconds a user", "cost")
 COST_NOTE = (
-    "what answers cost: of one seed, as recorded when each was made; all but seconds a user include those of controls "
-    "and of item tokens, which are made once for all models and seeds; cost is in the currency of the prices, and 0 "
-    "without any"
+    "what answers cost: of one seed and draw, as recorded when each was made; all but seconds a user include those of "
+    "controls and of item tokens, which are made once for all models and seeds; cost is in the currency of the prices, "
+    "and 0 without any"
 )
 
 
@@ -29,9 +30,9 @@ def tables(group: Group) -> Iterator[Content]:
     for variant in group.members:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
-    if known := dict.fromkeys(row for variant in group.members for row in memorisation(variant.first_run)):
+    if known := memorisation(group):
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
-        yield Content(title, ("chat model", *MEMORISATION_COLUMNS), list(known), MEMORISATION_NOTES)
+        yield Content(title, ("chat model", "data", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES)
     rows = [[*variant.name, *costs(variant.first_run)] for variant in group.members if has_costs(variant.first_run)]
     if rows:
         title = f"{group.title}: what chat models cost"
@@ -70,10 +71,15 @@ def _invalid(row: Mapping[str, Any]) -> str:
     return f"{row['invalid']:.2f}" if "invalid" in row else ""
 
 
-def memorisation(run: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return a row for each probe of the chat model's memory of a run's data; none where it was not measured."""
-    scores = run.get("memorisation", {})
-    return [(run["llm"]["model"], *memorisation_cells(probe, score)) for probe, score in scores.items()]
+def memorisation(group: Group) -> list[list[str]]:
+    """Return a row for each chat model, data and probe of its memory: that of the most records."""
+    scores: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for folder, run in (variant.runs[0] for variant in group.members):
+        of_run = (setting(folder, "llm.model", ""), run["dataset_fingerprint"][:8])
+        for probe, score in run.get("memorisation", {}).items():
+            known = scores.setdefault((*of_run, probe), score)
+            scores[*of_run, probe] = max(known, score, key=lambda score: score["n"])
+    return [[model, data, *memorisation_cells(probe, score)] for (model, data, probe), score in scores.items()]
 
 
 def memorisation_cells(probe: str, score: Mapping[str, Any]) -> list[str]:

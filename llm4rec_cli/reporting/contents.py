@@ -23,7 +23,6 @@ from llm4rec_cli.reporting.variants import Group, Variant
 
 HEADING = ("dataset", "task", "protocol")
 NAME = ("model", "variant")
-HASHES = ("variant_hash", "dataset_fingerprint")
 PAPER_COLUMNS = (*NAME, "metric", "ours", "n", "95 % interval", "paper", "inside", "differences", "of", "source")
 RELATED_COLUMNS = ("metric", "value", "of", "history masked", "read", "source")
 INSIDE = {True: "yes", False: "no", None: ""}
@@ -42,12 +41,10 @@ def results(group: Group) -> Content:
     if group.has_mixed_data:
         columns["data"] = [variant.first_run["dataset_fingerprint"][:8] for variant in group.members]
     columns["n"] = [str(len(variant.runs)) for variant in group.members]
-    columns["draws"] = [ranges(variant.draws) for variant in group.members]
     columns |= {name: [mean_and_deviation(v, name) for v in group.members] for name in group.metrics}
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
-    for name in [metric] if metric is not None else group.metrics[:1]:
-        columns[f"{name} by draw"] = [" ".join(f"{value:.4f}" for value in v.by_draw(name)) for v in group.members]
+        columns[f"{metric} by draw"] = [" ".join(f"{value:.4f}" for value in v.by_draw(metric)) for v in group.members]
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
     if any(variant.first_run.get("tuning") for variant in group.members):
         columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
@@ -55,7 +52,7 @@ def results(group: Group) -> Content:
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     rows = list(zip(*columns.values(), strict=True))
-    spare = spare_metrics(group.metrics, group.headline_metric)
+    spare = [f"{metric} by draw", *spare_metrics(group.metrics, metric)]
     return Content(group.title, list(columns), rows, [*notes(group), *legend], ["labels"], spare)
 
 
@@ -68,11 +65,8 @@ def notes(group: Group) -> list[str]:
         f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: bootstrap "
         "over users; t over users and seeds where there are several"
     ]
-    if any(variant.draws for variant in group.members):
-        result.append(
-            "a user counts by the mean over draws of candidates, with t intervals over users; costs and controls are "
-            "those of the first draw"
-        )
+    if "draws" in group.members[0].first_run:
+        result.append("means over draws of candidates, t intervals; controls and tokens are those of the first draw")
     if reversed_names := lower_is_better(group.metrics):
         result.append(f"lower is better: {', '.join(reversed_names)}")
     in_all_rows = shared([[*variant.parts, *variant.labels] for variant in group.members])
@@ -213,8 +207,7 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
     """
     metrics = list(dict.fromkeys(typed or [name for group in groups for name in group.metrics]))
     ends = [f"{name} {end}" for name in metrics for end in ("low", "high")]
-    drawn = ["draws"] if any(variant.draws for group in groups for variant in group.members) else []
-    columns = [*HEADING, *NAME, "n", *drawn, *metrics, "labels", "deviations", *ends, *HASHES]
+    columns = [*HEADING, *NAME, "n", *metrics, "labels", "deviations", *ends, "variant_hash", "dataset_fingerprint"]
     rows = []
     for group in groups:
         for variant in group.members:
@@ -224,7 +217,6 @@ def flat_results(groups: Sequence[Group], typed: Sequence[str] | None = None) ->
                     *variant.heading,
                     *variant.name,
                     str(len(variant.runs)),
-                    *(ranges(variant.draws) for _ in drawn),
                     *(means.get(name, "") for name in metrics),
                     *_in_words(variant),
                     *(cell for name in metrics for cell in _ends(variant, name if name in group.metrics else "")),

@@ -1,7 +1,9 @@
-"""Runs averaged over the draws of their sampled candidates (`task.draw`).
+"""Runs averaged over draws of sampled candidates (`task.draw`).
 
-A user's candidates are drawn without regard to those of other users. So the mean of a user over draws is one value, as
-that of one draw but with less noise, and intervals cover users as before: draws add no variance of their own.
+The candidates of one user are drawn independently of those of others, so a user's mean over draws is one value, as that
+of one draw but with less noise: intervals cover users as before, and draws add no variance of their own. That holds for
+models that are the same in all draws. A model that is trained under each draw is another one each time, as its
+checkpoint is chosen on other candidates of validation; its runs are not averaged.
 """
 
 from __future__ import annotations
@@ -15,88 +17,115 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from llm4rec_cli.config.registry import model_names
+from llm4rec_cli.config.registry import config_class, model_names
 from llm4rec_cli.config.schema import Candidates
-from llm4rec_cli.reporting.stored_settings import settings_with_effect
-from llm4rec_cli.runs.catalog import FinishedRun
+from llm4rec_cli.reporting.stored_settings import config_of, settings_with_effect
+from llm4rec_cli.runs.catalog import FinishedRun, run_folder
 
 SAMPLED = (Candidates.uniform.name, Candidates.popularity.name)
-FREE = frozenset({"seed", "task.draw"})
-FACTS = ("model", "shown_as", "dataset", "dataset_fingerprint", "task", "split", "split_rule")
+VARYING = frozenset({"seed", "task.draw"})
+# Entries of metrics.json that settings do not decide, besides the protocol and the weights.
+FACTS = ("dataset_fingerprint", "shown_as", "text_encoder", "tokens")
+SOURCE = ("dataset", "experiment")  # of the weights from which training started
 
 
 def over_draws(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
-    """Average the runs of one seed that differ only in `task.draw`; of several with one draw the first counts.
+    """Average runs of one model and seed that differ only in `task.draw`; of several with one draw the first counts.
 
     Returns:
-        Full rankings and runs of other tasks as they are, and for each seed with sampled candidates the run of its
-        lowest draw with these changes: `draws` (draw -> run), `metrics` and `breakdown` as means, the labels and
-        deviations of all, a protocol without the draw, and a `variant` that seeds with the same draws share. What it
-        cost and how it answered stays that of the lowest draw.
+        Runs of one draw, of other protocols and of models that read files as they are, and for each average the run
+        of its lowest draw with these changes: `draws` (draw -> run), a protocol such as `uniform-100-draws0+1+2`,
+        means for `metrics`, `breakdown` and `seconds`, the labels and deviations of all, and a `variant` that seeds
+        with the same draws share. Answers, controls and costs of chat models stay those of the lowest draw.
     """
-    alike: dict[tuple[str, int], list[FinishedRun]] = defaultdict(list)
     result: list[FinishedRun] = []
+    alike: dict[tuple[str, str], dict[int, FinishedRun]] = defaultdict(dict)
     for run in runs:
-        if _is_sampled(run[1]):
-            alike[_without_draw(run), run[1]["seed"]].append(run)
+        if _is_sampled(run):
+            alike[_variant(run), _training(run)].setdefault(_draw(run), run)
         else:
             result.append(run)
-    return [*(_average(same, variant) for (variant, _), same in alike.items()), *result]
+    for (variant, _), draws in alike.items():
+        result += [_average(dict(sorted(draws.items())), variant)] if len(draws) > 1 else draws.values()
+    return result
 
 
 def folders_of_draws(run: FinishedRun) -> list[Path]:
-    """Return the folders of the draws that a run is averaged over; of another run, its own."""
+    """Return the folders of the runs that one is averaged over; of another run, its own."""
     folder, metrics = run
     return [drawn for drawn, _ in metrics["draws"].values()] if "draws" in metrics else [folder]
 
 
-def numbers_of_draws(metrics: Mapping[str, Any]) -> list[int]:
-    """Return the draws that a run is averaged over; none of another run."""
-    return list(metrics.get("draws", ()))
+def _is_sampled(run: FinishedRun) -> bool:
+    """Return whether a run ranks sampled candidates, and settings say by which model."""
+    folder, metrics = run
+    sampled = metrics["protocol"].partition("-")[0] in SAMPLED
+    known = metrics["model"] in model_names() and not config_class(metrics["model"]).file_settings
+    return sampled and known and bool(config_of(folder))
 
 
-def _is_sampled(metrics: Mapping[str, Any]) -> bool:
-    known = metrics["model"] in model_names()  # of others, nothing says which settings count
-    return known and metrics["protocol"].partition("-")[0] in SAMPLED
+def _draw(run: FinishedRun) -> int:
+    return int(run[1]["protocol"].partition("-draw")[2] or 0)
 
 
-def _protocol_and_draw(metrics: Mapping[str, Any]) -> tuple[str, int]:
-    """Return `uniform-100` and 1 of `uniform-100-draw1`."""
-    protocol, _, draw = metrics["protocol"].partition("-draw")
-    return protocol, int(draw or 0)
+def _base(protocol: str) -> str:
+    """Return `uniform-100` of `uniform-100-draw1`."""
+    return protocol.partition("-draw")[0]
 
 
-def _without_draw(run: FinishedRun) -> str:
+def _training(run: FinishedRun) -> str:
+    """Return the run that trained a model, with its seed; the seed alone of a model without training."""
+    _, metrics = run
+    own = run_folder(Path(), metrics).as_posix() if config_class(metrics["model"]).trainable else f"{metrics['seed']}"
+    return metrics["trained_run"] or own
+
+
+def _variant(run: FinishedRun) -> str:
     """Return what runs share that differ only in `task.draw` and the seed."""
     _, metrics = run
-    facts = [_protocol_and_draw(metrics)[0], *(metrics[name] for name in FACTS)]
-    settings = {key: None if value is MISSING else value for key, value in settings_with_effect(run, free=FREE).items()}
-    return json.dumps([*facts, settings], sort_keys=True)
+    initial = {f"model.{config_class(metrics['model']).init_setting}"}  # a path, with the seed
+    settings = settings_with_effect(run, free=VARYING | initial).items()
+    facts = {
+        "protocol": _base(metrics["protocol"]),
+        "facts": [metrics[name] for name in FACTS],
+        "initial": [(metrics["init_from"] or {}).get(name) for name in SOURCE],
+        "trained for": str(Path(_training(run)).parent),
+        "settings": {key: None if value is MISSING else value for key, value in settings},
+    }
+    return json.dumps(facts, sort_keys=True)
 
 
-def _average(runs: Iterable[FinishedRun], variant: str) -> FinishedRun:
-    """Return the average of runs with different draws.
+def _average(draws: Mapping[int, FinishedRun], variant: str) -> FinishedRun:
+    """Return the average of runs with these draws, ascending.
 
     Args:
-        variant: their `_without_draw`.
+        variant: their `_variant`.
     """
-    of_draw: dict[int, FinishedRun] = {}
-    for run in runs:
-        of_draw.setdefault(_protocol_and_draw(run[1])[1], run)
-    draws = dict(sorted(of_draw.items()))
     (folder, first), *_ = draws.values()
     every = [metrics for _, metrics in draws.values()]
+    protocol = f"{_base(first['protocol'])}-draws{'+'.join(map(str, draws))}"
     return folder, first | {
         "draws": draws,
-        "protocol": _protocol_and_draw(first)[0],
-        "variant": hashlib.sha256(f"{variant} {list(draws)}".encode()).hexdigest()[:10],
+        "protocol": protocol,
+        "variant": hashlib.sha256(f"{variant} {protocol}".encode()).hexdigest()[:10],
         "metrics": _means([metrics["metrics"] for metrics in every]),
-        "breakdown": {
-            kind: {name: _means([m["breakdown"].get(kind, {}).get(name, {}) for m in every]) for name in of_kind}
-            for kind, of_kind in first["breakdown"].items()
-        },
+        "breakdown": _mean_breakdown([metrics["breakdown"] for metrics in every]),
+        "seconds": _means([metrics["seconds"] for metrics in every]),
         "labels": list(dict.fromkeys(label for metrics in every for label in metrics["labels"])),
         "deviations": list(dict.fromkeys(deviation for metrics in every for deviation in metrics["deviations"])),
+    }
+
+
+def _mean_breakdown(every: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the mean of the metrics of each group of examples that all have; its size is that of the first."""
+    first, *others = every
+    return {
+        kind: {
+            group: _means([means, *(other[kind][group] for other in others)]) | {"n": means["n"]}
+            for group, means in groups.items()
+            if all(group in other.get(kind, {}) for other in others)
+        }
+        for kind, groups in first.items()
     }
 
 

@@ -63,7 +63,7 @@ def _variant_row(variant: Variant, group: Group, metrics: Sequence[str]) -> dict
     )
     return (
         heading
-        | {"n": len(variant.runs), "draws": variant.draws or None}
+        | {"n": len(variant.runs)}
         | {name: statistics.fmean(numbers) if numbers else None for name, numbers in values.items()}
         | {"labels": " ".join(variant.labels)}
         | {f"{name} sd": statistics.stdev(numbers) for name, numbers in values.items() if len(numbers) > 1}

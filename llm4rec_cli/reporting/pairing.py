@@ -13,7 +13,7 @@ from llm4rec_cli.config.walk import declarations
 from llm4rec_cli.data.slices import SLICE
 from llm4rec_cli.errors import UsageError, did_you_mean, raise_first
 from llm4rec_cli.evaluation import metrics
-from llm4rec_cli.reporting.draws import folders_of_draws, numbers_of_draws
+from llm4rec_cli.reporting.draws import folders_of_draws
 from llm4rec_cli.reporting.stored_settings import config_of
 from llm4rec_cli.runs.catalog import PREDICTIONS, FinishedRun, prediction_columns, read_predictions
 
@@ -64,9 +64,6 @@ def problems_of_protocols(runs: Sequence[FinishedRun]) -> Iterator[UsageError]:
     if a["dataset_fingerprint"] != b["dataset_fingerprint"]:
         data_a, data_b = (f"{m['dataset']} {m['dataset_fingerprint'][:12]}" for m in (a, b))
         differences = [f"the data is {data_a} in A and {data_b} in B", *_data_differences(runs), *differences]
-    draws_a, draws_b = (", ".join(map(str, numbers_of_draws(m))) or "not averaged" for m in (a, b))
-    if draws_a != draws_b:
-        differences.append(f"draws of candidates are {draws_a} in A and {draws_b} in B")
     if differences:
         yield UsageError(
             f"these runs are not paired: {'; '.join(differences)}",

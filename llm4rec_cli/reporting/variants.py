@@ -16,7 +16,7 @@ from llm4rec_cli.config.registry import config_class
 from llm4rec_cli.evaluation.metrics import direction
 from llm4rec_cli.labels import CONTROL
 from llm4rec_cli.reporting.answers import interval_over_seeds
-from llm4rec_cli.reporting.draws import folders_of_draws, numbers_of_draws
+from llm4rec_cli.reporting.draws import folders_of_draws
 from llm4rec_cli.reporting.runs import (
     default_metrics,
     headline_metric,
@@ -114,7 +114,7 @@ class Variant:
         if len(folders) == len(folders[0]) == 1:
             return own
         recorded = self.first_run.get("intervals_over_seeds", {"seeds": []})
-        if recorded["seeds"] == self.seeds:
+        if recorded["seeds"] == self.seeds and len(folders[0]) == 1:
             return {name: (low, high) for name, (low, high) in recorded["intervals"].items()}
         return interval_over_seeds(folders, list(own))
 
@@ -122,16 +122,13 @@ class Variant:
     def seeds(self) -> list[int]:
         return [metrics["seed"] for _, metrics in self.runs]
 
-    @property
-    def draws(self) -> list[int]:
-        """The draws of candidates that its runs are averaged over; none without `report --draws`."""
-        return numbers_of_draws(self.first_run)
-
     def by_draw(self, metric: str) -> list[float]:
-        """Return one value per draw of candidates, the mean over seeds; none for a draw without the metric."""
-        by_seed = [run["draws"].values() for _, run in self.runs if "draws" in run]
-        of_draws = [[run["metrics"].get(metric) for _, run in of_draw] for of_draw in zip(*by_seed, strict=True)]
-        return [statistics.fmean(values) for values in of_draws if None not in values]
+        """Return one value per draw of candidates, the mean over seeds; empty for runs that are not averaged over draws
+        (`over_draws`), or without the metric."""
+        if "draws" not in self.first_run or not self.values(metric):
+            return []
+        by_seed = (run["draws"].values() for _, run in self.runs)
+        return [statistics.fmean(run["metrics"][metric] for _, run in drawn) for drawn in zip(*by_seed, strict=True)]
 
     @property
     def has_training_time(self) -> bool:

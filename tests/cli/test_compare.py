@@ -162,38 +162,53 @@ def test_a_rule_is_compared_with_every_seed(write, compared, llm4rec):
     assert alone.code == 2 and "needs at least two seeds" in alone.err
 
 
-def write_draws(write, model, *ranks_by_draw, **facts):
-    """Write runs that differ only in the draw of their candidates; return the folder of the first."""
-    first, *_ = [
-        write(model, ranks, f"seed0-{draw}", protocol=f"uniform-100{f'-draw{draw}' if draw else ''}", **facts)
-        for draw, ranks in enumerate(ranks_by_draw)
-    ]
-    return first
+def write_draws(write, model, *ranks_by_draw, seed=0):
+    """Write runs of a rule that differ only in the draw of their candidates; return the folder of the first."""
+    shared = {"task": "direct", "variant": "v", "deviations": [], "breakdown": {}, "seconds": {}, "config_hash": "c"}
+    shared |= dict.fromkeys(("trained_run", "init_from", "text_encoder", "tokens")) | {"seed": seed}
+    folders = []
+    for draw, ranks in enumerate(ranks_by_draw):
+        protocol = f"uniform-100-draw{draw}" if draw else "uniform-100"
+        folder = write(model, ranks, f"seed{seed}-{draw}", protocol=protocol, **shared)
+        (folder / "config.yaml").write_text(f"task: {{draw: {draw}}}")
+        folders.append(folder)
+    return folders[0]
 
 
-def test_over_draws_a_user_counts_by_the_mean(write, compared, llm4rec):
-    facts = {"task": "direct", "variant": "v", "deviations": [], "breakdown": {}}
-    a = write_draws(write, "popularity", [(0, 1), (99, 1)], [(0, 1), (0, 1)], **facts)
-    b = write_draws(write, "item_knn", [(99, 1), (0, 1)], [(0, 1), (0, 1)], **facts)
+def test_over_draws_the_metrics_of_each_user_are_averaged(write, compared, llm4rec):
+    a = write_draws(write, "popularity", [(0, 1), (99, 1)], [(0, 1), (0, 1)])
+    b = write_draws(write, "item_knn", [(99, 1), (0, 1)], [(0, 1), (0, 1)])
     result = compared(a, b, "--draws", "--metric", "hr@1")
     hit = result["metrics"]["hr@1"]
-    assert result["draws"] == [0, 1]
+    assert [*result["a"]["draws"]] == ["0", "1"] and result["protocol"] == "uniform-100-draws0+1"
     assert (hit["a"], hit["b"]) == (0.75, 0.75)
     assert (hit["better"], hit["worse"]) == (1, 1)  # half a hit each
     out = " ".join(llm4rec("compare", str(a), str(b), "--draws", "--metric", "hr@1").out.split())
-    assert "means over draws 0, 1 of the candidates" in out
-    assert "draws" in result and compared(a, b, "--metric", "hr@1")["draws"] == []
+    assert "averaged over draws 0, 1 of the candidates" in out
+    assert "draws" not in compared(a, b, "--metric", "hr@1")["a"]
+
+
+def test_draws_and_seeds_are_averaged_together(write, compared):
+    rule = write_draws(write, "popularity", [(99, 1), (99, 1)], [(99, 1), (99, 1)])
+    seeds = [
+        write_draws(write, "random", [(0, 1), (99, 1)], [(0, 1), (rank, 1)], seed=s) for s, rank in enumerate((0, 99))
+    ]
+    result = compared(rule, seeds[0], "--draws", "--seeds", "--metric", "hr@1")
+    assert result["b"]["seeds"] == [0, 1]
+    assert result["by_seed"] == {"0": {"hr@1": 0.75}, "1": {"hr@1": 0.5}}
+    assert result["metrics"]["hr@1"]["b"] == 0.625
 
 
 def test_over_draws_both_need_the_same_of_which_there_are_several(write, llm4rec):
-    facts = {"task": "direct", "variant": "v", "deviations": [], "breakdown": {}}
-    a = write_draws(write, "popularity", RANKS, RANKS, **facts)
-    b = write_draws(write, "item_knn", RANKS, RANKS, RANKS, **facts)
-    alone = write("random", RANKS, **facts | {"protocol": "uniform-100"})
+    a = write_draws(write, "popularity", RANKS, RANKS)
+    b = write_draws(write, "item_knn", RANKS, RANKS, RANKS)
+    alone = write_draws(write, "random", RANKS)
     other = llm4rec("compare", str(a), str(b), "--draws")
-    assert other.code == 2 and "draws of candidates are 0, 1 in A and 0, 1, 2 in B" in other.err
+    assert other.code == 2 and "uniform-100-draws0+1 in A and uniform-100-draws0+1+2 in B" in other.err
     one = llm4rec("compare", str(a), str(alone), "--draws")
-    assert one.code == 2 and "A has 0, 1; B has 0" in one.err and "task.draw=0,1,2" in one.err
+    assert one.code == 2 and "has no other draws of candidates" in one.err and "task.draw=0,1,2" in one.err
+    same = llm4rec("compare", str(a), str(a.with_name("seed0-1")), "--draws")
+    assert same.code == 2 and "is a draw of a run that is already named" in same.err
 
 
 def test_a_ratio_has_the_interval_of_logs(write, compared, llm4rec):

@@ -16,11 +16,11 @@ def write(tmp_path):
     """write(ndcg, **facts): write a finished run with these metrics under tmp_path/outputs; later ones are newer."""
     runs = []
 
-    def write(ndcg, status="done", predictions=None, **facts):
+    def write(ndcg, status="done", predictions=None, config=None, **facts):
         metrics = metrics_json(ndcg, **facts)
         folder = tmp_path / "outputs" / metrics["model"] / metrics["dataset"] / metrics["task"]
         folder /= f"seed{metrics['seed']}-{len(runs)}"
-        runs.append(write_run(folder, metrics, predictions, status, time=1e9 + len(runs)))
+        runs.append(write_run(folder, metrics, predictions, status, config, time=1e9 + len(runs)))
 
     return write
 
@@ -47,17 +47,24 @@ def test_a_row_is_the_mean_and_deviation_over_seeds(write, rows):
 def test_sampled_candidates_are_averaged_over_draws_where_that_is_typed(write, rows, llm4rec):
     for draw, ndcg in enumerate((0.1, 0.2)):
         facts = {"task": "direct", "protocol": "uniform-100" + "-draw1" * draw, "variant": f"v{draw}"}
-        write(ndcg, intervals={"ndcg@10": [0, 1]}, **facts)
+        slices = {"slice": {"same_day": {"n": 2, "ndcg@10": ndcg}}}
+        intervals, predictions = {"ndcg@10": [0, 1]}, rankings([0, 1])
+        config = {"task": {"draw": draw}}
+        write(ndcg, "done", predictions, config, model="popularity", intervals=intervals, breakdown=slices, **facts)
     write(0.5)
     assert [row["ndcg@10"] for row in rows("task=direct")] == ["0.1000", "0.2000"]
     drawn, full = rows("--draws")
-    assert drawn["protocol"] == "test · uniform-100"
-    assert (drawn["n"], drawn["draws"], drawn["ndcg@10"]) == ("1", "0–1", "0.1500")
-    assert (full["draws"], full["ndcg@10"]) == ("", "0.5000")
-    (filtered,) = rows("--draws", "protocol=uniform-100")
+    assert (drawn["protocol"], full["protocol"]) == (
+        "test · uniform-100-draws0+1",
+        "test · full ranking · history not masked",
+    )
+    assert (drawn["n"], drawn["ndcg@10"], full["ndcg@10"]) == ("1", "0.1500", "0.5000")
+    (filtered,) = rows("--draws", "protocol=uniform-100-draws0+1")
     assert filtered == drawn
     table = llm4rec("report", "--draws", "--markdown", "task=direct").out
-    assert "| 0.1000 0.2000 |" in table and "a user counts by the mean over draws" in table
+    assert "| 0.1000 0.2000 |" in table and "means over draws of candidates" in table
+    assert "2 same_day" in llm4rec("report", "--draws", "--slices").out
+    assert llm4rec("report", "--draws", "--html", "page.html").code == 0
     assert llm4rec("report", "--draws", "--claims").code == 2
 
 

@@ -56,13 +56,17 @@ def test_a_model_that_reads_item_tokens_costs_what_these_did():
 def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe_once_for_all_variants():
     score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 1200}
     scores = {"rows": score | {"made_up": 0.3}, "titles": score | {"made_up": None}, "items": score}
-    measured = [Variant([run(**CHAT, memorisation=scores, variant=name)]) for name in "ab"]
-    (known, _) = chat.tables(Group(measured, []))
+    older = {"rows": score | {"share": 0.9, "n": 30}}
+    enriched = run(model="sasrec", enrichment=USAGE, memorisation=scores)  # its texts are by a chat model
+    measured = [run(**CHAT, memorisation=older), run(**CHAT, memorisation=scores), enriched]
+    known = next(
+        content for content in chat.tables(Group([Variant([m]) for m in measured], [])) if "true end" in content.title
+    )
     cells = ["0.50", "0.40–0.60", "0.25"]
     assert [list(row) for row in known.rows] == [
-        ["smollm2", "rows", *cells, "0.30", "1,200"],
-        ["smollm2", "titles", *cells, "", "1,200"],
-        ["smollm2", "items", *cells, "", "1,200"],
+        ["", "f", "rows", *cells, "0.30", "1,200"],
+        ["", "f", "titles", *cells, "", "1,200"],
+        ["", "f", "items", *cells, "", "1,200"],
     ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from llm4rec_cli.reporting.draws import folders_of_draws, numbers_of_draws, over_draws
+from llm4rec_cli.reporting.draws import folders_of_draws, over_draws
 from llm4rec_cli.reporting.pairing import pair_runs
 from llm4rec_cli.reporting.variants import variants
 from tests.reporting.finished_runs import metrics_json, rankings, write_run
@@ -13,60 +13,95 @@ RANKS = {0: [0, 20, 5, 30], 1: [20, 20, 5, 30]}  # of four users in two draws
 
 @pytest.fixture
 def drawn(tmp_path):
-    """drawn(draw, …): a run on one draw of uniform candidates, with these ranks and other facts."""
+    """drawn(draw, …): a run on one draw of uniform candidates, by default an evaluation of a trained model."""
 
-    def write(draw, ranks=None, shots=0, seed=0, **facts):
+    def write(draw, ranks=None, size=64, seed=0, config=True, **facts):
         ranks = RANKS[draw % 2] if ranks is None else ranks
         hit = sum(rank < 10 for rank in ranks) / len(ranks)
-        measured = {"metrics": {"hr@10": hit}, "intervals": {"hr@10": [0.0, 1.0]}, "variant": f"v{draw}{shots}"}
-        asked = {"task": "direct", "protocol": "uniform-100" + (f"-draw{draw}" if draw else ""), "seed": seed}
-        metrics = metrics_json(**measured | asked | facts)
-        config = {"task": {"draw": draw}, "trainer": {"batch_size": shots or 64}, "seed": seed}
-        folder = tmp_path / f"{metrics['model']}-{draw}-{shots}-{seed}"
-        return write_run(folder, metrics, rankings(ranks), config=config)
+        measured = {"metrics": {"hr@10": hit}, "intervals": {"hr@10": [0.0, 1.0]}, "variant": f"v{draw}{size}"}
+        question = {"task": "direct", "protocol": "uniform-100" + (f"-draw{draw}" if draw else ""), "seed": seed}
+        trained = {"trained_run": f"sasrec/shop/sequential/seed{seed}-a", "config_hash": f"{draw}{size}"}
+        metrics = metrics_json(**measured | question | trained | facts)
+        settings = {"task": {"draw": draw}, "trainer": {"batch_size": size}, "seed": seed}
+        folder = tmp_path / f"{metrics['model']}-{draw}-{size}-{seed}-{len(facts)}"
+        return write_run(folder, metrics, rankings(ranks), config=settings if config else None)
 
     return write
 
 
+def protocols(runs):
+    return sorted(metrics["protocol"] for _, metrics in over_draws(runs))
+
+
 def test_runs_that_differ_only_in_the_draw_are_averaged(drawn):
-    a = drawn(1, labels=["subset", "leaky"], breakdown={"slice": {"same_day": {"n": 4, "hr@10": 0.5}}})
-    b = drawn(0, labels=["subset"], breakdown={"slice": {"same_day": {"n": 4, "hr@10": 0.25}}})
+    slices = [
+        {"same_day": {"n": 4, "hr@10": value}} | other for value, other in ((0.5, {}), (0.25, {"rare": {"n": 1}}))
+    ]
+    a = drawn(1, labels=["subset", "leaky"], breakdown={"slice": slices[0]}, seconds={"evaluate": 2.0})
+    b = drawn(0, labels=["subset"], breakdown={"slice": slices[1]}, seconds={"evaluate": 1.0})
     ((folder, averaged),) = over_draws([a, b])
     assert folder == b[0] and folders_of_draws((folder, averaged)) == [b[0], a[0]]
-    assert averaged["metrics"] == {"hr@10": 0.375}
+    assert averaged["metrics"] == {"hr@10": 0.375} and averaged["seconds"] == {"evaluate": 1.5}
     assert averaged["breakdown"] == {"slice": {"same_day": {"n": 4, "hr@10": 0.375}}}
-    assert averaged["labels"] == ["subset", "leaky"]
-    assert averaged["protocol"] == "uniform-100" and numbers_of_draws(averaged) == [0, 1]
+    assert isinstance(averaged["breakdown"]["slice"]["same_day"]["n"], int)
+    assert averaged["labels"] == ["subset", "leaky"] and averaged["protocol"] == "uniform-100-draws0+1"
 
 
-def test_runs_with_other_settings_or_data_are_not(drawn):
-    runs = [drawn(0), drawn(1, shots=32), drawn(2, dataset_fingerprint="g"), drawn(3, model="unisrec")]
-    assert [numbers_of_draws(metrics) for _, metrics in over_draws(runs)] == [[0], [1], [2], [3]]
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"size": 32},
+        {"dataset_fingerprint": "g"},
+        {"model": "unisrec"},
+        {"text_encoder": "other weights"},
+        {"trained_run": "sasrec/shop/sequential/seed0-b"},
+        {"trained_run": None},  # a training of its own: its checkpoint was chosen on other candidates
+        {"protocol": "popularity-100-draw1"},
+        {"protocol": "full"},
+        {"model": "not-installed"},
+        {"model": "external"},
+        {"config": False},
+    ],
+    ids=str,
+)
+def test_runs_of_anything_else_are_left_as_they_are(drawn, other):
+    runs = [drawn(0), drawn(1, **other)]
+    assert sorted(over_draws(runs), key=str) == sorted(runs, key=str)
+
+
+def test_a_training_is_averaged_with_its_evaluations_on_other_draws(drawn):
+    training = drawn(0, trained_run=None, task="sequential", config_hash="a")
+    assert protocols([training, drawn(1), drawn(2)]) == ["uniform-100-draws0+1+2"]
+    assert protocols([drawn(draw, model="popularity", trained_run=None) for draw in (0, 1)]) == ["uniform-100-draws0+1"]
 
 
 def test_of_several_runs_with_one_draw_the_first_counts(drawn):
-    first, again = drawn(0), drawn(0, model="sasrec", metrics={"hr@10": 0.9})
-    ((_, averaged),) = over_draws([(first[0], first[1] | {"metrics": {"hr@10": 0.1}}), again])
-    assert averaged["metrics"] == {"hr@10": 0.1}
-
-
-def test_full_rankings_and_unknown_models_are_left_as_they_are(drawn):
-    runs = [drawn(0, protocol="full"), drawn(1, model="not-installed")]
-    assert over_draws(runs) == runs
+    first = drawn(0)
+    ((_, averaged),) = over_draws([(first[0], first[1] | {"metrics": {"hr@10": 0.1}}), first, drawn(1)])
+    assert averaged["metrics"] == {"hr@10": pytest.approx(0.175)}
 
 
 def test_seeds_share_a_row_where_they_have_the_same_draws(drawn):
     runs = [drawn(draw, seed=seed) for seed in (0, 1) for draw in (0, 1)]
     (variant,) = variants(over_draws(runs))
-    assert (variant.seeds, variant.draws) == ([0, 1], [0, 1])
+    assert variant.seeds == [0, 1]
     assert variant.by_draw("hr@10") == [0.5, 0.25] and variant.by_draw("ndcg@10") == []
-    assert sorted(variant.draws for variant in variants(over_draws(runs[:3]))) == [[0], [0, 1]]
+    assert protocols(runs[:3]) == ["uniform-100", "uniform-100-draws0+1"]
+
+
+def test_seeds_that_start_from_weights_of_other_seeds_share_a_row(drawn):
+    started = {"model": "unisrec", "init_from": {"dataset": "shop", "experiment": "pretrain"}}
+    runs = [drawn(draw, seed=seed, **started) for seed in (0, 1) for draw in (0, 1)]
+    for folder, metrics in runs:
+        settings = {"task": {"draw": 0}, "model": {"init_from": f"pretrain/seed{metrics['seed']}"}}
+        write_run(folder, metrics, config=settings)
+    assert [variant.seeds for variant in variants(over_draws(runs))] == [[0, 1]]
 
 
 def test_the_interval_is_over_the_means_of_users(drawn):
-    (variant,) = variants(over_draws([drawn(0), drawn(1)]))
-    means = [0.5, 0.0, 1.0, 0.0]
-    expected = stats.t.interval(0.95, 3, loc=0.375, scale=stats.sem(means))
+    recorded = {"intervals_over_seeds": {"seeds": [0], "intervals": {"hr@10": [0.2, 0.3]}}}  # of one draw
+    (variant,) = variants(over_draws([drawn(0, **recorded), drawn(1)]))
+    expected = stats.t.interval(0.95, 3, loc=0.375, scale=stats.sem([0.5, 0.0, 1.0, 0.0]))
     assert variant.intervals["hr@10"] == pytest.approx(expected)
     (alone,) = variants(over_draws([drawn(0)]))
     assert alone.intervals["hr@10"] == (0.0, 1.0)  # the run's own
