@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 CODES_KEPT = 64  # lists of choices whose tokens are kept
 VERSION = 2  # raised when the same request would get another completion
-CHOICES_VERSION = 3  # the same of requests with choices
+CHOICES_VERSION = 3  # the same of requests with choices; `results_version` of models that send them is raised too
 
 
 class LocalBackend:

@@ -133,6 +133,11 @@ class ChatGPTRecConfig(ModelConfig):
     controls: int | None = ranges.number(None, at_least=0, role=Role.citation)
     prompts: Prompts = field(default_factory=Prompts)
 
+    @property
+    def results_version(self) -> int:
+        """2 for answers among choices, whose decoder has changed."""
+        return 2 if self.answer is AnswerMethod.constrained else 1
+
     def control_examples(self, config: Config) -> int:
         if self.controls is not None:
             return self.controls
