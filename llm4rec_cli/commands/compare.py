@@ -28,8 +28,9 @@ that depends on no seed is compared with every seed of the others. --json also h
 assumes no distribution: of the users' differences (p_users) and of the trainings
 (p_seeds, at least 0.1 with three seeds).
 
-With --draws, the metrics of each user are averaged over task.draw, of which both must have the same draws. Candidates
-are drawn independently for each user, so interval and p cover users as before.
+With --draws, the metrics of each user are averaged over all draws of sampled candidates (task.draw) for the same
+weights. A run is named by any of its draws, and both must have the same ones. Candidates are drawn independently for
+each user, so interval and p cover users as before.
 
 --ratio prints B / A with its interval instead of B − A: "x % above" is a statement about a ratio.
 
@@ -221,9 +222,8 @@ def _averaged(runs: Sequence[FinishedRun], finished: Sequence[FinishedRun], outp
         average = next((other for other in finished if run[0] in folders_of_draws(other)), run)
         if "draws" not in average[1]:
             raise UsageError(
-                f"{run[0]} has no other draws of candidates under {outputs}",
-                "--draws needs runs that differ only in task.draw: -m task=direct task.draw=0,1,2, of a trained model "
-                "llm4rec eval -m run=RUN task=direct task.draw=0,1,2",
+                f"{run[0]} has no other draws of candidates under {outputs}, with the same settings and weights",
+                "train -m task=direct task.draw=0,1,2; of a trained model eval -m run=RUN task=direct task.draw=0,1,2",
             )
         if average[0] in averaged:
             raise UsageError(f"{run[0]} is a draw of a run that is already named", "name one draw of each run")

@@ -26,13 +26,14 @@ COST_NOTE = (
 
 def tables(group: Group) -> Iterator[Content]:
     """Yield the controls of each variant, for its first seed, and one table each of memory and costs; none where no
-    chat model answered anything. What a chat model knows by heart is shown once, not for each variant."""
+    chat model answered anything. What a chat model has memorised is shown once, not for each variant."""
     for variant in group.members:
         if content := controls(variant.first_run, " ".join(filter(None, variant.name))):
             yield content
     if known := memorisation(group):
         title = f"{group.title}: records of the data whose true end the chat model finds likeliest, or writes"
-        yield Content(title, ("chat model", "data", *MEMORISATION_COLUMNS), known, MEMORISATION_NOTES)
+        columns = ("chat model", *(["data"] if group.has_mixed_data else []), *MEMORISATION_COLUMNS)
+        yield Content(title, columns, known, MEMORISATION_NOTES)
     rows = [[*variant.name, *costs(variant.first_run)] for variant in group.members if has_costs(variant.first_run)]
     if rows:
         title = f"{group.title}: what chat models cost"
@@ -75,11 +76,14 @@ def memorisation(group: Group) -> list[list[str]]:
     """Return a row for each chat model, data and probe of its memory: that of the most records."""
     scores: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for folder, run in (variant.runs[0] for variant in group.members):
-        of_run = (setting(folder, "llm.model", ""), run["dataset_fingerprint"][:8])
+        of_run = (setting(folder, "llm.model", ""), run["dataset_fingerprint"][:8] if group.has_mixed_data else "")
         for probe, score in run.get("memorisation", {}).items():
             known = scores.setdefault((*of_run, probe), score)
             scores[*of_run, probe] = max(known, score, key=lambda score: score["n"])
-    return [[model, data, *memorisation_cells(probe, score)] for (model, data, probe), score in scores.items()]
+    return [
+        [model, *([data] if data else []), *memorisation_cells(probe, score)]
+        for (model, data, probe), score in scores.items()
+    ]
 
 
 def memorisation_cells(probe: str, score: Mapping[str, Any]) -> list[str]:

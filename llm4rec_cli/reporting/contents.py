@@ -14,6 +14,7 @@ from llm4rec_cli.reporting import chat, papers
 from llm4rec_cli.reporting.runs import (
     SYNTHETIC_NOTE,
     count_in_words,
+    headline_metric,
     shared,
     spare_metrics,
     tuning_in_words,
@@ -44,7 +45,9 @@ def results(group: Group) -> Content:
     columns |= {name: [mean_and_deviation(v, name) for v in group.members] for name in group.metrics}
     if (metric := group.headline_metric) is not None:
         columns[f"{metric} 95 %"] = [interval(variant, metric) for variant in group.members]
-        columns[f"{metric} by draw"] = [" ".join(f"{value:.4f}" for value in v.by_draw(metric)) for v in group.members]
+    first_metric = str(headline_metric(group.members[0].first_run["protocol"], group.metrics))
+    by_draw = [" ".join(f"{value:.4f}" for value in variant.by_draw(first_metric)) for variant in group.members]
+    columns[f"{first_metric} by draw"] = by_draw
     columns["labels"] = [" ".join(label for label in v.labels if label not in shared_labels) for v in group.members]
     if any(variant.first_run.get("tuning") for variant in group.members):
         columns["tuning"] = [tuning_in_words(variant.first_run) for variant in group.members]
@@ -52,7 +55,7 @@ def results(group: Group) -> Content:
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     legend = [f"dev. {i}: {deviation}" for i, deviation in enumerate(all_deviations, start=1)]
     rows = list(zip(*columns.values(), strict=True))
-    spare = [f"{metric} by draw", *spare_metrics(group.metrics, metric)]
+    spare = [*spare_metrics(group.metrics, first_metric), f"{first_metric} by draw"]
     return Content(group.title, list(columns), rows, [*notes(group), *legend], ["labels"], spare)
 
 
@@ -61,12 +64,14 @@ def notes(group: Group) -> list[str]:
     sizes = [variant.first_run["n_examples"] for variant in group.members]
     fewest, most = min(sizes), max(sizes)
     size = count_in_words(group.members[0].first_run, most)
+    has_draws = "draws" in group.members[0].first_run
+    of_one_seed = "t over users" if has_draws else "bootstrap over users"
     result = [
-        f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: bootstrap "
-        "over users; t over users and seeds where there are several"
+        f"{size if fewest == most else f'{fewest:,} to {size}'}; mean ± sd over n seeds; 95 % intervals: "
+        f"{of_one_seed}; t over users and seeds where there are several"
     ]
-    if "draws" in group.members[0].first_run:
-        result.append("means over draws of candidates, t intervals; controls and tokens are those of the first draw")
+    if has_draws:
+        result.append("means over draws of candidates; tokens and controls of chat models are those of the first draw")
     if reversed_names := lower_is_better(group.metrics):
         result.append(f"lower is better: {', '.join(reversed_names)}")
     in_all_rows = shared([[*variant.parts, *variant.labels] for variant in group.members])

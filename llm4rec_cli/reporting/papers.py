@@ -22,6 +22,7 @@ import yaml
 from llm4rec_cli.config.registry import model_names
 from llm4rec_cli.errors import DataError
 from llm4rec_cli.labels import IMPORTED, NO_PAPER
+from llm4rec_cli.reporting.draws import protocol_without_draw
 from llm4rec_cli.reporting.runs import COLUMN_PROTOCOLS
 from llm4rec_cli.reporting.variants import Variant
 
@@ -328,7 +329,7 @@ def _other_question(row: Printed, run: Mapping[str, Any]) -> list[str]:
         "task": (run["paper_method"].get("task", run["task"]), row.task),
         "targets": (run["split"], "test"),
         "split": (rule, row.split.rule if row.split else "another"),
-        "candidates": (run["protocol"].partition("-draw")[0] if ranked else "na", row.candidates),
+        "candidates": (protocol_without_draw(run["protocol"]) if ranked else "na", row.candidates),
     }
     differences = _differences(pairs)
     masks = {"na"}

@@ -27,7 +27,7 @@ from llm4rec_cli.llm.completions import Usage
 from llm4rec_cli.models import base as models
 from llm4rec_cli.runs import marks, rules
 from llm4rec_cli.runs.folder import peak_rss_mb, write_results
-from llm4rec_cli.runs.identity import Address, text_encoder_identity
+from llm4rec_cli.runs.identity import RESULTS_VERSION, Address, text_encoder_identity
 from llm4rec_cli.runs.precision import llm_for_answers, precision_settings, resolve_precision
 from llm4rec_cli.tasks import base as tasks
 
@@ -266,6 +266,7 @@ def description(spec: RunSpec, address: Address, origin: Origin, dataset: RecDat
         "seed": config.seed,
         "config_hash": address.config_hash,
         "variant": address.variant,
+        "results_version": f"{RESULTS_VERSION}.{config.model.results_version}",
         "experiment": origin.experiment,
         "trained_run": origin.trained_run,
         "imported": origin.imported,

@@ -164,12 +164,12 @@ def test_a_rule_is_compared_with_every_seed(write, compared, llm4rec):
 
 def write_draws(write, model, *ranks_by_draw, seed=0):
     """Write runs of a rule that differ only in the draw of their candidates; return the folder of the first."""
-    shared = {"task": "direct", "variant": "v", "deviations": [], "breakdown": {}, "seconds": {}, "config_hash": "c"}
+    shared = {"task": "direct", "deviations": [], "breakdown": {}, "seconds": {}, "config_hash": "c"}
     shared |= dict.fromkeys(("trained_run", "init_from", "text_encoder", "tokens")) | {"seed": seed}
     folders = []
     for draw, ranks in enumerate(ranks_by_draw):
         protocol = f"uniform-100-draw{draw}" if draw else "uniform-100"
-        folder = write(model, ranks, f"seed{seed}-{draw}", protocol=protocol, **shared)
+        folder = write(model, ranks, f"seed{seed}-{draw}", protocol=protocol, variant=f"{model} {draw}", **shared)
         (folder / "config.yaml").write_text(f"task: {{draw: {draw}}}")
         folders.append(folder)
     return folders[0]

@@ -2,7 +2,7 @@
 
 from llm4rec_cli.reporting import chat
 from llm4rec_cli.reporting.variants import Group, Variant
-from tests.reporting.finished_runs import run
+from tests.reporting.finished_runs import metrics_json, run, write_run
 
 USAGE = {
     "requests": 10,
@@ -53,21 +53,28 @@ def test_a_model_that_reads_item_tokens_costs_what_these_did():
     assert chat.has_costs(enriched) and not chat.has_costs({"llm": None, "enrichment": None})
 
 
-def test_what_a_chat_model_knows_by_heart_has_a_row_for_each_probe_once_for_all_variants():
+def test_what_a_chat_model_has_memorised_is_shown_once_by_the_most_records(tmp_path):
     score = {"share": 0.5, "low": 0.4, "high": 0.6, "chance": 0.25, "n": 1200}
-    scores = {"rows": score | {"made_up": 0.3}, "titles": score | {"made_up": None}, "items": score}
+    scores = {"rows": score | {"made_up": 0.3}, "titles": score | {"made_up": None}}
     older = {"rows": score | {"share": 0.9, "n": 30}}
-    enriched = run(model="sasrec", enrichment=USAGE, memorisation=scores)  # its texts are by a chat model
-    measured = [run(**CHAT, memorisation=older), run(**CHAT, memorisation=scores), enriched]
-    known = next(
-        content for content in chat.tables(Group([Variant([m]) for m in measured], [])) if "true end" in content.title
-    )
-    cells = ["0.50", "0.40–0.60", "0.25"]
-    assert [list(row) for row in known.rows] == [
-        ["", "f", "rows", *cells, "0.30", "1,200"],
-        ["", "f", "titles", *cells, "", "1,200"],
-        ["", "f", "items", *cells, "", "1,200"],
+    answering = [metrics_json(**CHAT, memorisation=measured) for measured in (older, scores)]
+    reading = metrics_json(enrichment=USAGE, memorisation=scores)  # reads texts that a chat model wrote
+    other = metrics_json(**CHAT, memorisation=older)
+    names = ["smollm2", "smollm2", "smollm2", "another"]
+    runs = [
+        write_run(tmp_path / f"{i}", metrics, config={"llm": {"model": name}})
+        for i, (metrics, name) in enumerate(zip([*answering, reading, other], names, strict=True))
     ]
+    cells = ["0.40–0.60", "0.25"]
+    group = Group([Variant([run]) for run in runs], [])
+    known = next(content for content in chat.tables(group) if "true end" in content.title)
+    assert [list(row) for row in known.rows] == [
+        ["smollm2", "rows", "0.50", *cells, "0.30", "1,200"],
+        ["smollm2", "titles", "0.50", *cells, "", "1,200"],
+        ["another", "rows", "0.90", *cells, "", "30"],
+    ]
+    mixed = Group([*group.members, Variant([(runs[3][0], other | {"dataset_fingerprint": "g"})])], [])
+    assert [row[:3] for row in chat.memorisation(mixed)][-2:] == [["another", "f", "rows"], ["another", "g", "rows"]]
 
 
 def test_a_report_has_tables_for_chat_models_alone():

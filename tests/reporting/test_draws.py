@@ -57,10 +57,7 @@ def test_runs_that_differ_only_in_the_draw_are_averaged(drawn):
         {"trained_run": "sasrec/shop/sequential/seed0-b"},
         {"trained_run": None},  # a training of its own: its checkpoint was chosen on other candidates
         {"protocol": "popularity-100-draw1"},
-        {"protocol": "full"},
-        {"model": "not-installed"},
-        {"model": "external"},
-        {"config": False},
+        {"results_version": "3.2"},
     ],
     ids=str,
 )
@@ -69,9 +66,20 @@ def test_runs_of_anything_else_are_left_as_they_are(drawn, other):
     assert sorted(over_draws(runs), key=str) == sorted(runs, key=str)
 
 
+@pytest.mark.parametrize(
+    "both", [{"protocol": "full"}, {"model": "not-installed"}, {"model": "external"}, {"config": False}], ids=str
+)
+def test_runs_whose_draw_or_model_is_unknown_are_left_as_they_are(drawn, both):
+    runs = [drawn(0, **both), drawn(1, **both)]
+    assert over_draws(runs) == runs
+
+
 def test_a_training_is_averaged_with_its_evaluations_on_other_draws(drawn):
-    training = drawn(0, trained_run=None, task="sequential", config_hash="a")
-    assert protocols([training, drawn(1), drawn(2)]) == ["uniform-100-draws0+1+2"]
+    training = drawn(0, trained_run=None, task="sequential", config_hash="a", seconds={"train": 600.0, "evaluate": 1.0})
+    runs = [training, *(drawn(draw, seconds={"evaluate": 3.0}, training_seconds=600.0) for draw in (1, 2))]
+    (variant,) = variants(over_draws(runs))
+    assert variant.first_run["protocol"] == "uniform-100-draws0+1+2"
+    assert (variant.training_seconds(), variant.evaluation_seconds()) == (600.0, pytest.approx(7 / 3))
     assert protocols([drawn(draw, model="popularity", trained_run=None) for draw in (0, 1)]) == ["uniform-100-draws0+1"]
 
 
@@ -87,6 +95,15 @@ def test_seeds_share_a_row_where_they_have_the_same_draws(drawn):
     assert variant.seeds == [0, 1]
     assert variant.by_draw("hr@10") == [0.5, 0.25] and variant.by_draw("ndcg@10") == []
     assert protocols(runs[:3]) == ["uniform-100", "uniform-100-draws0+1"]
+
+
+def test_two_trainings_of_one_seed_are_two_rows(drawn):
+    runs = [
+        drawn(draw, trained_run=f"sasrec/shop/sequential/seed0-{run}", variant=f"{run}{draw}")
+        for run in "ab"
+        for draw in (0, 1)
+    ]
+    assert len(variants(over_draws(runs))) == 2
 
 
 def test_seeds_that_start_from_weights_of_other_seeds_share_a_row(drawn):
