@@ -83,7 +83,11 @@ WHOLE = (["-m", "model=unisrec,sasrec"], ["-m", "model=retrieval,chatgptrec"])
 ELSEWHERE = (["score"], ["human", "score"], ["human", "judge"], ["validate"], ["report", "--outputs", "outputs/tuning"])
 ELSEWHERE += (["report", "--papers"], ["report", "dataset=plays"], ["protocols"])
 ELSEWHERE += (["import-weights"], ["reproduce"])
-ELSEWHERE += (["report", "--html", "report.html", "--numbers"],)
+ELSEWHERE += (
+    ["report", "--html", "report.html", "--numbers"],
+    ["report", "--draws"],
+    ["compare", "RUN", "RUN", "--draws"],
+)
 
 
 def at_hand(words: list[str]) -> bool:
