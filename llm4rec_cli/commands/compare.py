@@ -222,7 +222,8 @@ def _averaged(runs: Sequence[FinishedRun], finished: Sequence[FinishedRun], outp
         average = next((other for other in finished if run[0] in folders_of_draws(other)), run)
         if "draws" not in average[1]:
             raise UsageError(
-                f"{run[0]} has no other draws of candidates under {outputs}, with the same settings and weights",
+                f"{run[0]} has no other draws of candidates under {outputs}, with the same settings, weights and "
+                "results_version",
                 "train -m task=direct task.draw=0,1,2; of a trained model eval -m run=RUN task=direct task.draw=0,1,2",
             )
         if average[0] in averaged:

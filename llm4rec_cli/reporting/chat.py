@@ -78,8 +78,8 @@ def memorisation(group: Group) -> list[list[str]]:
     for folder, run in (variant.runs[0] for variant in group.members):
         of_run = (setting(folder, "llm.model", ""), run["dataset_fingerprint"][:8] if group.has_mixed_data else "")
         for probe, score in run.get("memorisation", {}).items():
-            known = scores.setdefault((*of_run, probe), score)
-            scores[*of_run, probe] = max(known, score, key=lambda score: score["n"])
+            key = (*of_run, probe)
+            scores[key] = max(scores.get(key, score), score, key=lambda score: score["n"])
     return [
         [model, *([data] if data else []), *memorisation_cells(probe, score)]
         for (model, data, probe), score in scores.items()
