@@ -363,9 +363,9 @@ def states(outputs: Path, only: str = paper.ALL, titles: bool = False) -> Conten
             table = paper.table(name)
             now = state(table, outputs)
             rows.append([name, *([table.title] if titles else []), *(str(n) for n in now[:4]), now.words])
-    columns = ["table", *(["title"] if titles else []), "cells", "run", "quoted", "lack", "state"]
+    columns = ["table", *(["title"] if titles else []), "cells", "can run", "quoted", "cannot", "state"]
     notes = [
-        "cells of the paper's table; run: made by llm4rec reproduce TABLE; quoted: baselines that the project does not "
-        "have; lack: no data, weights or method"
+        "cells of the paper's table; can run: by llm4rec reproduce TABLE; quoted: baselines that the project does not "
+        "have; cannot: no data, weights or method"
     ]
     return Content("tables of the papers", columns, rows, notes)
