@@ -89,7 +89,9 @@ def run(composed: Composed, options: argparse.Namespace) -> Outcome:
         with locked(address.folder), recorded(address, spec) as folder:
             checkpoints.write_imported(folder / CHECKPOINTS, imported.state)
             metrics = {
-                **stages.description(spec, address, stages.Origin(spec.experiment, spec.overrides, imported=origin)),
+                **stages.description(
+                    spec, address, stages.Origin(spec.experiment, spec.overrides, spec.task.name, imported=origin)
+                ),
                 "labels": [IMPORTED, *spec.model.labels(spec.task.name)],
                 "deviations": marks.imported_deviations(spec, origin),
                 "n_examples": 0,

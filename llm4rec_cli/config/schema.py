@@ -462,8 +462,8 @@ class ModelConfig:
                 "choose a dataset with titles: llm4rec list datasets",
             )
 
-    def deviations(self) -> list[str]:
-        """Return sentences that say how these settings deviate from the paper."""
+    def deviations(self, trained_task: str) -> list[str]:
+        """Return sentences that say how these settings deviate from the paper, for weights trained on a task."""
         return []
 
     def task_deviations(self, task: TaskConfig) -> list[str]:

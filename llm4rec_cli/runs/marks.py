@@ -123,9 +123,13 @@ def paper_method(spec: RunSpec) -> dict[str, str]:
     return {**spec.model.paper_method(spec.task.name), **chat}
 
 
-def deviations(spec: RunSpec) -> list[str]:
-    """Return the deviations of a run from its paper: of the model, the trainer, and those the experiment lists."""
-    sentences = [*spec.model.deviations(), *spec.model.task_deviations(spec.task)]
+def deviations(spec: RunSpec, trained_task: str) -> list[str]:
+    """Return the deviations of a run from its paper: of the model, the trainer, and those the experiment lists.
+
+    Args:
+        trained_task: the task that the weights were trained on.
+    """
+    sentences = [*spec.model.deviations(trained_task), *spec.model.task_deviations(spec.task)]
     if spec.model.trainable and spec.config.trainer.precision is Precision.bf16:
         sentences.append("bf16 arithmetic in training")
     if spec.config.dataset.text is TextRecipe.enriched and spec.model.needs_text:

@@ -224,11 +224,12 @@ def problems_of_artifacts(model: Any, folder: Path) -> Iterator[RunError]:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the weights of an evaluation come from, and with which overrides: fields of metrics.json.
+    """Where the weights of an evaluation come from, and with which overrides; mostly fields of metrics.json.
 
     Attributes:
         experiment: its name, if one was typed.
         overrides: those of the training, then those typed now.
+        trained_task: the task that the weights were trained on.
         training: epochs and validation score of the training that precedes it in this run.
         init_from: `marks.init_from_summary` of the run whose weights training started from.
         imported: file and code of weights that were not trained here.
@@ -238,6 +239,7 @@ class Origin:
 
     experiment: str | None
     overrides: list[str]
+    trained_task: str
     training: dict[str, float] | None = None
     init_from: dict[str, Any] | None = None
     imported: dict[str, Any] | None = None
@@ -315,7 +317,11 @@ def evaluate(
             *marks.floor_labels(spec, evaluation.metrics, floors),
         ],
         "deviations": [
-            *(marks.imported_deviations(spec, origin.imported) if origin.imported else marks.deviations(spec)),
+            *(
+                marks.imported_deviations(spec, origin.imported)
+                if origin.imported
+                else marks.deviations(spec, origin.trained_task)
+            ),
             *(f"pre-training: {d}" for d in inherited.get("deviations", [])),
         ],
         "n_examples": len(examples),

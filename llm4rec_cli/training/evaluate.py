@@ -84,9 +84,7 @@ def evaluate_all_tasks(source: trained.TrainedRun) -> Iterator[Evaluation]:
         try:
             yield evaluate_run(trained.with_task(source, task))
             n_evaluated += 1
-        except DataError as error:  # no examples
-            log.info("%s: not evaluated: %s", task, error.problem)
-        except UsageError as error:  # no prompt for the task, or settings that exclude one another there
+        except (DataError, UsageError) as error:  # no examples, no prompt, or settings that exclude one another there
             log.warning("%s: not evaluated: %s (%s)", task, error.problem, error.remedy)
     if not n_evaluated:
         raise DataError(f"{source.spec.config.dataset.name} has no examples for any task", "llm4rec list datasets")
@@ -129,6 +127,7 @@ def evaluate_run(source: trained.TrainedRun) -> Evaluation:
                 stages.Origin(
                     source.status["choices"].get("experiment"),
                     source.overrides,
+                    source.metrics["task"],
                     init_from=source.metrics["init_from"],
                     imported=source.metrics.get("imported"),
                     trained_run=source.folder.relative_to(spec.outputs).as_posix(),

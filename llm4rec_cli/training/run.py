@@ -123,6 +123,7 @@ def run_unless_finished(
                     stages.Origin(
                         spec.experiment,
                         spec.overrides,
+                        spec.task.name,
                         training=training,
                         init_from=marks.init_from_summary(init_run.metrics) if init_run else None,
                     ),

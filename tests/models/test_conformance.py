@@ -221,7 +221,7 @@ def test_the_shipped_yaml_gives_every_setting(name):
 def test_deviations_and_labels_are_words(name):
     config = composed(name)
     of_tasks = [line for task in ("rating", "direct") for line in config.task_deviations(resolved(f"task={task}").task)]
-    lines = [*config.deviations(), *of_tasks, *config.labels("sequential")]
+    lines = [*config.deviations("sequential"), *of_tasks, *config.labels("sequential")]
     assert all(isinstance(text, str) and text for text in lines)
 
 

@@ -149,7 +149,7 @@ def test_a_member_evaluated_on_other_impressions_or_items_is_refused(members):
 def test_labels_and_deviations_are_those_of_its_members(members):
     config = EnsembleConfig("ensemble", members=members, names=["one", "two"], combine=Combine.sum)
     assert config.labels("direct") == ["synthetic", "one", "two"]
-    assert config.deviations() == ["as one", "as two"]
+    assert config.deviations("sequential") == ["as one", "as two"]
     assert config.display_name() == "ensemble by sum: one + two"
 
 

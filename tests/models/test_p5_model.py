@@ -314,7 +314,7 @@ def test_statistics_start_items_users_and_attention(model):
     assert not changed.any()
     for block in started.packed.t5.decoder.block:
         assert not block.layer[1].EncDecAttention.o.weight[:half].any()
-    assert any("mean stars" in deviation for deviation in started.config.deviations())
+    assert any("mean stars" in deviation for deviation in started.config.deviations(started.task))
 
 
 def test_stars_have_a_token_each_which_starts_from_their_value(model):
@@ -328,7 +328,9 @@ def test_stars_have_a_token_each_which_starts_from_their_value(model):
     items = torch.tensor([code[0] for code in started.filler.item_codes])
     stars_of_items = table[items, table.shape[1] // 2 - 1]
     assert stars_of_items.square().mean().sqrt() == pytest.approx(5, rel=1e-3), "attention carries them to that place"
-    assert any("digits that begin an answer in stars" in deviation for deviation in started.config.deviations())
+    assert any(
+        "digits that begin an answer in stars" in deviation for deviation in started.config.deviations(started.task)
+    )
 
 
 @pytest.mark.parametrize(
@@ -371,7 +373,7 @@ def test_shared_sampled_candidates_are_scored(model, tmp_path):
 def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decoding):
     spec = spec_of("+experiment=p5/demo", *overrides)
     assert spec.model.paper_method(spec.task.name)["decoding"] == decoding
-    assert any("beam search of 20," in line for line in marks.deviations(spec)) == ("beam" in decoding)
+    assert any("beam search of 20," in line for line in marks.deviations(spec, spec.task.name)) == ("beam" in decoding)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +389,31 @@ def test_listed_candidates_are_not_said_to_be_decoded_by_beams(overrides, decodi
 )
 def test_a_run_lists_the_deviations_of_its_own_evaluation(task, words):
     spec = spec_of("+experiment=p5/demo", f"task={task}", "model.feature=of_user", "model.ask.explanation=3-9")
-    own = marks.deviations(spec)
+    own = marks.deviations(spec, spec.task.name)
     for each in ("stars are", "items are ranked", "same negatives", "greedily"):
         assert any(each in line for line in own) == (each == words)
     assert any("feature is the user's" in line for line in own) == (task == "explanation")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "task", "listed"),
+    [
+        (["+experiment=p5/demo"], "all", {"negative is any item", "name an item from the user alone"}),
+        (["+experiment=p5/beauty"], "sequential", set()),
+        (["+experiment=p5/demo", "task=rating"], "rating", set()),
+        (
+            ["+experiment=p5/demo", "task=direct"],
+            "direct",
+            {"negative is any item", "name an item from the user alone"},
+        ),
+        (["+experiment=p5/demo", "task=direct", "model.samples.direct_item=0"], "direct", {"negative is any item"}),
+        (["+experiment=p5/demo", "model.explained=by_feature"], "all", {"prompts that show a feature"}),
+        (["+experiment=p5/beauty", "model.explained=by_feature"], "sequential", set()),
+    ],
+)
+def test_a_run_lists_the_deviations_of_the_examples_that_it_is_trained_with(overrides, task, listed):
+    sentences = spec_of(*overrides).model.deviations(task)
+    parts = ("negative is any item", "name an item from the user alone", "prompts that show a feature")
+    found = {part for part in parts if any(part in sentence for sentence in sentences)}
+    assert found >= listed
+    assert found <= listed or task == "all"

@@ -190,7 +190,8 @@ def test_a_file_holds_one_family():
 
 def test_shipped_prompts_have_no_problems():
     config = config_of(*FILES)
-    assert list(prompts.problems(config, item_length=3, user_length=3)) == []
+    assert list(prompts.problems(config)) == []
+    assert list(prompts.problems_of_lengths(config, item_length=3, user_length=3)) == []
 
 
 # --- parsing
@@ -252,7 +253,7 @@ def test_min_length_counts_what_must_not_be_truncated():
     parsed = prompts.parse(
         "x", prompt("{user} : {history} now one of : {candidates}", "{target}", PromptFamily.sequential)
     )
-    assert parsed.min_length(item_length=3, user_length=4) == 1 + 5 + (5 * 4 - 1) + (100 * 4 - 1) + 6
+    assert parsed.min_length(item_length=3, user_length=4, n_candidates=100) == 1 + 5 + (5 * 4 - 1) + (100 * 4 - 1) + 6
 
 
 # --- problems
@@ -455,12 +456,31 @@ def test_only_prompts_of_the_config_are_reported_as_left_out(dataset):
 def test_a_hundred_candidates_with_their_digits_must_fit(dataset, n_items, fits):
     items = pd.DataFrame({"item_id": range(n_items), "title": "pen"})
     config = config_of(index=Index.sequential, digits=1, max_source=512)
+    task = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
     if fits:
-        raise_first(prompts.problems_with_dataset(config, replace(dataset, items=items)))
+        raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
         return
     with pytest.raises(UsageError, match="prompt '2-7' needs about"):
-        raise_first(prompts.problems_with_dataset(config, replace(dataset, items=items)))
-    raise_first(prompts.problems_with_dataset(replace(config, digits=3), replace(dataset, items=items)))
+        raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
+    raise_first(prompts.problems_with_dataset(replace(config, digits=3), task, replace(dataset, items=items)))
+
+
+def test_a_longer_list_of_candidates_must_fit(dataset):
+    config = config_of(index=Index.sequential, digits=1, max_source=512)
+    config = replace(config, ask=replace(config.ask, direct="5-5"))
+    task = TaskConfig(name="direct", question=Question.rank, candidates=Candidates.uniform)
+    raise_first(prompts.problems_with_dataset(config, task, dataset))
+    with pytest.raises(UsageError, match="prompt '5-5' needs about 20"):
+        raise_first(prompts.problems_with_dataset(config, replace(task, negatives=999), dataset))
+
+
+def test_the_names_of_items_must_fit_a_target(dataset):
+    items = pd.DataFrame({"item_id": range(12_101), "title": "pen"})
+    config = config_of(index=Index.sequential, digits=1, max_source=1024, max_target=6)
+    task = TaskConfig(name="sequential", question=Question.rank)
+    raise_first(prompts.problems_with_dataset(config, task, replace(dataset, items=items)))
+    with pytest.raises(UsageError, match="names of 5 tokens and their end are more than"):
+        raise_first(prompts.problems_with_dataset(replace(config, max_target=5), task, replace(dataset, items=items)))
 
 
 @pytest.mark.parametrize(
@@ -577,16 +597,18 @@ def test_explanations_to_be_extracted_from_reviews_count_as_available(dataset):
     bare = replace(reviewed, interactions=reviewed.interactions.drop(columns="review_text"))
     with pytest.raises(DataError, match="needs explanation"):
         prompts.evaluation_prompts(config, PromptFamily.explanation, bare)
+    del reviewed.items["title"]
+    titled = replace(config, ask=replace(config.ask, explanation="3-1"))
+    with pytest.raises(DataError, match="'3-1' needs title") as raised:
+        prompts.evaluation_prompts(titled, PromptFamily.explanation, reviewed)
+    assert "3-8" in raised.value.remedy, "which needs what is extracted from reviews alone"
 
 
 def test_explanations_can_be_trained_with_the_prompts_that_show_a_feature():
     def trained_with(*overrides: str) -> list[str]:
         config = spec_of("model=p5", *overrides).model
-        return [
-            name
-            for name, prompt in config.prompts.items()
-            if prompt.family is PromptFamily.explanation and prompts.is_trained(config, name)
-        ]
+        of_family = [name for name, prompt in config.prompts.items() if prompt.family is PromptFamily.explanation]
+        return prompts.trained(config, of_family)
 
     assert trained_with("model.explained=by_feature") == ["3-7", "3-9", "3-10", "3-11"]
     assert trained_with("model.explained=by_all") == [f"3-{number}" for number in range(1, 12)]

@@ -144,3 +144,7 @@ def test_a_dataset_without_texts_to_learn_is_refused(task, column):
     (problem,) = config.problems_with_dataset(task, tiny_dataset(SEQUENCES, rating=[1.0] * len(ITEMS)))
     assert f"has no '{column}'" in str(problem)
     assert [*config.problems_with_dataset(task, DATASET)] == []
+    reviewed = tiny_dataset(SEQUENCES, rating=[1.0] * len(ITEMS), review_text=["A review."] * len(ITEMS))
+    assert bool([*config.problems_with_dataset(task, reviewed)]) == (column == "review_title"), (
+        "explanations are extracted"
+    )

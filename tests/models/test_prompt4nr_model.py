@@ -343,20 +343,20 @@ def test_shared_histories_are_another_method_with_a_deviation(tmp_path):
     shared = replace(config(), attention=Attention.shared)
     assert shared.display_name() == "prompt4nr discrete_utility, shared histories"
     assert shared.paper_method("direct")["method"] == "prompt4nr, shared histories"
-    assert any("all candidates share their states" in line for line in shared.deviations())
-    assert not any("share their states" in line for line in config().deviations())
+    assert any("all candidates share their states" in line for line in shared.deviations("direct"))
+    assert not any("share their states" in line for line in config().deviations("direct"))
     assert any("is another model" in problem.problem for problem in shared.problems_with_import())
 
 
 def test_deviations_of_the_papers_settings_are_few(monkeypatch):
     ours, paper = config(), config("discrete_utility", "+experiment=prompt4nr/paper")
     monkeypatch.setattr("llm4rec_cli.models.prompt4nr.templates.has_head", lambda name: name != "minilm")
-    deviations = ours.deviations()
+    deviations = ours.deviations("direct")
     assert any("backbone minilm" in line for line in deviations)
     assert any("compete in one softmax" in line for line in deviations)
     assert any("drawn anew each epoch" in line for line in deviations)
     assert any("a masked-language-model warm-up" in line for line in deviations)
-    assert any("histories of 6 titles" in line for line in replace(ours, titles=6).deviations())
+    assert any("histories of 6 titles" in line for line in replace(ours, titles=6).deviations("direct"))
     assert paper.backbone == "bert-base-uncased"
     assert paper.loss is Loss.pointwise
-    assert len(paper.deviations()) <= 2 < len(deviations)
+    assert len(paper.deviations("direct")) <= 2 < len(deviations)

@@ -220,7 +220,9 @@ def test_a_backbone_without_a_head_is_labelled(tmp_path, head, labels):
     settings = replace(config(), backbone=str(tiny_bert(tmp_path, head)))
     assert templates.has_head(settings.backbone) == head
     assert settings.labels("direct") == labels
-    assert any("the head that fills the blank is new" in deviation for deviation in settings.deviations()) != head
+    assert (
+        any("the head that fills the blank is new" in deviation for deviation in settings.deviations("direct")) != head
+    )
 
 
 def test_a_loaded_tokenizer_neither_truncates_nor_pads(tiny):

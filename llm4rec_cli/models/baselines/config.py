@@ -242,7 +242,7 @@ class SimpleXConfig(ModelConfig):
     negative_weight: float = ranges.number(at_least=0)  # w, of the mean over the negatives
     dropout: float = ranges.number(at_least=0, below=1)  # of the mixed vector
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         return ["no L2 penalty on embeddings beyond trainer.weight_decay", ROUNDED_DROPOUT]
 
 
@@ -271,7 +271,7 @@ class TransitionGraphConfig(FloorConfig):
     def labels(self, task: str) -> list[str]:
         return ["substitute-encoder"] if Path(self.encoder.name).name != "flan-t5-xl" else []
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         name = Path(self.encoder.name).name
         return [] if name == "flan-t5-xl" else [f"text encoder {name} in place of flan-t5-xl"]
 
@@ -295,9 +295,9 @@ class SASRecConfig(TransformerConfig):
     def display_name(self) -> str:
         return f"{self.name} + tokens" if self.tokens else self.name
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         tokens = "the mean of its tokens' vectors is added to an item's, in input and output alike"
-        return [*super().deviations(), *([tokens] if self.tokens else [])]
+        return [*super().deviations(trained_task), *([tokens] if self.tokens else [])]
 
 
 @dataclass
@@ -325,7 +325,7 @@ class Bert4RecConfig(TransformerConfig):
         last_alone = f"in {self.mask_last:.0%} of sequences" if self.mask_last else "never"
         return {**super().paper_method(task), "last item alone masked": last_alone, "dropout": f"{self.dropout:g}"}
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         return [
             "a row is a user's sequence, masked once an epoch (the published code masks prefix rows, or ten copies)",
             "any item may be masked, and any number of them (RecBole masks neither a user's latest item nor more than "
@@ -353,12 +353,12 @@ class FdsaConfig(TransformerConfig):
     def labels(self, task: str) -> list[str]:
         return ["substitute-encoder"] if encoder_deviations(self.encoder) else []
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         return [
             "an item has one feature, its text vector, so that the paper's attention over features is the identity",
             "each stream has its own positions and LayerNorm, and so has the output (the published code shares them)",
             "text vectors are those of the encoder (UniSRec's code draws them anew when it initialises the weights)",
-            *super().deviations(),
+            *super().deviations(trained_task),
             *encoder_deviations(self.encoder),
         ]
 
@@ -375,7 +375,7 @@ class ESASRecConfig(PositionedConfig):
     heads: int = ranges.number(at_least=1)
     dropout: float = ranges.number(at_least=0, below=1)  # of item vectors, hidden states and attention
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         deviations = [
             *WHOLE_SEQUENCE_DEVIATIONS,
             *self.position_deviations(Positions.from_last),
@@ -395,7 +395,7 @@ class BSARecConfig(TransformerConfig):
     components: int = ranges.number(at_least=1)  # c: lowest frequency components that pass the filter unscaled
     filter_weight: float = ranges.number(at_least=0, at_most=1)  # α, of the filter; 1 - α of self-attention
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         return [
             *self.position_deviations(Positions.from_last),
             "places before the first item are zero in the filter (the published code has states of the padding item)",

@@ -180,7 +180,7 @@ class ChatGPTRecConfig(ModelConfig):
         uses_oracle = prompt is not None and template_fields(prompt.task) & ORACLE_FIELDS.get(task, set())
         return ["oracle_input"] if uses_oracle else []
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         sentences = ["prompts have the paper's parts in our wording; titles and lists are written as JSON"]
         if self.answer is AnswerMethod.constrained:
             sentences.append("lists are decoded among the candidates' titles; the paper's model writes freely")

@@ -63,7 +63,7 @@ class EnsembleConfig(ModelConfig):
         labels = [label for folder in self.members for label in _metrics(folder)["labels"]]
         return [label for label in dict.fromkeys(labels) if label != FLOOR_NOT_BEATEN]
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         return list(dict.fromkeys(d for folder in self.members for d in _metrics(folder)["deviations"]))
 
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[UsageError]:

@@ -68,7 +68,7 @@ class NRMSConfig(ModelConfig):
     def labels(self, task: str) -> list[str]:
         return ["substitute-encoder"] if backbone_deviations(self.backbone) else []
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         if self.aggregation is Aggregation.mean:
             encoder = "titles and histories are means, where NRMS attends over them"
         else:

@@ -187,7 +187,7 @@ class P5Config(ModelConfig):
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[Llm4RecError]:
         """Yield prompts too long for the dataset's numbers, ratings that are not stars, and columns that the evaluation
         prompt lacks."""
-        yield from prompts.problems_with_dataset(self, dataset)
+        yield from prompts.problems_with_dataset(self, task, dataset)
         yield from self.problems_with_rating_scale(dataset, 0.5, 5.5)
         if task.name in PromptFamily.__members__:
             yield from problems_raised_by(partial(prompts.evaluation_prompts, self, PromptFamily[task.name], dataset))
@@ -223,7 +223,7 @@ class P5Config(ModelConfig):
             "method": "p5 with fewer prompts"
             if self.train_prompts is not None or self.explained is Explained.by_feature
             else "p5",
-            "size": "base" if name == "t5-base" else "small",
+            "size": "base" if name in ("t5-base", "base") else "small",
             "weights": f"{name}, from scratch" if self.backbone in T5_SHAPES else name,
             "ids": self.index.name,
             "whole-word embeddings in evaluation": "yes" if self.whole_word is WholeWord.always else "no",
@@ -267,8 +267,8 @@ class P5Config(ModelConfig):
             labels.append("like-only")  # its error in stars is meaningless
         return labels
 
-    def deviations(self) -> list[str]:
-        return self._deviations(trained_here=True)
+    def deviations(self, trained_task: str) -> list[str]:
+        return [*self._deviations(trained_here=True), *self._deviations_of_examples(trained_task)]
 
     def imported_deviations(self) -> list[str]:
         numbers = "users and items have the numbers of our reading of the data, not those of the authors' files"
@@ -277,7 +277,7 @@ class P5Config(ModelConfig):
     def _deviations(self, trained_here: bool) -> list[str]:
         """Return the deviations of all tasks, and those of training if it was done here."""
         deviations = []
-        if not self.user_tokens or self.index is not Index.independent:
+        if not self.user_tokens or self.index.is_number:
             deviations.append(
                 "numbers are read by their digits, padded with zeros to one length; T5's tokenizer splits them as it "
                 "likes"
@@ -310,22 +310,6 @@ class P5Config(ModelConfig):
             deviations.append("whole-word embeddings at evaluation too; the published evaluation leaves them out")
         if trained_here and self.loss is Loss.by_length:
             deviations.append("the loss of an answer is its tokens' mean; the code divides it by their number again")
-        if trained_here and self.samples.negatives is Negatives.known:
-            deviations.append("a negative is any item unseen in training; the code never draws the user's test item")
-        if trained_here and self.samples.targets is Targets.every:
-            deviations.append("any training item is a target; the code asks for the last three alone")
-        if trained_here and self.explained is Explained.by_feature:
-            deviations.append("explanations are trained with the prompts that show a feature, if there are any")
-        if trained_here and self.train_prompts is not None:
-            deviations.append(f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18")
-        if trained_here and self.samples.sequential_per is PerUnit.interaction:
-            deviations.append("each possible target of a user is the next item equally often; the code draws targets")
-        if trained_here and self.samples.direct_per is PerUnit.interaction:
-            deviations.append(
-                "direct examples are counted by interaction, as in the paper's appendix; the code's by user"
-            )
-        if trained_here and self.samples.direct_item:
-            deviations.append("also trained to name an item from the user alone, OpenP5's task")
         deviations += [
             "prompts have the paper's fields in our wording",
             f"a source beyond {self.max_source} tokens loses its oldest history; the code's, beyond 512, its end",
@@ -335,6 +319,25 @@ class P5Config(ModelConfig):
                 "norms are not decayed, and Adam's epsilon is 1e-8; in the code all is decayed, and it is 1e-6"
             )
         return deviations
+
+    def _deviations_of_examples(self, task: str) -> Iterator[str]:
+        """Yield the deviations of the examples that a task is trained with."""
+        kinds, samples = prompts.trained_kinds(self, task), self.samples
+        sequential, direct = (any(kind.startswith(family) for kind in kinds) for family in ("sequential", "direct"))
+        if samples.negatives is Negatives.known and any(kind.endswith(("_candidates", "_yes_no")) for kind in kinds):
+            yield "a negative is any item unseen in training; the code never draws the user's test item"
+        if samples.targets is Targets.every and sequential:
+            yield "any training item is a target; the code asks for the last three alone"
+        if self.explained is Explained.by_feature and "explanation" in kinds:
+            yield "explanations are trained with the prompts that show a feature, if there are any"
+        if self.train_prompts is not None:
+            yield f"trained with {len(self.train_prompts)} prompts; the paper's ablation P5-PS has 18"
+        if samples.sequential_per is PerUnit.interaction and sequential:
+            yield "each possible target of a user is the next item equally often; the code draws targets"
+        if samples.direct_per is PerUnit.interaction and direct:
+            yield "direct examples are counted by interaction, as in the paper's appendix; the code's by user"
+        if "direct_item" in kinds:
+            yield "also trained to name an item from the user alone, OpenP5's task"
 
     def task_deviations(self, task: TaskConfig) -> list[str]:
         if task.name not in PromptFamily.__members__:
@@ -373,10 +376,10 @@ class P5Config(ModelConfig):
     def problems_with_import(self) -> Iterator[UsageError]:
         if self.backbone in T5_SHAPES:
             yield UsageError("published weights are of a T5 with its tokenizer", "model.backbone=t5-small, or t5-base")
-        if self.digits != 1 or self.index not in (Index.leaky_p5, Index.sequential, Index.random):
+        if self.digits != 1 or not self.index.is_number or self.user_tokens:
             yield UsageError(
                 "published weights have no tokens besides T5's, so numbers are written digit by digit",
-                "model.digits=1 model.index=leaky_p5",
+                "model.digits=1 model.index=leaky_p5 model.user_tokens=false",
             )
         if self.whole_word is WholeWord.never:
             yield UsageError("published weights have whole-word embeddings", "model.whole_word=training, or always")

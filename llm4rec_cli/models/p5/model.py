@@ -22,7 +22,7 @@ from llm4rec_cli.data.examples import Examples, IntArray
 from llm4rec_cli.data.indexing import ItemIndex, index_items
 from llm4rec_cli.data.split import TRAIN, Split
 from llm4rec_cli.data.streams import stream
-from llm4rec_cli.errors import DataError
+from llm4rec_cli.errors import DataError, raise_first
 from llm4rec_cli.models.base import Context
 from llm4rec_cli.models.p5 import prompts
 from llm4rec_cli.models.p5.config import Feature, Loss, P5Config, Rates, Start, WholeWord
@@ -46,7 +46,7 @@ from llm4rec_cli.models.p5.start import (
     transitions,
     user_factors,
 )
-from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples, example_kind
+from llm4rec_cli.models.p5.training_examples import KINDS, TrainingExamples
 from llm4rec_cli.models.p5.vocabulary import END, Vocabulary, load_tokenizer
 from llm4rec_cli.models.shared import decoding
 from llm4rec_cli.models.shared.seq2seq import Groups, PackedT5, load_t5
@@ -127,13 +127,8 @@ class P5(nn.Module):
         """
         dataset = self.split.dataset
         if self.task == "all":
-            return [
-                name for name in prompts.usable(self.config.prompts, dataset) if prompts.is_trained(self.config, name)
-            ]
-        # The family of the evaluation prompt may differ: a rating may be predicted from a review.
-        task = PromptFamily(self.task)
-        evaluated = [self.config.prompts[name].family for name in prompts.evaluation_names(self.config, task)]
-        families = dict.fromkeys([task, *evaluated])
+            return prompts.trained(self.config, prompts.usable(self.config.prompts, dataset))
+        families = prompts.trained_families(self.config, self.task)
         return [name for family in families for name in prompts.training_prompts(self.config, family, dataset)]
 
     def forward(self, kind: Tensor, **batch: Tensor) -> dict[str, Any]:
@@ -168,7 +163,8 @@ class P5(nn.Module):
     ) -> Tensor:
         """Return (n,) the loss of each example, in the order of `Groups`."""
         groups = Groups.from_batch(order, shapes, lengths)
-        states = self.packed.decode(decoder_inputs, self.packed.encode(source, words, groups), groups)
+        used = words if self.training or self.evaluates_with_words else None
+        states = self.packed.decode(decoder_inputs, self.packed.encode(source, used, groups), groups)
         real = torch.nonzero(targets != IGNORED).squeeze(1)
         losses = F.cross_entropy(self.packed.t5.lm_head(states[real]).float(), targets[real], reduction="none")
         row = torch.repeat_interleave(torch.arange(len(lengths), device=losses.device), lengths[:, 1])
@@ -236,7 +232,7 @@ class P5(nn.Module):
 
     def _score(self, name: str, examples: Examples) -> Tensor:
         """Score items by one prompt."""
-        kind = example_kind(self.filler.prompts[name])
+        kind = prompts.example_kind(self.filler.prompts[name])
         if kind.endswith("yes_no"):
             return self._score_yes_no(name, examples)
         field_values = self._field_values(examples, with_candidates=kind.endswith("candidates"))
@@ -378,8 +374,8 @@ def parse_as_published(text: str, family: PromptFamily) -> float:
     if family is PromptFamily.rating:
         return float(text) if text in RATING_CLASSES[:-1] else float("nan")
     try:
-        return float(np.clip(np.rint(float(text)), 1, 5))
-    except ValueError:
+        return float(np.clip(round(float(text)), 1, 5))
+    except (ValueError, OverflowError):
         return float("nan")
 
 
@@ -395,6 +391,8 @@ def build(context: Context) -> P5:
         assert config.encoder is not None
         features = encode_texts(split.dataset.texts, config.encoder, context.cache, context.device).numpy()
     index = index_items(config.index, split.for_ranking(), split.dataset.seed, config.digits, context.cache, features)
+    user_length = max(map(len, user_codes(config, split.n_users)))
+    raise_first(prompts.problems_of_lengths(config, max(map(len, index.codes)), user_length))
     names = split.user_names()
     corpus = [*prompt_texts(config), *training_texts(split, names)]
     if config.start is Start.statistics_and_stars:

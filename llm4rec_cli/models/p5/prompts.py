@@ -7,7 +7,7 @@ validate` and `llm4rec list prompts` read them too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -178,17 +178,18 @@ class Prompt:
         """Whether its answer may be any item."""
         return self.answer is Answer.item and Field.candidates not in self.fields
 
-    def min_length(self, item_length: int, user_length: int) -> int:
+    def min_length(self, item_length: int, user_length: int, n_candidates: int) -> int:
         """Estimate the tokens of its source that must not be truncated, end token included.
 
         Args:
             item_length, user_length: tokens of a bare number.
+            n_candidates: items in the list that it shows.
         """
         lengths = FIELD_LENGTHS | {
             Field.user: PREFIX_LENGTH + user_length,
             Field.item: PREFIX_LENGTH + item_length,
             Field.one: item_length,
-            Field.candidates: N_CANDIDATES * (item_length + 1) - 1,
+            Field.candidates: n_candidates * (item_length + 1) - 1,
             Field.history: MIN_HISTORY_ITEMS * (item_length + 1) - 1,
             Field.review: MIN_REVIEW_LENGTH,
         }
@@ -238,15 +239,12 @@ def _problems_of_template(name: str, prompt: PromptConfig) -> Iterator[UsageErro
 # --- problems with them
 
 
-def problems(config: P5Config, item_length: int = 1, user_length: int = 1) -> Iterator[Llm4RecError]:
+def problems(config: P5Config) -> Iterator[Llm4RecError]:
     """Yield all problems with a config's prompts that do not depend on the dataset.
 
     Checked are: templates that cannot be parsed; fields and answers that the family does not have; sources that reveal
-    the answer; sources that exceed `max_source`; two prompts with the same wording; and, for tasks with prompts to
-    train on, evaluation prompts that are missing or answer something else.
-
-    Args:
-        item_length, user_length: tokens of a bare number; the minimum where the dataset is not known.
+    the answer; sources that exceed `max_source` whatever the dataset; two prompts with the same wording; and, for tasks
+    with prompts to train on, evaluation prompts that are missing or answer something else.
     """
     prompts: dict[str, Prompt] = {}
     wordings: dict[str, str] = {}
@@ -256,7 +254,7 @@ def problems(config: P5Config, item_length: int = 1, user_length: int = 1) -> It
         if not of_template:
             prompts[name] = parse(name, prompt)
             yield from _problems_of_family(prompts[name])
-            yield from _problems_of_length(prompts[name], config.max_source, item_length, user_length)
+            yield from _problems_of_length(prompts[name], config.max_source)
         first = wordings.setdefault(" ".join(prompt.source.casefold().split()), name)
         if first != name:
             yield UsageError(f"prompt '{name}' has the same wording as '{first}'", "reword it, or leave it out")
@@ -265,7 +263,7 @@ def problems(config: P5Config, item_length: int = 1, user_length: int = 1) -> It
         if name not in trainable:
             state = "is held out from training" if name in config.prompts else "does not exist"
             yield UsageError(f"model.train_prompts: prompt '{name}' {state}", did_you_mean(name, trainable))
-    trained_tasks = {prompt.task for prompt in prompts.values() if is_trained(config, prompt.name)}
+    trained_tasks = {prompts[name].task for name in trained(config, prompts)}
     for task in PromptFamily:
         not_parsed = any(name in config.prompts and name not in prompts for name in evaluation_names(config, task))
         if task in trained_tasks and not not_parsed:  # those are reported above
@@ -292,8 +290,10 @@ def _problems_of_family(prompt: Prompt) -> Iterator[UsageError]:
         yield UsageError(f"{subject} has a yes/no target, but no field to ask about", f"add {subjects}")
 
 
-def _problems_of_length(prompt: Prompt, max_source: int, item_length: int, user_length: int) -> Iterator[UsageError]:
-    needed = prompt.min_length(item_length, user_length)
+def _problems_of_length(
+    prompt: Prompt, max_source: int, item_length: int = 1, user_length: int = 1, n_candidates: int = N_CANDIDATES
+) -> Iterator[UsageError]:
+    needed = prompt.min_length(item_length, user_length, n_candidates)
     if needed > max_source:
         history = f", with a history of {MIN_HISTORY_ITEMS} items" if Field.history in prompt.fields else ""
         yield UsageError(
@@ -354,27 +354,69 @@ def describe_unusable(prompts: Mapping[str, PromptConfig], dataset: RecDataset) 
     return [f"the dataset has no {missing}: prompts left out: {', '.join(n)}" for missing, n in by_missing.items()]
 
 
-def problems_with_dataset(config: P5Config, dataset: RecDataset) -> Iterator[Llm4RecError]:
-    """Yield the problems of `problems`, with numbers as long as the dataset's."""
+def problems_with_dataset(config: P5Config, task: TaskConfig, dataset: RecDataset) -> Iterator[Llm4RecError]:
+    """Yield sources and names of items that are too long for the numbers of the dataset or the candidates of a task."""
     item_length = 1  # the minimum, for a path of clusters
     if config.index.is_number:
         item_length = _number_length(dataset.n_items, config.digits)
     user_length = 1 if config.user_tokens else _number_length(dataset.n_users, config.digits)
-    yield from problems(config, item_length, user_length)
+    yield from problems_of_lengths(config, item_length, user_length)
+    if task.question is Question.rank and task.candidates is not Candidates.full and task.negatives >= N_CANDIDATES:
+        for prompt in evaluation_prompts(config, PromptFamily[task.name], dataset):
+            yield from _problems_of_length(prompt, config.max_source, item_length, user_length, task.negatives + 1)
 
 
-def is_trained(config: P5Config, name: str) -> bool:
-    """Return whether a prompt is trained with: neither held out nor left out by `train_prompts` or `explained`."""
-    if not _may_be_trained(config, name):
-        return False
-    if config.explained is Explained.by_all or config.prompts[name].family is not PromptFamily.explanation:
-        return True
-    by_feature = [other for other, prompt in config.prompts.items() if "{feature}" in prompt.source]
-    return name in by_feature or not any(_may_be_trained(config, other) for other in by_feature)
+def problems_of_lengths(config: P5Config, item_length: int, user_length: int) -> Iterator[UsageError]:
+    """Yield prompts whose sources do not fit `max_source`, and items' names that do not fit `max_target`.
+
+    Args:
+        item_length, user_length: tokens of the longest item's, and user's, name.
+    """
+    for prompt in parse_all(config).values():
+        yield from _problems_of_length(prompt, config.max_source, item_length, user_length)
+    if item_length + 1 > config.max_target:
+        yield UsageError(
+            f"items' names of {item_length} tokens and their end are more than model.max_target={config.max_target}",
+            f"model.max_target={item_length + 1} or more",
+        )
 
 
-def _may_be_trained(config: P5Config, name: str) -> bool:
-    return config.prompts[name].trained and (config.train_prompts is None or name in config.train_prompts)
+def trained(config: P5Config, names: Iterable[str]) -> list[str]:
+    """Return the prompts to train with among some: neither held out nor left out by `train_prompts` or `explained`."""
+    prompts = config.prompts
+    kept = [n for n in names if prompts[n].trained and (config.train_prompts is None or n in config.train_prompts)]
+    by_feature = [name for name in kept if "{feature}" in prompts[name].source]
+    if config.explained is Explained.by_all or not by_feature:
+        return kept
+    return [name for name in kept if name in by_feature or prompts[name].family is not PromptFamily.explanation]
+
+
+def trained_families(config: P5Config, task: str) -> list[PromptFamily]:
+    """Return the families that a task is trained with: its own, and those of its evaluation prompts, which may differ,
+    as a rating may be predicted from a review."""
+    if task not in PromptFamily.__members__:
+        return list(PromptFamily)
+    family = PromptFamily(task)
+    evaluated = [config.prompts[name].family for name in evaluation_names(config, family) if name in config.prompts]
+    return list(dict.fromkeys([family, *evaluated]))
+
+
+def trained_kinds(config: P5Config, task: str) -> set[str]:
+    """Return the kinds of examples that a task is trained with, on data that can fill them."""
+    families = trained_families(config, task)
+    prompts = {name: prompt for name, prompt in parse_all(config).items() if prompt.family in families}
+    kinds = {example_kind(prompts[name]) for name in trained(config, prompts)}
+    return {kind for kind in kinds if getattr(config.samples, kind)}
+
+
+def example_kind(prompt: Prompt) -> str:
+    """Return the field of SamplesConfig that counts a prompt's examples."""
+    family = prompt.family.value
+    if prompt.family not in RANKINGS:
+        return family
+    if Field.candidates in prompt.fields:
+        return f"{family}_candidates"
+    return f"{family}_yes_no" if prompt.answer is Answer.yes_no else f"{family}_item"
 
 
 def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset) -> list[str]:
@@ -384,7 +426,7 @@ def training_prompts(config: P5Config, family: PromptFamily, dataset: RecDataset
         DataError: the dataset can fill none of them.
     """
     of_family = {name: prompt for name, prompt in config.prompts.items() if prompt.family is family}
-    names = [name for name in usable(of_family, dataset) if is_trained(config, name)]
+    names = trained(config, usable(of_family, dataset))
     if not names:
         raise DataError(
             f"no prompt of family {family.name} can be trained on this dataset",
@@ -400,13 +442,14 @@ def evaluation_prompts(config: P5Config, task: PromptFamily, dataset: RecDataset
         UsageError: there is no such prompt, or it answers something else.
         DataError: the dataset lacks a column that one needs.
     """
-    evaluated = _prompts_for_task(parse_all(config), task, evaluation_names(config, task))
+    prompts = parse_all(config)
+    evaluated = _prompts_for_task(prompts, task, evaluation_names(config, task))
     available = _columns(dataset)
     if "review_text" in available:
         available |= {"explanation", "feature"}  # extracted from reviews after the split
     for prompt in evaluated:
         if missing := sorted(prompt.columns - available):
-            fitting = [other.name for other in usable(config.prompts, dataset).values() if other.answers(task)]
+            fitting = [name for name, other in prompts.items() if other.answers(task) and other.columns <= available]
             raise DataError(
                 f"prompt '{prompt.name}' needs {' and '.join(missing)}, which the dataset does not have",
                 f"set model.ask.{task.name} to one of {', '.join(fitting)}" if fitting else "another dataset or task",
@@ -431,7 +474,7 @@ def problems_of_task(config: P5Config, task: TaskConfig) -> Iterator[Llm4RecErro
     if missing:
         return
     evaluated = find()
-    if not any(is_trained(config, other.name) for other in prompts.values() if other.family is family):
+    if not trained(config, [name for name, prompt in prompts.items() if prompt.family is family]):
         yield UsageError(
             f"no prompt of family {family.name} can be trained: there is none, or all are held out",
             f"prompt=[…,p5/{family.name}]" if config.train_prompts is None else "add one to model.train_prompts",

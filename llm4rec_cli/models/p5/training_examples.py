@@ -15,7 +15,7 @@ from llm4rec_cli.data.streams import stream
 from llm4rec_cli.models.p5.config import Negatives, P5Config, PerUnit, SamplesConfig, Targets
 from llm4rec_cli.models.p5.families import PromptFamily
 from llm4rec_cli.models.p5.filler import MIN_LIKED_STARS, FieldValues, PromptFiller, jitter_stars, round_stars
-from llm4rec_cli.models.p5.prompts import N_CANDIDATES, RANKINGS, Answer, Field, Prompt
+from llm4rec_cli.models.p5.prompts import N_CANDIDATES, Answer, Prompt, example_kind
 from llm4rec_cli.models.shared.seq2seq import pack_batch
 
 KINDS = tuple(f.name for f in fields(SamplesConfig) if f.type == "int")
@@ -39,16 +39,6 @@ class ExamplePool:
     prompts: list[str]
     units: IntArray
     repeats: int
-
-
-def example_kind(prompt: Prompt) -> str:
-    """Return the field of SamplesConfig that counts a prompt's examples."""
-    family = prompt.family.value
-    if prompt.family not in RANKINGS:
-        return family
-    if Field.candidates in prompt.fields:
-        return f"{family}_candidates"
-    return f"{family}_yes_no" if prompt.answer is Answer.yes_no else f"{family}_item"
 
 
 class TrainingExamples:

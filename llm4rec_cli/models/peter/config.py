@@ -40,13 +40,16 @@ class PeterConfig(ModelConfig):
     def problems_with_dataset(self, task: TaskConfig, dataset: Any) -> Iterator[DataError]:
         """Yield a problem if there are no texts to learn, as for ratings of a dataset without reviews."""
         column = text_to_learn(task.name).value
-        if column not in dataset.interactions or not dataset.interactions[column].fillna("").str.strip().any():
+        # Explanations are extracted from reviews after the split.
+        found_in = {column, "review_text"} if column == Written.explanation.value else {column}
+        texts = (dataset.interactions[name] for name in found_in & {*dataset.interactions})
+        if not any(text.fillna("").str.strip().any() for text in texts):
             yield DataError(
                 f"model '{self.name}' learns users' texts, and dataset '{dataset.manifest['name']}' has no '{column}'",
                 "llm4rec list datasets; for ratings alone, model=mf",
             )
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         return [
             "Adam with early stopping on task.selection (the published code: SGD from 1.0, a quarter after each epoch "
             "without a lower validation loss)",

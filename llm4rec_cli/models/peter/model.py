@@ -147,9 +147,11 @@ class Peter(nn.Module):
         states = self.states(user, item, words[:, :-1]).float()
         target = words[:, 1:].masked_fill(words[:, 1:] == PAD, IGNORED)
         text = _mean_of_rows(self.next_word(states[:, 2:]), target)
-        of_item = self.next_word(states[:, 1:2]).expand(-1, target.shape[1], -1)
+        of_item = self.next_word(states[:, 1]).log_softmax(1)
         last = torch.arange(target.shape[1], device=target.device) == self.settings.words  # the end of the longest text
-        context = _mean_of_rows(of_item, target.masked_fill(last, IGNORED))
+        in_context = target.masked_fill(last, IGNORED)
+        unlikely = -of_item.gather(1, in_context.clamp_min(0)) * (in_context != IGNORED)
+        context = unlikely.sum(1) / (in_context != IGNORED).sum(1).clamp_min(1)
         error = (self.rating(states[:, 0]).squeeze(1) - rating.nan_to_num()) ** 2 * ~rating.isnan()
         weights = self.settings
         loss = weights.text_weight * text + weights.context_weight * context + weights.rating_weight * error

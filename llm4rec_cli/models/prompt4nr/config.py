@@ -199,7 +199,7 @@ class Prompt4NRConfig(ModelConfig):
     def imported_deviations(self) -> list[str]:
         return [CUT_OFF]
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         from llm4rec_cli.models.prompt4nr import templates
 
         deviations = backbone_deviations(self.backbone)

@@ -113,7 +113,7 @@ class NextItemConfig(ModelConfig):
     def paper_method(self, task: str) -> Mapping[str, str]:
         return {"method": self.name, "items": "ids", "loss": self.loss_in_words()}
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         """Return how training differs from RecBole's cross-entropy, or from the published code of the other losses."""
         return [*(ONE_PASS_DEVIATIONS if self.loss is Loss.cross_entropy else WHOLE_SEQUENCE_DEVIATIONS)]
 
@@ -134,6 +134,6 @@ class PositionedConfig(NextItemConfig):
 class TransformerConfig(EncoderSizes, PositionedConfig):
     """Base of the configs of models of item ids with SASRec's encoder or a variant of it."""
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         published = Positions.from_first if self.loss is Loss.cross_entropy else Positions.from_last
-        return [*super().deviations(), *self.position_deviations(published)]
+        return [*super().deviations(trained_task), *self.position_deviations(published)]

@@ -97,12 +97,13 @@ def leaf_scores(t5: Any, memory: Memory, trie: Trie) -> Tensor:
     """Return (B, leaves) fp32 log-likelihoods of every leaf; each inner node is decoded once per source, except for
     ancestors that several passes of NODES_PER_PASS need."""
     scores = torch.empty(len(memory), trie.n_leaves, device=trie.token.device)
+    output = _output_rows(t5, trie)
     for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
         rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
         edges = torch.zeros(len(scores[rows]), len(trie.token), device=scores.device)
         for some in trie.depth_first.split(NODES_PER_PASS):
             nodes = torch.cat(list(trie.ancestors(some))).unique()[None]
-            _decode_edges(t5, memory[rows], trie, nodes, edges)
+            _decode_edges(t5, memory[rows], trie, nodes, edges, output)
         scores[rows] = _path_sums(trie, edges, trie.leaf_node[None])
     return scores
 
@@ -117,15 +118,15 @@ def candidate_scores(t5: Any, memory: Memory, trie: Trie, leaves: Tensor) -> Ten
     scores = torch.empty(leaves.shape, device=leaves.device)
     targets, order = trie.leaf_node[leaves].sort(1)  # neighbours share ancestors
     half = NODES_PER_PASS // 2
+    if len(trie.depth_first) <= NODES_PER_PASS:  # one pass decodes them all
+        return leaf_scores(t5, memory, trie).gather(1, leaves)
+    output = _output_rows(t5, trie)
     for start in range(0, len(memory), NODES_PER_BATCH // NODES_PER_PASS):
         rows = slice(start, start + NODES_PER_BATCH // NODES_PER_PASS)
-        if len(trie.depth_first) <= NODES_PER_PASS:  # one pass decodes them all
-            scores[rows] = leaf_scores(t5, memory[rows], trie).gather(1, leaves[rows])
-            continue
         for columns, ends in zip(order[rows].split(half, 1), targets[rows].split(half, 1), strict=True):
             nodes = _unique_per_row(torch.cat(list(trie.ancestors(trie.parent[ends])), 1))
             edges = torch.zeros(len(nodes), len(trie.token), device=scores.device)
-            _decode_edges(t5, memory[rows], trie, nodes, edges)
+            _decode_edges(t5, memory[rows], trie, nodes, edges, output)
             scores[rows].scatter_(1, columns, _path_sums(trie, edges, ends))
     return scores
 
@@ -151,7 +152,8 @@ def beam_search(
     head = trie.inner_nodes(0, level)
     cache = _KeyValueCache(memory, len(head) + beams * (len(trie.n_inner) - level))
     edges = torch.zeros(n, trie.level_starts[level + 1], device=trie.token.device)
-    _decode_edges(t5, memory, trie, head[None], edges, cache)
+    output = _output_rows(t5, trie)
+    _decode_edges(t5, memory, trie, head[None], edges, output, cache)
     reached = torch.arange(edges.shape[1], device=edges.device)
     total = _path_sums(trie, edges, reached[None])
     best.add(trie.leaf[reached].expand(n, -1), total)
@@ -173,7 +175,7 @@ def beam_search(
         distance = torch.full((*node.shape, cache.filled + len(own)), -1, device=node.device)
         distance.scatter_(2, path, torch.arange(depth, -1, -1, device=node.device).expand_as(path))
         hidden = _decode(t5, memory, trie.token[node], _attention_bias(t5, memory, distance), cache)
-        step, below = _child_log_probs(t5, trie, hidden, node)
+        step, below = _child_log_probs(t5, trie, hidden, node, output)
         children, total, n_choices = below.flatten(1), (score[..., None] + step).flatten(1), step.shape[2]
         leaf = trie.leaf[children]
         best.add(leaf, total)
@@ -347,12 +349,19 @@ def _unique_per_row(nodes: Tensor) -> Tensor:
     return nodes[:, int(repeated.sum(1).min()) :].contiguous()
 
 
-def _child_log_probs(t5: Any, trie: Trie, hidden: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+def _output_rows(t5: Any, trie: Trie) -> Tensor:
+    """Return (tokens, d) fp32 the rows of the output embedding for a tree's tokens."""
+    rows: Tensor = t5.lm_head.weight[trie.tokens].float()
+    return rows
+
+
+def _child_log_probs(t5: Any, trie: Trie, hidden: Tensor, nodes: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
     """Return the log-probability of each child of some nodes.
 
     Args:
         hidden: (B, n, d) states of the nodes.
         nodes: (B or 1, n).
+        output: `_output_rows`.
 
     Returns:
         (B, n, w) fp32 log-softmax over a node's children; (B or 1, n, w) the children. w is the most children that one
@@ -362,7 +371,7 @@ def _child_log_probs(t5: Any, trie: Trie, hidden: Tensor, nodes: Tensor) -> tupl
     exists = place < trie.n_children[nodes][..., None]
     children = (trie.first_child[nodes][..., None] + place).masked_fill(~exists, 0)
     with torch.autocast(hidden.device.type, enabled=False):
-        logits = _scale(t5, hidden.float()) @ t5.lm_head.weight[trie.tokens].float().t()
+        logits = _scale(t5, hidden.float()) @ output.t()
     logits = logits.gather(2, trie.column[children].expand(len(hidden), -1, -1))
     return logits.masked_fill(~exists, -torch.inf).log_softmax(-1), children
 
@@ -372,15 +381,22 @@ def _scale(t5: Any, hidden: Tensor) -> Tensor:
 
 
 def _decode_edges(
-    t5: Any, memory: Memory, trie: Trie, nodes: Tensor, edges: Tensor, cache: _KeyValueCache | None = None
+    t5: Any,
+    memory: Memory,
+    trie: Trie,
+    nodes: Tensor,
+    edges: Tensor,
+    output: Tensor,
+    cache: _KeyValueCache | None = None,
 ) -> None:
     """Decode nodes (B or 1, n), ascending and with all their ancestors; write their children's log-probabilities.
 
     Args:
         edges: (B, nodes) the log-probability of each node among its siblings, written in place.
+        output: `_output_rows`.
     """
     hidden = _decode(t5, memory, trie.token[nodes], _attention_bias(t5, memory, _tree_distances(trie, nodes)), cache)
-    step, children = _child_log_probs(t5, trie, hidden, nodes)
+    step, children = _child_log_probs(t5, trie, hidden, nodes, output)
     edges.scatter_(1, children.flatten(1).expand(len(edges), -1), step.flatten(1))
     edges[:, 0] = 0  # the root fills unused places
 

@@ -188,7 +188,7 @@ class UniSRecConfig(EncoderSizes):
             "frozen": self.freeze.name,
         }
 
-    def deviations(self) -> list[str]:
+    def deviations(self, trained_task: str) -> list[str]:
         deviations = [*ONE_PASS_DEVIATIONS, *self._precision_deviations()]
         if self.pretraining is not None:
             deviations.remove(NO_PADDING_ITEM)  # negatives are those of the batch
